@@ -1,0 +1,24 @@
+//! The words that every other room uses: regions, endpoints, probes, services, places.
+//!
+//! Everything here has already been validated by [`config`](crate::config): a value of these types
+//! cannot name a region that does not exist or hold a share above 100 %. No I/O, no clocks, no serde.
+
+mod name;
+mod place;
+mod probe;
+mod service;
+mod target;
+mod time;
+mod topology;
+mod units;
+
+pub use name::{Name, NameError};
+pub use place::{Continent, Country, Location, PlaceKey, Point, Subdivision};
+pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
+pub use service::{AllDown, Fence, FenceRule, GeoEntry, Member, Rank, Service, Share, Steering, Tolerance};
+pub use target::{Target, TargetError};
+pub use time::{Mono, Now, Unix};
+pub use topology::{
+    Endpoint, EndpointRef, Group, LatencyRow, Need, ProbeId, Region, RegionId, ServiceId, Topology,
+};
+pub use units::{Fraction, Ttl, Weight};

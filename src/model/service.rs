@@ -1,0 +1,124 @@
+//! A name that is answered by choosing, and the rules of the choice.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Name, PlaceKey, RegionId, Ttl, Weight};
+
+/// `[[service]]`: a dynamic name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Where it is answered; may be a zone's apex or a wildcard.
+    pub name: Name,
+    /// The regions in priority order; at least one, each once.
+    pub members: Vec<Member>,
+    /// How to choose among them.
+    pub steering: Steering,
+    /// `geo`, most specific key first; used by [`Rank::Geo`] only.
+    pub geo: Vec<GeoEntry>,
+    /// Where a region may be used.
+    pub fences: Vec<Fence>,
+}
+
+/// A region within a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Member {
+    /// Which region.
+    pub region: RegionId,
+    /// Its weight within a tie group.
+    pub weight: Weight,
+}
+
+/// The keys of `[policy]` after a service's own have been laid over them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Steering {
+    /// What puts one region before another.
+    pub rank: Rank,
+    /// How close two regions must be to tie.
+    pub tolerance: Tolerance,
+    /// How a tie group is shared out.
+    pub share: Share,
+    /// Endpoints in one answer, 1 to 64.
+    pub answers: usize,
+    /// Time a client may keep the answer, and the length of a share's window.
+    pub ttl: Ttl,
+    /// What to answer when no region may be used.
+    pub all_down: AllDown,
+}
+
+/// What puts one region before another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rank {
+    /// The order of `regions`.
+    Priority,
+    /// Great-circle distance.
+    Distance,
+    /// Round-trip time: table, then an estimate from the distance.
+    Latency,
+    /// The `geo` table.
+    Geo,
+    /// Nothing: all regions are one group.
+    None,
+}
+
+/// How close two regions must be to tie; a tolerance of the other unit than the rank's is refused by the config.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tolerance {
+    /// Only equals tie.
+    Exact,
+    /// Within this many milliseconds of the best.
+    Millis(f64),
+    /// Within this many kilometres of the best.
+    Kilometres(f64),
+}
+
+/// How a tie group is shared out among clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Share {
+    /// By weight, anew in each time window: weights hold over clients and over time.
+    Weighted,
+    /// By weight, sticky: as `Weighted` without the window.
+    Hash,
+    /// By weight, a fresh draw for each query.
+    Random,
+}
+
+/// What to answer when no region may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllDown {
+    /// As if every region were up: clients may still reach something.
+    All,
+    /// What was up last, as long as it was up no longer ago than this.
+    LastGood(Duration),
+    /// These addresses.
+    Fallback(Vec<IpAddr>),
+    /// SERVFAIL: resolvers may use what they still have (RFC 8767).
+    Servfail,
+}
+
+/// One line of a `geo` table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GeoEntry {
+    /// Who it is for.
+    pub place: PlaceKey,
+    /// Groups in order of preference; the regions of one group tie.
+    pub groups: Vec<Vec<RegionId>>,
+}
+
+/// Where a region may be used: `fence = [{ region, only | except }]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fence {
+    /// The region that is fenced.
+    pub region: RegionId,
+    /// Who may be sent there.
+    pub rule: FenceRule,
+}
+
+/// Who may be sent to a fenced region.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FenceRule {
+    /// Clients in one of these places; a client that cannot be located is not.
+    Only(Vec<PlaceKey>),
+    /// Clients in none of these places.
+    Except(Vec<PlaceKey>),
+}

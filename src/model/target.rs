@@ -1,0 +1,73 @@
+//! What an operator, an event or a carried-over verdict points at, by names that outlive a reload.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::Name;
+
+/// `region/eu-west`, `endpoint/eu-west/lb1` or `service/www.gslb.example.com/eu-west`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// A region in every service.
+    Region(String),
+    /// One endpoint of a region.
+    Endpoint {
+        /// The region's name.
+        region: String,
+        /// The endpoint's name within it.
+        endpoint: String,
+    },
+    /// A region in one service.
+    Service {
+        /// The service's name.
+        service: Name,
+        /// The region's name.
+        region: String,
+    },
+}
+
+/// Why a text is no target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetError(String);
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is no target: write region/NAME, endpoint/REGION/NAME or service/NAME/REGION", self.0)
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let error = || TargetError(text.into());
+        let parts: Vec<&str> = text.split('/').collect();
+        if parts.iter().any(|part| part.is_empty()) {
+            return Err(error());
+        }
+        match parts[..] {
+            ["region", region] => Ok(Self::Region(region.into())),
+            ["endpoint", region, endpoint] => {
+                Ok(Self::Endpoint { region: region.into(), endpoint: endpoint.into() })
+            }
+            ["service", service, region] => {
+                Ok(Self::Service { service: service.parse().map_err(|_| error())?, region: region.into() })
+            }
+            _ => Err(error()),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Region(region) => write!(f, "region/{region}"),
+            Self::Endpoint { region, endpoint } => write!(f, "endpoint/{region}/{endpoint}"),
+            Self::Service { service, region } => {
+                write!(f, "service/{}/{region}", service.to_string().trim_end_matches('.'))
+            }
+        }
+    }
+}

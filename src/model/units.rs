@@ -1,0 +1,61 @@
+//! Units whose range is part of the type.
+
+use std::fmt;
+
+/// Seconds an answer may be cached, 0 to 2³¹−1 (RFC 2181 §8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ttl(pub u32);
+
+impl Ttl {
+    /// The largest TTL there is (RFC 2181 §8).
+    pub const MAX: Self = Self(0x7fff_ffff);
+}
+
+/// A relative weight, 0 to 1,000,000. Zero means never, unless every weight of its group is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(pub u32);
+
+impl Weight {
+    /// The largest weight a config may name.
+    pub const MAX: Self = Self(1_000_000);
+}
+
+/// A part of a whole, 0 to 1, written as a percentage.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Fraction(f64);
+
+impl Fraction {
+    /// All of it.
+    pub const WHOLE: Self = Self(1.0);
+
+    /// `percent` must lie in 0..=100.
+    #[must_use]
+    pub fn from_percent(percent: f64) -> Option<Self> {
+        (0.0..=100.0).contains(&percent).then_some(Self(percent / 100.0))
+    }
+
+    /// Reads `"25%"`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::from_percent(text.strip_suffix('%')?.trim().parse().ok()?)
+    }
+
+    /// As a number from 0 to 1.
+    #[must_use]
+    pub fn get(self) -> f64 {
+        self.0
+    }
+
+    /// The least whole number that is at least this part of `n`.
+    #[must_use]
+    pub fn ceil_of(self, n: usize) -> usize {
+        // 1e-9 keeps 50% of 2 from becoming 2 by a rounding error.
+        (self.0 * n as f64 - 1e-9).ceil().max(0.0) as usize
+    }
+}
+
+impl fmt::Display for Fraction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", (self.0 * 10_000.0).round() / 100.0)
+    }
+}

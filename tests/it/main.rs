@@ -1,0 +1,3 @@
+//! Integration tests: the product from outside, over real sockets.
+
+mod tidy;
