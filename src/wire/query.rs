@@ -239,9 +239,12 @@ fn question<'a>(decoder: &mut BinDecoder<'a>) -> Result<Option<Question<'a>>, De
     let qtype = decoder.read_u16()?.unverified(/* any type may be asked for */);
     let class = decoder.read_u16()?.unverified(/* compared with IN */);
     let wire = &rest[..decoder.index() - start];
-    Ok(LowerName::of(wire)
-        .filter(|name| name.as_wire().len() == name_length)
-        .map(|name| Question { wire, name, qtype, class }))
+    Ok(LowerName::of(wire).filter(|name| name.as_wire().len() == name_length).map(|name| Question {
+        wire,
+        name,
+        qtype,
+        class,
+    }))
 }
 
 /// A record of a query, undecoded.

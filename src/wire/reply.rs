@@ -1,7 +1,9 @@
 //! The writing of a reply, section by section, into the buffer that is sent.
 
 use hickory_proto::ProtoError;
-use hickory_proto::op::{Edns as EdnsRecord, Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode};
+use hickory_proto::op::{
+    Edns as EdnsRecord, Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode,
+};
 use hickory_proto::rr::Name;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};

@@ -126,11 +126,8 @@ impl Served {
         let at_apex = name == self.origin.as_wire();
         let parent = if at_apex { NONE } else { self.add(&name[usize::from(name[0]) + 1..]) };
         let index = self.nodes.len() as u32;
-        let labels = if at_apex {
-            self.origin.label_count() as u8
-        } else {
-            self.nodes[parent as usize].labels + 1
-        };
+        let labels =
+            if at_apex { self.origin.label_count() as u8 } else { self.nodes[parent as usize].labels + 1 };
         if !at_apex && name.starts_with(b"\x01*") {
             self.nodes[parent as usize].wildcard = index;
         }

@@ -98,9 +98,7 @@ fn group(
 
 fn require_apex(origin: &Name, draft: &Draft, scanned: &Scanned, errors: &mut Vec<ZoneError>) {
     let start = Position { file: 0, line: 1 };
-    let has = |rtype| {
-        draft.get(origin).is_some_and(|sets| sets.iter().any(|(set, _)| set.rtype == rtype))
-    };
+    let has = |rtype| draft.get(origin).is_some_and(|sets| sets.iter().any(|(set, _)| set.rtype == rtype));
     if !has(rtype::SOA) {
         let message = format!("no SOA record at {origin}, the apex of the zone");
         errors.push(scanned.problem(start, 1, message));
@@ -149,8 +147,7 @@ fn check_name(
         }
         // RFC 1034 §3.6.2: "If a CNAME RR is present at a node, no other data should be present";
         // RFC 4034 §4 and §6 except RRSIG and NSEC.
-        let beside =
-            |set: &RRset| ![rtype::CNAME, rtype::RRSIG, rtype::NSEC].contains(&set.rtype);
+        let beside = |set: &RRset| ![rtype::CNAME, rtype::RRSIG, rtype::NSEC].contains(&set.rtype);
         if set.rtype == rtype::CNAME
             && let Some((other, at)) = sets.iter().find(|(set, _)| beside(set))
         {

@@ -49,6 +49,17 @@ pub enum Found<'a> {
     },
 }
 
+impl<'a> Found<'a> {
+    /// The node whose data answers for the name, if there is one.
+    #[must_use]
+    pub fn node(&self) -> Option<&'a Node> {
+        match *self {
+            Self::Node { node, .. } | Self::Wildcard { node, .. } => Some(node),
+            _ => None,
+        }
+    }
+}
+
 /// Where the labels of a name begin, the root's included.
 struct Labels {
     offsets: [u8; 128],

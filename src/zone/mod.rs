@@ -11,6 +11,8 @@ mod check;
 mod find;
 mod lines;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -43,12 +43,7 @@ pub(super) struct Scanned {
 impl Scanned {
     /// A mistake or oddity at a place.
     pub(super) fn problem(&self, at: Position, column: usize, message: String) -> ZoneError {
-        ZoneError {
-            file: self.files[usize::from(at.file)].clone(),
-            line: at.line as usize,
-            column,
-            message,
-        }
+        ZoneError { file: self.files[usize::from(at.file)].clone(), line: at.line as usize, column, message }
     }
 }
 
@@ -278,19 +273,26 @@ fn known_form(rtype: Rtype, wire: Vec<u8>) -> Result<Vec<u8>, String> {
 fn locate(error: &str, line: &Line<'_>, given_before: usize, file: u16) -> ((Position, usize), String) {
     let mut parts = error.splitn(3, ':');
     let number = parts.next().and_then(|text| text.parse::<usize>().ok());
-    let column = parts.next().and_then(|text| text.parse::<usize>().ok()).unwrap_or(1);
+    let column = parts.next().and_then(|text| text.parse::<usize>().ok()).unwrap_or(1).max(1);
     let message = parts.next().unwrap_or(error).trim().to_owned();
     let physical = line.text.trim_end_matches('\n').lines().count().max(1);
     let relative = number.map_or(1, |number| number.saturating_sub(given_before)).max(1);
+    let text = |relative: usize| line.text.lines().nth(relative - 1).unwrap_or_default();
     // What is missing at the end of a line is only noticed behind its line feed.
     let (relative, column) = if relative > physical {
-        let last = line.text.lines().nth(physical - 1).unwrap_or_default();
-        (physical, last.trim_end().len() + 1)
+        (physical, text(physical).trim_end().len() + 1)
     } else {
-        (relative, column)
+        (relative, token_start(text(relative), column))
     };
     let at = Position { file, line: (line.number + relative - 1) as u32 };
     ((at, column), plain(&message))
+}
+
+/// The scanner stops behind the token it does not like; people look for its first character. From 1.
+fn token_start(line: &str, column: usize) -> usize {
+    let before = &line.as_bytes()[..(column - 1).min(line.len())];
+    let token = before.iter().rev().take_while(|byte| !byte.is_ascii_whitespace()).count();
+    before.len() - token + 1
 }
 
 /// The scanner's messages in this program's words where those are clearer.
