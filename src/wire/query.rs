@@ -186,7 +186,7 @@ impl<'a> Query<'a> {
         [answers, authorities, additionals]: [u16; 3],
     ) -> Result<Option<ResponseCode>, DecodeError> {
         let mut decoder = BinDecoder::new(message).clone(HEADER as u16);
-        let Some(question) = question(&mut decoder)? else { return Ok(Some(ResponseCode::FormErr)) };
+        let Some(question) = question(message, &mut decoder)? else { return Ok(Some(ResponseCode::FormErr)) };
         self.question = Some(question);
         let mut fault = None;
         for _ in 0..u32::from(answers) + u32::from(authorities) {
@@ -231,14 +231,16 @@ impl<'a> Query<'a> {
 }
 
 /// The question at the decoder; `None` if its name is compressed, which nothing before it could justify.
-fn question<'a>(decoder: &mut BinDecoder<'a>) -> Result<Option<Question<'a>>, DecodeError> {
+fn question<'a>(
+    message: &'a [u8],
+    decoder: &mut BinDecoder<'a>,
+) -> Result<Option<Question<'a>>, DecodeError> {
     let start = decoder.index();
-    let rest = decoder.slice_from(start)?;
     Name::read(decoder)?;
     let name_length = decoder.index() - start;
     let qtype = decoder.read_u16()?.unverified(/* any type may be asked for */);
     let class = decoder.read_u16()?.unverified(/* compared with IN */);
-    let wire = &rest[..decoder.index() - start];
+    let wire = &message[start..decoder.index()];
     Ok(LowerName::of(wire).filter(|name| name.as_wire().len() == name_length).map(|name| Question {
         wire,
         name,

@@ -47,11 +47,11 @@ pub(super) fn check(origin: &Name, mut scanned: Scanned) -> Result<Zone, Vec<Zon
 
 /// SERIAL and MINIMUM out of a SOA's data, which ends in five 32-bit numbers (RFC 1035 §3.3.13).
 fn serial_and_minimum(soa: &[u8]) -> (u32, u32) {
-    let mut numbers = soa[soa.len() - 20..]
-        .chunks_exact(4)
-        .map(|bytes| u32::from_be_bytes(bytes.try_into().expect("four bytes")));
-    let serial = numbers.next().expect("five numbers");
-    (serial, numbers.last().expect("five numbers").min(Ttl::MAX.0))
+    let number = |from_end: usize| {
+        let at = soa.len() - from_end;
+        u32::from_be_bytes([soa[at], soa[at + 1], soa[at + 2], soa[at + 3]])
+    };
+    (number(20), number(4).min(Ttl::MAX.0))
 }
 
 /// Records → RRsets, without duplicates and without what lies outside.

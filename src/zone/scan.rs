@@ -161,7 +161,7 @@ impl Reader<'_> {
             Ok(Some(Entry::Record(record))) => self.record(cursor, &record, at),
             Ok(Some(Entry::Include { path, origin: sub })) => {
                 let sub = sub.map_or_else(|| cursor.origin(), |sub| absolute(&sub));
-                self.include(cursor, &path.to_string(), &sub, at);
+                self.include(cursor, path.as_ref(), &sub, at);
             }
             Ok(None) => self.directive(cursor, line, at),
             Err(error) => {
@@ -269,6 +269,9 @@ fn known_form(rtype: Rtype, wire: Vec<u8>) -> Result<Vec<u8>, String> {
     Ok(again)
 }
 
+/// The scanner's message for a record that is too short.
+const END_OF_ENTRY: &str = "unexpected end of entry";
+
 /// The scanner counts lines of what it was given and says `line:column: message`.
 fn locate(error: &str, line: &Line<'_>, given_before: usize, file: u16) -> ((Position, usize), String) {
     let mut parts = error.splitn(3, ':');
@@ -278,12 +281,13 @@ fn locate(error: &str, line: &Line<'_>, given_before: usize, file: u16) -> ((Pos
     let physical = line.text.trim_end_matches('\n').lines().count().max(1);
     let relative = number.map_or(1, |number| number.saturating_sub(given_before)).max(1);
     let text = |relative: usize| line.text.lines().nth(relative - 1).unwrap_or_default();
-    // What is missing at the end of a line is only noticed behind its line feed.
+    // What ends a line is only noticed behind its line feed.
     let (relative, column) = if relative > physical {
         (physical, text(physical).trim_end().len() + 1)
     } else {
-        (relative, token_start(text(relative), column))
+        (relative, column)
     };
+    let column = if message == END_OF_ENTRY { column } else { token_start(text(relative), column) };
     let at = Position { file, line: (line.number + relative - 1) as u32 };
     ((at, column), plain(&message))
 }
@@ -303,7 +307,7 @@ fn plain(message: &str) -> String {
     }
     match message {
         "expected rtype" => "expected a record type, or a TTL in plain seconds".to_owned(),
-        "unexpected end of entry" => "the record ends before its data is complete".to_owned(),
+        END_OF_ENTRY => "the record ends before its data is complete".to_owned(),
         "trailing tokens" => "there is more on this line than the record holds".to_owned(),
         "missing last owner" => "no owner: the first record of a file must name one".to_owned(),
         "unknown record type with concrete data" => {
