@@ -66,7 +66,31 @@ impl Server {
     }
 
     /// A service answered by one region of one endpoint.
-    fn service(mut self, name: &str, addresses: &[&str], all_down: AllDown) -> Self {
+    fn service(self, name: &str, addresses: &[&str], all_down: AllDown) -> Self {
+        self.shared(name, &[addresses], all_down)
+    }
+
+    /// A service shared by regions of one endpoint each.
+    fn shared(mut self, name: &str, regions: &[&[&str]], all_down: AllDown) -> Self {
+        let members = regions.iter().map(|addresses| self.region(addresses)).collect();
+        self.topology.services.push(Service {
+            name: name.parse().expect("a name"),
+            members,
+            steering: Steering {
+                rank: Rank::None,
+                tolerance: Tolerance::Exact,
+                share: Share::Weighted,
+                answers: 64,
+                ttl: Ttl(30),
+                all_down,
+            },
+            geo: Vec::new(),
+            fences: Vec::new(),
+        });
+        self
+    }
+
+    fn region(&mut self, addresses: &[&str]) -> Member {
         let region = RegionId(self.topology.regions.len() as u16);
         let endpoint = Endpoint {
             name: "lb1".to_owned(),
@@ -82,21 +106,7 @@ impl Server {
             require: Vec::new(),
             endpoints: vec![endpoint],
         });
-        self.topology.services.push(Service {
-            name: name.parse().expect("a name"),
-            members: vec![Member { region, weight: Weight(1) }],
-            steering: Steering {
-                rank: Rank::Priority,
-                tolerance: Tolerance::Exact,
-                share: Share::Weighted,
-                answers: 64,
-                ttl: Ttl(30),
-                all_down,
-            },
-            geo: Vec::new(),
-            fences: Vec::new(),
-        });
-        self
+        Member { region, weight: Weight(1) }
     }
 
     fn start(self) -> Running {

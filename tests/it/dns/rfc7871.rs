@@ -98,3 +98,53 @@ fn one_query_has_one_client() {
     let reply = build(true).raw(&bytes, Transport::Udp).0.unwrap();
     assert_eq!(text(&Message::from_vec(&reply).unwrap()), "FORMERR\nedns 1232\n");
 }
+
+/// Two regions share the clients of a service.
+fn shared() -> super::Running {
+    Server::new(&[("example.", "alias CNAME www\n")])
+        .shared(
+            "www.example.",
+            &[&["192.0.2.80", "2001:db8::80"], &["192.0.2.81", "2001:db8::81"]],
+            AllDown::All,
+        )
+        .start()
+}
+
+#[test]
+fn section_7_2_1_a_dynamic_answer_holds_for_the_prefix_it_was_chosen_for() {
+    for (asked, subnet, source, edns) in [
+        ("www.example. A", "203.0.113.0", 24, "edns 1232 203.0.113.0/24/24"),
+        ("alias.example. A", "203.0.113.0", 24, "edns 1232 203.0.113.0/24/24"),
+        ("www.example. A", "203.0.113.7", 32, "edns 1232 203.0.113.7/32/24"),
+        ("www.example. AAAA", "203.0.0.0", 16, "edns 1232 203.0.0.0/16/24"),
+        ("www.example. A", "2001:db8:12:3400::", 56, "edns 1232 2001:db8:12:3400::/56/56"),
+        ("www.example. A", "0.0.0.0", 0, "edns 1232 0.0.0.0/0/0"),
+        ("www.example. TXT", "203.0.113.0", 24, "edns 1232 203.0.113.0/24/0"),
+    ] {
+        let reply = shared().exchange(&with_subnet(query(asked), subnet, source), Transport::Udp);
+        assert_eq!(text(&reply).lines().nth(1), Some(edns), "{asked}");
+    }
+}
+
+#[test]
+fn section_7_2_1_the_client_named_is_the_client_served() {
+    let server = shared();
+    let answer = |message: &Message| {
+        server
+            .exchange(message, Transport::Udp)
+            .answers
+            .iter()
+            .map(|answer| answer.data.to_string())
+            .collect()
+    };
+    let answers: Vec<Vec<String>> = (0..64)
+        .map(|third| answer(&with_subnet(query("www.example. A"), &format!("203.0.{third}.0"), 24)))
+        .collect();
+    let first = answers.iter().filter(|answer| **answer == ["192.0.2.80"]).count();
+    let second = answers.iter().filter(|answer| **answer == ["192.0.2.81"]).count();
+    assert!(first + second == 64 && first > 10 && second > 10, "{first} and {second} clients");
+    // One that gives no address away is served as the resolver that asks, 198.51.100.7.
+    let of_resolver: Vec<String> = answer(&query("www.example. A"));
+    assert_eq!(answer(&with_subnet(query("www.example. A"), "0.0.0.0", 0)), of_resolver);
+    assert_eq!(answer(&with_subnet(query("www.example. A"), "198.51.100.0", 24)), of_resolver);
+}
