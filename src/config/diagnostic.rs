@@ -49,7 +49,7 @@ impl fmt::Display for Diagnostic {
 }
 
 /// All that is wrong in a config and the files it names: by file (the config first), line and column.
-/// Displays as one `FILE:LINE:COL: message` per line, each followed by its help.
+/// Displays as lines of `FILE:LINE:COL: message`, each followed by the line of its help and all ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
@@ -113,13 +113,7 @@ impl<'a> IntoIterator for &'a Diagnostics {
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, it) in self.list.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            it.fmt(f)?;
-        }
-        Ok(())
+        self.list.iter().try_for_each(|it| writeln!(f, "{it}"))
     }
 }
 
@@ -170,6 +164,6 @@ mod tests {
         let list =
             vec![at("a.zone", 3, "z"), at("p.toml", 9, "y"), at("p.toml", 2, "x"), at("p.toml", 9, "y")];
         let all = Diagnostics::new(Path::new("p.toml"), list, BTreeMap::new());
-        assert_eq!(all.to_string(), "p.toml:2:1: x\np.toml:9:1: y\na.zone:3:1: z");
+        assert_eq!(all.to_string(), "p.toml:2:1: x\np.toml:9:1: y\na.zone:3:1: z\n");
     }
 }

@@ -106,7 +106,7 @@ const VERSION: u64 = 1;
 ///
 /// # Errors
 /// A clause for people, if the text is no duration.
-pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     text::duration(text)
 }
 

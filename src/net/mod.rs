@@ -1,1 +1,3 @@
-//! Not built yet.
+//! Sockets and their options, batched UDP, TLS.
+
+pub mod tls;

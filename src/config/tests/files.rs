@@ -16,12 +16,12 @@ fn a_config_that_cannot_be_read() {
         (io::ErrorKind::PermissionDenied, "may not be read (permission denied)"),
     ] {
         let said = load(Path::new("etc/p.toml"), &|_| Err(kind.into())).expect_err("nothing to read");
-        let expected = format!("etc/p.toml:1:1: config file: {why}\n  help: name the config with `-c FILE`");
+        let expected = format!("etc/p.toml:1:1: config file: {why}\n  help: name the config with `-c FILE`\n");
         assert_eq!(said.to_string(), expected);
     }
     let said =
         load(Path::new("p.toml"), &|_| Ok(b"version = 1\nx = \"\xff\"".to_vec())).expect_err("not text");
-    assert_eq!(said.to_string(), "p.toml:2:6: not UTF-8: byte 0xff");
+    assert_eq!(said.to_string(), "p.toml:2:6: not UTF-8: byte 0xff\n");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn said_with(text: &str, files: &[(&str, &[u8])]) -> String {
         Ok(config) => config.warnings,
         Err(diagnostics) => diagnostics,
     };
-    said.to_string().replace("conf/", "")
+    said.to_string().trim_end().replace("conf/", "")
 }
 
 /// Two regions, a group, two probes and a zone, to stand below a snippet that refers to them.
