@@ -1,1 +1,9 @@
-//! Not built yet.
+//! Sockets and their options.
+//!
+//! [`listen`] binds the sockets of a DNS listener, all of one address or none, and says in words what to change
+//! when it cannot. [`udp`] receives and sends datagrams in batches, each answer from the address that was
+//! asked. [`limits`] raises the limit of open files. Nothing here knows DNS.
+
+pub mod limits;
+pub mod listen;
+pub mod udp;
