@@ -10,14 +10,15 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg, sendmmsg,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn, SockaddrIn6,
+    SockaddrLike, recvmmsg, sendmmsg,
 };
 
 /// Datagrams in one system call.
@@ -47,12 +48,25 @@ pub enum Wait {
 pub struct Exchange {
     socket: UdpSocket,
     address: SocketAddr,
-    receiving: MultiHeaders<SockaddrStorage>,
-    sending: MultiHeaders<SockaddrStorage>,
+    headers: Headers,
     /// [`BATCH`] times [`LONGEST`] bytes.
     space: Box<[u8]>,
     arrived: Vec<Arrived>,
     departing: Departing,
+}
+
+/// What the kernel fills in and reads, by the family of the socket: addresses are copied several times per
+/// datagram, and one of either family would be eight times as long as one of IPv4.
+#[derive(Debug)]
+enum Headers {
+    V4(Both<SockaddrIn>),
+    V6(Both<SockaddrIn6>),
+}
+
+#[derive(Debug)]
+struct Both<S> {
+    receiving: MultiHeaders<S>,
+    sending: MultiHeaders<S>,
 }
 
 /// A datagram received.
@@ -62,18 +76,24 @@ struct Arrived {
     slot: usize,
     len: usize,
     peer: SocketAddr,
-    to: SockaddrStorage,
+    /// The address it came to, where the socket is bound to a wildcard.
     asked: Option<IpAddr>,
 }
 
-/// Answers to send, as the parallel lists that the system call takes.
+/// Answers to send.
 #[derive(Debug, Default)]
 struct Departing {
     /// All bytes, one answer behind the other.
     bytes: Vec<u8>,
-    spans: Vec<Range<usize>>,
-    to: Vec<Option<SockaddrStorage>>,
-    from: Vec<Option<IpAddr>>,
+    answers: Vec<Answer>,
+}
+
+#[derive(Clone, Debug)]
+struct Answer {
+    /// Its part of the bytes.
+    span: Range<usize>,
+    to: SocketAddr,
+    from: Option<IpAddr>,
 }
 
 impl Exchange {
@@ -83,8 +103,7 @@ impl Exchange {
         Self {
             socket,
             address,
-            receiving: headers(address),
-            sending: headers(address),
+            headers: Headers::new(address),
             space: vec![0; BATCH * LONGEST].into_boxed_slice(),
             arrived: Vec::with_capacity(BATCH),
             departing: Departing::default(),
@@ -104,26 +123,24 @@ impl Exchange {
         };
         // Bound to a wildcard, the kernel tells the address asked, and wants to be told it.
         let wildcard = self.address.ip().is_unspecified();
-        let mut space = self.space.chunks_exact_mut(LONGEST);
-        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
-            std::array::from_fn(|_| [IoSliceMut::new(space.next().unwrap_or_default())]);
-        let mut unmarked = false;
-        match recvmmsg(self.socket.as_raw_fd(), &mut self.receiving, slices.iter_mut(), flags, None) {
-            Ok(messages) => {
-                for (slot, message) in messages.enumerate() {
-                    match Arrived::new(slot, &message, wildcard) {
-                        Some(arrived) => self.arrived.push(arrived),
-                        None => unmarked = true,
-                    }
-                }
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if unmarked {
+        let (fd, space, arrived) = (self.socket.as_raw_fd(), &mut self.space, &mut self.arrived);
+        let received = match &mut self.headers {
+            Headers::V4(both) => receive(fd, &mut both.receiving, flags, space, |slot, message| {
+                let peer = SocketAddrV4::from(message.address?);
+                Arrived::new(slot, message, peer.into(), wildcard).map(|new| arrived.push(new))
+            }),
+            Headers::V6(both) => receive(fd, &mut both.receiving, flags, space, |slot, message| {
+                let peer = SocketAddrV6::from(message.address?);
+                Arrived::new(slot, message, peer.into(), wildcard).map(|new| arrived.push(new))
+            }),
+        };
+        match received {
+            Ok(true) => {}
             // The kernel writes into the headers how much it used of them, and they are used again: one datagram
             // with less to say would leave no room for the next.
-            self.receiving = headers(self.address);
+            Ok(false) => self.headers = Headers::new(self.address),
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
         }
         if wildcard {
             // Neighbours that were asked at the same address go out together.
@@ -147,94 +164,136 @@ impl Exchange {
     /// # Panics
     /// If `index` is not below what [`receive`](Self::receive) returned, or on more than [`BATCH`] answers.
     pub fn answer(&mut self, index: usize, bytes: &[u8]) {
-        let Arrived { to, asked, .. } = self.arrived[index];
+        let Arrived { peer, asked, .. } = self.arrived[index];
         let departing = &mut self.departing;
-        assert!(departing.spans.len() < BATCH, "one answer to each datagram");
+        assert!(departing.answers.len() < BATCH, "one answer to each datagram");
         let start = departing.bytes.len();
         departing.bytes.extend_from_slice(bytes);
-        departing.spans.push(start..departing.bytes.len());
-        departing.to.push(Some(to));
-        departing.from.push(asked);
+        departing.answers.push(Answer { span: start..departing.bytes.len(), to: peer, from: asked });
     }
 
     /// Sends what was laid ready. Returns how many of the answers the kernel would not take; they are gone.
     pub fn flush(&mut self) -> usize {
+        let fd = self.socket.as_raw_fd();
+        let Departing { bytes, answers } = &self.departing;
         let mut refused = 0;
-        let mut start = 0;
-        while let Some(from) = self.departing.from.get(start).copied() {
-            let same = self.departing.from[start..].iter().take_while(|next| **next == from).count();
-            let run = start..start + same;
-            start = run.end;
-            refused += match from {
-                None => self.send(run, &[]),
-                Some(IpAddr::V4(ip)) => self.send(run, &[ControlMessage::Ipv4PacketInfo(&source_v4(ip))]),
-                Some(IpAddr::V6(ip)) => self.send(run, &[ControlMessage::Ipv6PacketInfo(&source_v6(ip))]),
+        for run in answers.chunk_by(|one, next| one.from == next.from) {
+            refused += match &mut self.headers {
+                Headers::V4(both) => send_v4(fd, &mut both.sending, bytes, run),
+                Headers::V6(both) => send_v6(fd, &mut both.sending, bytes, run),
             };
         }
-        self.departing.clear();
-        refused
-    }
-
-    /// Sends answers of one source address; returns how many were refused.
-    fn send(&mut self, run: Range<usize>, source: &[ControlMessage<'_>]) -> usize {
-        let Departing { bytes, spans, to, .. } = &self.departing;
-        let slices: [[IoSlice<'_>; 1]; BATCH] =
-            std::array::from_fn(|at| [IoSlice::new(spans.get(at).map_or(&[], |span| &bytes[span.clone()]))]);
-        let mut refused = 0;
-        let mut next = run.start;
-        while next < run.end {
-            let rest = next..run.end;
-            let (slices, to) = (slices[rest.clone()].iter(), &to[rest]);
-            match sendmmsg(self.socket.as_raw_fd(), &mut self.sending, slices, to, source, MsgFlags::empty())
-            {
-                Ok(sent) => next += sent.count(),
-                Err(Errno::EINTR) => {}
-                // The first of the rest is at fault: no route, a firewall's no, a full buffer. The others may pass.
-                Err(_) => {
-                    next += 1;
-                    refused += 1;
-                }
-            }
-        }
+        self.departing.bytes.clear();
+        self.departing.answers.clear();
         refused
     }
 }
 
-impl Departing {
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.spans.clear();
-        self.to.clear();
-        self.from.clear();
+impl Headers {
+    /// Headers for a batch each way, with room for the one control message that a wildcard needs.
+    fn new(address: SocketAddr) -> Self {
+        fn both<S: SockaddrLike + Copy>(control: Option<Vec<u8>>) -> Both<S> {
+            Both {
+                receiving: MultiHeaders::preallocate(BATCH, control.clone()),
+                sending: MultiHeaders::preallocate(BATCH, control),
+            }
+        }
+        let wildcard = address.ip().is_unspecified();
+        match address {
+            SocketAddr::V4(_) => Self::V4(both(wildcard.then(|| cmsg_space!(libc::in_pktinfo)))),
+            SocketAddr::V6(_) => Self::V6(both(wildcard.then(|| cmsg_space!(libc::in6_pktinfo)))),
+        }
     }
 }
 
 impl Arrived {
-    /// `None` for what cannot be answered: without a sender, or without the address asked where it is needed.
-    fn new(slot: usize, message: &RecvMsg<'_, '_, SockaddrStorage>, wildcard: bool) -> Option<Self> {
-        let to = message.address?;
-        let peer = to_std(&to)?;
+    /// `None` for what cannot be answered: without the address asked where it is needed.
+    fn new<S>(slot: usize, message: &RecvMsg<'_, '_, S>, peer: SocketAddr, wildcard: bool) -> Option<Self> {
         let asked = if wildcard { Some(message.cmsgs().ok()?.find_map(asked_address)?) } else { None };
-        Some(Self { slot, len: message.bytes, peer, to, asked })
+        Some(Self { slot, len: message.bytes, peer, asked })
     }
 }
 
-/// Headers for a batch, with room for the one control message that a wildcard needs.
-fn headers(address: SocketAddr) -> MultiHeaders<SockaddrStorage> {
-    let control = match address {
-        _ if !address.ip().is_unspecified() => None,
-        SocketAddr::V4(_) => Some(cmsg_space!(libc::in_pktinfo)),
-        SocketAddr::V6(_) => Some(cmsg_space!(libc::in6_pktinfo)),
+/// Receives a batch and hands each datagram on with its slot. Returns whether all of them could be taken.
+fn receive<S: SockaddrLike + Copy>(
+    fd: RawFd,
+    headers: &mut MultiHeaders<S>,
+    flags: MsgFlags,
+    space: &mut [u8],
+    mut take: impl FnMut(usize, &RecvMsg<'_, '_, S>) -> Option<()>,
+) -> nix::Result<bool> {
+    let mut space = space.chunks_exact_mut(LONGEST);
+    let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+        std::array::from_fn(|_| [IoSliceMut::new(space.next().unwrap_or_default())]);
+    let mut complete = true;
+    for (slot, message) in recvmmsg(fd, headers, slices.iter_mut(), flags, None)?.enumerate() {
+        complete &= take(slot, &message).is_some();
+    }
+    Ok(complete)
+}
+
+fn send_v4(fd: RawFd, headers: &mut MultiHeaders<SockaddrIn>, bytes: &[u8], run: &[Answer]) -> usize {
+    let address = |to: SocketAddr| match to {
+        SocketAddr::V4(to) => Some(SockaddrIn::from(to)),
+        SocketAddr::V6(_) => None,
     };
-    MultiHeaders::preallocate(BATCH, control)
+    match run.first().and_then(|answer| answer.from) {
+        Some(IpAddr::V4(ip)) => {
+            // Interface 0 lets the routing table choose, as it does for any other socket.
+            let source = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from(ip).to_be() },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            send(fd, headers, bytes, run, address, &[ControlMessage::Ipv4PacketInfo(&source)])
+        }
+        _ => send(fd, headers, bytes, run, address, &[]),
+    }
 }
 
-fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
-    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-        (Some(v4), _) => Some(SocketAddrV4::from(*v4).into()),
-        (_, Some(v6)) => Some(SocketAddrV6::from(*v6).into()),
-        _ => None,
+fn send_v6(fd: RawFd, headers: &mut MultiHeaders<SockaddrIn6>, bytes: &[u8], run: &[Answer]) -> usize {
+    let address = |to: SocketAddr| match to {
+        SocketAddr::V6(to) => Some(SockaddrIn6::from(to)),
+        SocketAddr::V4(_) => None,
+    };
+    match run.first().and_then(|answer| answer.from) {
+        Some(IpAddr::V6(ip)) => {
+            let source =
+                libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
+            send(fd, headers, bytes, run, address, &[ControlMessage::Ipv6PacketInfo(&source)])
+        }
+        _ => send(fd, headers, bytes, run, address, &[]),
     }
+}
+
+/// Sends answers that leave from one address; returns how many were refused.
+fn send<S: SockaddrLike + Copy>(
+    fd: RawFd,
+    headers: &mut MultiHeaders<S>,
+    bytes: &[u8],
+    run: &[Answer],
+    address: impl Fn(SocketAddr) -> Option<S>,
+    source: &[ControlMessage<'_>],
+) -> usize {
+    let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|at| {
+        [IoSlice::new(run.get(at).map_or(&[], |answer| &bytes[answer.span.clone()]))]
+    });
+    let to: [Option<S>; BATCH] = std::array::from_fn(|at| run.get(at).and_then(|answer| address(answer.to)));
+    let mut refused = 0;
+    let mut next = 0;
+    while next < run.len() {
+        let (slices, to) = (slices[next..run.len()].iter(), &to[next..run.len()]);
+        match sendmmsg(fd, headers, slices, to, source, MsgFlags::empty()) {
+            Ok(sent) => next += sent.count(),
+            Err(Errno::EINTR) => {}
+            // The first of the rest is at fault: no route, a firewall's no, a full buffer. The others may pass.
+            Err(_) => {
+                next += 1;
+                refused += 1;
+            }
+        }
+    }
+    refused
 }
 
 fn asked_address(message: ControlMessageOwned) -> Option<IpAddr> {
@@ -246,19 +305,6 @@ fn asked_address(message: ControlMessageOwned) -> Option<IpAddr> {
         ControlMessageOwned::Ipv6PacketInfo(info) => Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into()),
         _ => None,
     }
-}
-
-/// Interface 0 lets the routing table choose, as it does for any other socket.
-fn source_v4(ip: Ipv4Addr) -> libc::in_pktinfo {
-    libc::in_pktinfo {
-        ipi_ifindex: 0,
-        ipi_spec_dst: libc::in_addr { s_addr: u32::from(ip).to_be() },
-        ipi_addr: libc::in_addr { s_addr: 0 },
-    }
-}
-
-fn source_v6(ip: Ipv6Addr) -> libc::in6_pktinfo {
-    libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 }
 }
 
 #[cfg(test)]
