@@ -1,5 +1,9 @@
 //! Where a client is, and for which prefix that holds.
 
+mod membership;
+mod standin;
+pub use standin::*;
+
 use ipnet::IpNet;
 
 use crate::model::{Location, RegionId};

@@ -97,7 +97,7 @@ pub enum AllDown {
 }
 
 /// One line of a `geo` table.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GeoEntry {
     /// Who it is for.
     pub place: PlaceKey,
@@ -106,7 +106,7 @@ pub struct GeoEntry {
 }
 
 /// Where a region may be used: `fence = [{ region, only | except }]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fence {
     /// The region that is fenced.
     pub region: RegionId,
@@ -115,7 +115,7 @@ pub struct Fence {
 }
 
 /// Who may be sent to a fenced region.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FenceRule {
     /// Clients in one of these places; a client that cannot be located is not.
     Only(Vec<PlaceKey>),

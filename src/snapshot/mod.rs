@@ -1,1 +1,44 @@
-//! Not built yet.
+//! All that a query sees.
+
+use std::sync::Arc;
+
+use crate::geo::Index;
+use crate::model::Topology;
+use crate::standing::Standing;
+use crate::steer::{Compiled, KeyPrefix};
+use crate::zone::Zones;
+
+/// One consistent view. A query loads one and sees nothing else; the engine publishes a new one on every change.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// What the config says, compiled.
+    pub plan: Arc<Plan>,
+    /// What may be used right now.
+    pub standing: Arc<Standing>,
+    /// Grows with every snapshot published, and never shrinks.
+    pub epoch: u64,
+}
+
+/// What the config says, compiled for queries. Immutable; a reload makes a new one.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Regions and services.
+    pub topology: Topology,
+    /// Static RRsets and dynamic names.
+    pub zones: Zones,
+    /// Where clients are.
+    pub geo: Index,
+    /// Rankings of every service for every place.
+    pub steering: Compiled,
+    /// Whether ECS is read and answered (RFC 7871).
+    pub ecs: bool,
+}
+
+impl Plan {
+    /// Compiles a plan. Takes as long as the rankings need: not for threads that answer queries.
+    #[must_use]
+    pub fn compile(topology: Topology, zones: Zones, geo: Index, ecs: bool, key_prefix: KeyPrefix) -> Self {
+        let steering = Compiled::new(&topology, &geo, key_prefix);
+        Self { topology, zones, geo, steering, ecs }
+    }
+}

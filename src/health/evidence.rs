@@ -1,0 +1,162 @@
+//! Why a verdict says what it says.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+/// How many failures a verdict remembers in words.
+const REMEMBERED: usize = 5;
+
+/// What led to the present state. Its text is a clause for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Unknown: nobody has looked.
+    NotProbed,
+    /// Unknown: failures do not count while the startup grace runs.
+    Starting(Failures),
+    /// Up since the first look that counted.
+    GoodAtOnce,
+    /// Up after down.
+    Recovered {
+        /// Successes in a row.
+        successes: u32,
+        /// Since the first of them.
+        good_for: Duration,
+    },
+    /// Up after degraded.
+    Fast {
+        /// Successes in a row, none of them slow.
+        successes: u32,
+    },
+    /// Degraded.
+    Slow(Slow),
+    /// Down.
+    Failed {
+        /// What counted.
+        failures: Failures,
+        /// Successes in a row since, not yet enough.
+        good_since: u32,
+    },
+}
+
+/// A success that took too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slow {
+    /// How long it may take.
+    pub limit: Duration,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Failures counted since they were last wiped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// How many.
+    pub count: u32,
+    /// Whether successes came between them.
+    pub broken: bool,
+    /// The reasons of the last five, oldest first.
+    pub last: VecDeque<String>,
+}
+
+impl Failures {
+    pub(super) fn add(&mut self, reason: &str) {
+        self.count = self.count.saturating_add(1);
+        if self.last.len() == REMEMBERED {
+            self.last.pop_front();
+        }
+        self.last.push_back(reason.to_owned());
+    }
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotProbed => f.write_str("not probed yet"),
+            Self::Starting(failures) => write!(f, "not counted while starting: {failures}"),
+            Self::GoodAtOnce => f.write_str("good at first look"),
+            Self::Recovered { successes, good_for } => {
+                write!(f, "{successes} in a row and good for {}", Rounded(*good_for))
+            }
+            Self::Fast { successes: 1 } => f.write_str("fast again"),
+            Self::Fast { successes } => write!(f, "{successes} in a row were fast"),
+            Self::Slow(Slow { limit, took }) => {
+                write!(f, "slower than {}: {}", Rounded(*limit), Rounded(*took))
+            }
+            Self::Failed { failures, good_since: 0 } => failures.fmt(f),
+            Self::Failed { failures, good_since } => write!(f, "{failures}; {good_since} good since"),
+        }
+    }
+}
+
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.count > 1 {
+            write!(f, "{} {}", self.count, if self.broken { "failures" } else { "in a row" })?;
+            if self.count as usize > self.last.len() {
+                write!(f, ", the last {}", self.last.len())?;
+            }
+            f.write_str(": ")?;
+        }
+        for (index, reason) in self.last.iter().enumerate() {
+            write!(f, "{}{reason}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// A duration with no more digits than people want: whole seconds from ten seconds on, else milliseconds.
+struct Rounded(Duration);
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rounded = if self.0 >= Duration::from_secs(10) {
+            Duration::from_secs(self.0.as_secs())
+        } else if self.0 >= Duration::from_millis(1) {
+            Duration::from_millis(self.0.as_millis() as u64)
+        } else {
+            Duration::from_micros(self.0.as_micros() as u64)
+        };
+        write!(f, "{rounded:?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_up_to_the_last_five() {
+        let mut failures = Failures::default();
+        let told: Vec<String> = (1..=7)
+            .map(|number| {
+                failures.add(&format!("status 50{number}"));
+                failures.to_string()
+            })
+            .collect();
+        assert_eq!(told[0], "status 501");
+        assert_eq!(told[1], "2 in a row: status 501, status 502");
+        assert_eq!(
+            told[6],
+            "7 in a row, the last 5: status 503, status 504, status 505, status 506, status 507"
+        );
+        failures.broken = true;
+        let evidence = Evidence::Failed { failures, good_since: 1 };
+        assert_eq!(
+            evidence.to_string(),
+            "7 failures, the last 5: status 503, status 504, status 505, status 506, status 507; 1 good since"
+        );
+    }
+
+    #[test]
+    fn times_are_rounded_for_people() {
+        for (duration, expected) in [
+            (Duration::from_nanos(912_345_678), "912ms"),
+            (Duration::from_millis(1500), "1.5s"),
+            (Duration::from_nanos(30_000_400_000), "30s"),
+            (Duration::from_nanos(45_678), "45µs"),
+        ] {
+            assert_eq!(Rounded(duration).to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The choice for one query: what of a ranking may be used right now, and who of a tie group gets the client.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::compiled::{Compiled, CompiledService};
+use super::rank::{RankedRegion, Ranking};
+use super::trace::{Note, Stage, Trace, Why};
+use crate::model::{AllDown, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
+use crate::pick::{Hash, draw, rendezvous};
+use crate::standing::{Action, Candidate, Cause, DEGRADED_SHARE, HARD_DOWN, Pool, SetId, Standing, Usable};
+
+/// How much of a client's address shares and hashes are keyed on: clients of one prefix stay together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyPrefix {
+    /// Bits of an IPv4 address, 0 to 32.
+    pub v4: u8,
+    /// Bits of an IPv6 address, 0 to 128.
+    pub v6: u8,
+}
+
+impl Default for KeyPrefix {
+    fn default() -> Self {
+        Self { v4: 24, v6: 56 }
+    }
+}
+
+/// A question to steering.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// For which service.
+    pub service: ServiceId,
+    /// For whom.
+    pub client: IpAddr,
+    /// A or AAAA.
+    pub family: Family,
+    /// When.
+    pub unix: Unix,
+    /// A random number; used with [`Share::Random`] only.
+    pub draw: u64,
+}
+
+/// Its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Where the client is sent; `None` if no region was chosen.
+    pub region: Option<RegionId>,
+    /// What to answer.
+    pub answer: Answer,
+    /// For how long.
+    pub ttl: Ttl,
+    /// For how many bits of the client's address the same ranking and share key hold.
+    pub scope: u8,
+}
+
+/// What to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The addresses chosen.
+    Addresses,
+    /// The name exists, but has no address of this family for this client.
+    NoData,
+    /// The name cannot be answered.
+    Servfail,
+}
+
+/// Regions that were last to serve within this many seconds of each other were lost together.
+const LOST_TOGETHER_SECS: u64 = 60;
+
+/// Who may be chosen. They are tried in this order until somebody may.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Pass {
+    /// What is up, forced up or held.
+    Eligible,
+    /// What nobody knows of.
+    Unknown,
+    /// `all_down = { last_good }`: what served last, no earlier than this.
+    LastGood(Unix),
+    /// `all_down = "all"`: whatever no operator withdrew.
+    AllDown,
+    /// Every region has been withdrawn by an operator: whatever there is.
+    Anything,
+}
+
+/// One choice being made.
+struct Chooser<'a, T> {
+    compiled: &'a Compiled,
+    topology: &'a Topology,
+    standing: &'a Standing,
+    asked: &'a Asked,
+    service: &'a Service,
+    set: SetId,
+    /// Hash of the service and the client's key prefix.
+    client: Hash,
+    /// `client` and, by the kind of share, the window or the draw.
+    key: Hash,
+    trace: &'a mut T,
+}
+
+impl Compiled {
+    /// Chooses the region and its endpoints for a client; their addresses replace what is in `addresses`.
+    pub fn choose<T: Trace>(
+        &self,
+        topology: &Topology,
+        standing: &Standing,
+        asked: &Asked,
+        addresses: &mut Vec<IpAddr>,
+        trace: &mut T,
+    ) -> Choice {
+        addresses.clear();
+        let service = topology.service(asked.service);
+        let compiled = self.services[asked.service.0 as usize];
+        let (ranking, prefix_len) = self.ranking(compiled, asked.client);
+        let client = self.client_hash(compiled, asked.client);
+        let key = share_key(service, client, asked);
+        let mut chooser = Chooser {
+            compiled: self,
+            topology,
+            standing,
+            asked,
+            service,
+            set: compiled.set,
+            client,
+            key,
+            trace,
+        };
+        let (region, answer) = chooser.run(ranking, addresses);
+        let scope = self.scope(chooser.is_keyed(ranking), asked.client, prefix_len);
+        Choice { region, answer, ttl: service.steering.ttl, scope }
+    }
+
+    /// Hash of a service and the part of a client's address that its shares are keyed on.
+    fn client_hash(&self, service: CompiledService, client: IpAddr) -> Hash {
+        let masked = IpNet::new(client, self.key_prefix.of(client)).map_or(client, |net| net.network());
+        match masked {
+            IpAddr::V4(v4) => service.hash.with(4).with(u64::from(v4.to_bits())),
+            IpAddr::V6(v6) => {
+                service.hash.with(6).with((v6.to_bits() >> 64) as u64).with(v6.to_bits() as u64)
+            }
+        }
+    }
+
+    /// The scope of an answer: where the ranking holds, and no wider than a share key where one was drawn.
+    fn scope(&self, is_keyed: bool, client: IpAddr, prefix_len: u8) -> u8 {
+        if is_keyed { prefix_len.max(self.key_prefix.of(client)) } else { prefix_len }
+    }
+}
+
+impl KeyPrefix {
+    fn of(self, client: IpAddr) -> u8 {
+        match client {
+            IpAddr::V4(_) => self.v4.min(32),
+            IpAddr::V6(_) => self.v6.min(128),
+        }
+    }
+}
+
+/// What a client draws with. Windows are as long as the TTL, and each client's begin at a moment of its own,
+/// so that a resolver's clients do not all move at once.
+fn share_key(service: &Service, client: Hash, asked: &Asked) -> Hash {
+    match service.steering.share {
+        Share::Hash => client,
+        Share::Random => client.with(asked.draw),
+        Share::Weighted => {
+            let length = u64::from(service.steering.ttl.0.max(1));
+            let phase = client.with(1).0 % length;
+            client.with((asked.unix.0.as_secs() + phase) / length)
+        }
+    }
+}
+
+impl<T: Trace> Chooser<'_, T> {
+    fn run(&mut self, ranking: &Ranking, addresses: &mut Vec<IpAddr>) -> (Option<RegionId>, Answer) {
+        for pass in [Pass::Eligible, Pass::Unknown] {
+            if let Some(found) = self.pass(pass, ranking, addresses) {
+                return found;
+            }
+        }
+        if ranking.groups.is_empty() {
+            // Fenced off from every region: that is no outage.
+            return self.fallback(addresses).unwrap_or((None, Answer::NoData));
+        }
+        match &self.service.steering.all_down {
+            AllDown::Servfail => (None, Answer::Servfail),
+            AllDown::Fallback(_) => self.fallback(addresses).unwrap_or((None, Answer::NoData)),
+            AllDown::All => self.as_if_up(ranking, addresses),
+            AllDown::LastGood(age) => {
+                let last_good = self.last_good(*age).map(Pass::LastGood);
+                last_good
+                    .and_then(|pass| self.pass(pass, ranking, addresses))
+                    .unwrap_or_else(|| self.as_if_up(ranking, addresses))
+            }
+        }
+    }
+
+    fn as_if_up(&mut self, ranking: &Ranking, addresses: &mut Vec<IpAddr>) -> (Option<RegionId>, Answer) {
+        self.pass(Pass::AllDown, ranking, addresses)
+            .or_else(|| self.pass(Pass::Anything, ranking, addresses))
+            .unwrap_or((None, Answer::NoData))
+    }
+
+    fn fallback(&self, addresses: &mut Vec<IpAddr>) -> Option<(Option<RegionId>, Answer)> {
+        let AllDown::Fallback(configured) = &self.service.steering.all_down else { return None };
+        addresses.extend(configured.iter().filter(|address| self.asked.family.has(**address)));
+        Some((None, if addresses.is_empty() { Answer::NoData } else { Answer::Addresses }))
+    }
+
+    /// The earliest moment of last service that counts as last good.
+    fn last_good(&self, age: std::time::Duration) -> Option<Unix> {
+        let served = |id: RegionId| self.standing.region(id).last_served;
+        let latest = self.service.members.iter().filter_map(|member| served(member.region)).max()?;
+        let together = Unix(latest.0.saturating_sub(std::time::Duration::from_secs(LOST_TOGETHER_SECS)));
+        (self.asked.unix.since(latest) <= age).then_some(together)
+    }
+
+    /// Tries the tie groups in order; the first with somebody who may be chosen decides.
+    fn pass(
+        &mut self,
+        pass: Pass,
+        ranking: &Ranking,
+        addresses: &mut Vec<IpAddr>,
+    ) -> Option<(Option<RegionId>, Answer)> {
+        let mut found = None;
+        for group in &ranking.groups {
+            if found.is_some() {
+                for ranked in group {
+                    self.trace.dropped(Stage::Eligible, ranked.region, || Why::LaterGroup);
+                }
+            } else {
+                found = self.group(pass, group, addresses);
+            }
+            if found.is_some() && !T::LISTENS {
+                break;
+            }
+        }
+        found
+    }
+
+    fn group(
+        &mut self,
+        pass: Pass,
+        group: &[RankedRegion],
+        addresses: &mut Vec<IpAddr>,
+    ) -> Option<(Option<RegionId>, Answer)> {
+        let mut among = 0;
+        let mut best: Option<(f64, RegionId)> = None;
+        for ranked in group {
+            let Some(factor) = self.admit(pass, ranked) else { continue };
+            among += 1;
+            // A group of one needs no draw.
+            let drawn =
+                if group.len() == 1 { 0.0 } else { draw(self.key, ranked.hash, ranked.weight * factor) };
+            if best.is_none_or(|(least, _)| drawn < least) {
+                best = Some((drawn, ranked.region));
+            }
+        }
+        let (_, winner) = best?;
+        if T::LISTENS {
+            let lost = group.iter().filter(|ranked| ranked.region != winner);
+            let lost: Vec<_> =
+                lost.filter(|ranked| self.is_admitted(pass, ranked)).map(|r| r.region).collect();
+            self.trace.kept(Stage::Share, winner, || Note::Won { among });
+            for region in lost {
+                self.trace.dropped(Stage::Share, region, || Why::LostDraw);
+            }
+        }
+        Some((Some(winner), self.endpoints(pass, winner, addresses)))
+    }
+
+    /// Whether a region takes part in its group's draw, and at what part of its weight.
+    fn admit(&mut self, pass: Pass, ranked: &RankedRegion) -> Option<f64> {
+        let verdict = self.verdict(pass, ranked);
+        match &verdict {
+            Ok((_, note)) => self.trace.kept(Stage::Eligible, ranked.region, || note.clone()),
+            // Only the first pass tells why a region may not be used; later ones tell whom they let in.
+            Err(why) if pass == Pass::Eligible => {
+                self.trace.dropped(Stage::Eligible, ranked.region, || why.clone());
+            }
+            Err(_) => {}
+        }
+        verdict.ok().map(|(factor, _)| factor)
+    }
+
+    fn is_admitted(&self, pass: Pass, ranked: &RankedRegion) -> bool {
+        self.verdict(pass, ranked).is_ok()
+    }
+
+    fn verdict(&self, pass: Pass, ranked: &RankedRegion) -> Result<(f64, Note), Why> {
+        let region = self.standing.region(ranked.region);
+        let pool = region.pool(self.asked.family);
+        let word = self.standing.within(self.asked.service, ranked.region);
+        let withdrawn =
+            word.is_some_and(|w| w.action != Action::Up && (w.kept_away >= 1.0 || w.action == Action::Down));
+        let forced = region.action == Some(Action::Up) || word.is_some_and(|w| w.action == Action::Up);
+        let usable = if withdrawn { Usable::No(Cause::Operator) } else { pool.usable };
+        match pass {
+            Pass::Eligible if forced && !withdrawn => Ok((1.0, Note::Forced)),
+            Pass::Eligible => {
+                let kept_away = region.kept_away.max(word.map_or(0.0, |w| w.kept_away));
+                let factor = self.eligible(ranked.region, pool, usable)?;
+                // Independent of the share's key: a drain keeps the same clients away from window to window.
+                if kept_away > 0.0 && self.client.with(ranked.hash.0).with(2).unit() < kept_away {
+                    return Err(Why::KeptAway(kept_away));
+                }
+                Ok(factor)
+            }
+            Pass::Unknown if usable == Usable::IfNothingElse => Ok((1.0, Note::Unknown)),
+            Pass::LastGood(since)
+                if region.last_served >= Some(since) && usable != Usable::No(Cause::Operator) =>
+            {
+                Ok((1.0, Note::AllDown))
+            }
+            Pass::AllDown if usable != Usable::No(Cause::Operator) => Ok((1.0, Note::AllDown)),
+            Pass::Anything => Ok((1.0, Note::AllDown)),
+            _ => Err(Why::Unknown),
+        }
+    }
+
+    fn eligible(&self, region: RegionId, pool: &Pool, usable: Usable) -> Result<(f64, Note), Why> {
+        match usable {
+            Usable::Full => Ok((1.0, Note::Plain)),
+            Usable::Reduced => Ok((DEGRADED_SHARE, Note::Degraded)),
+            Usable::IfNothingElse => Err(Why::Unknown),
+            Usable::No(Cause::Probes(_)) if self.may_be_held(region, pool) => Ok((1.0, Note::Held)),
+            Usable::No(cause) if self.standing.region(region).usable().is_eligible() => match cause {
+                Cause::Probes(_) => Err(Why::FamilyDown(self.asked.family)),
+                Cause::Operator => Err(Why::Withdrawn(cause)),
+            },
+            Usable::No(cause) => Err(Why::Withdrawn(cause)),
+        }
+    }
+
+    /// Held by safety, and with something to answer that does not fail hard.
+    fn may_be_held(&self, region: RegionId, pool: &Pool) -> bool {
+        self.standing.is_held(self.set, region) && (!pool.configured || pool.best != HARD_DOWN)
+    }
+
+    /// Puts the addresses of the region's endpoints into the answer.
+    fn endpoints(&mut self, pass: Pass, region: RegionId, addresses: &mut Vec<IpAddr>) -> Answer {
+        let standing = self.standing.region(region);
+        let pool = standing.pool(self.asked.family);
+        let every = &self.compiled.everything[usize::from(region.0)][self.asked.family as usize];
+        let candidates: &[Candidate] = match pass {
+            Pass::Eligible | Pass::Unknown if !pool.candidates.is_empty() => &pool.candidates,
+            _ => every,
+        };
+        let wanted = self.service.steering.answers;
+        if wanted >= candidates.len() {
+            addresses.extend(candidates.iter().flat_map(|candidate| &candidate.addresses));
+        } else if wanted == 1 {
+            let drawn = candidates.iter().map(|c| (c, endpoint_hash(c), c.weight));
+            let winner = rendezvous(self.key, drawn);
+            addresses.extend(winner.into_iter().flat_map(|candidate| &candidate.addresses));
+        } else {
+            self.draw_several(candidates, wanted, addresses);
+        }
+        if addresses.is_empty() { Answer::NoData } else { Answer::Addresses }
+    }
+
+    /// The `wanted` least draws, in their order. Quadratic in small numbers, and without allocating.
+    fn draw_several(&self, candidates: &[Candidate], wanted: usize, addresses: &mut Vec<IpAddr>) {
+        let mut least = f64::NEG_INFINITY;
+        for _ in 0..wanted {
+            let draws = candidates.iter().map(|c| (draw(self.key, endpoint_hash(c), c.weight), c));
+            let next = draws.filter(|(drawn, _)| *drawn > least).min_by(|(a, _), (b, _)| a.total_cmp(b));
+            let Some((drawn, candidate)) = next else { break };
+            least = drawn;
+            addresses.extend(&candidate.addresses);
+        }
+    }
+
+    /// Whether the client's key can make a difference under this ranking: then scopes are no wider than the key.
+    fn is_keyed(&self, ranking: &Ranking) -> bool {
+        let mut regions = ranking.groups.iter().flatten();
+        ranking.groups.iter().any(|group| group.len() > 1)
+            || !self.standing.services.is_empty()
+            || regions.any(|ranked| {
+                let region = self.topology.region(ranked.region);
+                region.endpoints.len() > self.service.steering.answers
+                    || self.standing.region(ranked.region).kept_away > 0.0
+            })
+    }
+}
+
+/// An endpoint's identity is its place in the region: the region has been chosen already.
+fn endpoint_hash(candidate: &Candidate) -> Hash {
+    Hash(u64::from(candidate.endpoint.index)).with(3)
+}
