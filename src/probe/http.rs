@@ -1,0 +1,239 @@
+//! HTTP over TCP or TLS: one GET on a connection of its own, and what its answer says.
+
+use std::error::Error;
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::pin::pin;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::client::conn::{http1, http2};
+use hyper::header::{ACCEPT, HOST, HeaderValue, USER_AGENT};
+use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+use hyper::{Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::expectation::Expectation;
+use super::outcome::{Progress, hard, quote, soft};
+use crate::health::{Failure, Phase};
+use crate::model::HttpProbe;
+
+/// The most of a body that a probe reads, in bytes. A longer one, where the body matters, is a failure.
+pub const MAX_BODY: usize = 256 * 1024;
+
+/// The most of a response head that a probe reads, in bytes.
+const MAX_HEAD: usize = 64 * 1024;
+
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("portolan/", env!("CARGO_PKG_VERSION"), " probe"));
+
+/// The question and the answer that is hoped for.
+#[derive(Debug)]
+pub(super) struct Ask {
+    scheme: Scheme,
+    host: Option<Authority>,
+    path: PathAndQuery,
+    expectation: Expectation,
+}
+
+impl Ask {
+    /// # Errors
+    /// If a part of the probe cannot be read.
+    pub(super) fn new(probe: &HttpProbe, scheme: &str) -> Result<Self, String> {
+        let host = match &probe.host {
+            Some(host) => {
+                Some(Authority::try_from(host.as_str()).map_err(|error| format!("host {host:?}: {error}"))?)
+            }
+            None => None,
+        };
+        let path = PathAndQuery::try_from(probe.path.as_str());
+        Ok(Self {
+            scheme: Scheme::try_from(scheme).map_err(|error| error.to_string())?,
+            host,
+            path: path.map_err(|error| format!("path {:?}: {error}", probe.path))?,
+            expectation: Expectation::new(&probe.expect)?,
+        })
+    }
+
+    /// The host asked for: the configured one, or the address, with its port unless that is the scheme's own
+    /// (RFC 9110 §4.2.3).
+    fn authority(&self, address: SocketAddr) -> Authority {
+        if let Some(host) = &self.host {
+            return host.clone();
+        }
+        let own = if self.scheme == Scheme::HTTPS { 443 } else { 80 };
+        let text = match address {
+            SocketAddr::V4(v4) if v4.port() == own => v4.ip().to_string(),
+            SocketAddr::V6(v6) if v6.port() == own => format!("[{}]", v6.ip()),
+            other => other.to_string(),
+        };
+        Authority::try_from(text).expect("an address is an authority")
+    }
+
+    /// RFC 9112 §3.2.1: origin form, and `Host`.
+    fn http1(&self, address: SocketAddr) -> Request<Empty<Bytes>> {
+        let mut request = self.request(Uri::from(self.path.clone()));
+        let host = HeaderValue::try_from(self.authority(address).as_str());
+        request.headers_mut().insert(HOST, host.expect("an authority is a header value"));
+        request
+    }
+
+    /// RFC 9113 §8.3.1: `:scheme`, `:authority` and `:path`, all out of the URI.
+    fn http2(&self, address: SocketAddr) -> Request<Empty<Bytes>> {
+        let uri = Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority(address))
+            .path_and_query(self.path.clone())
+            .build();
+        self.request(uri.expect("three whole parts make a URI"))
+    }
+
+    fn request(&self, uri: Uri) -> Request<Empty<Bytes>> {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = uri;
+        request.headers_mut().insert(USER_AGENT, AGENT);
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
+        request
+    }
+}
+
+/// Kind `http`: HTTP/1.1 on a connection just made.
+pub(super) async fn over_tcp(
+    stream: TcpStream,
+    ask: &Ask,
+    address: SocketAddr,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    progress.enter(Phase::Response);
+    speak_http1(stream, ask, address, progress).await
+}
+
+/// Kind `https`: the version that the server chose by ALPN.
+pub(super) async fn over_tls(
+    stream: TlsStream<TcpStream>,
+    ask: &Ask,
+    address: SocketAddr,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    progress.enter(Phase::Response);
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        speak_http2(stream, ask, address, progress).await
+    } else {
+        speak_http1(stream, ask, address, progress).await
+    }
+}
+
+async fn speak_http1(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    ask: &Ask,
+    address: SocketAddr,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| failure(&error, Phase::Response))?;
+    let response = sender.send_request(ask.http1(address));
+    beside(connection, judge(response, &ask.expectation, progress)).await
+}
+
+async fn speak_http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ask: &Ask,
+    address: SocketAddr,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let executor = Executor(CancellationToken::new());
+    // However this look ends, nothing of its connection stays behind.
+    let _end = executor.0.clone().drop_guard();
+    let window = MAX_BODY as u32 + 1;
+    let handshake = http2::Builder::new(executor)
+        .initial_stream_window_size(window)
+        .initial_connection_window_size(window)
+        .handshake(TokioIo::new(stream))
+        .await;
+    let (mut sender, connection) = handshake.map_err(|error| failure(&error, Phase::Response))?;
+    let response = sender.send_request(ask.http2(address));
+    beside(connection, judge(response, &ask.expectation, progress)).await
+}
+
+/// Runs the tasks of an HTTP/2 connection until the token is cancelled.
+#[derive(Clone)]
+struct Executor(CancellationToken);
+
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Executor {
+    fn execute(&self, task: F) {
+        tokio::spawn(self.0.clone().run_until_cancelled_owned(task));
+    }
+}
+
+/// Drives a connection and the exchange on it in one task, until the exchange is over.
+async fn beside<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
+    let mut connection = pin!(connection);
+    let mut exchange = pin!(exchange);
+    tokio::select! {
+        biased;
+        outcome = &mut exchange => outcome,
+        // What ended the connection reaches the exchange as an error, if it matters there.
+        _ = &mut connection => exchange.await,
+    }
+}
+
+async fn judge(
+    response: impl Future<Output = hyper::Result<Response<Incoming>>>,
+    expectation: &Expectation,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let response = response.await.map_err(|error| failure(&error, Phase::Response))?;
+    progress.completed();
+    expectation.check_status(response.status().as_u16()).map_err(|clause| soft(Phase::Response, clause))?;
+    if !expectation.needs_body() {
+        return Ok(());
+    }
+    progress.enter(Phase::Body);
+    let body = read(response.into_body()).await?;
+    progress.completed();
+    expectation.check_body(&body).map_err(|clause| soft(Phase::Body, clause))
+}
+
+async fn read(mut body: Incoming) -> Result<Vec<u8>, Failure> {
+    let too_long = || soft(Phase::Body, format!("body longer than {} KiB", MAX_BODY / 1024));
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(too_long());
+    }
+    let mut read = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| failure(&error, Phase::Body))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if read.len() + data.len() > MAX_BODY {
+            return Err(too_long());
+        }
+        read.extend_from_slice(&data);
+    }
+    Ok(read)
+}
+
+/// A reset before any answer is as good as a refusal: whoever accepted had nobody to pass the connection on to.
+/// Everything else shows that something speaks.
+fn failure(error: &hyper::Error, phase: Phase) -> Failure {
+    let whereabouts = if phase == Phase::Body { "within the body" } else { "before the response" };
+    let chain = || std::iter::successors(Some(error as &dyn Error), |&error| error.source());
+    let io = chain().find_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
+    if matches!(io, Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)) {
+        let reason = format!("connection reset {whereabouts}");
+        return if phase == Phase::Body { soft(phase, reason) } else { hard(phase, reason) };
+    }
+    if io == Some(ErrorKind::UnexpectedEof)
+        || error.is_incomplete_message()
+        || error.is_closed()
+        || error.is_canceled()
+    {
+        return soft(phase, format!("connection closed {whereabouts}"));
+    }
+    let root = chain().last().map(ToString::to_string).unwrap_or_default();
+    let what = if error.is_parse() { "the answer is not HTTP" } else { "http" };
+    soft(phase, format!("{what}: {}", quote(&root)))
+}

@@ -1,0 +1,266 @@
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::*;
+use crate::health::Timings;
+use crate::model::{Kind, Thresholds};
+
+const GOOD: Observation = Observation {
+    timings: Timings { connect: None, tls: None, first_byte: None, body: None },
+    failure: None,
+};
+
+fn key(name: &str) -> CheckKey {
+    let address = IpAddr::from([127, 0, 0, 1]);
+    CheckKey { region: "eu-west".into(), endpoint: name.into(), address, probe: "edge".into() }
+}
+
+/// A watch over a fake target, in paused time.
+struct Bench {
+    results: mpsc::Receiver<Report>,
+    looks: Arc<AtomicUsize>,
+    most_at_once: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+/// Each look takes `took`.
+fn watch(name: &str, interval: Duration, took: Duration, permits: &Arc<Semaphore>) -> Bench {
+    let (sender, results) = mpsc::channel(1000);
+    let rhythm = Rhythm::new(&key(name), interval, Instant::now());
+    let watch = Watch { key: key(name), rhythm, permits: Arc::clone(permits), results: sender };
+    let (looks, most_at_once) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let at_once = Arc::new(AtomicUsize::new(0));
+    let (counted, most) = (Arc::clone(&looks), Arc::clone(&most_at_once));
+    let task = tokio::spawn(watch.keep(move || {
+        let (counted, most, at_once) = (Arc::clone(&counted), Arc::clone(&most), Arc::clone(&at_once));
+        async move {
+            most.fetch_max(at_once.fetch_add(1, SeqCst) + 1, SeqCst);
+            sleep(took).await;
+            at_once.fetch_sub(1, SeqCst);
+            counted.fetch_add(1, SeqCst);
+            Ok(GOOD)
+        }
+    }));
+    Bench { results, looks, most_at_once, task }
+}
+
+fn permits(number: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(number))
+}
+
+#[tokio::test(start_paused = true)]
+async fn starts_are_never_further_apart_than_the_interval() {
+    let interval = Duration::from_secs(5);
+    for name in ["lb1", "lb2", "lb3", "lb4"] {
+        let begun = Instant::now();
+        let mut bench = watch(name, interval, Duration::ZERO, &permits(1));
+        let mut starts = Vec::new();
+        for _ in 0..20 {
+            bench.results.recv().await.unwrap();
+            starts.push(Instant::now());
+        }
+        assert!(starts[0] - begun <= FIRST_LOOKS + Duration::from_millis(1));
+        let gaps: Vec<_> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        // The timer counts in milliseconds.
+        let slack = Duration::from_millis(1);
+        assert!(gaps.iter().all(|gap| *gap <= interval + slack), "{gaps:?}");
+        assert!(gaps[1..].iter().all(|gap| *gap + slack >= interval.mul_f64(0.95)), "{gaps:?}");
+        assert!(gaps[1..].iter().any(|gap| *gap != gaps[1]), "no jitter: {gaps:?}");
+        bench.task.abort();
+    }
+}
+
+#[test]
+fn places_follow_from_the_identity_and_spread_evenly() {
+    const CHECKS: usize = 10_000;
+    let (now, interval) = (Instant::now(), Duration::from_secs(10));
+    let mut first = [0_usize; 10];
+    let mut second = [0_usize; 10];
+    for number in 0..CHECKS {
+        let key = key(&format!("lb{number}"));
+        let rhythm = Rhythm::new(&key, interval, now);
+        assert_eq!(rhythm.next, Rhythm::new(&key, interval, now).next, "the same identity, the same place");
+        let start = rhythm.next - now;
+        let place = start + rhythm.first_gap.unwrap() - FIRST_LOOKS;
+        first[(start.as_secs_f64() * 10.0) as usize] += 1;
+        second[place.as_secs_f64() as usize] += 1;
+    }
+    let expected = CHECKS / 10;
+    for bucket in first.into_iter().chain(second) {
+        assert!(bucket.abs_diff(expected) < expected / 5, "{first:?} {second:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_longer_than_the_interval_is_never_doubled() {
+    let interval = Duration::from_secs(1);
+    let mut bench = watch("lb1", interval, Duration::from_millis(2500), &permits(8));
+    let mut ends = Vec::new();
+    for _ in 0..10 {
+        bench.results.recv().await.unwrap();
+        ends.push(Instant::now());
+    }
+    assert_eq!(bench.most_at_once.load(SeqCst), 1);
+    // Each ends after 2.5 s, and the next starts at the next slot, less than an interval later.
+    for pair in ends.windows(2) {
+        let gap = pair[1] - pair[0];
+        let range = Duration::from_millis(2500)..=Duration::from_millis(3501);
+        assert!(range.contains(&gap), "{gap:?}");
+    }
+    bench.task.abort();
+}
+
+#[test]
+fn missed_slots_are_skipped_however_many() {
+    let now = Instant::now();
+    let interval = Duration::from_secs(1);
+    let mut rhythm = Rhythm::new(&key("lb1"), interval, now);
+    let later = now + Duration::from_secs(1_000_000);
+    rhythm.advance(later);
+    assert!(rhythm.next > later && rhythm.next <= later + interval);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_looks_are_under_way_than_allowed() {
+    let permits = permits(2);
+    let benches: Vec<_> = (0..10)
+        .map(|number| {
+            watch(&format!("lb{number}"), Duration::from_millis(10), Duration::from_secs(1), &permits)
+        })
+        .collect();
+    sleep(Duration::from_millis(10_500)).await;
+    // Two at a time, a second each, for ten seconds and a half.
+    let looks: usize = benches.iter().map(|bench| bench.looks.load(SeqCst)).sum();
+    assert_eq!(looks, 20);
+    assert!(benches.iter().all(|bench| bench.looks.load(SeqCst) >= 1), "everybody gets a turn");
+    for bench in benches {
+        bench.task.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_of_this_node_are_not_reported() {
+    let (sender, mut results) = mpsc::channel(10);
+    let rhythm = Rhythm::new(&key("lb1"), Duration::from_secs(1), Instant::now());
+    let watch = Watch { key: key("lb1"), rhythm, permits: permits(1), results: sender };
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&looks);
+    let task =
+        tokio::spawn(
+            watch.keep(move || {
+                let look = counted.fetch_add(1, SeqCst);
+                async move {
+                    if look < 3 { Err(LocalFault(std::io::Error::from_raw_os_error(24))) } else { Ok(GOOD) }
+                }
+            }),
+        );
+    assert_eq!(results.recv().await, Some(Report { check: key("lb1"), observation: GOOD }));
+    assert_eq!(looks.load(SeqCst), 4);
+    // And it ends when nobody listens any more.
+    drop(results);
+    task.await.unwrap();
+}
+
+/// A server that counts and reports what reaches it: one message per connection made, one per connection ended.
+async fn server() -> (u16, mpsc::Receiver<&'static str>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (events, received) = mpsc::channel(100);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _peer)) = listener.accept().await {
+            let events = events.clone();
+            tokio::spawn(async move {
+                let _ = events.send("made").await;
+                // Never answers; ends with the client.
+                while stream.read_u8().await.is_ok() {}
+                let _ = events.send("ended").await;
+            });
+        }
+    });
+    (port, received)
+}
+
+fn check(name: &str, probe: &Probe) -> Check {
+    Check { key: key(name), probe: Arc::new(probe.clone()) }
+}
+
+fn probe(kind: Kind, port: u16) -> Probe {
+    let thresholds =
+        Thresholds { fall: 3, clear: 1, rise: 2, hold: Duration::ZERO, startup: None, slow: None };
+    let (interval, timeout) = (Duration::from_millis(50), Duration::from_secs(60));
+    Probe { name: "edge".to_owned(), kind, port, interval, timeout, thresholds }
+}
+
+#[tokio::test]
+async fn checks_run_as_set_and_stop_when_gone() {
+    let (port, _events) = server().await;
+    let (sender, mut results) = mpsc::channel(100);
+    let mut scheduler = Scheduler::new(sender);
+    let tcp = probe(Kind::Tcp, port);
+    scheduler.set(vec![check("lb1", &tcp), check("lb2", &tcp)]).unwrap();
+    let mut seen = std::collections::HashSet::new();
+    while seen.len() < 2 {
+        let report = results.recv().await.unwrap();
+        assert_eq!(report.observation.failure, None);
+        seen.insert(report.check);
+    }
+
+    scheduler.set(vec![check("lb2", &tcp)]).unwrap();
+    scheduler.shutdown().await;
+    // With every task gone nobody holds a sender any more.
+    while results.recv().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_look_under_way_is_cut_off_when_its_check_goes() {
+    let (port, mut events) = server().await;
+    let (sender, _results) = mpsc::channel(100);
+    let mut scheduler = Scheduler::new(sender);
+    let hanging = probe(Kind::Http(crate::probe::tests::http()), port);
+    scheduler.set(vec![check("lb1", &hanging)]).unwrap();
+    assert_eq!(events.recv().await, Some("made"));
+
+    // Neither the same definition nor one that cannot be prepared disturbs it.
+    scheduler.set(vec![check("lb1", &hanging)]).unwrap();
+    let mut bad = hanging.clone();
+    let Kind::Http(http) = &mut bad.kind else { unreachable!() };
+    http.path = "no path".to_owned();
+    assert_eq!(scheduler.set(vec![check("lb1", &bad)]).unwrap_err().probe, "edge");
+    assert_eq!(scheduler.running.len(), 1);
+
+    // A changed one replaces it at once, long before its timeout.
+    let mut changed = hanging.clone();
+    changed.timeout = Duration::from_secs(50);
+    scheduler.set(vec![check("lb1", &changed)]).unwrap();
+    let mut next = [events.recv().await.unwrap(), events.recv().await.unwrap()];
+    next.sort_unstable();
+    assert_eq!(next, ["ended", "made"]);
+
+    scheduler.set(Vec::new()).unwrap();
+    assert_eq!(events.recv().await, Some("ended"));
+    scheduler.shutdown().await;
+}
+
+#[tokio::test]
+async fn unchanged_checks_keep_their_task_and_their_preparation() {
+    let (port, _events) = server().await;
+    let (sender, _results) = mpsc::channel(100);
+    let mut scheduler = Scheduler::new(sender);
+    let tcp = probe(Kind::Tcp, port);
+    scheduler.set(vec![check("lb1", &tcp)]).unwrap();
+    let before = Arc::clone(&scheduler.running[&key("lb1")].probe);
+    scheduler.set(vec![check("lb1", &tcp), check("lb2", &tcp)]).unwrap();
+    assert!(Arc::ptr_eq(&before, &scheduler.running[&key("lb1")].probe));
+    assert!(Arc::ptr_eq(&before, &scheduler.running[&key("lb2")].probe), "one preparation for all");
+    assert_eq!((scheduler.prepared.len(), scheduler.tasks.len()), (1, 2));
+    scheduler.shutdown().await;
+}
+
+#[test]
+fn keys_read_well() {
+    assert_eq!(key("lb1").to_string(), "eu-west/lb1 127.0.0.1 by edge");
+}

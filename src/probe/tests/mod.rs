@@ -1,0 +1,341 @@
+//! Looks at real sockets on loopback.
+
+mod servers;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use servers::{Authority, backlog_full, h2, hang, reset, respond, tls, tls_respond};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::health::{Failure, Phase, Severity};
+use crate::model::{Assertion, Expect, HttpProbe, Kind, Probe, StatusRange, Thresholds, TlsProbe};
+use crate::net::tls::Trust;
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Long enough that no healthy server misses it.
+const PATIENT: Duration = Duration::from_secs(30);
+
+/// For servers that never answer, yet long enough for what comes before.
+const SHORT: Duration = Duration::from_secs(1);
+
+pub(super) fn probe(kind: Kind, port: u16, timeout: Duration) -> Probe {
+    let thresholds =
+        Thresholds { fall: 3, clear: 1, rise: 2, hold: Duration::ZERO, startup: None, slow: None };
+    Probe { name: "edge".to_owned(), kind, port, interval: Duration::from_secs(5), timeout, thresholds }
+}
+
+pub(super) fn http() -> HttpProbe {
+    let status = vec![StatusRange { first: 200, last: 399 }];
+    HttpProbe {
+        host: None,
+        path: "/ready?deep=1".to_owned(),
+        expect: Expect { status, body: None, json: vec![] },
+    }
+}
+
+fn expecting(body: Option<&str>, json: &[(&str, &str)]) -> HttpProbe {
+    let json = json
+        .iter()
+        .map(|(path, equals)| Assertion { path: (*path).to_owned(), equals: (*equals).to_owned() })
+        .collect();
+    let mut http = http();
+    http.expect.body = body.map(str::to_owned);
+    http.expect.json = json;
+    http
+}
+
+fn verifying(authority: &Authority, server_name: Option<&str>) -> TlsProbe {
+    TlsProbe { server_name: server_name.map(str::to_owned), ca_pem: Some(authority.pem()) }
+}
+
+async fn look(kind: Kind, port: u16, timeout: Duration) -> Observation {
+    look_at(LOOPBACK, kind, port, timeout).await
+}
+
+async fn look_at(address: IpAddr, kind: Kind, port: u16, timeout: Duration) -> Observation {
+    let prepared = Prepared::new(Arc::new(probe(kind, port, timeout)), &mut Trust::new()).unwrap();
+    run(&Target { address, probe: Arc::new(prepared) }).await.unwrap()
+}
+
+fn hard(phase: Phase, reason: &str) -> Option<Failure> {
+    Some(Failure { severity: Severity::Hard, phase, reason: reason.to_owned() })
+}
+
+fn soft(phase: Phase, reason: &str) -> Option<Failure> {
+    Some(Failure { severity: Severity::Soft, phase, reason: reason.to_owned() })
+}
+
+/// What an HTTP look at a server that says `response` fails with.
+async fn failure_of(response: impl Into<Vec<u8>>, ask: HttpProbe) -> Option<Failure> {
+    let (port, _requests) = respond(response).await;
+    look(Kind::Http(ask), port, PATIENT).await.failure
+}
+
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn a_port_that_nobody_listens_on_refuses() {
+    let port = {
+        let listener = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    for kind in [Kind::Tcp, Kind::Http(http()), Kind::Tls(verifying(&Authority::new(), None))] {
+        let seen = look(kind, port, PATIENT).await;
+        assert_eq!(seen.failure, hard(Phase::Connect, "connect refused"));
+        assert_eq!(seen.timings, Default::default());
+    }
+}
+
+#[tokio::test]
+async fn timeouts_name_the_phase_in_which_they_strike() {
+    let (full, _queue) = backlog_full().await;
+    let (silent, _listener) = hang().await;
+    let (halting, _requests) = respond("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
+    let authority = Authority::new();
+    let certificate = authority.certificate(&["127.0.0.1"]);
+    let silent_h2 = tls(certificate, &[b"h2"]).await;
+
+    let (connect, handshake, response, http2, body) = tokio::join!(
+        look(Kind::Tcp, full, SHORT),
+        look(Kind::Tls(verifying(&authority, None)), silent, SHORT),
+        look(Kind::Http(http()), silent, SHORT),
+        look(Kind::Https(http(), verifying(&authority, None)), silent_h2, SHORT),
+        look(Kind::Http(expecting(Some("x"), &[])), halting, SHORT),
+    );
+    assert_eq!(connect.failure, hard(Phase::Connect, "timeout after 1s in connect"));
+    assert_eq!(handshake.failure, hard(Phase::Tls, "timeout after 1s in tls"));
+    assert!(handshake.timings.connect.is_some() && handshake.timings.tls.is_none());
+    assert_eq!(response.failure, soft(Phase::Response, "timeout after 1s in response"));
+    assert_eq!(http2.failure, soft(Phase::Response, "timeout after 1s in response"));
+    assert!(http2.timings.tls.is_some() && http2.timings.first_byte.is_none());
+    assert_eq!(body.failure, soft(Phase::Body, "timeout after 1s in body"));
+    assert!(body.timings.first_byte.is_some() && body.timings.body.is_none());
+}
+
+#[tokio::test]
+async fn tcp_is_good_when_it_connects() {
+    let (port, _listener) = hang().await;
+    let seen = look(Kind::Tcp, port, PATIENT).await;
+    assert_eq!(seen.failure, None);
+    assert_eq!(seen.timings.connect, Some(seen.timings.total()));
+}
+
+#[tokio::test]
+async fn connections_close_by_reset() {
+    let listener = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    assert_eq!(look(Kind::Tcp, port, PATIENT).await.failure, None);
+    let (stream, _peer) = listener.accept().await.unwrap();
+    stream.readable().await.unwrap();
+    let error = stream.try_read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_reset_before_the_response_is_as_hard_as_a_refusal() {
+    let port = reset().await;
+    assert_eq!(
+        look(Kind::Http(http()), port, PATIENT).await.failure,
+        hard(Phase::Response, "connection reset before the response")
+    );
+    assert_eq!(
+        look(Kind::Tls(verifying(&Authority::new(), None)), port, PATIENT).await.failure,
+        hard(Phase::Tls, "tls: connection reset in the handshake")
+    );
+}
+
+#[tokio::test]
+async fn http_asks_for_the_address_or_the_configured_host() {
+    let (port, mut requests) = respond(ok("")).await;
+    let seen = look(Kind::Http(http()), port, PATIENT).await;
+    assert_eq!(seen.failure, None);
+    assert!(seen.timings.connect.is_some() && seen.timings.first_byte.is_some());
+    let request = requests.recv().await.unwrap().to_ascii_lowercase();
+    assert!(request.starts_with("get /ready?deep=1 http/1.1\r\n"), "{request}");
+    assert!(request.contains(&format!("\r\nhost: 127.0.0.1:{port}\r\n")), "{request}");
+    let agent = concat!("\r\nuser-agent: portolan/", env!("CARGO_PKG_VERSION"), " probe\r\n");
+    assert!(request.contains(agent), "{request}");
+
+    let named = HttpProbe { host: Some("www.example.com".to_owned()), ..http() };
+    assert_eq!(look(Kind::Http(named), port, PATIENT).await.failure, None);
+    let request = requests.recv().await.unwrap().to_ascii_lowercase();
+    assert!(request.contains("\r\nhost: www.example.com\r\n"), "{request}");
+}
+
+#[tokio::test]
+async fn ipv6_targets_are_looked_at_too() {
+    let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await else {
+        // A machine without IPv6: then this node cannot look, and says nothing about the target.
+        let prepared = Prepared::new(Arc::new(probe(Kind::Tcp, 1, PATIENT)), &mut Trust::new()).unwrap();
+        let target = Target { address: Ipv6Addr::LOCALHOST.into(), probe: Arc::new(prepared) };
+        run(&target).await.unwrap_err();
+        return;
+    };
+    let port = listener.local_addr().unwrap().port();
+    let mut requests = servers::respond_on(listener, ok(""));
+    let seen = look_at(Ipv6Addr::LOCALHOST.into(), Kind::Http(http()), port, PATIENT).await;
+    assert_eq!(seen.failure, None);
+    let request = requests.recv().await.unwrap().to_ascii_lowercase();
+    assert!(request.contains(&format!("\r\nhost: [::1]:{port}\r\n")), "{request}");
+}
+
+#[tokio::test]
+async fn statuses_outside_the_expected_are_soft() {
+    assert_eq!(
+        failure_of("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", http()).await,
+        soft(Phase::Response, "status 503, expected 200-399")
+    );
+    assert_eq!(failure_of("HTTP/1.1 204 No Content\r\n\r\n", http()).await, None);
+    // An interim response is not the answer (RFC 9110 §15.2).
+    let interim = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(failure_of(interim, http()).await, None);
+}
+
+#[tokio::test]
+async fn documents_are_read_and_checked() {
+    let healthy = [("$.checks.database.status", "\"healthy\"")];
+    let good = ok(r#"{"checks": {"database": {"status": "healthy"}}}"#);
+    assert_eq!(failure_of(good, expecting(None, &healthy)).await, None);
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nall \r\n5\r\nready\r\n0\r\n\r\n";
+    assert_eq!(failure_of(chunked, expecting(Some("all ready"), &[])).await, None);
+    for (response, ask, reason) in [
+        (
+            ok(r#"{"checks": {"database": {"status": "unhealthy"}}}"#),
+            expecting(None, &healthy),
+            "$.checks.database.status is \"unhealthy\", expected \"healthy\"",
+        ),
+        (ok("{}"), expecting(None, &healthy), "$.checks.database.status selects nothing"),
+        (ok("<p>"), expecting(None, &healthy), "body is no JSON: expected value at line 1 column 1"),
+        (ok("almost"), expecting(Some("ready"), &[]), "body does not contain \"ready\""),
+    ] {
+        assert_eq!(failure_of(response, ask).await, soft(Phase::Body, reason));
+    }
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_bound_are_not_read() {
+    let whole = "x".repeat(MAX_BODY - 5) + "ready";
+    assert_eq!(failure_of(ok(&whole), expecting(Some("ready"), &[])).await, None);
+    let too_long = soft(Phase::Body, "body longer than 256 KiB");
+    assert_eq!(failure_of(ok(&format!("{whole}!")), expecting(Some("ready"), &[])).await, too_long);
+    // Without a length nobody knows before.
+    let endless = format!("HTTP/1.1 200 OK\r\n\r\n{whole}!");
+    assert_eq!(failure_of(endless, expecting(Some("ready"), &[])).await, too_long);
+    // Nor does it matter where nothing is said about the body.
+    assert_eq!(failure_of(ok(&format!("{whole}!")), http()).await, None);
+}
+
+#[tokio::test]
+async fn what_is_no_whole_response_is_soft() {
+    let before = soft(Phase::Response, "connection closed before the response");
+    for cut in ["", "HTTP/1.1 200 OK\r\nContent-"] {
+        let port = servers::respond_and_close(cut).await;
+        assert_eq!(look(Kind::Http(http()), port, PATIENT).await.failure, before, "{cut:?}");
+    }
+    let port = servers::respond_and_close("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
+    assert_eq!(
+        look(Kind::Http(expecting(Some("x"), &[])), port, PATIENT).await.failure,
+        soft(Phase::Body, "connection closed within the body")
+    );
+    let failure = failure_of("SSH-2.0-OpenSSH_9.2\r\n\r\n", http()).await.unwrap();
+    assert_eq!(failure.severity, Severity::Soft);
+    assert!(failure.reason.starts_with("the answer is not HTTP: "), "{}", failure.reason);
+    let head = format!("HTTP/1.1 200 OK\r\nX: {}\r\n", "x".repeat(100_000));
+    assert_eq!(failure_of(head, http()).await.unwrap().severity, Severity::Soft);
+}
+
+#[tokio::test]
+async fn tls_verifies_the_certificate() {
+    let authority = Authority::new();
+    let port = tls(authority.certificate(&["www.example.com", "127.0.0.1"]), &[]).await;
+    let kind = Kind::Tls(verifying(&authority, Some("www.example.com")));
+    let seen = look(kind, port, PATIENT).await;
+    assert_eq!(seen.failure, None);
+    assert!(seen.timings.tls.is_some());
+    assert_eq!(look(Kind::Tls(verifying(&authority, None)), port, PATIENT).await.failure, None);
+
+    let other = Kind::Tls(verifying(&authority, Some("other.example.com")));
+    assert_eq!(
+        look(other, port, PATIENT).await.failure,
+        hard(Phase::Tls, "tls: certificate not valid for name other.example.com")
+    );
+    let stranger = Kind::Tls(verifying(&Authority::new(), None));
+    assert_eq!(look(stranger, port, PATIENT).await.failure, hard(Phase::Tls, "tls: unknown issuer"));
+}
+
+#[tokio::test]
+async fn certificates_out_of_their_time_are_refused() {
+    let authority = Authority::new();
+    for (years, reason) in
+        [((2001, 2002), "tls: certificate expired"), ((4001, 4002), "tls: certificate not valid yet")]
+    {
+        let port = tls(authority.certificate_of_years(&["127.0.0.1"], years), &[]).await;
+        let seen = look(Kind::Tls(verifying(&authority, None)), port, PATIENT).await;
+        assert_eq!(seen.failure, hard(Phase::Tls, reason));
+    }
+}
+
+#[tokio::test]
+async fn a_plain_server_on_a_tls_port_is_told() {
+    let port = servers::greet("220 mail.example.com ESMTP\r\n").await;
+    let seen = look(Kind::Tls(verifying(&Authority::new(), None)), port, PATIENT).await;
+    assert_eq!(seen.failure, hard(Phase::Tls, "tls: the answer is not TLS"));
+}
+
+#[tokio::test]
+async fn https_speaks_http2_where_it_is_offered() {
+    let authority = Authority::new();
+    let certificate = authority.certificate(&["www.example.com"]);
+    let (port, mut requests) = h2(certificate, r#"{"status": "ready"}"#).await;
+    let mut ask = expecting(Some("ready"), &[("$.status", "\"ready\"")]);
+    ask.host = Some("www.example.com".to_owned());
+    let kind = Kind::Https(ask.clone(), verifying(&authority, Some("www.example.com")));
+    let seen = look(kind, port, PATIENT).await;
+    assert_eq!(seen.failure, None);
+    let timings = seen.timings;
+    assert!([timings.connect, timings.tls, timings.first_byte, timings.body].iter().all(Option::is_some));
+    let request = requests.recv().await.unwrap();
+    assert_eq!(request, "HTTP/2.0 GET https://www.example.com/ready?deep=1 portolan");
+
+    ask.expect.json[0].equals = "\"fine\"".to_owned();
+    let kind = Kind::Https(ask, verifying(&authority, Some("www.example.com")));
+    assert_eq!(
+        look(kind, port, PATIENT).await.failure,
+        soft(Phase::Body, "$.status is \"ready\", expected \"fine\"")
+    );
+}
+
+#[tokio::test]
+async fn https_speaks_http1_with_everybody_else() {
+    let authority = Authority::new();
+    for alpn in [&[][..], &[&b"http/1.1"[..]]] {
+        let port = tls_respond(authority.certificate(&["127.0.0.1"]), alpn, ok("ready")).await;
+        let kind = Kind::Https(expecting(Some("ready"), &[]), verifying(&authority, None));
+        assert_eq!(look(kind, port, PATIENT).await.failure, None, "{alpn:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_with_the_probes_name() {
+    let bad_host = HttpProbe { host: Some("a b".to_owned()), ..http() };
+    let bad_path = HttpProbe { path: "/a b".to_owned(), ..http() };
+    let name = TlsProbe { server_name: Some("a b".to_owned()), ca_pem: Some(Authority::new().pem()) };
+    let pem = TlsProbe { server_name: None, ca_pem: Some("no PEM".to_owned()) };
+    for (kind, expected) in [
+        (Kind::Http(bad_host), "probe edge: host \"a b\": "),
+        (Kind::Http(bad_path), "probe edge: path \"/a b\": "),
+        (Kind::Http(expecting(None, &[("$[", "1")])), "probe edge: $[ is no JSONPath: "),
+        (Kind::Http(expecting(None, &[("$", "ready")])), "probe edge: ready is no JSON: "),
+        (Kind::Tls(name), "probe edge: a b is no server name"),
+        (Kind::Tls(pem), "probe edge: authorities: "),
+    ] {
+        let error = Prepared::new(Arc::new(probe(kind, 443, PATIENT)), &mut Trust::new()).unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+}
