@@ -72,6 +72,15 @@ impl Current<'_> {
         }
     }
 
+    /// Its length on the wire.
+    fn length(&self, question: &Question<'_>) -> usize {
+        match self {
+            Self::Question => question.name.as_wire().len(),
+            Self::Target(wire) => wire.len(),
+            Self::Made(wire) => wire.len(),
+        }
+    }
+
     /// Its bytes in the case in which they were written.
     fn wire<'s>(&'s self, question: &'s Question<'_>) -> &'s [u8] {
         match self {
@@ -162,7 +171,7 @@ impl<'a> Resolver<'a, '_, '_> {
             Found::Delegation { zone, cut, offset } => self.referral(at, zone, cut, offset),
             Found::Dname { node, offset, .. } => self.dname(at, name, node, offset),
             Found::NoName { zone } => {
-                self.negative(zone, zone.negative_ttl)?;
+                self.negative(at, zone, zone.negative_ttl)?;
                 Ok(Step::Done(done(ResponseCode::NXDomain, Kind::Negative)))
             }
         }
@@ -199,7 +208,7 @@ impl<'a> Resolver<'a, '_, '_> {
     /// The RRset asked for, or that there is none.
     fn data(&mut self, at: &Current<'a>, zone: &'a Served, node: &'a Node) -> Result<Step<'a>, ProtoError> {
         let Some(set) = node.rrset(self.question.qtype) else {
-            self.negative(zone, zone.negative_ttl)?;
+            self.negative(at, zone, zone.negative_ttl)?;
             return Ok(Step::Done(done(ResponseCode::NoError, Kind::Negative)));
         };
         self.writer.rrset(Section::Answer, at.owner(), set)?;
@@ -224,7 +233,7 @@ impl<'a> Resolver<'a, '_, '_> {
                 ResponseCode::NoError
             }
             Answer::NoData => {
-                self.negative(zone, zone.negative_ttl.min(choice.ttl))?;
+                self.negative(at, zone, zone.negative_ttl.min(choice.ttl))?;
                 ResponseCode::NoError
             }
             Answer::Servfail => {
@@ -257,10 +266,10 @@ impl<'a> Resolver<'a, '_, '_> {
     }
 
     /// RFC 2308 §3: the SOA in the authority section says for how long a denial may be kept.
-    fn negative(&mut self, zone: &Served, ttl: Ttl) -> Result<(), ProtoError> {
-        let soa = zone.soa();
-        let data = soa.rdata.iter().map(|data| &**data);
-        self.writer.records(Section::Authority, Owner::Name(zone.origin.as_wire()), rtype::SOA, ttl, data)
+    fn negative(&mut self, at: &Current<'_>, zone: &Served, ttl: Ttl) -> Result<(), ProtoError> {
+        let data = zone.soa().rdata.iter().map(|data| &**data);
+        let apex = at.length(self.question) - zone.origin.as_wire().len();
+        self.writer.records(Section::Authority, at.owner_from(apex), rtype::SOA, ttl, data)
     }
 
     fn referral(

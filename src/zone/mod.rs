@@ -70,7 +70,7 @@ pub struct Zone {
     pub negative_ttl: Ttl,
     /// The static names that own records.
     pub names: HashMap<Name, Vec<RRset>>,
-    /// What is odd but served.
+    /// What is odd but served, in the order of the text; at most [`MAX_ERRORS`].
     pub warnings: Vec<ZoneError>,
 }
 
@@ -78,7 +78,8 @@ impl Zone {
     /// Reads a zone from RFC 1035 master-file text.
     ///
     /// `file` names the text in messages. `include` is asked for the text of each `$INCLUDE` by the path as
-    /// written; it decides which files may be read, and its error becomes the message.
+    /// written, in included files too; it decides what paths are relative to and which files may be read, and
+    /// its error becomes the message.
     ///
     /// # Errors
     /// Every mistake that can be told apart, in the order of the text, at most [`MAX_ERRORS`].

@@ -170,19 +170,19 @@ impl Reader<'_> {
                 let origin = cursor.origin();
                 cursor.restart(&origin);
                 let _ = cursor.scanner.next_entry();
-                cursor.owner_lost |= has_owner;
+                cursor.owner_lost = true;
             }
         }
     }
 
     /// `$TTL` has been understood by the scanner; here it is kept for the next fresh one.
     fn directive(&mut self, cursor: &mut Cursor, line: &Line<'_>, at: Position) {
-        let mut words = line.text.split_whitespace();
-        if !words.next().is_some_and(|word| word.eq_ignore_ascii_case("$TTL")) {
+        let words = || line.text.split(|c: char| c.is_ascii_whitespace() || "();".contains(c));
+        if !words().next().is_some_and(|word| word.eq_ignore_ascii_case("$TTL")) {
             return;
         }
-        let ttl = words.find_map(|word| word.trim_start_matches('(').parse::<u32>().ok());
-        match ttl {
+        // The number stands before any comment, or the scanner had refused the line.
+        match words().find_map(|word| word.parse::<u32>().ok()) {
             Some(ttl) if ttl <= Ttl::MAX.0 => cursor.default_ttl = ttl,
             _ => self.error(at, 1, ttl_too_large()),
         }

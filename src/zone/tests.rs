@@ -121,6 +121,21 @@ fn every_mistake_of_syntax_is_told_with_its_line() {
 }
 
 #[test]
+fn behind_a_mistake_nothing_is_told_that_only_follows_from_it() {
+    refused("a A 192.0.2.1\n  A oops\n  CNAME x\nb A 192.0.2.2\n", &["z:6:5: expected IPv4 address"]);
+    // The SOA is there, though it cannot be read.
+    assert_eq!(said(&read("$TTL 5\n@ SOA oops\n").unwrap_err()).len(), 1);
+}
+
+#[test]
+fn windows_line_ends_and_comments_behind_directives_are_fine() {
+    let text = zone("a A 192.0.2.1 ; x\r\n\r\n   ; y\r\n$TTL 20;z\nb A 192.0.2.2\n").replace('\n', "\r\n");
+    let zone = read(&text).unwrap();
+    assert_eq!(zone.names[&name("b.example.")][0].ttl, Ttl(20));
+    assert_eq!(zone.names.len(), 4);
+}
+
+#[test]
 fn the_rules_of_a_zone_are_held() {
     let cases: &[(&str, &[&str])] = &[
         ("@ SOA ns h 9 2 3 4 60\n", &["z:2:1: 2 SOA records at example.; there may be one"]),

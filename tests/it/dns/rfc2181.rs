@@ -23,8 +23,8 @@ fn an_rrset_that_does_not_fit_sets_tc() {
     for (payload, limit) in
         [(None, 512), (Some(512), 512), (Some(100), 512), (Some(4096), 1232), (Some(700), 700)]
     {
-        let plain = query("many.example. A");
-        let message = payload.map_or(plain.clone(), |payload| with_edns(plain, payload));
+        let plain = || query("many.example. A");
+        let message = payload.map_or_else(plain, |payload| with_edns(plain(), payload));
         let reply = server().exchange(&message, Transport::Udp);
         assert!(reply.metadata.truncation, "{payload:?}");
         assert!(reply.to_vec().unwrap().len() <= limit, "{payload:?}");
