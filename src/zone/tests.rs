@@ -293,6 +293,7 @@ fn names_are_found_as_rfc_1034_and_rfc_4592_have_it() {
         ("deep.sub.example.", "deep.sub.example. delegated by example."),
         ("ns.deep.sub.example.", "deep.sub.example. delegated by example."),
         ("q.deep.sub.example.", "deep.sub.example. delegated by example."),
+        ("q.ns.deep.sub.example.", "deep.sub.example. delegated by example."),
         ("sub.example.", "nothing in example."),
         ("d.example.", "DNAME in example."),
         ("x.y.d.example.", "below DNAME d.example. in example."),
