@@ -9,7 +9,7 @@ use crate::model::{Family, ServiceId, Ttl, Unix};
 use crate::snapshot::Snapshot;
 use crate::steer::{Answer, Asked, NoTrace};
 use crate::wire::{CLASS_IN, LowerName, Owner, Question, ResponseCode, Section, Writer};
-use crate::zone::{Found, Node, RRset, Served, rtype};
+use crate::zone::{Found, MAX_ALIASES, Node, Served, rtype};
 
 /// What of the asker matters to an answer.
 pub(super) struct Asker {
@@ -29,9 +29,6 @@ pub(super) struct Resolved {
     pub(super) scope: u8,
 }
 
-/// CNAME and DNAME records followed for one answer; a chain is cut there, loops included, and the resolver
-/// goes on by itself.
-const MAX_ALIASES: usize = 8;
 /// How long the answer to an ANY query may be cached, in seconds (RFC 8482 §4.2 leaves it open).
 const ANY_TTL: Ttl = Ttl(3600);
 /// RFC 8482 §4.2: HINFO with CPU "RFC8482" and an empty OS.
@@ -305,7 +302,7 @@ impl<'a> Resolver<'a, '_, '_> {
             return Ok(Step::Done(done(ResponseCode::ServFail, Kind::Refused)));
         };
         self.writer.rrset(Section::Answer, at.owner_from(offset), set)?;
-        let Some(target) = substitute(&at.wire(self.question)[..name.len()], offset, set) else {
+        let Some(target) = set.substitute(&at.wire(self.question)[..name.len()], offset) else {
             return Ok(Step::Done(done(ResponseCode::YXDomain, Kind::Static)));
         };
         let data = std::iter::once(&*target);
@@ -315,10 +312,4 @@ impl<'a> Resolver<'a, '_, '_> {
         }
         Ok(Step::Alias(Current::Made(target)))
     }
-}
-
-/// The name with its part from `offset` on replaced by a DNAME's target; `None` if it grows too long.
-fn substitute(name: &[u8], offset: usize, dname: &RRset) -> Option<Box<[u8]>> {
-    let made = [&name[..offset], &dname.rdata[0]].concat();
-    (made.len() <= 255).then(|| made.into_boxed_slice())
 }

@@ -59,6 +59,20 @@ pub struct RRset {
     pub rdata: Vec<Box<[u8]>>,
 }
 
+impl RRset {
+    /// The name that this DNAME makes of one below its owner, which begins at `offset` of `name`; `None` if it
+    /// grows beyond 255 bytes, which is YXDOMAIN (RFC 6672 §2.2).
+    #[must_use]
+    pub fn substitute(&self, name: &[u8], offset: usize) -> Option<Box<[u8]>> {
+        let made = [&name[..offset], &self.rdata[0]].concat();
+        (made.len() <= 255).then(|| made.into_boxed_slice())
+    }
+}
+
+/// Names looked up for one answer, the question's own included: a longer chain of CNAMEs and DNAMEs is cut
+/// there, and the resolver goes on by itself.
+pub const MAX_ALIASES: usize = 8;
+
 /// A zone as its text says it: checked, but not yet joined with the dynamic names.
 #[derive(Clone, Debug)]
 pub struct Zone {
