@@ -145,11 +145,11 @@ impl Reader<'_> {
             cursor.owner_lost |= has_owner;
             return;
         }
-        if has_owner {
-            cursor.owner_lost = false;
-        } else if cursor.owner_lost || !says_something {
+        if !has_owner && (cursor.owner_lost || !says_something) {
             return;
         }
+        // A directive names no owner, so what follows it still belongs to the one that was lost.
+        cursor.owner_lost &= line.text.starts_with('$');
         let given_before = cursor.given;
         cursor.scanner.extend_from_slice(line.text.as_bytes());
         if !line.text.ends_with('\n') {
