@@ -9,7 +9,7 @@ use crate::model::{Family, ServiceId, Ttl, Unix};
 use crate::snapshot::Snapshot;
 use crate::steer::{Answer, Asked, NoTrace};
 use crate::wire::{CLASS_IN, LowerName, Owner, Question, ResponseCode, Section, Writer};
-use crate::zone::{Found, Node, RRset, Served, rtype};
+use crate::zone::{Found, MAX_ALIASES, Node, Served, rtype};
 
 /// What of the asker matters to an answer.
 pub(super) struct Asker {
@@ -29,9 +29,6 @@ pub(super) struct Resolved {
     pub(super) scope: u8,
 }
 
-/// CNAME and DNAME records followed for one answer; a chain is cut there, loops included, and the resolver
-/// goes on by itself.
-const MAX_ALIASES: usize = 8;
 /// How long the answer to an ANY query may be cached, in seconds (RFC 8482 §4.2 leaves it open).
 const ANY_TTL: Ttl = Ttl(3600);
 /// RFC 8482 §4.2: HINFO with CPU "RFC8482" and an empty OS.
@@ -69,6 +66,15 @@ impl Current<'_> {
             Self::Question => Owner::Question(offset),
             Self::Target(wire) => Owner::Name(&wire[offset..]),
             Self::Made(wire) => Owner::Name(&wire[offset..]),
+        }
+    }
+
+    /// Its length on the wire.
+    fn length(&self, question: &Question<'_>) -> usize {
+        match self {
+            Self::Question => question.name.as_wire().len(),
+            Self::Target(wire) => wire.len(),
+            Self::Made(wire) => wire.len(),
         }
     }
 
@@ -162,7 +168,7 @@ impl<'a> Resolver<'a, '_, '_> {
             Found::Delegation { zone, cut, offset } => self.referral(at, zone, cut, offset),
             Found::Dname { node, offset, .. } => self.dname(at, name, node, offset),
             Found::NoName { zone } => {
-                self.negative(zone, zone.negative_ttl)?;
+                self.negative(at, zone, zone.negative_ttl)?;
                 Ok(Step::Done(done(ResponseCode::NXDomain, Kind::Negative)))
             }
         }
@@ -199,7 +205,7 @@ impl<'a> Resolver<'a, '_, '_> {
     /// The RRset asked for, or that there is none.
     fn data(&mut self, at: &Current<'a>, zone: &'a Served, node: &'a Node) -> Result<Step<'a>, ProtoError> {
         let Some(set) = node.rrset(self.question.qtype) else {
-            self.negative(zone, zone.negative_ttl)?;
+            self.negative(at, zone, zone.negative_ttl)?;
             return Ok(Step::Done(done(ResponseCode::NoError, Kind::Negative)));
         };
         self.writer.rrset(Section::Answer, at.owner(), set)?;
@@ -224,7 +230,7 @@ impl<'a> Resolver<'a, '_, '_> {
                 ResponseCode::NoError
             }
             Answer::NoData => {
-                self.negative(zone, zone.negative_ttl.min(choice.ttl))?;
+                self.negative(at, zone, zone.negative_ttl.min(choice.ttl))?;
                 ResponseCode::NoError
             }
             Answer::Servfail => {
@@ -257,10 +263,10 @@ impl<'a> Resolver<'a, '_, '_> {
     }
 
     /// RFC 2308 §3: the SOA in the authority section says for how long a denial may be kept.
-    fn negative(&mut self, zone: &Served, ttl: Ttl) -> Result<(), ProtoError> {
-        let soa = zone.soa();
-        let data = soa.rdata.iter().map(|data| &**data);
-        self.writer.records(Section::Authority, Owner::Name(zone.origin.as_wire()), rtype::SOA, ttl, data)
+    fn negative(&mut self, at: &Current<'_>, zone: &Served, ttl: Ttl) -> Result<(), ProtoError> {
+        let data = zone.soa().rdata.iter().map(|data| &**data);
+        let apex = at.length(self.question) - zone.origin.as_wire().len();
+        self.writer.records(Section::Authority, at.owner_from(apex), rtype::SOA, ttl, data)
     }
 
     fn referral(
@@ -296,7 +302,7 @@ impl<'a> Resolver<'a, '_, '_> {
             return Ok(Step::Done(done(ResponseCode::ServFail, Kind::Refused)));
         };
         self.writer.rrset(Section::Answer, at.owner_from(offset), set)?;
-        let Some(target) = substitute(&at.wire(self.question)[..name.len()], offset, set) else {
+        let Some(target) = set.substitute(&at.wire(self.question)[..name.len()], offset) else {
             return Ok(Step::Done(done(ResponseCode::YXDomain, Kind::Static)));
         };
         let data = std::iter::once(&*target);
@@ -306,10 +312,4 @@ impl<'a> Resolver<'a, '_, '_> {
         }
         Ok(Step::Alias(Current::Made(target)))
     }
-}
-
-/// The name with its part from `offset` on replaced by a DNAME's target; `None` if it grows too long.
-fn substitute(name: &[u8], offset: usize, dname: &RRset) -> Option<Box<[u8]>> {
-    let made = [&name[..offset], &dname.rdata[0]].concat();
-    (made.len() <= 255).then(|| made.into_boxed_slice())
 }

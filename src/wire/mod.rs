@@ -23,3 +23,43 @@ pub const CLASS_IN: u16 = 1;
 const OPTION_SUBNET: u16 = 8;
 /// Bytes of a message's header.
 const HEADER: usize = 12;
+
+/// The mnemonic of an RCODE, extended ones included; its number if it has none (RFC 6895 §2.3).
+#[must_use]
+pub fn rcode_name(rcode: u16) -> String {
+    const MNEMONICS: [&str; 12] = [
+        "NOERROR",
+        "FORMERR",
+        "SERVFAIL",
+        "NXDOMAIN",
+        "NOTIMP",
+        "REFUSED",
+        "YXDOMAIN",
+        "YXRRSET",
+        "NXRRSET",
+        "NOTAUTH",
+        "NOTZONE",
+        "DSOTYPENI",
+    ];
+    match rcode {
+        // 16 is BADSIG where TSIG says it.
+        16 => "BADVERS".to_owned(),
+        23 => "BADCOOKIE".to_owned(),
+        _ => MNEMONICS.get(usize::from(rcode)).map_or_else(|| rcode.to_string(), ToString::to_string),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rcode_name;
+    use hickory_proto::op::ResponseCode;
+
+    #[test]
+    fn rcodes_have_the_names_that_dig_prints() {
+        let codes =
+            [ResponseCode::NoError, ResponseCode::NXDomain, ResponseCode::YXDomain, ResponseCode::BADVERS];
+        let names: Vec<_> = codes.map(|code| rcode_name(code.into())).into();
+        assert_eq!(names, ["NOERROR", "NXDOMAIN", "YXDOMAIN", "BADVERS"]);
+        assert_eq!(rcode_name(4095), "4095");
+    }
+}

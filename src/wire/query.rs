@@ -230,23 +230,18 @@ impl<'a> Query<'a> {
     }
 }
 
-/// The question at the decoder; `None` if its name is compressed, which nothing before it could justify.
+/// The question at the decoder; `None` if its name is malformed or compressed, which nothing before it could
+/// justify.
 fn question<'a>(
     message: &'a [u8],
     decoder: &mut BinDecoder<'a>,
 ) -> Result<Option<Question<'a>>, DecodeError> {
     let start = decoder.index();
-    Name::read(decoder)?;
-    let name_length = decoder.index() - start;
+    let Some(name) = LowerName::of(&message[start..]) else { return Ok(None) };
+    decoder.read_slice(name.as_wire().len())?;
     let qtype = decoder.read_u16()?.unverified(/* any type may be asked for */);
     let class = decoder.read_u16()?.unverified(/* compared with IN */);
-    let wire = &message[start..decoder.index()];
-    Ok(LowerName::of(wire).filter(|name| name.as_wire().len() == name_length).map(|name| Question {
-        wire,
-        name,
-        qtype,
-        class,
-    }))
+    Ok(Some(Question { wire: &message[start..decoder.index()], name, qtype, class }))
 }
 
 /// A record of a query, undecoded.

@@ -1,11 +1,8 @@
 //! The writing of a reply, section by section, into the buffer that is sent.
 
 use hickory_proto::ProtoError;
-use hickory_proto::op::{
-    Edns as EdnsRecord, Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode,
-};
+use hickory_proto::op::{Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::Name;
-use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
 
 use super::{CLASS_IN, ClientSubnet, HEADER, MAX_UDP_PAYLOAD, OPTION_SUBNET, Query};
@@ -57,6 +54,11 @@ pub struct Writer<'b> {
 const OPT_LENGTH: u16 = 11;
 /// Bytes of the client subnet option before its address: code, length, family, two prefix lengths.
 const SUBNET_LENGTH: u16 = 8;
+/// The only version of EDNS there is.
+const EDNS_VERSION: u8 = 0;
+/// Labels of the question's name, counted from the root, that other names are compressed against: it bounds
+/// what a name of a hundred labels can cost.
+const MAX_COMPRESSED_LABELS: usize = 8;
 /// The place of the question's name, as a compression pointer.
 const POINTER_TO_QUESTION: u16 = 0xc000 | HEADER as u16;
 
@@ -168,14 +170,7 @@ impl<'b> Writer<'b> {
     pub fn finish(mut self, rcode: ResponseCode, authoritative: bool, scope: u8) -> Result<(), ProtoError> {
         self.encoder.set_max_size(self.limit);
         if let Some((dnssec_ok, subnet)) = self.edns {
-            let mut edns = EdnsRecord::new();
-            edns.set_max_payload(MAX_UDP_PAYLOAD);
-            edns.set_rcode_high(rcode.high());
-            edns.set_dnssec_ok(dnssec_ok);
-            if let Some(subnet) = subnet {
-                edns.options_mut().insert(EdnsOption::Unknown(OPTION_SUBNET, echo(&subnet, scope)));
-            }
-            edns.emit(&mut self.encoder)?;
+            self.opt(rcode, dnssec_ok, subnet.as_ref(), scope)?;
             self.counts.additionals += 1;
         }
         let mut metadata = Metadata::new(self.id, MessageType::Response, OpCode::from_u8(self.opcode));
@@ -188,6 +183,29 @@ impl<'b> Writer<'b> {
         Header { metadata, counts: self.counts }.emit(&mut self.encoder)?;
         self.encoder.set_offset(end);
         Ok(())
+    }
+
+    /// The OPT record (RFC 6891 §6.1.2, §6.1.3).
+    fn opt(
+        &mut self,
+        rcode: ResponseCode,
+        dnssec_ok: bool,
+        subnet: Option<&ClientSubnet>,
+        scope: u8,
+    ) -> Result<(), ProtoError> {
+        self.encoder.emit_u8(0)?;
+        self.encoder.emit_u16(rtype::OPT)?;
+        self.encoder.emit_u16(MAX_UDP_PAYLOAD)?;
+        self.encoder.emit_vec(&[rcode.high(), EDNS_VERSION, u8::from(dnssec_ok) << 7, 0])?;
+        let Some(subnet) = subnet else { return self.encoder.emit_u16(0) };
+        let address = subnet.address_bytes();
+        self.encoder.emit_u16(SUBNET_LENGTH + address.len() as u16)?;
+        self.encoder.emit_u16(OPTION_SUBNET)?;
+        self.encoder.emit_u16(SUBNET_LENGTH - 4 + address.len() as u16)?;
+        // RFC 7871 §7.2.1: FAMILY, SOURCE PREFIX-LENGTH and ADDRESS "MUST match those of the original".
+        self.encoder.emit_u16(subnet.family)?;
+        self.encoder.emit_vec(&[subnet.source, scope])?;
+        self.encoder.emit_vec(address)
     }
 
     fn record(&mut self, owner: Owner<'_>, rtype: u16, ttl: Ttl, data: &[u8]) -> Result<(), ProtoError> {
@@ -240,10 +258,15 @@ impl<'b> Writer<'b> {
     fn remember_question(&mut self) {
         let Some(labels_length) = self.name_length.checked_sub(1) else { return };
         let (mut label, end) = (HEADER, HEADER + labels_length);
+        let mut starts = [0; MAX_COMPRESSED_LABELS];
+        let mut count = 0;
         while label < end {
-            let length = usize::from(self.encoder.slice_of(label, label + 1)[0]);
-            self.encoder.store_label_pointer(label, end);
-            label += length + 1;
+            starts[count % MAX_COMPRESSED_LABELS] = label;
+            count += 1;
+            label += usize::from(self.encoder.slice_of(label, label + 1)[0]) + 1;
+        }
+        for start in &starts[..count.min(MAX_COMPRESSED_LABELS)] {
+            self.encoder.store_label_pointer(*start, end);
         }
     }
 
@@ -271,11 +294,3 @@ impl<'b> Writer<'b> {
 
 /// Zone data is checked when it is read, so this is not seen.
 const MALFORMED: ProtoError = ProtoError::Message("record data shorter than its type needs");
-
-/// RFC 7871 §7.2.1: FAMILY, SOURCE PREFIX-LENGTH and ADDRESS "MUST match those of the original".
-fn echo(subnet: &ClientSubnet, scope: u8) -> Vec<u8> {
-    let [high, low] = subnet.family.to_be_bytes();
-    let mut option = vec![high, low, subnet.source, scope];
-    option.extend_from_slice(subnet.address_bytes());
-    option
-}

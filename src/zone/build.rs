@@ -206,7 +206,10 @@ impl Zones {
     /// # Errors
     /// Every zone that stands twice and every service that has no place: outside all zones, below a
     /// delegation or a DNAME, at a name with a CNAME or with addresses of its own, or named like another.
-    pub fn build(zones: Vec<Zone>, services: &[(Name, ServiceId)]) -> Result<Self, Vec<ZonesError>> {
+    pub fn build(
+        zones: Vec<Zone>,
+        services: impl AsRef<[(Name, ServiceId)]>,
+    ) -> Result<Self, Vec<ZonesError>> {
         let mut errors = Vec::new();
         let mut seen = HashSet::new();
         for zone in &zones {
@@ -224,7 +227,7 @@ impl Zones {
         let fewest = built.zones.iter().map(labels).min().unwrap_or(0);
         built.origin_labels = (fewest, built.zones.iter().map(labels).max().unwrap_or(0));
         built.zones.iter_mut().for_each(Served::finish);
-        for (name, service) in services {
+        for (name, service) in services.as_ref() {
             let placed = match built.zone_of(name) {
                 Some(index) => built.zones[index].serve(name, *service),
                 None => Err(format!("{name} lies in none of the zones")),

@@ -26,14 +26,13 @@ pub(super) fn check(origin: &Name, mut scanned: Scanned) -> Result<Zone, Vec<Zon
         check_name(origin, name, sets, &draft, &scanned, &mut errors);
         warn_missing_glue(origin, name, sets, &draft, &scanned, &mut warnings);
     }
-    if !errors.is_empty() {
-        errors.sort_by(|a, b| {
-            let place = |error: &ZoneError| {
-                (scanned.files.iter().position(|file| *file == error.file), error.line, error.column)
-            };
-            place(a).cmp(&place(b))
+    for problems in [&mut errors, &mut warnings] {
+        problems.sort_by_cached_key(|problem| {
+            (scanned.files.iter().position(|file| *file == problem.file), problem.line, problem.column)
         });
-        errors.truncate(MAX_ERRORS);
+        problems.truncate(MAX_ERRORS);
+    }
+    if !errors.is_empty() {
         return Err(errors);
     }
     let names: HashMap<_, Vec<_>> = draft

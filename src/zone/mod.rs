@@ -59,6 +59,20 @@ pub struct RRset {
     pub rdata: Vec<Box<[u8]>>,
 }
 
+impl RRset {
+    /// The name that this DNAME makes of one below its owner, which begins at `offset` of `name`; `None` if it
+    /// grows beyond 255 bytes, which is YXDOMAIN (RFC 6672 §2.2).
+    #[must_use]
+    pub fn substitute(&self, name: &[u8], offset: usize) -> Option<Box<[u8]>> {
+        let made = [&name[..offset], &self.rdata[0]].concat();
+        (made.len() <= 255).then(|| made.into_boxed_slice())
+    }
+}
+
+/// Names looked up for one answer, the question's own included: a longer chain of CNAMEs and DNAMEs is cut
+/// there, and the resolver goes on by itself.
+pub const MAX_ALIASES: usize = 8;
+
 /// A zone as its text says it: checked, but not yet joined with the dynamic names.
 #[derive(Clone, Debug)]
 pub struct Zone {
@@ -70,7 +84,7 @@ pub struct Zone {
     pub negative_ttl: Ttl,
     /// The static names that own records.
     pub names: HashMap<Name, Vec<RRset>>,
-    /// What is odd but served.
+    /// What is odd but served, in the order of the text; at most [`MAX_ERRORS`].
     pub warnings: Vec<ZoneError>,
 }
 
@@ -78,7 +92,8 @@ impl Zone {
     /// Reads a zone from RFC 1035 master-file text.
     ///
     /// `file` names the text in messages. `include` is asked for the text of each `$INCLUDE` by the path as
-    /// written; it decides which files may be read, and its error becomes the message.
+    /// written, in included files too; it decides what paths are relative to and which files may be read, and
+    /// its error becomes the message.
     ///
     /// # Errors
     /// Every mistake that can be told apart, in the order of the text, at most [`MAX_ERRORS`].

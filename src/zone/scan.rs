@@ -145,11 +145,11 @@ impl Reader<'_> {
             cursor.owner_lost |= has_owner;
             return;
         }
-        if has_owner {
-            cursor.owner_lost = false;
-        } else if cursor.owner_lost || !says_something {
+        if !has_owner && (cursor.owner_lost || !says_something) {
             return;
         }
+        // A directive names no owner, so what follows it still belongs to the one that was lost.
+        cursor.owner_lost &= line.text.starts_with('$');
         let given_before = cursor.given;
         cursor.scanner.extend_from_slice(line.text.as_bytes());
         if !line.text.ends_with('\n') {
@@ -170,19 +170,19 @@ impl Reader<'_> {
                 let origin = cursor.origin();
                 cursor.restart(&origin);
                 let _ = cursor.scanner.next_entry();
-                cursor.owner_lost |= has_owner;
+                cursor.owner_lost = true;
             }
         }
     }
 
     /// `$TTL` has been understood by the scanner; here it is kept for the next fresh one.
     fn directive(&mut self, cursor: &mut Cursor, line: &Line<'_>, at: Position) {
-        let mut words = line.text.split_whitespace();
-        if !words.next().is_some_and(|word| word.eq_ignore_ascii_case("$TTL")) {
+        let words = || line.text.split(|c: char| c.is_ascii_whitespace() || "();".contains(c));
+        if !words().next().is_some_and(|word| word.eq_ignore_ascii_case("$TTL")) {
             return;
         }
-        let ttl = words.find_map(|word| word.trim_start_matches('(').parse::<u32>().ok());
-        match ttl {
+        // The number stands before any comment, or the scanner had refused the line.
+        match words().find_map(|word| word.parse::<u32>().ok()) {
             Some(ttl) if ttl <= Ttl::MAX.0 => cursor.default_ttl = ttl,
             _ => self.error(at, 1, ttl_too_large()),
         }

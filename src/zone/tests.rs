@@ -121,6 +121,24 @@ fn every_mistake_of_syntax_is_told_with_its_line() {
 }
 
 #[test]
+fn behind_a_mistake_nothing_is_told_that_only_follows_from_it() {
+    refused(
+        "a A 192.0.2.1\n  A oops\n  CNAME x\n$TTL 9\n  CNAME x\nb A 192.0.2.2\n",
+        &["z:6:5: expected IPv4 address"],
+    );
+    // The SOA is there, though it cannot be read.
+    assert_eq!(said(&read("$TTL 5\n@ SOA oops\n").unwrap_err()).len(), 1);
+}
+
+#[test]
+fn windows_line_ends_and_comments_behind_directives_are_fine() {
+    let text = zone("a A 192.0.2.1 ; x\r\n\r\n   ; y\r\n$TTL 20;z\nb A 192.0.2.2\n").replace('\n', "\r\n");
+    let zone = read(&text).unwrap();
+    assert_eq!(zone.names[&name("b.example.")][0].ttl, Ttl(20));
+    assert_eq!(zone.names.len(), 4);
+}
+
+#[test]
 fn the_rules_of_a_zone_are_held() {
     let cases: &[(&str, &[&str])] = &[
         ("@ SOA ns h 9 2 3 4 60\n", &["z:2:1: 2 SOA records at example.; there may be one"]),
@@ -278,6 +296,7 @@ fn names_are_found_as_rfc_1034_and_rfc_4592_have_it() {
         ("deep.sub.example.", "deep.sub.example. delegated by example."),
         ("ns.deep.sub.example.", "deep.sub.example. delegated by example."),
         ("q.deep.sub.example.", "deep.sub.example. delegated by example."),
+        ("q.ns.deep.sub.example.", "deep.sub.example. delegated by example."),
         ("sub.example.", "nothing in example."),
         ("d.example.", "DNAME in example."),
         ("x.y.d.example.", "below DNAME d.example. in example."),
@@ -329,4 +348,23 @@ fn services_without_a_place_are_refused() {
         zones(&[("example.", ""), ("example.", "")], &[]).unwrap_err(),
         ["the zone example. stands twice"]
     );
+}
+
+#[test]
+fn the_service_behind_a_name_is_found_through_aliases() {
+    let text =
+        "a CNAME B\nb CNAME www\nd DNAME any\nloop CNAME loop\nout CNAME www.test.\nstatic A 192.0.2.1\n";
+    let zones = zones(&[("example.", text)], &[("www.example.", 7), ("*.any.example.", 9)]).unwrap();
+    let behind = |at: &str| zones.service_behind(name(at).as_wire()).map(|service| service.0);
+    for (at, expected) in [
+        ("www.example.", Some(7)),
+        ("a.example.", Some(7)),
+        ("x.d.example.", Some(9)),
+        ("loop.example.", None),
+        ("out.example.", None),
+        ("static.example.", None),
+        ("none.example.", None),
+    ] {
+        assert_eq!(behind(at), expected, "{at}");
+    }
 }

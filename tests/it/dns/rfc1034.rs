@@ -163,3 +163,11 @@ fn section_4_3_2_step_6_additional_addresses() {
          AR a.example. 300 A 192.0.2.2",
     );
 }
+
+#[test]
+fn the_root_is_a_zone_like_any() {
+    let server = Server::new(&[(".", "test NS ns.test\nns.test A 192.0.2.1\n")]).start();
+    server.check(". NS", "NOERROR aa\nAN . 300 NS ns.\nAR ns. 300 A 192.0.2.53");
+    server.check("none. A", "NXDOMAIN aa\nNS . 60 SOA ns. h. 7 3600 600 86400 60");
+    server.check("x.test. A", "NOERROR\nNS test. 300 NS ns.test.\nAR ns.test. 300 A 192.0.2.1");
+}

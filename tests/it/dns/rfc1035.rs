@@ -95,3 +95,33 @@ fn a_compressed_question_is_a_format_error() {
     let reply = server().raw(&message, Transport::Udp).0.unwrap();
     assert_eq!(text(&Message::from_vec(&reply).unwrap()), "FORMERR\n");
 }
+
+#[test]
+fn section_2_3_4_names_have_at_most_255_octets() {
+    let message = |labels: &[usize]| {
+        let mut bytes = vec![0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for length in labels {
+            bytes.push(*length as u8);
+            bytes.extend(std::iter::repeat_n(b'a', *length));
+        }
+        bytes.extend(b"\x07example\x00\x00\x01\x00\x01");
+        bytes
+    };
+    for (labels, expected) in [
+        (
+            &[63, 63, 63, 53][..],
+            "NXDOMAIN aa\nNS example. 60 SOA ns.example. h.example. 7 3600 600 86400 60\n",
+        ),
+        (&[63, 63, 63, 54], "FORMERR\n"),
+        (&[64], "FORMERR\n"),
+    ] {
+        let reply = server().raw(&message(labels), Transport::Udp).0.unwrap();
+        assert_eq!(text(&Message::from_vec(&reply).unwrap()), expected, "{labels:?}");
+    }
+}
+
+#[test]
+fn names_of_many_labels_are_answered_within_the_limit() {
+    let asked = format!("{}example. A", "a.".repeat(119));
+    server().check(&asked, "NXDOMAIN aa\nNS example. 60 SOA ns.example. h.example. 7 3600 600 86400 60");
+}

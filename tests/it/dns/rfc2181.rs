@@ -23,8 +23,8 @@ fn an_rrset_that_does_not_fit_sets_tc() {
     for (payload, limit) in
         [(None, 512), (Some(512), 512), (Some(100), 512), (Some(4096), 1232), (Some(700), 700)]
     {
-        let plain = query("many.example. A");
-        let message = payload.map_or(plain.clone(), |payload| with_edns(plain, payload));
+        let plain = || query("many.example. A");
+        let message = payload.map_or_else(plain, |payload| with_edns(plain(), payload));
         let reply = server().exchange(&message, Transport::Udp);
         assert!(reply.metadata.truncation, "{payload:?}");
         assert!(reply.to_vec().unwrap().len() <= limit, "{payload:?}");
@@ -60,7 +60,27 @@ fn additional_records_that_do_not_fit_are_left_out_without_tc() {
 
 #[test]
 fn rfc9471_glue_that_does_not_fit_sets_tc() {
+    let mut text = String::new();
+    for number in 0..12 {
+        writeln!(text, "sub NS ns{number}.sub\nns{number}.sub A 198.51.100.{number}").unwrap();
+        writeln!(text, "ns{number}.sub AAAA 2001:db8::{number}").unwrap();
+        writeln!(text, "far NS ns{number}.sub").unwrap();
+    }
+    let server = Server::new(&[("example.", &text)]).start();
+    let reply = server.exchange(&query("x.sub.example. A"), Transport::Udp);
+    assert!(reply.metadata.truncation && !reply.metadata.authoritative);
+    assert_eq!(reply.authorities.len(), 12);
+    // The same servers are not below the other cut, so their addresses may be left out.
+    let reply = server.exchange(&query("x.far.example. A"), Transport::Udp);
+    assert!(!reply.metadata.truncation);
+    assert!((1..24).contains(&reply.additionals.len()));
+    let whole = server.exchange(&with_edns(query("x.sub.example. A"), 1232), Transport::Udp);
+    assert!(!whole.metadata.truncation);
+    assert_eq!(whole.additionals.len(), 24);
+}
+
+#[test]
+fn a_referral_that_does_not_fit_sets_tc() {
     let reply = server().exchange(&with_edns(query("x.sub.example. A"), 1232), Transport::Udp);
-    assert!(reply.metadata.truncation);
-    assert!(!reply.metadata.authoritative);
+    assert!(reply.metadata.truncation && !reply.metadata.authoritative);
 }
