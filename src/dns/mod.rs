@@ -12,6 +12,7 @@
 
 mod connections;
 mod counters;
+mod metrics;
 mod respond;
 mod tcp;
 mod udp;

@@ -414,7 +414,7 @@ mod tests {
         client.send_to(&[], ("127.0.0.1", port)).unwrap();
         echo(&mut exchange, 2);
         assert_eq!(received(&client).0, [7; LONGEST]);
-        assert_eq!(received(&client).0, []);
+        assert!(received(&client).0.is_empty());
     }
 
     #[test]

@@ -30,7 +30,8 @@ fn echo(_: &Snapshot, query: &[u8], _: Peer, _: Unix, reply: &mut Reply) -> Outc
 }
 
 fn shared() -> Shared {
-    Shared { snapshots: Arc::new(ArcSwap::from_pointee(Snapshot::default())), counters: Arc::default() }
+    let snapshot = Snapshot { plan: Arc::default(), standing: Arc::default(), epoch: 1 };
+    Shared { snapshots: Arc::new(ArcSwap::from_pointee(snapshot)), counters: Arc::default() }
 }
 
 /// Messages as they go over TCP.

@@ -108,6 +108,8 @@ async fn an_idle_connection_is_closed_and_trickling_does_not_help() {
             sleep(Duration::from_secs(4)).await;
         }
         trickling.result.await.unwrap().unwrap();
+        // Gone at 10 s, noticed with the next byte.
+        assert_eq!(start.elapsed().as_secs(), 12);
         trickling.client
     });
     let (answers, result) = idle.rest().await;
@@ -115,7 +117,7 @@ async fn an_idle_connection_is_closed_and_trickling_does_not_help() {
     assert_eq!((answers.len(), start.elapsed().as_secs()), (0, 10));
     let mut bytes = Vec::new();
     client.await.unwrap().read_to_end(&mut bytes).await.unwrap();
-    assert_eq!(bytes, []);
+    assert!(bytes.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
