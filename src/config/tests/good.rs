@@ -130,7 +130,7 @@ min_regions = 2
 "#;
 
 const LATENCY: &str =
-    "place, region, ms\n# measured\n\nasn:64500,us-east,12.5\n net:192.0.2.128/25 , eu-west , 7\n";
+    "# measured\nplace, region, ms\n\nasn:64500,us-east,12.5\n net:192.0.2.128/25 , eu-west , 7\n";
 
 const EU: RegionId = RegionId(0);
 const US: RegionId = RegionId(1);
