@@ -287,3 +287,13 @@ pub struct Answer {
     /// The answer section, as in a zone file.
     pub records: Vec<String>,
 }
+
+/// `POST /v1/demo` (the demo only): breaks a region, or heals it without `how`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DemoSwitch {
+    /// The region's name.
+    pub region: String,
+    /// refuse, hang, 503, document or slow
+    #[serde(default)]
+    pub how: Option<String>,
+}

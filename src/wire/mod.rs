@@ -1,1 +1,25 @@
-//! Not built yet.
+//! DNS messages: what a query asks, and the writing of its reply.
+//!
+//! Both directions go through the decoder and encoder of `hickory-proto`, record by record rather than by
+//! its `Message`: a reply streams from the zone's wire data into the buffer that is sent, without a copy in
+//! between, and what a name server must refuse (a malformed client subnet, two OPT records) is seen before
+//! it could be normalised away. Nothing here knows zones or decides answers.
+
+mod query;
+mod reply;
+
+pub use hickory_proto::op::ResponseCode;
+pub use query::{ClientSubnet, Edns, LowerName, Query, Question};
+pub use reply::{Owner, Section, Writer};
+
+/// The largest UDP payload sent and advertised: fits every path without fragments (DNS flag day 2020).
+pub const MAX_UDP_PAYLOAD: u16 = 1232;
+/// The largest UDP payload for a client without EDNS (RFC 1035 §4.2.1).
+pub const MIN_UDP_PAYLOAD: u16 = 512;
+/// The class Internet.
+pub const CLASS_IN: u16 = 1;
+
+/// Number of the EDNS option "client subnet" (RFC 7871 §6).
+const OPTION_SUBNET: u16 = 8;
+/// Bytes of a message's header.
+const HEADER: usize = 12;

@@ -1,0 +1,140 @@
+//! What was asked and answered, counted without two threads ever writing to one cache line.
+
+use std::ops::AddAssign;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Response codes counted apart. The highest assigned is 23 (BADCOOKIE); anything above the last counts as it.
+pub const RCODES: usize = 32;
+
+/// Sums since the start of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Datagrams received.
+    pub udp_queries: u64,
+    /// Messages received over TCP.
+    pub tcp_queries: u64,
+    /// Answers given, by response code, the extended ones of EDNS included.
+    pub responses: [u64; RCODES],
+    /// Of those, answers with TC set (RFC 1035 §4.1.1): the client comes again over TCP.
+    pub truncated: u64,
+    /// Messages left without an answer: no query, or not to be answered.
+    pub dropped: u64,
+    /// Answers that the kernel would not send.
+    pub unsent: u64,
+    /// Queries whose answer panicked; each is also counted as dropped.
+    pub panics: u64,
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, more: Self) {
+        self.udp_queries += more.udp_queries;
+        self.tcp_queries += more.tcp_queries;
+        for (sum, responses) in self.responses.iter_mut().zip(more.responses) {
+            *sum += responses;
+        }
+        self.truncated += more.truncated;
+        self.dropped += more.dropped;
+        self.unsent += more.unsent;
+        self.panics += more.panics;
+    }
+}
+
+/// The counters of all listeners, past and present.
+#[derive(Debug, Default)]
+pub struct Counters {
+    blocks: Mutex<Vec<Arc<Block>>>,
+}
+
+/// One writer's part. Aligned to two cache lines, because the processor fetches them in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Block {
+    udp_queries: AtomicU64,
+    tcp_queries: AtomicU64,
+    responses: [AtomicU64; RCODES],
+    truncated: AtomicU64,
+    dropped: AtomicU64,
+    unsent: AtomicU64,
+    panics: AtomicU64,
+}
+
+impl Counters {
+    /// The sum over all writers. Writers go on meanwhile, so parts of it may be of slightly different moments.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for block in &*self.blocks.lock().unwrap_or_else(PoisonError::into_inner) {
+            totals += block.read();
+        }
+        totals
+    }
+
+    /// A part to write to. One whose writer is gone is carried on, so reloads do not pile them up.
+    pub(super) fn block(&self) -> Arc<Block> {
+        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(orphan) = blocks.iter().find(|block| Arc::strong_count(block) == 1) {
+            return Arc::clone(orphan);
+        }
+        let block = Arc::new(Block::default());
+        blocks.push(Arc::clone(&block));
+        block
+    }
+}
+
+impl Block {
+    /// Adds what a batch came to; of no effect on what did not happen.
+    pub(super) fn add(&self, batch: &Totals) {
+        let add = |counter: &AtomicU64, n: u64| {
+            if n != 0 {
+                counter.fetch_add(n, Ordering::Relaxed);
+            }
+        };
+        add(&self.udp_queries, batch.udp_queries);
+        add(&self.tcp_queries, batch.tcp_queries);
+        for (counter, n) in self.responses.iter().zip(batch.responses) {
+            add(counter, n);
+        }
+        add(&self.truncated, batch.truncated);
+        add(&self.dropped, batch.dropped);
+        add(&self.unsent, batch.unsent);
+        add(&self.panics, batch.panics);
+    }
+
+    fn read(&self) -> Totals {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Totals {
+            udp_queries: read(&self.udp_queries),
+            tcp_queries: read(&self.tcp_queries),
+            responses: std::array::from_fn(|rcode| read(&self.responses[rcode])),
+            truncated: read(&self.truncated),
+            dropped: read(&self.dropped),
+            unsent: read(&self.unsent),
+            panics: read(&self.panics),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_sum_all_writers_and_outlive_them() {
+        let counters = Counters::default();
+        let mut batch =
+            Totals { udp_queries: 1, tcp_queries: 2, truncated: 3, dropped: 4, ..Totals::default() };
+        (batch.unsent, batch.panics) = (5, 6);
+        batch.responses = std::array::from_fn(|rcode| rcode as u64);
+        let (first, second) = (counters.block(), counters.block());
+        first.add(&batch);
+        assert_eq!(counters.totals(), batch);
+        second.add(&batch);
+        drop((first, second));
+        let mut twice = batch;
+        twice += batch;
+        assert_eq!(counters.totals(), twice);
+        let _third = counters.block();
+        assert_eq!(counters.blocks.lock().unwrap().len(), 2, "a block without a writer is used again");
+    }
+}

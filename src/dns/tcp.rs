@@ -1,0 +1,212 @@
+//! DNS over TCP (RFC 7766): many queries on one connection, answered in the order they came.
+//!
+//! Whatever has arrived is answered in one write. While answers are on their way nothing is read, so a client
+//! that does not read holds [`COALESCE`] bytes and one answer more, until the write times out. The idle time
+//! starts anew with each whole query, never with a part of one, so nobody stays by trickling bytes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Shared;
+use super::connections::{Admission, Connections};
+use super::counters::Block;
+use super::respond::{Handle, Responder};
+use crate::answer::{Peer, Transport};
+
+/// How long a connection may be without a query, from accept on. RFC 7766 §6.2.3 wants "the order of a few seconds".
+const IDLE: Duration = Duration::from_secs(10);
+
+/// How long a client may take to let the answers of one write in.
+const WRITE: Duration = Duration::from_secs(5);
+
+/// How long queries that are on their way when the server stops are still answered.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Connections open at a time, over all addresses.
+const CONNECTIONS: usize = 1024;
+
+/// Bytes of answers above which they are written before more queries are answered.
+const COALESCE: usize = 16 << 10;
+
+/// Room made for each read.
+const READ: usize = 2 << 10;
+
+/// Pause after a failed accept: what fails persistently is the lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The bounds that connections are held to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) idle: Duration,
+    pub(super) write: Duration,
+    pub(super) grace: Duration,
+    pub(super) connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { idle: IDLE, write: WRITE, grace: GRACE, connections: CONNECTIONS }
+    }
+}
+
+/// A listener with all that its connections need.
+pub(super) struct Acceptor {
+    pub(super) listener: TcpListener,
+    pub(super) shared: Shared,
+    pub(super) handle: Handle,
+    pub(super) limits: Limits,
+    pub(super) connections: Arc<Connections>,
+    pub(super) closing: CancellationToken,
+    pub(super) tasks: TaskTracker,
+}
+
+impl Acceptor {
+    /// Accepts until told to close.
+    pub(super) async fn run(self) {
+        let block = self.shared.counters.block();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.closing.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.spawn(stream, peer, &block),
+                // The client was gone before its turn.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "accepting TCP connections failed");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, stream: TcpStream, peer: SocketAddr, block: &Arc<Block>) {
+        let responder = Responder::counting_in(Arc::clone(block), &self.shared, self.handle);
+        let admission = self.connections.admit();
+        let (limits, closing) = (self.limits, self.closing.clone());
+        self.tasks.spawn(async move {
+            // Answers are written whole: there is nothing to wait for that would make a fuller segment.
+            let served = match stream.set_nodelay(true) {
+                Ok(()) => tokio::select! {
+                    served = serve(stream, peer, responder, limits, &admission, &closing) => served,
+                    () = admission.evicted() => Ok(()),
+                },
+                Err(error) => Err(error),
+            };
+            if let Err(error) = served {
+                tracing::debug!(client = %peer, %error, "TCP connection ended");
+            }
+        });
+    }
+}
+
+/// Where the answering of what was read has come to.
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    /// Enough answers for one write; more queries are there.
+    Full,
+    /// No whole query is left.
+    Starved,
+    /// The last message gets no answer: it is no query, and what follows is none either.
+    Lost,
+}
+
+/// Serves one connection to its end: the client's, the idle time's, or the server's.
+pub(super) async fn serve<S>(
+    mut stream: S,
+    peer: SocketAddr,
+    mut responder: Responder,
+    limits: Limits,
+    admission: &Admission,
+    closing: &CancellationToken,
+) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut queries = Vec::new();
+    let mut answers = Vec::new();
+    let mut last_words = false;
+    let mut deadline = Instant::now() + limits.idle;
+    loop {
+        let progress = answer_all(&mut queries, &mut answers, &mut responder, peer);
+        if !answers.is_empty() {
+            timeout(limits.write, stream.write_all(&answers)).await??;
+            answers.clear();
+            admission.touch();
+            if !last_words {
+                deadline = Instant::now() + limits.idle;
+            }
+        }
+        match progress {
+            Progress::Full => continue,
+            Progress::Lost => break,
+            Progress::Starved => queries.reserve(READ),
+        }
+        // A stream that always has something to read would never let the timer below come to its word.
+        if Instant::now() >= deadline {
+            break;
+        }
+        let read = tokio::select! {
+            biased;
+            () = closing.cancelled(), if !last_words => {
+                last_words = true;
+                deadline = Instant::now() + limits.grace;
+                continue;
+            }
+            read = timeout_at(deadline, stream.read_buf(&mut queries)) => read,
+        };
+        match read {
+            Err(_) | Ok(Ok(0)) => break,
+            Ok(read) => read?,
+        };
+    }
+    timeout(limits.write, stream.shutdown()).await?
+}
+
+/// Takes whole queries off the front and lays their answers, framed, behind the others.
+fn answer_all(
+    queries: &mut Vec<u8>,
+    answers: &mut Vec<u8>,
+    responder: &mut Responder,
+    address: SocketAddr,
+) -> Progress {
+    let Some(mut next) = frame(queries) else {
+        return Progress::Starved;
+    };
+    let mut turn = responder.turn();
+    let mut taken = 0;
+    let progress = loop {
+        taken += 2 + next.len();
+        let Some(answer) = turn.answer(next, Peer { address, transport: Transport::Tcp }) else {
+            break Progress::Lost;
+        };
+        let Ok(length) = u16::try_from(answer.len()) else {
+            break Progress::Lost;
+        };
+        answers.extend_from_slice(&length.to_be_bytes());
+        answers.extend_from_slice(answer);
+        next = match frame(&queries[taken..]) {
+            None => break Progress::Starved,
+            Some(_) if answers.len() >= COALESCE => break Progress::Full,
+            Some(next) => next,
+        };
+    };
+    queries.drain(..taken);
+    progress
+}
+
+/// The first message, if it is there to its end: a length in two bytes, then so many (RFC 1035 §4.2.2).
+fn frame(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.get(..usize::from(u16::from_be_bytes(*length)))
+}

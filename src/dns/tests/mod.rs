@@ -1,0 +1,44 @@
+//! The listeners with a handler that echoes, so that nothing here depends on what an answer looks like.
+
+mod server;
+mod tcp;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::Shared;
+use crate::answer::{Outcome, Peer, Reply};
+use crate::model::Unix;
+use crate::snapshot::Snapshot;
+
+/// A query that [`echo`] gives no answer to.
+const UNANSWERED: &[u8] = b"unanswered";
+
+/// A query that makes [`echo`] panic.
+const PANIC: &[u8] = b"panic";
+
+/// Sends back what came.
+fn echo(_: &Snapshot, query: &[u8], _: Peer, _: Unix, reply: &mut Reply) -> Outcome {
+    assert_ne!(query, PANIC, "this panic belongs to a test");
+    if query == UNANSWERED {
+        return Outcome::Dropped;
+    }
+    reply.bytes.clear();
+    reply.bytes.extend_from_slice(query);
+    Outcome::Answered { rcode: 3 }
+}
+
+fn shared() -> Shared {
+    Shared { snapshots: Arc::new(ArcSwap::from_pointee(Snapshot::default())), counters: Arc::default() }
+}
+
+/// Messages as they go over TCP.
+fn framed<'a>(messages: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for message in messages {
+        bytes.extend_from_slice(&(message.len() as u16).to_be_bytes());
+        bytes.extend_from_slice(message);
+    }
+    bytes
+}

@@ -1,0 +1,150 @@
+//! Whole servers over real sockets.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use super::{PANIC, UNANSWERED, echo, framed, shared};
+use crate::dns::tcp::Limits;
+use crate::dns::{Running, Server, Shared};
+
+/// Far more than loopback ever needs; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn start(shared: &Shared, listen: &[&str], workers: usize, limits: Limits) -> Running {
+    let listen: Vec<SocketAddr> = listen.iter().map(|address| address.parse().unwrap()).collect();
+    Server::bind(&listen, workers).unwrap().start_with(shared, echo, limits).unwrap()
+}
+
+fn udp_client(server: SocketAddr) -> UdpSocket {
+    let any = if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+    let socket = UdpSocket::bind(any).unwrap();
+    socket.connect(server).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+fn tcp_client(server: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn received(client: &UdpSocket) -> Vec<u8> {
+    let mut bytes = [0; 512];
+    let len = client.recv(&mut bytes).unwrap();
+    bytes[..len].to_vec()
+}
+
+/// One query there and back.
+fn ask(client: &mut TcpStream, query: &[u8]) {
+    let query = framed([query]);
+    client.write_all(&query).unwrap();
+    let mut answer = vec![0; query.len()];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, query);
+}
+
+/// Blocking clients need the server's runtime to go on beside them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn both_transports_and_families_are_answered_and_counted() {
+    let mut listen = vec!["127.0.0.1:0"];
+    if UdpSocket::bind("[::1]:0").is_ok() {
+        listen.push("[::1]:0");
+    }
+    let shared = shared();
+    let running = start(&shared, &listen, 2, Limits::default());
+    for &address in running.local_addrs() {
+        // Different ports, so that both workers get some.
+        for n in 0..20 {
+            let client = udp_client(address);
+            client.send(&[n; 20]).unwrap();
+            assert_eq!(received(&client), [n; 20]);
+        }
+        let mut client = tcp_client(address);
+        for n in 0..5 {
+            ask(&mut client, &[n; 20]);
+        }
+    }
+    let addresses = listen.len() as u64;
+    running.stop().await;
+    let totals = shared.counters.totals();
+    assert_eq!((totals.udp_queries, totals.tcp_queries), (20 * addresses, 5 * addresses));
+    assert_eq!((totals.responses[3], totals.dropped, totals.unsent), (25 * addresses, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_panic_costs_one_query_and_no_worker() {
+    let shared = shared();
+    let running = start(&shared, &["127.0.0.1:0"], 1, Limits::default());
+    let client = udp_client(running.local_addrs()[0]);
+    for query in [PANIC, UNANSWERED, b"query"] {
+        client.send(query).unwrap();
+    }
+    assert_eq!(received(&client), b"query");
+    running.stop().await;
+    let totals = shared.counters.totals();
+    assert_eq!((totals.udp_queries, totals.panics, totals.dropped), (3, 1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_comes_before_the_start_waits_and_a_stop_drains() {
+    let server = Server::bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
+    let address = server.local_addrs()[0];
+    let clients: Vec<_> = (0..10).map(|_| udp_client(address)).collect();
+    for client in &clients {
+        for n in 0..20 {
+            client.send(&[n; 12]).unwrap();
+        }
+    }
+    server.start_with(&shared(), echo, Limits::default()).unwrap().stop().await;
+    for client in &clients {
+        for n in 0..20 {
+            assert_eq!(received(client), [n; 12]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_stop_closes_connections_and_frees_the_port() {
+    let running = start(&shared(), &["127.0.78.1:0"], 1, Limits::default());
+    let address = running.local_addrs()[0];
+    let mut client = tcp_client(address);
+    ask(&mut client, b"one query, so that it is accepted");
+    running.stop().await;
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    let again = start(&shared(), &[&address.to_string()], 1, Limits::default());
+    ask(&mut tcp_client(address), b"query");
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_connection_too_many_takes_the_place_of_the_longest_idle() {
+    let limits = Limits { connections: 2, ..Limits::default() };
+    let running = start(&shared(), &["127.0.0.1:0"], 1, limits);
+    let mut clients: Vec<_> = (0..3).map(|_| None).collect();
+    for client in &mut clients {
+        ask(client.insert(tcp_client(running.local_addrs()[0])), b"query");
+    }
+    let [Some(first), Some(second), Some(third)] = &mut clients[..] else { unreachable!("all connected") };
+    assert_eq!(first.read(&mut [0]).unwrap(), 0);
+    ask(second, b"still there");
+    ask(third, b"still there");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_port_is_refused_and_leaves_the_first_alone() {
+    let listen = ["127.0.0.1:0".parse().unwrap()];
+    let first = Server::bind(&listen, 2).unwrap();
+    // The second list has a free address too: of all or nothing, it is nothing.
+    let error = Server::bind(&[listen[0], first.local_addrs()[0]], 2).unwrap_err().to_string();
+    let in_use = format!("{} is in use: another server is listening there", first.local_addrs()[0]);
+    assert!(error.starts_with(&in_use), "{error}");
+}
+
+#[test]
+fn no_worker_count_means_one_per_core() {
+    let server = Server::bind(&["127.0.0.1:0".parse().unwrap()], 0).unwrap();
+    assert_eq!(server.listeners[0].udp.len(), std::thread::available_parallelism().unwrap().get());
+}

@@ -1,0 +1,449 @@
+//! Datagrams in batches: one system call receives up to [`BATCH`] of them, one sends as many.
+//!
+//! ```text
+//! receive ──▶ query(0), query(1), … ──▶ answer(0, …), answer(1, …) ──▶ flush
+//! ```
+//!
+//! An answer leaves from the address that its query came to, also where the socket is bound to a wildcard. The
+//! kernel takes one source address per call, so a batch goes out in one call per address asked: nearly always one.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::ops::Range;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn, SockaddrIn6,
+    SockaddrLike, recvmmsg, sendmmsg,
+};
+
+/// Datagrams in one system call.
+pub const BATCH: usize = 64;
+
+/// Bytes taken of a datagram; what is longer is left out. This is the most that fits an Ethernet frame, and an
+/// odd number of cache lines, so that the heads of a batch do not all compete for the same lines of the cache.
+pub const LONGEST: usize = 1472;
+
+/// How long [`Wait::Patiently`] waits: the longest that a worker needs to notice that it should stop.
+pub(super) const RECEIVE_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long a full send buffer may hold a batch up before the datagram is given up.
+pub(super) const SEND_PATIENCE: Duration = Duration::from_millis(20);
+
+/// How long to wait for the first datagram of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// A tenth of a second.
+    Patiently,
+    /// Only what is queued already.
+    Not,
+}
+
+/// A socket with the memory for one batch in and one batch out. It belongs to the thread that made it.
+#[derive(Debug)]
+pub struct Exchange {
+    socket: UdpSocket,
+    address: SocketAddr,
+    headers: Headers,
+    /// [`BATCH`] times [`LONGEST`] bytes.
+    space: Box<[u8]>,
+    arrived: Vec<Arrived>,
+    departing: Departing,
+}
+
+/// What the kernel fills in and reads, by the family of the socket: addresses are copied several times per
+/// datagram, and one of either family would be eight times as long as one of IPv4.
+#[derive(Debug)]
+enum Headers {
+    V4(Both<SockaddrIn>),
+    V6(Both<SockaddrIn6>),
+}
+
+#[derive(Debug)]
+struct Both<S> {
+    receiving: MultiHeaders<S>,
+    sending: MultiHeaders<S>,
+}
+
+/// A datagram received.
+#[derive(Clone, Copy, Debug)]
+struct Arrived {
+    /// Which [`LONGEST`] bytes of the space hold it.
+    slot: usize,
+    len: usize,
+    peer: SocketAddr,
+    /// The address it came to, where the socket is bound to a wildcard.
+    asked: Option<IpAddr>,
+}
+
+/// Answers to send.
+#[derive(Debug, Default)]
+struct Departing {
+    /// All bytes, one answer behind the other.
+    bytes: Vec<u8>,
+    answers: Vec<Answer>,
+}
+
+#[derive(Clone, Debug)]
+struct Answer {
+    /// Its part of the bytes.
+    span: Range<usize>,
+    to: SocketAddr,
+    from: Option<IpAddr>,
+}
+
+impl Exchange {
+    /// Takes a UDP socket of a [`Listener`](super::listen::Listener), and the listener's address.
+    #[must_use]
+    pub fn new(socket: UdpSocket, address: SocketAddr) -> Self {
+        Self {
+            socket,
+            address,
+            headers: Headers::new(address),
+            space: vec![0; BATCH * LONGEST].into_boxed_slice(),
+            arrived: Vec::with_capacity(BATCH),
+            departing: Departing::default(),
+        }
+    }
+
+    /// Receives a batch in place of the last one and returns its size: 0 if the wait was for nothing.
+    ///
+    /// # Errors
+    /// What the kernel says, other than that nothing came or that a signal did.
+    pub fn receive(&mut self, wait: Wait) -> io::Result<usize> {
+        self.arrived.clear();
+        let flags = match wait {
+            // The first is waited for, the others must be there.
+            Wait::Patiently => MsgFlags::MSG_WAITFORONE,
+            Wait::Not => MsgFlags::MSG_DONTWAIT,
+        };
+        // Bound to a wildcard, the kernel tells the address asked, and wants to be told it.
+        let wildcard = self.address.ip().is_unspecified();
+        let (fd, space, arrived) = (self.socket.as_raw_fd(), &mut self.space, &mut self.arrived);
+        let received = match &mut self.headers {
+            Headers::V4(both) => receive(fd, &mut both.receiving, flags, space, |slot, message| {
+                let peer = SocketAddrV4::from(message.address?);
+                Arrived::new(slot, message, peer.into(), wildcard).map(|new| arrived.push(new))
+            }),
+            Headers::V6(both) => receive(fd, &mut both.receiving, flags, space, |slot, message| {
+                let peer = SocketAddrV6::from(message.address?);
+                Arrived::new(slot, message, peer.into(), wildcard).map(|new| arrived.push(new))
+            }),
+        };
+        match received {
+            Ok(true) => {}
+            // The kernel writes into the headers how much it used of them, and they are used again: one datagram
+            // with less to say would leave no room for the next.
+            Ok(false) => self.headers = Headers::new(self.address),
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if wildcard {
+            // Neighbours that were asked at the same address go out together.
+            self.arrived.sort_unstable_by_key(|arrived| (arrived.asked, arrived.slot));
+        }
+        Ok(self.arrived.len())
+    }
+
+    /// A datagram of the batch and who sent it.
+    ///
+    /// # Panics
+    /// If `index` is not below what [`receive`](Self::receive) returned.
+    #[must_use]
+    pub fn query(&self, index: usize) -> (&[u8], SocketAddr) {
+        let Arrived { slot, len, peer, .. } = self.arrived[index];
+        (&self.space[slot * LONGEST..][..len], peer)
+    }
+
+    /// Lays an answer to a datagram of the batch ready for [`flush`](Self::flush).
+    ///
+    /// # Panics
+    /// If `index` is not below what [`receive`](Self::receive) returned, or on more than [`BATCH`] answers.
+    pub fn answer(&mut self, index: usize, bytes: &[u8]) {
+        let Arrived { peer, asked, .. } = self.arrived[index];
+        let departing = &mut self.departing;
+        assert!(departing.answers.len() < BATCH, "one answer to each datagram");
+        let start = departing.bytes.len();
+        departing.bytes.extend_from_slice(bytes);
+        departing.answers.push(Answer { span: start..departing.bytes.len(), to: peer, from: asked });
+    }
+
+    /// Sends what was laid ready. Returns how many of the answers the kernel would not take; they are gone.
+    pub fn flush(&mut self) -> usize {
+        let fd = self.socket.as_raw_fd();
+        let Departing { bytes, answers } = &self.departing;
+        let mut refused = 0;
+        for run in answers.chunk_by(|one, next| one.from == next.from) {
+            refused += match &mut self.headers {
+                Headers::V4(both) => send_v4(fd, &mut both.sending, bytes, run),
+                Headers::V6(both) => send_v6(fd, &mut both.sending, bytes, run),
+            };
+        }
+        self.departing.bytes.clear();
+        self.departing.answers.clear();
+        refused
+    }
+}
+
+impl Headers {
+    /// Headers for a batch each way, with room for the one control message that a wildcard needs.
+    fn new(address: SocketAddr) -> Self {
+        fn both<S: SockaddrLike + Copy>(control: Option<Vec<u8>>) -> Both<S> {
+            Both {
+                receiving: MultiHeaders::preallocate(BATCH, control.clone()),
+                sending: MultiHeaders::preallocate(BATCH, control),
+            }
+        }
+        let wildcard = address.ip().is_unspecified();
+        match address {
+            SocketAddr::V4(_) => Self::V4(both(wildcard.then(|| cmsg_space!(libc::in_pktinfo)))),
+            SocketAddr::V6(_) => Self::V6(both(wildcard.then(|| cmsg_space!(libc::in6_pktinfo)))),
+        }
+    }
+}
+
+impl Arrived {
+    /// `None` for what cannot be answered: without the address asked where it is needed.
+    fn new<S>(slot: usize, message: &RecvMsg<'_, '_, S>, peer: SocketAddr, wildcard: bool) -> Option<Self> {
+        let asked = if wildcard { Some(message.cmsgs().ok()?.find_map(asked_address)?) } else { None };
+        Some(Self { slot, len: message.bytes, peer, asked })
+    }
+}
+
+/// Receives a batch and hands each datagram on with its slot. Returns whether all of them could be taken.
+fn receive<S: SockaddrLike + Copy>(
+    fd: RawFd,
+    headers: &mut MultiHeaders<S>,
+    flags: MsgFlags,
+    space: &mut [u8],
+    mut take: impl FnMut(usize, &RecvMsg<'_, '_, S>) -> Option<()>,
+) -> nix::Result<bool> {
+    let mut space = space.chunks_exact_mut(LONGEST);
+    let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+        std::array::from_fn(|_| [IoSliceMut::new(space.next().unwrap_or_default())]);
+    let mut complete = true;
+    for (slot, message) in recvmmsg(fd, headers, slices.iter_mut(), flags, None)?.enumerate() {
+        complete &= take(slot, &message).is_some();
+    }
+    Ok(complete)
+}
+
+fn send_v4(fd: RawFd, headers: &mut MultiHeaders<SockaddrIn>, bytes: &[u8], run: &[Answer]) -> usize {
+    let address = |to: SocketAddr| match to {
+        SocketAddr::V4(to) => Some(SockaddrIn::from(to)),
+        SocketAddr::V6(_) => None,
+    };
+    match run.first().and_then(|answer| answer.from) {
+        Some(IpAddr::V4(ip)) => {
+            // Interface 0 lets the routing table choose, as it does for any other socket.
+            let source = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from(ip).to_be() },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            send(fd, headers, bytes, run, address, &[ControlMessage::Ipv4PacketInfo(&source)])
+        }
+        _ => send(fd, headers, bytes, run, address, &[]),
+    }
+}
+
+fn send_v6(fd: RawFd, headers: &mut MultiHeaders<SockaddrIn6>, bytes: &[u8], run: &[Answer]) -> usize {
+    let address = |to: SocketAddr| match to {
+        SocketAddr::V6(to) => Some(SockaddrIn6::from(to)),
+        SocketAddr::V4(_) => None,
+    };
+    match run.first().and_then(|answer| answer.from) {
+        Some(IpAddr::V6(ip)) => {
+            let source =
+                libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
+            send(fd, headers, bytes, run, address, &[ControlMessage::Ipv6PacketInfo(&source)])
+        }
+        _ => send(fd, headers, bytes, run, address, &[]),
+    }
+}
+
+/// Sends answers that leave from one address; returns how many were refused.
+fn send<S: SockaddrLike + Copy>(
+    fd: RawFd,
+    headers: &mut MultiHeaders<S>,
+    bytes: &[u8],
+    run: &[Answer],
+    address: impl Fn(SocketAddr) -> Option<S>,
+    source: &[ControlMessage<'_>],
+) -> usize {
+    let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|at| {
+        [IoSlice::new(run.get(at).map_or(&[], |answer| &bytes[answer.span.clone()]))]
+    });
+    let to: [Option<S>; BATCH] = std::array::from_fn(|at| run.get(at).and_then(|answer| address(answer.to)));
+    let mut refused = 0;
+    let mut next = 0;
+    while next < run.len() {
+        let (slices, to) = (slices[next..run.len()].iter(), &to[next..run.len()]);
+        match sendmmsg(fd, headers, slices, to, source, MsgFlags::empty()) {
+            Ok(sent) => next += sent.count(),
+            Err(Errno::EINTR) => {}
+            // The first of the rest is at fault: no route, a firewall's no, a full buffer. The others may pass.
+            Err(_) => {
+                next += 1;
+                refused += 1;
+            }
+        }
+    }
+    refused
+}
+
+fn asked_address(message: ControlMessageOwned) -> Option<IpAddr> {
+    match message {
+        // The local address: the destination's, except for a broadcast, which nobody can answer from.
+        ControlMessageOwned::Ipv4PacketInfo(info) => {
+            Some(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)).into())
+        }
+        ControlMessageOwned::Ipv6PacketInfo(info) => Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::net::listen::Listener;
+
+    /// Far more than loopback ever needs; a test that waits this long has failed.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn exchange(address: &str) -> (Exchange, u16) {
+        let Listener { address, mut udp, .. } = Listener::bind(address.parse().unwrap(), 1).unwrap();
+        let socket = udp.remove(0);
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        (Exchange::new(socket, address), address.port())
+    }
+
+    fn client(address: &str) -> UdpSocket {
+        let socket = UdpSocket::bind((address, 0)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    }
+
+    fn received(client: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+        let mut bytes = [0; 2 * LONGEST];
+        let (len, from) = client.recv_from(&mut bytes).unwrap();
+        (bytes[..len].to_vec(), from)
+    }
+
+    /// Sends everything back until `count` datagrams have been.
+    fn echo(exchange: &mut Exchange, mut count: usize) {
+        while count > 0 {
+            let batch = exchange.receive(Wait::Patiently).unwrap();
+            assert_ne!(batch, 0, "{count} datagrams never came");
+            for index in 0..batch {
+                let bytes = exchange.query(index).0.to_vec();
+                exchange.answer(index, &bytes);
+            }
+            assert_eq!(exchange.flush(), 0);
+            count -= batch;
+        }
+    }
+
+    #[test]
+    fn a_batch_goes_back_to_those_who_sent_it() {
+        let (mut exchange, port) = exchange("127.0.0.1:0");
+        let clients: Vec<_> = (0..3).map(|_| client("127.0.0.1")).collect();
+        // Twice more than a batch, so that headers and space are used again.
+        for round in 0..2 * BATCH {
+            for (number, client) in clients.iter().enumerate() {
+                let text = format!("{number}:{}", "x".repeat(round));
+                client.send_to(text.as_bytes(), ("127.0.0.1", port)).unwrap();
+            }
+            echo(&mut exchange, clients.len());
+        }
+        for (number, client) in clients.iter().enumerate() {
+            for round in 0..2 * BATCH {
+                let (bytes, from) = received(client);
+                assert_eq!(String::from_utf8(bytes).unwrap(), format!("{number}:{}", "x".repeat(round)));
+                assert_eq!(from.port(), port);
+            }
+        }
+    }
+
+    #[test]
+    fn a_wildcard_answers_from_the_address_asked() {
+        let (mut exchange, port) = exchange("0.0.0.0:0");
+        let client = client("127.0.0.1");
+        let asked: Vec<SocketAddr> =
+            (0..100u8).map(|n| SocketAddr::from(([127, 0, 0, 1 + n % 3], port))).collect();
+        for (n, address) in asked.iter().enumerate() {
+            client.send_to(&[n as u8], address).unwrap();
+        }
+        echo(&mut exchange, asked.len());
+        let mut seen = BTreeSet::new();
+        for _ in &asked {
+            let (bytes, from) = received(&client);
+            assert_eq!(from, asked[usize::from(bytes[0])]);
+            seen.insert(bytes[0]);
+        }
+        assert_eq!(seen.len(), asked.len());
+    }
+
+    #[test]
+    fn a_v6_wildcard_answers_from_the_address_asked() {
+        if UdpSocket::bind("[::1]:0").is_err() {
+            return; // a host without IPv6
+        }
+        let (mut exchange, port) = exchange("[::]:0");
+        let client = client("::1");
+        for n in 0..5 {
+            client.send_to(&[n], ("::1", port)).unwrap();
+        }
+        echo(&mut exchange, 5);
+        for n in 0..5 {
+            assert_eq!(received(&client), (vec![n], SocketAddr::from((Ipv6Addr::LOCALHOST, port))));
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_and_what_is_empty_arrives() {
+        let (mut exchange, port) = exchange("127.0.0.1:0");
+        let client = client("127.0.0.1");
+        client.send_to(&[7; LONGEST + 1], ("127.0.0.1", port)).unwrap();
+        client.send_to(&[], ("127.0.0.1", port)).unwrap();
+        echo(&mut exchange, 2);
+        assert_eq!(received(&client).0, [7; LONGEST]);
+        assert_eq!(received(&client).0, []);
+    }
+
+    #[test]
+    fn one_answer_that_cannot_leave_holds_up_no_other() {
+        let (mut exchange, port) = exchange("127.0.0.1:0");
+        let client = client("127.0.0.1");
+        for n in 0..3 {
+            client.send_to(&[n], ("127.0.0.1", port)).unwrap();
+        }
+        let (mut count, mut refused) = (0, 0);
+        while count < 3 {
+            count += exchange.receive(Wait::Patiently).unwrap();
+            for index in 0..exchange.arrived.len() {
+                let first = exchange.query(index).0[0];
+                // No datagram is that long: EMSGSIZE.
+                let len = if first == 1 { 70_000 } else { 1 };
+                exchange.answer(index, &vec![first; len]);
+            }
+            refused += exchange.flush();
+        }
+        assert_eq!(refused, 1);
+        assert_eq!(received(&client).0, [0]);
+        assert_eq!(received(&client).0, [2]);
+    }
+
+    #[test]
+    fn nothing_queued_is_an_empty_batch() {
+        let (mut exchange, _) = exchange("127.0.0.1:0");
+        assert_eq!(exchange.receive(Wait::Not).unwrap(), 0);
+        assert_eq!(exchange.flush(), 0);
+    }
+}
