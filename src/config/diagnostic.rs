@@ -65,7 +65,10 @@ impl Diagnostics {
         });
         let mut kept: Vec<Diagnostic> = Vec::with_capacity(list.len());
         for it in list {
-            if !kept.contains(&it) {
+            let is_beside = |other: &&Diagnostic| {
+                (&other.file, other.line, other.column) == (&it.file, it.line, it.column)
+            };
+            if !kept.iter().rev().take_while(is_beside).any(|other| *other == it) {
                 kept.push(it);
             }
         }
@@ -119,16 +122,29 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// Line, column and end column (all from 1, in characters) of a range of bytes; a range over several lines
-/// ends with its first.
-pub(super) fn position(text: &str, span: Range<usize>) -> (usize, usize, usize) {
-    let start = text.floor_char_boundary(span.start);
-    let end = text.ceil_char_boundary(span.end.min(text.len())).max(start);
-    let before = &text[..start];
-    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    let column = text[line_start..start].chars().count() + 1;
-    let shown = text[start..end].lines().next().unwrap_or_default().chars().count();
-    (before.matches('\n').count() + 1, column, column + shown.max(1))
+/// A text that tells lines and columns.
+pub(super) struct Lines<'a> {
+    pub(super) text: &'a str,
+    /// Where each line starts, in bytes.
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        let ends = text.match_indices('\n').map(|(end, _)| end + 1);
+        Self { text, starts: std::iter::once(0).chain(ends).collect() }
+    }
+
+    /// Line, column and end column (all from 1, in characters) of a range of bytes; a range over several
+    /// lines ends with its first.
+    pub(super) fn position(&self, span: Range<usize>) -> (usize, usize, usize) {
+        let start = self.text.floor_char_boundary(span.start);
+        let end = self.text.ceil_char_boundary(span.end.min(self.text.len())).max(start);
+        let line = self.starts.partition_point(|line_start| *line_start <= start);
+        let column = self.text[self.starts[line - 1]..start].chars().count() + 1;
+        let shown = self.text[start..end].lines().next().unwrap_or_default().chars().count();
+        (line, column, column + shown.max(1))
+    }
 }
 
 #[cfg(test)]
@@ -146,7 +162,7 @@ mod tests {
             (text.len()..text.len(), (4, 2, 3)),
             (900..901, (4, 2, 3)),
         ] {
-            assert_eq!(position(text, span.clone()), expected, "{span:?}");
+            assert_eq!(Lines::new(text).position(span.clone()), expected, "{span:?}");
         }
     }
 

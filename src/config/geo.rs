@@ -1,5 +1,6 @@
 //! `[geo]`: where clients are looked up, and what is known better than the database.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -44,10 +45,11 @@ pub(super) fn read(root: &Table<'_>, regions: &Names<'_>) -> Geo {
     let Some(table) = root.get("geo").and_then(|value| value.table("geo", &GEO)) else { return default };
     let databases = table.get("database").map_or(default.databases, |value| read_databases(&value));
     let mut networks: Vec<Override> = Vec::new();
+    let mut prefixes: HashSet<IpNet> = HashSet::new();
     let items = table.get("network").and_then(|value| value.items("a list of networks"));
     for item in items.unwrap_or_default() {
         let Some(network) = read_network(&item, regions) else { continue };
-        if networks.iter().any(|other| other.prefix == network.prefix) {
+        if !prefixes.insert(network.prefix) {
             item.fail::<()>(format!("network {} is described twice", network.prefix));
         }
         networks.push(network);

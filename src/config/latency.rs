@@ -51,7 +51,8 @@ fn read_file(value: &Value<'_>, groups: &Names<'_>, regions: &Names<'_>) -> Vec<
     let mut complaints = 0;
     for (index, line) in text.lines().enumerate() {
         let is_header = || line.split(',').map(str::trim).eq(["place", "region", "ms"]);
-        if line.trim().is_empty() || line.starts_with('#') || (index == 0 && is_header()) {
+        let is_first = rows.is_empty() && complaints == 0;
+        if line.trim().is_empty() || line.starts_with('#') || (is_first && is_header()) {
             continue;
         }
         match parse_line(line, groups, regions) {

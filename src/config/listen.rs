@@ -110,17 +110,41 @@ const MOST_WORKERS: u64 = 1024;
 /// Reads both, since their listeners must not meet.
 pub(super) fn read(root: &Table<'_>) -> (Option<Dns>, Control) {
     let mut taken = Vec::new();
-    let dns = root.get("dns").map(|value| read_dns(&value, &mut taken));
-    let control = root.get("control").map(|value| read_control(&value, &mut taken));
-    (dns.flatten(), control.flatten().unwrap_or_default())
+    let dns = root.get("dns").and_then(|value| read_dns(&value, &mut taken));
+    let control = match root.get("control") {
+        Some(value) => read_control(&value, &mut taken).unwrap_or_default(),
+        None => Control::default(),
+    };
+    // What was written meets in `claim`; the default was not.
+    let default = Control::DEFAULT_LISTEN;
+    if control.listen == Some(default)
+        && let Some(other) =
+            taken.iter().find(|other| !other.is_control && overlap(other.address.value, default))
+        && !taken.iter().any(|other| other.is_control)
+    {
+        let message = format!("{} meets the API, which listens on {default}", other.address.value);
+        root.report.error_with_help(
+            other.address.span.clone(),
+            message,
+            "give the API another `listen` in [control]",
+        );
+    }
+    (dns, control)
 }
 
-fn read_dns(value: &Value<'_>, taken: &mut Vec<At<SocketAddr>>) -> Option<Dns> {
+/// A listener that was written.
+struct Taken {
+    address: At<SocketAddr>,
+    is_control: bool,
+}
+
+fn read_dns(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Dns> {
     let table = value.table("dns", &DNS)?;
     let mut listen = Vec::new();
     for item in table.need("listen").and_then(|value| value.items(LISTENERS)).unwrap_or_default() {
-        listen
-            .extend(item.parsed(A_LISTENER, text::listener).and_then(|address| claim(&item, address, taken)));
+        listen.extend(
+            item.parsed(A_LISTENER, text::listener).and_then(|address| claim(&item, address, false, taken)),
+        );
     }
     let workers = table.get("workers").and_then(|value| value.integer(0..=MOST_WORKERS));
     Some(Dns {
@@ -146,9 +170,14 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
         && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
 }
 
-fn claim(item: &Value<'_>, address: SocketAddr, taken: &mut Vec<At<SocketAddr>>) -> Option<SocketAddr> {
-    let other = taken.iter().find(|other| overlap(other.value, address)).map(|other| other.value);
-    taken.push(item.at(address));
+fn claim(
+    item: &Value<'_>,
+    address: SocketAddr,
+    is_control: bool,
+    taken: &mut Vec<Taken>,
+) -> Option<SocketAddr> {
+    let other = taken.iter().map(|other| other.address.value).find(|other| overlap(*other, address));
+    taken.push(Taken { address: item.at(address), is_control });
     match other {
         None => Some(address),
         Some(other) if other == address => item.fail(format!("{address} is listened on twice")),
@@ -156,7 +185,7 @@ fn claim(item: &Value<'_>, address: SocketAddr, taken: &mut Vec<At<SocketAddr>>)
     }
 }
 
-fn read_control(value: &Value<'_>, taken: &mut Vec<At<SocketAddr>>) -> Option<Control> {
+fn read_control(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Control> {
     let table = value.table("control", &CONTROL)?;
     let default = Control::default();
     let listen = match table.get("listen") {
@@ -164,7 +193,7 @@ fn read_control(value: &Value<'_>, taken: &mut Vec<At<SocketAddr>>) -> Option<Co
         Some(value) if value.as_boolean() == Some(false) => None,
         Some(value) => value
             .parsed("an address such as \"127.0.0.1:8053\", or false", text::listener)
-            .and_then(|address| claim(&value, address, taken)),
+            .and_then(|address| claim(&value, address, true, taken)),
     };
     let socket = match table.get("socket") {
         None => default.socket,

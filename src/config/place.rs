@@ -1,5 +1,7 @@
 //! Places: their keys, `[group]`, locations; and the names that other tables refer to.
 
+use std::collections::{HashSet, VecDeque};
+
 use crate::model::{Continent, Country, Group, Location, PlaceKey, Point, Subdivision};
 
 use super::table::{At, Entry, Keys, Table, Value};
@@ -111,9 +113,10 @@ fn subdivision(text: &str) -> Result<(Country, Subdivision), String> {
 /// Reads a list of places: at least one, none twice.
 pub(super) fn places(value: &Value<'_>, groups: &Names<'_>) -> Vec<At<PlaceKey>> {
     let mut places: Vec<At<PlaceKey>> = Vec::new();
+    let mut seen: HashSet<PlaceKey> = HashSet::new();
     for item in value.one_or_many("a list of places such as [\"country:DE\"]").unwrap_or_default() {
         let Some(place) = item.parsed(A_PLACE, |text| place(text, groups)) else { continue };
-        if places.iter().any(|other| other.value == place) {
+        if !seen.insert(place.clone()) {
             item.fail::<()>("this place is listed twice");
         }
         places.push(item.at(place));
@@ -167,7 +170,7 @@ fn cycles(groups: &[Vec<At<PlaceKey>>]) -> Vec<Vec<At<usize>>> {
 /// The shortest way from `start` back to itself that passes through no group of `closed`.
 fn way_back(groups: &[Vec<At<PlaceKey>>], start: usize, closed: &[bool]) -> Option<Vec<At<usize>>> {
     let mut came_from: Vec<Option<At<usize>>> = vec![None; groups.len()];
-    let mut queue = std::collections::VecDeque::from([start]);
+    let mut queue = VecDeque::from([start]);
     while let Some(group) = queue.pop_front() {
         for place in &groups[group] {
             let PlaceKey::Group(next) = place.value else { continue };

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::diagnostic::position;
+use super::diagnostic::Lines;
 use super::{Diagnostic, Diagnostics, Severity};
 
 /// How a file is read: the one door to the world outside.
@@ -16,7 +16,7 @@ pub(super) type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 /// Collects diagnostics over one config file and the files it names.
 pub(super) struct Report<'a> {
     file: &'a Path,
-    text: &'a str,
+    lines: Lines<'a>,
     read: Loader<'a>,
     /// Lines with a syntax error: what was decoded there is torn, so it is not complained of a second time.
     torn: RefCell<BTreeSet<usize>>,
@@ -30,7 +30,7 @@ impl<'a> Report<'a> {
         let sources = BTreeMap::from([(file.to_path_buf(), Arc::from(text))]);
         Self {
             file,
-            text,
+            lines: Lines::new(text),
             read,
             torn: RefCell::default(),
             found: RefCell::default(),
@@ -42,9 +42,9 @@ impl<'a> Report<'a> {
     /// A syntax error. The rest is still read, so that one run shows every mistake.
     pub(super) fn syntax(&self, error: &toml::de::Error) {
         // Without a span the error concerns the end of the file.
-        let span = error.span().unwrap_or(self.text.len()..self.text.len());
-        let line = position(self.text, span.clone()).0;
-        let message = match (error.message(), self.text.get(span.clone())) {
+        let span = error.span().unwrap_or(self.lines.text.len()..self.lines.text.len());
+        let line = self.lines.position(span.clone()).0;
+        let message = match (error.message(), self.lines.text.get(span.clone())) {
             ("duplicate key", Some(key)) => format!("`{key}` is written twice"),
             (message, _) => message.trim().to_owned(),
         };
@@ -90,11 +90,11 @@ impl<'a> Report<'a> {
 
     /// Whether the config has these words anywhere.
     pub(super) fn mentions(&self, words: &str) -> bool {
-        self.text.contains(words)
+        self.lines.text.contains(words)
     }
 
     fn say(&self, severity: Severity, span: Range<usize>, message: String, help: Option<String>) {
-        let (line, column, end_column) = position(self.text, span);
+        let (line, column, end_column) = self.lines.position(span);
         if self.torn.borrow().contains(&line) {
             return;
         }
@@ -188,7 +188,7 @@ pub(super) fn text_of(path: &Path, read: Loader<'_>) -> Result<String, Unreadabl
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
         let bad = error.as_bytes()[good.len()];
-        let (line, column, _) = position(&good, good.len()..good.len());
+        let (line, column, _) = Lines::new(&good).position(good.len()..good.len());
         Unreadable { place: Some((line, column)), why: format!("not UTF-8: byte 0x{bad:02x}") }
     })?;
     Ok(match text.strip_prefix('\u{feff}') {

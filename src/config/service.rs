@@ -1,5 +1,6 @@
 //! `[[service]]`: names that are answered by choosing.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::model::{
@@ -51,15 +52,14 @@ pub(super) struct Scope<'a> {
 /// Reads every `[[service]]`, each with the place of its name.
 pub(super) fn read_all(root: &Table<'_>, scope: &Scope<'_>) -> Vec<At<Service>> {
     let mut services: Vec<At<Service>> = Vec::new();
-    let mut names: Vec<Name> = Vec::new();
+    let mut names: HashSet<Name> = HashSet::new();
     for item in root.get("service").and_then(|value| value.items("a list of services")).unwrap_or_default() {
         let Some(table) = item.table("service", &SERVICE) else { continue };
         let name = table.need("name").and_then(|value| {
             let name = value.parsed("a domain name", text::domain)?;
-            if names.contains(&name) {
+            if !names.insert(name.clone()) {
                 value.fail::<()>(format!("service {name} is defined twice"));
             }
-            names.push(name.clone());
             Some(value.at(name))
         });
         let service = read(&table, name.as_ref().map_or_else(Name::root, |name| name.value.clone()), scope);

@@ -1,5 +1,7 @@
 //! `[[zone]]`: static records, and where services may stand among them.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Component, Path};
 
 use crate::model::{Name, Service, ServiceId};
@@ -94,20 +96,20 @@ fn included(report: &Report<'_>, folder: &Path, written: &str) -> Result<String,
 
 /// Complains of services that no zone has room for.
 fn place_services(report: &Report<'_>, zones: &[Zone], unread: &[Name], services: &[At<Service>]) {
+    // What is defined twice was complained of where it was read.
+    let mut spans: HashMap<&Name, Range<usize>> = HashMap::new();
     let mut names: Vec<(Name, ServiceId)> = Vec::new();
-    for (index, service) in services.iter().enumerate() {
-        let name = &service.value.name;
-        // What is defined twice was complained of where it was read.
-        let is_twin = services[..index].iter().any(|other| other.value.name == *name);
-        if !is_twin && !unread.iter().any(|origin| name.is_at_or_below(origin)) {
-            names.push((name.clone(), ServiceId(index as u32)));
+    for (index, At { value: service, span }) in services.iter().enumerate() {
+        if spans.insert(&service.name, span.clone()).is_none()
+            && !unread.iter().any(|origin| service.name.is_at_or_below(origin))
+        {
+            names.push((service.name.clone(), ServiceId(index as u32)));
         }
     }
     let Err(errors) = Zones::build(zones.to_vec(), &names) else { return };
     for error in errors {
-        let service = services.iter().find(|service| service.value.name == error.name);
-        if let Some(service) = service {
-            report.absent(service.span.clone(), error.message);
+        if let Some(span) = spans.get(&error.name) {
+            report.absent(span.clone(), error.message);
         }
     }
 }

@@ -16,7 +16,8 @@ fn a_config_that_cannot_be_read() {
         (io::ErrorKind::PermissionDenied, "may not be read (permission denied)"),
     ] {
         let said = load(Path::new("etc/p.toml"), &|_| Err(kind.into())).expect_err("nothing to read");
-        let expected = format!("etc/p.toml:1:1: config file: {why}\n  help: name the config with `-c FILE`\n");
+        let expected =
+            format!("etc/p.toml:1:1: config file: {why}\n  help: name the config with `-c FILE`\n");
         assert_eq!(said.to_string(), expected);
     }
     let said =
@@ -122,4 +123,12 @@ fn a_certificate_file_is_read() {
         said_with(text, &[]),
         "p.toml:2:32: PEM file ca.pem: no such file\n  help: a relative path starts at the folder of the config file"
     );
+}
+
+#[test]
+fn the_example_in_deploy_is_in_order() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/portolan.toml");
+    let config = load(&path, &|path| std::fs::read(path)).unwrap_or_else(|said| panic!("{said}"));
+    assert!(config.warnings.is_empty(), "{}", config.warnings);
+    assert_eq!(config.topology.services.len(), 2);
 }

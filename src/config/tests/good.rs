@@ -11,7 +11,7 @@ use crate::model::{
 };
 
 /// The sample of the reference, as far as it is built.
-const FULL: &str = r#"
+pub(super) const FULL: &str = r#"
 version = 1
 
 [node]
@@ -129,8 +129,8 @@ rank    = "geo"
 min_regions = 2
 "#;
 
-const LATENCY: &str =
-    "place, region, ms\n# measured\n\nasn:64500,us-east,12.5\n net:192.0.2.128/25 , eu-west , 7\n";
+pub(super) const LATENCY: &str =
+    "# measured\nplace, region, ms\n\nasn:64500,us-east,12.5\n net:192.0.2.128/25 , eu-west , 7\n";
 
 const EU: RegionId = RegionId(0);
 const US: RegionId = RegionId(1);

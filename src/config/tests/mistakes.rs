@@ -41,6 +41,11 @@ fn keys_and_types() {
 fn listeners_and_tokens() {
     check(&[
         (
+            "dns.listen = [\"0.0.0.0:8053\"]",
+            "2:15: 0.0.0.0:8053 meets the API, which listens on 127.0.0.1:8053\n  help: give the API another `listen` in [control]",
+        ),
+        ("dns.listen = [\"0.0.0.0:8053\"]\ncontrol.listen = false", ""),
+        (
             "dns.listen = []",
             "2:14: expected a list of addresses such as [\"0.0.0.0:53\", \"[::]:53\"], found an empty list",
         ),

@@ -3,6 +3,7 @@
 mod files;
 mod good;
 mod mistakes;
+mod torn;
 
 use std::collections::BTreeMap;
 use std::io;
