@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::problem::Problem;
+use crate::config::{Role, Token};
 
 /// What a listener of the API allows.
 #[derive(Clone, Debug)]
@@ -16,28 +17,6 @@ pub enum Access {
     Open,
     /// Reads; writes with one of these tokens.
     Tokens(Vec<Token>),
-}
-
-/// `[control] token`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
-    /// Whose it is.
-    pub name: String,
-    /// What it allows.
-    pub role: Role,
-    /// SHA-256 of the secret.
-    pub sha256: [u8; 32],
-}
-
-/// What a token allows. Ordered: each may what those before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Reads.
-    Viewer,
-    /// Overrides.
-    Operator,
-    /// Everything.
-    Admin,
 }
 
 /// Lets reads through, and writes with the role they need.
@@ -62,11 +41,13 @@ fn permit(access: &Access, request: &Request) -> Result<(), Problem> {
     };
     let digest: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
     // Every token is compared, each in constant time.
-    let found = tokens.iter().fold(None, |found, token| {
-        if bool::from(token.sha256.ct_eq(&digest)) { Some(token) } else { found }
-    });
+    let found = tokens
+        .iter()
+        .fold(None, |found, token| if bool::from(token.sha256.ct_eq(&digest)) { Some(token) } else { found });
     match found {
-        None => Err(Problem::new(StatusCode::UNAUTHORIZED, "this token is not known here: see [control] token")),
+        None => {
+            Err(Problem::new(StatusCode::UNAUTHORIZED, "this token is not known here: see [control] token"))
+        }
         Some(token) if token.role >= Role::Operator => Ok(()),
         Some(token) => Err(Problem::new(
             StatusCode::FORBIDDEN,

@@ -12,13 +12,14 @@ use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name as WireName, RecordType};
 
 use super::{dto, problem::Problem};
-use crate::answer::{self, Peer, Reply, Transport};
+use crate::answer::{self, Kind, Outcome, Peer, Reply, Transport};
 use crate::engine::CheckStatus;
 use crate::geo::{Located, Source};
 use crate::model::{Family, FenceRule, Name, PlaceKey, RegionId, ServiceId, Topology, Unix};
 use crate::snapshot::Snapshot;
 use crate::standing::Cause;
 use crate::steer::{Asked, Entry, Note, Recording, Stage, Why};
+use crate::wire::rcode_name;
 
 /// What is to be explained.
 #[derive(Clone, Debug)]
@@ -37,16 +38,24 @@ pub struct Question {
 ///
 /// # Errors
 /// If the name is in none of the zones.
-pub fn explain(snapshot: &Snapshot, checks: &[CheckStatus], question: &Question) -> Result<dto::Explain, Problem> {
-    let reply = ask(snapshot, question)?;
+pub fn explain(
+    snapshot: &Snapshot,
+    checks: &[CheckStatus],
+    question: &Question,
+) -> Result<dto::Explain, Problem> {
+    let (reply, outcome) = ask(snapshot, question)?;
     let located = snapshot.plan.geo.locate(question.client);
-    let service = snapshot.plan.zones.service_behind(question.name.as_wire());
+    let service = match outcome {
+        Outcome::Answered { kind: Kind::Dynamic { service, .. }, .. } => Some(service),
+        _ => None,
+    };
     let family = match question.rtype {
         RecordType::A => Some(Family::V4),
         RecordType::AAAA => Some(Family::V6),
         _ => None,
     };
-    let told = service.zip(family).map(|(service, family)| tell(snapshot, question, service, family, &located));
+    let told =
+        service.zip(family).map(|(service, family)| tell(snapshot, question, service, family, &located));
     let topology = &snapshot.plan.topology;
     let (region, stages) = told.map_or((None, Vec::new()), |(region, recording)| {
         (region.map(|id| topology.region(id).name.clone()), stages(topology, checks, &recording))
@@ -70,7 +79,7 @@ pub fn explain(snapshot: &Snapshot, checks: &[CheckStatus], question: &Question)
 }
 
 /// Asks the question as a resolver would that passes on the client's whole address.
-fn ask(snapshot: &Snapshot, question: &Question) -> Result<Message, Problem> {
+fn ask(snapshot: &Snapshot, question: &Question) -> Result<(Message, Outcome), Problem> {
     let internal = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why);
     let name = WireName::from_str(&question.name.to_string()).map_err(|e| internal(e.to_string()))?;
     let mut query = Message::new(0, MessageType::Query, OpCode::Query);
@@ -84,23 +93,24 @@ fn ask(snapshot: &Snapshot, question: &Question) -> Result<Message, Problem> {
     // Over TCP nothing is truncated. The peer is the client, in case ECS is turned off.
     let peer = Peer { address: SocketAddr::new(question.client, 0), transport: Transport::Tcp };
     let mut reply = Reply::new(0);
-    answer::handle(snapshot, &bytes, peer, question.at, &mut reply);
+    let outcome = answer::handle(snapshot, &bytes, peer, question.at, &mut reply);
     let message = Message::from_vec(&reply.bytes).map_err(|e| internal(e.to_string()))?;
     if rcode(&message) == "REFUSED" {
         let zones: Vec<_> = snapshot.plan.zones.iter().map(|zone| zone.origin.to_string()).collect();
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
-            format!("{} is in none of the zones served here ({}): it would be refused", question.name, zones.join(", ")),
+            format!(
+                "{} is in none of the zones served here ({}): it would be refused",
+                question.name,
+                zones.join(", ")
+            ),
         ));
     }
-    Ok(message)
+    Ok((message, outcome))
 }
 
 fn rcode(reply: &Message) -> String {
-    let mnemonics =
-        ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET"];
-    let code = u16::from(reply.metadata.response_code);
-    mnemonics.get(usize::from(code)).map_or_else(|| code.to_string(), ToString::to_string)
+    rcode_name(reply.metadata.response_code.into())
 }
 
 fn scope(reply: &Message) -> u8 {
@@ -205,7 +215,9 @@ fn why(topology: &Topology, checks: &[CheckStatus], region: RegionId, why: &Why)
         Why::Unknown => "not probed yet, while others are known to be up".into(),
         Why::FamilyDown(Family::V4) => "its IPv4 addresses are down".into(),
         Why::FamilyDown(Family::V6) => "its IPv6 addresses are down".into(),
-        Why::KeptAway(share) => format!("a drain keeps {:.0}% of clients away, this one among them", share * 100.0),
+        Why::KeptAway(share) => {
+            format!("a drain keeps {:.0}% of clients away, this one among them", share * 100.0)
+        }
         Why::LaterGroup => "a nearer group serves".into(),
         Why::LostDraw => "lost the draw".into(),
     }
@@ -214,7 +226,7 @@ fn why(topology: &Topology, checks: &[CheckStatus], region: RegionId, why: &Why)
 /// The evidence of a region's worst check.
 fn evidence(topology: &Topology, checks: &[CheckStatus], region: RegionId) -> Option<String> {
     let name = &topology.region(region).name;
-    let mine = checks.iter().filter(|check| check.key.region == *name && check.state.is_down());
+    let mine = checks.iter().filter(|check| *check.key.region == **name && check.state.is_down());
     let worst = mine.max_by_key(|check| check.state)?;
     Some(format!("{} {}: {}", worst.key.endpoint, worst.key.address, worst.evidence))
 }

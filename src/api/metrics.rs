@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::engine::CheckStatus;
+use crate::health::{Severity, State};
 use crate::model::Unix;
 use crate::snapshot::Snapshot;
 use crate::standing::Usable;
@@ -36,7 +37,7 @@ struct Scrape {
     contributors: Vec<Contributor>,
     snapshot: Arc<Snapshot>,
     checks: Vec<CheckStatus>,
-    transitions: Vec<(String, &'static str, u64)>,
+    transitions: Vec<(String, State, u64)>,
     now: Unix,
 }
 
@@ -49,7 +50,7 @@ impl Metrics {
         &self,
         snapshot: Arc<Snapshot>,
         checks: Vec<CheckStatus>,
-        transitions: Vec<(String, &'static str, u64)>,
+        transitions: Vec<(String, State, u64)>,
         now: Unix,
     ) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix("portolan");
@@ -79,7 +80,12 @@ impl Scrape {
     fn standing(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let (topology, standing) = (&self.snapshot.plan.topology, &self.snapshot.standing);
         let epoch = ConstGauge::new(self.snapshot.epoch);
-        epoch.encode(encoder.encode_descriptor("epoch", "Epoch of the snapshot that answers", None, MetricType::Gauge)?)?;
+        epoch.encode(encoder.encode_descriptor(
+            "epoch",
+            "Epoch of the snapshot that answers",
+            None,
+            MetricType::Gauge,
+        )?)?;
 
         let help = "1 while a region is answered, 0 while it is withdrawn";
         let mut up = encoder.encode_descriptor("region_up", help, None, MetricType::Gauge)?;
@@ -95,8 +101,11 @@ impl Scrape {
             for (endpoint, states) in region.endpoints.iter().zip(&standing.endpoints) {
                 for (address, state) in endpoint.addresses.iter().zip(&states.addresses) {
                     let address = address.to_string();
-                    let labels =
-                        [("region", region.name.as_str()), ("endpoint", &endpoint.name), ("address", &address)];
+                    let labels = [
+                        ("region", region.name.as_str()),
+                        ("endpoint", &endpoint.name),
+                        ("address", &address),
+                    ];
                     ConstGauge::new(u64::from(state.serves())).encode(up.encode_family(&labels)?)?;
                 }
             }
@@ -110,6 +119,7 @@ impl Scrape {
         let help = "State changes of regions since the start";
         let mut transitions = encoder.encode_descriptor("transitions", help, None, MetricType::Counter)?;
         for (region, to, count) in &self.transitions {
+            let to = state_name(*to);
             let labels = [("region", region.as_str()), ("to", to)];
             ConstCounter::new(*count).encode(transitions.encode_family(&labels)?)?;
         }
@@ -121,7 +131,8 @@ impl Scrape {
         let mut took = encoder.encode_descriptor("probe_duration_seconds", help, None, MetricType::Gauge)?;
         for check in &self.checks {
             let Some(duration) = check.took else { continue };
-            ConstGauge::new(duration.as_secs_f64()).encode(took.encode_family(&labels(check).each_ref().map(pair))?)?;
+            ConstGauge::new(duration.as_secs_f64())
+                .encode(took.encode_family(&labels(check).each_ref().map(pair))?)?;
         }
         let help = "How long ago the last probe ended";
         let mut age = encoder.encode_descriptor("probe_age_seconds", help, None, MetricType::Gauge)?;
@@ -134,13 +145,24 @@ impl Scrape {
     }
 }
 
+/// Soft and hard failures apart: only the one may be held in.
+fn state_name(state: State) -> &'static str {
+    match state {
+        State::Up => "up",
+        State::Degraded => "degraded",
+        State::Unknown => "unknown",
+        State::Down(Severity::Soft) => "down_soft",
+        State::Down(Severity::Hard) => "down_hard",
+    }
+}
+
 fn labels(check: &CheckStatus) -> [(&'static str, String); 4] {
     let key = &check.key;
     [
-        ("region", key.region.clone()),
-        ("endpoint", key.endpoint.clone()),
+        ("region", key.region.to_string()),
+        ("endpoint", key.endpoint.to_string()),
         ("address", key.address.to_string()),
-        ("probe", key.probe.clone()),
+        ("probe", key.probe.to_string()),
     ]
 }
 

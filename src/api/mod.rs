@@ -10,7 +10,7 @@ mod problem;
 mod routes;
 mod status;
 
-pub use access::{Access, Role, Token};
+pub use access::Access;
 pub use explain::{Question, explain};
 pub use metrics::{Contributor, Metrics};
 pub use problem::{Problem, REFUSED_BY_SAFETY};

@@ -19,11 +19,11 @@ use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
 use super::access::{Access, guard};
+use super::dto;
 use super::explain::{Question, explain};
 use super::metrics::Metrics;
 use super::problem::Problem;
 use super::status::{overridden, status, timestamp};
-use super::dto;
 use crate::config;
 use crate::engine::{Applied, Clock, Event, EventKind, Handle, OverrideRequest, Rejection};
 use crate::model::{Fraction, Unix};

@@ -40,9 +40,8 @@ impl View<'_> {
         let region = self.snapshot.plan.topology.region(id);
         let standing = self.snapshot.standing.region(id);
         let held = self.snapshot.standing.is_held_anywhere(id);
-        let endpoints = (0..region.endpoints.len()).map(|index| {
-            self.endpoint(EndpointRef { region: id, index: index as u16 }, standing)
-        });
+        let endpoints = (0..region.endpoints.len())
+            .map(|index| self.endpoint(EndpointRef { region: id, index: index as u16 }, standing));
         dto::Region {
             name: region.name.clone(),
             verdict: standing.state.to_string(),
@@ -67,14 +66,16 @@ impl View<'_> {
             weight: endpoint.weight.0,
             overridden: self.word(&target),
             addresses: addresses
-                .map(|(address, state)| self.address(&region.name, &endpoint.name, *address, state.to_string()))
+                .map(|(address, state)| {
+                    self.address(&region.name, &endpoint.name, *address, state.to_string())
+                })
                 .collect(),
         }
     }
 
     fn address(&self, region: &str, endpoint: &str, address: IpAddr, verdict: String) -> dto::Address {
         let is_meant = |check: &&CheckStatus| {
-            check.key.region == region && check.key.endpoint == endpoint && check.key.address == address
+            *check.key.region == *region && *check.key.endpoint == *endpoint && check.key.address == address
         };
         let checks: Vec<&CheckStatus> = self.checks.iter().filter(is_meant).collect();
         let worst = checks.iter().max_by_key(|check| check.state);
@@ -89,7 +90,7 @@ impl View<'_> {
             probes: checks
                 .iter()
                 .map(|check| dto::Probe {
-                    name: check.key.probe.clone(),
+                    name: check.key.probe.to_string(),
                     verdict: check.state.to_string(),
                     evidence: check.evidence.clone(),
                 })
@@ -142,7 +143,8 @@ impl View<'_> {
             let serves = |id: &RegionId| !matches!(standing.region(*id).usable(), Usable::No(_));
             let held = standing.held.get(set).is_some_and(|held| !held.is_empty());
             if !held && !regions.iter().any(serves) {
-                let names: Vec<_> = regions.iter().map(|id| plan.topology.region(*id).name.as_str()).collect();
+                let names: Vec<_> =
+                    regions.iter().map(|id| plan.topology.region(*id).name.as_str()).collect();
                 alarms.push(format!("no region of {} is usable: all_down answers", names.join(", ")));
             }
         }

@@ -79,7 +79,8 @@ impl Place {
                 }
             };
         }
-        let in_session = std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("portolan.sock"));
+        let in_session =
+            std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("portolan.sock"));
         let usual = [Some(PathBuf::from("/run/portolan/control.sock")), in_session];
         let found = usual.into_iter().flatten().find(|socket| socket.exists());
         Ok(found.map_or_else(|| Self::Url(format!("http://{DEFAULT_TCP}")), Self::Socket))
@@ -90,11 +91,14 @@ impl Place {
             Ok(Self::Url(control.trim_end_matches('/').to_owned()))
         } else if control.contains('/') {
             Ok(Self::Socket(control.into()))
-        } else if control.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        } else if control
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
         {
             Ok(Self::Url(format!("http://{control}")))
         } else {
-            let why = format!("`{control}` names no node: write HOST:PORT, an http(s) URL or the path of a socket");
+            let why =
+                format!("`{control}` names no node: write HOST:PORT, an http(s) URL or the path of a socket");
             Err(ClientError::Usage(why).into())
         }
     }
@@ -192,7 +196,10 @@ impl Client {
                     // The node writes each event's data in one line.
                     if let Some(data) = line.strip_prefix(b"data:") {
                         let event = serde_json::from_slice(data);
-                        tell(&event.with_context(|| format!("{} does not speak Portolan's API", self.place))?);
+                        tell(
+                            &event
+                                .with_context(|| format!("{} does not speak Portolan's API", self.place))?,
+                        );
                     }
                 }
             }

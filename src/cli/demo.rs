@@ -108,7 +108,9 @@ fn introduce(demo: &Demo) {
         println!("    dig @127.0.0.1 -p {port} www.demo.test +short +subnet={client}/24    # {place}");
     }
     let german = drill::CLIENTS[0].1;
-    println!("    portolan{options} demo fail eu-west              # then ask for Germany again; heal brings it back");
+    println!(
+        "    portolan{options} demo fail eu-west              # then ask for Germany again; heal brings it back"
+    );
     println!("    portolan{options} explain www.demo.test --client {german}\n");
     println!("`portolan` is target/release/portolan when built by cargo; Ctrl-C ends the demo");
 }

@@ -36,13 +36,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, control: Option<&str>, token: Option<&str>) -> Result<ExitCode> {
-    let question = Question::parse(
-        &arguments.name,
-        Some(&arguments.rtype),
-        &arguments.client,
-        arguments.at.as_deref(),
-    )
-    .map_err(ClientError::Usage)?;
+    let question =
+        Question::parse(&arguments.name, Some(&arguments.rtype), &arguments.client, arguments.at.as_deref())
+            .map_err(ClientError::Usage)?;
     let explained = if let Some(config) = &arguments.config {
         offline(&Origin::File(config.clone()), &question)?
     } else {
@@ -131,7 +127,8 @@ fn place(location: &dto::Location) -> String {
     if let (Some(lat), Some(lon)) = (location.lat, location.lon) {
         write!(text, " at {lat:.2}, {lon:.2}").expect("a String takes everything");
     }
-    write!(text, "; {} is alike, by {}", location.prefix, location.source).expect("a String takes everything");
+    write!(text, "; {} is alike, by {}", location.prefix, location.source)
+        .expect("a String takes everything");
     text
 }
 
@@ -146,6 +143,7 @@ fn answer(e: &dto::Explain) -> String {
     if let Some(ttl) = e.answer.ttl {
         write!(text, ", for {ttl} s").expect("a String takes everything");
     }
-    write!(text, "; holds for the client's /{} (epoch {})", e.scope, e.epoch).expect("a String takes everything");
+    write!(text, "; holds for the client's /{} (epoch {})", e.scope, e.epoch)
+        .expect("a String takes everything");
     text
 }

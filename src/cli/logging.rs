@@ -8,7 +8,8 @@ use crate::config::{Log, LogFormat};
 
 /// Starts the log as the config says. `PORTOLAN_LOG` (such as `debug` or `portolan::probe=trace`) goes before it.
 pub(super) fn start(log: &Log) {
-    let level = format!("{:?}", log.level).to_lowercase();
+    // The verifier logs each certificate it refuses; the probe that looked tells it already.
+    let level = format!("{:?},rustls_platform_verifier=off", log.level).to_lowercase();
     let filter = EnvFilter::try_from_env("PORTOLAN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let on_terminal = stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);

@@ -9,7 +9,7 @@ mod client;
 mod demo;
 mod events;
 mod explain;
-mod geo;
+
 mod logging;
 mod overrides;
 mod serve;
@@ -100,8 +100,7 @@ enum Command {
         #[command(flatten)]
         node: NodeConfig,
     },
-    /// Look into geo databases, build and compare them
-    Geo(geo::Arguments),
+
     /// Print shell completions
     Completions {
         /// For which shell
@@ -137,7 +136,8 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { control, token, command } = arguments;
-    let connect = |node: &NodeConfig| Client::new(control.as_deref(), token.as_deref(), node.config.as_deref());
+    let connect =
+        |node: &NodeConfig| Client::new(control.as_deref(), token.as_deref(), node.config.as_deref());
     match command {
         Command::Demo(arguments) => demo::run(arguments, control.as_deref()),
         Command::Serve { config } => serve::run(config),
@@ -154,7 +154,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             println!("reloaded, epoch {}", reloaded.epoch);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Geo(arguments) => geo::run(arguments),
+
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "portolan", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+use super::NodeConfig;
 use super::client::Client;
 use super::status::table;
-use super::NodeConfig;
 use crate::api::dto;
 
 #[derive(Debug, clap::Args)]
@@ -83,8 +83,14 @@ fn put(
 ) -> Result<ExitCode> {
     let Common { lasts, reason, override_safety } = common;
     let action = action.to_owned();
-    let applied =
-        client.put_override(&dto::OverrideRequest { target, action, share, lasts, reason, override_safety })?;
+    let applied = client.put_override(&dto::OverrideRequest {
+        target,
+        action,
+        share,
+        lasts,
+        reason,
+        override_safety,
+    })?;
     let o = &applied.subject;
     let mut said = format!("{} {}", o.action, o.target);
     if o.share != "100%" {
@@ -132,7 +138,7 @@ pub(super) fn list(client: &Client, json: bool) -> Result<ExitCode> {
             let reason = o.reason.unwrap_or_default();
             table.add_row([o.id.to_string(), o.target, o.action, o.share, o.created, until, reason]);
         }
-        println!("{table}");
+        println!("{}", table.trim_fmt());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 
 use super::client::Client;
 use crate::api::dto;
@@ -22,7 +22,7 @@ pub(super) fn run(client: &Client, json: bool) -> Result<ExitCode> {
 /// A table with plain columns and a head in capitals, as other tools of the field print them.
 pub(super) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(head);
+    table.load_style(NOTHING).set_header(head);
     table
 }
 
@@ -52,13 +52,13 @@ fn print(status: &dto::Status) {
             }
         }
     }
-    println!("{regions}\n");
+    println!("{}\n", regions.trim_fmt());
     let mut services = table(&["SERVICE", "RANK", "REGIONS"]);
     for service in &status.services {
         let regions: Vec<String> = service.regions.iter().map(member).collect();
         services.add_row([&service.name, &service.rank, &regions.join(", ")]);
     }
-    println!("{services}");
+    println!("{}", services.trim_fmt());
 }
 
 fn verdict(region: &dto::Region) -> String {

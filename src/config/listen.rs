@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::model::KeyPrefix;
+
 use super::table::{At, Keys, Table, Value};
 use super::text;
 
@@ -17,22 +19,6 @@ pub struct Dns {
     pub ecs: bool,
     /// How much of a client's address shares and hashes see.
     pub key_prefix: KeyPrefix,
-}
-
-/// Lengths of the prefixes that clients are told apart by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyPrefix {
-    /// Bits of an IPv4 address, 0 to 32.
-    pub v4: u8,
-    /// Bits of an IPv6 address, 0 to 128.
-    pub v6: u8,
-}
-
-impl Default for KeyPrefix {
-    /// The lengths that RFC 7871 §11.1 recommends to resolvers: nobody sends more.
-    fn default() -> Self {
-        Self { v4: 24, v6: 56 }
-    }
 }
 
 /// `[control]`: API, dashboard and metrics.

@@ -35,7 +35,7 @@ use toml::de::DeTable;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use geo::{Geo, GeoSource};
-pub use listen::{Control, Dns, KeyPrefix, Role, Token};
+pub use listen::{Control, Dns, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node, Safety};
 
 use crate::model::{FenceRule, PlaceKey, Topology};

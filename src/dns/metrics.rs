@@ -7,34 +7,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 
 use super::counters::Counters;
-
-/// Response codes by number, as the IANA registry "DNS RCODEs" names them.
-const MNEMONICS: [&str; 24] = [
-    "NOERROR",
-    "FORMERR",
-    "SERVFAIL",
-    "NXDOMAIN",
-    "NOTIMP",
-    "REFUSED",
-    "YXDOMAIN",
-    "YXRRSET",
-    "NXRRSET",
-    "NOTAUTH",
-    "NOTZONE",
-    "DSOTYPENI",
-    "12",
-    "13",
-    "14",
-    "15",
-    "BADVERS",
-    "BADKEY",
-    "BADTIME",
-    "BADMODE",
-    "BADNAME",
-    "BADALG",
-    "BADTRUNC",
-    "BADCOOKIE",
-];
+use crate::wire::rcode_name;
 
 /// Codes up to REFUSED are told at zero too, so that a rate over the first of them is right.
 const ALWAYS_TOLD: usize = 6;
@@ -57,8 +30,8 @@ impl Counters {
         let mut responses = encoder.encode_descriptor("dns_responses", help, None, MetricType::Counter)?;
         for (rcode, count) in totals.responses.into_iter().enumerate() {
             if count > 0 || rcode < ALWAYS_TOLD {
-                let mnemonic = MNEMONICS.get(rcode).copied().unwrap_or("other");
-                ConstCounter::new(count).encode(responses.encode_family(&[("rcode", mnemonic)])?)?;
+                let labels = [("rcode", rcode_name(rcode as u16))];
+                ConstCounter::new(count).encode(responses.encode_family(&labels)?)?;
             }
         }
 

@@ -24,10 +24,14 @@ pub(super) struct Check {
     pub(super) key: CheckKey,
     pub(super) probe: Arc<Probe>,
     verdict: Verdict,
-    /// Time of the last success's TCP handshake.
-    rtt: Option<Duration>,
-    last: Option<Unix>,
     since: Unix,
+    /// TCP handshake of the last success.
+    rtt: Option<Duration>,
+    /// Time the last look took.
+    took: Option<Duration>,
+    last: Option<Unix>,
+    last_success: Option<Unix>,
+    failing_since: Option<Unix>,
 }
 
 /// What came of a check, for status and explain.
@@ -43,8 +47,14 @@ pub struct CheckStatus {
     pub evidence: String,
     /// How long the last successful TCP handshake took.
     pub rtt: Option<Duration>,
-    /// When the last observation came.
+    /// How long the last look took.
+    pub took: Option<Duration>,
+    /// When the last look ended.
     pub last_probe: Option<Unix>,
+    /// When the last success ended.
+    pub last_success: Option<Unix>,
+    /// When the first of the failures since then ended; `None` while it succeeds.
+    pub failing_since: Option<Unix>,
 }
 
 impl Checks {
@@ -54,17 +64,19 @@ impl Checks {
         let mut made = Self::default();
         for region in &topology.regions {
             let mut endpoints = Vec::with_capacity(region.endpoints.len());
+            let region_name: Arc<str> = region.name.as_str().into();
             for endpoint in &region.endpoints {
+                let endpoint_name: Arc<str> = endpoint.name.as_str().into();
                 let mut addresses = Vec::with_capacity(endpoint.addresses.len());
                 for address in &endpoint.addresses {
                     let start = made.checks.len();
                     for probe in &endpoint.probes {
                         let probe = Arc::clone(&probes[usize::from(probe.0)]);
                         let key = CheckKey {
-                            region: region.name.clone(),
-                            endpoint: endpoint.name.clone(),
+                            region: Arc::clone(&region_name),
+                            endpoint: Arc::clone(&endpoint_name),
                             address: *address,
-                            probe: probe.name.clone(),
+                            probe: probe.name.as_str().into(),
                         };
                         made.add(before.carry_over(key, probe, now));
                     }
@@ -86,7 +98,18 @@ impl Checks {
         match self.by_key.get(&key) {
             Some(index) => Check { probe, ..self.checks[*index].clone() },
             None => {
-                Check { key, probe, verdict: Verdict::new(now.mono), rtt: None, last: None, since: now.unix }
+                let verdict = Verdict::new(now.mono);
+                Check {
+                    key,
+                    probe,
+                    verdict,
+                    since: now.unix,
+                    rtt: None,
+                    took: None,
+                    last: None,
+                    last_success: None,
+                    failing_since: None,
+                }
             }
         }
     }
@@ -103,8 +126,13 @@ impl Checks {
         let verdict = std::mem::replace(&mut check.verdict, Verdict::new(now.mono));
         check.verdict = verdict.observe(observation, &check.probe.thresholds, now.mono);
         check.last = Some(now.unix);
+        check.took = Some(observation.timings.total());
         if observation.failure.is_none() {
             check.rtt = observation.timings.connect;
+            check.last_success = Some(now.unix);
+            check.failing_since = None;
+        } else {
+            check.failing_since.get_or_insert(now.unix);
         }
         let changed = check.verdict.state() != before;
         if changed {
@@ -145,7 +173,10 @@ impl Checks {
             since: check.since,
             evidence: check.verdict.evidence().to_string(),
             rtt: check.rtt,
+            took: check.took,
             last_probe: check.last,
+            last_success: check.last_success,
+            failing_since: check.failing_since,
         };
         self.checks.iter().map(status).collect()
     }

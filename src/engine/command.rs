@@ -66,7 +66,9 @@ impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSuchTarget(why) | Self::Senseless(why) => f.write_str(why),
-            Self::Unsafe(why) => write!(f, "refused by a safety rule: {why}; --override-safety does it anyway"),
+            Self::Unsafe(why) => {
+                write!(f, "refused by a safety rule: {why}; --override-safety does it anyway")
+            }
         }
     }
 }

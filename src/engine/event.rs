@@ -1,7 +1,9 @@
 //! What happened, for logs, `portolan events` and the event stream.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 
 use crate::health::State;
 use crate::model::{Target, Unix};
@@ -68,6 +70,22 @@ pub enum EventKind {
     },
 }
 
+/// How often each region came into each state, for metrics: the writer counts, scrapes read.
+#[derive(Debug, Default)]
+pub(super) struct Transitions(Mutex<BTreeMap<(String, State), u64>>);
+
+impl Transitions {
+    pub(super) fn count(&self, region: &str, to: State) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry((region.to_owned(), to)).or_insert(0) += 1;
+    }
+
+    pub(super) fn counts(&self) -> Vec<(String, State, u64)> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|((region, to), count)| (region.clone(), *to, *count)).collect()
+    }
+}
+
 /// What changed its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
@@ -88,7 +106,9 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Target(target) => target.fmt(f),
-            Self::Address { region, endpoint, address } => write!(f, "endpoint/{region}/{endpoint} {address}"),
+            Self::Address { region, endpoint, address } => {
+                write!(f, "endpoint/{region}/{endpoint} {address}")
+            }
         }
     }
 }

@@ -22,12 +22,14 @@ pub use checks::CheckStatus;
 pub use clock::Clock;
 pub use command::{Applied, OverrideRequest, Rejection};
 pub use event::{Event, EventKind, Subject};
-pub use prepare::{Prepared, PrepareError, prepare};
+pub use prepare::{PrepareError, Prepared, prepare};
 pub use task::{Engine, Running};
 
+use crate::health::State;
 use crate::snapshot::Snapshot;
 use crate::standing::Override;
 use command::Command;
+use event::Transitions;
 
 /// Commands waiting for the engine at most; further ones wait outside.
 const COMMAND_QUEUE: usize = 64;
@@ -42,6 +44,7 @@ pub struct Handle {
     pub snapshots: Arc<ArcSwap<Snapshot>>,
     /// Whether every target has been looked at once.
     pub ready: watch::Receiver<bool>,
+    transitions: Arc<Transitions>,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Arc<Event>>,
 }
@@ -63,7 +66,10 @@ impl Handle {
     ///
     /// # Errors
     /// `Stopped`, or within it why the override was not taken.
-    pub async fn put_override(&self, request: OverrideRequest) -> Result<Result<Applied, Rejection>, Stopped> {
+    pub async fn put_override(
+        &self,
+        request: OverrideRequest,
+    ) -> Result<Result<Applied, Rejection>, Stopped> {
         self.ask(|reply| Command::Override { request, reply }).await
     }
 
@@ -111,6 +117,12 @@ impl Handle {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
         self.events.subscribe()
+    }
+
+    /// How often each region came into each state since the start.
+    #[must_use]
+    pub fn transitions(&self) -> Vec<(String, State, u64)> {
+        self.transitions.counts()
     }
 
     async fn ask<R>(&self, command: impl FnOnce(oneshot::Sender<R>) -> Command) -> Result<R, Stopped> {

@@ -93,9 +93,11 @@ fn index(config: &Config) -> Result<Index, PrepareError> {
 fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {
     let zones = std::mem::take(&mut config.zones);
     let services = config.topology.services.iter().enumerate();
-    let names = services.map(|(index, service)| (service.name.clone(), crate::model::ServiceId(index as u32)));
-    let zones = Zones::build(zones, names.collect::<Vec<_>>())
-        .map_err(|errors| PrepareError::Other(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    let names =
+        services.map(|(index, service)| (service.name.clone(), crate::model::ServiceId(index as u32)));
+    let zones = Zones::build(zones, &names.collect::<Vec<_>>()).map_err(|errors| {
+        PrepareError::Other(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
     let dns = config.dns.as_ref();
     let ecs = dns.is_none_or(|dns| dns.ecs);
     let key_prefix = dns.map(|dns| dns.key_prefix).unwrap_or_default();

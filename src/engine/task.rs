@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::checks::Checks;
 use super::command::{Applied, Command, OverrideRequest, Rejection};
-use super::event::{Event, EventKind, Subject};
+use super::event::{Event, EventKind, Subject, Transitions};
 use super::prepare::{PrepareError, Prepared, prepare};
 use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle, Origin};
 use crate::health::State;
@@ -53,6 +53,7 @@ pub struct Engine {
     events: broadcast::Sender<Arc<Event>>,
     kept_events: VecDeque<Arc<Event>>,
     last_event: u64,
+    transitions: Arc<Transitions>,
     /// Reloads that are being prepared, one after the other.
     reloads: mpsc::Sender<Reload>,
 }
@@ -79,8 +80,14 @@ impl Running {
 
 impl Engine {
     /// Puts a prepared config into force and starts its probes. Must be called within a tokio runtime.
-    #[must_use]
-    pub fn start(origin: Origin, prepared: Prepared, journal: Option<Journal>) -> (Handle, Running) {
+    ///
+    /// # Errors
+    /// If a probe cannot be made ready, for example because its `ca` is no certificate.
+    pub fn start(
+        origin: Origin,
+        prepared: Prepared,
+        journal: Option<Journal>,
+    ) -> Result<(Handle, Running), PrepareError> {
         let clock = Clock::default();
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (reports, report_queue) = mpsc::channel(REPORT_QUEUE);
@@ -93,7 +100,7 @@ impl Engine {
             origin,
             clock,
             plan,
-            rules: prepared.config.safety,
+            rules: Rules { min_regions: prepared.config.safety.min_regions },
             checks: Checks::default(),
             scheduler: Scheduler::new(reports),
             overrides: Vec::new(),
@@ -106,18 +113,21 @@ impl Engine {
             events,
             kept_events: VecDeque::new(),
             last_event: 0,
+            transitions: Arc::default(),
             reloads,
         };
         engine.recall_overrides();
-        engine.retarget();
+        let plan = Arc::clone(&engine.plan);
+        engine.put_plan(plan, engine.rules)?;
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
             ready: ready_seen,
+            transitions: Arc::clone(&engine.transitions),
             commands: commands.clone(),
             events: engine.events.clone(),
         };
         let task = tokio::spawn(engine.run(command_queue, report_queue, reload_queue));
-        (handle, Running { task, commands })
+        Ok((handle, Running { task, commands }))
     }
 
     async fn run(
@@ -196,39 +206,33 @@ impl Engine {
     }
 
     fn put_into_force(&mut self, prepared: Result<Prepared, PrepareError>) -> Result<u64, PrepareError> {
-        match prepared {
-            Ok(prepared) => {
-                self.rules = prepared.config.safety;
-                let old = std::mem::replace(&mut self.plan, prepared.plan);
-                self.retarget_from(&old);
-                // The old plan may be large: free it off this task.
-                tokio::task::spawn_blocking(move || drop(old));
-                self.tell(EventKind::Reloaded);
-                Ok(self.epoch)
-            }
-            Err(e) => {
-                self.tell(EventKind::ReloadFailed { why: e.to_string() });
-                Err(e)
-            }
-        }
-    }
-
-    fn retarget(&mut self) {
-        let plan = Arc::clone(&self.plan);
-        self.retarget_from(&plan);
-    }
-
-    /// Points checks, probes and the standing at the plan in force; `old` is the one before.
-    fn retarget_from(&mut self, old: &Plan) {
-        let now = self.clock.now();
-        self.checks = Checks::of(&self.plan.topology, &self.checks, now);
-        let checks = self.checks.iter().map(|check| Check {
-            key: check.key.clone(),
-            probe: Arc::clone(&check.probe),
+        let outcome = prepared.and_then(|prepared| {
+            let rules = Rules { min_regions: prepared.config.safety.min_regions };
+            let old = self.put_plan(prepared.plan, rules)?;
+            // The old plan may be large: free it off this task.
+            tokio::task::spawn_blocking(move || drop(old));
+            Ok(self.epoch)
         });
-        self.scheduler.set(checks.collect());
+        self.tell(match &outcome {
+            Ok(_) => EventKind::Reloaded,
+            Err(e) => EventKind::ReloadFailed { why: e.to_string() },
+        });
+        outcome
+    }
+
+    /// Points probes, checks and the standing at a plan, and returns the one before. If a probe cannot be made
+    /// ready nothing changes.
+    fn put_plan(&mut self, plan: Arc<Plan>, rules: Rules) -> Result<Arc<Plan>, PrepareError> {
+        let checks = Checks::of(&plan.topology, &self.checks, self.clock.now());
+        let wanted =
+            checks.iter().map(|check| Check { key: check.key.clone(), probe: Arc::clone(&check.probe) });
+        self.scheduler.set(wanted.collect()).map_err(|e| PrepareError::Other(e.to_string()))?;
+        self.checks = checks;
+        self.rules = rules;
+        let old = std::mem::replace(&mut self.plan, plan);
         let standing = self.standing_from(&self.overrides, &old.topology);
         self.publish(standing);
+        Ok(old)
     }
 
     /// The standing as it should be now, compared by region name with the one of an older topology.
@@ -388,6 +392,7 @@ impl Engine {
             if old.state != new.state {
                 let subject = Subject::Target(Target::Region(region.name.clone()));
                 let evidence = evidence.join("; ");
+                self.transitions.count(&region.name, new.state);
                 self.tell(EventKind::Transition { subject, from: old.state, to: new.state, evidence });
             }
         }
@@ -434,4 +439,3 @@ fn log(event: &Event) {
         _ => info!(event = name, id, epoch, "{}", event.kind),
     }
 }
-

@@ -98,7 +98,10 @@ impl fmt::Display for Failures {
             }
             f.write_str(": ")?;
         }
-        for (index, reason) in self.last.iter().enumerate() {
+        // The same again and again is said once: reasons can be long.
+        let distinct =
+            if self.last.iter().all(|reason| *reason == self.last[0]) { 1 } else { self.last.len() };
+        for (index, reason) in self.last.iter().take(distinct).enumerate() {
             write!(f, "{}{reason}", if index == 0 { "" } else { ", " })?;
         }
         Ok(())

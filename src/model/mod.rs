@@ -21,4 +21,4 @@ pub use time::{Mono, Now, Unix};
 pub use topology::{
     Endpoint, EndpointRef, Group, LatencyRow, Need, ProbeId, Region, RegionId, ServiceId, Topology,
 };
-pub use units::{Family, Fraction, Ttl, Weight};
+pub use units::{Family, Fraction, KeyPrefix, Ttl, Weight};

@@ -61,6 +61,33 @@ impl fmt::Display for Fraction {
     }
 }
 
+/// How much of a client's address shares and hashes are keyed on: clients of one prefix stay together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyPrefix {
+    /// Bits of an IPv4 address, 0 to 32.
+    pub v4: u8,
+    /// Bits of an IPv6 address, 0 to 128.
+    pub v6: u8,
+}
+
+impl KeyPrefix {
+    /// Bits of an address of this family.
+    #[must_use]
+    pub fn bits(self, address: IpAddr) -> u8 {
+        match address {
+            IpAddr::V4(_) => self.v4.min(32),
+            IpAddr::V6(_) => self.v6.min(128),
+        }
+    }
+}
+
+impl Default for KeyPrefix {
+    /// The lengths that RFC 7871 §11.1 recommends to resolvers: nobody sends more.
+    fn default() -> Self {
+        Self { v4: 24, v6: 56 }
+    }
+}
+
 /// An address family of answers: A or AAAA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {

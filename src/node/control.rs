@@ -105,7 +105,8 @@ fn bind_default(path: &Path) -> Result<Option<(PathBuf, std::os::unix::net::Unix
 fn bind_unix(path: &Path) -> Result<std::os::unix::net::UnixListener> {
     let shown = path.display();
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create the folder of the socket {shown}"))?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create the folder of the socket {shown}"))?;
     }
     if path.exists() {
         if UnixStream::connect(path).is_ok() {
@@ -114,7 +115,8 @@ fn bind_unix(path: &Path) -> Result<std::os::unix::net::UnixListener> {
         // Left behind by a node that was killed.
         fs::remove_file(path).with_context(|| format!("cannot remove the stale socket {shown}"))?;
     }
-    let listener = std::os::unix::net::UnixListener::bind(path).with_context(|| format!("cannot bind {shown}"))?;
+    let listener =
+        std::os::unix::net::UnixListener::bind(path).with_context(|| format!("cannot bind {shown}"))?;
     fs::set_permissions(path, Permissions::from_mode(0o600))
         .with_context(|| format!("cannot set the mode of {shown}"))?;
     Ok(listener)

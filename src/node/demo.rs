@@ -110,7 +110,8 @@ impl Demo {
         for (name, address, _) in REGIONS {
             let (switch, position) = watch::channel(None);
             let address = SocketAddr::new(address.into(), region_port);
-            let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen at {address}"))?;
+            let listener =
+                TcpListener::bind(address).await.with_context(|| format!("cannot listen at {address}"))?;
             tokio::spawn(region(name, address, listener, position, regions.clone()));
             switches.insert(name, switch);
         }
@@ -205,10 +206,9 @@ async fn region(
                 Err(e) => tracing::error!("region {name} cannot listen at {address} again: {e}"),
             }
         }
-        let until_turned = position.changed();
         let turned = match listener.take() {
             None => tokio::select! {
-                turned = until_turned => turned.is_ok(),
+                turned = position.changed() => turned.is_ok(),
                 () = stopped.cancelled() => false,
             },
             Some(open) => {
@@ -236,7 +236,9 @@ fn region_app(name: &'static str, position: watch::Receiver<Option<Break>>) -> R
         let position = *position.borrow();
         async move { ready(name, position).await }
     };
-    Router::new().route("/health/ready", any(ready)).fallback(move || async move { format!("hello from {name}\n") })
+    Router::new()
+        .route("/health/ready", any(ready))
+        .fallback(move || async move { format!("hello from {name}\n") })
 }
 
 /// The readiness document, or what a broken region gives instead.

@@ -255,7 +255,10 @@ impl<'a> Drill<'a> {
                 None => println!("         –  {what}"),
             }
         }
-        println!("\nanswers are asked for every {} ms, so the last figures of a step are that coarse", BEAT.as_millis());
+        println!(
+            "\nanswers are asked for every {} ms, so the last figures of a step are that coarse",
+            BEAT.as_millis()
+        );
     }
 }
 
@@ -281,4 +284,3 @@ fn region_address(name: &str) -> IpAddr {
 fn region_name(address: IpAddr) -> &'static str {
     REGIONS.iter().find(|(_, known, _)| IpAddr::V4(*known) == address).map_or("elsewhere", |(name, ..)| name)
 }
-

@@ -12,9 +12,6 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
@@ -72,19 +69,23 @@ impl Node {
         let access =
             if options.open_control { Access::Open } else { Access::Tokens(config.control.tokens.clone()) };
         let counters = Arc::new(dns::Counters::default());
-        let (engine, running) = Engine::start(origin, prepared, journal).context("cannot start the engine")?;
-        let metrics = Metrics { contributors: vec![dns_metrics(Arc::clone(&counters))] };
+        let (engine, running) =
+            Engine::start(origin, prepared, journal).context("cannot start the engine")?;
+        let dns_metrics: Contributor = {
+            let counters = Arc::clone(&counters);
+            Arc::new(move |encoder| counters.encode(encoder))
+        };
+        let metrics = Metrics { contributors: vec![dns_metrics] };
         let api = Api { engine: engine.clone(), node_name: name, started, metrics };
-        control.serve(|access| {
-            let routes = router(api.clone(), access);
-            options.extra_routes.clone().map_or_else(|| routes.clone(), |extra| extra.merge(routes.clone()))
-        }, access);
+        let extra = options.extra_routes.unwrap_or_default();
+        control.serve(|access| router(api.clone(), access).merge(extra.clone()), access)?;
         let dns_addresses = server.as_ref().map(dns::Server::local_addrs).unwrap_or_default();
         let control_address = control.address;
         info!(dns = ?dns_addresses, control = ?control_address, "bound, waiting for the first look at every target");
         engine.ready.clone().wait_for(|ready| *ready).await.context("the engine stopped")?;
         let shared = dns::Shared { snapshots: Arc::clone(&engine.snapshots), counters };
-        let dns = server.map(|server| server.start(shared)).transpose().context("cannot start the DNS workers")?;
+        let dns =
+            server.map(|server| server.start(shared)).transpose().context("cannot start the DNS workers")?;
         info!("ready");
         Ok(Self { engine, dns_addresses, control_address, running, dns, control })
     }
@@ -132,33 +133,4 @@ fn node_name(configured: Option<&str>) -> Arc<str> {
         name.map_or_else(|()| "portolan".into(), |name| name.to_string_lossy().into_owned())
     };
     configured.map_or_else(host, str::to_owned).into()
-}
-
-/// What the listeners counted, summed when it is scraped.
-fn dns_metrics(counters: Arc<dns::Counters>) -> Contributor {
-    Arc::new(move |encoder: &mut DescriptorEncoder<'_>| {
-        let totals = counters.totals();
-        let help = "Messages received";
-        let mut queries = encoder.encode_descriptor("dns_queries", help, None, MetricType::Counter)?;
-        for (transport, count) in [("udp", totals.udp_queries), ("tcp", totals.tcp_queries)] {
-            ConstCounter::new(count).encode(queries.encode_family(&[("transport", transport)])?)?;
-        }
-        let help = "Answers given";
-        let mut responses = encoder.encode_descriptor("dns_responses", help, None, MetricType::Counter)?;
-        for (rcode, count) in totals.responses.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let rcode = crate::wire::rcode_name(rcode as u16);
-            ConstCounter::new(*count).encode(responses.encode_family(&[("rcode", rcode.as_str())])?)?;
-        }
-        let others = [
-            ("dns_truncated", "Answers with TC set: the client comes again over TCP", totals.truncated),
-            ("dns_dropped", "Messages left without an answer: no query, or not to be answered", totals.dropped),
-            ("dns_unsent", "Answers that the kernel would not send", totals.unsent),
-            ("dns_panics", "Queries whose answer panicked", totals.panics),
-        ];
-        for (name, help, count) in others {
-            let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            ConstCounter::new(count).encode(descriptor)?;
-        }
-        Ok(())
-    })
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::geo::Index;
-use crate::model::Topology;
+use crate::model::{KeyPrefix, Topology};
 use crate::standing::Standing;
-use crate::steer::{Compiled, KeyPrefix};
+use crate::steer::Compiled;
 use crate::zone::Zones;
 
 /// One consistent view. A query loads one and sees nothing else; the engine publishes a new one on every change.

@@ -11,21 +11,6 @@ use crate::model::{AllDown, Family, RegionId, Service, ServiceId, Share, Topolog
 use crate::pick::{Hash, draw, rendezvous};
 use crate::standing::{Action, Candidate, Cause, DEGRADED_SHARE, HARD_DOWN, Pool, SetId, Standing, Usable};
 
-/// How much of a client's address shares and hashes are keyed on: clients of one prefix stay together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyPrefix {
-    /// Bits of an IPv4 address, 0 to 32.
-    pub v4: u8,
-    /// Bits of an IPv6 address, 0 to 128.
-    pub v6: u8,
-}
-
-impl Default for KeyPrefix {
-    fn default() -> Self {
-        Self { v4: 24, v6: 56 }
-    }
-}
-
 /// A question to steering.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
@@ -132,7 +117,7 @@ impl Compiled {
 
     /// Hash of a service and the part of a client's address that its shares are keyed on.
     fn client_hash(&self, service: CompiledService, client: IpAddr) -> Hash {
-        let masked = IpNet::new(client, self.key_prefix.of(client)).map_or(client, |net| net.network());
+        let masked = IpNet::new(client, self.key_prefix.bits(client)).map_or(client, |net| net.network());
         match masked {
             IpAddr::V4(v4) => service.hash.with(4).with(u64::from(v4.to_bits())),
             IpAddr::V6(v6) => {
@@ -143,16 +128,7 @@ impl Compiled {
 
     /// The scope of an answer: where the ranking holds, and no wider than a share key where one was drawn.
     fn scope(&self, is_keyed: bool, client: IpAddr, prefix_len: u8) -> u8 {
-        if is_keyed { prefix_len.max(self.key_prefix.of(client)) } else { prefix_len }
-    }
-}
-
-impl KeyPrefix {
-    fn of(self, client: IpAddr) -> u8 {
-        match client {
-            IpAddr::V4(_) => self.v4.min(32),
-            IpAddr::V6(_) => self.v6.min(128),
-        }
+        if is_keyed { prefix_len.max(self.key_prefix.bits(client)) } else { prefix_len }
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::choose::{Asked, Choice, KeyPrefix};
+use super::choose::{Asked, Choice};
 use super::rank::{Ranking, rank};
 use super::trace::{NoTrace, Recording};
 use crate::geo::{Index, Place, RangeMap};
-use crate::model::{Family, Rank, Service, ServiceId, Tolerance, Topology};
+use crate::model::{Family, KeyPrefix, Rank, Service, ServiceId, Tolerance, Topology};
 use crate::pick::Hash;
 use crate::standing::{Candidate, RegionSets, SetId, Standing};
 

@@ -13,7 +13,7 @@ mod compiled;
 mod rank;
 mod trace;
 
-pub use choose::{Answer, Asked, Choice, KeyPrefix};
+pub use choose::{Answer, Asked, Choice};
 pub use compiled::Compiled;
 pub use rank::{RankedRegion, Ranking, rank};
 pub use trace::{Entry, NoTrace, Note, Recording, Stage, Trace, Why};
