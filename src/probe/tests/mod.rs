@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::HandshakeKind;
 use servers::{Authority, backlog_full, h2, hang, reset, respond, tls, tls_respond};
 use tokio::net::TcpListener;
 
@@ -227,6 +228,9 @@ async fn bodies_beyond_the_bound_are_not_read() {
     // Without a length nobody knows before.
     let endless = format!("HTTP/1.1 200 OK\r\n\r\n{whole}!");
     assert_eq!(failure_of(endless, expecting(Some("ready"), &[])).await, too_long);
+    // A length that says so is believed: nobody waits for what will not be read.
+    let announced = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", MAX_BODY + 1);
+    assert_eq!(failure_of(announced, expecting(Some("ready"), &[])).await, too_long);
     // Nor does it matter where nothing is said about the body.
     assert_eq!(failure_of(ok(&format!("{whole}!")), http()).await, None);
 }
@@ -243,11 +247,13 @@ async fn what_is_no_whole_response_is_soft() {
         look(Kind::Http(expecting(Some("x"), &[])), port, PATIENT).await.failure,
         soft(Phase::Body, "connection closed within the body")
     );
-    let failure = failure_of("SSH-2.0-OpenSSH_9.2\r\n\r\n", http()).await.unwrap();
-    assert_eq!(failure.severity, Severity::Soft);
-    assert!(failure.reason.starts_with("the answer is not HTTP: "), "{}", failure.reason);
-    let head = format!("HTTP/1.1 200 OK\r\nX: {}\r\n", "x".repeat(100_000));
-    assert_eq!(failure_of(head, http()).await.unwrap().severity, Severity::Soft);
+    let greeting = "SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned();
+    let endless_head = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(100_000));
+    for response in [greeting, endless_head] {
+        let failure = failure_of(response, http()).await.unwrap();
+        assert_eq!((failure.severity, failure.phase), (Severity::Soft, Phase::Response));
+        assert!(failure.reason.starts_with("the answer is not HTTP: "), "{}", failure.reason);
+    }
 }
 
 #[tokio::test]
@@ -315,9 +321,23 @@ async fn https_speaks_http2_where_it_is_offered() {
 async fn https_speaks_http1_with_everybody_else() {
     let authority = Authority::new();
     for alpn in [&[][..], &[&b"http/1.1"[..]]] {
-        let port = tls_respond(authority.certificate(&["127.0.0.1"]), alpn, ok("ready")).await;
+        let (port, _handshakes) = tls_respond(authority.certificate(&["127.0.0.1"]), alpn, ok("ready")).await;
         let kind = Kind::Https(expecting(Some("ready"), &[]), verifying(&authority, None));
         assert_eq!(look(kind, port, PATIENT).await.failure, None, "{alpn:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_look_sees_the_certificate_anew() {
+    let authority = Authority::new();
+    let (port, mut handshakes) = tls_respond(authority.certificate(&["127.0.0.1"]), &[], ok("ready")).await;
+    let kind = Kind::Https(expecting(Some("ready"), &[]), verifying(&authority, None));
+    let prepared = Prepared::new(Arc::new(probe(kind, port, PATIENT)), &mut Trust::new()).unwrap();
+    let target = Target { address: LOOPBACK, probe: Arc::new(prepared) };
+    for _ in 0..2 {
+        assert_eq!(run(&target).await.unwrap().failure, None);
+        // A resumed handshake would not show it.
+        assert_eq!(handshakes.recv().await, Some(HandshakeKind::Full));
     }
 }
 

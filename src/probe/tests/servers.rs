@@ -12,9 +12,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -143,9 +143,9 @@ async fn exchange(
     requests: mpsc::Sender<String>,
 ) {
     // The test may not care for its requests, and the client may have read as much as it wants.
-    drop(requests.send(head(&mut stream).await).await);
-    drop(stream.write_all(&response).await);
-    drop(stream.flush().await);
+    let _ = requests.send(head(&mut stream).await).await;
+    let _ = stream.write_all(&response).await;
+    let _ = stream.flush().await;
     std::future::pending::<()>().await;
 }
 
@@ -182,19 +182,27 @@ pub(super) async fn tls(identity: Identity, alpn: &[&[u8]]) -> u16 {
     port
 }
 
-/// Answers every HTTP/1.1 request over TLS with these bytes.
-pub(super) async fn tls_respond(identity: Identity, alpn: &[&[u8]], response: String) -> u16 {
+/// Answers every HTTP/1.1 request over TLS with these bytes. Also gives the kind of each handshake.
+pub(super) async fn tls_respond(
+    identity: Identity,
+    alpn: &[&[u8]],
+    response: String,
+) -> (u16, mpsc::Receiver<HandshakeKind>) {
     let (port, listener) = listen().await;
     let acceptor = acceptor(identity, alpn);
     let response: Arc<[u8]> = response.into_bytes().into();
+    let (handshakes, received) = mpsc::channel(16);
     tokio::spawn(async move {
         while let Ok((stream, _peer)) = listener.accept().await {
             let stream = acceptor.accept(stream).await.unwrap();
+            let kind = stream.get_ref().1.handshake_kind().unwrap();
+            // The test may not care.
+            let _ = handshakes.send(kind).await;
             let (requests, _nobody) = mpsc::channel(1);
             tokio::spawn(exchange(stream, Arc::clone(&response), requests));
         }
     });
-    port
+    (port, received)
 }
 
 /// An HTTP/2 server with one document. Also gives version, method, URI and the agent's first word.
