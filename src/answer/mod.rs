@@ -1,1 +1,177 @@
-//! Not built yet.
+//! From the bytes of a query to the bytes of its reply: all that an authoritative server does with one
+//! message. Synchronous and without I/O: listeners, benches and fuzzers call the same [`handle`].
+//!
+//! `resolve` walks from the question's name over CNAMEs to what answers it; `additional` adds the addresses
+//! that go with it. What is said is streamed straight into [`Reply::bytes`].
+
+mod additional;
+mod resolve;
+
+use std::net::{IpAddr, SocketAddr};
+
+use hickory_proto::ProtoError;
+
+use crate::model::{RegionId, ServiceId, Unix};
+use crate::snapshot::Snapshot;
+use crate::wire::{MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, Query, ResponseCode, Writer};
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Where the query came from.
+    pub address: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
+}
+
+/// How a query came, which bounds its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// At most [`MAX_UDP_PAYLOAD`] bytes, and no more than the client takes.
+    Udp,
+    /// At most 65535 bytes; also for TLS, HTTPS and QUIC.
+    Tcp,
+}
+
+/// The reply and what is kept from query to query so that none allocates it anew. One per worker.
+#[derive(Debug)]
+pub struct Reply {
+    /// The message to send, after [`Outcome::Answered`].
+    pub bytes: Vec<u8>,
+    addresses: Vec<IpAddr>,
+    random: u64,
+}
+
+impl Reply {
+    /// A reply whose draws for `share = "random"` follow from `seed`: seed each worker differently.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { bytes: Vec::with_capacity(usize::from(MAX_UDP_PAYLOAD)), addresses: Vec::new(), random: seed }
+    }
+
+    /// The next number of SplitMix64, which visits every 64-bit number once.
+    fn draw(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// What became of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// [`Reply::bytes`] holds the reply.
+    Answered {
+        /// RCODE with its extension by EDNS: 0 to 4095.
+        rcode: u16,
+        /// What kind of answer it is.
+        kind: Kind,
+        /// TC is set.
+        truncated: bool,
+    },
+    /// It deserves no reply.
+    Dropped,
+}
+
+/// What kind of answer a query got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// From a zone's text.
+    Static,
+    /// By steering.
+    Dynamic {
+        /// The service asked for.
+        service: ServiceId,
+        /// The region chosen, if any.
+        region: Option<RegionId>,
+    },
+    /// There is no such name or no such data.
+    Negative,
+    /// To the name servers of a zone below.
+    Referral,
+    /// Malformed, not supported or not ours to answer.
+    Refused,
+}
+
+/// Answers one message. The reply replaces what is in `reply.bytes`.
+///
+/// Never panics, whatever `query` holds.
+pub fn handle(snapshot: &Snapshot, query: &[u8], peer: Peer, now: Unix, reply: &mut Reply) -> Outcome {
+    let Some(query) = Query::read(query) else {
+        reply.bytes.clear();
+        return Outcome::Dropped;
+    };
+    respond(snapshot, &query, peer, now, reply).unwrap_or_else(|_| fail(snapshot, &query, reply))
+}
+
+fn respond(
+    snapshot: &Snapshot,
+    query: &Query<'_>,
+    peer: Peer,
+    now: Unix,
+    reply: &mut Reply,
+) -> Result<Outcome, ProtoError> {
+    let draw = reply.draw();
+    let Reply { bytes, addresses, .. } = reply;
+    // Malformed client subnets are not repeated: they never made it into the query's EDNS.
+    let mut writer = Writer::start(bytes, query, limit(query, peer.transport), snapshot.plan.ecs)?;
+    let Some(question) = query.question.as_ref().filter(|_| query.fault.is_none()) else {
+        return refuse(writer, query.fault.unwrap_or(ResponseCode::FormErr));
+    };
+    if let Some(rcode) = resolve::refusal(question) {
+        return refuse(writer, rcode);
+    }
+    let subnet = query.edns.and_then(|edns| edns.subnet).filter(|_| snapshot.plan.ecs);
+    let asker = resolve::Asker {
+        client: subnet
+            .and_then(|subnet| subnet.address())
+            .unwrap_or_else(|| peer.address.ip().to_canonical()),
+        dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
+        now,
+        draw,
+    };
+    let resolved = resolve::resolve(snapshot, question, &asker, addresses, &mut writer)?;
+    // RFC 7871 §7.2.1: with a source prefix of 0 the scope is 0, too.
+    let scope = subnet.filter(|subnet| subnet.source > 0).map_or(0, |_| resolved.scope);
+    let truncated = writer.is_truncated();
+    writer.finish(resolved.rcode, resolved.authoritative, scope)?;
+    Ok(Outcome::Answered { rcode: resolved.rcode.into(), kind: resolved.kind, truncated })
+}
+
+/// The bytes a reply may have.
+fn limit(query: &Query<'_>, transport: Transport) -> u16 {
+    match (transport, query.edns) {
+        (Transport::Tcp, _) => u16::MAX,
+        (Transport::Udp, None) => MIN_UDP_PAYLOAD,
+        // RFC 6891 §6.2.3: "Values lower than 512 MUST be treated as equal to 512."
+        (Transport::Udp, Some(edns)) => edns.payload.clamp(MIN_UDP_PAYLOAD, MAX_UDP_PAYLOAD),
+    }
+}
+
+fn refuse(writer: Writer<'_>, rcode: ResponseCode) -> Result<Outcome, ProtoError> {
+    writer.finish(rcode, false, 0)?;
+    Ok(Outcome::Answered { rcode: rcode.into(), kind: Kind::Refused, truncated: false })
+}
+
+/// The encoder would not encode, which zone data that was checked when read gives no cause for: SERVFAIL,
+/// and if even that cannot be said, nothing.
+fn fail(snapshot: &Snapshot, query: &Query<'_>, reply: &mut Reply) -> Outcome {
+    Writer::start(&mut reply.bytes, query, MIN_UDP_PAYLOAD, snapshot.plan.ecs)
+        .and_then(|writer| refuse(writer, ResponseCode::ServFail))
+        .unwrap_or(Outcome::Dropped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reply;
+
+    #[test]
+    fn draws_follow_from_the_seed() {
+        // The first numbers of SplitMix64 for seed 1234567, as published with it.
+        let mut reply = Reply::new(1_234_567);
+        let drawn: Vec<_> = std::iter::repeat_with(|| reply.draw()).take(3).collect();
+        assert_eq!(drawn, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+    }
+}

@@ -1,1 +1,163 @@
-//! Not built yet.
+//! The command line: one file per subcommand. Commands that look at or change a running node speak to it
+//! through its API; `check`, `geo` and `explain -c` need none.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line does")]
+#![allow(clippy::disallowed_methods, reason = "a shell: it lives in the world's time")]
+
+mod check;
+mod client;
+mod demo;
+mod events;
+mod explain;
+mod geo;
+mod logging;
+mod overrides;
+mod serve;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use client::{Client, ClientError};
+
+/// Exit codes, beside 0 for fine.
+mod exit {
+    /// The answer is no, the config is bad, or it is not allowed.
+    pub(super) const NO: u8 = 1;
+    /// The command line cannot be understood (clap's own code).
+    pub(super) const USAGE: u8 = 2;
+    /// The node cannot be reached.
+    pub(super) const UNREACHABLE: u8 = 3;
+    /// A safety rule refuses it.
+    pub(super) const REFUSED: u8 = 4;
+}
+
+/// Where a config is when none is named.
+const DEFAULT_CONFIG: &str = "/etc/portolan/portolan.toml";
+
+/// DNS-based global server load balancer that explains every answer
+#[derive(Debug, Parser)]
+#[command(name = "portolan", version, max_term_width = 100, arg_required_else_help = true)]
+struct Arguments {
+    /// The node to speak to: HOST:PORT, an http(s) URL, or the path of its control socket
+    #[arg(long, global = true, env = "PORTOLAN_CONTROL", value_name = "NODE")]
+    control: Option<String>,
+
+    /// Token for changes over TCP
+    #[arg(long, global = true, env = "PORTOLAN_TOKEN", hide_env_values = true, value_name = "SECRET")]
+    token: Option<String>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Three regions on loopback with DNS and control, to try everything without a config
+    Demo(demo::Arguments),
+    /// Run the roles that the config has
+    Serve {
+        /// The config
+        #[arg(short, long, default_value = DEFAULT_CONFIG, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Find every mistake in a config; exit 0 if there is none, else 1
+    Check {
+        /// The config
+        #[arg(short, long, default_value = DEFAULT_CONFIG, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Why a client gets the answer it gets
+    Explain(explain::Arguments),
+    /// Regions, endpoints, verdicts, overrides, and what safety holds
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        node: NodeConfig,
+    },
+    /// Send nobody, or fewer clients, to a target
+    Drain(overrides::Drain),
+    /// Treat a target as up or down, whatever probes say
+    Force(overrides::Force),
+    /// Take the overrides of a target back
+    Restore(overrides::Restore),
+    /// The overrides in force
+    Overrides {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        node: NodeConfig,
+    },
+    /// What happened lately
+    Events(events::Arguments),
+    /// Read the config again
+    Reload {
+        #[command(flatten)]
+        node: NodeConfig,
+    },
+    /// Look into geo databases, build and compare them
+    Geo(geo::Arguments),
+    /// Print shell completions
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Names a node by its config.
+#[derive(Debug, clap::Args)]
+struct NodeConfig {
+    /// The node's config: its control socket is used
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("portolan: {error:#}");
+            ExitCode::from(match error.downcast_ref::<ClientError>() {
+                Some(ClientError::Unreachable { .. }) => exit::UNREACHABLE,
+                Some(ClientError::RefusedBySafety(_)) => exit::REFUSED,
+                Some(ClientError::Usage(_)) => exit::USAGE,
+                _ => exit::NO,
+            })
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { control, token, command } = arguments;
+    let connect = |node: &NodeConfig| Client::new(control.as_deref(), token.as_deref(), node.config.as_deref());
+    match command {
+        Command::Demo(arguments) => demo::run(arguments, control.as_deref()),
+        Command::Serve { config } => serve::run(config),
+        Command::Check { config } => check::run(&config),
+        Command::Explain(arguments) => explain::run(&arguments, control.as_deref(), token.as_deref()),
+        Command::Status { json, node } => status::run(&connect(&node)?, json),
+        Command::Drain(arguments) => overrides::drain(&connect(&arguments.node)?, arguments),
+        Command::Force(arguments) => overrides::force(&connect(&arguments.node)?, arguments),
+        Command::Restore(arguments) => overrides::restore(&connect(&arguments.node)?, &arguments),
+        Command::Overrides { json, node } => overrides::list(&connect(&node)?, json),
+        Command::Events(arguments) => events::run(&connect(&arguments.node)?, &arguments),
+        Command::Reload { node } => {
+            let reloaded = connect(&node)?.reload()?;
+            println!("reloaded, epoch {}", reloaded.epoch);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Geo(arguments) => geo::run(arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "portolan", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,1 +1,164 @@
-//! Not built yet.
+//! A node: the rooms that a config asks for, put together, and the process around them.
+
+#![allow(clippy::disallowed_methods, reason = "a shell: it lives in the world's time")]
+
+mod control;
+pub mod demo;
+pub mod drill;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::api::{Access, Api, Contributor, Metrics, router};
+use crate::dns;
+use crate::engine::{self, Engine, Handle, Origin, Prepared};
+use crate::journal::Journal;
+use control::ControlListeners;
+
+/// How a node is started beside its config.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Routes beside the API's, for the demo.
+    pub extra_routes: Option<Router>,
+    /// Whether changes over TCP need no token: for the demo, on loopback.
+    pub open_control: bool,
+}
+
+/// A node at work.
+#[derive(Debug)]
+pub struct Node {
+    /// The engine.
+    pub engine: Handle,
+    /// Where DNS is answered.
+    pub dns_addresses: Vec<SocketAddr>,
+    /// Where the API is.
+    pub control_address: Option<SocketAddr>,
+    running: engine::Running,
+    dns: Option<dns::Running>,
+    control: ControlListeners,
+}
+
+impl Node {
+    /// Binds every socket, starts the engine, waits until it knows how its targets are, and begins to answer.
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If a socket cannot be bound or the journal cannot be opened; nothing is left running then.
+    pub async fn start(origin: Origin, prepared: Prepared, options: Options) -> Result<Self> {
+        let started = Instant::now();
+        let config = &prepared.config;
+        let server = match &config.dns {
+            Some(dns) => Some(dns::Server::bind(&dns.listen, dns.workers)?),
+            None => None,
+        };
+        let mut control = ControlListeners::bind(&config.control)?;
+        let journal = match &config.node.state_dir {
+            Some(dir) => Some(Journal::open(dir)?),
+            None => {
+                info!("no [node] state_dir: overrides are kept in memory and forgotten at a restart");
+                None
+            }
+        };
+        let name = node_name(config.node.name.as_deref());
+        let access =
+            if options.open_control { Access::Open } else { Access::Tokens(config.control.tokens.clone()) };
+        let counters = Arc::new(dns::Counters::default());
+        let (engine, running) = Engine::start(origin, prepared, journal).context("cannot start the engine")?;
+        let metrics = Metrics { contributors: vec![dns_metrics(Arc::clone(&counters))] };
+        let api = Api { engine: engine.clone(), node_name: name, started, metrics };
+        control.serve(|access| {
+            let routes = router(api.clone(), access);
+            options.extra_routes.clone().map_or_else(|| routes.clone(), |extra| extra.merge(routes.clone()))
+        }, access);
+        let dns_addresses = server.as_ref().map(dns::Server::local_addrs).unwrap_or_default();
+        let control_address = control.address;
+        info!(dns = ?dns_addresses, control = ?control_address, "bound, waiting for the first look at every target");
+        engine.ready.clone().wait_for(|ready| *ready).await.context("the engine stopped")?;
+        let shared = dns::Shared { snapshots: Arc::clone(&engine.snapshots), counters };
+        let dns = server.map(|server| server.start(shared)).transpose().context("cannot start the DNS workers")?;
+        info!("ready");
+        Ok(Self { engine, dns_addresses, control_address, running, dns, control })
+    }
+
+    /// Works until it is told to stop: SIGTERM and SIGINT end it, SIGHUP reads the config again.
+    ///
+    /// # Errors
+    /// If signals cannot be listened for.
+    pub async fn run(self) -> Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        // Not running under systemd is fine.
+        sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {
+                    // The engine tells how it went; the loop must stay free for the next signal.
+                    let engine = self.engine.clone();
+                    tokio::spawn(async move { engine.reload().await.map(|_| ()) });
+                }
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
+        info!("stopping");
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Answers what has arrived, then stops everything.
+    pub async fn stop(self) {
+        if let Some(dns) = self.dns {
+            dns.stop().await;
+        }
+        self.control.stop().await;
+        self.running.stop().await;
+    }
+}
+
+fn node_name(configured: Option<&str>) -> Arc<str> {
+    let host = || {
+        let name = nix::unistd::gethostname().map_err(|e| warn!("the host name cannot be read: {e}"));
+        name.map_or_else(|()| "portolan".into(), |name| name.to_string_lossy().into_owned())
+    };
+    configured.map_or_else(host, str::to_owned).into()
+}
+
+/// What the listeners counted, summed when it is scraped.
+fn dns_metrics(counters: Arc<dns::Counters>) -> Contributor {
+    Arc::new(move |encoder: &mut DescriptorEncoder<'_>| {
+        let totals = counters.totals();
+        let help = "Messages received";
+        let mut queries = encoder.encode_descriptor("dns_queries", help, None, MetricType::Counter)?;
+        for (transport, count) in [("udp", totals.udp_queries), ("tcp", totals.tcp_queries)] {
+            ConstCounter::new(count).encode(queries.encode_family(&[("transport", transport)])?)?;
+        }
+        let help = "Answers given";
+        let mut responses = encoder.encode_descriptor("dns_responses", help, None, MetricType::Counter)?;
+        for (rcode, count) in totals.responses.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let rcode = crate::wire::rcode_name(rcode as u16);
+            ConstCounter::new(*count).encode(responses.encode_family(&[("rcode", rcode.as_str())])?)?;
+        }
+        let others = [
+            ("dns_truncated", "Answers with TC set: the client comes again over TCP", totals.truncated),
+            ("dns_dropped", "Messages left without an answer: no query, or not to be answered", totals.dropped),
+            ("dns_unsent", "Answers that the kernel would not send", totals.unsent),
+            ("dns_panics", "Queries whose answer panicked", totals.panics),
+        ];
+        for (name, help, count) in others {
+            let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(count).encode(descriptor)?;
+        }
+        Ok(())
+    })
+}

@@ -159,6 +159,12 @@ impl Standing {
     pub fn is_held(&self, set: SetId, region: RegionId) -> bool {
         self.held.get(set.0 as usize).is_some_and(|held| held.contains(&region))
     }
+
+    /// Whether safety holds a region in for any services.
+    #[must_use]
+    pub fn is_held_anywhere(&self, region: RegionId) -> bool {
+        self.held.iter().any(|held| held.contains(&region))
+    }
 }
 
 impl RegionStanding {

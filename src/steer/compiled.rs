@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::choose::KeyPrefix;
+use super::choose::{Asked, Choice, KeyPrefix};
 use super::rank::{Ranking, rank};
-use super::trace::NoTrace;
-use crate::geo::{Index, RangeMap};
+use super::trace::{NoTrace, Recording};
+use crate::geo::{Index, Place, RangeMap};
 use crate::model::{Family, Rank, Service, ServiceId, Tolerance, Topology};
 use crate::pick::Hash;
-use crate::standing::{Candidate, RegionSets, SetId};
+use crate::standing::{Candidate, RegionSets, SetId, Standing};
 
 /// Everything about choosing that can be known before a query comes: compiled when the config changes.
 #[derive(Debug, Default)]
@@ -73,6 +73,23 @@ impl Compiled {
         let table = &self.tables[service.table as usize];
         let (ranking, prefix_len) = table.by_address.lookup(client);
         (&table.rankings[ranking as usize], prefix_len)
+    }
+
+    /// Makes a choice as [`Compiled::choose`] does, and tells every stage of it: the ranking is worked out anew
+    /// by the function that compiled it, the rest is `choose` itself.
+    pub fn explain(
+        &self,
+        topology: &Topology,
+        standing: &Standing,
+        place: &Place,
+        asked: &Asked,
+        addresses: &mut Vec<IpAddr>,
+    ) -> (Choice, Recording) {
+        let mut recording = Recording::default();
+        let ranking = rank(topology, topology.service(asked.service), place, &mut recording);
+        debug_assert_eq!(&ranking, self.ranking(self.services[asked.service.0 as usize], asked.client).0);
+        let choice = self.choose(topology, standing, asked, addresses, &mut recording);
+        (choice, recording)
     }
 
     /// Bytes that the ranking tables take.

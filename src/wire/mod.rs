@@ -1,1 +1,65 @@
-//! Not built yet.
+//! DNS messages: what a query asks, and the writing of its reply.
+//!
+//! Both directions go through the decoder and encoder of `hickory-proto`, record by record rather than by
+//! its `Message`: a reply streams from the zone's wire data into the buffer that is sent, without a copy in
+//! between, and what a name server must refuse (a malformed client subnet, two OPT records) is seen before
+//! it could be normalised away. Nothing here knows zones or decides answers.
+
+mod query;
+mod reply;
+
+pub use hickory_proto::op::ResponseCode;
+pub use query::{ClientSubnet, Edns, LowerName, Query, Question};
+pub use reply::{Owner, Section, Writer};
+
+/// The largest UDP payload sent and advertised: fits every path without fragments (DNS flag day 2020).
+pub const MAX_UDP_PAYLOAD: u16 = 1232;
+/// The largest UDP payload for a client without EDNS (RFC 1035 §4.2.1).
+pub const MIN_UDP_PAYLOAD: u16 = 512;
+/// The class Internet.
+pub const CLASS_IN: u16 = 1;
+
+/// Number of the EDNS option "client subnet" (RFC 7871 §6).
+const OPTION_SUBNET: u16 = 8;
+/// Bytes of a message's header.
+const HEADER: usize = 12;
+
+/// The mnemonic of an RCODE, extended ones included; its number if it has none (RFC 6895 §2.3).
+#[must_use]
+pub fn rcode_name(rcode: u16) -> String {
+    const MNEMONICS: [&str; 12] = [
+        "NOERROR",
+        "FORMERR",
+        "SERVFAIL",
+        "NXDOMAIN",
+        "NOTIMP",
+        "REFUSED",
+        "YXDOMAIN",
+        "YXRRSET",
+        "NXRRSET",
+        "NOTAUTH",
+        "NOTZONE",
+        "DSOTYPENI",
+    ];
+    match rcode {
+        // 16 is BADSIG where TSIG says it.
+        16 => "BADVERS".to_owned(),
+        23 => "BADCOOKIE".to_owned(),
+        _ => MNEMONICS.get(usize::from(rcode)).map_or_else(|| rcode.to_string(), ToString::to_string),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rcode_name;
+    use hickory_proto::op::ResponseCode;
+
+    #[test]
+    fn rcodes_have_the_names_that_dig_prints() {
+        let codes =
+            [ResponseCode::NoError, ResponseCode::NXDomain, ResponseCode::YXDomain, ResponseCode::BADVERS];
+        let names: Vec<_> = codes.map(|code| rcode_name(code.into())).into();
+        assert_eq!(names, ["NOERROR", "NXDOMAIN", "YXDOMAIN", "BADVERS"]);
+        assert_eq!(rcode_name(4095), "4095");
+    }
+}

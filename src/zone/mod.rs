@@ -1,5 +1,137 @@
-//! RFC 1035 text into one label tree of static RRsets and dynamic names.
+//! Zones: RFC 1035 text in, one tree of static RRsets and dynamic names out.
+//!
+//! The way of a zone: [`Zone::read`] cuts its text into logical lines (`lines`), has each scanned into
+//! records (`scan`), and holds the records to the rules of a zone (`check`). [`Zones::build`] hangs the
+//! dynamic names into the same tree and works out, once, what a lookup would otherwise have to: empty
+//! non-terminals, what lies below a delegation or a DNAME, where wildcards are. [`Zones::find`] is then the
+//! algorithm of RFC 1034 §4.3.2 with the wildcards of RFC 4592: no allocation, at most one hash per label.
 
-/// Every zone, and the dynamic names in them.
-#[derive(Debug, Default)]
-pub struct Zones {}
+mod build;
+mod check;
+mod find;
+mod lines;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+
+pub use build::{Node, Served, Zones, ZonesError};
+pub use find::Found;
+
+use crate::model::{Name, Ttl};
+
+/// Record types that the name server itself treats specially (IANA's registry of RR types).
+#[allow(missing_docs, reason = "the constants are the mnemonics")]
+pub mod rtype {
+    pub const A: u16 = 1;
+    pub const NS: u16 = 2;
+    pub const CNAME: u16 = 5;
+    pub const SOA: u16 = 6;
+    pub const PTR: u16 = 12;
+    pub const HINFO: u16 = 13;
+    pub const MX: u16 = 15;
+    pub const AAAA: u16 = 28;
+    pub const SRV: u16 = 33;
+    pub const DNAME: u16 = 39;
+    pub const OPT: u16 = 41;
+    pub const DS: u16 = 43;
+    pub const RRSIG: u16 = 46;
+    pub const NSEC: u16 = 47;
+    pub const TKEY: u16 = 249;
+    pub const TSIG: u16 = 250;
+    pub const IXFR: u16 = 251;
+    pub const AXFR: u16 = 252;
+    pub const MAILB: u16 = 253;
+    pub const MAILA: u16 = 254;
+    pub const ANY: u16 = 255;
+}
+
+/// All records of one owner, type and class (RFC 2181 §5); the class is always IN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RRset {
+    /// The type's number.
+    pub rtype: u16,
+    /// The one TTL of all its records.
+    pub ttl: Ttl,
+    /// The data of each record in uncompressed wire format, in the order of the file; never empty.
+    pub rdata: Vec<Box<[u8]>>,
+}
+
+impl RRset {
+    /// The name that this DNAME makes of one below its owner, which begins at `offset` of `name`; `None` if it
+    /// grows beyond 255 bytes, which is YXDOMAIN (RFC 6672 §2.2).
+    #[must_use]
+    pub fn substitute(&self, name: &[u8], offset: usize) -> Option<Box<[u8]>> {
+        let made = [&name[..offset], &self.rdata[0]].concat();
+        (made.len() <= 255).then(|| made.into_boxed_slice())
+    }
+}
+
+/// Names looked up for one answer, the question's own included: a longer chain of CNAMEs and DNAMEs is cut
+/// there, and the resolver goes on by itself.
+pub const MAX_ALIASES: usize = 8;
+
+/// A zone as its text says it: checked, but not yet joined with the dynamic names.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    /// The name of its apex.
+    pub origin: Name,
+    /// SERIAL of its SOA.
+    pub serial: u32,
+    /// How long "there is no such thing" may be cached: min(TTL of the SOA, MINIMUM) (RFC 2308 §3).
+    pub negative_ttl: Ttl,
+    /// The static names that own records.
+    pub names: HashMap<Name, Vec<RRset>>,
+    /// What is odd but served, in the order of the text; at most [`MAX_ERRORS`].
+    pub warnings: Vec<ZoneError>,
+}
+
+impl Zone {
+    /// Reads a zone from RFC 1035 master-file text.
+    ///
+    /// `file` names the text in messages. `include` is asked for the text of each `$INCLUDE` by the path as
+    /// written, in included files too; it decides what paths are relative to and which files may be read, and
+    /// its error becomes the message.
+    ///
+    /// # Errors
+    /// Every mistake that can be told apart, in the order of the text, at most [`MAX_ERRORS`].
+    pub fn read(
+        origin: &Name,
+        text: &str,
+        file: &str,
+        include: &mut dyn FnMut(&str) -> Result<String, String>,
+    ) -> Result<Self, Vec<ZoneError>> {
+        check::check(origin, scan::scan(origin, text, file, include))
+    }
+}
+
+/// Mistakes reported for one zone; who has more has them all for the same reason.
+pub const MAX_ERRORS: usize = 100;
+
+/// Something wrong or odd in a zone's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneError {
+    /// The file, as it was named to [`Zone::read`] or by `$INCLUDE`.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1.
+    pub column: usize,
+    /// A sentence without its full stop.
+    pub message: String,
+}
+
+impl fmt::Display for ZoneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)
+    }
+}
+
+impl std::error::Error for ZoneError {}
+
+/// The mnemonic of a record type, `TYPE12345` if it has none (RFC 3597 §5).
+fn type_name(rtype: u16) -> String {
+    domain::base::Rtype::from_int(rtype).to_string()
+}

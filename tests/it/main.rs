@@ -1,3 +1,4 @@
 //! Integration tests: the product from outside, over real sockets.
 
+mod dns;
 mod tidy;

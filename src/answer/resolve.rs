@@ -1,0 +1,315 @@
+//! From the question's name to what answers it (RFC 1034 §4.3.2).
+
+use std::net::IpAddr;
+
+use hickory_proto::ProtoError;
+
+use super::{Kind, additional};
+use crate::model::{Family, ServiceId, Ttl, Unix};
+use crate::snapshot::Snapshot;
+use crate::steer::{Answer, Asked, NoTrace};
+use crate::wire::{CLASS_IN, LowerName, Owner, Question, ResponseCode, Section, Writer};
+use crate::zone::{Found, MAX_ALIASES, Node, Served, rtype};
+
+/// What of the asker matters to an answer.
+pub(super) struct Asker {
+    /// Its address, or the one its resolver gives for it.
+    pub(super) client: IpAddr,
+    pub(super) dnssec_ok: bool,
+    pub(super) now: Unix,
+    pub(super) draw: u64,
+}
+
+/// What the records written amount to.
+pub(super) struct Resolved {
+    pub(super) rcode: ResponseCode,
+    pub(super) authoritative: bool,
+    pub(super) kind: Kind,
+    /// For how many bits of the client's address the answer holds; 0: for everybody.
+    pub(super) scope: u8,
+}
+
+/// How long the answer to an ANY query may be cached, in seconds (RFC 8482 §4.2 leaves it open).
+const ANY_TTL: Ttl = Ttl(3600);
+/// RFC 8482 §4.2: HINFO with CPU "RFC8482" and an empty OS.
+const ANY_HINFO: &[u8] = b"\x07RFC8482\x00";
+
+/// Why a question is not even looked up.
+pub(super) fn refusal(question: &Question<'_>) -> Option<ResponseCode> {
+    match question.qtype {
+        _ if question.class != CLASS_IN => Some(ResponseCode::Refused),
+        rtype::AXFR | rtype::IXFR => Some(ResponseCode::Refused),
+        // Types of pseudo-records, which no name owns, and RFC 1035's obsolete queries.
+        rtype::OPT | rtype::TKEY | rtype::TSIG => Some(ResponseCode::FormErr),
+        rtype::MAILA | rtype::MAILB => Some(ResponseCode::NotImp),
+        _ => None,
+    }
+}
+
+/// The name that is being looked up: the question's, or an alias's target.
+enum Current<'a> {
+    Question,
+    /// Out of a CNAME's data.
+    Target(&'a [u8]),
+    /// Made by a DNAME.
+    Made(Box<[u8]>),
+}
+
+impl Current<'_> {
+    fn owner(&self) -> Owner<'_> {
+        self.owner_from(0)
+    }
+
+    /// The part of the name from a byte on.
+    fn owner_from(&self, offset: usize) -> Owner<'_> {
+        match self {
+            Self::Question => Owner::Question(offset),
+            Self::Target(wire) => Owner::Name(&wire[offset..]),
+            Self::Made(wire) => Owner::Name(&wire[offset..]),
+        }
+    }
+
+    /// Its length on the wire.
+    fn length(&self, question: &Question<'_>) -> usize {
+        match self {
+            Self::Question => question.name.as_wire().len(),
+            Self::Target(wire) => wire.len(),
+            Self::Made(wire) => wire.len(),
+        }
+    }
+
+    /// Its bytes in the case in which they were written.
+    fn wire<'s>(&'s self, question: &'s Question<'_>) -> &'s [u8] {
+        match self {
+            Self::Question => question.wire,
+            Self::Target(wire) => wire,
+            Self::Made(wire) => wire,
+        }
+    }
+}
+
+/// One answer being made.
+struct Resolver<'a, 'r, 'b> {
+    snapshot: &'a Snapshot,
+    question: &'r Question<'r>,
+    asker: &'r Asker,
+    addresses: &'r mut Vec<IpAddr>,
+    writer: &'r mut Writer<'b>,
+}
+
+/// Where a step leads.
+enum Step<'a> {
+    Done(Resolved),
+    Alias(Current<'a>),
+}
+
+/// Writes the answer to a question.
+pub(super) fn resolve(
+    snapshot: &Snapshot,
+    question: &Question<'_>,
+    asker: &Asker,
+    addresses: &mut Vec<IpAddr>,
+    writer: &mut Writer<'_>,
+) -> Result<Resolved, ProtoError> {
+    Resolver { snapshot, question, asker, addresses, writer }.run()
+}
+
+fn done(rcode: ResponseCode, kind: Kind) -> Resolved {
+    Resolved { rcode, authoritative: true, kind, scope: 0 }
+}
+
+impl<'a> Resolver<'a, '_, '_> {
+    fn run(&mut self) -> Result<Resolved, ProtoError> {
+        let zones = &self.snapshot.plan.zones;
+        let found = if self.question.qtype == rtype::DS {
+            zones.find_in_parent(self.question.name.as_wire())
+        } else {
+            zones.find(self.question.name.as_wire())
+        };
+        let mut current = match self.step(&Current::Question, self.question.name.as_wire(), found)? {
+            Step::Done(resolved) => return Ok(resolved),
+            Step::Alias(target) => target,
+        };
+        let mut seen = [None; MAX_ALIASES];
+        seen[0] = found.node();
+        for hop in 1..MAX_ALIASES {
+            let Some(name) = LowerName::of(current.wire(self.question)) else { break };
+            let found = zones.find(name.as_wire());
+            // A CNAME always leads to the same place, so a chain that comes by twice goes round for ever.
+            let node = found.node();
+            if node.is_some_and(|node| seen.iter().flatten().any(|seen| std::ptr::eq(*seen, node))) {
+                break;
+            }
+            seen[hop] = node;
+            // What is not ours to answer is the resolver's to look up.
+            if matches!(found, Found::Outside | Found::Delegation { .. }) {
+                break;
+            }
+            match self.step(&current, name.as_wire(), found)? {
+                Step::Done(resolved) => return Ok(resolved),
+                Step::Alias(target) => current = target,
+            }
+        }
+        Ok(done(ResponseCode::NoError, Kind::Static))
+    }
+
+    /// One name: answered, or found to be an alias.
+    fn step(&mut self, at: &Current<'a>, name: &[u8], found: Found<'a>) -> Result<Step<'a>, ProtoError> {
+        match found {
+            Found::Outside => {
+                let refused = Resolved { authoritative: false, ..done(ResponseCode::Refused, Kind::Refused) };
+                Ok(Step::Done(refused))
+            }
+            Found::Node { zone, node } | Found::Wildcard { zone, node, .. } => self.node(at, zone, node),
+            // The parent's side of the cut owns DS and answers for it (RFC 4035 §3.1.4.1).
+            Found::Delegation { zone, cut, offset: 0 } if self.question.qtype == rtype::DS => {
+                self.data(at, zone, cut)
+            }
+            Found::Delegation { zone, cut, offset } => self.referral(at, zone, cut, offset),
+            Found::Dname { node, offset, .. } => self.dname(at, name, node, offset),
+            Found::NoName { zone } => {
+                self.negative(at, zone, zone.negative_ttl)?;
+                Ok(Step::Done(done(ResponseCode::NXDomain, Kind::Negative)))
+            }
+        }
+    }
+
+    fn node(&mut self, at: &Current<'a>, zone: &'a Served, node: &'a Node) -> Result<Step<'a>, ProtoError> {
+        let family = match self.question.qtype {
+            rtype::A => Some(Family::V4),
+            rtype::AAAA => Some(Family::V6),
+            _ => None,
+        };
+        if let (Some(service), Some(family)) = (node.service, family) {
+            return self.steer(at, zone, service, family).map(Step::Done);
+        }
+        if let Some(set) = node.rrset(rtype::CNAME)
+            && self.question.qtype != rtype::CNAME
+        {
+            self.writer.rrset(Section::Answer, at.owner(), set)?;
+            // RFC 8482 §4.2: an alias may answer ANY by itself.
+            if self.question.qtype == rtype::ANY {
+                return Ok(Step::Done(done(ResponseCode::NoError, Kind::Static)));
+            }
+            return Ok(Step::Alias(Current::Target(&set.rdata[0])));
+        }
+        let exists = node.service.is_some() || !node.rrsets.is_empty();
+        if self.question.qtype == rtype::ANY && exists {
+            let data = std::iter::once(ANY_HINFO);
+            self.writer.records(Section::Answer, at.owner(), rtype::HINFO, ANY_TTL, data)?;
+            return Ok(Step::Done(done(ResponseCode::NoError, Kind::Static)));
+        }
+        self.data(at, zone, node)
+    }
+
+    /// The RRset asked for, or that there is none.
+    fn data(&mut self, at: &Current<'a>, zone: &'a Served, node: &'a Node) -> Result<Step<'a>, ProtoError> {
+        let Some(set) = node.rrset(self.question.qtype) else {
+            self.negative(at, zone, zone.negative_ttl)?;
+            return Ok(Step::Done(done(ResponseCode::NoError, Kind::Negative)));
+        };
+        self.writer.rrset(Section::Answer, at.owner(), set)?;
+        additional::addresses(&self.snapshot.plan.zones, set, self.writer)?;
+        Ok(Step::Done(done(ResponseCode::NoError, Kind::Static)))
+    }
+
+    fn steer(
+        &mut self,
+        at: &Current<'_>,
+        zone: &Served,
+        service: ServiceId,
+        family: Family,
+    ) -> Result<Resolved, ProtoError> {
+        let Snapshot { plan, standing, .. } = self.snapshot;
+        let Asker { client, now, draw, .. } = *self.asker;
+        let asked = Asked { service, client, family, unix: now, draw };
+        let choice = plan.steering.choose(&plan.topology, standing, &asked, self.addresses, &mut NoTrace);
+        let rcode = match choice.answer {
+            Answer::Addresses => {
+                self.write_addresses(at, family, choice.ttl)?;
+                ResponseCode::NoError
+            }
+            Answer::NoData => {
+                self.negative(at, zone, zone.negative_ttl.min(choice.ttl))?;
+                ResponseCode::NoError
+            }
+            Answer::Servfail => {
+                self.writer.clear();
+                ResponseCode::ServFail
+            }
+        };
+        let kind = Kind::Dynamic { service, region: choice.region };
+        let authoritative = rcode == ResponseCode::NoError;
+        Ok(Resolved { rcode, authoritative, kind, scope: choice.scope })
+    }
+
+    fn write_addresses(&mut self, at: &Current<'_>, family: Family, ttl: Ttl) -> Result<(), ProtoError> {
+        let rtype = if family == Family::V4 { rtype::A } else { rtype::AAAA };
+        for address in &*self.addresses {
+            let (v4, v6);
+            let data: &[u8] = match address {
+                IpAddr::V4(address) => {
+                    v4 = address.octets();
+                    &v4
+                }
+                IpAddr::V6(address) => {
+                    v6 = address.octets();
+                    &v6
+                }
+            };
+            self.writer.records(Section::Answer, at.owner(), rtype, ttl, std::iter::once(data))?;
+        }
+        Ok(())
+    }
+
+    /// RFC 2308 §3: the SOA in the authority section says for how long a denial may be kept.
+    fn negative(&mut self, at: &Current<'_>, zone: &Served, ttl: Ttl) -> Result<(), ProtoError> {
+        let data = zone.soa().rdata.iter().map(|data| &**data);
+        let apex = at.length(self.question) - zone.origin.as_wire().len();
+        self.writer.records(Section::Authority, at.owner_from(apex), rtype::SOA, ttl, data)
+    }
+
+    fn referral(
+        &mut self,
+        at: &Current<'_>,
+        zone: &'a Served,
+        cut: &'a Node,
+        offset: usize,
+    ) -> Result<Step<'a>, ProtoError> {
+        let owner = at.owner_from(offset);
+        if let Some(servers) = cut.rrset(rtype::NS) {
+            self.writer.rrset(Section::Authority, owner, servers)?;
+            // RFC 4035 §3.1.4: DS goes with the NS RRset for those who can use it.
+            if let Some(set) = cut.rrset(rtype::DS).filter(|_| self.asker.dnssec_ok) {
+                self.writer.rrset(Section::Authority, owner, set)?;
+            }
+            let below = &self.question.name.as_wire()[offset..];
+            additional::glue(zone, below, servers, self.writer)?;
+        }
+        let referral = Resolved { authoritative: false, ..done(ResponseCode::NoError, Kind::Referral) };
+        Ok(Step::Done(referral))
+    }
+
+    /// RFC 6672 §3.2: the DNAME, and the CNAME that it makes for the name asked for.
+    fn dname(
+        &mut self,
+        at: &Current<'a>,
+        name: &[u8],
+        node: &'a Node,
+        offset: usize,
+    ) -> Result<Step<'a>, ProtoError> {
+        let Some(set) = node.rrset(rtype::DNAME) else {
+            return Ok(Step::Done(done(ResponseCode::ServFail, Kind::Refused)));
+        };
+        self.writer.rrset(Section::Answer, at.owner_from(offset), set)?;
+        let Some(target) = set.substitute(&at.wire(self.question)[..name.len()], offset) else {
+            return Ok(Step::Done(done(ResponseCode::YXDomain, Kind::Static)));
+        };
+        let data = std::iter::once(&*target);
+        self.writer.records(Section::Answer, at.owner(), rtype::CNAME, set.ttl, data)?;
+        if self.question.qtype == rtype::CNAME || self.question.qtype == rtype::ANY {
+            return Ok(Step::Done(done(ResponseCode::NoError, Kind::Static)));
+        }
+        Ok(Step::Alias(Current::Made(target)))
+    }
+}

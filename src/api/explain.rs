@@ -1,0 +1,236 @@
+//! `explain`: why a client gets the answer it gets.
+//!
+//! The answer is the one that [`answer::handle`] gives to this very question; the stages are what
+//! [`Compiled::choose`](crate::steer::Compiled::choose) told while it made the choice.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr as _;
+
+use axum::http::StatusCode;
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
+use hickory_proto::rr::{Name as WireName, RecordType};
+
+use super::{dto, problem::Problem};
+use crate::answer::{self, Peer, Reply, Transport};
+use crate::engine::CheckStatus;
+use crate::geo::{Located, Source};
+use crate::model::{Family, FenceRule, Name, PlaceKey, RegionId, ServiceId, Topology, Unix};
+use crate::snapshot::Snapshot;
+use crate::standing::Cause;
+use crate::steer::{Asked, Entry, Note, Recording, Stage, Why};
+
+/// What is to be explained.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The name asked for.
+    pub name: Name,
+    /// The type.
+    pub rtype: RecordType,
+    /// For whom.
+    pub client: IpAddr,
+    /// When; shares move with time.
+    pub at: Unix,
+}
+
+/// Explains an answer. `checks` are the probes' views; without them (offline) nothing is known of health.
+///
+/// # Errors
+/// If the name is in none of the zones.
+pub fn explain(snapshot: &Snapshot, checks: &[CheckStatus], question: &Question) -> Result<dto::Explain, Problem> {
+    let reply = ask(snapshot, question)?;
+    let located = snapshot.plan.geo.locate(question.client);
+    let service = snapshot.plan.zones.service_behind(question.name.as_wire());
+    let family = match question.rtype {
+        RecordType::A => Some(Family::V4),
+        RecordType::AAAA => Some(Family::V6),
+        _ => None,
+    };
+    let told = service.zip(family).map(|(service, family)| tell(snapshot, question, service, family, &located));
+    let topology = &snapshot.plan.topology;
+    let (region, stages) = told.map_or((None, Vec::new()), |(region, recording)| {
+        (region.map(|id| topology.region(id).name.clone()), stages(topology, checks, &recording))
+    });
+    Ok(dto::Explain {
+        name: question.name.to_string(),
+        rtype: question.rtype.to_string(),
+        client: question.client,
+        service: service.map(|id| topology.service(id).name.to_string()),
+        location: location(&located),
+        scope: scope(&reply),
+        epoch: snapshot.epoch,
+        stages,
+        region,
+        answer: dto::Answer {
+            rcode: rcode(&reply),
+            ttl: reply.answers.iter().map(|record| record.ttl).min(),
+            records: reply.answers.iter().map(ToString::to_string).collect(),
+        },
+    })
+}
+
+/// Asks the question as a resolver would that passes on the client's whole address.
+fn ask(snapshot: &Snapshot, question: &Question) -> Result<Message, Problem> {
+    let internal = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why);
+    let name = WireName::from_str(&question.name.to_string()).map_err(|e| internal(e.to_string()))?;
+    let mut query = Message::new(0, MessageType::Query, OpCode::Query);
+    query.add_query(Query::query(name, question.rtype));
+    let mut edns = Edns::new();
+    edns.set_max_payload(1232);
+    let bits = if question.client.is_ipv4() { 32 } else { 128 };
+    edns.options_mut().insert(EdnsOption::Subnet(ClientSubnet::new(question.client, bits, 0)));
+    query.set_edns(edns);
+    let bytes = query.to_vec().map_err(|e| internal(e.to_string()))?;
+    // Over TCP nothing is truncated. The peer is the client, in case ECS is turned off.
+    let peer = Peer { address: SocketAddr::new(question.client, 0), transport: Transport::Tcp };
+    let mut reply = Reply::new(0);
+    answer::handle(snapshot, &bytes, peer, question.at, &mut reply);
+    let message = Message::from_vec(&reply.bytes).map_err(|e| internal(e.to_string()))?;
+    if rcode(&message) == "REFUSED" {
+        let zones: Vec<_> = snapshot.plan.zones.iter().map(|zone| zone.origin.to_string()).collect();
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            format!("{} is in none of the zones served here ({}): it would be refused", question.name, zones.join(", ")),
+        ));
+    }
+    Ok(message)
+}
+
+fn rcode(reply: &Message) -> String {
+    let mnemonics =
+        ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET"];
+    let code = u16::from(reply.metadata.response_code);
+    mnemonics.get(usize::from(code)).map_or_else(|| code.to_string(), ToString::to_string)
+}
+
+fn scope(reply: &Message) -> u8 {
+    match reply.edns.as_ref().and_then(|edns| edns.option(EdnsCode::Subnet)) {
+        Some(EdnsOption::Subnet(subnet)) => subnet.scope_prefix(),
+        _ => 0,
+    }
+}
+
+/// The choice again, with somebody listening.
+fn tell(
+    snapshot: &Snapshot,
+    question: &Question,
+    service: ServiceId,
+    family: Family,
+    located: &Located<'_>,
+) -> (Option<RegionId>, Recording) {
+    let plan = &snapshot.plan;
+    let asked = Asked { service, client: question.client, family, unix: question.at, draw: 0 };
+    let (choice, recording) =
+        plan.steering.explain(&plan.topology, &snapshot.standing, located.place, &asked, &mut Vec::new());
+    (choice.region, recording)
+}
+
+fn location(located: &Located<'_>) -> dto::Location {
+    let location = &located.place.location;
+    let round = |degrees: f32| (f64::from(degrees) * 1e4).round() / 1e4;
+    dto::Location {
+        country: location.country.map(|country| country.to_string()),
+        continent: location.continent.map(|continent| continent.to_string()),
+        subdivision: location.country.zip(location.subdivision).map(|(c, s)| format!("{c}-{s}")),
+        lat: location.point.map(|point| round(point.lat)),
+        lon: location.point.map(|point| round(point.lon)),
+        source: match located.place.source {
+            Source::Nowhere => "nowhere".into(),
+            Source::Override(prefix) => format!("geo.network {prefix}"),
+            Source::Database(index) => format!("database {index}"),
+        },
+        prefix: located.prefix.to_string(),
+    }
+}
+
+fn stages(topology: &Topology, checks: &[CheckStatus], recording: &Recording) -> Vec<dto::Stage> {
+    let all = [Stage::Fence, Stage::Rank, Stage::TieGroups, Stage::Eligible, Stage::Share];
+    let name = |id: RegionId| topology.region(id).name.clone();
+    let stage = |stage: Stage| {
+        let entries = || recording.entries.iter().filter(move |entry| entry.stage == stage);
+        let kept = entries().filter_map(|Entry { region, verdict, .. }| {
+            let note = note(topology, verdict.as_ref().ok()?);
+            Some(dto::Kept { region: name(*region), note })
+        });
+        let dropped = entries().filter_map(|Entry { region, verdict, .. }| {
+            let why = why(topology, checks, *region, verdict.as_ref().err()?);
+            Some(dto::Dropped { region: name(*region), why })
+        });
+        dto::Stage { stage: stage_name(stage).into(), kept: kept.collect(), dropped: dropped.collect() }
+    };
+    all.into_iter().map(stage).collect()
+}
+
+fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Fence => "fence",
+        Stage::Rank => "rank",
+        Stage::TieGroups => "tie groups",
+        Stage::Eligible => "eligible",
+        Stage::Share => "share",
+    }
+}
+
+fn note(topology: &Topology, note: &Note) -> String {
+    match note {
+        Note::Plain => String::new(),
+        Note::Position(position) => format!("number {position} in the config"),
+        Note::Kilometres(km) => format!("{km:.0} km"),
+        Note::Measured(millis) => format!("{millis:.0} ms by the latency table"),
+        Note::Estimated { millis, km } => format!("{millis:.0} ms estimated from {km:.0} km"),
+        Note::Geo(place) => format!("geo entry {}", place_name(topology, place)),
+        Note::NetworkFirst => "put first by geo.network".into(),
+        Note::Unlocated => "distance unknown: the config's order".into(),
+        Note::TieGroup(number) => format!("group {number}"),
+        Note::Held => "fails, but min_regions holds it in".into(),
+        Note::Forced => "forced up by an operator".into(),
+        Note::Unknown => "not probed yet, and nothing is known to be up".into(),
+        Note::Degraded => "degraded: at half its weight".into(),
+        Note::AllDown => "everything is down: all_down lets it in".into(),
+        Note::Won { among: 1 } => "alone in its group".into(),
+        Note::Won { among } => format!("won the draw among {among}"),
+    }
+}
+
+fn why(topology: &Topology, checks: &[CheckStatus], region: RegionId, why: &Why) -> String {
+    match why {
+        Why::Fenced(FenceRule::Only(places)) => format!("only for {}", place_names(topology, places)),
+        Why::Fenced(FenceRule::Except(places)) => format!("not for {}", place_names(topology, places)),
+        Why::NoWeight => "weight 0".into(),
+        Why::Withdrawn(Cause::Operator) => "withdrawn by an operator".into(),
+        Why::Withdrawn(Cause::Probes(_)) => match evidence(topology, checks, region) {
+            Some(evidence) => format!("down: {evidence}"),
+            None => "down".into(),
+        },
+        Why::Unknown => "not probed yet, while others are known to be up".into(),
+        Why::FamilyDown(Family::V4) => "its IPv4 addresses are down".into(),
+        Why::FamilyDown(Family::V6) => "its IPv6 addresses are down".into(),
+        Why::KeptAway(share) => format!("a drain keeps {:.0}% of clients away, this one among them", share * 100.0),
+        Why::LaterGroup => "a nearer group serves".into(),
+        Why::LostDraw => "lost the draw".into(),
+    }
+}
+
+/// The evidence of a region's worst check.
+fn evidence(topology: &Topology, checks: &[CheckStatus], region: RegionId) -> Option<String> {
+    let name = &topology.region(region).name;
+    let mine = checks.iter().filter(|check| check.key.region == *name && check.state.is_down());
+    let worst = mine.max_by_key(|check| check.state)?;
+    Some(format!("{} {}: {}", worst.key.endpoint, worst.key.address, worst.evidence))
+}
+
+fn place_names(topology: &Topology, places: &[PlaceKey]) -> String {
+    places.iter().map(|place| place_name(topology, place)).collect::<Vec<_>>().join(", ")
+}
+
+fn place_name(topology: &Topology, place: &PlaceKey) -> String {
+    match place {
+        PlaceKey::Net(net) => format!("net:{net}"),
+        PlaceKey::Asn(asn) => format!("asn:{asn}"),
+        PlaceKey::Subdivision(country, subdivision) => format!("region:{country}-{subdivision}"),
+        PlaceKey::Country(country) => format!("country:{country}"),
+        PlaceKey::Group(group) => format!("group:{}", topology.groups[*group].name),
+        PlaceKey::Continent(continent) => format!("continent:{continent}"),
+        PlaceKey::Any => "*".into(),
+    }
+}

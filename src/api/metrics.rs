@@ -1,0 +1,149 @@
+//! `/metrics`, in the Prometheus text format.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::engine::CheckStatus;
+use crate::model::Unix;
+use crate::snapshot::Snapshot;
+use crate::standing::Usable;
+
+/// Adds the metrics of another room.
+pub type Contributor = Arc<dyn Fn(&mut DescriptorEncoder<'_>) -> fmt::Result + Send + Sync>;
+
+/// What a scrape tells.
+#[derive(Clone)]
+pub struct Metrics {
+    /// The other rooms that have something to tell.
+    pub contributors: Vec<Contributor>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Metrics({} contributors)", self.contributors.len())
+    }
+}
+
+/// One scrape.
+struct Scrape {
+    contributors: Vec<Contributor>,
+    snapshot: Arc<Snapshot>,
+    checks: Vec<CheckStatus>,
+    transitions: Vec<(String, &'static str, u64)>,
+    now: Unix,
+}
+
+impl Metrics {
+    /// The text of a scrape.
+    ///
+    /// # Errors
+    /// If a label or value cannot be written.
+    pub(super) fn scrape(
+        &self,
+        snapshot: Arc<Snapshot>,
+        checks: Vec<CheckStatus>,
+        transitions: Vec<(String, &'static str, u64)>,
+        now: Unix,
+    ) -> Result<String, fmt::Error> {
+        let mut registry = Registry::with_prefix("portolan");
+        let contributors = self.contributors.clone();
+        registry.register_collector(Box::new(Scrape { contributors, snapshot, checks, transitions, now }));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scrape")
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.standing(&mut encoder)?;
+        self.probes(&mut encoder)?;
+        self.contributors.iter().try_for_each(|contribute| contribute(&mut encoder))
+    }
+}
+
+impl Scrape {
+    fn standing(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (topology, standing) = (&self.snapshot.plan.topology, &self.snapshot.standing);
+        let epoch = ConstGauge::new(self.snapshot.epoch);
+        epoch.encode(encoder.encode_descriptor("epoch", "Epoch of the snapshot that answers", None, MetricType::Gauge)?)?;
+
+        let help = "1 while a region is answered, 0 while it is withdrawn";
+        let mut up = encoder.encode_descriptor("region_up", help, None, MetricType::Gauge)?;
+        for (region, standing) in topology.regions.iter().zip(&standing.regions) {
+            let serves = u64::from(!matches!(standing.usable(), Usable::No(_)));
+            let labels = [("region", region.name.as_str())];
+            ConstGauge::new(serves).encode(up.encode_family(&labels)?)?;
+        }
+
+        let help = "1 for each address that its probes find up or degraded, 0 otherwise";
+        let mut up = encoder.encode_descriptor("address_up", help, None, MetricType::Gauge)?;
+        for (region, standing) in topology.regions.iter().zip(&standing.regions) {
+            for (endpoint, states) in region.endpoints.iter().zip(&standing.endpoints) {
+                for (address, state) in endpoint.addresses.iter().zip(&states.addresses) {
+                    let address = address.to_string();
+                    let labels =
+                        [("region", region.name.as_str()), ("endpoint", &endpoint.name), ("address", &address)];
+                    ConstGauge::new(u64::from(state.serves())).encode(up.encode_family(&labels)?)?;
+                }
+            }
+        }
+
+        let held = topology.region_ids().filter(|id| standing.is_held_anywhere(*id)).count() as u64;
+        let help = "Regions that a safety rule holds in though probes found them down";
+        let mut rules = encoder.encode_descriptor("safety_held", help, None, MetricType::Gauge)?;
+        ConstGauge::new(held).encode(rules.encode_family(&[("rule", "min_regions")])?)?;
+
+        let help = "State changes of regions since the start";
+        let mut transitions = encoder.encode_descriptor("transitions", help, None, MetricType::Counter)?;
+        for (region, to, count) in &self.transitions {
+            let labels = [("region", region.as_str()), ("to", to)];
+            ConstCounter::new(*count).encode(transitions.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn probes(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "How long the last probe took, whether it succeeded or failed";
+        let mut took = encoder.encode_descriptor("probe_duration_seconds", help, None, MetricType::Gauge)?;
+        for check in &self.checks {
+            let Some(duration) = check.took else { continue };
+            ConstGauge::new(duration.as_secs_f64()).encode(took.encode_family(&labels(check).each_ref().map(pair))?)?;
+        }
+        let help = "How long ago the last probe ended";
+        let mut age = encoder.encode_descriptor("probe_age_seconds", help, None, MetricType::Gauge)?;
+        for check in &self.checks {
+            let Some(last) = check.last_probe else { continue };
+            let seconds = self.now.since(last).as_secs_f64();
+            ConstGauge::new(seconds).encode(age.encode_family(&labels(check).each_ref().map(pair))?)?;
+        }
+        Ok(())
+    }
+}
+
+fn labels(check: &CheckStatus) -> [(&'static str, String); 4] {
+    let key = &check.key;
+    [
+        ("region", key.region.clone()),
+        ("endpoint", key.endpoint.clone()),
+        ("address", key.address.to_string()),
+        ("probe", key.probe.clone()),
+    ]
+}
+
+fn pair<'a>((name, value): &'a (&'static str, String)) -> (&'a str, &'a str) {
+    (name, value)
+}

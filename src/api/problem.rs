@@ -1,0 +1,69 @@
+//! Errors as problem documents (RFC 9457).
+
+use std::fmt;
+
+use axum::Json;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+/// The `type` of a problem that a safety rule caused; the command line exits with 4 on it.
+pub const REFUSED_BY_SAFETY: &str = "urn:portolan:refused-by-safety";
+
+/// A problem document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A URI that names the kind of problem; `about:blank` where the status says it all.
+    #[serde(rename = "type", default = "about_blank")]
+    pub kind: String,
+    /// The kind in a few words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened and what to do.
+    pub detail: String,
+}
+
+fn about_blank() -> String {
+    "about:blank".into()
+}
+
+impl Problem {
+    /// A problem of which the status says the kind.
+    #[must_use]
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or("error").to_lowercase();
+        Self { kind: about_blank(), title, status: status.as_u16(), detail: detail.into() }
+    }
+
+    /// A safety rule forbids it.
+    #[must_use]
+    pub fn refused_by_safety(detail: impl Into<String>) -> Self {
+        Self {
+            kind: REFUSED_BY_SAFETY.into(),
+            title: "refused by a safety rule".into(),
+            ..Self::new(StatusCode::CONFLICT, detail)
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl From<crate::engine::Stopped> for Problem {
+    fn from(stopped: crate::engine::Stopped) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, stopped.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
+    }
+}

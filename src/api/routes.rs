@@ -1,0 +1,282 @@
+//! The routes.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router, middleware};
+use futures_util::{Stream, StreamExt as _, stream};
+use hickory_proto::rr::RecordType;
+use serde::Deserialize;
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+
+use super::access::{Access, guard};
+use super::explain::{Question, explain};
+use super::metrics::Metrics;
+use super::problem::Problem;
+use super::status::{overridden, status, timestamp};
+use super::dto;
+use crate::config;
+use crate::engine::{Applied, Clock, Event, EventKind, Handle, OverrideRequest, Rejection};
+use crate::model::{Fraction, Unix};
+use crate::standing::Action;
+
+/// What the routes need.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// The engine.
+    pub engine: Handle,
+    /// `[node] name`
+    pub node_name: Arc<str>,
+    /// When the program started.
+    pub started: Instant,
+    /// What a scrape tells.
+    pub metrics: Metrics,
+}
+
+/// The routes for a listener that allows what `access` says.
+pub fn router(api: Api, access: Access) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/v1/status", get(get_status))
+        .route("/v1/regions", get(get_regions))
+        .route("/v1/services", get(get_services))
+        .route("/v1/explain", get(get_explain))
+        .route("/v1/overrides", get(get_overrides).post(post_override))
+        .route("/v1/overrides/{id}", delete(delete_override))
+        .route("/v1/events", get(get_events))
+        .route("/v1/reload", post(reload))
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .with_state(api)
+        .layer(middleware::from_fn_with_state(access, guard))
+}
+
+async fn readyz(State(api): State<Api>) -> Response {
+    if *api.engine.ready.borrow() {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "waiting for the first look at every target\n").into_response()
+    }
+}
+
+async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
+    let checks = api.engine.checks().await?;
+    let snapshot = api.engine.snapshots.load_full();
+    let text = api.metrics.scrape(snapshot, checks, api.engine.transitions(), Clock::unix());
+    let text = text.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+async fn whole_status(api: &Api) -> Result<dto::Status, Problem> {
+    let checks = api.engine.checks().await?;
+    let overrides = api.engine.overrides().await?;
+    let snapshot = api.engine.snapshots.load_full();
+    let node = dto::Node {
+        name: api.node_name.to_string(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        epoch: snapshot.epoch,
+        ready: *api.engine.ready.borrow(),
+        uptime_s: api.started.elapsed().as_secs(),
+    };
+    Ok(status(node, &snapshot, &checks, &overrides, Clock::unix()))
+}
+
+async fn get_status(State(api): State<Api>) -> Result<Json<dto::Status>, Problem> {
+    whole_status(&api).await.map(Json)
+}
+
+async fn get_regions(State(api): State<Api>) -> Result<Json<Vec<dto::Region>>, Problem> {
+    whole_status(&api).await.map(|status| Json(status.regions))
+}
+
+async fn get_services(State(api): State<Api>) -> Result<Json<Vec<dto::Service>>, Problem> {
+    whole_status(&api).await.map(|status| Json(status.services))
+}
+
+#[derive(Deserialize)]
+struct ExplainQuery {
+    name: String,
+    #[serde(default, rename = "type")]
+    rtype: Option<String>,
+    client: String,
+    #[serde(default)]
+    at: Option<String>,
+}
+
+async fn get_explain(
+    State(api): State<Api>,
+    query: Result<Query<ExplainQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<dto::Explain>, Problem> {
+    let Query(query) = query.map_err(|e| bad(e.body_text()))?;
+    let question = Question::parse(&query.name, query.rtype.as_deref(), &query.client, query.at.as_deref())
+        .map_err(bad)?;
+    let checks = api.engine.checks().await?;
+    explain(&api.engine.snapshots.load(), &checks, &question).map(Json)
+}
+
+impl Question {
+    /// Reads a question; type A and now are the defaults.
+    ///
+    /// # Errors
+    /// A sentence about the part that cannot be read.
+    pub fn parse(name: &str, rtype: Option<&str>, client: &str, at: Option<&str>) -> Result<Self, String> {
+        let at = match at {
+            None => Clock::unix(),
+            Some(text) => text
+                .parse::<jiff::Timestamp>()
+                .ok()
+                .and_then(|at| u64::try_from(at.as_millisecond()).ok())
+                .map(|millis| Unix(Duration::from_millis(millis)))
+                .ok_or_else(|| format!("`{text}` is no time: write it as 2026-11-20T12:00:00Z"))?,
+        };
+        Ok(Self {
+            name: name.parse().map_err(|e| format!("`{name}` is no domain name: {e}"))?,
+            rtype: rtype
+                .unwrap_or("A")
+                .to_uppercase()
+                .parse::<RecordType>()
+                .map_err(|_| format!("`{}` is no record type", rtype.unwrap_or_default()))?,
+            client: client
+                .parse::<IpAddr>()
+                .map_err(|_| format!("`{client}` is no IP address: --client takes one such as 192.0.2.1"))?,
+            at,
+        })
+    }
+}
+
+fn bad(why: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, why)
+}
+
+async fn get_overrides(State(api): State<Api>) -> Result<Json<Vec<dto::Override>>, Problem> {
+    Ok(Json(api.engine.overrides().await?.iter().map(overridden).collect()))
+}
+
+async fn post_override(
+    State(api): State<Api>,
+    request: Result<Json<dto::OverrideRequest>, JsonRejection>,
+) -> Result<Json<dto::Applied>, Problem> {
+    let Json(request) = request.map_err(|e| bad(e.body_text()))?;
+    let request = OverrideRequest {
+        target: request.target.parse().map_err(|e: crate::model::TargetError| bad(e.to_string()))?,
+        action: match request.action.as_str() {
+            "drain" => Action::Drain,
+            "up" => Action::Up,
+            "down" => Action::Down,
+            other => return Err(bad(format!("`{other}` is no action: drain, up or down"))),
+        },
+        share: match request.share {
+            None => Fraction::WHOLE,
+            Some(text) => Fraction::parse(&text)
+                .ok_or_else(|| bad(format!("`{text}` is no share: write it as \"25%\", 0 to 100")))?,
+        },
+        lasts: match request.lasts {
+            None => None,
+            Some(text) => Some(config::parse_duration(&text).map_err(bad)?),
+        },
+        reason: request.reason,
+        override_safety: request.override_safety,
+    };
+    match api.engine.put_override(request).await? {
+        Ok(applied) => Ok(Json(applied_dto(applied))),
+        Err(Rejection::NoSuchTarget(why)) => Err(Problem::new(StatusCode::NOT_FOUND, why)),
+        Err(Rejection::Senseless(why)) => Err(bad(why)),
+        Err(refused @ Rejection::Unsafe(_)) => Err(Problem::refused_by_safety(refused.to_string())),
+    }
+}
+
+async fn delete_override(State(api): State<Api>, Path(id): Path<u64>) -> Result<Json<dto::Applied>, Problem> {
+    match api.engine.remove_override(id).await? {
+        Some(applied) => Ok(Json(applied_dto(applied))),
+        None => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no override {id}"))),
+    }
+}
+
+fn applied_dto(applied: Applied) -> dto::Applied {
+    dto::Applied {
+        subject: overridden(&applied.subject),
+        epoch: applied.epoch,
+        not_durable: applied.not_durable,
+    }
+}
+
+async fn reload(State(api): State<Api>) -> Result<Json<dto::Reloaded>, Problem> {
+    match api.engine.reload().await? {
+        Ok(epoch) => Ok(Json(dto::Reloaded { epoch })),
+        Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())),
+    }
+}
+
+/// The kept events as an array, or with `Accept: text/event-stream` those and all that follow.
+async fn get_events(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
+    let (kept, live) = api.engine.events().await?;
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("text/event-stream") {
+        let after = last_seen(&headers);
+        let kept = kept.into_iter().filter(move |event| event.id > after).collect();
+        Ok(Sse::new(event_stream(kept, live)).keep_alive(KeepAlive::default()).into_response())
+    } else {
+        Ok(Json(kept.iter().map(|event| event_dto(event)).collect::<Vec<_>>()).into_response())
+    }
+}
+
+/// The id a reconnecting reader has seen last (HTML Living Standard, server-sent events).
+fn last_seen(headers: &HeaderMap) -> u64 {
+    let value = headers.get("last-event-id").and_then(|value| value.to_str().ok());
+    value.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn event_stream(
+    kept: Vec<Arc<Event>>,
+    live: broadcast::Receiver<Arc<Event>>,
+) -> impl Stream<Item = Result<sse::Event, Infallible>> {
+    // A reader that lagged behind goes on with what is there; the ids show the gap.
+    let live = BroadcastStream::new(live).filter_map(|event| async { event.ok() });
+    stream::iter(kept).chain(live).map(|event| {
+        let dto = event_dto(&event);
+        let message = sse::Event::default().id(dto.id.to_string()).event(&dto.event);
+        Ok(message.json_data(&dto).unwrap_or_default())
+    })
+}
+
+fn event_dto(event: &Event) -> dto::Event {
+    let mut fields: Vec<(&str, String)> = Vec::new();
+    match &event.kind {
+        EventKind::Transition { subject, from, to, evidence } => {
+            fields.push(("subject", subject.to_string()));
+            fields.push(("from", from.to_string()));
+            fields.push(("to", to.to_string()));
+            fields.push(("evidence", evidence.clone()));
+        }
+        EventKind::Overridden(o) | EventKind::Restored(o) | EventKind::Expired(o) => {
+            fields.push(("target", o.target.to_string()));
+            fields.push(("action", o.action.to_string()));
+            fields.extend(o.reason.clone().map(|reason| ("reason", reason)));
+        }
+        EventKind::Held { region, rule } | EventKind::Released { region, rule } => {
+            fields.push(("region", region.clone()));
+            fields.push(("rule", (*rule).into()));
+        }
+        EventKind::ReloadFailed { why } => fields.push(("why", why.clone())),
+        EventKind::Reloaded | EventKind::Alarm { .. } => {}
+    }
+    dto::Event {
+        id: event.id,
+        at: timestamp(event.at),
+        epoch: event.epoch,
+        event: event.kind.name().into(),
+        message: event.kind.to_string(),
+        fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    }
+}

@@ -1,0 +1,240 @@
+//! A node, as the command line speaks to it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use reqwest::{Method, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::{Problem, REFUSED_BY_SAFETY, dto};
+use crate::engine::Origin;
+
+/// How long a node may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a node's API is when nobody says.
+const DEFAULT_TCP: &str = "127.0.0.1:8053";
+
+/// A node's API, called from code that does not run on a runtime.
+pub(super) struct Client {
+    runtime: tokio::runtime::Runtime,
+    http: reqwest::Client,
+    base: String,
+    token: Option<String>,
+    /// As the operator would name it.
+    place: String,
+}
+
+/// Why a node did not do what it was asked.
+#[derive(Debug)]
+pub(super) enum ClientError {
+    /// Nobody answers there.
+    Unreachable { place: String, why: String },
+    /// A safety rule forbids it.
+    RefusedBySafety(String),
+    /// It says no, and why.
+    Refused(Problem),
+    /// The command cannot be understood.
+    Usage(String),
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable { place, why } => write!(
+                f,
+                "no node answers at {place}: {why}; is it running? --control names another place \
+                 (HOST:PORT or the path of the control socket)"
+            ),
+            Self::RefusedBySafety(why) | Self::Usage(why) => f.write_str(why),
+            Self::Refused(problem) => problem.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+enum Place {
+    Socket(PathBuf),
+    Url(String),
+}
+
+impl Place {
+    /// `--control`, else the config's socket, else the usual places.
+    fn find(control: Option<&str>, config: Option<&Path>) -> Result<Self> {
+        if let Some(control) = control {
+            return Self::parse(control);
+        }
+        if let Some(config) = config {
+            let config = Origin::File(config.to_owned()).load().map_err(anyhow::Error::new)?;
+            return match (config.control.socket, config.control.listen) {
+                (Some(socket), _) if socket.exists() => Ok(Self::Socket(socket)),
+                (_, Some(listen)) => Ok(Self::Url(format!("http://{listen}"))),
+                (Some(socket), None) => Ok(Self::Socket(socket)),
+                (None, None) => {
+                    Err(ClientError::Usage("this config turns the control API off: [control]".into()).into())
+                }
+            };
+        }
+        let in_session = std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("portolan.sock"));
+        let usual = [Some(PathBuf::from("/run/portolan/control.sock")), in_session];
+        let found = usual.into_iter().flatten().find(|socket| socket.exists());
+        Ok(found.map_or_else(|| Self::Url(format!("http://{DEFAULT_TCP}")), Self::Socket))
+    }
+
+    fn parse(control: &str) -> Result<Self> {
+        if control.starts_with("http://") || control.starts_with("https://") {
+            Ok(Self::Url(control.trim_end_matches('/').to_owned()))
+        } else if control.contains('/') {
+            Ok(Self::Socket(control.into()))
+        } else if control.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        {
+            Ok(Self::Url(format!("http://{control}")))
+        } else {
+            let why = format!("`{control}` names no node: write HOST:PORT, an http(s) URL or the path of a socket");
+            Err(ClientError::Usage(why).into())
+        }
+    }
+}
+
+impl Client {
+    /// Finds the node to speak to; nothing is sent yet.
+    pub(super) fn new(control: Option<&str>, token: Option<&str>, config: Option<&Path>) -> Result<Self> {
+        let place = Place::find(control, config)?;
+        let builder = reqwest::Client::builder().connect_timeout(TIMEOUT).no_proxy();
+        let (builder, base, place) = match place {
+            Place::Socket(path) => {
+                let shown = path.display().to_string();
+                (builder.unix_socket(path), "http://localhost".to_owned(), shown)
+            }
+            Place::Url(url) => {
+                let shown = url.trim_start_matches("http://").to_owned();
+                (builder, url, shown)
+            }
+        };
+        Ok(Self {
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+            http: builder.build().context("cannot set up the HTTP client")?,
+            base,
+            token: token.map(str::to_owned),
+            place,
+        })
+    }
+
+    pub(super) fn status(&self) -> Result<dto::Status> {
+        self.get("/v1/status", &[])
+    }
+
+    pub(super) fn explain(&self, query: &[(&str, &str)]) -> Result<dto::Explain> {
+        self.get("/v1/explain", query)
+    }
+
+    pub(super) fn overrides(&self) -> Result<Vec<dto::Override>> {
+        self.get("/v1/overrides", &[])
+    }
+
+    pub(super) fn events(&self) -> Result<Vec<dto::Event>> {
+        self.get("/v1/events", &[])
+    }
+
+    pub(super) fn put_override(&self, request: &dto::OverrideRequest) -> Result<dto::Applied> {
+        self.call(Method::POST, "/v1/overrides", &[], Some(request))
+    }
+
+    pub(super) fn remove_override(&self, id: u64) -> Result<dto::Applied> {
+        self.call::<(), _>(Method::DELETE, &format!("/v1/overrides/{id}"), &[], None)
+    }
+
+    pub(super) fn reload(&self) -> Result<dto::Reloaded> {
+        self.call::<(), _>(Method::POST, "/v1/reload", &[], None)
+    }
+
+    pub(super) fn post<B: Serialize, R: DeserializeOwned>(&self, path: &str, body: &B) -> Result<R> {
+        self.call(Method::POST, path, &[], Some(body))
+    }
+
+    fn get<R: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<R> {
+        self.call::<(), R>(Method::GET, path, query, None)
+    }
+
+    fn call<B: Serialize, R: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&B>,
+    ) -> Result<R> {
+        self.runtime.block_on(async {
+            let mut request = self.request(method, path).query(query).timeout(TIMEOUT);
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            let response = request.send().await.map_err(|e| self.unreachable(&e))?;
+            let response = self.good(response).await?;
+            response.json().await.with_context(|| format!("{} does not speak Portolan's API", self.place))
+        })
+    }
+
+    /// Hands each event to `tell` as it comes, until the node goes away.
+    pub(super) fn follow_events(&self, mut tell: impl FnMut(&dto::Event)) -> Result<()> {
+        self.runtime.block_on(async {
+            let request = self.request(Method::GET, "/v1/events").header("accept", "text/event-stream");
+            let response = request.send().await.map_err(|e| self.unreachable(&e))?;
+            let mut response = self.good(response).await?;
+            let mut text = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(&e))? {
+                text.extend_from_slice(&chunk);
+                while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = text.drain(..=end).collect();
+                    // The node writes each event's data in one line.
+                    if let Some(data) = line.strip_prefix(b"data:") {
+                        let event = serde_json::from_slice(data);
+                        tell(&event.with_context(|| format!("{} does not speak Portolan's API", self.place))?);
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+        // The innermost cause is the one that says what happened.
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        let why = if error.is_timeout() { "it does not answer in time".into() } else { cause.to_string() };
+        ClientError::Unreachable { place: self.place.clone(), why }
+    }
+
+    async fn good(&self, response: reqwest::Response) -> Result<reqwest::Response> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.text().await.unwrap_or_default();
+        let problem = serde_json::from_str(&text).unwrap_or_else(|_| {
+            let from = &self.place;
+            Problem::new(
+                StatusCode::from_u16(status.as_u16()).unwrap_or(StatusCode::BAD_GATEWAY),
+                format!("{from} answered {status}: is it a Portolan node?"),
+            )
+        });
+        Err(if problem.kind == REFUSED_BY_SAFETY {
+            ClientError::RefusedBySafety(problem.detail).into()
+        } else {
+            ClientError::Refused(problem).into()
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! `portolan explain`
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow};
+
+use super::client::{Client, ClientError};
+use crate::api::{self, Question, dto};
+use crate::engine::{Clock, Origin, prepare};
+use crate::health::State;
+use crate::snapshot::Snapshot;
+use crate::standing::{Inputs, Standing};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The name to ask for
+    name: String,
+    /// The record type
+    #[arg(default_value = "A", value_name = "TYPE")]
+    rtype: String,
+    /// The client's address
+    #[arg(long, value_name = "IP")]
+    client: String,
+    /// As of then: shares move with time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    /// Explain a config instead of a running node: every region counts as up
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &Arguments, control: Option<&str>, token: Option<&str>) -> Result<ExitCode> {
+    let question = Question::parse(
+        &arguments.name,
+        Some(&arguments.rtype),
+        &arguments.client,
+        arguments.at.as_deref(),
+    )
+    .map_err(ClientError::Usage)?;
+    let explained = if let Some(config) = &arguments.config {
+        offline(&Origin::File(config.clone()), &question)?
+    } else {
+        let mut query = vec![
+            ("name", arguments.name.as_str()),
+            ("type", arguments.rtype.as_str()),
+            ("client", arguments.client.as_str()),
+        ];
+        query.extend(arguments.at.as_deref().map(|at| ("at", at)));
+        Client::new(control, token, None)?.explain(&query)?
+    };
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&explained)?);
+    } else {
+        print!("{}", text(&explained));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Explains a config with every address up and no override.
+fn offline(origin: &Origin, question: &Question) -> Result<dto::Explain> {
+    let prepared = prepare(origin).map_err(|e| anyhow!("{}", e.to_string().trim_end()))?;
+    let standing = Standing::compute(Inputs {
+        topology: &prepared.plan.topology,
+        states: &|_, _| State::Up,
+        overrides: &[],
+        previous: &|_| None,
+        now: Clock::unix(),
+    });
+    let snapshot = Snapshot { plan: prepared.plan, standing: Arc::new(standing), epoch: 0 };
+    Ok(api::explain(&snapshot, &[], question)?)
+}
+
+/// The same in sentences.
+fn text(e: &dto::Explain) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, words: String| {
+        writeln!(text, "{label:<11} {words}").expect("a String takes everything");
+    };
+    line("question", format!("{} {}", e.name, e.rtype));
+    line("client", format!("{}: {}", e.client, place(&e.location)));
+    if let Some(service) = e.service.as_ref().filter(|service| **service != e.name) {
+        line("service", format!("{service}, where its CNAME leads"));
+    }
+    if e.service.is_none() {
+        line("service", "none: this name is static, the same for every client".into());
+    }
+    for stage in e.stages.iter().filter(|stage| says_something(stage)) {
+        line(&stage.stage, kept(stage));
+        for dropped in &stage.dropped {
+            line("", format!("not {}: {}", dropped.region, dropped.why));
+        }
+    }
+    line("answer", answer(e));
+    for record in &e.answer.records {
+        line("", record.clone());
+    }
+    text
+}
+
+/// A fence that keeps nobody out is not worth a line.
+fn says_something(stage: &dto::Stage) -> bool {
+    stage.stage != "fence" || !stage.dropped.is_empty()
+}
+
+fn kept(stage: &dto::Stage) -> String {
+    let regions = stage.kept.iter().map(|kept| match kept.note.as_str() {
+        "" => kept.region.clone(),
+        note => format!("{} ({note})", kept.region),
+    });
+    let regions: Vec<String> = regions.collect();
+    if regions.is_empty() { "nobody".into() } else { regions.join(", ") }
+}
+
+fn place(location: &dto::Location) -> String {
+    let parts = [&location.subdivision, &location.country, &location.continent];
+    // A subdivision's code begins with its country's.
+    let skip_country = location.subdivision.is_some();
+    let names: Vec<&str> = parts
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| !(*index == 1 && skip_country))
+        .filter_map(|(_, part)| part.as_deref())
+        .collect();
+    let mut text = if names.is_empty() { "nowhere known".to_owned() } else { names.join(", ") };
+    if let (Some(lat), Some(lon)) = (location.lat, location.lon) {
+        write!(text, " at {lat:.2}, {lon:.2}").expect("a String takes everything");
+    }
+    write!(text, "; {} is alike, by {}", location.prefix, location.source).expect("a String takes everything");
+    text
+}
+
+fn answer(e: &dto::Explain) -> String {
+    let mut text = e.answer.rcode.clone();
+    match (&e.region, e.answer.records.is_empty()) {
+        (Some(region), false) => write!(text, " from {region}"),
+        (_, true) if e.answer.rcode == "NOERROR" => write!(text, ", but no such record"),
+        _ => Ok(()),
+    }
+    .expect("a String takes everything");
+    if let Some(ttl) = e.answer.ttl {
+        write!(text, ", for {ttl} s").expect("a String takes everything");
+    }
+    write!(text, "; holds for the client's /{} (epoch {})", e.scope, e.epoch).expect("a String takes everything");
+    text
+}

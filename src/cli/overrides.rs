@@ -1,0 +1,138 @@
+//! `portolan drain`, `force`, `restore` and `overrides`
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use super::client::Client;
+use super::status::table;
+use super::NodeConfig;
+use crate::api::dto;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Drain {
+    /// region/NAME, endpoint/REGION/NAME or service/NAME/REGION
+    target: String,
+    /// Keep only this share of clients away
+    #[arg(long, value_name = "25%")]
+    share: Option<String>,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    pub(super) node: NodeConfig,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Force {
+    /// region/NAME, endpoint/REGION/NAME or service/NAME/REGION
+    target: String,
+    /// What to treat it as
+    verdict: Verdict,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    pub(super) node: NodeConfig,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Verdict {
+    Up,
+    Down,
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// End by itself after this time, as 30m
+    #[arg(long = "for", value_name = "TIME")]
+    lasts: Option<String>,
+    /// Why, for those who look later
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Do it even if a safety rule forbids it
+    #[arg(long)]
+    override_safety: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Restore {
+    /// The target as it was drained or forced
+    target: String,
+    #[command(flatten)]
+    pub(super) node: NodeConfig,
+}
+
+pub(super) fn drain(client: &Client, arguments: Drain) -> Result<ExitCode> {
+    put(client, arguments.target, "drain", arguments.share, arguments.common)
+}
+
+pub(super) fn force(client: &Client, arguments: Force) -> Result<ExitCode> {
+    let action = match arguments.verdict {
+        Verdict::Up => "up",
+        Verdict::Down => "down",
+    };
+    put(client, arguments.target, action, None, arguments.common)
+}
+
+fn put(
+    client: &Client,
+    target: String,
+    action: &str,
+    share: Option<String>,
+    common: Common,
+) -> Result<ExitCode> {
+    let Common { lasts, reason, override_safety } = common;
+    let action = action.to_owned();
+    let applied =
+        client.put_override(&dto::OverrideRequest { target, action, share, lasts, reason, override_safety })?;
+    let o = &applied.subject;
+    let mut said = format!("{} {}", o.action, o.target);
+    if o.share != "100%" {
+        said += &format!(" for {} of its clients", o.share);
+    }
+    said += &o.until.as_ref().map_or_else(|| ", until restored".into(), |until| format!(", until {until}"));
+    println!("override {}: {said} (epoch {})", o.id, applied.epoch);
+    warn_not_durable(&applied);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn restore(client: &Client, arguments: &Restore) -> Result<ExitCode> {
+    let all = client.overrides()?;
+    let wanted = arguments.target.trim_end_matches('.');
+    let mine: Vec<_> = all.iter().filter(|o| o.target == wanted).collect();
+    if mine.is_empty() {
+        let targets: Vec<_> = all.iter().map(|o| o.target.as_str()).collect();
+        let others = if targets.is_empty() { "there are none".into() } else { targets.join(", ") };
+        bail!("nothing overrides {wanted}; overrides in force: {others}");
+    }
+    for o in mine {
+        let applied = client.remove_override(o.id)?;
+        println!("override {} taken back: {} {} (epoch {})", o.id, o.action, o.target, applied.epoch);
+        warn_not_durable(&applied);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn warn_not_durable(applied: &dto::Applied) {
+    if let Some(why) = &applied.not_durable {
+        eprintln!("portolan: warning: not durable: {why}");
+    }
+}
+
+pub(super) fn list(client: &Client, json: bool) -> Result<ExitCode> {
+    let overrides = client.overrides()?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&overrides)?);
+    } else if overrides.is_empty() {
+        println!("no overrides");
+    } else {
+        let mut table = table(&["ID", "TARGET", "ACTION", "SHARE", "SINCE", "UNTIL", "REASON"]);
+        for o in overrides {
+            let until = o.until.unwrap_or_else(|| "restored".into());
+            let reason = o.reason.unwrap_or_default();
+            table.add_row([o.id.to_string(), o.target, o.action, o.share, o.created, until, reason]);
+        }
+        println!("{table}");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,40 @@
+//! `portolan serve`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use tracing::warn;
+
+use super::{exit, logging};
+use crate::engine::{Origin, prepare};
+use crate::net;
+use crate::node::{Node, Options};
+
+pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
+    let origin = Origin::File(config);
+    let prepared = match prepare(&origin) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            eprintln!("{}", error.to_string().trim_end());
+            return Ok(ExitCode::from(exit::NO));
+        }
+    };
+    logging::start(&prepared.config.log);
+    for warning in prepared.config.warnings.to_string().lines() {
+        warn!("{warning}");
+    }
+    if let Err(e) = net::limits::raise_nofile() {
+        warn!("the limit of open files stays as it is: {e}");
+    }
+    runtime()?.block_on(async {
+        let node = Node::start(origin, prepared, Options::default()).await?;
+        node.run().await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The runtime of everything but the UDP workers.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}

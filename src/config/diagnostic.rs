@@ -1,0 +1,185 @@
+//! What is wrong in a file, and where.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Whether a config may be used in spite of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// The config is refused.
+    Error,
+    /// The config works, but probably not as meant.
+    Warning,
+}
+
+/// One mistake at its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Whether it refuses the config.
+    pub severity: Severity,
+    /// The file, as it was named: on the command line, or below the config file's folder.
+    pub file: PathBuf,
+    /// Line, from 1; a file that cannot be read is complained of at 1:1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// The column behind the last character concerned, in the same line; at least `column + 1`.
+    pub end_column: usize,
+    /// Lowercase, no full stop.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: ", self.file.display(), self.line, self.column)?;
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
+        f.write_str(&self.message)?;
+        match &self.help {
+            Some(help) => write!(f, "\n  help: {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All that is wrong in a config and the files it names: by file (the config first), line and column.
+/// Displays as lines of `FILE:LINE:COL: message`, each followed by the line of its help and all ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnostics {
+    list: Vec<Diagnostic>,
+    sources: BTreeMap<PathBuf, Arc<str>>,
+}
+
+impl Diagnostics {
+    /// Sorts; what was found twice is kept once.
+    pub(super) fn new(first: &Path, mut list: Vec<Diagnostic>, sources: BTreeMap<PathBuf, Arc<str>>) -> Self {
+        list.sort_by(|a, b| {
+            let by_file = (a.file != first, &a.file).cmp(&(b.file != first, &b.file));
+            by_file.then_with(|| (a.line, a.column, a.severity).cmp(&(b.line, b.column, b.severity)))
+        });
+        let mut kept: Vec<Diagnostic> = Vec::with_capacity(list.len());
+        for it in list {
+            let is_beside = |other: &&Diagnostic| {
+                (&other.file, other.line, other.column) == (&it.file, it.line, it.column)
+            };
+            if !kept.iter().rev().take_while(is_beside).any(|other| *other == it) {
+                kept.push(it);
+            }
+        }
+        Self { list: kept, sources }
+    }
+
+    /// Every mistake, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+        self.list.iter()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is nothing to complain of.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Whether one of them refuses the config.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.list.iter().any(|it| it.severity == Severity::Error)
+    }
+
+    /// The text of a file that was read, so that the line complained of can be shown.
+    #[must_use]
+    pub fn source(&self, file: &Path) -> Option<&str> {
+        self.sources.get(file).map(|text| &**text)
+    }
+}
+
+impl<'a> IntoIterator for &'a Diagnostics {
+    type Item = &'a Diagnostic;
+    type IntoIter = std::slice::Iter<'a, Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.list.iter().try_for_each(|it| writeln!(f, "{it}"))
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+/// A text that tells lines and columns.
+pub(super) struct Lines<'a> {
+    pub(super) text: &'a str,
+    /// Where each line starts, in bytes.
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        let ends = text.match_indices('\n').map(|(end, _)| end + 1);
+        Self { text, starts: std::iter::once(0).chain(ends).collect() }
+    }
+
+    /// Line, column and end column (all from 1, in characters) of a range of bytes; a range over several
+    /// lines ends with its first.
+    pub(super) fn position(&self, span: Range<usize>) -> (usize, usize, usize) {
+        let start = self.text.floor_char_boundary(span.start);
+        let end = self.text.ceil_char_boundary(span.end.min(self.text.len())).max(start);
+        let line = self.starts.partition_point(|line_start| *line_start <= start);
+        let column = self.text[self.starts[line - 1]..start].chars().count() + 1;
+        let shown = self.text[start..end].lines().next().unwrap_or_default().chars().count();
+        (line, column, column + shown.max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_count_characters_and_stay_in_their_line() {
+        let text = "a\nöü = \"x\"\n[t]\nb";
+        let at = |needle: &str| text.find(needle).expect("in the text");
+        for (span, expected) in [
+            (0..1, (1, 1, 2)),
+            (at("ü")..at("ü") + 2, (2, 2, 3)),
+            (at("\"x\"")..at("[t]") + 3, (2, 6, 9)),
+            (text.len()..text.len(), (4, 2, 3)),
+            (900..901, (4, 2, 3)),
+        ] {
+            assert_eq!(Lines::new(text).position(span.clone()), expected, "{span:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_found_twice_is_said_once_and_the_config_comes_first() {
+        let at = |file: &str, line, message: &str| Diagnostic {
+            severity: Severity::Error,
+            file: file.into(),
+            line,
+            column: 1,
+            end_column: 2,
+            message: message.into(),
+            help: None,
+        };
+        let list =
+            vec![at("a.zone", 3, "z"), at("p.toml", 9, "y"), at("p.toml", 2, "x"), at("p.toml", 9, "y")];
+        let all = Diagnostics::new(Path::new("p.toml"), list, BTreeMap::new());
+        assert_eq!(all.to_string(), "p.toml:2:1: x\np.toml:9:1: y\na.zone:3:1: z\n");
+    }
+}

@@ -1,0 +1,116 @@
+//! `[latency]`: known round-trip times, from the config and from a file.
+
+use std::path::Path;
+
+use crate::model::{LatencyRow, PlaceKey, RegionId};
+
+use super::place::{A_PLACE, Names, place};
+use super::report::Report;
+use super::table::{Keys, Table, Value};
+use super::{Diagnostic, Severity, text};
+
+const LATENCY: Keys = Keys { known: &["file", "table"], later: &[] };
+const ROW: Keys = Keys { known: &["from", "region", "ms"], later: &[] };
+
+/// One minute: nothing on Earth is further away.
+const MOST_MILLIS: f64 = 60_000.0;
+
+/// Complaints about one file before the rest of it is passed over.
+const MOST_COMPLAINTS: usize = 20;
+
+/// Reads the file first: of two rows for the same place and region the later wins, so what stands in the
+/// config itself corrects the file.
+pub(super) fn read(root: &Table<'_>, groups: &Names<'_>, regions: &Names<'_>) -> Vec<LatencyRow> {
+    let Some(table) = root.get("latency").and_then(|value| value.table("latency", &LATENCY)) else {
+        return Vec::new();
+    };
+    let mut rows = table.get("file").map(|value| read_file(&value, groups, regions)).unwrap_or_default();
+    for item in table.get("table").and_then(|value| value.items("a list of rows")).unwrap_or_default() {
+        rows.extend(read_row(&item, groups, regions));
+    }
+    rows
+}
+
+fn read_row(value: &Value<'_>, groups: &Names<'_>, regions: &Names<'_>) -> Option<LatencyRow> {
+    let table = value.table("latency.table", &ROW)?;
+    let from = table.need("from").and_then(|value| value.parsed(A_PLACE, |text| place(text, groups)));
+    let region = table.need("region").and_then(|value| regions.refer(&value));
+    let millis = table.need("ms").and_then(|value| match value.number(0.0..=MOST_MILLIS)? {
+        0.0 => value.expected("milliseconds above 0"),
+        millis => Some(millis),
+    });
+    Some(LatencyRow { from: from?, region: RegionId(region? as u16), millis: millis? })
+}
+
+fn read_file(value: &Value<'_>, groups: &Names<'_>, regions: &Names<'_>) -> Vec<LatencyRow> {
+    let Some(name) = value.text("a path") else { return Vec::new() };
+    let Some((path, text)) = value.report.load_named(value.span.clone(), "latency file", name) else {
+        return Vec::new();
+    };
+    let mut rows = Vec::new();
+    let mut complaints = 0;
+    for (index, line) in text.lines().enumerate() {
+        let is_header = || line.split(',').map(str::trim).eq(["place", "region", "ms"]);
+        let is_first = rows.is_empty() && complaints == 0;
+        if line.trim().is_empty() || line.starts_with('#') || (is_first && is_header()) {
+            continue;
+        }
+        match parse_line(line, groups, regions) {
+            Ok(row) => rows.push(row),
+            Err(field) if complaints < MOST_COMPLAINTS => {
+                complaints += 1;
+                complain(value.report, &path, index + 1, field);
+            }
+            Err(_) => {
+                let message = format!("more than {MOST_COMPLAINTS} bad lines; the rest was not read");
+                complain(value.report, &path, index + 1, Field { column: 1, width: 1, message });
+                break;
+            }
+        }
+    }
+    rows
+}
+
+/// What is wrong with a part of a line.
+struct Field {
+    column: usize,
+    width: usize,
+    message: String,
+}
+
+fn complain(report: &Report<'_>, file: &Path, line: usize, field: Field) {
+    report.push(Diagnostic {
+        severity: Severity::Error,
+        file: file.to_path_buf(),
+        line,
+        column: field.column,
+        end_column: field.column + field.width.max(1),
+        message: field.message,
+        help: None,
+    });
+}
+
+fn parse_line(line: &str, groups: &Names<'_>, regions: &Names<'_>) -> Result<LatencyRow, Field> {
+    let fields: Vec<&str> = line.split(',').collect();
+    let [from, region, millis] = fields[..] else {
+        let message = format!("expected place,region,ms, found {} fields", fields.len());
+        return Err(Field { column: 1, width: line.chars().count(), message });
+    };
+    // The fields are parts of the line, so their places in it follow from what stands before them.
+    let at = |before: &[&str], field: &str, message: String| {
+        let skipped: usize = before.iter().map(|it| it.chars().count() + 1).sum();
+        let blanks = field.chars().take_while(|c| c.is_whitespace()).count();
+        Field { column: skipped + blanks + 1, width: field.trim().chars().count(), message }
+    };
+    let place: PlaceKey = place(from.trim(), groups).map_err(|message| at(&[], from, message))?;
+    let index = regions.index(region.trim()).map_err(|message| at(&[from], region, message))?;
+    let number = millis.trim().parse().ok().filter(|millis| *millis > 0.0 && *millis <= MOST_MILLIS);
+    let millis = number.ok_or_else(|| {
+        let message = format!(
+            "expected milliseconds above 0 and up to {MOST_MILLIS}, found {:?}",
+            text::shortened(millis.trim())
+        );
+        at(&[from, region], millis, message)
+    })?;
+    Ok(LatencyRow { from: place, region: RegionId(index as u16), millis })
+}

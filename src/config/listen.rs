@@ -1,0 +1,225 @@
+//! `[dns]` and `[control]`: where this node listens, and who may give it orders.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::table::{At, Keys, Table, Value};
+use super::text;
+
+/// `[dns]`: the name server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Addresses for UDP and TCP; at least one, none twice.
+    pub listen: Vec<SocketAddr>,
+    /// UDP workers per address, at most 1024; 0: one per core.
+    pub workers: usize,
+    /// Whether EDNS Client Subnet (RFC 7871) is heard and answered.
+    pub ecs: bool,
+    /// How much of a client's address shares and hashes see.
+    pub key_prefix: KeyPrefix,
+}
+
+/// Lengths of the prefixes that clients are told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyPrefix {
+    /// Bits of an IPv4 address, 0 to 32.
+    pub v4: u8,
+    /// Bits of an IPv6 address, 0 to 128.
+    pub v6: u8,
+}
+
+impl Default for KeyPrefix {
+    /// The lengths that RFC 7871 §11.1 recommends to resolvers: nobody sends more.
+    fn default() -> Self {
+        Self { v4: 24, v6: 56 }
+    }
+}
+
+/// `[control]`: API, dashboard and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// TCP address; `None` where the config says `listen = false`.
+    pub listen: Option<SocketAddr>,
+    /// Unix socket; `None` where the config says `socket = false`.
+    pub socket: Option<PathBuf>,
+    /// Who may write over TCP.
+    pub tokens: Vec<Token>,
+}
+
+impl Control {
+    /// Where the API listens if the config does not say.
+    pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8053);
+    /// The socket if the config does not say.
+    pub const DEFAULT_SOCKET: &str = "/run/portolan/control.sock";
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            listen: Some(Self::DEFAULT_LISTEN),
+            socket: Some(Self::DEFAULT_SOCKET.into()),
+            tokens: Vec::new(),
+        }
+    }
+}
+
+/// A token that lets its bearer write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Who it was given to; stands in the log beside what was done.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// SHA-256 of the token; the token itself is never in a config.
+    pub sha256: [u8; 32],
+}
+
+/// What a token allows; each role may do what the ones before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Read.
+    Viewer,
+    /// Drain, force and restore.
+    Operator,
+    /// Everything, safety rules set aside too.
+    Admin,
+}
+
+const DNS: Keys = Keys {
+    known: &["listen", "workers", "ecs", "key_prefix"],
+    later: &[
+        "tls",
+        "cookies",
+        "rate_limit",
+        "allow",
+        "proxy_protocol_from",
+        "tcp",
+        "transfer",
+        "identity",
+        "debug_names",
+    ],
+};
+const KEY_PREFIX: Keys = Keys { known: &["v4", "v6"], later: &[] };
+const CONTROL: Keys = Keys { known: &["listen", "socket", "token"], later: &["tls", "metrics"] };
+const TOKEN: Keys = Keys { known: &["name", "role", "sha256"], later: &[] };
+
+const LISTENERS: &str = "a list of addresses such as [\"0.0.0.0:53\", \"[::]:53\"]";
+const A_LISTENER: &str = "an address such as \"127.0.0.1:8053\"";
+const MOST_WORKERS: u64 = 1024;
+
+/// Reads both, since their listeners must not meet.
+pub(super) fn read(root: &Table<'_>) -> (Option<Dns>, Control) {
+    let mut taken = Vec::new();
+    let dns = root.get("dns").and_then(|value| read_dns(&value, &mut taken));
+    let control = match root.get("control") {
+        Some(value) => read_control(&value, &mut taken).unwrap_or_default(),
+        None => Control::default(),
+    };
+    // What was written meets in `claim`; the default was not.
+    let default = Control::DEFAULT_LISTEN;
+    if control.listen == Some(default)
+        && let Some(other) =
+            taken.iter().find(|other| !other.is_control && overlap(other.address.value, default))
+        && !taken.iter().any(|other| other.is_control)
+    {
+        let message = format!("{} meets the API, which listens on {default}", other.address.value);
+        root.report.error_with_help(
+            other.address.span.clone(),
+            message,
+            "give the API another `listen` in [control]",
+        );
+    }
+    (dns, control)
+}
+
+/// A listener that was written.
+struct Taken {
+    address: At<SocketAddr>,
+    is_control: bool,
+}
+
+fn read_dns(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Dns> {
+    let table = value.table("dns", &DNS)?;
+    let mut listen = Vec::new();
+    for item in table.need("listen").and_then(|value| value.items(LISTENERS)).unwrap_or_default() {
+        listen.extend(
+            item.parsed(A_LISTENER, text::listener).and_then(|address| claim(&item, address, false, taken)),
+        );
+    }
+    let workers = table.get("workers").and_then(|value| value.integer(0..=MOST_WORKERS));
+    Some(Dns {
+        listen,
+        workers: workers.unwrap_or(0) as usize,
+        ecs: table.get("ecs").and_then(|value| value.boolean()).unwrap_or(true),
+        key_prefix: table.get("key_prefix").and_then(|value| read_key_prefix(&value)).unwrap_or_default(),
+    })
+}
+
+fn read_key_prefix(value: &Value<'_>) -> Option<KeyPrefix> {
+    let table = value.table("dns.key_prefix", &KEY_PREFIX)?;
+    let default = KeyPrefix::default();
+    let bits = |key, most| table.get(key).and_then(|value| value.integer(0..=most)).map(|bits| bits as u8);
+    Some(KeyPrefix { v4: bits("v4", 32).unwrap_or(default.v4), v6: bits("v6", 128).unwrap_or(default.v6) })
+}
+
+/// Whether two listeners would compete: a wildcard takes the port of every address of its family.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() != 0
+        && a.port() == b.port()
+        && a.is_ipv4() == b.is_ipv4()
+        && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+fn claim(
+    item: &Value<'_>,
+    address: SocketAddr,
+    is_control: bool,
+    taken: &mut Vec<Taken>,
+) -> Option<SocketAddr> {
+    let other = taken.iter().map(|other| other.address.value).find(|other| overlap(*other, address));
+    taken.push(Taken { address: item.at(address), is_control });
+    match other {
+        None => Some(address),
+        Some(other) if other == address => item.fail(format!("{address} is listened on twice")),
+        Some(other) => item.fail(format!("{address} overlaps the listener {other}")),
+    }
+}
+
+fn read_control(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Control> {
+    let table = value.table("control", &CONTROL)?;
+    let default = Control::default();
+    let listen = match table.get("listen") {
+        None => default.listen,
+        Some(value) if value.as_boolean() == Some(false) => None,
+        Some(value) => value
+            .parsed("an address such as \"127.0.0.1:8053\", or false", text::listener)
+            .and_then(|address| claim(&value, address, true, taken)),
+    };
+    let socket = match table.get("socket") {
+        None => default.socket,
+        Some(value) if value.as_boolean() == Some(false) => None,
+        Some(value) => value.text("a path, or false").map(|path| value.report.resolve(path)),
+    };
+    let mut tokens: Vec<Token> = Vec::new();
+    for item in table.get("token").and_then(|value| value.items("a list of tokens")).unwrap_or_default() {
+        let Some(token) = read_token(&item) else { continue };
+        if tokens.iter().any(|other| other.name == token.name) {
+            item.fail::<()>(format!("token `{}` is defined twice", token.name));
+        }
+        tokens.push(token);
+    }
+    Some(Control { listen, socket, tokens })
+}
+
+fn read_token(value: &Value<'_>) -> Option<Token> {
+    let table = value.table("control.token", &TOKEN)?;
+    let roles = [("viewer", Role::Viewer), ("operator", Role::Operator), ("admin", Role::Admin)];
+    let name = table
+        .need("name")
+        .and_then(|value| value.parsed("a name", |text| text::own_name(text).map(|()| text.to_owned())));
+    let role = table.need("role").and_then(|value| value.choice(&roles, &[]));
+    let sha256 = table
+        .need("sha256")
+        .and_then(|value| value.parsed("a SHA-256 in 64 hexadecimal digits", text::sha256));
+    Some(Token { name: name?, role: role?, sha256: sha256? })
+}

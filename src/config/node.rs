@@ -1,0 +1,101 @@
+//! `[node]`, `[log]` and `[safety]`.
+
+use std::path::PathBuf;
+
+use super::table::{Keys, Table};
+use super::text;
+
+/// `[node]`: this process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// What it is called in status and metrics; `None`: the host name.
+    pub name: Option<String>,
+    /// Where state is kept over restarts; `None`: in memory only.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// `[log]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// How lines are written; `None`: text on a terminal, else JSON.
+    pub format: Option<LogFormat>,
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Log levels, the most severe first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the variants are the usual levels")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `[safety]`: what automation and operators may never do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Safety {
+    /// Regions of a service that soft failures and operators must leave in; 0: no such rule.
+    pub min_regions: usize,
+}
+
+impl Default for Safety {
+    fn default() -> Self {
+        Self { min_regions: 1 }
+    }
+}
+
+const NODE: Keys = Keys { known: &["name", "state_dir"], later: &[] };
+const LOG: Keys = Keys { known: &["format", "level"], later: &[] };
+const SAFETY: Keys =
+    Keys { known: &["min_regions"], later: &["min_capacity", "max_withdrawals", "suspect_self"] };
+
+pub(super) fn read_node(root: &Table<'_>) -> Node {
+    let Some(table) = root.get("node").and_then(|value| value.table("node", &NODE)) else {
+        return Node::default();
+    };
+    let name = table
+        .get("name")
+        .and_then(|value| value.parsed("a name", |text| text::own_name(text).map(|()| text.to_owned())));
+    let state_dir = table.get("state_dir").and_then(|value| value.text("a folder"));
+    Node { name, state_dir: state_dir.map(|path| root.report.resolve(path)) }
+}
+
+pub(super) fn read_log(root: &Table<'_>) -> Log {
+    let Some(table) = root.get("log").and_then(|value| value.table("log", &LOG)) else {
+        return Log::default();
+    };
+    let formats = [("json", LogFormat::Json), ("text", LogFormat::Text)];
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    Log {
+        format: table.get("format").and_then(|value| value.choice(&formats, &[])),
+        level: table.get("level").and_then(|value| value.choice(&levels, &[])).unwrap_or_default(),
+    }
+}
+
+pub(super) fn read_safety(root: &Table<'_>) -> Safety {
+    let default = Safety::default();
+    let Some(table) = root.get("safety").and_then(|value| value.table("safety", &SAFETY)) else {
+        return default;
+    };
+    let min_regions = table.get("min_regions").and_then(|value| value.integer(0..=u64::from(u16::MAX)));
+    Safety { min_regions: min_regions.map_or(default.min_regions, |count| count as usize) }
+}

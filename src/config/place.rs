@@ -1,0 +1,245 @@
+//! Places: their keys, `[group]`, locations; and the names that other tables refer to.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::model::{Continent, Country, Group, Location, PlaceKey, Point, Subdivision};
+
+use super::table::{At, Entry, Keys, Table, Value};
+use super::text;
+
+/// How a place is asked for.
+pub(super) const A_PLACE: &str = "a place such as \"country:DE\"";
+
+/// The names of one kind that the config defines, in their order: the index is the id.
+pub(super) struct Names<'a> {
+    what: &'static str,
+    names: Vec<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    /// Takes the names of a table of tables, e.g. `[region.NAME]`, and its entries.
+    pub(super) fn read(root: &Table<'a>, what: &'static str) -> (Self, Vec<Entry<'a>>) {
+        let entries = root.get(what).map(|value| value.entries()).unwrap_or_default();
+        if entries.len() > usize::from(u16::MAX) {
+            root.report.error(root.key_span(what), format!("at most {} of `{what}` fit", u16::MAX));
+        }
+        for entry in &entries {
+            if let Err(message) = text::own_name(entry.name) {
+                root.report.error(entry.span.clone(), message);
+            }
+        }
+        (Self { what, names: entries.iter().map(|entry| entry.name).collect() }, entries)
+    }
+
+    /// The index of a name; or what to say of a name that is not defined.
+    pub(super) fn index(&self, name: &str) -> Result<usize, String> {
+        self.names.iter().position(|other| *other == name).ok_or_else(|| {
+            let hint = text::did_you_mean(name, self.names.iter().copied());
+            format!("{} `{}` is not defined{hint}", self.what, text::shortened(name))
+        })
+    }
+
+    /// The index of the name that a value holds.
+    pub(super) fn refer(&self, value: &Value<'_>) -> Option<usize> {
+        let Some(name) = value.as_text() else {
+            return value.expected(&format!("the name of a {}", self.what));
+        };
+        match self.index(name) {
+            Ok(index) => Some(index),
+            // Its table stands there after all, but a syntax error has swallowed it.
+            Err(_) if value.report.is_torn() && value.report.mentions(&format!("{}.{name}", self.what)) => {
+                None
+            }
+            Err(message) => value.fail(message),
+        }
+    }
+
+    pub(super) fn name(&self, index: usize) -> &'a str {
+        self.names[index]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+}
+
+/// Reads `net:198.51.100.0/24`, `asn:64500`, `region:US-CA`, `country:DE`, `group:eea`, `continent:EU`, `*`.
+pub(super) fn place(text: &str, groups: &Names<'_>) -> Result<PlaceKey, String> {
+    const KINDS: [&str; 6] = ["net", "asn", "region", "country", "group", "continent"];
+    if text == "*" {
+        return Ok(PlaceKey::Any);
+    }
+    let Some((kind, rest)) = text.split_once(':') else {
+        let kinds = KINDS.map(|kind| format!("{kind}:")).join(", ");
+        return Err(format!(
+            "{:?} is no place; places start with {kinds} or are \"*\"",
+            text::shortened(text)
+        ));
+    };
+    match kind {
+        "net" => text::prefix(rest).map(PlaceKey::Net),
+        "asn" => rest
+            .parse()
+            .map(PlaceKey::Asn)
+            .map_err(|_| format!("{rest:?} is no AS number from 0 to {}", u32::MAX)),
+        "region" => subdivision(rest).map(|(country, part)| PlaceKey::Subdivision(country, part)),
+        "country" => country(rest).map(PlaceKey::Country),
+        "group" => groups.index(rest).map(PlaceKey::Group),
+        "continent" => continent(rest).map(PlaceKey::Continent),
+        _ => {
+            let hint = text::did_you_mean(kind, KINDS.into_iter());
+            Err(format!("{:?} is no kind of place{hint}", text::shortened(kind)))
+        }
+    }
+}
+
+fn country(text: &str) -> Result<Country, String> {
+    text.parse()
+        .map_err(|()| format!("{:?} is no country code of two letters (ISO 3166-1)", text::shortened(text)))
+}
+
+fn continent(text: &str) -> Result<Continent, String> {
+    text.parse().map_err(|()| {
+        format!("{:?} is no continent: one of AF, AN, AS, EU, NA, OC, SA", text::shortened(text))
+    })
+}
+
+fn subdivision(text: &str) -> Result<(Country, Subdivision), String> {
+    let error = || format!("{:?} is no subdivision such as US-CA (ISO 3166-2)", text::shortened(text));
+    let (country, part) = text.split_once('-').ok_or_else(error)?;
+    Ok((country.parse().map_err(|()| error())?, part.parse().map_err(|()| error())?))
+}
+
+/// Reads a list of places: at least one, none twice.
+pub(super) fn places(value: &Value<'_>, groups: &Names<'_>) -> Vec<At<PlaceKey>> {
+    let mut places: Vec<At<PlaceKey>> = Vec::new();
+    let mut seen: HashSet<PlaceKey> = HashSet::new();
+    for item in value.one_or_many("a list of places such as [\"country:DE\"]").unwrap_or_default() {
+        let Some(place) = item.parsed(A_PLACE, |text| place(text, groups)) else { continue };
+        if !seen.insert(place.clone()) {
+            item.fail::<()>("this place is listed twice");
+        }
+        places.push(item.at(place));
+    }
+    places
+}
+
+/// The places without their positions.
+pub(super) fn bare(places: Vec<At<PlaceKey>>) -> Vec<PlaceKey> {
+    places.into_iter().map(|place| place.value).collect()
+}
+
+const GROUP: Keys = Keys { known: &["places"], later: &[] };
+
+/// Reads the bodies of `[group.NAME]`; the result has one group per name.
+pub(super) fn read_groups(names: &Names<'_>, entries: &[Entry<'_>]) -> Vec<Group> {
+    let mut groups: Vec<Vec<At<PlaceKey>>> = Vec::new();
+    for entry in entries {
+        let table = entry.value.table(format!("group.{}", entry.name), &GROUP);
+        let value = table.and_then(|table| table.need("places"));
+        groups.push(value.map(|value| places(&value, names)).unwrap_or_default());
+    }
+    for cycle in cycles(&groups) {
+        let path: Vec<_> = cycle.iter().map(|member| names.name(member.value)).collect();
+        let start = path.last().copied().unwrap_or_default();
+        let Some(first) = cycle.first() else { continue };
+        entries[0].value.report.error(
+            first.span.clone(),
+            format!("group `{start}` contains itself: {start} → {}", path.join(" → ")),
+        );
+    }
+    let named = groups.into_iter().enumerate();
+    named.map(|(index, places)| Group { name: names.name(index).into(), places: bare(places) }).collect()
+}
+
+/// Each way by which a group comes to contain itself, from its smallest member on: the groups it leads to and
+/// the places where they are named, ending with the group itself.
+fn cycles(groups: &[Vec<At<PlaceKey>>]) -> Vec<Vec<At<usize>>> {
+    let mut found = Vec::new();
+    let mut done = vec![false; groups.len()];
+    for start in 0..groups.len() {
+        if let Some(path) = way_back(groups, start, &done) {
+            found.push(path);
+        }
+        // Later cycles through `start` are the ones just reported.
+        done[start] = true;
+    }
+    found
+}
+
+/// The shortest way from `start` back to itself that passes through no group of `closed`.
+fn way_back(groups: &[Vec<At<PlaceKey>>], start: usize, closed: &[bool]) -> Option<Vec<At<usize>>> {
+    let mut came_from: Vec<Option<At<usize>>> = vec![None; groups.len()];
+    let mut queue = VecDeque::from([start]);
+    while let Some(group) = queue.pop_front() {
+        for place in &groups[group] {
+            let PlaceKey::Group(next) = place.value else { continue };
+            if closed[next] || came_from[next].is_some() {
+                continue;
+            }
+            came_from[next] = Some(At { value: group, span: place.span.clone() });
+            if next == start {
+                return Some(walk_back(&came_from, start));
+            }
+            queue.push_back(next);
+        }
+    }
+    None
+}
+
+fn walk_back(came_from: &[Option<At<usize>>], start: usize) -> Vec<At<usize>> {
+    let mut path = Vec::new();
+    let mut at = start;
+    while let Some(step) = &came_from[at] {
+        path.push(At { value: at, span: step.span.clone() });
+        at = step.value;
+        if at == start {
+            break;
+        }
+    }
+    path.reverse();
+    path
+}
+
+const LOCATION: Keys = Keys { known: &["country", "lat", "lon", "continent", "subdivision"], later: &[] };
+
+/// Reads `{ country, lat, lon, continent, subdivision }`; at least one of them.
+pub(super) fn location(value: &Value<'_>, name: String) -> Option<Location> {
+    let before = value.report.errors();
+    let table = value.table(name, &LOCATION)?;
+    let country = table.get("country").and_then(|value| value.parsed("a country code", country));
+    let continent = table.get("continent").and_then(|value| value.parsed("a continent code", continent));
+    let part = table.get("subdivision").and_then(|value| {
+        let part = value.parsed("a subdivision such as \"CA\" or \"US-CA\"", own_subdivision)?;
+        match (country, part) {
+            (None, _) => value.fail("`subdivision` needs `country` beside it"),
+            (Some(country), (Some(other), _)) if other != country => {
+                value.fail(format!("subdivision of {other} in a location of {country}"))
+            }
+            (Some(_), (_, part)) => Some(part),
+        }
+    });
+    let lat = table.get("lat").map(|value| value.number(-90.0..=90.0));
+    let lon = table.get("lon").map(|value| value.number(-180.0..=180.0));
+    let point = match (lat, lon) {
+        (Some(lat), Some(lon)) => lat.zip(lon).map(|(lat, lon)| Point { lat: lat as f32, lon: lon as f32 }),
+        (None, None) => None,
+        (Some(_), None) => value.fail("`lat` needs `lon` beside it"),
+        (None, Some(_)) => value.fail("`lon` needs `lat` beside it"),
+    };
+    let found = Location { continent, country, subdivision: part, point, asn: None };
+    if found.is_unknown() && value.report.errors() == before {
+        return value.fail("an empty location; write at least `country`, or `lat` and `lon`");
+    }
+    Some(found)
+}
+
+/// `CA` or `US-CA`.
+fn own_subdivision(text: &str) -> Result<(Option<Country>, Subdivision), String> {
+    if text.contains('-') {
+        return subdivision(text).map(|(country, part)| (Some(country), part));
+    }
+    text.parse()
+        .map(|part| (None, part))
+        .map_err(|()| format!("{:?} is no subdivision such as CA or US-CA", text::shortened(text)))
+}

@@ -1,0 +1,236 @@
+//! `[probe.NAME]`: how an address is looked at.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::model::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
+
+use super::place::Names;
+use super::table::{Entry, Keys, Table, Value};
+use super::text;
+
+const PROBE: Keys = Keys {
+    known: &[
+        "kind", "port", "host", "path", "expect", "ca", "interval", "timeout", "fall", "clear", "rise",
+        "hold", "startup", "slow",
+    ],
+    later: &[],
+};
+const EXPECT: Keys = Keys { known: &["status", "body", "json"], later: &[] };
+const JSON: Keys = Keys { known: &["path", "equals"], later: &[] };
+const STARTUP: Keys = Keys { known: &["grace"], later: &["path", "timeout"] };
+
+const LATER_KINDS: [&str; 6] = ["grpc", "dns", "udp", "icmp", "exec", "file"];
+
+const MS: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(86_400);
+/// Below ten looks a second an interval is a mistake for something else.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
+const COUNTS: RangeInclusive<u64> = 1..=1000;
+
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
+const DEFAULT_HOLD: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Word {
+    Tcp,
+    Tls,
+    Http,
+    Https,
+}
+
+const WORDS: [(&str, Word); 4] =
+    [("tcp", Word::Tcp), ("tls", Word::Tls), ("http", Word::Http), ("https", Word::Https)];
+
+/// Reads every `[probe.NAME]`; `None` where one is too wrong to be kept.
+pub(super) fn read_all(names: &Names<'_>, entries: &[Entry<'_>]) -> Vec<Option<Probe>> {
+    debug_assert_eq!(names.len(), entries.len());
+    entries.iter().map(read).collect()
+}
+
+fn read(entry: &Entry<'_>) -> Option<Probe> {
+    let before = entry.value.report.errors();
+    let table = entry.value.table(format!("probe.{}", entry.name), &PROBE)?;
+    let word = table.need("kind").and_then(|value| read_word(&value));
+    let port = read_port(&table, word);
+    let interval = table.get("interval").and_then(|value| value.duration(INTERVALS));
+    let timeout = table.get("timeout").and_then(|value| value.duration(TIMEOUTS));
+    let thresholds = read_thresholds(&table);
+    let kind = read_kind(&table, word?);
+    let probe = Probe {
+        name: entry.name.into(),
+        kind,
+        port: port?,
+        interval: interval.unwrap_or(DEFAULT_INTERVAL),
+        timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
+        thresholds,
+    };
+    if probe.timeout >= probe.interval && table.report.errors() == before {
+        let key = if table.get("timeout").is_some() { "timeout" } else { "interval" };
+        let (timeout, interval) = (text::spoken(probe.timeout), text::spoken(probe.interval));
+        table.report.warning(
+            table.key_span(key),
+            format!("probe `{}` may take {timeout} but runs every {interval}", entry.name),
+            "looks at an address never overlap, so slow ones stretch the interval; make `timeout` the shorter",
+        );
+    }
+    Some(probe)
+}
+
+fn read_word(value: &Value<'_>) -> Option<Word> {
+    match value.as_text() {
+        Some(kind) if LATER_KINDS.contains(&kind) => value.later(&format!("kind = \"{kind}\"")),
+        _ => value.choice(&WORDS, &LATER_KINDS),
+    }
+}
+
+fn read_port(table: &Table<'_>, word: Option<Word>) -> Option<u16> {
+    if let Some(value) = table.get("port") {
+        return value.integer(1..=65535).map(|port| port as u16);
+    }
+    match word? {
+        Word::Tls | Word::Https => Some(443),
+        Word::Http => Some(80),
+        // A bare handshake has no port of its own.
+        Word::Tcp => table.need("port").and(None),
+    }
+}
+
+fn read_kind(table: &Table<'_>, word: Word) -> Kind {
+    let tls = |table: &Table<'_>| TlsProbe { server_name: read_host(table), ca_pem: read_ca(table) };
+    match word {
+        Word::Tcp => {
+            table.refuse(&["host", "ca", "path", "expect"], "for kind \"tcp\"");
+            Kind::Tcp
+        }
+        Word::Tls => {
+            table.refuse(&["path", "expect"], "for kind \"tls\"");
+            Kind::Tls(tls(table))
+        }
+        Word::Http => {
+            table.refuse(&["ca"], "for kind \"http\"");
+            Kind::Http(read_http(table))
+        }
+        Word::Https => Kind::Https(read_http(table), tls(table)),
+    }
+}
+
+fn read_host(table: &Table<'_>) -> Option<String> {
+    table.get("host")?.parsed("a host name", text::host)
+}
+
+/// The text of the file of trusted authorities; it must hold a certificate.
+fn read_ca(table: &Table<'_>) -> Option<String> {
+    let value = table.get("ca")?;
+    let name = value.text("the path of a PEM file")?;
+    let (path, pem) = value.report.load_named(value.span.clone(), "PEM file", name)?;
+    match CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>() {
+        Ok(found) if !found.is_empty() => Some(pem.to_string()),
+        Ok(_) => value.fail(format!("no certificate in {}", path.display())),
+        Err(error) => value.fail(format!("{} is no PEM file: {error}", path.display())),
+    }
+}
+
+fn read_http(table: &Table<'_>) -> HttpProbe {
+    let path = table.get("path").and_then(|value| value.parsed("a path such as \"/health\"", request_path));
+    HttpProbe {
+        host: read_host(table),
+        path: path.unwrap_or_else(|| "/".into()),
+        expect: table
+            .get("expect")
+            .and_then(|value| read_expect(table, &value))
+            .unwrap_or_else(default_expect),
+    }
+}
+
+/// Origin form (RFC 9112 §3.2.1): path and query, visible ASCII, no fragment.
+fn request_path(text: &str) -> Result<String, String> {
+    let good = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+    if text.starts_with('/') && text.bytes().all(good) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{:?} is no path: it starts with `/` and has no spaces and no `#`", text::shortened(text)))
+}
+
+fn default_expect() -> Expect {
+    Expect { status: vec![StatusRange { first: 200, last: 399 }], body: None, json: Vec::new() }
+}
+
+fn read_expect(probe: &Table<'_>, value: &Value<'_>) -> Option<Expect> {
+    let table = value.table(probe.path("expect"), &EXPECT)?;
+    let default = default_expect();
+    let status = table.get("status").and_then(|value| {
+        let items = value.one_or_many("a list of statuses such as [200, \"3xx\"]")?;
+        Some(items.iter().filter_map(read_status).collect())
+    });
+    let body = table.get("body").and_then(|value| value.text("a text that the body must contain"));
+    let json = table.get("json").and_then(|value| {
+        let items = value.one_or_many("a list of assertions such as [{ path = \"$.ok\", equals = true }]")?;
+        let name = table.path("json");
+        Some(items.iter().filter_map(|item| read_assertion(item, &name)).collect())
+    });
+    Some(Expect {
+        status: status.unwrap_or(default.status),
+        body: body.map(str::to_owned),
+        json: json.unwrap_or_default(),
+    })
+}
+
+/// 200, "2xx" or "200-399".
+fn read_status(value: &Value<'_>) -> Option<StatusRange> {
+    const WHAT: &str = "a status such as 200, \"2xx\" or \"200-399\"";
+    let within = |status: &u16| (100..=599).contains(status);
+    let (first, last) = match (value.as_integer(), value.as_text().map(str::as_bytes)) {
+        (Some(number), _) => u16::try_from(number).ok().map(|status| (status, status)),
+        (None, Some([class @ b'1'..=b'5', b'x', b'x'])) => {
+            let first = u16::from(class - b'0') * 100;
+            Some((first, first + 99))
+        }
+        (None, Some(_)) => value.as_text().and_then(|text| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
+        }),
+        (None, None) => None,
+    }
+    .filter(|(first, last)| within(first) && within(last) && first <= last)
+    .or_else(|| value.expected(WHAT))?;
+    Some(StatusRange { first, last })
+}
+
+fn read_assertion(value: &Value<'_>, name: &str) -> Option<Assertion> {
+    let table = value.table(name, &JSON)?;
+    let path = table.need("path").and_then(|value| {
+        value.parsed("a JSONPath such as \"$.status\"", |text| {
+            jsonpath_rust::parser::parse_json_path(text).map(|_| text.to_owned()).map_err(|_| {
+                format!("{:?} is no JSONPath (RFC 9535) such as $.status", text::shortened(text))
+            })
+        })
+    });
+    let equals = table.need("equals").and_then(|value| value.json());
+    Some(Assertion { path: path?, equals: equals?.to_string() })
+}
+
+fn read_thresholds(table: &Table<'_>) -> Thresholds {
+    let count = |key| table.get(key).and_then(|value| value.integer(COUNTS)).map(|count| count as u32);
+    let startup = table.get("startup").and_then(|value| {
+        let startup = value.table(table.path("startup"), &STARTUP)?;
+        let grace = startup.need("grace")?.duration(MS..=DAY)?;
+        Some(Startup { grace })
+    });
+    Thresholds {
+        fall: count("fall").unwrap_or(3),
+        clear: count("clear").unwrap_or(1),
+        rise: count("rise").unwrap_or(2),
+        hold: table
+            .get("hold")
+            .and_then(|value| value.duration(Duration::ZERO..=DAY))
+            .unwrap_or(DEFAULT_HOLD),
+        startup,
+        slow: table.get("slow").and_then(|value| value.duration(MS..=DAY)),
+    }
+}

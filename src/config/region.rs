@@ -1,0 +1,210 @@
+//! `[region.NAME]`: places that serve, and their endpoints.
+
+use crate::model::{
+    Endpoint, EndpointRef, Fraction, Kind, Location, Need, Probe, ProbeId, Region, RegionId, Weight,
+};
+
+use super::place::{Names, location};
+use super::table::{Entry, Keys, Table, Value};
+use super::text;
+
+const REGION: Keys =
+    Keys { known: &["location", "capacity", "healthy_when", "require", "endpoint"], later: &[] };
+const ENDPOINT: Keys = Keys { known: &["name", "address", "weight", "probe"], later: &["host"] };
+const HEALTHY: Keys = Keys { known: &["at_least", "fraction"], later: &[] };
+
+const MOST_ENDPOINTS: usize = u16::MAX as usize;
+const DEFAULT_WEIGHT: Weight = Weight(100);
+
+/// Reads every `[region.NAME]`; the result has one region per name, complete unless something was complained of.
+pub(super) fn read_all(names: &Names<'_>, entries: &[Entry<'_>], probes: &Names<'_>) -> Vec<Region> {
+    debug_assert_eq!(names.len(), entries.len());
+    let tables: Vec<_> =
+        entries.iter().map(|entry| entry.value.table(format!("region.{}", entry.name), &REGION)).collect();
+    // Endpoints first: `require` may name those of a later region.
+    let endpoints: Vec<Vec<Endpoint>> = tables
+        .iter()
+        .map(|table| table.as_ref().map(|it| read_endpoints(it, probes)).unwrap_or_default())
+        .collect();
+    let require = |table: &Option<Table<'_>>, own| {
+        table.as_ref().map(|it| read_require(it, own, names, &endpoints)).unwrap_or_default()
+    };
+    let required: Vec<_> =
+        tables.iter().enumerate().map(|(own, table)| require(table, RegionId(own as u16))).collect();
+    let rows = entries.iter().zip(&tables).zip(endpoints.into_iter().zip(required));
+    rows.map(|((entry, table), (endpoints, require))| Region {
+        name: entry.name.into(),
+        location: table.as_ref().and_then(read_location).unwrap_or_default(),
+        capacity: table.as_ref().and_then(|it| it.get("capacity")?.integer(1..=u64::MAX)),
+        healthy_when: table.as_ref().and_then(|it| read_need(it, endpoints.len())).unwrap_or(Need::Any),
+        require,
+        endpoints,
+    })
+    .collect()
+}
+
+fn read_location(table: &Table<'_>) -> Option<Location> {
+    location(&table.get("location")?, table.path("location"))
+}
+
+fn read_endpoints(table: &Table<'_>, probes: &Names<'_>) -> Vec<Endpoint> {
+    let Some(value) = table.need("endpoint") else { return Vec::new() };
+    let items = value.items("a list of endpoints").unwrap_or_default();
+    if items.len() > MOST_ENDPOINTS {
+        value.fail::<()>(format!("at most {MOST_ENDPOINTS} endpoints, found {}", items.len()));
+    }
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for item in &items {
+        let endpoint = item.table(table.path("endpoint"), &ENDPOINT).map(|it| read_endpoint(&it, probes));
+        let Some((name, endpoint)) = endpoint else { continue };
+        if let Some(name) = name
+            && endpoints.iter().any(|other| other.name == endpoint.name)
+        {
+            name.fail::<()>(format!("endpoint `{}` is defined twice", endpoint.name));
+        }
+        endpoints.push(endpoint);
+    }
+    endpoints
+}
+
+fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>>, Endpoint) {
+    let written = table.need("name");
+    let name = written
+        .as_ref()
+        .and_then(|value| value.parsed("a name", |text| text::own_name(text).map(|()| text.to_owned())));
+    // With `host` the complaint is that it is not built yet, and no second one.
+    let host = table.has("host");
+    let addresses = if host { table.get("address") } else { table.need("address") };
+    let mut found = Vec::new();
+    let items = addresses.and_then(|value| value.one_or_many("a list of addresses such as [\"192.0.2.10\"]"));
+    for item in items.unwrap_or_default() {
+        let Some(address) = item.parsed("an address such as \"192.0.2.10\"", text::destination) else {
+            continue;
+        };
+        if found.contains(&address) {
+            item.fail::<()>(format!("address {address} is listed twice"));
+        }
+        found.push(address);
+    }
+    let mut looks = Vec::new();
+    for item in table.get("probe").map(|value| probe_items(&value)).unwrap_or_default() {
+        let Some(index) = probes.refer(&item) else { continue };
+        let id = ProbeId(index as u16);
+        if looks.contains(&id) {
+            item.fail::<()>(format!("probe `{}` is listed twice", probes.name(index)));
+        }
+        looks.push(id);
+    }
+    let weight = table.get("weight").and_then(|value| read_weight(&value)).unwrap_or(DEFAULT_WEIGHT);
+    let named = name.is_some();
+    let endpoint = Endpoint { name: name.unwrap_or_default(), addresses: found, weight, probes: looks };
+    (written.filter(|_| named), endpoint)
+}
+
+/// `probe = []` says "none" in as many words.
+fn probe_items<'a>(value: &Value<'a>) -> Vec<Value<'a>> {
+    if value.is_empty_list() { Vec::new() } else { value.one_or_many("a list of probes").unwrap_or_default() }
+}
+
+/// A weight from 0 to [`Weight::MAX`].
+pub(super) fn read_weight(value: &Value<'_>) -> Option<Weight> {
+    value.integer(0..=u64::from(Weight::MAX.0)).map(|weight| Weight(weight as u32))
+}
+
+fn read_need(region: &Table<'_>, endpoints: usize) -> Option<Need> {
+    const WHAT: &str = "\"any\", \"all\", { at_least = 2 } or { fraction = \"50%\" }";
+    let value = region.get("healthy_when")?;
+    if !value.is_table() {
+        return match value.as_text() {
+            Some("any") => Some(Need::Any),
+            Some("all") => Some(Need::All),
+            _ => value.expected(WHAT),
+        };
+    }
+    let table = value.table(region.path("healthy_when"), &HEALTHY)?;
+    match (table.get("at_least"), table.get("fraction")) {
+        (Some(value), None) => {
+            let count = value.integer(1..=u64::from(u16::MAX))? as usize;
+            if endpoints > 0 && count > endpoints {
+                return value
+                    .fail(format!("at least {count} endpoints must be up, but the region has {endpoints}"));
+            }
+            Some(Need::AtLeast(count))
+        }
+        (None, Some(value)) => value.parsed("a share such as \"50%\"", fraction).map(Need::Fraction),
+        _ => value.fail(format!("expected {WHAT}")),
+    }
+}
+
+/// A share above 0 % and up to 100 %.
+fn fraction(text: &str) -> Result<Fraction, String> {
+    Fraction::parse(text)
+        .filter(|part| part.get() > 0.0)
+        .ok_or_else(|| format!("expected a share above 0% and up to 100%, found {:?}", text::shortened(text)))
+}
+
+/// `"lb1"`, of the region itself, or `"endpoint/REGION/NAME"`.
+fn read_require(
+    table: &Table<'_>,
+    own: RegionId,
+    names: &Names<'_>,
+    endpoints: &[Vec<Endpoint>],
+) -> Vec<EndpointRef> {
+    let Some(value) = table.get("require") else { return Vec::new() };
+    if value.is_empty_list() {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for item in value.one_or_many("a list of endpoints such as [\"lb1\"]").unwrap_or_default() {
+        let what = "an endpoint such as \"lb1\" or \"endpoint/eu-west/lb1\"";
+        let Some(at) = item.parsed(what, |text| endpoint_ref(text, own, names, endpoints)) else { continue };
+        if found.contains(&at) {
+            item.fail::<()>("this endpoint is listed twice");
+        }
+        found.push(at);
+    }
+    found
+}
+
+fn endpoint_ref(
+    text: &str,
+    own: RegionId,
+    names: &Names<'_>,
+    endpoints: &[Vec<Endpoint>],
+) -> Result<EndpointRef, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let (region, name) = match parts[..] {
+        [name] => (own, name),
+        ["endpoint", region, name] => (RegionId(names.index(region)? as u16), name),
+        _ => {
+            return Err(format!(
+                "{:?} is no endpoint: write NAME or endpoint/REGION/NAME",
+                text::shortened(text)
+            ));
+        }
+    };
+    let there = &endpoints[usize::from(region.0)];
+    let index = there.iter().position(|it| it.name == name).ok_or_else(|| {
+        let hint = text::did_you_mean(name, there.iter().map(|it| it.name.as_str()));
+        let region = names.name(usize::from(region.0));
+        format!("endpoint `{}` is not defined in region `{region}`{hint}", text::shortened(name))
+    })?;
+    Ok(EndpointRef { region, index: index as u16 })
+}
+
+/// Warns of regions about which nothing but a handshake is known.
+pub(super) fn warn_of_bare_handshakes(regions: &[Region], entries: &[Entry<'_>], probes: &[Option<Probe>]) {
+    for (region, entry) in regions.iter().zip(entries) {
+        let mut looks = region.endpoints.iter().flat_map(|it| &it.probes).peekable();
+        let is_bare = |id: &ProbeId| {
+            probes[usize::from(id.0)].as_ref().is_some_and(|probe| matches!(probe.kind, Kind::Tcp))
+        };
+        if looks.peek().is_some() && looks.all(is_bare) {
+            entry.value.report.warning(
+                entry.span.clone(),
+                format!("region `{}` is probed by TCP handshakes alone", region.name),
+                "a balancer completes handshakes while everything behind it is down; add a probe of kind http or https",
+            );
+        }
+    }
+}

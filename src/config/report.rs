@@ -1,0 +1,198 @@
+//! Where the readers write down what they find wrong, and how they get at other files.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::diagnostic::Lines;
+use super::{Diagnostic, Diagnostics, Severity};
+
+/// How a file is read: the one door to the world outside.
+pub(super) type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
+
+/// Collects diagnostics over one config file and the files it names.
+pub(super) struct Report<'a> {
+    file: &'a Path,
+    lines: Lines<'a>,
+    read: Loader<'a>,
+    /// Lines with a syntax error: what was decoded there is torn, so it is not complained of a second time.
+    torn: RefCell<BTreeSet<usize>>,
+    found: RefCell<Vec<Diagnostic>>,
+    sources: RefCell<BTreeMap<PathBuf, Arc<str>>>,
+    errors: Cell<usize>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(file: &'a Path, text: &'a str, read: Loader<'a>) -> Self {
+        let sources = BTreeMap::from([(file.to_path_buf(), Arc::from(text))]);
+        Self {
+            file,
+            lines: Lines::new(text),
+            read,
+            torn: RefCell::default(),
+            found: RefCell::default(),
+            sources: RefCell::new(sources),
+            errors: Cell::new(0),
+        }
+    }
+
+    /// A syntax error. The rest is still read, so that one run shows every mistake.
+    pub(super) fn syntax(&self, error: &toml::de::Error) {
+        // Without a span the error concerns the end of the file.
+        let span = error.span().unwrap_or(self.lines.text.len()..self.lines.text.len());
+        let line = self.lines.position(span.clone()).0;
+        let message = match (error.message(), self.lines.text.get(span.clone())) {
+            ("duplicate key", Some(key)) => format!("`{key}` is written twice"),
+            (message, _) => message.trim().to_owned(),
+        };
+        // A list that is not closed is complained of in each of the lines below it.
+        let found = self.found.borrow();
+        let is_echo = self.torn.borrow().contains(&(line - 1))
+            && found.last().is_some_and(|last| last.message == message);
+        drop(found);
+        if !is_echo {
+            self.error(span, message);
+        }
+        self.torn.borrow_mut().insert(line);
+    }
+
+    pub(super) fn error(&self, span: Range<usize>, message: impl Into<String>) {
+        self.say(Severity::Error, span, message.into(), None);
+    }
+
+    pub(super) fn error_with_help(
+        &self,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.say(Severity::Error, span, message.into(), Some(help.into()));
+    }
+
+    pub(super) fn warning(&self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        self.say(Severity::Warning, span, message.into(), Some(help.into()));
+    }
+
+    /// Something is missing. Not said where a syntax error may have swallowed it.
+    pub(super) fn absent(&self, span: Range<usize>, message: impl Into<String>) {
+        if !self.is_torn() {
+            self.error(span, message);
+        }
+    }
+
+    /// Whether a syntax error may have swallowed part of the config.
+    pub(super) fn is_torn(&self) -> bool {
+        !self.torn.borrow().is_empty()
+    }
+
+    /// Whether the config has these words anywhere.
+    pub(super) fn mentions(&self, words: &str) -> bool {
+        self.lines.text.contains(words)
+    }
+
+    fn say(&self, severity: Severity, span: Range<usize>, message: String, help: Option<String>) {
+        let (line, column, end_column) = self.lines.position(span);
+        if self.torn.borrow().contains(&line) {
+            return;
+        }
+        let file = self.file.to_path_buf();
+        self.push(Diagnostic { severity, file, line, column, end_column, message, help });
+    }
+
+    /// A mistake in another file, which knows its own place.
+    pub(super) fn push(&self, diagnostic: Diagnostic) {
+        if diagnostic.severity == Severity::Error {
+            self.errors.set(self.errors.get() + 1);
+        }
+        self.found.borrow_mut().push(diagnostic);
+    }
+
+    /// Errors so far. What is said again counts again: compare two readings to learn whether all went well between.
+    pub(super) fn errors(&self) -> usize {
+        self.errors.get()
+    }
+
+    /// A path of the config: relative ones start at the config file's folder.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.file.parent().unwrap_or_else(|| Path::new("")).join(path)
+    }
+
+    /// Reads another file and keeps its text for the diagnostics in it.
+    pub(super) fn load(&self, path: &Path) -> Result<Arc<str>, Unreadable> {
+        let text: Arc<str> = text_of(path, self.read)?.into();
+        self.sources.borrow_mut().insert(path.to_path_buf(), Arc::clone(&text));
+        Ok(text)
+    }
+
+    /// Reads the file that the config names at `span`; `what` is "zone file" or the like.
+    pub(super) fn load_named(
+        &self,
+        span: Range<usize>,
+        what: &str,
+        name: &str,
+    ) -> Option<(PathBuf, Arc<str>)> {
+        let path = self.resolve(name);
+        match self.load(&path) {
+            Ok(text) => Some((path, text)),
+            Err(Unreadable { place: Some((line, column)), why }) => {
+                let message = format!("{what}: {why}");
+                self.push(Diagnostic {
+                    severity: Severity::Error,
+                    file: path,
+                    line,
+                    column,
+                    end_column: column + 1,
+                    message,
+                    help: None,
+                });
+                None
+            }
+            Err(Unreadable { place: None, why }) => {
+                self.error_with_help(
+                    span,
+                    format!("{what} {}: {why}", path.display()),
+                    "a relative path starts at the folder of the config file",
+                );
+                None
+            }
+        }
+    }
+
+    pub(super) fn finish(self) -> Diagnostics {
+        Diagnostics::new(self.file, self.found.into_inner(), self.sources.into_inner())
+    }
+}
+
+/// Why a file gave no text.
+pub(super) struct Unreadable {
+    /// Line and column within it, where it was read but is not text.
+    pub(super) place: Option<(usize, usize)>,
+    /// A short clause.
+    pub(super) why: String,
+}
+
+/// The text of a file; a byte order mark in front is dropped.
+pub(super) fn text_of(path: &Path, read: Loader<'_>) -> Result<String, Unreadable> {
+    let bytes = read(path).map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::NotFound => "no such file".into(),
+            io::ErrorKind::IsADirectory => "is a folder, not a file".into(),
+            io::ErrorKind::PermissionDenied => "may not be read (permission denied)".into(),
+            _ => format!("cannot be read: {error}"),
+        };
+        Unreadable { place: None, why }
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+        let bad = error.as_bytes()[good.len()];
+        let (line, column, _) = Lines::new(&good).position(good.len()..good.len());
+        Unreadable { place: Some((line, column)), why: format!("not UTF-8: byte 0x{bad:02x}") }
+    })?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    })
+}

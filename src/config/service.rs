@@ -1,0 +1,275 @@
+//! `[[service]]`: names that are answered by choosing.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::model::{
+    Fence, FenceRule, GeoEntry, Member, Name, PlaceKey, Probe, Rank, Region, RegionId, Service, Ttl, Weight,
+};
+
+use super::place::{Names, bare, place, places};
+use super::region::read_weight;
+use super::steering::{self, Written};
+use super::table::{At, Keys, Table, Value};
+use super::text;
+
+const SERVICE: Keys = Keys {
+    known: &[
+        "name",
+        "type",
+        "policy",
+        "regions",
+        "rank",
+        "tolerance",
+        "share",
+        "answers",
+        "ttl",
+        "all_down",
+        "spill",
+        "geo",
+        "fence",
+    ],
+    later: &["https"],
+};
+const MEMBER: Keys = Keys { known: &["region", "weight"], later: &[] };
+const FENCE: Keys = Keys { known: &["region", "only", "except"], later: &[] };
+
+const DEFAULT_WEIGHT: Weight = Weight(1);
+
+/// A TTL beyond this many times the time a failure takes to be noticed outweighs all probing.
+const LONGEST_TTL: u32 = 4;
+
+/// What services refer to.
+pub(super) struct Scope<'a> {
+    pub(super) region_names: &'a Names<'a>,
+    pub(super) group_names: &'a Names<'a>,
+    pub(super) policy_names: &'a Names<'a>,
+    pub(super) policies: &'a [Written],
+    pub(super) regions: &'a [Region],
+    pub(super) probes: &'a [Option<Probe>],
+}
+
+/// Reads every `[[service]]`, each with the place of its name.
+pub(super) fn read_all(root: &Table<'_>, scope: &Scope<'_>) -> Vec<At<Service>> {
+    let mut services: Vec<At<Service>> = Vec::new();
+    let mut names: HashSet<Name> = HashSet::new();
+    for item in root.get("service").and_then(|value| value.items("a list of services")).unwrap_or_default() {
+        let Some(table) = item.table("service", &SERVICE) else { continue };
+        let name = table.need("name").and_then(|value| {
+            let name = value.parsed("a domain name", text::domain)?;
+            if !names.insert(name.clone()) {
+                value.fail::<()>(format!("service {name} is defined twice"));
+            }
+            Some(value.at(name))
+        });
+        let service = read(&table, name.as_ref().map_or_else(Name::root, |name| name.value.clone()), scope);
+        if let Some(name) = name {
+            services.push(At { value: service, span: name.span });
+        }
+    }
+    services
+}
+
+fn read(table: &Table<'_>, name: Name, scope: &Scope<'_>) -> Service {
+    if let Some(value) = table.get("type") {
+        match value.as_text() {
+            Some(word @ ("cname" | "srv" | "mx")) => value.later(&format!("type = \"{word}\"")),
+            _ => value.choice(&[("address", ())], &["cname", "srv", "mx"]),
+        };
+    }
+    let members = read_members(table, scope);
+    let geo = table.get("geo").map(|value| read_geo(&value, &members, scope));
+    let written = read_steering(table, scope);
+    let rank = written.rank.as_ref().map_or(Rank::Priority, |it| it.value);
+    check_rank(table, rank, geo.is_some(), &members, scope);
+    warn_of_ttl(table, &written, &members, scope);
+    Service {
+        name,
+        steering: written.complete(),
+        geo: geo.unwrap_or_default(),
+        fences: read_fences(table, &members, scope),
+        members: members.into_iter().map(|member| member.value).collect(),
+    }
+}
+
+/// The service's own keys over its policy's; a tolerance must fit the rank that comes out.
+fn read_steering(table: &Table<'_>, scope: &Scope<'_>) -> Written {
+    let own = steering::read(table);
+    let policy = table.get("policy").and_then(|value| scope.policy_names.refer(&value));
+    let policy = policy.map(|index| scope.policies[index].clone()).unwrap_or_default();
+    // A policy that has both has been checked.
+    let is_checked = own.rank.is_none() && own.tolerance.is_none() && policy.rank.is_some();
+    let (own_rank, own_tolerance) = (own.rank.clone(), own.tolerance.is_some());
+    let written = own.over(policy);
+    let rank = written.rank.as_ref().map_or(Rank::Priority, |it| it.value);
+    match (&written.tolerance, own_rank) {
+        _ if is_checked => {}
+        (None, _) => {}
+        // The policy's tolerance is for the policy's rank; a rank without use for one sets it aside.
+        (Some(_), Some(_)) if !own_tolerance && !matches!(rank, Rank::Distance | Rank::Latency) => {}
+        (Some(tolerance), Some(own_rank)) if !own_tolerance => {
+            steering::check_unit(table.report, rank, &At { value: tolerance.value, span: own_rank.span });
+        }
+        (Some(tolerance), _) => steering::check_unit(table.report, rank, tolerance),
+    }
+    written
+}
+
+/// `"eu-west"` or `{ region = "eu-west", weight = 3 }`, in priority order; none twice.
+fn read_members(table: &Table<'_>, scope: &Scope<'_>) -> Vec<At<Member>> {
+    let items = table.need("regions").and_then(|value| value.items("a list of regions"));
+    let mut members: Vec<At<Member>> = Vec::new();
+    for item in items.unwrap_or_default() {
+        let (region, weight) = if item.is_table() {
+            let Some(member) = item.table(table.path("regions"), &MEMBER) else { continue };
+            let weight = member.get("weight").and_then(|value| read_weight(&value));
+            (member.need("region"), weight)
+        } else {
+            (Some(item.clone()), None)
+        };
+        let Some(index) = region.and_then(|value| scope.region_names.refer(&value)) else { continue };
+        let region = RegionId(index as u16);
+        if members.iter().any(|other| other.value.region == region) {
+            item.fail::<()>(format!("region `{}` is listed twice", scope.region_names.name(index)));
+            continue;
+        }
+        members.push(item.at(Member { region, weight: weight.unwrap_or(DEFAULT_WEIGHT) }));
+    }
+    members
+}
+
+/// A region that the service has.
+fn member(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_>) -> Option<RegionId> {
+    let region = RegionId(scope.region_names.refer(value)? as u16);
+    if members.iter().any(|member| member.value.region == region) {
+        return Some(region);
+    }
+    let name = scope.region_names.name(usize::from(region.0));
+    value.report.absent(value.span.clone(), format!("region `{name}` is not among the service's `regions`"));
+    None
+}
+
+/// The `geo` table, the most specific key first, of prefixes the longest; equals in the order written.
+fn read_geo(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_>) -> Vec<GeoEntry> {
+    let mut entries = value.entries();
+    if entries.is_empty() && value.is_table() {
+        value.fail::<()>("`geo` is empty");
+    }
+    entries.sort_by_key(|entry| entry.span.start);
+    let mut found: Vec<GeoEntry> = Vec::new();
+    for entry in entries {
+        let groups = read_preference(&entry.value, members, scope);
+        match place(entry.name, scope.group_names) {
+            Err(message) => value.report.error(entry.span, message),
+            Ok(place) if found.iter().any(|other| other.place == place) => {
+                value.report.error(entry.span, format!("place `{}` is described twice", entry.name));
+            }
+            Ok(place) => found.push(GeoEntry { place, groups }),
+        }
+    }
+    found.sort_by_key(|entry| {
+        let length = match entry.place {
+            PlaceKey::Net(net) => net.prefix_len(),
+            _ => 0,
+        };
+        std::cmp::Reverse((entry.place.specificity(), length))
+    });
+    found
+}
+
+/// `["eu-west", ["us-east", "us-west"]]`: regions in order, a nested list is a tie group.
+fn read_preference(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_>) -> Vec<Vec<RegionId>> {
+    let mut groups: Vec<Vec<RegionId>> = Vec::new();
+    for item in value.items("a list of regions").unwrap_or_default() {
+        let nested =
+            if item.is_list() { item.items("a list of regions").unwrap_or_default() } else { vec![item] };
+        let mut group = Vec::new();
+        for item in nested {
+            let Some(region) = member(&item, members, scope) else { continue };
+            if group.contains(&region) || groups.iter().flatten().any(|other| *other == region) {
+                let name = scope.region_names.name(usize::from(region.0));
+                item.fail::<()>(format!("region `{name}` is listed twice"));
+            }
+            group.push(region);
+        }
+        groups.push(group);
+    }
+    groups
+}
+
+fn read_fences(table: &Table<'_>, members: &[At<Member>], scope: &Scope<'_>) -> Vec<Fence> {
+    let items = table.get("fence").and_then(|value| value.one_or_many("a list of fences"));
+    let mut fences: Vec<Fence> = Vec::new();
+    for item in items.unwrap_or_default() {
+        let Some(fence) = read_fence(&item, table, members, scope) else { continue };
+        let same = |other: &Fence| {
+            let kind = std::mem::discriminant(&other.rule) == std::mem::discriminant(&fence.rule);
+            kind && other.region == fence.region
+        };
+        if fences.iter().any(same) {
+            item.fail::<()>("this region has such a fence already; put all places into one list");
+        }
+        fences.push(fence);
+    }
+    fences
+}
+
+fn read_fence(
+    value: &Value<'_>,
+    service: &Table<'_>,
+    members: &[At<Member>],
+    scope: &Scope<'_>,
+) -> Option<Fence> {
+    let table = value.table(service.path("fence"), &FENCE)?;
+    let region = table.need("region").and_then(|value| member(&value, members, scope));
+    let rule = match (table.get("only"), table.get("except")) {
+        (Some(value), None) => Some(FenceRule::Only(bare(places(&value, scope.group_names)))),
+        (None, Some(value)) => Some(FenceRule::Except(bare(places(&value, scope.group_names)))),
+        _ => value.fail("a fence needs `only` or `except`, and not both"),
+    };
+    Some(Fence { region: region?, rule: rule? })
+}
+
+/// What a rank needs, and what is of use to one rank alone.
+fn check_rank(table: &Table<'_>, rank: Rank, has_geo: bool, members: &[At<Member>], scope: &Scope<'_>) {
+    if rank == Rank::Geo && !has_geo {
+        table.report.absent(table.key_span("rank"), "rank = \"geo\" needs the table `geo`");
+    }
+    if rank != Rank::Geo && has_geo {
+        table.report.warning(
+            table.key_span("geo"),
+            "`geo` is not used",
+            "write rank = \"geo\" in the service or its policy",
+        );
+    }
+    if rank != Rank::Distance {
+        return;
+    }
+    for member in members {
+        let region = &scope.regions[usize::from(member.value.region.0)];
+        if region.location.point.is_none() {
+            let message =
+                format!("region `{}` has no `lat` and `lon`, which rank = \"distance\" needs", region.name);
+            table.report.absent(member.span.clone(), message);
+        }
+    }
+}
+
+/// Warns of a TTL that keeps clients on a failed region long after it was noticed.
+fn warn_of_ttl(table: &Table<'_>, written: &Written, members: &[At<Member>], scope: &Scope<'_>) {
+    let noticed = |probe: &Probe| probe.interval * probe.thresholds.fall + probe.timeout;
+    let endpoints = members.iter().flat_map(|it| &scope.regions[usize::from(it.value.region.0)].endpoints);
+    let probes =
+        endpoints.flat_map(|it| &it.probes).filter_map(|id| scope.probes[usize::from(id.0)].as_ref());
+    let (Some(slowest), Some(ttl)) = (probes.map(noticed).max(), &written.ttl) else { return };
+    let Ttl(seconds) = ttl.value;
+    let kept = Duration::from_secs(u64::from(seconds));
+    if kept > slowest * LONGEST_TTL {
+        let (kept, slowest) = (text::spoken(kept), text::spoken(slowest));
+        table.report.warning(
+            ttl.span.clone(),
+            format!("clients keep an answer for {kept}, but a failure is noticed within {slowest}"),
+            "shorten `ttl`, or clients stay with a failed region long after it was withdrawn",
+        );
+    }
+}

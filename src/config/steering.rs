@@ -1,0 +1,195 @@
+//! The steering keys, of `[policy.NAME]` and of services.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::model::{AllDown, Rank, Share, Steering, Tolerance, Ttl};
+
+use super::place::Names;
+use super::report::Report;
+use super::table::{At, Entry, Keys, Table, Value};
+use super::text;
+
+const POLICY: Keys =
+    Keys { known: &["rank", "tolerance", "share", "answers", "ttl", "all_down", "spill"], later: &[] };
+const ALL_DOWN: Keys = Keys { known: &["last_good", "fallback"], later: &["cname"] };
+
+const MOST_ANSWERS: u64 = 64;
+const MOST_TOLERANCE: f64 = 60_000.0;
+const LONGEST_MEMORY: Duration = Duration::from_secs(30 * 86_400);
+
+const DEFAULT_TTL: Ttl = Ttl(30);
+
+const RANKS: [(&str, Rank); 5] = [
+    ("priority", Rank::Priority),
+    ("distance", Rank::Distance),
+    ("latency", Rank::Latency),
+    ("geo", Rank::Geo),
+    ("none", Rank::None),
+];
+
+/// Steering keys as far as they are written; what is not falls through to the policy, then to the default.
+#[derive(Clone, Default)]
+pub(super) struct Written {
+    pub(super) rank: Option<At<Rank>>,
+    pub(super) tolerance: Option<At<Tolerance>>,
+    pub(super) share: Option<Share>,
+    pub(super) answers: Option<usize>,
+    pub(super) ttl: Option<At<Ttl>>,
+    pub(super) all_down: Option<AllDown>,
+}
+
+/// Reads every `[policy.NAME]`; the result has one per name.
+pub(super) fn read_policies(names: &Names<'_>, entries: &[Entry<'_>]) -> Vec<Written> {
+    debug_assert_eq!(names.len(), entries.len());
+    let policy = |entry: &Entry<'_>| {
+        let written = entry.value.table(format!("policy.{}", entry.name), &POLICY).map(|it| read(&it));
+        let written = written.unwrap_or_default();
+        if let (Some(rank), Some(tolerance)) = (&written.rank, &written.tolerance) {
+            check_unit(entry.value.report, rank.value, tolerance);
+        }
+        written
+    };
+    entries.iter().map(policy).collect()
+}
+
+/// Reads the steering keys of a policy or a service.
+pub(super) fn read(table: &Table<'_>) -> Written {
+    let shares = [("weighted", Share::Weighted), ("hash", Share::Hash), ("random", Share::Random)];
+    let rank = table.get("rank").and_then(|value| Some(value.at(value.choice(&RANKS, &[])?)));
+    let tolerance = table.get("tolerance").and_then(|value| Some(value.at(read_tolerance(&value)?)));
+    let ttl = table.get("ttl").and_then(|value| Some(value.at(read_ttl(&value)?)));
+    if let Some(value) = table.get("spill") {
+        match value.as_boolean() {
+            Some(false) => {}
+            Some(true) => value.later::<()>("spill = true").unwrap_or_default(),
+            None => value.expected::<()>("true or false").unwrap_or_default(),
+        }
+    }
+    Written {
+        rank,
+        tolerance,
+        share: table.get("share").and_then(|value| value.choice(&shares, &[])),
+        answers: table.get("answers").and_then(|value| value.integer(1..=MOST_ANSWERS)).map(|n| n as usize),
+        ttl,
+        all_down: table.get("all_down").and_then(|value| read_all_down(&value, table.path("all_down"))),
+    }
+}
+
+impl Written {
+    /// A service's own keys, laid over its policy's.
+    pub(super) fn over(self, policy: Self) -> Self {
+        Self {
+            rank: self.rank.or(policy.rank),
+            tolerance: self.tolerance.or(policy.tolerance),
+            share: self.share.or(policy.share),
+            answers: self.answers.or(policy.answers),
+            ttl: self.ttl.or(policy.ttl),
+            all_down: self.all_down.or(policy.all_down),
+        }
+    }
+
+    /// The keys with the defaults filled in.
+    pub(super) fn complete(self) -> Steering {
+        Steering {
+            rank: self.rank.map_or(Rank::Priority, |it| it.value),
+            tolerance: self.tolerance.map_or(Tolerance::Exact, |it| it.value),
+            share: self.share.unwrap_or(Share::Weighted),
+            answers: self.answers.unwrap_or(1),
+            ttl: self.ttl.map_or(DEFAULT_TTL, |it| it.value),
+            all_down: self.all_down.unwrap_or(AllDown::All),
+        }
+    }
+}
+
+/// Complains of a tolerance that the rank cannot use.
+pub(super) fn check_unit(report: &Report<'_>, rank: Rank, tolerance: &At<Tolerance>) {
+    let message = match (rank, tolerance.value) {
+        (_, Tolerance::Exact)
+        | (Rank::Distance, Tolerance::Kilometres(_))
+        | (Rank::Latency, Tolerance::Millis(_)) => {
+            return;
+        }
+        (Rank::Distance, Tolerance::Millis(_)) => {
+            "rank = \"distance\" takes a tolerance in kilometres such as \"300km\"".to_owned()
+        }
+        (Rank::Latency, Tolerance::Kilometres(_)) => {
+            "rank = \"latency\" takes a tolerance in time such as \"15ms\"".to_owned()
+        }
+        (Rank::Priority | Rank::Geo | Rank::None, _) => {
+            format!("`tolerance` has no meaning with rank = \"{}\"", rank_word(rank))
+        }
+    };
+    report.error(tolerance.span.clone(), message);
+}
+
+fn rank_word(rank: Rank) -> &'static str {
+    RANKS.iter().find(|(_, other)| *other == rank).map_or("", |(word, _)| word)
+}
+
+/// "15ms", "300km"; zero of either is exact.
+fn read_tolerance(value: &Value<'_>) -> Option<Tolerance> {
+    const WHAT: &str = "a tolerance such as \"15ms\" or \"300km\"";
+    if value.as_integer() == Some(0) {
+        return Some(Tolerance::Exact);
+    }
+    value.parsed(WHAT, |text| {
+        let error = || format!("expected {WHAT}, found {:?}", text::shortened(text));
+        let found = match text.strip_suffix("km") {
+            Some(number) => Tolerance::Kilometres(number.trim().parse().map_err(|_| error())?),
+            None => Tolerance::Millis(text::duration(text).map_err(|_| error())?.as_secs_f64() * 1000.0),
+        };
+        match found {
+            Tolerance::Millis(0.0) | Tolerance::Kilometres(0.0) => Ok(Tolerance::Exact),
+            Tolerance::Millis(many) | Tolerance::Kilometres(many)
+                if !(0.0..=MOST_TOLERANCE).contains(&many) =>
+            {
+                Err(error())
+            }
+            found => Ok(found),
+        }
+    })
+}
+
+fn read_ttl(value: &Value<'_>) -> Option<Ttl> {
+    if value.is_table() {
+        return value.later("ttl = { max, min }");
+    }
+    // RFC 2181 §8: "a maximum value of 2147483647"
+    let ttl = value.duration(Duration::ZERO..=Duration::from_secs(u64::from(Ttl::MAX.0)))?;
+    if ttl.subsec_nanos() != 0 {
+        return value.fail("a TTL is a whole number of seconds");
+    }
+    u32::try_from(ttl.as_secs()).ok().map(Ttl)
+}
+
+fn read_all_down(value: &Value<'_>, name: String) -> Option<AllDown> {
+    const WHAT: &str = "\"all\", \"servfail\", { last_good = \"10m\" } or { fallback = [\"203.0.113.9\"] }";
+    if !value.is_table() {
+        return match value.as_text() {
+            Some("all") => Some(AllDown::All),
+            Some("servfail") => Some(AllDown::Servfail),
+            _ => value.expected(WHAT),
+        };
+    }
+    let table = value.table(name, &ALL_DOWN)?;
+    if table.has("cname") {
+        return None;
+    }
+    match (table.get("last_good"), table.get("fallback")) {
+        (Some(value), None) => value.duration(Duration::from_secs(1)..=LONGEST_MEMORY).map(AllDown::LastGood),
+        (None, Some(value)) => {
+            let mut found: Vec<IpAddr> = Vec::new();
+            for item in value.one_or_many("a list of addresses such as [\"203.0.113.9\"]")? {
+                let address = item.parsed("an address such as \"203.0.113.9\"", text::destination);
+                let Some(address) = address else { continue };
+                if found.contains(&address) {
+                    item.fail::<()>(format!("address {address} is listed twice"));
+                }
+                found.push(address);
+            }
+            Some(AllDown::Fallback(found))
+        }
+        _ => value.fail(format!("expected {WHAT}")),
+    }
+}

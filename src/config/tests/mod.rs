@@ -1,0 +1,77 @@
+//! Whole configs, through [`load`](super::load) and a loader that knows a handful of files.
+
+mod files;
+mod good;
+mod mistakes;
+mod torn;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use super::{Config, Diagnostics, load};
+
+/// A zone with room for services, an alias and a delegation.
+const ZONE: &str = "\
+$ORIGIN gslb.test.
+@      300 SOA ns1 admin 1 3600 600 86400 60
+@      300 NS  ns1
+ns1    300 A   192.0.2.53
+alias  300 CNAME ns1
+";
+
+/// Loads `text` as `conf/p.toml` beside `files`, which are named as the config names them.
+fn load_with(text: &str, files: &[(&str, &[u8])]) -> Result<Config, Diagnostics> {
+    let named = files.iter().map(|(name, bytes)| (format!("conf/{name}"), *bytes));
+    let files: BTreeMap<String, &[u8]> = named.chain([("conf/p.toml".into(), text.as_bytes())]).collect();
+    load(Path::new("conf/p.toml"), &|path| {
+        let name = path.to_str().expect("test paths are UTF-8");
+        files.get(name).map(|bytes| bytes.to_vec()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    })
+}
+
+/// All that is said of a config, errors and warnings, one per line as `FILE:LINE:COL: message`.
+fn said_with(text: &str, files: &[(&str, &[u8])]) -> String {
+    let said = match load_with(text, files) {
+        Ok(config) => config.warnings,
+        Err(diagnostics) => diagnostics,
+    };
+    said.to_string().trim_end().replace("conf/", "")
+}
+
+/// Two regions, a group, two probes and a zone, to stand below a snippet that refers to them.
+const WORLD: &str = r#"
+[probe.tcp]
+kind = "tcp"
+port = 443
+[probe.web]
+kind = "https"
+[group.eea]
+places = ["country:DE", "country:FR"]
+[region.east]
+location = { country = "US", lat = 38.95, lon = -77.45 }
+endpoint = [{ name = "lb1", address = ["192.0.2.1"], probe = ["web"] }]
+[region.west]
+endpoint = [{ name = "lb1", address = ["192.0.2.2"], probe = ["tcp", "web"] }]
+[[zone]]
+origin = "gslb.test."
+file = "z.zone"
+"#;
+
+/// What is said of a snippet that starts in line 2, above [`WORLD`].
+fn said(snippet: &str) -> String {
+    let text = format!("version = 1\n{snippet}\n{WORLD}");
+    said_with(&text, &[("z.zone", ZONE.as_bytes()), ("notes.txt", b"no certificate")]).replace("p.toml:", "")
+}
+
+/// Each snippet and all that is said of it.
+fn check(cases: &[(&str, &str)]) {
+    let told = cases.iter().map(|(snippet, expected)| (*snippet, said(snippet), *expected));
+    let wrong: Vec<_> = told
+        .filter(|(_, found, expected)| found != expected)
+        .map(|(snippet, found, expected)| {
+            format!("of {snippet}\nit says:\n{found}\ninstead of:\n{expected}\n")
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

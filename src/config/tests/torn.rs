@@ -1,0 +1,91 @@
+//! A config torn in many ways: it is refused or it is sound, and every complaint has a place that exists.
+
+use super::good::{FULL, LATENCY};
+use super::{ZONE, load_with};
+use crate::model::{PlaceKey, RegionId, Topology};
+
+/// Loads and holds what comes out to what every caller relies on.
+fn is_sound(text: &str) {
+    let files: &[(&str, &[u8])] =
+        &[("latency.csv", LATENCY.as_bytes()), ("zones/gslb.test.zone", ZONE.as_bytes())];
+    let said = match load_with(text, files) {
+        Ok(config) => {
+            has_valid_ids(&config.topology);
+            assert!(!config.warnings.has_errors(), "{}\nof:\n{text}", config.warnings);
+            config.warnings
+        }
+        Err(said) => {
+            assert!(said.has_errors(), "refused without a reason:\n{text}");
+            said
+        }
+    };
+    for it in &said {
+        let Some(source) = said.source(&it.file) else {
+            assert_eq!((it.line, it.column), (1, 1), "{it}");
+            continue;
+        };
+        // An error at the end of a file may stand in the line behind its last newline.
+        let line =
+            source.split('\n').nth(it.line - 1).unwrap_or_else(|| panic!("no such line: {it}\nof:\n{text}"));
+        let width = line.chars().count() + 1;
+        assert!(it.column >= 1 && it.column <= width, "no such column: {it}\nof:\n{text}");
+        assert!(it.end_column > it.column && it.end_column <= width + 1, "no such end: {it:?}\nof:\n{text}");
+    }
+}
+
+fn has_valid_ids(topology: &Topology) {
+    let region = |id: RegionId| assert!(usize::from(id.0) < topology.regions.len());
+    let place = |key: &PlaceKey| match key {
+        PlaceKey::Group(index) => assert!(*index < topology.groups.len()),
+        _ => {}
+    };
+    for it in &topology.regions {
+        assert!(!it.endpoints.is_empty());
+        for at in &it.require {
+            topology.endpoint(*at);
+        }
+        for endpoint in &it.endpoints {
+            assert!(!endpoint.addresses.is_empty());
+            endpoint.probes.iter().for_each(|id| assert!(usize::from(id.0) < topology.probes.len()));
+        }
+    }
+    for it in &topology.services {
+        assert!(!it.members.is_empty());
+        it.members.iter().for_each(|member| region(member.region));
+        it.geo.iter().for_each(|entry| place(&entry.place));
+        it.geo.iter().flat_map(|entry| entry.groups.iter().flatten()).for_each(|id| region(*id));
+    }
+    topology.groups.iter().flat_map(|group| &group.places).for_each(place);
+    topology.latency.iter().for_each(|row| region(row.region));
+}
+
+#[test]
+fn cut_off_anywhere() {
+    for (end, _) in FULL.char_indices() {
+        is_sound(&FULL[..end]);
+    }
+}
+
+#[test]
+fn without_any_one_line() {
+    let lines: Vec<&str> = FULL.lines().collect();
+    for gone in 0..lines.len() {
+        let rest = lines.iter().enumerate().filter(|(index, _)| *index != gone).map(|(_, line)| *line);
+        is_sound(&rest.collect::<Vec<_>>().join("\n"));
+    }
+}
+
+#[test]
+fn with_any_one_value_of_another_type() {
+    let lines: Vec<&str> = FULL.lines().collect();
+    for (index, line) in lines.iter().enumerate() {
+        let Some((key, _)) = line.split_once('=') else { continue };
+        for value in ["[]", "{}", "[[]]", "[{}]", "\"\"", "-1", "1.5", "nan", "true", "1979-05-27", "\"ä\""]
+        {
+            let mut torn: Vec<&str> = lines.clone();
+            let replaced = format!("{key}= {value}");
+            torn[index] = &replaced;
+            is_sound(&torn.join("\n"));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Texts with a meaning: durations, addresses, prefixes, names. Each reader says what is wrong in a clause.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::model::Name;
+
+/// How a duration is asked for.
+pub(super) const A_DURATION: &str = "a duration such as \"5s\"";
+
+/// Reads "250ms", "5s", "10m", "1h", "1h30m".
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    jiff::fmt::friendly::SpanParser::new()
+        .parse_unsigned_duration(text)
+        .map_err(|_| format!("expected {A_DURATION}, found {:?}", shortened(text)))
+}
+
+/// A duration as it would be written in the config.
+pub(super) fn spoken(duration: Duration) -> String {
+    jiff::fmt::friendly::SpanPrinter::new()
+        .spacing(jiff::fmt::friendly::Spacing::None)
+        .unsigned_duration_to_string(&duration)
+}
+
+/// At most 40 characters of a text, for a message.
+pub(super) fn shortened(text: &str) -> String {
+    const SHOWN: usize = 40;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// `"a", "b" or "c"`
+pub(super) fn either<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    let words: Vec<_> = words.map(|word| format!("{word:?}")).collect();
+    match words.as_slice() {
+        [all @ .., last] if !all.is_empty() => format!("{} or {last}", all.join(", ")),
+        _ => words.concat(),
+    }
+}
+
+/// A clause that names the nearest of the words, if one is near.
+pub(super) fn did_you_mean<'w>(word: &str, words: impl Iterator<Item = &'w str>) -> String {
+    let allowed = (word.chars().count() / 3).max(1);
+    words
+        .map(|other| (strsim::osa_distance(&word.to_lowercase(), &other.to_lowercase()), other))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map_or_else(String::new, |(_, other)| format!("; did you mean `{other}`?"))
+}
+
+/// A name given by the config: it stands in targets, metrics and URLs.
+pub(super) fn own_name(text: &str) -> Result<(), String> {
+    const LONGEST: usize = 63;
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if (1..=LONGEST).contains(&text.len()) && text.chars().all(good) {
+        return Ok(());
+    }
+    Err(format!("{:?} is no name: 1 to {LONGEST} letters, digits, `-`, `_` or `.`", shortened(text)))
+}
+
+/// A domain name; the last dot may be left out.
+pub(super) fn domain(text: &str) -> Result<Name, String> {
+    text.parse().map_err(|error| format!("{:?} is no domain name: {error}", shortened(text)))
+}
+
+/// A host name or an address, as a certificate or a `Host` header names it; no port.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let written = text.trim_end_matches('.');
+    rustls::pki_types::ServerName::try_from(written).map(|_| written.to_owned()).map_err(|_| {
+        format!("{:?} is no host name: write a name or an address, without a port", shortened(text))
+    })
+}
+
+/// The IPv4 address within an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2): such an address is no
+/// destination of its own, so an AAAA record of it is useless.
+fn mapped(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map(IpAddr::V4),
+        IpAddr::V4(_) => None,
+    }
+}
+
+/// An address that a client can connect to.
+pub(super) fn destination(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| format!("{:?} is no IP address", shortened(text)))?;
+    if let Some(v4) = mapped(address) {
+        return Err(format!("{address} is an IPv4-mapped address; write {v4}"));
+    }
+    if address.is_unspecified() || address.is_multicast() || address == IpAddr::from([255; 4]) {
+        return Err(format!("{address} cannot be connected to"));
+    }
+    Ok(address)
+}
+
+/// `address:port` to listen on; port 0 lets the system choose.
+pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| {
+        let hint = match text.parse::<IpAddr>() {
+            Ok(ip) => format!("; write \"{}\" with the port you mean", SocketAddr::new(ip, 53)),
+            Err(_) => String::new(),
+        };
+        format!("{:?} is no address with a port{hint}", shortened(text))
+    })?;
+    if let Some(v4) = mapped(address.ip()) {
+        return Err(format!("{} is an IPv4-mapped address; write {v4}", address.ip()));
+    }
+    if address.ip().is_multicast() {
+        return Err(format!("{} is a multicast address", address.ip()));
+    }
+    Ok(address)
+}
+
+/// A prefix whose host bits are zero.
+pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
+    let net: IpNet = text.parse().map_err(|_| {
+        let hint = match text.parse::<IpAddr>() {
+            Ok(address) => format!("; write {}", IpNet::from(address)),
+            Err(_) => String::new(),
+        };
+        format!("{:?} is no prefix such as 192.0.2.0/24{hint}", shortened(text))
+    })?;
+    if mapped(net.addr()).is_some() {
+        return Err(format!("{net} is an IPv4-mapped prefix; write the IPv4 prefix"));
+    }
+    if net != net.trunc() {
+        return Err(format!("{net} has host bits set; write {}", net.trunc()));
+    }
+    Ok(net)
+}
+
+/// 32 bytes as 64 hexadecimal digits.
+pub(super) fn sha256(text: &str) -> Result<[u8; 32], String> {
+    let error = || "expected a SHA-256 in 64 hexadecimal digits".to_owned();
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(error());
+    }
+    let mut bytes = [0; 32];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).map_err(|_| error())?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_back_as_spoken() {
+        for (text, millis) in [("250ms", 250), ("5s", 5_000), ("10m", 600_000), ("1h30m", 5_400_000)] {
+            let found = duration(text).expect("a duration");
+            assert_eq!(found, Duration::from_millis(millis), "{text}");
+            assert_eq!(spoken(found), text);
+        }
+        for text in ["", "5", "s", "-5s", "5 parsecs", "5s ago"] {
+            assert!(duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn suggestions_are_near_or_absent() {
+        let words = || ["eu-west", "us-east", "tls"].into_iter();
+        assert_eq!(did_you_mean("eu-wst", words()), "; did you mean `eu-west`?");
+        assert_eq!(did_you_mean("TLS", words()), "; did you mean `tls`?");
+        assert_eq!(did_you_mean("ap-south", words()), "");
+    }
+
+    #[test]
+    fn words_are_listed_with_or() {
+        assert_eq!(either(["a"].into_iter()), r#""a""#);
+        assert_eq!(either(["a", "b", "c"].into_iter()), r#""a", "b" or "c""#);
+    }
+}

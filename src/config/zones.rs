@@ -1,0 +1,115 @@
+//! `[[zone]]`: static records, and where services may stand among them.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Component, Path};
+
+use crate::model::{Name, Service, ServiceId};
+use crate::zone::{Zone, ZoneError, Zones};
+
+use super::report::Report;
+use super::table::{At, Keys, Table, Value};
+use super::{Diagnostic, Severity, text};
+
+const ZONE: Keys = Keys { known: &["origin", "file", "dnssec"], later: &[] };
+
+/// Reads every `[[zone]]` and its file, and holds the services to them.
+pub(super) fn read_all(root: &Table<'_>, services: &[At<Service>]) -> Vec<Zone> {
+    let mut zones: Vec<Zone> = Vec::new();
+    let mut origins: Vec<Name> = Vec::new();
+    // Zones of which not enough is known to say what stands in them.
+    let mut unread: Vec<Name> = Vec::new();
+    for item in root.get("zone").and_then(|value| value.items("a list of zones")).unwrap_or_default() {
+        let Some((origin, zone)) = read(&item, &mut origins) else {
+            unread.push(Name::root());
+            continue;
+        };
+        match zone {
+            Some(zone) => zones.push(zone),
+            None => unread.push(origin),
+        }
+    }
+    place_services(root.report, &zones, &unread, services);
+    zones
+}
+
+/// The origin and, if its file is in order, the zone.
+fn read(value: &Value<'_>, origins: &mut Vec<Name>) -> Option<(Name, Option<Zone>)> {
+    let table = value.table("zone", &ZONE)?;
+    let origin = table.need("origin").and_then(|value| {
+        let origin = value.parsed("a domain name", text::domain)?;
+        if origins.contains(&origin) {
+            value.fail::<()>(format!("zone {origin} is defined twice"));
+        }
+        origins.push(origin.clone());
+        Some(origin)
+    });
+    let file = table.need("file").and_then(|value| Some(value.at(value.text("a path")?)));
+    if let Some(value) = table.get("dnssec") {
+        match value.boolean() {
+            Some(true) => value.later("dnssec = true"),
+            _ => None::<()>,
+        };
+    }
+    let origin = origin?;
+    let zone = file.and_then(|file| read_file(table.report, &origin, &file));
+    Some((origin, zone))
+}
+
+fn read_file(report: &Report<'_>, origin: &Name, file: &At<&str>) -> Option<Zone> {
+    let (path, text) = report.load_named(file.span.clone(), "zone file", file.value)?;
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    let name = path.display().to_string();
+    let push = |severity, error: ZoneError| {
+        let file = if error.file == name { path.clone() } else { folder.join(&error.file) };
+        report.push(Diagnostic {
+            severity,
+            file,
+            line: error.line,
+            column: error.column,
+            end_column: error.column + 1,
+            message: error.message,
+            help: None,
+        });
+    };
+    let mut include = |written: &str| included(report, folder, written);
+    match Zone::read(origin, &text, &name, &mut include) {
+        Ok(mut zone) => {
+            zone.warnings.drain(..).for_each(|warning| push(Severity::Warning, warning));
+            Some(zone)
+        }
+        Err(errors) => {
+            errors.into_iter().for_each(|error| push(Severity::Error, error));
+            None
+        }
+    }
+}
+
+/// A zone may come from elsewhere, so it must not draw in files from outside of its own folder.
+fn included(report: &Report<'_>, folder: &Path, written: &str) -> Result<String, String> {
+    let path = Path::new(written);
+    if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Err("lies outside the folder of the zone file".into());
+    }
+    report.load(&folder.join(path)).map(|text| text.to_string()).map_err(|error| error.why)
+}
+
+/// Complains of services that no zone has room for.
+fn place_services(report: &Report<'_>, zones: &[Zone], unread: &[Name], services: &[At<Service>]) {
+    // What is defined twice was complained of where it was read.
+    let mut spans: HashMap<&Name, Range<usize>> = HashMap::new();
+    let mut names: Vec<(Name, ServiceId)> = Vec::new();
+    for (index, At { value: service, span }) in services.iter().enumerate() {
+        if spans.insert(&service.name, span.clone()).is_none()
+            && !unread.iter().any(|origin| service.name.is_at_or_below(origin))
+        {
+            names.push((service.name.clone(), ServiceId(index as u32)));
+        }
+    }
+    let Err(errors) = Zones::build(zones.to_vec(), &names) else { return };
+    for error in errors {
+        if let Some(span) = spans.get(&error.name) {
+            report.absent(span.clone(), error.message);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What the engine is asked to do.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, oneshot};
+
+use super::checks::CheckStatus;
+use super::event::Event;
+use super::prepare::PrepareError;
+use crate::model::{Fraction, Target, Topology, Unix};
+use crate::standing::{Action, Override};
+
+/// One request to the engine, and where its answer goes.
+pub(super) enum Command {
+    Override { request: OverrideRequest, reply: oneshot::Sender<Result<Applied, Rejection>> },
+    Restore { id: u64, reply: oneshot::Sender<Option<Applied>> },
+    Overrides { reply: oneshot::Sender<Vec<Override>> },
+    Checks { reply: oneshot::Sender<Vec<CheckStatus>> },
+    Events { reply: oneshot::Sender<(Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>)> },
+    Reload { reply: oneshot::Sender<Result<u64, PrepareError>> },
+    Stop { reply: oneshot::Sender<()> },
+}
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OverrideRequest {
+    /// About what.
+    pub target: Target,
+    /// What.
+    pub action: Action,
+    /// The share of clients that a drain keeps away.
+    pub share: Fraction,
+    /// For how long; without it until taken back.
+    pub lasts: Option<Duration>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Whether safety rules are set aside.
+    pub override_safety: bool,
+}
+
+/// An override that was taken, or taken back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// It.
+    pub subject: Override,
+    /// The epoch from which on it holds.
+    pub epoch: u64,
+    /// Why it could not be made durable, if it could not. It holds all the same, until the next restart.
+    pub not_durable: Option<String>,
+}
+
+/// Why an override was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// The config has no such target; a sentence that says what there is.
+    NoSuchTarget(String),
+    /// The request contradicts itself.
+    Senseless(String),
+    /// A safety rule forbids it.
+    Unsafe(String),
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchTarget(why) | Self::Senseless(why) => f.write_str(why),
+            Self::Unsafe(why) => write!(f, "refused by a safety rule: {why}; --override-safety does it anyway"),
+        }
+    }
+}
+
+impl OverrideRequest {
+    /// The override it asks for, if the topology has its target.
+    pub(super) fn accept(self, topology: &Topology, id: u64, now: Unix) -> Result<Override, Rejection> {
+        check_target(topology, &self.target)?;
+        if self.action != Action::Drain && self.share != Fraction::WHOLE {
+            return Err(Rejection::Senseless(format!("a share goes with drain, not with {}", self.action)));
+        }
+        if self.share.get() == 0.0 {
+            return Err(Rejection::Senseless("a drain of 0% changes nothing: use restore".into()));
+        }
+        if self.lasts.is_some_and(|lasts| lasts.is_zero()) {
+            return Err(Rejection::Senseless("it would end at once: give a longer time".into()));
+        }
+        Ok(Override {
+            id,
+            target: self.target,
+            action: self.action,
+            share: self.share,
+            created: now,
+            until: self.lasts.map(|lasts| now.after(lasts)),
+            reason: self.reason,
+        })
+    }
+}
+
+/// Whether the topology has a target.
+fn check_target(topology: &Topology, target: &Target) -> Result<(), Rejection> {
+    let one_of = |names: Vec<String>| if names.is_empty() { "none".into() } else { names.join(", ") };
+    let regions = || one_of(topology.regions.iter().map(|region| region.name.clone()).collect());
+    let region_of = |name: &str| {
+        topology.region_named(name).map(|id| topology.region(id)).ok_or_else(|| {
+            Rejection::NoSuchTarget(format!("there is no region `{name}`; the regions are {}", regions()))
+        })
+    };
+    match target {
+        Target::Region(name) => region_of(name).map(|_| ()),
+        Target::Endpoint { region, endpoint } => {
+            let endpoints = &region_of(region)?.endpoints;
+            if endpoints.iter().any(|e| e.name == *endpoint) {
+                return Ok(());
+            }
+            let names = one_of(endpoints.iter().map(|e| e.name.clone()).collect());
+            Err(Rejection::NoSuchTarget(format!(
+                "region `{region}` has no endpoint `{endpoint}`; its endpoints are {names}"
+            )))
+        }
+        Target::Service { service, region } => {
+            let Some(id) = topology.service_named(service) else {
+                return Err(Rejection::NoSuchTarget(format!("there is no service `{service}`")));
+            };
+            region_of(region)?;
+            let members = &topology.service(id).members;
+            let names: Vec<String> = members.iter().map(|m| topology.region(m.region).name.clone()).collect();
+            if names.contains(region) {
+                return Ok(());
+            }
+            Err(Rejection::NoSuchTarget(format!(
+                "service `{service}` does not use region `{region}`; it uses {}",
+                one_of(names)
+            )))
+        }
+    }
+}

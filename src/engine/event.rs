@@ -1,0 +1,143 @@
+//! What happened, for logs, `portolan events` and the event stream.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::health::State;
+use crate::model::{Target, Unix};
+use crate::standing::Override;
+
+/// Something that happened once. Steady state makes no events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Grows by one with each event of a run.
+    pub id: u64,
+    /// When.
+    pub at: Unix,
+    /// The epoch of the snapshot in which it shows.
+    pub epoch: u64,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EventKind {
+    /// Something changed its state.
+    Transition {
+        /// What.
+        subject: Subject,
+        /// The state before.
+        from: State,
+        /// The state since.
+        to: State,
+        /// What led to it, in words.
+        evidence: String,
+    },
+    /// An operator said something about a target.
+    Overridden(Override),
+    /// An operator took it back.
+    Restored(Override),
+    /// Its time ran out.
+    Expired(Override),
+    /// A rule holds a region in that probes found down.
+    Held {
+        /// The region.
+        region: String,
+        /// The rule's name.
+        rule: &'static str,
+    },
+    /// It does so no longer.
+    Released {
+        /// The region.
+        region: String,
+        /// The rule's name.
+        rule: &'static str,
+    },
+    /// The config was read again and is in force.
+    Reloaded,
+    /// The config was read again and is bad; the one before stays in force.
+    ReloadFailed {
+        /// Everything wrong with it.
+        why: String,
+    },
+    /// Something an operator should know of.
+    Alarm {
+        /// A sentence.
+        message: String,
+    },
+}
+
+/// What changed its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A region, an endpoint.
+    Target(Target),
+    /// An address of an endpoint.
+    Address {
+        /// The region's name.
+        region: String,
+        /// The endpoint's name.
+        endpoint: String,
+        /// The address.
+        address: IpAddr,
+    },
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Target(target) => target.fmt(f),
+            Self::Address { region, endpoint, address } => write!(f, "endpoint/{region}/{endpoint} {address}"),
+        }
+    }
+}
+
+impl EventKind {
+    /// The stable name that logs, metrics and the API use.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Transition { .. } => "transition",
+            Self::Overridden(_) => "override",
+            Self::Restored(_) => "restore",
+            Self::Expired(_) => "expire",
+            Self::Held { .. } => "held",
+            Self::Released { .. } => "released",
+            Self::Reloaded => "reload",
+            Self::ReloadFailed { .. } => "reload_failed",
+            Self::Alarm { .. } => "alarm",
+        }
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transition { subject, from, to, evidence } => {
+                write!(f, "{subject} {from} -> {to}: {evidence}")
+            }
+            Self::Overridden(o) => write!(f, "override {}: {} {}{}", o.id, o.action, o.target, details(o)),
+            Self::Restored(o) => write!(f, "override {} taken back: {} {}", o.id, o.action, o.target),
+            Self::Expired(o) => write!(f, "override {} ran out: {} {}", o.id, o.action, o.target),
+            Self::Held { region, rule } => write!(f, "region/{region} fails, but {rule} holds it in"),
+            Self::Released { region, rule } => write!(f, "region/{region} is no longer held in by {rule}"),
+            Self::Reloaded => f.write_str("config reloaded"),
+            Self::ReloadFailed { why } => {
+                write!(f, "config not reloaded, the one before stays in force: {}", why.trim_end())
+            }
+            Self::Alarm { message } => f.write_str(message),
+        }
+    }
+}
+
+fn details(o: &Override) -> String {
+    let mut text = String::new();
+    if o.share.get() < 1.0 {
+        text += &format!(" for {} of its clients", o.share);
+    }
+    if let Some(reason) = &o.reason {
+        text += &format!(" ({reason})");
+    }
+    text
+}

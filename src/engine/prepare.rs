@@ -1,0 +1,104 @@
+//! From files to a plan, off the threads that answer.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Origin;
+use crate::config::{self, Config, Diagnostics, GeoSource};
+use crate::geo::{self, Database, Index};
+use crate::snapshot::Plan;
+use crate::zone::Zones;
+
+/// A config that is good, and what was compiled from it.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The config.
+    pub config: Config,
+    /// Its plan.
+    pub plan: Arc<Plan>,
+}
+
+/// Why a config cannot be put into force.
+#[derive(Clone, Debug)]
+pub enum PrepareError {
+    /// It has mistakes.
+    Config(Diagnostics),
+    /// Something it names cannot be used; a sentence.
+    Other(String),
+}
+
+impl fmt::Display for PrepareError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(diagnostics) => diagnostics.fmt(f),
+            Self::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for PrepareError {}
+
+/// Reads a config with all that it names and compiles it.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn prepare(origin: &Origin) -> Result<Prepared, PrepareError> {
+    let config = origin.load().map_err(PrepareError::Config)?;
+    let geo = index(&config)?;
+    compile(config, geo)
+}
+
+impl Origin {
+    /// Reads and checks the config without compiling it.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn load(&self) -> Result<Config, Diagnostics> {
+        match self {
+            Self::File(path) => config::load(path, &|path| fs::read(path)),
+            Self::Text { toml, files } => {
+                let config = Path::new("portolan.toml");
+                let read = |path: &Path| {
+                    if path == config {
+                        return Ok(toml.as_bytes().to_vec());
+                    }
+                    let found = files.iter().find(|(name, _)| name == path);
+                    found.map(|(_, content)| content.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
+                };
+                config::load(config, &read)
+            }
+        }
+    }
+}
+
+/// The geo databases a config names, compiled with its overrides.
+fn index(config: &Config) -> Result<Index, PrepareError> {
+    let mut databases: Vec<Database> = Vec::with_capacity(config.geo.databases.len());
+    for source in &config.geo.databases {
+        let database = match source {
+            GeoSource::Builtin => geo::builtin().map_err(|e| format!("the builtin geo database: {e}")),
+            GeoSource::File(path) => match fs::read(path) {
+                Ok(bytes) => Database::read(&bytes).map_err(|e| format!("{}: {e}", path.display())),
+                Err(e) => Err(format!("cannot read the geo database {}: {e}", path.display())),
+            },
+        };
+        databases.push(database.map_err(PrepareError::Other)?);
+    }
+    Ok(Index::compile(&databases, &config.geo.networks, &config.nets()))
+}
+
+fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {
+    let zones = std::mem::take(&mut config.zones);
+    let services = config.topology.services.iter().enumerate();
+    let names = services.map(|(index, service)| (service.name.clone(), crate::model::ServiceId(index as u32)));
+    let zones = Zones::build(zones, names.collect::<Vec<_>>())
+        .map_err(|errors| PrepareError::Other(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    let dns = config.dns.as_ref();
+    let ecs = dns.is_none_or(|dns| dns.ecs);
+    let key_prefix = dns.map(|dns| dns.key_prefix).unwrap_or_default();
+    let plan = Arc::new(Plan::compile(config.topology.clone(), zones, geo, ecs, key_prefix));
+    Ok(Prepared { config, plan })
+}

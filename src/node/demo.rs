@@ -1,0 +1,262 @@
+//! The demo: a node on loopback, and three regions to break in the ways regions really break.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{any, post};
+use axum::{Json, Router};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Node, Options};
+use crate::api::{Problem, dto};
+use crate::engine::{Origin, prepare};
+
+/// The demo's regions: name, address, where it is.
+pub const REGIONS: [(&str, Ipv4Addr, &str); 3] = [
+    ("ap-south", Ipv4Addr::new(127, 0, 3, 1), "Mumbai"),
+    ("eu-west", Ipv4Addr::new(127, 0, 1, 1), "Dublin"),
+    ("us-east", Ipv4Addr::new(127, 0, 2, 1), "Virginia"),
+];
+
+/// Ports tried from the first on, when one is taken.
+const PORTS_TRIED: u16 = 100;
+const DNS_PORT: u16 = 5300;
+const CONTROL_PORT: u16 = 8053;
+const REGION_PORT: u16 = 18080;
+
+/// How slow a slow region is: slower than the probe's `slow`, faster than its timeout.
+const SLOWNESS: Duration = Duration::from_millis(600);
+
+/// The ways in which a region breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// Its port is closed: connections are refused.
+    Refuse,
+    /// It takes connections and never answers.
+    Hang,
+    /// It answers 503.
+    Unavailable,
+    /// It answers 200, but its readiness document says that the database is unhealthy.
+    Document,
+    /// It answers well, but late.
+    Slow,
+}
+
+impl Break {
+    /// Every way with its name on the command line.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("refuse", Self::Refuse),
+        ("hang", Self::Hang),
+        ("503", Self::Unavailable),
+        ("document", Self::Document),
+        ("slow", Self::Slow),
+    ];
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, way)| way)
+    }
+}
+
+/// Each region's switch: how it is broken, if it is.
+pub type Switches = Arc<BTreeMap<&'static str, watch::Sender<Option<Break>>>>;
+
+/// The demo at work.
+#[derive(Debug)]
+pub struct Demo {
+    /// The node.
+    pub node: Node,
+    /// The regions' switches.
+    pub switches: Switches,
+    /// Where ports had to give way, a sentence each.
+    pub notes: Vec<String>,
+    regions: CancellationToken,
+}
+
+impl Demo {
+    /// Starts the regions and the node.
+    ///
+    /// # Errors
+    /// If no free port is found, or the node does not start.
+    pub async fn start() -> Result<Self> {
+        let mut notes = Vec::new();
+        let mut give_way = |what: &str, wanted: u16, found: u16| {
+            if wanted != found {
+                notes.push(format!("port {wanted} for {what} is taken: using {found}"));
+            }
+        };
+        let region_port = free_port(REGION_PORT, |port| {
+            REGIONS.iter().all(|(_, address, _)| can_bind_tcp((*address).into(), port))
+        })?;
+        give_way("the regions", REGION_PORT, region_port);
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let control_port = free_port(CONTROL_PORT, |port| can_bind_tcp(loopback, port))?;
+        give_way("control", CONTROL_PORT, control_port);
+        let dns_port = free_port(DNS_PORT, |port| {
+            can_bind_tcp(loopback, port) && std::net::UdpSocket::bind((loopback, port)).is_ok()
+        })?;
+        give_way("DNS", DNS_PORT, dns_port);
+
+        let regions = CancellationToken::new();
+        let mut switches = BTreeMap::new();
+        for (name, address, _) in REGIONS {
+            let (switch, position) = watch::channel(None);
+            let address = SocketAddr::new(address.into(), region_port);
+            let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen at {address}"))?;
+            tokio::spawn(region(name, address, listener, position, regions.clone()));
+            switches.insert(name, switch);
+        }
+        let switches: Switches = Arc::new(switches);
+        let origin = origin(dns_port, control_port, region_port);
+        let prepared = prepare(&origin)?;
+        let extra_routes = Some(routes(Arc::clone(&switches)));
+        let node = Node::start(origin, prepared, Options { extra_routes, open_control: true }).await?;
+        Ok(Self { node, switches, notes, regions })
+    }
+
+    /// Works until a signal ends it.
+    ///
+    /// # Errors
+    /// If signals cannot be listened for.
+    pub async fn run(self) -> Result<()> {
+        let result = self.node.run().await;
+        self.regions.cancel();
+        result
+    }
+
+    /// Stops everything.
+    pub async fn stop(self) {
+        self.node.stop().await;
+        self.regions.cancel();
+    }
+}
+
+/// The demo's config and what stands beside it.
+fn origin(dns_port: u16, control_port: u16, region_port: u16) -> Origin {
+    let toml = include_str!("demo.toml")
+        .replace("@DNS@", &dns_port.to_string())
+        .replace("@CONTROL@", &control_port.to_string())
+        .replace("@REGION@", &region_port.to_string());
+    let zone = (PathBuf::from("demo.test.zone"), include_bytes!("../../zones/demo.test.zone").to_vec());
+    Origin::Text { toml: toml.into(), files: [zone].into() }
+}
+
+fn free_port(wanted: u16, is_free: impl Fn(u16) -> bool) -> Result<u16> {
+    let mut tried = wanted..wanted.saturating_add(PORTS_TRIED);
+    tried.find(|port| is_free(*port)).with_context(|| {
+        format!("ports {wanted} to {} are all taken: stop what listens there", wanted + PORTS_TRIED - 1)
+    })
+}
+
+fn can_bind_tcp(address: IpAddr, port: u16) -> bool {
+    std::net::TcpListener::bind((address, port)).is_ok()
+}
+
+/// `POST /v1/demo`: breaks and heals regions.
+fn routes(switches: Switches) -> Router {
+    Router::new().route("/v1/demo", post(turn)).with_state(switches)
+}
+
+async fn turn(
+    State(switches): State<Switches>,
+    Json(request): Json<dto::DemoSwitch>,
+) -> Result<Json<dto::DemoSwitch>, Problem> {
+    let bad = |why: String| Problem::new(StatusCode::BAD_REQUEST, why);
+    let name = request.region.strip_prefix("region/").unwrap_or(&request.region);
+    let switch = switches.get(name).ok_or_else(|| {
+        let names: Vec<_> = switches.keys().copied().collect();
+        bad(format!("the demo has no region `{name}`; it has {}", names.join(", ")))
+    })?;
+    let how = match &request.how {
+        None => None,
+        Some(how) => Some(Break::named(how).ok_or_else(|| {
+            let ways: Vec<_> = Break::ALL.iter().map(|(name, _)| *name).collect();
+            bad(format!("`{how}` is no way to break: {}", ways.join(", ")))
+        })?),
+    };
+    switch.send_replace(how);
+    Ok(Json(dto::DemoSwitch { region: name.to_owned(), how: request.how }))
+}
+
+/// One region: a listener that is open while it should be, and serves as its switch says.
+async fn region(
+    name: &'static str,
+    address: SocketAddr,
+    listener: TcpListener,
+    mut position: watch::Receiver<Option<Break>>,
+    stopped: CancellationToken,
+) {
+    let mut listener = Some(listener);
+    loop {
+        let closed = *position.borrow_and_update() == Some(Break::Refuse);
+        if closed {
+            listener = None;
+        } else if listener.is_none() {
+            match TcpListener::bind(address).await {
+                Ok(bound) => listener = Some(bound),
+                Err(e) => tracing::error!("region {name} cannot listen at {address} again: {e}"),
+            }
+        }
+        let until_turned = position.changed();
+        let turned = match listener.take() {
+            None => tokio::select! {
+                turned = until_turned => turned.is_ok(),
+                () = stopped.cancelled() => false,
+            },
+            Some(open) => {
+                // Another task needs the switch while this one waits for it to be turned.
+                let mut app_position = position.clone();
+                let app = region_app(name, app_position.clone());
+                let refused = async move {
+                    app_position.wait_for(|position| *position == Some(Break::Refuse)).await.ok();
+                };
+                tokio::select! {
+                    _ = async { axum::serve(open, app).await } => false,
+                    () = refused => true,
+                    () = stopped.cancelled() => false,
+                }
+            }
+        };
+        if !turned {
+            return;
+        }
+    }
+}
+
+fn region_app(name: &'static str, position: watch::Receiver<Option<Break>>) -> Router {
+    let ready = move || {
+        let position = *position.borrow();
+        async move { ready(name, position).await }
+    };
+    Router::new().route("/health/ready", any(ready)).fallback(move || async move { format!("hello from {name}\n") })
+}
+
+/// The readiness document, or what a broken region gives instead.
+async fn ready(name: &str, position: Option<Break>) -> Response {
+    match position {
+        Some(Break::Hang) => std::future::pending::<()>().await,
+        Some(Break::Slow) => tokio::time::sleep(SLOWNESS).await,
+        _ => {}
+    }
+    if position == Some(Break::Unavailable) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no backend is available\n").into_response();
+    }
+    let database = if position == Some(Break::Document) { "unhealthy" } else { "healthy" };
+    Json(serde_json::json!({
+        "region": name,
+        "checks": {
+            "database": { "status": database },
+            "cache": { "status": "healthy" },
+            "memory": { "status": "healthy" },
+        },
+    }))
+    .into_response()
+}

@@ -1,0 +1,183 @@
+//! What makes records a zone: one SOA at the apex, nothing outside, aliases alone.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use super::scan::{Position, Record, Scanned};
+use super::{MAX_ERRORS, RRset, Zone, ZoneError, rtype, type_name};
+use crate::model::{Name, Ttl};
+
+/// The RRsets of one name, each with the line of its first record.
+type Draft = HashMap<Name, Vec<(RRset, Position)>>;
+
+/// Holds what was scanned to the rules of a zone.
+pub(super) fn check(origin: &Name, mut scanned: Scanned) -> Result<Zone, Vec<ZoneError>> {
+    let mut errors = std::mem::take(&mut scanned.errors);
+    let syntax_is_fine = errors.is_empty();
+    let mut warnings = Vec::new();
+    let records = std::mem::take(&mut scanned.records);
+    let draft = group(origin, records, &scanned, &mut errors, &mut warnings);
+    if syntax_is_fine {
+        require_apex(origin, &draft, &scanned, &mut errors);
+    }
+    let mut names: Vec<_> = draft.iter().collect();
+    names.sort_by_key(|(_, sets)| (sets[0].1.file, sets[0].1.line));
+    for (name, sets) in names {
+        check_name(origin, name, sets, &draft, &scanned, &mut errors);
+        warn_missing_glue(origin, name, sets, &draft, &scanned, &mut warnings);
+    }
+    for problems in [&mut errors, &mut warnings] {
+        problems.sort_by_cached_key(|problem| {
+            (scanned.files.iter().position(|file| *file == problem.file), problem.line, problem.column)
+        });
+        problems.truncate(MAX_ERRORS);
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let names: HashMap<_, Vec<_>> = draft
+        .into_iter()
+        .map(|(name, sets)| (name, sets.into_iter().map(|(set, _)| set).collect()))
+        .collect();
+    let soa = names[origin].iter().find(|set| set.rtype == rtype::SOA).expect("an apex was required");
+    let (serial, minimum) = serial_and_minimum(&soa.rdata[0]);
+    Ok(Zone { origin: origin.clone(), serial, negative_ttl: soa.ttl.min(Ttl(minimum)), names, warnings })
+}
+
+/// SERIAL and MINIMUM out of a SOA's data, which ends in five 32-bit numbers (RFC 1035 §3.3.13).
+fn serial_and_minimum(soa: &[u8]) -> (u32, u32) {
+    let number = |from_end: usize| {
+        let at = soa.len() - from_end;
+        u32::from_be_bytes([soa[at], soa[at + 1], soa[at + 2], soa[at + 3]])
+    };
+    (number(20), number(4).min(Ttl::MAX.0))
+}
+
+/// Records → RRsets, without duplicates and without what lies outside.
+fn group(
+    origin: &Name,
+    records: Vec<Record>,
+    scanned: &Scanned,
+    errors: &mut Vec<ZoneError>,
+    warnings: &mut Vec<ZoneError>,
+) -> Draft {
+    let mut draft = Draft::new();
+    for record in records {
+        if !record.owner.is_at_or_below(origin) {
+            let message = format!("{} lies outside the zone {origin}", record.owner);
+            errors.push(scanned.problem(record.at, 1, message));
+            continue;
+        }
+        let sets = match draft.entry(record.owner) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Vec::with_capacity(1)),
+        };
+        let Some((set, _)) = sets.iter_mut().find(|(set, _)| set.rtype == record.rtype) else {
+            let set = RRset { rtype: record.rtype, ttl: record.ttl, rdata: vec![record.rdata] };
+            sets.push((set, record.at));
+            continue;
+        };
+        if set.ttl != record.ttl {
+            // RFC 2181 §5.2: "the TTLs of all RRs in an RRSet must be the same"
+            set.ttl = set.ttl.min(record.ttl);
+            let set = type_name(record.rtype);
+            let message =
+                format!("the TTLs of this {set} RRset differ; the smallest is served (RFC 2181 §5.2)");
+            warnings.push(scanned.problem(record.at, 1, message));
+        }
+        if set.rdata.contains(&record.rdata) {
+            let message = "this record stands here twice; it is served once (RFC 2181 §5)".to_owned();
+            warnings.push(scanned.problem(record.at, 1, message));
+        } else {
+            set.rdata.push(record.rdata);
+        }
+    }
+    draft
+}
+
+fn require_apex(origin: &Name, draft: &Draft, scanned: &Scanned, errors: &mut Vec<ZoneError>) {
+    let start = Position { file: 0, line: 1 };
+    let has = |rtype| draft.get(origin).is_some_and(|sets| sets.iter().any(|(set, _)| set.rtype == rtype));
+    if !has(rtype::SOA) {
+        let message = format!("no SOA record at {origin}, the apex of the zone");
+        errors.push(scanned.problem(start, 1, message));
+    }
+    if !has(rtype::NS) {
+        let message = format!("no NS record at {origin}, the apex of the zone");
+        errors.push(scanned.problem(start, 1, message));
+    }
+}
+
+/// The rules for the RRsets of one name.
+fn check_name(
+    origin: &Name,
+    name: &Name,
+    sets: &[(RRset, Position)],
+    draft: &Draft,
+    scanned: &Scanned,
+    errors: &mut Vec<ZoneError>,
+) {
+    let mut error = |at: Position, message: String| errors.push(scanned.problem(at, 1, message));
+    let mut parent = name.parent().filter(|_| name != origin);
+    while let Some(above) = parent {
+        let dname = draft.get(&above).is_some_and(|sets| has(sets, rtype::DNAME));
+        if dname && above.is_at_or_below(origin) {
+            error(sets[0].1, format!("{name} lies below the DNAME at {above} (RFC 6672 §2.4)"));
+        }
+        parent = above.parent().filter(|_| above != *origin);
+    }
+    for (set, at) in sets {
+        let rtype = type_name(set.rtype);
+        match set.rtype {
+            rtype::SOA if name != origin => {
+                error(*at, format!("a SOA record at {name}; it belongs to the apex, {origin}"));
+            }
+            // RFC 2181 §10.1: one alias has one canonical name; RFC 1035 §5.2: "exactly one SOA RR".
+            rtype::SOA | rtype::CNAME | rtype::DNAME if set.rdata.len() > 1 => {
+                error(*at, format!("{} {rtype} records at {name}; there may be one", set.rdata.len()));
+            }
+            rtype::NS | rtype::DNAME if name.is_wildcard() => {
+                error(*at, format!("{rtype} at the wildcard {name} has no defined meaning (RFC 4592 §4)"));
+            }
+            rtype::DS if !has(sets, rtype::NS) || name == origin => {
+                error(*at, format!("DS at {name} without a delegation there (RFC 4035 §2.4)"));
+            }
+            _ => {}
+        }
+        // RFC 1034 §3.6.2: "If a CNAME RR is present at a node, no other data should be present";
+        // RFC 4034 §4 and §6 except RRSIG and NSEC.
+        let beside = |set: &RRset| ![rtype::CNAME, rtype::RRSIG, rtype::NSEC].contains(&set.rtype);
+        if set.rtype == rtype::CNAME
+            && let Some((other, at)) = sets.iter().find(|(set, _)| beside(set))
+        {
+            let other = type_name(other.rtype);
+            error(*at, format!("{other} beside a CNAME at {name} (RFC 1034 §3.6.2)"));
+        }
+    }
+}
+
+fn has(sets: &[(RRset, Position)], rtype: u16) -> bool {
+    sets.iter().any(|(set, _)| set.rtype == rtype)
+}
+
+/// A name server below the cut it serves cannot be found without an address here (RFC 1034 §4.2.1).
+fn warn_missing_glue(
+    origin: &Name,
+    name: &Name,
+    sets: &[(RRset, Position)],
+    draft: &Draft,
+    scanned: &Scanned,
+    warnings: &mut Vec<ZoneError>,
+) {
+    let Some((set, at)) = sets.iter().find(|(set, _)| set.rtype == rtype::NS) else { return };
+    for server in set.rdata.iter().filter_map(|rdata| Name::from_wire(rdata).ok()) {
+        let needed = server.is_at_or_below(if name == origin { origin } else { name });
+        let known = draft
+            .get(&server)
+            .is_some_and(|sets| has(sets, rtype::A) || has(sets, rtype::AAAA) || has(sets, rtype::NS));
+        if needed && !known {
+            let message = format!("no address for the name server {server} of {name}");
+            warnings.push(scanned.problem(*at, 1, message));
+        }
+    }
+}

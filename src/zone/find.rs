@@ -1,0 +1,198 @@
+//! Lookup: RFC 1034 §4.3.2 with the wildcards of RFC 4592.
+
+use super::build::{NONE, Node, Served, Zones};
+use super::{MAX_ALIASES, rtype};
+use crate::model::ServiceId;
+
+/// What a server knows about a name. Offsets are into the name that was looked up: the owner of a node
+/// above it is the part of the name from there on.
+#[derive(Clone, Copy, Debug)]
+pub enum Found<'a> {
+    /// In none of the zones.
+    Outside,
+    /// The very name exists; it may own nothing (an empty non-terminal).
+    Node {
+        /// Its zone.
+        zone: &'a Served,
+        /// The node.
+        node: &'a Node,
+    },
+    /// The name does not exist and a wildcard stands for it (RFC 4592 §3.3.1).
+    Wildcard {
+        /// Its zone.
+        zone: &'a Served,
+        /// The wildcard's node.
+        node: &'a Node,
+        /// Where in the name the closest encloser begins.
+        encloser: usize,
+    },
+    /// At or below a delegation.
+    Delegation {
+        /// The zone that delegates.
+        zone: &'a Served,
+        /// The node that owns the NS records.
+        cut: &'a Node,
+        /// Where in the name the cut's own name begins; 0: it is the name.
+        offset: usize,
+    },
+    /// Below a name with a DNAME.
+    Dname {
+        /// Its zone.
+        zone: &'a Served,
+        /// The node that owns the DNAME.
+        node: &'a Node,
+        /// Where in the name that node's own name begins; never 0.
+        offset: usize,
+    },
+    /// The zone has no such name.
+    NoName {
+        /// The zone that would have it.
+        zone: &'a Served,
+    },
+}
+
+impl<'a> Found<'a> {
+    /// The node whose data answers for the name, if there is one.
+    #[must_use]
+    pub fn node(&self) -> Option<&'a Node> {
+        match *self {
+            Self::Node { node, .. } | Self::Wildcard { node, .. } => Some(node),
+            _ => None,
+        }
+    }
+}
+
+/// Where the labels of a name begin, the root's included.
+struct Labels {
+    offsets: [u8; 128],
+    /// Without the root.
+    count: usize,
+}
+
+impl Labels {
+    /// `name` is one name in uncompressed wire format.
+    fn of(name: &[u8]) -> Self {
+        let mut labels = Self { offsets: [0; 128], count: 0 };
+        let mut offset = 0;
+        while name[offset] != 0 {
+            offset += usize::from(name[offset]) + 1;
+            labels.count += 1;
+            labels.offsets[labels.count] = offset as u8;
+        }
+        labels
+    }
+
+    /// Where the suffix of `count` labels begins.
+    fn suffix(&self, count: usize) -> usize {
+        usize::from(self.offsets[self.count - count])
+    }
+}
+
+impl Zones {
+    /// What there is at a name: lowercase, uncompressed wire format, as in [`Name`](crate::model::Name).
+    ///
+    /// Costs one hash of the name for each zone origin it may have, one if the name exists, and otherwise one
+    /// for each label that does exist: a flood of random names costs two.
+    #[must_use]
+    pub fn find(&self, name: &[u8]) -> Found<'_> {
+        let labels = Labels::of(name);
+        match self.zone_at_most(name, &labels, labels.count) {
+            Some(zone) => zone.find(name, &labels),
+            None => Found::Outside,
+        }
+    }
+
+    /// As [`Zones::find`], but in the zone above if the name is the apex of one: the parent's side of a
+    /// delegation, which owns the DS records (RFC 4035 §3.1.4.1). Without a zone above, the apex itself.
+    #[must_use]
+    pub fn find_in_parent(&self, name: &[u8]) -> Found<'_> {
+        let labels = Labels::of(name);
+        match labels.count.checked_sub(1).and_then(|count| self.zone_at_most(name, &labels, count)) {
+            Some(zone) => zone.find(name, &labels),
+            None => self.find(name),
+        }
+    }
+
+    /// The service that answers for addresses of a name, lowercase and in wire format: its own, or one that
+    /// aliases lead to.
+    #[must_use]
+    pub fn service_behind(&self, name: &[u8]) -> Option<ServiceId> {
+        let mut name: Box<[u8]> = name.into();
+        for _ in 0..MAX_ALIASES {
+            let found = self.find(&name);
+            if let Found::Dname { node, offset, .. } = found {
+                name = node.rrset(rtype::DNAME)?.substitute(&name, offset)?;
+            } else {
+                let node = found.node()?;
+                if node.service.is_some() {
+                    return node.service;
+                }
+                name = node.rrset(rtype::CNAME)?.rdata[0].clone();
+            }
+            name.make_ascii_lowercase();
+        }
+        None
+    }
+
+    /// The zone with the longest origin of at most `count` labels that is a suffix of `name`.
+    fn zone_at_most(&self, name: &[u8], labels: &Labels, count: usize) -> Option<&Served> {
+        let (fewest, most) = self.origin_labels;
+        let mut count = count.min(usize::from(most));
+        loop {
+            if count < usize::from(fewest) {
+                return None;
+            }
+            if let Some(index) = self.origins.get(&name[labels.suffix(count)..]) {
+                return Some(&self.zones[*index as usize]);
+            }
+            count = count.checked_sub(1)?;
+        }
+    }
+}
+
+impl Served {
+    fn find<'a>(&'a self, name: &[u8], labels: &Labels) -> Found<'a> {
+        if let Some(node) = self.node(name) {
+            return match self.covered(node, labels) {
+                Some(found) => found,
+                None if node.is_cut => Found::Delegation { zone: self, cut: node, offset: 0 },
+                None => Found::Node { zone: self, node },
+            };
+        }
+        // Match down, label by label: every name above an existing one exists, so the last that does is the
+        // closest encloser.
+        let mut encloser = self.apex();
+        for count in usize::from(encloser.labels) + 1..labels.count {
+            let Some(node) = self.node(&name[labels.suffix(count)..]) else { break };
+            encloser = node;
+        }
+        if let Some(found) = self.covered(encloser, labels) {
+            return found;
+        }
+        let offset = labels.suffix(usize::from(encloser.labels));
+        if encloser.is_cut {
+            Found::Delegation { zone: self, cut: encloser, offset }
+        } else if encloser.is_dname {
+            Found::Dname { zone: self, node: encloser, offset }
+        } else if encloser.wildcard != NONE {
+            let node = &self.nodes[encloser.wildcard as usize];
+            Found::Wildcard { zone: self, node, encloser: offset }
+        } else {
+            Found::NoName { zone: self }
+        }
+    }
+
+    /// What a node above hides this one behind.
+    fn covered<'a>(&'a self, node: &Node, labels: &Labels) -> Option<Found<'a>> {
+        if node.covered_by == NONE {
+            return None;
+        }
+        let above = &self.nodes[node.covered_by as usize];
+        let offset = labels.suffix(usize::from(above.labels));
+        Some(if above.is_cut {
+            Found::Delegation { zone: self, cut: above, offset }
+        } else {
+            Found::Dname { zone: self, node: above, offset }
+        })
+    }
+}

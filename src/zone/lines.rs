@@ -1,0 +1,125 @@
+//! A master file's logical lines: parentheses join physical lines, strings and comments hide parentheses
+//! (RFC 1035 §5.1). Cutting the text up first is what gives every record its line, and lets reading go on
+//! behind a mistake.
+
+/// A logical line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Line<'a> {
+    /// With its line feeds, the last one included if there is one.
+    pub(super) text: &'a str,
+    /// The number of its first physical line, from 1.
+    pub(super) number: usize,
+    /// What keeps it from being scanned.
+    pub(super) fault: Option<Fault>,
+}
+
+/// A logical line that does not end as it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// From 1.
+    pub(super) line: usize,
+    /// From 1.
+    pub(super) column: usize,
+    /// A sentence.
+    pub(super) message: &'static str,
+}
+
+/// Cuts a text into logical lines.
+pub(super) struct Lines<'a> {
+    rest: &'a str,
+    number: usize,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        Self { rest: text, number: 1 }
+    }
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Line<'a>;
+
+    fn next(&mut self) -> Option<Line<'a>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let (end, fault) = extent(self.rest.as_bytes(), self.number);
+        let (text, rest) = self.rest.split_at(end);
+        let line = Line { text, number: self.number, fault };
+        self.number += text.bytes().filter(|byte| *byte == b'\n').count();
+        self.rest = rest;
+        Some(line)
+    }
+}
+
+/// Where the first logical line of `text` ends, which starts on physical line `number`.
+fn extent(text: &[u8], mut number: usize) -> (usize, Option<Fault>) {
+    let mut line_start = 0;
+    let mut open: Vec<(usize, usize)> = Vec::new();
+    let mut quote: Option<(usize, usize)> = None;
+    let mut comment = false;
+    let mut index = 0;
+    while index < text.len() {
+        let here = (number, index - line_start + 1);
+        match text[index] {
+            b'\n' => {
+                if let Some((line, column)) = quote {
+                    let message = "this quoted string is not closed on its line";
+                    return (index + 1, Some(Fault { line, column, message }));
+                }
+                if open.is_empty() {
+                    return (index + 1, None);
+                }
+                comment = false;
+                number += 1;
+                line_start = index + 1;
+            }
+            _ if comment => {}
+            // An escaped character is never special; an escaped line feed is the scanner's to refuse.
+            b'\\' if text.get(index + 1).is_some_and(|next| *next != b'\n') => index += 1,
+            b'"' => quote = if quote.is_some() { None } else { Some(here) },
+            _ if quote.is_some() => {}
+            b';' => comment = true,
+            b'(' => open.push(here),
+            b')' => {
+                open.pop();
+            }
+            _ => {}
+        }
+        index += 1;
+    }
+    let unclosed = |(line, column), message| Some(Fault { line, column, message });
+    let fault = quote
+        .and_then(|at| unclosed(at, "this quoted string is not closed on its line"))
+        .or_else(|| open.first().and_then(|at| unclosed(*at, "this parenthesis is never closed")));
+    (text.len(), fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(text: &str) -> Vec<(usize, &str)> {
+        Lines::of(text).map(|line| (line.number, line.text)).collect()
+    }
+
+    #[test]
+    fn parentheses_join_lines_unless_quoted_escaped_or_commented() {
+        assert_eq!(
+            cut("a ( b\n c ) d\ne \"(\" ; (\nf \\( g\nh"),
+            [(1, "a ( b\n c ) d\n"), (3, "e \"(\" ; (\n"), (4, "f \\( g\n"), (5, "h")]
+        );
+        assert_eq!(cut("a ( ; )\n)\nb\n"), [(1, "a ( ; )\n)\n"), (3, "b\n")]);
+        assert_eq!(cut("\n\na\n"), [(1, "\n"), (2, "\n"), (3, "a\n")]);
+    }
+
+    #[test]
+    fn what_is_not_closed_is_told_where_it_opens() {
+        let faults = |text| Lines::of(text).filter_map(|line| line.fault).collect::<Vec<_>>();
+        let at = |line, column, message| Fault { line, column, message };
+        assert_eq!(faults("a\nb (\nc"), [at(2, 3, "this parenthesis is never closed")]);
+        let quote = "this quoted string is not closed on its line";
+        assert_eq!(faults("a \"x\\\"\nb \"y\" \"z"), [at(1, 3, quote), at(2, 7, quote)]);
+        assert_eq!(faults("a \"x\" (y)\n"), []);
+    }
+}

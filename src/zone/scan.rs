@@ -1,0 +1,318 @@
+//! Logical lines → records, by the scanner of the `domain` crate, and back on its feet after a mistake.
+
+use domain::base::iana::{Class, Rtype};
+use domain::base::name::{FlattenInto, ToName};
+use domain::base::rdata::{ComposeRecordData, ParseAnyRecordData};
+use domain::base::{Name as DomainName, ParsedName};
+use domain::dep::octseq::Parser;
+use domain::rdata::{AllRecordData, ZoneRecordData};
+use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
+
+use super::lines::{Line, Lines};
+use super::{MAX_ERRORS, ZoneError, rtype, type_name};
+use crate::model::{Name, Ttl};
+
+/// A record with the place where it stands.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) owner: Name,
+    pub(super) rtype: u16,
+    pub(super) ttl: Ttl,
+    pub(super) rdata: Box<[u8]>,
+    pub(super) at: Position,
+}
+
+/// A line of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    /// Index into [`Scanned::files`].
+    pub(super) file: u16,
+    /// From 1.
+    pub(super) line: u32,
+}
+
+/// Everything found in a zone's text and in what it includes.
+#[derive(Debug, Default)]
+pub(super) struct Scanned {
+    pub(super) records: Vec<Record>,
+    pub(super) files: Vec<String>,
+    /// Mistakes of syntax; with any of these, that a record is missing proves nothing.
+    pub(super) errors: Vec<ZoneError>,
+}
+
+impl Scanned {
+    /// A mistake or oddity at a place.
+    pub(super) fn problem(&self, at: Position, column: usize, message: String) -> ZoneError {
+        ZoneError { file: self.files[usize::from(at.file)].clone(), line: at.line as usize, column, message }
+    }
+}
+
+/// How deep `$INCLUDE` may nest; a file that includes itself ends here.
+const MAX_INCLUDE_DEPTH: usize = 8;
+/// Files of one zone, itself included.
+const MAX_FILES: usize = 1_000;
+/// Stands for "no TTL was written": larger than any that may be (RFC 2181 §8).
+const NO_TTL: u32 = u32::MAX;
+
+/// Reads a zone's text and what it includes.
+pub(super) fn scan(
+    origin: &Name,
+    text: &str,
+    file: &str,
+    include: &mut dyn FnMut(&str) -> Result<String, String>,
+) -> Scanned {
+    let mut scanned = Scanned::default();
+    let mut reader = Reader { scanned: &mut scanned, include, depth: 0 };
+    reader.file(&origin.to_string(), NO_TTL, text, file);
+    scanned
+}
+
+struct Reader<'a> {
+    scanned: &'a mut Scanned,
+    include: &'a mut dyn FnMut(&str) -> Result<String, String>,
+    depth: usize,
+}
+
+/// Where reading stands within one file.
+struct Cursor {
+    scanner: Zonefile,
+    /// Physical lines the scanner has been given, its preamble included.
+    given: usize,
+    /// `$TTL` in force, as its number; [`NO_TTL`] before the first.
+    default_ttl: u32,
+    /// The last TTL stated by a record.
+    stated_ttl: Option<Ttl>,
+    /// A line with an owner failed: what follows without an owner belongs to nobody knows whom.
+    owner_lost: bool,
+    file: u16,
+}
+
+impl Cursor {
+    fn new(origin: &str, default_ttl: u32, file: u16) -> Self {
+        let mut cursor = Self {
+            scanner: Zonefile::new(),
+            given: 0,
+            default_ttl,
+            stated_ttl: None,
+            owner_lost: false,
+            file,
+        };
+        cursor.restart(origin);
+        cursor
+    }
+
+    /// A fresh scanner; the old one is in no defined state after an error.
+    fn restart(&mut self, origin: &str) {
+        self.scanner = Zonefile::new();
+        self.scanner.set_default_class(Class::IN);
+        let preamble = format!("$ORIGIN {origin}\n$TTL {}\n", self.default_ttl);
+        self.scanner.extend_from_slice(preamble.as_bytes());
+        self.given = 2;
+    }
+
+    fn origin(&self) -> String {
+        self.scanner.origin().map_or_else(|_| ".".to_owned(), |origin| absolute(&origin))
+    }
+}
+
+/// A name as a master file writes it, with its last dot.
+fn absolute<Octets: AsRef<[u8]>>(name: &DomainName<Octets>) -> String {
+    if name.is_root() { ".".to_owned() } else { format!("{name}.") }
+}
+
+impl Reader<'_> {
+    /// One file from its first line to its last.
+    fn file(&mut self, origin: &str, default_ttl: u32, text: &str, name: &str) {
+        let file = self.scanned.files.len() as u16;
+        self.scanned.files.push(name.to_owned());
+        let mut cursor = Cursor::new(origin, default_ttl, file);
+        // The scanner reads its preamble before the first error can happen, so that an origin is always known.
+        let _ = cursor.scanner.next_entry();
+        for line in Lines::of(text) {
+            if self.scanned.errors.len() >= MAX_ERRORS {
+                return;
+            }
+            self.line(&mut cursor, &line);
+        }
+    }
+
+    fn line(&mut self, cursor: &mut Cursor, line: &Line<'_>) {
+        let has_owner = !line.text.starts_with([' ', '\t', '\r', '\n', ';']);
+        let says_something = !line.text.trim_start().is_empty() && !line.text.trim_start().starts_with(';');
+        if let Some(fault) = line.fault {
+            let at = Position { file: cursor.file, line: fault.line as u32 };
+            self.error(at, fault.column, fault.message.to_owned());
+            cursor.owner_lost |= has_owner;
+            return;
+        }
+        if !has_owner && (cursor.owner_lost || !says_something) {
+            return;
+        }
+        // A directive names no owner, so what follows it still belongs to the one that was lost.
+        cursor.owner_lost &= line.text.starts_with('$');
+        let given_before = cursor.given;
+        cursor.scanner.extend_from_slice(line.text.as_bytes());
+        if !line.text.ends_with('\n') {
+            cursor.scanner.extend_from_slice(b"\n");
+        }
+        cursor.given += line.text.trim_end_matches('\n').matches('\n').count() + 1;
+        let at = Position { file: cursor.file, line: line.number as u32 };
+        match cursor.scanner.next_entry() {
+            Ok(Some(Entry::Record(record))) => self.record(cursor, &record, at),
+            Ok(Some(Entry::Include { path, origin: sub })) => {
+                let sub = sub.map_or_else(|| cursor.origin(), |sub| absolute(&sub));
+                self.include(cursor, path.as_ref(), &sub, at);
+            }
+            Ok(None) => self.directive(cursor, line, at),
+            Err(error) => {
+                let (position, message) = locate(&error.to_string(), line, given_before, cursor.file);
+                self.error(position.0, position.1, message);
+                let origin = cursor.origin();
+                cursor.restart(&origin);
+                let _ = cursor.scanner.next_entry();
+                cursor.owner_lost = true;
+            }
+        }
+    }
+
+    /// `$TTL` has been understood by the scanner; here it is kept for the next fresh one.
+    fn directive(&mut self, cursor: &mut Cursor, line: &Line<'_>, at: Position) {
+        let words = || line.text.split(|c: char| c.is_ascii_whitespace() || "();".contains(c));
+        if !words().next().is_some_and(|word| word.eq_ignore_ascii_case("$TTL")) {
+            return;
+        }
+        // The number stands before any comment, or the scanner had refused the line.
+        match words().find_map(|word| word.parse::<u32>().ok()) {
+            Some(ttl) if ttl <= Ttl::MAX.0 => cursor.default_ttl = ttl,
+            _ => self.error(at, 1, ttl_too_large()),
+        }
+    }
+
+    fn record(&mut self, cursor: &mut Cursor, record: &ScannedRecord, at: Position) {
+        let number = record.rtype().to_int();
+        if number == 0 || number == rtype::OPT || (rtype::TKEY..=rtype::ANY).contains(&number) {
+            let message = format!("{} is no type that a zone can hold (RFC 6895 §3.1)", type_name(number));
+            return self.error(at, 1, message);
+        }
+        let written = record.ttl().as_secs();
+        let ttl = if written != NO_TTL && written > Ttl::MAX.0 {
+            return self.error(at, 1, ttl_too_large());
+        } else if written != NO_TTL {
+            cursor.stated_ttl = Some(Ttl(written));
+            Ttl(written)
+        } else if let Some(ttl) = cursor.stated_ttl {
+            ttl
+        } else {
+            let message = "no TTL here, in an earlier record or by $TTL (RFC 2308 §4)".to_owned();
+            return self.error(at, 1, message);
+        };
+        match rdata(record) {
+            Ok(rdata) => match Name::from_wire(record.owner().to_vec().as_slice()) {
+                Ok(owner) => {
+                    self.scanned.records.push(Record { owner, rtype: number, ttl, rdata, at });
+                }
+                Err(error) => self.error(at, 1, error.to_string()),
+            },
+            Err(message) => self.error(at, 1, message),
+        }
+    }
+
+    fn include(&mut self, cursor: &Cursor, path: &str, origin: &str, at: Position) {
+        if self.depth >= MAX_INCLUDE_DEPTH || self.scanned.files.len() >= MAX_FILES {
+            return self.error(at, 1, format!("$INCLUDE of {path} nests too deep; does it include itself"));
+        }
+        match (self.include)(path) {
+            Ok(text) => {
+                self.depth += 1;
+                self.file(origin, cursor.default_ttl, &text, path);
+                self.depth -= 1;
+            }
+            Err(message) => self.error(at, 1, format!("$INCLUDE of {path}: {message}")),
+        }
+    }
+
+    fn error(&mut self, at: Position, column: usize, message: String) {
+        let error = self.scanned.problem(at, column, message);
+        self.scanned.errors.push(error);
+    }
+}
+
+fn ttl_too_large() -> String {
+    format!("a TTL is a number of seconds, at most {} (RFC 2181 §8)", Ttl::MAX.0)
+}
+
+/// The record data in uncompressed wire format.
+fn rdata(record: &ScannedRecord) -> Result<Box<[u8]>, String> {
+    let mut wire = Vec::new();
+    let Ok(()) = record.data().compose_rdata(&mut wire);
+    if let ZoneRecordData::Unknown(unknown) = record.data() {
+        wire = known_form(unknown.rtype(), wire)?;
+    }
+    if wire.len() > usize::from(u16::MAX) {
+        return Err(format!("{} bytes of data; a record holds at most 65535", wire.len()));
+    }
+    Ok(wire.into_boxed_slice())
+}
+
+/// RFC 3597 §5: data written as `\#` for a type that is known must have that type's form.
+fn known_form(rtype: Rtype, wire: Vec<u8>) -> Result<Vec<u8>, String> {
+    let wrong = || format!("this \\# data has not the form of a {rtype} record");
+    let mut parser = Parser::from_ref(wire.as_slice());
+    let parsed: AllRecordData<&[u8], ParsedName<&[u8]>> =
+        ParseAnyRecordData::parse_any_rdata(rtype, &mut parser).map_err(|_| wrong())?;
+    if parser.remaining() > 0 {
+        return Err(wrong());
+    }
+    let flat: AllRecordData<Vec<u8>, DomainName<Vec<u8>>> = parsed.flatten_into();
+    let mut again = Vec::with_capacity(wire.len());
+    let Ok(()) = flat.compose_rdata(&mut again);
+    Ok(again)
+}
+
+/// The scanner's message for a record that is too short.
+const END_OF_ENTRY: &str = "unexpected end of entry";
+
+/// The scanner counts lines of what it was given and says `line:column: message`.
+fn locate(error: &str, line: &Line<'_>, given_before: usize, file: u16) -> ((Position, usize), String) {
+    let mut parts = error.splitn(3, ':');
+    let number = parts.next().and_then(|text| text.parse::<usize>().ok());
+    let column = parts.next().and_then(|text| text.parse::<usize>().ok()).unwrap_or(1).max(1);
+    let message = parts.next().unwrap_or(error).trim().to_owned();
+    let physical = line.text.trim_end_matches('\n').lines().count().max(1);
+    let relative = number.map_or(1, |number| number.saturating_sub(given_before)).max(1);
+    let text = |relative: usize| line.text.lines().nth(relative - 1).unwrap_or_default();
+    // What ends a line is only noticed behind its line feed.
+    let (relative, column) = if relative > physical {
+        (physical, text(physical).trim_end().len() + 1)
+    } else {
+        (relative, column)
+    };
+    let column = if message == END_OF_ENTRY { column } else { token_start(text(relative), column) };
+    let at = Position { file, line: (line.number + relative - 1) as u32 };
+    ((at, column), plain(&message))
+}
+
+/// The scanner stops behind the token it does not like; people look for its first character. From 1.
+fn token_start(line: &str, column: usize) -> usize {
+    let before = &line.as_bytes()[..(column - 1).min(line.len())];
+    let token = before.iter().rev().take_while(|byte| !byte.is_ascii_whitespace()).count();
+    before.len() - token + 1
+}
+
+/// The scanner's messages in this program's words where those are clearer.
+fn plain(message: &str) -> String {
+    if let Some(classes) = message.strip_prefix("different class: ") {
+        let found = classes.split(" != ").next().unwrap_or_default();
+        return format!("class {found}: only IN is served");
+    }
+    match message {
+        "expected rtype" => "expected a record type, or a TTL in plain seconds".to_owned(),
+        END_OF_ENTRY => "the record ends before its data is complete".to_owned(),
+        "trailing tokens" => "there is more on this line than the record holds".to_owned(),
+        "missing last owner" => "no owner: the first record of a file must name one".to_owned(),
+        "unknown record type with concrete data" => {
+            "a type without a known text form needs its data as \\# (RFC 3597 §5)".to_owned()
+        }
+        other => other.to_owned(),
+    }
+}

@@ -1,0 +1,55 @@
+//! RFC 4035 §3.1.4: DS records belong to the parent's side of a cut.
+
+use super::{Server, query, with_edns};
+
+const DS: &str = "60485 8 2 0000000000000000000000000000000000000000000000000000000000000000";
+
+fn parent() -> String {
+    format!("sub NS ns.sub\nsub DS {DS}\nns.sub A 192.0.2.61\nplain NS ns.elsewhere.test.\n")
+}
+
+#[test]
+fn section_3_1_4_1_ds_is_answered_by_the_parent() {
+    let alone = Server::new(&[("example.", &parent())]).start();
+    let both = Server::new(&[("example.", &parent()), ("sub.example.", "")]).start();
+    for server in [alone, both] {
+        server.check("sub.example. DS", &format!("NOERROR aa\nAN sub.example. 300 DS {DS}"));
+        server.check(
+            "plain.example. DS",
+            "NOERROR aa\nNS example. 60 SOA ns.example. h.example. 7 3600 600 86400 60",
+        );
+    }
+}
+
+#[test]
+fn section_3_1_4_1_a_child_without_its_parent_denies() {
+    let server = Server::new(&[("sub.example.", "")]).start();
+    let soa = "ns.sub.example. h.sub.example. 7 3600 600 86400 60";
+    server.check("sub.example. DS", &format!("NOERROR aa\nNS sub.example. 60 SOA {soa}"));
+}
+
+#[test]
+fn below_the_cut_ds_is_referred_like_anything() {
+    let server = Server::new(&[("example.", &parent())]).start();
+    server.check(
+        "x.sub.example. DS",
+        "NOERROR\nNS sub.example. 300 NS ns.sub.example.\nAR ns.sub.example. 300 A 192.0.2.61",
+    );
+}
+
+#[test]
+fn section_3_1_4_a_referral_has_ds_for_those_who_set_do() {
+    let server = Server::new(&[("example.", &parent())]).start();
+    let mut message = with_edns(query("x.sub.example. A"), 1232);
+    message.edns.as_mut().unwrap().set_dnssec_ok(true);
+    server.check_message(
+        &message,
+        &format!(
+            "NOERROR
+             edns 1232 do
+             NS sub.example. 300 NS ns.sub.example.
+             NS sub.example. 300 DS {DS}
+             AR ns.sub.example. 300 A 192.0.2.61"
+        ),
+    );
+}
