@@ -2,11 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::{PANIC, UNANSWERED, echo, framed, shared};
+use crate::dns::respond::Responder;
 use crate::dns::tcp::Limits;
+use crate::dns::udp::run;
 use crate::dns::{Running, Server, Shared};
+use crate::net::listen::Listener;
 
 /// Far more than loopback ever needs; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -88,16 +92,25 @@ async fn a_panic_costs_one_query_and_no_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_comes_before_the_start_waits_and_a_stop_drains() {
+async fn what_comes_before_the_start_waits() {
     let server = Server::bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
-    let address = server.local_addrs()[0];
+    let client = udp_client(server.local_addrs()[0]);
+    client.send(b"early").unwrap();
+    let running = server.start_with(&shared(), echo, Limits::default()).unwrap();
+    assert_eq!(received(&client), b"early");
+    running.stop().await;
+}
+
+#[test]
+fn a_worker_that_is_told_to_stop_answers_what_is_queued() {
+    let Listener { address, mut udp, .. } = Listener::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
     let clients: Vec<_> = (0..10).map(|_| udp_client(address)).collect();
     for client in &clients {
         for n in 0..20 {
             client.send(&[n; 12]).unwrap();
         }
     }
-    server.start_with(&shared(), echo, Limits::default()).unwrap().stop().await;
+    run(udp.remove(0), address, Responder::new(&shared(), echo), &AtomicBool::new(true));
     for client in &clients {
         for n in 0..20 {
             assert_eq!(received(client), [n; 12]);
