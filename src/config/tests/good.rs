@@ -6,8 +6,8 @@ use super::super::*;
 use super::{ZONE, load_with, said};
 use crate::model::{
     AllDown, Assertion, Country, Endpoint, EndpointRef, Expect, Fence, Fraction, GeoEntry, Group, HttpProbe,
-    Kind, LatencyRow, Location, Member, Need, Point, Probe, ProbeId, Rank, RegionId, Service, Share, Startup,
-    StatusRange, Steering, Subdivision, Thresholds, TlsProbe, Tolerance, Ttl, Weight,
+    KeyPrefix, Kind, LatencyRow, Location, Member, Need, Point, Probe, ProbeId, Rank, RegionId, Service,
+    Share, Startup, StatusRange, Steering, Subdivision, Thresholds, TlsProbe, Tolerance, Ttl, Weight,
 };
 
 /// The sample of the reference, as far as it is built.

@@ -26,7 +26,7 @@ fn echo(_: &Snapshot, query: &[u8], _: Peer, _: Unix, reply: &mut Reply) -> Outc
     }
     reply.bytes.clear();
     reply.bytes.extend_from_slice(query);
-    Outcome::Answered { rcode: 3, kind: answer::Kind::Static, truncated: false }
+    Outcome::Answered { rcode: 3, kind: crate::answer::Kind::Static, truncated: false }
 }
 
 fn shared() -> Shared {

@@ -1,0 +1,617 @@
+//! Steering as tables: who is sent where, when what is down.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::*;
+use crate::geo::{Index, Override as Network};
+use crate::health::{Severity, State};
+use crate::model::{
+    AllDown, Endpoint, Family, Fence, FenceRule, Fraction, GeoEntry, Group, KeyPrefix, LatencyRow, Location,
+    Member, Need, PlaceKey, Point, Rank, Region, RegionId, Service, ServiceId, Share, Steering, Target,
+    Tolerance, Topology, Ttl, Unix, Weight,
+};
+use crate::safety::{self, Rules};
+use crate::standing::{Action, Inputs, Override, Standing};
+
+const AP: RegionId = RegionId(0);
+const EU: RegionId = RegionId(1);
+const US: RegionId = RegionId(2);
+
+/// Everything needed for a choice, built up case by case.
+struct World {
+    topology: Topology,
+    networks: Vec<Network>,
+    nets: Vec<ipnet::IpNet>,
+    /// Addresses that are not up.
+    states: HashMap<IpAddr, State>,
+    overrides: Vec<Override>,
+    rules: Rules,
+    previous: Option<Standing>,
+    now: Unix,
+}
+
+fn location(country: &str, continent: &str, lat: f32, lon: f32) -> Location {
+    Location {
+        country: Some(country.parse().unwrap()),
+        continent: Some(continent.parse().unwrap()),
+        point: Some(Point { lat, lon }),
+        ..Location::default()
+    }
+}
+
+/// Two balancers, each with an IPv4 and an IPv6 address: `192.0.2.(10 n + i)` and `2001:db8::(10 n + i)`.
+fn region(number: u8, name: &str, location: Location) -> Region {
+    let endpoint = |index: u8| Endpoint {
+        name: format!("lb{index}"),
+        addresses: vec![
+            format!("192.0.2.{}", 10 * number + index).parse().unwrap(),
+            format!("2001:db8::{}", 10 * number + index).parse().unwrap(),
+        ],
+        weight: Weight(100),
+        probes: Vec::new(),
+    };
+    Region {
+        name: name.into(),
+        location,
+        capacity: None,
+        healthy_when: Need::Any,
+        require: Vec::new(),
+        endpoints: vec![endpoint(1), endpoint(2)],
+    }
+}
+
+impl World {
+    /// Clients in 10.1.0.0/16 and 2001:db8:1::/48 are in Germany, 10.2/16 in the United States, 10.3/16 in India.
+    fn new(rank: Rank) -> Self {
+        let germany = location("DE", "EU", 50.1, 8.7);
+        let states = location("US", "NA", 40.7, -74.0);
+        let india = location("IN", "AS", 28.6, 77.2);
+        let network = |prefix: &str, location: &Location| Network {
+            prefix: prefix.parse().unwrap(),
+            location: Some(*location),
+            first: Box::default(),
+        };
+        let service = Service {
+            name: "www.example.test.".parse().unwrap(),
+            members: [EU, US, AP].map(|region| Member { region, weight: Weight(1) }).into(),
+            steering: Steering {
+                rank,
+                tolerance: Tolerance::Exact,
+                share: Share::Weighted,
+                answers: 1,
+                ttl: Ttl(30),
+                all_down: AllDown::All,
+            },
+            geo: Vec::new(),
+            fences: Vec::new(),
+        };
+        Self {
+            topology: Topology {
+                regions: vec![
+                    region(1, "ap-south", location("IN", "AS", 19.1, 72.9)),
+                    region(2, "eu-west", location("IE", "EU", 53.4, -6.3)),
+                    region(3, "us-east", location("US", "NA", 39.0, -77.5)),
+                ],
+                services: vec![service],
+                ..Topology::default()
+            },
+            networks: vec![
+                network("10.1.0.0/16", &germany),
+                network("2001:db8:1::/48", &germany),
+                network("10.2.0.0/16", &states),
+                network("10.3.0.0/16", &india),
+            ],
+            nets: Vec::new(),
+            states: HashMap::new(),
+            overrides: Vec::new(),
+            rules: Rules { min_regions: 0 },
+            previous: None,
+            now: Unix(Duration::from_secs(1_800_000_000)),
+        }
+    }
+
+    fn service(&mut self) -> &mut Service {
+        &mut self.topology.services[0]
+    }
+
+    /// Sets every address of a region, or only those of a family.
+    fn set(&mut self, region: RegionId, family: Option<Family>, state: State) -> &mut Self {
+        for address in self.topology.region(region).endpoints.iter().flat_map(|e| &e.addresses) {
+            if family.is_none_or(|family| family.has(*address)) {
+                self.states.insert(*address, state);
+            }
+        }
+        self
+    }
+
+    fn down(&mut self, region: RegionId) -> &mut Self {
+        self.set(region, None, State::Down(Severity::Hard))
+    }
+
+    fn say(&mut self, target: &str, action: Action, share: &str) -> &mut Self {
+        self.overrides.push(Override {
+            id: self.overrides.len() as u64 + 1,
+            target: target.parse::<Target>().unwrap(),
+            action,
+            share: Fraction::parse(share).unwrap(),
+            created: self.now,
+            until: None,
+            reason: None,
+        });
+        self
+    }
+
+    fn standing(&self, compiled: &Compiled) -> Standing {
+        let topology = &self.topology;
+        let state = |at, index: usize| {
+            let address = topology.endpoint(at).addresses[index];
+            self.states.get(&address).copied().unwrap_or(State::Up)
+        };
+        let mut standing = Standing::compute(Inputs {
+            topology,
+            states: &state,
+            overrides: &self.overrides,
+            previous: &|id| self.previous.as_ref().map(|previous| previous.region(id)),
+            now: self.now,
+        });
+        safety::hold(self.rules, compiled.region_sets(), &mut standing);
+        standing
+    }
+
+    fn compile(&self) -> Ready<'_> {
+        let geo = Index::compile(&[], &self.networks, &self.nets);
+        let compiled = Compiled::new(&self.topology, &geo, KeyPrefix::default());
+        let standing = self.standing(&compiled);
+        Ready { world: self, geo, compiled, standing }
+    }
+
+    /// Where a client is sent: the region's name, `nodata`, `servfail`, or `fallback` without a region.
+    fn sends(&self, client: &str) -> String {
+        self.compile().sends(client, Family::V4)
+    }
+}
+
+/// A world whose plan is compiled.
+struct Ready<'a> {
+    world: &'a World,
+    geo: Index,
+    compiled: Compiled,
+    standing: Standing,
+}
+
+impl Ready<'_> {
+    fn choose(&self, client: IpAddr, family: Family, now: Unix) -> (Choice, Vec<IpAddr>) {
+        let asked = Asked { service: ServiceId(0), client, family, unix: now, draw: 7 };
+        let mut addresses = Vec::new();
+        let topology = &self.world.topology;
+        let choice = self.compiled.choose(topology, &self.standing, &asked, &mut addresses, &mut NoTrace);
+        let place = self.geo.locate(client).place;
+        let (explained, recording) =
+            self.compiled.explain(topology, &self.standing, place, &asked, &mut Vec::new());
+        assert_eq!(choice, explained, "explain tells of another choice");
+        let winners = recording.entries.iter().filter(|e| matches!(e.verdict, Ok(Note::Won { .. })));
+        assert_eq!(
+            winners.map(|e| e.region).collect::<Vec<_>>(),
+            choice.region.into_iter().collect::<Vec<_>>()
+        );
+        (choice, addresses)
+    }
+
+    fn at(&self, client: &str, family: Family) -> (Choice, Vec<IpAddr>) {
+        self.choose(client.parse().unwrap(), family, self.world.now)
+    }
+
+    fn sends(&self, client: &str, family: Family) -> String {
+        let (choice, addresses) = self.at(client, family);
+        assert!(addresses.iter().all(|address| family.has(*address)));
+        match (choice.answer, choice.region) {
+            (Answer::Servfail, _) => "servfail".into(),
+            (Answer::NoData, _) => "nodata".into(),
+            (Answer::Addresses, Some(region)) => self.world.topology.region(region).name.clone(),
+            (Answer::Addresses, None) => "fallback".into(),
+        }
+    }
+}
+
+const GERMAN: &str = "10.1.2.3";
+const AMERICAN: &str = "10.2.2.3";
+const INDIAN: &str = "10.3.2.3";
+const NOWHERE: &str = "10.9.2.3";
+
+/// 10,000 clients, each in a /24 of its own.
+fn clients() -> impl Iterator<Item = IpAddr> {
+    (0..10_000_u32).map(|n| IpAddr::V4((0x0a01_0005 + (n << 8)).into()))
+}
+
+#[test]
+fn ranks_order_regions_by_place() {
+    for (rank, client, expected) in [
+        (Rank::Priority, AMERICAN, "eu-west"),
+        (Rank::Distance, GERMAN, "eu-west"),
+        (Rank::Distance, AMERICAN, "us-east"),
+        (Rank::Distance, INDIAN, "ap-south"),
+        (Rank::Distance, NOWHERE, "eu-west"),
+        (Rank::Latency, AMERICAN, "us-east"),
+        (Rank::Latency, INDIAN, "ap-south"),
+        (Rank::Latency, NOWHERE, "eu-west"),
+        (Rank::Distance, "2001:db8:1::1", "eu-west"),
+        (Rank::Distance, "::ffff:10.2.2.3", "us-east"),
+    ] {
+        assert_eq!(World::new(rank).sends(client), expected, "{rank:?} for {client}");
+    }
+}
+
+#[test]
+fn what_is_down_leaves_and_the_next_takes_over() {
+    let mut world = World::new(Rank::Priority);
+    assert_eq!(world.sends(GERMAN), "eu-west");
+    assert_eq!(world.down(EU).sends(GERMAN), "us-east");
+    assert_eq!(world.down(US).sends(GERMAN), "ap-south");
+    world.states.clear();
+    assert_eq!(world.sends(GERMAN), "eu-west");
+}
+
+#[test]
+fn a_measured_latency_goes_before_an_estimate() {
+    let mut world = World::new(Rank::Latency);
+    let row = |from: PlaceKey, region, millis| LatencyRow { from, region, millis };
+    let country = |code: &str| PlaceKey::Country(code.parse().unwrap());
+    world.topology.latency = vec![
+        row(country("DE"), EU, 80.0),
+        row(PlaceKey::Any, US, 5.0),
+        row(country("DE"), US, 70.0),
+        row(PlaceKey::Net("10.1.7.0/24".parse().unwrap()), US, 200.0),
+    ];
+    world.nets = vec!["10.1.7.0/24".parse().unwrap()];
+    assert_eq!(world.sends(GERMAN), "us-east", "70 ms against 80 ms, though Dublin is nearer");
+    assert_eq!(world.sends("10.1.7.1"), "eu-west", "the prefix's own row says 200 ms");
+    assert_eq!(world.sends(INDIAN), "us-east", "5 ms for everybody else");
+}
+
+#[test]
+fn geo_entries_widen_until_somebody_serves() {
+    let mut world = World::new(Rank::Geo);
+    world.topology.groups =
+        vec![Group { name: "dach".into(), places: vec![PlaceKey::Country("DE".parse().unwrap())] }];
+    let entry = |place, groups: &[&[RegionId]]| GeoEntry {
+        place,
+        groups: groups.iter().map(|group| group.to_vec()).collect(),
+    };
+    world.service().geo = vec![
+        entry(PlaceKey::Group(0), &[&[AP]]),
+        entry(PlaceKey::Continent("EU".parse().unwrap()), &[&[EU]]),
+        entry(PlaceKey::Any, &[&[US]]),
+    ];
+    assert_eq!(world.sends(GERMAN), "ap-south", "the group is the most specific");
+    assert_eq!(world.sends(AMERICAN), "us-east", "by *");
+    assert_eq!(world.sends(NOWHERE), "us-east", "by *");
+    assert_eq!(world.down(AP).sends(GERMAN), "eu-west", "the next wider entry");
+    assert_eq!(world.down(EU).sends(GERMAN), "us-east", "then *");
+    world.states.clear();
+    assert_eq!(world.down(US).sends(AMERICAN), "eu-west", "then the rest in their order");
+}
+
+#[test]
+fn fences_hold_whatever_is_down() {
+    let mut world = World::new(Rank::Distance);
+    let europe = || vec![PlaceKey::Continent("EU".parse().unwrap())];
+    world.service().fences = vec![
+        Fence { region: EU, rule: FenceRule::Only(europe()) },
+        Fence { region: US, rule: FenceRule::Except(europe()) },
+    ];
+    assert_eq!(world.sends(GERMAN), "eu-west");
+    assert_eq!(world.sends(NOWHERE), "us-east", "a client nobody can locate is not in Europe");
+    assert_eq!(world.down(EU).sends(GERMAN), "ap-south", "never us-east");
+    assert_eq!(world.down(AP).sends(GERMAN), "eu-west", "all down: as if up, within the fence");
+    world.service().members.retain(|member| member.region == US);
+    assert_eq!(world.sends(GERMAN), "nodata", "nobody is left for this client");
+}
+
+#[test]
+fn a_networks_own_regions_come_first() {
+    let mut world = World::new(Rank::Distance);
+    world.networks.push(Network {
+        prefix: "10.1.2.0/24".parse().unwrap(),
+        location: None,
+        first: [AP, US].into(),
+    });
+    assert_eq!(world.sends(GERMAN), "ap-south");
+    assert_eq!(world.sends("10.1.3.3"), "eu-west", "only that network");
+    assert_eq!(world.down(AP).sends(GERMAN), "us-east");
+    assert_eq!(world.down(US).sends(GERMAN), "eu-west", "the others follow");
+}
+
+#[test]
+fn weights_hold_over_clients_and_losing_a_region_moves_only_its_own() {
+    let mut world = World::new(Rank::None);
+    for (member, weight) in world.service().members.iter_mut().zip([5, 3, 2]) {
+        member.weight = Weight(weight);
+    }
+    let count = |world: &World| -> Vec<RegionId> {
+        let ready = world.compile();
+        clients().map(|client| ready.choose(client, Family::V4, world.now).0.region.unwrap()).collect()
+    };
+    let before = count(&world);
+    for (region, share) in [(EU, 0.5), (US, 0.3), (AP, 0.2)] {
+        let found = before.iter().filter(|chosen| **chosen == region).count() as f64 / 10_000.0;
+        assert!((found - share).abs() < 0.02, "{region:?} has {found} of the clients instead of {share}");
+    }
+    let after = count(world.down(US));
+    assert!(before.iter().zip(&after).all(|(before, after)| before == after || *before == US));
+    assert!(!after.contains(&US));
+
+    world.states.clear();
+    let reduced = count(world.set(EU, None, State::Degraded));
+    let found = reduced.iter().filter(|chosen| **chosen == EU).count() as f64 / 10_000.0;
+    assert!((found - 2.5 / 7.5).abs() < 0.02, "degraded keeps half its weight, not {found}");
+    assert!(before.iter().zip(&reduced).all(|(before, after)| before == after || *before == EU));
+}
+
+#[test]
+fn weight_0_is_never_unless_all_are() {
+    let mut world = World::new(Rank::None);
+    let members = &mut world.service().members;
+    members[0].weight = Weight(0);
+    let ready = world.compile();
+    assert!(clients().all(|c| ready.choose(c, Family::V4, world.now).0.region != Some(EU)));
+    for member in &mut world.service().members {
+        member.weight = Weight(0);
+    }
+    let ready = world.compile();
+    assert!(clients().any(|c| ready.choose(c, Family::V4, world.now).0.region == Some(EU)));
+}
+
+#[test]
+fn both_families_of_a_client_go_to_one_region() {
+    let world = World::new(Rank::None);
+    let ready = world.compile();
+    for client in clients().take(500) {
+        let of = |family| ready.choose(client, family, world.now).0.region;
+        assert_eq!(of(Family::V4), of(Family::V6), "{client}");
+    }
+}
+
+#[test]
+fn families_down_and_families_missing_differ() {
+    let mut world = World::new(Rank::Priority);
+    world.set(EU, Some(Family::V4), State::Down(Severity::Soft));
+    let ready = world.compile();
+    assert_eq!(ready.sends(GERMAN, Family::V4), "us-east", "configured but down: the next region");
+    assert_eq!(ready.sends(GERMAN, Family::V6), "eu-west");
+
+    world.states.clear();
+    for endpoint in &mut world.topology.regions[usize::from(EU.0)].endpoints {
+        endpoint.addresses.retain(|address| Family::V4.has(*address));
+    }
+    let ready = world.compile();
+    assert_eq!(ready.sends(GERMAN, Family::V6), "nodata", "none configured: the region stays the same");
+    assert_eq!(ready.sends(GERMAN, Family::V4), "eu-west");
+    world.down(EU);
+    assert_eq!(world.compile().sends(GERMAN, Family::V6), "us-east");
+}
+
+#[test]
+fn unknown_is_used_while_nothing_is_up() {
+    let mut world = World::new(Rank::Priority);
+    world.set(EU, None, State::Unknown);
+    assert_eq!(world.sends(GERMAN), "us-east", "somebody is known to be up");
+    assert_eq!(world.down(US).down(AP).sends(GERMAN), "eu-west", "unknown goes before down");
+    world.states.clear();
+    for region in [AP, EU, US] {
+        world.set(region, None, State::Unknown);
+    }
+    assert_eq!(world.sends(GERMAN), "eu-west", "at the start everybody is unknown");
+}
+
+#[test]
+fn operators_drain_force_and_do_so_in_part() {
+    let mut world = World::new(Rank::Priority);
+    assert_eq!(world.say("region/eu-west", Action::Drain, "100%").sends(GERMAN), "us-east");
+    assert_eq!(
+        world.say("region/eu-west", Action::Up, "100%").sends(GERMAN),
+        "eu-west",
+        "the later word wins"
+    );
+    assert_eq!(world.down(EU).sends(GERMAN), "eu-west", "forced up goes before probes");
+
+    let mut world = World::new(Rank::Priority);
+    world.say("service/www.example.test/eu-west", Action::Down, "100%");
+    assert_eq!(world.sends(GERMAN), "us-east");
+
+    let mut world = World::new(Rank::Priority);
+    world.say("endpoint/eu-west/lb1", Action::Drain, "100%");
+    let ready = world.compile();
+    let lb2: IpAddr = "192.0.2.22".parse().unwrap();
+    assert!(clients().take(200).all(|c| ready.choose(c, Family::V4, world.now).1 == [lb2]));
+    world.say("endpoint/eu-west/lb2", Action::Drain, "100%");
+    assert_eq!(world.sends(GERMAN), "us-east", "both endpoints drained is the region drained");
+
+    let mut world = World::new(Rank::Priority);
+    world.say("region/eu-west", Action::Drain, "25%");
+    let ready = world.compile();
+    let away = |now| -> Vec<IpAddr> {
+        clients().filter(|c| ready.choose(*c, Family::V4, now).0.region == Some(US)).collect()
+    };
+    let kept_away = away(world.now);
+    assert!((kept_away.len() as f64 / 10_000.0 - 0.25).abs() < 0.02, "{} of 10000", kept_away.len());
+    assert_eq!(kept_away, away(world.now.after(Duration::from_secs(3600))), "the same clients all the time");
+}
+
+#[test]
+fn overrides_end_by_themselves() {
+    let mut world = World::new(Rank::Priority);
+    world.say("region/eu-west", Action::Drain, "100%");
+    world.overrides[0].until = Some(world.now.after(Duration::from_secs(60)));
+    assert_eq!(world.sends(GERMAN), "us-east");
+    world.now = world.now.after(Duration::from_secs(60));
+    assert_eq!(world.sends(GERMAN), "eu-west");
+}
+
+#[test]
+fn safety_holds_in_what_fails_softly() {
+    let soft = State::Down(Severity::Soft);
+    let mut world = World::new(Rank::Priority);
+    world.rules = Rules { min_regions: 1 };
+    // us-east fails first, eu-west last: of the soft ones the last to fail is held.
+    world.set(US, None, soft).down(AP);
+    world.previous = Some(world.compile().standing);
+    world.now = world.now.after(Duration::from_secs(100));
+    world.set(EU, None, soft);
+    let ready = world.compile();
+    assert_eq!(ready.sends(GERMAN, Family::V4), "eu-west");
+    assert_eq!(&*ready.standing.held[0], [EU]);
+    // What fails hard is never held.
+    world.set(EU, None, State::Down(Severity::Hard));
+    let ready = world.compile();
+    assert_eq!(ready.sends(GERMAN, Family::V4), "us-east");
+    assert_eq!(&*ready.standing.held[0], [US]);
+}
+
+#[test]
+fn operators_cannot_withdraw_the_last_region() {
+    let mut world = World::new(Rank::Priority);
+    let rules = Rules { min_regions: 1 };
+    let permit = |before: &World, after: &World| {
+        let (before, after) = (before.compile(), after.compile());
+        safety::permit(rules, after.compiled.region_sets(), &before.standing, &after.standing)
+    };
+    world.down(US).down(AP);
+    let mut drained = World::new(Rank::Priority);
+    drained.down(US).down(AP).say("region/eu-west", Action::Drain, "100%");
+    assert_eq!(permit(&world, &drained).unwrap_err().remaining, 0);
+    let mut partly = World::new(Rank::Priority);
+    partly.down(US).down(AP).say("region/eu-west", Action::Drain, "50%");
+    assert_eq!(permit(&world, &partly), Ok(()));
+    drained.states.clear();
+    assert_eq!(permit(&World::new(Rank::Priority), &drained), Ok(()));
+}
+
+#[test]
+fn all_down_is_a_policy() {
+    let mut world = World::new(Rank::Distance);
+    for region in [AP, EU, US] {
+        world.down(region);
+    }
+    assert_eq!(world.sends(AMERICAN), "us-east", "all: as if up");
+    world.say("region/us-east", Action::Drain, "100%");
+    assert_eq!(world.sends(AMERICAN), "eu-west", "but not what an operator withdrew");
+    world.say("region/eu-west", Action::Drain, "100%").say("region/ap-south", Action::Drain, "100%");
+    assert_eq!(world.sends(AMERICAN), "us-east", "unless that is all there is");
+
+    world.service().steering.all_down = AllDown::Servfail;
+    assert_eq!(world.sends(AMERICAN), "servfail");
+    world.service().steering.all_down = AllDown::Fallback(vec!["203.0.113.9".parse().unwrap()]);
+    assert_eq!(world.sends(AMERICAN), "fallback");
+    assert_eq!(world.compile().sends(AMERICAN, Family::V6), "nodata");
+}
+
+#[test]
+fn last_good_is_what_was_up_last_and_not_for_ever() {
+    let mut world = World::new(Rank::Distance);
+    world.service().steering.all_down = AllDown::LastGood(Duration::from_secs(600));
+    let mut lose = |world: &mut World, region: RegionId| {
+        world.previous = Some(world.compile().standing);
+        world.now = world.now.after(Duration::from_secs(120));
+        world.down(region);
+    };
+    for region in [US, AP, EU] {
+        lose(&mut world, region);
+    }
+    assert_eq!(world.sends(AMERICAN), "eu-west", "us-east has been gone for four minutes more");
+    world.previous = Some(world.compile().standing);
+    world.now = world.now.after(Duration::from_secs(601));
+    assert_eq!(world.sends(AMERICAN), "us-east", "after that: as if up");
+}
+
+#[test]
+fn tolerance_makes_tie_groups() {
+    let mut world = World::new(Rank::Distance);
+    world.service().steering.tolerance = Tolerance::Kilometres(6_000.0);
+    let ready = world.compile();
+    let sent: Vec<_> = (0..64).map(|n| ready.sends(&format!("10.1.{n}.1"), Family::V4)).collect();
+    assert!(sent.iter().any(|to| to == "eu-west") && sent.iter().any(|to| to == "us-east"), "{sent:?}");
+}
+
+#[test]
+fn windows_move_weighted_clients_and_leave_hashed_ones() {
+    let moved = |share| {
+        let mut world = World::new(Rank::None);
+        world.service().steering.share = share;
+        let ready = world.compile();
+        let later = world.now.after(Duration::from_secs(30));
+        let at = |client, now| ready.choose(client, Family::V4, now).0.region;
+        clients().filter(|client| at(*client, world.now) != at(*client, later)).count()
+    };
+    assert_eq!(moved(Share::Hash), 0);
+    // Of three equal regions two thirds of the clients draw another one.
+    assert!((6_000..7_300).contains(&moved(Share::Weighted)), "{}", moved(Share::Weighted));
+
+    // Each client's window begins at a moment of its own: within a third of it a third of them moves.
+    let world = World::new(Rank::None);
+    let ready = world.compile();
+    let soon = world.now.after(Duration::from_secs(10));
+    let at = |client, now| ready.choose(client, Family::V4, now).0.region;
+    let moved = clients().filter(|client| at(*client, world.now) != at(*client, soon)).count();
+    assert!((1_800..2_700).contains(&moved), "{moved}");
+}
+
+#[test]
+fn several_answers_are_several_endpoints() {
+    let mut world = World::new(Rank::Priority);
+    world.service().steering.answers = 2;
+    let (_, addresses) = world.compile().at(GERMAN, Family::V4);
+    assert_eq!(addresses.len(), 2);
+    world.states.insert("192.0.2.21".parse().unwrap(), State::Down(Severity::Hard));
+    let (_, addresses) = world.compile().at(GERMAN, Family::V4);
+    assert_eq!(addresses, ["192.0.2.22".parse::<IpAddr>().unwrap()]);
+
+    let mut world = World::new(Rank::Priority);
+    let third = Endpoint {
+        name: "lb3".into(),
+        addresses: vec!["192.0.2.23".parse().unwrap()],
+        ..world.topology.regions[1].endpoints[0].clone()
+    };
+    world.topology.regions[1].endpoints.push(third);
+    world.service().steering.answers = 2;
+    let ready = world.compile();
+    for client in clients().take(200) {
+        let (_, addresses) = ready.choose(client, Family::V4, world.now);
+        assert!(addresses.len() == 2 && addresses[0] != addresses[1], "{addresses:?}");
+    }
+}
+
+#[test]
+fn scopes_are_as_wide_as_the_answer_allows() {
+    let mut world = World::new(Rank::Distance);
+    world.service().steering.answers = 2;
+    let scope = |world: &World, client| world.compile().at(client, Family::V4).0.scope;
+    assert_eq!(scope(&world, INDIAN), 16, "all of 10.3.0.0/16 is in India, 10.2.0.0/16 is not");
+    assert_eq!(scope(&world, GERMAN), 15, "nobody knows where 10.0.0.0/16 is, but its order is the same");
+    world.networks.push(Network {
+        prefix: "10.1.2.128/25".parse().unwrap(),
+        location: None,
+        first: [AP].into(),
+    });
+    assert_eq!(scope(&world, "10.1.2.3"), 25, "its neighbour within the /24 is sent elsewhere");
+    assert_eq!(scope(&world, "10.1.200.3"), 17);
+    world.service().steering.answers = 1;
+    assert_eq!(scope(&world, "10.1.200.3"), 24, "endpoints are drawn by the /24");
+    world.service().steering.rank = Rank::Priority;
+    world.service().steering.answers = 2;
+    world.networks.clear();
+    assert_eq!(scope(&world, GERMAN), 0, "the same for everybody");
+}
+
+#[test]
+fn an_endpoint_with_weight_0_takes_no_clients_and_does_not_count() {
+    let mut world = World::new(Rank::Priority);
+    world.topology.regions[1].endpoints[1].weight = Weight(0);
+    let ready = world.compile();
+    let lb1: IpAddr = "192.0.2.21".parse().unwrap();
+    assert!(clients().take(100).all(|c| ready.choose(c, Family::V4, world.now).1 == [lb1]));
+    world.states.insert(lb1, State::Down(Severity::Hard));
+    world.states.insert("2001:db8::21".parse().unwrap(), State::Down(Severity::Hard));
+    assert_eq!(world.sends(GERMAN), "us-east");
+}
