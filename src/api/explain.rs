@@ -65,7 +65,7 @@ pub fn explain(
         rtype: question.rtype.to_string(),
         client: question.client,
         service: service.map(|id| topology.service(id).name.to_string()),
-        location: location(&located),
+        location: location(&snapshot.plan.geo_sources, &located),
         scope: scope(&reply),
         epoch: snapshot.epoch,
         stages,
@@ -135,7 +135,7 @@ fn tell(
     (choice.region, recording)
 }
 
-fn location(located: &Located<'_>) -> dto::Location {
+fn location(sources: &[String], located: &Located<'_>) -> dto::Location {
     let location = &located.place.location;
     let round = |degrees: f32| (f64::from(degrees) * 1e4).round() / 1e4;
     dto::Location {
@@ -147,7 +147,7 @@ fn location(located: &Located<'_>) -> dto::Location {
         source: match located.place.source {
             Source::Nowhere => "nowhere".into(),
             Source::Override(prefix) => format!("geo.network {prefix}"),
-            Source::Database(index) => format!("database {index}"),
+            Source::Database(index) => sources.get(usize::from(index)).cloned().unwrap_or_default(),
         },
         prefix: located.prefix.to_string(),
     }

@@ -58,7 +58,9 @@ pub(super) fn run(arguments: Arguments, control: Option<&str>) -> Result<ExitCod
     match arguments.turn {
         Some(turn) => switch(turn, control),
         None => {
-            logging::start(&Log { format: Some(LogFormat::Text), level: LogLevel::Warn });
+            // The drill's view tells what happens; log lines would break into it.
+            let level = if arguments.drill { LogLevel::Error } else { LogLevel::Warn };
+            logging::start(&Log { format: Some(LogFormat::Text), level });
             serve::runtime()?.block_on(async {
                 let demo = Demo::start().await?;
                 if arguments.drill {

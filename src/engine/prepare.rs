@@ -101,6 +101,11 @@ fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {
     let dns = config.dns.as_ref();
     let ecs = dns.is_none_or(|dns| dns.ecs);
     let key_prefix = dns.map(|dns| dns.key_prefix).unwrap_or_default();
-    let plan = Arc::new(Plan::compile(config.topology.clone(), zones, geo, ecs, key_prefix));
-    Ok(Prepared { config, plan })
+    let geo_sources = config.geo.databases.iter().map(|source| match source {
+        GeoSource::Builtin => "the builtin database".into(),
+        GeoSource::File(path) => path.display().to_string(),
+    });
+    let geo_sources = geo_sources.collect();
+    let plan = Plan { geo_sources, ..Plan::compile(config.topology.clone(), zones, geo, ecs, key_prefix) };
+    Ok(Prepared { config, plan: Arc::new(plan) })
 }

@@ -421,21 +421,25 @@ fn addresses<'a>(
     old.endpoints[endpoint].addresses.iter().copied().zip(new.endpoints[endpoint].addresses.iter().copied())
 }
 
+/// One line per event: its name, then its fields; a sentence only where there is none but that.
 fn log(event: &Event) {
     let (name, epoch, id) = (event.kind.name(), event.epoch, event.id);
     match &event.kind {
-        EventKind::Alarm { .. } | EventKind::ReloadFailed { .. } => {
-            error!(event = name, id, epoch, "{}", event.kind);
-        }
         EventKind::Transition { subject, from, to, evidence } if to.is_down() => {
-            warn!(event = name, id, epoch, %subject, %from, %to, evidence, "{}", event.kind);
+            warn!(%subject, %from, %to, evidence, epoch, id, "{name}");
         }
         EventKind::Transition { subject, from, to, evidence } => {
-            info!(event = name, id, epoch, %subject, %from, %to, evidence, "{}", event.kind);
+            info!(%subject, %from, %to, evidence, epoch, id, "{name}");
         }
         EventKind::Held { region, rule } | EventKind::Released { region, rule } => {
-            warn!(event = name, id, epoch, region, rule, "{}", event.kind);
+            warn!(region, rule, epoch, id, "{name}");
         }
-        _ => info!(event = name, id, epoch, "{}", event.kind),
+        EventKind::Overridden(o) | EventKind::Restored(o) | EventKind::Expired(o) => {
+            let (reason, share) = (o.reason.as_deref(), o.share);
+            info!(target = %o.target, action = %o.action, %share, reason, epoch, id, "{name}");
+        }
+        EventKind::Reloaded => info!(epoch, id, "{name}"),
+        EventKind::ReloadFailed { why } => error!(epoch, id, why = why.trim_end(), "{name}"),
+        EventKind::Alarm { message } => error!(epoch, id, why = message, "{name}"),
     }
 }

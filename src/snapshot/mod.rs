@@ -28,6 +28,8 @@ pub struct Plan {
     pub zones: Zones,
     /// Where clients are.
     pub geo: Index,
+    /// What the databases behind [`Plan::geo`] are called, by [`Source::Database`](crate::geo::Source::Database).
+    pub geo_sources: Vec<String>,
     /// Rankings of every service for every place.
     pub steering: Compiled,
     /// Whether ECS is read and answered (RFC 7871).
@@ -39,6 +41,6 @@ impl Plan {
     #[must_use]
     pub fn compile(topology: Topology, zones: Zones, geo: Index, ecs: bool, key_prefix: KeyPrefix) -> Self {
         let steering = Compiled::new(&topology, &geo, key_prefix);
-        Self { topology, zones, geo, steering, ecs }
+        Self { topology, zones, geo, geo_sources: Vec::new(), steering, ecs }
     }
 }
