@@ -91,7 +91,7 @@ mod tests {
                 r#"portolan_dns_responses_total{rcode="NOTIMP"} 0"#,
                 r#"portolan_dns_responses_total{rcode="REFUSED"} 0"#,
                 r#"portolan_dns_responses_total{rcode="BADVERS"} 2"#,
-                r#"portolan_dns_responses_total{rcode="other"} 1"#,
+                r#"portolan_dns_responses_total{rcode="31"} 1"#,
                 "portolan_dns_truncated_total 7",
                 "portolan_dns_dropped_total 6",
                 "portolan_dns_unsent_total 5",

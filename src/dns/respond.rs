@@ -3,21 +3,18 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
 
 use super::Shared;
 use super::counters::{Block, RCODES, Totals};
 use crate::answer::{Outcome, Peer, Reply, Transport};
+use crate::engine::Clock;
 use crate::model::Unix;
 use crate::snapshot::Snapshot;
 
 /// [`answer::handle`](crate::answer::handle); tests put one in its place that panics when asked to.
 pub(super) type Handle = fn(&Snapshot, &[u8], Peer, Unix, &mut Reply) -> Outcome;
-
-/// The bit of the header's third byte that says an answer was cut (RFC 1035 §4.1.1).
-const TC: u8 = 0x02;
 
 /// What one worker or connection answers with.
 #[derive(Debug)]
@@ -53,7 +50,7 @@ impl Responder {
     pub(super) fn turn(&mut self) -> Turn<'_> {
         Turn {
             snapshot: self.snapshots.load(),
-            now: now(),
+            now: Clock::unix(),
             handle: self.handle,
             reply: &mut self.reply,
             block: &self.block,
@@ -73,10 +70,9 @@ impl Turn<'_> {
         let reply = &mut *self.reply;
         let outcome = catch_unwind(AssertUnwindSafe(|| handle(snapshot, query, peer, now, reply)));
         match outcome {
-            Ok(Outcome::Answered { rcode, .. }) => {
+            Ok(Outcome::Answered { rcode, truncated, .. }) => {
                 self.tally.responses[usize::from(rcode).min(RCODES - 1)] += 1;
-                self.tally.truncated +=
-                    u64::from(self.reply.bytes.get(2).is_some_and(|flags| flags & TC != 0));
+                self.tally.truncated += u64::from(truncated);
                 Some(&self.reply.bytes)
             }
             Ok(Outcome::Dropped) => {
@@ -104,11 +100,6 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.block.add(&self.tally);
     }
-}
-
-/// A clock set before 1970 reads 1970.
-fn now() -> Unix {
-    Unix(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO))
 }
 
 /// From the operating system's random source, by way of the hasher that std seeds from it.

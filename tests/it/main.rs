@@ -1,4 +1,5 @@
 //! Integration tests: the product from outside, over real sockets.
 
 mod dns;
+mod listeners;
 mod tidy;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::Shared;
-use crate::answer::{Outcome, Peer, Reply};
+use crate::answer::{Kind, Outcome, Peer, Reply};
 use crate::model::Unix;
 use crate::snapshot::Snapshot;
 
@@ -18,6 +18,9 @@ const UNANSWERED: &[u8] = b"unanswered";
 /// A query that makes [`echo`] panic.
 const PANIC: &[u8] = b"panic";
 
+/// A query whose echo is said to be cut.
+const TRUNCATED: &[u8] = b"truncated";
+
 /// Sends back what came.
 fn echo(_: &Snapshot, query: &[u8], _: Peer, _: Unix, reply: &mut Reply) -> Outcome {
     assert_ne!(query, PANIC, "this panic belongs to a test");
@@ -26,7 +29,7 @@ fn echo(_: &Snapshot, query: &[u8], _: Peer, _: Unix, reply: &mut Reply) -> Outc
     }
     reply.bytes.clear();
     reply.bytes.extend_from_slice(query);
-    Outcome::Answered { rcode: 3, kind: crate::answer::Kind::Static, truncated: false }
+    Outcome::Answered { rcode: 3, kind: Kind::Negative, truncated: query == TRUNCATED }
 }
 
 fn shared() -> Shared {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::{PANIC, UNANSWERED, echo, framed, shared};
+use super::{PANIC, TRUNCATED, UNANSWERED, echo, framed, shared};
 use crate::dns::respond::Responder;
 use crate::dns::tcp::Limits;
 use crate::dns::udp::run;
@@ -82,13 +82,13 @@ async fn a_panic_costs_one_query_and_no_worker() {
     let shared = shared();
     let running = start(&shared, &["127.0.0.1:0"], 1, Limits::default());
     let client = udp_client(running.local_addrs()[0]);
-    for query in [PANIC, UNANSWERED, b"query"] {
+    for query in [PANIC, UNANSWERED, TRUNCATED] {
         client.send(query).unwrap();
     }
-    assert_eq!(received(&client), b"query");
+    assert_eq!(received(&client), TRUNCATED);
     running.stop().await;
     let totals = shared.counters.totals();
-    assert_eq!((totals.udp_queries, totals.panics, totals.dropped), (3, 1, 2));
+    assert_eq!((totals.udp_queries, totals.panics, totals.dropped, totals.truncated), (3, 1, 2, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
