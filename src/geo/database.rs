@@ -1,11 +1,11 @@
 //! A geo database out of the bytes of an MMDB file.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use maxminddb::{LookupResult, MaxMindDbError, Reader, WithinOptions};
+use rustc_hash::FxHashMap;
 
 use super::range_map::RangeMap;
 use super::record::Record;
@@ -168,15 +168,15 @@ fn key(location: &Location) -> LocationKey {
 /// Decoded records, found again by their offset in the file and by what they say.
 struct Places {
     locations: Vec<Location>,
-    by_offset: HashMap<usize, u32>,
-    by_key: HashMap<LocationKey, u32>,
+    by_offset: FxHashMap<usize, u32>,
+    by_key: FxHashMap<LocationKey, u32>,
 }
 
 impl Places {
     fn new() -> Self {
         let nowhere = Location::default();
-        let by_key = HashMap::from([(key(&nowhere), 0)]);
-        Self { locations: vec![nowhere], by_offset: HashMap::new(), by_key }
+        let by_key = FxHashMap::from_iter([(key(&nowhere), 0)]);
+        Self { locations: vec![nowhere], by_offset: FxHashMap::default(), by_key }
     }
 
     fn index(&mut self, leaf: &LookupResult<'_, &[u8]>) -> Result<u32, GeoError> {

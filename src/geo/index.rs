@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use rustc_hash::FxHashMap;
 
 use super::countries::{centre_of, continent_of};
 use super::database::Database;
@@ -68,7 +69,7 @@ impl Index {
         let layers = override_ranges.zip(&net_ranges, |entry, net| (entry, net));
 
         let mut places = vec![Place::default()];
-        let mut ids = HashMap::from([((0, None, None), PlaceId(0))]);
+        let mut ids = FxHashMap::from_iter([((0, None, None), PlaceId(0))]);
         let ranges = ranges.zip(&layers, |from, (entry, net)| {
             *ids.entry((from, entry, net)).or_insert_with(|| {
                 let over = entry.map(|entry: u32| &overrides[entry as usize]);
@@ -125,7 +126,7 @@ fn believed(databases: &[Database]) -> (RangeMap<u32>, Vec<Known>) {
     let mut known: Vec<Known> = vec![(Location::default(), Source::Nowhere)];
     for (number, database) in databases.iter().enumerate() {
         let mut merged = vec![known[0]];
-        let mut ids = HashMap::from([((0, 0), 0)]);
+        let mut ids = FxHashMap::from_iter([((0, 0), 0)]);
         ranges = ranges.zip(database.ranges(), |earlier: u32, record| {
             *ids.entry((earlier, record)).or_insert_with(|| {
                 merged.push(filled(known[earlier as usize], database.location(record), number));

@@ -109,7 +109,7 @@ trait Bits: Copy + Ord + Default {
     fn previous(self) -> Option<Self>;
     /// How many leading bits are the same.
     fn common(self, other: Self) -> u32;
-    /// The first `bits` bits, 1..=16, as a number.
+    /// The first `bits` bits, 1..=19, as a number.
     fn leading(self, bits: u32) -> usize;
     /// The lowest address with these leading `bits` bits.
     fn with_leading(value: usize, bits: u32) -> Self;
@@ -143,8 +143,9 @@ macro_rules! bits {
 }
 bits!(u32, u128);
 
-/// The first-level table spans at most this many leading bits: 256 KiB.
-const TABLE_BITS_MAX: u32 = 16;
+/// The first-level table spans at most this many leading bits: 2 MiB. As it has no more entries than there are
+/// ranges, it adds at most 4 bytes to each.
+const TABLE_BITS_MAX: u32 = 19;
 
 /// One family's ranges.
 #[derive(Clone, Debug)]

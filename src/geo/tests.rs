@@ -346,6 +346,33 @@ fn the_builtin_database_knows_the_world() {
 }
 
 #[test]
+fn country_centres_are_the_means_of_the_builtin_positions() {
+    let builtin = builtin().unwrap();
+    let mut sums = std::collections::BTreeMap::<Country, ([f64; 3], f64)>::new();
+    for (first, last, index) in builtin.ranges().iter() {
+        let (IpAddr::V4(first), IpAddr::V4(last)) = (first, last) else { continue };
+        let Location { country: Some(country), point: Some(point), .. } = *builtin.location(index) else {
+            continue;
+        };
+        let count = f64::from(last.to_bits() - first.to_bits()) + 1.0;
+        let (lat, lon) = (f64::from(point.lat).to_radians(), f64::from(point.lon).to_radians());
+        let (sum, total) = sums.entry(country).or_default();
+        for (axis, part) in sum.iter_mut().zip([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()]) {
+            *axis += part * count;
+        }
+        *total += count;
+    }
+    let large: Vec<_> = sums.into_iter().filter(|(_, (_, total))| *total > 100_000.0).collect();
+    assert!(large.len() > 100, "{}", large.len());
+    for (country, ([x, y, z], _)) in large {
+        let lat = z.atan2(x.hypot(y)).to_degrees() as f32;
+        let mean = Point { lat, lon: y.atan2(x).to_degrees() as f32 };
+        let off = centre_of(country).unwrap().distance_km(mean);
+        assert!(off < 25.0, "{country} is {off} km off its mean {mean:?}");
+    }
+}
+
+#[test]
 fn a_reduced_database_agrees_with_its_source_and_is_reproducible() {
     let source = Database::read(CITY).unwrap();
     let bytes = build(&[Database::read(CITY).unwrap()]).unwrap();
