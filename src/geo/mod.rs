@@ -1,4 +1,18 @@
 //! Where a client is, and for which prefix that holds.
+//!
+//! [`Database`] is one decoded MMDB file; [`builtin`] the one inside the program. [`Index`] lays databases
+//! and the config's own networks over one another, and is what a query asks. [`build`] makes the reduced
+//! file that `geodb/` holds, and [`compare()`] measures what the reduction costs.
+
+mod builtin;
+mod compare;
+mod countries;
+mod database;
+mod index;
+mod range_map;
+mod record;
+mod reduce;
+mod write;
 
 mod membership;
 mod standin;
@@ -7,6 +21,14 @@ pub use standin::*;
 use ipnet::IpNet;
 
 use crate::model::{Location, RegionId};
+
+pub use builtin::builtin;
+pub use compare::{Agreement, Draw, Sampling, compare};
+pub use countries::{centre_of, continent_of};
+pub use database::{Database, GeoError};
+pub use index::{Index, Located, Override, PlaceId};
+pub use range_map::RangeMap;
+pub use write::{build, compress};
 
 /// All that steering can tell about a group of clients. Clients of one place are steered alike but for
 /// their share key.
@@ -33,3 +55,6 @@ pub enum Source {
     /// The database at this index of `[geo] database`.
     Database(u8),
 }
+
+#[cfg(test)]
+mod tests;

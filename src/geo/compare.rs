@@ -1,0 +1,147 @@
+//! How well one index agrees with another, by random addresses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::index::Index;
+
+/// How many addresses to draw, and from which seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    /// Random IPv4 addresses.
+    pub v4: usize,
+    /// Random IPv6 addresses.
+    pub v6: usize,
+    /// The same seed draws the same addresses.
+    pub seed: u64,
+}
+
+/// How addresses are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draw {
+    /// Every address that the source covers has the same chance.
+    Addresses,
+    /// Every range that the source tells apart has the same chance, however small.
+    Ranges,
+}
+
+/// What came out of one draw. Percentiles are of the distance between the two answers' points, in kilometres, over
+/// the addresses for which both have one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Agreement {
+    /// Whether IPv4 addresses were drawn.
+    pub v4: bool,
+    /// How they were drawn.
+    pub draw: Draw,
+    /// How many addresses.
+    pub count: usize,
+    /// The part of them on whose country both agree, 0 to 1.
+    pub country: f64,
+    /// Median distance.
+    pub p50_km: f64,
+    /// 95th percentile.
+    pub p95_km: f64,
+    /// 99th percentile.
+    pub p99_km: f64,
+}
+
+/// Draws addresses that `source` gives a country and compares what `other` says. A family that the source does not
+/// cover is left out.
+#[must_use]
+pub fn compare(source: &Index, other: &Index, sampling: Sampling) -> Vec<Agreement> {
+    let mut random = SplitMix(sampling.seed);
+    let mut rows = Vec::new();
+    for (v4, count) in [(true, sampling.v4), (false, sampling.v6)] {
+        let ranges: Vec<(u128, u128)> = covered(source, v4).collect();
+        for draw in [Draw::Addresses, Draw::Ranges] {
+            rows.extend(measure(&drawn(&ranges, v4, draw, count, &mut random), source, other, v4, draw));
+        }
+    }
+    rows
+}
+
+/// The ranges to which `source` gives a country, as numbers. IPv6: global unicast alone, 2000::/3 (RFC 4291 §2.4).
+fn covered(source: &Index, v4: bool) -> impl Iterator<Item = (u128, u128)> + '_ {
+    let known = move |(first, last, id)| {
+        source.place(id).location.country?;
+        match (first, last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) if v4 => {
+                Some((first.to_bits().into(), last.to_bits().into()))
+            }
+            (IpAddr::V6(first), IpAddr::V6(last)) if !v4 => {
+                let (first, last) = (first.to_bits().max(0x2 << 124), last.to_bits().min((0x4 << 124) - 1));
+                (first <= last).then_some((first, last))
+            }
+            _ => None,
+        }
+    };
+    source.ranges().iter().filter_map(known)
+}
+
+fn drawn(ranges: &[(u128, u128)], v4: bool, draw: Draw, count: usize, random: &mut SplitMix) -> Vec<IpAddr> {
+    if ranges.is_empty() {
+        return Vec::new();
+    }
+    // How many covered addresses lie before each range.
+    let mut total = 0;
+    let before: Vec<u128> = ranges
+        .iter()
+        .map(|(first, last)| {
+            total += last - first + 1;
+            total - (last - first + 1)
+        })
+        .collect();
+    let one = |random: &mut SplitMix| {
+        let bits = match draw {
+            Draw::Addresses => {
+                let nth = random.below(total);
+                let at = before.partition_point(|before| *before <= nth) - 1;
+                ranges[at].0 + (nth - before[at])
+            }
+            Draw::Ranges => {
+                let (first, last) = ranges[random.below(ranges.len() as u128) as usize];
+                first + random.below(last - first + 1)
+            }
+        };
+        if v4 { IpAddr::V4(Ipv4Addr::from_bits(bits as u32)) } else { IpAddr::V6(Ipv6Addr::from_bits(bits)) }
+    };
+    (0..count).map(|_| one(random)).collect()
+}
+
+fn measure(addresses: &[IpAddr], source: &Index, other: &Index, v4: bool, draw: Draw) -> Option<Agreement> {
+    let mut same = 0;
+    let mut distances = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let (truth, found) = (source.locate(*address).place.location, other.locate(*address).place.location);
+        same += usize::from(truth.country == found.country);
+        distances.extend(truth.point.zip(found.point).map(|(truth, found)| truth.distance_km(found)));
+    }
+    distances.sort_by(f64::total_cmp);
+    let percentile = |percent: usize| distances.get(distances.len() * percent / 100).copied();
+    Some(Agreement {
+        v4,
+        draw,
+        count: addresses.len(),
+        country: same as f64 / addresses.len() as f64,
+        p50_km: percentile(50)?,
+        p95_km: percentile(95)?,
+        p99_km: percentile(99)?,
+    })
+}
+
+/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 to below `bound`, which is at least 1. The bias is below bound / 2¹²⁸.
+    fn below(&mut self, bound: u128) -> u128 {
+        ((u128::from(self.next()) << 64) | u128::from(self.next())) % bound
+    }
+}

@@ -1,0 +1,252 @@
+//! Reducing place data: the fewest prefixes for a given loss.
+//!
+//! Seen as a prefix tree, a database is reduced bottom-up. At each node there are two ways: keep the two halves as
+//! they are, or make the whole prefix one place. A kept prefix has a price, and so has each address that is moved;
+//! the cheaper way wins. For one price this is the best of all prunings of the tree (as in the pruning of
+//! decision trees), so that one number trades size for exactness.
+
+use std::net::IpAddr;
+
+use super::PlaceId;
+use super::index::Index;
+use crate::model::{Country, Location, Point};
+
+/// How finely an address family is kept.
+pub(super) struct Detail {
+    /// No prefix is longer than this.
+    longest: u8,
+    /// What a kept prefix must save: kilometres × weight of the addresses that are brought nearer.
+    price: f64,
+    /// The weight of a source range is its size, counted in prefixes of length `longest`, to this power. Sizes
+    /// mean clients in IPv4; in IPv6 they mean little, and a power below 1 keeps small networks in sight.
+    exponent: f64,
+    /// How many kilometres it counts to move an address into another country.
+    border_km: f64,
+}
+
+/// IPv4 keeps every border.
+pub(super) const V4: Detail =
+    Detail { longest: 32, price: 130_000.0, exponent: 1.0, border_km: f64::INFINITY };
+
+/// IPv6 sources tell single /48s of one network apart, often wrongly. The border is half way around the Earth.
+pub(super) const V6: Detail = Detail { longest: 48, price: 1_000.0, exponent: 0.15, border_km: 20_000.0 };
+
+/// A kept prefix.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Kept {
+    /// Its leading bits, from the highest bit on for both families.
+    pub(super) bits: u64,
+    /// Its length.
+    pub(super) len: u8,
+    /// What is there; never without a country.
+    pub(super) spot: Spot,
+}
+
+/// A country and a point in it on a grid of [`GRID_PER_DEGREE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Spot {
+    pub(super) country: Country,
+    /// Latitude and longitude in grid steps.
+    pub(super) point: Option<(i16, i16)>,
+}
+
+/// A step is at most 28 km, so rounding moves a point by 10 km on average.
+const GRID_PER_DEGREE: f64 = 4.0;
+
+impl Spot {
+    /// The point in degrees.
+    pub(super) fn degrees(self) -> Option<Point> {
+        let degrees = |steps: i16| (f64::from(steps) / GRID_PER_DEGREE) as f32;
+        self.point.map(|(lat, lon)| Point { lat: degrees(lat), lon: degrees(lon) })
+    }
+}
+
+/// Reduces IPv4 or IPv6; what has no country is left out.
+pub(super) fn reduce(index: &Index, v4: bool, detail: &Detail) -> Vec<Kept> {
+    let ranges = leading_bits(index, v4);
+    let sources = index.places().iter().map(|place| Source::of(&place.location)).collect();
+    let mut reduction = Reduction { sources, detail, kept: Vec::new() };
+    reduction.prefix(0, 0, &ranges);
+    reduction.kept
+}
+
+/// The starts of one family's ranges by their first 64 bits. Of ranges that differ only behind them the last
+/// stays: they are far longer than any prefix that is kept.
+fn leading_bits(index: &Index, v4: bool) -> Vec<(u64, PlaceId)> {
+    let mut starts: Vec<(u64, PlaceId)> = Vec::new();
+    for (first, _, id) in index.ranges().iter() {
+        let bits = match first {
+            IpAddr::V4(first) if v4 => u64::from(first.to_bits()) << 32,
+            IpAddr::V6(first) if !v4 => (first.to_bits() >> 64) as u64,
+            _ => continue,
+        };
+        if starts.last().is_some_and(|(last, _)| *last == bits) {
+            starts.pop();
+        }
+        starts.push((bits, id));
+    }
+    starts
+}
+
+/// A source place as the reduction sees it.
+struct Source {
+    country: Option<Country>,
+    /// Its point on the unit sphere; zero if unknown.
+    vector: [f64; 3],
+}
+
+impl Source {
+    fn of(location: &Location) -> Self {
+        Self { country: location.country, vector: location.point.map_or([0.0; 3], unit_vector) }
+    }
+}
+
+struct Reduction<'a> {
+    sources: Vec<Source>,
+    detail: &'a Detail,
+    kept: Vec<Kept>,
+}
+
+impl Reduction<'_> {
+    /// Reduces one prefix. `ranges` are those that meet it, the first being the one that holds at its start.
+    /// Returns what is beneath and the cost of the way taken.
+    fn prefix(&mut self, bits: u64, len: u8, ranges: &[(u64, PlaceId)]) -> (Mixture, f64) {
+        if ranges.len() == 1 || len == self.detail.longest {
+            let mixture = self.pieces(bits, len, ranges);
+            self.keep(bits, len, &mixture);
+            return (mixture, self.detail.price);
+        }
+        let mark = self.kept.len();
+        let middle = bits | 1 << (63 - len);
+        let left = ranges.partition_point(|(start, _)| *start < middle);
+        let right = ranges.partition_point(|(start, _)| *start <= middle) - 1;
+        let (mut mixture, cost_left) = self.prefix(bits, len + 1, &ranges[..left]);
+        let (more, cost_right) = self.prefix(middle, len + 1, &ranges[right..]);
+        mixture.add(&more);
+
+        let apart = cost_left + cost_right;
+        let merged = mixture.loss_as_one(self.detail.border_km) + self.detail.price;
+        if merged > apart {
+            return (mixture, apart);
+        }
+        self.kept.truncate(mark);
+        self.keep(bits, len, &mixture);
+        (mixture, merged)
+    }
+
+    /// What the ranges put into this prefix.
+    fn pieces(&self, bits: u64, len: u8, ranges: &[(u64, PlaceId)]) -> Mixture {
+        let whole = f64::from(self.detail.longest - len).exp2().powf(self.detail.exponent);
+        let size = f64::from(64 - len).exp2();
+        let mut mixture = Mixture::default();
+        for (at, (start, id)) in ranges.iter().enumerate() {
+            let from = start.saturating_sub(bits) as f64;
+            let to = ranges.get(at + 1).map_or(size, |(next, _)| (next - bits) as f64);
+            let source = &self.sources[id.0 as usize];
+            let weight = whole * (to - from) / size;
+            let sum = source.vector.map(|axis| axis * weight);
+            mixture.push(Share { country: source.country, weight, sum });
+        }
+        mixture
+    }
+
+    fn keep(&mut self, bits: u64, len: u8, mixture: &Mixture) {
+        let Some(Share { country: Some(country), sum, .. }) = mixture.shares[0] else { return };
+        let point = direction(sum).map(|point| {
+            let steps = |degrees: f32| (f64::from(degrees) * GRID_PER_DEGREE).round() as i16;
+            (steps(point.lat), steps(point.lon))
+        });
+        self.kept.push(Kept { bits, len, spot: Spot { country, point } });
+    }
+}
+
+/// The addresses of one country (or of none) beneath a prefix.
+#[derive(Clone, Copy)]
+struct Share {
+    country: Option<Country>,
+    weight: f64,
+    /// Sum of weight × unit vector.
+    sum: [f64; 3],
+}
+
+impl Share {
+    /// Root of the mean square distance to the mean point, in kilometres. The mean of unit vectors is the
+    /// shorter the more they spread: 1 − |mean|² is their variance.
+    fn spread_km(&self) -> f64 {
+        let square = self.sum.iter().map(|axis| axis * axis).sum::<f64>();
+        if square == 0.0 {
+            return 0.0;
+        }
+        (1.0 - square / (self.weight * self.weight)).max(0.0).sqrt() * EARTH_RADIUS_KM
+    }
+}
+
+const EARTH_RADIUS_KM: f64 = 6371.0;
+
+/// How many countries a mixture tells apart.
+const SHARES_MAX: usize = 4;
+
+/// What lies beneath a prefix: a few countries, the heaviest first.
+#[derive(Clone, Copy, Default)]
+struct Mixture {
+    shares: [Option<Share>; SHARES_MAX],
+    /// The weight of countries for which there was no room.
+    others: f64,
+}
+
+impl Mixture {
+    fn add(&mut self, more: &Self) {
+        self.others += more.others;
+        more.shares.iter().flatten().for_each(|share| self.push(*share));
+    }
+
+    fn push(&mut self, share: Share) {
+        let mut at = SHARES_MAX;
+        for (place, slot) in self.shares.iter_mut().enumerate() {
+            match slot {
+                Some(known) if known.country == share.country => {
+                    known.weight += share.weight;
+                    known.sum.iter_mut().zip(share.sum).for_each(|(axis, more)| *axis += more);
+                }
+                Some(known) if place + 1 == SHARES_MAX => {
+                    let (stays, goes) =
+                        if known.weight < share.weight { (share, *known) } else { (*known, share) };
+                    *known = stays;
+                    self.others += goes.weight;
+                }
+                Some(_) => continue,
+                None => *slot = Some(share),
+            }
+            at = place;
+            break;
+        }
+        while at > 0 && at < SHARES_MAX && weight(&self.shares[at - 1]) < weight(&self.shares[at]) {
+            self.shares.swap(at - 1, at);
+            at -= 1;
+        }
+    }
+
+    /// What is lost by making all of it the heaviest share's mean: kilometres × weight.
+    fn loss_as_one(&self, border_km: f64) -> f64 {
+        let abroad = self.shares[1..].iter().map(weight).sum::<f64>() + self.others;
+        // Infinity times nothing is no number.
+        let moved = if abroad > 0.0 { abroad * border_km } else { 0.0 };
+        moved + self.shares[0].map_or(0.0, |share| share.weight * share.spread_km())
+    }
+}
+
+fn weight(share: &Option<Share>) -> f64 {
+    share.map_or(0.0, |share| share.weight)
+}
+
+fn unit_vector(point: Point) -> [f64; 3] {
+    let (lat, lon) = (f64::from(point.lat).to_radians(), f64::from(point.lon).to_radians());
+    [lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()]
+}
+
+/// The point in the direction of a vector; `None` if it has none.
+fn direction([x, y, z]: [f64; 3]) -> Option<Point> {
+    let length = (x * x + y * y + z * z).sqrt();
+    (length > 0.0)
+        .then(|| Point { lat: (z / length).asin().to_degrees() as f32, lon: y.atan2(x).to_degrees() as f32 })
+}
