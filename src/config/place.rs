@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use crate::geo::continent_of;
 use crate::model::{Continent, Country, Group, Location, PlaceKey, Point, Subdivision};
 
 use super::table::{At, Entry, Keys, Table, Value};
@@ -93,9 +94,21 @@ pub(super) fn place(text: &str, groups: &Names<'_>) -> Result<PlaceKey, String> 
     }
 }
 
+/// A country that exists: a code that is not assigned would silently match nobody.
 fn country(text: &str) -> Result<Country, String> {
-    text.parse()
-        .map_err(|()| format!("{:?} is no country code of two letters (ISO 3166-1)", text::shortened(text)))
+    let country: Country = text.parse().map_err(|()| {
+        format!("{:?} is no country code of two letters (ISO 3166-1)", text::shortened(text))
+    })?;
+    if continent_of(country).is_some() {
+        return Ok(country);
+    }
+    // The two that people write most: one reserved, one of another standard.
+    let hint = match &country.0 {
+        b"UK" => "; did you mean `GB`?",
+        b"EL" => "; did you mean `GR`?",
+        _ => "",
+    };
+    Err(format!("ISO 3166-1 has no country {country}{hint}"))
 }
 
 fn continent(text: &str) -> Result<Continent, String> {
@@ -106,8 +119,8 @@ fn continent(text: &str) -> Result<Continent, String> {
 
 fn subdivision(text: &str) -> Result<(Country, Subdivision), String> {
     let error = || format!("{:?} is no subdivision such as US-CA (ISO 3166-2)", text::shortened(text));
-    let (country, part) = text.split_once('-').ok_or_else(error)?;
-    Ok((country.parse().map_err(|()| error())?, part.parse().map_err(|()| error())?))
+    let (of, part) = text.split_once('-').ok_or_else(error)?;
+    Ok((country(of)?, part.parse().map_err(|()| error())?))
 }
 
 /// Reads a list of places: at least one, none twice.
@@ -203,12 +216,14 @@ fn walk_back(came_from: &[Option<At<usize>>], start: usize) -> Vec<At<usize>> {
 
 const LOCATION: Keys = Keys { known: &["country", "lat", "lon", "continent", "subdivision"], later: &[] };
 
-/// Reads `{ country, lat, lon, continent, subdivision }`; at least one of them.
+/// Reads `{ country, lat, lon, continent, subdivision }`; at least one of them. A continent that is not written
+/// follows from the country.
 pub(super) fn location(value: &Value<'_>, name: String) -> Option<Location> {
     let before = value.report.errors();
     let table = value.table(name, &LOCATION)?;
     let country = table.get("country").and_then(|value| value.parsed("a country code", country));
     let continent = table.get("continent").and_then(|value| value.parsed("a continent code", continent));
+    let continent = continent.or_else(|| country.and_then(continent_of));
     let part = table.get("subdivision").and_then(|value| {
         let part = value.parsed("a subdivision such as \"CA\" or \"US-CA\"", own_subdivision)?;
         match (country, part) {

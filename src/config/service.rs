@@ -93,17 +93,15 @@ fn read(table: &Table<'_>, name: Name, scope: &Scope<'_>) -> Service {
 }
 
 /// The service's own keys over its policy's; a tolerance must fit the rank that comes out.
+/// A policy that is wrong in itself is told of at the same place again, which is kept once.
 fn read_steering(table: &Table<'_>, scope: &Scope<'_>) -> Written {
     let own = steering::read(table);
     let policy = table.get("policy").and_then(|value| scope.policy_names.refer(&value));
     let policy = policy.map(|index| scope.policies[index].clone()).unwrap_or_default();
-    // A policy that has both has been checked.
-    let is_checked = own.rank.is_none() && own.tolerance.is_none() && policy.rank.is_some();
     let (own_rank, own_tolerance) = (own.rank.clone(), own.tolerance.is_some());
     let written = own.over(policy);
     let rank = written.rank.as_ref().map_or(Rank::Priority, |it| it.value);
     match (&written.tolerance, own_rank) {
-        _ if is_checked => {}
         (None, _) => {}
         // The policy's tolerance is for the policy's rank; a rank without use for one sets it aside.
         (Some(_), Some(_)) if !own_tolerance && !matches!(rank, Rank::Distance | Rank::Latency) => {}

@@ -254,6 +254,7 @@ fn regions_and_their_endpoints() {
     let eu = &regions[0];
     assert_eq!((eu.name.as_str(), eu.capacity), ("eu-west", Some(40_000)));
     assert_eq!(eu.location.country, Some(country("IE")));
+    assert_eq!(eu.location.continent, Some(crate::model::Continent::EU));
     assert_eq!(Some(eu.healthy_when), Fraction::from_percent(50.0).map(Need::Fraction));
     assert_eq!(eu.require, [EndpointRef { region: EU, index: 1 }, EndpointRef { region: US, index: 0 }]);
     let endpoints = [

@@ -93,6 +93,10 @@ fn places() {
         ),
         ("group.g.places = [\"contry:DE\"]", "2:19: \"contry\" is no kind of place; did you mean `country`?"),
         (
+            "group.g.places = [\"country:UK\", \"country:ZZ\", \"region:UK-ENG\"]",
+            "2:19: ISO 3166-1 has no country UK; did you mean `GB`?\n2:33: ISO 3166-1 has no country ZZ\n2:47: ISO 3166-1 has no country UK; did you mean `GB`?",
+        ),
+        (
             "group.g.places = [\"country:DEU\"]",
             "2:19: \"DEU\" is no country code of two letters (ISO 3166-1)",
         ),

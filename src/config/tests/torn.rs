@@ -35,14 +35,15 @@ fn is_sound(text: &str) {
 
 fn has_valid_ids(topology: &Topology) {
     let region = |id: RegionId| assert!(usize::from(id.0) < topology.regions.len());
-    let place = |key: &PlaceKey| match key {
-        PlaceKey::Group(index) => assert!(*index < topology.groups.len()),
-        _ => {}
+    let place = |key: &PlaceKey| {
+        if let PlaceKey::Group(index) = key {
+            assert!(*index < topology.groups.len());
+        }
     };
     for it in &topology.regions {
         assert!(!it.endpoints.is_empty());
         for at in &it.require {
-            topology.endpoint(*at);
+            assert!(!topology.endpoint(*at).name.is_empty());
         }
         for endpoint in &it.endpoints {
             assert!(!endpoint.addresses.is_empty());
