@@ -32,7 +32,7 @@
 //! | [`dns`] | UDP workers, TCP | model, zone, wire, answer, snapshot, net, engine |
 //! | [`api`] | REST, event stream, metrics; the shapes of its JSON | engine, snapshot, net, model, and the core's reads |
 //! | [`node`] | assembly: builds the rooms a config asks for, signals, reload, drain; the demo's regions | everything but cli |
-//! | [`cli`] | one file per subcommand | node, api, config, journal, core |
+//! | [`cli`] | one file per subcommand | node, api, engine (to prepare a config), core |
 //!
 //! # What never happens
 //!

@@ -25,7 +25,7 @@ use super::metrics::Metrics;
 use super::problem::Problem;
 use super::status::{overridden, status, timestamp};
 use crate::config;
-use crate::engine::{Applied, Clock, Event, EventKind, Handle, OverrideRequest, Rejection};
+use crate::engine::{Applied, Clock, Event, EventFeed, EventKind, Handle, OverrideRequest, Rejection};
 use crate::model::{Fraction, Unix};
 use crate::standing::Action;
 
@@ -220,7 +220,7 @@ async fn reload(State(api): State<Api>) -> Result<Json<dto::Reloaded>, Problem> 
 
 /// The kept events as an array, or with `Accept: text/event-stream` those and all that follow.
 async fn get_events(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
-    let (kept, live) = api.engine.events().await?;
+    let EventFeed { kept, live } = api.engine.events().await?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("text/event-stream") {
         let after = last_seen(&headers);

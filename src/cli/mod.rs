@@ -9,17 +9,20 @@ mod client;
 mod demo;
 mod events;
 mod explain;
+mod geo;
 
 mod logging;
 mod overrides;
 mod serve;
 mod status;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::engine::{self, Origin};
+use crate::geo::Index;
 use client::{Client, ClientError};
 
 /// Exit codes, beside 0 for fine.
@@ -101,6 +104,9 @@ enum Command {
         node: NodeConfig,
     },
 
+    /// Look into geo databases, build and compare them
+    #[command(subcommand)]
+    Geo(geo::GeoCommand),
     /// Print shell completions
     Completions {
         /// For which shell
@@ -155,9 +161,16 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
 
+        Command::Geo(command) => geo::run(command, index_of),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "portolan", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// The geo index that a config asks for.
+fn index_of(config: &Path) -> anyhow::Result<Index> {
+    let config = Origin::File(config.to_owned()).load()?;
+    Ok(engine::index(&config)?)
 }

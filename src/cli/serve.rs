@@ -8,7 +8,6 @@ use tracing::warn;
 
 use super::{exit, logging};
 use crate::engine::{Origin, prepare};
-use crate::net;
 use crate::node::{Node, Options};
 
 pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
@@ -23,9 +22,6 @@ pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
     logging::start(&prepared.config.log);
     for warning in prepared.config.warnings.to_string().lines() {
         warn!("{warning}");
-    }
-    if let Err(e) = net::limits::raise_nofile() {
-        warn!("the limit of open files stays as it is: {e}");
     }
     runtime()?.block_on(async {
         let node = Node::start(origin, prepared, Options::default()).await?;

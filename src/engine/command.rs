@@ -18,9 +18,18 @@ pub(super) enum Command {
     Restore { id: u64, reply: oneshot::Sender<Option<Applied>> },
     Overrides { reply: oneshot::Sender<Vec<Override>> },
     Checks { reply: oneshot::Sender<Vec<CheckStatus>> },
-    Events { reply: oneshot::Sender<(Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>)> },
+    Events { reply: oneshot::Sender<EventFeed> },
     Reload { reply: oneshot::Sender<Result<u64, PrepareError>> },
     Stop { reply: oneshot::Sender<()> },
+}
+
+/// The events kept and those to come, without a gap between them.
+#[derive(Debug)]
+pub struct EventFeed {
+    /// Oldest first.
+    pub kept: Vec<Arc<Event>>,
+    /// What comes after them.
+    pub live: broadcast::Receiver<Arc<Event>>,
 }
 
 /// What an operator asks for.

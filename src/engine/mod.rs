@@ -20,9 +20,9 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use checks::CheckStatus;
 pub use clock::Clock;
-pub use command::{Applied, OverrideRequest, Rejection};
+pub use command::{Applied, EventFeed, OverrideRequest, Rejection};
 pub use event::{Event, EventKind, Subject};
-pub use prepare::{PrepareError, Prepared, prepare};
+pub use prepare::{PrepareError, Prepared, index, prepare};
 pub use task::{Engine, Running};
 
 use crate::health::State;
@@ -101,7 +101,7 @@ impl Handle {
     ///
     /// # Errors
     /// If the engine has stopped.
-    pub async fn events(&self) -> Result<(Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>), Stopped> {
+    pub async fn events(&self) -> Result<EventFeed, Stopped> {
         self.ask(|reply| Command::Events { reply }).await
     }
 

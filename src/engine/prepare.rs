@@ -75,7 +75,10 @@ impl Origin {
 }
 
 /// The geo databases a config names, compiled with its overrides.
-fn index(config: &Config) -> Result<Index, PrepareError> {
+///
+/// # Errors
+/// If a database cannot be read or is none.
+pub fn index(config: &Config) -> Result<Index, PrepareError> {
     let mut databases: Vec<Database> = Vec::with_capacity(config.geo.databases.len());
     for source in &config.geo.databases {
         let database = match source {
@@ -95,7 +98,7 @@ fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {
     let services = config.topology.services.iter().enumerate();
     let names =
         services.map(|(index, service)| (service.name.clone(), crate::model::ServiceId(index as u32)));
-    let zones = Zones::build(zones, &names.collect::<Vec<_>>()).map_err(|errors| {
+    let zones = Zones::build(zones, names.collect::<Vec<_>>()).map_err(|errors| {
         PrepareError::Other(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
     let dns = config.dns.as_ref();

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use super::checks::Checks;
-use super::command::{Applied, Command, OverrideRequest, Rejection};
+use super::command::{Applied, Command, EventFeed, OverrideRequest, Rejection};
 use super::event::{Event, EventKind, Subject, Transitions};
 use super::prepare::{PrepareError, Prepared, prepare};
 use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle, Origin};
@@ -191,7 +191,7 @@ impl Engine {
             Command::Checks { reply } => drop(reply.send(self.checks.status())),
             Command::Events { reply } => {
                 let kept = self.kept_events.iter().cloned().collect();
-                reply.send((kept, self.events.subscribe())).ok();
+                reply.send(EventFeed { kept, live: self.events.subscribe() }).ok();
             }
             Command::Reload { reply } => {
                 let (origin, reloads) = (self.origin.clone(), self.reloads.clone());

@@ -9,14 +9,11 @@ mod compare;
 mod countries;
 mod database;
 mod index;
+mod membership;
 mod range_map;
 mod record;
 mod reduce;
 mod write;
-
-mod membership;
-mod standin;
-pub use standin::*;
 
 use ipnet::IpNet;
 

@@ -19,6 +19,7 @@ use crate::api::{Access, Api, Contributor, Metrics, router};
 use crate::dns;
 use crate::engine::{self, Engine, Handle, Origin, Prepared};
 use crate::journal::Journal;
+use crate::net;
 use control::ControlListeners;
 
 /// How a node is started beside its config.
@@ -52,6 +53,9 @@ impl Node {
     /// If a socket cannot be bound or the journal cannot be opened; nothing is left running then.
     pub async fn start(origin: Origin, prepared: Prepared, options: Options) -> Result<Self> {
         let started = Instant::now();
+        if let Err(e) = net::limits::raise_nofile() {
+            warn!("the limit of open files stays as it is: {e}");
+        }
         let config = &prepared.config;
         let server = match &config.dns {
             Some(dns) => Some(dns::Server::bind(&dns.listen, dns.workers)?),

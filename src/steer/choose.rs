@@ -313,7 +313,7 @@ impl<T: Trace> Chooser<'_, T> {
     }
 
     /// Puts the addresses of the region's endpoints into the answer.
-    fn endpoints(&mut self, pass: Pass, region: RegionId, addresses: &mut Vec<IpAddr>) -> Answer {
+    fn endpoints(&self, pass: Pass, region: RegionId, addresses: &mut Vec<IpAddr>) -> Answer {
         let standing = self.standing.region(region);
         let pool = standing.pool(self.asked.family);
         let every = &self.compiled.everything[usize::from(region.0)][self.asked.family as usize];

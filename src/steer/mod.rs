@@ -13,9 +13,6 @@ mod compiled;
 mod rank;
 mod trace;
 
-#[cfg(test)]
-mod tests;
-
 pub use choose::{Answer, Asked, Choice};
 pub use compiled::Compiled;
 pub use rank::{RankedRegion, Ranking, rank};

@@ -2,4 +2,5 @@
 
 mod dns;
 mod listeners;
+mod steer;
 mod tidy;

@@ -35,7 +35,7 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("dns", rooms("model zone wire answer snapshot net engine")),
         ("api", with(core(), "engine net")),
         ("node", with(core(), "net probe journal engine dns api")),
-        ("cli", with(core(), "node api journal")),
+        ("cli", with(core(), "engine node api")),
     ])
 }
 

@@ -30,13 +30,13 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use portolan::answer::{Outcome, Peer, Reply, Transport, handle};
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
+use portolan::model::KeyPrefix;
 use portolan::model::{
     AllDown, Endpoint, EndpointRef, Location, Member, Need, Rank, Region, RegionId, Service, ServiceId,
     Share, Steering, Tolerance, Topology, Ttl, Unix, Weight,
 };
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Inputs, Standing};
-use portolan::steer::KeyPrefix;
 use portolan::zone::{Zone, Zones};
 
 /// Zones as (origin, text) with the apex left out of the text.

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::*;
-use crate::geo::{Index, Override as Network};
-use crate::health::{Severity, State};
-use crate::model::{
+use portolan::geo::{Index, Override as Network};
+use portolan::health::{Severity, State};
+use portolan::model::{
     AllDown, Endpoint, Family, Fence, FenceRule, Fraction, GeoEntry, Group, KeyPrefix, LatencyRow, Location,
     Member, Need, PlaceKey, Point, Rank, Region, RegionId, Service, ServiceId, Share, Steering, Target,
     Tolerance, Topology, Ttl, Unix, Weight,
 };
-use crate::safety::{self, Rules};
-use crate::standing::{Action, Inputs, Override, Standing};
+use portolan::safety::{self, Rules};
+use portolan::standing::{Action, Inputs, Override, Standing};
+use portolan::steer::{Answer, Asked, Choice, Compiled, NoTrace, Note};
 
 const AP: RegionId = RegionId(0);
 const EU: RegionId = RegionId(1);
@@ -511,7 +511,7 @@ fn all_down_is_a_policy() {
 fn last_good_is_what_was_up_last_and_not_for_ever() {
     let mut world = World::new(Rank::Distance);
     world.service().steering.all_down = AllDown::LastGood(Duration::from_secs(600));
-    let mut lose = |world: &mut World, region: RegionId| {
+    let lose = |world: &mut World, region: RegionId| {
         world.previous = Some(world.compile().standing);
         world.now = world.now.after(Duration::from_secs(120));
         world.down(region);
