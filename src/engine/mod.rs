@@ -1,7 +1,7 @@
 //! The single writer: observations and commands come in, snapshots go out.
 //!
 //! One task owns every verdict and override. Readers load the latest [`Snapshot`] from an
-//! [`ArcSwap`](arc_swap::ArcSwap) and are never waited for. What arrives together is published together.
+//! [`ArcSwap`] and are never waited for. What arrives together is published together.
 
 #![allow(clippy::disallowed_methods, reason = "a shell: it reads the clocks that the core is given")]
 

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::compiled::{Compiled, CompiledService};
-use super::rank::{RankedRegion, Ranking};
-use super::trace::{Note, Stage, Trace, Why};
+use super::rank::{RankedRegion, Ranking, rank};
+use super::trace::{Note, Recording, Stage, Trace, Why};
+use crate::geo::Place;
 use crate::model::{AllDown, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
 use crate::pick::{Hash, draw, rendezvous};
 use crate::standing::{Action, Candidate, Cause, DEGRADED_SHARE, HARD_DOWN, Pool, SetId, Standing, Usable};
@@ -113,6 +114,23 @@ impl Compiled {
         let (region, answer) = chooser.run(ranking, addresses);
         let scope = self.scope(chooser.is_keyed(ranking), asked.client, prefix_len);
         Choice { region, answer, ttl: service.steering.ttl, scope }
+    }
+
+    /// Makes a choice as [`Compiled::choose`] does, and tells every stage of it: the ranking is worked out anew
+    /// by the function that compiled it, the rest is `choose` itself.
+    pub fn explain(
+        &self,
+        topology: &Topology,
+        standing: &Standing,
+        place: &Place,
+        asked: &Asked,
+        addresses: &mut Vec<IpAddr>,
+    ) -> (Choice, Recording) {
+        let mut recording = Recording::default();
+        let ranking = rank(topology, topology.service(asked.service), place, &mut recording);
+        debug_assert_eq!(&ranking, self.ranking(self.services[asked.service.0 as usize], asked.client).0);
+        let choice = self.choose(topology, standing, asked, addresses, &mut recording);
+        (choice, recording)
     }
 
     /// Hash of a service and the part of a client's address that its shares are keyed on.
