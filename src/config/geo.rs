@@ -8,8 +8,10 @@ use ipnet::IpNet;
 use crate::geo::Override;
 use crate::model::RegionId;
 
-use super::place::{Names, location};
-use super::table::{Keys, Table, Value};
+use super::keys::Shape::{Fields, List, OneOrMany, Text};
+use super::keys::{Keys, default, key, otherwise, required};
+use super::place::{LOCATION, Names, location};
+use super::table::{Table, Value};
 use super::text;
 
 /// `[geo]`.
@@ -36,8 +38,41 @@ impl Default for Geo {
     }
 }
 
-const GEO: Keys = Keys { known: &["database", "network"], later: &[] };
-const NETWORK: Keys = Keys { known: &["prefix", "location", "regions"], later: &[] };
+pub(super) const GEO: Keys = Keys {
+    known: &[
+        key(
+            "database",
+            OneOrMany(&Text),
+            default("\"builtin\""),
+            "\"builtin\" or .mmdb files; the first match wins",
+        ),
+        key(
+            "network",
+            List(&Fields(&NETWORK)),
+            otherwise("", "none"),
+            "what is known better than the database",
+        ),
+    ],
+    later: &[],
+};
+const NETWORK: Keys = Keys {
+    known: &[
+        key("prefix", Text, required("\"10.20.0.0/16\""), "where it holds; the longest prefix wins"),
+        key(
+            "location",
+            Fields(&LOCATION),
+            otherwise("", "what a shorter prefix or the database says"),
+            "where these clients are",
+        ),
+        key(
+            "regions",
+            OneOrMany(&Text),
+            otherwise("[\"eu-west\"]", "the rank decides"),
+            "these first, in this order, whatever the rank; fences still hold",
+        ),
+    ],
+    later: &[],
+};
 const MOST_DATABASES: usize = 16;
 
 pub(super) fn read(root: &Table<'_>, regions: &Names<'_>) -> Geo {

@@ -4,13 +4,28 @@ use std::path::Path;
 
 use crate::model::{LatencyRow, PlaceKey, RegionId};
 
+use super::keys::Shape::{Fields, List, Number, Text};
+use super::keys::{Keys, key, otherwise, required};
 use super::place::{A_PLACE, Names, place};
 use super::report::Report;
-use super::table::{Keys, Table, Value};
+use super::table::{Table, Value};
 use super::{Diagnostic, Severity, text};
 
-const LATENCY: Keys = Keys { known: &["file", "table"], later: &[] };
-const ROW: Keys = Keys { known: &["from", "region", "ms"], later: &[] };
+pub(super) const LATENCY: Keys = Keys {
+    known: &[
+        key("file", Text, otherwise("\"latency.csv\"", "none"), "lines of place,region,ms"),
+        key("table", List(&Fields(&ROW)), otherwise("", "none"), "rows that correct the file"),
+    ],
+    later: &[],
+};
+const ROW: Keys = Keys {
+    known: &[
+        key("from", Text, required("\"country:DE\""), "the place of the clients"),
+        key("region", Text, required("\"eu-west\""), "the region they are sent to"),
+        key("ms", Number(0.0, MOST_MILLIS), required("25"), "the round-trip time in milliseconds, above 0"),
+    ],
+    later: &[],
+};
 
 /// One minute: nothing on Earth is further away.
 const MOST_MILLIS: f64 = 60_000.0;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use crate::model::KeyPrefix;
 
-use super::table::{At, Keys, Table, Value};
+use super::keys::Shape::{Boolean, Either, False, Fields, Integer, List, Text, Words};
+use super::keys::{Keys, default, key, otherwise, required};
+use super::table::{At, Table, Value};
 use super::text;
 
 /// `[dns]`: the name server.
@@ -71,8 +73,23 @@ pub enum Role {
     Admin,
 }
 
-const DNS: Keys = Keys {
-    known: &["listen", "workers", "ecs", "key_prefix"],
+pub(super) const DNS: Keys = Keys {
+    known: &[
+        key(
+            "listen",
+            List(&Text),
+            required("[\"0.0.0.0:53\", \"[::]:53\"]"),
+            "addresses for UDP and TCP; IPv6 sockets take IPv6 alone",
+        ),
+        key("workers", Integer(0, MOST_WORKERS), default("0"), "UDP workers per address; 0: one per core"),
+        key("ecs", Boolean, default("true"), "whether EDNS Client Subnet is heard and answered"),
+        key(
+            "key_prefix",
+            Fields(&KEY_PREFIX),
+            otherwise("", "as shown there"),
+            "the client prefix that shares and hashes are keyed on",
+        ),
+    ],
     later: &[
         "tls",
         "cookies",
@@ -85,9 +102,39 @@ const DNS: Keys = Keys {
         "debug_names",
     ],
 };
-const KEY_PREFIX: Keys = Keys { known: &["v4", "v6"], later: &[] };
-const CONTROL: Keys = Keys { known: &["listen", "socket", "token"], later: &["tls", "metrics"] };
-const TOKEN: Keys = Keys { known: &["name", "role", "sha256"], later: &[] };
+const KEY_PREFIX: Keys = Keys {
+    known: &[
+        key("v4", Integer(0, 32), default("24"), "bits of an IPv4 address"),
+        key("v6", Integer(0, 128), default("56"), "bits of an IPv6 address"),
+    ],
+    later: &[],
+};
+pub(super) const CONTROL: Keys = Keys {
+    known: &[
+        key("listen", Either(&[Text, False]), default("\"127.0.0.1:8053\""), "address for TCP, or false"),
+        key(
+            "socket",
+            Either(&[Text, False]),
+            default("\"/run/portolan/control.sock\""),
+            "path of the Unix socket, or false",
+        ),
+        key("token", List(&Fields(&TOKEN)), otherwise("", "none"), "who may write over TCP"),
+    ],
+    later: &["tls", "metrics"],
+};
+const TOKEN: Keys = Keys {
+    known: &[
+        key("name", Text, required("\"ci\""), "whom it was given to; stands in the log beside what was done"),
+        key("role", Words(&["viewer", "operator", "admin"]), required("\"operator\""), "what it allows"),
+        key(
+            "sha256",
+            Text,
+            required("\"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\""),
+            "SHA-256 of the token: printf %s \"$TOKEN\" | sha256sum",
+        ),
+    ],
+    later: &[],
+};
 
 const LISTENERS: &str = "a list of addresses such as [\"0.0.0.0:53\", \"[::]:53\"]";
 const A_LISTENER: &str = "an address such as \"127.0.0.1:8053\"";

@@ -6,15 +6,18 @@
 //! authorities — is read through the loader passed in: this room does no I/O of its own.
 //!
 //! From the ground up: `diagnostic` (what is wrong and where), `report` (where it is written down), `text`
-//! (texts with a meaning), `table` (typed access to tables), then a file per table of the config.
+//! (texts with a meaning), `keys` (what each table may hold), `table` (typed access to tables), then a file per
+//! table of the config. [`schema`] and [`reference`] say what `keys` says, for editors and for people.
 
 mod diagnostic;
 mod geo;
+mod keys;
 mod latency;
 mod listen;
 mod node;
 mod place;
 mod probe;
+mod reference;
 mod region;
 mod report;
 mod service;
@@ -37,13 +40,16 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use geo::{Geo, GeoSource};
 pub use listen::{Control, Dns, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node, Safety};
+pub use reference::{reference, schema};
 
 use crate::model::{FenceRule, PlaceKey, Topology};
 use crate::zone::Zone;
 
+use keys::Shape::{Fields, Integer, List, Named};
+use keys::{Keys, key, otherwise, required};
 use place::Names;
 use report::{Report, Unreadable, text_of};
-use table::{Keys, Table};
+use table::Table;
 
 /// A config that was found in order.
 #[derive(Clone, Debug)]
@@ -93,8 +99,50 @@ impl Config {
 
 const ROOT: Keys = Keys {
     known: &[
-        "version", "node", "log", "dns", "control", "geo", "latency", "group", "probe", "region", "zone",
-        "policy", "service", "safety",
+        key("version", Integer(VERSION, VERSION), required("1"), "the version of the config's format"),
+        key("node", Fields(&node::NODE), otherwise("", "as shown there"), "this process"),
+        key("log", Fields(&node::LOG), otherwise("", "as shown there"), "its log, on standard error"),
+        key("dns", Fields(&listen::DNS), otherwise("", "no name server"), "the name server"),
+        key(
+            "control",
+            Fields(&listen::CONTROL),
+            otherwise("", "as shown there"),
+            "API, dashboard and metrics",
+        ),
+        key("geo", Fields(&geo::GEO), otherwise("", "as shown there"), "where clients are looked up"),
+        key(
+            "latency",
+            Fields(&latency::LATENCY),
+            otherwise("", "estimated by distance"),
+            "known round-trip times",
+        ),
+        key("group", Named(&place::GROUP), otherwise("eea", "none"), "a name for a set of places"),
+        key("probe", Named(&probe::PROBE), otherwise("edge", "none"), "a named way to look at an address"),
+        key("region", Named(&region::REGION), otherwise("eu-west", "none"), "a place that serves"),
+        key(
+            "zone",
+            List(&Fields(&zones::ZONE)),
+            otherwise("", "none"),
+            "static records, and room for services",
+        ),
+        key(
+            "policy",
+            Named(&steering::POLICY),
+            otherwise("nearby", "none"),
+            "steering keys that services share",
+        ),
+        key(
+            "service",
+            List(&Fields(&service::SERVICE)),
+            otherwise("", "none"),
+            "a name that is answered by choosing",
+        ),
+        key(
+            "safety",
+            Fields(&node::SAFETY),
+            otherwise("", "as shown there"),
+            "what automation and operators may never do",
+        ),
     ],
     later: &["include", "alert", "journal", "cluster", "proxy", "tsig"],
 };

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::table::{Keys, Table};
+use super::keys::Shape::{Integer, Text, Words};
+use super::keys::{Keys, default, key, otherwise};
+use super::table::Table;
 use super::text;
 
 /// `[node]`: this process.
@@ -57,10 +59,44 @@ impl Default for Safety {
     }
 }
 
-const NODE: Keys = Keys { known: &["name", "state_dir"], later: &[] };
-const LOG: Keys = Keys { known: &["format", "level"], later: &[] };
-const SAFETY: Keys =
-    Keys { known: &["min_regions"], later: &["min_capacity", "max_withdrawals", "suspect_self"] };
+pub(super) const NODE: Keys = Keys {
+    known: &[
+        key("name", Text, otherwise("\"ns1\"", "the host name"), "what it is called in status and metrics"),
+        key(
+            "state_dir",
+            Text,
+            otherwise("\"/var/lib/portolan\"", "in memory only"),
+            "where overrides are kept over restarts",
+        ),
+    ],
+    later: &[],
+};
+pub(super) const LOG: Keys = Keys {
+    known: &[
+        key(
+            "format",
+            Words(&["json", "text"]),
+            otherwise("\"json\"", "text on a terminal, else json"),
+            "how lines are written",
+        ),
+        key(
+            "level",
+            Words(&["error", "warn", "info", "debug", "trace"]),
+            default("\"info\""),
+            "the least severe level that is written",
+        ),
+    ],
+    later: &[],
+};
+pub(super) const SAFETY: Keys = Keys {
+    known: &[key(
+        "min_regions",
+        Integer(0, u16::MAX as u64),
+        default("1"),
+        "regions of a service that soft failures and operators must leave in; 0: no such rule",
+    )],
+    later: &["min_capacity", "max_withdrawals", "suspect_self"],
+};
 
 pub(super) fn read_node(root: &Table<'_>) -> Node {
     let Some(table) = root.get("node").and_then(|value| value.table("node", &NODE)) else {

@@ -5,7 +5,9 @@ use std::collections::{HashSet, VecDeque};
 use crate::geo::continent_of;
 use crate::model::{Continent, Country, Group, Location, PlaceKey, Point, Subdivision};
 
-use super::table::{At, Entry, Keys, Table, Value};
+use super::keys::Shape::{Number, OneOrMany, Text};
+use super::keys::{Keys, key, otherwise, required};
+use super::table::{At, Entry, Table, Value};
 use super::text;
 
 /// How a place is asked for.
@@ -142,7 +144,15 @@ pub(super) fn bare(places: Vec<At<PlaceKey>>) -> Vec<PlaceKey> {
     places.into_iter().map(|place| place.value).collect()
 }
 
-const GROUP: Keys = Keys { known: &["places"], later: &[] };
+pub(super) const GROUP: Keys = Keys {
+    known: &[key(
+        "places",
+        OneOrMany(&Text),
+        required("[\"country:DE\", \"region:CA-QC\", \"net:198.51.100.0/24\"]"),
+        "net:, asn:, region: (ISO 3166-2), country:, group:, continent: or \"*\"",
+    )],
+    later: &[],
+};
 
 /// Reads the bodies of `[group.NAME]`; the result has one group per name.
 pub(super) fn read_groups(names: &Names<'_>, entries: &[Entry<'_>]) -> Vec<Group> {
@@ -214,7 +224,26 @@ fn walk_back(came_from: &[Option<At<usize>>], start: usize) -> Vec<At<usize>> {
     path
 }
 
-const LOCATION: Keys = Keys { known: &["country", "lat", "lon", "continent", "subdivision"], later: &[] };
+pub(super) const LOCATION: Keys = Keys {
+    known: &[
+        key("country", Text, otherwise("\"IE\"", "unknown"), "ISO 3166-1, two letters"),
+        key(
+            "lat",
+            Number(-90.0, 90.0),
+            otherwise("53.35", "unknown; of a client the country's centre"),
+            "degrees north",
+        ),
+        key(
+            "lon",
+            Number(-180.0, 180.0),
+            otherwise("-6.26", "unknown; of a client the country's centre"),
+            "degrees east",
+        ),
+        key("continent", Text, otherwise("\"EU\"", "that of the country"), "AF, AN, AS, EU, NA, OC or SA"),
+        key("subdivision", Text, otherwise("\"IE-D\"", "unknown"), "ISO 3166-2"),
+    ],
+    later: &[],
+};
 
 /// Reads `{ country, lat, lon, continent, subdivision }`; at least one of them. A continent that is not written
 /// follows from the country.

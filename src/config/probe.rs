@@ -8,20 +8,76 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::model::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 
+use super::keys::Shape::{Either, Fields, Integer, Json, OneOrMany, Text, Words};
+use super::keys::{Keys, Shape, default, key, otherwise, required};
 use super::place::Names;
-use super::table::{Entry, Keys, Table, Value};
+use super::table::{Entry, Table, Value};
 use super::text;
 
-const PROBE: Keys = Keys {
+pub(super) const PROBE: Keys = Keys {
     known: &[
-        "kind", "port", "host", "path", "expect", "ca", "interval", "timeout", "fall", "clear", "rise",
-        "hold", "startup", "slow",
+        key("kind", Words(&["tcp", "tls", "http", "https"]), required("\"https\""), "what is spoken"),
+        key("port", Integer(1, 65535), otherwise("443", "443 for tls and https, 80 for http"), "the port"),
+        key("host", Text, otherwise("\"www.example.com\"", "the address"), "Host header and SNI"),
+        key("path", Text, default("\"/\""), "path and query, of http and https"),
+        key("expect", Fields(&EXPECT), otherwise("", "status 200-399"), "what a good answer looks like"),
+        key(
+            "ca",
+            Text,
+            otherwise("\"ca.pem\"", "the system's"),
+            "PEM file of the authorities trusted instead",
+        ),
+        key("interval", Text, default("\"5s\""), "from start to start; at least 100ms"),
+        key("timeout", Text, default("\"2s\""), "for the whole probe; shorter than the interval"),
+        key("fall", COUNT, default("3"), "failures before down"),
+        key("clear", COUNT, default("1"), "successes in a row that wipe counted failures"),
+        key("rise", COUNT, default("2"), "successes in a row before up"),
+        key(
+            "hold",
+            Text,
+            default("\"30s\""),
+            "must stay good this long before up, counted from the first success",
+        ),
+        key("startup", Fields(&STARTUP), otherwise("", "none"), "time to come up"),
+        key("slow", Text, otherwise("\"800ms\"", "never"), "slower successes make it degraded"),
     ],
     later: &[],
 };
-const EXPECT: Keys = Keys { known: &["status", "body", "json"], later: &[] };
-const JSON: Keys = Keys { known: &["path", "equals"], later: &[] };
-const STARTUP: Keys = Keys { known: &["grace"], later: &["path", "timeout"] };
+const COUNT: Shape = Integer(*COUNTS.start(), *COUNTS.end());
+const EXPECT: Keys = Keys {
+    known: &[
+        key(
+            "status",
+            OneOrMany(&Either(&[Integer(100, 599), Text])),
+            default("[\"200-399\"]"),
+            "one of these: 200, \"2xx\" or \"200-399\"",
+        ),
+        key("body", Text, otherwise("\"ready\"", "whatever"), "a text that the body must contain"),
+        key(
+            "json",
+            OneOrMany(&Fields(&JSON)),
+            otherwise("[{ path = \"$.status\", equals = \"ready\" }]", "whatever"),
+            "what the JSON in the body must say",
+        ),
+    ],
+    later: &[],
+};
+const JSON: Keys = Keys {
+    known: &[
+        key("path", Text, required("\"$.status\""), "a JSONPath (RFC 9535)"),
+        key("equals", Json, required("\"ready\""), "the value there"),
+    ],
+    later: &[],
+};
+const STARTUP: Keys = Keys {
+    known: &[key(
+        "grace",
+        Text,
+        required("\"60s\""),
+        "failures don't count until the first success or this long",
+    )],
+    later: &["path", "timeout"],
+};
 
 const LATER_KINDS: [&str; 6] = ["grpc", "dns", "udp", "icmp", "exec", "file"];
 

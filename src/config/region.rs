@@ -4,14 +4,58 @@ use crate::model::{
     Endpoint, EndpointRef, Fraction, Kind, Location, Need, Probe, ProbeId, Region, RegionId, Weight,
 };
 
-use super::place::{Names, location};
-use super::table::{Entry, Keys, Table, Value};
+use super::keys::Shape::{Any, Either, Fields, Integer, List, OneOrMany, Text, Words};
+use super::keys::{Keys, default, key, otherwise, required};
+use super::place::{LOCATION, Names, location};
+use super::table::{Entry, Table, Value};
 use super::text;
 
-const REGION: Keys =
-    Keys { known: &["location", "capacity", "healthy_when", "require", "endpoint"], later: &[] };
-const ENDPOINT: Keys = Keys { known: &["name", "address", "weight", "probe"], later: &["host"] };
-const HEALTHY: Keys = Keys { known: &["at_least", "fraction"], later: &[] };
+pub(super) const REGION: Keys = Keys {
+    known: &[
+        key("location", Fields(&LOCATION), otherwise("", "unknown"), "where it is"),
+        key(
+            "capacity",
+            Integer(1, u64::MAX),
+            otherwise("40000", "not limited"),
+            "requests per second it can take",
+        ),
+        key(
+            "healthy_when",
+            Either(&[Words(&["any", "all"]), Fields(&HEALTHY)]),
+            default("\"any\""),
+            "how many of its endpoints must be up",
+        ),
+        key(
+            "require",
+            Any(&Text),
+            default("[]"),
+            "endpoints that must be up too: NAME or endpoint/REGION/NAME",
+        ),
+        key("endpoint", List(&Fields(&ENDPOINT)), required(""), "its balancers"),
+    ],
+    later: &[],
+};
+const ENDPOINT: Keys = Keys {
+    known: &[
+        key("name", Text, required("\"lb1\""), "unique within the region"),
+        key(
+            "address",
+            OneOrMany(&Text),
+            required("[\"192.0.2.10\", \"2001:db8::10\"]"),
+            "IPv4 and IPv6; each address has a verdict of its own",
+        ),
+        key("weight", Integer(0, Weight::MAX.0 as u64), default("100"), "its share within the region"),
+        key("probe", Any(&Text), otherwise("[\"edge\"]", "always up"), "all of these must pass"),
+    ],
+    later: &["host"],
+};
+const HEALTHY: Keys = Keys {
+    known: &[
+        key("at_least", Integer(1, u16::MAX as u64), otherwise("2", "`fraction`"), "this many"),
+        key("fraction", Text, otherwise("\"50%\"", "`at_least`"), "this part of them, rounded up"),
+    ],
+    later: &[],
+};
 
 const MOST_ENDPOINTS: usize = u16::MAX as usize;
 const DEFAULT_WEIGHT: Weight = Weight(100);

@@ -7,32 +7,77 @@ use crate::model::{
     Fence, FenceRule, GeoEntry, Member, Name, PlaceKey, Probe, Rank, Region, RegionId, Service, Ttl, Weight,
 };
 
+use super::keys::Shape::{ByPlace, Either, Fields, Integer, List, OneOrMany, Text, Words};
+use super::keys::{Keys, default, key, otherwise, required};
 use super::place::{Names, bare, place, places};
 use super::region::read_weight;
-use super::steering::{self, Written};
-use super::table::{At, Keys, Table, Value};
+use super::steering::{self, ALL_DOWN, ANSWERS, RANK, SHARE, SPILL, TOLERANCE, TTL, Written};
+use super::table::{At, Table, Value};
 use super::text;
 
-const SERVICE: Keys = Keys {
+pub(super) const SERVICE: Keys = Keys {
     known: &[
-        "name",
-        "type",
-        "policy",
-        "regions",
-        "rank",
-        "tolerance",
-        "share",
-        "answers",
-        "ttl",
-        "all_down",
-        "spill",
-        "geo",
-        "fence",
+        key("name", Text, required("\"www.gslb.example.com.\""), "where it is answered; in one of the zones"),
+        key("type", Words(&["address"]), default("\"address\""), "what is answered: A and AAAA"),
+        key(
+            "policy",
+            Text,
+            otherwise("\"nearby\"", "none"),
+            "the policy whose steering keys it takes; its own win",
+        ),
+        key(
+            "regions",
+            List(&Either(&[Text, Fields(&MEMBER)])),
+            required("[{ region = \"eu-west\", weight = 1 }]"),
+            "in the order of priority; \"eu-west\" alone has weight 1",
+        ),
+        RANK.shown("\"geo\"", "\"priority\""),
+        TOLERANCE,
+        SHARE,
+        ANSWERS,
+        TTL,
+        ALL_DOWN,
+        SPILL,
+        key(
+            "geo",
+            ByPlace(&List(&Either(&[Text, List(&Text)]))),
+            otherwise("{ \"country:DE\" = [\"eu-west\"], \"*\" = [\"eu-west\"] }", "none"),
+            "for rank \"geo\": regions in order by place, the most specific place first; a nested list ties",
+        ),
+        key(
+            "fence",
+            OneOrMany(&Fields(&FENCE)),
+            otherwise("[{ region = \"eu-west\", only = [\"group:eea\"] }]", "none"),
+            "where a region may be used",
+        ),
     ],
     later: &["https"],
 };
-const MEMBER: Keys = Keys { known: &["region", "weight"], later: &[] };
-const FENCE: Keys = Keys { known: &["region", "only", "except"], later: &[] };
+const MEMBER: Keys = Keys {
+    known: &[
+        key("region", Text, required("\"eu-west\""), "the region"),
+        key("weight", Integer(0, Weight::MAX.0 as u64), default("1"), "its share where regions tie"),
+    ],
+    later: &[],
+};
+const FENCE: Keys = Keys {
+    known: &[
+        key("region", Text, required("\"eu-west\""), "the region that is fenced"),
+        key(
+            "only",
+            OneOrMany(&Text),
+            otherwise("[\"group:eea\"]", "`except`"),
+            "clients in one of these places",
+        ),
+        key(
+            "except",
+            OneOrMany(&Text),
+            otherwise("[\"country:CH\"]", "`only`"),
+            "clients in none of these places",
+        ),
+    ],
+    later: &[],
+};
 
 const DEFAULT_WEIGHT: Weight = Weight(1);
 

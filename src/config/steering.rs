@@ -5,14 +5,55 @@ use std::time::Duration;
 
 use crate::model::{AllDown, Rank, Share, Steering, Tolerance, Ttl};
 
+use super::keys::Shape::{Boolean, Either, Fields, Integer, OneOrMany, Text, Words};
+use super::keys::{Key, Keys, default, key, otherwise};
 use super::place::Names;
 use super::report::Report;
-use super::table::{At, Entry, Keys, Table, Value};
+use super::table::{At, Entry, Table, Value};
 use super::text;
 
-const POLICY: Keys =
-    Keys { known: &["rank", "tolerance", "share", "answers", "ttl", "all_down", "spill"], later: &[] };
-const ALL_DOWN: Keys = Keys { known: &["last_good", "fallback"], later: &["cname"] };
+pub(super) const POLICY: Keys =
+    Keys { known: &[RANK, TOLERANCE, SHARE, ANSWERS, TTL, ALL_DOWN, SPILL], later: &[] };
+pub(super) const RANK: Key = key(
+    "rank",
+    Words(&["priority", "distance", "latency", "geo", "none"]),
+    default("\"priority\""),
+    "what puts one region before another",
+);
+pub(super) const TOLERANCE: Key = key(
+    "tolerance",
+    Either(&[Text, Integer(0, 0)]),
+    default("0"),
+    "\"15ms\" for latency, \"300km\" for distance: regions this close to the best tie",
+);
+pub(super) const SHARE: Key = key(
+    "share",
+    Words(&["weighted", "hash", "random"]),
+    default("\"weighted\""),
+    "how tied regions share clients: anew in each time window, sticky, or anew in each query",
+);
+pub(super) const ANSWERS: Key =
+    key("answers", Integer(1, MOST_ANSWERS), default("1"), "endpoints in one answer");
+pub(super) const TTL: Key = key("ttl", Text, default("\"30s\""), "how long clients may keep an answer");
+pub(super) const ALL_DOWN: Key = key(
+    "all_down",
+    Either(&[Words(&["all", "servfail"]), Fields(&WHEN_ALL_DOWN)]),
+    default("\"all\""),
+    "what to answer when no region may be used; \"all\": as if every one were up",
+);
+pub(super) const SPILL: Key = key("spill", Boolean, default("false"), "not supported yet");
+const WHEN_ALL_DOWN: Keys = Keys {
+    known: &[
+        key(
+            "last_good",
+            Text,
+            otherwise("\"10m\"", "`fallback`"),
+            "what was up last, if no longer ago than this",
+        ),
+        key("fallback", OneOrMany(&Text), otherwise("[\"203.0.113.9\"]", "`last_good`"), "these addresses"),
+    ],
+    later: &["cname"],
+};
 
 const MOST_ANSWERS: u64 = 64;
 const MOST_TOLERANCE: f64 = 60_000.0;
@@ -172,7 +213,7 @@ fn read_all_down(value: &Value<'_>, name: String) -> Option<AllDown> {
             _ => value.expected(WHAT),
         };
     }
-    let table = value.table(name, &ALL_DOWN)?;
+    let table = value.table(name, &WHEN_ALL_DOWN)?;
     if table.has("cname") {
         return None;
     }

@@ -9,16 +9,9 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+use super::keys::Keys;
 use super::report::Report;
 use super::text;
-
-/// The keys that a table may have.
-pub(super) struct Keys {
-    /// Those that are read.
-    pub(super) known: &'static [&'static str],
-    /// Those that are promised; refused as "not supported yet".
-    pub(super) later: &'static [&'static str],
-}
 
 /// A thing and where it was written.
 #[derive(Clone, Debug)]
@@ -65,9 +58,8 @@ impl<'a> Table<'a> {
             let place = if self.name.is_empty() { String::new() } else { format!(" in `{}`", self.name) };
             if self.keys.later.contains(&word) {
                 self.report.error(key.span(), format!("`{}` is not supported yet", self.path(word)));
-            } else if !self.keys.known.contains(&word) {
-                let all = self.keys.known.iter().chain(self.keys.later).copied();
-                let hint = text::did_you_mean(word, all);
+            } else if !self.keys.knows(word) {
+                let hint = text::did_you_mean(word, self.keys.names());
                 self.report.error(key.span(), format!("unknown key `{word}`{place}{hint}"));
             }
         }
@@ -80,7 +72,7 @@ impl<'a> Table<'a> {
 
     /// The value of a declared key, if it is there.
     pub(super) fn get(&self, key: &str) -> Option<Value<'a>> {
-        debug_assert!(self.keys.known.contains(&key), "`{key}` is read but not declared");
+        debug_assert!(self.keys.knows(key), "`{key}` is read but not declared");
         let value = self.raw.get(key)?;
         Some(Value { report: self.report, span: value.span(), raw: value.get_ref() })
     }

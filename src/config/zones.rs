@@ -7,11 +7,20 @@ use std::path::{Component, Path};
 use crate::model::{Name, Service, ServiceId};
 use crate::zone::{Zone, ZoneError, Zones};
 
+use super::keys::Shape::{Boolean, Text};
+use super::keys::{Keys, default, key, required};
 use super::report::Report;
-use super::table::{At, Keys, Table, Value};
+use super::table::{At, Table, Value};
 use super::{Diagnostic, Severity, text};
 
-const ZONE: Keys = Keys { known: &["origin", "file", "dnssec"], later: &[] };
+pub(super) const ZONE: Keys = Keys {
+    known: &[
+        key("origin", Text, required("\"gslb.example.com.\""), "the name of its apex"),
+        key("file", Text, required("\"gslb.example.com.zone\""), "RFC 1035 text"),
+        key("dnssec", Boolean, default("false"), "whether it is signed; not supported yet"),
+    ],
+    later: &[],
+};
 
 /// Reads every `[[zone]]` and its file, and holds the services to them.
 pub(super) fn read_all(root: &Table<'_>, services: &[At<Service>]) -> Vec<Zone> {

@@ -1,0 +1,95 @@
+//! The description of the config: each table's keys, with what each may hold and what it means.
+//!
+//! The readers check what is written against it, and the schema and the reference in `deploy/` are made of it.
+
+/// The keys that a table may have.
+pub(super) struct Keys {
+    /// Those that are read.
+    pub(super) known: &'static [Key],
+    /// Those that are promised; refused as "not supported yet".
+    pub(super) later: &'static [&'static str],
+}
+
+impl Keys {
+    /// Whether a key is read.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.known.iter().any(|key| key.name == name)
+    }
+
+    /// The names of all keys, read or promised.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.known.iter().map(|key| key.name).chain(self.later.iter().copied())
+    }
+}
+
+/// A key that is read.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+    pub(super) given: Given,
+    /// One line, without a full stop.
+    pub(super) about: &'static str,
+}
+
+pub(super) const fn key(name: &'static str, shape: Shape, given: Given, about: &'static str) -> Key {
+    Key { name, shape, given, about }
+}
+
+pub(super) const fn required(example: &'static str) -> Given {
+    Given::Required(example)
+}
+
+pub(super) const fn default(value: &'static str) -> Given {
+    Given::Default(value)
+}
+
+pub(super) const fn otherwise(example: &'static str, otherwise: &'static str) -> Given {
+    Given::Otherwise(example, otherwise)
+}
+
+impl Key {
+    /// The same key with another value in the reference.
+    pub(super) const fn shown(self, example: &'static str, otherwise: &'static str) -> Self {
+        Self { given: Given::Otherwise(example, otherwise), ..self }
+    }
+}
+
+/// Whether a key must be written. Values are TOML; of a section, the name that stands for all it may have.
+#[derive(Clone, Copy)]
+pub(super) enum Given {
+    /// It must; with an example.
+    Required(&'static str),
+    /// If it is not, this value holds.
+    Default(&'static str),
+    /// It need not; an example, and what holds otherwise, in words.
+    Otherwise(&'static str, &'static str),
+}
+
+/// What a key may hold, as far as a schema can tell: the readers know more.
+#[derive(Clone, Copy)]
+pub(super) enum Shape {
+    Text,
+    Boolean,
+    False,
+    /// From, to.
+    Integer(u64, u64),
+    /// From, to.
+    Number(f64, f64),
+    Words(&'static [&'static str]),
+    /// Whatever JSON has too.
+    Json,
+    /// One at least.
+    List(&'static Shape),
+    /// One by itself, or a list of one at least.
+    OneOrMany(&'static Shape),
+    /// As `OneOrMany`, or an empty list.
+    Any(&'static Shape),
+    Either(&'static [Shape]),
+    /// A table of these keys.
+    Fields(&'static Keys),
+    /// Tables by names that the config gives.
+    Named(&'static Keys),
+    /// Values by places.
+    ByPlace(&'static Shape),
+}
