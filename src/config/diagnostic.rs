@@ -15,6 +15,15 @@ pub enum Severity {
     Warning,
 }
 
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
+}
+
 /// One mistake at its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -36,11 +45,8 @@ pub struct Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: ", self.file.display(), self.line, self.column)?;
-        if self.severity == Severity::Warning {
-            f.write_str("warning: ")?;
-        }
-        f.write_str(&self.message)?;
+        let Self { file, line, column, severity, message, .. } = self;
+        write!(f, "{}:{line}:{column}: {severity}: {message}", file.display())?;
         match &self.help {
             Some(help) => write!(f, "\n  help: {help}"),
             None => Ok(()),
@@ -48,8 +54,34 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// Where something stands in a file; the fields are those of [`Diagnostic`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "told at Diagnostic")]
+pub struct Spot {
+    pub file: Arc<Path>,
+    pub line: usize,
+    pub column: usize,
+    pub end_column: usize,
+}
+
+impl Spot {
+    /// A warning about what stands here.
+    #[must_use]
+    pub fn warning(&self, message: String, help: String) -> Diagnostic {
+        Diagnostic {
+            severity: Severity::Warning,
+            file: self.file.to_path_buf(),
+            line: self.line,
+            column: self.column,
+            end_column: self.end_column,
+            message,
+            help: Some(help),
+        }
+    }
+}
+
 /// All that is wrong in a config and the files it names: by file (the config first), line and column.
-/// Displays as lines of `FILE:LINE:COL: message`, each followed by the line of its help and all ended.
+/// Displays as lines of `FILE:LINE:COL: error|warning: message`, each followed by the line of its help and all ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
@@ -73,6 +105,13 @@ impl Diagnostics {
             }
         }
         Self { list: kept, sources }
+    }
+
+    /// Adds what was found later; `first` is the config file.
+    pub fn add(&mut self, first: &Path, more: Vec<Diagnostic>) {
+        let mut list = std::mem::take(&mut self.list);
+        list.extend(more);
+        *self = Self::new(first, list, std::mem::take(&mut self.sources));
     }
 
     /// Every mistake, in order.
@@ -180,6 +219,6 @@ mod tests {
         let list =
             vec![at("a.zone", 3, "z"), at("p.toml", 9, "y"), at("p.toml", 2, "x"), at("p.toml", 9, "y")];
         let all = Diagnostics::new(Path::new("p.toml"), list, BTreeMap::new());
-        assert_eq!(all.to_string(), "p.toml:2:1: x\np.toml:9:1: y\na.zone:3:1: z\n");
+        assert_eq!(all.to_string(), "p.toml:2:1: error: x\np.toml:9:1: error: y\na.zone:3:1: error: z\n");
     }
 }

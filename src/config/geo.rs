@@ -77,8 +77,15 @@ const MOST_DATABASES: usize = 16;
 
 pub(super) fn read(root: &Table<'_>, regions: &Names<'_>) -> Geo {
     let default = Geo::default();
-    let Some(table) = root.get("geo").and_then(|value| value.table("geo", &GEO)) else { return default };
-    let databases = table.get("database").map_or(default.databases, |value| read_databases(&value));
+    let table = root.get("geo").and_then(|value| value.table("geo", &GEO));
+    let written = table.as_ref().and_then(|table| table.get("database"));
+    let databases = written.map(|value| read_databases(&value)).unwrap_or_else(|| {
+        if let Err(why) = root.report.open(&GeoSource::Builtin) {
+            root.report.error(root.key_span("geo"), why);
+        }
+        default.databases
+    });
+    let Some(table) = table else { return Geo { databases, ..default } };
     let mut networks: Vec<Override> = Vec::new();
     let mut prefixes: HashSet<IpNet> = HashSet::new();
     let items = table.get("network").and_then(|value| value.items("a list of networks"));
@@ -98,9 +105,15 @@ fn read_databases(value: &Value<'_>) -> Vec<GeoSource> {
     if items.len() > MOST_DATABASES {
         value.fail::<()>(format!("at most {MOST_DATABASES} databases, found {}", items.len()));
     }
-    let source = |item: Value<'_>| match item.text(WHAT)? {
-        "builtin" => Some(GeoSource::Builtin),
-        path => Some(GeoSource::File(item.report.resolve(path))),
+    let source = |item: Value<'_>| {
+        let source = match item.text(WHAT)? {
+            "builtin" => GeoSource::Builtin,
+            path => GeoSource::File(item.report.resolve(path)),
+        };
+        match item.report.open(&source) {
+            Ok(()) => Some(source),
+            Err(why) => item.fail(why),
+        }
     };
     items.into_iter().filter_map(source).collect()
 }

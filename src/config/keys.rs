@@ -80,16 +80,16 @@ pub(super) enum Shape {
     /// Whatever JSON has too.
     Json,
     /// One at least.
-    List(&'static Shape),
+    List(&'static Self),
     /// One by itself, or a list of one at least.
-    OneOrMany(&'static Shape),
+    OneOrMany(&'static Self),
     /// As `OneOrMany`, or an empty list.
-    Any(&'static Shape),
-    Either(&'static [Shape]),
+    Any(&'static Self),
+    Either(&'static [Self]),
     /// A table of these keys.
     Fields(&'static Keys),
     /// Tables by names that the config gives.
     Named(&'static Keys),
     /// Values by places.
-    ByPlace(&'static Shape),
+    ByPlace(&'static Self),
 }

@@ -1,6 +1,7 @@
 //! `[latency]`: known round-trip times, from the config and from a file.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::model::{LatencyRow, PlaceKey, RegionId};
 
@@ -9,7 +10,7 @@ use super::keys::{Keys, key, otherwise, required};
 use super::place::{A_PLACE, Names, place};
 use super::report::Report;
 use super::table::{Table, Value};
-use super::{Diagnostic, Severity, text};
+use super::{Diagnostic, Severity, Spot, text};
 
 pub(super) const LATENCY: Keys = Keys {
     known: &[
@@ -48,7 +49,11 @@ pub(super) fn read(root: &Table<'_>, groups: &Names<'_>, regions: &Names<'_>) ->
 
 fn read_row(value: &Value<'_>, groups: &Names<'_>, regions: &Names<'_>) -> Option<LatencyRow> {
     let table = value.table("latency.table", &ROW)?;
-    let from = table.need("from").and_then(|value| value.parsed(A_PLACE, |text| place(text, groups)));
+    let from = table.need("from").and_then(|value| {
+        let place = value.parsed(A_PLACE, |text| place(text, groups))?;
+        value.report.place(value.span.clone(), &place);
+        Some(place)
+    });
     let region = table.need("region").and_then(|value| regions.refer(&value));
     let millis = table.need("ms").and_then(|value| match value.number(0.0..=MOST_MILLIS)? {
         0.0 => value.expected("milliseconds above 0"),
@@ -62,6 +67,7 @@ fn read_file(value: &Value<'_>, groups: &Names<'_>, regions: &Names<'_>) -> Vec<
     let Some((path, text)) = value.report.load_named(value.span.clone(), "latency file", name) else {
         return Vec::new();
     };
+    let file: Arc<Path> = path.as_path().into();
     let mut rows = Vec::new();
     let mut complaints = 0;
     for (index, line) in text.lines().enumerate() {
@@ -71,7 +77,14 @@ fn read_file(value: &Value<'_>, groups: &Names<'_>, regions: &Names<'_>) -> Vec<
             continue;
         }
         match parse_line(line, groups, regions) {
-            Ok(row) => rows.push(row),
+            Ok(row) => {
+                let place = line.split(',').next().unwrap_or_default();
+                let column = place.chars().take_while(|c| c.is_whitespace()).count() + 1;
+                let end_column = column + place.trim().chars().count();
+                let spot = Spot { file: Arc::clone(&file), line: index + 1, column, end_column };
+                value.report.place_at(spot, &row.from);
+                rows.push(row);
+            }
             Err(field) if complaints < MOST_COMPLAINTS => {
                 complaints += 1;
                 complain(value.report, &path, index + 1, field);

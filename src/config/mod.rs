@@ -10,6 +10,7 @@
 //! table of the config. [`schema`] and [`reference`] say what `keys` says, for editors and for people.
 
 mod diagnostic;
+mod fence;
 mod geo;
 mod keys;
 mod latency;
@@ -36,13 +37,13 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use toml::de::DeTable;
 
-pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use diagnostic::{Diagnostic, Diagnostics, Severity, Spot};
 pub use geo::{Geo, GeoSource};
 pub use listen::{Control, Dns, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node, Safety};
 pub use reference::{reference, schema};
 
-use crate::model::{FenceRule, PlaceKey, Topology};
+use crate::model::{PlaceKey, Topology};
 use crate::zone::Zone;
 
 use keys::Shape::{Fields, Integer, List, Named};
@@ -72,6 +73,8 @@ pub struct Config {
     pub zones: Vec<Zone>,
     /// Regions, services and what they refer to.
     pub topology: Topology,
+    /// Every place that the config names, and where.
+    pub places: Vec<(PlaceKey, Spot)>,
     /// What works, but probably not as meant. Warnings only.
     pub warnings: Diagnostics,
 }
@@ -81,15 +84,7 @@ impl Config {
     /// Sorted, each once.
     #[must_use]
     pub fn nets(&self) -> Vec<IpNet> {
-        let topology = &self.topology;
-        let groups = topology.groups.iter().flat_map(|group| &group.places);
-        let latency = topology.latency.iter().map(|row| &row.from);
-        let geo = topology.services.iter().flat_map(|service| &service.geo).map(|entry| &entry.place);
-        let fences = topology.services.iter().flat_map(|service| &service.fences);
-        let fences = fences.flat_map(|fence| match &fence.rule {
-            FenceRule::Only(places) | FenceRule::Except(places) => places,
-        });
-        let nets = groups.chain(latency).chain(geo).chain(fences).filter_map(|place| match place {
+        let nets = self.places.iter().filter_map(|(place, _)| match place {
             PlaceKey::Net(net) => Some(*net),
             _ => None,
         });
@@ -164,19 +159,32 @@ pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
 /// Every mistake in it, if there is one; warnings stand among them. A config with nothing but warnings is
 /// fine and carries them in [`Config::warnings`].
 pub fn load(path: &Path, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Config, Diagnostics> {
+    load_opening(path, read, &|_| Ok(()))
+}
+
+/// As [`load`], and has each geo database opened, in their order; an error is what is wrong with one, in a clause.
+///
+/// # Errors
+/// Every mistake, if there is one.
+pub fn load_opening(
+    path: &Path,
+    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    open: &dyn Fn(&GeoSource) -> Result<(), String>,
+) -> Result<Config, Diagnostics> {
     let text = text_of(path, read).map_err(|error| unreadable(path, error))?;
-    let report = Report::new(path, &text, read);
+    let report = Report::new(path, &text, read, open);
     let (document, errors) = DeTable::parse_recoverable(&text);
     for error in &errors {
         report.syntax(error);
     }
     let root = Table::root(&report, document.get_ref(), &ROOT);
     let config = decode(path, &root);
+    let places = report.take_places();
     let diagnostics = report.finish();
     if diagnostics.has_errors() {
         return Err(diagnostics);
     }
-    Ok(Config { warnings: diagnostics, ..config })
+    Ok(Config { places, warnings: diagnostics, ..config })
 }
 
 /// Complains of a config file that gave no text.
@@ -206,6 +214,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
     let (probe_names, probe_entries) = Names::read(root, "probe");
     let (region_names, region_entries) = Names::read(root, "region");
     let (policy_names, policy_entries) = Names::read(root, "policy");
+    let groups = place::read_groups(&group_names, &group_entries);
     let (dns, control) = listen::read(root);
     let probes = probe::read_all(&probe_names, &probe_entries);
     let regions = region::read_all(&region_names, &region_entries, &probe_names);
@@ -216,6 +225,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
         &service::Scope {
             region_names: &region_names,
             group_names: &group_names,
+            groups: &groups,
             policy_names: &policy_names,
             policies: &policies,
             regions: &regions,
@@ -233,12 +243,14 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
         safety: node::read_safety(root),
         zones,
         topology: Topology {
-            groups: place::read_groups(&group_names, &group_entries),
+            groups,
             latency: latency::read(root, &group_names, &region_names),
             services: services.into_iter().map(|service| service.value).collect(),
             probes: probes.into_iter().flatten().collect(),
             regions,
         },
+        // Filled in once every reader has been there.
+        places: Vec::new(),
         warnings: Diagnostics::default(),
     }
 }

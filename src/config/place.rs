@@ -134,6 +134,7 @@ pub(super) fn places(value: &Value<'_>, groups: &Names<'_>) -> Vec<At<PlaceKey>>
         if !seen.insert(place.clone()) {
             item.fail::<()>("this place is listed twice");
         }
+        item.report.place(item.span.clone(), &place);
         places.push(item.at(place));
     }
     places

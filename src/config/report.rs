@@ -8,16 +8,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnostic::Lines;
-use super::{Diagnostic, Diagnostics, Severity};
+use super::{Diagnostic, Diagnostics, GeoSource, Severity, Spot};
+use crate::model::PlaceKey;
 
 /// How a file is read: the one door to the world outside.
 pub(super) type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
+
+/// How a geo database is opened: what is wrong with it is said in a clause.
+pub(super) type Opener<'a> = &'a dyn Fn(&GeoSource) -> Result<(), String>;
 
 /// Collects diagnostics over one config file and the files it names.
 pub(super) struct Report<'a> {
     file: &'a Path,
     lines: Lines<'a>,
     read: Loader<'a>,
+    open: Opener<'a>,
+    places: RefCell<Vec<(PlaceKey, Spot)>>,
     /// Lines with a syntax error: what was decoded there is torn, so it is not complained of a second time.
     torn: RefCell<BTreeSet<usize>>,
     found: RefCell<Vec<Diagnostic>>,
@@ -26,12 +32,14 @@ pub(super) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(file: &'a Path, text: &'a str, read: Loader<'a>) -> Self {
+    pub(super) fn new(file: &'a Path, text: &'a str, read: Loader<'a>, open: Opener<'a>) -> Self {
         let sources = BTreeMap::from([(file.to_path_buf(), Arc::from(text))]);
         Self {
             file,
             lines: Lines::new(text),
             read,
+            open,
+            places: RefCell::default(),
             torn: RefCell::default(),
             found: RefCell::default(),
             sources: RefCell::new(sources),
@@ -159,6 +167,27 @@ impl<'a> Report<'a> {
                 None
             }
         }
+    }
+
+    /// Opens a geo database that the config names.
+    pub(super) fn open(&self, source: &GeoSource) -> Result<(), String> {
+        (self.open)(source)
+    }
+
+    /// Keeps where the config names a place.
+    pub(super) fn place(&self, span: Range<usize>, key: &PlaceKey) {
+        let (line, column, end_column) = self.lines.position(span);
+        self.place_at(Spot { file: self.file.into(), line, column, end_column }, key);
+    }
+
+    /// As [`Report::place`], in another file.
+    pub(super) fn place_at(&self, spot: Spot, key: &PlaceKey) {
+        self.places.borrow_mut().push((key.clone(), spot));
+    }
+
+    /// The places named so far.
+    pub(super) fn take_places(&self) -> Vec<(PlaceKey, Spot)> {
+        self.places.take()
     }
 
     pub(super) fn finish(self) -> Diagnostics {

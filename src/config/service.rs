@@ -1,15 +1,17 @@
 //! `[[service]]`: names that are answered by choosing.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::{
-    Fence, FenceRule, GeoEntry, Member, Name, PlaceKey, Probe, Rank, Region, RegionId, Service, Ttl, Weight,
+    AllDown, GeoEntry, Group, Member, Name, PlaceKey, Probe, Rank, Region, RegionId, Service, Ttl, Weight,
 };
 
+use super::fence;
 use super::keys::Shape::{ByPlace, Either, Fields, Integer, List, OneOrMany, Text, Words};
 use super::keys::{Keys, default, key, otherwise, required};
-use super::place::{Names, bare, place, places};
+use super::place::{Names, place};
 use super::region::read_weight;
 use super::steering::{self, ALL_DOWN, ANSWERS, RANK, SHARE, SPILL, TOLERANCE, TTL, Written};
 use super::table::{At, Table, Value};
@@ -46,7 +48,7 @@ pub(super) const SERVICE: Keys = Keys {
         ),
         key(
             "fence",
-            OneOrMany(&Fields(&FENCE)),
+            OneOrMany(&Fields(&fence::FENCE)),
             otherwise("[{ region = \"eu-west\", only = [\"group:eea\"] }]", "none"),
             "where a region may be used",
         ),
@@ -60,24 +62,6 @@ const MEMBER: Keys = Keys {
     ],
     later: &[],
 };
-const FENCE: Keys = Keys {
-    known: &[
-        key("region", Text, required("\"eu-west\""), "the region that is fenced"),
-        key(
-            "only",
-            OneOrMany(&Text),
-            otherwise("[\"group:eea\"]", "`except`"),
-            "clients in one of these places",
-        ),
-        key(
-            "except",
-            OneOrMany(&Text),
-            otherwise("[\"country:CH\"]", "`only`"),
-            "clients in none of these places",
-        ),
-    ],
-    later: &[],
-};
 
 const DEFAULT_WEIGHT: Weight = Weight(1);
 
@@ -88,6 +72,7 @@ const LONGEST_TTL: u32 = 4;
 pub(super) struct Scope<'a> {
     pub(super) region_names: &'a Names<'a>,
     pub(super) group_names: &'a Names<'a>,
+    pub(super) groups: &'a [Group],
     pub(super) policy_names: &'a Names<'a>,
     pub(super) policies: &'a [Written],
     pub(super) regions: &'a [Region],
@@ -128,11 +113,14 @@ fn read(table: &Table<'_>, name: Name, scope: &Scope<'_>) -> Service {
     let rank = written.rank.as_ref().map_or(Rank::Priority, |it| it.value);
     check_rank(table, rank, geo.is_some(), &members, scope);
     warn_of_ttl(table, &written, &members, scope);
+    warn_of_fallback(table, &written, &members, scope);
+    let steering = written.complete();
+    let has_fallback = matches!(steering.all_down, AllDown::Fallback(_));
     Service {
         name,
-        steering: written.complete(),
+        steering,
         geo: geo.unwrap_or_default(),
-        fences: read_fences(table, &members, scope),
+        fences: fence::read_all(table, &members, scope, has_fallback),
         members: members.into_iter().map(|member| member.value).collect(),
     }
 }
@@ -182,7 +170,7 @@ fn read_members(table: &Table<'_>, scope: &Scope<'_>) -> Vec<At<Member>> {
 }
 
 /// A region that the service has.
-fn member(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_>) -> Option<RegionId> {
+pub(super) fn member(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_>) -> Option<RegionId> {
     let region = RegionId(scope.region_names.refer(value)? as u16);
     if members.iter().any(|member| member.value.region == region) {
         return Some(region);
@@ -207,7 +195,10 @@ fn read_geo(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_>) -> Vec
             Ok(place) if found.iter().any(|other| other.place == place) => {
                 value.report.error(entry.span, format!("place `{}` is described twice", entry.name));
             }
-            Ok(place) => found.push(GeoEntry { place, groups }),
+            Ok(place) => {
+                value.report.place(entry.span, &place);
+                found.push(GeoEntry { place, groups });
+            }
         }
     }
     found.sort_by_key(|entry| {
@@ -238,39 +229,6 @@ fn read_preference(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_>)
         groups.push(group);
     }
     groups
-}
-
-fn read_fences(table: &Table<'_>, members: &[At<Member>], scope: &Scope<'_>) -> Vec<Fence> {
-    let items = table.get("fence").and_then(|value| value.one_or_many("a list of fences"));
-    let mut fences: Vec<Fence> = Vec::new();
-    for item in items.unwrap_or_default() {
-        let Some(fence) = read_fence(&item, table, members, scope) else { continue };
-        let same = |other: &Fence| {
-            let kind = std::mem::discriminant(&other.rule) == std::mem::discriminant(&fence.rule);
-            kind && other.region == fence.region
-        };
-        if fences.iter().any(same) {
-            item.fail::<()>("this region has such a fence already; put all places into one list");
-        }
-        fences.push(fence);
-    }
-    fences
-}
-
-fn read_fence(
-    value: &Value<'_>,
-    service: &Table<'_>,
-    members: &[At<Member>],
-    scope: &Scope<'_>,
-) -> Option<Fence> {
-    let table = value.table(service.path("fence"), &FENCE)?;
-    let region = table.need("region").and_then(|value| member(&value, members, scope));
-    let rule = match (table.get("only"), table.get("except")) {
-        (Some(value), None) => Some(FenceRule::Only(bare(places(&value, scope.group_names)))),
-        (None, Some(value)) => Some(FenceRule::Except(bare(places(&value, scope.group_names)))),
-        _ => value.fail("a fence needs `only` or `except`, and not both"),
-    };
-    Some(Fence { region: region?, rule: rule? })
 }
 
 /// What a rank needs, and what is of use to one rank alone.
@@ -314,5 +272,22 @@ fn warn_of_ttl(table: &Table<'_>, written: &Written, members: &[At<Member>], sco
             format!("clients keep an answer for {kept}, but a failure is noticed within {slowest}"),
             "shorten `ttl`, or clients stay with a failed region long after it was withdrawn",
         );
+    }
+}
+
+/// Warns of a fallback that leaves a family without an answer.
+fn warn_of_fallback(table: &Table<'_>, written: &Written, members: &[At<Member>], scope: &Scope<'_>) {
+    let Some(At { value: AllDown::Fallback(fallback), span }) = &written.all_down else { return };
+    let endpoints = members.iter().flat_map(|it| &scope.regions[usize::from(it.value.region.0)].endpoints);
+    let usual: Vec<IpAddr> = endpoints.flat_map(|it| it.addresses.iter().copied()).collect();
+    let has = |addresses: &[IpAddr], is_v4: bool| addresses.iter().any(|it| it.is_ipv4() == is_v4);
+    for (is_v4, family, rtype) in [(true, "IPv4", "A"), (false, "IPv6", "AAAA")] {
+        if has(&usual, is_v4) && !has(fallback, is_v4) {
+            table.report.warning(
+                span.clone(),
+                format!("`fallback` has no {family} address, but the regions have"),
+                format!("while all are down {rtype} has no answer; add an address of that family"),
+            );
+        }
     }
 }

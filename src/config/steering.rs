@@ -77,7 +77,7 @@ pub(super) struct Written {
     pub(super) share: Option<Share>,
     pub(super) answers: Option<usize>,
     pub(super) ttl: Option<At<Ttl>>,
-    pub(super) all_down: Option<AllDown>,
+    pub(super) all_down: Option<At<AllDown>>,
 }
 
 /// Reads every `[policy.NAME]`; the result has one per name.
@@ -113,7 +113,9 @@ pub(super) fn read(table: &Table<'_>) -> Written {
         share: table.get("share").and_then(|value| value.choice(&shares, &[])),
         answers: table.get("answers").and_then(|value| value.integer(1..=MOST_ANSWERS)).map(|n| n as usize),
         ttl,
-        all_down: table.get("all_down").and_then(|value| read_all_down(&value, table.path("all_down"))),
+        all_down: table
+            .get("all_down")
+            .and_then(|value| Some(value.at(read_all_down(&value, table.path("all_down"))?))),
     }
 }
 
@@ -138,7 +140,7 @@ impl Written {
             share: self.share.unwrap_or(Share::Weighted),
             answers: self.answers.unwrap_or(1),
             ttl: self.ttl.map_or(DEFAULT_TTL, |it| it.value),
-            all_down: self.all_down.unwrap_or(AllDown::All),
+            all_down: self.all_down.map_or(AllDown::All, |it| it.value),
         }
     }
 }

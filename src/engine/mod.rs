@@ -11,6 +11,7 @@ mod command;
 mod event;
 mod prepare;
 mod task;
+mod unanswered;
 
 use std::path::PathBuf;
 use std::sync::Arc;

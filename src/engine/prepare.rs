@@ -1,12 +1,15 @@
 //! From files to a plan, off the threads that answer.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Origin;
+use tracing::warn;
+
+use super::{Origin, unanswered};
 use crate::config::{self, Config, Diagnostics, GeoSource};
 use crate::geo::{self, Database, Index};
 use crate::snapshot::Plan;
@@ -46,9 +49,49 @@ impl std::error::Error for PrepareError {}
 /// # Errors
 /// Everything that is wrong with it.
 pub fn prepare(origin: &Origin) -> Result<Prepared, PrepareError> {
-    let config = origin.load().map_err(PrepareError::Config)?;
-    let geo = index(&config)?;
+    let (mut config, geo) = open(origin)?;
+    let unanswered = unanswered::check(&config.places, &geo);
+    config.warnings.add(&config.file, unanswered);
     compile(config, geo)
+}
+
+/// The geo databases that a config names, compiled with its overrides.
+///
+/// # Errors
+/// Everything that is wrong with the config or a database.
+pub fn index(origin: &Origin) -> Result<Index, PrepareError> {
+    open(origin).map(|(_, geo)| geo)
+}
+
+fn open(origin: &Origin) -> Result<(Config, Index), PrepareError> {
+    let databases = RefCell::new(Vec::new());
+    let open = |source: &GeoSource| {
+        databases.borrow_mut().push(database(source)?);
+        Ok(())
+    };
+    let config = origin.load_opening(&open).map_err(PrepareError::Config)?;
+    let geo = Index::compile(&databases.into_inner(), &config.geo.networks, &config.nets());
+    Ok((config, geo))
+}
+
+fn database(source: &GeoSource) -> Result<Database, String> {
+    match source {
+        GeoSource::Builtin => geo::builtin().map_err(|e| format!("the builtin geo database: {e}")),
+        GeoSource::File(path) => match fs::read(path) {
+            Ok(bytes) => Database::read(&bytes).map_err(|e| format!("geo database {}: {e}", path.display())),
+            Err(e) => Err(format!("geo database {} cannot be read: {e}", path.display())),
+        },
+    }
+}
+
+impl Prepared {
+    /// Writes what is odd about the config to the log.
+    pub fn log_warnings(&self) {
+        for it in &self.config.warnings {
+            let help = it.help.as_deref().unwrap_or_default();
+            warn!(file = %it.file.display(), line = it.line, column = it.column, help, "{}", it.message);
+        }
+    }
 }
 
 impl Origin {
@@ -57,8 +100,12 @@ impl Origin {
     /// # Errors
     /// Every mistake in it.
     pub fn load(&self) -> Result<Config, Diagnostics> {
+        self.load_opening(&|_| Ok(()))
+    }
+
+    fn load_opening(&self, open: &dyn Fn(&GeoSource) -> Result<(), String>) -> Result<Config, Diagnostics> {
         match self {
-            Self::File(path) => config::load(path, &|path| fs::read(path)),
+            Self::File(path) => config::load_opening(path, &|path| fs::read(path), open),
             Self::Text { toml, files } => {
                 let config = Path::new("portolan.toml");
                 let read = |path: &Path| {
@@ -68,29 +115,10 @@ impl Origin {
                     let found = files.iter().find(|(name, _)| name == path);
                     found.map(|(_, content)| content.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
                 };
-                config::load(config, &read)
+                config::load_opening(config, &read, open)
             }
         }
     }
-}
-
-/// The geo databases a config names, compiled with its overrides.
-///
-/// # Errors
-/// If a database cannot be read or is none.
-pub fn index(config: &Config) -> Result<Index, PrepareError> {
-    let mut databases: Vec<Database> = Vec::with_capacity(config.geo.databases.len());
-    for source in &config.geo.databases {
-        let database = match source {
-            GeoSource::Builtin => geo::builtin().map_err(|e| format!("the builtin geo database: {e}")),
-            GeoSource::File(path) => match fs::read(path) {
-                Ok(bytes) => Database::read(&bytes).map_err(|e| format!("{}: {e}", path.display())),
-                Err(e) => Err(format!("cannot read the geo database {}: {e}", path.display())),
-            },
-        };
-        databases.push(database.map_err(PrepareError::Other)?);
-    }
-    Ok(Index::compile(&databases, &config.geo.networks, &config.nets()))
 }
 
 fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {

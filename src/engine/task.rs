@@ -207,6 +207,7 @@ impl Engine {
 
     fn put_into_force(&mut self, prepared: Result<Prepared, PrepareError>) -> Result<u64, PrepareError> {
         let outcome = prepared.and_then(|prepared| {
+            prepared.log_warnings();
             let rules = Rules { min_regions: prepared.config.safety.min_regions };
             let old = self.put_plan(prepared.plan, rules)?;
             // The old plan may be large: free it off this task.

@@ -17,6 +17,11 @@ pub fn centre_of(country: Country) -> Option<Point> {
     row_of(country).map(|row| row.centre)
 }
 
+/// Every country that ISO 3166-1 assigns a code, in the order of the codes.
+pub fn countries() -> impl Iterator<Item = Country> {
+    COUNTRIES.iter().map(|row| row.country)
+}
+
 fn row_of(country: Country) -> Option<&'static Row> {
     COUNTRIES.binary_search_by_key(&country, |row| row.country).ok().map(|at| &COUNTRIES[at])
 }

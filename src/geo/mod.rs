@@ -21,7 +21,7 @@ use crate::model::{Location, RegionId};
 
 pub use builtin::builtin;
 pub use compare::{Agreement, Draw, Sampling, compare};
-pub use countries::{centre_of, continent_of};
+pub use countries::{centre_of, continent_of, countries};
 pub use database::{Database, GeoError};
 pub use index::{Index, Located, Override, PlaceId};
 pub use range_map::RangeMap;

@@ -17,12 +17,12 @@ fn a_config_that_cannot_be_read() {
     ] {
         let said = load(Path::new("etc/p.toml"), &|_| Err(kind.into())).expect_err("nothing to read");
         let expected =
-            format!("etc/p.toml:1:1: config file: {why}\n  help: name the config with `-c FILE`\n");
+            format!("etc/p.toml:1:1: error: config file: {why}\n  help: name the config with `-c FILE`\n");
         assert_eq!(said.to_string(), expected);
     }
     let said =
         load(Path::new("p.toml"), &|_| Ok(b"version = 1\nx = \"\xff\"".to_vec())).expect_err("not text");
-    assert_eq!(said.to_string(), "p.toml:2:6: not UTF-8: byte 0xff\n");
+    assert_eq!(said.to_string(), "p.toml:2:6: error: not UTF-8: byte 0xff\n");
 }
 
 #[test]

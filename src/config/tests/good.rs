@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::super::*;
 use super::{ZONE, load_with, said};
 use crate::model::{
-    AllDown, Assertion, Country, Endpoint, EndpointRef, Expect, Fence, Fraction, GeoEntry, Group, HttpProbe,
-    KeyPrefix, Kind, LatencyRow, Location, Member, Need, Point, Probe, ProbeId, Rank, RegionId, Service,
-    Share, Startup, StatusRange, Steering, Subdivision, Thresholds, TlsProbe, Tolerance, Ttl, Weight,
+    AllDown, Assertion, Country, Endpoint, EndpointRef, Expect, Fence, FenceRule, Fraction, GeoEntry, Group,
+    HttpProbe, KeyPrefix, Kind, LatencyRow, Location, Member, Need, Point, Probe, ProbeId, Rank, RegionId,
+    Service, Share, Startup, StatusRange, Steering, Subdivision, Thresholds, TlsProbe, Tolerance, Ttl,
+    Weight,
 };
 
 /// The sample of the reference, as far as it is built.
@@ -107,7 +108,7 @@ name    = "WWW.gslb.test."
 type    = "address"
 policy  = "nearby"
 regions = ["eu-west", { region = "us-east", weight = 3 }]
-all_down = { fallback = ["203.0.113.9"] }
+all_down = { fallback = ["203.0.113.9", "2001:db8::9"] }
 fence   = [{ region = "eu-west", only = ["group:eea"] }, { region = "us-east", except = ["net:192.0.2.0/25"] }]
 
 [[service]]
@@ -278,7 +279,9 @@ fn a_service_over_its_policy() {
             share: Share::Hash,
             answers: 2,
             ttl: Ttl(20),
-            all_down: AllDown::Fallback(vec!["203.0.113.9".parse().expect("an address")]),
+            all_down: AllDown::Fallback(
+                ["203.0.113.9", "2001:db8::9"].map(|it| it.parse().expect("an address")).into(),
+            ),
         },
         geo: Vec::new(),
         fences: vec![

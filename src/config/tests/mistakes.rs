@@ -406,6 +406,70 @@ fn geo_tables_and_fences() {
 }
 
 #[test]
+fn fences_that_leave_nobody() {
+    let nobody = |place: &str| format!("{place}: fences leave nobody who may be sent to region `east`");
+    let east = |only: &str, except: &str| {
+        format!(
+            "regions = [\"east\", \"west\"]\nfence = [{{ region = \"east\", only = {only} }},\n{{ region = \"east\", except = {except} }}]"
+        )
+    };
+    check_services(&[
+        ("regions = [\"east\"]\nfence = [{ region = \"east\", except = [\"*\"] }]", &nobody("5:10")),
+        (&east("[\"country:DE\", \"region:US-CA\"]", "[\"continent:EU\", \"country:US\"]"), &nobody("6:1")),
+        (&east("[\"net:192.0.2.0/24\"]", "[\"net:192.0.0.0/16\"]"), &nobody("6:1")),
+        (&east("[\"group:eea\"]", "[\"continent:EU\"]"), &nobody("6:1")),
+        (&east("[\"country:DE\", \"country:US\"]", "[\"continent:EU\"]"), ""),
+        (&east("[\"net:192.0.0.0/16\"]", "[\"net:192.0.2.0/24\"]"), ""),
+        (&east("[\"country:US\"]", "[\"region:US-CA\"]"), ""),
+    ]);
+}
+
+#[test]
+fn fences_that_leave_gaps_between_them() {
+    let two = |east: &str, west: &str| {
+        format!(
+            "regions = [\"east\", \"west\"]\nfence = [{{ region = \"east\", {east} }}, {{ region = \"west\", {west} }}]"
+        )
+    };
+    let gap = |whom: &str| {
+        format!(
+            "5:1: warning: fences leave no region to {whom}\n  help: they get no address; leave a region without a fence, or say all_down = {{ fallback = […] }}, which is for them too"
+        )
+    };
+    let fallback = "\nall_down = { fallback = [\"203.0.113.9\"] }";
+    check_services(&[
+        (
+            &two("only = [\"group:eea\"]", "except = [\"continent:EU\", \"country:US\", \"country:CA\"]"),
+            &gap("clients in AD, AL, AT, AX, BA and 48 more countries"),
+        ),
+        (&two("except = [\"country:DE\"]", "except = [\"group:eea\"]"), &gap("clients in DE")),
+        (&two("only = [\"group:eea\"]", "only = [\"*\"]"), ""),
+        (&two("only = [\"country:DE\"]", "except = [\"country:FR\"]"), &gap("clients in FR")),
+        // Some of the clients of a country may be let in by their network, and those of a fallback are served.
+        (&two("only = [\"net:192.0.2.0/24\"]", "except = [\"country:FR\"]"), ""),
+        (&format!("{}{fallback}", two("except = [\"country:DE\"]", "except = [\"group:eea\"]")), ""),
+        // One region alone is fenced on purpose.
+        ("regions = [\"east\"]\nfence = { region = \"east\", only = [\"group:eea\"] }", ""),
+    ]);
+    let all = said(&format!(
+        "[[service]]\nname = \"www.gslb.test\"\n{}",
+        two("only = [\"continent:EU\"]", "only = [\"continent:NA\"]")
+    ));
+    assert!(all.contains("more countries, nor to clients that cannot be located\n"), "{all}");
+}
+
+#[test]
+fn a_fallback_has_the_families_of_the_regions() {
+    check_services(&[
+        (
+            "regions = [\"east\"]\nall_down = { fallback = [\"2001:db8::1\"] }",
+            "5:12: warning: `fallback` has no IPv4 address, but the regions have\n  help: while all are down A has no answer; add an address of that family",
+        ),
+        ("regions = [\"east\"]\nall_down = { fallback = [\"2001:db8::1\", \"203.0.113.9\"] }", ""),
+    ]);
+}
+
+#[test]
 fn services_need_a_place_in_a_zone() {
     check(&[
         (

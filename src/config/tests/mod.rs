@@ -31,13 +31,13 @@ fn load_with(text: &str, files: &[(&str, &[u8])]) -> Result<Config, Diagnostics>
     })
 }
 
-/// All that is said of a config, errors and warnings, one per line as `FILE:LINE:COL: message`.
+/// All that is said of a config, one per line as `FILE:LINE:COL: message`; only warnings say what they are.
 fn said_with(text: &str, files: &[(&str, &[u8])]) -> String {
     let said = match load_with(text, files) {
         Ok(config) => config.warnings,
         Err(diagnostics) => diagnostics,
     };
-    said.to_string().trim_end().replace("conf/", "")
+    said.to_string().trim_end().replace("conf/", "").replace(": error: ", ": ")
 }
 
 /// Two regions, a group, two probes and a zone, to stand below a snippet that refers to them.

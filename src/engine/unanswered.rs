@@ -1,0 +1,139 @@
+//! Places that a config names and that its geo databases put nobody in.
+
+use std::collections::HashSet;
+
+use crate::config::{Diagnostic, Spot};
+use crate::geo::Index;
+use crate::model::PlaceKey;
+
+/// Warnings about single places; who has more of them has them all for the same reason.
+const SHOWN: usize = 20;
+
+/// The kinds of places that databases tell.
+const KINDS: [Kind; 4] = [
+    Kind { start: "asn:", what: "AS numbers", is_of: |place| matches!(place, PlaceKey::Asn(_)) },
+    Kind {
+        start: "region:",
+        what: "subdivisions",
+        is_of: |place| matches!(place, PlaceKey::Subdivision(..)),
+    },
+    Kind { start: "country:", what: "countries", is_of: |place| matches!(place, PlaceKey::Country(_)) },
+    Kind { start: "continent:", what: "continents", is_of: |place| matches!(place, PlaceKey::Continent(_)) },
+];
+
+struct Kind {
+    start: &'static str,
+    what: &'static str,
+    is_of: fn(&PlaceKey) -> bool,
+}
+
+/// Warns of each place once, where it is first named, and of kinds that no database tells at all.
+pub(super) fn check(named: &[(PlaceKey, Spot)], geo: &Index) -> Vec<Diagnostic> {
+    if !named.iter().any(|(place, _)| KINDS.iter().any(|kind| (kind.is_of)(place))) {
+        return Vec::new();
+    }
+    let mut told: HashSet<PlaceKey> = HashSet::new();
+    for place in geo.places() {
+        let it = &place.location;
+        told.extend(it.asn.map(PlaceKey::Asn));
+        told.extend(it.country.zip(it.subdivision).map(|(of, part)| PlaceKey::Subdivision(of, part)));
+        told.extend(it.country.map(PlaceKey::Country));
+        told.extend(it.continent.map(PlaceKey::Continent));
+    }
+    let mut warnings = Vec::new();
+    let mut seen = HashSet::new();
+    for kind in &KINDS {
+        let of_kind = |(place, _): &&(PlaceKey, Spot)| (kind.is_of)(place);
+        let mut of_kind = named.iter().filter(of_kind).filter(|(place, _)| seen.insert(place)).peekable();
+        if told.iter().any(kind.is_of) {
+            let empty = of_kind.filter(|(place, _)| !told.contains(place));
+            warnings.extend(empty.map(|(place, spot)| of_one(kind, place, spot)));
+        } else if let Some((_, first)) = of_kind.next() {
+            warnings.push(of_all(kind, first, of_kind.count()));
+        }
+    }
+    warnings.truncate(SHOWN);
+    warnings
+}
+
+fn of_one(kind: &Kind, place: &PlaceKey, spot: &Spot) -> Diagnostic {
+    let name = match place {
+        PlaceKey::Asn(asn) => asn.to_string(),
+        PlaceKey::Subdivision(country, part) => format!("{country}-{part}"),
+        PlaceKey::Country(country) => country.to_string(),
+        PlaceKey::Continent(continent) => continent.to_string(),
+        PlaceKey::Net(_) | PlaceKey::Group(_) | PlaceKey::Any => String::new(),
+    };
+    spot.warning(
+        format!("the geo databases put no address in `{}{name}`", kind.start),
+        "nobody is matched; check the spelling, or describe the networks in [[geo.network]]".into(),
+    )
+}
+
+fn of_all(kind: &Kind, first: &Spot, others: usize) -> Diagnostic {
+    let also = match others {
+        0 => String::new(),
+        1 => ", nor one more place like it".into(),
+        _ => format!(", nor {others} more places like it"),
+    };
+    first.warning(
+        format!("the geo databases tell no {}, so this matches nobody{also}", kind.what),
+        format!("name a database that tells {} in `database` of [geo]", kind.what),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use crate::engine::{Origin, PrepareError, prepare};
+
+    fn said(database: &str, places: &str) -> String {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mmdb").join(database);
+        let text = format!(
+            "version = 1\ngeo.database = {:?}\ngroup.g.places = [{places}]\ngroup.h.places = [{places}]\n",
+            data.display().to_string()
+        );
+        let files: [(PathBuf, Vec<u8>); 0] = [];
+        match prepare(&Origin::Text { toml: text.into(), files: files.into() }) {
+            Ok(prepared) => prepared.config.warnings.to_string(),
+            Err(PrepareError::Config(said)) => said.to_string(),
+            Err(PrepareError::Other(why)) => panic!("{why}"),
+        }
+        .replace(&data.display().to_string(), database)
+    }
+
+    #[test]
+    fn places_that_the_databases_cannot_tell_are_warned_of() {
+        let help = "nobody is matched; check the spelling, or describe the networks in [[geo.network]]";
+        assert_eq!(
+            said("GeoIP2-City-Test.mmdb", r#""country:GB", "country:AQ", "region:GB-ENG", "region:GB-XYZ""#),
+            format!(
+                "portolan.toml:3:33: warning: the geo databases put no address in `country:AQ`\n  help: {help}\n\
+                 portolan.toml:3:64: warning: the geo databases put no address in `region:GB-XYZ`\n  help: {help}\n"
+            )
+        );
+        assert_eq!(
+            said("GeoIP2-City-Test.mmdb", r#""asn:1", "asn:2", "country:GB""#),
+            "portolan.toml:3:19: warning: the geo databases tell no AS numbers, so this matches nobody, nor one \
+             more place like it\n  help: name a database that tells AS numbers in `database` of [geo]\n"
+        );
+        assert_eq!(
+            said("GeoLite2-ASN-Test.mmdb", r#""asn:1221", "country:DE""#),
+            "portolan.toml:3:31: warning: the geo databases tell no countries, so this matches nobody\n  \
+             help: name a database that tells countries in `database` of [geo]\n"
+        );
+    }
+
+    #[test]
+    fn databases_are_complained_of_where_they_are_named_beside_other_mistakes() {
+        let said = said("LICENSE-MIT", r#""country:ZZ""#);
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines.len(), 3, "{said}");
+        assert!(
+            lines[0].starts_with("portolan.toml:2:16: error: geo database LICENSE-MIT: not a MaxMind DB"),
+            "{said}"
+        );
+        assert_eq!(lines[1], "portolan.toml:3:19: error: ISO 3166-1 has no country ZZ");
+    }
+}
