@@ -6,7 +6,9 @@
 
 mod check;
 mod client;
+mod delegation;
 mod demo;
+mod diagnostics;
 mod events;
 mod explain;
 mod geo;
@@ -67,11 +69,7 @@ enum Command {
         config: PathBuf,
     },
     /// Find every mistake in a config; exit 0 if there is none, else 1
-    Check {
-        /// The config
-        #[arg(short, long, default_value = DEFAULT_CONFIG, value_name = "FILE")]
-        config: PathBuf,
-    },
+    Check(check::Arguments),
     /// Why a client gets the answer it gets
     Explain(explain::Arguments),
     /// Regions, endpoints, verdicts, overrides, and what safety holds
@@ -147,7 +145,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(arguments) => demo::run(arguments, control.as_deref()),
         Command::Serve { config } => serve::run(config),
-        Command::Check { config } => check::run(&config),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments, control.as_deref(), token.as_deref()),
         Command::Status { json, node } => status::run(&connect(&node)?, json),
         Command::Drain(arguments) => overrides::drain(&connect(&arguments.node)?, arguments),
@@ -171,6 +169,5 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 /// The geo index that a config asks for.
 fn index_of(config: &Path) -> anyhow::Result<Index> {
-    let config = Origin::File(config.to_owned()).load()?;
-    Ok(engine::index(&config)?)
+    Ok(engine::index(&Origin::File(config.to_owned()))?)
 }

@@ -4,25 +4,23 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use tracing::warn;
 
-use super::{exit, logging};
-use crate::engine::{Origin, prepare};
+use super::{diagnostics, exit, logging};
+use crate::engine::{Origin, PrepareError, prepare};
 use crate::node::{Node, Options};
 
 pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
     let origin = Origin::File(config);
     let prepared = match prepare(&origin) {
         Ok(prepared) => prepared,
-        Err(error) => {
-            eprintln!("{}", error.to_string().trim_end());
+        Err(PrepareError::Config(said)) => {
+            diagnostics::print(&said);
             return Ok(ExitCode::from(exit::NO));
         }
+        Err(error) => return Err(error.into()),
     };
     logging::start(&prepared.config.log);
-    for warning in prepared.config.warnings.to_string().lines() {
-        warn!("{warning}");
-    }
+    prepared.log_warnings();
     runtime()?.block_on(async {
         let node = Node::start(origin, prepared, Options::default()).await?;
         node.run().await
