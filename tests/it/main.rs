@@ -1,5 +1,6 @@
 //! Integration tests: the product from outside, over real sockets.
 
+mod check;
 mod dns;
 mod listeners;
 mod steer;

@@ -1,0 +1,140 @@
+//! `portolan check` and the start of `portolan serve`, as a user meets them.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+const ZONE: &str = "@ 300 SOA ns1 admin 1 3600 600 86400 60\n@ 300 NS ns1\nns1 300 A 192.0.2.53\n";
+
+/// Two regions and a service, with nothing to complain of.
+const GOOD: &str = r#"version = 1
+geo.database = "places.mmdb"
+dns.listen = ["127.0.0.1:0"]
+control = { listen = false, socket = false }
+zone = [{ origin = "gslb.test", file = "gslb.test.zone" }]
+[probe.ready]
+kind = "http"
+[region.east]
+endpoint = [{ name = "lb1", address = "192.0.2.1", probe = "ready" }]
+[region.west]
+endpoint = [{ name = "lb1", address = "192.0.2.2", probe = "ready" }]
+[[service]]
+name = "www.gslb.test"
+regions = ["east", "west"]
+"#;
+
+/// Ten mistakes in eight tables.
+const TEN: &str = r#"version = 1
+[log]
+level = "inform"
+[dns]
+listen = ["127.0.0.1:5300", "0.0.0.0:5300"]
+worker = 4
+[group.a]
+places = ["group:b"]
+[group.b]
+places = ["group:a", "country:UK"]
+[probe.ready]
+kind = "http"
+interval = 5
+[region.east]
+endpoint = [{ name = "lb1", address = ["192.0.2.1"], probe = ["raedy"] }]
+[[zone]]
+origin = "gslb.test"
+file = "none.zone"
+[[service]]
+name = "www.gslb.test"
+regions = ["east"]
+fence = [{ region = "east", except = ["*"] }]
+[proxy]
+workers = 1
+"#;
+
+/// Runs `portolan` beside a config.
+fn portolan(config: &str, arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mmdb/GeoIP2-City-Test.mmdb");
+    std::fs::copy(data, folder.path().join("places.mmdb")).expect("copied");
+    std::fs::write(folder.path().join("gslb.test.zone"), ZONE).expect("written");
+    std::fs::write(folder.path().join("p.toml"), config).expect("written");
+    Command::new(env!("CARGO_BIN_EXE_portolan"))
+        .args(arguments)
+        .args(["-c", "p.toml"])
+        .current_dir(folder.path())
+        .output()
+        .expect("the program runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn ten_mistakes_are_ten_complaints() {
+    let output = portolan(TEN, &["check"]);
+    let heads =
+        stderr(&output).lines().filter(|line| line.starts_with("p.toml:")).collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!(heads, @r#"
+    p.toml:3:9: error: expected "error", "warn", "info", "debug" or "trace", found "inform"; did you mean `info`?
+    p.toml:5:29: error: 0.0.0.0:5300 overlaps the listener 127.0.0.1:5300
+    p.toml:6:1: error: unknown key `worker` in `dns`; did you mean `workers`?
+    p.toml:8:11: error: group `a` contains itself: a → b → a
+    p.toml:10:22: error: ISO 3166-1 has no country UK; did you mean `GB`?
+    p.toml:13:12: error: expected a duration such as "5s", found integer 5
+    p.toml:15:63: error: probe `raedy` is not defined; did you mean `ready`?
+    p.toml:18:8: error: zone file none.zone: no such file
+    p.toml:22:10: error: fences leave nobody who may be sent to region `east`
+    p.toml:23:2: error: `proxy` is not supported yet
+    "#);
+    assert!(stderr(&output).ends_with("10 errors\n"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("\n 6 | worker = 4\n   : ^^^^^^\n"), "{}", stderr(&output));
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+    // A node that should start with it says the same.
+    let serve = portolan(TEN, &["serve"]);
+    assert_eq!((serve.status.code(), stderr(&serve)), (Some(1), stderr(&output)));
+}
+
+#[test]
+fn the_same_as_json() {
+    let output = portolan(TEN, &["check", "--json"]);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), ""));
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a JSON array");
+    assert_eq!(rows.len(), 10);
+    assert_eq!(
+        rows[0],
+        json!({
+            "severity": "error",
+            "file": "p.toml",
+            "line": 3,
+            "column": 9,
+            "end_column": 17,
+            "message": "expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\", found \"inform\"; did you mean `info`?",
+            "help": null,
+        })
+    );
+}
+
+#[test]
+fn warnings_are_counted_and_let_pass() {
+    let output = portolan(GOOD, &["check"]);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    assert_eq!(stdout(&output), "p.toml is fine: 1 zone, 1 service, 2 regions\n");
+    let odd = GOOD.replace("kind = \"http\"", "kind = \"tcp\"\nport = 80");
+    let output = portolan(&odd, &["check"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stdout(&output), "p.toml is fine: 1 zone, 1 service, 2 regions; 2 warnings\n");
+    let said = stderr(&output);
+    assert!(
+        said.contains("p.toml:9:9: warning: region `east` is probed by TCP handshakes alone\n"),
+        "{said}"
+    );
+    assert!(said.contains("\n  help: a balancer completes handshakes"), "{said}");
+    assert!(said.ends_with("2 warnings\n"), "{said}");
+    let output = portolan(GOOD, &["check", "--json"]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "[]\n"));
+}
