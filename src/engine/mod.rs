@@ -11,6 +11,7 @@ mod command;
 mod event;
 mod prepare;
 mod task;
+mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use command::{Applied, EventFeed, OverrideRequest, Rejection};
 pub use event::{Event, EventKind, Subject};
 pub use prepare::{PrepareError, Prepared, index, prepare};
 pub use task::{Engine, Running};
+pub use writer::Writer;
 
 use crate::health::State;
 use crate::snapshot::Snapshot;

@@ -2,5 +2,6 @@
 
 mod dns;
 mod listeners;
+mod simulation;
 mod steer;
 mod tidy;
