@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
@@ -53,6 +53,8 @@ pub struct Engine {
     transitions: Arc<Transitions>,
     /// Reloads that are prepared come back to the task through here.
     reloads: mpsc::Sender<Reload>,
+    /// Held while one is prepared: what was read later must not be put into force earlier.
+    one_reload: Arc<Mutex<()>>,
 }
 
 /// A running engine.
@@ -108,6 +110,7 @@ impl Engine {
             last_event: 0,
             transitions: Arc::default(),
             reloads,
+            one_reload: Arc::default(),
         };
         if let Some(why) = unread {
             engine.alarm(format!("overrides of the last run cannot be read: {why}"));
@@ -189,7 +192,9 @@ impl Engine {
             }
             Command::Reload { reply } => {
                 let (origin, reloads) = (self.origin.clone(), self.reloads.clone());
+                let turn = Arc::clone(&self.one_reload);
                 tokio::spawn(async move {
+                    let _mine = turn.lock().await;
                     let prepared = tokio::task::spawn_blocking(move || prepare(&origin)).await;
                     let prepared = prepared.unwrap_or_else(|e| Err(PrepareError::Other(e.to_string())));
                     reloads.send((prepared, reply)).await.ok();
