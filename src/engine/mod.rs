@@ -12,6 +12,7 @@ mod event;
 mod prepare;
 mod task;
 mod unanswered;
+mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use command::{Applied, EventFeed, OverrideRequest, Rejection};
 pub use event::{Event, EventKind, Subject};
 pub use prepare::{PrepareError, Prepared, index, prepare};
 pub use task::{Engine, Running};
+pub use writer::Writer;
 
 use crate::health::State;
 use crate::snapshot::Snapshot;

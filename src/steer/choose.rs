@@ -202,7 +202,7 @@ impl<T: Trace> Chooser<'_, T> {
 
     /// The earliest moment of last service that counts as last good.
     fn last_good(&self, age: std::time::Duration) -> Option<Unix> {
-        let served = |id: RegionId| self.standing.region(id).last_served;
+        let served = |id: RegionId| self.standing.region(id).last_served(self.asked.unix);
         let latest = self.service.members.iter().filter_map(|member| served(member.region)).max()?;
         let together = Unix(latest.0.saturating_sub(std::time::Duration::from_secs(LOST_TOGETHER_SECS)));
         (self.asked.unix.since(latest) <= age).then_some(together)
@@ -301,7 +301,8 @@ impl<T: Trace> Chooser<'_, T> {
             }
             Pass::Unknown if usable == Usable::IfNothingElse => Ok((1.0, Note::Unknown)),
             Pass::LastGood(since)
-                if region.last_served >= Some(since) && usable != Usable::No(Cause::Operator) =>
+                if region.last_served(self.asked.unix) >= Some(since)
+                    && usable != Usable::No(Cause::Operator) =>
             {
                 Ok((1.0, Note::AllDown))
             }

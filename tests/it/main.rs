@@ -3,5 +3,6 @@
 mod check;
 mod dns;
 mod listeners;
+mod simulation;
 mod steer;
 mod tidy;
