@@ -7,7 +7,7 @@
 //!
 //! From the ground up: `diagnostic` (what is wrong and where), `report` (where it is written down), `text`
 //! (texts with a meaning), `keys` (what each table may hold), `table` (typed access to tables), then a file per
-//! table of the config. [`schema`] and [`reference`] say what `keys` says, for editors and for people.
+//! table of the config. [`schema`] and [`reference()`] say what `keys` says, for editors and for people.
 
 mod diagnostic;
 mod fence;

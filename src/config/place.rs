@@ -149,7 +149,7 @@ pub(super) const GROUP: Keys = Keys {
     known: &[key(
         "places",
         OneOrMany(&Text),
-        required("[\"country:DE\", \"region:CA-QC\", \"net:198.51.100.0/24\"]"),
+        required("[\"country:DE\", \"net:198.51.100.0/24\"]"),
         "net:, asn:, region: (ISO 3166-2), country:, group:, continent: or \"*\"",
     )],
     later: &[],

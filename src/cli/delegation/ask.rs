@@ -76,14 +76,20 @@ impl Asker {
                 continue;
             }
             let mut found = Vec::new();
+            let mut why = format!("the name servers of {name} have no addresses");
             for server in servers {
                 for rtype in [RecordType::A, RecordType::AAAA] {
-                    let reply = self.resolve(&server, rtype)?;
-                    found.extend(reply.answers.iter().filter_map(address).map(|at| (server.clone(), at)));
+                    match self.resolve(&server, rtype) {
+                        Ok(reply) => {
+                            let addresses = reply.answers.iter().filter_map(address);
+                            found.extend(addresses.map(|address| (server.clone(), address)));
+                        }
+                        Err(failed) => why = failed,
+                    }
                 }
             }
             if found.is_empty() {
-                return Err(format!("the name servers of {name} have no addresses"));
+                return Err(why);
             }
             found.truncate(MOST_SERVERS);
             return Ok(Parent { name, servers: found });
