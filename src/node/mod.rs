@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::api::{Access, Api, Contributor, Metrics, router};
 use crate::dns;
-use crate::engine::{self, Engine, Handle, Origin, Prepared};
+use crate::engine::{self, Engine, EventKind, Handle, Origin, Prepared};
 use crate::journal::Journal;
 use crate::net;
 use control::ControlListeners;
@@ -85,6 +85,7 @@ impl Node {
         control.serve(|access| router(api.clone(), access).merge(extra.clone()), access)?;
         let dns_addresses = server.as_ref().map(dns::Server::local_addrs).unwrap_or_default();
         let control_address = control.address;
+        tokio::task::spawn_blocking(net::memory::give_back);
         let plan = Arc::clone(&engine.snapshots.load().plan);
         info!(
             geo_bytes = plan.geo.memory_bytes(),
@@ -109,6 +110,7 @@ impl Node {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut events = self.engine.subscribe();
         // Not running under systemd is fine.
         sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
         loop {
@@ -118,6 +120,9 @@ impl Node {
                     let engine = self.engine.clone();
                     tokio::spawn(async move { engine.reload().await.map(|_| ()) });
                 }
+                Ok(event) = events.recv() => if event.kind == EventKind::Reloaded {
+                    tokio::task::spawn_blocking(net::memory::give_back);
+                },
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
             }
