@@ -1,6 +1,7 @@
 //! Integration tests: the product from outside, over real sockets.
 
 mod dns;
+mod explain;
 mod listeners;
 mod simulation;
 mod steer;
