@@ -1,6 +1,14 @@
 //! Integration tests: the product from outside, over real sockets.
 
+mod api;
+mod dig;
 mod dns;
+mod failover;
+mod harness;
 mod listeners;
+mod mistakes;
+mod overrides;
+mod reload;
 mod steer;
+mod steering;
 mod tidy;
