@@ -25,7 +25,9 @@ use super::metrics::Metrics;
 use super::problem::Problem;
 use super::status::{overridden, status, timestamp};
 use crate::config;
-use crate::engine::{Applied, Clock, Event, EventFeed, EventKind, Handle, OverrideRequest, Rejection};
+use crate::engine::{
+    Applied, Clock, Event, EventFeed, EventKind, Handle, OverrideRequest, Rejection, Reloaded,
+};
 use crate::model::{Fraction, Unix};
 use crate::standing::Action;
 
@@ -213,7 +215,7 @@ fn applied_dto(applied: Applied) -> dto::Applied {
 
 async fn reload(State(api): State<Api>) -> Result<Json<dto::Reloaded>, Problem> {
     match api.engine.reload().await? {
-        Ok(epoch) => Ok(Json(dto::Reloaded { epoch })),
+        Ok(Reloaded { epoch, warnings }) => Ok(Json(dto::Reloaded { epoch, warnings })),
         Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())),
     }
 }
@@ -269,7 +271,10 @@ fn event_dto(event: &Event) -> dto::Event {
             fields.push(("rule", (*rule).into()));
         }
         EventKind::ReloadFailed { why } => fields.push(("why", why.clone())),
-        EventKind::Reloaded | EventKind::Alarm { .. } => {}
+        EventKind::Reloaded { warnings } if !warnings.is_empty() => {
+            fields.push(("warnings", warnings.join("; ")));
+        }
+        EventKind::Reloaded { .. } | EventKind::Alarm { .. } => {}
     }
     dto::Event {
         id: event.id,

@@ -1,23 +1,24 @@
 //! The engine's one task.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use super::checks::Checks;
-use super::command::{Applied, Command, EventFeed, OverrideRequest, Rejection};
+use super::command::{Applied, Command, EventFeed, OverrideRequest, Rejection, Reloaded};
 use super::event::{Event, EventKind, Subject, Transitions};
 use super::prepare::{PrepareError, Prepared, prepare};
 use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle, Origin};
+use crate::config::AtStart;
 use crate::health::State;
 use crate::journal::Journal;
-use crate::model::{EndpointRef, RegionId, Target};
+use crate::model::{EndpointRef, RegionId, Target, Topology};
 use crate::probe::{Check, Report, Scheduler};
 use crate::safety::{self, Rule, Rules};
 use crate::snapshot::{Plan, Snapshot};
@@ -38,6 +39,8 @@ const READY_AFTER: Duration = Duration::from_secs(5);
 /// The writer's state. It lives in its task; everybody else holds a [`Handle`].
 pub struct Engine {
     origin: Origin,
+    /// What reloads cannot change, as it is in force.
+    at_start: AtStart,
     clock: Clock,
     plan: Arc<Plan>,
     rules: Rules,
@@ -54,11 +57,13 @@ pub struct Engine {
     kept_events: VecDeque<Arc<Event>>,
     last_event: u64,
     transitions: Arc<Transitions>,
-    /// Reloads that are being prepared, one after the other.
+    /// Reloads that have been prepared.
     reloads: mpsc::Sender<Reload>,
+    /// Held while one is prepared, so that what was read first comes into force first.
+    preparing: Arc<Mutex<()>>,
 }
 
-type Reload = (Result<Prepared, PrepareError>, oneshot::Sender<Result<u64, PrepareError>>);
+type Reload = (Result<Prepared, PrepareError>, oneshot::Sender<Result<Reloaded, PrepareError>>);
 
 /// A running engine.
 #[derive(Debug)]
@@ -98,6 +103,7 @@ impl Engine {
         let first = Snapshot { plan: Arc::clone(&plan), standing: Arc::default(), epoch: 0 };
         let mut engine = Self {
             origin,
+            at_start: AtStart::of(&prepared.config),
             clock,
             plan,
             rules: Rules { min_regions: prepared.config.safety.min_regions },
@@ -115,6 +121,7 @@ impl Engine {
             last_event: 0,
             transitions: Arc::default(),
             reloads,
+            preparing: Arc::default(),
         };
         engine.recall_overrides();
         let plan = Arc::clone(&engine.plan);
@@ -195,7 +202,9 @@ impl Engine {
             }
             Command::Reload { reply } => {
                 let (origin, reloads) = (self.origin.clone(), self.reloads.clone());
+                let preparing = Arc::clone(&self.preparing);
                 tokio::spawn(async move {
+                    let _alone = preparing.lock().await;
                     let prepared = tokio::task::spawn_blocking(move || prepare(&origin)).await;
                     let prepared = prepared.unwrap_or_else(|e| Err(PrepareError::Other(e.to_string())));
                     reloads.send((prepared, reply)).await.ok();
@@ -205,16 +214,19 @@ impl Engine {
         }
     }
 
-    fn put_into_force(&mut self, prepared: Result<Prepared, PrepareError>) -> Result<u64, PrepareError> {
+    fn put_into_force(&mut self, prepared: Result<Prepared, PrepareError>) -> Result<Reloaded, PrepareError> {
         let outcome = prepared.and_then(|prepared| {
+            let mut warnings: Vec<String> =
+                prepared.config.warnings.iter().map(ToString::to_string).collect();
+            warnings.extend(self.at_start.changes(&AtStart::of(&prepared.config)));
             let rules = Rules { min_regions: prepared.config.safety.min_regions };
             let old = self.put_plan(prepared.plan, rules)?;
             // The old plan may be large: free it off this task.
             tokio::task::spawn_blocking(move || drop(old));
-            Ok(self.epoch)
+            Ok(Reloaded { epoch: self.epoch, warnings })
         });
         self.tell(match &outcome {
-            Ok(_) => EventKind::Reloaded,
+            Ok(Reloaded { warnings, .. }) => EventKind::Reloaded { warnings: warnings.clone() },
             Err(e) => EventKind::ReloadFailed { why: e.to_string() },
         });
         outcome
@@ -230,13 +242,15 @@ impl Engine {
         self.checks = checks;
         self.rules = rules;
         let old = std::mem::replace(&mut self.plan, plan);
+        let held_before = self.held(&old.topology);
         let standing = self.standing_from(&self.overrides, &old.topology);
         self.publish(standing);
+        self.tell_held(&held_before);
         Ok(old)
     }
 
     /// The standing as it should be now, compared by region name with the one of an older topology.
-    fn standing_from(&self, overrides: &[Override], old: &crate::model::Topology) -> Standing {
+    fn standing_from(&self, overrides: &[Override], old: &Topology) -> Standing {
         let topology = &self.plan.topology;
         let previous = |id: RegionId| -> Option<&RegionStanding> {
             let before = old.region_named(&topology.region(id).name)?;
@@ -256,11 +270,12 @@ impl Engine {
     /// Works out the standing anew, publishes it if it changed, and tells what changed.
     fn restand(&mut self) {
         let before = Arc::clone(&self.standing);
+        let held_before = self.held(&self.plan.topology);
         let standing = self.standing_from(&self.overrides, &self.plan.topology);
         if standing != *before {
             self.publish(standing);
             self.tell_transitions(&before);
-            self.tell_held(&before);
+            self.tell_held(&held_before);
         }
     }
 
@@ -398,17 +413,20 @@ impl Engine {
         }
     }
 
-    fn tell_held(&mut self, before: &Standing) {
-        let plan = Arc::clone(&self.plan);
-        for id in plan.topology.region_ids() {
-            let (was, is) = (before.is_held_anywhere(id), self.standing.is_held_anywhere(id));
-            let region = plan.topology.region(id).name.clone();
-            let rule = Rule::MinRegions.name();
-            match (was, is) {
-                (false, true) => self.tell(EventKind::Held { region, rule }),
-                (true, false) => self.tell(EventKind::Released { region, rule }),
-                _ => {}
-            }
+    /// The regions that safety holds in for any services; `topology` is the standing's.
+    fn held(&self, topology: &Topology) -> BTreeSet<String> {
+        let held = self.standing.held.iter().flatten();
+        held.map(|id| topology.region(*id).name.clone()).collect()
+    }
+
+    fn tell_held(&mut self, before: &BTreeSet<String>) {
+        let now = self.held(&self.plan.topology);
+        let rule = Rule::MinRegions.name();
+        for region in before.difference(&now) {
+            self.tell(EventKind::Released { region: region.clone(), rule });
+        }
+        for region in now.difference(before) {
+            self.tell(EventKind::Held { region: region.clone(), rule });
         }
     }
 }
@@ -438,7 +456,12 @@ fn log(event: &Event) {
             let (reason, share) = (o.reason.as_deref(), o.share);
             info!(target = %o.target, action = %o.action, %share, reason, epoch, id, "{name}");
         }
-        EventKind::Reloaded => info!(epoch, id, "{name}"),
+        EventKind::Reloaded { warnings } => {
+            info!(epoch, id, "{name}");
+            for warning in warnings {
+                warn!(epoch, id, "{warning}");
+            }
+        }
         EventKind::ReloadFailed { why } => error!(epoch, id, why = why.trim_end(), "{name}"),
         EventKind::Alarm { message } => error!(epoch, id, why = message, "{name}"),
     }
