@@ -177,6 +177,11 @@ impl Engine {
         if changed {
             self.restand();
         }
+        self.check_ready();
+    }
+
+    /// Ready as soon as everything has been looked at: at once, where there is nothing to look at.
+    fn check_ready(&self) {
         if !*self.ready.borrow() && self.checks.all_seen() {
             self.now_ready();
         }
@@ -246,6 +251,7 @@ impl Engine {
         let standing = self.standing_from(&self.overrides, &old.topology);
         self.publish(standing);
         self.tell_held(&held_before);
+        self.check_ready();
         Ok(old)
     }
 
