@@ -331,7 +331,7 @@ async fn a_node_is_bound_at_once_and_answers_when_it_knows_its_targets() {
     // It is asked within 100 ms and not answered before the test says so, nor before the node would begin anyway.
     let config = eu.config("{ country = \"IE\" }", &[("timeout", "\"600s\""), ("interval", "\"601s\"")]);
     let service = "[[service]]\nname = \"www.example.test.\"\nregions = [\"eu\"]\n";
-    let served = Served::spawn(Folder::new(&[&config, service].concat()));
+    let mut served = Served::spawn(Folder::new(&[&config, service].concat()));
     let client = served.client().await;
     client.send(&with_id(&typed("www.example.test.", RecordType::A, None), 4242)).await;
     let api = served.api();

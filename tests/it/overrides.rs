@@ -282,7 +282,7 @@ async fn exit_codes_say_what_became_of_it() {
     let stopped = portolan_at(&folder, &["drain", "region/us"]);
     assert_done(&stopped, 3, "", "no node answers at");
     assert_done(&stopped, 3, "", "--control names another place");
-    assert_eq!(folder.socket().exists(), false, "a node that stops takes its socket along");
+    assert!(!folder.socket().exists(), "a node that stops takes its socket along");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -188,7 +188,7 @@ fn is(event: &'static str) -> impl Fn(&Value) -> bool {
 async fn a_broken_config_under_load_loses_nothing_and_a_good_one_takes_effect() {
     let three = Three::start();
     let folder = Folder::new(&[&three.config(&[]), NEAREST, MOVING, "# more\n"].concat());
-    let served = Served::start(folder).await;
+    let mut served = Served::start(folder).await;
     let (api, folder) = (served.api(), &served.folder);
     let [eu, us, ap] = [three.eu.ip(), three.us.ip(), three.ap.ip()];
     let load = Load::start(served.dns().await, [eu, us, ap, eu]);

@@ -175,7 +175,7 @@ async fn whoever_shares_a_scope_is_answered_alike() {
     let places: Vec<u32> = (0..400)
         .map(|n: usize| {
             let random = numbers.next() as u32;
-            if n % 2 == 0 { random } else { known[n / 2 % known.len()] | (random & 0x3ff) }
+            if n.is_multiple_of(2) { random } else { known[n / 2 % known.len()] | (random & 0x3ff) }
         })
         .collect();
     let host = |bits: u32| format!("{}/32", Ipv4Addr::from_bits(bits));

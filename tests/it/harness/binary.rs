@@ -152,7 +152,7 @@ impl Served {
     }
 
     /// Tells it to stop and waits until it has; its exit code.
-    pub(crate) async fn stop(mut self) -> Option<i32> {
+    pub(crate) async fn stop(&mut self) -> Option<i32> {
         self.signal(Signal::SIGTERM);
         until("it stops", async || self.child.try_wait().expect("our child")).await.code()
     }

@@ -33,6 +33,12 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
     timeout(PATIENCE, looks).await.unwrap_or_else(|_| panic!("it never came about that {what}"))
 }
 
+/// Tells that a test passes without having tested, and why.
+#[allow(clippy::print_stdout, reason = "it is for whoever reads the tests' output")]
+pub(crate) fn skipped(why: &str) {
+    println!("skipped: {why}");
+}
+
 /// Numbers that look random and are the same in every run (splitmix64).
 pub(crate) struct Numbers(pub(crate) u64);
 
