@@ -1,7 +1,7 @@
 //! The single writer: observations and commands come in, snapshots go out.
 //!
 //! One task owns every verdict and override. Readers load the latest [`Snapshot`] from an
-//! [`ArcSwap`](arc_swap::ArcSwap) and are never waited for. What arrives together is published together.
+//! [`ArcSwap`] and are never waited for. What arrives together is published together.
 
 #![allow(clippy::disallowed_methods, reason = "a shell: it reads the clocks that the core is given")]
 
@@ -11,6 +11,7 @@ mod command;
 mod event;
 mod prepare;
 mod task;
+mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use command::{Applied, EventFeed, OverrideRequest, Rejection, Reloaded};
 pub use event::{Event, EventKind, Subject};
 pub use prepare::{PrepareError, Prepared, index, prepare};
 pub use task::{Engine, Running};
+pub use writer::Writer;
 
 use crate::health::State;
 use crate::snapshot::Snapshot;

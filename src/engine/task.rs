@@ -1,6 +1,6 @@
-//! The engine's one task.
+//! The engine's one task: queues, clocks and the journal around a [`Writer`].
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use super::checks::Checks;
 use super::command::{Applied, Command, EventFeed, OverrideRequest, Rejection, Reloaded};
 use super::event::{Event, EventKind, Subject, Transitions};
 use super::prepare::{PrepareError, Prepared, prepare};
+use super::writer::Writer;
 use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle, Origin};
 use crate::config::AtStart;
-use crate::health::State;
 use crate::journal::Journal;
-use crate::model::{EndpointRef, RegionId, Target, Topology};
+use crate::model::Target;
 use crate::probe::{Check, Report, Scheduler};
-use crate::safety::{self, Rule, Rules};
-use crate::snapshot::{Plan, Snapshot};
-use crate::standing::{Inputs, Override, RegionStanding, Standing};
+use crate::safety::Rules;
+use crate::snapshot::Snapshot;
+use crate::standing::Override;
 
 /// Reports waiting for the engine at most; probes wait for a place.
 const REPORT_QUEUE: usize = 4096;
@@ -36,34 +36,29 @@ const EVENTS_KEPT: usize = 1000;
 /// The longest that answers wait for the first look at every target.
 const READY_AFTER: Duration = Duration::from_secs(5);
 
-/// The writer's state. It lives in its task; everybody else holds a [`Handle`].
+/// A prepared config, or why it cannot be had, and who wants to know how it goes on.
+type Reload = (Result<Prepared, PrepareError>, oneshot::Sender<Result<Reloaded, PrepareError>>);
+
+/// The task's state; everybody else holds a [`Handle`].
 pub struct Engine {
     origin: Origin,
     /// What reloads cannot change, as it is in force.
     at_start: AtStart,
     clock: Clock,
-    plan: Arc<Plan>,
-    rules: Rules,
-    checks: Checks,
+    writer: Writer,
     scheduler: Scheduler,
-    overrides: Vec<Override>,
-    last_override: u64,
     journal: Option<Journal>,
-    standing: Arc<Standing>,
-    epoch: u64,
     snapshots: Arc<ArcSwap<Snapshot>>,
     ready: watch::Sender<bool>,
     events: broadcast::Sender<Arc<Event>>,
     kept_events: VecDeque<Arc<Event>>,
     last_event: u64,
     transitions: Arc<Transitions>,
-    /// Reloads that have been prepared.
+    /// Reloads that are prepared come back to the task through here.
     reloads: mpsc::Sender<Reload>,
-    /// Held while one is prepared, so that what was read first comes into force first.
-    preparing: Arc<Mutex<()>>,
+    /// Held while one is prepared: what was read later must not be put into force earlier.
+    one_reload: Arc<Mutex<()>>,
 }
-
-type Reload = (Result<Prepared, PrepareError>, oneshot::Sender<Result<Reloaded, PrepareError>>);
 
 /// A running engine.
 #[derive(Debug)]
@@ -99,33 +94,32 @@ impl Engine {
         let (reloads, reload_queue) = mpsc::channel(1);
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let (ready, ready_seen) = watch::channel(false);
-        let plan = prepared.plan;
-        let first = Snapshot { plan: Arc::clone(&plan), standing: Arc::default(), epoch: 0 };
+        let (recalled, unread) = recall(journal.as_ref());
+        let (overrides, last_override) = recalled;
+        let writer =
+            Writer::new(prepared.plan, rules(&prepared.config), overrides, last_override, clock.now());
+        let mut scheduler = Scheduler::new(reports);
+        scheduler.set(wanted(writer.checks_now())).map_err(|e| PrepareError::Other(e.to_string()))?;
         let mut engine = Self {
             origin,
             at_start: AtStart::of(&prepared.config),
             clock,
-            plan,
-            rules: Rules { min_regions: prepared.config.safety.min_regions },
-            checks: Checks::default(),
-            scheduler: Scheduler::new(reports),
-            overrides: Vec::new(),
-            last_override: 0,
+            scheduler,
             journal,
-            standing: Arc::default(),
-            epoch: 0,
-            snapshots: Arc::new(ArcSwap::from_pointee(first)),
+            snapshots: Arc::new(ArcSwap::from_pointee(writer.snapshot())),
+            writer,
             ready,
             events,
             kept_events: VecDeque::new(),
             last_event: 0,
             transitions: Arc::default(),
             reloads,
-            preparing: Arc::default(),
+            one_reload: Arc::default(),
         };
-        engine.recall_overrides();
-        let plan = Arc::clone(&engine.plan);
-        engine.put_plan(plan, engine.rules)?;
+        if let Some(why) = unread {
+            engine.alarm(format!("overrides of the last run cannot be read: {why}"));
+        }
+        engine.check_ready();
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
             ready: ready_seen,
@@ -175,20 +169,21 @@ impl Engine {
             changed |= self.take_in(&report);
         }
         if changed {
-            self.restand();
+            self.writer.restand(Clock::unix());
+            self.publish();
         }
         self.check_ready();
     }
 
     /// Ready as soon as everything has been looked at: at once, where there is nothing to look at.
     fn check_ready(&self) {
-        if !*self.ready.borrow() && self.checks.all_seen() {
+        if !*self.ready.borrow() && self.writer.all_seen() {
             self.now_ready();
         }
     }
 
     fn take_in(&mut self, report: &Report) -> bool {
-        self.checks.observe(&report.check, &report.observation, self.clock.now())
+        self.writer.observe(&report.check, &report.observation, self.clock.now())
     }
 
     fn now_ready(&self) {
@@ -199,17 +194,17 @@ impl Engine {
         match command {
             Command::Override { request, reply } => drop(reply.send(self.put_override(request))),
             Command::Restore { id, reply } => drop(reply.send(self.remove_override(id))),
-            Command::Overrides { reply } => drop(reply.send(self.overrides.clone())),
-            Command::Checks { reply } => drop(reply.send(self.checks.status())),
+            Command::Overrides { reply } => drop(reply.send(self.writer.overrides().to_vec())),
+            Command::Checks { reply } => drop(reply.send(self.writer.checks())),
             Command::Events { reply } => {
                 let kept = self.kept_events.iter().cloned().collect();
                 reply.send(EventFeed { kept, live: self.events.subscribe() }).ok();
             }
             Command::Reload { reply } => {
                 let (origin, reloads) = (self.origin.clone(), self.reloads.clone());
-                let preparing = Arc::clone(&self.preparing);
+                let turn = Arc::clone(&self.one_reload);
                 tokio::spawn(async move {
-                    let _alone = preparing.lock().await;
+                    let _mine = turn.lock().await;
                     let prepared = tokio::task::spawn_blocking(move || prepare(&origin)).await;
                     let prepared = prepared.unwrap_or_else(|e| Err(PrepareError::Other(e.to_string())));
                     reloads.send((prepared, reply)).await.ok();
@@ -219,144 +214,50 @@ impl Engine {
         }
     }
 
+    /// A plan whose probes cannot be made ready changes nothing.
     fn put_into_force(&mut self, prepared: Result<Prepared, PrepareError>) -> Result<Reloaded, PrepareError> {
-        let outcome = prepared.and_then(|prepared| {
-            let mut warnings: Vec<String> =
-                prepared.config.warnings.iter().map(ToString::to_string).collect();
-            warnings.extend(self.at_start.changes(&AtStart::of(&prepared.config)));
-            let rules = Rules { min_regions: prepared.config.safety.min_regions };
-            let old = self.put_plan(prepared.plan, rules)?;
+        let outcome = prepared.and_then(|Prepared { config, plan }| {
+            let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+            warnings.extend(self.at_start.changes(&AtStart::of(&config)));
+            let checks = self.writer.checks_for(&plan, self.clock.now());
+            self.scheduler.set(wanted(&checks)).map_err(|e| PrepareError::Other(e.to_string()))?;
+            let old = self.writer.put_plan(plan, checks, rules(&config), warnings.clone(), self.clock.now());
+            self.publish();
+            self.check_ready();
             // The old plan may be large: free it off this task.
             tokio::task::spawn_blocking(move || drop(old));
-            Ok(Reloaded { epoch: self.epoch, warnings })
+            Ok(Reloaded { epoch: self.writer.epoch(), warnings })
         });
-        self.tell(match &outcome {
-            Ok(Reloaded { warnings, .. }) => EventKind::Reloaded { warnings: warnings.clone() },
-            Err(e) => EventKind::ReloadFailed { why: e.to_string() },
-        });
+        if let Err(e) = &outcome {
+            self.tell(EventKind::ReloadFailed { why: e.to_string() });
+        }
         outcome
     }
 
-    /// Points probes, checks and the standing at a plan, and returns the one before. If a probe cannot be made
-    /// ready nothing changes.
-    fn put_plan(&mut self, plan: Arc<Plan>, rules: Rules) -> Result<Arc<Plan>, PrepareError> {
-        let checks = Checks::of(&plan.topology, &self.checks, self.clock.now());
-        let wanted =
-            checks.iter().map(|check| Check { key: check.key.clone(), probe: Arc::clone(&check.probe) });
-        self.scheduler.set(wanted.collect()).map_err(|e| PrepareError::Other(e.to_string()))?;
-        self.checks = checks;
-        self.rules = rules;
-        let old = std::mem::replace(&mut self.plan, plan);
-        let held_before = self.held(&old.topology);
-        let standing = self.standing_from(&self.overrides, &old.topology);
-        self.publish(standing);
-        self.tell_held(&held_before);
-        self.check_ready();
-        Ok(old)
-    }
-
-    /// The standing as it should be now, compared by region name with the one of an older topology.
-    fn standing_from(&self, overrides: &[Override], old: &Topology) -> Standing {
-        let topology = &self.plan.topology;
-        let previous = |id: RegionId| -> Option<&RegionStanding> {
-            let before = old.region_named(&topology.region(id).name)?;
-            self.standing.regions.get(usize::from(before.0))
-        };
-        let mut standing = Standing::compute(Inputs {
-            topology,
-            states: &|at, address| self.checks.state(at, address),
-            overrides,
-            previous: &previous,
-            now: Clock::unix(),
-        });
-        safety::hold(self.rules, self.plan.steering.region_sets(), &mut standing);
-        standing
-    }
-
-    /// Works out the standing anew, publishes it if it changed, and tells what changed.
-    fn restand(&mut self) {
-        let before = Arc::clone(&self.standing);
-        let held_before = self.held(&self.plan.topology);
-        let standing = self.standing_from(&self.overrides, &self.plan.topology);
-        if standing != *before {
-            self.publish(standing);
-            self.tell_transitions(&before);
-            self.tell_held(&held_before);
-        }
-    }
-
-    fn publish(&mut self, standing: Standing) {
-        self.epoch += 1;
-        self.standing = Arc::new(standing);
-        self.snapshots.store(Arc::new(Snapshot {
-            plan: Arc::clone(&self.plan),
-            standing: Arc::clone(&self.standing),
-            epoch: self.epoch,
-        }));
-    }
-
-    // Overrides.
-
-    fn recall_overrides(&mut self) {
-        let Some(journal) = &self.journal else { return };
-        let recalled = journal.overrides().and_then(|all| Ok((all, journal.last_override_id()?)));
-        match recalled {
-            Ok((overrides, last)) => {
-                let now = Clock::unix();
-                self.overrides = overrides.into_iter().filter(|o| o.holds_at(now)).collect();
-                self.last_override = last;
-            }
-            Err(e) => self.alarm(format!("overrides of the last run cannot be read: {e:#}")),
-        }
-    }
-
     fn put_override(&mut self, request: OverrideRequest) -> Result<Applied, Rejection> {
-        let careless = request.override_safety;
-        let topology = &self.plan.topology;
-        let new = request.accept(topology, self.last_override + 1, Clock::unix())?;
-        let mut overrides = self.overrides.clone();
-        overrides.retain(|o| o.target != new.target);
-        overrides.push(new.clone());
-        let sets = self.plan.steering.region_sets();
-        if !careless {
-            let after = self.standing_from(&overrides, topology);
-            safety::permit(self.rules, sets, &self.standing, &after)
-                .map_err(|refusal| Rejection::Unsafe(refusal.explain(topology, sets)))?;
-        }
-        self.last_override = new.id;
-        self.overrides = overrides;
-        self.tell(EventKind::Overridden(new.clone()));
-        self.restand();
-        let not_durable = self.write(|journal| journal.put(&new));
-        Ok(Applied { subject: new, epoch: self.epoch, not_durable })
+        let subject = self.writer.put_override(request, Clock::unix())?;
+        self.publish();
+        let not_durable = self.write(|journal| journal.put(&subject));
+        Ok(Applied { subject, epoch: self.writer.epoch(), not_durable })
     }
 
     fn remove_override(&mut self, id: u64) -> Option<Applied> {
-        let index = self.overrides.iter().position(|o| o.id == id)?;
-        let gone = self.overrides.remove(index);
-        self.tell(EventKind::Restored(gone.clone()));
-        self.restand();
+        let subject = self.writer.remove_override(id, Clock::unix())?;
+        self.publish();
         let not_durable = self.write(|journal| journal.remove(id));
-        Some(Applied { subject: gone, epoch: self.epoch, not_durable })
+        Some(Applied { subject, epoch: self.writer.epoch(), not_durable })
     }
 
-    /// Ends the overrides whose time has run out.
     fn expire(&mut self) {
-        let now = Clock::unix();
-        let (held, ended): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.overrides).into_iter().partition(|o| o.holds_at(now));
-        self.overrides = held;
+        let ended = self.writer.expire(Clock::unix());
+        self.publish();
         for gone in ended {
-            let id = gone.id;
-            self.tell(EventKind::Expired(gone));
-            self.write(|journal| journal.remove(id));
+            self.write(|journal| journal.remove(gone.id));
         }
-        self.restand();
     }
 
     fn next_expiry(&self) -> Option<Instant> {
-        let first = self.overrides.iter().filter_map(|o| o.until).min()?;
-        Some(Instant::now() + first.since(Clock::unix()))
+        Some(Instant::now() + self.writer.next_expiry()?.since(Clock::unix()))
     }
 
     /// Writes into the journal, if there is one; otherwise, or if it fails, says why it is not durable.
@@ -369,16 +270,28 @@ impl Engine {
         Some(error)
     }
 
-    // Events.
+    /// Shows queries what the writer has, if it is new, then tells what happened.
+    fn publish(&mut self) {
+        if self.snapshots.load().epoch != self.writer.epoch() {
+            self.snapshots.store(Arc::new(self.writer.snapshot()));
+        }
+        for kind in self.writer.take_events() {
+            self.tell(kind);
+        }
+    }
 
     fn alarm(&mut self, message: String) {
         self.tell(EventKind::Alarm { message });
     }
 
     fn tell(&mut self, kind: EventKind) {
+        if let EventKind::Transition { subject: Subject::Target(Target::Region(region)), to, .. } = &kind {
+            self.transitions.count(region, *to);
+        }
         self.last_event += 1;
-        let event = Arc::new(Event { id: self.last_event, at: Clock::unix(), epoch: self.epoch, kind });
+        let event = Event { id: self.last_event, at: Clock::unix(), epoch: self.writer.epoch(), kind };
         log(&event);
+        let event = Arc::new(event);
         if self.kept_events.len() == EVENTS_KEPT {
             self.kept_events.pop_front();
         }
@@ -386,63 +299,24 @@ impl Engine {
         // Nobody listening is fine.
         self.events.send(event).ok();
     }
-
-    /// Tells which addresses, endpoints and regions changed their state since `before`, the region last.
-    fn tell_transitions(&mut self, before: &Standing) {
-        let plan = Arc::clone(&self.plan);
-        let standing = Arc::clone(&self.standing);
-        for (id, old) in plan.topology.region_ids().zip(&before.regions) {
-            let (region, new) = (plan.topology.region(id), standing.region(id));
-            let mut evidence = Vec::new();
-            for (index, endpoint) in region.endpoints.iter().enumerate() {
-                let at = EndpointRef { region: id, index: index as u16 };
-                for (address, (from, to)) in addresses(old, new, index).enumerate() {
-                    if from == to {
-                        continue;
-                    }
-                    let subject = Subject::Address {
-                        region: region.name.clone(),
-                        endpoint: endpoint.name.clone(),
-                        address: endpoint.addresses[address],
-                    };
-                    let words = self.checks.evidence(at, address);
-                    evidence.push(format!("{} {}", endpoint.name, words));
-                    self.tell(EventKind::Transition { subject, from, to, evidence: words });
-                }
-            }
-            if old.state != new.state {
-                let subject = Subject::Target(Target::Region(region.name.clone()));
-                let evidence = evidence.join("; ");
-                self.transitions.count(&region.name, new.state);
-                self.tell(EventKind::Transition { subject, from: old.state, to: new.state, evidence });
-            }
-        }
-    }
-
-    /// The regions that safety holds in for any services; `topology` is the standing's.
-    fn held(&self, topology: &Topology) -> BTreeSet<String> {
-        let held = self.standing.held.iter().flatten();
-        held.map(|id| topology.region(*id).name.clone()).collect()
-    }
-
-    fn tell_held(&mut self, before: &BTreeSet<String>) {
-        let now = self.held(&self.plan.topology);
-        let rule = Rule::MinRegions.name();
-        for region in before.difference(&now) {
-            self.tell(EventKind::Released { region: region.clone(), rule });
-        }
-        for region in now.difference(before) {
-            self.tell(EventKind::Held { region: region.clone(), rule });
-        }
-    }
 }
 
-fn addresses<'a>(
-    old: &'a RegionStanding,
-    new: &'a RegionStanding,
-    endpoint: usize,
-) -> impl Iterator<Item = (State, State)> + 'a {
-    old.endpoints[endpoint].addresses.iter().copied().zip(new.endpoints[endpoint].addresses.iter().copied())
+fn rules(config: &crate::config::Config) -> Rules {
+    Rules { min_regions: config.safety.min_regions }
+}
+
+/// The checks as the scheduler wants them.
+fn wanted(checks: &Checks) -> Vec<Check> {
+    checks.iter().map(|check| Check { key: check.key.clone(), probe: Arc::clone(&check.probe) }).collect()
+}
+
+/// The overrides of the last run and the largest id ever given, or why they cannot be read.
+fn recall(journal: Option<&Journal>) -> ((Vec<Override>, u64), Option<String>) {
+    let Some(journal) = journal else { return Default::default() };
+    match journal.overrides().and_then(|all| Ok((all, journal.last_override_id()?))) {
+        Ok(recalled) => (recalled, None),
+        Err(e) => (Default::default(), Some(format!("{e:#}"))),
+    }
 }
 
 /// One line per event: its name, then its fields; a sentence only where there is none but that.

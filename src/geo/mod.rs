@@ -1,6 +1,6 @@
 //! Where a client is, and for which prefix that holds.
 //!
-//! [`Database`] is one decoded MMDB file; [`builtin`] the one inside the program. [`Index`] lays databases
+//! [`Database`] is one decoded MMDB file; [`builtin()`] the one inside the program. [`Index`] lays databases
 //! and the config's own networks over one another, and is what a query asks. [`build`] makes the reduced
 //! file that `geodb/` holds, and [`compare()`] measures what the reduction costs.
 

@@ -124,6 +124,13 @@ impl Node {
         control.serve(|access| router(api.clone(), access).merge(extra.clone()), access)?;
         let dns_addresses = server.as_ref().map(dns::Server::local_addrs).unwrap_or_default();
         let control_address = control.address;
+        let plan = Arc::clone(&engine.snapshots.load().plan);
+        info!(
+            geo_bytes = plan.geo.memory_bytes(),
+            ranking_bytes = plan.steering.memory_bytes(),
+            places = plan.geo.places().len(),
+            "plan compiled"
+        );
         info!(dns = ?dns_addresses, control = ?control_address, "bound, waiting for the first look at every target");
         engine.ready.clone().wait_for(|ready| *ready).await.context("the engine stopped")?;
         let shared = dns::Shared { snapshots: Arc::clone(&engine.snapshots), counters };

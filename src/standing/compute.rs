@@ -118,11 +118,15 @@ impl Inputs<'_> {
         };
         let pools = self.pools(id, usable, word.forces_up(), &endpoints);
         let before = (self.previous)(id);
-        let served_until_now = state.serves() || before.is_some_and(|before| before.state.serves());
+        let served_until = match before {
+            _ if state.serves() => None,
+            Some(before) if before.state.serves() => Some(self.now),
+            _ => before.and_then(|before| before.served_until),
+        };
         RegionStanding {
             state,
             since: before.filter(|b| b.state == state).map_or(self.now, |b| b.since),
-            last_served: if served_until_now { Some(self.now) } else { before.and_then(|b| b.last_served) },
+            served_until,
             action: word.action,
             kept_away: word.kept_away,
             pools,

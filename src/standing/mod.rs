@@ -35,8 +35,8 @@ pub struct RegionStanding {
     pub state: State,
     /// When [`RegionStanding::state`] was entered.
     pub since: Unix,
-    /// When it last served, if it ever did; now, while it serves.
-    pub last_served: Option<Unix>,
+    /// When it ceased to serve; `None` while it serves, or if it never did.
+    pub served_until: Option<Unix>,
     /// The operator's word on the whole region.
     pub action: Option<Action>,
     /// The share of clients that a partial drain keeps away, 0 to 1.
@@ -144,6 +144,12 @@ impl Standing {
         &self.regions[usize::from(id.0)]
     }
 
+    /// The standing of an endpoint.
+    #[must_use]
+    pub fn endpoint(&self, at: EndpointRef) -> &EndpointStanding {
+        &self.region(at.region).endpoints[usize::from(at.index)]
+    }
+
     /// The operator's word on a region within a service.
     #[must_use]
     pub fn within(&self, service: ServiceId, region: RegionId) -> Option<&ServiceStanding> {
@@ -168,6 +174,12 @@ impl Standing {
 }
 
 impl RegionStanding {
+    /// When it last served, as seen at `now`.
+    #[must_use]
+    pub fn last_served(&self, now: Unix) -> Option<Unix> {
+        if self.state.serves() { Some(now) } else { self.served_until }
+    }
+
     /// What it has to answer in a family.
     #[must_use]
     pub fn pool(&self, family: Family) -> &Pool {

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::compiled::{Compiled, CompiledService};
-use super::rank::{RankedRegion, Ranking};
-use super::trace::{Note, Stage, Trace, Why};
+use super::rank::{RankedRegion, Ranking, rank};
+use super::trace::{Note, Recording, Stage, Trace, Why};
+use crate::geo::Place;
 use crate::model::{AllDown, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
 use crate::pick::{Hash, draw, rendezvous};
 use crate::standing::{Action, Candidate, Cause, DEGRADED_SHARE, HARD_DOWN, Pool, SetId, Standing, Usable};
@@ -115,6 +116,23 @@ impl Compiled {
         Choice { region, answer, ttl: service.steering.ttl, scope }
     }
 
+    /// Makes a choice as [`Compiled::choose`] does, and tells every stage of it: the ranking is worked out anew
+    /// by the function that compiled it, the rest is `choose` itself.
+    pub fn explain(
+        &self,
+        topology: &Topology,
+        standing: &Standing,
+        place: &Place,
+        asked: &Asked,
+        addresses: &mut Vec<IpAddr>,
+    ) -> (Choice, Recording) {
+        let mut recording = Recording::default();
+        let ranking = rank(topology, topology.service(asked.service), place, &mut recording);
+        debug_assert_eq!(&ranking, self.ranking(self.services[asked.service.0 as usize], asked.client).0);
+        let choice = self.choose(topology, standing, asked, addresses, &mut recording);
+        (choice, recording)
+    }
+
     /// Hash of a service and the part of a client's address that its shares are keyed on.
     fn client_hash(&self, service: CompiledService, client: IpAddr) -> Hash {
         let masked = IpNet::new(client, self.key_prefix.bits(client)).map_or(client, |net| net.network());
@@ -184,7 +202,7 @@ impl<T: Trace> Chooser<'_, T> {
 
     /// The earliest moment of last service that counts as last good.
     fn last_good(&self, age: std::time::Duration) -> Option<Unix> {
-        let served = |id: RegionId| self.standing.region(id).last_served;
+        let served = |id: RegionId| self.standing.region(id).last_served(self.asked.unix);
         let latest = self.service.members.iter().filter_map(|member| served(member.region)).max()?;
         let together = Unix(latest.0.saturating_sub(std::time::Duration::from_secs(LOST_TOGETHER_SECS)));
         (self.asked.unix.since(latest) <= age).then_some(together)
@@ -283,7 +301,8 @@ impl<T: Trace> Chooser<'_, T> {
             }
             Pass::Unknown if usable == Usable::IfNothingElse => Ok((1.0, Note::Unknown)),
             Pass::LastGood(since)
-                if region.last_served >= Some(since) && usable != Usable::No(Cause::Operator) =>
+                if region.last_served(self.asked.unix) >= Some(since)
+                    && usable != Usable::No(Cause::Operator) =>
             {
                 Ok((1.0, Note::AllDown))
             }

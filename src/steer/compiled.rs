@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::choose::{Asked, Choice};
 use super::rank::{Ranking, rank};
-use super::trace::{NoTrace, Recording};
-use crate::geo::{Index, Place, RangeMap};
+use super::trace::NoTrace;
+use crate::geo::{Index, RangeMap};
 use crate::model::{Family, KeyPrefix, Rank, Service, ServiceId, Tolerance, Topology};
 use crate::pick::Hash;
-use crate::standing::{Candidate, RegionSets, SetId, Standing};
+use crate::standing::{Candidate, RegionSets, SetId};
 
 /// Everything about choosing that can be known before a query comes: compiled when the config changes.
 #[derive(Debug, Default)]
@@ -73,23 +72,6 @@ impl Compiled {
         let table = &self.tables[service.table as usize];
         let (ranking, prefix_len) = table.by_address.lookup(client);
         (&table.rankings[ranking as usize], prefix_len)
-    }
-
-    /// Makes a choice as [`Compiled::choose`] does, and tells every stage of it: the ranking is worked out anew
-    /// by the function that compiled it, the rest is `choose` itself.
-    pub fn explain(
-        &self,
-        topology: &Topology,
-        standing: &Standing,
-        place: &Place,
-        asked: &Asked,
-        addresses: &mut Vec<IpAddr>,
-    ) -> (Choice, Recording) {
-        let mut recording = Recording::default();
-        let ranking = rank(topology, topology.service(asked.service), place, &mut recording);
-        debug_assert_eq!(&ranking, self.ranking(self.services[asked.service.0 as usize], asked.client).0);
-        let choice = self.choose(topology, standing, asked, addresses, &mut recording);
-        (choice, recording)
     }
 
     /// Bytes that the ranking tables take.

@@ -6,7 +6,7 @@
 //! for each query. So the order of regions never depends on health, and losing a region moves only its clients.
 //!
 //! Both tell a [`Trace`] what they do. Queries are answered with [`NoTrace`], which costs nothing; `explain`
-//! passes a [`Recording`](trace::Recording) to the very same functions.
+//! passes a [`Recording`] to the very same functions.
 
 mod choose;
 mod compiled;

@@ -9,6 +9,7 @@ mod listeners;
 mod mistakes;
 mod overrides;
 mod reload;
+mod simulation;
 mod steer;
 mod steering;
 mod tidy;

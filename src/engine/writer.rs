@@ -1,0 +1,269 @@
+//! What the engine writes: every verdict, override and standing, and how they follow from each other.
+//!
+//! No queues, clocks, files or sockets here, so that a simulation can drive the very code that runs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::checks::{CheckStatus, Checks};
+use super::command::{OverrideRequest, Rejection};
+use super::event::{EventKind, Subject};
+use crate::health::{Observation, State};
+use crate::model::{EndpointRef, Now, RegionId, Target, Topology, Unix};
+use crate::probe::CheckKey;
+use crate::safety::{self, Rule, Rules};
+use crate::snapshot::{Plan, Snapshot};
+use crate::standing::{Inputs, Override, RegionStanding, Standing};
+
+/// The state of a node. Whoever owns it is the single writer.
+#[derive(Debug)]
+pub struct Writer {
+    plan: Arc<Plan>,
+    rules: Rules,
+    checks: Checks,
+    overrides: Vec<Override>,
+    last_override: u64,
+    standing: Arc<Standing>,
+    epoch: u64,
+    events: Vec<EventKind>,
+}
+
+impl Writer {
+    /// A node that has just started: nobody has been looked at. `overrides` are those of the last run, and
+    /// `last_override` the largest id ever given.
+    #[must_use]
+    pub fn new(
+        plan: Arc<Plan>,
+        rules: Rules,
+        overrides: Vec<Override>,
+        last_override: u64,
+        now: Now,
+    ) -> Self {
+        let mut writer = Self {
+            checks: Checks::of(&plan.topology, &Checks::default(), now),
+            plan,
+            rules,
+            overrides,
+            last_override,
+            standing: Arc::default(),
+            epoch: 0,
+            events: Vec::new(),
+        };
+        writer.overrides.retain(|o| o.holds_at(now.unix));
+        let standing = writer.compute(&writer.overrides, None, now.unix);
+        writer.publish(standing);
+        writer
+    }
+
+    /// What queries should see now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { plan: Arc::clone(&self.plan), standing: Arc::clone(&self.standing), epoch: self.epoch }
+    }
+
+    /// Grows with every change that queries should see.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The overrides in force, oldest first.
+    #[must_use]
+    pub fn overrides(&self) -> &[Override] {
+        &self.overrides
+    }
+
+    /// What each check found, in order of region, endpoint, address and probe.
+    #[must_use]
+    pub fn checks(&self) -> Vec<CheckStatus> {
+        self.checks.status()
+    }
+
+    /// Whether every check has been looked at once.
+    #[must_use]
+    pub fn all_seen(&self) -> bool {
+        self.checks.all_seen()
+    }
+
+    /// What has happened since this was last called, oldest first.
+    pub fn take_events(&mut self) -> Vec<EventKind> {
+        std::mem::take(&mut self.events)
+    }
+
+    pub(super) fn checks_now(&self) -> &Checks {
+        &self.checks
+    }
+
+    /// Takes an observation in. If it returns true call [`Writer::restand`] once all that came together is in.
+    pub fn observe(&mut self, check: &CheckKey, observation: &Observation, now: Now) -> bool {
+        self.checks.observe(check, observation, now)
+    }
+
+    /// Works the standing out anew and publishes it if it has changed.
+    pub fn restand(&mut self, now: Unix) {
+        let standing = self.compute(&self.overrides, Some(&self.plan.topology), now);
+        if standing != *self.standing {
+            let held_before = self.held();
+            let before = self.publish(standing);
+            self.tell_transitions(&before);
+            self.tell_held(&held_before);
+        }
+    }
+
+    /// The checks as a plan would have them; those that are there now keep their verdicts.
+    pub(super) fn checks_for(&self, plan: &Plan, now: Now) -> Checks {
+        Checks::of(&plan.topology, &self.checks, now)
+    }
+
+    /// Puts a plan into force, with the checks that [`Writer::checks_for`] made for it. Returns the one before.
+    pub(super) fn put_plan(
+        &mut self,
+        plan: Arc<Plan>,
+        checks: Checks,
+        rules: Rules,
+        warnings: Vec<String>,
+        now: Now,
+    ) -> Arc<Plan> {
+        let held_before = self.held();
+        let old = std::mem::replace(&mut self.plan, plan);
+        self.checks = checks;
+        self.rules = rules;
+        let standing = self.compute(&self.overrides, Some(&old.topology), now.unix);
+        self.publish(standing);
+        self.events.push(EventKind::Reloaded { warnings });
+        self.tell_held(&held_before);
+        old
+    }
+
+    /// Puts a plan into force; verdicts and overrides carry over by name. Returns the one before.
+    pub fn reload(&mut self, plan: Arc<Plan>, rules: Rules, now: Now) -> Arc<Plan> {
+        let checks = self.checks_for(&plan, now);
+        self.put_plan(plan, checks, rules, Vec::new(), now)
+    }
+
+    /// Takes an operator's word, in the place of what was said about the same target before.
+    ///
+    /// # Errors
+    /// Why not: there is no such target, it makes no sense, or a safety rule forbids it. Nothing changes then.
+    pub fn put_override(&mut self, request: OverrideRequest, now: Unix) -> Result<Override, Rejection> {
+        let careless = request.override_safety;
+        let topology = &self.plan.topology;
+        let new = request.accept(topology, self.last_override + 1, now)?;
+        let mut overrides = self.overrides.clone();
+        overrides.retain(|o| o.target != new.target);
+        overrides.push(new.clone());
+        if !careless {
+            let sets = self.plan.steering.region_sets();
+            let after = self.compute(&overrides, Some(topology), now);
+            safety::permit(self.rules, sets, &self.standing, &after)
+                .map_err(|refusal| Rejection::Unsafe(refusal.explain(topology, sets)))?;
+        }
+        self.last_override = new.id;
+        self.overrides = overrides;
+        self.events.push(EventKind::Overridden(new.clone()));
+        self.restand(now);
+        Ok(new)
+    }
+
+    /// Takes a word back; `None` if there is none with this id.
+    pub fn remove_override(&mut self, id: u64, now: Unix) -> Option<Override> {
+        let index = self.overrides.iter().position(|o| o.id == id)?;
+        let gone = self.overrides.remove(index);
+        self.events.push(EventKind::Restored(gone.clone()));
+        self.restand(now);
+        Some(gone)
+    }
+
+    /// Ends the overrides whose time has run out, and returns them.
+    pub fn expire(&mut self, now: Unix) -> Vec<Override> {
+        let (held, ended): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.overrides).into_iter().partition(|o| o.holds_at(now));
+        self.overrides = held;
+        self.events.extend(ended.iter().cloned().map(EventKind::Expired));
+        if !ended.is_empty() {
+            self.restand(now);
+        }
+        ended
+    }
+
+    /// When the next override ends by itself.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Unix> {
+        self.overrides.iter().filter_map(|o| o.until).min()
+    }
+
+    /// The standing as it should be; `old` is the topology of the present one, compared by region name.
+    fn compute(&self, overrides: &[Override], old: Option<&Topology>, now: Unix) -> Standing {
+        let topology = &self.plan.topology;
+        let previous = |id: RegionId| -> Option<&RegionStanding> {
+            let before = old?.region_named(&topology.region(id).name)?;
+            Some(self.standing.region(before))
+        };
+        let mut standing = Standing::compute(Inputs {
+            topology,
+            states: &|at, address| self.checks.state(at, address),
+            overrides,
+            previous: &previous,
+            now,
+        });
+        safety::hold(self.rules, self.plan.steering.region_sets(), &mut standing);
+        standing
+    }
+
+    fn publish(&mut self, standing: Standing) -> Arc<Standing> {
+        self.epoch += 1;
+        std::mem::replace(&mut self.standing, Arc::new(standing))
+    }
+
+    /// Tells which addresses and regions changed their state since `before`, a region after its addresses.
+    fn tell_transitions(&mut self, before: &Standing) {
+        let plan = Arc::clone(&self.plan);
+        for (id, old) in plan.topology.region_ids().zip(&before.regions) {
+            let region = plan.topology.region(id);
+            let mut evidence = Vec::new();
+            for (index, endpoint) in region.endpoints.iter().enumerate() {
+                let at = EndpointRef { region: id, index: index as u16 };
+                for (address, from, to) in changes(old, self.standing.region(id), index) {
+                    let subject = Subject::Address {
+                        region: region.name.clone(),
+                        endpoint: endpoint.name.clone(),
+                        address: endpoint.addresses[address],
+                    };
+                    let words = self.checks.evidence(at, address);
+                    evidence.push(format!("{} {words}", endpoint.name));
+                    self.events.push(EventKind::Transition { subject, from, to, evidence: words });
+                }
+            }
+            let (from, to) = (old.state, self.standing.region(id).state);
+            if from != to {
+                let subject = Subject::Target(Target::Region(region.name.clone()));
+                let evidence = evidence.join("; ");
+                self.events.push(EventKind::Transition { subject, from, to, evidence });
+            }
+        }
+    }
+
+    /// The regions that safety holds in for any services, by name: a reload may change their ids.
+    fn held(&self) -> BTreeSet<String> {
+        let held = self.standing.held.iter().flatten();
+        held.map(|id| self.plan.topology.region(*id).name.clone()).collect()
+    }
+
+    fn tell_held(&mut self, before: &BTreeSet<String>) {
+        let now = self.held();
+        let rule = Rule::MinRegions.name();
+        for region in before.difference(&now).cloned() {
+            self.events.push(EventKind::Released { region, rule });
+        }
+        for region in now.difference(before).cloned() {
+            self.events.push(EventKind::Held { region, rule });
+        }
+    }
+}
+
+/// The addresses of an endpoint whose state changed: index, from, to.
+fn changes(old: &RegionStanding, new: &RegionStanding, endpoint: usize) -> Vec<(usize, State, State)> {
+    let pairs = old.endpoints[endpoint].addresses.iter().zip(&new.endpoints[endpoint].addresses);
+    let changed = pairs.enumerate().filter(|(_, (from, to))| from != to);
+    changed.map(|(index, (from, to))| (index, *from, *to)).collect()
+}
