@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{exit, logging};
 use crate::engine::{Origin, prepare};
-use crate::node::{Node, Options};
+use crate::node::{Node, Options, Signals};
 
 pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
     let origin = Origin::File(config);
@@ -24,10 +24,14 @@ pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
         warn!("{warning}");
     }
     runtime()?.block_on(async {
-        let node = Node::start(origin, prepared, Options::default()).await?;
-        node.run().await
-    })?;
-    Ok(ExitCode::SUCCESS)
+        let mut signals = Signals::listen()?;
+        let started = tokio::select! {
+            started = Node::start(origin, prepared, Options::default()) => started?,
+            () = signals.end.recv() => return Ok(ExitCode::SUCCESS),
+        };
+        started.run(signals).await;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// The runtime of everything but the UDP workers.
