@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use axum::{Json, Router, middleware};
+use axum::{Extension, Json, Router, middleware};
 use futures_util::{Stream, StreamExt as _, stream};
 use hickory_proto::rr::RecordType;
 use serde::Deserialize;
@@ -24,8 +24,10 @@ use super::explain::{Question, explain};
 use super::metrics::Metrics;
 use super::problem::Problem;
 use super::status::{overridden, status, timestamp};
-use crate::config;
-use crate::engine::{Applied, Clock, Event, EventFeed, EventKind, Handle, OverrideRequest, Rejection};
+use crate::config::{self, Role};
+use crate::engine::{
+    Applied, Clock, Event, EventFeed, EventKind, Handle, OverrideRequest, Rejection, Reloaded,
+};
 use crate::model::{Fraction, Unix};
 use crate::standing::Action;
 
@@ -57,6 +59,9 @@ pub fn router(api: Api, access: Access) -> Router {
         .route("/v1/events", get(get_events))
         .route("/v1/reload", post(reload))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method")
+        })
         .with_state(api)
         .layer(middleware::from_fn_with_state(access, guard))
 }
@@ -165,9 +170,16 @@ async fn get_overrides(State(api): State<Api>) -> Result<Json<Vec<dto::Override>
 
 async fn post_override(
     State(api): State<Api>,
+    Extension(role): Extension<Role>,
     request: Result<Json<dto::OverrideRequest>, JsonRejection>,
 ) -> Result<Json<dto::Applied>, Problem> {
     let Json(request) = request.map_err(|e| bad(e.body_text()))?;
+    if request.override_safety && role < Role::Admin {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "to set safety rules aside needs the role admin, or the control socket on the node",
+        ));
+    }
     let request = OverrideRequest {
         target: request.target.parse().map_err(|e: crate::model::TargetError| bad(e.to_string()))?,
         action: match request.action.as_str() {
@@ -196,7 +208,11 @@ async fn post_override(
     }
 }
 
-async fn delete_override(State(api): State<Api>, Path(id): Path<u64>) -> Result<Json<dto::Applied>, Problem> {
+async fn delete_override(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Json<dto::Applied>, Problem> {
+    let id: u64 = id.parse().map_err(|_| bad(format!("`{id}` is no number of an override")))?;
     match api.engine.remove_override(id).await? {
         Some(applied) => Ok(Json(applied_dto(applied))),
         None => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no override {id}"))),
@@ -213,7 +229,7 @@ fn applied_dto(applied: Applied) -> dto::Applied {
 
 async fn reload(State(api): State<Api>) -> Result<Json<dto::Reloaded>, Problem> {
     match api.engine.reload().await? {
-        Ok(epoch) => Ok(Json(dto::Reloaded { epoch })),
+        Ok(Reloaded { epoch, warnings }) => Ok(Json(dto::Reloaded { epoch, warnings })),
         Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())),
     }
 }
@@ -269,7 +285,10 @@ fn event_dto(event: &Event) -> dto::Event {
             fields.push(("rule", (*rule).into()));
         }
         EventKind::ReloadFailed { why } => fields.push(("why", why.clone())),
-        EventKind::Reloaded | EventKind::Alarm { .. } => {}
+        EventKind::Reloaded { warnings } if !warnings.is_empty() => {
+            fields.push(("warnings", warnings.join("; ")));
+        }
+        EventKind::Reloaded { .. } | EventKind::Alarm { .. } => {}
     }
     dto::Event {
         id: event.id,

@@ -156,6 +156,9 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Reload { node } => {
             let reloaded = connect(&node)?.reload()?;
             println!("reloaded, epoch {}", reloaded.epoch);
+            for warning in &reloaded.warnings {
+                eprintln!("portolan: warning: {warning}");
+            }
             Ok(ExitCode::SUCCESS)
         }
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::{diagnostics, exit, logging};
 use crate::engine::{Origin, PrepareError, prepare};
-use crate::node::{Node, Options};
+use crate::node::{Node, Options, Signals};
 
 pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
     let origin = Origin::File(config);
@@ -22,10 +22,14 @@ pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
     logging::start(&prepared.config.log);
     prepared.log_warnings();
     runtime()?.block_on(async {
-        let node = Node::start(origin, prepared, Options::default()).await?;
-        node.run().await
-    })?;
-    Ok(ExitCode::SUCCESS)
+        let mut signals = Signals::listen()?;
+        let started = tokio::select! {
+            started = Node::start(origin, prepared, Options::default()) => started?,
+            () = signals.end.recv() => return Ok(ExitCode::SUCCESS),
+        };
+        started.run(signals).await;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// The runtime of everything but the UDP workers.

@@ -76,16 +76,13 @@ const NETWORK: Keys = Keys {
 const MOST_DATABASES: usize = 16;
 
 pub(super) fn read(root: &Table<'_>, regions: &Names<'_>) -> Geo {
-    let default = Geo::default();
     let table = root.get("geo").and_then(|value| value.table("geo", &GEO));
     let written = table.as_ref().and_then(|table| table.get("database"));
-    let databases = written.map(|value| read_databases(&value)).unwrap_or_else(|| {
-        if let Err(why) = root.report.open(&GeoSource::Builtin) {
-            root.report.error(root.key_span("geo"), why);
-        }
-        default.databases
-    });
-    let Some(table) = table else { return Geo { databases, ..default } };
+    let databases = match written {
+        Some(value) => read_databases(&value),
+        None => root.report.open(root.key_span("geo"), GeoSource::Builtin).into_iter().collect(),
+    };
+    let Some(table) = table else { return Geo { databases, networks: Vec::new() } };
     let mut networks: Vec<Override> = Vec::new();
     let mut prefixes: HashSet<IpNet> = HashSet::new();
     let items = table.get("network").and_then(|value| value.items("a list of networks"));
@@ -110,10 +107,7 @@ fn read_databases(value: &Value<'_>) -> Vec<GeoSource> {
             "builtin" => GeoSource::Builtin,
             path => GeoSource::File(item.report.resolve(path)),
         };
-        match item.report.open(&source) {
-            Ok(()) => Some(source),
-            Err(why) => item.fail(why),
-        }
+        item.report.open(item.span.clone(), source)
     };
     items.into_iter().filter_map(source).collect()
 }

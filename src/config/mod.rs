@@ -21,6 +21,7 @@ mod probe;
 mod reference;
 mod region;
 mod report;
+mod restart;
 mod service;
 mod steering;
 mod table;
@@ -42,6 +43,7 @@ pub use geo::{Geo, GeoSource};
 pub use listen::{Control, Dns, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node, Safety};
 pub use reference::{reference, schema};
+pub use restart::AtStart;
 
 use crate::model::{PlaceKey, Topology};
 use crate::zone::Zone;
@@ -162,14 +164,15 @@ pub fn load(path: &Path, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<
     load_opening(path, read, &|_| Ok(()))
 }
 
-/// As [`load`], and has each geo database opened, in their order; an error is what is wrong with one, in a clause.
+/// As [`load`], and has each geo database opened, in their order; an error is what is wrong with one, in a clause,
+/// and what to do.
 ///
 /// # Errors
 /// Every mistake, if there is one.
 pub fn load_opening(
     path: &Path,
     read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
-    open: &dyn Fn(&GeoSource) -> Result<(), String>,
+    open: &dyn Fn(&GeoSource) -> Result<(), (String, &'static str)>,
 ) -> Result<Config, Diagnostics> {
     let text = text_of(path, read).map_err(|error| unreadable(path, error))?;
     let report = Report::new(path, &text, read, open);

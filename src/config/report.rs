@@ -14,8 +14,8 @@ use crate::model::PlaceKey;
 /// How a file is read: the one door to the world outside.
 pub(super) type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
-/// How a geo database is opened: what is wrong with it is said in a clause.
-pub(super) type Opener<'a> = &'a dyn Fn(&GeoSource) -> Result<(), String>;
+/// How a geo database is opened; else what is wrong with it, in a clause, and what to do.
+pub(super) type Opener<'a> = &'a dyn Fn(&GeoSource) -> Result<(), (String, &'static str)>;
 
 /// Collects diagnostics over one config file and the files it names.
 pub(super) struct Report<'a> {
@@ -169,9 +169,15 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Opens a geo database that the config names.
-    pub(super) fn open(&self, source: &GeoSource) -> Result<(), String> {
-        (self.open)(source)
+    /// Opens a geo database that the config names at `span`.
+    pub(super) fn open(&self, span: Range<usize>, source: GeoSource) -> Option<GeoSource> {
+        let Err((why, help)) = (self.open)(&source) else { return Some(source) };
+        let which = match &source {
+            GeoSource::Builtin => "the builtin geo database".into(),
+            GeoSource::File(path) => format!("geo database {}", path.display()),
+        };
+        self.error_with_help(span, format!("{which}: {why}"), help);
+        None
     }
 
     /// Keeps where the config names a place.

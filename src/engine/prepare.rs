@@ -74,14 +74,21 @@ fn open(origin: &Origin) -> Result<(Config, Index), PrepareError> {
     Ok((config, geo))
 }
 
-fn database(source: &GeoSource) -> Result<Database, String> {
-    match source {
-        GeoSource::Builtin => geo::builtin().map_err(|e| format!("the builtin geo database: {e}")),
-        GeoSource::File(path) => match fs::read(path) {
-            Ok(bytes) => Database::read(&bytes).map_err(|e| format!("geo database {}: {e}", path.display())),
-            Err(e) => Err(format!("geo database {} cannot be read: {e}", path.display())),
-        },
-    }
+/// A database; else why not, and what to do.
+fn database(source: &GeoSource) -> Result<Database, (String, &'static str)> {
+    const UNREADABLE: &str = "a relative path starts at the folder of the config file";
+    const UNFIT: &str = "name an .mmdb file with countries, coordinates or ASNs, or \"builtin\"";
+    let GeoSource::File(path) = source else {
+        return geo::builtin().map_err(|error| (error.to_string(), UNFIT));
+    };
+    let bytes = fs::read(path).map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::NotFound => "no such file".into(),
+            _ => format!("cannot be read: {error}"),
+        };
+        (why, UNREADABLE)
+    })?;
+    Database::read(&bytes).map_err(|error| (error.to_string(), UNFIT))
 }
 
 impl Prepared {
@@ -103,7 +110,10 @@ impl Origin {
         self.load_opening(&|_| Ok(()))
     }
 
-    fn load_opening(&self, open: &dyn Fn(&GeoSource) -> Result<(), String>) -> Result<Config, Diagnostics> {
+    fn load_opening(
+        &self,
+        open: &dyn Fn(&GeoSource) -> Result<(), (String, &'static str)>,
+    ) -> Result<Config, Diagnostics> {
         match self {
             Self::File(path) => config::load_opening(path, &|path| fs::read(path), open),
             Self::Text { toml, files } => {

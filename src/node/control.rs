@@ -70,6 +70,12 @@ impl ControlListeners {
         if tokio::time::timeout(GRACE, all).await.is_err() {
             self.tasks.abort_all();
         }
+    }
+}
+
+/// Also where a node does not come to start after all.
+impl Drop for ControlListeners {
+    fn drop(&mut self) {
         if let Some(socket) = &self.socket {
             // Gone already is fine.
             fs::remove_file(socket).ok();

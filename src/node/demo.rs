@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Node, Options};
+use super::{Node, Options, Signals};
 use crate::api::{Problem, dto};
 use crate::engine::{Origin, prepare};
 
@@ -128,9 +128,9 @@ impl Demo {
     /// # Errors
     /// If signals cannot be listened for.
     pub async fn run(self) -> Result<()> {
-        let result = self.node.run().await;
+        self.node.run(Signals::listen()?).await;
         self.regions.cancel();
-        result
+        Ok(())
     }
 
     /// Stops everything.

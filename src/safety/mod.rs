@@ -4,8 +4,8 @@
 //! softly, visibly, and refuses an operator's withdrawal unless told otherwise.
 
 use crate::health::Severity;
-use crate::model::{RegionId, Topology};
-use crate::standing::{Cause, RegionSets, SetId, Standing, Usable};
+use crate::model::{RegionId, ServiceId, Topology};
+use crate::standing::{Action, Cause, RegionSets, SetId, Standing, Usable};
 
 /// `[safety]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,8 @@ pub fn hold(rules: Rules, sets: &RegionSets, standing: &mut Standing) {
     standing.held = held.collect();
 }
 
-/// Whether an operator may turn `before` into `after`: no set of regions that had enough may come to have too few.
+/// Whether an operator may turn `before` into `after`: no set of regions that had enough may come to have too few,
+/// and no service of which a region was withdrawn.
 ///
 /// # Errors
 /// The first set that would be short of regions.
@@ -72,6 +73,17 @@ pub fn permit(rules: Rules, sets: &RegionSets, before: &Standing, after: &Standi
         let (needed, had, remaining) = (needed(rules, set), available(set, before), available(set, after));
         if remaining < needed && remaining < had {
             return Err(Refusal { rule: Rule::MinRegions, needed, remaining, set: SetId(index as u32) });
+        }
+    }
+    // Services of which an operator withdrew a region have fewer than their set.
+    for service in after.services.iter().map(|word| word.service) {
+        let set = sets.of_service(service);
+        let regions = &sets.sets[set.0 as usize];
+        let had = available_to(service, regions, before);
+        let remaining = available_to(service, regions, after);
+        let needed = needed(rules, regions);
+        if remaining < needed && remaining < had {
+            return Err(Refusal { rule: Rule::MinRegions, needed, remaining, set });
         }
     }
     Ok(())
@@ -100,6 +112,16 @@ fn needed(rules: Rules, set: &[RegionId]) -> usize {
 /// Regions that are not withdrawn. Unknown is not down.
 fn available(set: &[RegionId], standing: &Standing) -> usize {
     set.iter().filter(|id| !matches!(standing.region(**id).usable(), Usable::No(_))).count()
+}
+
+/// The same for one service, with the operator's word within it.
+fn available_to(service: ServiceId, set: &[RegionId], standing: &Standing) -> usize {
+    let is_available = |id: &&RegionId| match standing.within(service, **id) {
+        Some(word) if word.action == Action::Up => true,
+        Some(word) if word.action == Action::Down || word.kept_away >= 1.0 => false,
+        _ => !matches!(standing.region(**id).usable(), Usable::No(_)),
+    };
+    set.iter().filter(is_available).count()
 }
 
 fn failed_softly(standing: &Standing, id: RegionId) -> bool {
