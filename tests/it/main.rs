@@ -2,6 +2,7 @@
 
 mod dns;
 mod listeners;
+mod properties;
 mod simulation;
 mod steer;
 mod tidy;
