@@ -10,6 +10,7 @@ mod harness;
 mod listeners;
 mod mistakes;
 mod overrides;
+mod properties;
 mod reload;
 mod simulation;
 mod steer;
