@@ -66,7 +66,11 @@ fn one(it: &Diagnostic, source: Option<&str>, colours: bool) -> String {
     let mut below = String::new();
     // A position outside of its file has no line to show.
     let text = it.line.checked_sub(1).and_then(|before| source?.lines().nth(before));
-    let line = text.map(|text| Line { text, number: it.line });
+    let line = text.map(|text| {
+        // What is missing behind the end of the line is marked there, under a blank.
+        let is_behind = it.column > text.chars().count();
+        Line { text: format!("{text}{}", if is_behind { " " } else { "" }), number: it.line }
+    });
     handler.render_report(&mut below, &Shown { it, line }).expect("a string takes everything");
     // The head takes the place of miette's own first line, which is empty but for a mark.
     let below = below.split_once('\n').map_or("", |(_, below)| below);
@@ -77,17 +81,17 @@ fn one(it: &Diagnostic, source: Option<&str>, colours: bool) -> String {
 #[derive(Debug)]
 struct Shown<'a> {
     it: &'a Diagnostic,
-    line: Option<Line<'a>>,
+    line: Option<Line>,
 }
 
 /// The line that is shown, by itself.
 #[derive(Debug)]
-struct Line<'a> {
-    text: &'a str,
+struct Line {
+    text: String,
     number: usize,
 }
 
-impl SourceCode for Line<'_> {
+impl SourceCode for Line {
     fn read_span<'a>(
         &'a self,
         _: &SourceSpan,
@@ -125,13 +129,14 @@ impl miette::Diagnostic for Shown<'_> {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let line = self.line.as_ref()?.text;
+        let line = &self.line.as_ref()?.text;
         let offset = |column: usize| {
             let at = line.char_indices().nth(column.saturating_sub(1));
             at.map_or(line.len(), |(offset, _)| offset)
         };
-        let (start, end) = (offset(self.it.column), offset(self.it.end_column));
-        Some(Box::new(std::iter::once(LabeledSpan::new(None, start, end.saturating_sub(start)))))
+        let start = offset(self.it.column).min(line.len().saturating_sub(1));
+        let end = offset(self.it.end_column);
+        Some(Box::new(std::iter::once(LabeledSpan::new(None, start, end.saturating_sub(start).max(1)))))
     }
 }
 
@@ -200,6 +205,8 @@ mod tests {
            `----
           help: looks at an address never overlap, so slow ones stretch the interval; make `timeout` the shorter
         "#);
+        let torn = rendered(&loaded("version = 1\n[log"), false);
+        assert!(torn.ends_with("\n 2 | [log \n   :     ^\n   `----\n"), "{torn}");
         assert_eq!(counts(&said).as_deref(), Some("2 errors and 1 warning"));
         let coloured = rendered(&said, true);
         assert!(coloured.starts_with("\x1b[1mp.toml:6:10: \x1b[31merror:\x1b[0m expected"), "{coloured:?}");

@@ -32,6 +32,15 @@ pub enum GeoSource {
     File(PathBuf),
 }
 
+/// Why a geo database cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// A clause.
+    pub why: String,
+    /// What to do.
+    pub help: &'static str,
+}
+
 impl Default for Geo {
     fn default() -> Self {
         Self { databases: vec![GeoSource::Builtin], networks: Vec::new() }

@@ -39,7 +39,7 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, Spot};
-pub use geo::{Geo, GeoSource};
+pub use geo::{Geo, GeoSource, Unfit};
 pub use listen::{Control, Dns, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node, Safety};
 pub use reference::{reference, schema};
@@ -164,15 +164,14 @@ pub fn load(path: &Path, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<
     load_opening(path, read, &|_| Ok(()))
 }
 
-/// As [`load`], and has each geo database opened, in their order; an error is what is wrong with one, in a clause,
-/// and what to do.
+/// As [`load`], and has each geo database opened, in their order; or told why not.
 ///
 /// # Errors
 /// Every mistake, if there is one.
 pub fn load_opening(
     path: &Path,
     read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
-    open: &dyn Fn(&GeoSource) -> Result<(), (String, &'static str)>,
+    open: &dyn Fn(&GeoSource) -> Result<(), Unfit>,
 ) -> Result<Config, Diagnostics> {
     let text = text_of(path, read).map_err(|error| unreadable(path, error))?;
     let report = Report::new(path, &text, read, open);

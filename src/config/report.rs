@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnostic::Lines;
-use super::{Diagnostic, Diagnostics, GeoSource, Severity, Spot};
+use super::{Diagnostic, Diagnostics, GeoSource, Severity, Spot, Unfit};
 use crate::model::PlaceKey;
 
 /// How a file is read: the one door to the world outside.
 pub(super) type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
-/// How a geo database is opened; else what is wrong with it, in a clause, and what to do.
-pub(super) type Opener<'a> = &'a dyn Fn(&GeoSource) -> Result<(), (String, &'static str)>;
+/// How a geo database is opened.
+pub(super) type Opener<'a> = &'a dyn Fn(&GeoSource) -> Result<(), Unfit>;
 
 /// Collects diagnostics over one config file and the files it names.
 pub(super) struct Report<'a> {
@@ -171,7 +171,7 @@ impl<'a> Report<'a> {
 
     /// Opens a geo database that the config names at `span`.
     pub(super) fn open(&self, span: Range<usize>, source: GeoSource) -> Option<GeoSource> {
-        let Err((why, help)) = (self.open)(&source) else { return Some(source) };
+        let Err(Unfit { why, help }) = (self.open)(&source) else { return Some(source) };
         let which = match &source {
             GeoSource::Builtin => "the builtin geo database".into(),
             GeoSource::File(path) => format!("geo database {}", path.display()),

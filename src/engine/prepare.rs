@@ -10,8 +10,8 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::{Origin, unanswered};
-use crate::config::{self, Config, Diagnostics, GeoSource};
-use crate::geo::{self, Database, Index};
+use crate::config::{self, Config, Diagnostics, GeoSource, Unfit};
+use crate::geo::{self, Database, GeoError, Index};
 use crate::snapshot::Plan;
 use crate::zone::Zones;
 
@@ -74,21 +74,22 @@ fn open(origin: &Origin) -> Result<(Config, Index), PrepareError> {
     Ok((config, geo))
 }
 
-/// A database; else why not, and what to do.
-fn database(source: &GeoSource) -> Result<Database, (String, &'static str)> {
+/// A database, ready to be compiled.
+fn database(source: &GeoSource) -> Result<Database, Unfit> {
     const UNREADABLE: &str = "a relative path starts at the folder of the config file";
     const UNFIT: &str = "name an .mmdb file with countries, coordinates or ASNs, or \"builtin\"";
+    let unfit = |error: GeoError| Unfit { why: error.to_string(), help: UNFIT };
     let GeoSource::File(path) = source else {
-        return geo::builtin().map_err(|error| (error.to_string(), UNFIT));
+        return geo::builtin().map_err(unfit);
     };
     let bytes = fs::read(path).map_err(|error| {
         let why = match error.kind() {
             io::ErrorKind::NotFound => "no such file".into(),
             _ => format!("cannot be read: {error}"),
         };
-        (why, UNREADABLE)
+        Unfit { why, help: UNREADABLE }
     })?;
-    Database::read(&bytes).map_err(|error| (error.to_string(), UNFIT))
+    Database::read(&bytes).map_err(unfit)
 }
 
 impl Prepared {
@@ -110,10 +111,7 @@ impl Origin {
         self.load_opening(&|_| Ok(()))
     }
 
-    fn load_opening(
-        &self,
-        open: &dyn Fn(&GeoSource) -> Result<(), (String, &'static str)>,
-    ) -> Result<Config, Diagnostics> {
+    fn load_opening(&self, open: &dyn Fn(&GeoSource) -> Result<(), Unfit>) -> Result<Config, Diagnostics> {
         match self {
             Self::File(path) => config::load_opening(path, &|path| fs::read(path), open),
             Self::Text { toml, files } => {

@@ -54,7 +54,7 @@ const IN_FILES: &[Mistake] = &[
     Mistake {
         what: "a line that is no TOML",
         make: |folder| folder.configure("[region.eu\n"),
-        said: &["@/portolan.toml:31:11: unclosed table"],
+        said: &["@/portolan.toml:31:11: error: unclosed table"],
     },
     Mistake {
         what: "names that are not there",
@@ -67,25 +67,25 @@ const IN_FILES: &[Mistake] = &[
             );
         },
         said: &[
-            "@/portolan.toml:34:61: probe `redy` is not defined; did you mean `ready`?",
-            "@/portolan.toml:37:12: region `eu-wset` is not defined; did you mean `eu-west`?",
+            "@/portolan.toml:34:61: error: probe `redy` is not defined; did you mean `ready`?",
+            "@/portolan.toml:37:12: error: region `eu-wset` is not defined; did you mean `eu-west`?",
         ],
     },
     Mistake {
         what: "a key that is not there",
         make: |folder| folder.configure(&GOOD.replace("regions = ", "region = ")),
-        said: &["@/portolan.toml:35:1: ", "`region`", "did you mean `regions`?"],
+        said: &["@/portolan.toml:35:1: error: ", "`region`", "did you mean `regions`?"],
     },
     Mistake {
         what: "a feature that is not there",
         make: |folder| folder.reconfigure("workers = 1", "workers = 1\ncookies = { secret_file = \"x\" }"),
-        said: &["@/portolan.toml:13:1: ", "not supported yet"],
+        said: &["@/portolan.toml:13:1: error: ", "not supported yet"],
     },
     Mistake {
         what: "a zone file that is not there",
         make: |folder| folder.reconfigure("\"example.test.zone\"", "\"zones/example.test.zone\""),
         said: &[
-            "@/portolan.toml:29:10: zone file @/zones/example.test.zone: no such file",
+            "@/portolan.toml:29:10: error: zone file @/zones/example.test.zone: no such file",
             "help: a relative path starts at the folder of the config file",
         ],
     },
@@ -94,7 +94,7 @@ const IN_FILES: &[Mistake] = &[
         make: |folder| {
             folder.write("example.test.zone", "$TTL 60\n@ SOA a b 1 2 3 4 5\n@ NS a\na A 192.0.2.300\n")
         },
-        said: &["@/example.test.zone:4:5: expected IPv4 address"],
+        said: &["@/example.test.zone:4:5: error: expected IPv4 address"],
     },
     Mistake {
         what: "a zone without its head",
@@ -104,13 +104,13 @@ const IN_FILES: &[Mistake] = &[
     Mistake {
         what: "a service outside of every zone",
         make: |folder| folder.configure(&GOOD.replace("www.example.test.", "www.example.invalid.")),
-        said: &["@/portolan.toml:34:8: www.example.invalid. lies in none of the zones"],
+        said: &["@/portolan.toml:34:8: error: www.example.invalid. lies in none of the zones"],
     },
     Mistake {
         what: "a geo database that is not there",
         make: |folder| folder.reconfigure("\"places.mmdb\"", "\"city.mmdb\""),
         said: &[
-            "@/portolan.toml:19:12: geo database @/city.mmdb: no such file",
+            "@/portolan.toml:19:12: error: geo database @/city.mmdb: no such file",
             "help: a relative path starts at the folder of the config file",
         ],
     },
@@ -124,8 +124,8 @@ const IN_FILES: &[Mistake] = &[
             folder.reconfigure("\"places.mmdb\"", "[\"anonymous.mmdb\", \"places.csv\"]");
         },
         said: &[
-            "@/portolan.toml:19:13: geo database @/anonymous.mmdb: the database is of type \"GeoIP2-Anonymous-IP\" and has no places",
-            "@/portolan.toml:19:31: geo database @/places.csv: not a MaxMind DB (.mmdb) file",
+            "@/portolan.toml:19:13: error: geo database @/anonymous.mmdb: the database is of type \"GeoIP2-Anonymous-IP\" and has no places",
+            "@/portolan.toml:19:31: error: geo database @/places.csv: not a MaxMind DB (.mmdb) file",
             "help: name an .mmdb file with countries, coordinates or ASNs, or \"builtin\"",
         ],
     },
@@ -159,7 +159,7 @@ fn a_config_that_is_not_there() {
     {
         for command in ["serve", "check"] {
             let done = portolan(&[command, "-c", &path]);
-            let said = format!("{path}:1:1: config file: {why}");
+            let said = format!("{path}:1:1: error: config file: {why}");
             assert_told(command, &done, &[&said, "help: name the config with `-c FILE`"]);
         }
     }

@@ -169,7 +169,7 @@ fn make(folder: &Folder, mistake: &Mistake) -> (impl FnOnce() + use<>, String) {
         Line::Number(number) => *number,
         Line::Of(text) => folder.line_of(text),
     };
-    let said = format!("{file}:{line}:{column}: {why}");
+    let said = format!("{file}:{line}:{column}: error: {why}");
     let undo = move || {
         std::fs::write(config, good).expect("written");
         other
