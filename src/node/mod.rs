@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::api::{Access, Api, Contributor, Metrics, router};
 use crate::dns;
-use crate::engine::{self, Engine, Handle, Origin, Prepared};
+use crate::engine::{self, Engine, EventKind, Handle, Origin, Prepared};
 use crate::journal::Journal;
 use crate::net;
 use control::ControlListeners;
@@ -124,6 +124,7 @@ impl Node {
         control.serve(|access| router(api.clone(), access).merge(extra.clone()), access)?;
         let dns_addresses = server.as_ref().map(dns::Server::local_addrs).unwrap_or_default();
         let control_address = control.address;
+        tokio::task::spawn_blocking(net::memory::give_back);
         let plan = Arc::clone(&engine.snapshots.load().plan);
         info!(
             geo_bytes = plan.geo.memory_bytes(),
@@ -142,6 +143,7 @@ impl Node {
 
     /// Works until it is told to stop: SIGTERM and SIGINT end it, SIGHUP reads the config again.
     pub async fn run(self, mut signals: Signals) {
+        let mut events = self.engine.subscribe();
         // Not running under systemd is fine.
         sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
         loop {
@@ -151,6 +153,9 @@ impl Node {
                     let engine = self.engine.clone();
                     tokio::spawn(async move { engine.reload().await.map(|_| ()) });
                 }
+                Ok(event) = events.recv() => if matches!(event.kind, EventKind::Reloaded { .. }) {
+                    tokio::task::spawn_blocking(net::memory::give_back);
+                },
                 () = signals.end.recv() => break,
             }
         }

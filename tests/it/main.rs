@@ -3,11 +3,13 @@
 mod api;
 mod dig;
 mod dns;
+mod explain;
 mod failover;
 mod harness;
 mod listeners;
 mod mistakes;
 mod overrides;
+mod properties;
 mod reload;
 mod simulation;
 mod steer;
