@@ -105,6 +105,7 @@ impl Writer {
             let before = self.publish(standing);
             self.tell_transitions(&before);
             self.tell_held(&before);
+            self.tell_unserved(&before);
         }
     }
 
@@ -242,6 +243,20 @@ impl Writer {
                 _ => {}
             }
         }
+    }
+
+    /// Raises an alarm over services that could be served before and cannot now.
+    fn tell_unserved(&mut self, before: &Standing) {
+        let sets = self.plan.steering.region_sets();
+        let mut unserved = sets.unserved(&self.standing);
+        if unserved.is_empty() {
+            return;
+        }
+        // Both are in order of service.
+        let already = sets.unserved(before);
+        unserved.retain(|id| already.binary_search(id).is_err());
+        let message = safety::alarm(&self.plan.topology, &unserved);
+        self.events.extend(message.map(|message| EventKind::Alarm { message }));
     }
 }
 
