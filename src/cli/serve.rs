@@ -4,30 +4,33 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{exit, logging};
 use crate::engine::{Origin, prepare};
-use crate::node::{Node, Options};
+use crate::node::{Node, Options, Signals};
 
 pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
-    let origin = Origin::File(config);
-    let prepared = match prepare(&origin) {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            eprintln!("{}", error.to_string().trim_end());
-            return Ok(ExitCode::from(exit::NO));
-        }
-    };
-    logging::start(&prepared.config.log);
-    for warning in prepared.config.warnings.to_string().lines() {
-        warn!("{warning}");
-    }
     runtime()?.block_on(async {
-        let node = Node::start(origin, prepared, Options::default()).await?;
-        node.run().await
-    })?;
-    Ok(ExitCode::SUCCESS)
+        let mut signals = Signals::listen().context("cannot listen for signals")?;
+        let origin = Origin::File(config);
+        let prepared = match prepare(&origin) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                eprintln!("{}", error.to_string().trim_end());
+                return Ok(ExitCode::from(exit::NO));
+            }
+        };
+        logging::start(&prepared.config.log);
+        for warning in prepared.config.warnings.to_string().lines() {
+            warn!("{warning}");
+        }
+        tokio::select! {
+            node = Node::start(origin, prepared, Options::default()) => node?.run(&mut signals).await,
+            () = signals.stop() => info!("stopped before it was ready"),
+        }
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// The runtime of everything but the UDP workers.

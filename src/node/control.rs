@@ -70,6 +70,12 @@ impl ControlListeners {
         if tokio::time::timeout(GRACE, all).await.is_err() {
             self.tasks.abort_all();
         }
+    }
+}
+
+/// Also a node that did not come to run leaves no socket behind.
+impl Drop for ControlListeners {
+    fn drop(&mut self) {
         if let Some(socket) = &self.socket {
             // Gone already is fine.
             fs::remove_file(socket).ok();

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Node, Options};
+use super::{Node, Options, Signals};
 use crate::api::{Problem, dto};
 use crate::engine::{Origin, prepare};
 
@@ -124,13 +124,9 @@ impl Demo {
     }
 
     /// Works until a signal ends it.
-    ///
-    /// # Errors
-    /// If signals cannot be listened for.
-    pub async fn run(self) -> Result<()> {
-        let result = self.node.run().await;
+    pub async fn run(self, signals: &mut Signals) {
+        self.node.run(signals).await;
         self.regions.cancel();
-        result
     }
 
     /// Stops everything.

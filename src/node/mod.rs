@@ -5,6 +5,7 @@
 mod control;
 pub mod demo;
 pub mod drill;
+mod signals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::api::{Access, Api, Contributor, Metrics, router};
@@ -21,6 +21,7 @@ use crate::engine::{self, Engine, Handle, Origin, Prepared};
 use crate::journal::Journal;
 use crate::net;
 use control::ControlListeners;
+pub use signals::{Asked, Signals};
 
 /// How a node is started beside its config.
 #[derive(Debug, Default)]
@@ -92,7 +93,8 @@ impl Node {
             places = plan.geo.places().len(),
             "plan compiled"
         );
-        info!(dns = ?dns_addresses, control = ?control_address, "bound, waiting for the first look at every target");
+        let control_shown = control_address.map(tracing::field::display);
+        info!(dns = ?dns_addresses, control = control_shown, "bound, waiting for the first look at every target");
         engine.ready.clone().wait_for(|ready| *ready).await.context("the engine stopped")?;
         let shared = dns::Shared { snapshots: Arc::clone(&engine.snapshots), counters };
         let dns =
@@ -101,31 +103,18 @@ impl Node {
         Ok(Self { engine, dns_addresses, control_address, running, dns, control })
     }
 
-    /// Works until it is told to stop: SIGTERM and SIGINT end it, SIGHUP reads the config again.
-    ///
-    /// # Errors
-    /// If signals cannot be listened for.
-    pub async fn run(self) -> Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    /// Works until it is told to stop, and reads the config again whenever it is told to.
+    pub async fn run(self, signals: &mut Signals) {
         // Not running under systemd is fine.
         sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
-        loop {
-            tokio::select! {
-                _ = hangup.recv() => {
-                    // The engine tells how it went; the loop must stay free for the next signal.
-                    let engine = self.engine.clone();
-                    tokio::spawn(async move { engine.reload().await.map(|_| ()) });
-                }
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-            }
+        while signals.next().await == Asked::Reload {
+            // The engine tells how it went; the loop must stay free for the next signal.
+            let engine = self.engine.clone();
+            tokio::spawn(async move { engine.reload().await.map(|_| ()) });
         }
         sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
         info!("stopping");
         self.stop().await;
-        Ok(())
     }
 
     /// Answers what has arrived, then stops everything.
