@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{self, KeepAlive, Sse};
@@ -56,6 +56,12 @@ pub fn router(api: Api, access: Access) -> Router {
         .route("/v1/overrides/{id}", delete(delete_override))
         .route("/v1/events", get(get_events))
         .route("/v1/reload", post(reload))
+        .method_not_allowed_fallback(|| async {
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path knows other methods: see the header Allow",
+            )
+        })
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .with_state(api)
         .layer(middleware::from_fn_with_state(access, guard))
@@ -142,16 +148,24 @@ impl Question {
         };
         Ok(Self {
             name: name.parse().map_err(|e| format!("`{name}` is no domain name: {e}"))?,
-            rtype: rtype
-                .unwrap_or("A")
-                .to_uppercase()
-                .parse::<RecordType>()
-                .map_err(|_| format!("`{}` is no record type", rtype.unwrap_or_default()))?,
+            rtype: record_type(rtype.unwrap_or("A"))?,
             client: client
                 .parse::<IpAddr>()
                 .map_err(|_| format!("`{client}` is no IP address: --client takes one such as 192.0.2.1"))?,
             at,
         })
+    }
+}
+
+/// A mnemonic, or `TYPE` and a number (RFC 3597 §5).
+fn record_type(text: &str) -> Result<RecordType, String> {
+    let upper = text.to_uppercase();
+    let number = upper.strip_prefix("TYPE").and_then(|number| number.parse::<u16>().ok());
+    match number {
+        Some(number) => Ok(RecordType::from(number)),
+        None => {
+            upper.parse().map_err(|_| format!("`{text}` is no record type: write it as AAAA, MX or TYPE65"))
+        }
     }
 }
 
@@ -196,7 +210,11 @@ async fn post_override(
     }
 }
 
-async fn delete_override(State(api): State<Api>, Path(id): Path<u64>) -> Result<Json<dto::Applied>, Problem> {
+async fn delete_override(
+    State(api): State<Api>,
+    id: Result<Path<u64>, PathRejection>,
+) -> Result<Json<dto::Applied>, Problem> {
+    let Path(id) = id.map_err(|_| bad("an override is named by its number: see GET /v1/overrides"))?;
     match api.engine.remove_override(id).await? {
         Some(applied) => Ok(Json(applied_dto(applied))),
         None => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no override {id}"))),
@@ -206,6 +224,7 @@ async fn delete_override(State(api): State<Api>, Path(id): Path<u64>) -> Result<
 fn applied_dto(applied: Applied) -> dto::Applied {
     dto::Applied {
         subject: overridden(&applied.subject),
+        replaced: applied.replaced.as_ref().map(overridden),
         epoch: applied.epoch,
         not_durable: applied.not_durable,
     }
@@ -257,11 +276,14 @@ fn event_dto(event: &Event) -> dto::Event {
             fields.push(("subject", subject.to_string()));
             fields.push(("from", from.to_string()));
             fields.push(("to", to.to_string()));
+            fields.extend(to.severity().map(|severity| ("severity", severity.to_string())));
             fields.push(("evidence", evidence.clone()));
         }
         EventKind::Overridden(o) | EventKind::Restored(o) | EventKind::Expired(o) => {
             fields.push(("target", o.target.to_string()));
             fields.push(("action", o.action.to_string()));
+            fields.push(("share", o.share.to_string()));
+            fields.extend(o.until.map(|until| ("until", timestamp(until))));
             fields.extend(o.reason.clone().map(|reason| ("reason", reason)));
         }
         EventKind::Held { region, rule } | EventKind::Released { region, rule } => {

@@ -2,6 +2,7 @@
 
 mod dns;
 mod listeners;
+mod on_call;
 mod simulation;
 mod steer;
 mod tidy;
