@@ -19,18 +19,22 @@ pub enum Access {
     Tokens(Vec<Token>),
 }
 
-/// Lets reads through, and writes with the role they need.
-pub(super) async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
+/// Lets reads through, and writes with the role they need. Handlers find the [`Role`] among the extensions.
+pub(super) async fn guard(State(access): State<Access>, mut request: Request, next: Next) -> Response {
     match permit(&access, &request) {
-        Ok(()) => next.run(request).await,
+        Ok(role) => {
+            request.extensions_mut().insert(role);
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }
 
-fn permit(access: &Access, request: &Request) -> Result<(), Problem> {
-    let Access::Tokens(tokens) = access else { return Ok(()) };
+/// What the bearer of a request may do.
+fn permit(access: &Access, request: &Request) -> Result<Role, Problem> {
+    let Access::Tokens(tokens) = access else { return Ok(Role::Admin) };
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-        return Ok(());
+        return Ok(Role::Viewer);
     }
     let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some(secret) = header.and_then(|value| value.strip_prefix("Bearer ")) else {
@@ -48,7 +52,7 @@ fn permit(access: &Access, request: &Request) -> Result<(), Problem> {
         None => {
             Err(Problem::new(StatusCode::UNAUTHORIZED, "this token is not known here: see [control] token"))
         }
-        Some(token) if token.role >= Role::Operator => Ok(()),
+        Some(token) if token.role >= Role::Operator => Ok(token.role),
         Some(token) => Err(Problem::new(
             StatusCode::FORBIDDEN,
             format!("token `{}` is a viewer's: changes need the role operator or admin", token.name),

@@ -186,6 +186,9 @@ pub struct Applied {
 pub struct Reloaded {
     /// The epoch from which on the new config holds.
     pub epoch: u64,
+    /// What is probably not as meant, or waits for a restart; a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// `GET /v1/events`: one event.

@@ -74,11 +74,15 @@ pub fn explain(
         region,
         answer: dto::Answer {
             rcode: rcode(&reply),
-            ttl: reply.answers.iter().map(|r| r.ttl).min().or(reply.authorities.iter().map(|r| r.ttl).min()),
+            ttl: least_ttl(&reply.answers).or_else(|| least_ttl(&reply.authorities)),
             records: reply.answers.iter().map(record).collect(),
             authority: reply.authorities.iter().map(record).collect(),
         },
     })
+}
+
+fn least_ttl(records: &[Record]) -> Option<u32> {
+    records.iter().map(|record| record.ttl).min()
 }
 
 fn kind(outcome: Outcome, rcode: &str, is_service: bool) -> &'static str {

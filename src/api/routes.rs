@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use axum::{Json, Router, middleware};
+use axum::{Extension, Json, Router, middleware};
 use futures_util::{Stream, StreamExt as _, stream};
 use hickory_proto::rr::RecordType;
 use serde::Deserialize;
@@ -24,8 +24,10 @@ use super::explain::{Question, explain};
 use super::metrics::Metrics;
 use super::problem::Problem;
 use super::status::{overridden, status, timestamp};
-use crate::config;
-use crate::engine::{Applied, Clock, Event, EventFeed, EventKind, Handle, OverrideRequest, Rejection};
+use crate::config::{self, Role};
+use crate::engine::{
+    Applied, Clock, Event, EventFeed, EventKind, Handle, OverrideRequest, Rejection, Reloaded,
+};
 use crate::model::{Fraction, Unix};
 use crate::standing::Action;
 
@@ -56,13 +58,10 @@ pub fn router(api: Api, access: Access) -> Router {
         .route("/v1/overrides/{id}", delete(delete_override))
         .route("/v1/events", get(get_events))
         .route("/v1/reload", post(reload))
-        .method_not_allowed_fallback(|| async {
-            Problem::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "this path knows other methods: see the header Allow",
-            )
-        })
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method")
+        })
         .with_state(api)
         .layer(middleware::from_fn_with_state(access, guard))
 }
@@ -179,9 +178,16 @@ async fn get_overrides(State(api): State<Api>) -> Result<Json<Vec<dto::Override>
 
 async fn post_override(
     State(api): State<Api>,
+    Extension(role): Extension<Role>,
     request: Result<Json<dto::OverrideRequest>, JsonRejection>,
 ) -> Result<Json<dto::Applied>, Problem> {
     let Json(request) = request.map_err(|e| bad(e.body_text()))?;
+    if request.override_safety && role < Role::Admin {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "to set safety rules aside needs the role admin, or the control socket on the node",
+        ));
+    }
     let request = OverrideRequest {
         target: request.target.parse().map_err(|e: crate::model::TargetError| bad(e.to_string()))?,
         action: match request.action.as_str() {
@@ -212,9 +218,9 @@ async fn post_override(
 
 async fn delete_override(
     State(api): State<Api>,
-    id: Result<Path<u64>, PathRejection>,
+    Path(id): Path<String>,
 ) -> Result<Json<dto::Applied>, Problem> {
-    let Path(id) = id.map_err(|_| bad("an override is named by its number: see GET /v1/overrides"))?;
+    let id: u64 = id.parse().map_err(|_| bad(format!("`{id}` is no number of an override")))?;
     match api.engine.remove_override(id).await? {
         Some(applied) => Ok(Json(applied_dto(applied))),
         None => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no override {id}"))),
@@ -232,7 +238,7 @@ fn applied_dto(applied: Applied) -> dto::Applied {
 
 async fn reload(State(api): State<Api>) -> Result<Json<dto::Reloaded>, Problem> {
     match api.engine.reload().await? {
-        Ok(epoch) => Ok(Json(dto::Reloaded { epoch })),
+        Ok(Reloaded { epoch, warnings }) => Ok(Json(dto::Reloaded { epoch, warnings })),
         Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())),
     }
 }
@@ -291,7 +297,10 @@ fn event_dto(event: &Event) -> dto::Event {
             fields.push(("rule", (*rule).into()));
         }
         EventKind::ReloadFailed { why } => fields.push(("why", why.clone())),
-        EventKind::Reloaded | EventKind::Alarm { .. } => {}
+        EventKind::Reloaded { warnings } if !warnings.is_empty() => {
+            fields.push(("warnings", warnings.join("; ")));
+        }
+        EventKind::Reloaded { .. } | EventKind::Alarm { .. } => {}
     }
     dto::Event {
         id: event.id,

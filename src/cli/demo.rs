@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -14,7 +14,7 @@ use crate::api::dto;
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::engine::{Event, EventKind, Subject};
 use crate::node::demo::{Demo, REGIONS};
-use crate::node::{Signals, drill};
+use crate::node::drill;
 
 /// Where the demo takes orders if that port is free.
 const DEFAULT_CONTROL: &str = "127.0.0.1:8053";
@@ -71,12 +71,10 @@ pub(super) fn run(arguments: Arguments, control: Option<&str>) -> Result<ExitCod
                 if arguments.drill {
                     return drill::play(Demo::start().await?).await;
                 }
-                let mut signals = Signals::listen().context("cannot listen for signals")?;
                 let demo = Demo::start().await?;
                 introduce(&demo);
                 tokio::spawn(narrate(demo.node.engine.subscribe()));
-                demo.run(&mut signals).await;
-                Ok(())
+                demo.run().await
             })?;
             Ok(ExitCode::SUCCESS)
         }

@@ -167,6 +167,9 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Reload { node } => {
             let reloaded = connect(&node)?.reload()?;
             say!("reloaded, epoch {}", reloaded.epoch);
+            for warning in &reloaded.warnings {
+                eprintln!("portolan: warning: {warning}");
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Geo(command) => geo::run(command, index_of),

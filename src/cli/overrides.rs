@@ -9,13 +9,16 @@ use super::NodeConfig;
 use super::client::Client;
 use super::status::table;
 use crate::api::dto;
+use crate::config;
+use crate::model::{Fraction, Target, TargetError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Drain {
     /// region/NAME, endpoint/REGION/NAME or service/NAME/REGION
+    #[arg(value_parser = target)]
     target: String,
     /// Keep only this share of clients away
-    #[arg(long, value_name = "25%")]
+    #[arg(long, value_name = "25%", value_parser = share)]
     share: Option<String>,
     #[command(flatten)]
     common: Common,
@@ -26,6 +29,7 @@ pub(super) struct Drain {
 #[derive(Debug, clap::Args)]
 pub(super) struct Force {
     /// region/NAME, endpoint/REGION/NAME or service/NAME/REGION
+    #[arg(value_parser = target)]
     target: String,
     /// What to treat it as
     verdict: Verdict,
@@ -44,7 +48,7 @@ enum Verdict {
 #[derive(Debug, clap::Args)]
 struct Common {
     /// End by itself after this time, as 30m
-    #[arg(long = "for", value_name = "TIME")]
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
     lasts: Option<String>,
     /// Why, for those who look later
     #[arg(long, value_name = "TEXT")]
@@ -57,9 +61,23 @@ struct Common {
 #[derive(Debug, clap::Args)]
 pub(super) struct Restore {
     /// The target as it was drained or forced
+    #[arg(value_parser = target)]
     target: String,
     #[command(flatten)]
     pub(super) node: NodeConfig,
+}
+
+/// The target as the API writes it.
+fn target(text: &str) -> Result<String, TargetError> {
+    text.parse::<Target>().map(|target| target.to_string())
+}
+
+fn share(text: &str) -> Result<String, String> {
+    Fraction::parse(text).map(|_| text.to_owned()).ok_or_else(|| "write it as 25%, 0 to 100".into())
+}
+
+fn time(text: &str) -> Result<String, String> {
+    config::parse_duration(text).map(|_| text.to_owned())
 }
 
 pub(super) fn drain(client: &Client, arguments: Drain) -> Result<ExitCode> {
@@ -107,8 +125,8 @@ fn put(
 
 pub(super) fn restore(client: &Client, arguments: &Restore) -> Result<ExitCode> {
     let all = client.overrides()?;
-    let wanted = arguments.target.trim_end_matches('.');
-    let mine: Vec<_> = all.iter().filter(|o| o.target == wanted).collect();
+    let wanted = &arguments.target;
+    let mine: Vec<_> = all.iter().filter(|o| o.target == *wanted).collect();
     if mine.is_empty() {
         let targets: Vec<_> = all.iter().map(|o| o.target.as_str()).collect();
         let others = if targets.is_empty() { "there are none".into() } else { targets.join(", ") };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{exit, logging};
 use crate::engine::{Origin, prepare};
@@ -12,7 +12,7 @@ use crate::node::{Node, Options, Signals};
 
 pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
     runtime()?.block_on(async {
-        let mut signals = Signals::listen().context("cannot listen for signals")?;
+        let mut signals = Signals::listen()?;
         let origin = Origin::File(config);
         let prepared = match prepare(&origin) {
             Ok(prepared) => prepared,
@@ -25,10 +25,11 @@ pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
         for warning in prepared.config.warnings.to_string().lines() {
             warn!("{warning}");
         }
-        tokio::select! {
-            node = Node::start(origin, prepared, Options::default()) => node?.run(&mut signals).await,
-            () = signals.stop() => info!("stopped before it was ready"),
-        }
+        let started = tokio::select! {
+            started = Node::start(origin, prepared, Options::default()) => started?,
+            () = signals.end.recv() => return Ok(ExitCode::SUCCESS),
+        };
+        started.run(signals).await;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -57,6 +57,12 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
+    /// Mistakes found in what a config names, after it was read. `first` is the config.
+    #[must_use]
+    pub fn found_later(first: &Path, list: Vec<Diagnostic>) -> Self {
+        Self::new(first, list, BTreeMap::new())
+    }
+
     /// Sorts; what was found twice is kept once.
     pub(super) fn new(first: &Path, mut list: Vec<Diagnostic>, sources: BTreeMap<PathBuf, Arc<str>>) -> Self {
         list.sort_by(|a, b| {

@@ -26,8 +26,15 @@ pub struct Geo {
 pub enum GeoSource {
     /// The one that comes with Portolan.
     Builtin,
-    /// An `.mmdb` file.
-    File(PathBuf),
+    /// An `.mmdb` file, and where it is named.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Line of the config, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+    },
 }
 
 impl Default for Geo {
@@ -65,7 +72,10 @@ fn read_databases(value: &Value<'_>) -> Vec<GeoSource> {
     }
     let source = |item: Value<'_>| match item.text(WHAT)? {
         "builtin" => Some(GeoSource::Builtin),
-        path => Some(GeoSource::File(item.report.resolve(path))),
+        path => {
+            let (line, column, _) = item.report.position(item.span.clone());
+            Some(GeoSource::File { path: item.report.resolve(path), line, column })
+        }
     };
     items.into_iter().filter_map(source).collect()
 }

@@ -17,6 +17,7 @@ mod place;
 mod probe;
 mod region;
 mod report;
+mod restart;
 mod service;
 mod steering;
 mod table;
@@ -37,6 +38,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use geo::{Geo, GeoSource};
 pub use listen::{Control, Dns, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node, Safety};
+pub use restart::AtStart;
 
 use crate::model::{FenceRule, PlaceKey, Topology};
 use crate::zone::Zone;

@@ -115,6 +115,11 @@ impl<'a> Report<'a> {
         self.errors.get()
     }
 
+    /// Line, column and the column behind the end of a place in the config.
+    pub(super) fn position(&self, span: Range<usize>) -> (usize, usize, usize) {
+        self.lines.position(span)
+    }
+
     /// A path of the config: relative ones start at the config file's folder.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         self.file.parent().unwrap_or_else(|| Path::new("")).join(path)

@@ -19,7 +19,7 @@ pub(super) enum Command {
     Overrides { reply: oneshot::Sender<Vec<Override>> },
     Checks { reply: oneshot::Sender<Vec<CheckStatus>> },
     Events { reply: oneshot::Sender<EventFeed> },
-    Reload { reply: oneshot::Sender<Result<u64, PrepareError>> },
+    Reload { reply: oneshot::Sender<Result<Reloaded, PrepareError>> },
     Stop { reply: oneshot::Sender<()> },
 }
 
@@ -60,6 +60,15 @@ pub struct Applied {
     pub epoch: u64,
     /// Why it could not be made durable, if it could not. It holds all the same, until the next restart.
     pub not_durable: Option<String>,
+}
+
+/// A config that was read again and is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The epoch from which on it holds.
+    pub epoch: u64,
+    /// What works, but probably not as meant, and what a running node cannot change; a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// Why an override was not taken.

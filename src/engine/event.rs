@@ -57,7 +57,10 @@ pub enum EventKind {
         rule: &'static str,
     },
     /// The config was read again and is in force.
-    Reloaded,
+    Reloaded {
+        /// What is probably not as meant; a sentence each.
+        warnings: Vec<String>,
+    },
     /// The config was read again and is bad; the one before stays in force.
     ReloadFailed {
         /// Everything wrong with it.
@@ -124,7 +127,7 @@ impl EventKind {
             Self::Expired(_) => "expire",
             Self::Held { .. } => "held",
             Self::Released { .. } => "released",
-            Self::Reloaded => "reload",
+            Self::Reloaded { .. } => "reload",
             Self::ReloadFailed { .. } => "reload_failed",
             Self::Alarm { .. } => "alarm",
         }
@@ -145,7 +148,10 @@ impl fmt::Display for EventKind {
             Self::Expired(o) => write!(f, "override {} ran out: {} {}", o.id, o.action, o.target),
             Self::Held { region, rule } => write!(f, "region/{region} fails, but {rule} holds it in"),
             Self::Released { region, rule } => write!(f, "region/{region} is no longer held in by {rule}"),
-            Self::Reloaded => f.write_str("config reloaded"),
+            Self::Reloaded { warnings } => {
+                f.write_str("config reloaded")?;
+                warnings.iter().try_for_each(|warning| write!(f, "; warning: {warning}"))
+            }
             Self::ReloadFailed { why } => {
                 write!(f, "config not reloaded, the one before stays in force: {}", why.trim_end())
             }

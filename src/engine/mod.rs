@@ -21,7 +21,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use checks::CheckStatus;
 pub use clock::Clock;
-pub use command::{Applied, EventFeed, OverrideRequest, Rejection};
+pub use command::{Applied, EventFeed, OverrideRequest, Rejection, Reloaded};
 pub use event::{Event, EventKind, Subject};
 pub use prepare::{PrepareError, Prepared, index, prepare};
 pub use task::{Engine, Running};
@@ -111,7 +111,7 @@ impl Handle {
     ///
     /// # Errors
     /// `Stopped`, or within it everything that is wrong with the config.
-    pub async fn reload(&self) -> Result<Result<u64, PrepareError>, Stopped> {
+    pub async fn reload(&self) -> Result<Result<Reloaded, PrepareError>, Stopped> {
         self.ask(|reply| Command::Reload { reply }).await
     }
 

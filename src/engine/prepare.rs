@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Origin;
-use crate::config::{self, Config, Control, Diagnostics, GeoSource};
+use crate::config::{self, Config, Control, Diagnostic, Diagnostics, GeoSource, Severity};
 use crate::geo::{self, Database, Index};
 use crate::snapshot::Plan;
 use crate::zone::Zones;
@@ -95,19 +95,44 @@ type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 /// If a database cannot be read or is none.
 pub fn index(config: &Config) -> Result<Index, PrepareError> {
     let mut databases: Vec<Database> = Vec::with_capacity(config.geo.databases.len());
+    let mut mistakes = Vec::new();
     for source in &config.geo.databases {
-        let database = match source {
-            GeoSource::Builtin => geo::builtin().map_err(|e| format!("the builtin geo database: {e}")),
-            GeoSource::File(path) => match fs::read(path) {
-                Ok(bytes) => {
-                    Database::read(&bytes).map_err(|e| format!("[geo] database {}: {e}", path.display()))
-                }
-                Err(e) => Err(format!("[geo] database {}: {e}", path.display())),
+        match source {
+            GeoSource::Builtin => databases.push(
+                geo::builtin().map_err(|e| PrepareError::Other(format!("the builtin geo database: {e}")))?,
+            ),
+            GeoSource::File { path, line, column } => match database(path) {
+                Ok(database) => databases.push(database),
+                Err((why, help)) => mistakes.push(Diagnostic {
+                    severity: Severity::Error,
+                    file: config.file.clone(),
+                    line: *line,
+                    column: *column,
+                    end_column: column + 1,
+                    message: format!("geo database {}: {why}", path.display()),
+                    help: Some(help.into()),
+                }),
             },
-        };
-        databases.push(database.map_err(PrepareError::Other)?);
+        }
+    }
+    if !mistakes.is_empty() {
+        return Err(PrepareError::Config(Diagnostics::found_later(&config.file, mistakes)));
     }
     Ok(Index::compile(&databases, &config.geo.networks, &config.nets()))
+}
+
+/// A database out of a file; else why not, and what to do.
+fn database(path: &Path) -> Result<Database, (String, &'static str)> {
+    const UNREADABLE: &str = "a relative path starts at the folder of the config file";
+    const UNFIT: &str = "name an .mmdb file with countries, coordinates or ASNs, or \"builtin\"";
+    let bytes = fs::read(path).map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::NotFound => "no such file".into(),
+            _ => format!("cannot be read: {error}"),
+        };
+        (why, UNREADABLE)
+    })?;
+    Database::read(&bytes).map_err(|error| (error.to_string(), UNFIT))
 }
 
 fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {
@@ -123,7 +148,7 @@ fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {
     let key_prefix = dns.map(|dns| dns.key_prefix).unwrap_or_default();
     let geo_sources = config.geo.databases.iter().map(|source| match source {
         GeoSource::Builtin => "the builtin database".into(),
-        GeoSource::File(path) => path.display().to_string(),
+        GeoSource::File { path, .. } => path.display().to_string(),
     });
     let geo_sources = geo_sources.collect();
     let plan = Plan { geo_sources, ..Plan::compile(config.topology.clone(), zones, geo, ecs, key_prefix) };

@@ -11,11 +11,12 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use super::checks::Checks;
-use super::command::{Applied, Command, EventFeed, OverrideRequest, Rejection};
+use super::command::{Applied, Command, EventFeed, OverrideRequest, Rejection, Reloaded};
 use super::event::{Event, EventKind, Subject, Transitions, timestamp};
 use super::prepare::{PrepareError, Prepared, prepare};
 use super::writer::Writer;
 use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle, Origin};
+use crate::config::AtStart;
 use crate::journal::Journal;
 use crate::model::Target;
 use crate::probe::{Check, Report, Scheduler};
@@ -36,11 +37,13 @@ const EVENTS_KEPT: usize = 1000;
 const READY_AFTER: Duration = Duration::from_secs(5);
 
 /// A prepared config, or why it cannot be had, and who wants to know how it goes on.
-type Reload = (Result<Prepared, PrepareError>, oneshot::Sender<Result<u64, PrepareError>>);
+type Reload = (Result<Prepared, PrepareError>, oneshot::Sender<Result<Reloaded, PrepareError>>);
 
 /// The task's state; everybody else holds a [`Handle`].
 pub struct Engine {
     origin: Origin,
+    /// What reloads cannot change, as it is in force.
+    at_start: AtStart,
     clock: Clock,
     writer: Writer,
     scheduler: Scheduler,
@@ -99,6 +102,7 @@ impl Engine {
         scheduler.set(wanted(writer.checks_now())).map_err(|e| PrepareError::Other(e.to_string()))?;
         let mut engine = Self {
             origin,
+            at_start: AtStart::of(&prepared.config),
             clock,
             scheduler,
             journal,
@@ -115,6 +119,7 @@ impl Engine {
         if let Some(why) = unread {
             engine.alarm(format!("overrides of the last run cannot be read: {why}"));
         }
+        engine.check_ready();
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
             ready: ready_seen,
@@ -167,6 +172,11 @@ impl Engine {
             self.writer.restand(Clock::unix());
             self.publish();
         }
+        self.check_ready();
+    }
+
+    /// Ready as soon as everything has been looked at: at once, where there is nothing to look at.
+    fn check_ready(&self) {
         if !*self.ready.borrow() && self.writer.all_seen() {
             self.now_ready();
         }
@@ -205,15 +215,18 @@ impl Engine {
     }
 
     /// A plan whose probes cannot be made ready changes nothing.
-    fn put_into_force(&mut self, prepared: Result<Prepared, PrepareError>) -> Result<u64, PrepareError> {
+    fn put_into_force(&mut self, prepared: Result<Prepared, PrepareError>) -> Result<Reloaded, PrepareError> {
         let outcome = prepared.and_then(|Prepared { config, plan }| {
+            let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+            warnings.extend(self.at_start.changes(&AtStart::of(&config)));
             let checks = self.writer.checks_for(&plan, self.clock.now());
             self.scheduler.set(wanted(&checks)).map_err(|e| PrepareError::Other(e.to_string()))?;
-            let old = self.writer.put_plan(plan, checks, rules(&config), self.clock.now());
+            let old = self.writer.put_plan(plan, checks, rules(&config), warnings.clone(), self.clock.now());
             self.publish();
+            self.check_ready();
             // The old plan may be large: free it off this task.
             tokio::task::spawn_blocking(move || drop(old));
-            Ok(self.writer.epoch())
+            Ok(Reloaded { epoch: self.writer.epoch(), warnings })
         });
         if let Err(e) = &outcome {
             self.tell(EventKind::ReloadFailed { why: e.to_string() });
@@ -329,7 +342,12 @@ fn log(event: &Event) {
                 number = o.id, target = %o.target, action = %o.action, %share, until, reason, epoch, id, "{name}"
             );
         }
-        EventKind::Reloaded => info!(epoch, id, "{name}"),
+        EventKind::Reloaded { warnings } => {
+            info!(epoch, id, "{name}");
+            for warning in warnings {
+                warn!(epoch, id, "{warning}");
+            }
+        }
         EventKind::ReloadFailed { why } => error!(epoch, id, why = why.trim_end(), "{name}"),
         EventKind::Alarm { message } => error!(epoch, id, why = message, "{name}"),
     }

@@ -2,6 +2,7 @@
 //!
 //! No queues, clocks, files or sockets here, so that a simulation can drive the very code that runs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::checks::{CheckStatus, Checks};
@@ -102,9 +103,10 @@ impl Writer {
     pub fn restand(&mut self, now: Unix) {
         let standing = self.compute(&self.overrides, Some(&self.plan.topology), now);
         if standing != *self.standing {
+            let held_before = self.held();
             let before = self.publish(standing);
             self.tell_transitions(&before);
-            self.tell_held(&before);
+            self.tell_held(&held_before);
             self.tell_unserved(&before);
         }
     }
@@ -115,20 +117,29 @@ impl Writer {
     }
 
     /// Puts a plan into force, with the checks that [`Writer::checks_for`] made for it. Returns the one before.
-    pub(super) fn put_plan(&mut self, plan: Arc<Plan>, checks: Checks, rules: Rules, now: Now) -> Arc<Plan> {
+    pub(super) fn put_plan(
+        &mut self,
+        plan: Arc<Plan>,
+        checks: Checks,
+        rules: Rules,
+        warnings: Vec<String>,
+        now: Now,
+    ) -> Arc<Plan> {
+        let held_before = self.held();
         let old = std::mem::replace(&mut self.plan, plan);
         self.checks = checks;
         self.rules = rules;
         let standing = self.compute(&self.overrides, Some(&old.topology), now.unix);
         self.publish(standing);
-        self.events.push(EventKind::Reloaded);
+        self.events.push(EventKind::Reloaded { warnings });
+        self.tell_held(&held_before);
         old
     }
 
     /// Puts a plan into force; verdicts and overrides carry over by name. Returns the one before.
     pub fn reload(&mut self, plan: Arc<Plan>, rules: Rules, now: Now) -> Arc<Plan> {
         let checks = self.checks_for(&plan, now);
-        self.put_plan(plan, checks, rules, now)
+        self.put_plan(plan, checks, rules, Vec::new(), now)
     }
 
     /// Takes an operator's word, in the place of what was said about the same target before.
@@ -233,15 +244,21 @@ impl Writer {
         }
     }
 
-    fn tell_held(&mut self, before: &Standing) {
-        for id in self.plan.topology.region_ids() {
-            let region = self.plan.topology.region(id).name.clone();
-            let rule = Rule::MinRegions.name();
-            match (before.is_held_anywhere(id), self.standing.is_held_anywhere(id)) {
-                (false, true) => self.events.push(EventKind::Held { region, rule }),
-                (true, false) => self.events.push(EventKind::Released { region, rule }),
-                _ => {}
-            }
+    /// The regions that safety holds in for any services, by name: a reload may change their ids.
+    fn held(&self) -> BTreeSet<String> {
+        let within = self.standing.held_within.iter().map(|(_, region)| region);
+        let held = self.standing.held.iter().flatten().chain(within);
+        held.map(|id| self.plan.topology.region(*id).name.clone()).collect()
+    }
+
+    fn tell_held(&mut self, before: &BTreeSet<String>) {
+        let now = self.held();
+        let rule = Rule::MinRegions.name();
+        for region in before.difference(&now).cloned() {
+            self.events.push(EventKind::Released { region, rule });
+        }
+        for region in now.difference(before).cloned() {
+            self.events.push(EventKind::Held { region, rule });
         }
     }
 

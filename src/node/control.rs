@@ -73,7 +73,7 @@ impl ControlListeners {
     }
 }
 
-/// Also a node that did not come to run leaves no socket behind.
+/// Also where a node does not come to start after all.
 impl Drop for ControlListeners {
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {

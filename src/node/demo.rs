@@ -124,9 +124,13 @@ impl Demo {
     }
 
     /// Works until a signal ends it.
-    pub async fn run(self, signals: &mut Signals) {
-        self.node.run(signals).await;
+    ///
+    /// # Errors
+    /// If signals cannot be listened for.
+    pub async fn run(self) -> Result<()> {
+        self.node.run(Signals::listen()?).await;
         self.regions.cancel();
+        Ok(())
     }
 
     /// Stops everything.

@@ -5,7 +5,6 @@
 mod control;
 pub mod demo;
 pub mod drill;
-mod signals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,15 +12,15 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::api::{Access, Api, Contributor, Metrics, router};
 use crate::dns;
-use crate::engine::{self, Engine, Handle, Origin, Prepared};
+use crate::engine::{self, Engine, EventKind, Handle, Origin, Prepared};
 use crate::journal::Journal;
 use crate::net;
 use control::ControlListeners;
-pub use signals::{Asked, Signals};
 
 /// How a node is started beside its config.
 #[derive(Debug, Default)]
@@ -30,6 +29,45 @@ pub struct Options {
     pub extra_routes: Option<Router>,
     /// Whether changes over TCP need no token: for the demo, on loopback.
     pub open_control: bool,
+}
+
+/// What the process is told from outside.
+#[derive(Debug)]
+pub struct Signals {
+    hangup: Signal,
+    /// What ends it.
+    pub end: End,
+}
+
+/// SIGTERM or SIGINT.
+#[derive(Debug)]
+pub struct End {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Begins to listen, so that from now on no signal ends the process by itself. Before a node starts: one that
+    /// is still looking at its targets must survive a reload.
+    ///
+    /// # Errors
+    /// If signals cannot be listened for.
+    pub fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        let end =
+            End { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
+        Ok(Self { hangup: listen(SignalKind::hangup())?, end })
+    }
+}
+
+impl End {
+    /// Waits for either.
+    pub async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// A node at work.
@@ -86,6 +124,7 @@ impl Node {
         control.serve(|access| router(api.clone(), access).merge(extra.clone()), access)?;
         let dns_addresses = server.as_ref().map(dns::Server::local_addrs).unwrap_or_default();
         let control_address = control.address;
+        tokio::task::spawn_blocking(net::memory::give_back);
         let plan = Arc::clone(&engine.snapshots.load().plan);
         info!(
             geo_bytes = plan.geo.memory_bytes(),
@@ -103,14 +142,23 @@ impl Node {
         Ok(Self { engine, dns_addresses, control_address, running, dns, control })
     }
 
-    /// Works until it is told to stop, and reads the config again whenever it is told to.
-    pub async fn run(self, signals: &mut Signals) {
+    /// Works until it is told to stop: SIGTERM and SIGINT end it, SIGHUP reads the config again.
+    pub async fn run(self, mut signals: Signals) {
+        let mut events = self.engine.subscribe();
         // Not running under systemd is fine.
         sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
-        while signals.next().await == Asked::Reload {
-            // The engine tells how it went; the loop must stay free for the next signal.
-            let engine = self.engine.clone();
-            tokio::spawn(async move { engine.reload().await.map(|_| ()) });
+        loop {
+            tokio::select! {
+                _ = signals.hangup.recv() => {
+                    // The engine tells how it went; the loop must stay free for the next signal.
+                    let engine = self.engine.clone();
+                    tokio::spawn(async move { engine.reload().await.map(|_| ()) });
+                }
+                Ok(event) = events.recv() => if matches!(event.kind, EventKind::Reloaded { .. }) {
+                    tokio::task::spawn_blocking(net::memory::give_back);
+                },
+                () = signals.end.recv() => break,
+            }
         }
         sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
         info!("stopping");

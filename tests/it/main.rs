@@ -1,8 +1,17 @@
 //! Integration tests: the product from outside, over real sockets.
 
+mod api;
+mod dig;
 mod dns;
+mod explain;
+mod failover;
+mod harness;
 mod listeners;
+mod mistakes;
 mod on_call;
+mod overrides;
+mod reload;
 mod simulation;
 mod steer;
+mod steering;
 mod tidy;

@@ -176,7 +176,11 @@ fn the_node_and_its_listeners() {
 #[test]
 fn where_clients_are() {
     let config = full();
-    assert_eq!(config.geo.databases, [GeoSource::File("conf/city.mmdb".into()), GeoSource::Builtin]);
+    let GeoSource::File { path, line, column } = &config.geo.databases[0] else { panic!("a file is first") };
+    assert_eq!(path.to_str(), Some("conf/city.mmdb"));
+    let named = FULL.lines().nth(line - 1).and_then(|line| line.get(column - 1..));
+    assert!(named.is_some_and(|text| text.starts_with("\"city.mmdb\"")), "{line}:{column}");
+    assert_eq!(config.geo.databases[1..], [GeoSource::Builtin]);
     let location = &config.geo.networks[0].location.expect("a location");
     let subdivision: Subdivision = "BE".parse().expect("a code");
     assert_eq!(

@@ -1,0 +1,49 @@
+//! What of a config a running node cannot change.
+
+use std::net::SocketAddr;
+
+use super::{Config, Control, Log, Node};
+
+/// The part of a config that is read when a node starts, and by no reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AtStart {
+    node: Node,
+    log: Log,
+    dns_listen: Option<Vec<SocketAddr>>,
+    dns_workers: Option<usize>,
+    control: Control,
+}
+
+impl AtStart {
+    /// The part of this config.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            node: config.node.clone(),
+            log: config.log,
+            dns_listen: config.dns.as_ref().map(|dns| dns.listen.clone()),
+            dns_workers: config.dns.as_ref().map(|dns| dns.workers),
+            control: config.control.clone(),
+        }
+    }
+
+    /// What `newer` says otherwise, a sentence each. Both come from one file, or the paths do not compare.
+    #[must_use]
+    pub fn changes(&self, newer: &Self) -> Vec<String> {
+        let (now, then) = (&self.control, &newer.control);
+        let changed = [
+            ("[node] name", self.node.name != newer.node.name),
+            ("[node] state_dir", self.node.state_dir != newer.node.state_dir),
+            ("[log]", self.log != newer.log),
+            ("[dns] listen", self.dns_listen != newer.dns_listen),
+            ("[dns] workers", self.dns_workers != newer.dns_workers),
+            ("[control] listen", now.listen != then.listen),
+            ("[control] socket", now.socket != then.socket),
+            ("[control] token", now.tokens != then.tokens),
+        ];
+        let changed = changed.into_iter().filter(|(_, changed)| *changed);
+        changed
+            .map(|(key, _)| format!("{key} has changed: that is read at the start only, so restart the node"))
+            .collect()
+    }
+}

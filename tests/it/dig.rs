@@ -1,0 +1,108 @@
+//! Answers as the usual tools read them. Without the tool a test says so and passes.
+
+use std::process::Command;
+
+use crate::harness::binary::{clean, is_installed, run};
+use crate::harness::node::TestNode;
+use crate::harness::skipped;
+
+const CONFIG: &str = "\
+[region.eu]\nlocation = { country = \"IE\", lat = 53.35, lon = -6.26 }
+endpoint = [{ name = \"lb1\", address = [\"192.0.2.1\", \"2001:db8::1\"] }]
+[region.us]\nlocation = { country = \"US\", lat = 38.95, lon = -77.45 }
+endpoint = [{ name = \"lb1\", address = [\"192.0.2.2\", \"2001:db8::2\"] }]
+[[service]]\nname = \"www.example.test.\"\nregions = [\"eu\", \"us\"]\nrank = \"distance\"\n";
+
+/// Runs a tool against a node; what it prints, runs of blanks made one.
+fn ask(tool: &str, node: &TestNode, arguments: &[&str]) -> String {
+    let mut command = clean(Command::new(tool));
+    command
+        .args(["@127.0.0.1", "-p", &node.dns.port().to_string(), "+retry=0", "+norecurse"])
+        .args(arguments);
+    // What the user's own settings file says must not matter.
+    command.env("HOME", node.folder.path(""));
+    let done = run(command);
+    assert_eq!(done.code, Some(0), "{tool} {arguments:?}: {done:?}");
+    let lines = done.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What is asked, and the lines that must be printed. Of 10.0.0.0/15 one half is nowhere and the other in Germany:
+/// both are sent to the same region. 10.3.0.0/16 beside 10.2.0.0/16 is not.
+const ASKED: &[(&[&str], &[&str])] = &[
+    (
+        &["www.example.test", "A", "+subnet=10.1.7.0/24", "+nocookie"],
+        &[
+            "status: NOERROR",
+            "flags: qr aa; QUERY: 1, ANSWER: 1",
+            "CLIENT-SUBNET: 10.1.7.0/24/15",
+            "www.example.test. 30 IN A 192.0.2.1",
+        ],
+    ),
+    (
+        &["www.example.test", "AAAA", "+subnet=10.2.7.0/24"],
+        &[
+            "status: NOERROR",
+            "flags: qr aa;",
+            "CLIENT-SUBNET: 10.2.7.0/24/16",
+            "www.example.test. 30 IN AAAA 2001:db8::2",
+        ],
+    ),
+    (
+        &["alias.example.test", "A", "+subnet=10.2.7.0/24", "+tcp"],
+        &[
+            "alias.example.test. 300 IN CNAME www.example.test.",
+            "www.example.test. 30 IN A 192.0.2.2",
+            "(TCP)",
+        ],
+    ),
+    (&["static.example.test", "A", "+noedns"], &["static.example.test. 300 IN A 192.0.2.1", "ADDITIONAL: 0"]),
+    (&["wWw.eXample.test", "A", "+nosubnet"], &["wWw.eXample.test. 30 IN A"]),
+    (
+        &["example.test", "SOA"],
+        &["example.test. 600 IN SOA ns.example.test. hostmaster.example.test. 7 3600 600 86400 60"],
+    ),
+    (&["www.example.test", "MX"], &["status: NOERROR", "ANSWER: 0, AUTHORITY: 1", "60 IN SOA"]),
+    (&["gone.example.test", "A"], &["status: NXDOMAIN", "60 IN SOA"]),
+    (&["www.elsewhere.invalid", "A"], &["status: REFUSED"]),
+];
+
+fn tool_reads(tool: &str, node: &TestNode, own: impl Fn(&str) -> Option<String>) {
+    for (arguments, expected) in ASKED {
+        let printed = ask(tool, node, arguments);
+        assert!(
+            !printed.contains("WARNING") && !printed.contains("Warning"),
+            "{tool} {arguments:?}:\n{printed}"
+        );
+        for line in expected.iter().filter_map(|line| own(line)) {
+            assert!(printed.contains(&line), "{tool} {arguments:?}: expected {line:?} in\n{printed}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dig_reads_every_answer() {
+    if !is_installed("dig") {
+        skipped("dig is not installed (Debian package bind9-dnsutils)");
+        return;
+    }
+    let node = TestNode::with(CONFIG).await;
+    tool_reads("dig", &node, |line| Some(line.to_owned()));
+    let short = ask("dig", &node, &["www.example.test", "+subnet=10.1.0.0/16", "+short"]);
+    assert_eq!(short, "192.0.2.1");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kdig_reads_every_answer() {
+    if !is_installed("kdig") {
+        skipped("kdig is not installed (Debian package knot-dnsutils)");
+        return;
+    }
+    let node = TestNode::with(CONFIG).await;
+    // It prints headers in its own words and names in small letters; records are the same.
+    tool_reads("kdig", &node, |line| {
+        (line.contains(" IN ") && !line.starts_with("wWw")).then(|| line.to_owned())
+    });
+    node.stop().await;
+}

@@ -1,0 +1,153 @@
+//! `explain` is the trace of the very choice that is answered: thousands of explanations against answers.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan::api::{Question, dto, explain};
+use portolan::engine::{Origin, prepare};
+use portolan::health::{Severity, State};
+use portolan::model::Unix;
+use portolan::snapshot::{Plan, Snapshot};
+use portolan::standing::{Inputs, Standing};
+
+const CONFIG: &str = r#"
+version = 1
+[dns]
+listen = ["127.0.0.1:0"]
+[latency]
+table = [{ from = "country:IN", region = "us-east", ms = 5 }]
+[region.eu-west]
+location = { country = "IE", lat = 53.35, lon = -6.26 }
+endpoint = [
+  { name = "lb1", address = ["192.0.2.11", "2001:db8::11"] },
+  { name = "lb2", address = ["192.0.2.12", "2001:db8::12"], weight = 50 },
+]
+[region.us-east]
+location = { country = "US", lat = 38.95, lon = -77.45 }
+endpoint = [{ name = "lb1", address = ["192.0.2.21", "2001:db8::21"] }]
+[region.ap-south]
+location = { country = "IN", lat = 19.08, lon = 72.88 }
+endpoint = [{ name = "lb1", address = ["192.0.2.31"] }]
+[[zone]]
+origin = "example.test."
+file = "zone"
+[policy.all]
+rank = "none"
+[[service]]
+name = "distance.example.test."
+regions = ["eu-west", "us-east", "ap-south"]
+rank = "distance"
+[[service]]
+name = "latency.example.test."
+regions = ["eu-west", "us-east", "ap-south"]
+rank = "latency"
+tolerance = "30ms"
+[[service]]
+name = "all.example.test."
+regions = ["eu-west", { region = "us-east", weight = 3 }, "ap-south"]
+policy = "all"
+[[service]]
+name = "geo.example.test."
+regions = ["eu-west", "us-east", "ap-south"]
+rank = "geo"
+geo = { "continent:EU" = ["eu-west"], "country:US" = [["us-east", "ap-south"]], "*" = ["ap-south"] }
+fence = [{ region = "eu-west", only = ["continent:EU", "continent:AF"] }]
+"#;
+
+const ZONE: &str =
+    "$TTL 60\n@ SOA ns hostmaster 1 3600 600 604800 30\n@ NS ns\nns A 192.0.2.1\nalias CNAME all\n";
+
+const NAMES: [&str; 6] = ["distance", "latency", "all", "geo", "alias", "ns"];
+
+/// SplitMix64.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// A snapshot in which some addresses are not up.
+fn snapshot(plan: &Arc<Plan>, dice: &mut Dice) -> Snapshot {
+    let seed = dice.roll();
+    let state = |at: portolan::model::EndpointRef, address: usize| {
+        let place = u64::from(at.region.0) * 100 + u64::from(at.index) * 10 + address as u64;
+        match Dice(seed ^ place).roll() % 8 {
+            0 => State::Down(Severity::Hard),
+            1 => State::Down(Severity::Soft),
+            2 => State::Degraded,
+            3 => State::Unknown,
+            _ => State::Up,
+        }
+    };
+    let now = Unix(Duration::from_secs(1_800_000_000));
+    let inputs =
+        Inputs { topology: &plan.topology, states: &state, overrides: &[], previous: &|_| None, now };
+    Snapshot { plan: Arc::clone(plan), standing: Arc::new(Standing::compute(inputs)), epoch: 1 }
+}
+
+fn question(dice: &mut Dice) -> Question {
+    let name = NAMES[dice.roll() as usize % NAMES.len()];
+    let client = match dice.roll() % 3 {
+        0 => IpAddr::V6(Ipv6Addr::from_bits((0x2a00_u128 << 112) | (u128::from(dice.roll()) << 40))),
+        _ => IpAddr::V4(Ipv4Addr::from_bits(dice.roll() as u32)),
+    };
+    let rtype = if dice.roll().is_multiple_of(2) { "A" } else { "AAAA" };
+    let at = Unix(Duration::from_secs(1_800_000_000 + dice.roll() % 1_000_000));
+    Question {
+        at,
+        ..Question::parse(&format!("{name}.example.test"), Some(rtype), &client.to_string(), None).unwrap()
+    }
+}
+
+/// The addresses at the end of an answer's records.
+fn addresses(answer: &dto::Answer) -> Vec<IpAddr> {
+    answer.records.iter().filter_map(|record| record.rsplit(' ').next()?.parse().ok()).collect()
+}
+
+#[test]
+fn thousands_of_explanations_agree_with_answers() {
+    let files = [("zone".into(), ZONE.as_bytes().to_vec())];
+    let origin = Origin::Text { toml: CONFIG.into(), files: files.into() };
+    let plan = prepare(&origin).expect("the config is good").plan;
+    let home: HashMap<IpAddr, String> = plan
+        .topology
+        .regions
+        .iter()
+        .flat_map(|region| {
+            region.endpoints.iter().flat_map(|e| &e.addresses).map(|a| (*a, region.name.clone()))
+        })
+        .collect();
+    let mut dice = Dice(1);
+    let (mut steered, mut empty) = (0, 0);
+    for _ in 0..200 {
+        let snapshot = snapshot(&plan, &mut dice);
+        for _ in 0..25 {
+            let question = question(&mut dice);
+            let told = explain(&snapshot, &[], &question).expect("the name is ours");
+            let answered = addresses(&told.answer);
+            let Some(service) = &told.service else {
+                assert!(question.name.to_string().starts_with("ns."), "{question:?}");
+                assert!(told.stages.is_empty() && told.region.is_none());
+                continue;
+            };
+            let region = told.region.as_ref().unwrap_or_else(|| panic!("{service} went nowhere: {told:?}"));
+            assert!(answered.iter().all(|address| home[address] == *region), "{told:?}");
+            let share = told.stages.iter().find(|stage| stage.stage == "share").expect("a last stage");
+            assert_eq!(share.kept.len(), 1, "{told:?}");
+            assert_eq!(share.kept[0].region, *region, "{told:?}");
+            let fenced = told.stages[0].dropped.iter().any(|dropped| dropped.region == *region);
+            assert!(!fenced, "{told:?}");
+            steered += 1;
+            empty += usize::from(answered.is_empty());
+        }
+    }
+    assert!(steered > 4_000 && empty > 0 && empty < steered / 4, "{steered} steered, {empty} of them empty");
+}

@@ -1,0 +1,173 @@
+//! The real program: commands that end, and nodes as processes of their own.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::client::Client;
+use super::folder::Folder;
+use super::http::Api;
+use super::{PATIENCE, until};
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_portolan");
+
+/// What a command that ended has left.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// `None` if a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// The program, free of what the environment of the tests may say to it.
+pub(crate) fn program() -> Command {
+    clean(Command::new(PROGRAM))
+}
+
+/// A command without the variables that the program looks at.
+pub(crate) fn clean(mut command: Command) -> Command {
+    for name in ["PORTOLAN_CONTROL", "PORTOLAN_TOKEN", "PORTOLAN_LOG", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET"] {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs the program with these arguments to its end.
+pub(crate) fn portolan(arguments: &[&str]) -> Done {
+    let mut command = program();
+    command.args(arguments);
+    run(command)
+}
+
+/// The same with a node's control socket named.
+pub(crate) fn portolan_at(folder: &Folder, arguments: &[&str]) -> Done {
+    let socket = folder.socket();
+    let mut command = program();
+    command.arg("--control").arg(socket).args(arguments);
+    run(command)
+}
+
+/// Runs a command to its end; one that does not end is killed and fails the test.
+pub(crate) fn run(mut command: Command) -> Done {
+    let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let pid = process(&child);
+    let (done, ended) = mpsc::channel();
+    thread::spawn(move || done.send(child.wait_with_output()));
+    match ended.recv_timeout(PATIENCE) {
+        Ok(output) => {
+            let output = output.expect("its output");
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+            Done { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        }
+        Err(_) => {
+            kill(pid, Signal::SIGKILL).ok();
+            panic!("{command:?} does not end");
+        }
+    }
+}
+
+fn process(child: &Child) -> Pid {
+    Pid::from_raw(child.id().cast_signed())
+}
+
+/// `portolan serve` at work. It is killed with the test.
+pub(crate) struct Served {
+    child: Child,
+    log: Arc<Mutex<Vec<Value>>>,
+    pub(crate) folder: Folder,
+}
+
+impl Served {
+    /// Starts it without waiting for anything.
+    pub(crate) fn spawn(folder: Folder) -> Self {
+        let mut command = program();
+        command.arg("serve").arg("-c").arg(folder.config());
+        let mut child = command.spawn().expect("the program starts");
+        let log: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let written = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                written.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
+        Self { child, log, folder }
+    }
+
+    /// Starts it and waits until it answers.
+    pub(crate) async fn start(folder: Folder) -> Self {
+        let served = Self::spawn(folder);
+        served.logged("it is ready", |line| line["message"] == "ready").await;
+        served
+    }
+
+    /// The lines of the log so far.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for a line of the log.
+    pub(crate) async fn logged(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        until(what, async || self.log().into_iter().find(&is_it)).await
+    }
+
+    /// Waits until that many lines of a kind have been logged and gives the last.
+    pub(crate) async fn logged_times(
+        &self,
+        count: usize,
+        what: &str,
+        is_it: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let nth = || self.log().into_iter().filter(&is_it).nth(count - 1);
+        until(what, async || nth()).await
+    }
+
+    /// Where it answers DNS, as its log says.
+    pub(crate) async fn dns(&self) -> SocketAddr {
+        let line = self.logged("it has bound its sockets", |line| line.get("dns").is_some()).await;
+        let addresses = line["dns"].as_str().expect("a text");
+        addresses.trim_matches(['[', ']']).parse().expect("one address")
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client::of(self.dns().await).await
+    }
+
+    pub(crate) fn api(&self) -> Api {
+        Api::socket(&self.folder.socket())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(process(&self.child), signal).expect("it runs");
+    }
+
+    /// Tells it to stop and waits until it has; its exit code.
+    pub(crate) async fn stop(&mut self) -> Option<i32> {
+        self.signal(Signal::SIGTERM);
+        until("it stops", async || self.child.try_wait().expect("our child")).await.code()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Whether a program is installed.
+pub(crate) fn is_installed(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| Path::new(&folder).join(name).is_file())
+}

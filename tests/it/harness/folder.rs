@@ -1,0 +1,105 @@
+//! A node's folder: its config and what stands beside it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// The beginning of every config here: ports that are free, a small geo database, places for three countries,
+/// and a zone. Text that follows goes on with tables of its own.
+const HEAD: &str = r#"version = 1
+
+[node]
+name = "test"
+state_dir = "state"
+
+[log]
+format = "json"
+
+[dns]
+listen  = ["127.0.0.1:0"]
+workers = 1
+
+[control]
+listen = "127.0.0.1:0"
+socket = "control.sock"
+
+[geo]
+database = "places.mmdb"
+network  = [
+  { prefix = "10.1.0.0/16", location = { country = "DE", lat = 50.1, lon = 8.7 } },
+  { prefix = "10.2.0.0/16", location = { country = "US", lat = 40.7, lon = -74.0 } },
+  { prefix = "10.3.0.0/16", location = { country = "SG", lat = 1.3, lon = 103.8 } },
+  { prefix = "2001:db8:1::/48", location = { country = "DE", lat = 50.1, lon = 8.7 } },
+]
+
+[[zone]]
+origin = "example.test."
+file   = "example.test.zone"
+
+"#;
+
+const ZONE: &str = "\
+$TTL 300
+@      600 SOA ns hostmaster 7 3600 600 86400 60
+@          NS  ns
+ns         A   192.0.2.53
+static     A   192.0.2.1
+alias      CNAME www
+";
+
+/// A folder that is gone when the test is over.
+pub(crate) struct Folder {
+    folder: TempDir,
+}
+
+impl Folder {
+    /// With a config of the head and `rest`, and the files that it names.
+    pub(crate) fn new(rest: &str) -> Self {
+        let made = Self { folder: tempfile::tempdir().expect("a temporary folder") };
+        made.write("places.mmdb", fs::read(test_data("GeoIP2-City-Test.mmdb")).expect("it is committed"));
+        made.write("example.test.zone", ZONE);
+        made.configure(rest);
+        made
+    }
+
+    /// Another config with the same head.
+    pub(crate) fn configure(&self, rest: &str) {
+        self.write("portolan.toml", format!("{HEAD}{rest}"));
+    }
+
+    /// Another config with something of it, head included, replaced.
+    pub(crate) fn reconfigure(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.config()).expect("a config");
+        assert!(text.contains(from), "the config has no {from:?}");
+        self.write("portolan.toml", text.replace(from, to));
+    }
+
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).expect("a file in the temporary folder");
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path("portolan.toml")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path("control.sock")
+    }
+
+    /// The line of the config, counted from 1, on which `text` first stands.
+    pub(crate) fn line_of(&self, text: &str) -> usize {
+        let config = fs::read_to_string(self.config()).expect("a config");
+        let line = config.lines().position(|line| line.contains(text));
+        line.unwrap_or_else(|| panic!("the config has no {text:?}")) + 1
+    }
+}
+
+/// A database of MaxMind's test data.
+pub(crate) fn test_data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mmdb").join(name)
+}

@@ -1,0 +1,103 @@
+//! The control API as its clients see it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// A node's API, over TCP or the socket.
+#[derive(Clone)]
+pub(crate) struct Api {
+    http: reqwest::Client,
+    base: String,
+    token: Option<String>,
+}
+
+impl Api {
+    pub(crate) fn tcp(address: SocketAddr) -> Self {
+        Self::over(reqwest::Client::builder(), format!("http://{address}"))
+    }
+
+    pub(crate) fn socket(path: &Path) -> Self {
+        Self::over(reqwest::Client::builder().unix_socket(path), "http://localhost".into())
+    }
+
+    fn over(builder: reqwest::ClientBuilder, base: String) -> Self {
+        let http = builder.no_proxy().build().expect("an HTTP client");
+        Self { http, base, token: None }
+    }
+
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.into()), ..self.clone() }
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base)).timeout(PATIENCE);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// The JSON of a path that must be fine.
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let response = self.request(Method::GET, path).send().await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response.json().await.expect("JSON")
+    }
+
+    /// The text of a path that must be fine.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let response = self.request(Method::GET, path).send().await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response.text().await.expect("text")
+    }
+
+    /// Status and JSON of whatever comes.
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let request = self.request(method, path);
+        let request = if let Some(body) = body { request.json(&body) } else { request };
+        let response = request.send().await.expect("an answer");
+        (response.status().as_u16(), response.json().await.expect("JSON"))
+    }
+
+    /// An override that must be taken; its id.
+    pub(crate) async fn override_with(&self, body: Value) -> u64 {
+        let (status, reply) = self.call(Method::POST, "/v1/overrides", Some(body)).await;
+        assert_eq!(status, 200, "{reply}");
+        reply["override"]["id"].as_u64().expect("an id")
+    }
+
+    pub(crate) async fn restore(&self, id: u64) {
+        let (status, reply) = self.call(Method::DELETE, &format!("/v1/overrides/{id}"), None).await;
+        assert_eq!(status, 200, "{reply}");
+    }
+
+    /// A region's part of the status.
+    pub(crate) async fn region(&self, name: &str) -> Value {
+        named(&self.get("/v1/regions").await, name)
+    }
+
+    /// The events with this name, oldest first.
+    pub(crate) async fn events(&self, name: &str) -> Vec<Value> {
+        let all = self.get("/v1/events").await;
+        let all = all.as_array().expect("a list").iter();
+        all.filter(|event| event["event"] == name).cloned().collect()
+    }
+
+    /// The value of a sample of `/metrics`, written as there; `None` if there is no such sample.
+    pub(crate) async fn metric(&self, sample: &str) -> Option<f64> {
+        let text = self.text("/metrics").await;
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        values.next().map(|value| value.parse().expect("a number"))
+    }
+}
+
+/// The member of a list of objects that has this name.
+pub(crate) fn named(list: &Value, name: &str) -> Value {
+    let found = list.as_array().expect("a list").iter().find(|it| it["name"] == name);
+    found.unwrap_or_else(|| panic!("no {name} in {list}")).clone()
+}

@@ -1,0 +1,53 @@
+//! What tests of the whole product share: nodes in this process and as processes of their own, regions that
+//! break at a word, and clients of both that wait for what must come instead of sleeping.
+
+pub(crate) mod binary;
+pub(crate) mod client;
+pub(crate) mod folder;
+pub(crate) mod http;
+pub(crate) mod node;
+pub(crate) mod region;
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+/// Far more than anything here needs; a test that waits this long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks at a condition that nothing announces.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
+/// Looks until there is something to see.
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looks = async {
+        let mut turns = interval(BETWEEN_LOOKS);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turns.tick().await;
+            if let Some(seen) = look().await {
+                return seen;
+            }
+        }
+    };
+    timeout(PATIENCE, looks).await.unwrap_or_else(|_| panic!("it never came about that {what}"))
+}
+
+/// Tells that a test passes without having tested, and why.
+#[allow(clippy::print_stdout, reason = "it is for whoever reads the tests' output")]
+pub(crate) fn skipped(why: &str) {
+    println!("skipped: {why}");
+}
+
+/// Numbers that look random and are the same in every run (splitmix64).
+pub(crate) struct Numbers(pub(crate) u64);
+
+impl Numbers {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}

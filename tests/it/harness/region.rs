@@ -1,0 +1,293 @@
+//! A region as probes meet it: a small readiness-serving endpoint with a switch that breaks it.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+/// How late a slow region answers: later than `slow` in the configs here, long before any timeout.
+pub(crate) const SLOWNESS: Duration = Duration::from_millis(400);
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 64;
+
+/// The name that good certificates are for.
+pub(crate) const HOST: &str = "region.test";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Break {
+    /// Its port is closed.
+    Refuse,
+    /// It takes connections and does not answer until it is healed.
+    Hang,
+    /// It answers 503.
+    Unavailable,
+    /// Its document says that the database is unhealthy.
+    Document,
+    /// It answers well, but late.
+    Slow,
+    /// It resets every connection.
+    Reset,
+    /// Its certificate is for another name (HTTPS only).
+    Certificate,
+}
+
+/// A region's endpoint on a loopback address, at a port that is its own as long as it lives.
+pub(crate) struct Region {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
+    switch: watch::Sender<Option<Break>>,
+    /// The certificate to trust, if it speaks HTTPS.
+    pub(crate) certificate: Option<String>,
+    _tasks: JoinSet<()>,
+    /// Bound and never listening: while the region refuses, nobody else gets its port.
+    _reservation: TcpSocket,
+}
+
+/// Whom the TLS of a region shows itself as: by a good certificate, by one for another name.
+#[derive(Clone)]
+struct Identities {
+    good: TlsAcceptor,
+    bad: TlsAcceptor,
+}
+
+impl Region {
+    /// In place `number` of a test: 127.0.`number`.1.
+    pub(crate) fn start(name: &'static str, number: u8) -> Self {
+        Self::start_with(name, number, None, None)
+    }
+
+    /// Speaking HTTPS.
+    pub(crate) fn start_tls(name: &'static str, number: u8) -> Self {
+        let (good, certificate) = acceptor(HOST);
+        let (bad, _) = acceptor("elsewhere.test");
+        Self::start_with(name, number, Some(Identities { good, bad }), Some(certificate))
+    }
+
+    fn start_with(
+        name: &'static str,
+        number: u8,
+        identities: Option<Identities>,
+        certificate: Option<String>,
+    ) -> Self {
+        let reservation = bound(SocketAddr::new(Ipv4Addr::new(127, 0, number, 1).into(), 0));
+        let address = reservation.local_addr().expect("an address");
+        let (switch, position) = watch::channel(None);
+        let mut tasks = JoinSet::new();
+        let listener = listen(address);
+        tasks.spawn(run(name, listener, position, identities));
+        Self { name, address, switch, certificate, _tasks: tasks, _reservation: reservation }
+    }
+
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.address.ip()
+    }
+
+    pub(crate) fn fail(&self, how: Break) {
+        self.switch.send_replace(Some(how));
+    }
+
+    pub(crate) fn heal(&self) {
+        self.switch.send_replace(None);
+    }
+
+    /// A probe for it with short times, named like it; `more` goes before what is usual.
+    pub(crate) fn probe(&self, more: &[(&str, &str)]) -> String {
+        let port = self.address.port().to_string();
+        let usual = [
+            ("kind", "\"http\""),
+            ("port", &*port),
+            ("path", "\"/health/ready\""),
+            (
+                "expect",
+                "{ status = [200], json = [{ path = \"$.checks.database.status\", equals = \"healthy\" }] }",
+            ),
+            ("interval", "\"100ms\""),
+            ("timeout", "\"1s\""),
+            ("fall", "3"),
+            ("rise", "2"),
+            ("hold", "\"300ms\""),
+        ];
+        let kept = usual.iter().filter(|(key, _)| more.iter().all(|(other, _)| other != key));
+        let lines = kept.chain(more).map(|(key, value)| format!("{key} = {value}\n"));
+        format!("[probe.{}]\n{}\n", self.name, lines.collect::<String>())
+    }
+
+    /// The region as a config has it, at a place on earth, with its probe.
+    pub(crate) fn config(&self, location: &str, probe: &[(&str, &str)]) -> String {
+        let (name, address) = (self.name, self.ip());
+        format!(
+            "{}[region.{name}]\nlocation = {location}\n\
+             endpoint = [{{ name = \"lb1\", address = [\"{address}\"], probe = [\"{name}\"] }}]\n\n",
+            self.probe(probe)
+        )
+    }
+}
+
+/// Three regions: nearest to Germany, the United States and Singapore, as the head of the configs knows them.
+pub(crate) struct Three {
+    pub(crate) eu: Region,
+    pub(crate) us: Region,
+    pub(crate) ap: Region,
+}
+
+/// A client of each of them.
+pub(crate) const GERMAN: &str = "10.1.0.0/24";
+pub(crate) const AMERICAN: &str = "10.2.0.0/24";
+pub(crate) const ASIAN: &str = "10.3.0.0/24";
+
+pub(crate) const DUBLIN: &str = "{ country = \"IE\", lat = 53.35, lon = -6.26 }";
+pub(crate) const VIRGINIA: &str = "{ country = \"US\", lat = 38.95, lon = -77.45 }";
+pub(crate) const SINGAPORE: &str = "{ country = \"SG\", lat = 1.35, lon = 103.8 }";
+
+impl Three {
+    pub(crate) fn start() -> Self {
+        Self { eu: Region::start("eu", 1), us: Region::start("us", 2), ap: Region::start("ap", 3) }
+    }
+
+    /// With the same keys for every probe.
+    pub(crate) fn config(&self, probe: &[(&str, &str)]) -> String {
+        [(&self.eu, DUBLIN), (&self.us, VIRGINIA), (&self.ap, SINGAPORE)]
+            .map(|(region, place)| region.config(place, probe))
+            .concat()
+    }
+}
+
+/// A service over the three that sends everybody to the nearest.
+pub(crate) const NEAREST: &str = "[[service]]\nname = \"www.example.test.\"\n\
+     regions = [\"eu\", \"us\", \"ap\"]\nrank = \"distance\"\nttl = \"1s\"\n\n";
+
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    // Both sides of a shared port must allow it.
+    socket.set_reuseaddr(true).expect("an option");
+    socket.bind(address).expect("a free port");
+    socket
+}
+
+fn listen(address: SocketAddr) -> TcpListener {
+    bound(address).listen(BACKLOG).expect("nobody else listens there")
+}
+
+fn acceptor(host: &str) -> (TlsAcceptor, String) {
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let private = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], private)
+        .expect("a certificate and its key");
+    (TlsAcceptor::from(Arc::new(config)), certificate.pem())
+}
+
+/// Listens while it should, and serves every connection as the switch says.
+async fn run(
+    name: &'static str,
+    listener: TcpListener,
+    mut position: watch::Receiver<Option<Break>>,
+    identities: Option<Identities>,
+) {
+    let address = listener.local_addr().expect("an address");
+    let mut open = Some(listener);
+    let mut connections = JoinSet::new();
+    loop {
+        let refuses = *position.borrow_and_update() == Some(Break::Refuse);
+        if refuses {
+            open = None;
+        } else if open.is_none() {
+            open = Some(listen(address));
+        }
+        let accepted = async {
+            match &open {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            turned = position.changed() => {
+                if turned.is_err() {
+                    return;
+                }
+            }
+            Ok((stream, _)) = accepted => {
+                connections.spawn(serve(name, stream, position.clone(), identities.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve(
+    name: &'static str,
+    stream: TcpStream,
+    position: watch::Receiver<Option<Break>>,
+    identities: Option<Identities>,
+) {
+    let how = *position.borrow();
+    if how == Some(Break::Reset) {
+        // Dropped like this it ends by RST.
+        stream.set_zero_linger().ok();
+        return;
+    }
+    match identities {
+        None => speak(name, stream, position).await,
+        Some(Identities { good, bad }) => {
+            let acceptor = if how == Some(Break::Certificate) { bad } else { good };
+            // A probe that dislikes the certificate goes away.
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            speak(name, stream, position).await;
+        }
+    }
+}
+
+async fn speak(
+    name: &'static str,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    position: watch::Receiver<Option<Break>>,
+) {
+    let service = service_fn(move |_: Request<_>| answer(name, position.clone()));
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    // Probes hang up whenever they have seen enough.
+    connection.await.ok();
+}
+
+async fn answer(
+    name: &'static str,
+    mut position: watch::Receiver<Option<Break>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let how = *position.borrow_and_update();
+    match how {
+        Some(Break::Hang) => {
+            position.wait_for(|position| *position != Some(Break::Hang)).await.ok();
+        }
+        // Not a test that waits: this is what a slow region does.
+        Some(Break::Slow) => tokio::time::sleep(SLOWNESS).await,
+        _ => {}
+    }
+    let database = if how == Some(Break::Document) { "unhealthy" } else { "healthy" };
+    let document =
+        format!("{{\"region\": \"{name}\", \"checks\": {{\"database\": {{\"status\": \"{database}\"}}}}}}");
+    let status = if how == Some(Break::Unavailable) { 503 } else { 200 };
+    let mut response = Response::new(Full::new(Bytes::from(document)));
+    *response.status_mut() = hyper::StatusCode::from_u16(status).expect("a status");
+    Ok(response)
+}

@@ -1,0 +1,340 @@
+//! The mistakes that people make, and what the program says to them: what is wrong, where, and what to do.
+
+use std::fs::{self, Permissions};
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::binary::{Done, PROGRAM, Served, clean, is_installed, portolan, program, run};
+use crate::harness::folder::{Folder, test_data};
+use crate::harness::http::Api;
+use crate::harness::region::{Break, Region};
+use crate::harness::skipped;
+
+/// A region without probes and a service, so that nothing else is wrong.
+const GOOD: &str = "\
+[region.eu]
+endpoint = [{ name = \"lb1\", address = \"192.0.2.1\" }]
+[[service]]
+name = \"www.example.test.\"
+regions = [\"eu\"]
+";
+
+fn with_config(command: &str, folder: &Folder) -> Done {
+    let mut line = program();
+    line.arg(command).arg("-c").arg(folder.config());
+    run(line)
+}
+
+fn serve(folder: &Folder) -> Done {
+    with_config("serve", folder)
+}
+
+/// The program ended with 1, said nothing on stdout, and all of this on stderr.
+#[track_caller]
+fn assert_told(what: &str, done: &Done, said: &[&str]) {
+    assert_eq!((done.code, &*done.stdout), (Some(1), ""), "{what}: {done:?}");
+    for said in said {
+        assert!(done.stderr.contains(said), "{what}: expected {said:?} in:\n{}", done.stderr);
+    }
+}
+
+/// A mistake in a config or in a file it names, told alike by `check` and `serve`.
+struct Mistake {
+    what: &'static str,
+    make: fn(&Folder),
+    /// The complaint; `@` stands for the folder.
+    said: &'static [&'static str],
+}
+
+const IN_FILES: &[Mistake] = &[
+    Mistake {
+        what: "a line that is no TOML",
+        make: |folder| folder.configure("[region.eu\n"),
+        said: &["@/portolan.toml:31:11: unclosed table"],
+    },
+    Mistake {
+        what: "names that are not there",
+        make: |folder| {
+            folder.configure(
+                &GOOD
+                    .replace("192.0.2.1\" }", "192.0.2.1\", probe = [\"redy\"] }")
+                    .replace("[\"eu\"]", "[\"eu-wset\"]")
+                    .replace("region.eu", "probe.ready]\nkind = \"http\"\n[region.eu-west"),
+            );
+        },
+        said: &[
+            "@/portolan.toml:34:61: probe `redy` is not defined; did you mean `ready`?",
+            "@/portolan.toml:37:12: region `eu-wset` is not defined; did you mean `eu-west`?",
+        ],
+    },
+    Mistake {
+        what: "a key that is not there",
+        make: |folder| folder.configure(&GOOD.replace("regions = ", "region = ")),
+        said: &["@/portolan.toml:35:1: ", "`region`", "did you mean `regions`?"],
+    },
+    Mistake {
+        what: "a feature that is not there",
+        make: |folder| folder.reconfigure("workers = 1", "workers = 1\ncookies = { secret_file = \"x\" }"),
+        said: &["@/portolan.toml:13:1: ", "not supported yet"],
+    },
+    Mistake {
+        what: "a zone file that is not there",
+        make: |folder| folder.reconfigure("\"example.test.zone\"", "\"zones/example.test.zone\""),
+        said: &[
+            "@/portolan.toml:29:10: zone file @/zones/example.test.zone: no such file",
+            "help: a relative path starts at the folder of the config file",
+        ],
+    },
+    Mistake {
+        what: "a mistake in a zone",
+        make: |folder| {
+            folder.write("example.test.zone", "$TTL 60\n@ SOA a b 1 2 3 4 5\n@ NS a\na A 192.0.2.300\n")
+        },
+        said: &["@/example.test.zone:4:5: expected IPv4 address"],
+    },
+    Mistake {
+        what: "a zone without its head",
+        make: |folder| folder.write("example.test.zone", "$TTL 60\nwww A 192.0.2.1\n"),
+        said: &["@/example.test.zone:", "SOA"],
+    },
+    Mistake {
+        what: "a service outside of every zone",
+        make: |folder| folder.configure(&GOOD.replace("www.example.test.", "www.example.invalid.")),
+        said: &["@/portolan.toml:34:8: www.example.invalid. lies in none of the zones"],
+    },
+    Mistake {
+        what: "a geo database that is not there",
+        make: |folder| folder.reconfigure("\"places.mmdb\"", "\"city.mmdb\""),
+        said: &[
+            "@/portolan.toml:19:12: geo database @/city.mmdb: no such file",
+            "help: a relative path starts at the folder of the config file",
+        ],
+    },
+    Mistake {
+        what: "geo databases of other kinds, both told of",
+        make: |folder| {
+            let of_another_kind =
+                fs::read(test_data("GeoIP2-Anonymous-IP-Test.mmdb")).expect("it is committed");
+            folder.write("anonymous.mmdb", of_another_kind);
+            folder.write("places.csv", "place,region\n");
+            folder.reconfigure("\"places.mmdb\"", "[\"anonymous.mmdb\", \"places.csv\"]");
+        },
+        said: &[
+            "@/portolan.toml:19:13: geo database @/anonymous.mmdb: the database is of type \"GeoIP2-Anonymous-IP\" and has no places",
+            "@/portolan.toml:19:31: geo database @/places.csv: not a MaxMind DB (.mmdb) file",
+            "help: name an .mmdb file with countries, coordinates or ASNs, or \"builtin\"",
+        ],
+    },
+];
+
+#[test]
+fn mistakes_in_files_are_told_with_their_place_by_check_and_serve() {
+    for mistake in IN_FILES {
+        let folder = Folder::new(GOOD);
+        (mistake.make)(&folder);
+        let at = folder.path("").display().to_string();
+        let said: Vec<_> = mistake.said.iter().map(|said| said.replace("@/", &at)).collect();
+        let said: Vec<_> = said.iter().map(String::as_str).collect();
+        let (checked, served) = (with_config("check", &folder), serve(&folder));
+        assert_told(mistake.what, &checked, &said);
+        assert_eq!(checked.stderr, served.stderr, "{}", mistake.what);
+        assert_eq!((served.code, &*served.stdout), (Some(1), ""), "{}", mistake.what);
+    }
+    let folder = Folder::new(GOOD);
+    let fine = with_config("check", &folder);
+    assert_eq!((fine.code, &*fine.stderr), (Some(0), ""));
+    assert!(fine.stdout.ends_with(" is fine: 1 zone, 1 service, 1 region\n"), "{fine:?}");
+}
+
+#[test]
+fn a_config_that_is_not_there() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let missing = folder.path().join("portolan.toml").display().to_string();
+    for (path, why) in
+        [(missing, "no such file"), (folder.path().display().to_string(), "is a folder, not a file")]
+    {
+        for command in ["serve", "check"] {
+            let done = portolan(&[command, "-c", &path]);
+            let said = format!("{path}:1:1: config file: {why}");
+            assert_told(command, &done, &[&said, "help: name the config with `-c FILE`"]);
+        }
+    }
+}
+
+#[test]
+fn a_port_that_somebody_else_has() {
+    let listen = |folder: &Folder, from: &str, port: u16| {
+        folder.reconfigure(from, &from.replace(":0", &format!(":{port}")));
+    };
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let (tcp_port, udp_port) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
+    for (what, from, port, said) in [
+        (
+            "DNS over TCP",
+            "listen  = [\"127.0.0.1:0\"]",
+            tcp_port,
+            "another server is listening there (TCP); stop it or change [dns] listen",
+        ),
+        (
+            "DNS over UDP",
+            "listen  = [\"127.0.0.1:0\"]",
+            udp_port,
+            "another server is listening there (UDP); stop it or change [dns] listen",
+        ),
+        (
+            "the API",
+            "listen = \"127.0.0.1:0\"",
+            tcp_port,
+            "another program has the control API's address; stop it or change [control] listen",
+        ),
+    ] {
+        let folder = Folder::new(GOOD);
+        listen(&folder, from, port);
+        assert_told(what, &serve(&folder), &[&format!("portolan: 127.0.0.1:{port} is in use: {said}")]);
+        assert!(!folder.socket().exists(), "{what}: nothing is left behind");
+    }
+}
+
+#[test]
+fn a_control_socket_that_another_node_has_and_one_left_behind() {
+    let folder = Folder::new(GOOD);
+    let socket = UnixListener::bind(folder.socket()).expect("a socket");
+    let shown = folder.socket().display().to_string();
+    let said = format!("{shown} is in use: another node runs on it; stop it or change [control] socket");
+    assert_told("the socket", &serve(&folder), &[&said]);
+    assert!(folder.socket().exists(), "it is the other's");
+    drop(socket);
+    // Nobody listens any more: it is replaced, and what is wrong next is told.
+    folder.write("state", "a file where a folder should be");
+    let done = serve(&folder);
+    let state = folder.path("state").display().to_string();
+    assert_told(
+        "the state",
+        &done,
+        &["cannot create the state directory", &state, "check its owner and mode"],
+    );
+    assert!(!folder.socket().exists(), "a node that did not start leaves no socket behind");
+}
+
+#[test]
+fn an_address_that_is_not_of_this_host() {
+    let folder = Folder::new(GOOD);
+    folder.reconfigure("[\"127.0.0.1:0\"]", "[\"192.0.2.53:5300\"]");
+    let said = "192.0.2.53 is not an address of this host: add it to an interface or change [dns] listen";
+    assert_told("the address", &serve(&folder), &[said]);
+}
+
+/// The first port that needs no privilege.
+fn first_free_port() -> u16 {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    text.trim().parse().unwrap_or(1024)
+}
+
+#[test]
+fn port_53_without_the_permission() {
+    if first_free_port() <= 53 {
+        skipped("on this host everybody may listen at port 53");
+        return;
+    }
+    let folder = Folder::new(GOOD);
+    folder.reconfigure("[\"127.0.0.1:0\"]", "[\"127.0.0.1:53\"]");
+    let mut command = if nix::unistd::geteuid().is_root() {
+        if !is_installed("setpriv") {
+            skipped("root may do everything, and there is no setpriv to be less");
+            return;
+        }
+        // The program may lie where only root looks, and the folder is its owner's alone.
+        let copy = folder.path("portolan");
+        fs::hard_link(PROGRAM, &copy).or_else(|_| fs::copy(PROGRAM, &copy).map(drop)).expect("a copy");
+        fs::set_permissions(folder.path(""), Permissions::from_mode(0o755)).expect("our folder");
+        let mut command = clean(Command::new("setpriv"));
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(copy);
+        command
+    } else {
+        program()
+    };
+    command.arg("serve").arg("-c").arg(folder.config());
+    assert_told(
+        "port 53",
+        &run(command),
+        &[
+            "no permission to listen at 127.0.0.1:53: ports below 1024 are privileged",
+            "setcap cap_net_bind_service=+ep /",
+            "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+        ],
+    );
+}
+
+#[test]
+fn a_node_that_cannot_be_reached() {
+    let folder = Folder::new(GOOD);
+    let config = folder.config().display().to_string();
+    let socket = folder.socket().display().to_string();
+    folder.write("no.sock", "a file that is no socket");
+    let no_socket = folder.path("no.sock").display().to_string();
+    // Bound and not listening, so that nobody else gets the port.
+    let closed = tokio::net::TcpSocket::new_v4().expect("a socket");
+    closed.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let closed = closed.local_addr().expect("an address").to_string();
+    folder.reconfigure("listen = \"127.0.0.1:0\"", "listen = false");
+    let cases: &[(&[&str], &str)] = &[
+        (&["--control", &socket, "status"], &socket),
+        (&["--control", &no_socket, "status"], &no_socket),
+        (&["status", "-c", &config], &socket),
+        (&["--control", &closed, "drain", "region/eu"], &closed),
+        (&["--control", &closed, "events", "--follow"], &closed),
+        (&["reload", "-c", &config], &socket),
+    ];
+    for (arguments, place) in cases {
+        let done = portolan(arguments);
+        assert_eq!((done.code, &*done.stdout), (Some(3), ""), "{arguments:?}: {done:?}");
+        let said = format!("portolan: no node answers at {place}: ");
+        assert!(done.stderr.starts_with(&said), "{arguments:?}: {}", done.stderr);
+        let advice =
+            "is it running? --control names another place (HOST:PORT or the path of the control socket)";
+        assert!(done.stderr.contains(advice), "{arguments:?}: {}", done.stderr);
+    }
+    let nonsense = portolan(&["--control", "nobody", "status"]);
+    assert_eq!(nonsense.code, Some(2), "{nonsense:?}");
+    assert!(nonsense.stderr.contains("`nobody` names no node: write HOST:PORT"), "{nonsense:?}");
+}
+
+/// Something else than a node answers there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_where_another_program_answers() {
+    let other = Region::start("other", 9);
+    let place = other.address.to_string();
+    let done = portolan(&["--control", &place, "status"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains(&format!("{place} does not speak Portolan's API")), "{done:?}");
+    other.fail(Break::Unavailable);
+    let done = portolan(&["--control", &place, "status"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains(&format!("{place} answered 503")), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_while_a_node_still_looks_at_its_targets() {
+    let region = Region::start("eu", 1);
+    region.fail(Break::Hang);
+    let config = region.config("{ country = \"IE\" }", &[("timeout", "\"600s\""), ("interval", "\"601s\"")]);
+    let mut served = Served::spawn(Folder::new(&config));
+    served.dns().await;
+    served.signal(Signal::SIGHUP);
+    // It lives on, and reads its config again once it answers.
+    served.logged("the config was read again", |line| line["message"] == "reload").await;
+    assert_eq!(Api::socket(&served.folder.socket()).text("/readyz").await, "ok\n");
+    assert_eq!(served.stop().await, Some(0));
+
+    let mut early = Served::spawn(Folder::new(&config));
+    early.dns().await;
+    assert!(early.folder.socket().exists());
+    assert_eq!(early.stop().await, Some(0));
+    assert!(!early.folder.socket().exists(), "it takes its socket along");
+    assert!(early.log().iter().all(|line| line["message"] != "ready"), "it never came to answer");
+}

@@ -1,0 +1,302 @@
+//! The operator's word: over the socket and over TCP, for a time, over a restart, and within the rules.
+
+use hickory_proto::op::ResponseCode;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::harness::binary::{Done, portolan, portolan_at, program, run};
+use crate::harness::client::{outcome, query};
+use crate::harness::folder::Folder;
+use crate::harness::http::Api;
+use crate::harness::node::TestNode;
+use crate::harness::region::{ASIAN, Break, GERMAN, NEAREST, Three};
+use crate::harness::until;
+
+/// Three regions that are always up, and nobody to probe.
+const REGIONS: &str = "\
+[region.eu]\nlocation = { country = \"IE\", lat = 53.35, lon = -6.26 }
+endpoint = [{ name = \"lb1\", address = \"192.0.2.1\" }, { name = \"lb2\", address = \"192.0.2.11\" }]
+[region.us]\nlocation = { country = \"US\", lat = 38.95, lon = -77.45 }
+endpoint = [{ name = \"lb1\", address = \"192.0.2.2\" }]
+[region.ap]\nlocation = { country = \"SG\", lat = 1.35, lon = 103.8 }
+endpoint = [{ name = \"lb1\", address = \"192.0.2.3\" }]
+";
+
+/// A service that has but one of them.
+const ONLY: &str = "[[service]]\nname = \"only.example.test.\"\nregions = [\"eu\"]\n\n";
+
+fn config() -> String {
+    [REGIONS, NEAREST].concat()
+}
+
+/// The last numbers of the addresses that a German client of the usual name gets.
+async fn german(node: &TestNode) -> u8 {
+    match node.client().await.address("www.example.test.", GERMAN).await {
+        std::net::IpAddr::V4(address) => address.octets()[3],
+        other => panic!("{other}"),
+    }
+}
+
+#[track_caller]
+fn assert_done(done: &Done, code: i32, stdout: &str, stderr: &str) {
+    assert_eq!(done.code, Some(code), "{done:?}");
+    assert!(done.stdout.contains(stdout), "expected {stdout:?} in {done:?}");
+    assert!(done.stderr.contains(stderr), "expected {stderr:?} in {done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drained_targets_are_left_and_restored_ones_come_back() {
+    let node = TestNode::with(&config()).await;
+    let at_home = |last| matches!(last, 1 | 11);
+    assert!(at_home(german(&node).await));
+    for (target, drained) in [
+        ("region/eu", 2),
+        ("service/www.example.test/eu", 2),
+        ("endpoint/eu/lb1", 11),
+        ("endpoint/eu/lb2", 1),
+    ] {
+        let done = portolan_at(&node.folder, &["drain", target, "--reason", "new kernel"]);
+        assert_done(&done, 0, &format!("drain {target}, until restored"), "");
+        assert_eq!(german(&node).await, drained, "{target}");
+        let listed = portolan_at(&node.folder, &["overrides"]);
+        assert_done(&listed, 0, target, "");
+        assert_done(&listed, 0, "new kernel", "");
+        let event = node.api.events("override").await.pop().expect("an event");
+        let fields = &event["fields"];
+        let told = (&fields["target"], &fields["action"], &fields["reason"]);
+        assert_eq!(told, (&target.into(), &"drain".into(), &"new kernel".into()));
+
+        assert_done(&portolan_at(&node.folder, &["restore", target]), 0, "taken back", "");
+        assert!(at_home(german(&node).await), "{target}");
+        assert_eq!(node.api.events("restore").await.pop().expect("an event")["fields"]["target"], target);
+    }
+    assert_done(&portolan_at(&node.folder, &["overrides"]), 0, "no overrides", "");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_override_stands_beside_the_verdict_and_never_over_it() {
+    let three = Three::start();
+    let node = TestNode::with(&[three.config(&[]), NEAREST.into()].concat()).await;
+    let mut client = node.client().await;
+    let mut german_at = async |region: &crate::harness::region::Region| {
+        until("the German client moves", async || {
+            (client.address("www.example.test.", GERMAN).await == region.ip()).then_some(())
+        })
+        .await;
+    };
+    assert_done(&portolan_at(&node.folder, &["force", "region/eu", "down"]), 0, "down region/eu", "");
+    german_at(&three.us).await;
+    let region = node.api.region("eu").await;
+    assert_eq!((&region["verdict"], &region["usable"]), (&"up".into(), &"no".into()));
+    assert_eq!(region["override"]["action"], "down");
+
+    three.eu.fail(Break::Refuse);
+    until("its fall is seen", async || (node.api.region("eu").await["verdict"] == "down").then_some(()))
+        .await;
+    assert_done(&portolan_at(&node.folder, &["force", "region/eu", "up"]), 0, "up region/eu", "");
+    german_at(&three.eu).await;
+    let region = node.api.region("eu").await;
+    assert_eq!((&region["verdict"], &region["usable"]), (&"down".into(), &"yes".into()));
+
+    assert_done(&portolan_at(&node.folder, &["restore", "region/eu"]), 0, "taken back", "");
+    german_at(&three.us).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_of_clients_is_kept_away_and_the_same_ones() {
+    let node = TestNode::with(&config()).await;
+    let queries: Vec<_> =
+        (0..=255).map(|third| query("www.example.test.", Some(&format!("10.1.{third}.0/24")))).collect();
+    let mut client = node.client().await;
+    let mut moved = async || -> Vec<bool> {
+        let replies = client.exchange_all(&queries).await;
+        replies
+            .iter()
+            .map(|reply| outcome(reply).1 == ["192.0.2.2".parse::<std::net::IpAddr>().unwrap()])
+            .collect()
+    };
+    assert!(moved().await.iter().all(|moved| !moved));
+    let mut before = vec![false; queries.len()];
+    for (share, least, most) in [("25%", 40, 90), ("75%", 165, 220), ("100%", 256, 256)] {
+        let done = portolan_at(&node.folder, &["drain", "region/eu", "--share", share]);
+        assert_done(&done, 0, "drain region/eu", "");
+        let now = moved().await;
+        let count = now.iter().filter(|moved| **moved).count();
+        assert!((least..=most).contains(&count), "{share}: {count} of 256 are kept away");
+        let back = before.iter().zip(&now).filter(|(before, now)| **before && !**now).count();
+        assert_eq!(back, 0, "a growing share keeps away whom it kept away");
+        before = now;
+    }
+    node.stop().await;
+}
+
+fn tokens() -> String {
+    let token = |name: &str, role: &str| {
+        let digest = Sha256::digest(format!("secret of {name}").as_bytes());
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{{ name = \"{name}\", role = \"{role}\", sha256 = \"{hex}\" }},\n")
+    };
+    let all = [token("eve", "viewer"), token("olga", "operator"), token("ada", "admin")];
+    format!("socket = \"control.sock\"\ntoken = [\n{}]", all.concat())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_over_tcp_need_a_token_with_the_right_role() {
+    let folder = Folder::new(&[&config(), ONLY].concat());
+    folder.reconfigure("socket = \"control.sock\"", &tokens());
+    let node = TestNode::start(folder).await;
+    let open = Api::tcp(node.control());
+    let drain = json!({"target": "region/eu", "action": "drain"});
+    let unsafe_drain = json!({"target": "region/eu", "action": "drain", "override_safety": true});
+    let cases = [
+        (None, &drain, 401, "need a token"),
+        (Some("guess"), &drain, 401, "not known"),
+        (Some("secret of eve"), &drain, 403, "viewer"),
+        (Some("secret of olga"), &unsafe_drain, 403, "needs the role admin"),
+        (Some("secret of olga"), &drain, 409, "min_regions = 1 forbids it"),
+        (Some("secret of ada"), &unsafe_drain, 200, ""),
+    ];
+    for (token, body, status, said) in cases {
+        let api = token.map_or_else(|| open.clone(), |token| open.with_token(token));
+        let (got, reply) = api.call(Method::POST, "/v1/overrides", Some(body.clone())).await;
+        assert_eq!(got, status, "{token:?}: {reply}");
+        assert!(reply["detail"].as_str().unwrap_or_default().contains(said), "{reply}");
+    }
+    assert_eq!(open.get("/v1/overrides").await.as_array().map(Vec::len), Some(1), "reads need nothing");
+    for (token, status) in [(None, 401), (Some("secret of eve"), 403), (Some("secret of olga"), 200)] {
+        let api = token.map_or_else(|| open.clone(), |token| open.with_token(token));
+        let (reload, _) = api.call(Method::POST, "/v1/reload", None).await;
+        let (delete, _) = api.call(Method::DELETE, "/v1/overrides/1", None).await;
+        assert_eq!((reload, delete), (status, status), "{token:?}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_passes_tokens_on() {
+    let folder = Folder::new(&config());
+    folder.reconfigure("socket = \"control.sock\"", &tokens());
+    let node = TestNode::start(folder).await;
+    let control = node.control().to_string();
+    let drain = ["--control", &control, "drain", "region/us"];
+    assert_done(&portolan(&drain), 1, "", "changes over TCP need a token: give --token or PORTOLAN_TOKEN");
+    assert_done(&portolan(&[&drain[..], &["--token", "secret of eve"]].concat()), 1, "", "viewer");
+    assert_done(&portolan(&[&drain[..], &["--token", "secret of olga"]].concat()), 0, "drain region/us", "");
+    let mut restore = program();
+    restore.args(["restore", "region/us"]);
+    restore.env("PORTOLAN_CONTROL", format!("http://{control}")).env("PORTOLAN_TOKEN", "secret of olga");
+    assert_done(&run(restore), 0, "taken back", "");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn overrides_outlive_a_restart_and_what_was_taken_back_does_not() {
+    let node = TestNode::with(&config()).await;
+    let kept =
+        node.api.override_with(json!({"target": "region/eu", "action": "drain", "reason": "works"})).await;
+    let gone = node.api.override_with(json!({"target": "region/ap", "action": "down"})).await;
+    node.api.restore(gone).await;
+    let before = node.api.get("/v1/overrides").await;
+    assert_eq!(before[0]["id"], kept);
+
+    let node = node.restart().await;
+    assert_eq!(node.api.get("/v1/overrides").await, before);
+    assert_eq!(german(&node).await, 2, "from the first answer on");
+    let next = node.api.override_with(json!({"target": "region/ap", "action": "drain"})).await;
+    assert!(next > gone, "ids are never given twice: {next} after {gone}");
+    assert_done(&portolan_at(&node.folder, &["restore", "region/eu"]), 0, "taken back", "");
+    assert_done(&portolan_at(&node.folder, &["restore", "region/ap"]), 0, "taken back", "");
+
+    let node = node.restart().await;
+    assert_eq!(node.api.get("/v1/overrides").await, json!([]));
+    assert!(matches!(german(&node).await, 1 | 11));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_will_be_forgotten_is_said_to_be() {
+    let folder = Folder::new(&config());
+    folder.reconfigure("state_dir = \"state\"\n", "");
+    let node = TestNode::start(folder).await;
+    let done = portolan_at(&node.folder, &["drain", "region/eu"]);
+    assert_done(
+        &done,
+        0,
+        "drain region/eu",
+        "warning: this holds until the next restart only: [node] state_dir is not set",
+    );
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_override_ends_when_its_time_is_over() {
+    let node = TestNode::with(&config()).await;
+    let done = portolan_at(&node.folder, &["drain", "region/eu", "--for", "1h"]);
+    assert_done(&done, 0, "drain region/eu, until 2", "");
+    assert_eq!(german(&node).await, 2);
+    // The later word takes the place of the earlier, its end as well.
+    assert_done(&portolan_at(&node.folder, &["drain", "region/eu", "--for", "700ms"]), 0, "until", "");
+    until("the drain runs out", async || node.api.events("expire").await.pop()).await;
+    assert_eq!(node.api.get("/v1/overrides").await, json!([]));
+    assert!(matches!(german(&node).await, 1 | 11));
+    let node = node.restart().await;
+    assert_eq!(node.api.get("/v1/overrides").await, json!([]), "it is gone for good");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exit_codes_say_what_became_of_it() {
+    let node = TestNode::with(&[&config(), ONLY].concat()).await;
+    let cases: &[(&[&str], i32, &str, &str)] = &[
+        (&["drain", "region/us"], 0, "override 1: drain region/us, until restored (epoch ", ""),
+        (&["restore", "region/us"], 0, "override 1 taken back: drain region/us (epoch ", ""),
+        (&["restore", "region/us"], 1, "", "nothing overrides region/us; overrides in force: there are none"),
+        (&["drain", "region/mars"], 1, "", "there is no region `mars`; the regions are"),
+        (
+            &["drain", "endpoint/eu/lb9"],
+            1,
+            "",
+            "region `eu` has no endpoint `lb9`; its endpoints are lb1, lb2",
+        ),
+        (&["drain", "service/only.example.test/us"], 1, "", "does not use region `us`; it uses eu"),
+        (&["drain", "service/nobody.test/us"], 1, "", "there is no service `nobody.test.`"),
+        (&["drain", "eu"], 2, "", "`eu` is no target: write region/NAME, endpoint/REGION/NAME"),
+        (&["restore", "eu"], 2, "", "`eu` is no target"),
+        (&["drain", "region/us", "--for", "soon"], 2, "", "soon"),
+        (&["drain", "region/us", "--share", "half"], 2, "", "write it as 25%"),
+        (&["drain"], 2, "", "<TARGET>"),
+        (&["force", "region/us", "sideways"], 2, "", "sideways"),
+        (&["sink"], 2, "", "sink"),
+        (&["drain", "region/eu"], 4, "", "refused by a safety rule: min_regions = 1 forbids it"),
+        (&["force", "region/eu", "down"], 4, "", "--override-safety does it anyway"),
+        (&["drain", "service/only.example.test/eu"], 4, "", "min_regions"),
+        (&["force", "region/eu", "down", "--override-safety"], 0, "down region/eu", ""),
+    ];
+    for (arguments, code, stdout, stderr) in cases {
+        assert_done(&portolan_at(&node.folder, arguments), *code, stdout, stderr);
+    }
+    // Nothing else is left: the policy answers for a service whose only region an operator withdrew.
+    let reply = node.client().await.exchange(&query("only.example.test.", Some(ASIAN))).await;
+    let (code, addresses) = outcome(&reply);
+    assert_eq!((code, addresses.len()), (ResponseCode::NoError, 1));
+
+    let folder = node.stop().await;
+    let stopped = portolan_at(&folder, &["drain", "region/us"]);
+    assert_done(&stopped, 3, "", "no node answers at");
+    assert_done(&stopped, 3, "", "--control names another place");
+    assert!(!folder.socket().exists(), "a node that stops takes its socket along");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_that_leave_nothing_are_refused_one_by_one() {
+    let node = TestNode::with(&[&config(), ONLY].concat()).await;
+    assert_done(&portolan_at(&node.folder, &["drain", "endpoint/eu/lb1"]), 0, "drain endpoint/eu/lb1", "");
+    let last = portolan_at(&node.folder, &["drain", "endpoint/eu/lb2"]);
+    assert_done(&last, 4, "", "of eu none would remain usable");
+    assert_eq!(node.api.get("/v1/overrides").await.as_array().map(Vec::len), Some(1));
+    assert_eq!(node.api.region("eu").await["override"], Value::Null);
+    node.stop().await;
+}

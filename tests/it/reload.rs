@@ -1,0 +1,309 @@
+//! Reading the config again, while everybody is asking: a bad one changes nothing, a good one loses nothing.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use hickory_proto::op::ResponseCode;
+use nix::sys::signal::Signal;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::harness::binary::{Served, portolan_at};
+use crate::harness::client::{Client, outcome, query};
+use crate::harness::folder::Folder;
+use crate::harness::node::TestNode;
+use crate::harness::region::{AMERICAN, ASIAN, Break, GERMAN, NEAREST, Region, SINGAPORE, Three};
+use crate::harness::until;
+
+/// Clients that keep asking, each for the next as soon as it has been answered; nothing is sent twice.
+struct Load {
+    clients: JoinSet<Counts>,
+    over: Arc<AtomicBool>,
+    /// What may be answered to each client of [`ASKED`].
+    right: Arc<[Mutex<BTreeSet<IpAddr>>]>,
+}
+
+#[derive(Default)]
+struct Counts {
+    answered: usize,
+    wrong: Vec<String>,
+}
+
+/// What they ask for, and as whom.
+const ASKED: [(&str, &str); 4] = [
+    ("www.example.test.", GERMAN),
+    ("www.example.test.", AMERICAN),
+    ("alias.example.test.", ASIAN),
+    ("moves.example.test.", GERMAN),
+];
+const MOVES: usize = 3;
+
+impl Load {
+    fn start(server: SocketAddr, right: [IpAddr; 4]) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let right: Arc<[_]> = right.map(|address| Mutex::new(BTreeSet::from([address]))).into();
+        let mut clients = JoinSet::new();
+        for index in 0..ASKED.len() {
+            clients.spawn(keep_asking(server, index, Arc::clone(&right), Arc::clone(&over)));
+        }
+        Self { clients, over, right }
+    }
+
+    fn allow(&self, index: usize, address: IpAddr) {
+        self.right[index].lock().expect("nobody panicked").insert(address);
+    }
+
+    fn forbid(&self, index: usize, address: IpAddr) {
+        self.right[index].lock().expect("nobody panicked").remove(&address);
+    }
+
+    /// Ends it; how many were answered. A query without an answer, or with a wrong one, fails the test.
+    async fn stop(self) -> usize {
+        self.over.store(true, Ordering::Relaxed);
+        let counts = self.clients.join_all().await;
+        let wrong: Vec<_> = counts.iter().flat_map(|counts| &counts.wrong).collect();
+        assert!(wrong.is_empty(), "{} wrong answers: {:?}", wrong.len(), &wrong[..wrong.len().min(5)]);
+        counts.iter().map(|counts| counts.answered).sum()
+    }
+}
+
+async fn keep_asking(
+    server: SocketAddr,
+    index: usize,
+    right: Arc<[Mutex<BTreeSet<IpAddr>>]>,
+    over: Arc<AtomicBool>,
+) -> Counts {
+    let (name, place) = ASKED[index];
+    let asked = query(name, Some(place));
+    let allowed = || right[index].lock().expect("nobody panicked").clone();
+    let mut client = Client::of(server).await;
+    let mut counts = Counts::default();
+    while !over.load(Ordering::Relaxed) {
+        let before = allowed();
+        let found = outcome(&client.exchange(&asked).await);
+        let after = allowed();
+        counts.answered += 1;
+        match &found {
+            (ResponseCode::NoError, one)
+                if one.len() == 1 && (before.contains(&one[0]) || after.contains(&one[0])) => {}
+            _ => counts.wrong.push(format!("{name} for {place}: {found:?}")),
+        }
+    }
+    counts
+}
+
+const MOVING: &str = "[[service]]\nname = \"moves.example.test.\"\nregions = [\"eu\"]\nttl = \"1s\"\n\n";
+
+/// A way to break what the config says, and where the complaint must point.
+struct Mistake {
+    what: &'static str,
+    /// Text of the config, and what stands there instead.
+    config: Option<(&'static str, &'static str)>,
+    /// A file beside it, and its content.
+    file: Option<(&'static str, &'static str)>,
+    /// File, text in the config's line (or the line itself), column, and what is said.
+    said: (&'static str, Line, usize, &'static str),
+}
+
+enum Line {
+    Number(usize),
+    Of(&'static str),
+}
+
+fn mistakes() -> [Mistake; 5] {
+    let config = "portolan.toml";
+    [
+        Mistake {
+            what: "a torn line",
+            config: Some(("answers-here", "answers = [")),
+            file: None,
+            said: (config, Line::Of("answers = ["), 12, "unclosed array"),
+        },
+        Mistake {
+            what: "a region that is not there",
+            config: Some(("[\"eu\", \"us\", \"ap\"]", "[\"eu\", \"mars\", \"ap\"]")),
+            file: None,
+            said: (config, Line::Of("mars"), 18, "region `mars` is not defined"),
+        },
+        Mistake {
+            what: "a zone file that is not there",
+            config: Some(("\"example.test.zone\"", "\"gone.zone\"")),
+            file: None,
+            said: (config, Line::Of("gone.zone"), 10, "zone file "),
+        },
+        Mistake {
+            what: "a zone with a bad line",
+            config: None,
+            file: Some((
+                "example.test.zone",
+                "$TTL 300\n@ SOA ns h 7 3600 600 86400 60\n@ NS ns\nns A 192.0.2.999\n",
+            )),
+            said: ("example.test.zone", Line::Number(4), 6, "expected IPv4 address"),
+        },
+        Mistake {
+            what: "a geo database of another kind",
+            config: None,
+            file: Some(("places.mmdb", "place,region\n")),
+            said: (config, Line::Of("places.mmdb"), 12, "geo database "),
+        },
+    ]
+}
+
+/// Makes the mistake; gives what undoes it and the words of the complaint.
+fn make(folder: &Folder, mistake: &Mistake) -> (impl FnOnce() + use<>, String) {
+    let config = folder.config();
+    let other = mistake.file.map(|(name, _)| folder.path(name));
+    let good = std::fs::read(&config).expect("a config");
+    let good_other = other.as_ref().map(|path| std::fs::read(path).expect("a file"));
+    if let Some((from, to)) = mistake.config {
+        folder.reconfigure(if from == "answers-here" { "# more\n" } else { from }, to);
+    }
+    if let Some((name, content)) = mistake.file {
+        folder.write(name, content);
+    }
+    let (file, line, column, why) = &mistake.said;
+    let line = match line {
+        Line::Number(number) => *number,
+        Line::Of(text) => folder.line_of(text),
+    };
+    let said = format!("{file}:{line}:{column}: {why}");
+    let undo = move || {
+        std::fs::write(config, good).expect("written");
+        other
+            .into_iter()
+            .zip(good_other)
+            .for_each(|(path, text)| std::fs::write(path, text).expect("written"));
+    };
+    (undo, said)
+}
+
+fn is(event: &'static str) -> impl Fn(&Value) -> bool {
+    move |line| line["message"] == event
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_config_under_load_loses_nothing_and_a_good_one_takes_effect() {
+    let three = Three::start();
+    let folder = Folder::new(&[&three.config(&[]), NEAREST, MOVING, "# more\n"].concat());
+    let mut served = Served::start(folder).await;
+    let (api, folder) = (served.api(), &served.folder);
+    let [eu, us, ap] = [three.eu.ip(), three.us.ip(), three.ap.ip()];
+    let load = Load::start(served.dns().await, [eu, us, ap, eu]);
+    let epoch = api.get("/v1/status").await["node"]["epoch"].clone();
+
+    for (count, mistake) in mistakes().iter().enumerate() {
+        let (undo, said) = make(folder, mistake);
+        served.signal(Signal::SIGHUP);
+        let what = format!("{} is logged", mistake.what);
+        let line = served.logged_times(3 * count + 1, &what, is("reload_failed")).await;
+        let why = line["why"].as_str().expect("a text");
+        assert!(why.contains(&said), "{}: expected {said:?} in {why:?}", mistake.what);
+        let (status, problem) = api.call(Method::POST, "/v1/reload", None).await;
+        let detail = problem["detail"].as_str().expect("a text");
+        assert!(status == 422 && detail.contains(&said), "{}: {status} {detail}", mistake.what);
+        let done = portolan_at(folder, &["reload"]);
+        assert!(done.code == Some(1) && done.stderr.contains(&said), "{done:?}");
+        assert_eq!(api.get("/v1/status").await["node"]["epoch"], epoch, "{}", mistake.what);
+        undo();
+    }
+
+    load.allow(MOVES, us);
+    folder.reconfigure(MOVING, &MOVING.replace("\"eu\"", "\"us\""));
+    folder.reconfigure("# more\n", &MOVING.replace("moves", "new"));
+    served.signal(Signal::SIGHUP);
+    served.logged("the good config is in force", is("reload")).await;
+    load.forbid(MOVES, eu);
+    let mut client = served.client().await;
+    assert_eq!(client.address("new.example.test.", GERMAN).await, eu);
+    assert_eq!(client.address("moves.example.test.", GERMAN).await, us);
+    assert!(portolan_at(folder, &["reload"]).stdout.starts_with("reloaded, epoch "));
+
+    let answered = load.stop().await;
+    assert!(answered > 100, "only {answered} queries were asked meanwhile");
+    assert_eq!(served.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verdicts_and_overrides_outlive_a_reload() {
+    let three = Three::start();
+    let config = [three.config(&[("hold", "\"1h\"")]), NEAREST.into()].concat();
+    let node = TestNode::with(&config).await;
+    three.ap.fail(Break::Refuse);
+    let down = until("ap is down", async || {
+        Some(node.api.region("ap").await).filter(|region| region["verdict"] == "down")
+    })
+    .await;
+    let id = node.api.override_with(json!({"target": "region/us", "action": "drain"})).await;
+    let up = node.api.region("eu").await;
+    let last_event = node.api.get("/v1/events").await.as_array().expect("a list").len();
+
+    // A fourth region, and other thresholds for the others.
+    let fourth = Region::start("xx", 4);
+    let more = [
+        config.replace("rise = 2", "rise = 1").replace("[\"eu\", \"us\"", "[\"eu\", \"xx\", \"us\""),
+        fourth.config(SINGAPORE, &[]),
+    ];
+    node.folder.configure(&more.concat());
+    let (status, reply) = node.api.call(Method::POST, "/v1/reload", None).await;
+    assert!(status == 200 && !reply.to_string().contains("restart"), "{reply}");
+
+    for (name, before) in [("eu", &up), ("ap", &down)] {
+        let after = node.api.region(name).await;
+        assert_eq!((&after["verdict"], &after["since"]), (&before["verdict"], &before["since"]), "{name}");
+    }
+    assert_eq!(node.api.region("us").await["override"]["id"], id);
+    let mut client = node.client().await;
+    assert_eq!(client.address("www.example.test.", GERMAN).await, three.eu.ip());
+    until("the new region serves its neighbours", async || {
+        let asian = client.address("www.example.test.", ASIAN).await;
+        assert!(asian != three.ap.ip(), "it is down");
+        (asian == fourth.ip()).then_some(())
+    })
+    .await;
+    let events = node.api.get("/v1/events").await;
+    let since: Vec<_> = events.as_array().expect("a list")[last_event..]
+        .iter()
+        .filter(|event| event["event"] == "transition" && event["fields"]["from"] == "unknown")
+        .map(|event| event["fields"]["subject"].as_str().expect("a text"))
+        .filter(|subject| !subject.contains("/xx"))
+        .collect();
+    assert!(since.is_empty(), "only the new region was unknown, not {since:?}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_at_the_start_only_is_warned_of() {
+    let node = TestNode::with("").await;
+    let changes = [
+        ("listen  = [\"127.0.0.1:0\"]", "listen  = [\"127.0.0.1:0\", \"127.0.0.2:0\"]", "[dns] listen"),
+        ("workers = 1", "workers = 2", "[dns] workers"),
+        ("socket = \"control.sock\"", "socket = \"other.sock\"", "[control] socket"),
+        ("state_dir = \"state\"", "state_dir = \"elsewhere\"", "[node] state_dir"),
+        ("format = \"json\"", "format = \"text\"", "[log]"),
+    ];
+    let mut expected = Vec::new();
+    for (from, to, key) in changes {
+        node.folder.reconfigure(from, to);
+        expected.push(format!("{key} has changed: that is read at the start only, so restart the node"));
+        let (status, reply) = node.api.call(Method::POST, "/v1/reload", None).await;
+        assert_eq!(status, 200);
+        let warnings: BTreeSet<_> = reply["warnings"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|it| it.as_str().expect("a text"))
+            .collect();
+        assert_eq!(warnings, expected.iter().map(String::as_str).collect(), "{key}");
+    }
+    let done = portolan_at(&node.folder, &["reload"]);
+    assert_eq!(done.code, Some(0));
+    for warning in &expected {
+        assert!(done.stderr.contains(&format!("portolan: warning: {warning}")), "{}", done.stderr);
+    }
+    let event = node.api.events("reload").await.pop().expect("an event");
+    assert!(event["message"].as_str().expect("a text").contains("[dns] listen has changed"), "{event}");
+    node.stop().await;
+}
