@@ -13,7 +13,7 @@ use hickory_proto::ProtoError;
 
 use crate::model::{RegionId, ServiceId, Unix};
 use crate::snapshot::Snapshot;
-use crate::wire::{MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, Query, ResponseCode, Writer};
+use crate::wire::{ClientSubnet, MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, Query, ResponseCode, Writer};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -127,18 +127,32 @@ fn respond(
     let asker = resolve::Asker {
         client: subnet
             .and_then(|subnet| subnet.address())
-            .unwrap_or_else(|| peer.address.ip().to_canonical()),
+            .unwrap_or_else(|| peer.address.ip())
+            .to_canonical(),
         dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
         now,
         draw,
     };
     let resolved = resolve::resolve(snapshot, question, &asker, addresses, &mut writer)?;
-    // RFC 7871 §7.2.1: with a source prefix of 0 the scope is 0, too.
-    let scope = subnet.filter(|subnet| subnet.source > 0).map_or(0, |_| resolved.scope);
+    let scope = subnet.map_or(0, |subnet| scope_within(subnet, resolved.scope));
     let truncated = writer.is_truncated();
     writer.finish(resolved.rcode, resolved.authoritative, scope)?;
     Ok(Outcome::Answered { rcode: resolved.rcode.into(), kind: resolved.kind, truncated })
 }
+
+/// The scope in terms of the subnet's own family; `scope` counts the bits of the client it stands for.
+fn scope_within(subnet: ClientSubnet, scope: u8) -> u8 {
+    match subnet.address() {
+        // RFC 7871 §7.2.1: with a source prefix of 0 the scope is 0, too.
+        None => 0,
+        // RFC 4291 §2.5.5.2: an IPv4-mapped address stands for the IPv4 address in its last 32 bits.
+        Some(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => MAPPED_PREFIX + scope,
+        Some(_) => scope,
+    }
+}
+
+/// Length of `::ffff:0:0/96`.
+const MAPPED_PREFIX: u8 = 96;
 
 /// The bytes a reply may have.
 fn limit(query: &Query<'_>, transport: Transport) -> u16 {

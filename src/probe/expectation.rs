@@ -10,7 +10,7 @@ use crate::model::{Expect, StatusRange};
 
 /// [`Expect`] with its JSONPaths and values read.
 #[derive(Debug)]
-pub(super) struct Expectation {
+pub struct Expectation {
     status: Vec<StatusRange>,
     body: Option<String>,
     json: Vec<Assertion>,
@@ -24,9 +24,11 @@ struct Assertion {
 }
 
 impl Expectation {
+    /// Reads paths and values once for all answers.
+    ///
     /// # Errors
     /// If a path is no JSONPath or a value no JSON.
-    pub(super) fn new(expect: &Expect) -> Result<Self, String> {
+    pub fn new(expect: &Expect) -> Result<Self, String> {
         let json = expect.json.iter().map(|assertion| {
             let text = assertion.path.clone();
             let path = parse_json_path(&text).map_err(|error| format!("{text} is no JSONPath: {error}"))?;
@@ -46,6 +48,8 @@ impl Expectation {
         self.body.is_some() || !self.json.is_empty()
     }
 
+    /// Holds a status to the ranges.
+    ///
     /// # Errors
     /// What is wrong, as a clause.
     pub(super) fn check_status(&self, status: u16) -> Result<(), String> {
@@ -63,9 +67,11 @@ impl Expectation {
         Err(format!("status {status}, expected {}", expected.join(", ")))
     }
 
+    /// Holds a whole body to the text and the assertions.
+    ///
     /// # Errors
-    /// What is wrong, as a clause.
-    pub(super) fn check_body(&self, body: &[u8]) -> Result<(), String> {
+    /// What is wrong, as a clause of bounded length.
+    pub fn check_body(&self, body: &[u8]) -> Result<(), String> {
         if let Some(text) = &self.body
             && !String::from_utf8_lossy(body).contains(text.as_str())
         {

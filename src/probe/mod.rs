@@ -17,6 +17,7 @@ mod tls;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+pub use expectation::Expectation;
 pub use http::MAX_BODY;
 pub use outcome::LocalFault;
 pub use prepared::{PrepareError, Prepared};

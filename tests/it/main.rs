@@ -10,6 +10,7 @@ mod listeners;
 mod mistakes;
 mod on_call;
 mod overrides;
+mod properties;
 mod reload;
 mod simulation;
 mod steer;

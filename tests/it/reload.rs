@@ -275,6 +275,30 @@ async fn verdicts_and_overrides_outlive_a_reload() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_new_rule_holds_or_lets_go_is_told() {
+    let eu = Region::start("eu", 1);
+    let service = "[[service]]\nname = \"www.example.test.\"\nregions = [\"eu\"]\nall_down = \"servfail\"\n";
+    let config = [&eu.config("{ country = \"IE\" }", &[]), service, "[safety]\nmin_regions = 0\n"].concat();
+    let node = TestNode::with(&config).await;
+    eu.fail(Break::Unavailable);
+    until("eu is down", async || (node.api.region("eu").await["verdict"] == "down").then_some(())).await;
+    let mut client = node.client().await;
+    let asked = query("www.example.test.", Some(GERMAN));
+    for (from, to, event, code) in
+        [(0, 1, "held", ResponseCode::NoError), (1, 0, "released", ResponseCode::ServFail)]
+    {
+        node.folder.reconfigure(&format!("min_regions = {from}"), &format!("min_regions = {to}"));
+        let (status, reply) = node.api.call(Method::POST, "/v1/reload", None).await;
+        assert_eq!(status, 200, "{reply}");
+        let told = node.api.events(event).await;
+        assert_eq!(told.len(), 1, "{event}");
+        assert_eq!(told[0]["fields"]["region"], "eu");
+        assert_eq!(outcome(&client.exchange(&asked).await).0, code);
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_read_at_the_start_only_is_warned_of() {
     let node = TestNode::with("").await;
     let changes = [

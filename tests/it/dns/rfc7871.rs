@@ -127,6 +127,19 @@ fn section_7_2_1_a_dynamic_answer_holds_for_the_prefix_it_was_chosen_for() {
 }
 
 #[test]
+fn an_ipv4_client_named_as_ipv6_is_served_as_ipv4() {
+    let of = |subnet, source| {
+        text(&shared().exchange(&with_subnet(query("www.example. A"), subnet, source), Transport::Udp))
+    };
+    for (mapped, plain) in [("::ffff:203.0.113.0", "203.0.113.0"), ("::ffff:203.0.7.0", "203.0.7.0")] {
+        let (mapped, plain) = (of(mapped, 120), of(plain, 24));
+        assert_eq!(mapped.lines().last(), plain.lines().last());
+        let scope = |text: &str| text.lines().nth(1).and_then(|edns| edns.rsplit('/').next()?.parse().ok());
+        assert_eq!((scope(&mapped), scope(&plain)), (Some(120), Some(24)));
+    }
+}
+
+#[test]
 fn section_7_2_1_the_client_named_is_the_client_served() {
     let server = shared();
     let answer = |message: &Message| {

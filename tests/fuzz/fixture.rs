@@ -1,0 +1,68 @@
+//! The server that packets are sent to.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use portolan::answer::{Outcome, Peer, Reply, Transport, handle};
+use portolan::config::{self, Config};
+use portolan::geo::Index;
+use portolan::health::{Severity, State};
+use portolan::model::{EndpointRef, KeyPrefix, ServiceId, Unix};
+use portolan::snapshot::{Plan, Snapshot};
+use portolan::standing::{Inputs, Standing};
+use portolan::zone::Zones;
+
+pub(crate) const ZONE: &[u8] = include_bytes!("fixture.zone");
+
+const CONFIG: &[u8] = include_bytes!("fixture.toml");
+const NOW: Unix = Unix(Duration::from_secs(1_800_000_000));
+
+static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
+    let read = |path: &Path| match path.to_str() {
+        Some("portolan.toml") => Ok(CONFIG.to_vec()),
+        Some("fixture.zone") => Ok(ZONE.to_vec()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    };
+    let config = config::load(Path::new("portolan.toml"), &read).unwrap_or_else(|said| panic!("{said}"));
+    let plan = compile(config);
+    let dark = plan.topology.region_named("dark").expect("a region");
+    stand(plan, &|at, _| if at.region == dark { State::Down(Severity::Hard) } else { State::Up })
+});
+
+/// The plan of a config, with its own networks for a geo database.
+pub(crate) fn compile(config: Config) -> Arc<Plan> {
+    let index = Index::compile(&[], &config.geo.networks, &config.nets());
+    let names = config.topology.services.iter().map(|service| service.name.clone());
+    let names: Vec<_> = names.zip((0..).map(ServiceId)).collect();
+    let zones = Zones::build(config.zones, &names).expect("the config says that services have places");
+    let key_prefix = config.dns.map_or_else(KeyPrefix::default, |dns| dns.key_prefix);
+    Arc::new(Plan::compile(config.topology, zones, index, true, key_prefix))
+}
+
+/// A snapshot of a plan with addresses in these states.
+pub(crate) fn stand(plan: Arc<Plan>, states: &dyn Fn(EndpointRef, usize) -> State) -> Snapshot {
+    let inputs = Inputs { topology: &plan.topology, states, overrides: &[], previous: &|_| None, now: NOW };
+    let standing = Arc::new(Standing::compute(inputs));
+    Snapshot { plan, standing, epoch: 1 }
+}
+
+/// What a server says to a message; no bytes if it drops it.
+pub(crate) fn ask(snapshot: &Snapshot, message: &[u8], transport: Transport) -> (Vec<u8>, Outcome) {
+    let peer = Peer { address: "198.51.100.7:5353".parse().expect("an address"), transport };
+    let mut reply = Reply::new(1);
+    let outcome = handle(snapshot, message, peer, NOW, &mut reply);
+    (reply.bytes, outcome)
+}
+
+/// What the fixture says.
+pub(crate) fn ask_fixture(message: &[u8], transport: Transport) -> (Vec<u8>, Outcome) {
+    ask(&SNAPSHOT, message, transport)
+}
+
+/// A query without EDNS for a name in wire format.
+pub(crate) fn query(name: &[u8], rtype: u16) -> Vec<u8> {
+    let header = [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    [&header, name, &rtype.to_be_bytes(), &[0, 1]].concat()
+}

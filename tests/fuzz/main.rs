@@ -1,0 +1,86 @@
+//! Fuzzing. Each target is a function from bytes to nothing that panics where the product breaks a promise.
+//!
+//! `cargo test` replays the corpora in `__fuzz__/TARGET/corpus` and tries random bytes for a second. To look
+//! for more with libFuzzer: `./tests/fuzz/run`. What it finds becomes a file of the corpus, with the fix.
+
+mod config;
+mod documents;
+mod edns;
+mod fixture;
+mod geo;
+mod packets;
+mod zones;
+
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+
+use bolero::check;
+
+/// A target takes longer inputs than this to be no better.
+const MAX_PACKET: usize = 1_500;
+const MAX_TEXT: usize = 16 * 1024;
+
+#[test]
+fn packets() {
+    check!().with_max_len(MAX_PACKET).for_each(packets::answer);
+}
+
+#[test]
+fn edns() {
+    check!().with_max_len(MAX_PACKET).for_each(edns::answer);
+}
+
+#[test]
+fn zones() {
+    check!().with_max_len(MAX_TEXT).for_each(zones::read);
+}
+
+#[test]
+fn configs() {
+    check!().with_max_len(MAX_TEXT).for_each(config::load);
+}
+
+#[test]
+fn geo() {
+    check!().with_max_len(MAX_TEXT).for_each(geo::read);
+}
+
+#[test]
+fn documents() {
+    check!().with_max_len(MAX_TEXT).for_each(documents::check);
+}
+
+type Target = fn(&[u8]);
+
+const TARGETS: [(&str, Target); 6] = [
+    ("packets", packets::answer),
+    ("edns", edns::answer),
+    ("zones", zones::read),
+    ("configs", config::load),
+    ("geo", geo::read),
+    ("documents", documents::check),
+];
+
+/// The files of a target's corpus, in the order of their names.
+fn corpus(target: &str) -> Vec<PathBuf> {
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/__fuzz__").join(target).join("corpus");
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
+    files.sort();
+    files
+}
+
+/// Whole, unlike what `check!` does within its second.
+#[test]
+fn corpora_replay() {
+    for (name, target) in TARGETS {
+        let files = corpus(name);
+        assert!(files.len() >= 10, "{name} has {} files", files.len());
+        for file in files {
+            let bytes = fs::read(&file).expect("a readable file");
+            assert!(catch_unwind(|| target(&bytes)).is_ok(), "{}", file.display());
+        }
+    }
+}

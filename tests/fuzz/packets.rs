@@ -1,0 +1,85 @@
+//! Whatever bytes arrive: what leaves is a reply to them, can be read, and is no weapon.
+
+use hickory_proto::op::{Message, MessageType};
+use portolan::answer::{Kind, Outcome, Transport};
+use portolan::wire::{MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, Query};
+
+use crate::fixture::ask_fixture;
+
+const HEADER: usize = 12;
+
+/// Answers a message over UDP and TCP and holds both replies to what they must be.
+pub(crate) fn answer(message: &[u8]) {
+    let udp = exchange(message, Transport::Udp);
+    let tcp = exchange(message, Transport::Tcp);
+    if let (Some(udp), Some(tcp)) = (udp, tcp)
+        && !udp.metadata.truncation
+    {
+        assert_eq!(udp.metadata, tcp.metadata, "what fits is the same over both");
+        assert_eq!(udp.answers, tcp.answers);
+        assert_eq!(udp.authorities, tcp.authorities);
+    }
+}
+
+/// The reply to a message, decoded; `None` if it is dropped.
+pub(crate) fn exchange(message: &[u8], transport: Transport) -> Option<Message> {
+    let (reply, outcome) = ask_fixture(message, transport);
+    let deserves_none = message.len() < HEADER || message[2] & 0x80 != 0;
+    let Outcome::Answered { rcode, kind, truncated } = outcome else {
+        assert!(deserves_none, "dropped");
+        assert!(reply.is_empty());
+        return None;
+    };
+    assert!(!deserves_none, "a reply to what deserves none");
+    belongs_to(&reply, message);
+    is_no_longer_than_allowed(reply.len(), kind, message, transport);
+    let decoded = decode(reply, message);
+    assert_eq!(decoded.metadata.message_type, MessageType::Response);
+    assert_eq!((rcode, truncated), (decoded.metadata.response_code.into(), decoded.metadata.truncation));
+    assert!(!truncated || transport == Transport::Udp, "nothing in the fixture is too large for TCP");
+    Some(decoded)
+}
+
+/// Id, opcode, RD and question are the query's.
+fn belongs_to(reply: &[u8], message: &[u8]) {
+    const OPCODE_AND_RD: u8 = 0x79;
+    assert_eq!(reply[..2], message[..2], "the id");
+    assert_eq!(reply[2] & OPCODE_AND_RD, message[2] & OPCODE_AND_RD, "opcode and RD");
+    let question = match Query::read(message).and_then(|query| query.question) {
+        Some(question) => question.wire,
+        None => &[],
+    };
+    assert_eq!(reply[4..6], u16::from(!question.is_empty()).to_be_bytes(), "QDCOUNT");
+    assert!(reply[HEADER..].starts_with(question), "the question");
+    assert!(message[HEADER..].starts_with(question));
+}
+
+/// An error is never longer than what it answers, and an answer never longer than the client takes.
+fn is_no_longer_than_allowed(length: usize, kind: Kind, message: &[u8], transport: Transport) {
+    if kind == Kind::Refused {
+        assert!(length <= message.len(), "an error of {length} bytes for {} bytes", message.len());
+    }
+    // What an independent decoder cannot read may still be answered; the one bound for all holds then.
+    let payload = match Message::from_vec(message) {
+        Ok(query) => query.edns.map_or(0, |edns| edns.max_payload()),
+        Err(_) => MAX_UDP_PAYLOAD,
+    };
+    if transport == Transport::Udp {
+        let limit = payload.clamp(MIN_UDP_PAYLOAD, MAX_UDP_PAYLOAD);
+        assert!(length <= usize::from(limit), "{length} bytes for a client that takes {limit}");
+    }
+}
+
+/// Reads a reply with an independent decoder. A client subnet of FAMILY 0 is beyond that one: its OPT record, the
+/// last one, is taken off.
+fn decode(mut reply: Vec<u8>, message: &[u8]) -> Message {
+    const OPT_OF_FAMILY_0: &[u8] = &[0, 8, 0, 8, 0, 4, 0, 0, 0, 0];
+    let subnet = Query::read(message).and_then(|query| query.edns).and_then(|edns| edns.subnet);
+    if subnet.is_some_and(|subnet| subnet.family == 0) {
+        assert!(reply.ends_with(OPT_OF_FAMILY_0), "FAMILY 0 is repeated");
+        reply.truncate(reply.len() - 19);
+        let records = u16::from_be_bytes([reply[10], reply[11]]) - 1;
+        reply[10..12].copy_from_slice(&records.to_be_bytes());
+    }
+    Message::from_vec(&reply).unwrap_or_else(|error| panic!("{error} in {reply:02x?}"))
+}
