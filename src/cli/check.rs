@@ -13,7 +13,7 @@ pub(super) fn run(config: &Path) -> Result<ExitCode> {
         Ok(prepared) => {
             eprint!("{}", prepared.config.warnings);
             let topology = &prepared.config.topology;
-            println!(
+            say!(
                 "{} is fine: {}, {}, {}",
                 config.display(),
                 count(prepared.plan.zones.iter().count(), "zone"),

@@ -11,20 +11,20 @@ use crate::engine::{Origin, prepare};
 use crate::node::{Node, Options, Signals};
 
 pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
-    let origin = Origin::File(config);
-    let prepared = match prepare(&origin) {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            eprintln!("{}", error.to_string().trim_end());
-            return Ok(ExitCode::from(exit::NO));
-        }
-    };
-    logging::start(&prepared.config.log);
-    for warning in prepared.config.warnings.to_string().lines() {
-        warn!("{warning}");
-    }
     runtime()?.block_on(async {
         let mut signals = Signals::listen()?;
+        let origin = Origin::File(config);
+        let prepared = match prepare(&origin) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                eprintln!("{}", error.to_string().trim_end());
+                return Ok(ExitCode::from(exit::NO));
+            }
+        };
+        logging::start(&prepared.config.log);
+        for warning in prepared.config.warnings.to_string().lines() {
+            warn!("{warning}");
+        }
         let started = tokio::select! {
             started = Node::start(origin, prepared, Options::default()) => started?,
             () = signals.end.recv() => return Ok(ExitCode::SUCCESS),

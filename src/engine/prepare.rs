@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Origin;
-use crate::config::{self, Config, Diagnostic, Diagnostics, GeoSource, Severity};
+use crate::config::{self, Config, Control, Diagnostic, Diagnostics, GeoSource, Severity};
 use crate::geo::{self, Database, Index};
 use crate::snapshot::Plan;
 use crate::zone::Zones;
@@ -57,8 +57,20 @@ impl Origin {
     /// # Errors
     /// Every mistake in it.
     pub fn load(&self) -> Result<Config, Diagnostics> {
+        self.read_by(config::load)
+    }
+
+    /// Reads only where a node with this config takes orders.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub fn load_control(&self) -> Result<Control, Diagnostics> {
+        self.read_by(config::load_control)
+    }
+
+    fn read_by<T>(&self, load: impl Fn(&Path, Loader<'_>) -> T) -> T {
         match self {
-            Self::File(path) => config::load(path, &|path| fs::read(path)),
+            Self::File(path) => load(path, &|path| fs::read(path)),
             Self::Text { toml, files } => {
                 let config = Path::new("portolan.toml");
                 let read = |path: &Path| {
@@ -68,11 +80,14 @@ impl Origin {
                     let found = files.iter().find(|(name, _)| name == path);
                     found.map(|(_, content)| content.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
                 };
-                config::load(config, &read)
+                load(config, &read)
             }
         }
     }
 }
+
+/// How files are read.
+type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 /// The geo databases a config names, compiled with its overrides.
 ///

@@ -276,7 +276,10 @@ async fn when_every_region_is_down_the_policy_answers() {
         assert_eq!(outcome(&reply), (code, addresses), "{name}");
     }
     let alarms = node.api.get("/v1/status").await["alarms"].to_string();
-    assert!(alarms.contains("no region of") && alarms.contains("all_down answers"), "{alarms}");
+    assert!(
+        alarms.contains("no region can serve") && alarms.contains("answered as all_down says"),
+        "{alarms}"
+    );
 
     three.ap.heal();
     until("the only region left serves everybody", async || {

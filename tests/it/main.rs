@@ -8,6 +8,7 @@ mod failover;
 mod harness;
 mod listeners;
 mod mistakes;
+mod on_call;
 mod overrides;
 mod properties;
 mod reload;
