@@ -173,6 +173,8 @@ pub struct Applied {
     /// What was put into force or taken back.
     #[serde(rename = "override")]
     pub subject: Override,
+    /// What had been said about the same target before and is forgotten now.
+    pub replaced: Option<Override>,
     /// The epoch from which on it holds.
     pub epoch: u64,
     /// Why it will not survive a restart, if it will not.
@@ -202,7 +204,8 @@ pub struct Event {
     pub event: String,
     /// A sentence.
     pub message: String,
-    /// What it is about, by field: subject, from, to, evidence, target, action, reason, region, rule.
+    /// What it is about, by field: subject, from, to, severity, evidence, target, action, share,
+    /// until, reason, region, rule, why.
     pub fields: BTreeMap<String, String>,
 }
 
@@ -216,6 +219,9 @@ pub struct Explain {
     pub rtype: String,
     /// For whom.
     pub client: IpAddr,
+    /// Where the answer comes from: dynamic (by choosing), static (a record of the zone), no_name, no_data,
+    /// unsteered (a service, asked for a type that is not chosen), referral (others answer for that name).
+    pub kind: String,
     /// The dynamic name that decides, if one does: the asked one, or the end of its chain of CNAMEs.
     pub service: Option<String>,
     /// Where the client is.
@@ -285,10 +291,12 @@ pub struct Dropped {
 pub struct Answer {
     /// NOERROR, NXDOMAIN, …
     pub rcode: String,
-    /// The least of the answer's TTLs, in seconds.
+    /// How long it may be kept, in seconds: the least TTL of the answer, or of what says that there is none.
     pub ttl: Option<u32>,
     /// The answer section, as in a zone file.
     pub records: Vec<String>,
+    /// The authority section: name servers of a referral, or the SOA of an answer without records.
+    pub authority: Vec<String>,
 }
 
 /// `POST /v1/demo` (the demo only): breaks a region, or heals it without `how`.

@@ -9,12 +9,13 @@ use std::str::FromStr as _;
 use axum::http::StatusCode;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
-use hickory_proto::rr::{Name as WireName, RecordType};
+use hickory_proto::rr::{Name as WireName, RData, Record, RecordType};
 
 use super::{dto, problem::Problem};
 use crate::answer::{self, Kind, Outcome, Peer, Reply, Transport};
 use crate::engine::CheckStatus;
 use crate::geo::{Located, Source};
+use crate::health::State;
 use crate::model::{Family, FenceRule, Name, PlaceKey, RegionId, ServiceId, Topology, Unix};
 use crate::snapshot::Snapshot;
 use crate::standing::Cause;
@@ -64,6 +65,7 @@ pub fn explain(
         name: question.name.to_string(),
         rtype: question.rtype.to_string(),
         client: question.client,
+        kind: kind(outcome, &rcode(&reply), topology.service_named(&question.name).is_some()).into(),
         service: service.map(|id| topology.service(id).name.to_string()),
         location: location(&snapshot.plan.geo_sources, &located),
         scope: scope(&reply),
@@ -72,10 +74,50 @@ pub fn explain(
         region,
         answer: dto::Answer {
             rcode: rcode(&reply),
-            ttl: reply.answers.iter().map(|record| record.ttl).min(),
-            records: reply.answers.iter().map(ToString::to_string).collect(),
+            ttl: least_ttl(&reply.answers).or_else(|| least_ttl(&reply.authorities)),
+            records: reply.answers.iter().map(record).collect(),
+            authority: reply.authorities.iter().map(record).collect(),
         },
     })
+}
+
+fn least_ttl(records: &[Record]) -> Option<u32> {
+    records.iter().map(|record| record.ttl).min()
+}
+
+fn kind(outcome: Outcome, rcode: &str, is_service: bool) -> &'static str {
+    match outcome {
+        Outcome::Answered { kind: Kind::Dynamic { .. }, .. } => "dynamic",
+        Outcome::Answered { kind: Kind::Referral, .. } => "referral",
+        _ if is_service => "unsteered",
+        Outcome::Answered { kind: Kind::Negative, .. } if rcode == "NXDOMAIN" => "no_name",
+        Outcome::Answered { kind: Kind::Negative, .. } => "no_data",
+        Outcome::Answered { .. } | Outcome::Dropped => "static",
+    }
+}
+
+/// A record as in a zone file, where strings stand in quotes (RFC 1035 §5.1).
+fn record(record: &Record) -> String {
+    let strings: Vec<&[u8]> = match &record.data {
+        RData::TXT(txt) => txt.txt_data.iter().map(AsRef::as_ref).collect(),
+        RData::HINFO(hinfo) => vec![&hinfo.cpu, &hinfo.os],
+        _ => return record.to_string(),
+    };
+    let quoted: Vec<String> = strings.into_iter().map(quote).collect();
+    let (name, ttl, class) = (&record.name, record.ttl, record.dns_class);
+    format!("{name} {ttl} {class} {} {}", record.record_type(), quoted.join(" "))
+}
+
+fn quote(text: &[u8]) -> String {
+    let mut quoted = String::from("\"");
+    for byte in text {
+        match byte {
+            b'"' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
+            b' '..=b'~' => quoted.push(char::from(*byte)),
+            other => quoted.push_str(&format!("\\{other:03}")),
+        }
+    }
+    quoted + "\""
 }
 
 /// Asks the question as a resolver would that passes on the client's whole address.
@@ -145,7 +187,7 @@ fn location(sources: &[String], located: &Located<'_>) -> dto::Location {
         lat: location.point.map(|point| round(point.lat)),
         lon: location.point.map(|point| round(point.lon)),
         source: match located.place.source {
-            Source::Nowhere => "nowhere".into(),
+            Source::Nowhere => "no database".into(),
             Source::Override(prefix) => format!("geo.network {prefix}"),
             Source::Database(index) => sources.get(usize::from(index)).cloned().unwrap_or_default(),
         },
@@ -158,13 +200,18 @@ fn stages(topology: &Topology, checks: &[CheckStatus], recording: &Recording) ->
     let name = |id: RegionId| topology.region(id).name.clone();
     let stage = |stage: Stage| {
         let entries = || recording.entries.iter().filter(move |entry| entry.stage == stage);
+        let is_kept = |id| entries().any(|entry| entry.region == id && entry.verdict.is_ok());
         let kept = entries().filter_map(|Entry { region, verdict, .. }| {
-            let note = note(topology, verdict.as_ref().ok()?);
+            let note = note(topology, checks, *region, verdict.as_ref().ok()?);
             Some(dto::Kept { region: name(*region), note })
         });
+        // Several passes may tell of a region: that it was let in after all, else the first that dropped it.
+        let mut told = Vec::new();
         let dropped = entries().filter_map(|Entry { region, verdict, .. }| {
             let why = why(topology, checks, *region, verdict.as_ref().err()?);
-            Some(dto::Dropped { region: name(*region), why })
+            let is_news = !is_kept(*region) && !told.contains(region);
+            told.push(*region);
+            is_news.then(|| dto::Dropped { region: name(*region), why })
         });
         dto::Stage { stage: stage_name(stage).into(), kept: kept.collect(), dropped: dropped.collect() }
     };
@@ -181,7 +228,11 @@ fn stage_name(stage: Stage) -> &'static str {
     }
 }
 
-fn note(topology: &Topology, note: &Note) -> String {
+fn note(topology: &Topology, checks: &[CheckStatus], region: RegionId, note: &Note) -> String {
+    let because = || match evidence(topology, checks, region) {
+        Some(evidence) => format!(": {evidence}"),
+        None => String::new(),
+    };
     match note {
         Note::Plain => String::new(),
         Note::Position(position) => format!("number {position} in the config"),
@@ -192,11 +243,11 @@ fn note(topology: &Topology, note: &Note) -> String {
         Note::NetworkFirst => "put first by geo.network".into(),
         Note::Unlocated => "distance unknown: the config's order".into(),
         Note::TieGroup(number) => format!("group {number}"),
-        Note::Held => "fails, but min_regions holds it in".into(),
+        Note::Held => format!("fails, but min_regions holds it in{}", because()),
         Note::Forced => "forced up by an operator".into(),
         Note::Unknown => "not probed yet, and nothing is known to be up".into(),
-        Note::Degraded => "degraded: at half its weight".into(),
-        Note::AllDown => "everything is down: all_down lets it in".into(),
+        Note::Degraded => format!("degraded, at half its weight{}", because()),
+        Note::AllDown => format!("nobody is usable: all_down lets it in{}", because()),
         Note::Won { among: 1 } => "alone in its group".into(),
         Note::Won { among } => format!("won the draw among {among}"),
     }
@@ -218,7 +269,7 @@ fn why(topology: &Topology, checks: &[CheckStatus], region: RegionId, why: &Why)
         Why::KeptAway(share) => {
             format!("a drain keeps {:.0}% of clients away, this one among them", share * 100.0)
         }
-        Why::LaterGroup => "a nearer group serves".into(),
+        Why::LaterGroup => "an earlier group serves".into(),
         Why::LostDraw => "lost the draw".into(),
     }
 }
@@ -226,7 +277,7 @@ fn why(topology: &Topology, checks: &[CheckStatus], region: RegionId, why: &Why)
 /// The evidence of a region's worst check.
 fn evidence(topology: &Topology, checks: &[CheckStatus], region: RegionId) -> Option<String> {
     let name = &topology.region(region).name;
-    let mine = checks.iter().filter(|check| *check.key.region == **name && check.state.is_down());
+    let mine = checks.iter().filter(|check| *check.key.region == **name && check.state > State::Up);
     let worst = mine.max_by_key(|check| check.state)?;
     Some(format!("{} {}: {}", worst.key.endpoint, worst.key.address, worst.evidence))
 }

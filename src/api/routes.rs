@@ -147,16 +147,24 @@ impl Question {
         };
         Ok(Self {
             name: name.parse().map_err(|e| format!("`{name}` is no domain name: {e}"))?,
-            rtype: rtype
-                .unwrap_or("A")
-                .to_uppercase()
-                .parse::<RecordType>()
-                .map_err(|_| format!("`{}` is no record type", rtype.unwrap_or_default()))?,
+            rtype: record_type(rtype.unwrap_or("A"))?,
             client: client
                 .parse::<IpAddr>()
                 .map_err(|_| format!("`{client}` is no IP address: --client takes one such as 192.0.2.1"))?,
             at,
         })
+    }
+}
+
+/// A mnemonic, or `TYPE` and a number (RFC 3597 §5).
+fn record_type(text: &str) -> Result<RecordType, String> {
+    let upper = text.to_uppercase();
+    let number = upper.strip_prefix("TYPE").and_then(|number| number.parse::<u16>().ok());
+    match number {
+        Some(number) => Ok(RecordType::from(number)),
+        None => {
+            upper.parse().map_err(|_| format!("`{text}` is no record type: write it as AAAA, MX or TYPE65"))
+        }
     }
 }
 
@@ -222,6 +230,7 @@ async fn delete_override(
 fn applied_dto(applied: Applied) -> dto::Applied {
     dto::Applied {
         subject: overridden(&applied.subject),
+        replaced: applied.replaced.as_ref().map(overridden),
         epoch: applied.epoch,
         not_durable: applied.not_durable,
     }
@@ -273,11 +282,14 @@ fn event_dto(event: &Event) -> dto::Event {
             fields.push(("subject", subject.to_string()));
             fields.push(("from", from.to_string()));
             fields.push(("to", to.to_string()));
+            fields.extend(to.severity().map(|severity| ("severity", severity.to_string())));
             fields.push(("evidence", evidence.clone()));
         }
         EventKind::Overridden(o) | EventKind::Restored(o) | EventKind::Expired(o) => {
             fields.push(("target", o.target.to_string()));
             fields.push(("action", o.action.to_string()));
+            fields.push(("share", o.share.to_string()));
+            fields.extend(o.until.map(|until| ("until", timestamp(until))));
             fields.extend(o.reason.clone().map(|reason| ("reason", reason)));
         }
         EventKind::Held { region, rule } | EventKind::Released { region, rule } => {

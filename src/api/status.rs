@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::dto;
 use crate::engine::CheckStatus;
 use crate::model::{EndpointRef, Member, Rank, RegionId, ServiceId, Target, Unix};
-use crate::safety::Rule;
+use crate::safety::{self, Rule};
 use crate::snapshot::Snapshot;
 use crate::standing::{Override, RegionStanding, Usable};
 
@@ -104,20 +104,11 @@ impl View<'_> {
         let set = plan.steering.region_sets().of_service(id);
         let region = |member: &Member| {
             let standing = &self.snapshot.standing;
-            let word = standing.within(id, member.region);
-            let mine = word.map_or_else(
-                || usable(standing.region(member.region).usable()),
-                |word| match word.action {
-                    crate::standing::Action::Up => "yes",
-                    _ if word.kept_away < 1.0 => usable(standing.region(member.region).usable()),
-                    _ => "no",
-                },
-            );
             dto::ServiceRegion {
                 name: plan.topology.region(member.region).name.clone(),
                 weight: member.weight.0,
-                usable: mine.into(),
-                held: standing.is_held(set, member.region).then(|| Rule::MinRegions.name().into()),
+                usable: usable(standing.usable_within(id, member.region)).into(),
+                held: standing.is_held_for(id, set, member.region).then(|| Rule::MinRegions.name().into()),
             }
         };
         dto::Service {
@@ -139,15 +130,7 @@ impl View<'_> {
             let name = &plan.topology.region(id).name;
             alarms.push(format!("region/{name} fails, but {} holds it in", Rule::MinRegions.name()));
         }
-        for (set, regions) in plan.steering.region_sets().sets.iter().enumerate() {
-            let serves = |id: &RegionId| !matches!(standing.region(*id).usable(), Usable::No(_));
-            let held = standing.held.get(set).is_some_and(|held| !held.is_empty());
-            if !held && !regions.iter().any(serves) {
-                let names: Vec<_> =
-                    regions.iter().map(|id| plan.topology.region(*id).name.as_str()).collect();
-                alarms.push(format!("no region of {} is usable: all_down answers", names.join(", ")));
-            }
-        }
+        alarms.extend(safety::alarm(&plan.topology, &plan.steering.region_sets().unserved(standing)));
         alarms
     }
 }

@@ -38,13 +38,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Err(PrepareError::Other(why)) => anyhow::bail!("{}: {why}", arguments.config.display()),
     };
     if arguments.json {
-        println!("{}", diagnostics::json(said)?);
+        say!("{}", diagnostics::json(said)?);
     } else {
         diagnostics::print(said);
     }
     let Ok(prepared) = &prepared else { return Ok(ExitCode::from(exit::NO)) };
     if !arguments.json {
-        println!("{}", praise(prepared, said));
+        say!("{}", praise(prepared, said));
     }
     if !arguments.delegation {
         return Ok(ExitCode::SUCCESS);
@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut is_good = true;
     for zone in prepared.plan.zones.iter() {
         let verdict = delegation::check(zone, &asker);
-        print!("{}", verdict.text);
+        say!("{}", verdict.text.trim_end());
         is_good &= verdict.is_good;
     }
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::from(exit::NO) })

@@ -1,5 +1,6 @@
 //! A node, as the command line speaks to it.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub(super) struct Client {
 pub(super) enum ClientError {
     /// Nobody answers there.
     Unreachable { place: String, why: String },
+    /// It answered, and then was gone.
+    Gone { place: String },
     /// A safety rule forbids it.
     RefusedBySafety(String),
     /// It says no, and why.
@@ -49,6 +52,9 @@ impl fmt::Display for ClientError {
                 "no node answers at {place}: {why}; is it running? --control names another place \
                  (HOST:PORT or the path of the control socket)"
             ),
+            Self::Gone { place } => {
+                write!(f, "{place} has gone: the node has stopped or the connection broke")
+            }
             Self::RefusedBySafety(why) | Self::Usage(why) => f.write_str(why),
             Self::Refused(problem) => problem.fmt(f),
         }
@@ -69,8 +75,8 @@ impl Place {
             return Self::parse(control);
         }
         if let Some(config) = config {
-            let config = Origin::File(config.to_owned()).load().map_err(anyhow::Error::new)?;
-            return match (config.control.socket, config.control.listen) {
+            let control = Origin::File(config.to_owned()).load_control()?;
+            return match (control.socket, control.listen) {
                 (Some(socket), _) if socket.exists() => Ok(Self::Socket(socket)),
                 (_, Some(listen)) => Ok(Self::Url(format!("http://{listen}"))),
                 (Some(socket), None) => Ok(Self::Socket(socket)),
@@ -183,13 +189,14 @@ impl Client {
     }
 
     /// Hands each event to `tell` as it comes, until the node goes away.
-    pub(super) fn follow_events(&self, mut tell: impl FnMut(&dto::Event)) -> Result<()> {
+    pub(super) fn follow_events(&self, mut tell: impl FnMut(&dto::Event)) -> Result<Infallible> {
         self.runtime.block_on(async {
             let request = self.request(Method::GET, "/v1/events").header("accept", "text/event-stream");
             let response = request.send().await.map_err(|e| self.unreachable(&e))?;
             let mut response = self.good(response).await?;
             let mut text = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(&e))? {
+            // An event stream ends with its node only.
+            while let Ok(Some(chunk)) = response.chunk().await {
                 text.extend_from_slice(&chunk);
                 while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
                     let line: Vec<u8> = text.drain(..=end).collect();
@@ -203,7 +210,7 @@ impl Client {
                     }
                 }
             }
-            Ok(())
+            Err(ClientError::Gone { place: self.place.clone() }.into())
         })
     }
 

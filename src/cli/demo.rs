@@ -1,16 +1,23 @@
 //! `portolan demo`
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::client::Client;
 use super::{logging, serve};
 use crate::api::dto;
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::engine::{Event, EventKind, Subject};
 use crate::node::demo::{Demo, REGIONS};
 use crate::node::drill;
+
+/// Where the demo takes orders if that port is free.
+const DEFAULT_CONTROL: &str = "127.0.0.1:8053";
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -50,7 +57,7 @@ enum How {
     Unavailable,
     /// Its readiness document says that the database is unhealthy
     Document,
-    /// It answers late
+    /// It answers late, which makes it degraded rather than down
     Slow,
 }
 
@@ -58,20 +65,44 @@ pub(super) fn run(arguments: Arguments, control: Option<&str>) -> Result<ExitCod
     match arguments.turn {
         Some(turn) => switch(turn, control),
         None => {
-            // The drill's view tells what happens; log lines would break into it.
-            let level = if arguments.drill { LogLevel::Error } else { LogLevel::Warn };
-            logging::start(&Log { format: Some(LogFormat::Text), level });
+            // The drill's view and the demo's own sentences tell what happens; log lines would break into them.
+            logging::start(&Log { format: Some(LogFormat::Text), level: LogLevel::Error });
             serve::runtime()?.block_on(async {
-                let demo = Demo::start().await?;
                 if arguments.drill {
-                    drill::play(demo).await
-                } else {
-                    introduce(&demo);
-                    demo.run().await
+                    return drill::play(Demo::start().await?).await;
                 }
+                let demo = Demo::start().await?;
+                introduce(&demo);
+                tokio::spawn(narrate(demo.node.engine.subscribe()));
+                demo.run().await
             })?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Tells what happens to regions, a sentence each.
+async fn narrate(mut events: broadcast::Receiver<Arc<Event>>) {
+    loop {
+        match events.recv().await {
+            Ok(event) if is_told(&event.kind) => {
+                let millis = i64::try_from(event.at.0.as_millis()).unwrap_or(i64::MAX);
+                let at = jiff::Timestamp::from_millisecond(millis).unwrap_or_default();
+                say!("{}  {}", at.strftime("%H:%M:%SZ"), event.kind);
+            }
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Each of the demo's regions has one address, so that its own transitions would say the same twice. Errors are
+/// in the log.
+fn is_told(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::Transition { subject, .. } => matches!(subject, Subject::Target(_)),
+        EventKind::ReloadFailed { .. } | EventKind::Alarm { .. } => false,
+        _ => true,
     }
 }
 
@@ -84,35 +115,66 @@ fn switch(turn: Turn, control: Option<&str>) -> Result<ExitCode> {
         Turn::Heal { target } => (target, None),
     };
     // The demo has no socket: where nobody says otherwise it is at its own address.
-    let client = Client::new(Some(control.unwrap_or("127.0.0.1:8053")), None, None)?;
+    let client = Client::new(Some(control.unwrap_or(DEFAULT_CONTROL)), None, None)?;
     let done: dto::DemoSwitch = client.post("/v1/demo", &dto::DemoSwitch { region, how })?;
-    match done.how {
-        Some(how) => println!("{} is broken now: {how}", done.region),
-        None => println!("{} is whole again", done.region),
+    let region = done.region;
+    match done.how.as_deref() {
+        Some("slow") => {
+            say!("{region} is broken now: slow; it stays in the answers as degraded, at half its weight");
+        }
+        Some(how) => say!("{region} is broken now: {how}"),
+        None => say!("{region} is whole again"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn introduce(demo: &Demo) {
     for note in &demo.notes {
-        println!("note: {note}");
+        say!("note: {note}");
     }
     let dns = demo.node.dns_addresses[0];
-    let port = dns.port();
     let control = demo.node.control_address.map(|address| address.to_string()).unwrap_or_default();
-    let options = if control == "127.0.0.1:8053" { String::new() } else { format!(" --control {control}") };
-    println!("three regions serve www.demo.test; DNS answers at {dns}, control at {control}\n");
+    say!("three regions serve www.demo.test; DNS answers at {dns}, control at {control}\n");
     for (name, address, city) in REGIONS {
-        println!("    {name:<9} {address:<11} {city}");
+        say!("    {name:<9} {address:<11} {city}");
     }
-    println!("\ntry, in another terminal:\n");
-    for (place, client) in drill::CLIENTS {
-        println!("    dig @127.0.0.1 -p {port} www.demo.test +short +subnet={client}/24    # {place}");
+    say!("\ntry, in another terminal:\n");
+    let commands = commands(dns, &control);
+    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    for (command, comment) in commands {
+        say!("    {command:<width$}  # {comment}");
     }
+    say!("\nCtrl-C ends the demo; what happens to the regions is told here:\n");
+}
+
+/// The commands to try, each with what it shows.
+fn commands(dns: SocketAddr, control: &str) -> Vec<(String, String)> {
+    let program = program();
+    let options = if control == DEFAULT_CONTROL { String::new() } else { format!(" --control {control}") };
+    let mut commands: Vec<(String, String)> = drill::CLIENTS
+        .iter()
+        .map(|(place, client)| {
+            let (address, port) = (dns.ip(), dns.port());
+            let dig = format!("dig @{address} -p {port} www.demo.test +short +subnet={client}/24");
+            (dig, (*place).to_owned())
+        })
+        .collect();
     let german = drill::CLIENTS[0].1;
-    println!(
-        "    portolan{options} demo fail eu-west              # then ask for Germany again; heal brings it back"
-    );
-    println!("    portolan{options} explain www.demo.test --client {german}\n");
-    println!("`portolan` is target/release/portolan when built by cargo; Ctrl-C ends the demo");
+    commands.extend([
+        (
+            format!("{program}{options} demo fail eu-west"),
+            "then ask for Germany again; heal brings it back".into(),
+        ),
+        (
+            format!("{program}{options} explain www.demo.test --client {german}"),
+            "why Germany is sent there".into(),
+        ),
+    ]);
+    commands
+}
+
+/// This program as the reader's shell finds it: by the path it was called by, or by its name.
+fn program() -> String {
+    let called = std::env::args().next().filter(|called| called.contains('/'));
+    called.unwrap_or_else(|| "portolan".into())
 }

@@ -23,9 +23,9 @@ pub(super) struct Arguments {
 pub(super) fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode> {
     let tell = |event: &dto::Event| {
         if arguments.json {
-            println!("{}", serde_json::to_string(event).unwrap_or_default());
+            say!("{}", serde_json::to_string(event).unwrap_or_default());
         } else {
-            println!("{}  {:<10} {}", event.at, event.event, event.message);
+            say!("{}  {:<10} {}", event.at, event.event, event.message);
         }
     };
     if arguments.follow {

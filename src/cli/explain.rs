@@ -51,9 +51,9 @@ pub(super) fn run(arguments: &Arguments, control: Option<&str>, token: Option<&s
         Client::new(control, token, None)?.explain(&query)?
     };
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&explained)?);
+        say!("{}", serde_json::to_string_pretty(&explained)?);
     } else {
-        print!("{}", text(&explained));
+        say!("{}", text(&explained).trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -84,7 +84,7 @@ fn text(e: &dto::Explain) -> String {
         line("service", format!("{service}, where its CNAME leads"));
     }
     if e.service.is_none() {
-        line("service", "none: this name is static, the same for every client".into());
+        line("service", unchosen(&e.kind).into());
     }
     for stage in e.stages.iter().filter(|stage| says_something(stage)) {
         line(&stage.stage, kept(stage));
@@ -93,10 +93,24 @@ fn text(e: &dto::Explain) -> String {
         }
     }
     line("answer", answer(e));
-    for record in &e.answer.records {
+    let records = if e.kind == "referral" { &e.answer.authority } else { &e.answer.records };
+    for record in records {
         line("", record.clone());
     }
     text
+}
+
+/// Why nothing was chosen.
+fn unchosen(kind: &str) -> &'static str {
+    match kind {
+        "no_name" => "none: there is no such name",
+        "no_data" => "none: the name has no record of this type",
+        "unsteered" => {
+            "yes, but only A and AAAA are chosen by client; this type is the same for every client"
+        }
+        "referral" => "none: other name servers answer for this part of the zone",
+        _ => "none: a record of the zone, the same for every client",
+    }
 }
 
 /// A fence that keeps nobody out is not worth a line.
@@ -123,11 +137,14 @@ fn place(location: &dto::Location) -> String {
         .filter(|(index, _)| !(*index == 1 && skip_country))
         .filter_map(|(_, part)| part.as_deref())
         .collect();
-    let mut text = if names.is_empty() { "nowhere known".to_owned() } else { names.join(", ") };
+    if names.is_empty() {
+        return format!("place unknown, like all of {}", location.prefix);
+    }
+    let mut text = names.join(", ");
     if let (Some(lat), Some(lon)) = (location.lat, location.lon) {
         write!(text, " at {lat:.2}, {lon:.2}").expect("a String takes everything");
     }
-    write!(text, "; {} is alike, by {}", location.prefix, location.source)
+    write!(text, " by {}, like all of {}", location.source, location.prefix)
         .expect("a String takes everything");
     text
 }
@@ -136,14 +153,20 @@ fn answer(e: &dto::Explain) -> String {
     let mut text = e.answer.rcode.clone();
     match (&e.region, e.answer.records.is_empty()) {
         (Some(region), false) => write!(text, " from {region}"),
-        (_, true) if e.answer.rcode == "NOERROR" => write!(text, ", but no such record"),
+        (Some(region), true) => write!(text, " without records: {region} has no address of this family"),
+        (None, true) if e.kind == "referral" => write!(text, ", a referral"),
+        (None, true) if e.answer.rcode == "NOERROR" => write!(text, " without records"),
         _ => Ok(()),
     }
     .expect("a String takes everything");
     if let Some(ttl) = e.answer.ttl {
         write!(text, ", for {ttl} s").expect("a String takes everything");
     }
-    write!(text, "; holds for the client's /{} (epoch {})", e.scope, e.epoch)
-        .expect("a String takes everything");
+    match e.scope {
+        0 => write!(text, "; holds for every client"),
+        bits => write!(text, "; holds for the client's /{bits}"),
+    }
+    .expect("a String takes everything");
+    write!(text, " (epoch {})", e.epoch).expect("a String takes everything");
     text
 }

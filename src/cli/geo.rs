@@ -1,7 +1,5 @@
 //! `portolan geo`: asking, building and judging place data.
 
-#![allow(clippy::print_stdout, reason = "printing is a command's job")]
-
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -64,7 +62,7 @@ pub(crate) fn run(
                 Some(path) => index_of(&path)?,
                 None => Index::compile(&[geo::builtin()?], &[], &[]),
             };
-            println!("{}", lookup(&index, ip));
+            say!("{}", lookup(&index, ip));
         }
         GeoCommand::Build { from, out } => build(&from, &out)?,
         GeoCommand::Compare { source, with, count_v4, count_v6, seed } => {
@@ -72,7 +70,7 @@ pub(crate) fn run(
             let source = Index::compile(&read_all(&source)?, &[], &[]);
             let with = Index::compile(&[with], &[], &[]);
             let rows = geo::compare(&source, &with, Sampling { v4: count_v4, v6: count_v6, seed });
-            println!("{}", agreement(&rows));
+            say!("{}", agreement(&rows));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -84,7 +82,7 @@ pub(crate) fn lookup(index: &Index, address: IpAddr) -> String {
     let location = place.location;
     let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "unknown".into());
     let source = match place.source {
-        Source::Nowhere => "nothing is known of it".to_owned(),
+        Source::Nowhere => "no database has it".to_owned(),
         Source::Override(network) => format!("[[geo.network]] {network}"),
         Source::Database(number) => format!("database {}", u32::from(number) + 1),
     };
@@ -111,7 +109,7 @@ fn build(from: &[PathBuf], out: &Path) -> anyhow::Result<()> {
         bytes = geo::compress(&bytes)?;
     }
     fs::write(out, &bytes).with_context(|| format!("writing {}", out.display()))?;
-    println!("wrote {}: {} bytes", out.display(), bytes.len());
+    say!("wrote {}: {} bytes", out.display(), bytes.len());
     Ok(())
 }
 
@@ -201,7 +199,7 @@ mod tests {
         subdivision  unknown
         coordinates  unknown
         prefix       128.0.0.0/1
-        source       nothing is known of it
+        source       no database has it
         ");
     }
 

@@ -4,6 +4,13 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line does")]
 #![allow(clippy::disallowed_methods, reason = "a shell: it lives in the world's time")]
 
+/// `println!` that ends the program where the reader has gone, as in `portolan events | head`.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::cli::say_line(format_args!($($text)*))
+    };
+}
+
 mod check;
 mod client;
 mod delegation;
@@ -12,14 +19,15 @@ mod diagnostics;
 mod events;
 mod explain;
 mod geo;
-
 mod logging;
 mod overrides;
 mod serve;
 mod status;
 
+use std::fmt;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -101,7 +109,6 @@ enum Command {
         #[command(flatten)]
         node: NodeConfig,
     },
-
     /// Look into geo databases, build and compare them
     #[command(subcommand)]
     Geo(geo::GeoCommand),
@@ -127,11 +134,13 @@ pub fn main() -> ExitCode {
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("portolan: {error:#}");
+            eprintln!("portolan: {}", format!("{error:#}").trim_end());
             ExitCode::from(match error.downcast_ref::<ClientError>() {
-                Some(ClientError::Unreachable { .. }) => exit::UNREACHABLE,
+                Some(ClientError::Unreachable { .. } | ClientError::Gone { .. }) => exit::UNREACHABLE,
                 Some(ClientError::RefusedBySafety(_)) => exit::REFUSED,
                 Some(ClientError::Usage(_)) => exit::USAGE,
+                // What the node cannot make sense of was misspelt here.
+                Some(ClientError::Refused(problem)) if problem.status == 400 => exit::USAGE,
                 _ => exit::NO,
             })
         }
@@ -155,18 +164,30 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Events(arguments) => events::run(&connect(&arguments.node)?, &arguments),
         Command::Reload { node } => {
             let reloaded = connect(&node)?.reload()?;
-            println!("reloaded, epoch {}", reloaded.epoch);
+            say!("reloaded, epoch {}", reloaded.epoch);
             for warning in &reloaded.warnings {
                 eprintln!("portolan: warning: {warning}");
             }
             Ok(ExitCode::SUCCESS)
         }
-
         Command::Geo(command) => geo::run(command, index_of),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "portolan", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "portolan", &mut script);
+            say!("{}", String::from_utf8_lossy(&script).trim_end());
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// A line on stdout. Nobody reading it any more is no mistake; that it cannot be written is one.
+fn say_line(text: fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(io::stdout().lock(), "{text}") {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            process::exit(0);
+        }
+        eprintln!("portolan: cannot write to stdout: {error}");
+        process::exit(exit::NO.into());
     }
 }
 

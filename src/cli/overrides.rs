@@ -115,7 +115,10 @@ fn put(
         said += &format!(" for {} of its clients", o.share);
     }
     said += &o.until.as_ref().map_or_else(|| ", until restored".into(), |until| format!(", until {until}"));
-    println!("override {}: {said} (epoch {})", o.id, applied.epoch);
+    say!("override {}: {said} (epoch {})", o.id, applied.epoch);
+    if let Some(replaced) = &applied.replaced {
+        say!("it takes the place of override {}: {} {}", replaced.id, replaced.action, replaced.share);
+    }
     warn_not_durable(&applied);
     Ok(ExitCode::SUCCESS)
 }
@@ -131,7 +134,7 @@ pub(super) fn restore(client: &Client, arguments: &Restore) -> Result<ExitCode> 
     }
     for o in mine {
         let applied = client.remove_override(o.id)?;
-        println!("override {} taken back: {} {} (epoch {})", o.id, o.action, o.target, applied.epoch);
+        say!("override {} taken back: {} {} (epoch {})", o.id, o.action, o.target, applied.epoch);
         warn_not_durable(&applied);
     }
     Ok(ExitCode::SUCCESS)
@@ -139,16 +142,16 @@ pub(super) fn restore(client: &Client, arguments: &Restore) -> Result<ExitCode> 
 
 fn warn_not_durable(applied: &dto::Applied) {
     if let Some(why) = &applied.not_durable {
-        eprintln!("portolan: warning: not durable: {why}");
+        eprintln!("portolan: warning: this holds until the next restart only: {why}");
     }
 }
 
 pub(super) fn list(client: &Client, json: bool) -> Result<ExitCode> {
     let overrides = client.overrides()?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&overrides)?);
+        say!("{}", serde_json::to_string_pretty(&overrides)?);
     } else if overrides.is_empty() {
-        println!("no overrides");
+        say!("no overrides");
     } else {
         let mut table = table(&["ID", "TARGET", "ACTION", "SHARE", "SINCE", "UNTIL", "REASON"]);
         for o in overrides {
@@ -156,7 +159,7 @@ pub(super) fn list(client: &Client, json: bool) -> Result<ExitCode> {
             let reason = o.reason.unwrap_or_default();
             table.add_row([o.id.to_string(), o.target, o.action, o.share, o.created, until, reason]);
         }
-        println!("{}", table.trim_fmt());
+        say!("{}", table.trim_fmt());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,19 +10,19 @@ use crate::engine::{Origin, PrepareError, prepare};
 use crate::node::{Node, Options, Signals};
 
 pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
-    let origin = Origin::File(config);
-    let prepared = match prepare(&origin) {
-        Ok(prepared) => prepared,
-        Err(PrepareError::Config(said)) => {
-            diagnostics::print(&said);
-            return Ok(ExitCode::from(exit::NO));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    logging::start(&prepared.config.log);
-    prepared.log_warnings();
     runtime()?.block_on(async {
         let mut signals = Signals::listen()?;
+        let origin = Origin::File(config);
+        let prepared = match prepare(&origin) {
+            Ok(prepared) => prepared,
+            Err(PrepareError::Config(said)) => {
+                diagnostics::print(&said);
+                return Ok(ExitCode::from(exit::NO));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        logging::start(&prepared.config.log);
+        prepared.log_warnings();
         let started = tokio::select! {
             started = Node::start(origin, prepared, Options::default()) => started?,
             () = signals.end.recv() => return Ok(ExitCode::SUCCESS),

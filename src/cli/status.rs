@@ -12,7 +12,7 @@ use crate::api::dto;
 pub(super) fn run(client: &Client, json: bool) -> Result<ExitCode> {
     let status = client.status()?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        say!("{}", serde_json::to_string_pretty(&status)?);
     } else {
         print(&status);
     }
@@ -29,14 +29,15 @@ pub(super) fn table(head: &[&str]) -> Table {
 fn print(status: &dto::Status) {
     let node = &status.node;
     let ready = if node.ready { "ready" } else { "not ready" };
-    println!("{} {}, {ready}, epoch {}, up {} s", node.name, node.version, node.epoch, node.uptime_s);
+    let up = span(node.uptime_s);
+    say!("{} {}, {ready}, epoch {}, up {up}", node.name, node.version, node.epoch);
     for alarm in &status.alarms {
-        println!("ALARM {alarm}");
+        say!("ALARM {alarm}");
     }
-    println!();
-    let mut regions = table(&["REGION", "ENDPOINT", "ADDRESS", "VERDICT", "RTT", "EVIDENCE"]);
+    say!("");
+    let mut regions = table(&["REGION", "ENDPOINT", "ADDRESS", "VERDICT", "FOR", "RTT", "EVIDENCE"]);
     for region in &status.regions {
-        regions.add_row([&region.name, "", "", &verdict(region), "", &notes(region)]);
+        regions.add_row([&region.name, "", "", &verdict(region), &since(&region.since), "", &notes(region)]);
         for endpoint in &region.endpoints {
             let word = endpoint.overridden.as_ref().map(|o| format!("{}: ", said(o))).unwrap_or_default();
             for address in &endpoint.addresses {
@@ -46,19 +47,40 @@ fn print(status: &dto::Status) {
                     &endpoint.name,
                     &address.address.to_string(),
                     &address.verdict,
+                    &since(&address.since),
                     &rtt,
                     &format!("{word}{}", address.evidence),
                 ]);
             }
         }
     }
-    println!("{}\n", regions.trim_fmt());
+    say!("{}\n", regions.trim_fmt());
     let mut services = table(&["SERVICE", "RANK", "REGIONS"]);
     for service in &status.services {
         let regions: Vec<String> = service.regions.iter().map(member).collect();
         services.add_row([&service.name, &service.rank, &regions.join(", ")]);
     }
-    println!("{}", services.trim_fmt());
+    say!("{}", services.trim_fmt());
+}
+
+/// How long ago a moment was; as it is if it cannot be read.
+fn since(moment: &str) -> String {
+    let Ok(moment) = moment.parse::<jiff::Timestamp>() else { return moment.to_owned() };
+    span(u64::try_from(jiff::Timestamp::now().duration_since(moment).as_secs()).unwrap_or(0))
+}
+
+/// The two largest units of a time: "45s", "12m 5s", "3h 20m", "9d 4h".
+fn span(seconds: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let first = UNITS.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(UNITS.len() - 1);
+    let (unit, name) = UNITS[first];
+    let mut text = format!("{}{name}", seconds / unit);
+    if let Some((smaller, name)) = UNITS.get(first + 1)
+        && seconds % unit >= *smaller
+    {
+        text += &format!(" {}{name}", seconds % unit / smaller);
+    }
+    text
 }
 
 fn verdict(region: &dto::Region) -> String {
@@ -100,4 +122,25 @@ fn member(region: &dto::ServiceRegion) -> String {
         (other, None) => text += &format!(" [{other}]"),
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::span;
+
+    #[test]
+    fn times_show_their_two_largest_units() {
+        for (seconds, expected) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (725, "12m 5s"),
+            (3_600, "1h"),
+            (3_659, "1h"),
+            (12_000, "3h 20m"),
+            (792_000, "9d 4h"),
+        ] {
+            assert_eq!(span(seconds), expected, "{seconds}");
+        }
+    }
 }

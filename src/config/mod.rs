@@ -189,6 +189,24 @@ pub fn load_opening(
     Ok(Config { places, warnings: diagnostics, ..config })
 }
 
+/// Reads only where a node with this config takes orders: mistakes in other parts of it are no reason not to
+/// reach the node that runs.
+///
+/// # Errors
+/// Every mistake, if there is one in `[control]` or `[dns]`, or the file cannot be read.
+pub fn load_control(
+    path: &Path,
+    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Result<Control, Diagnostics> {
+    let text = text_of(path, read).map_err(|error| unreadable(path, error))?;
+    let report = Report::new(path, &text, read, &|_| Ok(()));
+    let (document, _) = DeTable::parse_recoverable(&text);
+    let root = Table::root(&report, document.get_ref(), &ROOT);
+    let before = report.errors();
+    let (_, control) = listen::read(&root);
+    if report.errors() > before { Err(report.finish()) } else { Ok(control) }
+}
+
 /// Complains of a config file that gave no text.
 fn unreadable(path: &Path, error: Unreadable) -> Diagnostics {
     let is_found = error.place.is_some();

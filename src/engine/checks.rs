@@ -57,6 +57,18 @@ pub struct CheckStatus {
     pub failing_since: Option<Unix>,
 }
 
+impl Check {
+    /// What led to its state, and what speaks against it by now.
+    fn evidence(&self) -> String {
+        let evidence = self.verdict.evidence();
+        if self.verdict.state().serves() && self.verdict.failures().count > 0 {
+            format!("{evidence}; lately {}", self.verdict.failures())
+        } else {
+            evidence.to_string()
+        }
+    }
+}
+
 impl Checks {
     /// The checks of a topology; those that were there before keep their verdicts.
     pub(super) fn of(topology: &Topology, before: &Self, now: Now) -> Self {
@@ -171,7 +183,7 @@ impl Checks {
             key: check.key.clone(),
             state: check.verdict.state(),
             since: check.since,
-            evidence: check.verdict.evidence().to_string(),
+            evidence: check.evidence(),
             rtt: check.rtt,
             took: check.took,
             last_probe: check.last,

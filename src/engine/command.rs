@@ -54,6 +54,8 @@ pub struct OverrideRequest {
 pub struct Applied {
     /// It.
     pub subject: Override,
+    /// What had been said about the same target before.
+    pub replaced: Option<Override>,
     /// The epoch from which on it holds.
     pub epoch: u64,
     /// Why it could not be made durable, if it could not. It holds all the same, until the next restart.

@@ -137,6 +137,9 @@ impl EventKind {
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Transition { subject, from: State::Down(from), to: State::Down(to), evidence } => {
+                write!(f, "{subject} still down, {from} -> {to}: {evidence}")
+            }
             Self::Transition { subject, from, to, evidence } => {
                 write!(f, "{subject} {from} -> {to}: {evidence}")
             }
@@ -157,13 +160,62 @@ impl fmt::Display for EventKind {
     }
 }
 
+/// RFC 3339 in UTC, to the second.
+pub(super) fn timestamp(at: Unix) -> Option<String> {
+    let millis = i64::try_from(at.0.as_millis()).ok()?;
+    jiff::Timestamp::from_millisecond(millis).ok().map(|at| format!("{at:.0}"))
+}
+
 fn details(o: &Override) -> String {
     let mut text = String::new();
     if o.share.get() < 1.0 {
         text += &format!(" for {} of its clients", o.share);
     }
+    if let Some(until) = o.until.and_then(timestamp) {
+        text += &format!(" until {until}");
+    }
     if let Some(reason) = &o.reason {
         text += &format!(" ({reason})");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::health::Severity;
+    use crate::model::Fraction;
+    use crate::standing::Action;
+
+    #[test]
+    fn sentences() {
+        let transition = |from, to| EventKind::Transition {
+            subject: Subject::Target(Target::Region("eu-west".into())),
+            from,
+            to,
+            evidence: "connect refused".into(),
+        };
+        let (soft, hard) = (State::Down(Severity::Soft), State::Down(Severity::Hard));
+        let drain = Override {
+            id: 3,
+            target: Target::Region("eu-west".into()),
+            action: Action::Drain,
+            share: Fraction::parse("25%").expect("a share"),
+            created: Unix(Duration::from_secs(1_800_000_000)),
+            until: Some(Unix(Duration::from_secs(1_800_001_800))),
+            reason: Some("new kernel".into()),
+        };
+        for (kind, expected) in [
+            (transition(State::Up, hard), "region/eu-west up -> down: connect refused"),
+            (transition(soft, hard), "region/eu-west still down, soft -> hard: connect refused"),
+            (
+                EventKind::Overridden(drain),
+                "override 3: drain region/eu-west for 25% of its clients until 2027-01-15T08:30:00Z (new kernel)",
+            ),
+        ] {
+            assert_eq!(kind.to_string(), expected);
+        }
+    }
 }

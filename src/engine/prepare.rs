@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::{Origin, unanswered};
-use crate::config::{self, Config, Diagnostics, GeoSource, Unfit};
+use crate::config::{self, Config, Control, Diagnostics, GeoSource, Unfit};
 use crate::geo::{self, Database, GeoError, Index};
 use crate::snapshot::Plan;
 use crate::zone::Zones;
@@ -112,8 +112,20 @@ impl Origin {
     }
 
     fn load_opening(&self, open: &dyn Fn(&GeoSource) -> Result<(), Unfit>) -> Result<Config, Diagnostics> {
+        self.read_by(|path, read| config::load_opening(path, read, open))
+    }
+
+    /// Reads only where a node with this config takes orders.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub fn load_control(&self) -> Result<Control, Diagnostics> {
+        self.read_by(config::load_control)
+    }
+
+    fn read_by<T>(&self, load: impl Fn(&Path, Loader<'_>) -> T) -> T {
         match self {
-            Self::File(path) => config::load_opening(path, &|path| fs::read(path), open),
+            Self::File(path) => load(path, &|path| fs::read(path)),
             Self::Text { toml, files } => {
                 let config = Path::new("portolan.toml");
                 let read = |path: &Path| {
@@ -123,11 +135,14 @@ impl Origin {
                     let found = files.iter().find(|(name, _)| name == path);
                     found.map(|(_, content)| content.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
                 };
-                config::load_opening(config, &read, open)
+                load(config, &read)
             }
         }
     }
 }
+
+/// How files are read.
+type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {
     let zones = std::mem::take(&mut config.zones);

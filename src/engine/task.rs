@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::checks::Checks;
 use super::command::{Applied, Command, EventFeed, OverrideRequest, Rejection, Reloaded};
-use super::event::{Event, EventKind, Subject, Transitions};
+use super::event::{Event, EventKind, Subject, Transitions, timestamp};
 use super::prepare::{PrepareError, Prepared, prepare};
 use super::writer::Writer;
 use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle, Origin};
@@ -235,17 +235,20 @@ impl Engine {
     }
 
     fn put_override(&mut self, request: OverrideRequest) -> Result<Applied, Rejection> {
+        let before = self.writer.overrides().iter().find(|o| o.target == request.target).cloned();
         let subject = self.writer.put_override(request, Clock::unix())?;
         self.publish();
         let not_durable = self.write(|journal| journal.put(&subject));
-        Ok(Applied { subject, epoch: self.writer.epoch(), not_durable })
+        Ok(Applied { subject, replaced: before, epoch: self.writer.epoch(), not_durable })
     }
 
     fn remove_override(&mut self, id: u64) -> Option<Applied> {
         let subject = self.writer.remove_override(id, Clock::unix())?;
         self.publish();
-        let not_durable = self.write(|journal| journal.remove(id));
-        Some(Applied { subject, epoch: self.writer.epoch(), not_durable })
+        // Without a journal it could not have come back.
+        let is_kept = self.journal.is_some();
+        let not_durable = is_kept.then(|| self.write(|journal| journal.remove(id))).flatten();
+        Some(Applied { subject, replaced: None, epoch: self.writer.epoch(), not_durable })
     }
 
     fn expire(&mut self) {
@@ -263,7 +266,7 @@ impl Engine {
     /// Writes into the journal, if there is one; otherwise, or if it fails, says why it is not durable.
     fn write(&mut self, write: impl FnOnce(&mut Journal) -> anyhow::Result<()>) -> Option<String> {
         let Some(journal) = &mut self.journal else {
-            return Some("[node] state_dir is not set: it is forgotten at the next restart".into());
+            return Some("[node] state_dir is not set".into());
         };
         let error = format!("{:#}", write(journal).err()?);
         self.alarm(format!("the journal cannot be written: {error}"));
@@ -324,7 +327,8 @@ fn log(event: &Event) {
     let (name, epoch, id) = (event.kind.name(), event.epoch, event.id);
     match &event.kind {
         EventKind::Transition { subject, from, to, evidence } if to.is_down() => {
-            warn!(%subject, %from, %to, evidence, epoch, id, "{name}");
+            let severity = to.severity().map(tracing::field::display);
+            warn!(%subject, %from, %to, severity, evidence, epoch, id, "{name}");
         }
         EventKind::Transition { subject, from, to, evidence } => {
             info!(%subject, %from, %to, evidence, epoch, id, "{name}");
@@ -333,8 +337,10 @@ fn log(event: &Event) {
             warn!(region, rule, epoch, id, "{name}");
         }
         EventKind::Overridden(o) | EventKind::Restored(o) | EventKind::Expired(o) => {
-            let (reason, share) = (o.reason.as_deref(), o.share);
-            info!(target = %o.target, action = %o.action, %share, reason, epoch, id, "{name}");
+            let (reason, share, until) = (o.reason.as_deref(), o.share, o.until.and_then(timestamp));
+            info!(
+                number = o.id, target = %o.target, action = %o.action, %share, until, reason, epoch, id, "{name}"
+            );
         }
         EventKind::Reloaded { warnings } => {
             info!(epoch, id, "{name}");

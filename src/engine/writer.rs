@@ -107,6 +107,7 @@ impl Writer {
             let before = self.publish(standing);
             self.tell_transitions(&before);
             self.tell_held(&held_before);
+            self.tell_unserved(&before);
         }
     }
 
@@ -245,7 +246,8 @@ impl Writer {
 
     /// The regions that safety holds in for any services, by name: a reload may change their ids.
     fn held(&self) -> BTreeSet<String> {
-        let held = self.standing.held.iter().flatten();
+        let within = self.standing.held_within.iter().map(|(_, region)| region);
+        let held = self.standing.held.iter().flatten().chain(within);
         held.map(|id| self.plan.topology.region(*id).name.clone()).collect()
     }
 
@@ -258,6 +260,20 @@ impl Writer {
         for region in now.difference(before).cloned() {
             self.events.push(EventKind::Held { region, rule });
         }
+    }
+
+    /// Raises an alarm over services that could be served before and cannot now.
+    fn tell_unserved(&mut self, before: &Standing) {
+        let sets = self.plan.steering.region_sets();
+        let mut unserved = sets.unserved(&self.standing);
+        if unserved.is_empty() {
+            return;
+        }
+        // Both are in order of service.
+        let already = sets.unserved(before);
+        unserved.retain(|id| already.binary_search(id).is_err());
+        let message = safety::alarm(&self.plan.topology, &unserved);
+        self.events.extend(message.map(|message| EventKind::Alarm { message }));
     }
 }
 

@@ -98,11 +98,23 @@ impl fmt::Display for Failures {
             }
             f.write_str(": ")?;
         }
-        // The same again and again is said once: reasons can be long.
-        let distinct =
-            if self.last.iter().all(|reason| *reason == self.last[0]) { 1 } else { self.last.len() };
-        for (index, reason) in self.last.iter().take(distinct).enumerate() {
-            write!(f, "{}{reason}", if index == 0 { "" } else { ", " })?;
+        let mut rest = self.last.iter().peekable();
+        let mut is_first = true;
+        while let Some(reason) = rest.next() {
+            let mut times = 1;
+            while rest.next_if_eq(&reason).is_some() {
+                times += 1;
+            }
+            // The same again and again is said once: reasons can be long.
+            let (said, note) = match times {
+                _ if times == self.last.len() => (1, String::new()),
+                1 | 2 => (times, String::new()),
+                _ => (1, format!(" ({times} times)")),
+            };
+            for _ in 0..said {
+                write!(f, "{}{reason}{note}", if is_first { "" } else { ", " })?;
+                is_first = false;
+            }
         }
         Ok(())
     }
@@ -149,6 +161,23 @@ mod tests {
             evidence.to_string(),
             "7 failures, the last 5: status 503, status 504, status 505, status 506, status 507; 1 good since"
         );
+    }
+
+    #[test]
+    fn a_reason_given_again_and_again_is_said_once() {
+        for (reasons, expected) in [
+            ("rr", "2 in a row: refused"),
+            ("rrt", "3 in a row: refused, refused, timeout"),
+            ("rrrt", "4 in a row: refused (3 times), timeout"),
+            ("trrrt", "5 in a row: timeout, refused (3 times), timeout"),
+            ("rrrrrr", "6 in a row, the last 5: refused"),
+        ] {
+            let mut failures = Failures::default();
+            for reason in reasons.chars() {
+                failures.add(if reason == 'r' { "refused" } else { "timeout" });
+            }
+            assert_eq!(failures.to_string(), expected);
+        }
     }
 
     #[test]

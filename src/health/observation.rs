@@ -92,6 +92,24 @@ impl State {
     pub fn is_down(self) -> bool {
         matches!(self, Self::Down(_))
     }
+
+    /// How bad it is, if it is down.
+    #[must_use]
+    pub fn severity(self) -> Option<Severity> {
+        match self {
+            Self::Down(severity) => Some(severity),
+            Self::Up | Self::Degraded | Self::Unknown => None,
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Soft => "soft",
+            Self::Hard => "hard",
+        })
+    }
 }
 
 impl fmt::Display for State {

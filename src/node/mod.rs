@@ -132,7 +132,8 @@ impl Node {
             places = plan.geo.places().len(),
             "plan compiled"
         );
-        info!(dns = ?dns_addresses, control = ?control_address, "bound, waiting for the first look at every target");
+        let control_shown = control_address.map(tracing::field::display);
+        info!(dns = ?dns_addresses, control = control_shown, "bound, waiting for the first look at every target");
         engine.ready.clone().wait_for(|ready| *ready).await.context("the engine stopped")?;
         let shared = dns::Shared { snapshots: Arc::clone(&engine.snapshots), counters };
         let dns =

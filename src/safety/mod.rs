@@ -5,7 +5,7 @@
 
 use crate::health::Severity;
 use crate::model::{RegionId, ServiceId, Topology};
-use crate::standing::{Action, Cause, RegionSets, SetId, Standing, Usable};
+use crate::standing::{Cause, RegionSets, SetId, Standing, Usable};
 
 /// `[safety]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,45 +48,66 @@ pub struct Refusal {
     pub remaining: usize,
     /// The regions of the services that would be short of them.
     pub set: SetId,
+    /// The one service that would be, if it is not all with these regions.
+    pub service: Option<ServiceId>,
 }
 
 /// Marks in `standing` what the rules hold in. Of the regions that failed softly the last to fail is held
 /// first: it was good for longest.
 pub fn hold(rules: Rules, sets: &RegionSets, standing: &mut Standing) {
     let held = sets.sets.iter().map(|set| {
-        let missing = needed(rules, set).saturating_sub(available(set, standing));
-        let mut soft: Vec<RegionId> = set.iter().copied().filter(|id| failed_softly(standing, *id)).collect();
-        soft.sort_by_key(|id| std::cmp::Reverse((standing.region(*id).since, std::cmp::Reverse(*id))));
-        soft.truncate(missing);
-        soft.into_boxed_slice()
+        let usable = |id| standing.region(id).usable();
+        last_to_fail(set, usable, standing, missing(rules, set, usable)).into_boxed_slice()
     });
     standing.held = held.collect();
+    let held_within = services(standing).into_iter().flat_map(|service| {
+        let set = sets.regions_of(service);
+        // What is held for its set is usable to a service, unless operators keep the service from it.
+        let usable = |id| match standing.usable_within(service, id) {
+            Usable::No(Cause::Probes(_)) if standing.is_held(sets.of_service(service), id) => Usable::Full,
+            usable => usable,
+        };
+        let mut held = last_to_fail(set, usable, standing, missing(rules, set, usable));
+        held.sort_unstable();
+        held.into_iter().map(move |region| (service, region)).collect::<Vec<_>>()
+    });
+    standing.held_within = held_within.collect();
 }
 
-/// Whether an operator may turn `before` into `after`: no set of regions that had enough may come to have too few,
-/// and no service of which a region was withdrawn.
+/// Whether an operator may turn `before` into `after`: nothing that had enough regions may come to have too few,
+/// neither the services of a set nor one service that operators have said something about.
 ///
 /// # Errors
-/// The first set that would be short of regions.
+/// The first that would be short of regions.
 pub fn permit(rules: Rules, sets: &RegionSets, before: &Standing, after: &Standing) -> Result<(), Refusal> {
-    for (index, set) in sets.sets.iter().enumerate() {
-        let (needed, had, remaining) = (needed(rules, set), available(set, before), available(set, after));
-        if remaining < needed && remaining < had {
-            return Err(Refusal { rule: Rule::MinRegions, needed, remaining, set: SetId(index as u32) });
-        }
-    }
-    // Services of which an operator withdrew a region have fewer than their set.
-    for service in after.services.iter().map(|word| word.service) {
-        let set = sets.of_service(service);
+    let refuse = |set: SetId, service: Option<ServiceId>| {
         let regions = &sets.sets[set.0 as usize];
-        let had = available_to(service, regions, before);
-        let remaining = available_to(service, regions, after);
-        let needed = needed(rules, regions);
-        if remaining < needed && remaining < had {
-            return Err(Refusal { rule: Rule::MinRegions, needed, remaining, set });
-        }
+        let remaining = |standing: &Standing| match service {
+            Some(service) => available(regions, |id| standing.usable_within(service, id)),
+            None => available(regions, |id| standing.region(id).usable()),
+        };
+        let (needed, had, remaining) = (needed(rules, regions), remaining(before), remaining(after));
+        let is_short = remaining < needed && remaining < had;
+        is_short.then_some(Refusal { rule: Rule::MinRegions, needed, remaining, set, service })
+    };
+    let of_sets = (0..sets.sets.len()).map(|index| refuse(SetId(index as u32), None));
+    let of_services = services(after).into_iter().map(|id| refuse(sets.of_service(id), Some(id)));
+    match of_sets.chain(of_services).flatten().next() {
+        Some(refusal) => Err(refusal),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// A sentence about services that no region may serve, if there are any.
+#[must_use]
+pub fn alarm(topology: &Topology, unserved: &[ServiceId]) -> Option<String> {
+    let mut names: Vec<String> =
+        unserved.iter().take(NAMED).map(|id| topology.service(*id).name.to_string()).collect();
+    if unserved.len() > NAMED {
+        names.push(format!("{} more", unserved.len() - NAMED));
+    }
+    (!names.is_empty())
+        .then(|| format!("no region can serve {}: answered as all_down says", names.join(", ")))
 }
 
 impl Refusal {
@@ -95,12 +116,16 @@ impl Refusal {
     pub fn explain(&self, topology: &Topology, sets: &RegionSets) -> String {
         let names: Vec<&str> =
             sets.sets[self.set.0 as usize].iter().map(|id| topology.region(*id).name.as_str()).collect();
+        let whose = self.service.map(|id| format!(" for {}", topology.service(id).name)).unwrap_or_default();
+        let remaining = match self.remaining {
+            0 => "none".to_owned(),
+            some => format!("only {some}"),
+        };
         format!(
-            "{} = {} forbids it: of {} only {} would remain usable",
+            "{} = {} forbids it: of {} {remaining} would remain usable{whose}",
             self.rule.name(),
             self.needed,
             names.join(", "),
-            self.remaining
         )
     }
 }
@@ -109,21 +134,35 @@ fn needed(rules: Rules, set: &[RegionId]) -> usize {
     rules.min_regions.min(set.len())
 }
 
+/// Services that operators have said something about, each once.
+fn services(standing: &Standing) -> Vec<ServiceId> {
+    let mut services: Vec<ServiceId> = standing.services.iter().map(|word| word.service).collect();
+    services.dedup();
+    services
+}
+
 /// Regions that are not withdrawn. Unknown is not down.
-fn available(set: &[RegionId], standing: &Standing) -> usize {
-    set.iter().filter(|id| !matches!(standing.region(**id).usable(), Usable::No(_))).count()
+fn available(set: &[RegionId], usable: impl Fn(RegionId) -> Usable) -> usize {
+    set.iter().filter(|id| !matches!(usable(**id), Usable::No(_))).count()
 }
 
-/// The same for one service, with the operator's word within it.
-fn available_to(service: ServiceId, set: &[RegionId], standing: &Standing) -> usize {
-    let is_available = |id: &&RegionId| match standing.within(service, **id) {
-        Some(word) if word.action == Action::Up => true,
-        Some(word) if word.action == Action::Down || word.kept_away >= 1.0 => false,
-        _ => !matches!(standing.region(**id).usable(), Usable::No(_)),
-    };
-    set.iter().filter(is_available).count()
+fn missing(rules: Rules, set: &[RegionId], usable: impl Fn(RegionId) -> Usable) -> usize {
+    needed(rules, set).saturating_sub(available(set, usable))
 }
 
-fn failed_softly(standing: &Standing, id: RegionId) -> bool {
-    standing.region(id).usable() == Usable::No(Cause::Probes(Severity::Soft))
+/// Up to `count` regions of a set that failed softly, the last to fail first.
+fn last_to_fail(
+    set: &[RegionId],
+    usable: impl Fn(RegionId) -> Usable,
+    standing: &Standing,
+    count: usize,
+) -> Vec<RegionId> {
+    let failed_softly = |id: &RegionId| usable(*id) == Usable::No(Cause::Probes(Severity::Soft));
+    let mut soft: Vec<RegionId> = set.iter().copied().filter(failed_softly).collect();
+    soft.sort_by_key(|id| std::cmp::Reverse((standing.region(*id).since, std::cmp::Reverse(*id))));
+    soft.truncate(count);
+    soft
 }
+
+/// Services that an alarm names; of the others it says how many there are.
+const NAMED: usize = 5;

@@ -15,7 +15,7 @@ impl Standing {
     #[must_use]
     pub fn compute(inputs: Inputs<'_>) -> Self {
         let regions = inputs.topology.region_ids().map(|id| inputs.region(id)).collect();
-        Self { regions, services: inputs.services(), held: Box::default() }
+        Self { regions, services: inputs.services(), ..Self::default() }
     }
 }
 

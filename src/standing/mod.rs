@@ -26,6 +26,9 @@ pub struct Standing {
     pub services: Box<[ServiceStanding]>,
     /// By [`SetId`]: regions that safety holds in for services with these regions; usually none.
     pub held: Box<[Box<[RegionId]>]>,
+    /// Regions that safety holds in for one service beside those of its set, because operators have said
+    /// something about that service alone; in order of service and region, usually none.
+    pub held_within: Box<[(ServiceId, RegionId)]>,
 }
 
 /// A region.
@@ -160,16 +163,51 @@ impl Standing {
         found.ok().map(|index| &self.services[index])
     }
 
+    /// Whether an operator has said anything about a service alone.
+    #[must_use]
+    pub fn has_words_on(&self, service: ServiceId) -> bool {
+        self.services.binary_search_by_key(&service, |word| word.service).is_ok()
+    }
+
     /// Whether safety holds a region in for the services of a set.
     #[must_use]
     pub fn is_held(&self, set: SetId, region: RegionId) -> bool {
         self.held.get(set.0 as usize).is_some_and(|held| held.contains(&region))
     }
 
+    /// Whether safety holds a region in for a service of a set.
+    #[must_use]
+    pub fn is_held_for(&self, service: ServiceId, set: SetId, region: RegionId) -> bool {
+        self.is_held(set, region) || self.held_within.binary_search(&(service, region)).is_ok()
+    }
+
     /// Whether safety holds a region in for any services.
     #[must_use]
     pub fn is_held_anywhere(&self, region: RegionId) -> bool {
         self.held.iter().any(|held| held.contains(&region))
+            || self.held_within.iter().any(|(_, held)| *held == region)
+    }
+
+    /// What a region is to a service: an operator's word on the two of them goes before the region's own.
+    #[must_use]
+    pub fn usable_within(&self, service: ServiceId, region: RegionId) -> Usable {
+        match self.within(service, region) {
+            Some(word) if word.action == Action::Up => Usable::Full,
+            Some(word) if word.withdraws() => Usable::No(Cause::Operator),
+            _ => self.region(region).usable(),
+        }
+    }
+}
+
+impl ServiceStanding {
+    /// Nobody is sent there.
+    #[must_use]
+    pub fn withdraws(&self) -> bool {
+        match self.action {
+            Action::Down => true,
+            Action::Drain => self.kept_away >= 1.0,
+            Action::Up => false,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::{Cause, Standing, Usable};
 use crate::model::{RegionId, ServiceId, Topology};
 
 /// Index into [`RegionSets::sets`].
@@ -39,5 +40,39 @@ impl RegionSets {
     #[must_use]
     pub fn of_service(&self, service: ServiceId) -> SetId {
         self.of_service[service.0 as usize]
+    }
+
+    /// The regions of a service, in order.
+    #[must_use]
+    pub fn regions_of(&self, service: ServiceId) -> &[RegionId] {
+        &self.sets[self.of_service(service).0 as usize]
+    }
+
+    /// Services of which no region may be answered and none is held in: their `all_down` policy answers.
+    #[must_use]
+    pub fn unserved(&self, standing: &Standing) -> Vec<ServiceId> {
+        let may_answer = |id: &RegionId| !matches!(standing.region(*id).usable(), Usable::No(_));
+        let is_set_served: Vec<bool> = self
+            .sets
+            .iter()
+            .enumerate()
+            .map(|(index, set)| {
+                set.iter().any(|id| may_answer(id) || standing.is_held(SetId(index as u32), *id))
+            })
+            .collect();
+        let is_served = |service: ServiceId| {
+            if standing.has_words_on(service) {
+                let regions = self.regions_of(service);
+                let set = self.of_service(service);
+                regions.iter().any(|id| match standing.usable_within(service, *id) {
+                    Usable::No(Cause::Probes(_)) => standing.is_held_for(service, set, *id),
+                    Usable::No(Cause::Operator) => false,
+                    Usable::Full | Usable::Reduced | Usable::IfNothingElse => true,
+                })
+            } else {
+                is_set_served[self.of_service(service).0 as usize]
+            }
+        };
+        (0..self.of_service.len() as u32).map(ServiceId).filter(|id| !is_served(*id)).collect()
     }
 }

@@ -10,7 +10,9 @@ use super::trace::{Note, Recording, Stage, Trace, Why};
 use crate::geo::Place;
 use crate::model::{AllDown, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
 use crate::pick::{Hash, draw, rendezvous};
-use crate::standing::{Action, Candidate, Cause, DEGRADED_SHARE, HARD_DOWN, Pool, SetId, Standing, Usable};
+use crate::standing::{
+    Action, Candidate, Cause, DEGRADED_SHARE, HARD_DOWN, Pool, ServiceStanding, SetId, Standing, Usable,
+};
 
 /// A question to steering.
 #[derive(Clone, Copy, Debug)]
@@ -284,8 +286,7 @@ impl<T: Trace> Chooser<'_, T> {
         let region = self.standing.region(ranked.region);
         let pool = region.pool(self.asked.family);
         let word = self.standing.within(self.asked.service, ranked.region);
-        let withdrawn =
-            word.is_some_and(|w| w.action != Action::Up && (w.kept_away >= 1.0 || w.action == Action::Down));
+        let withdrawn = word.is_some_and(ServiceStanding::withdraws);
         let forced = region.action == Some(Action::Up) || word.is_some_and(|w| w.action == Action::Up);
         let usable = if withdrawn { Usable::No(Cause::Operator) } else { pool.usable };
         match pass {
@@ -328,7 +329,8 @@ impl<T: Trace> Chooser<'_, T> {
 
     /// Held by safety, and with something to answer that does not fail hard.
     fn may_be_held(&self, region: RegionId, pool: &Pool) -> bool {
-        self.standing.is_held(self.set, region) && (!pool.configured || pool.best != HARD_DOWN)
+        self.standing.is_held_for(self.asked.service, self.set, region)
+            && (!pool.configured || pool.best != HARD_DOWN)
     }
 
     /// Puts the addresses of the region's endpoints into the answer.

@@ -9,6 +9,7 @@ mod failover;
 mod harness;
 mod listeners;
 mod mistakes;
+mod on_call;
 mod overrides;
 mod properties;
 mod reload;

@@ -222,7 +222,12 @@ async fn what_will_be_forgotten_is_said_to_be() {
     folder.reconfigure("state_dir = \"state\"\n", "");
     let node = TestNode::start(folder).await;
     let done = portolan_at(&node.folder, &["drain", "region/eu"]);
-    assert_done(&done, 0, "drain region/eu", "warning: not durable: [node] state_dir is not set");
+    assert_done(
+        &done,
+        0,
+        "drain region/eu",
+        "warning: this holds until the next restart only: [node] state_dir is not set",
+    );
     node.stop().await;
 }
 
@@ -290,7 +295,7 @@ async fn endpoints_that_leave_nothing_are_refused_one_by_one() {
     let node = TestNode::with(&[&config(), ONLY].concat()).await;
     assert_done(&portolan_at(&node.folder, &["drain", "endpoint/eu/lb1"]), 0, "drain endpoint/eu/lb1", "");
     let last = portolan_at(&node.folder, &["drain", "endpoint/eu/lb2"]);
-    assert_done(&last, 4, "", "of eu only 0 would remain usable");
+    assert_done(&last, 4, "", "of eu none would remain usable");
     assert_eq!(node.api.get("/v1/overrides").await.as_array().map(Vec::len), Some(1));
     assert_eq!(node.api.region("eu").await["override"], Value::Null);
     node.stop().await;

@@ -411,7 +411,7 @@ impl Simulation {
         let chosen = standing.region(region);
         let forced = chosen.action == Some(Action::Up)
             || standing.within(service, region).is_some_and(|word| word.action == Action::Up);
-        let held = standing.is_held(set, region);
+        let held = standing.is_held_for(service, set, region);
         assert!(
             forced || held || chosen.pool(family).usable.is_eligible(),
             "{} is answered though it is {:?}",

@@ -489,6 +489,49 @@ fn operators_cannot_withdraw_the_last_region() {
 }
 
 #[test]
+fn safety_counts_the_regions_that_operators_leave_to_a_service() {
+    let rules = Rules { min_regions: 1 };
+    let mut before = World::new(Rank::Priority);
+    before.rules = rules;
+    before.down(US).say("service/www.example.test/eu-west", Action::Drain, "100%");
+    let mut after = World::new(Rank::Priority);
+    after.rules = rules;
+    after.down(US).say("service/www.example.test/eu-west", Action::Drain, "100%");
+    after.say("region/ap-south", Action::Drain, "100%");
+    let (before, after) = (before.compile(), after.compile());
+    let sets = after.compiled.region_sets();
+    let refusal = safety::permit(rules, sets, &before.standing, &after.standing).unwrap_err();
+    assert_eq!((refusal.service, refusal.remaining), (Some(ServiceId(0)), 0));
+    assert_eq!(
+        refusal.explain(&after.world.topology, sets),
+        "min_regions = 1 forbids it: of ap-south, eu-west, us-east none would remain usable for www.example.test."
+    );
+    assert_eq!(sets.unserved(&before.standing), []);
+    assert_eq!(sets.unserved(&after.standing), [ServiceId(0)]);
+    assert_eq!(
+        safety::alarm(&after.world.topology, &[ServiceId(0)]).unwrap(),
+        "no region can serve www.example.test.: answered as all_down says"
+    );
+}
+
+#[test]
+fn safety_holds_in_what_a_service_has_left() {
+    let mut world = World::new(Rank::Priority);
+    world.rules = Rules { min_regions: 1 };
+    world.service().steering.all_down = AllDown::Servfail;
+    world.down(US).set(AP, None, State::Down(Severity::Soft));
+    assert_eq!(world.sends(GERMAN), "eu-west");
+    // Its set still has eu-west; the service has not.
+    world.say("service/www.example.test/eu-west", Action::Drain, "100%");
+    let ready = world.compile();
+    assert_eq!(ready.sends(GERMAN, Family::V4), "ap-south");
+    assert_eq!(&*ready.standing.held[0], []);
+    assert_eq!(&*ready.standing.held_within, [(ServiceId(0), AP)]);
+    assert!(ready.standing.is_held_anywhere(AP));
+    assert_eq!(ready.compiled.region_sets().unserved(&ready.standing), []);
+}
+
+#[test]
 fn all_down_is_a_policy() {
     let mut world = World::new(Rank::Distance);
     for region in [AP, EU, US] {

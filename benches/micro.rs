@@ -1,0 +1,143 @@
+//! The parts of an answer, each timed by itself: `cargo bench --bench micro`.
+//!
+//! With `count KIND N` it only makes N answers of a kind, for `benches/count`, which counts their instructions.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::Criterion;
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsOption};
+use hickory_proto::rr::{Name, RecordType};
+use portolan::answer::{Peer, Reply, Transport, handle};
+use portolan::engine::{Origin, prepare};
+use portolan::health::State;
+use portolan::model::{Family, ServiceId, Unix};
+use portolan::snapshot::Snapshot;
+use portolan::standing::{Inputs, Standing};
+use portolan::steer::{Asked, NoTrace};
+
+/// Dynamic names, as in `benches/compare/dns`.
+const SERVICES: usize = 1000;
+
+/// Answers of each kind: the name asked for, and whether the client's subnet is passed on.
+const KINDS: [(&str, &str, bool); 6] = [
+    ("dynamic", "n0500.bench.test.", false),
+    ("dynamic-ecs", "n0500.bench.test.", true),
+    ("static", "ns.bench.test.", false),
+    ("alias", "alias.bench.test.", true),
+    ("nxdomain", "nothing.bench.test.", false),
+    ("refused", "www.elsewhere.test.", false),
+];
+
+const NOW: Unix = Unix(Duration::from_secs(1_800_000_000));
+
+/// 1,000 services ranked by distance over the builtin database, weighted, two endpoints in each region.
+fn snapshot() -> Snapshot {
+    let mut toml =
+        String::from("version = 1\n[dns]\nlisten = [\"127.0.0.1:0\"]\n[policy.bench]\nrank = \"distance\"\n");
+    for (name, lat, lon, net) in [
+        ("eu-west", 53.35, -6.26, "192.0.2"),
+        ("us-east", 38.95, -77.45, "198.51.100"),
+        ("ap-south", 19.1, 72.9, "203.0.113"),
+    ] {
+        toml += &format!(
+            "[region.{name}]\nlocation = {{ lat = {lat}, lon = {lon} }}\n\
+             endpoint = [{{ name = \"lb1\", address = [\"{net}.1\"] }}, {{ name = \"lb2\", address = [\"{net}.2\"] }}]\n"
+        );
+    }
+    toml += "[[zone]]\norigin = \"bench.test.\"\nfile = \"zone\"\n";
+    for n in 0..SERVICES {
+        toml += &format!(
+            "[[service]]\nname = \"n{n:04}.bench.test.\"\npolicy = \"bench\"\nregions = [\"eu-west\", \"us-east\", \"ap-south\"]\n"
+        );
+    }
+    let zone =
+        "$TTL 60\n@ SOA ns hostmaster 1 3600 600 604800 30\n@ NS ns\nns A 192.0.2.53\nalias CNAME n0001\n";
+    let files = [("zone".into(), zone.into())];
+    let plan =
+        prepare(&Origin::Text { toml: toml.into(), files: files.into() }).expect("the config is good").plan;
+    let standing = Standing::compute(Inputs {
+        topology: &plan.topology,
+        states: &|_, _| State::Up,
+        overrides: &[],
+        previous: &|_| None,
+        now: NOW,
+    });
+    Snapshot { plan, standing: Arc::new(standing), epoch: 1 }
+}
+
+fn query(name: &str, subnet: bool) -> Vec<u8> {
+    let mut query = Message::new(4711, MessageType::Query, OpCode::Query);
+    query.add_query(Query::query(Name::from_str(name).expect("a name"), RecordType::A));
+    if subnet {
+        let mut edns = Edns::new();
+        edns.set_max_payload(1232);
+        edns.options_mut().insert(EdnsOption::Subnet(ClientSubnet::new(
+            Ipv4Addr::new(84, 128, 0, 0).into(),
+            24,
+            0,
+        )));
+        query.set_edns(edns);
+    }
+    query.to_vec().expect("it fits")
+}
+
+fn peer() -> Peer {
+    Peer { address: SocketAddr::from(([84, 128, 0, 1], 5353)), transport: Transport::Udp }
+}
+
+fn bench(criterion: &mut Criterion) {
+    let snapshot = snapshot();
+    let plan = &snapshot.plan;
+    let mut reply = Reply::new(1);
+    for (kind, name, subnet) in KINDS {
+        let query = query(name, subnet);
+        criterion.bench_function(&format!("handle/{kind}"), |b| {
+            b.iter(|| handle(&snapshot, black_box(&query), peer(), NOW, &mut reply));
+        });
+    }
+    let mut last = 0_u32;
+    let mut client = move || {
+        last = last.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        IpAddr::V4(Ipv4Addr::from_bits(last))
+    };
+    criterion.bench_function("locate", |b| b.iter(|| plan.geo.locate(client()).id));
+    let mut addresses = Vec::new();
+    criterion.bench_function("choose", |b| {
+        b.iter(|| {
+            let service = ServiceId(500);
+            let asked = Asked { service, client: client(), family: Family::V4, unix: NOW, draw: 0 };
+            plan.steering.choose(&plan.topology, &snapshot.standing, &asked, &mut addresses, &mut NoTrace)
+        });
+    });
+    let name: portolan::model::Name = "n0500.bench.test.".parse().expect("a name");
+    criterion.bench_function("zone", |b| {
+        b.iter(|| plan.zones.find(black_box(name.as_wire())).node().is_some());
+    });
+}
+
+/// Makes answers and nothing else.
+fn count(kind: &str, n: u64) {
+    let (_, name, subnet) = KINDS.into_iter().find(|(known, ..)| *known == kind).expect("a known kind");
+    let (snapshot, query, mut reply) = (snapshot(), query(name, subnet), Reply::new(1));
+    for _ in 0..n {
+        black_box(handle(&snapshot, black_box(&query), peer(), NOW, &mut reply));
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, command, kind, n] = &arguments[..]
+        && command == "count"
+    {
+        count(kind, n.parse().expect("a number"));
+        return;
+    }
+    let mut criterion = Criterion::default().configure_from_args();
+    bench(&mut criterion);
+    criterion.final_summary();
+}
