@@ -63,7 +63,8 @@ pub(super) fn scan(
 ) -> Scanned {
     let mut scanned = Scanned::default();
     let mut reader = Reader { scanned: &mut scanned, include, depth: 0 };
-    reader.file(&origin.to_string(), NO_TTL, text, file);
+    let origin = DomainName::from_octets(origin.as_wire()).expect("names are valid wire names");
+    reader.file(&absolute(&origin), NO_TTL, text, file);
     scanned
 }
 
@@ -115,9 +116,20 @@ impl Cursor {
     }
 }
 
-/// A name as a master file writes it, with its last dot.
+/// A name as a master file writes it, with its last dot. Every byte that could mean something there is escaped
+/// (RFC 1035 §5.1), which the name's own text form does not do.
 fn absolute<Octets: AsRef<[u8]>>(name: &DomainName<Octets>) -> String {
-    if name.is_root() { ".".to_owned() } else { format!("{name}.") }
+    let mut text = String::new();
+    for label in name.iter().filter(|label| !label.is_root()) {
+        for byte in label.as_slice() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'*' => text.push(char::from(*byte)),
+                _ => text.extend(format!("\\{byte:03}").chars()),
+            }
+        }
+        text.push('.');
+    }
+    if text.is_empty() { ".".to_owned() } else { text }
 }
 
 impl Reader<'_> {

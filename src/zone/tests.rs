@@ -183,6 +183,24 @@ fn what_is_odd_is_served_with_a_warning() {
 }
 
 #[test]
+fn origins_may_be_of_any_bytes() {
+    for label in
+        [&b"a\"b\""[..], b"a b", b"a;b", b"(", b")", b"\\", b"a.b", b"@", b"$TTL", b"\n", b"\0\xff", b"\""]
+    {
+        let wire = [&[label.len() as u8], label, b"\x07example\0"].concat();
+        let origin = Name::from_wire(&wire).unwrap();
+        let zone = Zone::read(&origin, &zone("www A 192.0.2.7\n"), "z", &mut no_include).unwrap();
+        let www = Name::from_wire(&[b"\x03www", &wire[..]].concat()).unwrap();
+        assert!(zone.names.contains_key(&www), "{label:?}");
+        // Reading goes on with the same origin behind a mistake.
+        let text = self::zone("bad A nonsense\nwww A 192.0.2.7\nwww CNAME ns\n");
+        let errors = Zone::read(&origin, &text, "z", &mut no_include).unwrap_err();
+        assert_eq!(errors.len(), 2, "{label:?}: {errors:?}");
+        assert!(errors[1].message.contains("CNAME"), "{errors:?}");
+    }
+}
+
+#[test]
 fn included_text_has_its_own_origin_and_leaves_the_includers_alone() {
     let mut asked = Vec::new();
     let mut include = |path: &str| {
