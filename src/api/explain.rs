@@ -245,6 +245,7 @@ fn note(topology: &Topology, checks: &[CheckStatus], region: RegionId, note: &No
         Note::TieGroup(number) => format!("group {number}"),
         Note::Held => format!("fails, but min_regions holds it in{}", because()),
         Note::Forced => "forced up by an operator".into(),
+        Note::DrainedInPart => "a drain keeps this client away, but nobody else serves".into(),
         Note::Unknown => "not probed yet, and nothing is known to be up".into(),
         Note::Degraded => format!("degraded, at half its weight{}", because()),
         Note::AllDown => format!("nobody is usable: all_down lets it in{}", because()),

@@ -12,7 +12,8 @@ pub struct Observation {
     pub failure: Option<Failure>,
 }
 
-/// Time spent in each phase; `None` where the probe did not come that far or the kind has no such phase.
+/// Time spent in each phase, the one in which a look failed included; `None` where the probe did not come that
+/// far or the kind has no such phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
     /// TCP handshake, which is also the best measure of the round-trip time.

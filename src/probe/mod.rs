@@ -50,6 +50,7 @@ pub async fn run(target: &Target) -> Result<Observation, LocalFault> {
         Ok(Err(Trouble::Target(failure))) => Some(failure),
         Err(_elapsed) => Some(progress.timed_out(timeout)),
     };
+    progress.ended();
     Ok(Observation { timings: progress.timings, failure })
 }
 

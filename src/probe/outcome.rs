@@ -76,14 +76,24 @@ impl Progress {
     /// The present phase succeeded.
     pub(super) fn completed(&mut self) {
         let now = Instant::now();
-        let took = Some(now - self.phase_began);
-        match self.phase {
-            Phase::Connect => self.timings.connect = took,
-            Phase::Tls => self.timings.tls = took,
-            Phase::Response => self.timings.first_byte = took,
-            Phase::Body => self.timings.body = took,
-        }
+        let took = now - self.phase_began;
+        *self.timing() = Some(took);
         self.phase_began = now;
+    }
+
+    /// The look ended in the present phase: what that took counts, too.
+    pub(super) fn ended(&mut self) {
+        let took = self.phase_began.elapsed();
+        self.timing().get_or_insert(took);
+    }
+
+    fn timing(&mut self) -> &mut Option<Duration> {
+        match self.phase {
+            Phase::Connect => &mut self.timings.connect,
+            Phase::Tls => &mut self.timings.tls,
+            Phase::Response => &mut self.timings.first_byte,
+            Phase::Body => &mut self.timings.body,
+        }
     }
 
     /// The next phase begins where the one before ended.

@@ -61,6 +61,8 @@ const LOST_TOGETHER_SECS: u64 = 60;
 enum Pass {
     /// What is up, forced up or held.
     Eligible,
+    /// The same, partial drains set aside: nobody else serves.
+    DrainedInPart,
     /// What nobody knows of.
     Unknown,
     /// `all_down = { last_good }`: what served last, no earlier than this.
@@ -168,7 +170,7 @@ fn share_key(service: &Service, client: Hash, asked: &Asked) -> Hash {
 
 impl<T: Trace> Chooser<'_, T> {
     fn run(&mut self, ranking: &Ranking, addresses: &mut Vec<IpAddr>) -> (Option<RegionId>, Answer) {
-        for pass in [Pass::Eligible, Pass::Unknown] {
+        for pass in [Pass::Eligible, Pass::DrainedInPart, Pass::Unknown] {
             if let Some(found) = self.pass(pass, ranking, addresses) {
                 return found;
             }
@@ -300,6 +302,10 @@ impl<T: Trace> Chooser<'_, T> {
                 }
                 Ok(factor)
             }
+            Pass::DrainedInPart => {
+                let (factor, _) = self.eligible(ranked.region, pool, usable)?;
+                Ok((factor, Note::DrainedInPart))
+            }
             Pass::Unknown if usable == Usable::IfNothingElse => Ok((1.0, Note::Unknown)),
             Pass::LastGood(since)
                 if region.last_served(self.asked.unix) >= Some(since)
@@ -339,7 +345,9 @@ impl<T: Trace> Chooser<'_, T> {
         let pool = standing.pool(self.asked.family);
         let every = &self.compiled.everything[usize::from(region.0)][self.asked.family as usize];
         let candidates: &[Candidate] = match pass {
-            Pass::Eligible | Pass::Unknown if !pool.candidates.is_empty() => &pool.candidates,
+            Pass::Eligible | Pass::DrainedInPart | Pass::Unknown if !pool.candidates.is_empty() => {
+                &pool.candidates
+            }
             _ => every,
         };
         let wanted = self.service.steering.answers;

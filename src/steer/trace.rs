@@ -48,6 +48,8 @@ pub enum Note {
     Held,
     /// An operator forced it up.
     Forced,
+    /// A partial drain keeps this client away, but nobody else serves.
+    DrainedInPart,
     /// Nobody knows whether it is up, and nothing else is.
     Unknown,
     /// It is slow: it takes part at a reduced weight.

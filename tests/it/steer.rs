@@ -437,6 +437,11 @@ fn operators_drain_force_and_do_so_in_part() {
     let kept_away = away(world.now);
     assert!((kept_away.len() as f64 / 10_000.0 - 0.25).abs() < 0.02, "{} of 10000", kept_away.len());
     assert_eq!(kept_away, away(world.now.after(Duration::from_secs(3600))), "the same clients all the time");
+    world.service().steering.all_down = AllDown::Servfail;
+    world.down(US).down(AP);
+    let ready = world.compile();
+    let sent = |c: IpAddr| ready.choose(c, Family::V4, world.now).0.region;
+    assert!(kept_away.iter().all(|c| sent(*c) == Some(EU)), "nobody else serves: better there than nowhere");
 }
 
 #[test]
