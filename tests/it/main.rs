@@ -4,6 +4,7 @@ mod api;
 mod check;
 mod dig;
 mod dns;
+mod docs;
 mod explain;
 mod failover;
 mod harness;

@@ -1,0 +1,103 @@
+//! What the README says, held true.
+//!
+//! `UPDATE=1 cargo test --test it docs` writes the list of metrics anew.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use reqwest::Method;
+
+use crate::harness::binary::portolan;
+use crate::harness::folder::Folder;
+use crate::harness::node::TestNode;
+use crate::harness::region::{Break, Three};
+use crate::harness::until;
+
+fn readme() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README is text")
+}
+
+/// The fenced block of a kind that begins with `start`.
+fn block(readme: &str, start: &str) -> String {
+    let from = readme.find(start).unwrap_or_else(|| panic!("no block begins with {start:?}"));
+    readme[from..].split("```").next().expect("a block ends").to_owned()
+}
+
+#[test]
+fn the_readmes_config_passes_check() {
+    let readme = readme();
+    let folder = Folder::new("");
+    folder.write("portolan.toml", block(&readme, "version = 1\n"));
+    folder.write("gslb.example.com.zone", block(&readme, "$ORIGIN gslb.example.com."));
+    let config = folder.path("portolan.toml");
+    let done = portolan(&["check", "-c", config.to_str().expect("UTF-8")]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_eq!(done.stderr, "", "no warnings either");
+}
+
+/// One row for each metric of a scrape: name, type, labels, help.
+fn table(scrape: &str) -> String {
+    let mut help = BTreeMap::new();
+    let mut kinds = BTreeMap::new();
+    let mut labels = BTreeMap::new();
+    for line in scrape.lines() {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        match words[..] {
+            ["#", "HELP", name, text] => drop(help.insert(name, text.trim_end_matches('.'))),
+            ["#", "TYPE", name, kind] => drop(kinds.insert(name, kind)),
+            [sample, ..] if !sample.starts_with('#') => {
+                let (name, pairs) = sample.split_once('{').unwrap_or((sample, ""));
+                let keys = pairs.split(',').filter_map(|pair| pair.split_once('=')).map(|(key, _)| key);
+                let name = name.strip_suffix("_total").unwrap_or(name);
+                labels.entry(name).or_insert_with(|| keys.collect::<Vec<_>>().join(", "));
+            }
+            _ => {}
+        }
+    }
+    let mut table = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
+    for (name, kind) in kinds {
+        let total = if kind == "counter" { "_total" } else { "" };
+        let labels = labels.get(name).map_or("", String::as_str);
+        table += &format!("| `{name}{total}` | {kind} | {labels} | {} |\n", help[name]);
+    }
+    table
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_of_metrics_is_what_a_scrape_has() {
+    let three = Three::start();
+    let node = TestNode::with(&three.config(&[])).await;
+    // Every family has a sample once something has changed.
+    three.ap.fail(Break::Refuse);
+    until("ap is down", async || (node.api.region("ap").await["verdict"] == "down").then_some(())).await;
+    let scrape = node.api.request(Method::GET, "/metrics").send().await.expect("an answer");
+    let table = table(&scrape.text().await.expect("text"));
+    node.stop().await;
+
+    let (begin, end) = ("<!-- metrics: made by tests/it/docs.rs -->\n", "<!-- end of metrics -->");
+    let readme = readme();
+    let (before, rest) = readme.split_once(begin).expect("the mark before the list");
+    let (listed, after) = rest.split_once(end).expect("the mark behind the list");
+    if std::env::var_os("UPDATE").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        fs::write(path, format!("{before}{begin}{table}{end}{after}")).expect("the README can be written");
+    } else {
+        assert_eq!(listed, table, "UPDATE=1 cargo test --test it docs");
+    }
+}
+
+#[test]
+fn every_event_of_the_api_is_in_the_readme() {
+    let readme = readme();
+    let source = include_str!("../../src/engine/event.rs");
+    let names = source.split("Self::").filter_map(|arm| {
+        let name = arm.split_once("=> \"")?.1.split_once('"')?.0;
+        (!name.contains(' ')).then_some(name)
+    });
+    let names: Vec<&str> = names.collect();
+    assert!(names.contains(&"transition") && names.len() >= 9, "{names:?}");
+    for name in names {
+        assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the README's table of events");
+    }
+}
