@@ -155,7 +155,8 @@ mod tests {
     fn documents_must_say_so() {
         let document =
             br#"{"checks": {"database": {"status": "healthy", "lag": 0.0}, "queue": {"status": "slow"}},
-                            "peers": [{"n": 1}, {"n": 1.0}], "none": null, "huge": 18446744073709551615}"#;
+                            "peers": [{"n": 1}, {"n": 1.0}], "none": null, "huge": 18446744073709551615,
+                            "long": 909007199207199254749925}"#;
         for (path, equals, expected) in [
             ("$.checks.database.status", "\"healthy\"", Ok(())),
             ("$.checks.database.lag", "0", Ok(())),
@@ -163,6 +164,7 @@ mod tests {
             ("$.peers[*].n", "1", Ok(())),
             ("$.none", "null", Ok(())),
             ("$.huge", "18446744073709551615", Ok(())),
+            ("$.long", "9.090071992071993e23", Ok(())),
             ("$.checks[?@.status == 'slow'].status", "\"slow\"", Ok(())),
             (
                 "$.checks.queue.status",
