@@ -12,6 +12,8 @@ use portolan::model::Unix;
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Inputs, Standing};
 
+use crate::harness::Numbers;
+
 const CONFIG: &str = r#"
 version = 1
 [dns]
@@ -61,25 +63,12 @@ const ZONE: &str =
 
 const NAMES: [&str; 6] = ["distance", "latency", "all", "geo", "alias", "ns"];
 
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
-
 /// A snapshot in which some addresses are not up.
-fn snapshot(plan: &Arc<Plan>, dice: &mut Dice) -> Snapshot {
-    let seed = dice.roll();
+fn snapshot(plan: &Arc<Plan>, dice: &mut Numbers) -> Snapshot {
+    let seed = dice.next();
     let state = |at: portolan::model::EndpointRef, address: usize| {
         let place = u64::from(at.region.0) * 100 + u64::from(at.index) * 10 + address as u64;
-        match Dice(seed ^ place).roll() % 8 {
+        match Numbers(seed ^ place).next() % 8 {
             0 => State::Down(Severity::Hard),
             1 => State::Down(Severity::Soft),
             2 => State::Degraded,
@@ -93,14 +82,14 @@ fn snapshot(plan: &Arc<Plan>, dice: &mut Dice) -> Snapshot {
     Snapshot { plan: Arc::clone(plan), standing: Arc::new(Standing::compute(inputs)), epoch: 1 }
 }
 
-fn question(dice: &mut Dice) -> Question {
-    let name = NAMES[dice.roll() as usize % NAMES.len()];
-    let client = match dice.roll() % 3 {
-        0 => IpAddr::V6(Ipv6Addr::from_bits((0x2a00_u128 << 112) | (u128::from(dice.roll()) << 40))),
-        _ => IpAddr::V4(Ipv4Addr::from_bits(dice.roll() as u32)),
+fn question(dice: &mut Numbers) -> Question {
+    let name = NAMES[dice.next() as usize % NAMES.len()];
+    let client = match dice.next() % 3 {
+        0 => IpAddr::V6(Ipv6Addr::from_bits((0x2a00_u128 << 112) | (u128::from(dice.next()) << 40))),
+        _ => IpAddr::V4(Ipv4Addr::from_bits(dice.next() as u32)),
     };
-    let rtype = if dice.roll().is_multiple_of(2) { "A" } else { "AAAA" };
-    let at = Unix(Duration::from_secs(1_800_000_000 + dice.roll() % 1_000_000));
+    let rtype = if dice.next().is_multiple_of(2) { "A" } else { "AAAA" };
+    let at = Unix(Duration::from_secs(1_800_000_000 + dice.next() % 1_000_000));
     Question {
         at,
         ..Question::parse(&format!("{name}.example.test"), Some(rtype), &client.to_string(), None).unwrap()
@@ -125,7 +114,7 @@ fn thousands_of_explanations_agree_with_answers() {
             region.endpoints.iter().flat_map(|e| &e.addresses).map(|a| (*a, region.name.clone()))
         })
         .collect();
-    let mut dice = Dice(1);
+    let mut dice = Numbers(1);
     let (mut steered, mut empty) = (0, 0);
     for _ in 0..200 {
         let snapshot = snapshot(&plan, &mut dice);

@@ -25,22 +25,20 @@ use portolan::standing::{Action, Usable};
 use portolan::steer::{Answer, Asked, NoTrace};
 use portolan::zone::Zones;
 
+use crate::harness::Numbers;
+
 /// Runs per test; each is some simulated days.
 const SEEDS: u64 = 300;
 
 /// Steps of a run.
 const STEPS: u32 = 400;
 
-/// SplitMix64: the whole run follows from its seed.
-struct Dice(u64);
+/// The whole run follows from its seed.
+struct Dice(Numbers);
 
 impl Dice {
     fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     fn below(&mut self, n: usize) -> usize {
@@ -165,7 +163,7 @@ struct Simulation {
 
 impl Simulation {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = Dice(Numbers(seed));
         let rules = Rules { min_regions: dice.below(3) };
         let (mono, unix) = (Duration::from_secs(1), Duration::from_secs(1_800_000_000));
         let now = Now { mono: Mono(mono), unix: Unix(unix) };
