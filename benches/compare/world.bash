@@ -119,6 +119,38 @@ END
     } > "$1/portolan.toml"
 }
 
+# A hundred regions of one address, each the first for some services: portolan.toml is `a.toml`; in `b.toml` half of
+# the services have moved and there are a hundred more. `expected` has each name's answer under either. With a probed
+# ENDPOINT (address and port) the first region has that and a probe that flips at the first look.
+world_regions() { # DIR PORT CONTROL NAMES [ENDPOINT]
+    mkdir -p "$1"
+    world_zone 1000 > "$1/bench.test.zone"
+    local version
+    for version in 0 1; do
+        portolan_head "$1" "$2" "$3"
+        awk -v names="$4" -v version=$version -v endpoint="${5:-}" '
+            function service(name, first) {
+                printf "[[service]]\nname = \"%s.bench.test.\"\nregions = [\"r%02d\", \"r%02d\"]\n", name, first, (first + 1) % 100
+            }
+            BEGIN {
+                split(endpoint, probed, ":")
+                if (endpoint) printf "[probe.flip]\nkind = \"http\"\nport = %d\ninterval = \"100ms\"\ntimeout = \"90ms\"\n" \
+                    "fall = 1\nrise = 1\nhold = \"0s\"\n", probed[2]
+                for (r = 0; r < 100; r++) printf "[region.r%02d]\nendpoint = [{ name = \"lb1\", address = [\"%s\"]%s }]\n", r,
+                    r || !endpoint ? "192.0.2." 1 + r : probed[1], r || !endpoint ? "" : ", probe = [\"flip\"]"
+                for (i = 0; i < names; i++) service(sprintf("n%04d", i), (i + 50 * version * (i % 2)) % 100)
+                for (i = 0; i < 100 * version; i++) service(sprintf("m%02d", i), i)
+            }'
+    done > "$1/both.toml"
+    awk -v dir="$1" '/^version/ { name = name == "" ? "a" : "b" } { print > (dir "/" name ".toml") }' "$1/both.toml"
+    cp "$1/a.toml" "$1/portolan.toml"
+    awk -v names="$4" 'BEGIN { format = "%s.bench.test. %s %s\n"; net = "192.0.2."
+        for (i = 0; i < names; i++)
+            printf format, sprintf("n%04d", i), net 1 + i % 100, net 1 + (i + 50 * (i % 2)) % 100
+        for (i = 0; i < 100; i++) printf format, sprintf("m%02d", i), "-", net 1 + i
+        for (i = 0; i < 1000; i++) printf format, sprintf("s%07d", i), net 1 + i % 250, net 1 + i % 250 }' > "$1/expected"
+}
+
 world_knot() { # DIR PORT NAMES STATICS
     mkdir -p "$1/knot"
     { world_zone "$4"; each_name "$3" 'n%04d 30 A 192.0.2.10'; } > "$1/knot/bench.test.zone"
