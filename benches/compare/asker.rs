@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, fs, thread};
 
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+type Fault = Box<dyn Error + Send + Sync>;
+type Result<T> = std::result::Result<T, Fault>;
 
 const USAGE: &str = "\
 usage: asker first SERVER NAME
@@ -27,7 +28,8 @@ usage: asker first SERVER NAME
        asker flips SERVER NAME ENDPOINT TIMES
            plays the ENDPOINT that a probe looks at, lets it fail and recover, and waits for NAME's answer to follow";
 
-/// Queries under way at once: as many as dnsperf's in these comparisons, and fewer than any socket buffer holds.
+/// Queries under way at once. A receive buffer of the usual size holds some 200 answers: what it had to drop would
+/// look as if the server had lost it.
 const OUTSTANDING: usize = 100;
 
 /// A query without an answer for this long is lost.
@@ -128,7 +130,7 @@ fn reloads(server: &str, expected: &str, times: &str, swap: Swap<'_>) -> Result<
         thread::sleep(CALM);
         course.over.store(true, Ordering::Relaxed);
         let counts = asker.join().map_err(|_| "the asker panicked")??;
-        Ok::<_, Box<dyn Error + Send + Sync>>((counts, took?))
+        Ok::<_, Fault>((counts, took?))
     })?;
     let (right, lost) = (counts.right, counts.lost);
     let wrong = counts.wrong + counts.strays.saturating_sub(lost);
@@ -159,9 +161,7 @@ fn read_expected(line: &str) -> Result<Expected> {
     let &[name, a, b] = &line.split(' ').collect::<Vec<_>>()[..] else {
         return Err("expected: NAME A B".into());
     };
-    let read = |text: &str| {
-        Ok::<_, Box<dyn Error + Send + Sync>>(if text == "-" { None } else { Some(text.parse()?) })
-    };
+    let read = |text: &str| Ok::<_, Fault>(if text == "-" { None } else { Some(text.parse()?) });
     Ok(Expected { query: query(name), answers: [read(a)?, read(b)?] })
 }
 

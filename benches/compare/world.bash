@@ -151,6 +151,27 @@ world_regions() { # DIR PORT CONTROL NAMES [ENDPOINT]
         for (i = 0; i < 1000; i++) printf format, sprintf("s%07d", i), net 1 + i % 250, net 1 + i % 250 }' > "$1/expected"
 }
 
+# Services of 100 regions, ranked by distance in so many distinct ways, by turns.
+world_rankings() { # DIR PORT CONTROL NAMES RANKINGS
+    mkdir -p "$1"
+    world_zone 1000 > "$1/bench.test.zone"
+    {
+        portolan_head "$1" "$2" "$3"
+        awk -v names="$4" -v rankings="$5" "$random"'BEGIN {
+            seed = 5
+            for (r = 0; r < 100; r++) {
+                printf "[region.r%02d]\nlocation = { lat = %d, lon = %d }\n", r, random(120) - 60, random(340) - 170
+                printf "endpoint = [{ name = \"lb1\", address = [\"192.0.2.%d\"] }]\n", 1 + r
+            }
+            for (i = 0; i < names; i++) {
+                one = i % rankings % 100; other = (one + 1 + int(i % rankings / 100)) % 100
+                printf "[[service]]\nname = \"n%04d.bench.test.\"\nrank = \"distance\"\n", i
+                printf "regions = [\"r%02d\", \"r%02d\"]\n", one, other
+            }
+        }'
+    } > "$1/portolan.toml"
+}
+
 world_knot() { # DIR PORT NAMES STATICS
     mkdir -p "$1/knot"
     { world_zone "$4"; each_name "$3" 'n%04d 30 A 192.0.2.10'; } > "$1/knot/bench.test.zone"
