@@ -16,7 +16,12 @@ use super::text;
 
 pub(super) const PROBE: Keys = Keys {
     known: &[
-        key("kind", Words(&["tcp", "tls", "http", "https"]), required("\"https\""), "what is spoken"),
+        key(
+            "kind",
+            Words(&["tcp", "tls", "http", "https"]),
+            required("\"https\""),
+            "what is spoken: \"tcp\", \"tls\", \"http\" or \"https\"",
+        ),
         key("port", Integer(1, 65535), otherwise("443", "443 for tls and https, 80 for http"), "the port"),
         key("host", Text, otherwise("\"www.example.com\"", "the address"), "Host header and SNI"),
         key("path", Text, default("\"/\""), "path and query, of http and https"),
