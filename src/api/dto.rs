@@ -260,7 +260,7 @@ pub struct Location {
 /// A stage of a choice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
-    /// fence, rank, tie groups, eligible or share
+    /// fence, rank, tie groups, eligible, share or, where it is computed, ttl
     pub stage: String,
     /// The regions that stayed in, in order.
     pub kept: Vec<Kept>,

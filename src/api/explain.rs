@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
@@ -196,7 +197,9 @@ fn location(sources: &[String], located: &Located<'_>) -> dto::Location {
 }
 
 fn stages(topology: &Topology, checks: &[CheckStatus], recording: &Recording) -> Vec<dto::Stage> {
-    let all = [Stage::Fence, Stage::Rank, Stage::TieGroups, Stage::Eligible, Stage::Share];
+    let always = [Stage::Fence, Stage::Rank, Stage::TieGroups, Stage::Eligible, Stage::Share];
+    let is_told = |stage| recording.entries.iter().any(|entry| entry.stage == stage);
+    let all = always.into_iter().chain([Stage::Ttl].into_iter().filter(|stage| is_told(*stage)));
     let name = |id: RegionId| topology.region(id).name.clone();
     let stage = |stage: Stage| {
         let entries = || recording.entries.iter().filter(move |entry| entry.stage == stage);
@@ -215,7 +218,7 @@ fn stages(topology: &Topology, checks: &[CheckStatus], recording: &Recording) ->
         });
         dto::Stage { stage: stage_name(stage).into(), kept: kept.collect(), dropped: dropped.collect() }
     };
-    all.into_iter().map(stage).collect()
+    all.map(stage).collect()
 }
 
 fn stage_name(stage: Stage) -> &'static str {
@@ -225,6 +228,7 @@ fn stage_name(stage: Stage) -> &'static str {
         Stage::TieGroups => "tie groups",
         Stage::Eligible => "eligible",
         Stage::Share => "share",
+        Stage::Ttl => "ttl",
     }
 }
 
@@ -251,6 +255,9 @@ fn note(topology: &Topology, checks: &[CheckStatus], region: RegionId, note: &No
         Note::AllDown => format!("nobody is usable: all_down lets it in{}", because()),
         Note::Won { among: 1 } => "alone in its group".into(),
         Note::Won { among } => format!("won the draw among {among}"),
+        Note::MayChange(Duration::MAX) => "does not change by itself".into(),
+        Note::MayChange(left) => format!("may change in {} s", left.as_secs()),
+        Note::WindowEnds(left) => format!("shares are drawn anew in {} s", left.as_secs()),
     }
 }
 

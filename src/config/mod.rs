@@ -9,6 +9,7 @@
 //! (texts with a meaning), `keys` (what each table may hold), `table` (typed access to tables), then a file per
 //! table of the config. [`schema`] and [`reference()`] say what `keys` says, for editors and for people.
 
+mod advice;
 mod diagnostic;
 mod fence;
 mod geo;

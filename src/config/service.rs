@@ -1,13 +1,12 @@
 //! `[[service]]`: names that are answered by choosing.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::model::{
-    AllDown, GeoEntry, Group, Member, Name, PlaceKey, Probe, Rank, Region, RegionId, Service, Ttl, Weight,
+    AllDown, GeoEntry, Group, Member, Name, PlaceKey, Probe, Rank, Region, RegionId, Service, Weight,
 };
 
+use super::advice::Advice;
 use super::fence;
 use super::keys::Shape::{ByPlace, Either, Fields, Integer, List, OneOrMany, Text, Words};
 use super::keys::{Keys, default, key, otherwise, required};
@@ -65,9 +64,6 @@ const MEMBER: Keys = Keys {
 
 const DEFAULT_WEIGHT: Weight = Weight(1);
 
-/// A TTL beyond this many times the time a failure takes to be noticed outweighs all probing.
-const LONGEST_TTL: u32 = 4;
-
 /// What services refer to.
 pub(super) struct Scope<'a> {
     pub(super) region_names: &'a Names<'a>,
@@ -112,8 +108,10 @@ fn read(table: &Table<'_>, name: Name, scope: &Scope<'_>) -> Service {
     let written = read_steering(table, scope);
     let rank = written.rank.as_ref().map_or(Rank::Priority, |it| it.value);
     check_rank(table, rank, geo.is_some(), &members, scope);
-    warn_of_ttl(table, &written, &members, scope);
-    warn_of_fallback(table, &written, &members, scope);
+    let advice = Advice { table, members: &members, scope };
+    advice.on_ttl(&written);
+    advice.on_computed_ttl(&written);
+    advice.on_fallback(&written);
     let steering = written.complete();
     let has_fallback = matches!(steering.all_down, AllDown::Fallback(_));
     Service {
@@ -252,42 +250,6 @@ fn check_rank(table: &Table<'_>, rank: Rank, has_geo: bool, members: &[At<Member
             let message =
                 format!("region `{}` has no `lat` and `lon`, which rank = \"distance\" needs", region.name);
             table.report.absent(member.span.clone(), message);
-        }
-    }
-}
-
-/// Warns of a TTL that keeps clients on a failed region long after it was noticed.
-fn warn_of_ttl(table: &Table<'_>, written: &Written, members: &[At<Member>], scope: &Scope<'_>) {
-    let noticed = |probe: &Probe| probe.interval * probe.thresholds.fall + probe.timeout;
-    let endpoints = members.iter().flat_map(|it| &scope.regions[usize::from(it.value.region.0)].endpoints);
-    let probes =
-        endpoints.flat_map(|it| &it.probes).filter_map(|id| scope.probes[usize::from(id.0)].as_ref());
-    let (Some(slowest), Some(ttl)) = (probes.map(noticed).max(), &written.ttl) else { return };
-    let Ttl(seconds) = ttl.value;
-    let kept = Duration::from_secs(u64::from(seconds));
-    if kept > slowest * LONGEST_TTL {
-        let (kept, slowest) = (text::spoken(kept), text::spoken(slowest));
-        table.report.warning(
-            ttl.span.clone(),
-            format!("clients keep an answer for {kept}, but a failure is noticed within {slowest}"),
-            "shorten `ttl`, or clients stay with a failed region long after it was withdrawn",
-        );
-    }
-}
-
-/// Warns of a fallback that leaves a family without an answer.
-fn warn_of_fallback(table: &Table<'_>, written: &Written, members: &[At<Member>], scope: &Scope<'_>) {
-    let Some(At { value: AllDown::Fallback(fallback), span }) = &written.all_down else { return };
-    let endpoints = members.iter().flat_map(|it| &scope.regions[usize::from(it.value.region.0)].endpoints);
-    let usual: Vec<IpAddr> = endpoints.flat_map(|it| it.addresses.iter().copied()).collect();
-    let has = |addresses: &[IpAddr], is_v4: bool| addresses.iter().any(|it| it.is_ipv4() == is_v4);
-    for (is_v4, family, rtype) in [(true, "IPv4", "A"), (false, "IPv6", "AAAA")] {
-        if has(&usual, is_v4) && !has(fallback, is_v4) {
-            table.report.warning(
-                span.clone(),
-                format!("`fallback` has no {family} address, but the regions have"),
-                format!("while all are down {rtype} has no answer; add an address of that family"),
-            );
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::health::{self, Observation, State, Verdict};
-use crate::model::{EndpointRef, Now, Probe, Topology, Unix};
+use crate::model::{Due, EndpointRef, Now, Probe, Topology, Unix};
 use crate::probe::CheckKey;
 
 /// All checks of a topology, in order of region, endpoint, address and probe.
@@ -25,6 +25,8 @@ pub(super) struct Check {
     pub(super) probe: Arc<Probe>,
     verdict: Verdict,
     since: Unix,
+    /// When that can change at the earliest, as known after the last look.
+    due: Due,
     /// TCP handshake of the last success.
     rtt: Option<Duration>,
     /// Time the last look took.
@@ -116,6 +118,7 @@ impl Checks {
                     probe,
                     verdict,
                     since: now.unix,
+                    due: Due::ANY_TIME,
                     rtt: None,
                     took: None,
                     last: None,
@@ -130,13 +133,14 @@ impl Checks {
         self.checks.iter()
     }
 
-    /// Takes an observation in. Whether the check's state has changed by it; one for a check that is gone
-    /// changes nothing.
+    /// Takes an observation in. Whether the check's state has changed by it, or when that can; one for a check
+    /// that is gone changes nothing.
     pub(super) fn observe(&mut self, key: &CheckKey, observation: &Observation, now: Now) -> bool {
         let Some(check) = self.by_key.get(key).map(|index| &mut self.checks[*index]) else { return false };
-        let before = check.verdict.state();
+        let (before, due_before) = (check.verdict.state(), check.due);
         let verdict = std::mem::replace(&mut check.verdict, Verdict::new(now.mono));
         check.verdict = verdict.observe(observation, &check.probe.thresholds, now.mono);
+        check.due = check.verdict.due(&check.probe, now);
         check.last = Some(now.unix);
         check.took = Some(observation.timings.total());
         if observation.failure.is_none() {
@@ -150,7 +154,7 @@ impl Checks {
         if changed {
             check.since = now.unix;
         }
-        changed
+        changed || check.due != due_before
     }
 
     /// Whether every check has been looked at once.
@@ -161,6 +165,11 @@ impl Checks {
     /// The state of an address: the worst of its checks.
     pub(super) fn state(&self, at: EndpointRef, address: usize) -> State {
         health::worst(self.of_address(at, address).iter().map(|check| check.verdict.state()))
+    }
+
+    /// When an address's state can change at the earliest.
+    pub(super) fn due(&self, at: EndpointRef, address: usize) -> Due {
+        self.of_address(at, address).iter().fold(Due::NEVER, |due, check| due.min(check.due))
     }
 
     /// What led to an address's state, in words: the evidence of its worst check, named if it has several.

@@ -13,7 +13,7 @@ use crate::model::{EndpointRef, Now, RegionId, Target, Topology, Unix};
 use crate::probe::CheckKey;
 use crate::safety::{self, Rule, Rules};
 use crate::snapshot::{Plan, Snapshot};
-use crate::standing::{Inputs, Override, RegionStanding, Standing};
+use crate::standing::{Dues, Inputs, Override, RegionStanding, Standing};
 
 /// The state of a node. Whoever owns it is the single writer.
 #[derive(Debug)]
@@ -200,13 +200,18 @@ impl Writer {
             let before = old?.region_named(&topology.region(id).name)?;
             Some(self.standing.region(before))
         };
-        let mut standing = Standing::compute(Inputs {
+        let inputs = Inputs {
             topology,
             states: &|at, address| self.checks.state(at, address),
             overrides,
             previous: &previous,
             now,
-        });
+        };
+        let mut standing = Standing::compute(inputs);
+        // Without need for them, what is due would be published anew again and again.
+        if self.plan.steering.computes_ttl() {
+            standing.dues = Dues::of(&inputs, &|at, address| self.checks.due(at, address));
+        }
         safety::hold(self.rules, self.plan.steering.region_sets(), &mut standing);
         standing
     }

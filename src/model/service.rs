@@ -40,10 +40,42 @@ pub struct Steering {
     pub share: Share,
     /// Endpoints in one answer, 1 to 64.
     pub answers: usize,
-    /// Time a client may keep the answer, and the length of a share's window.
-    pub ttl: Ttl,
+    /// Time a client may keep the answer; its maximum is the length of a share's window.
+    pub ttl: TtlRange,
     /// What to answer when no region may be used.
     pub all_down: AllDown,
+}
+
+/// How long an answer may be kept: fixed where both are the same, else the least time to the next possible
+/// change of anything it was chosen by, within these limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TtlRange {
+    /// The most.
+    pub max: Ttl,
+    /// The least; at most [`TtlRange::max`].
+    pub min: Ttl,
+}
+
+impl TtlRange {
+    /// Whether the time depends on what may change.
+    #[must_use]
+    pub fn is_computed(self) -> bool {
+        self.min < self.max
+    }
+
+    /// The TTL of an answer that nothing can change before `left` is over, in whole seconds.
+    #[must_use]
+    pub fn within(self, left: Duration) -> Ttl {
+        let seconds = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
+        Ttl(seconds).clamp(self.min, self.max)
+    }
+}
+
+impl From<Ttl> for TtlRange {
+    /// Fixed.
+    fn from(ttl: Ttl) -> Self {
+        Self { max: ttl, min: ttl }
+    }
 }
 
 /// What puts one region before another.

@@ -5,12 +5,14 @@
 //! states apart from what follows from them, so that an override never hides a verdict.
 
 mod compute;
+mod dues;
 mod overrides;
 mod sets;
 
 use std::net::IpAddr;
 
 pub use compute::DEGRADED_SHARE;
+pub use dues::Dues;
 pub use overrides::{Action, Override};
 pub use sets::{RegionSets, SetId};
 
@@ -29,6 +31,8 @@ pub struct Standing {
     /// Regions that safety holds in for one service beside those of its set, because operators have said
     /// something about that service alone; in order of service and region, usually none.
     pub held_within: Box<[(ServiceId, RegionId)]>,
+    /// When any of this can change at the earliest; worked out if a service's TTL is computed.
+    pub dues: Dues,
 }
 
 /// A region.

@@ -1,6 +1,7 @@
 //! The choice for one query: what of a ranking may be used right now, and who of a tie group gets the client.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -8,7 +9,7 @@ use super::compiled::{Compiled, CompiledService};
 use super::rank::{RankedRegion, Ranking, rank};
 use super::trace::{Note, Recording, Stage, Trace, Why};
 use crate::geo::Place;
-use crate::model::{AllDown, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
+use crate::model::{AllDown, Due, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
 use crate::pick::{Hash, draw, rendezvous};
 use crate::standing::{
     Action, Candidate, Cause, DEGRADED_SHARE, HARD_DOWN, Pool, ServiceStanding, SetId, Standing, Usable,
@@ -117,7 +118,13 @@ impl Compiled {
         };
         let (region, answer) = chooser.run(ranking, addresses);
         let scope = self.scope(chooser.is_keyed(ranking), asked.client, prefix_len);
-        Choice { region, answer, ttl: service.steering.ttl, scope }
+        let range = service.steering.ttl;
+        let ttl = if range.is_computed() {
+            range.within(chooser.due(ranking, region).left(asked.unix))
+        } else {
+            range.max
+        };
+        Choice { region, answer, ttl, scope }
     }
 
     /// Makes a choice as [`Compiled::choose`] does, and tells every stage of it: the ranking is worked out anew
@@ -160,12 +167,17 @@ fn share_key(service: &Service, client: Hash, asked: &Asked) -> Hash {
     match service.steering.share {
         Share::Hash => client,
         Share::Random => client.with(asked.draw),
-        Share::Weighted => {
-            let length = u64::from(service.steering.ttl.0.max(1));
-            let phase = client.with(1).0 % length;
-            client.with((asked.unix.0.as_secs() + phase) / length)
-        }
+        Share::Weighted => client.with(window(service, client, asked.unix).0),
     }
+}
+
+/// The number of a client's time window at a moment, and when that window ends.
+fn window(service: &Service, client: Hash, now: Unix) -> (u64, Unix) {
+    let length = u64::from(service.steering.ttl.max.0.max(1));
+    let phase = client.with(1).0 % length;
+    let number = (now.0.as_secs() + phase) / length;
+    let end = (number + 1).saturating_mul(length).saturating_sub(phase);
+    (number, Unix(Duration::from_secs(end)))
 }
 
 impl<T: Trace> Chooser<'_, T> {
@@ -205,10 +217,10 @@ impl<T: Trace> Chooser<'_, T> {
     }
 
     /// The earliest moment of last service that counts as last good.
-    fn last_good(&self, age: std::time::Duration) -> Option<Unix> {
+    fn last_good(&self, age: Duration) -> Option<Unix> {
         let served = |id: RegionId| self.standing.region(id).last_served(self.asked.unix);
         let latest = self.service.members.iter().filter_map(|member| served(member.region)).max()?;
-        let together = Unix(latest.0.saturating_sub(std::time::Duration::from_secs(LOST_TOGETHER_SECS)));
+        let together = Unix(latest.0.saturating_sub(Duration::from_secs(LOST_TOGETHER_SECS)));
         (self.asked.unix.since(latest) <= age).then_some(together)
     }
 
@@ -373,6 +385,53 @@ impl<T: Trace> Chooser<'_, T> {
             least = drawn;
             addresses.extend(&candidate.addresses);
         }
+    }
+
+    /// When any of what the choice was made by can change at the earliest.
+    fn due(&mut self, ranking: &Ranking, region: Option<RegionId>) -> Due {
+        let mut due = Due::NEVER;
+        for group in &ranking.groups {
+            for ranked in group {
+                let member = self.standing.dues.of_member(self.asked.service, ranked.region);
+                let left = member.left(self.asked.unix);
+                self.trace.kept(Stage::Ttl, ranked.region, || Note::MayChange(left));
+                due = due.min(member);
+            }
+            // Who is eligible by itself was chosen whatever the groups behind it are.
+            let decided = |ranked: &RankedRegion| {
+                let verdict = self.verdict(Pass::Eligible, ranked);
+                Some(ranked.region) == region && verdict.is_ok_and(|(_, note)| note != Note::Held)
+            };
+            if group.iter().any(decided) {
+                break;
+            }
+        }
+        if let Some(region) = region
+            && self.service.steering.share == Share::Weighted
+            && self.is_drawn(ranking, region)
+        {
+            let (_, end) = window(self.service, self.client, self.asked.unix);
+            self.trace.kept(Stage::Ttl, region, || Note::WindowEnds(end.since(self.asked.unix)));
+            due = due.min(Due::at(end));
+        }
+        if let AllDown::LastGood(age) = self.service.steering.all_down {
+            due = due.min(self.forgotten(age));
+        }
+        due
+    }
+
+    /// Whether a region, or what is answered of it, was drawn from several.
+    fn is_drawn(&self, ranking: &Ranking, region: RegionId) -> bool {
+        let endpoints = self.topology.region(region).endpoints.len();
+        let among = |group: &[RankedRegion]| group.len() > 1 && group.iter().any(|r| r.region == region);
+        endpoints > self.service.steering.answers || ranking.groups.iter().any(|group| among(group))
+    }
+
+    /// When what was last good ceases to count as that; never for what serves.
+    fn forgotten(&self, age: Duration) -> Due {
+        let regions = self.service.members.iter().map(|member| self.standing.region(member.region));
+        let until = regions.filter(|region| !region.state.serves()).filter_map(|region| region.served_until);
+        until.max().map_or(Due::NEVER, |latest| Due::at(latest.after(age)))
     }
 
     /// Whether the client's key can make a difference under this ranking: then scopes are no wider than the key.

@@ -102,7 +102,7 @@ fn service(dice: &mut Dice, number: usize, regions: usize) -> Service {
             tolerance: *dice.of(&[Tolerance::Exact, Tolerance::Kilometres(5_000.0)]),
             share: *dice.of(&[Share::Weighted, Share::Hash]),
             answers: 1 + dice.below(2),
-            ttl: Ttl(30),
+            ttl: Ttl(30).into(),
             all_down: dice
                 .of(&[
                     AllDown::All,

@@ -278,7 +278,7 @@ fn a_service_over_its_policy() {
             tolerance: Tolerance::Millis(15.0),
             share: Share::Hash,
             answers: 2,
-            ttl: Ttl(20),
+            ttl: Ttl(20).into(),
             all_down: AllDown::Fallback(
                 ["203.0.113.9", "2001:db8::9"].map(|it| it.parse().expect("an address")).into(),
             ),
@@ -364,7 +364,7 @@ fn defaults_are_those_of_the_reference() {
         tolerance: Tolerance::Exact,
         share: Share::Weighted,
         answers: 1,
-        ttl: Ttl(30),
+        ttl: Ttl(30).into(),
         all_down: AllDown::All,
     };
     assert_eq!(config.topology.services[0].steering, steering);

@@ -296,6 +296,8 @@ fn services_and_policies() {
         ("regions = [\"east\"]\nanswers = 0", "5:11: expected an integer from 1 to 64, found integer 0"),
         ("regions = [\"east\"]\nttl = 30", "5:7: expected a duration such as \"5s\", found integer 30"),
         ("regions = [\"east\"]\nttl = \"1500ms\"", "5:7: a TTL is a whole number of seconds"),
+        ("regions = [\"east\"]\nttl = { max = \"10s\" }", "5:7: `min` is missing in `service.ttl`"),
+        ("regions = [\"east\"]\nttl = { max = \"10s\", min = \"11s\" }", "5:28: `min` is more than `max`"),
         (
             "regions = [\"east\"]\nall_down = \"some\"",
             "5:12: expected \"all\", \"servfail\", { last_good = \"10m\" } or { fallback = [\"203.0.113.9\"] }, found \"some\"",
@@ -503,6 +505,11 @@ fn what_is_odd_is_warned_of() {
     check_services(&[
         // 3 × 5 s + 2 s, four times over.
         ("regions = [\"east\"]\nttl = \"68s\"", ""),
+        ("regions = [\"east\"]\nttl = { max = \"10s\", min = \"0s\" }", ""),
+        (
+            "regions = [\"east\"]\nttl = { max = \"11s\", min = \"2s\" }",
+            "5:7: warning: `max` = 11s is never reached: a region may be found down within 10s\n  help: no answer is kept for longer than 10s: lower `max`, or raise `fall` or `interval`",
+        ),
         (
             "regions = [\"east\"]\nttl = \"69s\"",
             "5:7: warning: clients keep an answer for 1m9s, but a failure is noticed within 17s\n  help: shorten `ttl`, or clients stay with a failed region long after it was withdrawn",
@@ -551,7 +558,6 @@ fn what_is_not_built_yet_is_told_from_what_is_unknown() {
         ("type = \"srv\"", "type = \"srv\""),
         ("type = \"mx\"", "type = \"mx\""),
         ("spill = true", "spill = true"),
-        ("ttl = { max = \"30s\" }", "ttl = { max, min }"),
         ("all_down = { cname = \"a.test\" }", "service.all_down.cname"),
     ] {
         cases.push((format!("{service}{key} }}]"), said.into()));

@@ -81,7 +81,7 @@ impl Server {
                 tolerance: Tolerance::Exact,
                 share: Share::Weighted,
                 answers: 64,
-                ttl: Ttl(30),
+                ttl: Ttl(30).into(),
                 all_down,
             },
             geo: Vec::new(),
