@@ -1,15 +1,21 @@
 //! From the bytes of a query to the bytes of its reply: all that an authoritative server does with one
 //! message. Synchronous and without I/O: listeners, benches and fuzzers call the same [`handle`].
 //!
-//! `resolve` walks from the question's name over CNAMEs to what answers it; `additional` adds the addresses
-//! that go with it. What is said is streamed straight into [`Reply::bytes`].
+//! `resolve` walks from the question's name over CNAMEs to what answers it; `dynamic` writes what services
+//! answer; `additional` adds the addresses that go with it. What is said is streamed straight into [`Reply::bytes`].
 
 mod additional;
+mod debug;
+mod dynamic;
 mod resolve;
 
 use std::net::{IpAddr, SocketAddr};
 
 use hickory_proto::ProtoError;
+
+pub use dynamic::family;
+
+use dynamic::Scratch;
 
 use crate::model::{RegionId, ServiceId, Unix};
 use crate::snapshot::Snapshot;
@@ -38,7 +44,7 @@ pub enum Transport {
 pub struct Reply {
     /// The message to send, after [`Outcome::Answered`].
     pub bytes: Vec<u8>,
-    addresses: Vec<IpAddr>,
+    scratch: Scratch,
     random: u64,
 }
 
@@ -46,7 +52,11 @@ impl Reply {
     /// A reply whose draws for `share = "random"` follow from `seed`: seed each worker differently.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { bytes: Vec::with_capacity(usize::from(MAX_UDP_PAYLOAD)), addresses: Vec::new(), random: seed }
+        Self {
+            bytes: Vec::with_capacity(usize::from(MAX_UDP_PAYLOAD)),
+            scratch: Scratch::default(),
+            random: seed,
+        }
     }
 
     /// The next number of SplitMix64, which visits every 64-bit number once.
@@ -114,7 +124,7 @@ fn respond(
     reply: &mut Reply,
 ) -> Result<Outcome, ProtoError> {
     let draw = reply.draw();
-    let Reply { bytes, addresses, .. } = reply;
+    let Reply { bytes, scratch, .. } = reply;
     // Malformed client subnets are not repeated: they never made it into the query's EDNS.
     let mut writer = Writer::start(bytes, query, limit(query, peer.transport), snapshot.plan.ecs)?;
     let Some(question) = query.question.as_ref().filter(|_| query.fault.is_none()) else {
@@ -133,7 +143,7 @@ fn respond(
         now,
         draw,
     };
-    let resolved = resolve::resolve(snapshot, question, &asker, addresses, &mut writer)?;
+    let resolved = resolve::resolve(snapshot, question, &asker, scratch, &mut writer)?;
     let scope = subnet.map_or(0, |subnet| scope_within(subnet, resolved.scope));
     let truncated = writer.is_truncated();
     writer.finish(resolved.rcode, resolved.authoritative, scope)?;

@@ -107,6 +107,9 @@ pub struct Probe {
 pub struct Service {
     /// Its name.
     pub name: String,
+    /// What it answers: address, cname, srv or mx.
+    #[serde(rename = "type")]
+    pub kind: String,
     /// How it ranks regions.
     pub rank: String,
     /// Its regions in priority order.

@@ -51,14 +51,12 @@ pub fn explain(
         Outcome::Answered { kind: Kind::Dynamic { service, .. }, .. } => Some(service),
         _ => None,
     };
-    let family = match question.rtype {
-        RecordType::A => Some(Family::V4),
-        RecordType::AAAA => Some(Family::V6),
-        _ => None,
-    };
-    let told =
-        service.zip(family).map(|(service, family)| tell(snapshot, question, service, family, &located));
     let topology = &snapshot.plan.topology;
+    let told = service.and_then(|id| {
+        let family = answer::family(topology.service(id), question.rtype.into())?;
+        Some(tell(snapshot, question, id, family, &located))
+    });
+    let named = snapshot.plan.zones.find(question.name.as_wire()).node();
     let (region, stages) = told.map_or((None, Vec::new()), |(region, recording)| {
         (region.map(|id| topology.region(id).name.clone()), stages(topology, checks, &recording))
     });
@@ -66,7 +64,7 @@ pub fn explain(
         name: question.name.to_string(),
         rtype: question.rtype.to_string(),
         client: question.client,
-        kind: kind(outcome, &rcode(&reply), topology.service_named(&question.name).is_some()).into(),
+        kind: kind(outcome, &rcode(&reply), named.is_some_and(|it| it.service.is_some())).into(),
         service: service.map(|id| topology.service(id).name.to_string()),
         location: location(&snapshot.plan.geo_sources, &located),
         scope: scope(&reply),
@@ -99,14 +97,23 @@ fn kind(outcome: Outcome, rcode: &str, is_service: bool) -> &'static str {
 
 /// A record as in a zone file, where strings stand in quotes (RFC 1035 §5.1).
 fn record(record: &Record) -> String {
-    let strings: Vec<&[u8]> = match &record.data {
-        RData::TXT(txt) => txt.txt_data.iter().map(AsRef::as_ref).collect(),
-        RData::HINFO(hinfo) => vec![&hinfo.cpu, &hinfo.os],
+    let parts: Vec<String> = match &record.data {
+        RData::TXT(txt) => txt.txt_data.iter().map(|text| quote(text)).collect(),
+        RData::HINFO(hinfo) => vec![quote(&hinfo.cpu), quote(&hinfo.os)],
+        // The library's text ends lists in commas, which RFC 9460 §2.1 does not.
+        RData::HTTPS(https) => {
+            let params = https.0.svc_params.iter();
+            let params =
+                params.map(|(key, value)| format!("{key}={}", value.to_string().trim_end_matches(',')));
+            [https.0.svc_priority.to_string(), https.0.target_name.to_string()]
+                .into_iter()
+                .chain(params)
+                .collect()
+        }
         _ => return record.to_string(),
     };
-    let quoted: Vec<String> = strings.into_iter().map(quote).collect();
     let (name, ttl, class) = (&record.name, record.ttl, record.dns_class);
-    format!("{name} {ttl} {class} {} {}", record.record_type(), quoted.join(" "))
+    format!("{name} {ttl} {class} {} {}", record.record_type(), parts.join(" "))
 }
 
 fn quote(text: &[u8]) -> String {
@@ -274,6 +281,7 @@ fn why(topology: &Topology, checks: &[CheckStatus], region: RegionId, why: &Why)
         Why::Unknown => "not probed yet, while others are known to be up".into(),
         Why::FamilyDown(Family::V4) => "its IPv4 addresses are down".into(),
         Why::FamilyDown(Family::V6) => "its IPv6 addresses are down".into(),
+        Why::FamilyDown(Family::Host) => "its endpoints with names are down".into(),
         Why::KeptAway(share) => {
             format!("a drain keeps {:.0}% of clients away, this one among them", share * 100.0)
         }

@@ -14,6 +14,7 @@ mod diagnostic;
 mod fence;
 mod geo;
 mod keys;
+mod kind;
 mod latency;
 mod listen;
 mod node;

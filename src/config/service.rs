@@ -9,7 +9,8 @@ use crate::model::{
 use super::advice::Advice;
 use super::fence;
 use super::keys::Shape::{ByPlace, Either, Fields, Integer, List, OneOrMany, Text, Words};
-use super::keys::{Keys, default, key, otherwise, required};
+use super::keys::{Keys, default, instead, key, otherwise, required};
+use super::kind;
 use super::place::{Names, place};
 use super::region::read_weight;
 use super::steering::{self, ALL_DOWN, ANSWERS, RANK, SHARE, SPILL, TOLERANCE, TTL, Written};
@@ -19,7 +20,30 @@ use super::text;
 pub(super) const SERVICE: Keys = Keys {
     known: &[
         key("name", Text, required("\"www.gslb.example.com.\""), "where it is answered; in one of the zones"),
-        key("type", Words(&["address"]), default("\"address\""), "what is answered: A and AAAA"),
+        key(
+            "type",
+            Words(&kind::TYPES),
+            default("\"address\""),
+            "what is answered: A and AAAA, or a CNAME, SRV or MX records of the endpoints' names",
+        ),
+        key(
+            "https",
+            Either(&[Fields(&kind::HTTPS)]),
+            otherwise("{ alpn = [\"h2\"] }", "none"),
+            "also answers HTTPS (RFC 9460), with the very addresses that A and AAAA would give as hints",
+        ),
+        key(
+            "srv",
+            Either(&[Fields(&kind::SRV)]),
+            instead("{ port = 443, priority = 0 }", "type = \"srv\""),
+            "the records of type \"srv\"; their weights are those of the endpoints",
+        ),
+        key(
+            "mx",
+            Either(&[Fields(&kind::MX)]),
+            instead("{ preference = 10 }", "type = \"mx\""),
+            "the records of type \"mx\"",
+        ),
         key(
             "policy",
             Text,
@@ -52,7 +76,7 @@ pub(super) const SERVICE: Keys = Keys {
             "where a region may be used",
         ),
     ],
-    later: &["https"],
+    later: &[],
 };
 const MEMBER: Keys = Keys {
     known: &[
@@ -97,12 +121,7 @@ pub(super) fn read_all(root: &Table<'_>, scope: &Scope<'_>) -> Vec<At<Service>> 
 }
 
 fn read(table: &Table<'_>, name: Name, scope: &Scope<'_>) -> Service {
-    if let Some(value) = table.get("type") {
-        match value.as_text() {
-            Some(word @ ("cname" | "srv" | "mx")) => value.later(&format!("type = \"{word}\"")),
-            _ => value.choice(&[("address", ())], &["cname", "srv", "mx"]),
-        };
-    }
+    let kind = kind::read(table);
     let members = read_members(table, scope);
     let geo = table.get("geo").map(|value| read_geo(&value, &members, scope));
     let written = read_steering(table, scope);
@@ -112,15 +131,18 @@ fn read(table: &Table<'_>, name: Name, scope: &Scope<'_>) -> Service {
     advice.on_ttl(&written);
     advice.on_computed_ttl(&written);
     advice.on_fallback(&written);
-    let steering = written.complete();
-    let has_fallback = matches!(steering.all_down, AllDown::Fallback(_));
-    Service {
+    let steering = written.clone().complete();
+    let has_fallback = matches!(steering.all_down, AllDown::Fallback(_) | AllDown::Cname(_));
+    let service = Service {
         name,
+        kind,
         steering,
         geo: geo.unwrap_or_default(),
         fences: fence::read_all(table, &members, scope, has_fallback),
-        members: members.into_iter().map(|member| member.value).collect(),
-    }
+        members: members.iter().map(|member| member.value).collect(),
+    };
+    kind::check(table, &service, &written, &members, scope);
+    service
 }
 
 /// The service's own keys over its policy's; a tolerance must fit the rank that comes out.

@@ -59,12 +59,18 @@ const WHEN_ALL_DOWN: Keys = Keys {
         key(
             "last_good",
             Text,
-            otherwise("\"10m\"", "`fallback`"),
+            otherwise("\"10m\"", "another"),
             "what was up last, if no longer ago than this",
         ),
-        key("fallback", OneOrMany(&Text), otherwise("[\"203.0.113.9\"]", "`last_good`"), "these addresses"),
+        key("fallback", OneOrMany(&Text), otherwise("[\"203.0.113.9\"]", "another"), "these addresses"),
+        key(
+            "cname",
+            Text,
+            otherwise("\"lb.example.net\"", "another"),
+            "a CNAME to this name, beside which nothing else may stand",
+        ),
     ],
-    later: &["cname"],
+    later: &[],
 };
 
 const MOST_ANSWERS: u64 = 64;
@@ -230,7 +236,7 @@ fn read_seconds(value: &Value<'_>) -> Option<Ttl> {
 }
 
 fn read_all_down(value: &Value<'_>, name: String) -> Option<AllDown> {
-    const WHAT: &str = "\"all\", \"servfail\", { last_good = \"10m\" } or { fallback = [\"203.0.113.9\"] }";
+    const WHAT: &str = "\"all\", \"servfail\", { last_good = \"10m\" }, { fallback = [\"203.0.113.9\"] } or { cname = \"lb.example.net\" }";
     if !value.is_table() {
         return match value.as_text() {
             Some("all") => Some(AllDown::All),
@@ -239,12 +245,14 @@ fn read_all_down(value: &Value<'_>, name: String) -> Option<AllDown> {
         };
     }
     let table = value.table(name, &WHEN_ALL_DOWN)?;
-    if table.has("cname") {
-        return None;
-    }
-    match (table.get("last_good"), table.get("fallback")) {
-        (Some(value), None) => value.duration(Duration::from_secs(1)..=LONGEST_MEMORY).map(AllDown::LastGood),
-        (None, Some(value)) => {
+    match (table.get("last_good"), table.get("fallback"), table.get("cname")) {
+        (None, None, Some(value)) => {
+            value.parsed("a name such as \"lb.example.net\"", text::target).map(AllDown::Cname)
+        }
+        (Some(value), None, None) => {
+            value.duration(Duration::from_secs(1)..=LONGEST_MEMORY).map(AllDown::LastGood)
+        }
+        (None, Some(value), None) => {
             let mut found: Vec<IpAddr> = Vec::new();
             for item in value.one_or_many("a list of addresses such as [\"203.0.113.9\"]")? {
                 let address = item.parsed("an address such as \"203.0.113.9\"", text::destination);

@@ -18,7 +18,8 @@ pub use name::{Name, NameError};
 pub use place::{Continent, Country, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use service::{
-    AllDown, Fence, FenceRule, GeoEntry, Member, Rank, Service, Share, Steering, Tolerance, TtlRange,
+    AllDown, Fence, FenceRule, GeoEntry, Https, Member, Rank, Service, ServiceKind, Share, Steering,
+    Tolerance, TtlRange,
 };
 pub use target::{Target, TargetError};
 pub use time::{Mono, Now, Unix};

@@ -34,6 +34,8 @@ pub struct Plan {
     pub steering: Compiled,
     /// Whether ECS is read and answered (RFC 7871).
     pub ecs: bool,
+    /// Whether `_portolan.NAME` TXT tells what was decided on a service's name for the asker.
+    pub debug_names: bool,
 }
 
 impl Plan {
@@ -41,6 +43,6 @@ impl Plan {
     #[must_use]
     pub fn compile(topology: Topology, zones: Zones, geo: Index, ecs: bool, key_prefix: KeyPrefix) -> Self {
         let steering = Compiled::new(&topology, &geo, key_prefix);
-        Self { topology, zones, geo, geo_sources: Vec::new(), steering, ecs }
+        Self { topology, zones, geo, geo_sources: Vec::new(), steering, ecs, debug_names: false }
     }
 }

@@ -18,8 +18,8 @@ pub struct Compiled {
     pub(super) services: Vec<CompiledService>,
     /// By distinct inputs of a ranking, not by service.
     pub(super) tables: Vec<RankingTable>,
-    /// By region and family: every address there is, for when all are down.
-    pub(super) everything: Vec<[Box<[Candidate]>; 2]>,
+    /// By region and family: everything there is, for when all are down.
+    pub(super) everything: Vec<[Box<[Candidate]>; 3]>,
     computes_ttl: bool,
 }
 
@@ -58,7 +58,7 @@ impl Compiled {
         }
         let everything = topology
             .region_ids()
-            .map(|region| [Family::V4, Family::V6].map(|family| Candidate::every(topology, region, family)));
+            .map(|region| Family::ALL.map(|family| Candidate::every(topology, region, family)));
         let computes_ttl = topology.services.iter().any(|service| service.steering.ttl.is_computed());
         Self { key_prefix, everything: everything.collect(), sets, services, tables, computes_ttl }
     }

@@ -17,7 +17,7 @@ mod tests;
 use std::collections::HashMap;
 use std::fmt;
 
-pub use build::{Node, Served, Zones, ZonesError};
+pub use build::{Dynamic, Node, Served, Zones, ZonesError};
 pub use find::Found;
 
 use crate::model::{Name, Ttl};
@@ -32,6 +32,7 @@ pub mod rtype {
     pub const PTR: u16 = 12;
     pub const HINFO: u16 = 13;
     pub const MX: u16 = 15;
+    pub const TXT: u16 = 16;
     pub const AAAA: u16 = 28;
     pub const SRV: u16 = 33;
     pub const DNAME: u16 = 39;
@@ -39,6 +40,7 @@ pub mod rtype {
     pub const DS: u16 = 43;
     pub const RRSIG: u16 = 46;
     pub const NSEC: u16 = 47;
+    pub const HTTPS: u16 = 65;
     pub const TKEY: u16 = 249;
     pub const TSIG: u16 = 250;
     pub const IXFR: u16 = 251;

@@ -15,8 +15,8 @@ use portolan::geo::{Index, Override as Network};
 use portolan::health::{Failure, Observation, Phase, Severity, State, Timings};
 use portolan::model::{
     AllDown, Endpoint, EndpointRef, Expect, Family, Fraction, HttpProbe, KeyPrefix, Kind, Location, Member,
-    Mono, Need, Now, Point, Probe, ProbeId, Rank, Region, RegionId, Service, ServiceId, Share, Steering,
-    Target, Thresholds, Tolerance, Topology, Ttl, Unix, Weight,
+    Mono, Need, Now, Point, Probe, ProbeId, Rank, Region, RegionId, Service, ServiceId, ServiceKind, Share,
+    Steering, Target, Thresholds, Tolerance, Topology, Ttl, Unix, Weight,
 };
 use portolan::probe::CheckKey;
 use portolan::safety::Rules;
@@ -73,7 +73,7 @@ fn region(dice: &mut Dice, number: usize, name: &str) -> Region {
         }
         let weight = Weight(*dice.of(&[0, 1, 100, 100]));
         let probes = if dice.one_in(12) { Vec::new() } else { vec![ProbeId(0)] };
-        Endpoint { name: format!("lb{index}"), addresses, weight, probes }
+        Endpoint { name: format!("lb{index}"), addresses, host: None, weight, probes }
     });
     let point = Some(Point { lat: 10.0 * number as f32, lon: 30.0 * number as f32 });
     Region {
@@ -96,6 +96,7 @@ fn service(dice: &mut Dice, number: usize, regions: usize) -> Service {
     let fallback = vec!["203.0.113.9".parse().unwrap()];
     Service {
         name: format!("s{number}.example.test.").parse().unwrap(),
+        kind: ServiceKind::ADDRESS,
         members: members.collect(),
         steering: Steering {
             rank: *dice.of(&[Rank::Priority, Rank::Distance, Rank::None]),

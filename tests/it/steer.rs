@@ -8,8 +8,8 @@ use portolan::geo::{Index, Override as Network};
 use portolan::health::{Severity, State};
 use portolan::model::{
     AllDown, Due, Endpoint, EndpointRef, Family, Fence, FenceRule, Fraction, GeoEntry, Group, KeyPrefix,
-    LatencyRow, Location, Member, Need, PlaceKey, Point, Rank, Region, RegionId, Service, ServiceId, Share,
-    Steering, Target, Tolerance, Topology, Ttl, TtlRange, Unix, Weight,
+    LatencyRow, Location, Member, Need, PlaceKey, Point, Rank, Region, RegionId, Service, ServiceId,
+    ServiceKind, Share, Steering, Target, Tolerance, Topology, Ttl, TtlRange, Unix, Weight,
 };
 use portolan::safety::{self, Rules};
 use portolan::standing::{Action, Dues, Inputs, Override, Standing};
@@ -51,6 +51,7 @@ fn region(number: u8, name: &str, location: Location) -> Region {
             format!("192.0.2.{}", 10 * number + index).parse().unwrap(),
             format!("2001:db8::{}", 10 * number + index).parse().unwrap(),
         ],
+        host: None,
         weight: Weight(100),
         probes: Vec::new(),
     };
@@ -77,6 +78,7 @@ impl World {
         };
         let service = Service {
             name: "www.example.test.".parse().unwrap(),
+            kind: ServiceKind::ADDRESS,
             members: [EU, US, AP].map(|region| Member { region, weight: Weight(1) }).into(),
             steering: Steering {
                 rank,
@@ -217,6 +219,7 @@ impl Ready<'_> {
             (Answer::NoData, _) => "nodata".into(),
             (Answer::Addresses, Some(region)) => self.world.topology.region(region).name.clone(),
             (Answer::Addresses, None) => "fallback".into(),
+            (Answer::Alias, _) => "alias".into(),
         }
     }
 }
