@@ -110,7 +110,12 @@ impl Checks {
 
     fn carry_over(&self, key: CheckKey, probe: Arc<Probe>, now: Now) -> Check {
         match self.by_key.get(&key) {
-            Some(index) => Check { probe, ..self.checks[*index].clone() },
+            Some(index) => {
+                let before = self.checks[*index].clone();
+                // Under other thresholds only the next look can tell.
+                let due = if *before.probe == *probe { before.due } else { Due::ANY_TIME };
+                Check { probe, due, ..before }
+            }
             None => {
                 let verdict = Verdict::new(now.mono);
                 Check {

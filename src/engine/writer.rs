@@ -9,7 +9,7 @@ use super::checks::{CheckStatus, Checks};
 use super::command::{OverrideRequest, Rejection};
 use super::event::{EventKind, Subject};
 use crate::health::{Observation, State};
-use crate::model::{EndpointRef, Now, RegionId, Target, Topology, Unix};
+use crate::model::{Due, EndpointRef, Now, RegionId, Target, Topology, Unix};
 use crate::probe::CheckKey;
 use crate::safety::{self, Rule, Rules};
 use crate::snapshot::{Plan, Snapshot};
@@ -210,10 +210,19 @@ impl Writer {
         let mut standing = Standing::compute(inputs);
         // Without need for them, what is due would be published anew again and again.
         if self.plan.steering.computes_ttl() {
-            standing.dues = Dues::of(&inputs, &|at, address| self.checks.due(at, address));
+            standing.dues = Dues::of(&inputs, &|at, address| self.due(at, address));
         }
         safety::hold(self.rules, self.plan.steering.region_sets(), &mut standing);
         standing
+    }
+
+    /// When what an address is to steering can change at the earliest. A rule for several regions may hold in
+    /// one that is down beside others that serve, as soon as one look makes its failure soft.
+    fn due(&self, at: EndpointRef, address: usize) -> Due {
+        if self.rules.min_regions > 1 && self.checks.state(at, address).is_down() {
+            return Due::ANY_TIME;
+        }
+        self.checks.due(at, address)
     }
 
     fn publish(&mut self, standing: Standing) -> Arc<Standing> {

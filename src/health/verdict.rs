@@ -132,7 +132,7 @@ impl Verdict {
             Machine::Unknown { .. } => Due::ANY_TIME,
             Machine::Up(_) | Machine::Degraded(_) => match self.failures.count {
                 0 => Due::while_good(probe),
-                count => Due::at(now.unix.after(*interval * thresholds.fall.saturating_sub(count))),
+                count => Due::counted(*interval * thresholds.fall.saturating_sub(count), now.unix),
             },
             Machine::Down(_) if self.good.count == 0 => {
                 Due::after(thresholds.hold.max(*interval * thresholds.rise.saturating_sub(1)))
@@ -141,7 +141,7 @@ impl Verdict {
                 // At least one more look: this one was not enough.
                 let looks = *interval * thresholds.rise.saturating_sub(self.good.count).max(1);
                 let held = thresholds.hold.saturating_sub(now.mono.since(self.good.first));
-                Due::at(now.unix.after(looks.max(held)))
+                Due::counted(looks.max(held), now.unix)
             }
         }
     }

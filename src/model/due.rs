@@ -35,6 +35,12 @@ impl Due {
         Self { at, ..Self::NEVER }
     }
 
+    /// So long from `now` on; no longer than that either where the calendar's clock is set back.
+    #[must_use]
+    pub fn counted(left: Duration, now: Unix) -> Self {
+        Self { after: left, at: now.after(left) }
+    }
+
     /// When a target that has had nothing but successes can fall: its next look may come at once, and be the
     /// first of as many failures as that takes.
     #[must_use]

@@ -428,20 +428,30 @@ impl<T: Trace> Chooser<'_, T> {
 
     /// When any of what the choice was made by can change at the earliest.
     fn due(&mut self, ranking: &Ranking, region: Option<RegionId>) -> Due {
+        let chosen = ranking.groups.iter().flatten().find(|ranked| Some(ranked.region) == region);
+        let verdict = chosen.map(|ranked| self.verdict(Pass::Eligible, ranked));
+        let is_held = matches!(verdict, Some(Ok((_, Note::Held))));
+        let by_itself = matches!(verdict, Some(Ok(_))) && !is_held;
+        let pool = region.map(|region| self.standing.region(region).pool(self.asked.family));
+        let has_good = pool.is_some_and(|pool| !pool.configured || pool.best.serves());
+        let withdrawn = matches!(verdict, Some(Err(Why::Withdrawn(_))));
+        let serves = ranking.groups.is_empty() || (has_good && !is_held && !withdrawn);
         let mut due = Due::NEVER;
         for group in &ranking.groups {
             for ranked in group {
-                let member = self.standing.dues.of_member(self.asked.service, ranked.region);
+                // How hard failures are decides what is held in, and what of the down is answered: each look
+                // may tell otherwise.
+                let member = if serves {
+                    self.standing.dues.of_member(self.asked.service, ranked.region)
+                } else {
+                    Due::ANY_TIME
+                };
                 let left = member.left(self.asked.unix);
                 self.trace.kept(Stage::Ttl, ranked.region, || Note::MayChange(left));
                 due = due.min(member);
             }
             // Who is eligible by itself was chosen whatever the groups behind it are.
-            let decided = |ranked: &RankedRegion| {
-                let verdict = self.verdict(Pass::Eligible, ranked);
-                Some(ranked.region) == region && verdict.is_ok_and(|(_, note)| note != Note::Held)
-            };
-            if group.iter().any(decided) {
+            if by_itself && group.iter().any(|ranked| Some(ranked.region) == region) {
                 break;
             }
         }
@@ -453,9 +463,6 @@ impl<T: Trace> Chooser<'_, T> {
             self.trace.kept(Stage::Ttl, region, || Note::WindowEnds(end.since(self.asked.unix)));
             due = due.min(Due::at(end));
         }
-        if let AllDown::LastGood(age) = self.service.steering.all_down {
-            due = due.min(self.forgotten(age));
-        }
         due
     }
 
@@ -464,13 +471,6 @@ impl<T: Trace> Chooser<'_, T> {
         let endpoints = self.topology.region(region).endpoints.len();
         let among = |group: &[RankedRegion]| group.len() > 1 && group.iter().any(|r| r.region == region);
         endpoints > self.service.steering.answers || ranking.groups.iter().any(|group| among(group))
-    }
-
-    /// When what was last good ceases to count as that; never for what serves.
-    fn forgotten(&self, age: Duration) -> Due {
-        let regions = self.service.members.iter().map(|member| self.standing.region(member.region));
-        let until = regions.filter(|region| !region.state.serves()).filter_map(|region| region.served_until);
-        until.max().map_or(Due::NEVER, |latest| Due::at(latest.after(age)))
     }
 
     /// Whether the client's key can make a difference under this ranking: then scopes are no wider than the key.

@@ -704,7 +704,7 @@ fn a_computed_ttl_is_the_least_time_to_a_change_of_what_was_consulted() {
     world.down(EU);
     assert_eq!(world.ttl(GERMAN), 7, "the first was consulted, and so was the second");
     world.set(US, None, State::Unknown);
-    assert_eq!(world.ttl(GERMAN), 7, "so were all");
+    assert_eq!(world.ttl(GERMAN), 7, "the third is next");
     world.dues = HashMap::from([(EU, after(20)), (US, after(30)), (AP, after(9))]);
     assert_eq!(world.ttl(GERMAN), 9);
     world.now = world.now.after(Duration::from_secs(100));
@@ -751,18 +751,25 @@ fn a_computed_ttl_ends_with_the_window_of_the_share() {
 }
 
 #[test]
-fn a_computed_ttl_ends_when_what_was_last_good_is_forgotten() {
+fn a_computed_ttl_is_the_least_while_nobody_serves() {
+    for all_down in [AllDown::All, AllDown::Servfail, AllDown::LastGood(Duration::from_secs(600))] {
+        let mut world = computed(Rank::Priority);
+        world.service().steering.all_down = all_down;
+        world.previous = Some(world.compile().standing);
+        for region in [EU, US, AP] {
+            world.set(region, None, State::Down(Severity::Soft));
+        }
+        assert_eq!(world.ttl(GERMAN), 5);
+        world.rules = Rules { min_regions: 1 };
+        assert_eq!(world.ttl(GERMAN), 5, "held in, until it fails hard");
+    }
     let mut world = computed(Rank::Priority);
-    world.service().steering.all_down = AllDown::LastGood(Duration::from_secs(600));
-    world.previous = Some(world.compile().standing);
-    for region in [EU, US, AP] {
+    world.say("region/eu-west", Action::Drain, "99.9%");
+    for region in [US, AP] {
         world.down(region);
     }
-    world.previous = Some(world.compile().standing);
-    world.now = world.now.after(Duration::from_secs(575));
-    assert_eq!(world.ttl(GERMAN), 25);
-    world.dues.insert(AP, after(11));
-    assert_eq!(world.ttl(GERMAN), 11, "a region may come back before");
+    world.dues = HashMap::from([(EU, after(20)), (US, after(15))]);
+    assert_eq!(world.ttl(GERMAN), 15, "drained in part, it serves all the same");
 }
 
 #[test]
