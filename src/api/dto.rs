@@ -65,6 +65,8 @@ pub struct Endpoint {
     pub verdict: String,
     /// Its share within the region.
     pub weight: u32,
+    /// The name that services of names answer.
+    pub host: Option<String>,
     /// The operator's word, if there is one.
     #[serde(rename = "override")]
     pub overridden: Option<Override>,

@@ -64,6 +64,7 @@ impl View<'_> {
             name: endpoint.name.clone(),
             verdict: state.state.to_string(),
             weight: endpoint.weight.0,
+            host: endpoint.host.as_ref().map(ToString::to_string),
             overridden: self.word(&target),
             addresses: addresses
                 .map(|(address, state)| {

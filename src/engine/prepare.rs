@@ -12,7 +12,6 @@ use tracing::warn;
 use super::{Origin, unanswered};
 use crate::config::{self, Config, Control, Diagnostics, GeoSource, Unfit};
 use crate::geo::{self, Database, GeoError, Index};
-use crate::model::ServiceId;
 use crate::snapshot::Plan;
 use crate::zone::{Dynamic, Zones};
 
@@ -147,10 +146,7 @@ type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {
     let zones = std::mem::take(&mut config.zones);
-    let services = config.topology.services.iter().enumerate();
-    let names: Vec<_> =
-        services.map(|(index, service)| Dynamic::of(ServiceId(index as u32), service)).collect();
-    let zones = Zones::join(zones, &names).map_err(|errors| {
+    let zones = Zones::join(zones, &Dynamic::all(&config.topology.services)).map_err(|errors| {
         PrepareError::Other(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
     let dns = config.dns.as_ref();

@@ -76,6 +76,12 @@ pub struct Dynamic {
 const ADDRESSES: &[u16] = &[rtype::A, rtype::AAAA];
 
 impl Dynamic {
+    /// The places that all services want, by their ids.
+    #[must_use]
+    pub fn all(services: &[Service]) -> Vec<Self> {
+        (0..).map(ServiceId).zip(services).map(|(id, service)| Self::of(id, service)).collect()
+    }
+
     /// The place that a service wants.
     #[must_use]
     pub fn of(id: ServiceId, service: &Service) -> Self {

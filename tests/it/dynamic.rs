@@ -210,6 +210,7 @@ async fn names_of_endpoints_as_cname_srv_and_mx() {
         records(&reply),
         ["own.example.test. 30 IN CNAME static.example.test.", "static.example.test. 300 IN A 192.0.2.1"]
     );
+    assert_eq!(scope(&reply), Some(24), "the static end holds for all, the way to it does not");
     let looped = ask(&mut client, "to.example.test.", RecordType::A).await;
     assert_eq!(
         looped,
@@ -251,6 +252,12 @@ async fn names_of_endpoints_as_cname_srv_and_mx() {
         let told = node.api.get(&path).await;
         assert_eq!((&told["kind"], &told["region"]), (&json!("dynamic"), &json!("two")), "{told}");
     }
+    let done = portolan_at(&node.folder, &["status"]);
+    assert!(
+        done.stdout.contains("to.example.test.") && done.stdout.contains("no address: always up"),
+        "{}",
+        done.stdout
+    );
     let kinds = node.api.get("/v1/status").await["services"].as_array().expect("a list").clone();
     assert_eq!(
         (&kinds[0]["type"], &kinds[3]["type"], &kinds[4]["type"]),
