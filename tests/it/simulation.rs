@@ -363,7 +363,11 @@ impl Simulation {
     fn promise(&mut self, snapshot: &Snapshot, service: ServiceId, client: IpAddr) {
         let topology = &snapshot.plan.topology;
         let is_computed = topology.service(service).steering.ttl.is_computed();
-        if !is_computed || topology.probes.iter().any(|probe| probe.thresholds.slow.is_some()) {
+        let may_be_slow = topology.probes.iter().any(|probe| probe.thresholds.slow.is_some());
+        // The config before may have left some behind.
+        let endpoints = snapshot.standing.regions.iter().flat_map(|region| &region.endpoints);
+        let is_slow = endpoints.flat_map(|it| &it.addresses).any(|state| *state == State::Degraded);
+        if !is_computed || may_be_slow || is_slow {
             return;
         }
         let asked = Asked { service, client, family: Family::V4, unix: Unix(self.unix), draw: 0 };
