@@ -2,7 +2,8 @@
 //! message. Synchronous and without I/O: listeners, benches and fuzzers call the same [`handle`].
 //!
 //! `resolve` walks from the question's name over CNAMEs to what answers it; `dynamic` writes what services
-//! answer, `debug` why; `additional` adds the addresses that go with it. What is said is streamed straight into [`Reply::bytes`].
+//! answer, `debug` why; `additional` adds the addresses that go with it. What is said is streamed straight into
+//! [`Reply::bytes`].
 
 mod additional;
 mod debug;
