@@ -59,6 +59,15 @@ pub struct CheckStatus {
     pub failing_since: Option<Unix>,
 }
 
+/// What an observation has changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Changed {
+    /// The check's state.
+    pub(super) state: bool,
+    /// When that can change at the earliest.
+    pub(super) due: bool,
+}
+
 impl Check {
     /// What led to its state, and what speaks against it by now.
     fn evidence(&self) -> String {
@@ -138,10 +147,11 @@ impl Checks {
         self.checks.iter()
     }
 
-    /// Takes an observation in. Whether the check's state has changed by it, or when that can; one for a check
-    /// that is gone changes nothing.
-    pub(super) fn observe(&mut self, key: &CheckKey, observation: &Observation, now: Now) -> bool {
-        let Some(check) = self.by_key.get(key).map(|index| &mut self.checks[*index]) else { return false };
+    /// Takes an observation in; one for a check that is gone changes nothing.
+    pub(super) fn observe(&mut self, key: &CheckKey, observation: &Observation, now: Now) -> Changed {
+        let Some(check) = self.by_key.get(key).map(|index| &mut self.checks[*index]) else {
+            return Changed::default();
+        };
         let (before, due_before) = (check.verdict.state(), check.due);
         let verdict = std::mem::replace(&mut check.verdict, Verdict::new(now.mono));
         check.verdict = verdict.observe(observation, &check.probe.thresholds, now.mono);
@@ -155,11 +165,11 @@ impl Checks {
         } else {
             check.failing_since.get_or_insert(now.unix);
         }
-        let changed = check.verdict.state() != before;
-        if changed {
+        let changed = Changed { state: check.verdict.state() != before, due: check.due != due_before };
+        if changed.state {
             check.since = now.unix;
         }
-        changed || check.due != due_before
+        changed
     }
 
     /// Whether every check has been looked at once.

@@ -96,7 +96,8 @@ impl Writer {
 
     /// Takes an observation in. If it returns true call [`Writer::restand`] once all that came together is in.
     pub fn observe(&mut self, check: &CheckKey, observation: &Observation, now: Now) -> bool {
-        self.checks.observe(check, observation, now)
+        let changed = self.checks.observe(check, observation, now);
+        changed.state || (changed.due && self.plan.steering.computes_ttl())
     }
 
     /// Works the standing out anew and publishes it if it has changed.
