@@ -24,11 +24,14 @@ fn targets(set: &RRset) -> impl Iterator<Item = &[u8]> {
 /// Adds the addresses, as far as zones here have them, of what an RRset refers to. Those of dynamic names are
 /// left to a query of their own, which steering answers for its asker.
 pub(super) fn addresses(zones: &Zones, set: &RRset, writer: &mut Writer<'_>) -> Result<(), ProtoError> {
-    for target in targets(set) {
-        let Some(name) = LowerName::of(target) else { continue };
-        if let Found::Node { node, .. } | Found::Wildcard { node, .. } = zones.find(name.as_wire()) {
-            write(Section::Additional, target, node, writer)?;
-        }
+    targets(set).try_for_each(|target| addresses_of(zones, target, writer))
+}
+
+/// The same of one name.
+pub(super) fn addresses_of(zones: &Zones, target: &[u8], writer: &mut Writer<'_>) -> Result<(), ProtoError> {
+    let Some(name) = LowerName::of(target) else { return Ok(()) };
+    if let Found::Node { node, .. } | Found::Wildcard { node, .. } = zones.find(name.as_wire()) {
+        write(Section::Additional, target, node, writer)?;
     }
     Ok(())
 }

@@ -1,16 +1,23 @@
 //! From the bytes of a query to the bytes of its reply: all that an authoritative server does with one
 //! message. Synchronous and without I/O: listeners, benches and fuzzers call the same [`handle`].
 //!
-//! The common query takes the `express` lane. For all others, `resolve` walks from the question's name over CNAMEs to what answers it; `additional` adds the addresses
+//! The common query takes the `express` lane. For all others, `resolve` walks from the question's name over
+//! CNAMEs to what answers it; `dynamic` writes what services answer, `debug` why; `additional` adds the addresses
 //! that go with it. What is said is streamed straight into [`Reply::bytes`].
 
 mod additional;
+mod debug;
+mod dynamic;
 mod express;
 mod resolve;
 
 use std::net::{IpAddr, SocketAddr};
 
 use hickory_proto::ProtoError;
+
+pub use dynamic::family;
+
+use dynamic::Scratch;
 
 use crate::model::{RegionId, ServiceId, Unix};
 use crate::snapshot::Snapshot;
@@ -41,9 +48,9 @@ pub enum Transport {
 pub struct Reply {
     /// The message to send, after [`Outcome::Answered`].
     pub bytes: Vec<u8>,
-    addresses: Vec<IpAddr>,
     /// The name asked for, on the express lane.
     name: NameSpace,
+    scratch: Scratch,
     random: u64,
 }
 
@@ -52,7 +59,7 @@ impl Reply {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let bytes = Vec::with_capacity(usize::from(MAX_UDP_PAYLOAD));
-        Self { bytes, addresses: Vec::new(), name: [0; 255], random: seed }
+        Self { bytes, name: [0; 255], scratch: Scratch::default(), random: seed }
     }
 
     /// The next number of SplitMix64, which visits every 64-bit number once.
@@ -132,7 +139,7 @@ fn respond(
     reply: &mut Reply,
 ) -> Result<Outcome, ProtoError> {
     let draw = reply.draw();
-    let Reply { bytes, addresses, .. } = reply;
+    let Reply { bytes, scratch, .. } = reply;
     // Malformed client subnets are not repeated: they never made it into the query's EDNS.
     let mut writer = Writer::start(bytes, query, limit(query.edns, peer.transport), snapshot.plan.ecs)?;
     let Some(question) = query.question.as_ref().filter(|_| query.fault.is_none()) else {
@@ -148,7 +155,7 @@ fn respond(
         now,
         draw,
     };
-    let resolved = resolve::resolve(snapshot, question, &asker, addresses, &mut writer)?;
+    let resolved = resolve::resolve(snapshot, question, &asker, scratch, &mut writer)?;
     let scope = subnet.map_or(0, |subnet| scope_within(subnet, resolved.scope));
     let truncated = writer.is_truncated();
     writer.finish(resolved.rcode, resolved.authoritative, scope)?;

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use hickory_proto::ProtoError;
 
+use super::dynamic::Scratch;
 use super::{Kind, additional};
-use crate::model::{Family, ServiceId, Ttl, Unix};
+use crate::model::{Ttl, Unix};
 use crate::snapshot::Snapshot;
-use crate::steer::{Answer, Asked, NoTrace};
 use crate::wire::{CLASS_IN, LowerName, Owner, Question, ResponseCode, Section, Writer};
 use crate::zone::{Found, MAX_ALIASES, Node, Served, rtype};
 
@@ -47,7 +47,7 @@ pub(super) fn refusal(question: &Question<'_>) -> Option<ResponseCode> {
 }
 
 /// The name that is being looked up: the question's, or an alias's target.
-enum Current<'a> {
+pub(super) enum Current<'a> {
     Question,
     /// Out of a CNAME's data.
     Target(&'a [u8]),
@@ -56,7 +56,7 @@ enum Current<'a> {
 }
 
 impl Current<'_> {
-    fn owner(&self) -> Owner<'_> {
+    pub(super) fn owner(&self) -> Owner<'_> {
         self.owner_from(0)
     }
 
@@ -89,16 +89,18 @@ impl Current<'_> {
 }
 
 /// One answer being made.
-struct Resolver<'a, 'r, 'b> {
-    snapshot: &'a Snapshot,
-    question: &'r Question<'r>,
-    asker: &'r Asker,
-    addresses: &'r mut Vec<IpAddr>,
-    writer: &'r mut Writer<'b>,
+pub(super) struct Resolver<'a, 'r, 'b> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) question: &'r Question<'r>,
+    pub(super) asker: &'r Asker,
+    pub(super) scratch: &'r mut Scratch,
+    pub(super) writer: &'r mut Writer<'b>,
+    /// What made the first alias that was chosen, and for how many bits of the client's address those hold.
+    passed: Option<(Kind, u8)>,
 }
 
 /// Where a step leads.
-enum Step<'a> {
+pub(super) enum Step<'a> {
     Done(Resolved),
     Alias(Current<'a>),
 }
@@ -108,10 +110,15 @@ pub(super) fn resolve(
     snapshot: &Snapshot,
     question: &Question<'_>,
     asker: &Asker,
-    addresses: &mut Vec<IpAddr>,
+    scratch: &mut Scratch,
     writer: &mut Writer<'_>,
 ) -> Result<Resolved, ProtoError> {
-    Resolver { snapshot, question, asker, addresses, writer }.run()
+    let mut resolver = Resolver { snapshot, question, asker, scratch, writer, passed: None };
+    let resolved = resolver.run()?;
+    Ok(match resolver.passed {
+        None => resolved,
+        Some((kind, scope)) => Resolved { kind, scope: scope.max(resolved.scope), ..resolved },
+    })
 }
 
 fn done(rcode: ResponseCode, kind: Kind) -> Resolved {
@@ -153,6 +160,12 @@ impl<'a> Resolver<'a, '_, '_> {
         Ok(done(ResponseCode::NoError, Kind::Static))
     }
 
+    /// Notes that an alias was chosen on the way.
+    pub(super) fn pass(&mut self, kind: Kind, scope: u8) {
+        let (kind, before) = self.passed.unwrap_or((kind, 0));
+        self.passed = Some((kind, before.max(scope)));
+    }
+
     /// One name: answered, or found to be an alias.
     fn step(&mut self, at: &Current<'a>, name: &[u8], found: Found<'a>) -> Result<Step<'a>, ProtoError> {
         match found {
@@ -160,7 +173,11 @@ impl<'a> Resolver<'a, '_, '_> {
                 let refused = Resolved { authoritative: false, ..done(ResponseCode::Refused, Kind::Refused) };
                 Ok(Step::Done(refused))
             }
-            Found::Node { zone, node } | Found::Wildcard { zone, node, .. } => self.node(at, zone, node),
+            Found::Node { zone, node } => self.node(at, zone, node),
+            Found::Wildcard { zone, node, .. } => match self.debug(at, zone, name)? {
+                Some(step) => Ok(step),
+                None => self.node(at, zone, node),
+            },
             // The parent's side of the cut owns DS and answers for it (RFC 4035 §3.1.4.1).
             Found::Delegation { zone, cut, offset: 0 } if self.question.qtype == rtype::DS => {
                 self.data(at, zone, cut)
@@ -168,6 +185,9 @@ impl<'a> Resolver<'a, '_, '_> {
             Found::Delegation { zone, cut, offset } => self.referral(at, zone, cut, offset),
             Found::Dname { node, offset, .. } => self.dname(at, name, node, offset),
             Found::NoName { zone } => {
+                if let Some(step) = self.debug(at, zone, name)? {
+                    return Ok(step);
+                }
                 self.negative(at, zone, zone.negative_ttl)?;
                 Ok(Step::Done(done(ResponseCode::NXDomain, Kind::Negative)))
             }
@@ -175,13 +195,10 @@ impl<'a> Resolver<'a, '_, '_> {
     }
 
     fn node(&mut self, at: &Current<'a>, zone: &'a Served, node: &'a Node) -> Result<Step<'a>, ProtoError> {
-        let family = match self.question.qtype {
-            rtype::A => Some(Family::V4),
-            rtype::AAAA => Some(Family::V6),
-            _ => None,
-        };
-        if let (Some(service), Some(family)) = (node.service, family) {
-            return self.steer(at, zone, service, family).map(Step::Done);
+        if let Some(service) = node.service
+            && let Some(step) = self.dynamic(at, zone, service)?
+        {
+            return Ok(step);
         }
         if let Some(set) = node.rrset(rtype::CNAME)
             && self.question.qtype != rtype::CNAME
@@ -213,57 +230,8 @@ impl<'a> Resolver<'a, '_, '_> {
         Ok(Step::Done(done(ResponseCode::NoError, Kind::Static)))
     }
 
-    fn steer(
-        &mut self,
-        at: &Current<'_>,
-        zone: &Served,
-        service: ServiceId,
-        family: Family,
-    ) -> Result<Resolved, ProtoError> {
-        let Snapshot { plan, standing, .. } = self.snapshot;
-        let Asker { client, now, draw, .. } = *self.asker;
-        let asked = Asked { service, client, family, unix: now, draw };
-        let choice = plan.steering.choose(&plan.topology, standing, &asked, self.addresses, &mut NoTrace);
-        let rcode = match choice.answer {
-            Answer::Addresses => {
-                self.write_addresses(at, family, choice.ttl)?;
-                ResponseCode::NoError
-            }
-            Answer::NoData => {
-                self.negative(at, zone, zone.negative_ttl.min(choice.ttl))?;
-                ResponseCode::NoError
-            }
-            Answer::Servfail => {
-                self.writer.clear();
-                ResponseCode::ServFail
-            }
-        };
-        let kind = Kind::Dynamic { service, region: choice.region };
-        let authoritative = rcode == ResponseCode::NoError;
-        Ok(Resolved { rcode, authoritative, kind, scope: choice.scope })
-    }
-
-    fn write_addresses(&mut self, at: &Current<'_>, family: Family, ttl: Ttl) -> Result<(), ProtoError> {
-        let rtype = if family == Family::V4 { rtype::A } else { rtype::AAAA };
-        for address in &*self.addresses {
-            let (v4, v6);
-            let data: &[u8] = match address {
-                IpAddr::V4(address) => {
-                    v4 = address.octets();
-                    &v4
-                }
-                IpAddr::V6(address) => {
-                    v6 = address.octets();
-                    &v6
-                }
-            };
-            self.writer.records(Section::Answer, at.owner(), rtype, ttl, std::iter::once(data))?;
-        }
-        Ok(())
-    }
-
     /// RFC 2308 §3: the SOA in the authority section says for how long a denial may be kept.
-    fn negative(&mut self, at: &Current<'_>, zone: &Served, ttl: Ttl) -> Result<(), ProtoError> {
+    pub(super) fn negative(&mut self, at: &Current<'_>, zone: &Served, ttl: Ttl) -> Result<(), ProtoError> {
         let data = zone.soa().rdata.iter().map(|data| &**data);
         let apex = at.length(self.question) - zone.origin.as_wire().len();
         self.writer.records(Section::Authority, at.owner_from(apex), rtype::SOA, ttl, data)

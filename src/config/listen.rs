@@ -21,6 +21,8 @@ pub struct Dns {
     pub ecs: bool,
     /// How much of a client's address shares and hashes see.
     pub key_prefix: KeyPrefix,
+    /// Whether `_portolan.NAME` TXT tells askers what was decided for them.
+    pub debug_names: bool,
 }
 
 /// `[control]`: API and metrics.
@@ -89,18 +91,14 @@ pub(super) const DNS: Keys = Keys {
             otherwise("", "as shown there"),
             "the client prefix that shares and hashes are keyed on",
         ),
+        key(
+            "debug_names",
+            Boolean,
+            default("false"),
+            "whether _portolan.NAME TXT tells the epoch and what was decided on a service's NAME for the asker",
+        ),
     ],
-    later: &[
-        "tls",
-        "cookies",
-        "rate_limit",
-        "allow",
-        "proxy_protocol_from",
-        "tcp",
-        "transfer",
-        "identity",
-        "debug_names",
-    ],
+    later: &["tls", "cookies", "rate_limit", "allow", "proxy_protocol_from", "tcp", "transfer", "identity"],
 };
 const KEY_PREFIX: Keys = Keys {
     known: &[
@@ -190,6 +188,7 @@ fn read_dns(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Dns> {
         workers: workers.unwrap_or(0) as usize,
         ecs: table.get("ecs").and_then(|value| value.boolean()).unwrap_or(true),
         key_prefix: table.get("key_prefix").and_then(|value| read_key_prefix(&value)).unwrap_or_default(),
+        debug_names: table.get("debug_names").and_then(|value| value.boolean()).unwrap_or(false),
     })
 }
 

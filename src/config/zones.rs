@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Component, Path};
 
 use crate::model::{Name, Service, ServiceId};
-use crate::zone::{Zone, ZoneError, Zones};
+use crate::zone::{Dynamic, Zone, ZoneError, Zones};
 
 use super::keys::Shape::{Boolean, Text};
 use super::keys::{Keys, default, key, required};
@@ -107,15 +107,15 @@ fn included(report: &Report<'_>, folder: &Path, written: &str) -> Result<String,
 fn place_services(report: &Report<'_>, zones: &[Zone], unread: &[Name], services: &[At<Service>]) {
     // What is defined twice was complained of where it was read.
     let mut spans: HashMap<&Name, Range<usize>> = HashMap::new();
-    let mut names: Vec<(Name, ServiceId)> = Vec::new();
+    let mut names: Vec<Dynamic> = Vec::new();
     for (index, At { value: service, span }) in services.iter().enumerate() {
         if spans.insert(&service.name, span.clone()).is_none()
             && !unread.iter().any(|origin| service.name.is_at_or_below(origin))
         {
-            names.push((service.name.clone(), ServiceId(index as u32)));
+            names.push(Dynamic::of(ServiceId(index as u32), service));
         }
     }
-    let Err(errors) = Zones::build(zones.to_vec(), &names) else { return };
+    let Err(errors) = Zones::join(zones.to_vec(), &names) else { return };
     for error in errors {
         if let Some(span) = spans.get(&error.name) {
             report.absent(span.clone(), error.message);

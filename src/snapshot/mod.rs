@@ -37,6 +37,8 @@ pub struct Plan {
     pub steering: Compiled,
     /// Whether ECS is read and answered (RFC 7871).
     pub ecs: bool,
+    /// Whether `_portolan.NAME` TXT tells what was decided on a service's name for the asker.
+    pub debug_names: bool,
 }
 
 impl Plan {
@@ -45,6 +47,6 @@ impl Plan {
     pub fn compile(topology: Topology, zones: Zones, geo: Index, ecs: bool, key_prefix: KeyPrefix) -> Self {
         let steering = Compiled::new(&topology, &geo, key_prefix);
         let denials = zones.iter().map(Denial::of).collect();
-        Self { topology, zones, denials, geo, geo_sources: Vec::new(), steering, ecs }
+        Self { topology, zones, denials, geo, geo_sources: Vec::new(), steering, ecs, debug_names: false }
     }
 }

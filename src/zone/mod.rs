@@ -17,7 +17,7 @@ mod tests;
 use std::collections::HashMap;
 use std::fmt;
 
-pub use build::{Node, Served, Zones, ZonesError};
+pub use build::{Dynamic, Node, Served, Zones, ZonesError};
 pub use find::Found;
 
 use crate::model::{Name, Ttl};
@@ -41,6 +41,7 @@ pub mod rtype {
     pub const RRSIG: u16 = 46;
     pub const NSEC: u16 = 47;
     pub const TLSA: u16 = 52;
+    pub const HTTPS: u16 = 65;
     pub const TKEY: u16 = 249;
     pub const TSIG: u16 = 250;
     pub const IXFR: u16 = 251;

@@ -5,6 +5,7 @@ mod check;
 mod dig;
 mod dns;
 mod docs;
+mod dynamic;
 mod explain;
 mod failover;
 mod harness;

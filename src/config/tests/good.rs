@@ -7,8 +7,8 @@ use super::{ZONE, load_with, said};
 use crate::model::{
     AllDown, Assertion, Country, Endpoint, EndpointRef, Expect, Fence, FenceRule, Fraction, GeoEntry, Group,
     HttpProbe, KeyPrefix, Kind, LatencyRow, Location, Member, Need, Point, Probe, ProbeId, Rank, RegionId,
-    Service, Share, Startup, StatusRange, Steering, Subdivision, Thresholds, TlsProbe, Tolerance, Ttl,
-    Weight,
+    Service, ServiceKind, Share, Startup, StatusRange, Steering, Subdivision, Thresholds, TlsProbe,
+    Tolerance, Ttl, Weight,
 };
 
 /// The sample of the reference, as far as it is built.
@@ -159,6 +159,7 @@ fn the_node_and_its_listeners() {
         workers: 4,
         ecs: false,
         key_prefix: KeyPrefix { v4: 22, v6: 48 },
+        debug_names: false,
     };
     assert_eq!(config.dns, Some(dns));
     let token =
@@ -249,6 +250,7 @@ fn regions_and_their_endpoints() {
     let endpoint = |name: &str, addresses: &[&str], weight, probes: &[u16]| Endpoint {
         name: name.into(),
         addresses: addresses.iter().map(|it| it.parse().expect("an address")).collect(),
+        host: None,
         weight: Weight(weight),
         probes: probes.iter().map(|id| ProbeId(*id)).collect(),
     };
@@ -272,13 +274,14 @@ fn a_service_over_its_policy() {
     let services = full().topology.services;
     let expected = Service {
         name: "www.gslb.test.".parse().expect("a name"),
+        kind: ServiceKind::ADDRESS,
         members: vec![Member { region: EU, weight: Weight(1) }, Member { region: US, weight: Weight(3) }],
         steering: Steering {
             rank: Rank::Latency,
             tolerance: Tolerance::Millis(15.0),
             share: Share::Hash,
             answers: 2,
-            ttl: Ttl(20),
+            ttl: Ttl(20).into(),
             all_down: AllDown::Fallback(
                 ["203.0.113.9", "2001:db8::9"].map(|it| it.parse().expect("an address")).into(),
             ),
@@ -364,7 +367,7 @@ fn defaults_are_those_of_the_reference() {
         tolerance: Tolerance::Exact,
         share: Share::Weighted,
         answers: 1,
-        ttl: Ttl(30),
+        ttl: Ttl(30).into(),
         all_down: AllDown::All,
     };
     assert_eq!(config.topology.services[0].steering, steering);
