@@ -2,9 +2,10 @@
 //! message. Synchronous and without I/O: listeners, benches and fuzzers call the same [`handle`].
 //!
 //! `resolve` walks from the question's name over CNAMEs to what answers it; `additional` adds the addresses
-//! that go with it. What is said is streamed straight into [`Reply::bytes`].
+//! that go with it; `identity` answers for the server itself. What is said is streamed straight into [`Reply::bytes`].
 
 mod additional;
+mod identity;
 mod resolve;
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +14,10 @@ use hickory_proto::ProtoError;
 
 use crate::model::{RegionId, ServiceId, Unix};
 use crate::snapshot::Snapshot;
-use crate::wire::{ClientSubnet, MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, Query, ResponseCode, Writer};
+use crate::wire::{
+    CLASS_CH, ClientSubnet, ExtendedError, MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, Offer, Query, ResponseCode,
+    Writer,
+};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -115,13 +119,17 @@ fn respond(
 ) -> Result<Outcome, ProtoError> {
     let draw = reply.draw();
     let Reply { bytes, addresses, .. } = reply;
-    // Malformed client subnets are not repeated: they never made it into the query's EDNS.
-    let mut writer = Writer::start(bytes, query, limit(query, peer.transport), snapshot.plan.ecs)?;
+    let mut writer = Writer::start(bytes, query, limit(query, peer.transport), offer(snapshot))?;
     let Some(question) = query.question.as_ref().filter(|_| query.fault.is_none()) else {
-        return refuse(writer, query.fault.unwrap_or(ResponseCode::FormErr));
+        let rcode = query.fault.unwrap_or(ResponseCode::FormErr);
+        let error = (rcode == ResponseCode::NotImp).then_some(ExtendedError::NOT_SUPPORTED);
+        return refuse(writer, rcode, error);
     };
-    if let Some(rcode) = resolve::refusal(question) {
-        return refuse(writer, rcode);
+    if question.class == CLASS_CH {
+        return identity::answer(&snapshot.plan.identity, question, writer);
+    }
+    if let Some((rcode, error)) = resolve::refusal(question) {
+        return refuse(writer, rcode, Some(error));
     }
     let subnet = query.edns.and_then(|edns| edns.subnet).filter(|_| snapshot.plan.ecs);
     let asker = resolve::Asker {
@@ -135,6 +143,11 @@ fn respond(
     };
     let resolved = resolve::resolve(snapshot, question, &asker, addresses, &mut writer)?;
     let scope = subnet.map_or(0, |subnet| scope_within(subnet, resolved.scope));
+    match (resolved.rcode, resolved.kind) {
+        (ResponseCode::Refused, _) => writer.explain(ExtendedError::NOT_AUTHORITATIVE),
+        (ResponseCode::ServFail, Kind::Dynamic { .. }) => writer.explain(ExtendedError::ALL_DOWN),
+        _ => {}
+    }
     let truncated = writer.is_truncated();
     writer.finish(resolved.rcode, resolved.authoritative, scope)?;
     Ok(Outcome::Answered { rcode: resolved.rcode.into(), kind: resolved.kind, truncated })
@@ -164,7 +177,18 @@ fn limit(query: &Query<'_>, transport: Transport) -> u16 {
     }
 }
 
-fn refuse(writer: Writer<'_>, rcode: ResponseCode) -> Result<Outcome, ProtoError> {
+fn offer(snapshot: &Snapshot) -> Offer<'_> {
+    Offer { subnet: snapshot.plan.ecs, nsid: snapshot.plan.identity.nsid.as_deref().map(str::as_bytes) }
+}
+
+fn refuse(
+    mut writer: Writer<'_>,
+    rcode: ResponseCode,
+    error: Option<ExtendedError>,
+) -> Result<Outcome, ProtoError> {
+    if let Some(error) = error {
+        writer.explain(error);
+    }
     writer.finish(rcode, false, 0)?;
     Ok(Outcome::Answered { rcode: rcode.into(), kind: Kind::Refused, truncated: false })
 }
@@ -172,8 +196,8 @@ fn refuse(writer: Writer<'_>, rcode: ResponseCode) -> Result<Outcome, ProtoError
 /// The encoder would not encode, which zone data that was checked when read gives no cause for: SERVFAIL,
 /// and if even that cannot be said, nothing.
 fn fail(snapshot: &Snapshot, query: &Query<'_>, reply: &mut Reply) -> Outcome {
-    Writer::start(&mut reply.bytes, query, MIN_UDP_PAYLOAD, snapshot.plan.ecs)
-        .and_then(|writer| refuse(writer, ResponseCode::ServFail))
+    Writer::start(&mut reply.bytes, query, MIN_UDP_PAYLOAD, offer(snapshot))
+        .and_then(|writer| refuse(writer, ResponseCode::ServFail, None))
         .unwrap_or(Outcome::Dropped)
 }
 

@@ -160,6 +160,8 @@ fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {
         GeoSource::File(path) => path.display().to_string(),
     });
     let geo_sources = geo_sources.collect();
-    let plan = Plan { geo_sources, ..Plan::compile(config.topology.clone(), zones, geo, ecs, key_prefix) };
+    let identity = dns.map(|dns| dns.identity.clone()).unwrap_or_default();
+    let plan =
+        Plan { geo_sources, identity, ..Plan::compile(config.topology.clone(), zones, geo, ecs, key_prefix) };
     Ok(Prepared { config, plan: Arc::new(plan) })
 }

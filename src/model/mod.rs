@@ -3,6 +3,7 @@
 //! Everything here has already been validated by [`config`](crate::config): a value of these types
 //! cannot name a region that does not exist or hold a share above 100 %. No I/O, no clocks, no serde.
 
+mod identity;
 mod name;
 mod place;
 mod probe;
@@ -12,6 +13,7 @@ mod time;
 mod topology;
 mod units;
 
+pub use identity::{Identity, MAX_IDENTITY};
 pub use name::{Name, NameError};
 pub use place::{Continent, Country, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};

@@ -1,18 +1,22 @@
 //! Zones: RFC 1035 text in, one tree of static RRsets and dynamic names out.
 //!
-//! The way of a zone: [`Zone::read`] cuts its text into logical lines (`lines`), has each scanned into
-//! records (`scan`), and holds the records to the rules of a zone (`check`). [`Zones::build`] hangs the
+//! The way of a zone: [`Zone::read`] cuts its text into logical lines (`lines`), puts what the scanner
+//! does not know in its words (`dialect`, `fields`), has each line scanned into records (`scan`), and holds the records to the rules of a zone (`check`). [`Zones::build`] hangs the
 //! dynamic names into the same tree and works out, once, what a lookup would otherwise have to: empty
 //! non-terminals, what lies below a delegation or a DNAME, where wildcards are. [`Zones::find`] is then the
 //! algorithm of RFC 1034 §4.3.2 with the wildcards of RFC 4592: no allocation, at most one hash per label.
 
 mod build;
 mod check;
+mod dialect;
+mod fields;
 mod find;
 mod lines;
+mod location;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -32,6 +36,7 @@ pub mod rtype {
     pub const PTR: u16 = 12;
     pub const HINFO: u16 = 13;
     pub const MX: u16 = 15;
+    pub const TXT: u16 = 16;
     pub const AAAA: u16 = 28;
     pub const SRV: u16 = 33;
     pub const DNAME: u16 = 39;
@@ -39,6 +44,9 @@ pub mod rtype {
     pub const DS: u16 = 43;
     pub const RRSIG: u16 = 46;
     pub const NSEC: u16 = 47;
+    pub const SVCB: u16 = 64;
+    pub const HTTPS: u16 = 65;
+    pub const NXNAME: u16 = 128;
     pub const TKEY: u16 = 249;
     pub const TSIG: u16 = 250;
     pub const IXFR: u16 = 251;
