@@ -128,22 +128,22 @@ impl<'a> Resolver<'a, '_, '_> {
             Step::Done(resolved) => return Ok(resolved),
             Step::Alias(target) => target,
         };
-        let mut seen = [None; MAX_ALIASES];
-        seen[0] = found.node();
-        for hop in 1..MAX_ALIASES {
+        // Names are at most MAX_ALIASES, so that looking through them is cheap.
+        let mut seen = vec![self.question.name.clone()];
+        while seen.len() < MAX_ALIASES {
             let Some(name) = LowerName::of(current.wire(self.question)) else { break };
-            let found = self.find(name.as_wire());
-            // A CNAME always leads to the same place, so a chain that comes by twice goes round for ever.
-            let node = found.node();
-            if node.is_some_and(|node| seen.iter().flatten().any(|seen| std::ptr::eq(*seen, node))) {
+            // A chain that comes by twice goes round for ever.
+            if seen.iter().any(|seen| seen.as_wire() == name.as_wire()) {
                 break;
             }
-            seen[hop] = node;
+            let found = self.find(name.as_wire());
             // What is not ours to answer is the resolver's to look up.
             if matches!(found, Found::Outside) {
                 break;
             }
-            match self.step(&current, name.as_wire(), found)? {
+            let step = self.step(&current, name.as_wire(), found)?;
+            seen.push(name);
+            match step {
                 // RFC 1035 §4.1.1: AA "corresponds to the name which matches the query name, or the first owner
                 // name in the answer section", which is the alias, wherever it leads.
                 Step::Done(resolved) if resolved.kind == Kind::Referral => {
@@ -191,8 +191,9 @@ impl<'a> Resolver<'a, '_, '_> {
         if let (Some(service), Some(family)) = (node.service, family) {
             return self.steer(at, zone, service, family).map(Step::Done);
         }
+        // RFC 4035 §2.5: RRSIG and NSEC may stand beside a CNAME, and are then asked for themselves.
         if let Some(set) = node.rrset(rtype::CNAME)
-            && self.question.qtype != rtype::CNAME
+            && node.rrset(self.question.qtype).is_none()
         {
             self.writer.rrset(Section::Answer, at.owner(), set)?;
             // RFC 8482 §4.2: an alias may answer ANY by itself.
@@ -311,9 +312,6 @@ impl<'a> Resolver<'a, '_, '_> {
         };
         let data = std::iter::once(&*target);
         self.writer.records(Section::Answer, at.owner(), rtype::CNAME, set.ttl, data)?;
-        if self.question.qtype == rtype::CNAME || self.question.qtype == rtype::ANY {
-            return Ok(Step::Done(done(ResponseCode::NoError, Kind::Static)));
-        }
         Ok(Step::Alias(Current::Made(target)))
     }
 }

@@ -85,7 +85,7 @@ fn group(
                 format!("the TTLs of this {set} RRset differ; the smallest is served (RFC 2181 §5.2)");
             warnings.push(scanned.problem(record.at, 1, message));
         }
-        if set.rdata.contains(&record.rdata) {
+        if set.rdata.iter().any(|data| are_equal(record.rtype, data, &record.rdata)) {
             let message = "this record stands here twice; it is served once (RFC 2181 §5)".to_owned();
             warnings.push(scanned.problem(record.at, 1, message));
         } else {
@@ -93,6 +93,20 @@ fn group(
         }
     }
     draft
+}
+
+/// Whether two records of a type say the same: case does not count in names (RFC 1035 §2.3.3), which in these
+/// types come last.
+fn are_equal(rtype: u16, one: &[u8], other: &[u8]) -> bool {
+    let name = match rtype {
+        rtype::NS | rtype::PTR => 0,
+        rtype::MX => 2,
+        rtype::SRV => 6,
+        _ => return one == other,
+    };
+    one.len() == other.len()
+        && one[..name] == other[..name]
+        && one[name..].eq_ignore_ascii_case(&other[name..])
 }
 
 fn require_apex(origin: &Name, draft: &Draft, scanned: &Scanned, errors: &mut Vec<ZoneError>) {

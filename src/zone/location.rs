@@ -48,27 +48,44 @@ impl<'a> Reader<'a> {
         Err((self.next - 1, format!("expected {what}")))
     }
 
-    /// Degrees, perhaps minutes, perhaps seconds, and a direction.
+    /// Degrees, at most so many, perhaps minutes, perhaps seconds, and a direction.
     fn angle(&mut self, most: u32, plus: char, minus: char) -> Result<u32, Fault> {
-        let mut angle = 0;
-        for (unit, below, decimals) in [(DEGREE, most + 1, 0), (MINUTE, 60, 0), (1, 60, 3)] {
-            let text = self.take()?;
-            if angle > 0 || unit != DEGREE {
-                if let Some(signed) = direction(text, angle, plus, minus) {
-                    return Ok(signed);
-                }
+        let mut angle = self.part(most + 1, 0)? * DEGREE;
+        for (unit, decimals) in [(MINUTE, 0), (1, 3)] {
+            if let Some(signed) = self.direction(angle, most, plus, minus) {
+                return Ok(signed);
             }
-            let scale = 10_u64.pow(decimals);
-            match fixed(text, decimals as usize) {
-                Some(value) if value < u64::from(below) * scale => angle += value as u32 * unit,
-                _ => return self.expected(format_args!("a number below {below}, {plus} or {minus}")),
-            }
+            angle += self.part(60, decimals)? * unit;
         }
-        let text = self.take()?;
-        match direction(text, angle, plus, minus) {
-            Some(signed) if angle <= most * DEGREE => Ok(signed),
-            _ => self.expected(format_args!("{plus} or {minus}, and at most {most} degrees")),
+        self.direction(angle, most, plus, minus).map_or_else(
+            || {
+                self.take()?;
+                self.expected(format_args!("{plus} or {minus}, and at most {most} degrees"))
+            },
+            Ok,
+        )
+    }
+
+    /// A number below another, with at most so many decimals and counted in the last of them.
+    fn part(&mut self, below: u32, decimals: usize) -> Result<u32, Fault> {
+        let scale = 10_u64.pow(decimals as u32);
+        match fixed(self.take()?, decimals) {
+            Some(value) if value < u64::from(below) * scale => Ok(value as u32),
+            _ => self.expected(format_args!("a number below {below}, or a direction")),
         }
+    }
+
+    /// The angle with its direction, if that is next and the angle no more than there are degrees.
+    fn direction(&mut self, angle: u32, most: u32, plus: char, minus: char) -> Option<u32> {
+        let text = self.tokens.get(self.next).filter(|_| angle <= most * DEGREE)?.text;
+        let is = |letter: char| text.len() == 1 && text.starts_with([letter, letter.to_ascii_lowercase()]);
+        let signed = match () {
+            () if is(plus) => MIDDLE + angle,
+            () if is(minus) => MIDDLE - angle,
+            () => return None,
+        };
+        self.next += 1;
+        Some(signed)
     }
 
     fn altitude(&mut self) -> Result<u32, Fault> {
@@ -97,15 +114,6 @@ impl<'a> Reader<'a> {
             exponent += 1;
         }
         Ok((base as u8) << 4 | exponent)
-    }
-}
-
-fn direction(text: &str, angle: u32, plus: char, minus: char) -> Option<u32> {
-    let is = |letter: char| text.len() == 1 && text.starts_with([letter, letter.to_ascii_lowercase()]);
-    match () {
-        () if is(plus) => Some(MIDDLE + angle),
-        () if is(minus) => Some(MIDDLE - angle),
-        () => None,
     }
 }
 
@@ -163,6 +171,7 @@ mod tests {
         for (text, token) in [
             ("91 N 0 E 0", 0),
             ("90 0 1 N 0 E 0", 3),
+            ("90 1 N 0 E 0", 2),
             ("1 60 N 0 E 0", 1),
             ("1 2 60 N 0 E 0", 2),
             ("1 2 3.0001 N 0 E 0", 2),

@@ -142,7 +142,7 @@ fn what_is_wrong_with_them_is_told_at_its_token() {
             "z:11:9: expected a number of at most 65535",
             "z:12:15: expected a record type",
             "z:13:14: expected base 64",
-            "z:14:11: expected a number below 181, E or W",
+            "z:14:11: expected a number below 181, or a direction",
             "z:15:7: a type without a known text form needs its data as \\# (RFC 3597 §5)",
             "z:16:3: expected a record type, or a TTL such as 300 or 5m",
         ],
@@ -257,7 +257,8 @@ fn the_rules_of_a_zone_are_held() {
 
 #[test]
 fn what_is_odd_is_served_with_a_warning() {
-    let text = "x 5 A 192.0.2.1\nx 3 A 192.0.2.2\nx 3 A 192.0.2.2\nsub NS ns.sub\n";
+    let text =
+        "x 5 A 192.0.2.1\nx 3 A 192.0.2.2\nx 3 A 192.0.2.2\nsub NS ns.sub\nx MX 10 A\nx MX 10 a\nx MX 9 a\n";
     let zone = read(&zone(text)).unwrap();
     assert_eq!(
         said(&zone.warnings),
@@ -265,6 +266,7 @@ fn what_is_odd_is_served_with_a_warning() {
             "z:6:1: the TTLs of this A RRset differ; the smallest is served (RFC 2181 §5.2)",
             "z:7:1: this record stands here twice; it is served once (RFC 2181 §5)",
             "z:8:1: no address for the name server ns.sub.example. of sub.example.",
+            "z:10:1: this record stands here twice; it is served once (RFC 2181 §5)",
         ]
     );
     let set = &zone.names[&name("x.example.")][0];
