@@ -23,7 +23,7 @@ pub(super) fn answer(
         return refuse(writer, ResponseCode::Refused, Some(ExtendedError::NOT_SUPPORTED));
     };
     let data = [&[text.len() as u8], text.as_bytes()].concat();
-    // RFC 4892 §3: it may be another server that answers next time.
+    // Not to be cached: it may be another server that answers next time.
     writer.records(Section::Answer, Owner::Question(0), rtype::TXT, Ttl(0), std::iter::once(data))?;
     writer.finish(ResponseCode::NoError, true, 0)?;
     Ok(Outcome::Answered { rcode: 0, kind: Kind::Static, truncated: false })

@@ -6,7 +6,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
 
-use super::{HEADER, OPTION_NSID, OPTION_SUBNET};
+use super::{CLASS_IN, HEADER, OPTION_NSID, OPTION_SUBNET};
 use crate::zone::rtype;
 
 /// A query as far as it could be understood.
@@ -213,9 +213,16 @@ impl<'a> Query<'a> {
                 fault = Some(ResponseCode::FormErr);
                 continue;
             }
-            fault = self.opt(&record)?.or(fault);
+            let found = self.opt(&record)?;
+            fault = fault.or(found);
         }
         Ok(fault)
+    }
+
+    /// Whether the class is Internet.
+    #[must_use]
+    pub fn is_internet(&self) -> bool {
+        self.question.as_ref().is_some_and(|question| question.class == CLASS_IN)
     }
 
     /// Reads an OPT record; the fault that it holds, if its options can be read at all.

@@ -61,7 +61,7 @@ impl ExtendedError {
     pub const NOT_AUTHORITATIVE: Self = Self { code: 20, text: "" };
     /// §4.22: no such operation.
     pub const NOT_SUPPORTED: Self = Self { code: 21, text: "" };
-    /// RFC 9824 §9.3: a type that nobody can own.
+    /// RFC 9824 §3.5: a type that nobody can own.
     pub const INVALID_QUERY_TYPE: Self = Self { code: 30, text: "" };
 
     /// Bytes of the option.
