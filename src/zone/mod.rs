@@ -11,6 +11,7 @@ mod check;
 mod dialect;
 mod fields;
 mod find;
+mod hash;
 mod lines;
 mod location;
 mod scan;
@@ -23,6 +24,7 @@ use std::fmt;
 
 pub use build::{Node, Served, Zones, ZonesError};
 pub use find::Found;
+pub use hash::NameHash;
 
 use crate::model::{Name, Ttl};
 
@@ -91,7 +93,7 @@ pub struct Zone {
     /// How long "there is no such thing" may be cached: min(TTL of the SOA, MINIMUM) (RFC 2308 §3).
     pub negative_ttl: Ttl,
     /// The static names that own records.
-    pub names: HashMap<Name, Vec<RRset>>,
+    pub names: HashMap<Name, Vec<RRset>, NameHash>,
     /// What is odd but served, in the order of the text; at most [`MAX_ERRORS`].
     pub warnings: Vec<ZoneError>,
 }

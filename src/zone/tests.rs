@@ -249,8 +249,8 @@ fn the_rules_of_a_zone_are_held() {
     assert_eq!(
         said(&read("a 5 A 192.0.2.1\n").unwrap_err()),
         [
-            "z:1:1: no SOA record at example., the apex of the zone",
-            "z:1:1: no NS record at example., the apex of the zone"
+            "z:1:1: no NS record at example., the apex of the zone",
+            "z:1:1: no SOA record at example., the apex of the zone"
         ]
     );
 }
