@@ -86,22 +86,20 @@ impl<'a> Resolver<'a, '_, '_> {
     }
 
     fn write_addresses(&mut self, at: &Current<'_>, family: Family, ttl: Ttl) -> Result<(), ProtoError> {
-        let rtype = if family == Family::V4 { rtype::A } else { rtype::AAAA };
-        for address in &self.scratch.addresses {
-            let (v4, v6);
-            let data: &[u8] = match address {
-                IpAddr::V4(address) => {
-                    v4 = address.octets();
-                    &v4
-                }
-                IpAddr::V6(address) => {
-                    v6 = address.octets();
-                    &v6
-                }
-            };
-            self.writer.records(Section::Answer, at.owner(), rtype, ttl, std::iter::once(data))?;
+        let addresses = self.scratch.addresses.iter();
+        if family == Family::V4 {
+            let data = addresses.filter_map(|address| match address {
+                IpAddr::V4(address) => Some(address.octets()),
+                IpAddr::V6(_) => None,
+            });
+            self.writer.records(Section::Answer, at.owner(), rtype::A, ttl, data)
+        } else {
+            let data = addresses.filter_map(|address| match address {
+                IpAddr::V6(address) => Some(address.octets()),
+                IpAddr::V4(_) => None,
+            });
+            self.writer.records(Section::Answer, at.owner(), rtype::AAAA, ttl, data)
         }
-        Ok(())
     }
 
     /// An HTTPS record whose hints are the addresses that A and AAAA would give (RFC 9460 §7.3).
@@ -165,23 +163,20 @@ impl<'a> Resolver<'a, '_, '_> {
 
     fn write_hosts(&mut self, at: &Current<'_>, kind: &ServiceKind, ttl: Ttl) -> Result<(), ProtoError> {
         let rtype = if matches!(kind, ServiceKind::Mx { .. }) { rtype::MX } else { rtype::SRV };
-        for index in 0..self.scratch.hosts.len() {
-            let Host { endpoint, weight } = self.scratch.hosts[index];
-            let Some(target) = self.host(endpoint) else { continue };
-            self.scratch.rdata.clear();
-            match *kind {
-                ServiceKind::Mx { preference } => self.scratch.numbers(&[preference]),
+        let data = self.scratch.hosts.iter().filter_map(|host| {
+            let target = self.host(host.endpoint)?.as_wire();
+            Some(match *kind {
                 ServiceKind::Srv { priority, port } => {
                     // RFC 2782: a weight of 0 is for records that are hardly ever to be used.
-                    let weight = weight.round().max(1.0) as u16;
-                    self.scratch.numbers(&[priority, weight, port]);
+                    let weight = host.weight.round().max(1.0) as u16;
+                    [&priority.to_be_bytes()[..], &weight.to_be_bytes(), &port.to_be_bytes(), target].concat()
                 }
-                ServiceKind::Address { .. } | ServiceKind::Cname => {}
-            }
-            self.scratch.rdata.extend_from_slice(target.as_wire());
-            let data = std::iter::once(&*self.scratch.rdata);
-            self.writer.records(Section::Answer, at.owner(), rtype, ttl, data)?;
-        }
+                ServiceKind::Mx { preference } => [&preference.to_be_bytes()[..], target].concat(),
+                ServiceKind::Address { .. } | ServiceKind::Cname => return None,
+            })
+        });
+        let data: Vec<_> = data.collect();
+        self.writer.records(Section::Answer, at.owner(), rtype, ttl, data.iter())?;
         let zones = &self.snapshot.plan.zones;
         for host in &self.scratch.hosts {
             if let Some(target) = self.host(host.endpoint) {

@@ -70,8 +70,8 @@ impl Lane<'_, '_> {
         if let Some(id) = node.service
             && let Some(family) = family(self.snapshot.plan.topology.service(id), qtype)
         {
-            return match qtype {
-                rtype::A | rtype::AAAA => self.steer(zone, id, family),
+            return match (qtype, family) {
+                (rtype::A, Family::V4) | (rtype::AAAA, Family::V6) => self.steer(zone, id, family),
                 _ => None,
             };
         }

@@ -24,7 +24,7 @@ pub(super) const SERVICE: Keys = Keys {
             "type",
             Words(&kind::TYPES),
             default("\"address\""),
-            "what is answered: A and AAAA, or a CNAME, SRV or MX records of the endpoints' names",
+            "what is answered: \"address\", A and AAAA; \"cname\", \"srv\" or \"mx\", such records of the endpoints' names",
         ),
         key(
             "https",

@@ -158,8 +158,10 @@ fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {
     });
     let geo_sources = geo_sources.collect();
     let debug_names = dns.is_some_and(|dns| dns.debug_names);
+    let identity = dns.map(|dns| dns.identity.clone()).unwrap_or_default();
     let plan = Plan {
         geo_sources,
+        identity,
         debug_names,
         ..Plan::compile(config.topology.clone(), zones, geo, ecs, key_prefix)
     };

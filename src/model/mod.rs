@@ -4,6 +4,7 @@
 //! cannot name a region that does not exist or hold a share above 100 %. No I/O, no clocks, no serde.
 
 mod due;
+mod identity;
 mod name;
 mod place;
 mod probe;
@@ -14,6 +15,7 @@ mod topology;
 mod units;
 
 pub use due::Due;
+pub use identity::{Identity, MAX_IDENTITY};
 pub use name::{Name, NameError};
 pub use place::{Continent, Country, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};

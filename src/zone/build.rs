@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use super::{RRset, Zone, rtype, type_name};
+use super::{NameHash, RRset, Zone, rtype, type_name};
 use crate::model::{Name, Service, ServiceId, ServiceKind, Ttl};
 
 /// All zones of a server, ready for lookups.
@@ -11,7 +11,7 @@ use crate::model::{Name, Service, ServiceId, ServiceKind, Ttl};
 pub struct Zones {
     pub(super) zones: Vec<Served>,
     /// Origin in wire format → index into `zones`.
-    pub(super) origins: HashMap<Box<[u8]>, u32>,
+    pub(super) origins: HashMap<Box<[u8]>, u32, NameHash>,
     /// The fewest and the most labels an origin has: other suffixes of a name need no look.
     pub(super) origin_labels: (u8, u8),
 }
@@ -30,7 +30,7 @@ pub struct Served {
     /// The apex first.
     pub(super) nodes: Vec<Node>,
     /// Lowercase wire name → index into `nodes`; every name on the way to one that owns something is here.
-    pub(super) index: HashMap<Box<[u8]>, u32>,
+    pub(super) index: HashMap<Box<[u8]>, u32, NameHash>,
 }
 
 /// A name that exists: it owns something or something below it does (RFC 4592 §2.2.2).
@@ -167,7 +167,7 @@ impl Served {
         let mut served = Self {
             number,
             nodes: Vec::with_capacity(names.len()),
-            index: HashMap::with_capacity(names.len()),
+            index: HashMap::with_capacity_and_hasher(names.len(), NameHash::default()),
             origin,
             serial,
             negative_ttl,
@@ -175,7 +175,8 @@ impl Served {
         let apex = served.origin.clone();
         served.add(apex.as_wire());
         for (name, rrsets) in names {
-            let node = served.add(name.as_wire());
+            let known = served.index.get(name.as_wire()).copied();
+            let node = known.unwrap_or_else(|| served.insert(name.into_wire()));
             served.nodes[node as usize].rrsets = rrsets.into_boxed_slice();
         }
         served
@@ -183,10 +184,13 @@ impl Served {
 
     /// The node of a name at or below the origin, made if need be together with those above it.
     fn add(&mut self, name: &[u8]) -> u32 {
-        if let Some(index) = self.index.get(name) {
-            return *index;
-        }
-        let at_apex = name == self.origin.as_wire();
+        let known = self.index.get(name).copied();
+        known.unwrap_or_else(|| self.insert(name.into()))
+    }
+
+    /// The same of a name that has none yet.
+    fn insert(&mut self, name: Box<[u8]>) -> u32 {
+        let at_apex = *name == *self.origin.as_wire();
         let parent = if at_apex { NONE } else { self.add(&name[usize::from(name[0]) + 1..]) };
         let index = self.nodes.len() as u32;
         let labels =
@@ -203,7 +207,7 @@ impl Served {
             is_cut: false,
             is_dname: false,
         });
-        self.index.insert(name.into(), index);
+        self.index.insert(name, index);
         index
     }
 
@@ -298,6 +302,7 @@ impl Zones {
         let labels = |zone: &Served| zone.origin.label_count() as u8;
         let fewest = built.zones.iter().map(labels).min().unwrap_or(0);
         built.origin_labels = (fewest, built.zones.iter().map(labels).max().unwrap_or(0));
+        // Dynamic names neither cut nor redirect, and have their places outside of what is covered.
         built.zones.iter_mut().for_each(Served::finish);
         for dynamic in services {
             let name = &dynamic.name;
@@ -309,7 +314,6 @@ impl Zones {
                 errors.push(ZonesError { name: name.clone(), message });
             }
         }
-        built.zones.iter_mut().for_each(Served::finish);
         if errors.is_empty() { Ok(built) } else { Err(errors) }
     }
 

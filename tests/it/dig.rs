@@ -65,7 +65,8 @@ const ASKED: &[(&[&str], &[&str])] = &[
     ),
     (&["www.example.test", "MX"], &["status: NOERROR", "ANSWER: 0, AUTHORITY: 1", "60 IN SOA"]),
     (&["gone.example.test", "A"], &["status: NXDOMAIN", "60 IN SOA"]),
-    (&["www.elsewhere.invalid", "A"], &["status: REFUSED"]),
+    (&["www.elsewhere.invalid", "A"], &["status: REFUSED", "EDE: 20 (Not Authoritative)"]),
+    (&["version.bind", "TXT", "CH"], &["status: REFUSED", "EDE: 21 (Not Supported)"]),
 ];
 
 fn tool_reads(tool: &str, node: &TestNode, own: impl Fn(&str) -> Option<String>) {

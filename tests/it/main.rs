@@ -13,6 +13,7 @@ mod listeners;
 mod mistakes;
 mod on_call;
 mod overrides;
+mod peers;
 mod properties;
 mod reload;
 mod simulation;

@@ -6,8 +6,8 @@ use super::super::*;
 use super::{ZONE, load_with, said};
 use crate::model::{
     AllDown, Assertion, Country, Endpoint, EndpointRef, Expect, Fence, FenceRule, Fraction, GeoEntry, Group,
-    HttpProbe, KeyPrefix, Kind, LatencyRow, Location, Member, Need, Point, Probe, ProbeId, Rank, RegionId,
-    Service, ServiceKind, Share, Startup, StatusRange, Steering, Subdivision, Thresholds, TlsProbe,
+    HttpProbe, Identity, KeyPrefix, Kind, LatencyRow, Location, Member, Need, Point, Probe, ProbeId, Rank,
+    RegionId, Service, ServiceKind, Share, Startup, StatusRange, Steering, Subdivision, Thresholds, TlsProbe,
     Tolerance, Ttl, Weight,
 };
 
@@ -28,6 +28,7 @@ listen  = ["0.0.0.0:53", "[::]:53"]
 workers = 4
 ecs     = false
 key_prefix = { v4 = 22, v6 = 48 }
+identity = { hostname = "ns1.gslb.test" }
 
 [control]
 listen = "127.0.0.1:8054"
@@ -160,6 +161,12 @@ fn the_node_and_its_listeners() {
         ecs: false,
         key_prefix: KeyPrefix { v4: 22, v6: 48 },
         debug_names: false,
+        // Whoever says who it is says so in NSID, too.
+        identity: Identity {
+            version: None,
+            hostname: Some("ns1.gslb.test".into()),
+            nsid: Some("ns1.gslb.test".into()),
+        },
     };
     assert_eq!(config.dns, Some(dns));
     let token =
@@ -173,6 +180,21 @@ fn the_node_and_its_listeners() {
     assert_eq!(config.safety, Safety { min_regions: 2 });
     assert_eq!(config.zones.len(), 1);
     assert_eq!(config.zones[0].origin.to_string(), "gslb.test.");
+}
+
+#[test]
+fn what_the_server_says_of_itself_is_what_is_written() {
+    let identity = |text: &str| {
+        let dns = format!("version = 1\ndns = {{ listen = [\"[::]:53\"], {text} }}\n");
+        load_with(&dns, &[]).unwrap_or_else(|said| panic!("{said}")).dns.expect("a name server").identity
+    };
+    assert_eq!(identity("ecs = true"), Identity::default());
+    let quiet = identity("identity = { version = \"9\", hostname = \"a\", nsid = false }");
+    assert_eq!(
+        (quiet.version.as_deref(), quiet.hostname.as_deref(), quiet.nsid),
+        (Some("9"), Some("a"), None)
+    );
+    assert_eq!(identity("identity = { nsid = \"b\" }").nsid.as_deref(), Some("b"));
 }
 
 #[test]

@@ -72,6 +72,10 @@ fn listeners_and_tokens() {
             "2:51: expected an integer from 0 to 32, found integer 33\n2:60: expected an integer from 0 to 128, found integer 129",
         ),
         (
+            "dns = { listen = [\"[::]:53\"], identity = { version = \"\", nsid = true } }",
+            "2:54: expected a text, found \"\"\n2:65: expected a text, found true",
+        ),
+        (
             "control.listen = true",
             "2:18: expected an address such as \"127.0.0.1:8053\", or false, found true",
         ),
@@ -528,8 +532,7 @@ fn what_is_not_built_yet_is_told_from_what_is_unknown() {
     for key in ["include", "alert", "journal", "cluster", "proxy", "tsig"] {
         cases.push((format!("{key} = 1"), key.into()));
     }
-    for key in ["tls", "cookies", "rate_limit", "allow", "proxy_protocol_from", "tcp", "transfer", "identity"]
-    {
+    for key in ["tls", "cookies", "rate_limit", "allow", "proxy_protocol_from", "tcp", "transfer"] {
         cases.push((format!("dns = {{ listen = [\"[::]:53\"], {key} = 1 }}"), format!("dns.{key}")));
     }
     for key in ["tls", "metrics"] {
