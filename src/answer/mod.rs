@@ -1,10 +1,12 @@
 //! From the bytes of a query to the bytes of its reply: all that an authoritative server does with one
 //! message. Synchronous and without I/O: listeners, benches and fuzzers call the same [`handle`].
 //!
-//! `resolve` walks from the question's name over CNAMEs to what answers it; `additional` adds the addresses
-//! that go with it; `identity` answers for the server itself. What is said is streamed straight into [`Reply::bytes`].
+//! The common query takes the `express` lane. For all others, `resolve` walks from the question's name over CNAMEs
+//! to what answers it; `additional` adds the addresses that go with it; `identity` answers for the server itself.
+//! What is said is streamed straight into [`Reply::bytes`].
 
 mod additional;
+mod express;
 mod identity;
 mod resolve;
 
@@ -15,8 +17,8 @@ use hickory_proto::ProtoError;
 use crate::model::{RegionId, ServiceId, Unix};
 use crate::snapshot::Snapshot;
 use crate::wire::{
-    CLASS_CH, ClientSubnet, ExtendedError, MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, Offer, Query, ResponseCode,
-    Writer,
+    CLASS_CH, ClientSubnet, Edns, ExtendedError, MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, NameSpace, Offer, Query,
+    ResponseCode, Writer,
 };
 
 /// Who asks.
@@ -43,6 +45,8 @@ pub struct Reply {
     /// The message to send, after [`Outcome::Answered`].
     pub bytes: Vec<u8>,
     addresses: Vec<IpAddr>,
+    /// The name asked for, on the express lane.
+    name: NameSpace,
     random: u64,
 }
 
@@ -50,7 +54,8 @@ impl Reply {
     /// A reply whose draws for `share = "random"` follow from `seed`: seed each worker differently.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { bytes: Vec::with_capacity(usize::from(MAX_UDP_PAYLOAD)), addresses: Vec::new(), random: seed }
+        let bytes = Vec::with_capacity(usize::from(MAX_UDP_PAYLOAD));
+        Self { bytes, addresses: Vec::new(), name: [0; 255], random: seed }
     }
 
     /// The next number of SplitMix64, which visits every 64-bit number once.
@@ -103,6 +108,18 @@ pub enum Kind {
 ///
 /// Never panics, whatever `query` holds.
 pub fn handle(snapshot: &Snapshot, query: &[u8], peer: Peer, now: Unix, reply: &mut Reply) -> Outcome {
+    express::answer(snapshot, query, peer, now, reply)
+        .unwrap_or_else(|| handle_generally(snapshot, query, peer, now, reply))
+}
+
+/// As [`handle`], but always by the general path: what the express lane is held to.
+pub fn handle_generally(
+    snapshot: &Snapshot,
+    query: &[u8],
+    peer: Peer,
+    now: Unix,
+    reply: &mut Reply,
+) -> Outcome {
     let Some(query) = Query::read(query) else {
         reply.bytes.clear();
         return Outcome::Dropped;
@@ -119,7 +136,8 @@ fn respond(
 ) -> Result<Outcome, ProtoError> {
     let draw = reply.draw();
     let Reply { bytes, addresses, .. } = reply;
-    let mut writer = Writer::start(bytes, query, limit(query, peer.transport), offer(snapshot))?;
+    let limit = limit(query.edns, peer.transport);
+    let mut writer = Writer::start(bytes, query, limit, offer(snapshot))?;
     let Some(question) = query.question.as_ref().filter(|_| query.fault.is_none()) else {
         let rcode = query.fault.unwrap_or(ResponseCode::FormErr);
         let error = (rcode == ResponseCode::NotImp).then_some(ExtendedError::NOT_SUPPORTED);
@@ -133,10 +151,7 @@ fn respond(
     }
     let subnet = query.edns.and_then(|edns| edns.subnet).filter(|_| snapshot.plan.ecs);
     let asker = resolve::Asker {
-        client: subnet
-            .and_then(|subnet| subnet.address())
-            .unwrap_or_else(|| peer.address.ip())
-            .to_canonical(),
+        client: client_of(subnet, peer),
         dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
         now,
         draw,
@@ -151,6 +166,11 @@ fn respond(
     let truncated = writer.is_truncated();
     writer.finish(resolved.rcode, resolved.authoritative, scope)?;
     Ok(Outcome::Answered { rcode: resolved.rcode.into(), kind: resolved.kind, truncated })
+}
+
+/// Whom an answer is for: the client that the resolver asks for, or else the resolver.
+fn client_of(subnet: Option<ClientSubnet>, peer: Peer) -> IpAddr {
+    subnet.and_then(|subnet| subnet.address()).unwrap_or_else(|| peer.address.ip()).to_canonical()
 }
 
 /// The scope in terms of the subnet's own family; `scope` counts the bits of the client it stands for.
@@ -168,8 +188,8 @@ fn scope_within(subnet: ClientSubnet, scope: u8) -> u8 {
 const MAPPED_PREFIX: u8 = 96;
 
 /// The bytes a reply may have.
-fn limit(query: &Query<'_>, transport: Transport) -> u16 {
-    match (transport, query.edns) {
+fn limit(edns: Option<Edns>, transport: Transport) -> u16 {
+    match (transport, edns) {
         (Transport::Tcp, _) => u16::MAX,
         (Transport::Udp, None) => MIN_UDP_PAYLOAD,
         // RFC 6891 §6.2.3: "Values lower than 512 MUST be treated as equal to 512."

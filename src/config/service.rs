@@ -44,7 +44,7 @@ pub(super) const SERVICE: Keys = Keys {
             "geo",
             ByPlace(&List(&Either(&[Text, List(&Text)]))),
             otherwise("{ \"country:DE\" = [\"eu-west\"], \"*\" = [\"eu-west\"] }", "none"),
-            "for rank \"geo\": regions in order by place, the most specific place first; a nested list ties",
+            "for rank \"geo\": regions in order by place, the most specific place first, and last those it does not name; a nested list ties",
         ),
         key(
             "fence",

@@ -5,9 +5,13 @@
 //! between, and what a name server must refuse (a malformed client subnet, two OPT records) is seen before
 //! it could be normalised away. Nothing here knows zones or decides answers.
 
+mod common;
+mod denial;
 mod query;
 mod reply;
 
+pub use common::{CommonQuery, NameSpace};
+pub use denial::Denial;
 pub use hickory_proto::op::ResponseCode;
 pub use query::{ClientSubnet, Edns, LowerName, Query, Question};
 pub use reply::{ExtendedError, Offer, Owner, Section, Writer};
@@ -24,11 +28,11 @@ pub const CLASS_CH: u16 = 3;
 /// Number of the EDNS option "name server identifier" (RFC 5001 §2.3).
 const OPTION_NSID: u16 = 3;
 /// Number of the EDNS option "client subnet" (RFC 7871 §6).
-const OPTION_SUBNET: u16 = 8;
+pub const OPTION_SUBNET: u16 = 8;
 /// Number of the EDNS option "extended DNS error" (RFC 8914 §2).
 const OPTION_ERROR: u16 = 15;
 /// Bytes of a message's header.
-const HEADER: usize = 12;
+pub const HEADER: usize = 12;
 
 /// The mnemonic of an RCODE, extended ones included; its number if it has none (RFC 6895 §2.3).
 #[must_use]

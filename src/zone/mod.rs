@@ -46,6 +46,7 @@ pub mod rtype {
     pub const DS: u16 = 43;
     pub const RRSIG: u16 = 46;
     pub const NSEC: u16 = 47;
+    pub const TLSA: u16 = 52;
     pub const SVCB: u16 = 64;
     pub const HTTPS: u16 = 65;
     pub const NXNAME: u16 = 128;
@@ -56,6 +57,7 @@ pub mod rtype {
     pub const MAILB: u16 = 253;
     pub const MAILA: u16 = 254;
     pub const ANY: u16 = 255;
+    pub const CAA: u16 = 257;
 }
 
 /// All records of one owner, type and class (RFC 2181 §5); the class is always IN.

@@ -197,6 +197,10 @@ impl Reader<'_> {
                 let ((relative, column), message) = locate(&error.to_string(), &plain, given_before);
                 self.error(at.down(relative), column, message);
                 let origin = cursor.origin();
+                // One complaint is enough: the records below are not to blame for having no TTL.
+                if is_ttl_directive(&plain.text) {
+                    cursor.default_ttl = Ttl::MAX.0;
+                }
                 cursor.restart(&origin);
                 let _ = cursor.scanner.next_entry();
                 cursor.owner_lost = true;
@@ -206,12 +210,11 @@ impl Reader<'_> {
 
     /// `$TTL` has been understood by the scanner; here it is kept for the next fresh one.
     fn directive(&mut self, cursor: &mut Cursor, line: &str, at: Position) {
-        let words = || line.split(|c: char| c.is_ascii_whitespace() || "();".contains(c));
-        if !words().next().is_some_and(|word| word.eq_ignore_ascii_case("$TTL")) {
+        if !is_ttl_directive(line) {
             return;
         }
         // The number stands before any comment, or the scanner had refused the line.
-        match words().find_map(|word| word.parse::<u32>().ok()) {
+        match words(line).find_map(|word| word.parse::<u32>().ok()) {
             Some(ttl) if ttl <= Ttl::MAX.0 => cursor.default_ttl = ttl,
             _ => self.error(at, 1, ttl_too_large()),
         }
@@ -264,6 +267,14 @@ impl Reader<'_> {
         let error = self.scanned.problem(at, column, message);
         self.scanned.errors.push(error);
     }
+}
+
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| c.is_ascii_whitespace() || "();".contains(c))
+}
+
+fn is_ttl_directive(line: &str) -> bool {
+    words(line).next().is_some_and(|word| word.eq_ignore_ascii_case("$TTL"))
 }
 
 fn ttl_too_large() -> String {
@@ -335,6 +346,9 @@ fn plain(message: &str) -> String {
         return format!("class {found}: only IN is served");
     }
     match message {
+        "expected decimal number" => {
+            "expected a number; TTLs and the times of a SOA may have units, such as 5m".to_owned()
+        }
         "expected rtype" => "expected a record type, or a TTL such as 300 or 5m".to_owned(),
         END_OF_ENTRY => INCOMPLETE.to_owned(),
         "trailing tokens" => TRAILING.to_owned(),
