@@ -62,7 +62,7 @@ impl Denial {
 
     /// Its length.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.record.len()
     }
 
