@@ -127,7 +127,7 @@ impl Lane<'_, '_> {
         kind: Kind,
     ) -> Option<Outcome> {
         let denial = &self.snapshot.plan.denials[zone.number];
-        self.start(rcode, 0, 1, denial.len())?;
+        self.start(rcode, 0, 1, denial.length())?;
         denial.write(self.bytes, self.name_length - zone.origin.as_wire().len(), ttl);
         Some(self.finish(rcode, scope, kind))
     }

@@ -47,8 +47,7 @@ impl Denial {
         };
         let mut message = Vec::new();
         let mut write = || {
-            let mut writer =
-                Writer::start(&mut message, &query, u16::MAX, Offer { subnet: false, nsid: None })?;
+            let mut writer = Writer::start(&mut message, &query, u16::MAX, Offer::default())?;
             writer.rrset(Section::Authority, Owner::Question(0), zone.soa())?;
             writer.finish(ResponseCode::NoError, true, 0)
         };
@@ -63,7 +62,7 @@ impl Denial {
 
     /// Its length.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.record.len()
     }
 

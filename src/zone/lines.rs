@@ -82,7 +82,7 @@ fn extent(text: &[u8], mut number: usize) -> (usize, Option<Fault>) {
                 let (line, column) = here;
                 let is_glued = quote.is_some() && text.get(index + 1).is_some_and(|next| is_of_word(*next));
                 let message = "there is no space behind this quoted string";
-                fault = fault.or(is_glued.then_some(Fault { line, column, message }));
+                fault = fault.or_else(|| is_glued.then_some(Fault { line, column, message }));
                 quote = if quote.is_some() { None } else { Some(here) };
             }
             _ if quote.is_some() => {}

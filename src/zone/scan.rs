@@ -195,12 +195,10 @@ impl Reader<'_> {
             Ok(None) => self.directive(cursor, &plain.text, at),
             Err(error) => {
                 let ((relative, column), message) = locate(&error.to_string(), &plain, given_before);
-                let is_ttl = is_ttl_directive(&plain.text);
-                let message = if is_ttl { NOT_A_TTL.to_owned() } else { message };
                 self.error(at.down(relative), column, message);
                 let origin = cursor.origin();
                 // One complaint is enough: the records below are not to blame for having no TTL.
-                if is_ttl {
+                if is_ttl_directive(&plain.text) {
                     cursor.default_ttl = Ttl::MAX.0;
                 }
                 cursor.restart(&origin);
@@ -279,8 +277,6 @@ fn is_ttl_directive(line: &str) -> bool {
     words(line).next().is_some_and(|word| word.eq_ignore_ascii_case("$TTL"))
 }
 
-const NOT_A_TTL: &str = "expected a number of seconds, or a time such as 5m or 1h30m";
-
 fn ttl_too_large() -> String {
     format!("a TTL is a number of seconds, at most {} (RFC 2181 §8)", Ttl::MAX.0)
 }
@@ -350,6 +346,9 @@ fn plain(message: &str) -> String {
         return format!("class {found}: only IN is served");
     }
     match message {
+        "expected decimal number" => {
+            "expected a number; TTLs and the times of a SOA may have units, such as 5m".to_owned()
+        }
         "expected rtype" => "expected a record type, or a TTL such as 300 or 5m".to_owned(),
         END_OF_ENTRY => INCOMPLETE.to_owned(),
         "trailing tokens" => TRAILING.to_owned(),
