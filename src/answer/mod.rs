@@ -1,13 +1,14 @@
 //! From the bytes of a query to the bytes of its reply: all that an authoritative server does with one
 //! message. Synchronous and without I/O: listeners, benches and fuzzers call the same [`handle`].
 //!
-//! `resolve` walks from the question's name over CNAMEs to what answers it; `dynamic` writes what services
-//! answer, `debug` why; `additional` adds the addresses that go with it. What is said is streamed straight into
-//! [`Reply::bytes`].
+//! The common query takes the `express` lane. For all others, `resolve` walks from the question's name over CNAMEs
+//! to what answers it; `dynamic` writes what services answer, `debug` why; `additional` adds the addresses that go
+//! with it. What is said is streamed straight into [`Reply::bytes`].
 
 mod additional;
 mod debug;
 mod dynamic;
+mod express;
 mod resolve;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +21,9 @@ use dynamic::Scratch;
 
 use crate::model::{RegionId, ServiceId, Unix};
 use crate::snapshot::Snapshot;
-use crate::wire::{ClientSubnet, MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, Query, ResponseCode, Writer};
+use crate::wire::{
+    ClientSubnet, Edns, MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, NameSpace, Query, ResponseCode, Writer,
+};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +49,8 @@ pub struct Reply {
     /// The message to send, after [`Outcome::Answered`].
     pub bytes: Vec<u8>,
     scratch: Scratch,
+    /// The name asked for, on the express lane.
+    name: NameSpace,
     random: u64,
 }
 
@@ -53,11 +58,8 @@ impl Reply {
     /// A reply whose draws for `share = "random"` follow from `seed`: seed each worker differently.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self {
-            bytes: Vec::with_capacity(usize::from(MAX_UDP_PAYLOAD)),
-            scratch: Scratch::default(),
-            random: seed,
-        }
+        let bytes = Vec::with_capacity(usize::from(MAX_UDP_PAYLOAD));
+        Self { bytes, scratch: Scratch::default(), name: [0; 255], random: seed }
     }
 
     /// The next number of SplitMix64, which visits every 64-bit number once.
@@ -110,6 +112,18 @@ pub enum Kind {
 ///
 /// Never panics, whatever `query` holds.
 pub fn handle(snapshot: &Snapshot, query: &[u8], peer: Peer, now: Unix, reply: &mut Reply) -> Outcome {
+    express::answer(snapshot, query, peer, now, reply)
+        .unwrap_or_else(|| handle_generally(snapshot, query, peer, now, reply))
+}
+
+/// As [`handle`], but always by the general path: what the express lane is held to.
+pub fn handle_generally(
+    snapshot: &Snapshot,
+    query: &[u8],
+    peer: Peer,
+    now: Unix,
+    reply: &mut Reply,
+) -> Outcome {
     let Some(query) = Query::read(query) else {
         reply.bytes.clear();
         return Outcome::Dropped;
@@ -127,7 +141,7 @@ fn respond(
     let draw = reply.draw();
     let Reply { bytes, scratch, .. } = reply;
     // Malformed client subnets are not repeated: they never made it into the query's EDNS.
-    let mut writer = Writer::start(bytes, query, limit(query, peer.transport), snapshot.plan.ecs)?;
+    let mut writer = Writer::start(bytes, query, limit(query.edns, peer.transport), snapshot.plan.ecs)?;
     let Some(question) = query.question.as_ref().filter(|_| query.fault.is_none()) else {
         return refuse(writer, query.fault.unwrap_or(ResponseCode::FormErr));
     };
@@ -136,10 +150,7 @@ fn respond(
     }
     let subnet = query.edns.and_then(|edns| edns.subnet).filter(|_| snapshot.plan.ecs);
     let asker = resolve::Asker {
-        client: subnet
-            .and_then(|subnet| subnet.address())
-            .unwrap_or_else(|| peer.address.ip())
-            .to_canonical(),
+        client: client_of(subnet, peer),
         dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
         now,
         draw,
@@ -149,6 +160,11 @@ fn respond(
     let truncated = writer.is_truncated();
     writer.finish(resolved.rcode, resolved.authoritative, scope)?;
     Ok(Outcome::Answered { rcode: resolved.rcode.into(), kind: resolved.kind, truncated })
+}
+
+/// Whom an answer is for: the client that the resolver asks for, or else the resolver.
+fn client_of(subnet: Option<ClientSubnet>, peer: Peer) -> IpAddr {
+    subnet.and_then(|subnet| subnet.address()).unwrap_or_else(|| peer.address.ip()).to_canonical()
 }
 
 /// The scope in terms of the subnet's own family; `scope` counts the bits of the client it stands for.
@@ -166,8 +182,8 @@ fn scope_within(subnet: ClientSubnet, scope: u8) -> u8 {
 const MAPPED_PREFIX: u8 = 96;
 
 /// The bytes a reply may have.
-fn limit(query: &Query<'_>, transport: Transport) -> u16 {
-    match (transport, query.edns) {
+fn limit(edns: Option<Edns>, transport: Transport) -> u16 {
+    match (transport, edns) {
         (Transport::Tcp, _) => u16::MAX,
         (Transport::Udp, None) => MIN_UDP_PAYLOAD,
         // RFC 6891 §6.2.3: "Values lower than 512 MUST be treated as equal to 512."

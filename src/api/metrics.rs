@@ -87,7 +87,8 @@ impl Scrape {
             MetricType::Gauge,
         )?)?;
 
-        let help = "1 while a region is answered, 0 while it is withdrawn";
+        let help =
+            "1 while probes and overrides let a region serve, 0 otherwise, though safety may hold it in";
         let mut up = encoder.encode_descriptor("region_up", help, None, MetricType::Gauge)?;
         for (region, standing) in topology.regions.iter().zip(&standing.regions) {
             let serves = u64::from(!matches!(standing.usable(), Usable::No(_)));

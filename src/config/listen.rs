@@ -25,7 +25,7 @@ pub struct Dns {
     pub debug_names: bool,
 }
 
-/// `[control]`: API, dashboard and metrics.
+/// `[control]`: API and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Control {
     /// TCP address; `None` where the config says `listen = false`.
@@ -56,7 +56,7 @@ impl Default for Control {
 /// A token that lets its bearer write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// Who it was given to; stands in the log beside what was done.
+    /// Who it was given to.
     pub name: String,
     /// What it allows.
     pub role: Role,
@@ -122,8 +122,13 @@ pub(super) const CONTROL: Keys = Keys {
 };
 const TOKEN: Keys = Keys {
     known: &[
-        key("name", Text, required("\"ci\""), "whom it was given to; stands in the log beside what was done"),
-        key("role", Words(&["viewer", "operator", "admin"]), required("\"operator\""), "what it allows"),
+        key("name", Text, required("\"ci\""), "whom it was given to"),
+        key(
+            "role",
+            Words(&["viewer", "operator", "admin"]),
+            required("\"operator\""),
+            "\"viewer\": nothing but reads; \"operator\": changes; \"admin\": changes that safety forbids, too",
+        ),
         key(
             "sha256",
             Text,

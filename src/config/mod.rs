@@ -67,7 +67,7 @@ pub struct Config {
     pub log: Log,
     /// The name server, if this node is one.
     pub dns: Option<Dns>,
-    /// API, dashboard and metrics.
+    /// API and metrics.
     pub control: Control,
     /// Where clients are looked up.
     pub geo: Geo,
@@ -102,12 +102,7 @@ const ROOT: Keys = Keys {
         key("node", Fields(&node::NODE), otherwise("", "as shown there"), "this process"),
         key("log", Fields(&node::LOG), otherwise("", "as shown there"), "its log, on standard error"),
         key("dns", Fields(&listen::DNS), otherwise("", "no name server"), "the name server"),
-        key(
-            "control",
-            Fields(&listen::CONTROL),
-            otherwise("", "as shown there"),
-            "API, dashboard and metrics",
-        ),
+        key("control", Fields(&listen::CONTROL), otherwise("", "as shown there"), "API and metrics"),
         key("geo", Fields(&geo::GEO), otherwise("", "as shown there"), "where clients are looked up"),
         key(
             "latency",

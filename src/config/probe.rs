@@ -16,7 +16,12 @@ use super::text;
 
 pub(super) const PROBE: Keys = Keys {
     known: &[
-        key("kind", Words(&["tcp", "tls", "http", "https"]), required("\"https\""), "what is spoken"),
+        key(
+            "kind",
+            Words(&["tcp", "tls", "http", "https"]),
+            required("\"https\""),
+            "what is spoken: \"tcp\", \"tls\", \"http\" or \"https\"",
+        ),
         key("port", Integer(1, 65535), otherwise("443", "443 for tls and https, 80 for http"), "the port"),
         key("host", Text, otherwise("\"www.example.com\"", "the address"), "Host header and SNI"),
         key("path", Text, default("\"/\""), "path and query, of http and https"),
@@ -262,6 +267,10 @@ fn read_assertion(value: &Value<'_>, name: &str) -> Option<Assertion> {
     let table = value.table(name, &JSON)?;
     let path = table.need("path").and_then(|value| {
         value.parsed("a JSONPath such as \"$.status\"", |text| {
+            if Assertion::filters(text) > Assertion::MAX_FILTERS {
+                let most = Assertion::MAX_FILTERS;
+                return Err(format!("{:?} has more than {most} filters (?)", text::shortened(text)));
+            }
             jsonpath_rust::parser::parse_json_path(text).map(|_| text.to_owned()).map_err(|_| {
                 format!("{:?} is no JSONPath (RFC 9535) such as $.status", text::shortened(text))
             })

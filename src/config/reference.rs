@@ -75,9 +75,9 @@ fn example(toml: &str) -> Value {
 }
 
 const HEAD: &str = "\
-# Every key of the config, in a config that is in order. The value shown is what holds where the key is not
-# written, unless the line says \"required\" or what holds \"otherwise\". Paths start at this file's folder;
-# durations are \"250ms\", \"5s\", \"10m\", \"1h30m\"; shares are \"25%\".
+# Every key of the config, in a config that is in order once the files that it names are there. The value shown
+# is what holds where the key is not written, unless the line says \"required\" or what holds \"otherwise\". Paths
+# start at this file's folder; durations are \"250ms\", \"5s\", \"10m\", \"1h30m\"; shares are \"25%\".
 ";
 
 /// Where comments begin, unless the line is longer.

@@ -23,7 +23,7 @@ pub(super) const REGION: Keys = Keys {
             "healthy_when",
             Either(&[Words(&["any", "all"]), Fields(&HEALTHY)]),
             default("\"any\""),
-            "how many of its endpoints must be up",
+            "how many of its endpoints must be up: \"any\", \"all\", or a table",
         ),
         key(
             "require",

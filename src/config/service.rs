@@ -24,7 +24,7 @@ pub(super) const SERVICE: Keys = Keys {
             "type",
             Words(&kind::TYPES),
             default("\"address\""),
-            "what is answered: A and AAAA, or a CNAME, SRV or MX records of the endpoints' names",
+            "what is answered: \"address\" A and AAAA, \"cname\", \"srv\" or \"mx\" the endpoints' hosts",
         ),
         key(
             "https",
@@ -67,7 +67,7 @@ pub(super) const SERVICE: Keys = Keys {
             "geo",
             ByPlace(&List(&Either(&[Text, List(&Text)]))),
             otherwise("{ \"country:DE\" = [\"eu-west\"], \"*\" = [\"eu-west\"] }", "none"),
-            "for rank \"geo\": regions in order by place, the most specific place first; a nested list ties",
+            "for rank \"geo\": regions in order by place, the most specific place first, and last those it does not name; a nested list ties",
         ),
         key(
             "fence",

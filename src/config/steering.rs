@@ -18,7 +18,7 @@ pub(super) const RANK: Key = key(
     "rank",
     Words(&["priority", "distance", "latency", "geo", "none"]),
     default("\"priority\""),
-    "what puts one region before another",
+    "what puts one region before another: \"priority\", \"distance\", \"latency\", \"geo\" or \"none\"",
 );
 pub(super) const TOLERANCE: Key = key(
     "tolerance",
@@ -30,7 +30,7 @@ pub(super) const SHARE: Key = key(
     "share",
     Words(&["weighted", "hash", "random"]),
     default("\"weighted\""),
-    "how tied regions share clients: anew in each time window, sticky, or anew in each query",
+    "how tied regions share clients: \"weighted\" anew in each time window, \"hash\" sticky, \"random\" anew in each query",
 );
 pub(super) const ANSWERS: Key =
     key("answers", Integer(1, MOST_ANSWERS), default("1"), "endpoints in one answer");
@@ -51,7 +51,7 @@ pub(super) const ALL_DOWN: Key = key(
     "all_down",
     Either(&[Words(&["all", "servfail"]), Fields(&WHEN_ALL_DOWN)]),
     default("\"all\""),
-    "what to answer when no region may be used; \"all\": as if every one were up",
+    "what to answer when no region may be used: \"all\", as if every one were up, \"servfail\", or a table",
 );
 pub(super) const SPILL: Key = key("spill", Boolean, default("false"), "not supported yet");
 const WHEN_ALL_DOWN: Keys = Keys {

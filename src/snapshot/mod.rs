@@ -6,6 +6,7 @@ use crate::geo::Index;
 use crate::model::{KeyPrefix, Topology};
 use crate::standing::Standing;
 use crate::steer::Compiled;
+use crate::wire::Denial;
 use crate::zone::Zones;
 
 /// One consistent view. A query loads one and sees nothing else; the engine publishes a new one on every change.
@@ -26,6 +27,8 @@ pub struct Plan {
     pub topology: Topology,
     /// Static RRsets and dynamic names.
     pub zones: Zones,
+    /// What each zone says to names and types that it does not have, by its number.
+    pub denials: Vec<Denial>,
     /// Where clients are.
     pub geo: Index,
     /// What the databases behind [`Plan::geo`] are called, by [`Source::Database`](crate::geo::Source::Database).
@@ -43,6 +46,8 @@ impl Plan {
     #[must_use]
     pub fn compile(topology: Topology, zones: Zones, geo: Index, ecs: bool, key_prefix: KeyPrefix) -> Self {
         let steering = Compiled::new(&topology, &geo, key_prefix);
-        Self { topology, zones, geo, geo_sources: Vec::new(), steering, ecs, debug_names: false }
+        let denials = zones.iter().map(Denial::of).collect();
+        let geo_sources = Vec::new();
+        Self { topology, zones, denials, geo, geo_sources, steering, ecs, debug_names: false }
     }
 }

@@ -5,9 +5,13 @@
 //! between, and what a name server must refuse (a malformed client subnet, two OPT records) is seen before
 //! it could be normalised away. Nothing here knows zones or decides answers.
 
+mod common;
+mod denial;
 mod query;
 mod reply;
 
+pub use common::{CommonQuery, NameSpace};
+pub use denial::Denial;
 pub use hickory_proto::op::ResponseCode;
 pub use query::{ClientSubnet, Edns, LowerName, Query, Question};
 pub use reply::{Owner, Section, Writer};
@@ -20,9 +24,9 @@ pub const MIN_UDP_PAYLOAD: u16 = 512;
 pub const CLASS_IN: u16 = 1;
 
 /// Number of the EDNS option "client subnet" (RFC 7871 §6).
-const OPTION_SUBNET: u16 = 8;
+pub const OPTION_SUBNET: u16 = 8;
 /// Bytes of a message's header.
-const HEADER: usize = 12;
+pub const HEADER: usize = 12;
 
 /// The mnemonic of an RCODE, extended ones included; its number if it has none (RFC 6895 §2.3).
 #[must_use]

@@ -120,7 +120,7 @@ impl ClientSubnet {
 
     /// RFC 7871 §7.1.2: "If the FAMILY, SOURCE PREFIX-LENGTH, and ADDRESS ... FORMERR"; nothing malformed is
     /// normalised.
-    fn parse(option: &[u8]) -> Option<Self> {
+    pub(super) fn parse(option: &[u8]) -> Option<Self> {
         let [family_high, family_low, source, scope, address @ ..] = option else { return None };
         let family = u16::from_be_bytes([*family_high, *family_low]);
         let longest = match family {

@@ -19,6 +19,8 @@ pub struct Zones {
 /// A zone joined with its dynamic names.
 #[derive(Debug)]
 pub struct Served {
+    /// Its place among the zones, in the order they were given.
+    pub number: usize,
     /// The name of its apex.
     pub origin: Name,
     /// SERIAL of its SOA.
@@ -160,9 +162,10 @@ impl Served {
         self.index.get(name).map(|index| &self.nodes[*index as usize])
     }
 
-    fn read(zone: Zone) -> Self {
+    fn read(number: usize, zone: Zone) -> Self {
         let Zone { origin, serial, negative_ttl, names, .. } = zone;
         let mut served = Self {
+            number,
             nodes: Vec::with_capacity(names.len()),
             index: HashMap::with_capacity(names.len()),
             origin,
@@ -290,7 +293,7 @@ impl Zones {
         let mut built = Self::default();
         for zone in zones {
             built.origins.insert(zone.origin.as_wire().into(), built.zones.len() as u32);
-            built.zones.push(Served::read(zone));
+            built.zones.push(Served::read(built.zones.len(), zone));
         }
         let labels = |zone: &Served| zone.origin.label_count() as u8;
         let fewest = built.zones.iter().map(labels).min().unwrap_or(0);

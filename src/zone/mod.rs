@@ -40,6 +40,7 @@ pub mod rtype {
     pub const DS: u16 = 43;
     pub const RRSIG: u16 = 46;
     pub const NSEC: u16 = 47;
+    pub const TLSA: u16 = 52;
     pub const HTTPS: u16 = 65;
     pub const TKEY: u16 = 249;
     pub const TSIG: u16 = 250;
@@ -48,6 +49,7 @@ pub mod rtype {
     pub const MAILB: u16 = 253;
     pub const MAILA: u16 = 254;
     pub const ANY: u16 = 255;
+    pub const CAA: u16 = 257;
 }
 
 /// All records of one owner, type and class (RFC 2181 §5); the class is always IN.

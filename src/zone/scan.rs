@@ -180,6 +180,10 @@ impl Reader<'_> {
                 let (position, message) = locate(&error.to_string(), line, given_before, cursor.file);
                 self.error(position.0, position.1, message);
                 let origin = cursor.origin();
+                // One complaint is enough: the records below are not to blame for having no TTL.
+                if is_ttl_directive(line) {
+                    cursor.default_ttl = Ttl::MAX.0;
+                }
                 cursor.restart(&origin);
                 let _ = cursor.scanner.next_entry();
                 cursor.owner_lost = true;
@@ -189,12 +193,11 @@ impl Reader<'_> {
 
     /// `$TTL` has been understood by the scanner; here it is kept for the next fresh one.
     fn directive(&mut self, cursor: &mut Cursor, line: &Line<'_>, at: Position) {
-        let words = || line.text.split(|c: char| c.is_ascii_whitespace() || "();".contains(c));
-        if !words().next().is_some_and(|word| word.eq_ignore_ascii_case("$TTL")) {
+        if !is_ttl_directive(line) {
             return;
         }
         // The number stands before any comment, or the scanner had refused the line.
-        match words().find_map(|word| word.parse::<u32>().ok()) {
+        match words(line).find_map(|word| word.parse::<u32>().ok()) {
             Some(ttl) if ttl <= Ttl::MAX.0 => cursor.default_ttl = ttl,
             _ => self.error(at, 1, ttl_too_large()),
         }
@@ -247,6 +250,14 @@ impl Reader<'_> {
         let error = self.scanned.problem(at, column, message);
         self.scanned.errors.push(error);
     }
+}
+
+fn words<'a>(line: &Line<'a>) -> impl Iterator<Item = &'a str> {
+    line.text.split(|c: char| c.is_ascii_whitespace() || "();".contains(c))
+}
+
+fn is_ttl_directive(line: &Line<'_>) -> bool {
+    words(line).next().is_some_and(|word| word.eq_ignore_ascii_case("$TTL"))
 }
 
 fn ttl_too_large() -> String {
@@ -318,6 +329,7 @@ fn plain(message: &str) -> String {
         return format!("class {found}: only IN is served");
     }
     match message {
+        "expected decimal number" => "expected a plain number; times are seconds, without a unit".to_owned(),
         "expected rtype" => "expected a record type, or a TTL in plain seconds".to_owned(),
         END_OF_ENTRY => "the record ends before its data is complete".to_owned(),
         "trailing tokens" => "there is more on this line than the record holds".to_owned(),

@@ -114,7 +114,7 @@ fn every_mistake_of_syntax_is_told_with_its_line() {
             "z:16:1: a TTL is a number of seconds, at most 2147483647 (RFC 2181 §8)",
             "z:17:1: ANY is no type that a zone can hold (RFC 6895 §3.1)",
             "z:18:1: this \\# data has not the form of a A record",
-            "z:19:6: expected decimal number",
+            "z:19:6: expected a plain number; times are seconds, without a unit",
             "z:21:3: this parenthesis is never closed",
         ],
     );
@@ -128,6 +128,10 @@ fn behind_a_mistake_nothing_is_told_that_only_follows_from_it() {
     );
     // The SOA is there, though it cannot be read.
     assert_eq!(said(&read("$TTL 5\n@ SOA oops\n").unwrap_err()).len(), 1);
+    // Every record would want for a TTL.
+    let text = zone("").replace("$TTL 300", "$TTL 1h");
+    let expected = ["z:1:6: expected a plain number; times are seconds, without a unit"];
+    assert_eq!(said(&read(&text).unwrap_err()), expected);
 }
 
 #[test]

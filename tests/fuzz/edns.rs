@@ -26,7 +26,7 @@ pub(crate) fn answer(bytes: &[u8]) {
     message.extend_from_slice(options);
     packets::answer(&message);
 
-    let (reply, outcome) = fixture::ask_fixture(&message, Transport::Tcp);
+    let [_, (reply, outcome)] = fixture::ask_fixture(&message, Transport::Tcp);
     let portolan::answer::Outcome::Answered { rcode, .. } = outcome else { panic!("dropped") };
     let subnet = match subnet(options) {
         _ if *version != 0 => return assert_eq!(rcode, BADVERS),

@@ -23,7 +23,8 @@ pub(crate) fn answer(message: &[u8]) {
 
 /// The reply to a message, decoded; `None` if it is dropped.
 pub(crate) fn exchange(message: &[u8], transport: Transport) -> Option<Message> {
-    let (reply, outcome) = ask_fixture(message, transport);
+    let [(general, expected), (reply, outcome)] = ask_fixture(message, transport);
+    assert_eq!(outcome, expected, "by either path");
     let deserves_none = message.len() < HEADER || message[2] & 0x80 != 0;
     let Outcome::Answered { rcode, kind, truncated } = outcome else {
         assert!(deserves_none, "dropped");
@@ -34,6 +35,7 @@ pub(crate) fn exchange(message: &[u8], transport: Transport) -> Option<Message> 
     belongs_to(&reply, message);
     is_no_longer_than_allowed(reply.len(), kind, message, transport);
     let decoded = decode(reply, message);
+    assert_eq!(decoded, decode(general, message), "by either path");
     assert_eq!(decoded.metadata.message_type, MessageType::Response);
     assert_eq!((rcode, truncated), (decoded.metadata.response_code.into(), decoded.metadata.truncation));
     assert!(!truncated || transport == Transport::Udp, "nothing in the fixture is too large for TCP");

@@ -172,6 +172,9 @@ fn words_are_those_that_the_readers_know() {
     for found in all_keys() {
         let Shape::Words(words) = found.key.shape else { continue };
         for word in words {
+            let about = found.key.about;
+            let is_named = words.len() == 1 || about.contains(&format!("\"{word}\""));
+            assert!(is_named, "{word:?} is not in what is said about {:?}", found.steps);
             let said = load_text(&with(&found, Some(Value::from(*word)))).err().map(|said| said.to_string());
             assert!(!said.unwrap_or_default().contains("expected"), "{:?} = {word:?}", found.steps);
         }

@@ -219,6 +219,10 @@ fn probes() {
             "probe.p = { kind = \"http\", expect = { json = [{ path = \"$[\", equals = 1 }, { path = \"$.a\" }] } }",
             "2:56: \"$[\" is no JSONPath (RFC 9535) such as $.status\n2:76: `equals` is missing in `probe.p.expect.json`",
         ),
+        (
+            "probe.p = { kind = \"http\", expect = { json = [{ path = \"$[?@[?@[?@[?@[?@]]]]]\", equals = 1 }] } }",
+            "2:56: \"$[?@[?@[?@[?@[?@]]]]]\" has more than 4 filters (?)",
+        ),
         ("probe.p = { kind = \"https\", ca = \"notes.txt\" }", "2:34: no certificate in notes.txt"),
     ]);
 }

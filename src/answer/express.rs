@@ -1,0 +1,233 @@
+//! The express lane: the common query, answered without a decoder and an encoder, a lock or an allocation.
+//!
+//! It decides nothing. Names are found by the same [`Zones::find`](crate::zone::Zones::find) and regions chosen
+//! by the same `choose` as on the general path, and whatever is not plain is left to that path by returning
+//! `None`. Tests hold both to the same message, whatever is asked.
+
+use std::net::IpAddr;
+
+use super::{Kind, Outcome, Peer, Reply, client_of, debug, limit, scope_within};
+use crate::model::{Family, ServiceId, ServiceKind, Ttl, Unix};
+use crate::snapshot::Snapshot;
+use crate::steer::{Answer, Asked, NoTrace};
+use crate::wire::{CLASS_IN, CommonQuery, Edns, HEADER, MAX_UDP_PAYLOAD, OPTION_SUBNET, ResponseCode};
+use crate::zone::{Found, Node, Served, rtype};
+
+/// A pointer to the question's name, which owns every answer of this lane (RFC 1035 §4.1.4).
+const OWNER: [u8; 2] = [0xc0, HEADER as u8];
+/// QR and AA; every answer of this lane is authoritative.
+const RESPONSE: u8 = 0x84;
+
+/// One answer being made.
+struct Lane<'a, 'r> {
+    snapshot: &'a Snapshot,
+    query: CommonQuery<'r>,
+    /// Length of the question's name.
+    name_length: usize,
+    client: IpAddr,
+    now: Unix,
+    draw: u64,
+    limit: usize,
+    addresses: &'r mut Vec<IpAddr>,
+    bytes: &'r mut Vec<u8>,
+}
+
+/// Answers a message, unless it is for the general path.
+pub(super) fn answer(
+    snapshot: &Snapshot,
+    message: &[u8],
+    peer: Peer,
+    now: Unix,
+    reply: &mut Reply,
+) -> Option<Outcome> {
+    let draw = reply.draw();
+    let Reply { bytes, scratch, name, .. } = reply;
+    let (query, name_length) = CommonQuery::read(message, name)?;
+    let name = &name[..name_length];
+    if snapshot.plan.debug_names && debug::is_of_service(name) {
+        return None;
+    }
+    let found = snapshot.plan.zones.find(name);
+    let subnet = query.edns.and_then(|edns| edns.subnet).filter(|_| snapshot.plan.ecs);
+    let client = client_of(subnet, peer);
+    let limit = usize::from(limit(query.edns, peer.transport));
+    let addresses = &mut scratch.addresses;
+    Lane { snapshot, query, name_length, client, now, draw, limit, addresses, bytes }.run(found)
+}
+
+impl Lane<'_, '_> {
+    fn run(&mut self, found: Found<'_>) -> Option<Outcome> {
+        match found {
+            Found::Node { zone, node } | Found::Wildcard { zone, node, .. } => self.node(zone, node),
+            Found::NoName { zone } => {
+                self.deny(zone, zone.negative_ttl, ResponseCode::NXDomain, 0, Kind::Negative)
+            }
+            _ => None,
+        }
+    }
+
+    fn node(&mut self, zone: &Served, node: &Node) -> Option<Outcome> {
+        if let Some(service) = node.service {
+            let kind = &self.snapshot.plan.topology.service(service).kind;
+            return match (kind, self.query.qtype) {
+                (ServiceKind::Address { .. }, rtype::A) => self.steer(zone, service, Family::V4),
+                (ServiceKind::Address { .. }, rtype::AAAA) => self.steer(zone, service, Family::V6),
+                _ => None,
+            };
+        }
+        let qtype = self.query.qtype;
+        match node.rrset(qtype) {
+            Some(set) if is_self_contained(qtype) => {
+                let length = set.rdata.iter().map(|data| RECORD + data.len()).sum();
+                self.start(ResponseCode::NoError, set.rdata.len(), 0, length)?;
+                for data in &set.rdata {
+                    record(self.bytes, qtype, set.ttl, data);
+                }
+                Some(self.finish(ResponseCode::NoError, 0, Kind::Static))
+            }
+            None if node.rrset(rtype::CNAME).is_none() => {
+                self.deny(zone, zone.negative_ttl, ResponseCode::NoError, 0, Kind::Negative)
+            }
+            _ => None,
+        }
+    }
+
+    fn steer(&mut self, zone: &Served, service: ServiceId, family: Family) -> Option<Outcome> {
+        let Snapshot { plan, standing, .. } = self.snapshot;
+        let asked = Asked { service, client: self.client, family, unix: self.now, draw: self.draw };
+        let choice = plan.steering.choose(&plan.topology, standing, &asked, self.addresses, &mut NoTrace);
+        let kind = Kind::Dynamic { service, region: choice.region };
+        match choice.answer {
+            Answer::Addresses => {
+                let data = if family == Family::V4 { 4 } else { 16 };
+                let count = self.addresses.len();
+                self.start(ResponseCode::NoError, count, 0, count * (RECORD + data))?;
+                for address in &*self.addresses {
+                    match address {
+                        IpAddr::V4(v4) => record(self.bytes, rtype::A, choice.ttl, &v4.octets()),
+                        IpAddr::V6(v6) => record(self.bytes, rtype::AAAA, choice.ttl, &v6.octets()),
+                    }
+                }
+                Some(self.finish(ResponseCode::NoError, choice.scope, kind))
+            }
+            Answer::NoData => {
+                let ttl = zone.negative_ttl.min(choice.ttl);
+                self.deny(zone, ttl, ResponseCode::NoError, choice.scope, kind)
+            }
+            Answer::Alias | Answer::Servfail => None,
+        }
+    }
+
+    /// The zone's SOA in the authority section (RFC 2308 §3).
+    fn deny(
+        &mut self,
+        zone: &Served,
+        ttl: Ttl,
+        rcode: ResponseCode,
+        scope: u8,
+        kind: Kind,
+    ) -> Option<Outcome> {
+        let denial = &self.snapshot.plan.denials[zone.number];
+        self.start(rcode, 0, 1, denial.len())?;
+        denial.write(self.bytes, self.name_length - zone.origin.as_wire().len(), ttl);
+        Some(self.finish(rcode, scope, kind))
+    }
+
+    /// Writes header and question. `None` if records of `length` bytes do not fit beside them.
+    fn start(&mut self, rcode: ResponseCode, answers: usize, authorities: u8, length: usize) -> Option<()> {
+        let question = self.query.question;
+        let opt = self.query.edns.map_or(0, |edns| OPT + self.subnet_length(edns));
+        if HEADER + question.len() + length + opt > self.limit {
+            return None;
+        }
+        let [answers_high, answers_low] = (answers as u16).to_be_bytes();
+        let flags = [RESPONSE | u8::from(self.query.recursion_desired), rcode.low()];
+        let [id_high, id_low] = self.query.id;
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&[
+            id_high,
+            id_low,
+            flags[0],
+            flags[1],
+            0,
+            1,
+            answers_high,
+            answers_low,
+            0,
+            authorities,
+            0,
+            u8::from(self.query.edns.is_some()),
+        ]);
+        self.bytes.extend_from_slice(question);
+        Some(())
+    }
+
+    /// Writes the OPT record (RFC 6891 §6.1.2), if the query had one.
+    fn finish(&mut self, rcode: ResponseCode, scope: u8, kind: Kind) -> Outcome {
+        if let Some(edns) = self.query.edns {
+            let [payload_high, payload_low] = MAX_UDP_PAYLOAD.to_be_bytes();
+            let length = self.subnet_length(edns) as u8;
+            let flags = u8::from(edns.dnssec_ok) << 7;
+            self.bytes.extend_from_slice(&[
+                0,
+                0,
+                rtype::OPT as u8,
+                payload_high,
+                payload_low,
+                0,
+                0,
+                flags,
+                0,
+                0,
+                length,
+            ]);
+            if let Some(subnet) = edns.subnet.filter(|_| self.snapshot.plan.ecs) {
+                let address = subnet.address_bytes();
+                let [_, family] = subnet.family.to_be_bytes();
+                let data = (SUBNET - 4 + address.len()) as u8;
+                let scope = scope_within(subnet, scope);
+                self.bytes.extend_from_slice(&[
+                    0,
+                    OPTION_SUBNET as u8,
+                    0,
+                    data,
+                    0,
+                    family,
+                    subnet.source,
+                    scope,
+                ]);
+                self.bytes.extend_from_slice(address);
+            }
+        }
+        Outcome::Answered { rcode: rcode.into(), kind, truncated: false }
+    }
+
+    /// Bytes of the client subnet option in the reply.
+    fn subnet_length(&self, edns: Edns) -> usize {
+        let subnet = edns.subnet.filter(|_| self.snapshot.plan.ecs);
+        subnet.map_or(0, |subnet| SUBNET + subnet.address_bytes().len())
+    }
+}
+
+/// Bytes of a record before its data: owner, type, class, TTL, length.
+const RECORD: usize = 12;
+/// Bytes of an OPT record without options.
+const OPT: usize = 11;
+/// Bytes of the client subnet option before its address (RFC 7871 §6).
+const SUBNET: usize = 8;
+
+/// Whether records of a type hold no names: nothing to compress, nothing to add addresses for.
+fn is_self_contained(qtype: u16) -> bool {
+    matches!(qtype, rtype::A | rtype::AAAA | rtype::TXT | rtype::CAA | rtype::TLSA)
+}
+
+fn record(bytes: &mut Vec<u8>, rtype: u16, ttl: Ttl, data: &[u8]) {
+    let mut fixed = [0; RECORD];
+    fixed[..2].copy_from_slice(&OWNER);
+    fixed[2..4].copy_from_slice(&rtype.to_be_bytes());
+    fixed[4..6].copy_from_slice(&CLASS_IN.to_be_bytes());
+    fixed[6..10].copy_from_slice(&ttl.0.to_be_bytes());
+    fixed[10..].copy_from_slice(&(data.len() as u16).to_be_bytes());
+    bytes.extend_from_slice(&fixed);
+    bytes.extend_from_slice(data);
+}
