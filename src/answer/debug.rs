@@ -18,6 +18,11 @@ pub(super) const LABEL: &[u8] = b"\x09_portolan";
 /// The longest string that a TXT record holds (RFC 1035 §3.3).
 const LONGEST: usize = 255;
 
+/// Whether a name, lowercase and in wire format, is a service's debug name if it has one.
+pub(super) fn is_of_service(name: &[u8]) -> bool {
+    name.starts_with(LABEL)
+}
+
 impl<'a> Resolver<'a, '_, '_> {
     /// The answer if a name, which is none of the zone's own, is the debug name of a service.
     pub(super) fn debug(

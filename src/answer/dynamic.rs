@@ -40,21 +40,20 @@ pub fn family(service: &Service, rtype: u16) -> Option<Family> {
 }
 
 impl<'a> Resolver<'a, '_, '_> {
-    /// What a service says to the question; `None` if nothing is chosen for its type.
+    /// What a service says to a question that [`family`] of its endpoints answers.
     pub(super) fn dynamic(
         &mut self,
         at: &Current<'a>,
         zone: &'a Served,
         id: ServiceId,
-    ) -> Result<Option<Step<'a>>, ProtoError> {
-        let service = self.snapshot.plan.topology.service(id);
-        let Some(family) = family(service, self.question.qtype) else { return Ok(None) };
-        let step = match (&service.kind, self.question.qtype) {
+        service: &'a Service,
+        family: Family,
+    ) -> Result<Step<'a>, ProtoError> {
+        match (&service.kind, self.question.qtype) {
             (ServiceKind::Address { https: Some(https) }, rtype::HTTPS) => self.https(at, zone, id, https),
             (ServiceKind::Address { .. }, _) => self.addresses(at, zone, id, family),
             _ => self.hosts(at, zone, id, service),
-        };
-        step.map(Some)
+        }
     }
 
     fn addresses(

@@ -43,15 +43,16 @@ pub(super) fn answer(
     let draw = reply.draw();
     let Reply { bytes, scratch, name, .. } = reply;
     let (query, name_length) = CommonQuery::read(message, name)?;
-    if snapshot.plan.debug_names && name.starts_with(debug::LABEL) {
+    let name = &name[..name_length];
+    if snapshot.plan.debug_names && debug::is_of_service(name) {
         return None;
     }
-    let found = snapshot.plan.zones.find(&name[..name_length]);
+    let found = snapshot.plan.zones.find(name);
     let subnet = query.edns.and_then(|edns| edns.subnet).filter(|_| snapshot.plan.ecs);
     let client = client_of(subnet, peer);
     let limit = usize::from(limit(query.edns, peer.transport));
-    Lane { snapshot, query, name_length, client, now, draw, limit, addresses: &mut scratch.addresses, bytes }
-        .run(found)
+    let addresses = &mut scratch.addresses;
+    Lane { snapshot, query, name_length, client, now, draw, limit, addresses, bytes }.run(found)
 }
 
 impl Lane<'_, '_> {

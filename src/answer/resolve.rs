@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use hickory_proto::ProtoError;
 
 use super::dynamic::Scratch;
-use super::{Kind, additional};
+use super::{Kind, additional, dynamic};
 use crate::model::{Ttl, Unix};
 use crate::snapshot::Snapshot;
 use crate::wire::{CLASS_IN, ExtendedError, LowerName, Owner, Question, ResponseCode, Section, Writer};
@@ -203,10 +203,11 @@ impl<'a> Resolver<'a, '_, '_> {
     }
 
     fn node(&mut self, at: &Current<'a>, zone: &'a Served, node: &'a Node) -> Result<Step<'a>, ProtoError> {
-        if let Some(service) = node.service
-            && let Some(step) = self.dynamic(at, zone, service)?
-        {
-            return Ok(step);
+        if let Some(id) = node.service {
+            let service = self.snapshot.plan.topology.service(id);
+            if let Some(family) = dynamic::family(service, self.question.qtype) {
+                return self.dynamic(at, zone, id, service, family);
+            }
         }
         // RFC 4035 §2.5: RRSIG and NSEC may stand beside a CNAME, and are then asked for themselves.
         if let Some(set) = node.rrset(rtype::CNAME)
