@@ -38,8 +38,7 @@
 //!
 //! - A query never sees two snapshots, and the query path never takes a lock.
 //! - `choose` has no random source of its own: same snapshot, client and time window, same answer on every node.
-//! - Losing the journal or the geo database never stops answers: the last good state serves. A node that reaches
-//!   no region at all answers as `all_down` says.
+//! - Losing the journal, the geo database or every route to probe over never stops answers: the last good state serves.
 //! - Unknown is never treated as down, and all regions down is a policy, never an accident.
 //! - An override stands beside a verdict and never overwrites it.
 //! - A hard-down address is not answered while an eligible one exists.

@@ -3,37 +3,75 @@
 use hickory_proto::ProtoError;
 
 use crate::wire::{LowerName, Owner, Section, Writer};
-use crate::zone::{Found, Node, RRset, Served, Zones, rtype};
+use crate::zone::{Node, RRset, Served, Zones, rtype};
 
-/// Targets of one RRset whose addresses are looked up.
+/// Targets of one RRset whose addresses are added to an answer.
 const MAX_TARGETS: usize = 16;
+/// Priority of an SVCB or HTTPS record in AliasMode (RFC 9460 §2.4.1).
+const ALIAS_MODE: &[u8] = &[0, 0];
+const ROOT: &[u8] = &[0];
 
-/// The names that records of a type refer to, with the offset of the name in their data.
-fn targets(set: &RRset) -> impl Iterator<Item = &[u8]> {
-    let offset = match set.rtype {
-        rtype::NS => Some(0),
-        rtype::MX => Some(2),
-        rtype::SRV => Some(6),
+/// The name that a record refers to, given the owner's for SVCB, which may mean itself; in the case of the data.
+fn target<'a>(rtype: u16, rdata: &'a [u8], owner: &'a [u8]) -> Option<&'a [u8]> {
+    match rtype {
+        rtype::NS => Some(rdata),
+        rtype::MX => rdata.get(2..),
+        rtype::SRV => rdata.get(6..),
+        rtype::SVCB | rtype::HTTPS => {
+            let (priority, rest) = rdata.split_at_checked(2)?;
+            let length = LowerName::of(rest)?.as_wire().len();
+            match &rest[..length] {
+                // RFC 9460 §2.5: "." is no service at all in AliasMode and the owner in ServiceMode.
+                ROOT if priority == ALIAS_MODE => None,
+                ROOT => Some(owner),
+                target => Some(target),
+            }
+        }
         _ => None,
-    };
-    let data =
-        offset.into_iter().flat_map(|offset| set.rdata.iter().filter_map(move |rdata| rdata.get(offset..)));
-    data.take(MAX_TARGETS)
+    }
 }
 
-/// Adds the addresses, as far as zones here have them, of what an RRset refers to. Those of dynamic names are
-/// left to a query of their own, which steering answers for its asker.
-pub(super) fn addresses(zones: &Zones, set: &RRset, writer: &mut Writer<'_>) -> Result<(), ProtoError> {
-    for target in targets(set) {
-        let Some(name) = LowerName::of(target) else { continue };
-        if let Found::Node { node, .. } | Found::Wildcard { node, .. } = zones.find(name.as_wire()) {
-            write(Section::Additional, target, node, writer)?;
+/// Adds the addresses, as far as zones here have them, of what the RRset of an owner refers to. Those of dynamic
+/// names are left to a query of their own, which steering answers for its asker.
+pub(super) fn addresses(
+    zones: &Zones,
+    owner: &[u8],
+    set: &RRset,
+    writer: &mut Writer<'_>,
+) -> Result<(), ProtoError> {
+    let mut added: [&[u8]; MAX_TARGETS] = [&[]; MAX_TARGETS];
+    let targets = set.rdata.iter().filter_map(|rdata| target(set.rtype, rdata, owner));
+    for (index, target) in targets.take(MAX_TARGETS).enumerate() {
+        // Of several records with one target, such as the ports of a host, the first adds it.
+        if added.iter().any(|before| before.eq_ignore_ascii_case(target)) {
+            continue;
         }
+        added[index] = target;
+        let Some(node) = node_of(zones, target) else { continue };
+        // RFC 9460 §4.1: "A, AAAA, and SVCB RRs ... for any TargetNames that are in the zone".
+        let is_service = matches!(set.rtype, rtype::SVCB | rtype::HTTPS);
+        if let Some(next) = node.rrset(set.rtype).filter(|next| is_service && !std::ptr::eq(*next, set)) {
+            writer.rrset(Section::Additional, Owner::Name(target), next)?;
+        }
+        write_addresses(Section::Additional, target, node, writer)?;
     }
     Ok(())
 }
 
-/// Adds glue to a referral: addresses of name servers below the cut must be in it, others of the zone may.
+/// Adds the addresses, as far as zones here have them, of one name.
+pub(super) fn addresses_of(zones: &Zones, target: &[u8], writer: &mut Writer<'_>) -> Result<(), ProtoError> {
+    match node_of(zones, target) {
+        Some(node) => write_addresses(Section::Additional, target, node, writer),
+        None => Ok(()),
+    }
+}
+
+fn node_of<'a>(zones: &'a Zones, name: &[u8]) -> Option<&'a Node> {
+    zones.find(LowerName::of(name)?.as_wire()).node()
+}
+
+/// Adds glue to a referral: all addresses of name servers below the cut must be in it (RFC 9471 §3), others of the
+/// zone may.
 pub(super) fn glue(
     zone: &Served,
     cut: &[u8],
@@ -41,22 +79,30 @@ pub(super) fn glue(
     writer: &mut Writer<'_>,
 ) -> Result<(), ProtoError> {
     // What must be in goes first, so that what may be does not take its room.
-    for section in [Section::Glue, Section::Additional] {
-        for target in targets(servers) {
+    for (section, most) in [(Section::Glue, usize::MAX), (Section::Additional, MAX_TARGETS)] {
+        for target in servers.rdata.iter().take(most) {
+            if writer.is_truncated() {
+                return Ok(());
+            }
             let Some(name) = LowerName::of(target) else { continue };
             let is_below = is_at_or_below(name.as_wire(), cut);
             if is_below != (section == Section::Glue) {
                 continue;
             }
             if let Some(node) = zone.node(name.as_wire()) {
-                write(section, target, node, writer)?;
+                write_addresses(section, target, node, writer)?;
             }
         }
     }
     Ok(())
 }
 
-fn write(section: Section, target: &[u8], node: &Node, writer: &mut Writer<'_>) -> Result<(), ProtoError> {
+fn write_addresses(
+    section: Section,
+    target: &[u8],
+    node: &Node,
+    writer: &mut Writer<'_>,
+) -> Result<(), ProtoError> {
     for rtype in [rtype::A, rtype::AAAA] {
         if let Some(set) = node.rrset(rtype) {
             writer.rrset(section, Owner::Name(target), set)?;

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use super::{Kind, Outcome, Peer, Reply, client_of, limit, scope_within};
+use super::{Kind, Outcome, Peer, Reply, client_of, debug, family, limit, scope_within};
 use crate::model::{Family, ServiceId, Ttl, Unix};
 use crate::snapshot::Snapshot;
 use crate::steer::{Answer, Asked, NoTrace};
@@ -41,12 +41,17 @@ pub(super) fn answer(
     reply: &mut Reply,
 ) -> Option<Outcome> {
     let draw = reply.draw();
-    let Reply { bytes, addresses, name, .. } = reply;
+    let Reply { bytes, scratch, name, .. } = reply;
     let (query, name_length) = CommonQuery::read(message, name)?;
-    let found = snapshot.plan.zones.find(&name[..name_length]);
+    let name = &name[..name_length];
+    if snapshot.plan.debug_names && debug::is_of_service(name) {
+        return None;
+    }
+    let found = snapshot.plan.zones.find(name);
     let subnet = query.edns.and_then(|edns| edns.subnet).filter(|_| snapshot.plan.ecs);
     let client = client_of(subnet, peer);
     let limit = usize::from(limit(query.edns, peer.transport));
+    let addresses = &mut scratch.addresses;
     Lane { snapshot, query, name_length, client, now, draw, limit, addresses, bytes }.run(found)
 }
 
@@ -62,14 +67,15 @@ impl Lane<'_, '_> {
     }
 
     fn node(&mut self, zone: &Served, node: &Node) -> Option<Outcome> {
-        if let Some(service) = node.service {
-            return match self.query.qtype {
-                rtype::A => self.steer(zone, service, Family::V4),
-                rtype::AAAA => self.steer(zone, service, Family::V6),
+        let qtype = self.query.qtype;
+        if let Some(id) = node.service
+            && let Some(family) = family(self.snapshot.plan.topology.service(id), qtype)
+        {
+            return match (qtype, family) {
+                (rtype::A, Family::V4) | (rtype::AAAA, Family::V6) => self.steer(zone, id, family),
                 _ => None,
             };
         }
-        let qtype = self.query.qtype;
         match node.rrset(qtype) {
             Some(set) if is_self_contained(qtype) => {
                 let length = set.rdata.iter().map(|data| RECORD + data.len()).sum();
@@ -108,7 +114,7 @@ impl Lane<'_, '_> {
                 let ttl = zone.negative_ttl.min(choice.ttl);
                 self.deny(zone, ttl, ResponseCode::NoError, choice.scope, kind)
             }
-            Answer::Servfail => None,
+            Answer::Alias | Answer::Servfail => None,
         }
     }
 
@@ -122,7 +128,7 @@ impl Lane<'_, '_> {
         kind: Kind,
     ) -> Option<Outcome> {
         let denial = &self.snapshot.plan.denials[zone.number];
-        self.start(rcode, 0, 1, denial.len())?;
+        self.start(rcode, 0, 1, denial.length())?;
         denial.write(self.bytes, self.name_length - zone.origin.as_wire().len(), ttl);
         Some(self.finish(rcode, scope, kind))
     }

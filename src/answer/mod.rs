@@ -1,21 +1,30 @@
 //! From the bytes of a query to the bytes of its reply: all that an authoritative server does with one
 //! message. Synchronous and without I/O: listeners, benches and fuzzers call the same [`handle`].
 //!
-//! The common query takes the `express` lane. For all others, `resolve` walks from the question's name over CNAMEs to what answers it; `additional` adds the addresses
-//! that go with it. What is said is streamed straight into [`Reply::bytes`].
+//! The common query takes the `express` lane. For all others, `resolve` walks from the question's name over
+//! CNAMEs to what answers it; `dynamic` writes what services answer, `debug` why; `additional` adds the addresses
+//! that go with it; `identity` answers for the server itself. What is said is streamed straight into [`Reply::bytes`].
 
 mod additional;
+mod debug;
+mod dynamic;
 mod express;
+mod identity;
 mod resolve;
 
 use std::net::{IpAddr, SocketAddr};
 
 use hickory_proto::ProtoError;
 
+pub use dynamic::family;
+
+use dynamic::Scratch;
+
 use crate::model::{RegionId, ServiceId, Unix};
 use crate::snapshot::Snapshot;
 use crate::wire::{
-    ClientSubnet, Edns, MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, NameSpace, Query, ResponseCode, Writer,
+    CLASS_CH, ClientSubnet, Edns, ExtendedError, MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, NameSpace, Offer, Query,
+    ResponseCode, Writer,
 };
 
 /// Who asks.
@@ -41,9 +50,9 @@ pub enum Transport {
 pub struct Reply {
     /// The message to send, after [`Outcome::Answered`].
     pub bytes: Vec<u8>,
-    addresses: Vec<IpAddr>,
     /// The name asked for, on the express lane.
     name: NameSpace,
+    scratch: Scratch,
     random: u64,
 }
 
@@ -52,7 +61,7 @@ impl Reply {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let bytes = Vec::with_capacity(usize::from(MAX_UDP_PAYLOAD));
-        Self { bytes, addresses: Vec::new(), name: [0; 255], random: seed }
+        Self { bytes, name: [0; 255], scratch: Scratch::default(), random: seed }
     }
 
     /// The next number of SplitMix64, which visits every 64-bit number once.
@@ -132,14 +141,18 @@ fn respond(
     reply: &mut Reply,
 ) -> Result<Outcome, ProtoError> {
     let draw = reply.draw();
-    let Reply { bytes, addresses, .. } = reply;
-    // Malformed client subnets are not repeated: they never made it into the query's EDNS.
-    let mut writer = Writer::start(bytes, query, limit(query.edns, peer.transport), snapshot.plan.ecs)?;
+    let Reply { bytes, scratch, .. } = reply;
+    let mut writer = Writer::start(bytes, query, limit(query.edns, peer.transport), offer(snapshot))?;
     let Some(question) = query.question.as_ref().filter(|_| query.fault.is_none()) else {
-        return refuse(writer, query.fault.unwrap_or(ResponseCode::FormErr));
+        let rcode = query.fault.unwrap_or(ResponseCode::FormErr);
+        let error = (rcode == ResponseCode::NotImp).then_some(ExtendedError::NOT_SUPPORTED);
+        return refuse(writer, rcode, error);
     };
-    if let Some(rcode) = resolve::refusal(question) {
-        return refuse(writer, rcode);
+    if question.class == CLASS_CH {
+        return identity::answer(&snapshot.plan.identity, question, writer);
+    }
+    if let Some((rcode, error)) = resolve::refusal(question) {
+        return refuse(writer, rcode, Some(error));
     }
     let subnet = query.edns.and_then(|edns| edns.subnet).filter(|_| snapshot.plan.ecs);
     let asker = resolve::Asker {
@@ -148,8 +161,13 @@ fn respond(
         now,
         draw,
     };
-    let resolved = resolve::resolve(snapshot, question, &asker, addresses, &mut writer)?;
+    let resolved = resolve::resolve(snapshot, question, &asker, scratch, &mut writer)?;
     let scope = subnet.map_or(0, |subnet| scope_within(subnet, resolved.scope));
+    match (resolved.rcode, resolved.kind) {
+        (ResponseCode::Refused, _) => writer.explain(ExtendedError::NOT_AUTHORITATIVE),
+        (ResponseCode::ServFail, Kind::Dynamic { .. }) => writer.explain(ExtendedError::ALL_DOWN),
+        _ => {}
+    }
     let truncated = writer.is_truncated();
     writer.finish(resolved.rcode, resolved.authoritative, scope)?;
     Ok(Outcome::Answered { rcode: resolved.rcode.into(), kind: resolved.kind, truncated })
@@ -184,7 +202,18 @@ fn limit(edns: Option<Edns>, transport: Transport) -> u16 {
     }
 }
 
-fn refuse(writer: Writer<'_>, rcode: ResponseCode) -> Result<Outcome, ProtoError> {
+fn offer(snapshot: &Snapshot) -> Offer<'_> {
+    Offer { subnet: snapshot.plan.ecs, nsid: snapshot.plan.identity.nsid.as_deref().map(str::as_bytes) }
+}
+
+fn refuse(
+    mut writer: Writer<'_>,
+    rcode: ResponseCode,
+    error: Option<ExtendedError>,
+) -> Result<Outcome, ProtoError> {
+    if let Some(error) = error {
+        writer.explain(error);
+    }
     writer.finish(rcode, false, 0)?;
     Ok(Outcome::Answered { rcode: rcode.into(), kind: Kind::Refused, truncated: false })
 }
@@ -192,8 +221,8 @@ fn refuse(writer: Writer<'_>, rcode: ResponseCode) -> Result<Outcome, ProtoError
 /// The encoder would not encode, which zone data that was checked when read gives no cause for: SERVFAIL,
 /// and if even that cannot be said, nothing.
 fn fail(snapshot: &Snapshot, query: &Query<'_>, reply: &mut Reply) -> Outcome {
-    Writer::start(&mut reply.bytes, query, MIN_UDP_PAYLOAD, snapshot.plan.ecs)
-        .and_then(|writer| refuse(writer, ResponseCode::ServFail))
+    Writer::start(&mut reply.bytes, query, MIN_UDP_PAYLOAD, offer(snapshot))
+        .and_then(|writer| refuse(writer, ResponseCode::ServFail, None))
         .unwrap_or(Outcome::Dropped)
 }
 

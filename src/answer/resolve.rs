@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use hickory_proto::ProtoError;
 
-use super::{Kind, additional};
-use crate::model::{Family, ServiceId, Ttl, Unix};
+use super::dynamic::Scratch;
+use super::{Kind, additional, dynamic};
+use crate::model::{Ttl, Unix};
 use crate::snapshot::Snapshot;
-use crate::steer::{Answer, Asked, NoTrace};
-use crate::wire::{CLASS_IN, LowerName, Owner, Question, ResponseCode, Section, Writer};
+use crate::wire::{CLASS_IN, ExtendedError, LowerName, Owner, Question, ResponseCode, Section, Writer};
 use crate::zone::{Found, MAX_ALIASES, Node, Served, rtype};
 
 /// What of the asker matters to an answer.
@@ -35,19 +35,22 @@ const ANY_TTL: Ttl = Ttl(3600);
 const ANY_HINFO: &[u8] = b"\x07RFC8482\x00";
 
 /// Why a question is not even looked up.
-pub(super) fn refusal(question: &Question<'_>) -> Option<ResponseCode> {
+pub(super) fn refusal(question: &Question<'_>) -> Option<(ResponseCode, ExtendedError)> {
     match question.qtype {
-        _ if question.class != CLASS_IN => Some(ResponseCode::Refused),
-        rtype::AXFR | rtype::IXFR => Some(ResponseCode::Refused),
-        // Types of pseudo-records, which no name owns, and RFC 1035's obsolete queries.
-        rtype::OPT | rtype::TKEY | rtype::TSIG => Some(ResponseCode::FormErr),
-        rtype::MAILA | rtype::MAILB => Some(ResponseCode::NotImp),
+        _ if question.class != CLASS_IN => Some((ResponseCode::Refused, ExtendedError::NOT_SUPPORTED)),
+        rtype::AXFR | rtype::IXFR => Some((ResponseCode::Refused, ExtendedError::PROHIBITED)),
+        // Types of pseudo-records, which no name owns (RFC 9824 §3.5 has it for NXNAME).
+        rtype::OPT | rtype::TKEY | rtype::TSIG | rtype::NXNAME => {
+            Some((ResponseCode::FormErr, ExtendedError::INVALID_QUERY_TYPE))
+        }
+        // RFC 1035's obsolete queries.
+        rtype::MAILA | rtype::MAILB => Some((ResponseCode::NotImp, ExtendedError::NOT_SUPPORTED)),
         _ => None,
     }
 }
 
 /// The name that is being looked up: the question's, or an alias's target.
-enum Current<'a> {
+pub(super) enum Current<'a> {
     Question,
     /// Out of a CNAME's data.
     Target(&'a [u8]),
@@ -56,7 +59,7 @@ enum Current<'a> {
 }
 
 impl Current<'_> {
-    fn owner(&self) -> Owner<'_> {
+    pub(super) fn owner(&self) -> Owner<'_> {
         self.owner_from(0)
     }
 
@@ -89,16 +92,18 @@ impl Current<'_> {
 }
 
 /// One answer being made.
-struct Resolver<'a, 'r, 'b> {
-    snapshot: &'a Snapshot,
-    question: &'r Question<'r>,
-    asker: &'r Asker,
-    addresses: &'r mut Vec<IpAddr>,
-    writer: &'r mut Writer<'b>,
+pub(super) struct Resolver<'a, 'r, 'b> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) question: &'r Question<'r>,
+    pub(super) asker: &'r Asker,
+    pub(super) scratch: &'r mut Scratch,
+    pub(super) writer: &'r mut Writer<'b>,
+    /// What made the first alias that was chosen, and for how many bits of the client's address those hold.
+    passed: Option<(Kind, u8)>,
 }
 
 /// Where a step leads.
-enum Step<'a> {
+pub(super) enum Step<'a> {
     Done(Resolved),
     Alias(Current<'a>),
 }
@@ -108,10 +113,15 @@ pub(super) fn resolve(
     snapshot: &Snapshot,
     question: &Question<'_>,
     asker: &Asker,
-    addresses: &mut Vec<IpAddr>,
+    scratch: &mut Scratch,
     writer: &mut Writer<'_>,
 ) -> Result<Resolved, ProtoError> {
-    Resolver { snapshot, question, asker, addresses, writer }.run()
+    let mut resolver = Resolver { snapshot, question, asker, scratch, writer, passed: None };
+    let resolved = resolver.run()?;
+    Ok(match resolver.passed {
+        None => resolved,
+        Some((kind, scope)) => Resolved { kind, scope: scope.max(resolved.scope), ..resolved },
+    })
 }
 
 fn done(rcode: ResponseCode, kind: Kind) -> Resolved {
@@ -120,37 +130,48 @@ fn done(rcode: ResponseCode, kind: Kind) -> Resolved {
 
 impl<'a> Resolver<'a, '_, '_> {
     fn run(&mut self) -> Result<Resolved, ProtoError> {
-        let zones = &self.snapshot.plan.zones;
-        let found = if self.question.qtype == rtype::DS {
-            zones.find_in_parent(self.question.name.as_wire())
-        } else {
-            zones.find(self.question.name.as_wire())
-        };
+        let found = self.find(self.question.name.as_wire());
         let mut current = match self.step(&Current::Question, self.question.name.as_wire(), found)? {
             Step::Done(resolved) => return Ok(resolved),
             Step::Alias(target) => target,
         };
-        let mut seen = [None; MAX_ALIASES];
-        seen[0] = found.node();
-        for hop in 1..MAX_ALIASES {
+        // Names are at most MAX_ALIASES, so that looking through them is cheap.
+        let mut seen = vec![self.question.name.clone()];
+        while seen.len() < MAX_ALIASES {
             let Some(name) = LowerName::of(current.wire(self.question)) else { break };
-            let found = zones.find(name.as_wire());
-            // A CNAME always leads to the same place, so a chain that comes by twice goes round for ever.
-            let node = found.node();
-            if node.is_some_and(|node| seen.iter().flatten().any(|seen| std::ptr::eq(*seen, node))) {
+            // A chain that comes by twice goes round for ever.
+            if seen.iter().any(|seen| seen.as_wire() == name.as_wire()) {
                 break;
             }
-            seen[hop] = node;
+            let found = self.find(name.as_wire());
             // What is not ours to answer is the resolver's to look up.
-            if matches!(found, Found::Outside | Found::Delegation { .. }) {
+            if matches!(found, Found::Outside) {
                 break;
             }
-            match self.step(&current, name.as_wire(), found)? {
+            let step = self.step(&current, name.as_wire(), found)?;
+            seen.push(name);
+            match step {
+                // RFC 1035 §4.1.1: AA "corresponds to the name which matches the query name, or the first owner
+                // name in the answer section", which is the alias, wherever it leads.
+                Step::Done(resolved) if resolved.kind == Kind::Referral => {
+                    return Ok(Resolved { authoritative: true, ..resolved });
+                }
                 Step::Done(resolved) => return Ok(resolved),
                 Step::Alias(target) => current = target,
             }
         }
         Ok(done(ResponseCode::NoError, Kind::Static))
+    }
+
+    /// Notes that an alias was chosen on the way.
+    pub(super) fn pass(&mut self, kind: Kind, scope: u8) {
+        let (kind, before) = self.passed.unwrap_or((kind, 0));
+        self.passed = Some((kind, before.max(scope)));
+    }
+
+    fn find(&self, name: &[u8]) -> Found<'a> {
+        let zones = &self.snapshot.plan.zones;
+        if self.question.qtype == rtype::DS { zones.find_in_parent(name) } else { zones.find(name) }
     }
 
     /// One name: answered, or found to be an alias.
@@ -160,14 +181,21 @@ impl<'a> Resolver<'a, '_, '_> {
                 let refused = Resolved { authoritative: false, ..done(ResponseCode::Refused, Kind::Refused) };
                 Ok(Step::Done(refused))
             }
-            Found::Node { zone, node } | Found::Wildcard { zone, node, .. } => self.node(at, zone, node),
+            Found::Node { zone, node } => self.node(at, zone, node),
+            Found::Wildcard { zone, node, .. } => match self.debug(at, zone, name)? {
+                Some(step) => Ok(step),
+                None => self.node(at, zone, node),
+            },
             // The parent's side of the cut owns DS and answers for it (RFC 4035 §3.1.4.1).
             Found::Delegation { zone, cut, offset: 0 } if self.question.qtype == rtype::DS => {
                 self.data(at, zone, cut)
             }
-            Found::Delegation { zone, cut, offset } => self.referral(at, zone, cut, offset),
-            Found::Dname { node, offset, .. } => self.dname(at, name, node, offset),
+            Found::Delegation { zone, cut, offset } => self.referral(at, &name[offset..], zone, cut),
+            Found::Dname { node, offset, .. } => self.dname(at, node, offset),
             Found::NoName { zone } => {
+                if let Some(step) = self.debug(at, zone, name)? {
+                    return Ok(step);
+                }
                 self.negative(at, zone, zone.negative_ttl)?;
                 Ok(Step::Done(done(ResponseCode::NXDomain, Kind::Negative)))
             }
@@ -175,16 +203,15 @@ impl<'a> Resolver<'a, '_, '_> {
     }
 
     fn node(&mut self, at: &Current<'a>, zone: &'a Served, node: &'a Node) -> Result<Step<'a>, ProtoError> {
-        let family = match self.question.qtype {
-            rtype::A => Some(Family::V4),
-            rtype::AAAA => Some(Family::V6),
-            _ => None,
-        };
-        if let (Some(service), Some(family)) = (node.service, family) {
-            return self.steer(at, zone, service, family).map(Step::Done);
+        if let Some(id) = node.service {
+            let service = self.snapshot.plan.topology.service(id);
+            if let Some(family) = dynamic::family(service, self.question.qtype) {
+                return self.dynamic(at, zone, id, service, family);
+            }
         }
+        // RFC 4035 §2.5: RRSIG and NSEC may stand beside a CNAME, and are then asked for themselves.
         if let Some(set) = node.rrset(rtype::CNAME)
-            && self.question.qtype != rtype::CNAME
+            && node.rrset(self.question.qtype).is_none()
         {
             self.writer.rrset(Section::Answer, at.owner(), set)?;
             // RFC 8482 §4.2: an alias may answer ANY by itself.
@@ -209,81 +236,33 @@ impl<'a> Resolver<'a, '_, '_> {
             return Ok(Step::Done(done(ResponseCode::NoError, Kind::Negative)));
         };
         self.writer.rrset(Section::Answer, at.owner(), set)?;
-        additional::addresses(&self.snapshot.plan.zones, set, self.writer)?;
+        let owner = &at.wire(self.question)[..at.length(self.question)];
+        additional::addresses(&self.snapshot.plan.zones, owner, set, self.writer)?;
         Ok(Step::Done(done(ResponseCode::NoError, Kind::Static)))
     }
 
-    fn steer(
-        &mut self,
-        at: &Current<'_>,
-        zone: &Served,
-        service: ServiceId,
-        family: Family,
-    ) -> Result<Resolved, ProtoError> {
-        let Snapshot { plan, standing, .. } = self.snapshot;
-        let Asker { client, now, draw, .. } = *self.asker;
-        let asked = Asked { service, client, family, unix: now, draw };
-        let choice = plan.steering.choose(&plan.topology, standing, &asked, self.addresses, &mut NoTrace);
-        let rcode = match choice.answer {
-            Answer::Addresses => {
-                self.write_addresses(at, family, choice.ttl)?;
-                ResponseCode::NoError
-            }
-            Answer::NoData => {
-                self.negative(at, zone, zone.negative_ttl.min(choice.ttl))?;
-                ResponseCode::NoError
-            }
-            Answer::Servfail => {
-                self.writer.clear();
-                ResponseCode::ServFail
-            }
-        };
-        let kind = Kind::Dynamic { service, region: choice.region };
-        let authoritative = rcode == ResponseCode::NoError;
-        Ok(Resolved { rcode, authoritative, kind, scope: choice.scope })
-    }
-
-    fn write_addresses(&mut self, at: &Current<'_>, family: Family, ttl: Ttl) -> Result<(), ProtoError> {
-        let rtype = if family == Family::V4 { rtype::A } else { rtype::AAAA };
-        for address in &*self.addresses {
-            let (v4, v6);
-            let data: &[u8] = match address {
-                IpAddr::V4(address) => {
-                    v4 = address.octets();
-                    &v4
-                }
-                IpAddr::V6(address) => {
-                    v6 = address.octets();
-                    &v6
-                }
-            };
-            self.writer.records(Section::Answer, at.owner(), rtype, ttl, std::iter::once(data))?;
-        }
-        Ok(())
-    }
-
     /// RFC 2308 §3: the SOA in the authority section says for how long a denial may be kept.
-    fn negative(&mut self, at: &Current<'_>, zone: &Served, ttl: Ttl) -> Result<(), ProtoError> {
+    pub(super) fn negative(&mut self, at: &Current<'_>, zone: &Served, ttl: Ttl) -> Result<(), ProtoError> {
         let data = zone.soa().rdata.iter().map(|data| &**data);
         let apex = at.length(self.question) - zone.origin.as_wire().len();
         self.writer.records(Section::Authority, at.owner_from(apex), rtype::SOA, ttl, data)
     }
 
+    /// To the name servers of the cut, whose lowercase name is `below`.
     fn referral(
         &mut self,
         at: &Current<'_>,
+        below: &[u8],
         zone: &'a Served,
         cut: &'a Node,
-        offset: usize,
     ) -> Result<Step<'a>, ProtoError> {
-        let owner = at.owner_from(offset);
+        let owner = at.owner_from(at.length(self.question) - below.len());
         if let Some(servers) = cut.rrset(rtype::NS) {
             self.writer.rrset(Section::Authority, owner, servers)?;
             // RFC 4035 §3.1.4: DS goes with the NS RRset for those who can use it.
             if let Some(set) = cut.rrset(rtype::DS).filter(|_| self.asker.dnssec_ok) {
                 self.writer.rrset(Section::Authority, owner, set)?;
             }
-            let below = &self.question.name.as_wire()[offset..];
             additional::glue(zone, below, servers, self.writer)?;
         }
         let referral = Resolved { authoritative: false, ..done(ResponseCode::NoError, Kind::Referral) };
@@ -291,25 +270,16 @@ impl<'a> Resolver<'a, '_, '_> {
     }
 
     /// RFC 6672 §3.2: the DNAME, and the CNAME that it makes for the name asked for.
-    fn dname(
-        &mut self,
-        at: &Current<'a>,
-        name: &[u8],
-        node: &'a Node,
-        offset: usize,
-    ) -> Result<Step<'a>, ProtoError> {
+    fn dname(&mut self, at: &Current<'a>, node: &'a Node, offset: usize) -> Result<Step<'a>, ProtoError> {
         let Some(set) = node.rrset(rtype::DNAME) else {
             return Ok(Step::Done(done(ResponseCode::ServFail, Kind::Refused)));
         };
         self.writer.rrset(Section::Answer, at.owner_from(offset), set)?;
-        let Some(target) = set.substitute(&at.wire(self.question)[..name.len()], offset) else {
+        let Some(target) = set.substitute(at.wire(self.question), offset) else {
             return Ok(Step::Done(done(ResponseCode::YXDomain, Kind::Static)));
         };
         let data = std::iter::once(&*target);
         self.writer.records(Section::Answer, at.owner(), rtype::CNAME, set.ttl, data)?;
-        if self.question.qtype == rtype::CNAME || self.question.qtype == rtype::ANY {
-            return Ok(Step::Done(done(ResponseCode::NoError, Kind::Static)));
-        }
         Ok(Step::Alias(Current::Made(target)))
     }
 }

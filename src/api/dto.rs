@@ -65,6 +65,8 @@ pub struct Endpoint {
     pub verdict: String,
     /// Its share within the region.
     pub weight: u32,
+    /// The name that services of names answer.
+    pub host: Option<String>,
     /// The operator's word, if there is one.
     #[serde(rename = "override")]
     pub overridden: Option<Override>,
@@ -107,6 +109,9 @@ pub struct Probe {
 pub struct Service {
     /// Its name.
     pub name: String,
+    /// What it answers: address, cname, srv or mx.
+    #[serde(rename = "type")]
+    pub kind: String,
     /// How it ranks regions.
     pub rank: String,
     /// Its regions in priority order.
@@ -260,7 +265,7 @@ pub struct Location {
 /// A stage of a choice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
-    /// fence, rank, tie groups, eligible or share
+    /// fence, rank, tie groups, eligible, share or, where it is computed, ttl
     pub stage: String,
     /// The regions that stayed in, in order.
     pub kept: Vec<Kept>,

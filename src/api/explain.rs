@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
@@ -50,14 +51,12 @@ pub fn explain(
         Outcome::Answered { kind: Kind::Dynamic { service, .. }, .. } => Some(service),
         _ => None,
     };
-    let family = match question.rtype {
-        RecordType::A => Some(Family::V4),
-        RecordType::AAAA => Some(Family::V6),
-        _ => None,
-    };
-    let told =
-        service.zip(family).map(|(service, family)| tell(snapshot, question, service, family, &located));
     let topology = &snapshot.plan.topology;
+    let told = service.and_then(|id| {
+        let family = answer::family(topology.service(id), question.rtype.into())?;
+        Some(tell(snapshot, question, id, family, &located))
+    });
+    let named = snapshot.plan.zones.find(question.name.as_wire()).node();
     let (region, stages) = told.map_or((None, Vec::new()), |(region, recording)| {
         (region.map(|id| topology.region(id).name.clone()), stages(topology, checks, &recording))
     });
@@ -65,7 +64,7 @@ pub fn explain(
         name: question.name.to_string(),
         rtype: question.rtype.to_string(),
         client: question.client,
-        kind: kind(outcome, &rcode(&reply), topology.service_named(&question.name).is_some()).into(),
+        kind: kind(outcome, &rcode(&reply), named.is_some_and(|it| it.service.is_some())).into(),
         service: service.map(|id| topology.service(id).name.to_string()),
         location: location(&snapshot.plan.geo_sources, &located),
         scope: scope(&reply),
@@ -98,14 +97,23 @@ fn kind(outcome: Outcome, rcode: &str, is_service: bool) -> &'static str {
 
 /// A record as in a zone file, where strings stand in quotes (RFC 1035 §5.1).
 fn record(record: &Record) -> String {
-    let strings: Vec<&[u8]> = match &record.data {
-        RData::TXT(txt) => txt.txt_data.iter().map(AsRef::as_ref).collect(),
-        RData::HINFO(hinfo) => vec![&hinfo.cpu, &hinfo.os],
+    let parts: Vec<String> = match &record.data {
+        RData::TXT(txt) => txt.txt_data.iter().map(|text| quote(text)).collect(),
+        RData::HINFO(hinfo) => vec![quote(&hinfo.cpu), quote(&hinfo.os)],
+        // The library's text ends lists in commas, which RFC 9460 §2.1 does not.
+        RData::HTTPS(https) => {
+            let params = https.0.svc_params.iter();
+            let params =
+                params.map(|(key, value)| format!("{key}={}", value.to_string().trim_end_matches(',')));
+            [https.0.svc_priority.to_string(), https.0.target_name.to_string()]
+                .into_iter()
+                .chain(params)
+                .collect()
+        }
         _ => return record.to_string(),
     };
-    let quoted: Vec<String> = strings.into_iter().map(quote).collect();
     let (name, ttl, class) = (&record.name, record.ttl, record.dns_class);
-    format!("{name} {ttl} {class} {} {}", record.record_type(), quoted.join(" "))
+    format!("{name} {ttl} {class} {} {}", record.record_type(), parts.join(" "))
 }
 
 fn quote(text: &[u8]) -> String {
@@ -196,7 +204,9 @@ fn location(sources: &[String], located: &Located<'_>) -> dto::Location {
 }
 
 fn stages(topology: &Topology, checks: &[CheckStatus], recording: &Recording) -> Vec<dto::Stage> {
-    let all = [Stage::Fence, Stage::Rank, Stage::TieGroups, Stage::Eligible, Stage::Share];
+    let always = [Stage::Fence, Stage::Rank, Stage::TieGroups, Stage::Eligible, Stage::Share];
+    let is_told = |stage| recording.entries.iter().any(|entry| entry.stage == stage);
+    let all = always.into_iter().chain([Stage::Ttl].into_iter().filter(|stage| is_told(*stage)));
     let name = |id: RegionId| topology.region(id).name.clone();
     let stage = |stage: Stage| {
         let entries = || recording.entries.iter().filter(move |entry| entry.stage == stage);
@@ -215,7 +225,7 @@ fn stages(topology: &Topology, checks: &[CheckStatus], recording: &Recording) ->
         });
         dto::Stage { stage: stage_name(stage).into(), kept: kept.collect(), dropped: dropped.collect() }
     };
-    all.into_iter().map(stage).collect()
+    all.map(stage).collect()
 }
 
 fn stage_name(stage: Stage) -> &'static str {
@@ -225,6 +235,7 @@ fn stage_name(stage: Stage) -> &'static str {
         Stage::TieGroups => "tie groups",
         Stage::Eligible => "eligible",
         Stage::Share => "share",
+        Stage::Ttl => "ttl",
     }
 }
 
@@ -251,6 +262,9 @@ fn note(topology: &Topology, checks: &[CheckStatus], region: RegionId, note: &No
         Note::AllDown => format!("nobody is usable: all_down lets it in{}", because()),
         Note::Won { among: 1 } => "alone in its group".into(),
         Note::Won { among } => format!("won the draw among {among}"),
+        Note::MayChange(Duration::MAX) => "does not change by itself".into(),
+        Note::MayChange(left) => format!("may change in {} s", left.as_secs()),
+        Note::WindowEnds(left) => format!("shares are drawn anew in {} s", left.as_secs()),
     }
 }
 
@@ -267,6 +281,7 @@ fn why(topology: &Topology, checks: &[CheckStatus], region: RegionId, why: &Why)
         Why::Unknown => "not probed yet, while others are known to be up".into(),
         Why::FamilyDown(Family::V4) => "its IPv4 addresses are down".into(),
         Why::FamilyDown(Family::V6) => "its IPv6 addresses are down".into(),
+        Why::FamilyDown(Family::Host) => "its endpoints with names are down".into(),
         Why::KeptAway(share) => {
             format!("a drain keeps {:.0}% of clients away, this one among them", share * 100.0)
         }

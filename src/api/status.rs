@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::dto;
 use crate::engine::CheckStatus;
-use crate::model::{EndpointRef, Member, Rank, RegionId, ServiceId, Target, Unix};
+use crate::model::{EndpointRef, Member, Rank, RegionId, ServiceId, ServiceKind, Target, Unix};
 use crate::safety::{self, Rule};
 use crate::snapshot::Snapshot;
 use crate::standing::{Override, RegionStanding, Usable};
@@ -64,6 +64,7 @@ impl View<'_> {
             name: endpoint.name.clone(),
             verdict: state.state.to_string(),
             weight: endpoint.weight.0,
+            host: endpoint.host.as_ref().map(ToString::to_string),
             overridden: self.word(&target),
             addresses: addresses
                 .map(|(address, state)| {
@@ -113,6 +114,7 @@ impl View<'_> {
         };
         dto::Service {
             name: service.name.to_string(),
+            kind: kind(&service.kind).into(),
             rank: rank(service.steering.rank).into(),
             regions: service.members.iter().map(region).collect(),
         }
@@ -165,6 +167,16 @@ pub(super) fn usable(usable: Usable) -> &'static str {
         Usable::Reduced => "reduced",
         Usable::IfNothingElse => "if_nothing_else",
         Usable::No(_) => "no",
+    }
+}
+
+/// As in the config.
+fn kind(kind: &ServiceKind) -> &'static str {
+    match kind {
+        ServiceKind::Address { .. } => "address",
+        ServiceKind::Cname => "cname",
+        ServiceKind::Srv { .. } => "srv",
+        ServiceKind::Mx { .. } => "mx",
     }
 }
 

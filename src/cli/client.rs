@@ -95,7 +95,7 @@ impl Place {
     fn parse(control: &str) -> Result<Self> {
         if control.starts_with("http://") || control.starts_with("https://") {
             Ok(Self::Url(control.trim_end_matches('/').to_owned()))
-        } else if control.contains('/') {
+        } else if control.contains('/') || Path::new(control).exists() {
             Ok(Self::Socket(control.into()))
         } else if control
             .rsplit_once(':')

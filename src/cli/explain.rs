@@ -11,8 +11,9 @@ use super::client::{Client, ClientError};
 use crate::api::{self, Question, dto};
 use crate::engine::{Clock, Origin, prepare};
 use crate::health::State;
+use crate::model::Due;
 use crate::snapshot::Snapshot;
-use crate::standing::{Inputs, Standing};
+use crate::standing::{Dues, Inputs, Standing};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -61,12 +62,18 @@ pub(super) fn run(arguments: &Arguments, control: Option<&str>, token: Option<&s
 /// Explains a config with every address up and no override.
 fn offline(origin: &Origin, question: &Question) -> Result<dto::Explain> {
     let prepared = prepare(origin).map_err(|e| anyhow!("{}", e.to_string().trim_end()))?;
-    let standing = Standing::compute(Inputs {
-        topology: &prepared.plan.topology,
+    let topology = &prepared.plan.topology;
+    let inputs = Inputs {
+        topology,
         states: &|_, _| State::Up,
         overrides: &[],
         previous: &|_| None,
         now: Clock::unix(),
+    };
+    let mut standing = Standing::compute(inputs);
+    standing.dues = Dues::of(&inputs, &|at, _| {
+        let probes = topology.endpoint(at).probes.iter().map(|id| topology.probe(*id));
+        probes.map(Due::while_good).fold(Due::NEVER, Due::min)
     });
     let snapshot = Snapshot { plan: prepared.plan, standing: Arc::new(standing), epoch: 0 };
     Ok(api::explain(&snapshot, &[], question)?)
@@ -81,7 +88,7 @@ fn text(e: &dto::Explain) -> String {
     line("question", format!("{} {}", e.name, e.rtype));
     line("client", format!("{}: {}", e.client, place(&e.location)));
     if let Some(service) = e.service.as_ref().filter(|service| **service != e.name) {
-        line("service", format!("{service}, where its CNAME leads"));
+        line("service", format!("{service}, {}", way_to(service, &e.name)));
     }
     if e.service.is_none() {
         line("service", unchosen(&e.kind).into());
@@ -100,14 +107,18 @@ fn text(e: &dto::Explain) -> String {
     text
 }
 
+/// How a name comes to a service of another name.
+fn way_to(service: &str, name: &str) -> &'static str {
+    let covered = service.strip_prefix('*').is_some_and(|suffix| name.ends_with(suffix));
+    if covered { "a wildcard that covers it" } else { "where its CNAME leads" }
+}
+
 /// Why nothing was chosen.
 fn unchosen(kind: &str) -> &'static str {
     match kind {
         "no_name" => "none: there is no such name",
         "no_data" => "none: the name has no record of this type",
-        "unsteered" => {
-            "yes, but only A and AAAA are chosen by client; this type is the same for every client"
-        }
+        "unsteered" => "yes, but not for this type, which is the same for every client",
         "referral" => "none: other name servers answer for this part of the zone",
         _ => "none: a record of the zone, the same for every client",
     }
@@ -153,7 +164,8 @@ fn answer(e: &dto::Explain) -> String {
     let mut text = e.answer.rcode.clone();
     match (&e.region, e.answer.records.is_empty()) {
         (Some(region), false) => write!(text, " from {region}"),
-        (Some(region), true) => write!(text, " without records: {region} has no address of this family"),
+        (Some(region), true) => write!(text, " without records: {region} has none of this type"),
+        (None, false) if e.kind == "dynamic" => write!(text, ", as all_down says"),
         (None, true) if e.kind == "referral" => write!(text, ", a referral"),
         (None, true) if e.answer.rcode == "NOERROR" => write!(text, " without records"),
         _ => Ok(()),

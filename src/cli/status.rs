@@ -40,6 +40,10 @@ fn print(status: &dto::Status) {
         regions.add_row([&region.name, "", "", &verdict(region), &since(&region.since), "", &notes(region)]);
         for endpoint in &region.endpoints {
             let word = endpoint.overridden.as_ref().map(|o| format!("{}: ", said(o))).unwrap_or_default();
+            if let (Some(host), []) = (&endpoint.host, &endpoint.addresses[..]) {
+                let evidence = format!("{word}no address: always up");
+                regions.add_row(["", &endpoint.name, host, &endpoint.verdict, "", "", &evidence]);
+            }
             for address in &endpoint.addresses {
                 let rtt = address.rtt_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default();
                 regions.add_row([

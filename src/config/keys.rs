@@ -48,6 +48,10 @@ pub(super) const fn otherwise(example: &'static str, otherwise: &'static str) ->
     Given::Otherwise(example, otherwise)
 }
 
+pub(super) const fn instead(example: &'static str, of: &'static str) -> Given {
+    Given::Instead(example, of)
+}
+
 impl Key {
     /// The same key with another value in the reference.
     pub(super) const fn shown(self, example: &'static str, otherwise: &'static str) -> Self {
@@ -64,6 +68,8 @@ pub(super) enum Given {
     Default(&'static str),
     /// It need not; an example, and what holds otherwise, in words.
     Otherwise(&'static str, &'static str),
+    /// It goes with another value of another key than the reference shows; an example, and that value.
+    Instead(&'static str, &'static str),
 }
 
 /// What a key may hold, as far as a schema can tell: the readers know more.

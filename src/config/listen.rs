@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::model::KeyPrefix;
+use crate::model::{Identity, KeyPrefix, MAX_IDENTITY};
 
 use super::keys::Shape::{Boolean, Either, False, Fields, Integer, List, Text, Words};
 use super::keys::{Keys, default, key, otherwise, required};
@@ -21,6 +21,10 @@ pub struct Dns {
     pub ecs: bool,
     /// How much of a client's address shares and hashes see.
     pub key_prefix: KeyPrefix,
+    /// Whether `_portolan.NAME` TXT tells askers what was decided for them.
+    pub debug_names: bool,
+    /// What it says of itself to those who ask.
+    pub identity: Identity,
 }
 
 /// `[control]`: API and metrics.
@@ -89,23 +93,38 @@ pub(super) const DNS: Keys = Keys {
             otherwise("", "as shown there"),
             "the client prefix that shares and hashes are keyed on",
         ),
+        key(
+            "debug_names",
+            Boolean,
+            default("false"),
+            "whether _portolan.NAME TXT tells the epoch and what was decided on a service's NAME for the asker",
+        ),
+        key(
+            "identity",
+            Fields(&IDENTITY),
+            otherwise("", "nothing"),
+            "what it says of itself to those who ask; what is not given is refused",
+        ),
     ],
-    later: &[
-        "tls",
-        "cookies",
-        "rate_limit",
-        "allow",
-        "proxy_protocol_from",
-        "tcp",
-        "transfer",
-        "identity",
-        "debug_names",
-    ],
+    later: &["tls", "cookies", "rate_limit", "allow", "proxy_protocol_from", "tcp", "transfer"],
 };
 const KEY_PREFIX: Keys = Keys {
     known: &[
         key("v4", Integer(0, 32), default("24"), "bits of an IPv4 address"),
         key("v6", Integer(0, 128), default("56"), "bits of an IPv6 address"),
+    ],
+    later: &[],
+};
+const IDENTITY: Keys = Keys {
+    known: &[
+        key("version", Text, otherwise("\"9.9\"", "refused"), "CHAOS TXT version.bind and version.server"),
+        key("hostname", Text, otherwise("\"ns1\"", "refused"), "CHAOS TXT hostname.bind and id.server"),
+        key(
+            "nsid",
+            Either(&[Text, False]),
+            otherwise("\"ns1\"", "`hostname`"),
+            "the EDNS option NSID, or false for none",
+        ),
     ],
     later: &[],
 };
@@ -190,7 +209,27 @@ fn read_dns(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Dns> {
         workers: workers.unwrap_or(0) as usize,
         ecs: table.get("ecs").and_then(|value| value.boolean()).unwrap_or(true),
         key_prefix: table.get("key_prefix").and_then(|value| read_key_prefix(&value)).unwrap_or_default(),
+        debug_names: table.get("debug_names").and_then(|value| value.boolean()).unwrap_or(false),
+        identity: table.get("identity").and_then(|value| read_identity(&value)).unwrap_or_default(),
     })
+}
+
+fn read_identity(value: &Value<'_>) -> Option<Identity> {
+    let table = value.table("dns.identity", &IDENTITY)?;
+    let text = |value: Value<'_>| {
+        let text = value.text("a text")?;
+        if text.len() > MAX_IDENTITY {
+            return value.fail(format!("a text of {} bytes; there may be {MAX_IDENTITY}", text.len()));
+        }
+        Some(text.to_owned())
+    };
+    let (version, hostname) = (table.get("version").and_then(text), table.get("hostname").and_then(text));
+    let nsid = match table.get("nsid") {
+        None => hostname.clone(),
+        Some(value) if value.as_boolean() == Some(false) => None,
+        Some(value) => text(value),
+    };
+    Some(Identity { version, hostname, nsid })
 }
 
 fn read_key_prefix(value: &Value<'_>) -> Option<KeyPrefix> {

@@ -9,10 +9,12 @@
 //! (texts with a meaning), `keys` (what each table may hold), `table` (typed access to tables), then a file per
 //! table of the config. [`schema`] and [`reference()`] say what `keys` says, for editors and for people.
 
+mod advice;
 mod diagnostic;
 mod fence;
 mod geo;
 mod keys;
+mod kind;
 mod latency;
 mod listen;
 mod node;

@@ -267,6 +267,10 @@ fn read_assertion(value: &Value<'_>, name: &str) -> Option<Assertion> {
     let table = value.table(name, &JSON)?;
     let path = table.need("path").and_then(|value| {
         value.parsed("a JSONPath such as \"$.status\"", |text| {
+            if Assertion::filters(text) > Assertion::MAX_FILTERS {
+                let most = Assertion::MAX_FILTERS;
+                return Err(format!("{:?} has more than {most} filters (?)", text::shortened(text)));
+            }
             jsonpath_rust::parser::parse_json_path(text).map(|_| text.to_owned()).map_err(|_| {
                 format!("{:?} is no JSONPath (RFC 9535) such as $.status", text::shortened(text))
             })

@@ -99,8 +99,10 @@ fn section(text: &mut String, path: &str, keys: &Keys) {
             Given::Required(value) => (value, "; required".to_owned()),
             Given::Default(value) => (value, String::new()),
             Given::Otherwise(value, otherwise) => (value, format!("; otherwise {otherwise}")),
+            Given::Instead(value, of) => (value, format!("; goes with {of}")),
         };
-        line(text, &format!("{} = {value}", key.name), &format!("{}{remark}", key.about));
+        let hidden = if matches!(key.given, Given::Instead(..)) { "# " } else { "" };
+        line(text, &format!("{hidden}{} = {value}", key.name), &format!("{}{remark}", key.about));
         parts(text, key.name, &key.shape);
     }
     for (key, (inner, kind)) in keys.known.iter().filter_map(|key| Some((key, inner(key)?))) {
@@ -108,7 +110,7 @@ fn section(text: &mut String, path: &str, keys: &Keys) {
             Given::Required(name) => (name, "; required".to_owned()),
             Given::Otherwise(name, "as shown there") => (name, String::new()),
             Given::Otherwise(name, otherwise) => (name, format!("; otherwise {otherwise}")),
-            Given::Default(_) => unreachable!("a section has no default of its own"),
+            Given::Default(_) | Given::Instead(..) => unreachable!("a section is always shown"),
         };
         let path = below(key);
         let (header, path) = match kind {
@@ -145,7 +147,10 @@ fn parts(text: &mut String, name: &str, shape: &Shape) {
         Shape::Fields(keys) => {
             for key in keys.known {
                 let value = match key.given {
-                    Given::Required(value) | Given::Default(value) | Given::Otherwise(value, _) => value,
+                    Given::Required(value)
+                    | Given::Default(value)
+                    | Given::Otherwise(value, _)
+                    | Given::Instead(value, _) => value,
                 };
                 line(text, &format!("# {name}: {{ {} = {value} }}", key.name), key.about);
             }

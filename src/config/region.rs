@@ -41,13 +41,19 @@ const ENDPOINT: Keys = Keys {
         key(
             "address",
             OneOrMany(&Text),
-            required("[\"192.0.2.10\", \"2001:db8::10\"]"),
+            otherwise("[\"192.0.2.10\", \"2001:db8::10\"]", "`host`"),
             "IPv4 and IPv6; each address has a verdict of its own",
+        ),
+        key(
+            "host",
+            Text,
+            otherwise("\"lb.example.net\"", "`address`"),
+            "its name, for services of type \"cname\", \"srv\" and \"mx\"; probes look at the addresses",
         ),
         key("weight", Integer(0, Weight::MAX.0 as u64), default("100"), "its share within the region"),
         key("probe", Any(&Text), otherwise("[\"edge\"]", "always up"), "all of these must pass"),
     ],
-    later: &["host"],
+    later: &[],
 };
 const HEALTHY: Keys = Keys {
     known: &[
@@ -116,9 +122,12 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
     let name = written
         .as_ref()
         .and_then(|value| value.parsed("a name", |text| text::own_name(text).map(|()| text.to_owned())));
-    // With `host` the complaint is that it is not built yet, and no second one.
-    let host = table.has("host");
-    let addresses = if host { table.get("address") } else { table.need("address") };
+    let host =
+        table.get("host").and_then(|value| value.parsed("a name such as \"lb.example.net\"", text::target));
+    let addresses = if table.has("host") { table.get("address") } else { table.need("address") };
+    if addresses.is_none() && table.has("host") {
+        table.refuse(&["probe"], "without `address`: probes look at addresses");
+    }
     let mut found = Vec::new();
     let items = addresses.and_then(|value| value.one_or_many("a list of addresses such as [\"192.0.2.10\"]"));
     for item in items.unwrap_or_default() {
@@ -141,7 +150,7 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
     }
     let weight = table.get("weight").and_then(|value| read_weight(&value)).unwrap_or(DEFAULT_WEIGHT);
     let named = name.is_some();
-    let endpoint = Endpoint { name: name.unwrap_or_default(), addresses: found, weight, probes: looks };
+    let endpoint = Endpoint { name: name.unwrap_or_default(), addresses: found, host, weight, probes: looks };
     (written.filter(|_| named), endpoint)
 }
 

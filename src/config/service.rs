@@ -1,16 +1,16 @@
 //! `[[service]]`: names that are answered by choosing.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::model::{
-    AllDown, GeoEntry, Group, Member, Name, PlaceKey, Probe, Rank, Region, RegionId, Service, Ttl, Weight,
+    AllDown, GeoEntry, Group, Member, Name, PlaceKey, Probe, Rank, Region, RegionId, Service, Weight,
 };
 
+use super::advice::Advice;
 use super::fence;
 use super::keys::Shape::{ByPlace, Either, Fields, Integer, List, OneOrMany, Text, Words};
-use super::keys::{Keys, default, key, otherwise, required};
+use super::keys::{Keys, default, instead, key, otherwise, required};
+use super::kind;
 use super::place::{Names, place};
 use super::region::read_weight;
 use super::steering::{self, ALL_DOWN, ANSWERS, RANK, SHARE, SPILL, TOLERANCE, TTL, Written};
@@ -20,7 +20,30 @@ use super::text;
 pub(super) const SERVICE: Keys = Keys {
     known: &[
         key("name", Text, required("\"www.gslb.example.com.\""), "where it is answered; in one of the zones"),
-        key("type", Words(&["address"]), default("\"address\""), "what is answered: A and AAAA"),
+        key(
+            "type",
+            Words(&kind::TYPES),
+            default("\"address\""),
+            "what is answered: \"address\", A and AAAA; \"cname\", \"srv\" or \"mx\", such records of the endpoints' names",
+        ),
+        key(
+            "https",
+            Either(&[Fields(&kind::HTTPS)]),
+            otherwise("{ alpn = [\"h2\"] }", "none"),
+            "also answers HTTPS (RFC 9460), with the very addresses that A and AAAA would give as hints",
+        ),
+        key(
+            "srv",
+            Either(&[Fields(&kind::SRV)]),
+            instead("{ port = 443, priority = 0 }", "type = \"srv\""),
+            "the records of type \"srv\"; their weights are those of the endpoints",
+        ),
+        key(
+            "mx",
+            Either(&[Fields(&kind::MX)]),
+            instead("{ preference = 10 }", "type = \"mx\""),
+            "the records of type \"mx\"",
+        ),
         key(
             "policy",
             Text,
@@ -53,7 +76,7 @@ pub(super) const SERVICE: Keys = Keys {
             "where a region may be used",
         ),
     ],
-    later: &["https"],
+    later: &[],
 };
 const MEMBER: Keys = Keys {
     known: &[
@@ -64,9 +87,6 @@ const MEMBER: Keys = Keys {
 };
 
 const DEFAULT_WEIGHT: Weight = Weight(1);
-
-/// A TTL beyond this many times the time a failure takes to be noticed outweighs all probing.
-const LONGEST_TTL: u32 = 4;
 
 /// What services refer to.
 pub(super) struct Scope<'a> {
@@ -101,28 +121,28 @@ pub(super) fn read_all(root: &Table<'_>, scope: &Scope<'_>) -> Vec<At<Service>> 
 }
 
 fn read(table: &Table<'_>, name: Name, scope: &Scope<'_>) -> Service {
-    if let Some(value) = table.get("type") {
-        match value.as_text() {
-            Some(word @ ("cname" | "srv" | "mx")) => value.later(&format!("type = \"{word}\"")),
-            _ => value.choice(&[("address", ())], &["cname", "srv", "mx"]),
-        };
-    }
+    let kind = kind::read(table);
     let members = read_members(table, scope);
     let geo = table.get("geo").map(|value| read_geo(&value, &members, scope));
     let written = read_steering(table, scope);
     let rank = written.rank.as_ref().map_or(Rank::Priority, |it| it.value);
     check_rank(table, rank, geo.is_some(), &members, scope);
-    warn_of_ttl(table, &written, &members, scope);
-    warn_of_fallback(table, &written, &members, scope);
-    let steering = written.complete();
-    let has_fallback = matches!(steering.all_down, AllDown::Fallback(_));
-    Service {
+    let advice = Advice { table, members: &members, scope };
+    advice.on_ttl(&written);
+    advice.on_computed_ttl(&written);
+    advice.on_fallback(&written);
+    let steering = written.clone().complete();
+    let has_fallback = matches!(steering.all_down, AllDown::Fallback(_) | AllDown::Cname(_));
+    let service = Service {
         name,
+        kind,
         steering,
         geo: geo.unwrap_or_default(),
         fences: fence::read_all(table, &members, scope, has_fallback),
-        members: members.into_iter().map(|member| member.value).collect(),
-    }
+        members: members.iter().map(|member| member.value).collect(),
+    };
+    kind::check(table, &service, &written, &members, scope);
+    service
 }
 
 /// The service's own keys over its policy's; a tolerance must fit the rank that comes out.
@@ -252,42 +272,6 @@ fn check_rank(table: &Table<'_>, rank: Rank, has_geo: bool, members: &[At<Member
             let message =
                 format!("region `{}` has no `lat` and `lon`, which rank = \"distance\" needs", region.name);
             table.report.absent(member.span.clone(), message);
-        }
-    }
-}
-
-/// Warns of a TTL that keeps clients on a failed region long after it was noticed.
-fn warn_of_ttl(table: &Table<'_>, written: &Written, members: &[At<Member>], scope: &Scope<'_>) {
-    let noticed = |probe: &Probe| probe.interval * probe.thresholds.fall + probe.timeout;
-    let endpoints = members.iter().flat_map(|it| &scope.regions[usize::from(it.value.region.0)].endpoints);
-    let probes =
-        endpoints.flat_map(|it| &it.probes).filter_map(|id| scope.probes[usize::from(id.0)].as_ref());
-    let (Some(slowest), Some(ttl)) = (probes.map(noticed).max(), &written.ttl) else { return };
-    let Ttl(seconds) = ttl.value;
-    let kept = Duration::from_secs(u64::from(seconds));
-    if kept > slowest * LONGEST_TTL {
-        let (kept, slowest) = (text::spoken(kept), text::spoken(slowest));
-        table.report.warning(
-            ttl.span.clone(),
-            format!("clients keep an answer for {kept}, but a failure is noticed within {slowest}"),
-            "shorten `ttl`, or clients stay with a failed region long after it was withdrawn",
-        );
-    }
-}
-
-/// Warns of a fallback that leaves a family without an answer.
-fn warn_of_fallback(table: &Table<'_>, written: &Written, members: &[At<Member>], scope: &Scope<'_>) {
-    let Some(At { value: AllDown::Fallback(fallback), span }) = &written.all_down else { return };
-    let endpoints = members.iter().flat_map(|it| &scope.regions[usize::from(it.value.region.0)].endpoints);
-    let usual: Vec<IpAddr> = endpoints.flat_map(|it| it.addresses.iter().copied()).collect();
-    let has = |addresses: &[IpAddr], is_v4: bool| addresses.iter().any(|it| it.is_ipv4() == is_v4);
-    for (is_v4, family, rtype) in [(true, "IPv4", "A"), (false, "IPv6", "AAAA")] {
-        if has(&usual, is_v4) && !has(fallback, is_v4) {
-            table.report.warning(
-                span.clone(),
-                format!("`fallback` has no {family} address, but the regions have"),
-                format!("while all are down {rtype} has no answer; add an address of that family"),
-            );
         }
     }
 }

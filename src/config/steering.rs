@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::model::{AllDown, Rank, Share, Steering, Tolerance, Ttl};
+use crate::model::{AllDown, Rank, Share, Steering, Tolerance, Ttl, TtlRange};
 
 use super::keys::Shape::{Boolean, Either, Fields, Integer, OneOrMany, Text, Words};
-use super::keys::{Key, Keys, default, key, otherwise};
+use super::keys::{Key, Keys, default, key, otherwise, required};
 use super::place::Names;
 use super::report::Report;
 use super::table::{At, Entry, Table, Value};
@@ -34,7 +34,19 @@ pub(super) const SHARE: Key = key(
 );
 pub(super) const ANSWERS: Key =
     key("answers", Integer(1, MOST_ANSWERS), default("1"), "endpoints in one answer");
-pub(super) const TTL: Key = key("ttl", Text, default("\"30s\""), "how long clients may keep an answer");
+pub(super) const TTL: Key = key(
+    "ttl",
+    Either(&[Text, Fields(&COMPUTED_TTL)]),
+    default("\"30s\""),
+    "how long clients may keep an answer; { max, min }: until the next change there may be, within these",
+);
+const COMPUTED_TTL: Keys = Keys {
+    known: &[
+        key("max", Text, required("\"60s\""), "the most, and the length of a share's window"),
+        key("min", Text, required("\"5s\""), "the least"),
+    ],
+    later: &[],
+};
 pub(super) const ALL_DOWN: Key = key(
     "all_down",
     Either(&[Words(&["all", "servfail"]), Fields(&WHEN_ALL_DOWN)]),
@@ -47,19 +59,25 @@ const WHEN_ALL_DOWN: Keys = Keys {
         key(
             "last_good",
             Text,
-            otherwise("\"10m\"", "`fallback`"),
+            otherwise("\"10m\"", "another"),
             "what was up last, if no longer ago than this",
         ),
-        key("fallback", OneOrMany(&Text), otherwise("[\"203.0.113.9\"]", "`last_good`"), "these addresses"),
+        key("fallback", OneOrMany(&Text), otherwise("[\"203.0.113.9\"]", "another"), "these addresses"),
+        key(
+            "cname",
+            Text,
+            otherwise("\"lb.example.net\"", "another"),
+            "a CNAME to this name, beside which nothing else may stand",
+        ),
     ],
-    later: &["cname"],
+    later: &[],
 };
 
 const MOST_ANSWERS: u64 = 64;
 const MOST_TOLERANCE: f64 = 60_000.0;
 const LONGEST_MEMORY: Duration = Duration::from_secs(30 * 86_400);
 
-const DEFAULT_TTL: Ttl = Ttl(30);
+const DEFAULT_TTL: TtlRange = TtlRange { max: Ttl(30), min: Ttl(30) };
 
 const RANKS: [(&str, Rank); 5] = [
     ("priority", Rank::Priority),
@@ -76,7 +94,7 @@ pub(super) struct Written {
     pub(super) tolerance: Option<At<Tolerance>>,
     pub(super) share: Option<Share>,
     pub(super) answers: Option<usize>,
-    pub(super) ttl: Option<At<Ttl>>,
+    pub(super) ttl: Option<At<TtlRange>>,
     pub(super) all_down: Option<At<AllDown>>,
 }
 
@@ -99,7 +117,7 @@ pub(super) fn read(table: &Table<'_>) -> Written {
     let shares = [("weighted", Share::Weighted), ("hash", Share::Hash), ("random", Share::Random)];
     let rank = table.get("rank").and_then(|value| Some(value.at(value.choice(&RANKS, &[])?)));
     let tolerance = table.get("tolerance").and_then(|value| Some(value.at(read_tolerance(&value)?)));
-    let ttl = table.get("ttl").and_then(|value| Some(value.at(read_ttl(&value)?)));
+    let ttl = table.get("ttl").and_then(|value| Some(value.at(read_ttl(&value, table.path("ttl"))?)));
     if let Some(value) = table.get("spill") {
         match value.as_boolean() {
             Some(false) => {}
@@ -194,10 +212,21 @@ fn read_tolerance(value: &Value<'_>) -> Option<Tolerance> {
     })
 }
 
-fn read_ttl(value: &Value<'_>) -> Option<Ttl> {
-    if value.is_table() {
-        return value.later("ttl = { max, min }");
+/// "30s", or the limits of one that is computed.
+fn read_ttl(value: &Value<'_>, name: String) -> Option<TtlRange> {
+    if !value.is_table() {
+        return read_seconds(value).map(TtlRange::from);
     }
+    let table = value.table(name, &COMPUTED_TTL)?;
+    let (max, min) = (table.need("max"), table.need("min"));
+    let (max, min) = (read_seconds(&max?)?, min.and_then(|min| Some(min.at(read_seconds(&min)?)))?);
+    if min.value > max {
+        table.report.error(min.span, "`min` is more than `max`");
+    }
+    Some(TtlRange { max, min: min.value.min(max) })
+}
+
+fn read_seconds(value: &Value<'_>) -> Option<Ttl> {
     // RFC 2181 §8: "a maximum value of 2147483647"
     let ttl = value.duration(Duration::ZERO..=Duration::from_secs(u64::from(Ttl::MAX.0)))?;
     if ttl.subsec_nanos() != 0 {
@@ -207,7 +236,7 @@ fn read_ttl(value: &Value<'_>) -> Option<Ttl> {
 }
 
 fn read_all_down(value: &Value<'_>, name: String) -> Option<AllDown> {
-    const WHAT: &str = "\"all\", \"servfail\", { last_good = \"10m\" } or { fallback = [\"203.0.113.9\"] }";
+    const WHAT: &str = "\"all\", \"servfail\", { last_good = \"10m\" }, { fallback = [\"203.0.113.9\"] } or { cname = \"lb.example.net\" }";
     if !value.is_table() {
         return match value.as_text() {
             Some("all") => Some(AllDown::All),
@@ -216,12 +245,14 @@ fn read_all_down(value: &Value<'_>, name: String) -> Option<AllDown> {
         };
     }
     let table = value.table(name, &WHEN_ALL_DOWN)?;
-    if table.has("cname") {
-        return None;
-    }
-    match (table.get("last_good"), table.get("fallback")) {
-        (Some(value), None) => value.duration(Duration::from_secs(1)..=LONGEST_MEMORY).map(AllDown::LastGood),
-        (None, Some(value)) => {
+    match (table.get("last_good"), table.get("fallback"), table.get("cname")) {
+        (None, None, Some(value)) => {
+            value.parsed("a name such as \"lb.example.net\"", text::target).map(AllDown::Cname)
+        }
+        (Some(value), None, None) => {
+            value.duration(Duration::from_secs(1)..=LONGEST_MEMORY).map(AllDown::LastGood)
+        }
+        (None, Some(value), None) => {
             let mut found: Vec<IpAddr> = Vec::new();
             for item in value.one_or_many("a list of addresses such as [\"203.0.113.9\"]")? {
                 let address = item.parsed("an address such as \"203.0.113.9\"", text::destination);

@@ -67,6 +67,18 @@ pub(super) fn domain(text: &str) -> Result<Name, String> {
     text.parse().map_err(|error| format!("{:?} is no domain name: {error}", shortened(text)))
 }
 
+/// A domain name that records can lead to.
+pub(super) fn target(text: &str) -> Result<Name, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Err(format!("{address} is an address, not a name"));
+    }
+    let name = domain(text)?;
+    if name == Name::root() || name.is_wildcard() {
+        return Err(format!("{name} is no name of a host"));
+    }
+    Ok(name)
+}
+
 /// A host name or an address, as a certificate or a `Host` header names it; no port.
 pub(super) fn host(text: &str) -> Result<String, String> {
     let written = text.trim_end_matches('.');

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Component, Path};
 
 use crate::model::{Name, Service, ServiceId};
-use crate::zone::{Zone, ZoneError, Zones};
+use crate::zone::{Dynamic, Zone, ZoneError, Zones};
 
 use super::keys::Shape::{Boolean, Text};
 use super::keys::{Keys, default, key, required};
@@ -107,18 +107,53 @@ fn included(report: &Report<'_>, folder: &Path, written: &str) -> Result<String,
 fn place_services(report: &Report<'_>, zones: &[Zone], unread: &[Name], services: &[At<Service>]) {
     // What is defined twice was complained of where it was read.
     let mut spans: HashMap<&Name, Range<usize>> = HashMap::new();
-    let mut names: Vec<(Name, ServiceId)> = Vec::new();
+    let mut names: Vec<Dynamic> = Vec::new();
     for (index, At { value: service, span }) in services.iter().enumerate() {
         if spans.insert(&service.name, span.clone()).is_none()
             && !unread.iter().any(|origin| service.name.is_at_or_below(origin))
         {
-            names.push((service.name.clone(), ServiceId(index as u32)));
+            names.push(Dynamic::of(ServiceId(index as u32), service));
         }
     }
-    let Err(errors) = Zones::build(zones.to_vec(), &names) else { return };
+    let Err(errors) = Zones::join(around(zones, spans.keys().copied()), &names) else { return };
     for error in errors {
         if let Some(span) = spans.get(&error.name) {
             report.absent(span.clone(), error.message);
         }
     }
+}
+
+/// What of zones decides whether names have a place there: the apexes, and what stands at the names and above. To
+/// join the names with all of a large zone takes long, and is done when the config is put into force.
+fn around<'a>(zones: &[Zone], names: impl Iterator<Item = &'a Name>) -> Vec<Zone> {
+    let by_origin: HashMap<&Name, usize> =
+        (0..).zip(zones).map(|(index, zone)| (&zone.origin, index)).collect();
+    let mut parts: Vec<Zone> = zones
+        .iter()
+        .map(|Zone { origin, serial, negative_ttl, names, .. }| Zone {
+            origin: origin.clone(),
+            serial: *serial,
+            negative_ttl: *negative_ttl,
+            names: names
+                .get_key_value(origin)
+                .map(|(name, sets)| (name.clone(), sets.clone()))
+                .into_iter()
+                .collect(),
+            warnings: Vec::new(),
+        })
+        .collect();
+    for name in names {
+        let path: Vec<Name> = std::iter::successors(Some(name.clone()), Name::parent).collect();
+        let Some((index, labels)) =
+            path.iter().enumerate().find_map(|(labels, name)| Some((*by_origin.get(name)?, labels)))
+        else {
+            continue;
+        };
+        for name in &path[..labels] {
+            if let Some(sets) = zones[index].names.get(name) {
+                parts[index].names.insert(name.clone(), sets.clone());
+            }
+        }
+    }
+    parts
 }

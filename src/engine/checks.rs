@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::health::{self, Observation, State, Verdict};
-use crate::model::{EndpointRef, Now, Probe, Topology, Unix};
+use crate::model::{Due, EndpointRef, Now, Probe, Topology, Unix};
 use crate::probe::CheckKey;
 
 /// All checks of a topology, in order of region, endpoint, address and probe.
@@ -25,6 +25,8 @@ pub(super) struct Check {
     pub(super) probe: Arc<Probe>,
     verdict: Verdict,
     since: Unix,
+    /// When that can change at the earliest, as known after the last look.
+    due: Due,
     /// TCP handshake of the last success.
     rtt: Option<Duration>,
     /// Time the last look took.
@@ -55,6 +57,15 @@ pub struct CheckStatus {
     pub last_success: Option<Unix>,
     /// When the first of the failures since then ended; `None` while it succeeds.
     pub failing_since: Option<Unix>,
+}
+
+/// What an observation has changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Changed {
+    /// The check's state.
+    pub(super) state: bool,
+    /// When that can change at the earliest.
+    pub(super) due: bool,
 }
 
 impl Check {
@@ -108,7 +119,12 @@ impl Checks {
 
     fn carry_over(&self, key: CheckKey, probe: Arc<Probe>, now: Now) -> Check {
         match self.by_key.get(&key) {
-            Some(index) => Check { probe, ..self.checks[*index].clone() },
+            Some(index) => {
+                let before = self.checks[*index].clone();
+                // Under other thresholds only the next look can tell.
+                let due = if *before.probe == *probe { before.due } else { Due::ANY_TIME };
+                Check { probe, due, ..before }
+            }
             None => {
                 let verdict = Verdict::new(now.mono);
                 Check {
@@ -116,6 +132,7 @@ impl Checks {
                     probe,
                     verdict,
                     since: now.unix,
+                    due: Due::ANY_TIME,
                     rtt: None,
                     took: None,
                     last: None,
@@ -130,13 +147,15 @@ impl Checks {
         self.checks.iter()
     }
 
-    /// Takes an observation in. Whether the check's state has changed by it; one for a check that is gone
-    /// changes nothing.
-    pub(super) fn observe(&mut self, key: &CheckKey, observation: &Observation, now: Now) -> bool {
-        let Some(check) = self.by_key.get(key).map(|index| &mut self.checks[*index]) else { return false };
-        let before = check.verdict.state();
+    /// Takes an observation in; one for a check that is gone changes nothing.
+    pub(super) fn observe(&mut self, key: &CheckKey, observation: &Observation, now: Now) -> Changed {
+        let Some(check) = self.by_key.get(key).map(|index| &mut self.checks[*index]) else {
+            return Changed::default();
+        };
+        let (before, due_before) = (check.verdict.state(), check.due);
         let verdict = std::mem::replace(&mut check.verdict, Verdict::new(now.mono));
         check.verdict = verdict.observe(observation, &check.probe.thresholds, now.mono);
+        check.due = check.verdict.due(&check.probe, now);
         check.last = Some(now.unix);
         check.took = Some(observation.timings.total());
         if observation.failure.is_none() {
@@ -146,8 +165,8 @@ impl Checks {
         } else {
             check.failing_since.get_or_insert(now.unix);
         }
-        let changed = check.verdict.state() != before;
-        if changed {
+        let changed = Changed { state: check.verdict.state() != before, due: check.due != due_before };
+        if changed.state {
             check.since = now.unix;
         }
         changed
@@ -161,6 +180,11 @@ impl Checks {
     /// The state of an address: the worst of its checks.
     pub(super) fn state(&self, at: EndpointRef, address: usize) -> State {
         health::worst(self.of_address(at, address).iter().map(|check| check.verdict.state()))
+    }
+
+    /// When an address's state can change at the earliest.
+    pub(super) fn due(&self, at: EndpointRef, address: usize) -> Due {
+        self.of_address(at, address).iter().fold(Due::NEVER, |due, check| due.min(check.due))
     }
 
     /// What led to an address's state, in words: the evidence of its worst check, named if it has several.

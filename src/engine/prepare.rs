@@ -13,7 +13,7 @@ use super::{Origin, unanswered};
 use crate::config::{self, Config, Control, Diagnostics, GeoSource, Unfit};
 use crate::geo::{self, Database, GeoError, Index};
 use crate::snapshot::Plan;
-use crate::zone::Zones;
+use crate::zone::{Dynamic, Zones};
 
 /// A config that is good, and what was compiled from it.
 #[derive(Debug)]
@@ -146,10 +146,7 @@ type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {
     let zones = std::mem::take(&mut config.zones);
-    let services = config.topology.services.iter().enumerate();
-    let names =
-        services.map(|(index, service)| (service.name.clone(), crate::model::ServiceId(index as u32)));
-    let zones = Zones::build(zones, names.collect::<Vec<_>>()).map_err(|errors| {
+    let zones = Zones::join(zones, &Dynamic::all(&config.topology.services)).map_err(|errors| {
         PrepareError::Other(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
     let dns = config.dns.as_ref();
@@ -160,6 +157,13 @@ fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {
         GeoSource::File(path) => path.display().to_string(),
     });
     let geo_sources = geo_sources.collect();
-    let plan = Plan { geo_sources, ..Plan::compile(config.topology.clone(), zones, geo, ecs, key_prefix) };
+    let debug_names = dns.is_some_and(|dns| dns.debug_names);
+    let identity = dns.map(|dns| dns.identity.clone()).unwrap_or_default();
+    let plan = Plan {
+        geo_sources,
+        identity,
+        debug_names,
+        ..Plan::compile(config.topology.clone(), zones, geo, ecs, key_prefix)
+    };
     Ok(Prepared { config, plan: Arc::new(plan) })
 }

@@ -9,11 +9,11 @@ use super::checks::{CheckStatus, Checks};
 use super::command::{OverrideRequest, Rejection};
 use super::event::{EventKind, Subject};
 use crate::health::{Observation, State};
-use crate::model::{EndpointRef, Now, RegionId, Target, Topology, Unix};
+use crate::model::{Due, EndpointRef, Now, RegionId, Target, Topology, Unix};
 use crate::probe::CheckKey;
 use crate::safety::{self, Rule, Rules};
 use crate::snapshot::{Plan, Snapshot};
-use crate::standing::{Inputs, Override, RegionStanding, Standing};
+use crate::standing::{Dues, Inputs, Override, RegionStanding, Standing};
 
 /// The state of a node. Whoever owns it is the single writer.
 #[derive(Debug)]
@@ -96,7 +96,8 @@ impl Writer {
 
     /// Takes an observation in. If it returns true call [`Writer::restand`] once all that came together is in.
     pub fn observe(&mut self, check: &CheckKey, observation: &Observation, now: Now) -> bool {
-        self.checks.observe(check, observation, now)
+        let changed = self.checks.observe(check, observation, now);
+        changed.state || (changed.due && self.plan.steering.computes_ttl())
     }
 
     /// Works the standing out anew and publishes it if it has changed.
@@ -200,15 +201,29 @@ impl Writer {
             let before = old?.region_named(&topology.region(id).name)?;
             Some(self.standing.region(before))
         };
-        let mut standing = Standing::compute(Inputs {
+        let inputs = Inputs {
             topology,
             states: &|at, address| self.checks.state(at, address),
             overrides,
             previous: &previous,
             now,
-        });
+        };
+        let mut standing = Standing::compute(inputs);
+        // Without need for them, what is due would be published anew again and again.
+        if self.plan.steering.computes_ttl() {
+            standing.dues = Dues::of(&inputs, &|at, address| self.due(at, address));
+        }
         safety::hold(self.rules, self.plan.steering.region_sets(), &mut standing);
         standing
+    }
+
+    /// When what an address is to steering can change at the earliest. A rule for several regions may hold in
+    /// one that is down beside others that serve, as soon as one look makes its failure soft.
+    fn due(&self, at: EndpointRef, address: usize) -> Due {
+        if self.rules.min_regions > 1 && self.checks.state(at, address).is_down() {
+            return Due::ANY_TIME;
+        }
+        self.checks.due(at, address)
     }
 
     fn publish(&mut self, standing: Standing) -> Arc<Standing> {

@@ -51,12 +51,18 @@ impl<V: Copy + Eq> RangeMap<V> {
     }
 
     /// The value at an address and the length of the widest prefix around it on which the value is the same:
-    /// 0..=32 for IPv4 and IPv4-mapped addresses, 0..=128 for others.
+    /// 0..=32 for IPv4 and IPv4-mapped addresses, 0..=128 for others, whose prefix may hold the IPv4-mapped ones.
     #[must_use]
     pub fn lookup(&self, address: IpAddr) -> (V, u8) {
         match address.to_canonical() {
             IpAddr::V4(v4) => self.v4.lookup(v4.to_bits()),
-            IpAddr::V6(v6) => self.v6.lookup(v6.to_bits()),
+            IpAddr::V6(v6) => {
+                let (value, prefix_len) = self.v6.lookup(v6.to_bits());
+                // A prefix that would hold the IPv4-mapped addresses, too, does so only if they have this value.
+                let parts_mapped = v6.to_bits().common(MAPPED) as u8 + 1;
+                let is_mappeds = *self.v4.values == [value];
+                (value, if is_mappeds { prefix_len } else { prefix_len.max(parts_mapped) })
+            }
         }
     }
 
@@ -100,6 +106,9 @@ impl<V: Copy + Eq> RangeMap<V> {
         self.v4.memory_bytes() + self.v6.memory_bytes()
     }
 }
+
+/// The first IPv4-mapped address.
+const MAPPED: u128 = 0xffff_0000_0000;
 
 /// What the two families' addresses have in common as numbers.
 trait Bits: Copy + Ord + Default {
@@ -375,6 +384,8 @@ mod tests {
                         .all(|edge| naive(&prefixes, *edge) == value)
                         && naive(&prefixes, within.network()) == value
                         && naive(&prefixes, within.broadcast()) == value
+                        && (!within.contains(&"::ffff:0:0".parse::<IpAddr>().unwrap())
+                            || *map.v4.values == [value])
                 };
                 prop_assert!(same(scope), "{scope} is not all {value}");
                 if let Some(wider) = scope.supernet() {
@@ -406,7 +417,9 @@ mod tests {
         assert_eq!(map.lookup(address("::ffff:10.200.0.1")), (1, 8), "mapped is IPv4");
         assert_eq!(map.lookup(address("11.0.0.0")), (0, 8));
         assert_eq!(map.lookup(address("192.0.2.1")), (0, 1));
-        assert_eq!(map.lookup(address("2001:db8::1")), (0, 0));
+        assert_eq!(map.lookup(address("2001:db8::1")), (0, 3), "::/2 holds mapped addresses of other values");
+        assert_eq!(map.lookup(address("::1")), (0, 81));
+        assert_eq!(RangeMap::uniform(0).lookup(address("2001:db8::1")), (0, 0));
         assert_eq!(map.range_count(), 4);
         assert!(map.memory_bytes() >= 3 * 4 + 16);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::evidence::{Evidence, Failures, Slow};
 use super::{Failure, Observation, Severity, State};
-use crate::model::{Mono, Thresholds};
+use crate::model::{Due, Mono, Now, Probe, Thresholds};
 
 /// What is held true of one target seen through one probe.
 ///
@@ -117,6 +117,31 @@ impl Verdict {
             Machine::Degraded(slow) => Evidence::Slow(slow),
             Machine::Down(_) => {
                 Evidence::Failed { failures: self.failures.clone(), good_since: self.good.count }
+            }
+        }
+    }
+
+    /// When the target can begin or cease to serve at the earliest, as known after a look at `now`. That it
+    /// serves fast or slowly is no such change: both are answered. Jitter, which shortens an interval a
+    /// little, is left aside.
+    #[must_use]
+    pub fn due(&self, probe: &Probe, now: Now) -> Due {
+        let Probe { thresholds, interval, .. } = probe;
+        match self.machine {
+            // The first look that counts decides alone.
+            Machine::Unknown { .. } => Due::ANY_TIME,
+            Machine::Up(_) | Machine::Degraded(_) => match self.failures.count {
+                0 => Due::while_good(probe),
+                count => Due::counted(*interval * thresholds.fall.saturating_sub(count), now.unix),
+            },
+            Machine::Down(_) if self.good.count == 0 => {
+                Due::after(thresholds.hold.max(*interval * thresholds.rise.saturating_sub(1)))
+            }
+            Machine::Down(_) => {
+                // At least one more look: this one was not enough.
+                let looks = *interval * thresholds.rise.saturating_sub(self.good.count).max(1);
+                let held = thresholds.hold.saturating_sub(now.mono.since(self.good.first));
+                Due::counted(looks.max(held), now.unix)
             }
         }
     }

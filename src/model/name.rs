@@ -44,6 +44,12 @@ impl Name {
         &self.0
     }
 
+    /// The bytes, without a copy.
+    #[must_use]
+    pub fn into_wire(self) -> Box<[u8]> {
+        self.0
+    }
+
     /// The name without its first label; `None` for the root.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {

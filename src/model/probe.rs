@@ -75,10 +75,22 @@ pub struct StatusRange {
 /// One statement over a JSON document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assertion {
-    /// A JSONPath (RFC 9535) that must select at least one value.
+    /// A JSONPath (RFC 9535) of at most [`MAX_FILTERS`](Self::MAX_FILTERS) filters that must select at least one
+    /// value.
     pub path: String,
     /// The JSON text that every selected value must equal.
     pub equals: String,
+}
+
+impl Assertion {
+    /// Filters in one path: nested ones are worked out anew for every element, so time grows with their power.
+    pub const MAX_FILTERS: usize = 4;
+
+    /// How many filters a path may have at most: every `?` may be one.
+    #[must_use]
+    pub fn filters(path: &str) -> usize {
+        path.matches('?').count()
+    }
 }
 
 /// What a row of observations means. All counts are at least 1.

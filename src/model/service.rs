@@ -10,6 +10,8 @@ use super::{Name, PlaceKey, RegionId, Ttl, Weight};
 pub struct Service {
     /// Where it is answered; may be a zone's apex or a wildcard.
     pub name: Name,
+    /// What is answered there.
+    pub kind: ServiceKind,
     /// The regions in priority order; at least one, each once.
     pub members: Vec<Member>,
     /// How to choose among them.
@@ -18,6 +20,54 @@ pub struct Service {
     pub geo: Vec<GeoEntry>,
     /// Where a region may be used.
     pub fences: Vec<Fence>,
+}
+
+/// What a service answers: the addresses of endpoints, or their names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceKind {
+    /// A and AAAA.
+    Address {
+        /// Answers HTTPS, too.
+        https: Option<Https>,
+    },
+    /// A CNAME to one endpoint, whatever is asked for.
+    Cname,
+    /// SRV (RFC 2782), one record for each endpoint; weights are those of the endpoints.
+    Srv {
+        /// The lower the sooner; of every record.
+        priority: u16,
+        /// Of every endpoint, 1 to 65535.
+        port: u16,
+    },
+    /// MX (RFC 1035 §3.3.9), one record for each endpoint.
+    Mx {
+        /// The lower the sooner; of every record.
+        preference: u16,
+    },
+}
+
+impl ServiceKind {
+    /// A and AAAA alone.
+    pub const ADDRESS: Self = Self::Address { https: None };
+}
+
+/// What an HTTPS record says beside the addresses (RFC 9460, ServiceMode).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Https {
+    /// SvcPriority, 1 to 65535.
+    pub priority: u16,
+    /// Protocols beside HTTP/1.1, 1 to 255 bytes each; none: HTTP/1.1 alone.
+    pub alpn: Vec<String>,
+    /// Another port than 443.
+    pub port: Option<u16>,
+}
+
+impl Service {
+    /// Whether a CNAME may be answered at its name, beside which nothing else can stand (RFC 1034 §3.6.2).
+    #[must_use]
+    pub fn may_be_alias(&self) -> bool {
+        self.kind == ServiceKind::Cname || matches!(self.steering.all_down, AllDown::Cname(_))
+    }
 }
 
 /// A region within a service.
@@ -40,10 +90,42 @@ pub struct Steering {
     pub share: Share,
     /// Endpoints in one answer, 1 to 64.
     pub answers: usize,
-    /// Time a client may keep the answer, and the length of a share's window.
-    pub ttl: Ttl,
+    /// Time a client may keep the answer; its maximum is the length of a share's window.
+    pub ttl: TtlRange,
     /// What to answer when no region may be used.
     pub all_down: AllDown,
+}
+
+/// How long an answer may be kept: fixed where both are the same, else the least time to the next possible
+/// change of anything it was chosen by, within these limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TtlRange {
+    /// The most.
+    pub max: Ttl,
+    /// The least; at most [`TtlRange::max`].
+    pub min: Ttl,
+}
+
+impl TtlRange {
+    /// Whether the time depends on what may change.
+    #[must_use]
+    pub fn is_computed(self) -> bool {
+        self.min < self.max
+    }
+
+    /// The TTL of an answer that nothing can change before `left` is over, in whole seconds.
+    #[must_use]
+    pub fn within(self, left: Duration) -> Ttl {
+        let seconds = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
+        Ttl(seconds).clamp(self.min, self.max)
+    }
+}
+
+impl From<Ttl> for TtlRange {
+    /// Fixed.
+    fn from(ttl: Ttl) -> Self {
+        Self { max: ttl, min: ttl }
+    }
 }
 
 /// What puts one region before another.
@@ -92,6 +174,8 @@ pub enum AllDown {
     LastGood(Duration),
     /// These addresses.
     Fallback(Vec<IpAddr>),
+    /// A CNAME to this name.
+    Cname(Name),
     /// SERVFAIL: resolvers may use what they still have (RFC 8767).
     Servfail,
 }

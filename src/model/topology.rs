@@ -63,8 +63,10 @@ pub struct Region {
 pub struct Endpoint {
     /// Unique within the region.
     pub name: String,
-    /// At least one; each has a verdict of its own.
+    /// Each has a verdict of its own; none only where there is a [`Endpoint::host`].
     pub addresses: Vec<IpAddr>,
+    /// The name that services of names answer. Nobody looks at it: without addresses it is always up.
+    pub host: Option<Name>,
     /// Its share within the region.
     pub weight: Weight,
     /// All must pass; none: always up.

@@ -88,16 +88,21 @@ impl Default for KeyPrefix {
     }
 }
 
-/// An address family of answers: A or AAAA.
+/// What an answer gives of endpoints: addresses of one family, or names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
     /// A records.
     V4,
     /// AAAA records.
     V6,
+    /// Names: CNAME, SRV and MX records.
+    Host,
 }
 
 impl Family {
+    /// Each, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::V4, Self::V6, Self::Host];
+
     /// Whether `address` is of this family.
     #[must_use]
     pub fn has(self, address: IpAddr) -> bool {

@@ -27,10 +27,13 @@ impl Expectation {
     /// Reads paths and values once for all answers.
     ///
     /// # Errors
-    /// If a path is no JSONPath or a value no JSON.
+    /// If a path is no JSONPath or has too many filters, or if a value is no JSON.
     pub fn new(expect: &Expect) -> Result<Self, String> {
         let json = expect.json.iter().map(|assertion| {
             let text = assertion.path.clone();
+            if crate::model::Assertion::filters(&text) > crate::model::Assertion::MAX_FILTERS {
+                return Err(format!("{text} has too many filters"));
+            }
             let path = parse_json_path(&text).map_err(|error| format!("{text} is no JSONPath: {error}"))?;
             let equals = serde_json::from_str(&assertion.equals)
                 .map_err(|error| format!("{} is no JSON: {error}", assertion.equals))?;

@@ -1,7 +1,7 @@
 //! The TCP handshake, which every kind begins with and kind `tcp` consists of.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use nix::errno::Errno;
 use tokio::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::health::Phase;
 /// Connects. The connection closes by RST, so that thousands of looks a second leave no sockets in TIME_WAIT
 /// on either side.
 pub(super) async fn connect(address: SocketAddr, progress: &mut Progress) -> Result<TcpStream, Trouble> {
-    let stream = TcpStream::connect(address).await.map_err(trouble)?;
+    let stream = TcpStream::connect(address).await.map_err(|error| trouble(error, || has_route(address)))?;
     progress.completed();
     if let Err(error) = stream.set_zero_linger() {
         // A peer may have reset the connection already. The next phase will say so if it matters.
@@ -21,11 +21,13 @@ pub(super) async fn connect(address: SocketAddr, progress: &mut Progress) -> Res
     Ok(stream)
 }
 
-fn trouble(error: io::Error) -> Trouble {
+fn trouble(error: io::Error, has_route: impl FnOnce() -> bool) -> Trouble {
     let clause = match error.kind() {
         _ if is_local(&error) => return Trouble::Local(LocalFault(error)),
         ErrorKind::ConnectionRefused => "connect refused".to_owned(),
         ErrorKind::ConnectionReset => "connect reset".to_owned(),
+        // Said by a router on the way it tells of the target; said by this node, of this node alone.
+        ErrorKind::NetworkUnreachable if !has_route() => return Trouble::Local(LocalFault(error)),
         ErrorKind::NetworkUnreachable => "connect: network unreachable".to_owned(),
         ErrorKind::HostUnreachable => "connect: host unreachable".to_owned(),
         // The kernel gave up on its own before the probe's timeout did.
@@ -33,6 +35,16 @@ fn trouble(error: io::Error) -> Trouble {
         _ => format!("connect: {error}"),
     };
     hard(Phase::Connect, clause).into()
+}
+
+/// Whether this node has a route to an address: connecting a UDP socket asks for one and sends nothing.
+fn has_route(address: SocketAddr) -> bool {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let connected = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address));
+    !connected.is_err_and(|error| error.kind() == ErrorKind::NetworkUnreachable)
 }
 
 /// Whether connecting failed for want of something on this node.
@@ -70,7 +82,7 @@ mod tests {
             (Errno::EADDRNOTAVAIL, None),
             (Errno::EPERM, None),
         ] {
-            match (trouble(io::Error::from_raw_os_error(code as i32)), expected) {
+            match (trouble(io::Error::from_raw_os_error(code as i32), || true), expected) {
                 (Trouble::Target(failure), Some(reason)) => {
                     assert_eq!((failure.severity, failure.reason.as_str()), (Severity::Hard, reason));
                 }
@@ -78,5 +90,12 @@ mod tests {
                 (other, _) => panic!("{code}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_node_without_a_route_knows_nothing_of_the_target() {
+        let unreachable = io::Error::from_raw_os_error(Errno::ENETUNREACH as i32);
+        assert!(matches!(trouble(unreachable, || false), Trouble::Local(_)));
+        assert!(has_route("127.0.0.1:9".parse().unwrap()));
     }
 }

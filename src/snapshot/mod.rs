@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::geo::Index;
-use crate::model::{KeyPrefix, Topology};
+use crate::model::{Identity, KeyPrefix, Topology};
 use crate::standing::Standing;
 use crate::steer::Compiled;
 use crate::wire::Denial;
@@ -37,14 +37,18 @@ pub struct Plan {
     pub steering: Compiled,
     /// Whether ECS is read and answered (RFC 7871).
     pub ecs: bool,
+    /// Whether `_portolan.NAME` TXT tells what was decided on a service's name for the asker.
+    pub debug_names: bool,
+    /// What the server says of itself.
+    pub identity: Identity,
 }
 
 impl Plan {
-    /// Compiles a plan. Takes as long as the rankings need: not for threads that answer queries.
+    /// Compiles a plan, with [`Plan::geo_sources`] and [`Plan::identity`] left empty. Takes as long as the rankings need: not for threads that answer queries.
     #[must_use]
     pub fn compile(topology: Topology, zones: Zones, geo: Index, ecs: bool, key_prefix: KeyPrefix) -> Self {
         let steering = Compiled::new(&topology, &geo, key_prefix);
         let denials = zones.iter().map(Denial::of).collect();
-        Self { topology, zones, denials, geo, geo_sources: Vec::new(), steering, ecs }
+        Self { topology, zones, denials, geo, steering, ecs, ..Self::default() }
     }
 }

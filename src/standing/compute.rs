@@ -1,11 +1,13 @@
 //! How a standing follows from states and overrides.
 
+use std::net::IpAddr;
+
 use super::{
     Action, Candidate, Cause, EndpointStanding, HARD_DOWN, Inputs, Override, Pool, RegionStanding,
     ServiceStanding, Standing, Usable,
 };
 use crate::health::{self, State};
-use crate::model::{EndpointRef, Family, Region, RegionId, Target, Topology};
+use crate::model::{Endpoint, EndpointRef, Family, Region, RegionId, Target, Topology};
 
 /// The part of its weight that a degraded endpoint or region keeps.
 pub const DEGRADED_SHARE: f64 = 0.5;
@@ -20,17 +22,27 @@ impl Standing {
 }
 
 impl Candidate {
-    /// Every endpoint of a region that has addresses of a family, whatever its state.
+    /// Every endpoint of a region that has something of a family, whatever its state.
     #[must_use]
     pub fn every(topology: &Topology, id: RegionId, family: Family) -> Box<[Self]> {
         let region = topology.region(id);
         let all = region.endpoints.iter().enumerate().filter_map(|(index, endpoint)| {
-            let addresses: Box<[_]> = endpoint.addresses.iter().copied().filter(|a| family.has(*a)).collect();
+            if !has(endpoint, family) {
+                return None;
+            }
+            let addresses = endpoint.addresses.iter().copied().filter(|a| family.has(*a)).collect();
             let weight = weight_of(region, index)?;
-            let endpoint = EndpointRef { region: id, index: index as u16 };
-            (!addresses.is_empty()).then_some(Self { endpoint, weight, addresses })
+            Some(Self { endpoint: EndpointRef { region: id, index: index as u16 }, weight, addresses })
         });
         all.collect()
+    }
+}
+
+/// Whether an endpoint has something to answer in a family.
+fn has(endpoint: &Endpoint, family: Family) -> bool {
+    match family {
+        Family::V4 | Family::V6 => endpoint.addresses.iter().any(|address| family.has(*address)),
+        Family::Host => endpoint.host.is_some(),
     }
 }
 
@@ -142,8 +154,11 @@ impl Inputs<'_> {
         });
         let addresses: Box<[State]> =
             (0..endpoint.addresses.len()).map(|address| (self.states)(at, address)).collect();
+        // Nobody looks at a name.
+        let state =
+            if addresses.is_empty() { State::Up } else { health::endpoint_state(addresses.iter().copied()) };
         EndpointStanding {
-            state: health::endpoint_state(addresses.iter().copied()),
+            state,
             action: word.action,
             kept_away: if word.withdraws() { 1.0 } else { word.kept_away },
             addresses,
@@ -173,13 +188,11 @@ impl Inputs<'_> {
         health::region_state(region.healthy_when, own, required)
     }
 
-    fn pools(&self, id: RegionId, usable: Usable, forced: bool, endpoints: &[EndpointStanding]) -> [Pool; 2] {
-        let mut pools =
-            [Family::V4, Family::V6].map(|family| self.pool(id, family, usable, forced, endpoints));
-        for (this, other) in [(0, 1), (1, 0)] {
-            if !pools[this].configured && pools[other].configured {
-                pools[this].usable = pools[other].usable;
-            }
+    fn pools(&self, id: RegionId, usable: Usable, forced: bool, endpoints: &[EndpointStanding]) -> [Pool; 3] {
+        let mut pools = Family::ALL.map(|family| self.pool(id, family, usable, forced, endpoints));
+        let configured = pools.iter().find(|pool| pool.configured).map(|pool| pool.usable);
+        for pool in pools.iter_mut().filter(|pool| !pool.configured) {
+            pool.usable = configured.unwrap_or(pool.usable);
         }
         pools
     }
@@ -193,24 +206,18 @@ impl Inputs<'_> {
         endpoints: &[EndpointStanding],
     ) -> Pool {
         let region = self.topology.region(id);
-        let configured = region.endpoints.iter().flat_map(|e| &e.addresses).any(|a| family.has(*a));
-        let mut members: Vec<(EndpointRef, Vec<(State, std::net::IpAddr)>)> = Vec::new();
+        let configured = region.endpoints.iter().any(|endpoint| has(endpoint, family));
+        let mut members: Vec<(EndpointRef, Offered)> = Vec::new();
         for (index, (endpoint, standing)) in region.endpoints.iter().zip(endpoints).enumerate() {
-            if standing.kept_away >= 1.0 || weight_of(region, index).is_none() {
-                continue;
+            if standing.kept_away < 1.0 && weight_of(region, index).is_some() && has(endpoint, family) {
+                let at = EndpointRef { region: id, index: index as u16 };
+                members.push((at, standing.offered(endpoint, family)));
             }
-            let known = standing.addresses.iter().map(|state| standing.forced_or(*state));
-            let addresses =
-                known.zip(endpoint.addresses.iter().copied()).filter(|(_, a)| family.has(*a)).collect();
-            members.push((EndpointRef { region: id, index: index as u16 }, addresses));
         }
-        let states = members.iter().flat_map(|(_, addresses)| addresses).map(|(state, _)| *state);
-        let best = states.min().unwrap_or(HARD_DOWN);
+        let best = members.iter().map(|(_, offered)| offered.best).min().unwrap_or(HARD_DOWN);
         let candidates = members
             .iter()
-            .filter_map(|(at, addresses)| {
-                self.candidate(*at, addresses, best, &endpoints[usize::from(at.index)])
-            })
+            .filter_map(|(at, offered)| self.candidate(*at, offered, best, &endpoints[usize::from(at.index)]))
             .collect();
         let usable = match (usable, best) {
             (Usable::No(_), _) => usable,
@@ -224,23 +231,38 @@ impl Inputs<'_> {
     fn candidate(
         &self,
         at: EndpointRef,
-        addresses: &[(State, std::net::IpAddr)],
+        offered: &Offered,
         best: State,
         standing: &EndpointStanding,
     ) -> Option<Candidate> {
-        // Up and degraded addresses are answered side by side; of the others only the best.
+        // Up and degraded addresses are answered side by side; of others only the best.
         let good = |state: State| state == best || (state.serves() && best.serves());
-        let chosen: Box<[_]> = addresses.iter().filter(|(state, _)| good(*state)).map(|(_, a)| *a).collect();
-        let is_up = addresses.iter().any(|(state, _)| *state == State::Up);
-        let degraded = best.serves() && !is_up;
+        let addresses = offered.addresses.iter().filter(|(state, _)| good(*state)).map(|(_, a)| *a).collect();
+        let degraded = best.serves() && offered.best != State::Up;
         let full =
             weight_of(self.topology.region(at.region), usize::from(at.index))? * (1.0 - standing.kept_away);
         let weight = if degraded { full * DEGRADED_SHARE } else { full };
-        (!chosen.is_empty()).then_some(Candidate { endpoint: at, weight, addresses: chosen })
+        good(offered.best).then_some(Candidate { endpoint: at, weight, addresses })
     }
 }
 
+/// What an endpoint has to answer in a family.
+struct Offered {
+    /// The state of its best address, or of the endpoint whose name is answered.
+    best: State,
+    /// Its addresses of the family.
+    addresses: Vec<(State, IpAddr)>,
+}
+
 impl EndpointStanding {
+    fn offered(&self, endpoint: &Endpoint, family: Family) -> Offered {
+        let known = self.addresses.iter().map(|state| self.forced_or(*state));
+        let addresses: Vec<_> =
+            known.zip(endpoint.addresses.iter().copied()).filter(|(_, a)| family.has(*a)).collect();
+        let best = addresses.iter().map(|(state, _)| *state).min();
+        Offered { best: best.unwrap_or_else(|| self.forced_or(self.state)), addresses }
+    }
+
     /// The state after the operator's word.
     fn effective(&self) -> State {
         if self.kept_away >= 1.0 { HARD_DOWN } else { self.forced_or(self.state) }

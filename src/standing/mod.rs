@@ -5,12 +5,14 @@
 //! states apart from what follows from them, so that an override never hides a verdict.
 
 mod compute;
+mod dues;
 mod overrides;
 mod sets;
 
 use std::net::IpAddr;
 
 pub use compute::DEGRADED_SHARE;
+pub use dues::Dues;
 pub use overrides::{Action, Override};
 pub use sets::{RegionSets, SetId};
 
@@ -29,6 +31,8 @@ pub struct Standing {
     /// Regions that safety holds in for one service beside those of its set, because operators have said
     /// something about that service alone; in order of service and region, usually none.
     pub held_within: Box<[(ServiceId, RegionId)]>,
+    /// When any of this can change at the earliest; worked out if a service's TTL is computed.
+    pub dues: Dues,
 }
 
 /// A region.
@@ -44,8 +48,8 @@ pub struct RegionStanding {
     pub action: Option<Action>,
     /// The share of clients that a partial drain keeps away, 0 to 1.
     pub kept_away: f64,
-    /// What may be answered, by family: A, then AAAA.
-    pub pools: [Pool; 2],
+    /// What may be answered, by family: addresses for A, for AAAA, then names.
+    pub pools: [Pool; 3],
     /// By index of the endpoint.
     pub endpoints: Box<[EndpointStanding]>,
 }
@@ -55,7 +59,7 @@ pub struct RegionStanding {
 pub struct Pool {
     /// Whether it may be answered.
     pub usable: Usable,
-    /// Whether any address of this family is configured. If none is, [`Pool::usable`] is the other family's.
+    /// Whether anything of this family is configured. If nothing is, [`Pool::usable`] is another family's.
     pub configured: bool,
     /// The best addresses there are: those that serve; else those unknown; else soft-down ones; else all.
     pub best: State,
@@ -70,7 +74,7 @@ pub struct Candidate {
     pub endpoint: EndpointRef,
     /// Its weight, reduced while degraded.
     pub weight: f64,
-    /// At least one.
+    /// At least one; none where names are answered.
     pub addresses: Box<[IpAddr]>,
 }
 
@@ -224,11 +228,11 @@ impl RegionStanding {
         &self.pools[family as usize]
     }
 
-    /// The better of the two families.
+    /// The best of the families.
     #[must_use]
     pub fn usable(&self) -> Usable {
-        let [v4, v6] = [self.pools[0].usable, self.pools[1].usable];
-        if v4.order() <= v6.order() { v4 } else { v6 }
+        let [first, rest @ ..] = self.pools.each_ref().map(|pool| pool.usable);
+        rest.into_iter().fold(first, |best, other| if other.order() < best.order() { other } else { best })
     }
 }
 

@@ -1,14 +1,16 @@
 //! The choice for one query: what of a ranking may be used right now, and who of a tie group gets the client.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::compiled::{Compiled, CompiledService};
 use super::rank::{RankedRegion, Ranking, rank};
+use super::selection::{Host, Selection};
 use super::trace::{Note, Recording, Stage, Trace, Why};
 use crate::geo::Place;
-use crate::model::{AllDown, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
+use crate::model::{AllDown, Due, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
 use crate::pick::{Hash, draw, rendezvous};
 use crate::standing::{
     Action, Candidate, Cause, DEGRADED_SHARE, HARD_DOWN, Pool, ServiceStanding, SetId, Standing, Usable,
@@ -21,7 +23,7 @@ pub struct Asked {
     pub service: ServiceId,
     /// For whom.
     pub client: IpAddr,
-    /// A or AAAA.
+    /// A, AAAA or names.
     pub family: Family,
     /// When.
     pub unix: Unix,
@@ -45,9 +47,11 @@ pub struct Choice {
 /// What to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The addresses chosen.
+    /// The addresses chosen, or the hosts.
     Addresses,
-    /// The name exists, but has no address of this family for this client.
+    /// A CNAME to the name that `all_down` gives.
+    Alias,
+    /// The name exists, but has nothing of this family for this client.
     NoData,
     /// The name cannot be answered.
     Servfail,
@@ -99,6 +103,30 @@ impl Compiled {
         trace: &mut T,
     ) -> Choice {
         addresses.clear();
+        self.select(topology, standing, asked, addresses, trace)
+    }
+
+    /// As [`Compiled::choose`] for [`Family::Host`]: the endpoints themselves replace what is in `hosts`.
+    pub fn choose_hosts<T: Trace>(
+        &self,
+        topology: &Topology,
+        standing: &Standing,
+        asked: &Asked,
+        hosts: &mut Vec<Host>,
+        trace: &mut T,
+    ) -> Choice {
+        hosts.clear();
+        self.select(topology, standing, asked, hosts, trace)
+    }
+
+    fn select<S: Selection, T: Trace>(
+        &self,
+        topology: &Topology,
+        standing: &Standing,
+        asked: &Asked,
+        into: &mut S,
+        trace: &mut T,
+    ) -> Choice {
         let service = topology.service(asked.service);
         let compiled = self.services[asked.service.0 as usize];
         let (ranking, prefix_len) = self.ranking(compiled, asked.client);
@@ -115,9 +143,15 @@ impl Compiled {
             key,
             trace,
         };
-        let (region, answer) = chooser.run(ranking, addresses);
+        let (region, answer) = chooser.run(ranking, into);
         let scope = self.scope(chooser.is_keyed(ranking), asked.client, prefix_len);
-        Choice { region, answer, ttl: service.steering.ttl, scope }
+        let range = service.steering.ttl;
+        let ttl = if range.is_computed() {
+            range.within(chooser.due(ranking, region).left(asked.unix))
+        } else {
+            range.max
+        };
+        Choice { region, answer, ttl, scope }
     }
 
     /// Makes a choice as [`Compiled::choose`] does, and tells every stage of it: the ranking is worked out anew
@@ -133,7 +167,11 @@ impl Compiled {
         let mut recording = Recording::default();
         let ranking = rank(topology, topology.service(asked.service), place, &mut recording);
         debug_assert_eq!(&ranking, self.ranking(self.services[asked.service.0 as usize], asked.client).0);
-        let choice = self.choose(topology, standing, asked, addresses, &mut recording);
+        let choice = if asked.family == Family::Host {
+            self.choose_hosts(topology, standing, asked, &mut Vec::new(), &mut recording)
+        } else {
+            self.choose(topology, standing, asked, addresses, &mut recording)
+        };
         (choice, recording)
     }
 
@@ -160,64 +198,76 @@ fn share_key(service: &Service, client: Hash, asked: &Asked) -> Hash {
     match service.steering.share {
         Share::Hash => client,
         Share::Random => client.with(asked.draw),
-        Share::Weighted => {
-            let length = u64::from(service.steering.ttl.0.max(1));
-            let phase = client.with(1).0 % length;
-            client.with((asked.unix.0.as_secs() + phase) / length)
-        }
+        Share::Weighted => client.with(window(service, client, asked.unix).0),
     }
 }
 
+/// The number of a client's time window at a moment, and when that window ends.
+fn window(service: &Service, client: Hash, now: Unix) -> (u64, Unix) {
+    let length = u64::from(service.steering.ttl.max.0.max(1));
+    let phase = client.with(1).0 % length;
+    let number = (now.0.as_secs() + phase) / length;
+    let end = (number + 1).saturating_mul(length).saturating_sub(phase);
+    (number, Unix(Duration::from_secs(end)))
+}
+
 impl<T: Trace> Chooser<'_, T> {
-    fn run(&mut self, ranking: &Ranking, addresses: &mut Vec<IpAddr>) -> (Option<RegionId>, Answer) {
+    fn run<S: Selection>(&mut self, ranking: &Ranking, into: &mut S) -> (Option<RegionId>, Answer) {
         for pass in [Pass::Eligible, Pass::DrainedInPart, Pass::Unknown] {
-            if let Some(found) = self.pass(pass, ranking, addresses) {
+            if let Some(found) = self.pass(pass, ranking, into) {
                 return found;
             }
         }
         if ranking.groups.is_empty() {
             // Fenced off from every region: that is no outage.
-            return self.fallback(addresses).unwrap_or((None, Answer::NoData));
+            return self.instead(into).unwrap_or((None, Answer::NoData));
         }
         match &self.service.steering.all_down {
             AllDown::Servfail => (None, Answer::Servfail),
-            AllDown::Fallback(_) => self.fallback(addresses).unwrap_or((None, Answer::NoData)),
-            AllDown::All => self.as_if_up(ranking, addresses),
+            AllDown::Fallback(_) | AllDown::Cname(_) => self.instead(into).unwrap_or((None, Answer::NoData)),
+            AllDown::All => self.as_if_up(ranking, into),
             AllDown::LastGood(age) => {
                 let last_good = self.last_good(*age).map(Pass::LastGood);
                 last_good
-                    .and_then(|pass| self.pass(pass, ranking, addresses))
-                    .unwrap_or_else(|| self.as_if_up(ranking, addresses))
+                    .and_then(|pass| self.pass(pass, ranking, into))
+                    .unwrap_or_else(|| self.as_if_up(ranking, into))
             }
         }
     }
 
-    fn as_if_up(&mut self, ranking: &Ranking, addresses: &mut Vec<IpAddr>) -> (Option<RegionId>, Answer) {
-        self.pass(Pass::AllDown, ranking, addresses)
-            .or_else(|| self.pass(Pass::Anything, ranking, addresses))
+    fn as_if_up<S: Selection>(&mut self, ranking: &Ranking, into: &mut S) -> (Option<RegionId>, Answer) {
+        self.pass(Pass::AllDown, ranking, into)
+            .or_else(|| self.pass(Pass::Anything, ranking, into))
             .unwrap_or((None, Answer::NoData))
     }
 
-    fn fallback(&self, addresses: &mut Vec<IpAddr>) -> Option<(Option<RegionId>, Answer)> {
-        let AllDown::Fallback(configured) = &self.service.steering.all_down else { return None };
-        addresses.extend(configured.iter().filter(|address| self.asked.family.has(**address)));
-        Some((None, if addresses.is_empty() { Answer::NoData } else { Answer::Addresses }))
+    /// What is answered in the place of regions, if the config names it.
+    fn instead<S: Selection>(&self, into: &mut S) -> Option<(Option<RegionId>, Answer)> {
+        let answer = match &self.service.steering.all_down {
+            AllDown::Cname(_) => Answer::Alias,
+            AllDown::Fallback(addresses) => {
+                into.fall_back(addresses, self.asked.family);
+                if into.is_empty() { Answer::NoData } else { Answer::Addresses }
+            }
+            AllDown::All | AllDown::LastGood(_) | AllDown::Servfail => return None,
+        };
+        Some((None, answer))
     }
 
     /// The earliest moment of last service that counts as last good.
-    fn last_good(&self, age: std::time::Duration) -> Option<Unix> {
+    fn last_good(&self, age: Duration) -> Option<Unix> {
         let served = |id: RegionId| self.standing.region(id).last_served(self.asked.unix);
         let latest = self.service.members.iter().filter_map(|member| served(member.region)).max()?;
-        let together = Unix(latest.0.saturating_sub(std::time::Duration::from_secs(LOST_TOGETHER_SECS)));
+        let together = Unix(latest.0.saturating_sub(Duration::from_secs(LOST_TOGETHER_SECS)));
         (self.asked.unix.since(latest) <= age).then_some(together)
     }
 
     /// Tries the tie groups in order; the first with somebody who may be chosen decides.
-    fn pass(
+    fn pass<S: Selection>(
         &mut self,
         pass: Pass,
         ranking: &Ranking,
-        addresses: &mut Vec<IpAddr>,
+        into: &mut S,
     ) -> Option<(Option<RegionId>, Answer)> {
         let mut found = None;
         for group in &ranking.groups {
@@ -226,7 +276,7 @@ impl<T: Trace> Chooser<'_, T> {
                     self.trace.dropped(Stage::Eligible, ranked.region, || Why::LaterGroup);
                 }
             } else {
-                found = self.group(pass, group, addresses);
+                found = self.group(pass, group, into);
             }
             if found.is_some() && !T::LISTENS {
                 break;
@@ -235,11 +285,11 @@ impl<T: Trace> Chooser<'_, T> {
         found
     }
 
-    fn group(
+    fn group<S: Selection>(
         &mut self,
         pass: Pass,
         group: &[RankedRegion],
-        addresses: &mut Vec<IpAddr>,
+        into: &mut S,
     ) -> Option<(Option<RegionId>, Answer)> {
         let mut among = 0;
         let mut best: Option<(f64, RegionId)> = None;
@@ -263,7 +313,7 @@ impl<T: Trace> Chooser<'_, T> {
                 self.trace.dropped(Stage::Share, region, || Why::LostDraw);
             }
         }
-        Some((Some(winner), self.endpoints(pass, winner, addresses)))
+        Some((Some(winner), self.endpoints(pass, winner, into)))
     }
 
     /// Whether a region takes part in its group's draw, and at what part of its weight.
@@ -339,8 +389,8 @@ impl<T: Trace> Chooser<'_, T> {
             && (!pool.configured || pool.best != HARD_DOWN)
     }
 
-    /// Puts the addresses of the region's endpoints into the answer.
-    fn endpoints(&self, pass: Pass, region: RegionId, addresses: &mut Vec<IpAddr>) -> Answer {
+    /// Puts the region's endpoints into the answer.
+    fn endpoints<S: Selection>(&self, pass: Pass, region: RegionId, into: &mut S) -> Answer {
         let standing = self.standing.region(region);
         let pool = standing.pool(self.asked.family);
         let every = &self.compiled.everything[usize::from(region.0)][self.asked.family as usize];
@@ -352,27 +402,75 @@ impl<T: Trace> Chooser<'_, T> {
         };
         let wanted = self.service.steering.answers;
         if wanted >= candidates.len() {
-            addresses.extend(candidates.iter().flat_map(|candidate| &candidate.addresses));
+            candidates.iter().for_each(|candidate| into.take(candidate));
         } else if wanted == 1 {
             let drawn = candidates.iter().map(|c| (c, endpoint_hash(c), c.weight));
-            let winner = rendezvous(self.key, drawn);
-            addresses.extend(winner.into_iter().flat_map(|candidate| &candidate.addresses));
+            if let Some(winner) = rendezvous(self.key, drawn) {
+                into.take(winner);
+            }
         } else {
-            self.draw_several(candidates, wanted, addresses);
+            self.draw_several(candidates, wanted, into);
         }
-        if addresses.is_empty() { Answer::NoData } else { Answer::Addresses }
+        if into.is_empty() { Answer::NoData } else { Answer::Addresses }
     }
 
     /// The `wanted` least draws, in their order. Quadratic in small numbers, and without allocating.
-    fn draw_several(&self, candidates: &[Candidate], wanted: usize, addresses: &mut Vec<IpAddr>) {
+    fn draw_several<S: Selection>(&self, candidates: &[Candidate], wanted: usize, into: &mut S) {
         let mut least = f64::NEG_INFINITY;
         for _ in 0..wanted {
             let draws = candidates.iter().map(|c| (draw(self.key, endpoint_hash(c), c.weight), c));
             let next = draws.filter(|(drawn, _)| *drawn > least).min_by(|(a, _), (b, _)| a.total_cmp(b));
             let Some((drawn, candidate)) = next else { break };
             least = drawn;
-            addresses.extend(&candidate.addresses);
+            into.take(candidate);
         }
+    }
+
+    /// When any of what the choice was made by can change at the earliest.
+    fn due(&mut self, ranking: &Ranking, region: Option<RegionId>) -> Due {
+        let chosen = ranking.groups.iter().flatten().find(|ranked| Some(ranked.region) == region);
+        let verdict = chosen.map(|ranked| self.verdict(Pass::Eligible, ranked));
+        let is_held = matches!(verdict, Some(Ok((_, Note::Held))));
+        let by_itself = matches!(verdict, Some(Ok(_))) && !is_held;
+        let pool = region.map(|region| self.standing.region(region).pool(self.asked.family));
+        let has_good = pool.is_some_and(|pool| !pool.configured || pool.best.serves());
+        let withdrawn = matches!(verdict, Some(Err(Why::Withdrawn(_))));
+        let serves = ranking.groups.is_empty() || (has_good && !is_held && !withdrawn);
+        let mut due = Due::NEVER;
+        for group in &ranking.groups {
+            for ranked in group {
+                // How hard failures are decides what is held in, and what of the down is answered: each look
+                // may tell otherwise.
+                let member = if serves {
+                    self.standing.dues.of_member(self.asked.service, ranked.region)
+                } else {
+                    Due::ANY_TIME
+                };
+                let left = member.left(self.asked.unix);
+                self.trace.kept(Stage::Ttl, ranked.region, || Note::MayChange(left));
+                due = due.min(member);
+            }
+            // Who is eligible by itself was chosen whatever the groups behind it are.
+            if by_itself && group.iter().any(|ranked| Some(ranked.region) == region) {
+                break;
+            }
+        }
+        if let Some(region) = region
+            && self.service.steering.share == Share::Weighted
+            && self.is_drawn(ranking, region)
+        {
+            let (_, end) = window(self.service, self.client, self.asked.unix);
+            self.trace.kept(Stage::Ttl, region, || Note::WindowEnds(end.since(self.asked.unix)));
+            due = due.min(Due::at(end));
+        }
+        due
+    }
+
+    /// Whether a region, or what is answered of it, was drawn from several.
+    fn is_drawn(&self, ranking: &Ranking, region: RegionId) -> bool {
+        let endpoints = self.topology.region(region).endpoints.len();
+        let among = |group: &[RankedRegion]| group.len() > 1 && group.iter().any(|r| r.region == region);
+        endpoints > self.service.steering.answers || ranking.groups.iter().any(|group| among(group))
     }
 
     /// Whether the client's key can make a difference under this ranking: then scopes are no wider than the key.

@@ -18,8 +18,9 @@ pub struct Compiled {
     pub(super) services: Vec<CompiledService>,
     /// By distinct inputs of a ranking, not by service.
     pub(super) tables: Vec<RankingTable>,
-    /// By region and family: every address there is, for when all are down.
-    pub(super) everything: Vec<[Box<[Candidate]>; 2]>,
+    /// By region and family: everything there is, for when all are down.
+    pub(super) everything: Vec<[Box<[Candidate]>; 3]>,
+    computes_ttl: bool,
 }
 
 /// A service.
@@ -57,14 +58,21 @@ impl Compiled {
         }
         let everything = topology
             .region_ids()
-            .map(|region| [Family::V4, Family::V6].map(|family| Candidate::every(topology, region, family)));
-        Self { key_prefix, everything: everything.collect(), sets, services, tables }
+            .map(|region| Family::ALL.map(|family| Candidate::every(topology, region, family)));
+        let computes_ttl = topology.services.iter().any(|service| service.steering.ttl.is_computed());
+        Self { key_prefix, everything: everything.collect(), sets, services, tables, computes_ttl }
     }
 
     /// The sets of regions that services have, for safety.
     #[must_use]
     pub fn region_sets(&self) -> &RegionSets {
         &self.sets
+    }
+
+    /// Whether the TTL of any service follows from what is due.
+    #[must_use]
+    pub fn computes_ttl(&self) -> bool {
+        self.computes_ttl
     }
 
     /// The ranking for a client, and the length of the widest prefix around it for which it holds.

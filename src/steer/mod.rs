@@ -11,9 +11,11 @@
 mod choose;
 mod compiled;
 mod rank;
+mod selection;
 mod trace;
 
 pub use choose::{Answer, Asked, Choice};
 pub use compiled::Compiled;
 pub use rank::{RankedRegion, Ranking, rank};
+pub use selection::Host;
 pub use trace::{Entry, NoTrace, Note, Recording, Stage, Trace, Why};

@@ -1,5 +1,7 @@
 //! What steering tells of its work.
 
+use std::time::Duration;
+
 use crate::model::{Family, FenceRule, PlaceKey, RegionId};
 use crate::standing::Cause;
 
@@ -16,6 +18,8 @@ pub enum Stage {
     Eligible,
     /// The draw within a tie group.
     Share,
+    /// How long the answer may be kept, where that is computed.
+    Ttl,
 }
 
 /// Why a region stays in.
@@ -61,6 +65,10 @@ pub enum Note {
         /// How many took part.
         among: usize,
     },
+    /// It can change so soon.
+    MayChange(Duration),
+    /// The client's share is drawn anew so soon.
+    WindowEnds(Duration),
 }
 
 /// Why a region is out.

@@ -99,5 +99,5 @@ fn opt(record: &[u8]) -> Option<Edns> {
         options = rest;
     }
     let (payload, dnssec_ok) = (u16::from_be_bytes(payload), flags & 0x80 != 0);
-    Some(Edns { payload, version: 0, dnssec_ok, subnet })
+    Some(Edns { payload, version: 0, dnssec_ok, subnet, nsid: false })
 }

@@ -4,7 +4,7 @@ use hickory_proto::ProtoError;
 use hickory_proto::op::ResponseCode;
 
 use super::query::{LowerName, Query, Question};
-use super::reply::{Owner, Section, Writer};
+use super::reply::{Offer, Owner, Section, Writer};
 use super::{CLASS_IN, HEADER};
 use crate::model::Ttl;
 use crate::zone::{Served, rtype};
@@ -47,7 +47,7 @@ impl Denial {
         };
         let mut message = Vec::new();
         let mut write = || {
-            let mut writer = Writer::start(&mut message, &query, u16::MAX, false)?;
+            let mut writer = Writer::start(&mut message, &query, u16::MAX, Offer::default())?;
             writer.rrset(Section::Authority, Owner::Question(0), zone.soa())?;
             writer.finish(ResponseCode::NoError, true, 0)
         };
@@ -62,7 +62,7 @@ impl Denial {
 
     /// Its length.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.record.len()
     }
 

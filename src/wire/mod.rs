@@ -14,7 +14,7 @@ pub use common::{CommonQuery, NameSpace};
 pub use denial::Denial;
 pub use hickory_proto::op::ResponseCode;
 pub use query::{ClientSubnet, Edns, LowerName, Query, Question};
-pub use reply::{Owner, Section, Writer};
+pub use reply::{ExtendedError, Offer, Owner, Section, Writer};
 
 /// The largest UDP payload sent and advertised: fits every path without fragments (DNS flag day 2020).
 pub const MAX_UDP_PAYLOAD: u16 = 1232;
@@ -22,9 +22,15 @@ pub const MAX_UDP_PAYLOAD: u16 = 1232;
 pub const MIN_UDP_PAYLOAD: u16 = 512;
 /// The class Internet.
 pub const CLASS_IN: u16 = 1;
+/// The class Chaos, in which servers are asked about themselves.
+pub const CLASS_CH: u16 = 3;
 
+/// Number of the EDNS option "name server identifier" (RFC 5001 §2.3).
+const OPTION_NSID: u16 = 3;
 /// Number of the EDNS option "client subnet" (RFC 7871 §6).
 pub const OPTION_SUBNET: u16 = 8;
+/// Number of the EDNS option "extended DNS error" (RFC 8914 §2).
+const OPTION_ERROR: u16 = 15;
 /// Bytes of a message's header.
 pub const HEADER: usize = 12;
 

@@ -6,7 +6,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
 
-use super::{CLASS_IN, HEADER, OPTION_SUBNET};
+use super::{CLASS_IN, HEADER, OPTION_NSID, OPTION_SUBNET};
 use crate::zone::rtype;
 
 /// A query as far as it could be understood.
@@ -87,6 +87,8 @@ pub struct Edns {
     pub dnssec_ok: bool,
     /// The client subnet option, checked.
     pub subnet: Option<ClientSubnet>,
+    /// Whether the server's identifier is asked for (RFC 5001).
+    pub nsid: bool,
 }
 
 /// The client subnet option of a query (RFC 7871 §6); bits beyond the prefix are 0.
@@ -161,20 +163,12 @@ impl<'a> Query<'a> {
             edns: None,
             fault: None,
         };
+        let records = [count(6), count(8), count(10)];
+        query.fault = query.sections(message, count(4), records).unwrap_or(Some(ResponseCode::FormErr));
+        // The sections of other opcodes were read for their OPT record alone: RFC 6891 §7 wants one in the reply
+        // to any message that has one.
         if query.opcode != 0 {
             query.fault = Some(ResponseCode::NotImp);
-            return Some(query);
-        }
-        // RFC 9619 §4: "a DNS message with OPCODE = 0 and QDCOUNT > 1 MUST be treated as an incorrectly
-        // formatted message".
-        if count(4) != 1 {
-            query.fault = Some(ResponseCode::FormErr);
-            return Some(query);
-        }
-        let records = [count(6), count(8), count(10)];
-        match query.sections(message, records) {
-            Ok(fault) => query.fault = fault,
-            Err(_) => query.fault = Some(ResponseCode::FormErr),
         }
         Some(query)
     }
@@ -183,12 +177,25 @@ impl<'a> Query<'a> {
     fn sections(
         &mut self,
         message: &'a [u8],
+        questions: u16,
         [answers, authorities, additionals]: [u16; 3],
     ) -> Result<Option<ResponseCode>, DecodeError> {
         let mut decoder = BinDecoder::new(message).clone(HEADER as u16);
-        let Some(question) = question(message, &mut decoder)? else { return Ok(Some(ResponseCode::FormErr)) };
-        self.question = Some(question);
         let mut fault = None;
+        if questions == 1 {
+            self.question = question(message, &mut decoder)?;
+            if self.question.is_none() {
+                return Ok(Some(ResponseCode::FormErr));
+            }
+        } else {
+            // RFC 9619 §4: "a DNS message with OPCODE = 0 and QDCOUNT > 1 MUST be treated as an incorrectly
+            // formatted message". None at all is for cookies alone (RFC 7873 §5.4), which are not supported.
+            fault = Some(ResponseCode::FormErr);
+            for _ in 0..questions {
+                Name::read(&mut decoder)?;
+                decoder.read_slice(4)?;
+            }
+        }
         for _ in 0..u32::from(answers) + u32::from(authorities) {
             // An OPT record elsewhere than in the additional section is none (RFC 6891 §6.1.1).
             if record(&mut decoder)?.rtype == rtype::OPT {
@@ -206,19 +213,8 @@ impl<'a> Query<'a> {
                 fault = Some(ResponseCode::FormErr);
                 continue;
             }
-            let [_, version, flags, _] = record.ttl.to_be_bytes();
-            let (dnssec_ok, payload) = (flags & 0x80 != 0, record.class);
-            let edns = self.edns.insert(Edns { payload, version, dnssec_ok, subnet: None });
-            // RFC 6891 §6.1.3: "If a responder does not implement the VERSION level of the request, then it
-            // MUST respond with RCODE=BADVERS." The options of another version may mean anything.
-            if version != 0 {
-                fault = fault.or(Some(ResponseCode::BADVERS));
-            } else {
-                match subnet(record.data)? {
-                    Ok(subnet) => edns.subnet = subnet,
-                    Err(()) => fault = Some(ResponseCode::FormErr),
-                }
-            }
+            let found = self.opt(&record)?;
+            fault = fault.or(found);
         }
         Ok(fault)
     }
@@ -227,6 +223,37 @@ impl<'a> Query<'a> {
     #[must_use]
     pub fn is_internet(&self) -> bool {
         self.question.as_ref().is_some_and(|question| question.class == CLASS_IN)
+    }
+
+    /// Reads an OPT record; the fault that it holds, if its options can be read at all.
+    fn opt(&mut self, record: &Raw<'_>) -> Result<Option<ResponseCode>, DecodeError> {
+        let [_, version, flags, _] = record.ttl.to_be_bytes();
+        let (dnssec_ok, payload) = (flags & 0x80 != 0, record.class);
+        let edns = self.edns.insert(Edns { payload, version, dnssec_ok, subnet: None, nsid: false });
+        // RFC 6891 §6.1.3: "If a responder does not implement the VERSION level of the request, then it MUST
+        // respond with RCODE=BADVERS." The options of another version may mean anything.
+        if version != 0 {
+            return Ok(Some(ResponseCode::BADVERS));
+        }
+        let mut options = BinDecoder::new(record.data);
+        while !options.is_empty() {
+            let code = options.read_u16()?.unverified(/* compared with those known */);
+            let length = options.read_u16()?.unverified(/* checked by the slice */);
+            let data = options.read_slice(usize::from(length))?.unverified(/* parsed below */);
+            match code {
+                OPTION_NSID => edns.nsid = true,
+                OPTION_SUBNET => match ClientSubnet::parse(data) {
+                    Some(subnet) if edns.subnet.is_none() => edns.subnet = Some(subnet),
+                    // Malformed, or the second one.
+                    _ => {
+                        edns.subnet = None;
+                        return Ok(Some(ResponseCode::FormErr));
+                    }
+                },
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -261,23 +288,4 @@ fn record<'a>(decoder: &mut BinDecoder<'a>) -> Result<Raw<'a>, DecodeError> {
     let length = decoder.read_u16()?.unverified(/* checked by the slice */);
     let data = decoder.read_slice(usize::from(length))?.unverified(/* the options of an OPT */);
     Ok(Raw { at_root, rtype, class, ttl, data })
-}
-
-/// The client subnet among the options; `Err` inside if it is malformed or stands twice.
-fn subnet(options: &[u8]) -> Result<Result<Option<ClientSubnet>, ()>, DecodeError> {
-    let mut decoder = BinDecoder::new(options);
-    let mut found = None;
-    while !decoder.is_empty() {
-        let code = decoder.read_u16()?.unverified(/* compared with one code */);
-        let length = decoder.read_u16()?.unverified(/* checked by the slice */);
-        let data = decoder.read_slice(usize::from(length))?.unverified(/* parsed below */);
-        if code != OPTION_SUBNET {
-            continue;
-        }
-        match ClientSubnet::parse(data) {
-            Some(subnet) if found.is_none() => found = Some(subnet),
-            _ => return Ok(Err(())),
-        }
-    }
-    Ok(Ok(found))
 }

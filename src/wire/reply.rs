@@ -5,7 +5,9 @@ use hickory_proto::op::{Header, HeaderCounts, MessageType, Metadata, OpCode, Res
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
 
-use super::{CLASS_IN, ClientSubnet, HEADER, MAX_UDP_PAYLOAD, OPTION_SUBNET, Query};
+use super::{
+    CLASS_IN, ClientSubnet, HEADER, MAX_UDP_PAYLOAD, OPTION_ERROR, OPTION_NSID, OPTION_SUBNET, Query,
+};
 use crate::model::Ttl;
 use crate::zone::{RRset, rtype};
 
@@ -31,12 +33,51 @@ pub enum Owner<'a> {
     Name(&'a [u8]),
 }
 
+/// What the server says of itself in the OPT record, to those who ask.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Offer<'a> {
+    /// Whether client subnets are answered (RFC 7871).
+    pub subnet: bool,
+    /// The identifier for those who want one (RFC 5001), at most [`MAX_IDENTITY`](crate::model::MAX_IDENTITY)
+    /// bytes.
+    pub nsid: Option<&'a [u8]>,
+}
+
+/// Why, beyond the RCODE (RFC 8914).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtendedError {
+    /// INFO-CODE, by IANA's registry.
+    code: u16,
+    /// EXTRA-TEXT, for people; may be empty.
+    text: &'static str,
+}
+
+impl ExtendedError {
+    /// No region may be answered, and the service's policy is SERVFAIL.
+    pub const ALL_DOWN: Self = Self { code: 0, text: "no region is up" };
+    /// §4.19: whoever asks is not allowed to.
+    pub const PROHIBITED: Self = Self { code: 18, text: "" };
+    /// §4.21: the name is in none of the zones.
+    pub const NOT_AUTHORITATIVE: Self = Self { code: 20, text: "" };
+    /// §4.22: no such operation.
+    pub const NOT_SUPPORTED: Self = Self { code: 21, text: "" };
+    /// RFC 9824 §3.5: a type that nobody can own.
+    pub const INVALID_QUERY_TYPE: Self = Self { code: 30, text: "" };
+
+    /// Bytes of the option.
+    fn length(self) -> usize {
+        usize::from(OPTION_LENGTH) + 2 + self.text.len()
+    }
+}
+
 /// A reply being written. Records go in by section, in the order of [`Section`].
 pub struct Writer<'b> {
     encoder: BinEncoder<'b>,
     id: u16,
     opcode: u8,
     recursion_desired: bool,
+    /// Of every record: the question's.
+    class: u16,
     /// Where the question ends and records begin.
     records_start: usize,
     /// Length of the question's name.
@@ -46,12 +87,30 @@ pub struct Writer<'b> {
     counts: HeaderCounts,
     truncated: bool,
     /// The OPT record to come, for which room is kept.
-    edns: Option<(bool, Option<ClientSubnet>)>,
+    opt: Option<Opt<'b>>,
     limit: u16,
+}
+
+/// An OPT record to come.
+struct Opt<'b> {
+    dnssec_ok: bool,
+    subnet: Option<ClientSubnet>,
+    nsid: Option<&'b [u8]>,
+    error: Option<ExtendedError>,
+}
+
+impl Opt<'_> {
+    /// Its bytes without the extended error, which is left out for want of room.
+    fn length(&self) -> u16 {
+        let subnet = self.subnet.map_or(0, |subnet| SUBNET_LENGTH + subnet.address_bytes().len() as u16);
+        OPT_LENGTH + subnet + self.nsid.map_or(0, |nsid| OPTION_LENGTH + nsid.len() as u16)
+    }
 }
 
 /// Bytes of an OPT record without options: root, type, class, TTL, length.
 const OPT_LENGTH: u16 = 11;
+/// Bytes of an option before its data: code, length.
+const OPTION_LENGTH: u16 = 4;
 /// Bytes of the client subnet option before its address: code, length, family, two prefix lengths.
 const SUBNET_LENGTH: u16 = 8;
 /// The only version of EDNS there is.
@@ -64,7 +123,7 @@ const POINTER_TO_QUESTION: u16 = 0xc000 | HEADER as u16;
 
 impl<'b> Writer<'b> {
     /// Starts a reply of at most `limit` bytes in `buffer`, which is emptied. The question is repeated, and
-    /// an OPT record will be added if the query had one; it repeats the client subnet if `with_subnet`.
+    /// an OPT record will be added if the query had one, with what of the offer the query asks for.
     ///
     /// # Errors
     /// If `limit` does not even hold that; it always does from 512 on.
@@ -72,24 +131,26 @@ impl<'b> Writer<'b> {
         buffer: &'b mut Vec<u8>,
         query: &Query<'_>,
         limit: u16,
-        with_subnet: bool,
+        offer: Offer<'b>,
     ) -> Result<Self, ProtoError> {
         buffer.clear();
         let mut encoder = BinEncoder::new(buffer);
-        let edns = query.edns.map(|edns| (edns.dnssec_ok, edns.subnet.filter(|_| with_subnet)));
-        let reserved = edns.map_or(0, |(_, subnet)| {
-            let option = |subnet: ClientSubnet| SUBNET_LENGTH + subnet.address_bytes().len() as u16;
-            OPT_LENGTH + subnet.map_or(0, option)
+        let opt = query.edns.map(|edns| Opt {
+            dnssec_ok: edns.dnssec_ok,
+            subnet: edns.subnet.filter(|_| offer.subnet),
+            nsid: offer.nsid.filter(|_| edns.nsid),
+            error: None,
         });
-        encoder.set_max_size(limit.saturating_sub(reserved));
+        encoder.set_max_size(limit.saturating_sub(opt.as_ref().map_or(0, Opt::length)));
         // Written over by the header in the end.
         encoder.emit_vec(&[0; HEADER])?;
         let mut counts = HeaderCounts::default();
-        let mut name_length = 0;
+        let (mut name_length, mut class) = (0, CLASS_IN);
         if let Some(question) = &query.question {
             encoder.emit_vec(question.wire)?;
             counts.queries = 1;
             name_length = question.name.as_wire().len();
+            class = question.class;
         }
         Ok(Self {
             records_start: encoder.offset(),
@@ -97,13 +158,21 @@ impl<'b> Writer<'b> {
             id: query.id,
             opcode: query.opcode,
             recursion_desired: query.recursion_desired,
+            class,
             name_length,
             question_is_known: false,
             counts,
             truncated: false,
-            edns,
+            opt,
             limit,
         })
+    }
+
+    /// Says why, to those with EDNS, if there is room.
+    pub fn explain(&mut self, error: ExtendedError) {
+        if let Some(opt) = &mut self.opt {
+            opt.error = Some(error);
+        }
     }
 
     /// Takes all records back.
@@ -127,34 +196,29 @@ impl<'b> Writer<'b> {
         self.records(section, owner, set.rtype, set.ttl, set.rdata.iter().map(|data| &**data))
     }
 
-    /// Adds the records of one RRset, given their data in uncompressed wire format.
+    /// Adds the records of one RRset, given their data in uncompressed wire format: all of them or none.
     ///
     /// # Errors
     /// As [`Writer::rrset`].
-    pub fn records<'d>(
+    pub fn records(
         &mut self,
         section: Section,
         owner: Owner<'_>,
         rtype: u16,
         ttl: Ttl,
-        data: impl Iterator<Item = &'d [u8]>,
+        data: impl Iterator<Item: AsRef<[u8]>>,
     ) -> Result<(), ProtoError> {
         if self.truncated {
             return Ok(());
         }
         let (start, before) = (self.encoder.offset(), self.count(section));
         for data in data {
-            let record_start = self.encoder.offset();
-            match self.record(owner, rtype, ttl, data) {
+            match self.record(owner, rtype, ttl, data.as_ref()) {
                 Ok(()) => self.set_count(section, self.count(section) + 1),
-                Err(ProtoError::MaxBufferSizeExceeded(_)) if section == Section::Additional => {
+                Err(ProtoError::MaxBufferSizeExceeded(_)) => {
                     self.rewind(start);
                     self.set_count(section, before);
-                    return Ok(());
-                }
-                Err(ProtoError::MaxBufferSizeExceeded(_)) => {
-                    self.rewind(record_start);
-                    self.truncated = true;
+                    self.truncated = section != Section::Additional;
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -169,8 +233,8 @@ impl<'b> Writer<'b> {
     /// None that a started reply can meet: room for the OPT record was kept.
     pub fn finish(mut self, rcode: ResponseCode, authoritative: bool, scope: u8) -> Result<(), ProtoError> {
         self.encoder.set_max_size(self.limit);
-        if let Some((dnssec_ok, subnet)) = self.edns {
-            self.opt(rcode, dnssec_ok, subnet.as_ref(), scope)?;
+        if let Some(opt) = self.opt.take() {
+            self.write_opt(&opt, rcode, scope)?;
             self.counts.additionals += 1;
         }
         let mut metadata = Metadata::new(self.id, MessageType::Response, OpCode::from_u8(self.opcode));
@@ -186,26 +250,37 @@ impl<'b> Writer<'b> {
     }
 
     /// The OPT record (RFC 6891 §6.1.2, §6.1.3).
-    fn opt(
-        &mut self,
-        rcode: ResponseCode,
-        dnssec_ok: bool,
-        subnet: Option<&ClientSubnet>,
-        scope: u8,
-    ) -> Result<(), ProtoError> {
+    fn write_opt(&mut self, opt: &Opt<'_>, rcode: ResponseCode, scope: u8) -> Result<(), ProtoError> {
+        let mut length = opt.length();
+        let room = usize::from(self.limit).saturating_sub(self.encoder.offset() + usize::from(length));
+        let error = opt.error.filter(|error| room >= error.length());
+        length += error.map_or(0, |error| error.length() as u16);
         self.encoder.emit_u8(0)?;
         self.encoder.emit_u16(rtype::OPT)?;
         self.encoder.emit_u16(MAX_UDP_PAYLOAD)?;
-        self.encoder.emit_vec(&[rcode.high(), EDNS_VERSION, u8::from(dnssec_ok) << 7, 0])?;
-        let Some(subnet) = subnet else { return self.encoder.emit_u16(0) };
-        let address = subnet.address_bytes();
-        self.encoder.emit_u16(SUBNET_LENGTH + address.len() as u16)?;
-        self.encoder.emit_u16(OPTION_SUBNET)?;
-        self.encoder.emit_u16(SUBNET_LENGTH - 4 + address.len() as u16)?;
-        // RFC 7871 §7.2.1: FAMILY, SOURCE PREFIX-LENGTH and ADDRESS "MUST match those of the original".
-        self.encoder.emit_u16(subnet.family)?;
-        self.encoder.emit_vec(&[subnet.source, scope])?;
-        self.encoder.emit_vec(address)
+        self.encoder.emit_vec(&[rcode.high(), EDNS_VERSION, u8::from(opt.dnssec_ok) << 7, 0])?;
+        self.encoder.emit_u16(length - OPT_LENGTH)?;
+        if let Some(nsid) = opt.nsid {
+            self.encoder.emit_u16(OPTION_NSID)?;
+            self.encoder.emit_u16(nsid.len() as u16)?;
+            self.encoder.emit_vec(nsid)?;
+        }
+        if let Some(error) = error {
+            self.encoder.emit_u16(OPTION_ERROR)?;
+            self.encoder.emit_u16(2 + error.text.len() as u16)?;
+            self.encoder.emit_u16(error.code)?;
+            self.encoder.emit_vec(error.text.as_bytes())?;
+        }
+        if let Some(subnet) = opt.subnet {
+            let address = subnet.address_bytes();
+            self.encoder.emit_u16(OPTION_SUBNET)?;
+            self.encoder.emit_u16(SUBNET_LENGTH - OPTION_LENGTH + address.len() as u16)?;
+            // RFC 7871 §7.2.1: FAMILY, SOURCE PREFIX-LENGTH and ADDRESS "MUST match those of the original".
+            self.encoder.emit_u16(subnet.family)?;
+            self.encoder.emit_vec(&[subnet.source, scope])?;
+            self.encoder.emit_vec(address)?;
+        }
+        Ok(())
     }
 
     fn record(&mut self, owner: Owner<'_>, rtype: u16, ttl: Ttl, data: &[u8]) -> Result<(), ProtoError> {
@@ -215,7 +290,7 @@ impl<'b> Writer<'b> {
             Owner::Name(wire) => self.name(wire)?,
         }
         self.encoder.emit_u16(rtype)?;
-        self.encoder.emit_u16(CLASS_IN)?;
+        self.encoder.emit_u16(self.class)?;
         self.encoder.emit_u32(ttl.0)?;
         let place = self.encoder.place::<u16>()?;
         self.data(rtype, data)?;

@@ -3,15 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use super::{RRset, Zone, rtype};
-use crate::model::{Name, ServiceId, Ttl};
+use super::{NameHash, RRset, Zone, rtype, type_name};
+use crate::model::{Name, Service, ServiceId, ServiceKind, Ttl};
 
 /// All zones of a server, ready for lookups.
 #[derive(Debug, Default)]
 pub struct Zones {
     pub(super) zones: Vec<Served>,
     /// Origin in wire format → index into `zones`.
-    pub(super) origins: HashMap<Box<[u8]>, u32>,
+    pub(super) origins: HashMap<Box<[u8]>, u32, NameHash>,
     /// The fewest and the most labels an origin has: other suffixes of a name need no look.
     pub(super) origin_labels: (u8, u8),
 }
@@ -30,7 +30,7 @@ pub struct Served {
     /// The apex first.
     pub(super) nodes: Vec<Node>,
     /// Lowercase wire name → index into `nodes`; every name on the way to one that owns something is here.
-    pub(super) index: HashMap<Box<[u8]>, u32>,
+    pub(super) index: HashMap<Box<[u8]>, u32, NameHash>,
 }
 
 /// A name that exists: it owns something or something below it does (RFC 4592 §2.2.2).
@@ -38,7 +38,7 @@ pub struct Served {
 pub struct Node {
     /// What it owns of static data; empty at an empty non-terminal.
     pub rrsets: Box<[RRset]>,
-    /// The service that answers A and AAAA here.
+    /// The service that answers here.
     pub service: Option<ServiceId>,
     /// The uppermost delegation or DNAME strictly above, as an index into the zone's nodes; [`NONE`] without.
     pub(super) covered_by: u32,
@@ -60,6 +60,66 @@ impl Node {
     #[must_use]
     pub fn rrset(&self, rtype: u16) -> Option<&RRset> {
         self.rrsets.iter().find(|set| set.rtype == rtype)
+    }
+}
+
+/// A dynamic name that wants a place in a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dynamic {
+    /// Where.
+    pub name: Name,
+    /// The service that answers there.
+    pub service: ServiceId,
+    /// The types that it answers; none: it may be an alias, beside which nothing can stand.
+    owned: &'static [u16],
+}
+
+/// The types of services that answer addresses.
+const ADDRESSES: &[u16] = &[rtype::A, rtype::AAAA];
+
+impl Dynamic {
+    /// The places that all services want, by their ids.
+    #[must_use]
+    pub fn all(services: &[Service]) -> Vec<Self> {
+        (0..).map(ServiceId).zip(services).map(|(id, service)| Self::of(id, service)).collect()
+    }
+
+    /// The place that a service wants.
+    #[must_use]
+    pub fn of(id: ServiceId, service: &Service) -> Self {
+        let owned: &[u16] = match &service.kind {
+            _ if service.may_be_alias() => &[],
+            ServiceKind::Address { https: None } => ADDRESSES,
+            ServiceKind::Address { https: Some(_) } => &[rtype::A, rtype::AAAA, rtype::HTTPS],
+            ServiceKind::Cname => &[],
+            ServiceKind::Srv { .. } => &[rtype::SRV],
+            ServiceKind::Mx { .. } => &[rtype::MX],
+        };
+        Self { name: service.name.clone(), service: id, owned }
+    }
+
+    /// Why it cannot stand beside what a zone has at its name.
+    fn clash(&self, node: &Node, at_apex: bool, origin: &Name) -> Option<String> {
+        let Self { name, owned, .. } = self;
+        if owned.is_empty() && at_apex {
+            return Some(format!(
+                "{name} is the apex of its zone, where no CNAME may stand beside SOA and NS (RFC 1034 §3.6.2)"
+            ));
+        }
+        let other = if owned.is_empty() {
+            node.rrsets.first()
+        } else {
+            node.rrsets.iter().find(|set| set.rtype == rtype::CNAME || owned.contains(&set.rtype))
+        };
+        let beside =
+            if owned.is_empty() { ", beside which no CNAME may stand (RFC 1034 §3.6.2)" } else { "" };
+        other.map(|set| {
+            let what = match set.rtype {
+                rtype::CNAME => "a CNAME".to_owned(),
+                rtype => format!("{} records", type_name(rtype)),
+            };
+            format!("the zone {origin} has {what} of its own at {name}{beside}")
+        })
     }
 }
 
@@ -107,7 +167,7 @@ impl Served {
         let mut served = Self {
             number,
             nodes: Vec::with_capacity(names.len()),
-            index: HashMap::with_capacity(names.len()),
+            index: HashMap::with_capacity_and_hasher(names.len(), NameHash::default()),
             origin,
             serial,
             negative_ttl,
@@ -115,7 +175,8 @@ impl Served {
         let apex = served.origin.clone();
         served.add(apex.as_wire());
         for (name, rrsets) in names {
-            let node = served.add(name.as_wire());
+            let known = served.index.get(name.as_wire()).copied();
+            let node = known.unwrap_or_else(|| served.insert(name.into_wire()));
             served.nodes[node as usize].rrsets = rrsets.into_boxed_slice();
         }
         served
@@ -123,10 +184,13 @@ impl Served {
 
     /// The node of a name at or below the origin, made if need be together with those above it.
     fn add(&mut self, name: &[u8]) -> u32 {
-        if let Some(index) = self.index.get(name) {
-            return *index;
-        }
-        let at_apex = name == self.origin.as_wire();
+        let known = self.index.get(name).copied();
+        known.unwrap_or_else(|| self.insert(name.into()))
+    }
+
+    /// The same of a name that has none yet.
+    fn insert(&mut self, name: Box<[u8]>) -> u32 {
+        let at_apex = *name == *self.origin.as_wire();
         let parent = if at_apex { NONE } else { self.add(&name[usize::from(name[0]) + 1..]) };
         let index = self.nodes.len() as u32;
         let labels =
@@ -143,7 +207,7 @@ impl Served {
             is_cut: false,
             is_dname: false,
         });
-        self.index.insert(name.into(), index);
+        self.index.insert(name, index);
         index
     }
 
@@ -178,22 +242,20 @@ impl Served {
     }
 
     /// Hangs a dynamic name into the tree.
-    fn serve(&mut self, name: &Name, service: ServiceId) -> Result<(), String> {
+    fn serve(&mut self, dynamic: &Dynamic) -> Result<(), String> {
+        let name = &dynamic.name;
         let index = self.add(name.as_wire());
         let node = &mut self.nodes[index as usize];
         if node.service.is_some() {
             return Err(format!("two services are named {name}"));
         }
-        let types = [(rtype::CNAME, "a CNAME"), (rtype::A, "A records"), (rtype::AAAA, "AAAA records")];
-        for (rtype, what) in types {
-            if node.rrset(rtype).is_some() {
-                return Err(format!("the zone {} has {what} of its own at {name}", self.origin));
-            }
+        if let Some(clash) = dynamic.clash(node, index == 0, &self.origin) {
+            return Err(clash);
         }
         if index != 0 && node.rrset(rtype::NS).is_some() {
             return Err(format!("the zone {} delegates {name} away", self.origin));
         }
-        node.service = Some(service);
+        node.service = Some(dynamic.service);
         let cover = self.cover(name.as_wire());
         if cover == NONE {
             return Ok(());
@@ -204,15 +266,26 @@ impl Served {
 }
 
 impl Zones {
-    /// Joins zones and dynamic names.
+    /// Joins zones and names of services that answer addresses alone, as [`Zones::join`] does.
     ///
     /// # Errors
-    /// Every zone that stands twice and every service that has no place: outside all zones, below a
-    /// delegation or a DNAME, at a name with a CNAME or with addresses of its own, or named like another.
+    /// Those of [`Zones::join`].
     pub fn build(
         zones: Vec<Zone>,
         services: impl AsRef<[(Name, ServiceId)]>,
     ) -> Result<Self, Vec<ZonesError>> {
+        let services = services.as_ref().iter().cloned();
+        let dynamic = services.map(|(name, service)| Dynamic { name, service, owned: ADDRESSES });
+        Self::join(zones, &dynamic.collect::<Vec<_>>())
+    }
+
+    /// Joins zones and dynamic names.
+    ///
+    /// # Errors
+    /// Every zone that stands twice and every service that has no place: outside all zones, below a
+    /// delegation or a DNAME, at a name with a CNAME or with records of a type that it answers, named like
+    /// another, or, if it may be an alias, at an apex or beside anything.
+    pub fn join(zones: Vec<Zone>, services: &[Dynamic]) -> Result<Self, Vec<ZonesError>> {
         let mut errors = Vec::new();
         let mut seen = HashSet::new();
         for zone in &zones {
@@ -229,17 +302,18 @@ impl Zones {
         let labels = |zone: &Served| zone.origin.label_count() as u8;
         let fewest = built.zones.iter().map(labels).min().unwrap_or(0);
         built.origin_labels = (fewest, built.zones.iter().map(labels).max().unwrap_or(0));
+        // Dynamic names neither cut nor redirect, and have their places outside of what is covered.
         built.zones.iter_mut().for_each(Served::finish);
-        for (name, service) in services.as_ref() {
+        for dynamic in services {
+            let name = &dynamic.name;
             let placed = match built.zone_of(name) {
-                Some(index) => built.zones[index].serve(name, *service),
+                Some(index) => built.zones[index].serve(dynamic),
                 None => Err(format!("{name} lies in none of the zones")),
             };
             if let Err(message) = placed {
                 errors.push(ZonesError { name: name.clone(), message });
             }
         }
-        built.zones.iter_mut().for_each(Served::finish);
         if errors.is_empty() { Ok(built) } else { Err(errors) }
     }
 

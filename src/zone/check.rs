@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::scan::{Position, Record, Scanned};
-use super::{MAX_ERRORS, RRset, Zone, ZoneError, rtype, type_name};
+use super::{MAX_ERRORS, NameHash, RRset, Zone, ZoneError, rtype, type_name};
 use crate::model::{Name, Ttl};
 
 /// The RRsets of one name, each with the line of its first record.
-type Draft = HashMap<Name, Vec<(RRset, Position)>>;
+type Draft = HashMap<Name, Vec<(RRset, Position)>, NameHash>;
 
 /// Holds what was scanned to the rules of a zone.
 pub(super) fn check(origin: &Name, mut scanned: Scanned) -> Result<Zone, Vec<ZoneError>> {
@@ -20,22 +20,25 @@ pub(super) fn check(origin: &Name, mut scanned: Scanned) -> Result<Zone, Vec<Zon
     if syntax_is_fine {
         require_apex(origin, &draft, &scanned, &mut errors);
     }
-    let mut names: Vec<_> = draft.iter().collect();
-    names.sort_by_key(|(_, sets)| (sets[0].1.file, sets[0].1.line));
-    for (name, sets) in names {
-        check_name(origin, name, sets, &draft, &scanned, &mut errors);
+    let has_dnames = draft.values().any(|sets| has(sets, rtype::DNAME));
+    for (name, sets) in &draft {
+        if has_dnames {
+            check_not_redirected(origin, name, sets, &draft, &scanned, &mut errors);
+        }
+        check_name(origin, name, sets, &scanned, &mut errors);
         warn_missing_glue(origin, name, sets, &draft, &scanned, &mut warnings);
     }
     for problems in [&mut errors, &mut warnings] {
         problems.sort_by_cached_key(|problem| {
-            (scanned.files.iter().position(|file| *file == problem.file), problem.line, problem.column)
+            let file = scanned.files.iter().position(|file| *file == problem.file);
+            (file, problem.line, problem.column, problem.message.clone())
         });
         problems.truncate(MAX_ERRORS);
     }
     if !errors.is_empty() {
         return Err(errors);
     }
-    let names: HashMap<_, Vec<_>> = draft
+    let names: HashMap<_, Vec<_>, _> = draft
         .into_iter()
         .map(|(name, sets)| (name, sets.into_iter().map(|(set, _)| set).collect()))
         .collect();
@@ -61,7 +64,7 @@ fn group(
     errors: &mut Vec<ZoneError>,
     warnings: &mut Vec<ZoneError>,
 ) -> Draft {
-    let mut draft = Draft::new();
+    let mut draft = Draft::default();
     for record in records {
         if !record.owner.is_at_or_below(origin) {
             let message = format!("{} lies outside the zone {origin}", record.owner);
@@ -85,7 +88,7 @@ fn group(
                 format!("the TTLs of this {set} RRset differ; the smallest is served (RFC 2181 §5.2)");
             warnings.push(scanned.problem(record.at, 1, message));
         }
-        if set.rdata.contains(&record.rdata) {
+        if set.rdata.iter().any(|data| are_equal(record.rtype, data, &record.rdata)) {
             let message = "this record stands here twice; it is served once (RFC 2181 §5)".to_owned();
             warnings.push(scanned.problem(record.at, 1, message));
         } else {
@@ -93,6 +96,20 @@ fn group(
         }
     }
     draft
+}
+
+/// Whether two records of a type say the same: case does not count in names (RFC 1035 §2.3.3), which in these
+/// types come last.
+fn are_equal(rtype: u16, one: &[u8], other: &[u8]) -> bool {
+    let name = match rtype {
+        rtype::NS | rtype::PTR => 0,
+        rtype::MX => 2,
+        rtype::SRV => 6,
+        _ => return one == other,
+    };
+    one.len() == other.len()
+        && one[..name] == other[..name]
+        && one[name..].eq_ignore_ascii_case(&other[name..])
 }
 
 fn require_apex(origin: &Name, draft: &Draft, scanned: &Scanned, errors: &mut Vec<ZoneError>) {
@@ -108,8 +125,8 @@ fn require_apex(origin: &Name, draft: &Draft, scanned: &Scanned, errors: &mut Ve
     }
 }
 
-/// The rules for the RRsets of one name.
-fn check_name(
+/// A name below a DNAME is never answered.
+fn check_not_redirected(
     origin: &Name,
     name: &Name,
     sets: &[(RRset, Position)],
@@ -117,27 +134,39 @@ fn check_name(
     scanned: &Scanned,
     errors: &mut Vec<ZoneError>,
 ) {
-    let mut error = |at: Position, message: String| errors.push(scanned.problem(at, 1, message));
-    let mut parent = name.parent().filter(|_| name != origin);
-    while let Some(above) = parent {
-        let dname = draft.get(&above).is_some_and(|sets| has(sets, rtype::DNAME));
-        if dname && above.is_at_or_below(origin) {
-            error(sets[0].1, format!("{name} lies below the DNAME at {above} (RFC 6672 §2.4)"));
+    let above = std::iter::successors(Some(name.clone()), |name| name.parent().filter(|_| name != origin));
+    for above in above.skip(1) {
+        if draft.get(&above).is_some_and(|sets| has(sets, rtype::DNAME)) {
+            let message = format!("{name} lies below the DNAME at {above} (RFC 6672 §2.4)");
+            errors.push(scanned.problem(sets[0].1, 1, message));
         }
-        parent = above.parent().filter(|_| above != *origin);
     }
+}
+
+/// The rules for the RRsets of one name.
+fn check_name(
+    origin: &Name,
+    name: &Name,
+    sets: &[(RRset, Position)],
+    scanned: &Scanned,
+    errors: &mut Vec<ZoneError>,
+) {
+    let mut error = |at: Position, message: String| errors.push(scanned.problem(at, 1, message));
     for (set, at) in sets {
-        let rtype = type_name(set.rtype);
+        let rtype = || type_name(set.rtype);
         match set.rtype {
             rtype::SOA if name != origin => {
                 error(*at, format!("a SOA record at {name}; it belongs to the apex, {origin}"));
             }
             // RFC 2181 §10.1: one alias has one canonical name; RFC 1035 §5.2: "exactly one SOA RR".
             rtype::SOA | rtype::CNAME | rtype::DNAME if set.rdata.len() > 1 => {
-                error(*at, format!("{} {rtype} records at {name}; there may be one", set.rdata.len()));
+                error(*at, format!("{} {} records at {name}; there may be one", set.rdata.len(), rtype()));
             }
             rtype::NS | rtype::DNAME if name.is_wildcard() => {
-                error(*at, format!("{rtype} at the wildcard {name} has no defined meaning (RFC 4592 §4)"));
+                error(
+                    *at,
+                    format!("{} at the wildcard {name} has no defined meaning (RFC 4592 §4)", rtype()),
+                );
             }
             rtype::DS if !has(sets, rtype::NS) || name == origin => {
                 error(*at, format!("DS at {name} without a delegation there (RFC 4035 §2.4)"));

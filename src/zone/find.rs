@@ -102,14 +102,15 @@ impl Zones {
         }
     }
 
-    /// As [`Zones::find`], but in the zone above if the name is the apex of one: the parent's side of a
-    /// delegation, which owns the DS records (RFC 4035 §3.1.4.1). Without a zone above, the apex itself.
+    /// As [`Zones::find`], but of an apex whose parent zone is here, too, the parent's side: the delegation, which
+    /// owns the DS records. Otherwise it is the apex that has to deny them (RFC 4035 §3.1.4.1).
     #[must_use]
     pub fn find_in_parent(&self, name: &[u8]) -> Found<'_> {
         let labels = Labels::of(name);
-        match labels.count.checked_sub(1).and_then(|count| self.zone_at_most(name, &labels, count)) {
-            Some(zone) => zone.find(name, &labels),
-            None => self.find(name),
+        let above = labels.count.checked_sub(1).and_then(|count| self.zone_at_most(name, &labels, count));
+        match above.map(|zone| zone.find(name, &labels)) {
+            Some(found @ Found::Delegation { offset: 0, .. }) => found,
+            _ => self.find(name),
         }
     }
 

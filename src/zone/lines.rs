@@ -57,6 +57,7 @@ fn extent(text: &[u8], mut number: usize) -> (usize, Option<Fault>) {
     let mut line_start = 0;
     let mut open: Vec<(usize, usize)> = Vec::new();
     let mut quote: Option<(usize, usize)> = None;
+    let mut fault = None;
     let mut comment = false;
     let mut index = 0;
     while index < text.len() {
@@ -68,7 +69,7 @@ fn extent(text: &[u8], mut number: usize) -> (usize, Option<Fault>) {
                     return (index + 1, Some(Fault { line, column, message }));
                 }
                 if open.is_empty() {
-                    return (index + 1, None);
+                    return (index + 1, fault);
                 }
                 comment = false;
                 number += 1;
@@ -77,7 +78,13 @@ fn extent(text: &[u8], mut number: usize) -> (usize, Option<Fault>) {
             _ if comment => {}
             // An escaped character is never special; an escaped line feed is the scanner's to refuse.
             b'\\' if text.get(index + 1).is_some_and(|next| *next != b'\n') => index += 1,
-            b'"' => quote = if quote.is_some() { None } else { Some(here) },
+            b'"' => {
+                let (line, column) = here;
+                let is_glued = quote.is_some() && text.get(index + 1).is_some_and(|next| is_of_word(*next));
+                let message = "there is no space behind this quoted string";
+                fault = fault.or_else(|| is_glued.then_some(Fault { line, column, message }));
+                quote = if quote.is_some() { None } else { Some(here) };
+            }
             _ if quote.is_some() => {}
             b';' => comment = true,
             b'(' => open.push(here),
@@ -88,11 +95,16 @@ fn extent(text: &[u8], mut number: usize) -> (usize, Option<Fault>) {
         }
         index += 1;
     }
-    let unclosed = |(line, column), message| Some(Fault { line, column, message });
-    let fault = quote
-        .and_then(|at| unclosed(at, "this quoted string is not closed on its line"))
-        .or_else(|| open.first().and_then(|at| unclosed(*at, "this parenthesis is never closed")));
-    (text.len(), fault)
+    let at = |(line, column), message| Some(Fault { line, column, message });
+    let unclosed = quote
+        .and_then(|open| at(open, "this quoted string is not closed on its line"))
+        .or_else(|| open.first().and_then(|open| at(*open, "this parenthesis is never closed")));
+    (text.len(), unclosed.or(fault))
+}
+
+/// Whether a byte carries on what it stands behind.
+fn is_of_word(byte: u8) -> bool {
+    !byte.is_ascii_whitespace() && !b"\"();".contains(&byte)
 }
 
 #[cfg(test)]
@@ -121,5 +133,7 @@ mod tests {
         let quote = "this quoted string is not closed on its line";
         assert_eq!(faults("a \"x\\\"\nb \"y\" \"z"), [at(1, 3, quote), at(2, 7, quote)]);
         assert_eq!(faults("a \"x\" (y)\n"), []);
+        let glued = "there is no space behind this quoted string";
+        assert_eq!(faults("a (\n\"x\"\"y\"z) \"(\"\nb\n"), [at(2, 6, glued)]);
     }
 }

@@ -1,24 +1,30 @@
 //! Zones: RFC 1035 text in, one tree of static RRsets and dynamic names out.
 //!
-//! The way of a zone: [`Zone::read`] cuts its text into logical lines (`lines`), has each scanned into
-//! records (`scan`), and holds the records to the rules of a zone (`check`). [`Zones::build`] hangs the
+//! The way of a zone: [`Zone::read`] cuts its text into logical lines (`lines`), puts what the scanner
+//! does not know in its words (`dialect`, `fields`), has each line scanned into records (`scan`), and holds the records to the rules of a zone (`check`). [`Zones::build`] hangs the
 //! dynamic names into the same tree and works out, once, what a lookup would otherwise have to: empty
 //! non-terminals, what lies below a delegation or a DNAME, where wildcards are. [`Zones::find`] is then the
 //! algorithm of RFC 1034 §4.3.2 with the wildcards of RFC 4592: no allocation, at most one hash per label.
 
 mod build;
 mod check;
+mod dialect;
+mod fields;
 mod find;
+mod hash;
 mod lines;
+mod location;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::collections::HashMap;
 use std::fmt;
 
-pub use build::{Node, Served, Zones, ZonesError};
+pub use build::{Dynamic, Node, Served, Zones, ZonesError};
 pub use find::Found;
+pub use hash::NameHash;
 
 use crate::model::{Name, Ttl};
 
@@ -41,6 +47,9 @@ pub mod rtype {
     pub const RRSIG: u16 = 46;
     pub const NSEC: u16 = 47;
     pub const TLSA: u16 = 52;
+    pub const SVCB: u16 = 64;
+    pub const HTTPS: u16 = 65;
+    pub const NXNAME: u16 = 128;
     pub const TKEY: u16 = 249;
     pub const TSIG: u16 = 250;
     pub const IXFR: u16 = 251;
@@ -86,7 +95,7 @@ pub struct Zone {
     /// How long "there is no such thing" may be cached: min(TTL of the SOA, MINIMUM) (RFC 2308 §3).
     pub negative_ttl: Ttl,
     /// The static names that own records.
-    pub names: HashMap<Name, Vec<RRset>>,
+    pub names: HashMap<Name, Vec<RRset>, NameHash>,
     /// What is odd but served, in the order of the text; at most [`MAX_ERRORS`].
     pub warnings: Vec<ZoneError>,
 }

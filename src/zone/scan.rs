@@ -8,6 +8,7 @@ use domain::dep::octseq::Parser;
 use domain::rdata::{AllRecordData, ZoneRecordData};
 use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
 
+use super::dialect::{self, Plain};
 use super::lines::{Line, Lines};
 use super::{MAX_ERRORS, ZoneError, rtype, type_name};
 use crate::model::{Name, Ttl};
@@ -29,6 +30,13 @@ pub(super) struct Position {
     pub(super) file: u16,
     /// From 1.
     pub(super) line: u32,
+}
+
+impl Position {
+    /// That of a physical line of the logical one that begins here, from 1.
+    fn down(self, relative: usize) -> Self {
+        Self { line: self.line + relative as u32 - 1, ..self }
+    }
 }
 
 /// Everything found in a zone's text and in what it includes.
@@ -162,26 +170,35 @@ impl Reader<'_> {
         }
         // A directive names no owner, so what follows it still belongs to the one that was lost.
         cursor.owner_lost &= line.text.starts_with('$');
+        let at = Position { file: cursor.file, line: line.number as u32 };
+        let plain = match Plain::of(line.text, || cursor.origin()) {
+            Ok(plain) => plain,
+            Err((byte, message)) => {
+                let (relative, column) = dialect::place(line.text, byte);
+                self.error(at.down(relative), column, message);
+                cursor.owner_lost = has_owner;
+                return;
+            }
+        };
         let given_before = cursor.given;
-        cursor.scanner.extend_from_slice(line.text.as_bytes());
-        if !line.text.ends_with('\n') {
+        cursor.scanner.extend_from_slice(plain.text.as_bytes());
+        if !plain.text.ends_with('\n') {
             cursor.scanner.extend_from_slice(b"\n");
         }
-        cursor.given += line.text.trim_end_matches('\n').matches('\n').count() + 1;
-        let at = Position { file: cursor.file, line: line.number as u32 };
+        cursor.given += plain.text.trim_end_matches('\n').matches('\n').count() + 1;
         match cursor.scanner.next_entry() {
             Ok(Some(Entry::Record(record))) => self.record(cursor, &record, at),
             Ok(Some(Entry::Include { path, origin: sub })) => {
                 let sub = sub.map_or_else(|| cursor.origin(), |sub| absolute(&sub));
                 self.include(cursor, path.as_ref(), &sub, at);
             }
-            Ok(None) => self.directive(cursor, line, at),
+            Ok(None) => self.directive(cursor, &plain.text, at),
             Err(error) => {
-                let (position, message) = locate(&error.to_string(), line, given_before, cursor.file);
-                self.error(position.0, position.1, message);
+                let ((relative, column), message) = locate(&error.to_string(), &plain, given_before);
+                self.error(at.down(relative), column, message);
                 let origin = cursor.origin();
                 // One complaint is enough: the records below are not to blame for having no TTL.
-                if is_ttl_directive(line) {
+                if is_ttl_directive(&plain.text) {
                     cursor.default_ttl = Ttl::MAX.0;
                 }
                 cursor.restart(&origin);
@@ -192,7 +209,7 @@ impl Reader<'_> {
     }
 
     /// `$TTL` has been understood by the scanner; here it is kept for the next fresh one.
-    fn directive(&mut self, cursor: &mut Cursor, line: &Line<'_>, at: Position) {
+    fn directive(&mut self, cursor: &mut Cursor, line: &str, at: Position) {
         if !is_ttl_directive(line) {
             return;
         }
@@ -252,11 +269,11 @@ impl Reader<'_> {
     }
 }
 
-fn words<'a>(line: &Line<'a>) -> impl Iterator<Item = &'a str> {
-    line.text.split(|c: char| c.is_ascii_whitespace() || "();".contains(c))
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| c.is_ascii_whitespace() || "();".contains(c))
 }
 
-fn is_ttl_directive(line: &Line<'_>) -> bool {
+fn is_ttl_directive(line: &str) -> bool {
     words(line).next().is_some_and(|word| word.eq_ignore_ascii_case("$TTL"))
 }
 
@@ -294,32 +311,32 @@ fn known_form(rtype: Rtype, wire: Vec<u8>) -> Result<Vec<u8>, String> {
 
 /// The scanner's message for a record that is too short.
 const END_OF_ENTRY: &str = "unexpected end of entry";
+/// What people read for it.
+pub(super) const INCOMPLETE: &str = "the record ends before its data is complete";
+/// What people read of a record that is too long.
+pub(super) const TRAILING: &str = "there is more on this line than the record holds";
 
-/// The scanner counts lines of what it was given and says `line:column: message`.
-fn locate(error: &str, line: &Line<'_>, given_before: usize, file: u16) -> ((Position, usize), String) {
+/// The scanner counts lines of what it was given and says `line:column: message`. The place in the logical line as
+/// it was written, from 1.
+fn locate(error: &str, line: &Plain<'_>, given_before: usize) -> ((usize, usize), String) {
     let mut parts = error.splitn(3, ':');
     let number = parts.next().and_then(|text| text.parse::<usize>().ok());
     let column = parts.next().and_then(|text| text.parse::<usize>().ok()).unwrap_or(1).max(1);
     let message = parts.next().unwrap_or(error).trim().to_owned();
-    let physical = line.text.trim_end_matches('\n').lines().count().max(1);
     let relative = number.map_or(1, |number| number.saturating_sub(given_before)).max(1);
-    let text = |relative: usize| line.text.lines().nth(relative - 1).unwrap_or_default();
+    let text = line.text.trim_end();
+    let feeds = text.match_indices('\n').map(|(feed, _)| feed + 1);
+    let start = std::iter::once(0).chain(feeds).nth(relative - 1);
     // What ends a line is only noticed behind its line feed.
-    let (relative, column) = if relative > physical {
-        (physical, text(physical).trim_end().len() + 1)
-    } else {
-        (relative, column)
-    };
-    let column = if message == END_OF_ENTRY { column } else { token_start(text(relative), column) };
-    let at = Position { file, line: (line.number + relative - 1) as u32 };
-    ((at, column), plain(&message))
+    let byte = start.map_or(text.len(), |start| start + column - 1);
+    let byte = if message == END_OF_ENTRY { byte } else { token_start(text, byte) };
+    (line.place(byte), plain(&message))
 }
 
-/// The scanner stops behind the token it does not like; people look for its first character. From 1.
-fn token_start(line: &str, column: usize) -> usize {
-    let before = &line.as_bytes()[..(column - 1).min(line.len())];
-    let token = before.iter().rev().take_while(|byte| !byte.is_ascii_whitespace()).count();
-    before.len() - token + 1
+/// The scanner stops behind the token it does not like; people look for its first character.
+fn token_start(text: &str, byte: usize) -> usize {
+    let before = &text.as_bytes()[..byte.min(text.len())];
+    before.len() - before.iter().rev().take_while(|byte| !byte.is_ascii_whitespace()).count()
 }
 
 /// The scanner's messages in this program's words where those are clearer.
@@ -329,10 +346,12 @@ fn plain(message: &str) -> String {
         return format!("class {found}: only IN is served");
     }
     match message {
-        "expected decimal number" => "expected a plain number; times are seconds, without a unit".to_owned(),
-        "expected rtype" => "expected a record type, or a TTL in plain seconds".to_owned(),
-        END_OF_ENTRY => "the record ends before its data is complete".to_owned(),
-        "trailing tokens" => "there is more on this line than the record holds".to_owned(),
+        "expected decimal number" => {
+            "expected a number; TTLs and the times of a SOA may have units, such as 5m".to_owned()
+        }
+        "expected rtype" => "expected a record type, or a TTL such as 300 or 5m".to_owned(),
+        END_OF_ENTRY => INCOMPLETE.to_owned(),
+        "trailing tokens" => TRAILING.to_owned(),
         "missing last owner" => "no owner: the first record of a file must name one".to_owned(),
         "unknown record type with concrete data" => {
             "a type without a known text form needs its data as \\# (RFC 3597 §5)".to_owned()

@@ -61,6 +61,95 @@ fn master_file_syntax_is_read() {
 }
 
 #[test]
+fn ttls_may_have_units() {
+    let text =
+        "$TTL 1h\n@ 1d SOA ns h 1 2h 3M 4w ( 30m )\n@ NS ns\nns A 192.0.2.1\nt 1m30s IN TXT 5m \"5m\"\n";
+    let zone = read(text).unwrap();
+    let ttl = |owner: &str| zone.names[&name(owner)][0].ttl.0;
+    assert_eq!((ttl("ns.example."), ttl("t.example."), ttl("example.")), (3_600, 90, 86_400));
+    assert_eq!(rdata(&zone, "t.example.", rtype::TXT), [b"\x025m\x025m"]);
+    let timers = [1, 7_200, 180, 4 * 604_800, 1_800].map(u32::to_be_bytes).concat();
+    assert!(rdata(&zone, "example.", rtype::SOA)[0].ends_with(&timers));
+    assert_eq!(zone.negative_ttl, Ttl(1_800));
+    refused(
+        "a 1h30 A 192.0.2.1\nb 1x A 192.0.2.1\nc 4000w A 192.0.2.1\n",
+        &[
+            "z:5:3: expected a record type, or a TTL such as 300 or 5m",
+            "z:6:3: expected a record type, or a TTL such as 300 or 5m",
+            "z:7:1: a TTL is a number of seconds, at most 2147483647 (RFC 2181 §8)",
+        ],
+    );
+}
+
+#[test]
+fn types_that_the_scanner_lacks_are_read() {
+    let read = |text: &str| {
+        let zone = read(&zone(&format!("x {text}\n"))).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
+        let [set] = &zone.names[&name("x.example.")][..] else { panic!("{text}") };
+        (set.rtype, set.rdata[0].to_vec())
+    };
+    let mx = b"\x00\x01\x02MX\x07example\0";
+    let cases: &[(&str, u16, &[u8])] = &[
+        ("AFSDB 1 MX", 18, mx),
+        ("RT 1 MX.example.", 21, &mx[..]),
+        ("PX 1 MX @", 26, &[&mx[..], b"\x07example\0"].concat()),
+        ("KX 1 MX", 36, mx),
+        ("CERT PKIX 513 RSASHA256 AQ ( ID )", 37, b"\0\x01\x02\x01\x08\x01\x02\x03"),
+        ("CERT 65000 0 5 AQID", 37, b"\xfd\xe8\0\0\x05\x01\x02\x03"),
+        ("DHCID AQID", 49, b"\x01\x02\x03"),
+        ("SMIMEA 3 0 1 ab cd", 53, b"\x03\0\x01\xab\xcd"),
+        ("CSYNC 66 3 A NS AAAA", 62, b"\0\0\0\x42\0\x03\0\x04\x60\0\0\x08"),
+        ("SPF \"v=spf1\" -all", 99, b"\x06v=spf1\x04-all"),
+        ("NID 10 0014:4fff:ff20:ee64", 104, b"\0\x0a\x00\x14\x4f\xff\xff\x20\xee\x64"),
+        ("L32 10 10.1.2.0", 105, b"\0\x0a\x0a\x01\x02\0"),
+        ("L64 10 2001:db8:1:0", 106, b"\0\x0a\x20\x01\x0d\xb8\0\x01\0\0"),
+        ("LP 1 MX", 107, mx),
+        ("EUI48 00-00-5e-00-53-2a", 108, b"\x00\x00\x5e\x00\x53\x2a"),
+        ("EUI64 00-00-5e-ef-10-00-00-2a", 109, b"\x00\x00\x5e\xef\x10\x00\x00\x2a"),
+        ("URI 10 1 \"ftp://a/\\\"\\065;\"", 256, b"\0\x0a\0\x01ftp://a/\"A;"),
+        ("DLV 1 8 2 00ff", 32769, b"\0\x01\x08\x02\0\xff"),
+        ("LOC 1 N 1 E 0", 29, &[0, 0x12, 0x16, 0x13, 128, 54, 238, 128, 128, 54, 238, 128, 0, 152, 150, 128]),
+        // A dot behind an escape ends no name.
+        ("AFSDB 1 a\\.", 18, b"\0\x01\x02a.\x07example\0"),
+        ("IN 5m afsdb 1 a\\\\.", 18, b"\0\x01\x02a\\\0"),
+    ];
+    for (text, rtype, expected) in cases {
+        assert_eq!(read(text), (*rtype, expected.to_vec()), "{text}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_them_is_told_at_its_token() {
+    refused(
+        concat!(
+            "a AFSDB 1\n",
+            "  A 192.0.2.1 ; whose owner was lost\n",
+            "b AFSDB 1 x y\n",
+            "c (\n EUI48 00-00-5e-00-53 )\n",
+            "d L32 1 10.1.2\n",
+            "e URI 1 65536 \"x\"\n",
+            "f CSYNC 1 3 A NOTYPE\n",
+            "g CERT 1 2 3 =\n",
+            "h LOC 1 N 181 E 0m\n",
+            "i APL 1:10.0.0.0/8\n",
+            "j 9999999999w EUI48 00-00-5e-00-53-2a\n",
+        ),
+        &[
+            "z:5:10: the record ends before its data is complete",
+            "z:7:13: there is more on this line than the record holds",
+            "z:9:8: expected 6 pairs of hexadecimal digits",
+            "z:10:9: expected IPv4 address",
+            "z:11:9: expected a number of at most 65535",
+            "z:12:15: expected a record type",
+            "z:13:14: expected base 64",
+            "z:14:11: expected a number below 181, or a direction",
+            "z:15:7: a type without a known text form needs its data as \\# (RFC 3597 §5)",
+            "z:16:3: expected a record type, or a TTL such as 300 or 5m",
+        ],
+    );
+}
+
+#[test]
 fn the_demo_zone_is_a_zone() {
     let text = include_str!("../../zones/demo.test.zone");
     let zone = Zone::read(&name("demo.test."), text, "demo.test.zone", &mut no_include).unwrap();
@@ -109,12 +198,12 @@ fn every_mistake_of_syntax_is_told_with_its_line() {
             "z:11:14: expected IPv4 address",
             "z:12:8: class CH: only IN is served",
             "z:13:11: unknown control: $GENERATE",
-            "z:14:3: expected a record type, or a TTL in plain seconds",
+            "z:14:3: expected a record type, or a TTL such as 300 or 5m",
             "z:15:7: this quoted string is not closed on its line",
             "z:16:1: a TTL is a number of seconds, at most 2147483647 (RFC 2181 §8)",
             "z:17:1: ANY is no type that a zone can hold (RFC 6895 §3.1)",
             "z:18:1: this \\# data has not the form of a A record",
-            "z:19:6: expected a plain number; times are seconds, without a unit",
+            "z:19:6: expected a number; TTLs and the times of a SOA may have units, such as 5m",
             "z:21:3: this parenthesis is never closed",
         ],
     );
@@ -129,8 +218,8 @@ fn behind_a_mistake_nothing_is_told_that_only_follows_from_it() {
     // The SOA is there, though it cannot be read.
     assert_eq!(said(&read("$TTL 5\n@ SOA oops\n").unwrap_err()).len(), 1);
     // Every record would want for a TTL.
-    let text = zone("").replace("$TTL 300", "$TTL 1h");
-    let expected = ["z:1:6: expected a plain number; times are seconds, without a unit"];
+    let text = zone("").replace("$TTL 300", "$TTL 1h30");
+    let expected = ["z:1:6: expected a number; TTLs and the times of a SOA may have units, such as 5m"];
     assert_eq!(said(&read(&text).unwrap_err()), expected);
 }
 
@@ -164,15 +253,16 @@ fn the_rules_of_a_zone_are_held() {
     assert_eq!(
         said(&read("a 5 A 192.0.2.1\n").unwrap_err()),
         [
-            "z:1:1: no SOA record at example., the apex of the zone",
-            "z:1:1: no NS record at example., the apex of the zone"
+            "z:1:1: no NS record at example., the apex of the zone",
+            "z:1:1: no SOA record at example., the apex of the zone"
         ]
     );
 }
 
 #[test]
 fn what_is_odd_is_served_with_a_warning() {
-    let text = "x 5 A 192.0.2.1\nx 3 A 192.0.2.2\nx 3 A 192.0.2.2\nsub NS ns.sub\n";
+    let text =
+        "x 5 A 192.0.2.1\nx 3 A 192.0.2.2\nx 3 A 192.0.2.2\nsub NS ns.sub\nx MX 10 A\nx MX 10 a\nx MX 9 a\n";
     let zone = read(&zone(text)).unwrap();
     assert_eq!(
         said(&zone.warnings),
@@ -180,6 +270,7 @@ fn what_is_odd_is_served_with_a_warning() {
             "z:6:1: the TTLs of this A RRset differ; the smallest is served (RFC 2181 §5.2)",
             "z:7:1: this record stands here twice; it is served once (RFC 2181 §5)",
             "z:8:1: no address for the name server ns.sub.example. of sub.example.",
+            "z:10:1: this record stands here twice; it is served once (RFC 2181 §5)",
         ]
     );
     let set = &zone.names[&name("x.example.")][0];
@@ -334,11 +425,41 @@ fn names_are_found_as_rfc_1034_and_rfc_4592_have_it() {
         // The order in which a zone's text gives its RRsets at one name is kept.
         assert_eq!(describe(&zones, at), expected, "{at}");
     }
-    let child = name("child.example.");
-    let Found::NoName { zone } = zones.find_in_parent(child.as_wire()) else {
-        panic!("the parent has no cut")
+}
+
+#[test]
+fn ds_is_looked_for_on_the_parents_side_of_a_cut() {
+    let zones = zones(
+        &[
+            (
+                "example.",
+                "child NS ns.child
+other NS ns.other
+",
+            ),
+            ("child.example.", ""),
+            ("uncut.example.", ""),
+            ("deep.other.example.", ""),
+        ],
+        &[],
+    )
+    .unwrap();
+    let zone_of = |at: &str| match zones.find_in_parent(name(at).as_wire()) {
+        Found::Delegation { zone, offset, .. } => format!("cut at {offset} in {}", zone.origin),
+        Found::Node { zone, .. } => format!("in {}", zone.origin),
+        other => format!("{other:?}"),
     };
-    assert_eq!(zone.origin, name("example."));
+    for (at, expected) in [
+        ("child.example.", "cut at 0 in example."),
+        ("other.example.", "cut at 0 in example."),
+        // Of its parent only the delegation is here.
+        ("deep.other.example.", "in deep.other.example."),
+        ("uncut.example.", "in uncut.example."),
+        ("example.", "in example."),
+        ("ns.child.example.", "in child.example."),
+    ] {
+        assert_eq!(zone_of(at), expected, "{at}");
+    }
 }
 
 #[test]

@@ -9,10 +9,10 @@ use portolan::answer::{Outcome, Peer, Reply, Transport, handle, handle_generally
 use portolan::config::{self, Config};
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
-use portolan::model::{EndpointRef, KeyPrefix, ServiceId, Unix};
+use portolan::model::{EndpointRef, KeyPrefix, Unix};
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Inputs, Standing};
-use portolan::zone::Zones;
+use portolan::zone::{Dynamic, Zones};
 
 pub(crate) const ZONE: &[u8] = include_bytes!("fixture.zone");
 
@@ -34,11 +34,11 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
 /// The plan of a config, with its own networks for a geo database.
 pub(crate) fn compile(config: Config) -> Arc<Plan> {
     let index = Index::compile(&[], &config.geo.networks, &config.nets());
-    let names = config.topology.services.iter().map(|service| service.name.clone());
-    let names: Vec<_> = names.zip((0..).map(ServiceId)).collect();
-    let zones = Zones::build(config.zones, &names).expect("the config says that services have places");
+    let dynamic = Dynamic::all(&config.topology.services);
+    let zones = Zones::join(config.zones, &dynamic).expect("the config says that services have places");
+    let debug_names = config.dns.as_ref().is_some_and(|dns| dns.debug_names);
     let key_prefix = config.dns.map_or_else(KeyPrefix::default, |dns| dns.key_prefix);
-    Arc::new(Plan::compile(config.topology, zones, index, true, key_prefix))
+    Arc::new(Plan { debug_names, ..Plan::compile(config.topology, zones, index, true, key_prefix) })
 }
 
 /// A snapshot of a plan with addresses in these states.

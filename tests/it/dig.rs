@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::harness::binary::{clean, is_installed, run};
 use crate::harness::node::TestNode;
+use crate::harness::region::{Break, DUBLIN, Region};
 use crate::harness::skipped;
 
 const CONFIG: &str = "\
@@ -64,7 +65,8 @@ const ASKED: &[(&[&str], &[&str])] = &[
     ),
     (&["www.example.test", "MX"], &["status: NOERROR", "ANSWER: 0, AUTHORITY: 1", "60 IN SOA"]),
     (&["gone.example.test", "A"], &["status: NXDOMAIN", "60 IN SOA"]),
-    (&["www.elsewhere.invalid", "A"], &["status: REFUSED"]),
+    (&["www.elsewhere.invalid", "A"], &["status: REFUSED", "EDE: 20 (Not Authoritative)"]),
+    (&["version.bind", "TXT", "CH"], &["status: REFUSED", "EDE: 21 (Not Supported)"]),
 ];
 
 fn tool_reads(tool: &str, node: &TestNode, own: impl Fn(&str) -> Option<String>) {
@@ -104,5 +106,55 @@ async fn kdig_reads_every_answer() {
     tool_reads("kdig", &node, |line| {
         (line.contains(" IN ") && !line.starts_with("wWw")).then(|| line.to_owned())
     });
+    node.stop().await;
+}
+
+/// What each form of `all_down` answers for a region that never served: the key, the type asked for, the lines.
+const ALL_DOWN: &[(&str, &str, &str, &[&str])] = &[
+    ("all", "\"all\"", "A", &["status: NOERROR", "all.example.test. 30 IN A 127.0.1.1"]),
+    ("last", "{ last_good = \"10m\" }", "A", &["last.example.test. 30 IN A 127.0.1.1"]),
+    (
+        "fallback",
+        "{ fallback = [\"203.0.113.9\", \"2001:db8::9\"] }",
+        "A",
+        &["fallback.example.test. 30 IN A 203.0.113.9"],
+    ),
+    ("fallback", "", "AAAA", &["fallback.example.test. 30 IN AAAA 2001:db8::9"]),
+    (
+        "fallback",
+        "",
+        "HTTPS",
+        &["fallback.example.test. 30 IN HTTPS 1 . alpn=\"h2\" ipv4hint=203.0.113.9 ipv6hint=2001:db8::9"],
+    ),
+    ("servfail", "\"servfail\"", "A", &["status: SERVFAIL", "ANSWER: 0, AUTHORITY: 0"]),
+    (
+        "cname",
+        "{ cname = \"static.example.test\" }",
+        "A",
+        &["cname.example.test. 30 IN CNAME static.example.test.", "static.example.test. 300 IN A 192.0.2.1"],
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dig_reads_every_form_of_all_down() {
+    if !is_installed("dig") {
+        skipped("dig is not installed (Debian package bind9-dnsutils)");
+        return;
+    }
+    let eu = Region::start("eu", 1);
+    eu.fail(Break::Refuse);
+    let services = ALL_DOWN.iter().filter(|(_, form, ..)| !form.is_empty()).map(|(name, form, ..)| {
+        let https = if *name == "fallback" { "https = { alpn = \"h2\" }\n" } else { "" };
+        format!(
+            "[[service]]\nname = \"{name}.example.test.\"\nregions = [\"eu\"]\nall_down = {form}\n{https}"
+        )
+    });
+    let node = TestNode::with(&(eu.config(DUBLIN, &[]) + &services.collect::<String>())).await;
+    for (name, _, rtype, expected) in ALL_DOWN {
+        let printed = ask("dig", &node, &[&format!("{name}.example.test"), rtype, "+nocookie"]);
+        for line in *expected {
+            assert!(printed.contains(line), "{name} {rtype}: expected {line:?} in\n{printed}");
+        }
+    }
     node.stop().await;
 }

@@ -15,14 +15,14 @@ use portolan::geo::{Index, Override as Network};
 use portolan::health::{Failure, Observation, Phase, Severity, State, Timings};
 use portolan::model::{
     AllDown, Endpoint, EndpointRef, Expect, Family, Fraction, HttpProbe, KeyPrefix, Kind, Location, Member,
-    Mono, Need, Now, Point, Probe, ProbeId, Rank, Region, RegionId, Service, ServiceId, Share, Steering,
-    Target, Thresholds, Tolerance, Topology, Ttl, Unix, Weight,
+    Mono, Need, Now, Point, Probe, ProbeId, Rank, Region, RegionId, Service, ServiceId, ServiceKind, Share,
+    Steering, Target, Thresholds, Tolerance, Topology, Ttl, TtlRange, Unix, Weight,
 };
 use portolan::probe::CheckKey;
 use portolan::safety::Rules;
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Action, Usable};
-use portolan::steer::{Answer, Asked, NoTrace};
+use portolan::steer::{Answer, Asked, Choice, NoTrace};
 use portolan::zone::Zones;
 
 use crate::harness::Numbers;
@@ -73,7 +73,7 @@ fn region(dice: &mut Dice, number: usize, name: &str) -> Region {
         }
         let weight = Weight(*dice.of(&[0, 1, 100, 100]));
         let probes = if dice.one_in(12) { Vec::new() } else { vec![ProbeId(0)] };
-        Endpoint { name: format!("lb{index}"), addresses, weight, probes }
+        Endpoint { name: format!("lb{index}"), addresses, host: None, weight, probes }
     });
     let point = Some(Point { lat: 10.0 * number as f32, lon: 30.0 * number as f32 });
     Region {
@@ -96,13 +96,14 @@ fn service(dice: &mut Dice, number: usize, regions: usize) -> Service {
     let fallback = vec!["203.0.113.9".parse().unwrap()];
     Service {
         name: format!("s{number}.example.test.").parse().unwrap(),
+        kind: ServiceKind::ADDRESS,
         members: members.collect(),
         steering: Steering {
             rank: *dice.of(&[Rank::Priority, Rank::Distance, Rank::None]),
             tolerance: *dice.of(&[Tolerance::Exact, Tolerance::Kilometres(5_000.0)]),
             share: *dice.of(&[Share::Weighted, Share::Hash]),
             answers: 1 + dice.below(2),
-            ttl: Ttl(30),
+            ttl: *dice.of(&[Ttl(30).into(), TtlRange { max: Ttl(60), min: Ttl(0) }]),
             all_down: dice
                 .of(&[
                     AllDown::All,
@@ -131,7 +132,7 @@ fn probe(dice: &mut Dice) -> Probe {
             rise: 1 + dice.below(3) as u32,
             hold: Duration::from_secs(30),
             startup: None,
-            slow: Some(Duration::from_millis(800)),
+            slow: dice.one_in(2).then_some(Duration::from_millis(800)),
         },
     }
 }
@@ -159,6 +160,17 @@ struct Simulation {
     epoch: u64,
     /// The last state told of each region, to see that transitions skip nothing.
     told: HashMap<String, State>,
+    /// Answers that nothing but an operator may change while their computed TTL lasts.
+    promises: Vec<Promise>,
+}
+
+/// An answer and how long it holds.
+struct Promise {
+    asked: Asked,
+    until: Unix,
+    region: Option<RegionId>,
+    answer: Answer,
+    addresses: Vec<IpAddr>,
 }
 
 impl Simulation {
@@ -168,8 +180,8 @@ impl Simulation {
         let (mono, unix) = (Duration::from_secs(1), Duration::from_secs(1_800_000_000));
         let now = Now { mono: Mono(mono), unix: Unix(unix) };
         let writer = Writer::new(plan(topology(&mut dice)), rules, Vec::new(), 0, now);
-        let (truth, told) = Default::default();
-        Self { dice, writer, rules, mono, unix, truth, epoch: 0, told }
+        let (truth, told, promises) = Default::default();
+        Self { dice, writer, rules, mono, unix, truth, epoch: 0, told, promises }
     }
 
     fn now(&self) -> Now {
@@ -177,7 +189,11 @@ impl Simulation {
     }
 
     fn step(&mut self) {
-        match self.dice.below(20) {
+        let what = self.dice.below(20);
+        if (1..=4).contains(&what) {
+            self.promises.clear();
+        }
+        match what {
             0 => self.flip(),
             1 => self.say(),
             2 => self.take_back(),
@@ -332,12 +348,49 @@ impl Simulation {
             assert!(o.holds_at(Unix(self.unix)), "an override outlived its end");
         }
         self.held_fail_softly(&snapshot);
+        self.keep_promises(&snapshot);
         for index in 0..snapshot.plan.topology.services.len() {
             for _ in 0..3 {
                 let client =
                     IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 | (self.dice.roll() as u32 & 0x00ff_ffff)));
                 self.query(&snapshot, ServiceId(index as u32), client);
+                self.promise(&snapshot, ServiceId(index as u32), client);
             }
+        }
+    }
+
+    /// Remembers an answer whose TTL is computed; what is slow changes weights and is no change to it.
+    fn promise(&mut self, snapshot: &Snapshot, service: ServiceId, client: IpAddr) {
+        let topology = &snapshot.plan.topology;
+        let is_computed = topology.service(service).steering.ttl.is_computed();
+        let may_be_slow = topology.probes.iter().any(|probe| probe.thresholds.slow.is_some());
+        // The config before may have left some behind.
+        let endpoints = snapshot.standing.regions.iter().flat_map(|region| &region.endpoints);
+        let is_slow = endpoints.flat_map(|it| &it.addresses).any(|state| *state == State::Degraded);
+        if !is_computed || may_be_slow || is_slow {
+            return;
+        }
+        let asked = Asked { service, client, family: Family::V4, unix: Unix(self.unix), draw: 0 };
+        let (choice, addresses) = answer(snapshot, &asked);
+        let until = asked.unix.after(Duration::from_secs(u64::from(choice.ttl.0)));
+        let Choice { region, answer, .. } = choice;
+        self.promises.push(Promise { asked, until, region, answer, addresses });
+    }
+
+    fn keep_promises(&mut self, snapshot: &Snapshot) {
+        let now = Unix(self.unix);
+        self.promises.retain(|promise| now < promise.until);
+        for promise in &self.promises {
+            let (choice, addresses) = answer(snapshot, &Asked { unix: now, ..promise.asked });
+            let (found, promised) = (
+                (choice.region, choice.answer, addresses),
+                (promise.region, promise.answer, promise.addresses.clone()),
+            );
+            assert_eq!(
+                found, promised,
+                "of {:?}, promised until {:?}, at {now:?}",
+                promise.asked, promise.until
+            );
         }
     }
 
@@ -351,17 +404,7 @@ impl Simulation {
 
     fn query(&self, snapshot: &Snapshot, service: ServiceId, client: IpAddr) {
         let choose = |client, family| {
-            let asked = Asked { service, client, family, unix: Unix(self.unix), draw: 0 };
-            let mut addresses = Vec::new();
-            let steering = &snapshot.plan.steering;
-            let choice = steering.choose(
-                &snapshot.plan.topology,
-                &snapshot.standing,
-                &asked,
-                &mut addresses,
-                &mut NoTrace,
-            );
-            (choice, addresses)
+            answer(snapshot, &Asked { service, client, family, unix: Unix(self.unix), draw: 0 })
         };
         for family in [Family::V4, Family::V6] {
             let (choice, addresses) = choose(client, family);
@@ -428,6 +471,13 @@ impl Simulation {
             }
         }
     }
+}
+
+fn answer(snapshot: &Snapshot, asked: &Asked) -> (Choice, Vec<IpAddr>) {
+    let mut addresses = Vec::new();
+    let Snapshot { plan, standing, .. } = snapshot;
+    let choice = plan.steering.choose(&plan.topology, standing, asked, &mut addresses, &mut NoTrace);
+    (choice, addresses)
 }
 
 #[test]

@@ -7,13 +7,13 @@ use std::time::Duration;
 use portolan::geo::{Index, Override as Network};
 use portolan::health::{Severity, State};
 use portolan::model::{
-    AllDown, Endpoint, Family, Fence, FenceRule, Fraction, GeoEntry, Group, KeyPrefix, LatencyRow, Location,
-    Member, Need, PlaceKey, Point, Rank, Region, RegionId, Service, ServiceId, Share, Steering, Target,
-    Tolerance, Topology, Ttl, Unix, Weight,
+    AllDown, Due, Endpoint, EndpointRef, Family, Fence, FenceRule, Fraction, GeoEntry, Group, KeyPrefix,
+    LatencyRow, Location, Member, Need, PlaceKey, Point, Rank, Region, RegionId, Service, ServiceId,
+    ServiceKind, Share, Steering, Target, Tolerance, Topology, Ttl, TtlRange, Unix, Weight,
 };
 use portolan::safety::{self, Rules};
-use portolan::standing::{Action, Inputs, Override, Standing};
-use portolan::steer::{Answer, Asked, Choice, Compiled, NoTrace, Note};
+use portolan::standing::{Action, Dues, Inputs, Override, Standing};
+use portolan::steer::{Answer, Asked, Choice, Compiled, NoTrace, Note, Stage};
 
 const AP: RegionId = RegionId(0);
 const EU: RegionId = RegionId(1);
@@ -29,6 +29,8 @@ struct World {
     overrides: Vec<Override>,
     rules: Rules,
     previous: Option<Standing>,
+    /// When regions may change, if they do by themselves.
+    dues: HashMap<RegionId, Due>,
     now: Unix,
 }
 
@@ -49,6 +51,7 @@ fn region(number: u8, name: &str, location: Location) -> Region {
             format!("192.0.2.{}", 10 * number + index).parse().unwrap(),
             format!("2001:db8::{}", 10 * number + index).parse().unwrap(),
         ],
+        host: None,
         weight: Weight(100),
         probes: Vec::new(),
     };
@@ -75,13 +78,14 @@ impl World {
         };
         let service = Service {
             name: "www.example.test.".parse().unwrap(),
+            kind: ServiceKind::ADDRESS,
             members: [EU, US, AP].map(|region| Member { region, weight: Weight(1) }).into(),
             steering: Steering {
                 rank,
                 tolerance: Tolerance::Exact,
                 share: Share::Weighted,
                 answers: 1,
-                ttl: Ttl(30),
+                ttl: Ttl(30).into(),
                 all_down: AllDown::All,
             },
             geo: Vec::new(),
@@ -108,6 +112,7 @@ impl World {
             overrides: Vec::new(),
             rules: Rules { min_regions: 0 },
             previous: None,
+            dues: HashMap::new(),
             now: Unix(Duration::from_secs(1_800_000_000)),
         }
     }
@@ -149,13 +154,16 @@ impl World {
             let address = topology.endpoint(at).addresses[index];
             self.states.get(&address).copied().unwrap_or(State::Up)
         };
-        let mut standing = Standing::compute(Inputs {
+        let inputs = Inputs {
             topology,
             states: &state,
             overrides: &self.overrides,
             previous: &|id| self.previous.as_ref().map(|previous| previous.region(id)),
             now: self.now,
-        });
+        };
+        let mut standing = Standing::compute(inputs);
+        let due = |at: EndpointRef| self.dues.get(&at.region).copied().unwrap_or(Due::NEVER);
+        standing.dues = Dues::of(&inputs, &|at, _| due(at));
         safety::hold(self.rules, compiled.region_sets(), &mut standing);
         standing
     }
@@ -211,6 +219,7 @@ impl Ready<'_> {
             (Answer::NoData, _) => "nodata".into(),
             (Answer::Addresses, Some(region)) => self.world.topology.region(region).name.clone(),
             (Answer::Addresses, None) => "fallback".into(),
+            (Answer::Alias, _) => "alias".into(),
         }
     }
 }
@@ -662,4 +671,122 @@ fn an_endpoint_with_weight_0_takes_no_clients_and_does_not_count() {
     world.states.insert(lb1, State::Down(Severity::Hard));
     world.states.insert("2001:db8::21".parse().unwrap(), State::Down(Severity::Hard));
     assert_eq!(world.sends(GERMAN), "us-east");
+}
+
+/// A world of `rank` whose TTL is computed between 5 and 60 seconds, and in which endpoints need no draw.
+fn computed(rank: Rank) -> World {
+    let mut world = World::new(rank);
+    world.service().steering.ttl = TtlRange { max: Ttl(60), min: Ttl(5) };
+    world.service().steering.answers = 2;
+    world
+}
+
+fn after(seconds: u64) -> Due {
+    Due::after(Duration::from_secs(seconds))
+}
+
+impl World {
+    fn at(&self, seconds: u64) -> Due {
+        Due::at(self.now.after(Duration::from_secs(seconds)))
+    }
+
+    fn ttl(&self, client: &str) -> u32 {
+        self.compile().at(client, Family::V4).0.ttl.0
+    }
+}
+
+#[test]
+fn a_computed_ttl_is_the_least_time_to_a_change_of_what_was_consulted() {
+    let mut world = computed(Rank::Priority);
+    assert_eq!(world.ttl(GERMAN), 60, "nothing changes by itself");
+    world.dues = HashMap::from([(EU, after(20)), (US, world.at(7)), (AP, after(40))]);
+    assert_eq!(world.ttl(GERMAN), 20, "the groups behind the first were not consulted");
+    world.down(EU);
+    assert_eq!(world.ttl(GERMAN), 7, "the first was consulted, and so was the second");
+    world.set(US, None, State::Unknown);
+    assert_eq!(world.ttl(GERMAN), 7, "the third is next");
+    world.dues = HashMap::from([(EU, after(20)), (US, after(30)), (AP, after(9))]);
+    assert_eq!(world.ttl(GERMAN), 9);
+    world.now = world.now.after(Duration::from_secs(100));
+    world.dues = HashMap::from([(EU, world.at(0)), (US, after(30))]);
+    assert_eq!(world.ttl(GERMAN), 5, "never below the minimum");
+    world.service().steering.ttl = Ttl(30).into();
+    assert_eq!(world.ttl(GERMAN), 30, "a fixed one does not care");
+}
+
+#[test]
+fn a_computed_ttl_ends_with_what_operators_said() {
+    let mut world = computed(Rank::Priority);
+    for (seconds, target) in
+        [(50, "region/eu-west"), (40, "endpoint/eu-west/lb2"), (30, "service/www.example.test./eu-west")]
+    {
+        world.say(target, Action::Drain, "100%");
+        world.overrides.last_mut().unwrap().until = Some(world.now.after(Duration::from_secs(seconds)));
+        assert_eq!(world.ttl(GERMAN), seconds as u32, "{target}");
+    }
+    world.overrides[2].target = "service/other.example.test./eu-west".parse().unwrap();
+    assert_eq!(world.ttl(GERMAN), 40, "of another service");
+}
+
+#[test]
+fn a_computed_ttl_ends_with_the_window_of_the_share() {
+    let mut world = computed(Rank::None);
+    let ready = world.compile();
+    let mut moved = 0;
+    for client in clients().take(200) {
+        let (choice, _) = ready.choose(client, Family::V4, world.now);
+        let kept = u64::from(choice.ttl.0);
+        let region_in = |seconds| {
+            ready.choose(client, Family::V4, world.now.after(Duration::from_secs(seconds))).0.region
+        };
+        if kept > 5 {
+            assert_eq!(region_in(kept - 1), choice.region, "{client}: drawn anew before {kept} s are over");
+            moved += usize::from(region_in(kept) != choice.region);
+        }
+    }
+    assert!(moved > 80, "{moved} of 200 moved at once: two of three should");
+    world.service().steering.share = Share::Hash;
+    let ready = world.compile();
+    assert!(clients().take(50).all(|client| ready.choose(client, Family::V4, world.now).0.ttl == Ttl(60)));
+}
+
+#[test]
+fn a_computed_ttl_is_the_least_while_nobody_serves() {
+    for all_down in [AllDown::All, AllDown::Servfail, AllDown::LastGood(Duration::from_secs(600))] {
+        let mut world = computed(Rank::Priority);
+        world.service().steering.all_down = all_down;
+        world.previous = Some(world.compile().standing);
+        for region in [EU, US, AP] {
+            world.set(region, None, State::Down(Severity::Soft));
+        }
+        assert_eq!(world.ttl(GERMAN), 5);
+        world.rules = Rules { min_regions: 1 };
+        assert_eq!(world.ttl(GERMAN), 5, "held in, until it fails hard");
+    }
+    let mut world = computed(Rank::Priority);
+    world.say("region/eu-west", Action::Drain, "99.9%");
+    for region in [US, AP] {
+        world.down(region);
+    }
+    world.dues = HashMap::from([(EU, after(20)), (US, after(15))]);
+    assert_eq!(world.ttl(GERMAN), 15, "drained in part, it serves all the same");
+}
+
+#[test]
+fn explain_tells_what_a_computed_ttl_follows_from() {
+    let mut world = computed(Rank::Priority);
+    world.dues.insert(EU, after(20));
+    let told = |world: &World| {
+        let ready = world.compile();
+        let client: IpAddr = GERMAN.parse().unwrap();
+        let asked = Asked { service: ServiceId(0), client, family: Family::V4, unix: world.now, draw: 0 };
+        let place = ready.geo.locate(client).place;
+        let (_, recording) =
+            ready.compiled.explain(&world.topology, &ready.standing, place, &asked, &mut Vec::new());
+        let ttl = recording.entries.into_iter().filter(|entry| entry.stage == Stage::Ttl);
+        ttl.map(|entry| (entry.region, entry.verdict)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&world), [(EU, Ok(Note::MayChange(Duration::from_secs(20))))]);
+    world.service().steering.ttl = Ttl(30).into();
+    assert_eq!(told(&world), []);
 }

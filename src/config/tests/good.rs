@@ -6,9 +6,9 @@ use super::super::*;
 use super::{ZONE, load_with, said};
 use crate::model::{
     AllDown, Assertion, Country, Endpoint, EndpointRef, Expect, Fence, FenceRule, Fraction, GeoEntry, Group,
-    HttpProbe, KeyPrefix, Kind, LatencyRow, Location, Member, Need, Point, Probe, ProbeId, Rank, RegionId,
-    Service, Share, Startup, StatusRange, Steering, Subdivision, Thresholds, TlsProbe, Tolerance, Ttl,
-    Weight,
+    HttpProbe, Identity, KeyPrefix, Kind, LatencyRow, Location, Member, Need, Point, Probe, ProbeId, Rank,
+    RegionId, Service, ServiceKind, Share, Startup, StatusRange, Steering, Subdivision, Thresholds, TlsProbe,
+    Tolerance, Ttl, Weight,
 };
 
 /// The sample of the reference, as far as it is built.
@@ -28,6 +28,7 @@ listen  = ["0.0.0.0:53", "[::]:53"]
 workers = 4
 ecs     = false
 key_prefix = { v4 = 22, v6 = 48 }
+identity = { hostname = "ns1.gslb.test" }
 
 [control]
 listen = "127.0.0.1:8054"
@@ -159,6 +160,13 @@ fn the_node_and_its_listeners() {
         workers: 4,
         ecs: false,
         key_prefix: KeyPrefix { v4: 22, v6: 48 },
+        debug_names: false,
+        // Whoever says who it is says so in NSID, too.
+        identity: Identity {
+            version: None,
+            hostname: Some("ns1.gslb.test".into()),
+            nsid: Some("ns1.gslb.test".into()),
+        },
     };
     assert_eq!(config.dns, Some(dns));
     let token =
@@ -172,6 +180,21 @@ fn the_node_and_its_listeners() {
     assert_eq!(config.safety, Safety { min_regions: 2 });
     assert_eq!(config.zones.len(), 1);
     assert_eq!(config.zones[0].origin.to_string(), "gslb.test.");
+}
+
+#[test]
+fn what_the_server_says_of_itself_is_what_is_written() {
+    let identity = |text: &str| {
+        let dns = format!("version = 1\ndns = {{ listen = [\"[::]:53\"], {text} }}\n");
+        load_with(&dns, &[]).unwrap_or_else(|said| panic!("{said}")).dns.expect("a name server").identity
+    };
+    assert_eq!(identity("ecs = true"), Identity::default());
+    let quiet = identity("identity = { version = \"9\", hostname = \"a\", nsid = false }");
+    assert_eq!(
+        (quiet.version.as_deref(), quiet.hostname.as_deref(), quiet.nsid),
+        (Some("9"), Some("a"), None)
+    );
+    assert_eq!(identity("identity = { nsid = \"b\" }").nsid.as_deref(), Some("b"));
 }
 
 #[test]
@@ -249,6 +272,7 @@ fn regions_and_their_endpoints() {
     let endpoint = |name: &str, addresses: &[&str], weight, probes: &[u16]| Endpoint {
         name: name.into(),
         addresses: addresses.iter().map(|it| it.parse().expect("an address")).collect(),
+        host: None,
         weight: Weight(weight),
         probes: probes.iter().map(|id| ProbeId(*id)).collect(),
     };
@@ -272,13 +296,14 @@ fn a_service_over_its_policy() {
     let services = full().topology.services;
     let expected = Service {
         name: "www.gslb.test.".parse().expect("a name"),
+        kind: ServiceKind::ADDRESS,
         members: vec![Member { region: EU, weight: Weight(1) }, Member { region: US, weight: Weight(3) }],
         steering: Steering {
             rank: Rank::Latency,
             tolerance: Tolerance::Millis(15.0),
             share: Share::Hash,
             answers: 2,
-            ttl: Ttl(20),
+            ttl: Ttl(20).into(),
             all_down: AllDown::Fallback(
                 ["203.0.113.9", "2001:db8::9"].map(|it| it.parse().expect("an address")).into(),
             ),
@@ -364,7 +389,7 @@ fn defaults_are_those_of_the_reference() {
         tolerance: Tolerance::Exact,
         share: Share::Weighted,
         answers: 1,
-        ttl: Ttl(30),
+        ttl: Ttl(30).into(),
         all_down: AllDown::All,
     };
     assert_eq!(config.topology.services[0].steering, steering);

@@ -72,6 +72,10 @@ fn listeners_and_tokens() {
             "2:51: expected an integer from 0 to 32, found integer 33\n2:60: expected an integer from 0 to 128, found integer 129",
         ),
         (
+            "dns = { listen = [\"[::]:53\"], identity = { version = \"\", nsid = true } }",
+            "2:54: expected a text, found \"\"\n2:65: expected a text, found true",
+        ),
+        (
             "control.listen = true",
             "2:18: expected an address such as \"127.0.0.1:8053\", or false, found true",
         ),
@@ -219,6 +223,10 @@ fn probes() {
             "probe.p = { kind = \"http\", expect = { json = [{ path = \"$[\", equals = 1 }, { path = \"$.a\" }] } }",
             "2:56: \"$[\" is no JSONPath (RFC 9535) such as $.status\n2:76: `equals` is missing in `probe.p.expect.json`",
         ),
+        (
+            "probe.p = { kind = \"http\", expect = { json = [{ path = \"$[?@[?@[?@[?@[?@]]]]]\", equals = 1 }] } }",
+            "2:56: \"$[?@[?@[?@[?@[?@]]]]]\" has more than 4 filters (?)",
+        ),
         ("probe.p = { kind = \"https\", ca = \"notes.txt\" }", "2:34: no certificate in notes.txt"),
     ]);
 }
@@ -296,9 +304,11 @@ fn services_and_policies() {
         ("regions = [\"east\"]\nanswers = 0", "5:11: expected an integer from 1 to 64, found integer 0"),
         ("regions = [\"east\"]\nttl = 30", "5:7: expected a duration such as \"5s\", found integer 30"),
         ("regions = [\"east\"]\nttl = \"1500ms\"", "5:7: a TTL is a whole number of seconds"),
+        ("regions = [\"east\"]\nttl = { max = \"10s\" }", "5:7: `min` is missing in `service.ttl`"),
+        ("regions = [\"east\"]\nttl = { max = \"10s\", min = \"11s\" }", "5:28: `min` is more than `max`"),
         (
             "regions = [\"east\"]\nall_down = \"some\"",
-            "5:12: expected \"all\", \"servfail\", { last_good = \"10m\" } or { fallback = [\"203.0.113.9\"] }, found \"some\"",
+            "5:12: expected \"all\", \"servfail\", { last_good = \"10m\" }, { fallback = [\"203.0.113.9\"] } or { cname = \"lb.example.net\" }, found \"some\"",
         ),
         (
             "regions = [\"east\"]\nall_down = { fallback = [] }",
@@ -503,6 +513,11 @@ fn what_is_odd_is_warned_of() {
     check_services(&[
         // 3 × 5 s + 2 s, four times over.
         ("regions = [\"east\"]\nttl = \"68s\"", ""),
+        ("regions = [\"east\"]\nttl = { max = \"10s\", min = \"0s\" }", ""),
+        (
+            "regions = [\"east\"]\nttl = { max = \"11s\", min = \"2s\" }",
+            "5:7: warning: `max` = 11s is never reached: a region may be found down within 10s\n  help: no answer is kept for longer than 10s: lower `max`, or raise `fall` or `interval`",
+        ),
         (
             "regions = [\"east\"]\nttl = \"69s\"",
             "5:7: warning: clients keep an answer for 1m9s, but a failure is noticed within 17s\n  help: shorten `ttl`, or clients stay with a failed region long after it was withdrawn",
@@ -517,17 +532,7 @@ fn what_is_not_built_yet_is_told_from_what_is_unknown() {
     for key in ["include", "alert", "journal", "cluster", "proxy", "tsig"] {
         cases.push((format!("{key} = 1"), key.into()));
     }
-    for key in [
-        "tls",
-        "cookies",
-        "rate_limit",
-        "allow",
-        "proxy_protocol_from",
-        "tcp",
-        "transfer",
-        "identity",
-        "debug_names",
-    ] {
+    for key in ["tls", "cookies", "rate_limit", "allow", "proxy_protocol_from", "tcp", "transfer"] {
         cases.push((format!("dns = {{ listen = [\"[::]:53\"], {key} = 1 }}"), format!("dns.{key}")));
     }
     for key in ["tls", "metrics"] {
@@ -543,19 +548,7 @@ fn what_is_not_built_yet_is_told_from_what_is_unknown() {
         let text = format!("probe.p = {{ kind = \"http\", startup = {{ grace = \"1s\", {key} = 1 }} }}");
         cases.push((text, format!("probe.p.startup.{key}")));
     }
-    let host = "region.r.endpoint = [{ name = \"a\", host = \"lb.test\" }]";
-    cases.push((host.into(), "region.r.endpoint.host".into()));
-    for (key, said) in [
-        ("https = 1", "service.https"),
-        ("type = \"cname\"", "type = \"cname\""),
-        ("type = \"srv\"", "type = \"srv\""),
-        ("type = \"mx\"", "type = \"mx\""),
-        ("spill = true", "spill = true"),
-        ("ttl = { max = \"30s\" }", "ttl = { max, min }"),
-        ("all_down = { cname = \"a.test\" }", "service.all_down.cname"),
-    ] {
-        cases.push((format!("{service}{key} }}]"), said.into()));
-    }
+    cases.push((format!("{service}spill = true }}]"), "spill = true".into()));
     for (text, what) in cases {
         let said = said(&text);
         let [line] = said.lines().collect::<Vec<_>>()[..] else { panic!("of {text}:\n{said}") };
@@ -652,4 +645,116 @@ fn diagnostics_carry_what_a_renderer_needs() {
     assert_eq!((it.severity, it.line, it.column, it.end_column), (Severity::Error, 3, 9, 15));
     let line = said.source(&it.file).and_then(|text| text.lines().nth(it.line - 1));
     assert_eq!(line, Some("level = \"ïnfo\""));
+}
+
+/// Regions whose endpoints have names: `r` with addresses too, `n` without.
+const NAMED: &str = "[region.r]\nendpoint = [{ name = \"a\", host = \"a.test\", address = \"192.0.2.7\" }]\n\
+     [region.n]\nendpoint = [{ name = \"a\", host = \"n.test\" }]\n";
+
+#[test]
+fn services_of_names() {
+    let cases = [
+        ("type = \"cname\"\nregions = [\"r\", \"n\"]", ""),
+        ("type = \"srv\"\nsrv = { port = 443 }\nregions = [\"r\", \"n\"]", ""),
+        ("type = \"mx\"\nregions = [\"r\", \"n\"]\nanswers = 2", ""),
+        ("type = \"cname\"\nregions = [\"r\"]\nall_down = { cname = \"b.test\" }", ""),
+        ("regions = [\"r\"]\nall_down = { cname = \"b.test\" }", ""),
+        ("regions = [\"r\"]\nhttps = {}", ""),
+        ("regions = [\"r\"]\nhttps = { alpn = \"h2\", port = 8443, priority = 2 }", ""),
+        (
+            "type = \"cname\"\nregions = [\"r\", \"east\"]",
+            "5:17: endpoint `lb1` of region `east` has no `host`, which type = \"cname\" needs",
+        ),
+        (
+            "regions = [\"n\"]",
+            "4:12: endpoint `a` of region `n` has no `address`: `host` alone is not supported yet for type = \"address\"",
+        ),
+        ("type = \"srv\"\nregions = [\"r\"]", "2:1: `srv` is missing in `service`"),
+        (
+            "type = \"srv\"\nregions = [\"r\"]\nsrv = { priority = 1 }",
+            "6:7: `port` is missing in `service.srv`",
+        ),
+        (
+            "type = \"srv\"\nregions = [\"r\"]\nsrv = { port = 0 }",
+            "6:16: expected an integer from 1 to 65535, found integer 0",
+        ),
+        (
+            "type = \"mx\"\nregions = [\"r\"]\nsrv = { port = 25 }",
+            "6:1: `srv` has no meaning with type = \"mx\"",
+        ),
+        (
+            "type = \"cname\"\nregions = [\"r\"]\nhttps = {}",
+            "6:1: `https` has no meaning with type = \"cname\"",
+        ),
+        ("regions = [\"r\"]\nmx = {}", "5:1: `mx` has no meaning with type = \"address\""),
+        (
+            "type = \"cname\"\nregions = [\"r\"]\nanswers = 2",
+            "6:1: a CNAME leads to one name: type = \"cname\" needs `answers` = 1",
+        ),
+        (
+            "type = \"cname\"\nregions = [\"r\"]\nall_down = { fallback = \"192.0.2.1\" }",
+            "6:12: `fallback` gives addresses, but this type answers names: use { cname = \"lb.example.net\" }",
+        ),
+        (
+            "regions = [\"r\"]\nhttps = {}\nall_down = { cname = \"b.test\" }",
+            "6:12: a CNAME cannot stand beside HTTPS (RFC 1034 §3.6.2): use { fallback = [\"203.0.113.9\"] }",
+        ),
+        (
+            "regions = [\"r\"]\nall_down = { cname = \"WWW.gslb.test.\" }",
+            "5:12: this `cname` leads back to the service itself",
+        ),
+        (
+            "regions = [\"r\"]\nall_down = { cname = \"192.0.2.1\" }",
+            "5:22: 192.0.2.1 is an address, not a name",
+        ),
+        (
+            "regions = [\"r\"]\nall_down = { cname = \"b.test\", last_good = \"1m\" }",
+            "5:12: expected \"all\", \"servfail\", { last_good = \"10m\" }, { fallback = [\"203.0.113.9\"] } or { cname = \"lb.example.net\" }",
+        ),
+        ("regions = [\"r\"]\nhttps = { alpn = [\"h2\", \"h2\"] }", "5:25: protocol \"h2\" is listed twice"),
+        (
+            "regions = [\"r\"]\nhttps = { priority = 0 }",
+            "5:22: expected an integer from 1 to 65535, found integer 0",
+        ),
+    ];
+    let cases = cases.map(|(text, expected)| (format!("{text}\n{NAMED}"), expected));
+    let cases: Vec<_> = cases.iter().map(|(text, expected)| (text.as_str(), *expected)).collect();
+    check_services(&cases);
+    check(&[
+        ("region.x.endpoint = [{ name = \"a\", host = \"*.test\" }]", "2:43: *.test. is no name of a host"),
+        ("region.x.endpoint = [{ name = \"a\", host = \"::1\" }]", "2:43: ::1 is an address, not a name"),
+        (
+            "region.x.endpoint = [{ name = \"a\", host = \"a.test\", probe = \"web\" }]",
+            "2:53: `probe` has no meaning without `address`: probes look at addresses",
+        ),
+        (
+            "region.x.endpoint = [{ name = \"a\", host = \"a.test\", weight = 65536 }]\n[[service]]\nname = \"x.gslb.test\"\ntype = \"srv\"\nsrv.port = 1\nregions = [\"x\"]",
+            "7:12: endpoint `a` of region `x` has the weight 65536; in SRV records there are at most 65535",
+        ),
+        (
+            "region.x.endpoint = [{ name = \"a\", host = \"X.gslb.test\" }]\n[[service]]\nname = \"x.gslb.test\"\ntype = \"mx\"\nregions = [\"x\"]",
+            "6:12: endpoint `a` of region `x` leads back to the service itself",
+        ),
+    ]);
+}
+
+#[test]
+fn no_cname_stands_beside_anything() {
+    let alias = "all_down = { cname = \"b.test\" }";
+    let at = |name: &str, keys: &str| {
+        format!("[[service]]\nname = \"{name}\"\nregions = [\"r\"]\n{keys}\n{NAMED}")
+    };
+    let beside = "beside which no CNAME may stand (RFC 1034 §3.6.2)";
+    let cases = [
+        (at("ns1.gslb.test", alias), format!("3:8: the zone gslb.test. has A records of its own at ns1.gslb.test., {beside}")),
+        (at("ns1.gslb.test", "type = \"cname\""), format!("3:8: the zone gslb.test. has A records of its own at ns1.gslb.test., {beside}")),
+        (at("gslb.test", alias), "3:8: gslb.test. is the apex of its zone, where no CNAME may stand beside SOA and NS (RFC 1034 §3.6.2)".into()),
+        (at("alias.gslb.test", "type = \"mx\""), "3:8: the zone gslb.test. has a CNAME of its own at alias.gslb.test.".into()),
+        (at("ns1.gslb.test", "type = \"mx\""), String::new()),
+        (at("gslb.test", "type = \"mx\""), String::new()),
+        (at("gslb.test", "https = {}"), String::new()),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(said(&text), expected, "of {text}");
+    }
 }

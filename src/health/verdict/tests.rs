@@ -247,3 +247,48 @@ proptest! {
         }
     }
 }
+
+/// How long the state of a target lasts at least, as seen at the last of these looks and two seconds later.
+fn left(thresholds: &Thresholds, looks: &str) -> [u64; 2] {
+    let probe = Probe {
+        name: String::new(),
+        kind: crate::model::Kind::Tcp,
+        port: 1,
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(1),
+        thresholds: *thresholds,
+    };
+    let mono = Mono(Duration::from_secs(95 + 5 * looks.len() as u64));
+    let now = Now { mono, unix: crate::model::Unix(Duration::from_secs(1_800_000_000)) };
+    let due = play(thresholds, looks).due(&probe, now);
+    [0, 2].map(|later| due.left(now.unix.after(Duration::from_secs(later))).as_secs())
+}
+
+#[test]
+fn a_state_lasts_until_so_many_looks_have_been_made() {
+    let clear = Thresholds { clear: 2, ..DEFAULTS };
+    for (thresholds, looks, expected) in [
+        (&DEFAULTS, "", [0, 0]),
+        // Up: the next of three failures may come at once.
+        (&DEFAULTS, "+", [10, 10]),
+        (&DEFAULTS, "+++", [10, 10]),
+        (&DEFAULTS, "+s", [10, 8]),
+        (&DEFAULTS, "+ss", [5, 3]),
+        (&DEFAULTS, "+ss+", [10, 10]),
+        (&DEFAULTS, "~", [10, 10]),
+        (&DEFAULTS, "~h", [10, 8]),
+        (&clear, "+ss+", [5, 3]),
+        (&clear, "+ss++", [10, 10]),
+        // Down: good for 30 s from the first success on, or two looks.
+        (&DEFAULTS, "h", [30, 30]),
+        (&DEFAULTS, "hhhhh", [30, 30]),
+        (&DEFAULTS, "h+", [30, 28]),
+        (&DEFAULTS, "h+++", [20, 18]),
+        (&DEFAULTS, "h++++++", [5, 3]),
+        (&DEFAULTS, "h+++++++", [10, 10]),
+        (&NO_HOLD, "h", [5, 5]),
+        (&NO_HOLD, "h+", [5, 3]),
+    ] {
+        assert_eq!(left(thresholds, looks), expected, "{looks}");
+    }
+}

@@ -7,10 +7,13 @@ mod rfc2181;
 mod rfc2308;
 mod rfc4035;
 mod rfc4592;
+mod rfc4892;
 mod rfc6672;
 mod rfc6891;
 mod rfc7871;
 mod rfc8482;
+mod rfc8914;
+mod rfc9460;
 mod rfc9619;
 mod robustness;
 mod steering;
@@ -33,7 +36,7 @@ use portolan::health::{Severity, State};
 use portolan::model::KeyPrefix;
 use portolan::model::{
     AllDown, Endpoint, EndpointRef, Location, Member, Need, Rank, Region, RegionId, Service, ServiceId,
-    Share, Steering, Tolerance, Topology, Ttl, Unix, Weight,
+    ServiceKind, Share, Steering, Tolerance, Topology, Ttl, Unix, Weight,
 };
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Inputs, Standing};
@@ -75,13 +78,14 @@ impl Server {
         let members = regions.iter().map(|addresses| self.region(addresses)).collect();
         self.topology.services.push(Service {
             name: name.parse().expect("a name"),
+            kind: ServiceKind::ADDRESS,
             members,
             steering: Steering {
                 rank: Rank::None,
                 tolerance: Tolerance::Exact,
                 share: Share::Weighted,
                 answers: 64,
-                ttl: Ttl(30),
+                ttl: Ttl(30).into(),
                 all_down,
             },
             geo: Vec::new(),
@@ -95,6 +99,7 @@ impl Server {
         let endpoint = Endpoint {
             name: "lb1".to_owned(),
             addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
+            host: None,
             weight: Weight(100),
             probes: Vec::new(),
         };

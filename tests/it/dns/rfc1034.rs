@@ -90,7 +90,18 @@ fn section_3_6_2_aliases_are_followed_within_what_is_served() {
          AN a.example.org. 300 A 192.0.2.9",
     );
     server.check("far.example. A", "NOERROR aa\nAN far.example. 300 CNAME www.elsewhere.test.");
-    server.check("away.example. A", "NOERROR aa\nAN away.example. 300 CNAME x.sub.example.");
+    // Into a delegation: the referral goes with the alias, whose owner AA is about (RFC 1035 §4.1.1).
+    server.check(
+        "away.example. A",
+        "NOERROR aa
+         AN away.example. 300 CNAME x.sub.example.
+         NS sub.example. 300 NS ns.sub.example.
+         NS sub.example. 300 NS ns.other.example.
+         NS sub.example. 300 NS ns.elsewhere.test.
+         AR ns.sub.example. 300 A 192.0.2.61
+         AR ns.sub.example. 300 AAAA 2001:db8::61
+         AR ns.other.example. 300 A 192.0.2.62",
+    );
     server.check(
         "shop.example. A",
         "NOERROR aa
@@ -108,7 +119,17 @@ fn section_3_6_2_loops_and_long_chains_end() {
          AN loop1.example. 300 CNAME loop2.example.
          AN loop2.example. 300 CNAME loop1.example.",
     );
-    server.check("q.round.example. A", "NOERROR aa\nAN q.round.example. 300 CNAME x.round.example.");
+    server.check(
+        "q.round.example. A",
+        "NOERROR aa
+         AN q.round.example. 300 CNAME x.round.example.
+         AN x.round.example. 300 CNAME x.round.example.",
+    );
+    server.check(
+        "x.round.example. A",
+        "NOERROR aa
+         AN x.round.example. 300 CNAME x.round.example.",
+    );
     server.check(
         "l1.example. A",
         "NOERROR aa
@@ -161,6 +182,29 @@ fn section_4_3_2_step_6_additional_addresses() {
          AN s.example. 300 SRV 1 2 443 a.example.
          AR a.example. 300 A 192.0.2.1
          AR a.example. 300 A 192.0.2.2",
+    );
+}
+
+#[test]
+fn section_4_3_2_step_6_addresses_are_added_once() {
+    // Ports of one host, and a wildcard's names.
+    let text =
+        "s SRV 1 1 1 a\ns SRV 1 1 2 A\nw SRV 1 1 1 x.w\nw SRV 1 1 2 y.w\na A 192.0.2.1\n*.w A 192.0.2.2\n";
+    let server = Server::new(&[("example.", text)]).start();
+    server.check(
+        "s.example. SRV",
+        "NOERROR aa
+         AN s.example. 300 SRV 1 1 1 a.example.
+         AN s.example. 300 SRV 1 1 2 A.example.
+         AR a.example. 300 A 192.0.2.1",
+    );
+    server.check(
+        "w.example. SRV",
+        "NOERROR aa
+         AN w.example. 300 SRV 1 1 1 x.w.example.
+         AN w.example. 300 SRV 1 1 2 y.w.example.
+         AR x.w.example. 300 A 192.0.2.2
+         AR y.w.example. 300 A 192.0.2.2",
     );
 }
 

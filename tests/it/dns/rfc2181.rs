@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use portolan::answer::Transport;
+use portolan::model::AllDown;
 
 use super::{Server, query, with_edns};
 
@@ -34,13 +35,28 @@ fn an_rrset_that_does_not_fit_sets_tc() {
 }
 
 #[test]
-fn the_message_never_exceeds_its_limit() {
-    let server = server();
-    for payload in 512..=1232 {
-        let message = with_edns(query("many.example. A"), payload).to_vec().unwrap();
-        let reply = server.raw(&message, Transport::Udp).0.unwrap();
-        assert!(reply.len() <= usize::from(payload) && reply.len() + 16 > usize::from(payload), "{payload}");
+fn section_9_of_an_rrset_there_is_all_or_nothing() {
+    let mut text = String::from("to CNAME some\n");
+    for number in 0..40 {
+        writeln!(text, "some A 192.0.2.{number}").unwrap();
     }
+    let server = Server::new(&[("example.", &text)])
+        .service("dynamic.example.", &["192.0.2.1"; 40].map(|it| it), AllDown::All)
+        .start();
+    let (header_and_question, edns, record) = (12 + 18, 11, 16);
+    let whole = header_and_question + 40 * record + edns;
+    for payload in 512..=1232 {
+        let reply = server.exchange(&with_edns(query("some.example. A"), payload), Transport::Udp);
+        let fits = usize::from(payload) >= whole;
+        assert_eq!((reply.metadata.truncation, reply.answers.len()), (!fits, if fits { 40 } else { 0 }));
+        assert!(reply.to_vec().unwrap().len() <= usize::from(payload));
+    }
+    // What came before it stays.
+    let reply = server.exchange(&query("to.example. A"), Transport::Udp);
+    assert!(reply.metadata.truncation);
+    assert_eq!(reply.answers.len(), 1);
+    let reply = server.exchange(&query("dynamic.example. A"), Transport::Udp);
+    assert_eq!((reply.metadata.truncation, reply.answers.len()), (true, 0));
 }
 
 #[test]
@@ -77,6 +93,19 @@ fn rfc9471_glue_that_does_not_fit_sets_tc() {
     let whole = server.exchange(&with_edns(query("x.sub.example. A"), 1232), Transport::Udp);
     assert!(!whole.metadata.truncation);
     assert_eq!(whole.additionals.len(), 24);
+}
+
+#[test]
+fn rfc9471_all_glue_of_a_referral_is_in_it() {
+    let mut text = String::new();
+    for number in 0..40 {
+        writeln!(text, "sub NS ns{number}.sub\nns{number}.sub A 198.51.100.{number}").unwrap();
+    }
+    let server = Server::new(&[("example.", &text)]).start();
+    let reply = server.exchange(&query("x.sub.example. A"), Transport::Tcp);
+    assert_eq!((reply.authorities.len(), reply.additionals.len()), (40, 40));
+    let cut = server.exchange(&with_edns(query("x.sub.example. A"), 1232), Transport::Udp);
+    assert!(cut.metadata.truncation);
 }
 
 #[test]

@@ -53,3 +53,34 @@ fn section_3_1_4_a_referral_has_ds_for_those_who_set_do() {
         ),
     );
 }
+
+#[test]
+fn section_3_1_4_1_a_child_without_its_very_parent_denies() {
+    let text = format!("{}alias CNAME sub\n", parent());
+    let server =
+        Server::new(&[("example.", &text), ("deep.sub.example.", ""), ("uncut.example.", "")]).start();
+    for apex in ["deep.sub.example.", "uncut.example."] {
+        server.check(
+            &format!("{apex} DS"),
+            &format!("NOERROR aa\nNS {apex} 60 SOA ns.{apex} h.{apex} 7 3600 600 86400 60"),
+        );
+    }
+}
+
+#[test]
+fn section_3_1_4_1_the_parent_answers_behind_aliases_too() {
+    let text = format!("{}alias CNAME sub\n", parent());
+    let server = Server::new(&[("example.", &text), ("sub.example.", "")]).start();
+    server.check(
+        "alias.example. DS",
+        &format!("NOERROR aa\nAN alias.example. 300 CNAME sub.example.\nAN sub.example. 300 DS {DS}"),
+    );
+}
+
+#[test]
+fn section_2_5_what_may_stand_beside_an_alias_answers_for_itself() {
+    let text = "a CNAME b\na NSEC b CNAME NSEC\nb TXT x\n";
+    let server = Server::new(&[("example.", text)]).start();
+    server.check("a.example. NSEC", "NOERROR aa\nAN a.example. 300 NSEC b.example. CNAME NSEC");
+    server.check("a.example. TXT", "NOERROR aa\nAN a.example. 300 CNAME b.example.\nAN b.example. 300 TXT x");
+}

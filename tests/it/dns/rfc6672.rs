@@ -1,12 +1,14 @@
 //! RFC 6672: DNAME.
 
+use portolan::zone::Zone;
+
 use super::Server;
 
 fn server() -> super::Running {
     let long = "a".repeat(60);
     let text = format!(
         "d DNAME target\nd TXT own\nwww.target A 192.0.2.1\nout DNAME elsewhere.test.\n\
-         grow DNAME {long}.{long}.{long}.target\nround DNAME sub.round2\nround2 DNAME round\n"
+         grow DNAME {long}.{long}.{long}.target\nround DNAME sub.round2\nround2 DNAME round\nthere DNAME back\nback DNAME there\n"
     );
     Server::new(&[("example.", &text)]).start()
 }
@@ -48,7 +50,53 @@ fn section_2_2_a_name_that_grows_too_long_is_yxdomain() {
 }
 
 #[test]
-fn redirections_in_a_circle_end() {
+fn section_3_2_step_3c_what_it_makes_is_looked_up_whatever_the_type() {
+    server().check(
+        "www.d.example. CNAME",
+        "NOERROR aa
+         AN d.example. 300 DNAME target.example.
+         AN www.d.example. 300 CNAME www.target.example.
+         NS example. 60 SOA ns.example. h.example. 7 3600 600 86400 60",
+    );
+    server().check(
+        "gone.d.example. ANY",
+        "NXDOMAIN aa
+         AN d.example. 300 DNAME target.example.
+         AN gone.d.example. 300 CNAME gone.target.example.
+         NS example. 60 SOA ns.example. h.example. 7 3600 600 86400 60",
+    );
+}
+
+#[test]
+fn section_2_3_an_apex_may_have_one() {
+    let mut server = Server::new(&[("example.org.", "a A 192.0.2.1\n")]);
+    let text =
+        "$TTL 300\n@ SOA ns.example.org. h 7 3600 600 86400 60\n@ NS ns.example.org.\n@ DNAME example.org.\n";
+    let origin = "example.".parse().expect("a name");
+    let mut include = |_: &str| Err("nothing to include".to_owned());
+    server.zones.push(Zone::read(&origin, text, "zone", &mut include).expect("a zone"));
+    let server = server.start();
+    server.check("example. DNAME", "NOERROR aa\nAN example. 300 DNAME example.org.");
+    server.check(
+        "a.example. A",
+        "NOERROR aa
+         AN example. 300 DNAME example.org.
+         AN a.example. 300 CNAME a.example.org.
+         AN a.example.org. 300 A 192.0.2.1",
+    );
+}
+
+#[test]
+fn redirections_in_a_circle_end_where_they_began() {
+    server().check(
+        "x.there.example. A",
+        "NOERROR aa
+         AN there.example. 300 DNAME back.example.
+         AN x.there.example. 300 CNAME x.back.example.
+         AN back.example. 300 DNAME there.example.
+         AN x.back.example. 300 CNAME x.there.example.",
+    );
+    // This one grows with every round.
     let reply = server().exchange(&super::query("x.round.example. A"), portolan::answer::Transport::Tcp);
     assert_eq!(reply.answers.len(), 2 * 8);
 }

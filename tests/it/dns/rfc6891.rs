@@ -1,6 +1,6 @@
 //! RFC 6891: EDNS(0).
 
-use hickory_proto::op::{Edns, Message};
+use hickory_proto::op::{Edns, Message, OpCode};
 use hickory_proto::rr::Record;
 use portolan::answer::Transport;
 
@@ -69,4 +69,26 @@ fn options_longer_than_their_record_are_a_format_error() {
     bytes.extend([0, 10, 0, 9]);
     let reply = server().raw(&bytes, Transport::Udp).0.unwrap();
     assert_eq!(text(&Message::from_vec(&reply).unwrap()), "FORMERR\nedns 1232\n");
+}
+
+#[test]
+fn section_7_errors_have_opt_as_well() {
+    let mut message = with_edns(query("www.example. A"), 1232);
+    for opcode in [OpCode::Status, OpCode::Notify, OpCode::Update, OpCode::Unknown(9)] {
+        message.metadata.op_code = opcode;
+        server().check_message(&message, "NOTIMP\nedns 1232");
+    }
+    message.metadata.op_code = OpCode::Query;
+    message.add_query(message.queries[0].clone());
+    server().check_message(&message, "FORMERR\nedns 1232");
+    message.queries.clear();
+    server().check_message(&message, "FORMERR\nedns 1232");
+}
+
+#[test]
+fn bytes_behind_the_message_are_ignored() {
+    let mut bytes = with_edns(query("www.example. A"), 1232).to_vec().unwrap();
+    bytes.extend(b"garbage");
+    let reply = server().raw(&bytes, Transport::Udp).0.unwrap();
+    assert_eq!(text(&Message::from_vec(&reply).unwrap()), format!("NOERROR aa\nedns 1232\n{ANSWER}\n"));
 }

@@ -15,10 +15,10 @@ use portolan::answer::{Kind, Outcome, Peer, Reply, Transport, handle};
 use portolan::config;
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
-use portolan::model::{EndpointRef, KeyPrefix, ServiceId, Unix};
+use portolan::model::{EndpointRef, KeyPrefix, Unix};
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Inputs, Override, Standing};
-use portolan::zone::Zones;
+use portolan::zone::{Dynamic, Zones};
 use proptest::prelude::*;
 
 use super::some_of;
@@ -286,9 +286,8 @@ impl Node {
         let config = config::load(Path::new("portolan.toml"), &read)
             .unwrap_or_else(|said| panic!("{said}of:\n{text}"));
         let geo = Index::compile(&[], &config.geo.networks, &config.nets());
-        let names = config.topology.services.iter().map(|service| service.name.clone());
-        let names: Vec<_> = names.zip((0..).map(ServiceId)).collect();
-        let zones = Zones::build(config.zones, &names).expect("services have places");
+        let dynamic = Dynamic::all(&config.topology.services);
+        let zones = Zones::join(config.zones, &dynamic).expect("services have places");
         let plan = Arc::new(Plan::compile(config.topology, zones, geo, true, KeyPrefix::default()));
         let states = |at: EndpointRef, _: usize| {
             let is_down = world.down.contains(&plan.topology.region(at.region).name);

@@ -1,0 +1,112 @@
+//! `_portolan.NAME` TXT: the epoch, and what was decided on a service's name for the asker, where `debug_names`
+//! is on. A name of its own: at the service's there may be TXT records, or a CNAME that leaves room for none.
+
+use std::fmt::Write as _;
+
+use hickory_proto::ProtoError;
+
+use super::Kind;
+use super::resolve::{Current, Resolved, Resolver, Step};
+use crate::model::{Family, RegionId, Service, ServiceId, ServiceKind, Ttl};
+use crate::steer::{Choice, Recording, Stage};
+use crate::wire::{ResponseCode, Section};
+use crate::zone::{Served, rtype};
+
+/// The label before the service's name, as on the wire.
+pub(super) const LABEL: &[u8] = b"\x09_portolan";
+
+/// The longest string that a TXT record holds (RFC 1035 §3.3).
+const LONGEST: usize = 255;
+
+/// Whether a name, lowercase and in wire format, is a service's debug name if it has one.
+pub(super) fn is_of_service(name: &[u8]) -> bool {
+    name.starts_with(LABEL)
+}
+
+impl<'a> Resolver<'a, '_, '_> {
+    /// The answer if a name, which is none of the zone's own, is the debug name of a service.
+    pub(super) fn debug(
+        &mut self,
+        at: &Current<'a>,
+        zone: &'a Served,
+        name: &[u8],
+    ) -> Result<Option<Step<'a>>, ProtoError> {
+        let plan = &self.snapshot.plan;
+        let Some(rest) = name.strip_prefix(LABEL).filter(|_| plan.debug_names) else { return Ok(None) };
+        let Some(id) = plan.zones.find(rest).node().and_then(|node| node.service) else { return Ok(None) };
+        let kind = Kind::Dynamic { service: id, region: None };
+        let done =
+            |scope| Step::Done(Resolved { rcode: ResponseCode::NoError, authoritative: true, kind, scope });
+        if self.question.qtype != rtype::TXT {
+            self.negative(at, zone, Ttl(0))?;
+            return Ok(Some(done(0)));
+        }
+        let (strings, scope) = self.tell(id);
+        let mut data = Vec::new();
+        for string in strings {
+            let bytes = &string.as_bytes()[..string.len().min(LONGEST)];
+            data.push(bytes.len() as u8);
+            data.extend_from_slice(bytes);
+        }
+        // What is true now is of no use later.
+        self.writer.records(Section::Answer, at.owner(), rtype::TXT, Ttl(0), std::iter::once(&*data))?;
+        Ok(Some(done(scope)))
+    }
+
+    /// One fact in each string, and for how many bits of the client's address they hold.
+    fn tell(&self, id: ServiceId) -> (Vec<String>, u8) {
+        let plan = &self.snapshot.plan;
+        let service = plan.topology.service(id);
+        let located = plan.geo.locate(self.asker.client);
+        let country =
+            located.place.location.country.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
+        let mut strings = vec![
+            format!("epoch={}", self.snapshot.epoch),
+            format!("client={} prefix={} country={country}", self.asker.client, located.prefix),
+            format!("service={}", service.name),
+        ];
+        let mut scope = 0;
+        for family in families(service) {
+            let asked = self.asked(id, *family);
+            let (choice, recording) = plan.steering.explain(
+                &plan.topology,
+                &self.snapshot.standing,
+                located.place,
+                &asked,
+                &mut Vec::new(),
+            );
+            scope = scope.max(choice.scope);
+            strings.push(self.decision(*family, &choice, &recording));
+        }
+        (strings, scope)
+    }
+
+    /// `A answer=addresses region=eu ttl=30 scope=24 order=eu,us out=us@eligible`
+    fn decision(&self, family: Family, choice: &Choice, recording: &Recording) -> String {
+        let topology = &self.snapshot.plan.topology;
+        let name = |id: RegionId| topology.region(id).name.as_str();
+        let kept = recording.entries.iter().filter(|it| it.stage == Stage::TieGroups && it.verdict.is_ok());
+        let order: Vec<&str> = kept.map(|it| name(it.region)).collect();
+        let dropped = recording.entries.iter().filter(|it| it.verdict.is_err());
+        let out: Vec<_> =
+            dropped.map(|it| format!("{}@{:?}", name(it.region), it.stage).to_lowercase()).collect();
+        let what = match family {
+            Family::V4 => "A",
+            Family::V6 => "AAAA",
+            Family::Host => "host",
+        };
+        let mut text = format!("{what} answer={:?}", choice.answer).to_lowercase();
+        let region = choice.region.map_or("none", name);
+        // A String takes everything.
+        let _ = write!(text, " region={region} ttl={} scope={}", choice.ttl.0, choice.scope);
+        let _ = write!(text, " order={} out={}", order.join(","), out.join(","));
+        text
+    }
+}
+
+fn families(service: &Service) -> &'static [Family] {
+    match service.kind {
+        ServiceKind::Address { .. } => &[Family::V4, Family::V6],
+        ServiceKind::Cname | ServiceKind::Srv { .. } | ServiceKind::Mx { .. } => &[Family::Host],
+    }
+}

@@ -1,0 +1,281 @@
+//! What a service answers: the endpoints that steering chooses, as records of the type asked for.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use hickory_proto::ProtoError;
+
+use super::Kind;
+use super::additional;
+use super::resolve::{Current, Resolved, Resolver, Step};
+use crate::model::{AllDown, EndpointRef, Family, Https, Name, Service, ServiceId, ServiceKind, Ttl};
+use crate::steer::{Answer, Asked, Choice, Host, NoTrace};
+use crate::wire::{ResponseCode, Section};
+use crate::zone::{Served, rtype};
+
+/// What is chosen and written for one query; kept from query to query so that none allocates it anew.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) addresses: Vec<IpAddr>,
+    hosts: Vec<Host>,
+    rdata: Vec<u8>,
+}
+
+/// What of its endpoints a service answers a question of a type with; `None` if nothing is chosen. HTTPS has
+/// addresses of both families: the first is given.
+#[must_use]
+pub fn family(service: &Service, rtype: u16) -> Option<Family> {
+    match (&service.kind, rtype) {
+        (ServiceKind::Address { .. }, rtype::A) => Some(Family::V4),
+        (ServiceKind::Address { .. }, rtype::AAAA) => Some(Family::V6),
+        (ServiceKind::Address { https: Some(_) }, rtype::HTTPS) => Some(Family::V4),
+        (ServiceKind::Srv { .. }, rtype::SRV) | (ServiceKind::Mx { .. }, rtype::MX) => Some(Family::Host),
+        // RFC 8482 §4.2: ANY has an answer of its own, whatever the name has.
+        (_, rtype::ANY) => None,
+        // RFC 1034 §3.6.2: an alias is one for every type.
+        (ServiceKind::Address { .. }, _) if service.may_be_alias() => Some(Family::V4),
+        _ if service.may_be_alias() => Some(Family::Host),
+        _ => None,
+    }
+}
+
+impl<'a> Resolver<'a, '_, '_> {
+    /// What a service says to a question that [`family`] of its endpoints answers.
+    pub(super) fn dynamic(
+        &mut self,
+        at: &Current<'a>,
+        zone: &'a Served,
+        id: ServiceId,
+        service: &'a Service,
+        family: Family,
+    ) -> Result<Step<'a>, ProtoError> {
+        match (&service.kind, self.question.qtype) {
+            (ServiceKind::Address { https: Some(https) }, rtype::HTTPS) => self.https(at, zone, id, https),
+            (ServiceKind::Address { .. }, _) => self.addresses(at, zone, id, family),
+            _ => self.hosts(at, zone, id, service),
+        }
+    }
+
+    fn addresses(
+        &mut self,
+        at: &Current<'a>,
+        zone: &'a Served,
+        id: ServiceId,
+        family: Family,
+    ) -> Result<Step<'a>, ProtoError> {
+        let choice = self.choose_addresses(id, family);
+        match (choice.answer, self.question.qtype) {
+            (Answer::Addresses, rtype::A | rtype::AAAA) => {
+                self.write_addresses(at, family, choice.ttl)?;
+                Ok(chosen(id, &choice, ResponseCode::NoError))
+            }
+            _ => self.without_endpoints(at, zone, id, &choice),
+        }
+    }
+
+    fn choose_addresses(&mut self, service: ServiceId, family: Family) -> Choice {
+        let asked = self.asked(service, family);
+        let plan = &self.snapshot.plan;
+        let addresses = &mut self.scratch.addresses;
+        plan.steering.choose(&plan.topology, &self.snapshot.standing, &asked, addresses, &mut NoTrace)
+    }
+
+    pub(super) fn asked(&self, service: ServiceId, family: Family) -> Asked {
+        Asked { service, client: self.asker.client, family, unix: self.asker.now, draw: self.asker.draw }
+    }
+
+    fn write_addresses(&mut self, at: &Current<'_>, family: Family, ttl: Ttl) -> Result<(), ProtoError> {
+        let addresses = self.scratch.addresses.iter();
+        if family == Family::V4 {
+            let data = addresses.filter_map(|address| match address {
+                IpAddr::V4(address) => Some(address.octets()),
+                IpAddr::V6(_) => None,
+            });
+            self.writer.records(Section::Answer, at.owner(), rtype::A, ttl, data)
+        } else {
+            let data = addresses.filter_map(|address| match address {
+                IpAddr::V6(address) => Some(address.octets()),
+                IpAddr::V4(_) => None,
+            });
+            self.writer.records(Section::Answer, at.owner(), rtype::AAAA, ttl, data)
+        }
+    }
+
+    /// An HTTPS record whose hints are the addresses that A and AAAA would give (RFC 9460 §7.3).
+    fn https(
+        &mut self,
+        at: &Current<'a>,
+        zone: &'a Served,
+        id: ServiceId,
+        https: &Https,
+    ) -> Result<Step<'a>, ProtoError> {
+        self.scratch.start_https(https);
+        let v4 = self.choose_addresses(id, Family::V4);
+        let v4_hint = self.scratch.hint(IPV4HINT);
+        let v6 = self.choose_addresses(id, Family::V6);
+        let v6_hint = self.scratch.hint(IPV6HINT);
+        let both = Choice {
+            region: v4.region.or(v6.region),
+            answer: if v4.answer == Answer::Servfail { v4.answer } else { v6.answer },
+            ttl: v4.ttl.min(v6.ttl),
+            scope: v4.scope.max(v6.scope),
+        };
+        if v4_hint.is_empty() && v6_hint.is_empty() {
+            return self.without_endpoints(at, zone, id, &both);
+        }
+        let (writer, rdata) = (&mut *self.writer, &self.scratch.rdata);
+        writer.records(Section::Answer, at.owner(), rtype::HTTPS, both.ttl, std::iter::once(&**rdata))?;
+        // RFC 9460 §4.1: A and AAAA of a target here should be in the additional section.
+        let (v4_data, v6_data) = (rdata[v4_hint].chunks(4), rdata[v6_hint].chunks(16));
+        writer.records(Section::Additional, at.owner(), rtype::A, v4.ttl, v4_data)?;
+        writer.records(Section::Additional, at.owner(), rtype::AAAA, v6.ttl, v6_data)?;
+        Ok(chosen(id, &both, ResponseCode::NoError))
+    }
+
+    /// Names of endpoints: a CNAME to the first, or a record for each.
+    fn hosts(
+        &mut self,
+        at: &Current<'a>,
+        zone: &'a Served,
+        id: ServiceId,
+        service: &'a Service,
+    ) -> Result<Step<'a>, ProtoError> {
+        let asked = self.asked(id, Family::Host);
+        let (plan, standing) = (&self.snapshot.plan, &self.snapshot.standing);
+        let hosts = &mut self.scratch.hosts;
+        let choice = plan.steering.choose_hosts(&plan.topology, standing, &asked, hosts, &mut NoTrace);
+        match (choice.answer, &service.kind, self.question.qtype) {
+            (Answer::Addresses, ServiceKind::Cname, _) => {
+                match self.scratch.hosts.first().and_then(|host| self.host(host.endpoint)) {
+                    Some(target) => self.alias(at, id, &choice, target),
+                    None => self.without_endpoints(at, zone, id, &choice),
+                }
+            }
+            (Answer::Addresses, ServiceKind::Srv { .. }, rtype::SRV)
+            | (Answer::Addresses, ServiceKind::Mx { .. }, rtype::MX) => {
+                self.write_hosts(at, &service.kind, choice.ttl)?;
+                Ok(chosen(id, &choice, ResponseCode::NoError))
+            }
+            _ => self.without_endpoints(at, zone, id, &choice),
+        }
+    }
+
+    fn write_hosts(&mut self, at: &Current<'_>, kind: &ServiceKind, ttl: Ttl) -> Result<(), ProtoError> {
+        let rtype = if matches!(kind, ServiceKind::Mx { .. }) { rtype::MX } else { rtype::SRV };
+        let data = self.scratch.hosts.iter().filter_map(|host| {
+            let target = self.host(host.endpoint)?.as_wire();
+            Some(match *kind {
+                ServiceKind::Srv { priority, port } => {
+                    // RFC 2782: a weight of 0 is for records that are hardly ever to be used.
+                    let weight = host.weight.round().max(1.0) as u16;
+                    [&priority.to_be_bytes()[..], &weight.to_be_bytes(), &port.to_be_bytes(), target].concat()
+                }
+                ServiceKind::Mx { preference } => [&preference.to_be_bytes()[..], target].concat(),
+                ServiceKind::Address { .. } | ServiceKind::Cname => return None,
+            })
+        });
+        let data: Vec<_> = data.collect();
+        self.writer.records(Section::Answer, at.owner(), rtype, ttl, data.iter())?;
+        let zones = &self.snapshot.plan.zones;
+        for host in &self.scratch.hosts {
+            if let Some(target) = self.host(host.endpoint) {
+                additional::addresses_of(zones, target.as_wire(), self.writer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn host(&self, at: EndpointRef) -> Option<&'a Name> {
+        self.snapshot.plan.topology.endpoint(at).host.as_ref()
+    }
+
+    /// What is left to say where no endpoint answers the question.
+    fn without_endpoints(
+        &mut self,
+        at: &Current<'a>,
+        zone: &'a Served,
+        id: ServiceId,
+        choice: &Choice,
+    ) -> Result<Step<'a>, ProtoError> {
+        match (choice.answer, &self.snapshot.plan.topology.service(id).steering.all_down) {
+            (Answer::Alias, AllDown::Cname(target)) => self.alias(at, id, choice, target),
+            (Answer::Servfail, _) => {
+                self.writer.clear();
+                Ok(chosen(id, choice, ResponseCode::ServFail))
+            }
+            _ => {
+                self.negative(at, zone, zone.negative_ttl.min(choice.ttl))?;
+                Ok(chosen(id, choice, ResponseCode::NoError))
+            }
+        }
+    }
+
+    /// A CNAME; the question goes on at its target, unless it asks for the CNAME.
+    fn alias(
+        &mut self,
+        at: &Current<'a>,
+        service: ServiceId,
+        choice: &Choice,
+        target: &'a Name,
+    ) -> Result<Step<'a>, ProtoError> {
+        let data = std::iter::once(target.as_wire());
+        self.writer.records(Section::Answer, at.owner(), rtype::CNAME, choice.ttl, data)?;
+        if self.question.qtype == rtype::CNAME {
+            return Ok(chosen(service, choice, ResponseCode::NoError));
+        }
+        self.pass(Kind::Dynamic { service, region: choice.region }, choice.scope);
+        Ok(Step::Alias(Current::Target(target.as_wire())))
+    }
+}
+
+fn chosen(service: ServiceId, choice: &Choice, rcode: ResponseCode) -> Step<'static> {
+    let kind = Kind::Dynamic { service, region: choice.region };
+    let authoritative = rcode == ResponseCode::NoError;
+    Step::Done(Resolved { rcode, authoritative, kind, scope: choice.scope })
+}
+
+/// SvcParamKeys (RFC 9460 §14.3.2).
+const ALPN: u16 = 1;
+const PORT: u16 = 3;
+const IPV4HINT: u16 = 4;
+const IPV6HINT: u16 = 6;
+
+impl Scratch {
+    fn numbers(&mut self, numbers: &[u16]) {
+        self.rdata.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+    }
+
+    /// An HTTPS record without hints, whose keys are the last by their numbers (RFC 9460 §2.2).
+    fn start_https(&mut self, https: &Https) {
+        self.rdata.clear();
+        self.numbers(&[https.priority]);
+        // TargetName ".": the owner itself (RFC 9460 §2.5.2).
+        self.rdata.push(0);
+        if !https.alpn.is_empty() {
+            self.numbers(&[ALPN, https.alpn.iter().map(|id| id.len() as u16 + 1).sum()]);
+            for id in &https.alpn {
+                self.rdata.push(id.len() as u8);
+                self.rdata.extend_from_slice(id.as_bytes());
+            }
+        }
+        if let Some(port) = https.port {
+            self.numbers(&[PORT, 2, port]);
+        }
+    }
+
+    /// Adds the addresses chosen as a hint, and tells where they stand; nothing if there are none.
+    fn hint(&mut self, key: u16) -> Range<usize> {
+        let bytes = if key == IPV4HINT { 4 } else { 16 };
+        if !self.addresses.is_empty() {
+            self.numbers(&[key, (self.addresses.len() * bytes) as u16]);
+        }
+        let start = self.rdata.len();
+        for address in &self.addresses {
+            match address {
+                IpAddr::V4(v4) => self.rdata.extend_from_slice(&v4.octets()),
+                IpAddr::V6(v6) => self.rdata.extend_from_slice(&v6.octets()),
+            }
+        }
+        start..self.rdata.len()
+    }
+}

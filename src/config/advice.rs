@@ -1,0 +1,86 @@
+//! What of a service works, but probably not as meant.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::model::{AllDown, Due, Member, Probe, Region, Ttl};
+
+use super::service::Scope;
+use super::steering::Written;
+use super::table::{At, Table};
+use super::text;
+
+/// A TTL beyond this many times the time a failure takes to be noticed outweighs all probing.
+const LONGEST_TTL: u32 = 4;
+
+/// A service to be warned of.
+pub(super) struct Advice<'a> {
+    pub(super) table: &'a Table<'a>,
+    pub(super) members: &'a [At<Member>],
+    pub(super) scope: &'a Scope<'a>,
+}
+
+impl Advice<'_> {
+    fn regions(&self) -> impl Iterator<Item = &Region> {
+        self.members.iter().map(|it| &self.scope.regions[usize::from(it.value.region.0)])
+    }
+
+    fn probes<'r>(&'r self, region: &'r Region) -> impl Iterator<Item = &'r Probe> {
+        let ids = region.endpoints.iter().flat_map(|it| &it.probes);
+        ids.filter_map(|id| self.scope.probes[usize::from(id.0)].as_ref())
+    }
+
+    /// Of a TTL that keeps clients on a failed region long after it was noticed.
+    pub(super) fn on_ttl(&self, written: &Written) {
+        let noticed = |probe: &Probe| probe.interval * probe.thresholds.fall + probe.timeout;
+        let slowest = self.regions().flat_map(|region| self.probes(region)).map(noticed).max();
+        let (Some(slowest), Some(ttl)) = (slowest, &written.ttl) else { return };
+        let kept = duration(ttl.value.min);
+        if kept > slowest * LONGEST_TTL {
+            let (kept, slowest) = (text::spoken(kept), text::spoken(slowest));
+            self.table.report.warning(
+                ttl.span.clone(),
+                format!("clients keep an answer for {kept}, but a failure is noticed within {slowest}"),
+                "shorten `ttl`, or clients stay with a failed region long after it was withdrawn",
+            );
+        }
+    }
+
+    /// Of a computed TTL whose maximum no answer can have: each region may change sooner.
+    pub(super) fn on_computed_ttl(&self, written: &Written) {
+        let Some(ttl) = written.ttl.as_ref().filter(|ttl| ttl.value.is_computed()) else { return };
+        let steady = |region| self.probes(region).map(Due::while_good).fold(Due::NEVER, Due::min).after;
+        let Some(longest) = self.regions().map(steady).max() else { return };
+        if longest >= duration(ttl.value.max) {
+            return;
+        }
+        let (max, reached) = (text::spoken(duration(ttl.value.max)), text::spoken(longest));
+        let most = text::spoken(duration(ttl.value.within(longest)));
+        self.table.report.warning(
+            ttl.span.clone(),
+            format!("`max` = {max} is never reached: a region may be found down within {reached}"),
+            format!("no answer is kept for longer than {most}: lower `max`, or raise `fall` or `interval`"),
+        );
+    }
+
+    /// Of a fallback that leaves a family without an answer.
+    pub(super) fn on_fallback(&self, written: &Written) {
+        let Some(At { value: AllDown::Fallback(fallback), span }) = &written.all_down else { return };
+        let usual: Vec<IpAddr> =
+            self.regions().flat_map(|it| &it.endpoints).flat_map(|it| it.addresses.iter().copied()).collect();
+        let has = |addresses: &[IpAddr], is_v4: bool| addresses.iter().any(|it| it.is_ipv4() == is_v4);
+        for (is_v4, family, rtype) in [(true, "IPv4", "A"), (false, "IPv6", "AAAA")] {
+            if has(&usual, is_v4) && !has(fallback, is_v4) {
+                self.table.report.warning(
+                    span.clone(),
+                    format!("`fallback` has no {family} address, but the regions have"),
+                    format!("while all are down {rtype} has no answer; add an address of that family"),
+                );
+            }
+        }
+    }
+}
+
+fn duration(Ttl(seconds): Ttl) -> Duration {
+    Duration::from_secs(u64::from(seconds))
+}

@@ -1,0 +1,227 @@
+//! What name servers commonly take and the scanner does not: TTLs with units ("1h30m", as BIND, Knot and NSD
+//! do), and types that it has no text form for. Such a line is put in its words before it sees it.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use super::fields::{Fault, Fields};
+use super::tokens::{Token, Tokens};
+
+/// A logical line in the scanner's words.
+#[derive(Debug)]
+pub(super) struct Plain<'a> {
+    /// The line as it was written.
+    written: &'a str,
+    pub(super) text: Cow<'a, str>,
+    /// Where pieces of `text` begin, and where they begin in `written`; empty if nothing was changed.
+    pieces: Vec<(usize, usize)>,
+}
+
+impl<'a> Plain<'a> {
+    /// Puts a line in the scanner's words, given the origin in force.
+    ///
+    /// # Errors
+    /// Where data of a type that is read here is malformed: the byte, and a clause for people.
+    pub(super) fn of(written: &'a str, origin: impl FnOnce() -> String) -> Result<Self, Fault> {
+        let head = Head::of(written);
+        let plain = match head.fields() {
+            Some(fields) => Some(head.encoded(written, fields, &origin())?),
+            None => head.spelled_out(written),
+        };
+        let (text, pieces) = match plain {
+            Some((text, pieces)) => (Cow::Owned(text), pieces),
+            None => (Cow::Borrowed(written), Vec::new()),
+        };
+        Ok(Self { written, text, pieces })
+    }
+
+    /// Where a byte of `text` stands in the line as it was written: line and column, from 1.
+    pub(super) fn place(&self, byte: usize) -> (usize, usize) {
+        let piece = self.pieces.iter().rev().find(|(now, _)| *now <= byte);
+        place(self.written, piece.map_or(byte, |(now, before)| before + byte - now))
+    }
+}
+
+/// Line and column, from 1, of a byte of a logical line; behind its end, of its end.
+pub(super) fn place(line: &str, byte: usize) -> (usize, usize) {
+    let before = &line.as_bytes()[..byte.min(line.trim_end().len())];
+    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |feed| feed + 1);
+    (before.iter().filter(|byte| **byte == b'\n').count() + 1, before.len() - start + 1)
+}
+
+/// A text, and its [`Plain::pieces`].
+type Put = (String, Vec<(usize, usize)>);
+
+/// Owner, TTL, class and type, or a directive and its argument.
+struct Head<'a> {
+    tokens: [Option<Token<'a>>; 4],
+    /// Where among them a TTL is.
+    ttl: Option<usize>,
+    /// Where among them the type is.
+    rtype: Option<usize>,
+    /// What is behind them.
+    data: Tokens<'a>,
+}
+
+impl<'a> Head<'a> {
+    fn of(line: &'a str) -> Self {
+        let mut head = Self { tokens: [None; 4], ttl: None, rtype: None, data: Tokens::of(line) };
+        let has_owner = !line.starts_with([' ', '\t', '\r']);
+        for index in 0..head.tokens.len() {
+            let Some(token) = head.data.next() else { break };
+            head.tokens[index] = Some(token);
+            if index == 0 && has_owner {
+                if token.text.starts_with('$') && !token.text.eq_ignore_ascii_case("$TTL") {
+                    break;
+                }
+            } else if token.text.starts_with(|first: char| first.is_ascii_digit()) {
+                head.ttl = head.ttl.or(Some(index));
+            } else if !is_class(token.text) {
+                head.rtype = Some(index);
+                break;
+            }
+        }
+        head
+    }
+
+    /// How its data is read here, if it has to be.
+    fn fields(&self) -> Option<Fields> {
+        let fields = Fields::of(self.tokens[self.rtype?]?.text)?;
+        // RFC 3597 §5: data of every type may be written as `\#`.
+        let is_encoded = self.data.clone().next().is_some_and(|token| token.text == "\\#");
+        (!is_encoded).then_some(fields)
+    }
+
+    /// The line with its data as `\#`, on one physical line.
+    fn encoded(&self, line: &str, fields: Fields, origin: &str) -> Result<Put, Fault> {
+        let tokens: Vec<_> = self.data.clone().collect();
+        let start_of = |index: usize| tokens.get(index).map_or(line.len(), |token: &Token<'_>| token.start);
+        let data = fields.encode(&tokens, origin).map_err(|(token, why)| (start_of(token), why))?;
+        let (mut text, mut pieces) = (String::new(), Vec::new());
+        if line.starts_with([' ', '\t', '\r']) {
+            text.push(' ');
+        }
+        for (index, token) in self.tokens.iter().flatten().enumerate() {
+            pieces.push((text.len(), token.start));
+            match seconds(token.text).filter(|_| self.ttl == Some(index)) {
+                Some(seconds) => text.push_str(&seconds.to_string()),
+                None => text.push_str(token.text),
+            }
+            text.push(' ');
+        }
+        pieces.push((text.len(), start_of(0)));
+        let _ = write!(text, "\\# {} ", data.len());
+        data.iter().for_each(|byte| {
+            let _ = write!(text, "{byte:02x}");
+        });
+        text.push('\n');
+        Ok((text, pieces))
+    }
+
+    /// The line with plain seconds for what has units, if anything has.
+    fn spelled_out(&self, line: &str) -> Option<Put> {
+        let ttl = self.ttl.and_then(|index| self.tokens[index]);
+        let is_soa = |index: usize| self.tokens[index].is_some_and(|it| it.text.eq_ignore_ascii_case("SOA"));
+        // Behind MNAME, RNAME and SERIAL: REFRESH, RETRY, EXPIRE and MINIMUM (RFC 1035 §3.3.13).
+        let timers = if self.rtype.is_some_and(is_soa) { 3..7 } else { 0..0 };
+        let timers = self.data.clone().skip(timers.start).take(timers.len());
+        let (mut text, mut pieces, mut taken) = (String::new(), Vec::new(), 0);
+        for (token, seconds) in ttl.into_iter().chain(timers).filter_map(|it| Some((it, seconds(it.text)?))) {
+            let end = token.start + token.text.len();
+            pieces.push((text.len(), taken));
+            text.push_str(&line[taken..token.start]);
+            pieces.push((text.len(), token.start));
+            text.push_str(&seconds.to_string());
+            taken = end;
+        }
+        if taken == 0 {
+            return None;
+        }
+        pieces.push((text.len(), taken));
+        text.push_str(&line[taken..]);
+        Some((text, pieces))
+    }
+}
+
+fn is_class(text: &str) -> bool {
+    ["IN", "CH", "HS", "CS"].iter().any(|class| class.eq_ignore_ascii_case(text))
+        || text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("CLASS"))
+}
+
+/// A duration with units as seconds: "1h30m"; `None` for anything else, plain numbers too.
+fn seconds(text: &str) -> Option<u32> {
+    let (mut total, mut number): (u32, Option<u32>) = (0, None);
+    for byte in text.bytes() {
+        if let b'0'..=b'9' = byte {
+            number = Some(number.unwrap_or(0).checked_mul(10)?.checked_add(u32::from(byte - b'0'))?);
+            continue;
+        }
+        let unit = match byte.to_ascii_lowercase() {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3_600,
+            b'd' => 86_400,
+            b'w' => 604_800,
+            _ => return None,
+        };
+        total = total.checked_add(number.take()?.checked_mul(unit)?)?;
+    }
+    // Digits behind the last unit would be anybody's guess.
+    (number.is_none() && !text.is_empty()).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_as_in_other_name_servers() {
+        for (text, expected) in [
+            ("30s", Some(30)),
+            ("5M", Some(300)),
+            ("1h30m", Some(5_400)),
+            ("1w2D", Some(777_600)),
+            ("0s", Some(0)),
+            ("300", None),
+            ("1h30", None),
+            ("h", None),
+            ("1y", None),
+            ("", None),
+            ("7102w", None),
+            ("4294967296s", None),
+        ] {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_a_ttl_is_one() {
+        let put = |line| Plain::of(line, || "example.".to_owned()).unwrap().text.into_owned();
+        for (line, expected) in [
+            ("a 1h A 192.0.2.1\n", "a 3600 A 192.0.2.1\n"),
+            ("1h A 192.0.2.1\n", "1h A 192.0.2.1\n"),
+            ("1h 1h A 192.0.2.1\n", "1h 3600 A 192.0.2.1\n"),
+            (" IN 1h TXT 1h \"1h\" ; 1h\n", " IN 3600 TXT 1h \"1h\" ; 1h\n"),
+            ("a ( 1m\n IN\n) SVCB 1 . alpn=\"h2\"\n", "a ( 60\n IN\n) SVCB 1 . alpn=\"h2\"\n"),
+            ("$TTL 1d ; a day\n", "$TTL 86400 ; a day\n"),
+            ("@ SOA 1h 2h 3 4h ( 5m\n 6 7W )\n", "@ SOA 1h 2h 3 14400 ( 300\n 6 4233600 )\n"),
+            ("$ORIGIN 1h\n", "$ORIGIN 1h\n"),
+            ("a 1h EUI48 ( 00-00-5e-00-53-2a )\n", "a 3600 EUI48 \\# 6 00005e00532a\n"),
+            (" EUI48 \\# 6 00005e00532a\n", " EUI48 \\# 6 00005e00532a\n"),
+        ] {
+            assert_eq!(put(line), expected);
+        }
+    }
+
+    #[test]
+    fn places_are_those_of_the_line_as_written() {
+        let line = "a 1h30m IN ( \n  A 1h )\n";
+        let plain = Plain::of(line, String::new).unwrap();
+        for (word, place) in [("a", (1, 1)), ("5400", (1, 3)), ("IN", (1, 9)), ("A", (2, 3)), ("1h", (2, 5))]
+        {
+            assert_eq!(plain.place(plain.text.find(word).unwrap()), place, "{word}");
+        }
+        assert_eq!(Plain::of("a A x\n", String::new).unwrap().place(4), (1, 5));
+        assert_eq!(place("a ( b\n c )\n", 100), (2, 5));
+    }
+}

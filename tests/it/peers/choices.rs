@@ -1,0 +1,157 @@
+//! Where Portolan answers otherwise, and why.
+
+use portolan::model::Name;
+use portolan::zone::rtype;
+
+use super::questions::Question;
+use super::reply::Reply;
+
+/// A difference that is meant.
+pub(super) struct Choice {
+    /// Why, with the section that allows it.
+    pub(super) why: &'static str,
+    /// Whose answers differ so.
+    pub(super) peers: &'static [&'static str],
+    applies: fn(&Question, &Reply, &Reply) -> bool,
+}
+
+impl Choice {
+    pub(super) fn explains(&self, peer: &str, question: &Question, ours: &Reply, theirs: &Reply) -> bool {
+        self.peers.contains(&peer) && (self.applies)(question, ours, theirs)
+    }
+}
+
+/// The first that applies counts.
+pub(super) const LIST: &[Choice] = &[
+    Choice {
+        why: "RFC 8482 §4.2: ANY is answered with HINFO or with the alias",
+        peers: &["knot", "nsd"],
+        applies: |question, ours, theirs| {
+            let is_minimal = ours.answer.iter().any(|it| it.contains(" hinfo \"rfc8482\"") || is_alias(it));
+            // NSD has those who ask over UDP come back over TCP, before it looks for the name.
+            question.rtype == rtype::ANY && (is_minimal || theirs.truncated && theirs.answer.is_empty())
+        },
+    },
+    Choice {
+        why: "RFC 4035 §3.1.4: DS goes with a referral for those who set DO, also in a zone without signatures",
+        peers: &["knot", "nsd"],
+        applies: |question, ours, theirs| {
+            let without_ds = ours.authority.iter().filter(|it| !it.contains(" ds "));
+            question.dnssec_ok
+                && without_ds.eq(&theirs.authority)
+                && (ours.answer == theirs.answer && ours.additional == theirs.additional)
+        },
+    },
+    Choice {
+        why: "RFC 9471 §3.1: glue that does not fit sets TC",
+        peers: &["nsd"],
+        applies: |_, ours, theirs| {
+            let is_referral = !ours.authoritative && theirs.authority.iter().all(|it| it.contains(" ns "));
+            is_referral && ours.truncated && ours.rcode == 0 && theirs.answer.is_empty()
+        },
+    },
+    Choice {
+        why: "RFC 2308 §3: the SOA of a negative answer that does not fit sets TC",
+        peers: &["knot", "nsd"],
+        applies: |_, ours, theirs| {
+            ours.truncated && ours.answer == theirs.answer && theirs.authority.is_empty() && !theirs.truncated
+        },
+    },
+    Choice {
+        why: "RFC 1034 §4.3.2 step 3a: aliases are followed from zone to zone",
+        peers: &["knot"],
+        applies: |_, ours, theirs| {
+            let theirs_is_part = theirs.answer.iter().all(|record| ours.answer.contains(record));
+            theirs_is_part && theirs.rcode == 0 && theirs.answer.iter().any(|it| leaves_its_zone(it))
+        },
+    },
+    Choice {
+        why: "RFC 4035 §3.1.4.1: DS of a zone whose parent is not here is denied by the zone itself",
+        peers: &["knot", "nsd"],
+        applies: |question, _, _| {
+            question.rtype == rtype::DS && question.name.to_string() == "grand.orphan.example."
+        },
+    },
+    Choice {
+        why: "RFC 8020 §2: that a zone which is here does not exist is not said where its parent does not delegate it",
+        peers: &["knot", "nsd"],
+        applies: |question, _, _| {
+            question.rtype == rtype::DS && question.name.to_string() == "uncut.example."
+        },
+    },
+    Choice {
+        why: "RFC 1034 §3.6.2: an alias without NSEC of its own is one for NSEC, too",
+        peers: &["knot"],
+        applies: |question, ours, theirs| {
+            question.rtype == rtype::NSEC
+                && theirs.answer.is_empty()
+                && ours.answer.iter().any(|it| is_alias(it))
+        },
+    },
+    Choice {
+        why: "RFC 6672 §3.2 step 3c: what a DNAME makes is looked up whatever the type, CNAME too",
+        peers: &["knot", "nsd"],
+        applies: |question, ours, theirs| {
+            let is_part = theirs.answer.iter().all(|record| ours.answer.contains(record));
+            question.rtype == rtype::CNAME && is_part && theirs.answer.iter().any(|it| it.contains(" dname "))
+        },
+    },
+    Choice {
+        why: "RFC 2181 §5: no record stands twice in an answer, not where names go in a circle either",
+        peers: &["knot"],
+        applies: |_, ours, theirs| {
+            let mut once = theirs.answer.clone();
+            once.dedup();
+            once == ours.answer && once.len() < theirs.answer.len() && ours.rcode == theirs.rcode
+        },
+    },
+    Choice {
+        why: "RFC 2181 §9: of additional addresses those that fit are added, in their order",
+        peers: &["knot"],
+        applies: |question, ours, theirs| {
+            question.name.to_string() == "many-mx.example." && is_the_same_but_for_additional(ours, theirs)
+        },
+    },
+    Choice {
+        why: "RFC 1034 §4.3.2 step 6: useful addresses are added, of wildcards and of other zones, too",
+        peers: &["knot", "nsd"],
+        applies: |_, ours, theirs| {
+            let theirs_is_part = theirs.additional.iter().all(|record| ours.additional.contains(record));
+            theirs_is_part && !ours.answer.is_empty() && is_the_same_but_for_additional(ours, theirs)
+        },
+    },
+    Choice {
+        why: "RFC 2181 §6.1: glue is not authoritative, so that it is not added to answers",
+        peers: &["knot"],
+        applies: |question, ours, theirs| {
+            question.name.to_string() == "mx.example." && is_the_same_but_for_additional(ours, theirs)
+        },
+    },
+];
+
+fn is_the_same_but_for_additional(ours: &Reply, theirs: &Reply) -> bool {
+    (&ours.answer, &ours.authority, ours.truncated, ours.authoritative, ours.rcode, ours.edns)
+        == (
+            &theirs.answer,
+            &theirs.authority,
+            theirs.truncated,
+            theirs.authoritative,
+            theirs.rcode,
+            theirs.edns,
+        )
+}
+
+fn is_alias(record: &str) -> bool {
+    record.contains(" cname ") || record.contains(" dname ")
+}
+
+/// Whether a record is a CNAME from one zone into another that is here, too.
+fn leaves_its_zone(record: &str) -> bool {
+    let zone_of = |name: &str| {
+        let name: Name = name.parse().expect("a name");
+        let origins = super::ZONES.iter().map(|(origin, _)| origin.parse().expect("a name"));
+        origins.filter(|origin| name.is_at_or_below(origin)).max_by_key(Name::label_count)
+    };
+    let fields: Vec<_> = record.split(' ').collect();
+    fields[2] == "cname" && zone_of(fields[3]).is_some_and(|zone| Some(zone) != zone_of(fields[0]))
+}
