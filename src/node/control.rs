@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) struct ControlListeners {
     tcp: Option<std::net::TcpListener>,
     unix: Option<(PathBuf, std::os::unix::net::UnixListener)>,
     /// Removed when the node stops.
-    socket: Option<PathBuf>,
+    socket: Option<Bound>,
     tasks: JoinSet<io::Result<()>>,
     stop: CancellationToken,
 }
@@ -43,7 +43,7 @@ impl ControlListeners {
             Some(path) => Some((path.clone(), bind_unix(path)?)),
             None => None,
         };
-        let socket = unix.as_ref().map(|(path, _)| path.clone());
+        let socket = unix.as_ref().map(|(path, _)| Bound::at(path)).transpose()?;
         Ok(Self { address, tcp, unix, socket, tasks: JoinSet::new(), stop: CancellationToken::new() })
     }
 
@@ -77,8 +77,29 @@ impl ControlListeners {
 impl Drop for ControlListeners {
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {
+            socket.remove();
+        }
+    }
+}
+
+/// A socket that this node made, told from one that another node has made at its path since.
+#[derive(Debug, PartialEq)]
+struct Bound {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Bound {
+    fn at(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+
+    fn remove(&self) {
+        if Self::at(&self.path).is_ok_and(|now| now == *self) {
             // Gone already is fine.
-            fs::remove_file(socket).ok();
+            fs::remove_file(&self.path).ok();
         }
     }
 }
@@ -126,4 +147,24 @@ fn bind_unix(path: &Path) -> Result<std::os::unix::net::UnixListener> {
     fs::set_permissions(path, Permissions::from_mode(0o600))
         .with_context(|| format!("cannot set the mode of {shown}"))?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopping_node_leaves_the_socket_of_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let _first = bind_unix(&path).unwrap();
+        let bound = Bound::at(&path).unwrap();
+        // The first inode stays taken, as it does while its node runs.
+        fs::rename(&path, folder.path().join("old.sock")).unwrap();
+        let _second = bind_unix(&path).unwrap();
+        bound.remove();
+        assert!(path.exists(), "it is another's");
+        Bound::at(&path).unwrap().remove();
+        assert!(!path.exists());
+    }
 }
