@@ -147,7 +147,7 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
     }
     let weight = table.get("weight").and_then(|value| read_weight(&value)).unwrap_or(DEFAULT_WEIGHT);
     let named = name.is_some();
-    // Without probes, only if a service answers the addresses: see `service`.
+    // Without probes, only if a service answers the addresses: see `alias`.
     let is_resolved = host.is_some() && !table.has("address") && !looks.is_empty();
     let name = name.unwrap_or_default();
     let endpoint = Endpoint { name, addresses: found, host, is_resolved, weight, probes: looks };

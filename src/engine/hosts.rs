@@ -64,13 +64,12 @@ impl Hosts {
         self.0.values().all(|known| known.is_asked)
     }
 
-    /// The plan with the addresses known.
-    pub(super) fn resolved(&self, plan: &Arc<Plan>) -> Arc<Plan> {
-        if self.0.is_empty() {
-            return Arc::clone(plan);
-        }
+    /// The plan with the addresses known; `None` if it has them already.
+    pub(super) fn resolved(&self, plan: &Plan) -> Option<Arc<Plan>> {
         let known = |host: &Name| self.0.get(host).map_or(&[][..], |known| &known.addresses);
-        Arc::new(plan.resolved(known))
+        let mut endpoints = plan.topology.regions.iter().flat_map(|region| &region.endpoints);
+        let is_new = endpoints.any(|it| it.resolved_host().is_some_and(|host| it.addresses != known(host)));
+        is_new.then(|| Arc::new(plan.resolved(known)))
     }
 
     /// Takes an answer in, and tells what is new: other addresses, the first failure, the end of failures.
@@ -284,12 +283,12 @@ mod tests {
         hosts.set(&topology(host()));
         let plan = Arc::new(Plan { topology: topology(host()), ..Plan::default() });
         let addresses =
-            |hosts: &Hosts| hosts.resolved(&plan).topology.regions[0].endpoints[0].addresses.clone();
-        assert_eq!(addresses(&hosts), [IpAddr::from([192, 0, 2, 1])]);
+            |hosts: &Hosts| Some(hosts.resolved(&plan)?.topology.regions[0].endpoints[0].addresses.clone());
+        assert_eq!(addresses(&hosts), Some(vec![IpAddr::from([192, 0, 2, 1])]));
         assert!(hosts.all_asked());
         hosts.set(&topology("other.example.net.".parse().expect("a name")));
         assert!(hosts.take_in(Answered { host: host(), lookup }).is_none(), "nobody needs it any more");
-        assert!(addresses(&hosts).is_empty() && !hosts.all_asked());
+        assert!(addresses(&hosts).is_none() && !hosts.all_asked());
     }
 
     #[tokio::test(start_paused = true)]

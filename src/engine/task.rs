@@ -194,12 +194,10 @@ impl Engine {
 
     /// Takes in what a resolver told and all else that waits; addresses that change go the way of a reload.
     fn learn(&mut self, first: Answered, queue: &mut mpsc::Receiver<Answered>) {
-        let mut told = Vec::from_iter(self.hosts.take_in(first));
-        while let Ok(answered) = queue.try_recv() {
-            told.extend(self.hosts.take_in(answered));
+        for answered in std::iter::once(first).chain(std::iter::from_fn(|| queue.try_recv().ok())) {
+            self.writer.tell(self.hosts.take_in(answered));
         }
-        let resolved = self.hosts.resolved(self.writer.plan());
-        if resolved.topology.regions != self.writer.plan().topology.regions {
+        if let Some(resolved) = self.hosts.resolved(self.writer.plan()) {
             let now = self.clock.now();
             let checks = self.writer.checks_for(&resolved, now);
             match self.scheduler.set(wanted(&checks)) {
@@ -210,7 +208,6 @@ impl Engine {
                 Err(e) => self.alarm(format!("the addresses of hosts cannot be probed: {e}")),
             }
         }
-        told.into_iter().for_each(|kind| self.tell(kind));
         self.publish();
         self.check_ready();
     }
@@ -261,7 +258,7 @@ impl Engine {
             let Prepared { config, plan } = prepared;
             let mut hosts = self.hosts.clone();
             hosts.set(&plan.topology);
-            let plan = hosts.resolved(&plan);
+            let plan = hosts.resolved(&plan).unwrap_or(plan);
             let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
             warnings.extend(self.at_start.changes(&AtStart::of(&config)));
             let checks = self.writer.checks_for(&plan, self.clock.now());

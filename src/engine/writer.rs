@@ -68,8 +68,13 @@ impl Writer {
         self.epoch
     }
 
-    pub(super) fn plan(&self) -> &Arc<Plan> {
+    pub(super) fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Has this told with the next snapshot.
+    pub(super) fn tell(&mut self, kind: Option<EventKind>) {
+        self.events.extend(kind);
     }
 
     /// The overrides in force, oldest first.

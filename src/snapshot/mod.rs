@@ -57,13 +57,13 @@ impl Plan {
     /// The plan with the addresses that `of` knows for the hosts of endpoints that are resolved.
     #[must_use]
     pub fn resolved<'a>(&self, of: impl Fn(&Name) -> &'a [IpAddr]) -> Self {
-        let mut topology = self.topology.clone();
-        for endpoint in topology.regions.iter_mut().flat_map(|region| &mut region.endpoints) {
+        let mut plan = self.clone();
+        for endpoint in plan.topology.regions.iter_mut().flat_map(|region| &mut region.endpoints) {
             if let Some(host) = endpoint.resolved_host() {
                 endpoint.addresses = of(host).to_vec();
             }
         }
-        let steering = self.steering.with_addresses(&topology);
-        Self { topology, steering, ..self.clone() }
+        plan.steering.renew_addresses(&plan.topology);
+        plan
     }
 }

@@ -68,10 +68,9 @@ impl Compiled {
         }
     }
 
-    /// The same for a topology that differs in the addresses of endpoints alone: rankings do not depend on them.
-    #[must_use]
-    pub fn with_addresses(&self, topology: &Topology) -> Self {
-        Self { everything: everything(topology), ..self.clone() }
+    /// Goes over to a topology that differs in the addresses of endpoints alone: rankings do not depend on them.
+    pub fn renew_addresses(&mut self, topology: &Topology) {
+        self.everything = everything(topology);
     }
 
     /// The sets of regions that services have, for safety.
