@@ -106,6 +106,18 @@ fn bench(criterion: &mut Criterion) {
         IpAddr::V4(Ipv4Addr::from_bits(last))
     };
     criterion.bench_function("locate", |b| b.iter(|| plan.geo.locate(client()).id));
+    // Where networks begin, each asked for once in a while: nothing is warm.
+    for (family, is_wanted) in [("v4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool), ("v6", IpAddr::is_ipv6)] {
+        let starts = plan.geo.ranges().iter().map(|(first, ..)| first);
+        let starts: Vec<_> = starts.filter(is_wanted).collect();
+        let mut last = 0;
+        criterion.bench_function(&format!("locate/{family}-cold"), |b| {
+            b.iter(|| {
+                last = (last + 104_729) % starts.len();
+                plan.geo.locate(starts[last]).id
+            });
+        });
+    }
     let mut addresses = Vec::new();
     criterion.bench_function("choose", |b| {
         b.iter(|| {

@@ -231,3 +231,67 @@ fn record(bytes: &mut Vec<u8>, rtype: u16, ttl: Ttl, data: &[u8]) {
     bytes.extend_from_slice(&fixed);
     bytes.extend_from_slice(data);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::answer::Transport;
+    use crate::geo::Index;
+    use crate::model::{KeyPrefix, Topology};
+    use crate::snapshot::Plan;
+    use crate::standing::Standing;
+    use crate::zone::{Zone, Zones};
+
+    const ZONE: &str = "$TTL 60\n@ SOA ns h 1 2 3 4 5\n@ NS ns\nns A 192.0.2.1\n*.w TXT x\nalias CNAME ns\n";
+
+    /// Whether the lane answers a query that ends in `question` and `opt`.
+    fn takes(flags: u8, counts: [u8; 4], rest: &[u8]) -> bool {
+        let origin = "example.".parse().unwrap();
+        let zone = Zone::read(&origin, ZONE, "zone", &mut |_| Err(String::new())).unwrap();
+        let zones = Zones::build(vec![zone], []).unwrap();
+        let plan = Plan::compile(Topology::default(), zones, Index::default(), true, KeyPrefix::default());
+        let snapshot = Snapshot { plan: Arc::new(plan), standing: Arc::new(Standing::default()), epoch: 1 };
+        let peer = Peer { address: "192.0.2.9:53".parse().unwrap(), transport: Transport::Udp };
+        let mut message = vec![7, 7, flags, 0];
+        counts.iter().for_each(|count| message.extend_from_slice(&[0, *count]));
+        message.extend_from_slice(rest);
+        answer(&snapshot, &message, peer, Unix::default(), &mut Reply::new(1)).is_some()
+    }
+
+    /// Which queries need no decoder; that they are answered right is held by tests that ask by both paths.
+    #[test]
+    fn the_common_is_taken_and_the_odd_is_left() {
+        let plain = b"\x02nS\x07example\0\0\x01\0\x01";
+        let opt = |options: &[u8]| {
+            let length = options.len() as u8;
+            [plain.as_slice(), b"\0\0\x29\x04\xd0\0\0\0\0\0", &[length], options].concat()
+        };
+        let asked = |name: &[u8], tail: &[u8]| takes(1, [1, 0, 0, 0], &[name, tail].concat());
+        assert!(takes(0, [1, 0, 0, 0], plain), "without RD");
+        assert!(asked(b"\x02nS\x07example\0", b"\0\x01\0\x01"), "an address");
+        assert!(asked(b"\x02ns\x07example\0", b"\0\x1c\0\x01"), "no such type");
+        assert!(asked(b"\x01x\x01w\x07example\0", b"\0\x10\0\x01"), "a wildcard");
+        assert!(asked(b"\x04none\x07example\0", b"\0\x01\0\x01"), "no such name");
+        assert!(takes(1, [1, 0, 0, 1], &opt(b"")), "EDNS");
+        assert!(takes(1, [1, 0, 0, 1], &opt(b"\0\x08\0\x07\0\x01\x18\0\x0a\x01\x02")), "a client subnet");
+        assert!(takes(1, [1, 0, 0, 1], &opt(b"\0\x0a\0\x08cookie!!")), "a cookie");
+
+        assert!(!takes(0x28, [1, 0, 0, 0], plain), "another opcode");
+        assert!(!takes(1, [2, 0, 0, 0], plain), "two questions");
+        assert!(!takes(1, [1, 1, 0, 0], plain), "an answer");
+        assert!(!takes(1, [1, 0, 0, 1], plain), "a record that is not there");
+        assert!(!takes(1, [1, 0, 0, 0], &[plain.as_slice(), b"x"].concat()), "bytes behind the end");
+        assert!(
+            !takes(1, [1, 0, 0, 1], &opt(b"\0\x08\0\x07\0\x01\x18\x01\x0a\x01\x02")),
+            "a malformed subnet"
+        );
+        assert!(!takes(1, [1, 0, 0, 1], &opt(b"\0\x03\0\0")), "an option that wants an answer");
+        assert!(!asked(b"\x05alias\x07example\0", b"\0\x01\0\x01"), "an alias");
+        assert!(!asked(b"\x07example\0", b"\0\x02\0\x01"), "names to compress");
+        assert!(!asked(b"\x02ns\x07example\0", b"\0\xff\0\x01"), "ANY");
+        assert!(!asked(b"\x02ns\x07example\0", b"\0\x01\0\x03"), "another class");
+        assert!(!asked(b"\x02ns\x04test\0", b"\0\x01\0\x01"), "somebody else's name");
+    }
+}

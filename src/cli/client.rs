@@ -15,6 +15,9 @@ use crate::engine::Origin;
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
+const RELOAD: &str = "/v1/reload";
+/// A large config takes seconds to compile, beside a loaded server longer.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Where a node's API is when nobody says.
 const DEFAULT_TCP: &str = "127.0.0.1:8053";
@@ -159,7 +162,7 @@ impl Client {
     }
 
     pub(super) fn reload(&self) -> Result<dto::Reloaded> {
-        self.call::<(), _>(Method::POST, "/v1/reload", &[], None)
+        self.call::<(), _>(Method::POST, RELOAD, &[], None)
     }
 
     pub(super) fn post<B: Serialize, R: DeserializeOwned>(&self, path: &str, body: &B) -> Result<R> {
@@ -178,7 +181,8 @@ impl Client {
         body: Option<&B>,
     ) -> Result<R> {
         self.runtime.block_on(async {
-            let mut request = self.request(method, path).query(query).timeout(TIMEOUT);
+            let timeout = if path == RELOAD { RELOAD_TIMEOUT } else { TIMEOUT };
+            let mut request = self.request(method, path).query(query).timeout(timeout);
             if let Some(body) = body {
                 request = request.json(body);
             }

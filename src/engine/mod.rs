@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 pub use checks::CheckStatus;
 pub use clock::Clock;
@@ -48,6 +48,8 @@ pub struct Handle {
     pub snapshots: Arc<ArcSwap<Snapshot>>,
     /// Whether every target has been looked at once.
     pub ready: watch::Receiver<bool>,
+    /// Told when a plan that a reload has replaced is gone: a good time to give memory back.
+    pub retired: Arc<Notify>,
     transitions: Arc<Transitions>,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Arc<Event>>,

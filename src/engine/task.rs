@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
@@ -23,7 +23,7 @@ use crate::model::Target;
 use crate::net::resolver::Resolver;
 use crate::probe::{Check, Report, Scheduler};
 use crate::safety::Rules;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Plan, Snapshot};
 use crate::standing::Override;
 
 /// Reports waiting for the engine at most; probes wait for a place.
@@ -37,6 +37,9 @@ const REPORTS_AT_ONCE: usize = 1024;
 
 /// Events kept for those who ask later.
 const EVENTS_KEPT: usize = 1000;
+
+/// Between two looks whether a plan is still used: batches take less than a millisecond.
+const RETIRE_PAUSE: Duration = Duration::from_millis(20);
 
 /// The longest that answers wait for the first look at every target.
 const READY_AFTER: Duration = Duration::from_secs(5);
@@ -66,6 +69,18 @@ pub struct Engine {
     reloads: mpsc::Sender<Reload>,
     /// Held while one is prepared: what was read later must not be put into force earlier.
     one_reload: Arc<Mutex<()>>,
+    /// Told when a plan that a reload has replaced is gone.
+    retired: Arc<Notify>,
+}
+
+/// Frees a plan that may be large, on a thread where that disturbs nobody: once those who still answer from it, such
+/// as workers in the middle of a batch, have let go of it.
+async fn retire(plan: Arc<Plan>, retired: Arc<Notify>) {
+    while Arc::strong_count(&plan) > 1 {
+        tokio::time::sleep(RETIRE_PAUSE).await;
+    }
+    tokio::task::spawn_blocking(move || drop(plan)).await.ok();
+    retired.notify_one();
 }
 
 /// A running engine.
@@ -130,6 +145,7 @@ impl Engine {
             transitions: Arc::default(),
             reloads,
             one_reload: Arc::default(),
+            retired: Arc::default(),
         };
         if let Some(why) = unread {
             engine.alarm(format!("overrides of the last run cannot be read: {why}"));
@@ -139,6 +155,7 @@ impl Engine {
             snapshots: Arc::clone(&engine.snapshots),
             ready: ready_seen,
             transitions: Arc::clone(&engine.transitions),
+            retired: Arc::clone(&engine.retired),
             commands: commands.clone(),
             events: engine.events.clone(),
         };
@@ -268,8 +285,7 @@ impl Engine {
             let old = self.writer.put_plan(plan, checks, rules(&config), warnings.clone(), self.clock.now());
             self.publish();
             self.check_ready();
-            // The old plan may be large: free it off this task.
-            tokio::task::spawn_blocking(move || drop(old));
+            tokio::spawn(retire(old, Arc::clone(&self.retired)));
             Ok(Reloaded { epoch: self.writer.epoch(), warnings })
         });
         if let Err(e) = &outcome {

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::api::{Access, Api, Contributor, Metrics, router};
 use crate::dns;
-use crate::engine::{self, Engine, EventKind, Handle, Origin, Prepared};
+use crate::engine::{self, Engine, Handle, Origin, Prepared};
 use crate::journal::Journal;
 use crate::net;
 use control::ControlListeners;
@@ -144,7 +144,6 @@ impl Node {
 
     /// Works until it is told to stop: SIGTERM and SIGINT end it, SIGHUP reads the config again.
     pub async fn run(self, mut signals: Signals) {
-        let mut events = self.engine.subscribe();
         // Not running under systemd is fine.
         sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
         loop {
@@ -154,9 +153,9 @@ impl Node {
                     let engine = self.engine.clone();
                     tokio::spawn(async move { engine.reload().await.map(|_| ()) });
                 }
-                Ok(event) = events.recv() => if matches!(event.kind, EventKind::Reloaded { .. }) {
+                () = self.engine.retired.notified() => {
                     tokio::task::spawn_blocking(net::memory::give_back);
-                },
+                }
                 () = signals.end.recv() => break,
             }
         }

@@ -16,8 +16,10 @@ impl Standing {
     /// Works out what may be used. Nothing is held yet: see [`safety`](crate::safety).
     #[must_use]
     pub fn compute(inputs: Inputs<'_>) -> Self {
-        let regions = inputs.topology.region_ids().map(|id| inputs.region(id)).collect();
-        Self { regions, services: inputs.services(), ..Self::default() }
+        let regions: Box<[RegionStanding]> =
+            inputs.topology.region_ids().map(|id| inputs.region(id)).collect();
+        let drains_in_part = regions.iter().any(|region| region.kept_away > 0.0);
+        Self { regions, services: inputs.services(), drains_in_part, ..Self::default() }
     }
 }
 

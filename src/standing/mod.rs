@@ -31,6 +31,8 @@ pub struct Standing {
     /// Regions that safety holds in for one service beside those of its set, because operators have said
     /// something about that service alone; in order of service and region, usually none.
     pub held_within: Box<[(ServiceId, RegionId)]>,
+    /// Whether any region is drained for a part of its clients.
+    pub drains_in_part: bool,
     /// When any of this can change at the earliest; worked out if a service's TTL is computed.
     pub dues: Dues,
 }

@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use super::compiled::{Compiled, CompiledService};
 use super::rank::{RankedRegion, Ranking, rank};
 use super::selection::{Host, Selection};
@@ -177,11 +175,15 @@ impl Compiled {
 
     /// Hash of a service and the part of a client's address that its shares are keyed on.
     fn client_hash(&self, service: CompiledService, client: IpAddr) -> Hash {
-        let masked = IpNet::new(client, self.key_prefix.bits(client)).map_or(client, |net| net.network());
-        match masked {
-            IpAddr::V4(v4) => service.hash.with(4).with(u64::from(v4.to_bits())),
+        let prefix_len = u32::from(self.key_prefix.bits(client));
+        match client {
+            IpAddr::V4(v4) => {
+                let host = u32::MAX.checked_shr(prefix_len).unwrap_or(0);
+                service.hash.with(4).with(u64::from(v4.to_bits() & !host))
+            }
             IpAddr::V6(v6) => {
-                service.hash.with(6).with((v6.to_bits() >> 64) as u64).with(v6.to_bits() as u64)
+                let bits = v6.to_bits() & !u128::MAX.checked_shr(prefix_len).unwrap_or(0);
+                service.hash.with(6).with((bits >> 64) as u64).with(bits as u64)
             }
         }
     }
@@ -475,14 +477,10 @@ impl<T: Trace> Chooser<'_, T> {
 
     /// Whether the client's key can make a difference under this ranking: then scopes are no wider than the key.
     fn is_keyed(&self, ranking: &Ranking) -> bool {
-        let mut regions = ranking.groups.iter().flatten();
-        ranking.groups.iter().any(|group| group.len() > 1)
+        ranking.ties
+            || ranking.most_endpoints > self.service.steering.answers
             || !self.standing.services.is_empty()
-            || regions.any(|ranked| {
-                let region = self.topology.region(ranked.region);
-                region.endpoints.len() > self.service.steering.answers
-                    || self.standing.region(ranked.region).kept_away > 0.0
-            })
+            || self.standing.drains_in_part
     }
 }
 

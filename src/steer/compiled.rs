@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::rank::{Ranking, rank};
 use super::trace::NoTrace;
-use crate::geo::{Index, RangeMap};
+use crate::geo::{Index, Place, RangeMap};
 use crate::model::{Family, KeyPrefix, Rank, Service, ServiceId, Tolerance, Topology};
 use crate::pick::Hash;
 use crate::standing::{Candidate, RegionSets, SetId};
@@ -106,6 +106,10 @@ fn everything(topology: &Topology) -> Vec<[Box<[Candidate]>; 3]> {
 
 impl RankingTable {
     fn new(topology: &Topology, geo: &Index, service: &Service) -> Self {
+        if !depends_on_place(service, geo) {
+            let anywhere = rank(topology, service, &Place::default(), &mut NoTrace);
+            return Self { by_address: RangeMap::uniform(0), rankings: vec![anywhere] };
+        }
         let mut rankings: Vec<Ranking> = Vec::new();
         let mut ids: HashMap<Vec<Vec<u16>>, u32> = HashMap::new();
         let mut intern = |ranking: Ranking| {
@@ -121,6 +125,13 @@ impl RankingTable {
         let by_address = geo.ranges().map(|place| by_place[place.0 as usize]);
         Self { by_address, rankings }
     }
+}
+
+/// Whether clients of two places can have different rankings.
+fn depends_on_place(service: &Service, geo: &Index) -> bool {
+    !matches!(service.steering.rank, Rank::Priority | Rank::None)
+        || !service.fences.is_empty()
+        || geo.places().iter().any(|place| !place.first.is_empty())
 }
 
 /// What a ranking depends on: two services that agree in it share a table.

@@ -11,6 +11,10 @@ use crate::pick::Hash;
 pub struct Ranking {
     /// Tie groups, best first; regions of one group share its clients.
     pub groups: Box<[Box<[RankedRegion]>]>,
+    /// Whether regions tie anywhere in it.
+    pub ties: bool,
+    /// The most endpoints that a region of it has.
+    pub most_endpoints: usize,
 }
 
 /// A region within a ranking.
@@ -39,7 +43,13 @@ pub fn rank(topology: &Topology, service: &Service, place: &Place, trace: &mut i
         let group = weigh(topology, index, group, trace);
         (!group.is_empty()).then_some(group)
     });
-    Ranking { groups: weighed.collect() }
+    let groups: Box<[Box<[RankedRegion]>]> = weighed.collect();
+    let endpoints = |ranked: &RankedRegion| topology.region(ranked.region).endpoints.len();
+    Ranking {
+        ties: groups.iter().any(|group| group.len() > 1),
+        most_endpoints: groups.iter().flatten().map(endpoints).max().unwrap_or(0),
+        groups,
+    }
 }
 
 /// Drops the regions that this place must not be sent to.

@@ -19,7 +19,7 @@ pub(crate) const ZONE: &[u8] = include_bytes!("fixture.zone");
 const CONFIG: &[u8] = include_bytes!("fixture.toml");
 const NOW: Unix = Unix(Duration::from_secs(1_800_000_000));
 
-static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
+pub(crate) static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
     let read = |path: &Path| match path.to_str() {
         Some("portolan.toml") => Ok(CONFIG.to_vec()),
         Some("fixture.zone") => Ok(ZONE.to_vec()),
@@ -68,6 +68,15 @@ fn ask_by(
 /// What the fixture says: on the general path, which the express lane is held to, and by the way that messages take.
 pub(crate) fn ask_fixture(message: &[u8], transport: Transport) -> [(Vec<u8>, Outcome); 2] {
     [handle_generally, handle].map(|handle| ask_by(handle, &SNAPSHOT, message, transport))
+}
+
+/// Answers a message with what is kept from one answer to the next, as often as it is called.
+pub(crate) fn answer_again(message: &[u8], transport: Transport) -> impl FnMut() {
+    let peer = Peer { address: "198.51.100.7:5353".parse().expect("an address"), transport };
+    let mut reply = Reply::new(1);
+    move || {
+        handle(&SNAPSHOT, message, peer, NOW, &mut reply);
+    }
 }
 
 /// A query without EDNS for a name in wire format.

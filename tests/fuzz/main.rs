@@ -8,6 +8,7 @@ mod documents;
 mod edns;
 mod fixture;
 mod geo;
+mod lanes;
 mod packets;
 mod zones;
 
