@@ -69,7 +69,7 @@ pub struct Engine {
     reloads: mpsc::Sender<Reload>,
     /// Held while one is prepared: what was read later must not be put into force earlier.
     one_reload: Arc<Mutex<()>>,
-    /// Told when a plan that a reload has replaced is gone.
+    /// Told when a plan that was replaced is gone.
     retired: Arc<Notify>,
 }
 
@@ -220,7 +220,7 @@ impl Engine {
             match self.scheduler.set(wanted(&checks)) {
                 Ok(()) => {
                     let old = self.writer.put_addresses(resolved, checks, now);
-                    tokio::task::spawn_blocking(move || drop(old));
+                    tokio::spawn(retire(old, Arc::clone(&self.retired)));
                 }
                 Err(e) => self.alarm(format!("the addresses of hosts cannot be probed: {e}")),
             }

@@ -1,12 +1,13 @@
 //! Endpoints by host name: their addresses come from resolvers, and change while the node runs.
 
 use std::net::IpAddr;
+use std::process::Command;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use serde_json::Value;
 
-use crate::harness::binary::portolan_at;
+use crate::harness::binary::{clean, is_installed, portolan_at, run};
 use crate::harness::client::{Client, outcome, typed};
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
@@ -51,6 +52,14 @@ async fn reload(node: &TestNode) {
     node.node.engine.reload().await.expect("an engine").expect("a good config");
 }
 
+/// The apex's records of a type, one a line, as dig prints them.
+fn dig(node: &TestNode, rtype: &str) -> String {
+    let mut command = clean(Command::new("dig"));
+    command.args(["@127.0.0.1", "-p", &node.dns.port().to_string(), "+short", "example.test", rtype]);
+    command.env("HOME", node.folder.path(""));
+    run(command).stdout
+}
+
 /// The apex, led to a host, beside the records that an apex has.
 const APEX: &str = r#"
 [region.cdn]
@@ -73,6 +82,9 @@ async fn an_apex_has_the_addresses_of_a_host_and_keeps_the_last_good_ones() {
         ask(&mut client, "example.test.", RecordType::AAAA).await,
         (ResponseCode::NoError, v6.clone())
     );
+    for (rtype, expected) in [("A", "192.0.2.80\n192.0.2.81\n"), ("AAAA", "2001:db8::80\n")] {
+        assert!(!is_installed("dig") || dig(&node, rtype) == expected, "{rtype}");
+    }
     for rtype in [RecordType::SOA, RecordType::NS] {
         let reply = client.exchange(&typed("example.test.", rtype, Some(GERMAN))).await;
         assert_eq!(reply.answers.len(), 1, "{rtype} stands beside the addresses");
@@ -122,7 +134,8 @@ async fn resolved_addresses_are_probed_each_for_itself() {
     let dead = "127.0.61.9";
     let config = format!(
         "{}{}[region.far]\nendpoint = [{{ name = \"lb\", host = \"lb.elsewhere.example\", probe = [\"eu\"] }}]\n\
-         [[service]]\nname = \"www.example.test.\"\nregions = [\"far\", \"us\"]\nttl = \"1s\"\n",
+         [[service]]\nname = \"www.example.test.\"\nregions = [\"far\", \"us\"]\nttl = \"1s\"\n\
+         [[service]]\nname = \"alone.example.test.\"\nregions = [\"far\"]\nall_down.fallback = \"192.0.2.99\"\n",
         eu.probe(&[]),
         us.config(VIRGINIA, &[]),
     );
@@ -130,6 +143,7 @@ async fn resolved_addresses_are_probed_each_for_itself() {
     let node = TestNode::start(folder(&resolver, &config)).await;
     let mut client = node.client().await;
     until_answered(&mut client, "www.example.test.", RecordType::A, &[us_ip]).await;
+    until_answered(&mut client, "alone.example.test.", RecordType::A, &["192.0.2.99"]).await;
     let endpoint = resolved_endpoint(&node).await;
     assert_eq!(
         (&endpoint["verdict"], &endpoint["resolved"]),
