@@ -1,5 +1,6 @@
 //! The query that nearly all resolvers send, read straight from its bytes.
 
+use super::query::lowercase;
 use super::{CLASS_IN, ClientSubnet, Edns, HEADER, OPTION_SUBNET};
 use crate::zone::rtype;
 
@@ -54,23 +55,6 @@ impl<'a> CommonQuery<'a> {
         };
         Some((Self { id, recursion_desired: flags & 1 != 0, question, qtype, edns }, length))
     }
-}
-
-/// Copies the name that `wire` begins with in lowercase and returns its length.
-fn lowercase(wire: &[u8], name: &mut NameSpace) -> Option<usize> {
-    let mut end = 0;
-    loop {
-        match *wire.get(end)? {
-            0 => break,
-            length @ 1..=63 => end += usize::from(length) + 1,
-            _ => return None,
-        }
-    }
-    let name = name.get_mut(..=end)?;
-    name.copy_from_slice(&wire[..=end]);
-    // Length bytes are at most 63 and letters start at 65, so lowercasing leaves them alone.
-    name.make_ascii_lowercase();
-    Some(end + 1)
 }
 
 /// Whether a type is one that zones hold and answer by nothing but the name asked for: no OPT, no meta type

@@ -51,22 +51,9 @@ impl LowerName {
     /// no end within 255 bytes.
     #[must_use]
     pub fn of(wire: &[u8]) -> Option<Self> {
-        let mut end = 0;
-        loop {
-            match *wire.get(end)? {
-                0 => break,
-                length @ 1..=63 => end += usize::from(length) + 1,
-                _ => return None,
-            }
-        }
-        if end >= 255 {
-            return None;
-        }
         let mut bytes = [0; 255];
-        bytes[..end].copy_from_slice(&wire[..end]);
-        // Length bytes are at most 63 and letters start at 65, so lowercasing leaves them alone.
-        bytes[..end].make_ascii_lowercase();
-        Some(Self { bytes, length: end as u8 + 1 })
+        let length = lowercase(wire, &mut bytes)?;
+        Some(Self { bytes, length: length as u8 })
     }
 
     /// The bytes, root label included.
@@ -74,6 +61,24 @@ impl LowerName {
     pub fn as_wire(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }
+}
+
+/// Copies the uncompressed name that `wire` begins with in lowercase and returns its length; `None` if it has no end
+/// within 255 bytes (RFC 1035 §2.3.4).
+pub(super) fn lowercase(wire: &[u8], name: &mut [u8; 255]) -> Option<usize> {
+    let mut end = 0;
+    loop {
+        match *wire.get(end)? {
+            0 => break,
+            length @ 1..=63 => end += usize::from(length) + 1,
+            _ => return None,
+        }
+    }
+    let name = name.get_mut(..=end)?;
+    name.copy_from_slice(&wire[..=end]);
+    // Length bytes are at most 63 and letters start at 65, so lowercasing leaves them alone.
+    name.make_ascii_lowercase();
+    Some(end + 1)
 }
 
 /// What an OPT record says (RFC 6891 §6.1).

@@ -86,12 +86,12 @@ impl Fields {
             let rest = &tokens[next..];
             let takes = field.tokens(rest.len());
             let here = rest.get(..takes).filter(|tokens| !tokens.is_empty());
-            let here = here.ok_or_else(|| (tokens.len(), super::scan::INCOMPLETE.to_owned()))?;
+            let here = here.ok_or_else(|| (tokens.len(), super::tokens::INCOMPLETE.to_owned()))?;
             field.write(here, origin, &mut wire).map_err(|(token, why)| (next + token, why))?;
             next += takes;
         }
         match tokens.len() {
-            length if length > next => Err((next, super::scan::TRAILING.to_owned())),
+            length if length > next => Err((next, super::tokens::TRAILING.to_owned())),
             _ => Ok(wire),
         }
     }

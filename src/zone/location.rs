@@ -22,7 +22,7 @@ pub(super) fn encode(tokens: &[Token<'_>]) -> Result<Vec<u8>, Fault> {
     // The defaults of RFC 1876 §3: one metre, ten kilometres, ten metres.
     let precisions = [reader.size(0x12)?, reader.size(0x16)?, reader.size(0x13)?];
     if reader.next < tokens.len() {
-        return Err((reader.next, super::scan::TRAILING.to_owned()));
+        return Err((reader.next, super::tokens::TRAILING.to_owned()));
     }
     const VERSION: u8 = 0;
     let mut wire = vec![VERSION];
@@ -39,7 +39,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn take(&mut self) -> Result<&'a str, Fault> {
         let token = self.tokens.get(self.next);
-        let token = token.ok_or_else(|| (self.next, super::scan::INCOMPLETE.to_owned()))?;
+        let token = token.ok_or_else(|| (self.next, super::tokens::INCOMPLETE.to_owned()))?;
         self.next += 1;
         Ok(token.text)
     }

@@ -10,6 +10,7 @@ use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
 
 use super::dialect::{self, Plain};
 use super::lines::{Line, Lines};
+use super::tokens::{INCOMPLETE, TRAILING};
 use super::{MAX_ERRORS, ZoneError, rtype, type_name};
 use crate::model::{Name, Ttl};
 
@@ -311,10 +312,6 @@ fn known_form(rtype: Rtype, wire: Vec<u8>) -> Result<Vec<u8>, String> {
 
 /// The scanner's message for a record that is too short.
 const END_OF_ENTRY: &str = "unexpected end of entry";
-/// What people read for it.
-pub(super) const INCOMPLETE: &str = "the record ends before its data is complete";
-/// What people read of a record that is too long.
-pub(super) const TRAILING: &str = "there is more on this line than the record holds";
 
 /// The scanner counts lines of what it was given and says `line:column: message`. The place in the logical line as
 /// it was written, from 1.

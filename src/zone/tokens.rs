@@ -58,6 +58,11 @@ impl<'a> Iterator for Tokens<'a> {
     }
 }
 
+/// What people read of a record that is too short.
+pub(super) const INCOMPLETE: &str = "the record ends before its data is complete";
+/// What people read of a record that is too long.
+pub(super) const TRAILING: &str = "there is more on this line than the record holds";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,7 @@
 //! The listeners with the real answering behind them.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +19,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
+use crate::harness::Numbers;
+
 /// Far more than loopback ever needs; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Queries with something changed, beside what fuzzing keeps.
+const MUTATED: usize = 3_000;
 
 /// Addresses of `many.example.`: too many for a datagram without EDNS.
 const MANY: usize = 100;
@@ -88,4 +95,68 @@ async fn what_is_cut_over_udp_is_whole_over_tcp_and_pipelined_queries_keep_their
     let totals = counters.totals();
     assert_eq!((totals.udp_queries, totals.tcp_queries, totals.truncated, totals.dropped), (1, 3, 1, 0));
     assert_eq!((totals.responses[0], totals.responses[3], totals.responses[5]), (2, 1, 1));
+}
+
+/// What fuzzing keeps, and queries with bytes changed, added and cut off.
+fn packets() -> Vec<Vec<u8>> {
+    let corpora = ["packets", "edns"].map(|target| {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/__fuzz__").join(target).join("corpus")
+    });
+    let files = corpora.iter().flat_map(|corpus| fs::read_dir(corpus).expect("a corpus"));
+    let mut packets: Vec<_> =
+        files.map(|file| fs::read(file.expect("a file").path()).expect("readable")).collect();
+    let mut random = Numbers(4711);
+    for _ in 0..MUTATED {
+        let mut packet = query(random.next() as u16, "many.example.");
+        for _ in 0..=random.next() % 4 {
+            let (at, byte) = (random.next() as usize % packet.len(), random.next() as u8);
+            match random.next() % 4 {
+                0 => packet[at] = byte,
+                1 => packet[at] ^= 1 << (byte & 7),
+                2 => packet.insert(at, byte),
+                _ => packet.truncate(at.max(1)),
+            }
+        }
+        packets.push(packet);
+    }
+    packets
+}
+
+#[tokio::test]
+async fn no_packet_keeps_a_server_from_answering_the_next() {
+    let server = Server::bind(&["127.0.0.1:0".parse().expect("an address")], 1).expect("a free port");
+    let address = server.local_addrs()[0];
+    let counters = Arc::new(Counters::default());
+    let snapshots = Arc::new(ArcSwap::from_pointee(snapshot()));
+    let running = server.start(Shared { snapshots, counters: Arc::clone(&counters) }).expect("workers");
+
+    let (noise, client) = (UdpSocket::bind("127.0.0.1:0").await, UdpSocket::bind("127.0.0.1:0").await);
+    let (noise, client) = (noise.expect("a socket"), client.expect("a socket"));
+    let packets = packets();
+    for (index, lot) in packets.chunks(50).enumerate() {
+        for packet in lot {
+            noise.send_to(packet, address).await.expect("sent");
+        }
+        // One worker: this is answered after all of them.
+        client.send_to(&query(index as u16, "ns.example."), address).await.expect("sent");
+        let mut bytes = [0; 512];
+        let length = timeout(PATIENCE, client.recv(&mut bytes)).await.expect("in time").expect("a datagram");
+        let reply = Message::from_vec(&bytes[..length]).expect("a message");
+        assert_eq!((reply.metadata.id, reply.answers.len()), (index as u16, 1));
+
+        // What deserves no reply may end its connection, so each has its own.
+        for packet in lot {
+            let mut stream = TcpStream::connect(address).await.expect("a connection");
+            let framed = [&(packet.len() as u16).to_be_bytes()[..], packet].concat();
+            stream.write_all(&framed).await.expect("sent");
+        }
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        let last = query(index as u16, "ns.example.");
+        stream.write_all(&[&(last.len() as u16).to_be_bytes()[..], &last].concat()).await.expect("sent");
+        assert_eq!(over_tcp(&mut stream).await.answers.len(), 1);
+    }
+    let totals = counters.totals();
+    assert_eq!(totals.panics, 0);
+    assert!(totals.udp_queries as usize >= packets.len(), "{} were read", totals.udp_queries);
+    running.stop().await;
 }
