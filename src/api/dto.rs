@@ -67,10 +67,13 @@ pub struct Endpoint {
     pub weight: u32,
     /// The name that services of names answer.
     pub host: Option<String>,
+    /// Whether its addresses are those of the host, as resolvers tell them.
+    #[serde(default)]
+    pub resolved: bool,
     /// The operator's word, if there is one.
     #[serde(rename = "override")]
     pub overridden: Option<Override>,
-    /// In the order of the config.
+    /// In the order of the config; sorted if they are the host's.
     pub addresses: Vec<Address>,
 }
 

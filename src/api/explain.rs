@@ -290,12 +290,18 @@ fn why(topology: &Topology, checks: &[CheckStatus], region: RegionId, why: &Why)
     }
 }
 
-/// The evidence of a region's worst check.
+/// The evidence of a region's worst check, or the host that it waits for.
 fn evidence(topology: &Topology, checks: &[CheckStatus], region: RegionId) -> Option<String> {
     let name = &topology.region(region).name;
     let mine = checks.iter().filter(|check| *check.key.region == **name && check.state > State::Up);
-    let worst = mine.max_by_key(|check| check.state)?;
-    Some(format!("{} {}: {}", worst.key.endpoint, worst.key.address, worst.evidence))
+    if let Some(worst) = mine.max_by_key(|check| check.state) {
+        return Some(format!("{} {}: {}", worst.key.endpoint, worst.key.address, worst.evidence));
+    }
+    let mut endpoints = topology.region(region).endpoints.iter();
+    endpoints.find_map(|endpoint| {
+        let host = endpoint.resolved_host().filter(|_| endpoint.addresses.is_empty())?;
+        Some(format!("{}: the addresses of {host} are not known yet", endpoint.name))
+    })
 }
 
 fn place_names(topology: &Topology, places: &[PlaceKey]) -> String {

@@ -275,6 +275,10 @@ fn event_stream(
     })
 }
 
+fn listed(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
 fn event_dto(event: &Event) -> dto::Event {
     let mut fields: Vec<(&str, String)> = Vec::new();
     match &event.kind {
@@ -295,6 +299,15 @@ fn event_dto(event: &Event) -> dto::Event {
         EventKind::Held { region, rule } | EventKind::Released { region, rule } => {
             fields.push(("region", region.clone()));
             fields.push(("rule", (*rule).into()));
+        }
+        EventKind::Resolved { host, addresses } => {
+            fields.push(("host", host.to_string()));
+            fields.push(("addresses", listed(addresses)));
+        }
+        EventKind::Unresolved { host, why, kept } => {
+            fields.push(("host", host.to_string()));
+            fields.push(("why", why.clone()));
+            fields.push(("kept", listed(kept)));
         }
         EventKind::ReloadFailed { why } => fields.push(("why", why.clone())),
         EventKind::Reloaded { warnings } if !warnings.is_empty() => {

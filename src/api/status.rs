@@ -65,6 +65,7 @@ impl View<'_> {
             verdict: state.state.to_string(),
             weight: endpoint.weight.0,
             host: endpoint.host.as_ref().map(ToString::to_string),
+            resolved: endpoint.is_resolved,
             overridden: self.word(&target),
             addresses: addresses
                 .map(|(address, state)| {

@@ -40,8 +40,16 @@ fn print(status: &dto::Status) {
         regions.add_row([&region.name, "", "", &verdict(region), &since(&region.since), "", &notes(region)]);
         for endpoint in &region.endpoints {
             let word = endpoint.overridden.as_ref().map(|o| format!("{}: ", said(o))).unwrap_or_default();
-            if let (Some(host), []) = (&endpoint.host, &endpoint.addresses[..]) {
-                let evidence = format!("{word}no address: always up");
+            if let Some(host) =
+                endpoint.host.as_ref().filter(|_| endpoint.resolved || endpoint.addresses.is_empty())
+            {
+                let said = match endpoint.addresses.len() {
+                    0 if endpoint.resolved => "its addresses are not known yet".into(),
+                    0 => "no address: always up".into(),
+                    1 => "its address:".into(),
+                    count => format!("its {count} addresses:"),
+                };
+                let evidence = format!("{word}{said}");
                 regions.add_row(["", &endpoint.name, host, &endpoint.verdict, "", "", &evidence]);
             }
             for address in &endpoint.addresses {

@@ -136,9 +136,7 @@ pub(super) fn check(
 /// Why a service of a type cannot answer an endpoint.
 fn unfit(kind: &ServiceKind, name: &Name, endpoint: &Endpoint) -> Option<String> {
     let word = match kind {
-        ServiceKind::Address { .. } if endpoint.addresses.is_empty() && endpoint.host.is_some() => {
-            return Some("has no `address`: `host` alone is not supported yet for type = \"address\"".into());
-        }
+        // Where `host` leads to is followed by `alias`.
         ServiceKind::Address { .. } => return None,
         ServiceKind::Cname => "cname",
         ServiceKind::Srv { .. } => "srv",

@@ -10,6 +10,7 @@
 //! table of the config. [`schema`] and [`reference()`] say what `keys` says, for editors and for people.
 
 mod advice;
+mod alias;
 mod diagnostic;
 mod fence;
 mod geo;
@@ -234,7 +235,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
     let groups = place::read_groups(&group_names, &group_entries);
     let (dns, control) = listen::read(root);
     let probes = probe::read_all(&probe_names, &probe_entries);
-    let regions = region::read_all(&region_names, &region_entries, &probe_names);
+    let mut regions = region::read_all(&region_names, &region_entries, &probe_names);
     region::warn_of_bare_handshakes(&regions, &region_entries, &probes);
     let policies = steering::read_policies(&policy_names, &policy_entries);
     let services = service::read_all(
@@ -250,6 +251,8 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
         },
     );
     let zones = zones::read_all(root, &services);
+    alias::resolve(&services, &mut regions);
+    alias::check(root.report, &zones, &services, &regions);
     Config {
         file: path.to_path_buf(),
         node: node::read_node(root),

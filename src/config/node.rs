@@ -1,8 +1,9 @@
 //! `[node]`, `[log]` and `[safety]`.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use super::keys::Shape::{Integer, Text, Words};
+use super::keys::Shape::{Integer, OneOrMany, Text, Words};
 use super::keys::{Keys, default, key, otherwise};
 use super::table::Table;
 use super::text;
@@ -14,6 +15,8 @@ pub struct Node {
     pub name: Option<String>,
     /// Where state is kept over restarts; `None`: in memory only.
     pub state_dir: Option<PathBuf>,
+    /// Who is asked for the addresses of endpoints by host name, over UDP and TCP; none: those of the system.
+    pub resolvers: Vec<SocketAddr>,
 }
 
 /// `[log]`.
@@ -68,6 +71,12 @@ pub(super) const NODE: Keys = Keys {
             otherwise("\"/var/lib/portolan\"", "in memory only"),
             "where overrides are kept over restarts",
         ),
+        key(
+            "resolver",
+            OneOrMany(&Text),
+            otherwise("[\"192.0.2.53\", \"[2001:db8::53]:5353\"]", "those of /etc/resolv.conf"),
+            "which resolvers are asked for the addresses of endpoints that have `host` without `address`; port 53 unless written",
+        ),
     ],
     later: &[],
 };
@@ -106,7 +115,29 @@ pub(super) fn read_node(root: &Table<'_>) -> Node {
         .get("name")
         .and_then(|value| value.parsed("a name", |text| text::own_name(text).map(|()| text.to_owned())));
     let state_dir = table.get("state_dir").and_then(|value| value.text("a folder"));
-    Node { name, state_dir: state_dir.map(|path| root.report.resolve(path)) }
+    let mut resolvers = Vec::new();
+    let items = table.get("resolver").and_then(|value| value.one_or_many("a list of resolvers"));
+    for item in items.unwrap_or_default() {
+        let Some(resolver) = item.parsed("an address such as \"192.0.2.53\"", resolver) else { continue };
+        if resolvers.contains(&resolver) {
+            item.fail::<()>(format!("resolver {resolver} is listed twice"));
+        }
+        resolvers.push(resolver);
+    }
+    Node { name, state_dir: state_dir.map(|path| root.report.resolve(path)), resolvers }
+}
+
+/// An address, with or without a port.
+fn resolver(text: &str) -> Result<SocketAddr, String> {
+    const DNS_PORT: u16 = 53;
+    let written = match text.parse::<SocketAddr>() {
+        Ok(written) => written,
+        Err(_) => SocketAddr::new(text::destination(text)?, DNS_PORT),
+    };
+    if written.port() == 0 {
+        return Err(format!("{written} has no port to ask at"));
+    }
+    text::destination(&written.ip().to_string()).map(|ip: IpAddr| SocketAddr::new(ip, written.port()))
 }
 
 pub(super) fn read_log(root: &Table<'_>) -> Log {

@@ -48,7 +48,7 @@ const ENDPOINT: Keys = Keys {
             "host",
             Text,
             otherwise("\"lb.example.net\"", "`address`"),
-            "its name, for services of type \"cname\", \"srv\" and \"mx\"; probes look at the addresses",
+            "its name, for services of type \"cname\", \"srv\" and \"mx\"; without `address` also where its addresses come from, asked again as their TTL runs out and kept while that fails",
         ),
         key("weight", Integer(0, Weight::MAX.0 as u64), default("100"), "its share within the region"),
         key("probe", Any(&Text), otherwise("[\"edge\"]", "always up"), "all of these must pass"),
@@ -125,9 +125,6 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
     let host =
         table.get("host").and_then(|value| value.parsed("a name such as \"lb.example.net\"", text::target));
     let addresses = if table.has("host") { table.get("address") } else { table.need("address") };
-    if addresses.is_none() && table.has("host") {
-        table.refuse(&["probe"], "without `address`: probes look at addresses");
-    }
     let mut found = Vec::new();
     let items = addresses.and_then(|value| value.one_or_many("a list of addresses such as [\"192.0.2.10\"]"));
     for item in items.unwrap_or_default() {
@@ -150,7 +147,10 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
     }
     let weight = table.get("weight").and_then(|value| read_weight(&value)).unwrap_or(DEFAULT_WEIGHT);
     let named = name.is_some();
-    let endpoint = Endpoint { name: name.unwrap_or_default(), addresses: found, host, weight, probes: looks };
+    // Without probes, only if a service answers the addresses: see `alias`.
+    let is_resolved = host.is_some() && !table.has("address") && !looks.is_empty();
+    let name = name.unwrap_or_default();
+    let endpoint = Endpoint { name, addresses: found, host, is_resolved, weight, probes: looks };
     (written.filter(|_| named), endpoint)
 }
 

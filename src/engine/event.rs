@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use crate::health::State;
-use crate::model::{Target, Unix};
+use crate::model::{Name, Target, Unix};
 use crate::standing::Override;
 
 /// Something that happened once. Steady state makes no events.
@@ -65,6 +65,22 @@ pub enum EventKind {
     ReloadFailed {
         /// Everything wrong with it.
         why: String,
+    },
+    /// The addresses of a host are other ones, or are known again after a failure.
+    Resolved {
+        /// The host.
+        host: Name,
+        /// All of them, sorted.
+        addresses: Vec<IpAddr>,
+    },
+    /// The addresses of a host cannot be had any more; those known before are kept.
+    Unresolved {
+        /// The host.
+        host: Name,
+        /// Why not.
+        why: String,
+        /// What is kept, sorted.
+        kept: Vec<IpAddr>,
     },
     /// Something an operator should know of.
     Alarm {
@@ -129,6 +145,8 @@ impl EventKind {
             Self::Released { .. } => "released",
             Self::Reloaded { .. } => "reload",
             Self::ReloadFailed { .. } => "reload_failed",
+            Self::Resolved { .. } => "resolved",
+            Self::Unresolved { .. } => "unresolved",
             Self::Alarm { .. } => "alarm",
         }
     }
@@ -155,6 +173,13 @@ impl fmt::Display for EventKind {
             Self::ReloadFailed { why } => {
                 write!(f, "config not reloaded, the one before stays in force: {}", why.trim_end())
             }
+            Self::Resolved { host, addresses } => write!(f, "{host} has {}", list(addresses)),
+            Self::Unresolved { host, why, kept } if kept.is_empty() => {
+                write!(f, "{host} cannot be resolved: {why}")
+            }
+            Self::Unresolved { host, why, kept } => {
+                write!(f, "{host} cannot be resolved: {why}; kept: {}", list(kept))
+            }
             Self::Alarm { message } => f.write_str(message),
         }
     }
@@ -178,6 +203,11 @@ fn details(o: &Override) -> String {
         text += &format!(" ({reason})");
     }
     text
+}
+
+/// Addresses, separated by commas.
+fn list(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

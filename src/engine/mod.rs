@@ -9,6 +9,7 @@ mod checks;
 mod clock;
 mod command;
 mod event;
+mod hosts;
 mod prepare;
 mod task;
 mod unanswered;

@@ -13,12 +13,14 @@ use tracing::{error, info, warn};
 use super::checks::Checks;
 use super::command::{Applied, Command, EventFeed, OverrideRequest, Rejection, Reloaded};
 use super::event::{Event, EventKind, Subject, Transitions, timestamp};
+use super::hosts::{Answered, Asking, Hosts};
 use super::prepare::{PrepareError, Prepared, prepare};
 use super::writer::Writer;
 use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle, Origin};
-use crate::config::AtStart;
+use crate::config::{AtStart, Config};
 use crate::journal::Journal;
 use crate::model::Target;
+use crate::net::resolver::Resolver;
 use crate::probe::{Check, Report, Scheduler};
 use crate::safety::Rules;
 use crate::snapshot::{Plan, Snapshot};
@@ -26,6 +28,9 @@ use crate::standing::Override;
 
 /// Reports waiting for the engine at most; probes wait for a place.
 const REPORT_QUEUE: usize = 4096;
+
+/// Answers of resolvers waiting for the engine at most; further ones wait outside.
+const ANSWER_QUEUE: usize = 64;
 
 /// Reports taken in before a snapshot is published.
 const REPORTS_AT_ONCE: usize = 1024;
@@ -50,6 +55,9 @@ pub struct Engine {
     clock: Clock,
     writer: Writer,
     scheduler: Scheduler,
+    /// What resolvers told of the hosts of endpoints, and the tasks that ask them.
+    hosts: Hosts,
+    asking: Asking,
     journal: Option<Journal>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     ready: watch::Sender<bool>,
@@ -61,7 +69,7 @@ pub struct Engine {
     reloads: mpsc::Sender<Reload>,
     /// Held while one is prepared: what was read later must not be put into force earlier.
     one_reload: Arc<Mutex<()>>,
-    /// Told when a plan that a reload has replaced is gone.
+    /// Told when a plan that was replaced is gone.
     retired: Arc<Notify>,
 }
 
@@ -107,19 +115,26 @@ impl Engine {
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (reports, report_queue) = mpsc::channel(REPORT_QUEUE);
         let (reloads, reload_queue) = mpsc::channel(1);
+        let (answers, answer_queue) = mpsc::channel(ANSWER_QUEUE);
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let (ready, ready_seen) = watch::channel(false);
         let (recalled, unread) = recall(journal.as_ref());
         let (overrides, last_override) = recalled;
+        let (mut hosts, mut asking) = (Hosts::default(), Asking::new(answers));
+        hosts.set(&prepared.plan.topology);
+        let resolver = resolver(&prepared)?;
         let writer =
             Writer::new(prepared.plan, rules(&prepared.config), overrides, last_override, clock.now());
         let mut scheduler = Scheduler::new(reports);
         scheduler.set(wanted(writer.checks_now())).map_err(|e| PrepareError::Other(e.to_string()))?;
+        asking.set(&hosts, resolver);
         let mut engine = Self {
             origin,
             at_start: AtStart::of(&prepared.config),
             clock,
             scheduler,
+            hosts,
+            asking,
             journal,
             snapshots: Arc::new(ArcSwap::from_pointee(writer.snapshot())),
             writer,
@@ -144,7 +159,7 @@ impl Engine {
             commands: commands.clone(),
             events: engine.events.clone(),
         };
-        let task = tokio::spawn(engine.run(command_queue, report_queue, reload_queue));
+        let task = tokio::spawn(engine.run(command_queue, report_queue, reload_queue, answer_queue));
         Ok((handle, Running { task, commands }))
     }
 
@@ -153,12 +168,14 @@ impl Engine {
         mut commands: mpsc::Receiver<Command>,
         mut reports: mpsc::Receiver<Report>,
         mut reloads: mpsc::Receiver<Reload>,
+        mut answers: mpsc::Receiver<Answered>,
     ) {
         let started = Instant::now();
         loop {
             let expiry = self.next_expiry();
             tokio::select! {
                 Some(report) = reports.recv() => self.observe(report, &mut reports),
+                Some(answered) = answers.recv() => self.learn(answered, &mut answers),
                 Some((prepared, reply)) = reloads.recv() => {
                     let outcome = self.put_into_force(prepared);
                     reply.send(outcome).ok();
@@ -192,9 +209,29 @@ impl Engine {
         self.check_ready();
     }
 
+    /// Takes in what a resolver told and all else that waits; addresses that change go the way of a reload.
+    fn learn(&mut self, first: Answered, queue: &mut mpsc::Receiver<Answered>) {
+        for answered in std::iter::once(first).chain(std::iter::from_fn(|| queue.try_recv().ok())) {
+            self.writer.tell(self.hosts.take_in(answered));
+        }
+        if let Some(resolved) = self.hosts.resolved(self.writer.plan()) {
+            let now = self.clock.now();
+            let checks = self.writer.checks_for(&resolved, now);
+            match self.scheduler.set(wanted(&checks)) {
+                Ok(()) => {
+                    let old = self.writer.put_addresses(resolved, checks, now);
+                    tokio::spawn(retire(old, Arc::clone(&self.retired)));
+                }
+                Err(e) => self.alarm(format!("the addresses of hosts cannot be probed: {e}")),
+            }
+        }
+        self.publish();
+        self.check_ready();
+    }
+
     /// Ready as soon as everything has been looked at: at once, where there is nothing to look at.
     fn check_ready(&self) {
-        if !*self.ready.borrow() && self.writer.all_seen() {
+        if !*self.ready.borrow() && self.hosts.all_asked() && self.writer.all_seen() {
             self.now_ready();
         }
     }
@@ -233,11 +270,18 @@ impl Engine {
 
     /// A plan whose probes cannot be made ready changes nothing.
     fn put_into_force(&mut self, prepared: Result<Prepared, PrepareError>) -> Result<Reloaded, PrepareError> {
-        let outcome = prepared.and_then(|Prepared { config, plan }| {
+        let outcome = prepared.and_then(|prepared| {
+            let resolver = resolver(&prepared)?;
+            let Prepared { config, plan } = prepared;
+            let mut hosts = self.hosts.clone();
+            hosts.set(&plan.topology);
+            let plan = hosts.resolved(&plan).unwrap_or(plan);
             let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
             warnings.extend(self.at_start.changes(&AtStart::of(&config)));
             let checks = self.writer.checks_for(&plan, self.clock.now());
             self.scheduler.set(wanted(&checks)).map_err(|e| PrepareError::Other(e.to_string()))?;
+            self.hosts = hosts;
+            self.asking.set(&self.hosts, resolver);
             let old = self.writer.put_plan(plan, checks, rules(&config), warnings.clone(), self.clock.now());
             self.publish();
             self.check_ready();
@@ -320,8 +364,21 @@ impl Engine {
     }
 }
 
-fn rules(config: &crate::config::Config) -> Rules {
+fn rules(config: &Config) -> Rules {
     Rules { min_regions: config.safety.min_regions }
+}
+
+/// Who tells the addresses of hosts, if there are any to be told of.
+fn resolver(Prepared { config, plan }: &Prepared) -> Result<Option<Resolver>, PrepareError> {
+    if plan.topology.resolved_hosts().is_empty() {
+        return Ok(None);
+    }
+    let resolver = Resolver::new(&config.node.resolvers).map_err(|e| {
+        PrepareError::Other(format!(
+            "no resolver for the hosts of endpoints: {e}; name one in [node] resolver"
+        ))
+    })?;
+    Ok(Some(resolver))
 }
 
 /// The checks as the scheduler wants them.
@@ -365,6 +422,8 @@ fn log(event: &Event) {
             }
         }
         EventKind::ReloadFailed { why } => error!(epoch, id, why = why.trim_end(), "{name}"),
+        EventKind::Resolved { host, addresses } => info!(%host, ?addresses, epoch, id, "{name}"),
+        EventKind::Unresolved { host, why, kept } => warn!(%host, why, ?kept, epoch, id, "{name}"),
         EventKind::Alarm { message } => error!(epoch, id, why = message, "{name}"),
     }
 }

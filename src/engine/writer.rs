@@ -3,6 +3,7 @@
 //! No queues, clocks, files or sockets here, so that a simulation can drive the very code that runs.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::checks::{CheckStatus, Checks};
@@ -67,6 +68,15 @@ impl Writer {
         self.epoch
     }
 
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Has this told with the next snapshot.
+    pub(super) fn tell(&mut self, kind: Option<EventKind>) {
+        self.events.extend(kind);
+    }
+
     /// The overrides in force, oldest first.
     #[must_use]
     pub fn overrides(&self) -> &[Override] {
@@ -104,12 +114,28 @@ impl Writer {
     pub fn restand(&mut self, now: Unix) {
         let standing = self.compute(&self.overrides, Some(&self.plan.topology), now);
         if standing != *self.standing {
-            let held_before = self.held();
-            let before = self.publish(standing);
-            self.tell_transitions(&before);
-            self.tell_held(&held_before);
-            self.tell_unserved(&before);
+            let plan = Arc::clone(&self.plan);
+            self.publish_and_tell(standing, &plan);
         }
+    }
+
+    /// Puts a plan into force that differs from the present one in the addresses of resolved hosts alone, with
+    /// the checks that [`Writer::checks_for`] made for it. Returns the one before.
+    pub(super) fn put_addresses(&mut self, plan: Arc<Plan>, checks: Checks, now: Now) -> Arc<Plan> {
+        let old = std::mem::replace(&mut self.plan, plan);
+        self.checks = checks;
+        let standing = self.compute(&self.overrides, Some(&old.topology), now.unix);
+        self.publish_and_tell(standing, &old);
+        old
+    }
+
+    /// `old` is the plan of the present standing; the regions and endpoints of the new one are the same.
+    fn publish_and_tell(&mut self, standing: Standing, old: &Plan) {
+        let held_before = self.held();
+        let before = self.publish(standing);
+        self.tell_transitions(&before, &old.topology);
+        self.tell_held(&held_before);
+        self.tell_unserved(&before);
     }
 
     /// The checks as a plan would have them; those that are there now keep their verdicts.
@@ -232,14 +258,17 @@ impl Writer {
     }
 
     /// Tells which addresses and regions changed their state since `before`, a region after its addresses.
-    fn tell_transitions(&mut self, before: &Standing) {
+    fn tell_transitions(&mut self, before: &Standing, topology_before: &Topology) {
         let plan = Arc::clone(&self.plan);
         for (id, old) in plan.topology.region_ids().zip(&before.regions) {
             let region = plan.topology.region(id);
             let mut evidence = Vec::new();
             for (index, endpoint) in region.endpoints.iter().enumerate() {
                 let at = EndpointRef { region: id, index: index as u16 };
-                for (address, from, to) in changes(old, self.standing.region(id), index) {
+                for (address, from, to) in changes(
+                    (&topology_before.region(id).endpoints[index].addresses, &old.endpoints[index].addresses),
+                    (&endpoint.addresses, &self.standing.region(id).endpoints[index].addresses),
+                ) {
                     let subject = Subject::Address {
                         region: region.name.clone(),
                         endpoint: endpoint.name.clone(),
@@ -292,9 +321,13 @@ impl Writer {
     }
 }
 
-/// The addresses of an endpoint whose state changed: index, from, to.
-fn changes(old: &RegionStanding, new: &RegionStanding, endpoint: usize) -> Vec<(usize, State, State)> {
-    let pairs = old.endpoints[endpoint].addresses.iter().zip(&new.endpoints[endpoint].addresses);
-    let changed = pairs.enumerate().filter(|(_, (from, to))| from != to);
-    changed.map(|(index, (from, to))| (index, *from, *to)).collect()
+/// The addresses of an endpoint, and the state of each.
+type Known<'a> = (&'a [IpAddr], &'a [State]);
+
+/// The addresses of an endpoint, there before and after, whose state changed: index, from, to.
+fn changes(old: Known<'_>, new: Known<'_>) -> Vec<(usize, State, State)> {
+    let before = |address: &IpAddr| old.0.iter().position(|it| it == address).map(|index| old.1[index]);
+    let all = new.0.iter().zip(new.1).enumerate();
+    let known = all.filter_map(|(index, (address, to))| Some((index, before(address)?, *to)));
+    known.filter(|(_, from, to)| from != to).collect()
 }

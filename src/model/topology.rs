@@ -1,5 +1,6 @@
 //! Everything a config says about what there is to choose from.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{Fraction, Location, Name, PlaceKey, Probe, Service, Weight};
@@ -65,8 +66,12 @@ pub struct Endpoint {
     pub name: String,
     /// Each has a verdict of its own; none only where there is a [`Endpoint::host`].
     pub addresses: Vec<IpAddr>,
-    /// The name that services of names answer. Nobody looks at it: without addresses it is always up.
+    /// The name that services of names answer. Nobody looks at it: without addresses it is always up, or
+    /// unknown if it has to be resolved.
     pub host: Option<Name>,
+    /// Whether the addresses are those of the host, as resolvers tell them: sorted, and none before the first
+    /// answer. Otherwise they are as written.
+    pub is_resolved: bool,
     /// Its share within the region.
     pub weight: Weight,
     /// All must pass; none: always up.
@@ -120,7 +125,22 @@ pub struct LatencyRow {
     pub millis: f64,
 }
 
+impl Endpoint {
+    /// The host that its addresses are those of, unless they are written.
+    #[must_use]
+    pub fn resolved_host(&self) -> Option<&Name> {
+        self.host.as_ref().filter(|_| self.is_resolved)
+    }
+}
+
 impl Topology {
+    /// The hosts to resolve, each once.
+    #[must_use]
+    pub fn resolved_hosts(&self) -> BTreeSet<&Name> {
+        let endpoints = self.regions.iter().flat_map(|region| &region.endpoints);
+        endpoints.filter_map(Endpoint::resolved_host).collect()
+    }
+
     /// The region behind an id.
     #[must_use]
     pub fn region(&self, id: RegionId) -> &Region {

@@ -1,9 +1,10 @@
 //! All that a query sees.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::geo::Index;
-use crate::model::{Identity, KeyPrefix, Topology};
+use crate::model::{Identity, KeyPrefix, Name, Topology};
 use crate::standing::Standing;
 use crate::steer::Compiled;
 use crate::wire::Denial;
@@ -20,17 +21,18 @@ pub struct Snapshot {
     pub epoch: u64,
 }
 
-/// What the config says, compiled for queries. Immutable; a reload makes a new one.
-#[derive(Debug, Default)]
+/// What the config says, compiled for queries. Immutable; a reload makes a new one, and so do endpoints whose
+/// host has other addresses: what is large is shared then.
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Regions and services.
     pub topology: Topology,
     /// Static RRsets and dynamic names.
-    pub zones: Zones,
+    pub zones: Arc<Zones>,
     /// What each zone says to names and types that it does not have, by its number.
-    pub denials: Vec<Denial>,
+    pub denials: Arc<[Denial]>,
     /// Where clients are.
-    pub geo: Index,
+    pub geo: Arc<Index>,
     /// What the databases behind [`Plan::geo`] are called, by [`Source::Database`](crate::geo::Source::Database).
     pub geo_sources: Vec<String>,
     /// Rankings of every service for every place.
@@ -49,6 +51,19 @@ impl Plan {
     pub fn compile(topology: Topology, zones: Zones, geo: Index, ecs: bool, key_prefix: KeyPrefix) -> Self {
         let steering = Compiled::new(&topology, &geo, key_prefix);
         let denials = zones.iter().map(Denial::of).collect();
-        Self { topology, zones, denials, geo, steering, ecs, ..Self::default() }
+        Self { topology, zones: zones.into(), denials, geo: geo.into(), steering, ecs, ..Self::default() }
+    }
+
+    /// The plan with the addresses that `of` knows for the hosts of endpoints that are resolved.
+    #[must_use]
+    pub fn resolved<'a>(&self, of: impl Fn(&Name) -> &'a [IpAddr]) -> Self {
+        let mut plan = self.clone();
+        for endpoint in plan.topology.regions.iter_mut().flat_map(|region| &mut region.endpoints) {
+            if let Some(host) = endpoint.resolved_host() {
+                endpoint.addresses = of(host).to_vec();
+            }
+        }
+        plan.steering.renew_addresses(&plan.topology);
+        plan
     }
 }

@@ -6,7 +6,7 @@ use super::{
     Action, Candidate, Cause, EndpointStanding, HARD_DOWN, Inputs, Override, Pool, RegionStanding,
     ServiceStanding, Standing, Usable,
 };
-use crate::health::{self, State};
+use crate::health::{self, Severity, State};
 use crate::model::{Endpoint, EndpointRef, Family, Region, RegionId, Target, Topology};
 
 /// The part of its weight that a degraded endpoint or region keeps.
@@ -156,9 +156,12 @@ impl Inputs<'_> {
         });
         let addresses: Box<[State]> =
             (0..endpoint.addresses.len()).map(|address| (self.states)(at, address)).collect();
-        // Nobody looks at a name.
-        let state =
-            if addresses.is_empty() { State::Up } else { health::endpoint_state(addresses.iter().copied()) };
+        let state = match &addresses[..] {
+            [] if endpoint.is_resolved => State::Unknown,
+            // Nobody looks at a name.
+            [] => State::Up,
+            known => health::endpoint_state(known.iter().copied()),
+        };
         EndpointStanding {
             state,
             action: word.action,
@@ -196,7 +199,19 @@ impl Inputs<'_> {
         for pool in pools.iter_mut().filter(|pool| !pool.configured) {
             pool.usable = configured.unwrap_or(pool.usable);
         }
+        if self.is_unresolved(id) && !matches!(usable, Usable::No(_)) {
+            // Whoever were sent there would be told of no address at all.
+            for family in [Family::V4, Family::V6] {
+                pools[family as usize].usable = Usable::No(Cause::Probes(Severity::Hard));
+            }
+        }
         pools
+    }
+
+    /// Whether a region has no address at all, and waits for those of a host.
+    fn is_unresolved(&self, id: RegionId) -> bool {
+        let endpoints = &self.topology.region(id).endpoints;
+        endpoints.iter().all(|it| it.addresses.is_empty()) && endpoints.iter().any(|it| it.is_resolved)
     }
 
     fn pool(

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::rank::{Ranking, rank};
 use super::trace::NoTrace;
@@ -11,13 +12,13 @@ use crate::pick::Hash;
 use crate::standing::{Candidate, RegionSets, SetId};
 
 /// Everything about choosing that can be known before a query comes: compiled when the config changes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Compiled {
     pub(super) key_prefix: KeyPrefix,
-    pub(super) sets: RegionSets,
-    pub(super) services: Vec<CompiledService>,
+    pub(super) sets: Arc<RegionSets>,
+    pub(super) services: Arc<[CompiledService]>,
     /// By distinct inputs of a ranking, not by service.
-    pub(super) tables: Vec<RankingTable>,
+    pub(super) tables: Arc<[RankingTable]>,
     /// By region and family: everything there is, for when all are down.
     pub(super) everything: Vec<[Box<[Candidate]>; 3]>,
     computes_ttl: bool,
@@ -56,11 +57,20 @@ impl Compiled {
             let set = sets.of_service(ServiceId(index as u32));
             services.push(CompiledService { hash: Hash::of(service.name.as_wire()), table, set });
         }
-        let everything = topology
-            .region_ids()
-            .map(|region| Family::ALL.map(|family| Candidate::every(topology, region, family)));
         let computes_ttl = topology.services.iter().any(|service| service.steering.ttl.is_computed());
-        Self { key_prefix, everything: everything.collect(), sets, services, tables, computes_ttl }
+        Self {
+            key_prefix,
+            everything: everything(topology),
+            sets: sets.into(),
+            services: services.into(),
+            tables: tables.into(),
+            computes_ttl,
+        }
+    }
+
+    /// Goes over to a topology that differs in the addresses of endpoints alone: rankings do not depend on them.
+    pub fn renew_addresses(&mut self, topology: &Topology) {
+        self.everything = everything(topology);
     }
 
     /// The sets of regions that services have, for safety.
@@ -87,6 +97,11 @@ impl Compiled {
     pub fn memory_bytes(&self) -> usize {
         self.tables.iter().map(|table| table.by_address.memory_bytes()).sum()
     }
+}
+
+fn everything(topology: &Topology) -> Vec<[Box<[Candidate]>; 3]> {
+    let every = |region| Family::ALL.map(|family| Candidate::every(topology, region, family));
+    topology.region_ids().map(every).collect()
 }
 
 impl RankingTable {

@@ -73,7 +73,7 @@ fn region(dice: &mut Dice, number: usize, name: &str) -> Region {
         }
         let weight = Weight(*dice.of(&[0, 1, 100, 100]));
         let probes = if dice.one_in(12) { Vec::new() } else { vec![ProbeId(0)] };
-        Endpoint { name: format!("lb{index}"), addresses, host: None, weight, probes }
+        Endpoint { name: format!("lb{index}"), addresses, host: None, is_resolved: false, weight, probes }
     });
     let point = Some(Point { lat: 10.0 * number as f32, lon: 30.0 * number as f32 });
     Region {

@@ -52,6 +52,7 @@ fn region(number: u8, name: &str, location: Location) -> Region {
             format!("2001:db8::{}", 10 * number + index).parse().unwrap(),
         ],
         host: None,
+        is_resolved: false,
         weight: Weight(100),
         probes: Vec::new(),
     };

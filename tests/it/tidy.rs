@@ -31,7 +31,7 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("net", rooms("model")),
         ("probe", rooms("model health net")),
         ("journal", rooms("model health standing")),
-        ("engine", with(core(), "probe journal")),
+        ("engine", with(core(), "net probe journal")),
         ("dns", rooms("model zone wire answer snapshot net engine")),
         ("api", with(core(), "engine net")),
         ("node", with(core(), "net probe journal engine dns api")),

@@ -18,6 +18,7 @@ version = 1
 [node]
 name      = "ns1"
 state_dir = "/var/lib/portolan"
+resolver = ["192.0.2.53", "[2001:db8::53]:5353"]
 
 [log]
 format = "json"
@@ -152,7 +153,9 @@ fn the_node_and_its_listeners() {
     let config = full();
     assert!(config.warnings.is_empty(), "{}", config.warnings);
     assert_eq!(config.file, Path::new("conf/p.toml"));
-    let node = Node { name: Some("ns1".into()), state_dir: Some("/var/lib/portolan".into()) };
+    let resolvers =
+        vec!["192.0.2.53:53".parse().expect("it is"), "[2001:db8::53]:5353".parse().expect("it is")];
+    let node = Node { name: Some("ns1".into()), state_dir: Some("/var/lib/portolan".into()), resolvers };
     assert_eq!(config.node, node);
     assert_eq!(config.log, Log { format: Some(LogFormat::Json), level: LogLevel::Debug });
     let dns = Dns {
@@ -273,6 +276,7 @@ fn regions_and_their_endpoints() {
         name: name.into(),
         addresses: addresses.iter().map(|it| it.parse().expect("an address")).collect(),
         host: None,
+        is_resolved: false,
         weight: Weight(weight),
         probes: probes.iter().map(|id| ProbeId(*id)).collect(),
     };
@@ -359,7 +363,7 @@ fn defaults_are_those_of_the_reference() {
     "#;
     let config = load_with(text, &[("z.zone", ZONE.as_bytes())]).unwrap_or_else(|said| panic!("{said}"));
     assert!(config.warnings.is_empty(), "{}", config.warnings);
-    assert_eq!(config.node, Node { name: None, state_dir: None });
+    assert_eq!(config.node, Node { name: None, state_dir: None, resolvers: Vec::new() });
     assert_eq!(config.log, Log { format: None, level: LogLevel::Info });
     let dns = config.dns.expect("a name server");
     assert_eq!((dns.workers, dns.ecs, dns.key_prefix), (0, true, KeyPrefix { v4: 24, v6: 56 }));

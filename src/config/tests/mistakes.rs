@@ -665,10 +665,7 @@ fn services_of_names() {
             "type = \"cname\"\nregions = [\"r\", \"east\"]",
             "5:17: endpoint `lb1` of region `east` has no `host`, which type = \"cname\" needs",
         ),
-        (
-            "regions = [\"n\"]",
-            "4:12: endpoint `a` of region `n` has no `address`: `host` alone is not supported yet for type = \"address\"",
-        ),
+        ("regions = [\"n\"]", ""),
         ("type = \"srv\"\nregions = [\"r\"]", "2:1: `srv` is missing in `service`"),
         (
             "type = \"srv\"\nregions = [\"r\"]\nsrv = { priority = 1 }",
@@ -724,8 +721,14 @@ fn services_of_names() {
         ("region.x.endpoint = [{ name = \"a\", host = \"*.test\" }]", "2:43: *.test. is no name of a host"),
         ("region.x.endpoint = [{ name = \"a\", host = \"::1\" }]", "2:43: ::1 is an address, not a name"),
         (
-            "region.x.endpoint = [{ name = \"a\", host = \"a.test\", probe = \"web\" }]",
-            "2:53: `probe` has no meaning without `address`: probes look at addresses",
+            "region.x.endpoint = [{ name = \"a\", host = \"x.gslb.test\" }]\n[[service]]\nname = \"x.gslb.test\"\nregions = [\"x\"]",
+            "4:8: endpoint `a` of region `x` leads back to the service itself by its host x.gslb.test.",
+        ),
+        ("node.resolver = \"192.0.2.53:0\"", "2:17: 192.0.2.53:0 has no port to ask at"),
+        ("node.resolver = \"ns.test\"", "2:17: \"ns.test\" is no IP address"),
+        (
+            "node.resolver = [\"192.0.2.53\", \"192.0.2.53:53\"]",
+            "2:32: resolver 192.0.2.53:53 is listed twice",
         ),
         (
             "region.x.endpoint = [{ name = \"a\", host = \"a.test\", weight = 65536 }]\n[[service]]\nname = \"x.gslb.test\"\ntype = \"srv\"\nsrv.port = 1\nregions = [\"x\"]",

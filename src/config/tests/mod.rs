@@ -1,5 +1,6 @@
 //! Whole configs, through [`load`](super::load) and a loader that knows a handful of files.
 
+mod alias;
 mod described;
 mod files;
 mod good;

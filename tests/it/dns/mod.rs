@@ -100,6 +100,7 @@ impl Server {
             name: "lb1".to_owned(),
             addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
             host: None,
+            is_resolved: false,
             weight: Weight(100),
             probes: Vec::new(),
         };

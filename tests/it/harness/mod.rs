@@ -7,6 +7,7 @@ pub(crate) mod folder;
 pub(crate) mod http;
 pub(crate) mod node;
 pub(crate) mod region;
+pub(crate) mod resolver;
 
 use std::time::Duration;
 

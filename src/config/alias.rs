@@ -1,0 +1,106 @@
+//! Endpoints without addresses of their own: those of their `host`, and where that leads.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::model::{Endpoint, Name, Region, Service, ServiceKind};
+use crate::zone::{Zone, rtype};
+
+use super::report::Report;
+use super::table::At;
+
+/// Marks the endpoints whose addresses services answer, but which have none of their own. Those with probes are
+/// marked already.
+pub(super) fn resolve(services: &[At<Service>], regions: &mut [Region]) {
+    let of_addresses = services.iter().filter(|it| matches!(it.value.kind, ServiceKind::Address { .. }));
+    for member in of_addresses.flat_map(|service| &service.value.members) {
+        for endpoint in &mut regions[usize::from(member.region.0)].endpoints {
+            endpoint.is_resolved = endpoint.addresses.is_empty() && endpoint.host.is_some();
+        }
+    }
+}
+
+/// Complains of services that would have to be resolved by way of themselves, and warns of hosts that this very
+/// node answers: what it answered to itself would depend on what it knew before.
+pub(super) fn check(report: &Report<'_>, zones: &[Zone], services: &[At<Service>], regions: &[Region]) {
+    let by_name = services.iter().map(|service| (&service.value.name, &service.value)).collect();
+    let ways = Ways { zones, services: by_name, regions };
+    let mut warned: HashSet<&Name> = HashSet::new();
+    for At { value: service, span } in services {
+        if !matches!(service.kind, ServiceKind::Address { .. }) {
+            continue;
+        }
+        for (region, endpoint, host) in ways.hosts(service) {
+            if ways.leads_to(host, &service.name) {
+                let who = format!("endpoint `{}` of region `{}`", endpoint.name, region.name);
+                let message = format!("{who} leads back to the service itself by its host {host}");
+                report.absent(span.clone(), message);
+            } else if ways.is_own(host) && warned.insert(host) {
+                report.warning(
+                    span.clone(),
+                    format!("the host {host} is a name that this node answers itself"),
+                    "write its addresses, or use its regions, so that they do not come by way of resolvers",
+                );
+            }
+        }
+    }
+}
+
+/// Where names lead within this node.
+struct Ways<'a> {
+    zones: &'a [Zone],
+    services: HashMap<&'a Name, &'a Service>,
+    regions: &'a [Region],
+}
+
+impl<'a> Ways<'a> {
+    /// The hosts that a service's endpoints lead to: of an address service those to resolve, of an alias all.
+    fn hosts(&self, service: &'a Service) -> impl Iterator<Item = (&'a Region, &'a Endpoint, &'a Name)> {
+        let regions = self.regions;
+        let members = service.members.iter().map(move |member| &regions[usize::from(member.region.0)]);
+        let endpoints = members.flat_map(|region| region.endpoints.iter().map(move |it| (region, it)));
+        endpoints.filter_map(|(region, endpoint)| {
+            let host = match service.kind {
+                ServiceKind::Address { .. } => endpoint.resolved_host(),
+                ServiceKind::Cname => endpoint.host.as_ref(),
+                ServiceKind::Srv { .. } | ServiceKind::Mx { .. } => None,
+            };
+            Some((region, endpoint, host?))
+        })
+    }
+
+    /// Whether a name leads to another, by static CNAMEs and services.
+    fn leads_to(&self, from: &'a Name, to: &Name) -> bool {
+        let mut seen: HashSet<Name> = HashSet::new();
+        let mut open = vec![from.clone()];
+        while let Some(name) = open.pop() {
+            if name == *to {
+                return true;
+            }
+            let next = match self.services.get(&name) {
+                Some(service) => self.hosts(service).map(|(_, _, host)| host.clone()).collect(),
+                None => Vec::from_iter(self.alias(&name)),
+            };
+            if seen.insert(name) {
+                open.extend(next);
+            }
+        }
+        false
+    }
+
+    /// Where a static CNAME leads.
+    fn alias(&self, name: &Name) -> Option<Name> {
+        let sets = self.zones.iter().find_map(|zone| zone.names.get(name))?;
+        let cname = sets.iter().find(|set| set.rtype == rtype::CNAME)?;
+        Name::from_wire(cname.rdata.first()?).ok()
+    }
+
+    /// Whether a name is answered here, by a service or with static records.
+    fn is_own(&self, name: &Name) -> bool {
+        const ANSWERS: [u16; 3] = [rtype::A, rtype::AAAA, rtype::CNAME];
+        let has_answer = |zone: &Zone| {
+            let sets = zone.names.get(name);
+            sets.is_some_and(|sets| sets.iter().any(|set| ANSWERS.contains(&set.rtype)))
+        };
+        self.services.contains_key(name) || self.zones.iter().any(has_answer)
+    }
+}

@@ -1,0 +1,195 @@
+//! Endpoints by host name: their addresses come from resolvers, and change while the node runs.
+
+use std::net::IpAddr;
+use std::process::Command;
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use serde_json::Value;
+
+use crate::harness::binary::{clean, is_installed, portolan_at, run};
+use crate::harness::client::{Client, outcome, typed};
+use crate::harness::folder::Folder;
+use crate::harness::node::TestNode;
+use crate::harness::region::{Break, GERMAN, Region, VIRGINIA};
+use crate::harness::resolver::{Resolver, Says};
+use crate::harness::until;
+
+/// A folder whose config asks this resolver.
+fn folder(resolver: &Resolver, rest: &str) -> Folder {
+    let folder = Folder::new(rest);
+    let line = format!("state_dir = \"state\"\nresolver = \"{}\"", resolver.address);
+    folder.reconfigure("state_dir = \"state\"", &line);
+    folder
+}
+
+fn ips(addresses: &[&str]) -> Vec<IpAddr> {
+    addresses.iter().map(|text| text.parse().expect("an address")).collect()
+}
+
+async fn ask(client: &mut Client, name: &str, rtype: RecordType) -> (ResponseCode, Vec<IpAddr>) {
+    outcome(&client.exchange(&typed(name, rtype, Some(GERMAN))).await)
+}
+
+/// Waits until a name has exactly these addresses of a type.
+async fn until_answered(client: &mut Client, name: &str, rtype: RecordType, expected: &[&str]) {
+    let expected = ips(expected);
+    until("it is answered", async || {
+        let (code, found) = ask(client, name, rtype).await;
+        (code == ResponseCode::NoError && found == expected).then_some(())
+    })
+    .await;
+}
+
+/// How many events say this.
+fn told(node: &TestNode, words: &str) -> usize {
+    let done = portolan_at(&node.folder, &["events"]);
+    done.stdout.lines().filter(|line| line.contains(words)).count()
+}
+
+/// Resolvers are asked at once after a reload.
+async fn reload(node: &TestNode) {
+    node.node.engine.reload().await.expect("an engine").expect("a good config");
+}
+
+/// The apex's records of a type, one a line, as dig prints them.
+fn dig(node: &TestNode, rtype: &str) -> String {
+    let mut command = clean(Command::new("dig"));
+    command.args(["@127.0.0.1", "-p", &node.dns.port().to_string(), "+short", "example.test", rtype]);
+    command.env("HOME", node.folder.path(""));
+    run(command).stdout
+}
+
+/// The apex, led to a host, beside the records that an apex has.
+const APEX: &str = r#"
+[region.cdn]
+endpoint = [{ name = "lb", host = "lb.elsewhere.example" }]
+[[service]]
+name = "example.test."
+regions = ["cdn"]
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_apex_has_the_addresses_of_a_host_and_keeps_the_last_good_ones() {
+    let first = ["192.0.2.81", "2001:db8::80", "192.0.2.80"];
+    let resolver = Resolver::with(&first).await;
+    let node = TestNode::start(folder(&resolver, APEX)).await;
+    let mut client = node.client().await;
+    // Ready means that the resolver has been asked.
+    let (v4, v6) = (ips(&["192.0.2.80", "192.0.2.81"]), ips(&["2001:db8::80"]));
+    assert_eq!(ask(&mut client, "example.test.", RecordType::A).await, (ResponseCode::NoError, v4.clone()));
+    assert_eq!(
+        ask(&mut client, "example.test.", RecordType::AAAA).await,
+        (ResponseCode::NoError, v6.clone())
+    );
+    for (rtype, expected) in [("A", "192.0.2.80\n192.0.2.81\n"), ("AAAA", "2001:db8::80\n")] {
+        assert!(!is_installed("dig") || dig(&node, rtype) == expected, "{rtype}");
+    }
+    for rtype in [RecordType::SOA, RecordType::NS] {
+        let reply = client.exchange(&typed("example.test.", rtype, Some(GERMAN))).await;
+        assert_eq!(reply.answers.len(), 1, "{rtype} stands beside the addresses");
+    }
+
+    for (number, says) in
+        [Says::NoSuchName, Says::Addresses(Vec::new()), Says::Nothing].into_iter().enumerate()
+    {
+        resolver.say(says);
+        reload(&node).await;
+        until("the failure is told of", async || {
+            (told(&node, "lb.elsewhere.example. cannot be resolved") == number + 1).then_some(())
+        })
+        .await;
+        assert_eq!(ask(&mut client, "example.test.", RecordType::A).await.1, v4);
+        assert_eq!(ask(&mut client, "example.test.", RecordType::AAAA).await.1, v6);
+        resolver.say_addresses(&first);
+        reload(&node).await;
+        until("it is over", async || {
+            (told(&node, "lb.elsewhere.example. has 192.0.2.80, 192.0.2.81, 2001:db8::80") == number + 2)
+                .then_some(())
+        })
+        .await;
+    }
+
+    // No reload: the TTL has run out.
+    resolver.say_addresses(&["192.0.2.90"]);
+    until_answered(&mut client, "example.test.", RecordType::A, &["192.0.2.90"]).await;
+    assert_eq!(ask(&mut client, "example.test.", RecordType::AAAA).await, (ResponseCode::NoError, vec![]));
+    node.stop().await;
+}
+
+/// The one endpoint of the region that is resolved, as status tells it.
+async fn resolved_endpoint(node: &TestNode) -> Value {
+    let status = node.api.get("/v1/status").await;
+    let regions = status["regions"].as_array().expect("regions");
+    let region = regions.iter().find(|region| region["name"] == "far").expect("it is there");
+    region["endpoints"][0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resolved_addresses_are_probed_each_for_itself() {
+    let (eu, us) = (Region::start("eu", 61), Region::start("us", 62));
+    let (eu_ip, us_ip) = (eu.ip().to_string(), us.ip().to_string());
+    let (eu_ip, us_ip) = (eu_ip.as_str(), us_ip.as_str());
+    // Nobody listens there.
+    let dead = "127.0.61.9";
+    let config = format!(
+        "{}{}[region.far]\nendpoint = [{{ name = \"lb\", host = \"lb.elsewhere.example\", probe = [\"eu\"] }}]\n\
+         [[service]]\nname = \"www.example.test.\"\nregions = [\"far\", \"us\"]\nttl = \"1s\"\n\
+         [[service]]\nname = \"alone.example.test.\"\nregions = [\"far\"]\nall_down.fallback = \"192.0.2.99\"\n",
+        eu.probe(&[]),
+        us.config(VIRGINIA, &[]),
+    );
+    let resolver = Resolver::start(Says::NoSuchName).await;
+    let node = TestNode::start(folder(&resolver, &config)).await;
+    let mut client = node.client().await;
+    until_answered(&mut client, "www.example.test.", RecordType::A, &[us_ip]).await;
+    until_answered(&mut client, "alone.example.test.", RecordType::A, &["192.0.2.99"]).await;
+    let endpoint = resolved_endpoint(&node).await;
+    assert_eq!(
+        (&endpoint["verdict"], &endpoint["resolved"]),
+        (&"unknown".into(), &true.into()),
+        "{endpoint}"
+    );
+    let done = portolan_at(&node.folder, &["explain", "www.example.test", "--client", "10.1.0.1"]);
+    assert!(
+        done.stdout.contains("lb: the addresses of lb.elsewhere.example. are not known yet"),
+        "{}",
+        done.stdout
+    );
+
+    resolver.say_addresses(&[dead, eu_ip]);
+    reload(&node).await;
+    until_answered(&mut client, "www.example.test.", RecordType::A, &[eu_ip]).await;
+    until("the other is known to be down", async || {
+        let endpoint = resolved_endpoint(&node).await;
+        let verdicts = endpoint["addresses"].as_array().expect("addresses").iter();
+        let verdicts: Vec<_> = verdicts.map(|it| (it["address"].clone(), it["verdict"].clone())).collect();
+        (verdicts == [(eu_ip.into(), "up".into()), (dead.into(), "down".into())]).then_some(())
+    })
+    .await;
+    let done = portolan_at(&node.folder, &["status"]);
+    assert!(
+        done.stdout.contains("lb.elsewhere.example.") && done.stdout.contains("its 2 addresses"),
+        "{}",
+        done.stdout
+    );
+
+    eu.fail(Break::Unavailable);
+    until_answered(&mut client, "www.example.test.", RecordType::A, &[us_ip]).await;
+    eu.heal();
+    until_answered(&mut client, "www.example.test.", RecordType::A, &[eu_ip]).await;
+
+    // The verdict of the address that stays is carried over: no moment without an answer from there.
+    let since = resolved_endpoint(&node).await["addresses"][0]["since"].clone();
+    resolver.say_addresses(&[eu_ip]);
+    reload(&node).await;
+    until("the other is gone", async || {
+        (resolved_endpoint(&node).await["addresses"].as_array().expect("addresses").len() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(resolved_endpoint(&node).await["addresses"][0]["since"], since);
+    resolver.say_addresses(&[dead]);
+    reload(&node).await;
+    until_answered(&mut client, "www.example.test.", RecordType::A, &[us_ip]).await;
+    node.stop().await;
+}
