@@ -59,6 +59,15 @@ pub struct Region {
     pub endpoints: Vec<Endpoint>,
 }
 
+impl Region {
+    /// Whether it has no address at all, and waits for those of a host.
+    #[must_use]
+    pub fn is_unresolved(&self) -> bool {
+        self.endpoints.iter().all(|it| it.addresses.is_empty())
+            && self.endpoints.iter().any(|it| it.is_resolved)
+    }
+}
+
 /// `[[region.NAME.endpoint]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {

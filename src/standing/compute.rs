@@ -199,19 +199,13 @@ impl Inputs<'_> {
         for pool in pools.iter_mut().filter(|pool| !pool.configured) {
             pool.usable = configured.unwrap_or(pool.usable);
         }
-        if self.is_unresolved(id) && !matches!(usable, Usable::No(_)) {
+        if self.topology.region(id).is_unresolved() && !matches!(usable, Usable::No(_)) {
             // Whoever were sent there would be told of no address at all.
             for family in [Family::V4, Family::V6] {
                 pools[family as usize].usable = Usable::No(Cause::Probes(Severity::Hard));
             }
         }
         pools
-    }
-
-    /// Whether a region has no address at all, and waits for those of a host.
-    fn is_unresolved(&self, id: RegionId) -> bool {
-        let endpoints = &self.topology.region(id).endpoints;
-        endpoints.iter().all(|it| it.addresses.is_empty()) && endpoints.iter().any(|it| it.is_resolved)
     }
 
     fn pool(

@@ -365,7 +365,12 @@ impl<T: Trace> Chooser<'_, T> {
             {
                 Ok((1.0, Note::AllDown))
             }
-            Pass::AllDown if usable != Usable::No(Cause::Operator) => Ok((1.0, Note::AllDown)),
+            Pass::AllDown
+                if usable != Usable::No(Cause::Operator)
+                    && !self.topology.region(ranked.region).is_unresolved() =>
+            {
+                Ok((1.0, Note::AllDown))
+            }
             Pass::Anything => Ok((1.0, Note::AllDown)),
             _ => Err(Why::Unknown),
         }
@@ -413,7 +418,14 @@ impl<T: Trace> Chooser<'_, T> {
         } else {
             self.draw_several(candidates, wanted, into);
         }
-        if into.is_empty() { Answer::NoData } else { Answer::Addresses }
+        if !into.is_empty() {
+            Answer::Addresses
+        } else if self.topology.region(region).is_unresolved() {
+            // It has addresses, but nobody knows them: resolvers shall ask again, not keep that there are none.
+            Answer::Servfail
+        } else {
+            Answer::NoData
+        }
     }
 
     /// The `wanted` least draws, in their order. Quadratic in small numbers, and without allocating.

@@ -566,6 +566,19 @@ fn all_down_is_a_policy() {
 }
 
 #[test]
+fn a_region_whose_host_is_not_resolved_yet_has_no_answer_and_denies_nothing() {
+    let mut world = World::new(Rank::Distance);
+    for endpoint in &mut world.topology.regions[usize::from(US.0)].endpoints {
+        (endpoint.addresses, endpoint.is_resolved) = (Vec::new(), true);
+    }
+    assert_eq!(world.sends(AMERICAN), "eu-west", "the next has addresses");
+    world.down(EU).down(AP);
+    assert_eq!(world.sends(AMERICAN), "eu-west", "all: as if up, of those with addresses");
+    world.say("region/eu-west", Action::Drain, "100%").say("region/ap-south", Action::Drain, "100%");
+    assert_eq!(world.sends(AMERICAN), "servfail", "nothing that resolvers would keep");
+}
+
+#[test]
 fn last_good_is_what_was_up_last_and_not_for_ever() {
     let mut world = World::new(Rank::Distance);
     world.service().steering.all_down = AllDown::LastGood(Duration::from_secs(600));
