@@ -131,6 +131,7 @@ fn member(region: &dto::ServiceRegion) -> String {
         (_, Some(rule)) => text += &format!(" [held: {rule}]"),
         ("yes", None) => {}
         ("no", None) => text += " [withdrawn]",
+        ("if_nothing_else", None) => text += " [unknown]",
         (other, None) => text += &format!(" [{other}]"),
     }
     text

@@ -54,9 +54,23 @@ impl Due {
         Self { after: self.after.min(other.after), at: self.at.min(other.at) }
     }
 
-    /// How long it is until then; zero once the moment has come.
+    /// How long it is until then; zero once the moment has come, [`Duration::MAX`] if it never does.
     #[must_use]
     pub fn left(self, now: Unix) -> Duration {
-        self.after.min(self.at.since(now))
+        if self.at == Self::NEVER.at { self.after } else { self.after.min(self.at.since(now)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_is_never_whenever_one_asks() {
+        let at = |secs| Unix(Duration::from_secs(secs));
+        assert_eq!(Due::NEVER.left(at(1_800_000_000)), Duration::MAX);
+        assert_eq!(Due::at(at(90)).left(at(60)), Duration::from_secs(30));
+        assert_eq!(Due::at(at(60)).min(Due::after(Duration::from_secs(5))).left(at(90)), Duration::ZERO);
+        assert_eq!(Due::after(Duration::from_secs(5)).left(at(90)), Duration::from_secs(5));
     }
 }
