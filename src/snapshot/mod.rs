@@ -46,7 +46,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Compiles a plan, with [`Plan::geo_sources`] and [`Plan::identity`] left empty. Takes as long as the rankings need: not for threads that answer queries.
+    /// Compiles a plan, with [`Plan::geo_sources`] and [`Plan::identity`] left empty. Takes as long as the rankings
+    /// need: not for threads that answer queries.
     #[must_use]
     pub fn compile(topology: Topology, zones: Zones, geo: Index, ecs: bool, key_prefix: KeyPrefix) -> Self {
         let steering = Compiled::new(&topology, &geo, key_prefix);

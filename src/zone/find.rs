@@ -1,8 +1,6 @@
 //! Lookup: RFC 1034 §4.3.2 with the wildcards of RFC 4592.
 
 use super::build::{NONE, Node, Served, Zones};
-use super::{MAX_ALIASES, rtype};
-use crate::model::ServiceId;
 
 /// What a server knows about a name. Offsets are into the name that was looked up: the owner of a node
 /// above it is the part of the name from there on.
@@ -112,27 +110,6 @@ impl Zones {
             Some(found @ Found::Delegation { offset: 0, .. }) => found,
             _ => self.find(name),
         }
-    }
-
-    /// The service that answers for addresses of a name, lowercase and in wire format: its own, or one that
-    /// aliases lead to.
-    #[must_use]
-    pub fn service_behind(&self, name: &[u8]) -> Option<ServiceId> {
-        let mut name: Box<[u8]> = name.into();
-        for _ in 0..MAX_ALIASES {
-            let found = self.find(&name);
-            if let Found::Dname { node, offset, .. } = found {
-                name = node.rrset(rtype::DNAME)?.substitute(&name, offset)?;
-            } else {
-                let node = found.node()?;
-                if node.service.is_some() {
-                    return node.service;
-                }
-                name = node.rrset(rtype::CNAME)?.rdata[0].clone();
-            }
-            name.make_ascii_lowercase();
-        }
-        None
     }
 
     /// The zone with the longest origin of at most `count` labels that is a suffix of `name`.

@@ -492,22 +492,3 @@ fn services_without_a_place_are_refused() {
         ["the zone example. stands twice"]
     );
 }
-
-#[test]
-fn the_service_behind_a_name_is_found_through_aliases() {
-    let text =
-        "a CNAME B\nb CNAME www\nd DNAME any\nloop CNAME loop\nout CNAME www.test.\nstatic A 192.0.2.1\n";
-    let zones = zones(&[("example.", text)], &[("www.example.", 7), ("*.any.example.", 9)]).unwrap();
-    let behind = |at: &str| zones.service_behind(name(at).as_wire()).map(|service| service.0);
-    for (at, expected) in [
-        ("www.example.", Some(7)),
-        ("a.example.", Some(7)),
-        ("x.d.example.", Some(9)),
-        ("loop.example.", None),
-        ("out.example.", None),
-        ("static.example.", None),
-        ("none.example.", None),
-    ] {
-        assert_eq!(behind(at), expected, "{at}");
-    }
-}
