@@ -15,7 +15,6 @@ use crate::engine::Origin;
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-const RELOAD: &str = "/v1/reload";
 /// A large config takes seconds to compile, beside a loaded server longer.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -162,7 +161,7 @@ impl Client {
     }
 
     pub(super) fn reload(&self) -> Result<dto::Reloaded> {
-        self.call::<(), _>(Method::POST, RELOAD, &[], None)
+        self.call_within::<(), _>(RELOAD_TIMEOUT, Method::POST, "/v1/reload", &[], None)
     }
 
     pub(super) fn post<B: Serialize, R: DeserializeOwned>(&self, path: &str, body: &B) -> Result<R> {
@@ -180,8 +179,18 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&B>,
     ) -> Result<R> {
+        self.call_within(TIMEOUT, method, path, query, body)
+    }
+
+    fn call_within<B: Serialize, R: DeserializeOwned>(
+        &self,
+        timeout: Duration,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&B>,
+    ) -> Result<R> {
         self.runtime.block_on(async {
-            let timeout = if path == RELOAD { RELOAD_TIMEOUT } else { TIMEOUT };
             let mut request = self.request(method, path).query(query).timeout(timeout);
             if let Some(body) = body {
                 request = request.json(body);
