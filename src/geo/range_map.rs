@@ -33,10 +33,12 @@ impl<V: Copy + Eq> RangeMap<V> {
         v4: impl IntoIterator<Item = (Ipv4Addr, V)>,
         v6: impl IntoIterator<Item = (Ipv6Addr, V)>,
     ) -> Self {
-        let (mut low, mut high) = (Starts::new(before), Starts::new(before));
-        v4.into_iter().for_each(|(start, value)| low.push(start.to_bits(), value));
-        v6.into_iter().for_each(|(start, value)| high.push(start.to_bits(), value));
-        Self { v4: low.build(), v6: high.build() }
+        let mut starts = Starts::new(before);
+        v4.into_iter().for_each(|(start, value)| starts.push(start.to_bits(), value));
+        let v4 = starts.build();
+        let mut starts = Starts::new(before);
+        v6.into_iter().for_each(|(start, value)| starts.push(start.to_bits(), value));
+        Self { v4, v6: starts.build() }
     }
 
     /// Every address has the value of the longest prefix that contains it, `elsewhere` if none does. Of equal

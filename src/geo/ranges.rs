@@ -126,11 +126,11 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
     pub(super) fn iter(&self) -> impl Iterator<Item = (A, A, V)> + use<A, V> {
         let mut starts = Starts::new(self.values[self.root as usize]);
         self.unfold(self.root as usize, 0, A::default(), &mut starts);
-        let mut starts = starts.0.into_iter().peekable();
-        std::iter::from_fn(move || {
-            let (first, value) = starts.next()?;
-            let behind = starts.peek().and_then(|(next, _)| next.previous());
-            Some((first, behind.unwrap_or_else(|| A::default().last_of(0)), value))
+        let last = A::default().last_of(0);
+        let Starts { starts, values } = starts;
+        (0..starts.len()).map(move |at| {
+            let behind = starts.get(at + 1).and_then(|next| next.previous());
+            (starts[at], behind.unwrap_or(last), values[at])
         })
     }
 
@@ -192,33 +192,38 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
 }
 
 /// Where ranges start, in order; neighbours have different values.
-pub(super) struct Starts<A, V>(Vec<(A, V)>);
+pub(super) struct Starts<A, V> {
+    starts: Vec<A>,
+    values: Vec<V>,
+}
 
 impl<A: Bits, V: Copy + Eq> Starts<A, V> {
     /// All addresses have `value` until something is pushed.
     pub(super) fn new(value: V) -> Self {
-        Self(vec![(A::default(), value)])
+        Self { starts: vec![A::default()], values: vec![value] }
     }
 
     /// From `start` on, `value`. A start equal to the last one replaces it.
     pub(super) fn push(&mut self, start: A, value: V) {
-        let last = self.0.len() - 1;
-        assert!(self.0[last].0 <= start, "range starts must not decrease");
-        if self.0[last].0 == start {
+        let last = self.starts.len() - 1;
+        assert!(self.starts[last] <= start, "range starts must not decrease");
+        if self.starts[last] == start {
             if last == 0 {
-                self.0[0].1 = value;
+                self.values[0] = value;
                 return;
             }
-            self.0.pop();
+            self.starts.pop();
+            self.values.pop();
         }
-        if self.0.last().is_none_or(|(_, before)| *before != value) {
-            self.0.push((start, value));
+        if self.values.last() != Some(&value) {
+            self.starts.push(start);
+            self.values.push(value);
         }
     }
 
     pub(super) fn build(self) -> Ranges<A, V> {
         let mut builder = Builder::new();
-        let root = builder.fold(0, self.0[0].1, &self.0[1..]);
+        let root = builder.fold(0, self.values[0], &self.starts[1..], &self.values[1..]);
         builder.build(root)
     }
 }
@@ -257,25 +262,27 @@ impl<V: Copy + Eq> Builder<V> {
         Self { leaves: none(), inner: none(), nodes: Vec::new(), open: Vec::new() }
     }
 
-    /// Makes a node whose slots are at `level`, out of the starts in it. `value` is that at its first address.
-    fn fold<A: Bits>(&mut self, level: u32, mut value: V, starts: &[(A, V)]) -> Part<V> {
+    /// Makes a node whose slots are at `level`, out of the starts in it and their values. `value` is that at its
+    /// first address.
+    fn fold<A: Bits>(&mut self, level: u32, mut value: V, starts: &[A], values: &[V]) -> Part<V> {
         let mark = self.open.len();
         self.open.push((0, Part::All(value)));
-        for starts in starts.chunk_by(|(one, _), (two, _)| one.digit(level) == two.digit(level)) {
-            let slot = starts[0].0.digit(level);
-            let inside = if starts[0].0.ends_at(level) {
-                value = starts[0].1;
-                &starts[1..]
-            } else {
-                starts
-            };
-            let Some((_, last)) = inside.last() else {
+        let mut end = 0;
+        for within in starts.chunk_by(|one, two| one.digit(level) == two.digit(level)) {
+            let slot = within[0].digit(level);
+            let mut at = end;
+            end += within.len();
+            if within[0].ends_at(level) {
+                value = values[at];
+                at += 1;
+            }
+            if at == end {
                 self.push(mark, slot, Part::All(value));
                 continue;
-            };
-            let node = self.fold(level + 1, value, inside);
+            }
+            let node = self.fold(level + 1, value, &starts[at..end], &values[at..end]);
             self.push(mark, slot, node);
-            value = *last;
+            value = values[end - 1];
             if let Some(next) = slot.checked_add(1) {
                 self.push(mark, next, Part::All(value));
             }
