@@ -28,6 +28,7 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
+use std::sync::Arc;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -193,5 +194,5 @@ fn say_line(text: fmt::Arguments<'_>) {
 
 /// The geo index that a config asks for.
 fn index_of(config: &Path) -> anyhow::Result<Index> {
-    Ok(engine::index(&Origin::File(config.to_owned()))?)
+    Ok(Arc::unwrap_or_clone(engine::index(&Origin::File(config.to_owned()))?))
 }

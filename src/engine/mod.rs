@@ -10,6 +10,7 @@ mod clock;
 mod command;
 mod event;
 mod hosts;
+mod index;
 mod prepare;
 mod task;
 mod unanswered;
@@ -25,7 +26,8 @@ pub use checks::CheckStatus;
 pub use clock::Clock;
 pub use command::{Applied, EventFeed, OverrideRequest, Rejection, Reloaded};
 pub use event::{Event, EventKind, Subject};
-pub use prepare::{PrepareError, Prepared, index, prepare};
+pub use index::KeptIndex;
+pub use prepare::{PrepareError, Prepared, index, prepare, prepare_after};
 pub use task::{Engine, Running};
 pub use writer::Writer;
 

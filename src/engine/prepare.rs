@@ -1,6 +1,5 @@
 //! From files to a plan, off the threads that answer.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -9,9 +8,10 @@ use std::sync::Arc;
 
 use tracing::warn;
 
+use super::index::{KeptIndex, Opening};
 use super::{Origin, unanswered};
 use crate::config::{self, Config, Control, Diagnostics, GeoSource, Unfit};
-use crate::geo::{self, Database, GeoError, Index};
+use crate::geo::Index;
 use crate::snapshot::Plan;
 use crate::zone::{Dynamic, Zones};
 
@@ -22,6 +22,8 @@ pub struct Prepared {
     pub config: Config,
     /// Its plan.
     pub plan: Arc<Plan>,
+    /// The geo index of the plan, for the preparation after this.
+    pub geo: KeptIndex,
 }
 
 /// Why a config cannot be put into force.
@@ -49,8 +51,16 @@ impl std::error::Error for PrepareError {}
 /// # Errors
 /// Everything that is wrong with it.
 pub fn prepare(origin: &Origin) -> Result<Prepared, PrepareError> {
-    let (mut config, geo) = open(origin)?;
-    let unanswered = unanswered::check(&config.places, &geo);
+    prepare_after(origin, None)
+}
+
+/// As [`prepare`], and keeps the geo index of the config before, where it would be the same.
+///
+/// # Errors
+/// Everything that is wrong with the config.
+pub fn prepare_after(origin: &Origin, last: Option<&KeptIndex>) -> Result<Prepared, PrepareError> {
+    let (mut config, geo) = open(origin, last)?;
+    let unanswered = unanswered::check(&config.places, &geo.index);
     config.warnings.add(&config.file, unanswered);
     compile(config, geo)
 }
@@ -59,37 +69,15 @@ pub fn prepare(origin: &Origin) -> Result<Prepared, PrepareError> {
 ///
 /// # Errors
 /// Everything that is wrong with the config or a database.
-pub fn index(origin: &Origin) -> Result<Index, PrepareError> {
-    open(origin).map(|(_, geo)| geo)
+pub fn index(origin: &Origin) -> Result<Arc<Index>, PrepareError> {
+    open(origin, None).map(|(_, geo)| geo.index)
 }
 
-fn open(origin: &Origin) -> Result<(Config, Index), PrepareError> {
-    let databases = RefCell::new(Vec::new());
-    let open = |source: &GeoSource| {
-        databases.borrow_mut().push(database(source)?);
-        Ok(())
-    };
-    let config = origin.load_opening(&open).map_err(PrepareError::Config)?;
-    let geo = Index::compile(&databases.into_inner(), &config.geo.networks, &config.nets());
+fn open(origin: &Origin, last: Option<&KeptIndex>) -> Result<(Config, KeptIndex), PrepareError> {
+    let opening = Opening::new(last);
+    let config = origin.load_opening(&|source| opening.open(source)).map_err(PrepareError::Config)?;
+    let geo = opening.compile(&config)?;
     Ok((config, geo))
-}
-
-/// A database, ready to be compiled.
-fn database(source: &GeoSource) -> Result<Database, Unfit> {
-    const UNREADABLE: &str = "a relative path starts at the folder of the config file";
-    const UNFIT: &str = "name an .mmdb file with countries, coordinates or ASNs, or \"builtin\"";
-    let unfit = |error: GeoError| Unfit { why: error.to_string(), help: UNFIT };
-    let GeoSource::File(path) = source else {
-        return geo::builtin().map_err(unfit);
-    };
-    let bytes = fs::read(path).map_err(|error| {
-        let why = match error.kind() {
-            io::ErrorKind::NotFound => "no such file".into(),
-            _ => format!("cannot be read: {error}"),
-        };
-        Unfit { why, help: UNREADABLE }
-    })?;
-    Database::read(&bytes).map_err(unfit)
 }
 
 impl Prepared {
@@ -144,7 +132,7 @@ impl Origin {
 /// How files are read.
 type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
-fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {
+fn compile(mut config: Config, geo: KeptIndex) -> Result<Prepared, PrepareError> {
     let zones = std::mem::take(&mut config.zones);
     let zones = Zones::join(zones, &Dynamic::all(&config.topology.services)).map_err(|errors| {
         PrepareError::Other(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
@@ -163,7 +151,7 @@ fn compile(mut config: Config, geo: Index) -> Result<Prepared, PrepareError> {
         geo_sources,
         identity,
         debug_names,
-        ..Plan::compile(config.topology.clone(), zones, geo, ecs, key_prefix)
+        ..Plan::compile(config.topology.clone(), zones, Arc::clone(&geo.index), ecs, key_prefix)
     };
-    Ok(Prepared { config, plan: Arc::new(plan) })
+    Ok(Prepared { config, plan: Arc::new(plan), geo })
 }

@@ -14,7 +14,8 @@ use super::checks::Checks;
 use super::command::{Applied, Command, EventFeed, OverrideRequest, Rejection, Reloaded};
 use super::event::{Event, EventKind, Subject, Transitions, timestamp};
 use super::hosts::{Answered, Asking, Hosts};
-use super::prepare::{PrepareError, Prepared, prepare};
+use super::index::KeptIndex;
+use super::prepare::{PrepareError, Prepared, prepare_after};
 use super::writer::Writer;
 use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle, Origin};
 use crate::config::{AtStart, Config};
@@ -54,6 +55,8 @@ pub struct Engine {
     at_start: AtStart,
     clock: Clock,
     writer: Writer,
+    /// The geo index in force, for the next reload.
+    geo: KeptIndex,
     scheduler: Scheduler,
     /// What resolvers told of the hosts of endpoints, and the tasks that ask them.
     hosts: Hosts,
@@ -138,6 +141,7 @@ impl Engine {
             journal,
             snapshots: Arc::new(ArcSwap::from_pointee(writer.snapshot())),
             writer,
+            geo: prepared.geo,
             ready,
             events,
             kept_events: VecDeque::new(),
@@ -256,10 +260,11 @@ impl Engine {
             }
             Command::Reload { reply } => {
                 let (origin, reloads) = (self.origin.clone(), self.reloads.clone());
-                let turn = Arc::clone(&self.one_reload);
+                let (turn, last) = (Arc::clone(&self.one_reload), self.geo.clone());
                 tokio::spawn(async move {
                     let _mine = turn.lock().await;
-                    let prepared = tokio::task::spawn_blocking(move || prepare(&origin)).await;
+                    let prepare = move || prepare_after(&origin, Some(&last));
+                    let prepared = tokio::task::spawn_blocking(prepare).await;
                     let prepared = prepared.unwrap_or_else(|e| Err(PrepareError::Other(e.to_string())));
                     reloads.send((prepared, reply)).await.ok();
                 });
@@ -272,7 +277,7 @@ impl Engine {
     fn put_into_force(&mut self, prepared: Result<Prepared, PrepareError>) -> Result<Reloaded, PrepareError> {
         let outcome = prepared.and_then(|prepared| {
             let resolver = resolver(&prepared)?;
-            let Prepared { config, plan } = prepared;
+            let Prepared { config, plan, geo } = prepared;
             let mut hosts = self.hosts.clone();
             hosts.set(&plan.topology);
             let plan = hosts.resolved(&plan).unwrap_or(plan);
@@ -281,6 +286,7 @@ impl Engine {
             let checks = self.writer.checks_for(&plan, self.clock.now());
             self.scheduler.set(wanted(&checks)).map_err(|e| PrepareError::Other(e.to_string()))?;
             self.hosts = hosts;
+            self.geo = geo;
             self.asking.set(&self.hosts, resolver);
             let old = self.writer.put_plan(plan, checks, rules(&config), warnings.clone(), self.clock.now());
             self.publish();
@@ -369,7 +375,7 @@ fn rules(config: &Config) -> Rules {
 }
 
 /// Who tells the addresses of hosts, if there are any to be told of.
-fn resolver(Prepared { config, plan }: &Prepared) -> Result<Option<Resolver>, PrepareError> {
+fn resolver(Prepared { config, plan, .. }: &Prepared) -> Result<Option<Resolver>, PrepareError> {
     if plan.topology.resolved_hosts().is_empty() {
         return Ok(None);
     }

@@ -49,10 +49,17 @@ impl Plan {
     /// Compiles a plan, with [`Plan::geo_sources`] and [`Plan::identity`] left empty. Takes as long as the rankings
     /// need: not for threads that answer queries.
     #[must_use]
-    pub fn compile(topology: Topology, zones: Zones, geo: Index, ecs: bool, key_prefix: KeyPrefix) -> Self {
+    pub fn compile(
+        topology: Topology,
+        zones: Zones,
+        geo: impl Into<Arc<Index>>,
+        ecs: bool,
+        key_prefix: KeyPrefix,
+    ) -> Self {
+        let geo = geo.into();
         let steering = Compiled::new(&topology, &geo, key_prefix);
         let denials = zones.iter().map(Denial::of).collect();
-        Self { topology, zones: zones.into(), denials, geo: geo.into(), steering, ecs, ..Self::default() }
+        Self { topology, zones: zones.into(), denials, geo, steering, ecs, ..Self::default() }
     }
 
     /// The plan with the addresses that `of` knows for the hosts of endpoints that are resolved.

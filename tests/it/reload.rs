@@ -275,6 +275,47 @@ async fn verdicts_and_overrides_outlive_a_reload() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_geo_index_is_kept_while_nothing_in_it_changes() {
+    let node =
+        TestNode::with("[region.eu]\nendpoint = [{ name = \"lb1\", address = [\"192.0.2.7\"] }]\n\n").await;
+    let index = || Arc::clone(&node.node.engine.snapshots.load().plan.geo);
+    let reload = async || {
+        let before = index();
+        let (status, reply) = node.api.call(Method::POST, "/v1/reload", None).await;
+        assert_eq!(status, 200, "{reply}");
+        Arc::ptr_eq(&before, &index())
+    };
+    let country = |address: &str| index().locate(address.parse().expect("an address")).place.location.country;
+    assert!(reload().await, "nothing has changed");
+    node.folder.reconfigure("[region.eu]", &[MOVING, "[region.eu]"].concat());
+    assert!(reload().await, "a service has changed");
+    assert_eq!(node.client().await.address("moves.example.test.", GERMAN).await.to_string(), "192.0.2.7");
+
+    assert_eq!(country("81.2.69.142").map(|it| it.to_string()).as_deref(), Some("GB"));
+    // Written over in place: the same file, of the same length and, for all its times tell, of the same moment.
+    let path = node.folder.path("places.mmdb");
+    let mut bytes = std::fs::read(&path).expect("the database");
+    let codes: Vec<_> = (0..bytes.len() - 2).filter(|at| bytes[*at..].starts_with(b"BGB")).collect();
+    codes.iter().for_each(|at| bytes[*at + 1..at + 3].copy_from_slice(b"XK"));
+    let times = std::fs::metadata(&path).and_then(|it| it.modified()).expect("a time");
+    let file = std::fs::File::options().write(true).open(&path).expect("the database");
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).expect("written");
+    file.set_modified(times).expect("a time");
+    assert!(!reload().await, "the database has changed");
+    assert_eq!(country("81.2.69.142").map(|it| it.to_string()).as_deref(), Some("XK"));
+    assert!(reload().await, "it has not changed again");
+
+    node.folder.reconfigure("country = \"SG\"", "country = \"MY\"");
+    assert!(!reload().await, "a network has changed");
+    node.folder.reconfigure(
+        "regions = [\"eu\"]\nttl",
+        "regions = [\"eu\"]\nfence = [{ region = \"eu\", except = [\"net:10.9.0.0/16\"] }]\nttl",
+    );
+    assert!(!reload().await, "a place has been named");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_new_rule_holds_or_lets_go_is_told() {
     let eu = Region::start("eu", 1);
     let service = "[[service]]\nname = \"www.example.test.\"\nregions = [\"eu\"]\nall_down = \"servfail\"\n";
