@@ -2,9 +2,8 @@
 //! list of regions, and few cache lines to a lookup.
 //!
 //! A *node* is a prefix of whole digits on which the value changes; it parts the 65,536 *slots* of its next digit
-//! into *runs*. A run is one value throughout, or a single slot within which the value changes: a node again. No
-//! prefix wider than a node is of one value and none within it reaches beyond it, so that the runs of the node where
-//! a lookup ends tell the widest prefix.
+//! into *runs*. A run is one value throughout, or a single slot within which the value changes: a node again. As no
+//! prefix that holds a whole node is of one value, the runs of the node where a lookup ends tell the widest prefix.
 
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
@@ -61,7 +60,7 @@ pub(super) struct Ranges<A, V> {
     slots: Box<[u16]>,
     /// The value at the first address of each run; equal in neighbours only where one of them is a node.
     values: Box<[V]>,
-    /// The node that each run is, or [`VALUE`]: for the last runs only. Nodes without nodes in them stand before.
+    /// The node that each run is, or [`VALUE`]: for the last runs alone, those of nodes that have nodes in them.
     nodes: Box<[u32]>,
     root: u32,
     /// What each slot of the root is: a node, or [`RUN`] and the position of a run of one value. Empty if the root
@@ -102,8 +101,13 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
 
     /// The node that a run is.
     fn node_at(&self, run: usize) -> Option<usize> {
-        let node = *self.nodes.get(run.checked_sub(self.slots.len() - self.nodes.len())?)?;
+        let node = *self.nodes.get(run.checked_sub(self.leaf_runs())?)?;
         (node != VALUE).then_some(node as usize)
+    }
+
+    /// How many runs are of nodes without nodes in them; these stand before the others.
+    fn leaf_runs(&self) -> usize {
+        self.slots.len() - self.nodes.len()
     }
 
     /// What a lookup says that ends at a run. The value differs just before and just behind the run, so the prefix
@@ -237,7 +241,7 @@ enum Part<V> {
     Node(usize, V),
 }
 
-/// Nodes on their way into [`Ranges`], the inner ones first.
+/// Nodes on their way into [`Ranges`]; those within a node are there before it.
 struct Builder<V> {
     /// Runs of nodes without nodes in them.
     leaves: Runs<V>,
@@ -299,7 +303,7 @@ impl<V: Copy + Eq> Builder<V> {
     ) -> Part<V> {
         let node = match part {
             Part::All(value) => return Part::All(f(value)),
-            Part::Node(node, _) if node < from.slots.len() - from.nodes.len() => {
+            Part::Node(node, _) if node < from.leaf_runs() => {
                 return self.map_leaf(from, node, f);
             }
             Part::Node(node, _) => node,
@@ -336,11 +340,10 @@ impl<V: Copy + Eq> Builder<V> {
             follow += usize::from(value != before);
             before = value;
         }
-        slots.truncate(position + follow + 1);
-        values.truncate(position + follow + 1);
+        let end = if follow == 0 { position } else { position + follow + 1 };
+        slots.truncate(end);
+        values.truncate(end);
         if follow == 0 {
-            slots.truncate(position);
-            values.truncate(position);
             return Part::All(first);
         }
         slots[position] = follow as u16;
@@ -433,6 +436,7 @@ impl<V: Copy + Eq> Builder<V> {
         }
         self.leaves.slots.append(&mut self.inner.slots);
         self.leaves.values.append(&mut self.inner.values);
+        assert!(self.leaves.slots.len() < RUN as usize, "positions have 31 bits");
         let mut ranges = Ranges {
             slots: self.leaves.slots.into(),
             values: self.leaves.values.into(),
@@ -447,16 +451,16 @@ impl<V: Copy + Eq> Builder<V> {
 }
 
 impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
+    /// What [`Ranges::direct`] must be.
     fn direct(&self) -> Box<[u32]> {
         let root = self.root as usize;
-        let follow = self.slots[root];
-        if follow < DIRECT_RUNS {
+        if self.slots[root] < DIRECT_RUNS {
             return Box::default();
         }
         let mut direct = Vec::with_capacity(1 << DIGIT_BITS);
-        for run in root..=root + usize::from(follow) {
-            let is_last = run == root + usize::from(follow);
-            let end = if is_last { 1 << DIGIT_BITS } else { usize::from(self.slots[run + 1]) };
+        let runs = self.runs(root);
+        for run in runs.clone() {
+            let end = if run == *runs.end() { 1 << DIGIT_BITS } else { usize::from(self.slots[run + 1]) };
             direct.resize(end, self.node_at(run).map_or(run as u32 | RUN, |node| node as u32));
         }
         direct.into()

@@ -242,3 +242,44 @@ impl std::hash::Hash for Inputs<'_> {
         self.0.fences.hash(state);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ipnet::{IpNet, Ipv4Net};
+
+    use super::*;
+    use crate::geo::Override;
+    use crate::model::Location;
+
+    #[test]
+    fn rankings_are_numbered_in_as_few_bytes_as_they_need() {
+        for (rankings, bytes) in [(256, 1), (257, 2), (65_536, 2), (65_537, 4)] {
+            // With all that is outside of them there is one place more than networks.
+            let address = |number: u32| (number << 8).into();
+            let network = |number| Override {
+                prefix: IpNet::V4(Ipv4Net::new(address(number), 24).unwrap()),
+                location: Some(Location { asn: Some(number), ..Location::default() }),
+                first: Box::default(),
+            };
+            let networks: Vec<Override> = (0..rankings - 1).map(network).collect();
+            let geo = Index::compile(&[], &networks, &[]);
+            let by_place: Vec<u32> = (0..rankings).collect();
+            let table = ByAddress::new(&geo, &by_place, geo.places().len());
+            let numbered = match &table {
+                ByAddress::Byte(_) => 1,
+                ByAddress::Short(_) => 2,
+                ByAddress::Long(_) => 4,
+            };
+            assert_eq!(numbered, bytes, "{rankings}");
+            for number in [0, 1, 255, rankings - 2, rankings - 1] {
+                let client = IpAddr::V4(address(number));
+                let place = geo.locate(client);
+                assert_eq!(
+                    table.lookup(client),
+                    (place.id.0 as usize, place.prefix.prefix_len()),
+                    "{client}"
+                );
+            }
+        }
+    }
+}
