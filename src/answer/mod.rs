@@ -19,7 +19,7 @@ use hickory_proto::ProtoError;
 
 pub use dynamic::family;
 
-use dynamic::Scratch;
+use dynamic::{Scratch, answering};
 
 use crate::model::{RegionId, ServiceId, Unix};
 use crate::snapshot::Snapshot;

@@ -65,7 +65,7 @@ pub fn explain(
         name: question.name.to_string(),
         rtype: question.rtype.to_string(),
         client: question.client,
-        kind: kind(outcome, &rcode(&reply), named.is_some_and(|it| it.service.is_some())).into(),
+        kind: kind(outcome, &rcode(&reply), named.is_some_and(|it| !it.services().is_empty())).into(),
         service: service.map(|id| topology.service(id).name.to_string()),
         location: location(&snapshot.plan.geo_sources, &located),
         scope: scope(&reply),

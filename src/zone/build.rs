@@ -38,8 +38,7 @@ pub struct Served {
 pub struct Node {
     /// What it owns of static data; empty at an empty non-terminal.
     pub rrsets: Box<[RRset]>,
-    /// The service that answers here.
-    pub service: Option<ServiceId>,
+    services: Services,
     /// The uppermost delegation or DNAME strictly above, as an index into the zone's nodes; [`NONE`] without.
     pub(super) covered_by: u32,
     /// The child `*`, as an index into the zone's nodes; [`NONE`] without.
@@ -52,14 +51,39 @@ pub struct Node {
     pub(super) is_dname: bool,
 }
 
+/// The services of one name. As a rule it is one, which is found without another look into memory.
+#[derive(Debug)]
+enum Services {
+    None,
+    One(ServiceId),
+    Several(Box<[ServiceId]>),
+}
+
 /// No node.
 pub(super) const NONE: u32 = u32::MAX;
 
 impl Node {
+    /// The services that answer here; no two of them answer the same type.
+    #[must_use]
+    pub fn services(&self) -> &[ServiceId] {
+        match &self.services {
+            Services::None => &[],
+            Services::One(id) => std::slice::from_ref(id),
+            Services::Several(ids) => ids,
+        }
+    }
+
     /// The static RRset of a type.
     #[must_use]
     pub fn rrset(&self, rtype: u16) -> Option<&RRset> {
         self.rrsets.iter().find(|set| set.rtype == rtype)
+    }
+
+    fn hang(&mut self, service: ServiceId) {
+        self.services = match self.services() {
+            [] => Services::One(service),
+            others => Services::Several([others, &[service]].concat().into()),
+        };
     }
 }
 
@@ -80,13 +104,12 @@ const ADDRESSES: &[u16] = &[rtype::A, rtype::AAAA];
 impl Dynamic {
     /// The places that all services want, by their ids.
     #[must_use]
-    pub fn all(services: &[Service]) -> Vec<Self> {
+    pub fn all<'s>(services: impl IntoIterator<Item = &'s Service>) -> Vec<Self> {
         (0..).map(ServiceId).zip(services).map(|(id, service)| Self::of(id, service)).collect()
     }
 
     /// The place that a service wants.
-    #[must_use]
-    pub fn of(id: ServiceId, service: &Service) -> Self {
+    fn of(id: ServiceId, service: &Service) -> Self {
         let owned: &[u16] = match &service.kind {
             _ if service.may_be_alias() => &[],
             ServiceKind::Address { https: None } => ADDRESSES,
@@ -96,6 +119,21 @@ impl Dynamic {
             ServiceKind::Mx { .. } => &[rtype::MX],
         };
         Self { name: service.name.clone(), service: id, owned }
+    }
+
+    /// Why it cannot stand beside another service of its name.
+    fn clash_with(&self, other: &Self) -> Option<String> {
+        let Self { name, owned, .. } = self;
+        if owned.is_empty() || other.owned.is_empty() {
+            return Some(format!(
+                "{name} has two services, but one of them answers a CNAME, beside which nothing else may stand (RFC 1034 §3.6.2)"
+            ));
+        }
+        let both = owned.iter().find(|rtype| other.owned.contains(rtype))?;
+        Some(format!(
+            "a service at {name} answers {} already; services of one name need a `type` each",
+            type_name(*both)
+        ))
     }
 
     /// Why it cannot stand beside what a zone has at its name.
@@ -126,8 +164,8 @@ impl Dynamic {
 /// Why zones and dynamic names do not go together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZonesError {
-    /// The zone or dynamic name at fault.
-    pub name: Name,
+    /// The service that has no place; `None`: a zone is at fault.
+    pub service: Option<ServiceId>,
     /// A sentence without its full stop.
     pub message: String,
 }
@@ -200,7 +238,7 @@ impl Served {
         }
         self.nodes.push(Node {
             rrsets: Box::default(),
-            service: None,
+            services: Services::None,
             covered_by: NONE,
             wildcard: NONE,
             labels,
@@ -241,13 +279,15 @@ impl Served {
         cover
     }
 
-    /// Hangs a dynamic name into the tree.
-    fn serve(&mut self, dynamic: &Dynamic) -> Result<(), String> {
+    /// Hangs a dynamic name into the tree. `all` has those that hang there already, by their ids.
+    fn serve(&mut self, dynamic: &Dynamic, all: &[Dynamic]) -> Result<(), String> {
         let name = &dynamic.name;
         let index = self.add(name.as_wire());
         let node = &mut self.nodes[index as usize];
-        if node.service.is_some() {
-            return Err(format!("two services are named {name}"));
+        let known = |id: &ServiceId| all.binary_search_by_key(id, |other| other.service).ok();
+        let mut others = node.services().iter().filter_map(known).map(|index| &all[index]);
+        if let Some(clash) = others.find_map(|other| dynamic.clash_with(other)) {
+            return Err(clash);
         }
         if let Some(clash) = dynamic.clash(node, index == 0, &self.origin) {
             return Err(clash);
@@ -255,7 +295,7 @@ impl Served {
         if index != 0 && node.rrset(rtype::NS).is_some() {
             return Err(format!("the zone {} delegates {name} away", self.origin));
         }
-        node.service = Some(dynamic.service);
+        node.hang(dynamic.service);
         let cover = self.cover(name.as_wire());
         if cover == NONE {
             return Ok(());
@@ -279,19 +319,20 @@ impl Zones {
         Self::join(zones, &dynamic.collect::<Vec<_>>())
     }
 
-    /// Joins zones and dynamic names.
+    /// Joins zones and dynamic names, which are in the order of their ids.
     ///
     /// # Errors
     /// Every zone that stands twice and every service that has no place: outside all zones, below a
-    /// delegation or a DNAME, at a name with a CNAME or with records of a type that it answers, named like
-    /// another, or, if it may be an alias, at an apex or beside anything.
+    /// delegation or a DNAME, at a name with a CNAME, or with records or an earlier service of a type that it
+    /// answers, or, if it may be an alias, at an apex or beside anything.
     pub fn join(zones: Vec<Zone>, services: &[Dynamic]) -> Result<Self, Vec<ZonesError>> {
+        debug_assert!(services.is_sorted_by_key(|dynamic| dynamic.service), "services in order");
         let mut errors = Vec::new();
         let mut seen = HashSet::new();
         for zone in &zones {
             if !seen.insert(zone.origin.clone()) {
                 let message = format!("the zone {} stands twice", zone.origin);
-                errors.push(ZonesError { name: zone.origin.clone(), message });
+                errors.push(ZonesError { service: None, message });
             }
         }
         let mut built = Self::default();
@@ -307,11 +348,11 @@ impl Zones {
         for dynamic in services {
             let name = &dynamic.name;
             let placed = match built.zone_of(name) {
-                Some(index) => built.zones[index].serve(dynamic),
+                Some(index) => built.zones[index].serve(dynamic, services),
                 None => Err(format!("{name} lies in none of the zones")),
             };
             if let Err(message) = placed {
-                errors.push(ZonesError { name: name.clone(), message });
+                errors.push(ZonesError { service: Some(dynamic.service), message });
             }
         }
         if errors.is_empty() { Ok(built) } else { Err(errors) }

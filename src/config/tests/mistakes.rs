@@ -334,7 +334,7 @@ fn services_and_policies() {
         ),
         (
             "service = [{ name = \"www.gslb.test\", regions = [\"east\"] }, { name = \"WWW.gslb.test.\", regions = [\"east\"] }]",
-            "2:69: service www.gslb.test. is defined twice",
+            "2:69: a service at www.gslb.test. answers A already; services of one name need a `type` each",
         ),
     ]);
 }
@@ -747,7 +747,12 @@ fn no_cname_stands_beside_anything() {
     let at = |name: &str, keys: &str| {
         format!("[[service]]\nname = \"{name}\"\nregions = [\"r\"]\n{keys}\n{NAMED}")
     };
+    let two = |one: &str, other: &str| {
+        let at = |keys: &str| format!("[[service]]\nname = \"w.gslb.test\"\nregions = [\"r\"]\n{keys}\n");
+        at(one) + &at(other) + NAMED
+    };
     let beside = "beside which no CNAME may stand (RFC 1034 §3.6.2)";
+    let cname = "w.gslb.test. has two services, but one of them answers a CNAME, beside which nothing else may stand (RFC 1034 §3.6.2)";
     let cases = [
         (at("ns1.gslb.test", alias), format!("3:8: the zone gslb.test. has A records of its own at ns1.gslb.test., {beside}")),
         (at("ns1.gslb.test", "type = \"cname\""), format!("3:8: the zone gslb.test. has A records of its own at ns1.gslb.test., {beside}")),
@@ -756,6 +761,14 @@ fn no_cname_stands_beside_anything() {
         (at("ns1.gslb.test", "type = \"mx\""), String::new()),
         (at("gslb.test", "type = \"mx\""), String::new()),
         (at("gslb.test", "https = {}"), String::new()),
+        (two("", "type = \"mx\""), String::new()),
+        (two("type = \"srv\"\nsrv.port = 1", "https = {}"), String::new()),
+        (
+            two("type = \"mx\"", "type = \"mx\""),
+            "7:8: a service at w.gslb.test. answers MX already; services of one name need a `type` each".into(),
+        ),
+        (two("https = {}", "type = \"cname\""), format!("7:8: {cname}")),
+        (two(alias, "type = \"srv\"\nsrv.port = 1"), format!("7:8: {cname}")),
     ];
     for (text, expected) in cases {
         assert_eq!(said(&text), expected, "of {text}");
