@@ -39,11 +39,10 @@ pub fn rank(topology: &Topology, service: &Service, place: &Place, trace: &mut i
     let inside = fence(topology, service, place, trace);
     let mut groups = ordered(topology, service, place, &inside, trace);
     put_first(place, &mut groups, trace);
-    let weighed = groups.into_iter().enumerate().filter_map(|(index, group)| {
-        let group = weigh(topology, index, group, trace);
-        (!group.is_empty()).then_some(group)
-    });
-    let groups: Box<[Box<[RankedRegion]>]> = weighed.collect();
+    groups.retain(|group| !group.is_empty());
+    let numbered = (1..).zip(groups);
+    let groups: Box<[Box<[RankedRegion]>]> =
+        numbered.map(|(number, group)| weigh(topology, number, group, trace)).collect();
     let endpoints = |ranked: &RankedRegion| topology.region(ranked.region).endpoints.len();
     Ranking {
         ties: groups.iter().any(|group| group.len() > 1),
@@ -87,7 +86,7 @@ fn ordered(
             }
             vec![inside.to_vec()]
         }
-        Rank::Priority => in_config_order(inside, trace, Note::Position),
+        Rank::Priority => in_config_order(inside, trace, position(service)),
         Rank::Geo => by_geo(topology, service, place, inside, trace),
         Rank::Distance => {
             let note = |_: Basis, km: f64| Note::Kilometres(km);
@@ -110,12 +109,20 @@ fn ordered(
 fn in_config_order(
     inside: &[Member],
     trace: &mut impl Trace,
-    note: impl Fn(usize) -> Note,
+    note: impl Fn(RegionId) -> Note,
 ) -> Vec<Vec<Member>> {
-    for (index, member) in inside.iter().enumerate() {
-        trace.kept(Stage::Rank, member.region, || note(index + 1));
+    for member in inside {
+        trace.kept(Stage::Rank, member.region, || note(member.region));
     }
     inside.iter().map(|member| vec![*member]).collect()
+}
+
+/// Where the config lists a region, fenced ones and those already named counted too.
+fn position(service: &Service) -> impl Fn(RegionId) -> Note {
+    |region| {
+        let before = service.members.iter().take_while(|member| member.region != region);
+        Note::Position(before.count() + 1)
+    }
 }
 
 /// Nearest first; those within the tolerance of a group's nearest tie with it. Regions whose score is unknown
@@ -181,7 +188,7 @@ fn by_geo(
             groups.push(group);
         }
     }
-    groups.extend(in_config_order(&rest, trace, Note::Position));
+    groups.extend(in_config_order(&rest, trace, position(service)));
     groups
 }
 
@@ -203,7 +210,7 @@ fn put_first(place: &Place, groups: &mut Vec<Vec<Member>>, trace: &mut impl Trac
 /// Weight 0 drops out, unless all are 0.
 fn weigh(
     topology: &Topology,
-    index: usize,
+    number: usize,
     group: Vec<Member>,
     trace: &mut impl Trace,
 ) -> Box<[RankedRegion]> {
@@ -215,7 +222,7 @@ fn weigh(
             trace.dropped(Stage::TieGroups, region, || Why::NoWeight);
             continue;
         }
-        trace.kept(Stage::TieGroups, region, || Note::TieGroup(index + 1));
+        trace.kept(Stage::TieGroups, region, || Note::TieGroup(number));
         weighed.push(RankedRegion {
             region,
             weight,
