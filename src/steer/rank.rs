@@ -119,7 +119,7 @@ impl<'a> Ranker<'a> {
                     order.push(Placed { group: 0, member: *member });
                 }
             }
-            Rank::Priority => in_config_order(inside, order, trace, Note::Position),
+            Rank::Priority => in_config_order(inside, order, trace, position(service)),
             Rank::Geo => by_geo(topology, service, place, inside, order, trace),
             Rank::Distance => {
                 let note = |_: Basis, km: f64| Note::Kilometres(km);
@@ -183,11 +183,19 @@ fn in_config_order(
     members: &[Member],
     order: &mut Vec<Placed>,
     trace: &mut impl Trace,
-    note: impl Fn(usize) -> Note,
+    note: impl Fn(RegionId) -> Note,
 ) {
-    for (index, member) in members.iter().enumerate() {
-        trace.kept(Stage::Rank, member.region, || note(index + 1));
+    for member in members {
+        trace.kept(Stage::Rank, member.region, || note(member.region));
         order.push(Placed { group: next_group(order), member: *member });
+    }
+}
+
+/// Where the config lists a region, fenced ones and those already named counted too.
+fn position(service: &Service) -> impl Fn(RegionId) -> Note {
+    |region| {
+        let before = service.members.iter().take_while(|member| member.region != region);
+        Note::Position(before.count() + 1)
     }
 }
 
@@ -245,7 +253,7 @@ fn by_geo(
             }
         }
     }
-    in_config_order(rest, order, trace, Note::Position);
+    in_config_order(rest, order, trace, position(service));
 }
 
 /// `[[geo.network]] regions`: these first, in this order, each alone.

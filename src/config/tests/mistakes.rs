@@ -53,7 +53,10 @@ fn listeners_and_tokens() {
             "dns.listen = [\"::\"]",
             "2:15: \"::\" is no address with a port; write \"[::]:53\" with the port you mean",
         ),
-        ("dns.listen = [\"localhost:53\"]", "2:15: \"localhost:53\" is no address with a port"),
+        (
+            "dns.listen = [\"localhost:53\"]",
+            "2:15: \"localhost:53\" is no address with a port; write \"127.0.0.1:53\" or \"[::1]:53\"",
+        ),
         (
             "dns.listen = [\"0.0.0.0:53\", \"127.0.0.1:53\"]",
             "2:29: 127.0.0.1:53 overlaps the listener 0.0.0.0:53",
@@ -542,7 +545,7 @@ fn what_is_not_built_yet_is_told_from_what_is_unknown() {
         cases.push((format!("safety.{key} = 1"), format!("safety.{key}")));
     }
     for kind in ["grpc", "dns", "udp", "icmp", "exec", "file"] {
-        cases.push((format!("probe.p.kind = \"{kind}\""), format!("kind = \"{kind}\"")));
+        cases.push((format!("probe.p.kind = \"{kind}\""), kind.into()));
     }
     for key in ["path", "timeout"] {
         let text = format!("probe.p = {{ kind = \"http\", startup = {{ grace = \"1s\", {key} = 1 }} }}");
@@ -551,7 +554,10 @@ fn what_is_not_built_yet_is_told_from_what_is_unknown() {
     cases.push((format!("{service}spill = true }}]"), "spill = true".into()));
     for (text, what) in cases {
         let said = said(&text);
-        let [line] = said.lines().collect::<Vec<_>>()[..] else { panic!("of {text}:\n{said}") };
+        let (line, help) = said.split_once('\n').unwrap_or((&said, ""));
+        let expected =
+            if text.contains("p.kind") { "  help: use \"tcp\", \"tls\", \"http\" or \"https\"" } else { "" };
+        assert_eq!(help, expected, "of {text}:\n{said}");
         assert!(line.starts_with("2:"), "{line}");
         assert!(line.ends_with(&format!(": `{what}` is not supported yet")), "{line} does not say {what}");
     }
