@@ -33,15 +33,16 @@ impl<'a> Resolver<'a, '_, '_> {
     ) -> Result<Option<Step<'a>>, ProtoError> {
         let plan = &self.snapshot.plan;
         let Some(rest) = name.strip_prefix(LABEL).filter(|_| plan.debug_names) else { return Ok(None) };
-        let Some(id) = plan.zones.find(rest).node().and_then(|node| node.service) else { return Ok(None) };
-        let kind = Kind::Dynamic { service: id, region: None };
+        let Some(node) = plan.zones.find(rest).node() else { return Ok(None) };
+        let [first, ..] = node.services() else { return Ok(None) };
+        let kind = Kind::Dynamic { service: *first, region: None };
         let done =
             |scope| Step::Done(Resolved { rcode: ResponseCode::NoError, authoritative: true, kind, scope });
         if self.question.qtype != rtype::TXT {
             self.negative(at, zone, Ttl(0))?;
             return Ok(Some(done(0)));
         }
-        let (strings, scope) = self.tell(id);
+        let (strings, scope) = self.tell(node.services());
         let mut data = Vec::new();
         for string in strings {
             let bytes = &string.as_bytes()[..string.len().min(LONGEST)];
@@ -53,21 +54,22 @@ impl<'a> Resolver<'a, '_, '_> {
         Ok(Some(done(scope)))
     }
 
-    /// One fact in each string, and for how many bits of the client's address they hold.
-    fn tell(&self, id: ServiceId) -> (Vec<String>, u8) {
+    /// One fact in each string, and for how many bits of the client's address they hold. The services are of one name.
+    fn tell(&self, services: &[ServiceId]) -> (Vec<String>, u8) {
         let plan = &self.snapshot.plan;
-        let service = plan.topology.service(id);
         let located = plan.geo.locate(self.asker.client);
         let country =
             located.place.location.country.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
         let mut strings = vec![
             format!("epoch={}", self.snapshot.epoch),
             format!("client={} prefix={} country={country}", self.asker.client, located.prefix),
-            format!("service={}", service.name),
+            format!("service={}", plan.topology.service(services[0]).name),
         ];
         let mut scope = 0;
-        for family in families(service) {
-            let asked = self.asked(id, *family);
+        let choices = services.iter().flat_map(|id| {
+            families(plan.topology.service(*id)).iter().map(|family| self.asked(*id, *family))
+        });
+        for asked in choices {
             let (choice, recording) = plan.steering.explain(
                 &plan.topology,
                 &self.snapshot.standing,
@@ -76,7 +78,7 @@ impl<'a> Resolver<'a, '_, '_> {
                 &mut Vec::new(),
             );
             scope = scope.max(choice.scope);
-            strings.push(self.decision(*family, &choice, &recording));
+            strings.push(self.decision(asked.family, &choice, &recording));
         }
         (strings, scope)
     }

@@ -8,10 +8,12 @@ use hickory_proto::ProtoError;
 use super::Kind;
 use super::additional;
 use super::resolve::{Current, Resolved, Resolver, Step};
-use crate::model::{AllDown, EndpointRef, Family, Https, Name, Service, ServiceId, ServiceKind, Ttl};
+use crate::model::{
+    AllDown, EndpointRef, Family, Https, Name, Service, ServiceId, ServiceKind, Topology, Ttl,
+};
 use crate::steer::{Answer, Asked, Choice, Host, NoTrace};
 use crate::wire::{ResponseCode, Section};
-use crate::zone::{Served, rtype};
+use crate::zone::{Node, Served, rtype};
 
 /// What is chosen and written for one query; kept from query to query so that none allocates it anew.
 #[derive(Debug, Default)]
@@ -37,6 +39,11 @@ pub fn family(service: &Service, rtype: u16) -> Option<Family> {
         _ if service.may_be_alias() => Some(Family::Host),
         _ => None,
     }
+}
+
+/// Which service of a name answers a question of a type, and with what of its endpoints.
+pub(super) fn answering(topology: &Topology, node: &Node, rtype: u16) -> Option<(ServiceId, Family)> {
+    node.services().iter().find_map(|id| Some((*id, family(topology.service(*id), rtype)?)))
 }
 
 impl<'a> Resolver<'a, '_, '_> {

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use super::{Kind, Outcome, Peer, Reply, client_of, debug, family, limit, scope_within};
+use super::{Kind, Outcome, Peer, Reply, answering, client_of, debug, limit, scope_within};
 use crate::model::{Family, ServiceId, Ttl, Unix};
 use crate::snapshot::Snapshot;
 use crate::steer::{Answer, Asked, NoTrace};
@@ -68,9 +68,7 @@ impl Lane<'_, '_> {
 
     fn node(&mut self, zone: &Served, node: &Node) -> Option<Outcome> {
         let qtype = self.query.qtype;
-        if let Some(id) = node.service
-            && let Some(family) = family(self.snapshot.plan.topology.service(id), qtype)
-        {
+        if let Some((id, family)) = answering(&self.snapshot.plan.topology, node, qtype) {
             return match (qtype, family) {
                 (rtype::A, Family::V4) | (rtype::AAAA, Family::V6) => self.steer(zone, id, family),
                 _ => None,

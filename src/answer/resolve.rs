@@ -203,11 +203,9 @@ impl<'a> Resolver<'a, '_, '_> {
     }
 
     fn node(&mut self, at: &Current<'a>, zone: &'a Served, node: &'a Node) -> Result<Step<'a>, ProtoError> {
-        if let Some(id) = node.service {
-            let service = self.snapshot.plan.topology.service(id);
-            if let Some(family) = dynamic::family(service, self.question.qtype) {
-                return self.dynamic(at, zone, id, service, family);
-            }
+        let topology = &self.snapshot.plan.topology;
+        if let Some((id, family)) = dynamic::answering(topology, node, self.question.qtype) {
+            return self.dynamic(at, zone, id, topology.service(id), family);
         }
         // RFC 4035 §2.5: RRSIG and NSEC may stand beside a CNAME, and are then asked for themselves.
         if let Some(set) = node.rrset(rtype::CNAME)
@@ -220,7 +218,7 @@ impl<'a> Resolver<'a, '_, '_> {
             }
             return Ok(Step::Alias(Current::Target(&set.rdata[0])));
         }
-        let exists = node.service.is_some() || !node.rrsets.is_empty();
+        let exists = !node.services().is_empty() || !node.rrsets.is_empty();
         if self.question.qtype == rtype::ANY && exists {
             let data = std::iter::once(ANY_HINFO);
             self.writer.records(Section::Answer, at.owner(), rtype::HINFO, ANY_TTL, data)?;

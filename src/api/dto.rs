@@ -242,6 +242,10 @@ pub struct Explain {
     pub stages: Vec<Stage>,
     /// Where the client is sent.
     pub region: Option<String>,
+    /// What of all_down is answered in the place of regions, of which none may serve the client: fallback, cname
+    /// or servfail.
+    #[serde(default)]
+    pub instead: Option<String>,
     /// What is answered.
     pub answer: Answer,
 }
@@ -270,6 +274,9 @@ pub struct Location {
 pub struct Stage {
     /// fence, rank, tie groups, eligible, share or, where it is computed, ttl
     pub stage: String,
+    /// Whose stage it is where IPv4 and IPv6 are chosen for one answer (HTTPS) and differ: IPv4 or IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
     /// The regions that stayed in, in order.
     pub kept: Vec<Kept>,
     /// The regions that dropped out.

@@ -17,10 +17,10 @@ use crate::answer::{self, Kind, Outcome, Peer, Reply, Transport};
 use crate::engine::CheckStatus;
 use crate::geo::{Located, Source};
 use crate::health::State;
-use crate::model::{Family, FenceRule, Name, PlaceKey, RegionId, ServiceId, Topology, Unix};
+use crate::model::{Family, FenceRule, Name, PlaceKey, RegionId, Service, ServiceId, Topology, Unix};
 use crate::snapshot::Snapshot;
 use crate::standing::Cause;
-use crate::steer::{Asked, Entry, Note, Recording, Stage, Why};
+use crate::steer::{Answer, Asked, Choice, Entry, Note, Recording, Stage, Why};
 use crate::wire::rcode_name;
 
 /// What is to be explained.
@@ -54,23 +54,34 @@ pub fn explain(
     let topology = &snapshot.plan.topology;
     let told = service.and_then(|id| {
         let family = answer::family(topology.service(id), question.rtype.into())?;
-        Some(tell(snapshot, question, id, family, &located))
+        let told = tell(snapshot, question, id, family, &located);
+        // HTTPS holds addresses of both families, each chosen by itself.
+        let other = (question.rtype == RecordType::HTTPS && family == Family::V4)
+            .then(|| tell(snapshot, question, id, Family::V6, &located));
+        Some((topology.service(id), told, other))
     });
     let named = snapshot.plan.zones.find(question.name.as_wire()).node();
-    let (region, stages) = told.map_or((None, Vec::new()), |(region, recording)| {
-        (region.map(|id| topology.region(id).name.clone()), stages(topology, checks, &recording))
+    let (choice, stages) = told.map_or((None, Vec::new()), |(service, (choice, recording), other)| {
+        let stages = |recording| stages(topology, checks, service, recording);
+        let told = stages(&recording);
+        match other {
+            Some((other, recording)) => (Some(both(choice, other)), of_both(told, stages(&recording))),
+            None => (Some(choice), told),
+        }
     });
+    let region = choice.and_then(|choice| choice.region);
     Ok(dto::Explain {
         name: question.name.to_string(),
         rtype: question.rtype.to_string(),
         client: question.client,
-        kind: kind(outcome, &rcode(&reply), named.is_some_and(|it| it.service.is_some())).into(),
+        kind: kind(outcome, &rcode(&reply), named.is_some_and(|it| !it.services().is_empty())).into(),
         service: service.map(|id| topology.service(id).name.to_string()),
         location: location(&snapshot.plan.geo_sources, &located),
         scope: scope(&reply),
         epoch: snapshot.epoch,
         stages,
-        region,
+        region: region.map(|id| topology.region(id).name.clone()),
+        instead: choice.and_then(instead).map(Into::into),
         answer: dto::Answer {
             rcode: rcode(&reply),
             ttl: least_ttl(&reply.answers).or_else(|| least_ttl(&reply.authorities)),
@@ -177,12 +188,37 @@ fn tell(
     service: ServiceId,
     family: Family,
     located: &Located<'_>,
-) -> (Option<RegionId>, Recording) {
+) -> (Choice, Recording) {
     let plan = &snapshot.plan;
     let asked = Asked { service, client: question.client, family, unix: question.at, draw: 0 };
-    let (choice, recording) =
-        plan.steering.explain(&plan.topology, &snapshot.standing, located.place, &asked, &mut Vec::new());
-    (choice.region, recording)
+    plan.steering.explain(&plan.topology, &snapshot.standing, located.place, &asked, &mut Vec::new())
+}
+
+/// What an answer says of where a client is sent that holds two choices: the first that is sent anywhere.
+fn both(one: Choice, other: Choice) -> Choice {
+    if one.region.is_none() && other.region.is_some() { other } else { one }
+}
+
+/// The stages of choices by IPv4 and IPv6: told apart where they differ.
+fn of_both(v4: Vec<dto::Stage>, v6: Vec<dto::Stage>) -> Vec<dto::Stage> {
+    if v4 == v6 {
+        return v4;
+    }
+    let of = |family: &str, stages: Vec<dto::Stage>| {
+        let family = Some(family.to_owned());
+        stages.into_iter().map(move |stage| dto::Stage { family: family.clone(), ..stage })
+    };
+    of("IPv4", v4).chain(of("IPv6", v6)).collect()
+}
+
+/// What is answered in the place of a region.
+fn instead(choice: Choice) -> Option<&'static str> {
+    match (choice.region, choice.answer) {
+        (None, Answer::Addresses) => Some("fallback"),
+        (None, Answer::Alias) => Some("cname"),
+        (None, Answer::Servfail) => Some("servfail"),
+        _ => None,
+    }
 }
 
 fn location(sources: &[String], located: &Located<'_>) -> dto::Location {
@@ -203,13 +239,26 @@ fn location(sources: &[String], located: &Located<'_>) -> dto::Location {
     }
 }
 
-fn stages(topology: &Topology, checks: &[CheckStatus], recording: &Recording) -> Vec<dto::Stage> {
+fn stages(
+    topology: &Topology,
+    checks: &[CheckStatus],
+    service: &Service,
+    recording: &Recording,
+) -> Vec<dto::Stage> {
     let always = [Stage::Fence, Stage::Rank, Stage::TieGroups, Stage::Eligible, Stage::Share];
     let is_told = |stage| recording.entries.iter().any(|entry| entry.stage == stage);
     let all = always.into_iter().chain([Stage::Ttl].into_iter().filter(|stage| is_told(*stage)));
     let name = |id: RegionId| topology.region(id).name.clone();
     let stage = |stage: Stage| {
-        let entries = || recording.entries.iter().filter(move |entry| entry.stage == stage);
+        // What is put first is told last, after where it stood.
+        let is_put_first = |entry: &Entry| entry.verdict == Ok(Note::NetworkFirst);
+        let all = || recording.entries.iter().filter(move |entry| entry.stage == stage);
+        let is_told_again =
+            move |entry: &&Entry| all().any(|it| is_put_first(it) && it.region == entry.region);
+        let entries = || {
+            let first = all().filter(|entry| is_put_first(entry));
+            first.chain(all().filter(move |entry| !is_told_again(entry)))
+        };
         let is_kept = |id| entries().any(|entry| entry.region == id && entry.verdict.is_ok());
         let kept = entries().filter_map(|Entry { region, verdict, .. }| {
             let note = note(topology, checks, *region, verdict.as_ref().ok()?);
@@ -218,12 +267,17 @@ fn stages(topology: &Topology, checks: &[CheckStatus], recording: &Recording) ->
         // Several passes may tell of a region: that it was let in after all, else the first that dropped it.
         let mut told = Vec::new();
         let dropped = entries().filter_map(|Entry { region, verdict, .. }| {
-            let why = why(topology, checks, *region, verdict.as_ref().err()?);
+            let why = why(topology, checks, service, *region, verdict.as_ref().err()?);
             let is_news = !is_kept(*region) && !told.contains(region);
             told.push(*region);
             is_news.then(|| dto::Dropped { region: name(*region), why })
         });
-        dto::Stage { stage: stage_name(stage).into(), kept: kept.collect(), dropped: dropped.collect() }
+        dto::Stage {
+            stage: stage_name(stage).into(),
+            family: None,
+            kept: kept.collect(),
+            dropped: dropped.collect(),
+        }
     };
     all.map(stage).collect()
 }
@@ -268,10 +322,18 @@ fn note(topology: &Topology, checks: &[CheckStatus], region: RegionId, note: &No
     }
 }
 
-fn why(topology: &Topology, checks: &[CheckStatus], region: RegionId, why: &Why) -> String {
+fn why(
+    topology: &Topology,
+    checks: &[CheckStatus],
+    service: &Service,
+    region: RegionId,
+    why: &Why,
+) -> String {
     match why {
-        Why::Fenced(FenceRule::Only(places)) => format!("only for {}", place_names(topology, places)),
-        Why::Fenced(FenceRule::Except(places)) => format!("not for {}", place_names(topology, places)),
+        Why::Fenced(fence) => match &service.fences[*fence].rule {
+            FenceRule::Only(places) => format!("only for {}", place_names(topology, places)),
+            FenceRule::Except(places) => format!("not for {}", place_names(topology, places)),
+        },
         Why::NoWeight => "weight 0".into(),
         Why::Withdrawn(Cause::Operator) => "withdrawn by an operator".into(),
         Why::Withdrawn(Cause::Probes(_)) => match evidence(topology, checks, region) {

@@ -1,13 +1,14 @@
 //! `portolan check`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use nix::unistd::{AccessFlags, access};
 
 use super::delegation::{self, Asker};
 use super::{diagnostics, exit};
-use crate::config::Diagnostics;
+use crate::config::{Config, Diagnostic, Diagnostics};
 use crate::engine::{Origin, PrepareError, Prepared, prepare};
 
 /// What `portolan check` looks at.
@@ -31,7 +32,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let prepared = prepare(&Origin::File(arguments.config.clone()));
+    let mut prepared = prepare(&Origin::File(arguments.config.clone()));
+    if let Ok(Prepared { config, .. }) = &mut prepared {
+        config.warnings.add(&config.file, unwritable(config).into_iter().collect());
+    }
     let said = match &prepared {
         Ok(prepared) => &prepared.config.warnings,
         Err(PrepareError::Config(said)) => said,
@@ -57,6 +61,24 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         is_good &= verdict.is_good;
     }
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::from(exit::NO) })
+}
+
+/// A warning if whoever runs this could keep no state. Nothing is made or written.
+fn unwritable(config: &Config) -> Option<Diagnostic> {
+    let (path, at) = config.node.state_dir.as_ref().zip(config.state_dir_at.as_ref())?;
+    let here = Path::new(".");
+    let parents = path.ancestors().map(|it| if it.as_os_str().is_empty() { here } else { it });
+    let nearest = parents.clone().find(|it| it.exists())?;
+    let why = if !nearest.is_dir() {
+        format!("{} is a file", nearest.display())
+    } else {
+        let error = access(nearest, AccessFlags::W_OK | AccessFlags::X_OK).err()?;
+        format!("{}: {}", nearest.display(), error.desc().to_lowercase())
+    };
+    Some(at.warning(
+        format!("nothing could be kept in {} by the user that runs this: {why}", path.display()),
+        "make the folder and give it to the user that runs the node, which does not start without".into(),
+    ))
 }
 
 /// What a good config has.

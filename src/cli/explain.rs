@@ -1,7 +1,7 @@
 //! `portolan explain`
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     json: bool,
     /// Explain a config instead of a running node: every region counts as up
     #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments, control: Option<&str>, token: Option<&str>) -> Result<ExitCode> {
@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &Arguments, control: Option<&str>, token: Option<&s
     if arguments.json {
         say!("{}", serde_json::to_string_pretty(&explained)?);
     } else {
-        say!("{}", text(&explained).trim_end());
+        say!("{}", text(&explained, arguments.config.as_deref()).trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -80,11 +80,14 @@ fn offline(origin: &Origin, question: &Question) -> Result<dto::Explain> {
 }
 
 /// The same in sentences.
-fn text(e: &dto::Explain) -> String {
+fn text(e: &dto::Explain, config: Option<&Path>) -> String {
     let mut text = String::new();
     let mut line = |label: &str, words: String| {
         writeln!(text, "{label:<11} {words}").expect("a String takes everything");
     };
+    if let Some(config) = config {
+        line("config", format!("{}: no node was asked, every address counts as up", config.display()));
+    }
     line("question", format!("{} {}", e.name, e.rtype));
     line("client", format!("{}: {}", e.client, place(&e.location)));
     if let Some(service) = e.service.as_ref().filter(|service| **service != e.name) {
@@ -93,7 +96,12 @@ fn text(e: &dto::Explain) -> String {
     if e.service.is_none() {
         line("service", unchosen(&e.kind).into());
     }
+    let mut family = None;
     for stage in e.stages.iter().filter(|stage| says_something(stage)) {
+        if stage.family != family {
+            family.clone_from(&stage.family);
+            line("hints", family.clone().unwrap_or_default());
+        }
         line(&stage.stage, kept(stage));
         for dropped in &stage.dropped {
             line("", format!("not {}: {}", dropped.region, dropped.why));
@@ -165,7 +173,14 @@ fn answer(e: &dto::Explain) -> String {
     match (&e.region, e.answer.records.is_empty()) {
         (Some(region), false) => write!(text, " from {region}"),
         (Some(region), true) => write!(text, " without records: {region} has none of this type"),
-        (None, false) if e.kind == "dynamic" => write!(text, ", as all_down says"),
+        (None, _) if let Some(what) = &e.instead => {
+            let what = match what.as_str() {
+                "fallback" => "the fallback",
+                "cname" => "the CNAME",
+                _ => "the failure",
+            };
+            write!(text, ", {what} that all_down names: no region may serve this client")
+        }
         (None, true) if e.kind == "referral" => write!(text, ", a referral"),
         (None, true) if e.answer.rcode == "NOERROR" => write!(text, " without records"),
         _ => Ok(()),

@@ -30,7 +30,8 @@ use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::engine::{self, Origin};
 use crate::geo::Index;
@@ -131,8 +132,11 @@ struct NodeConfig {
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments) {
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // One from the environment is for the commands that need it.
+    let is_node_named = matches.value_source("control") == Some(ValueSource::CommandLine);
+    match run(arguments, is_node_named) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("portolan: {}", format!("{error:#}").trim_end());
@@ -148,7 +152,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+fn run(arguments: Arguments, is_node_named: bool) -> anyhow::Result<ExitCode> {
     let Arguments { control, token, command } = arguments;
     let connect =
         |node: &NodeConfig| Client::new(control.as_deref(), token.as_deref(), node.config.as_deref());
@@ -156,6 +160,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => demo::run(arguments, control.as_deref()),
         Command::Serve { config } => serve::run(config),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(explain::Arguments { config: Some(_), .. }) if is_node_named => {
+            let why = "-c explains a config without a node, but --control names one: leave one of them out";
+            Err(ClientError::Usage(why.into()).into())
+        }
         Command::Explain(arguments) => explain::run(&arguments, control.as_deref(), token.as_deref()),
         Command::Status { json, node } => status::run(&connect(&node)?, json),
         Command::Drain(arguments) => overrides::drain(&connect(&arguments.node)?, arguments),

@@ -96,16 +96,26 @@ fn span(seconds: u64) -> String {
 }
 
 fn verdict(region: &dto::Region) -> String {
-    match region.usable.as_str() {
-        "no" if region.held.is_none() && region.verdict != "down" => format!("{}, withdrawn", region.verdict),
-        _ => region.verdict.clone(),
-    }
+    if is_withdrawn(region) { format!("{}, withdrawn", region.verdict) } else { region.verdict.clone() }
 }
 
+/// What holds it in, and what operators said: of its endpoints, if that is what withdraws it.
 fn notes(region: &dto::Region) -> String {
     let held = region.held.as_ref().map(|rule| format!("held: {rule}"));
-    let word = region.overridden.as_ref().map(said);
-    held.into_iter().chain(word).collect::<Vec<_>>().join("; ")
+    let withdraws = |o: &&dto::Override| o.action == "down" || (o.action == "drain" && o.share == "100%");
+    let own = region.overridden.as_ref();
+    let endpoints =
+        region.endpoints.iter().filter(|_| is_withdrawn(region) && own.filter(withdraws).is_none());
+    let words = endpoints.filter_map(|endpoint| {
+        let word = endpoint.overridden.as_ref().filter(withdraws)?;
+        Some(format!("{}: {}", endpoint.name, said(word)))
+    });
+    held.into_iter().chain(words).chain(own.map(said)).collect::<Vec<_>>().join("; ")
+}
+
+/// Whether operators keep it out.
+fn is_withdrawn(region: &dto::Region) -> bool {
+    region.usable == "no" && region.held.is_none() && region.verdict != "down"
 }
 
 fn said(o: &dto::Override) -> String {

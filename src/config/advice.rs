@@ -1,10 +1,12 @@
-//! What of a service works, but probably not as meant.
+//! What of services works, but probably not as meant.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::model::{AllDown, Due, Member, Probe, Region, Ttl};
+use crate::model::{AllDown, Due, Member, Probe, Region, RegionId, Service, Ttl};
 
+use super::report::Report;
 use super::service::Scope;
 use super::steering::Written;
 use super::table::{At, Table};
@@ -75,6 +77,40 @@ impl Advice<'_> {
                     span.clone(),
                     format!("`fallback` has no {family} address, but the regions have"),
                     format!("while all are down {rtype} has no answer; add an address of that family"),
+                );
+            }
+        }
+    }
+}
+
+/// Warns of an address that several regions of one service have: to move a client away from the one is then to
+/// leave it where it was. Said once of two regions, however many services have them.
+pub(super) fn on_shared_addresses(report: &Report<'_>, services: &[At<Service>], regions: &[Region]) {
+    let mut owners: HashMap<IpAddr, Vec<RegionId>> = HashMap::new();
+    for (id, region) in (0..).map(RegionId).zip(regions) {
+        for address in region.endpoints.iter().flat_map(|it| &it.addresses) {
+            let owners = owners.entry(*address).or_default();
+            if owners.last() != Some(&id) {
+                owners.push(id);
+            }
+        }
+    }
+    owners.retain(|_, owners| owners.len() > 1);
+    let mut shared: Vec<(IpAddr, Vec<RegionId>)> = owners.into_iter().collect();
+    shared.sort_unstable();
+    let mut told: HashSet<Vec<RegionId>> = HashSet::new();
+    for At { value: service, span } in services {
+        for (address, owners) in &shared {
+            let is_member = |id: &&RegionId| service.members.iter().any(|member| member.region == **id);
+            let mut both: Vec<RegionId> = owners.iter().filter(is_member).copied().collect();
+            both.truncate(2);
+            let &[one, other] = &both[..] else { continue };
+            if told.insert(both) {
+                let [one, other] = [one, other].map(|id| &regions[usize::from(id.0)].name);
+                report.warning(
+                    span.clone(),
+                    format!("its regions `{one}` and `{other}` have the same address {address}"),
+                    "whom steering moves from the one to the other stays where they were: give each region addresses of its own",
                 );
             }
         }

@@ -22,7 +22,13 @@ pub(super) fn resolve(services: &[At<Service>], regions: &mut [Region]) {
 /// Complains of services that would have to be resolved by way of themselves, and warns of hosts that this very
 /// node answers: what it answered to itself would depend on what it knew before.
 pub(super) fn check(report: &Report<'_>, zones: &[Zone], services: &[At<Service>], regions: &[Region]) {
-    let by_name = services.iter().map(|service| (&service.value.name, &service.value)).collect();
+    let mut by_name: HashMap<&Name, &Service> = HashMap::new();
+    for At { value: service, .. } in services {
+        // Beside one that leads on there may be others, which answer names as data.
+        if !matches!(service.kind, ServiceKind::Srv { .. } | ServiceKind::Mx { .. }) {
+            by_name.insert(&service.name, service);
+        }
+    }
     let ways = Ways { zones, services: by_name, regions };
     let mut warned: HashSet<&Name> = HashSet::new();
     for At { value: service, span } in services {
@@ -48,6 +54,7 @@ pub(super) fn check(report: &Report<'_>, zones: &[Zone], services: &[At<Service>
 /// Where names lead within this node.
 struct Ways<'a> {
     zones: &'a [Zone],
+    /// Those that answer addresses or a CNAME.
     services: HashMap<&'a Name, &'a Service>,
     regions: &'a [Region],
 }

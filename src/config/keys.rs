@@ -22,6 +22,41 @@ impl Keys {
     }
 }
 
+/// A clause that names the tables a key belongs to, if they are few.
+pub(super) fn belongs(root: &Keys, key: &str) -> String {
+    const MOST: usize = 2;
+    let mut homes = Vec::new();
+    search(root, "", key, &mut homes);
+    if homes.is_empty() || homes.len() > MOST {
+        String::new()
+    } else {
+        format!("; it belongs to {}", homes.join(" or "))
+    }
+}
+
+/// Gathers the tables at and below one at `path` that have a key.
+fn search(keys: &Keys, path: &str, key: &str, homes: &mut Vec<String>) {
+    if keys.names().any(|name| name == key) && !path.is_empty() {
+        homes.push(format!("`{path}`"));
+    }
+    for below in keys.known {
+        let path = if path.is_empty() { below.name.to_owned() } else { format!("{path}.{}", below.name) };
+        search_shape(below.shape, &path, key, homes);
+    }
+}
+
+fn search_shape(shape: Shape, path: &str, key: &str, homes: &mut Vec<String>) {
+    match shape {
+        Shape::Fields(keys) => search(keys, path, key, homes),
+        Shape::Named(keys) => search(keys, &format!("{path}.NAME"), key, homes),
+        Shape::List(shape) | Shape::OneOrMany(shape) | Shape::Any(shape) => {
+            search_shape(*shape, path, key, homes)
+        }
+        Shape::Either(shapes) => shapes.iter().for_each(|shape| search_shape(*shape, path, key, homes)),
+        _ => {}
+    }
+}
+
 /// A key that is read.
 #[derive(Clone, Copy)]
 pub(super) struct Key {

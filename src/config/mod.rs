@@ -64,6 +64,8 @@ pub struct Config {
     pub file: PathBuf,
     /// This process.
     pub node: Node,
+    /// Where `state_dir` is written.
+    pub state_dir_at: Option<Spot>,
     /// Its log.
     pub log: Log,
     /// The name server, if this node is one.
@@ -228,6 +230,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
     {
         value.expected::<()>(&format!("version {VERSION} of the config's format"));
     }
+    let (node, state_dir_at) = node::read_node(root);
     let (group_names, group_entries) = Names::read(root, "group");
     let (probe_names, probe_entries) = Names::read(root, "probe");
     let (region_names, region_entries) = Names::read(root, "region");
@@ -253,18 +256,44 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
     let zones = zones::read_all(root, &services);
     alias::resolve(&services, &mut regions);
     alias::check(root.report, &zones, &services, &regions);
+    // What only geo networks and latencies name is chosen by nobody.
+    region_names.warn_of_unused(
+        &region_entries,
+        "service",
+        "name it in a service's `regions`, or take it out",
+    );
+    policy_names.warn_of_unused(
+        &policy_entries,
+        "service",
+        "name it in a service's `policy`, or take it out",
+    );
+    probe_names.warn_of_unused(
+        &probe_entries,
+        "endpoint",
+        "name it in an endpoint's `probe`, or take it out",
+    );
+    let geo = geo::read(root, &region_names);
+    let latency = latency::read(root, &group_names, &region_names);
+    group_names.warn_of_unused(
+        &group_entries,
+        "fence, geo table or latency",
+        "name it as \"group:NAME\", or take it out",
+    );
+    advice::on_shared_addresses(root.report, &services, &regions);
+    let safety = node::read_safety(root, &services);
     Config {
         file: path.to_path_buf(),
-        node: node::read_node(root),
+        node,
+        state_dir_at,
         log: node::read_log(root),
         dns,
         control,
-        geo: geo::read(root, &region_names),
-        safety: node::read_safety(root),
+        geo,
+        safety,
         zones,
         topology: Topology {
             groups,
-            latency: latency::read(root, &group_names, &region_names),
+            latency,
             services: services.into_iter().map(|service| service.value).collect(),
             probes: probes.into_iter().flatten().collect(),
             regions,

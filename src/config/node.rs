@@ -3,9 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::model::Service;
+
+use super::Spot;
 use super::keys::Shape::{Integer, OneOrMany, Text, Words};
 use super::keys::{Keys, default, key, otherwise};
-use super::table::Table;
+use super::table::{At, Table};
 use super::text;
 
 /// `[node]`: this process.
@@ -107,14 +110,15 @@ pub(super) const SAFETY: Keys = Keys {
     later: &["min_capacity", "max_withdrawals", "suspect_self"],
 };
 
-pub(super) fn read_node(root: &Table<'_>) -> Node {
+/// With the place of `state_dir`.
+pub(super) fn read_node(root: &Table<'_>) -> (Node, Option<Spot>) {
     let Some(table) = root.get("node").and_then(|value| value.table("node", &NODE)) else {
-        return Node::default();
+        return <_>::default();
     };
     let name = table
         .get("name")
         .and_then(|value| value.parsed("a name", |text| text::own_name(text).map(|()| text.to_owned())));
-    let state_dir = table.get("state_dir").and_then(|value| value.text("a folder"));
+    let state_dir = table.get("state_dir").and_then(|value| Some((value.text("a folder")?, value.span)));
     let mut resolvers = Vec::new();
     let items = table.get("resolver").and_then(|value| value.one_or_many("a list of resolvers"));
     for item in items.unwrap_or_default() {
@@ -124,7 +128,9 @@ pub(super) fn read_node(root: &Table<'_>) -> Node {
         }
         resolvers.push(resolver);
     }
-    Node { name, state_dir: state_dir.map(|path| root.report.resolve(path)), resolvers }
+    let (state_dir, at) =
+        state_dir.map(|(path, at)| (root.report.resolve(path), root.report.spot(at))).unzip();
+    (Node { name, state_dir, resolvers }, at)
 }
 
 /// An address, with or without a port.
@@ -158,11 +164,22 @@ pub(super) fn read_log(root: &Table<'_>) -> Log {
     }
 }
 
-pub(super) fn read_safety(root: &Table<'_>) -> Safety {
+pub(super) fn read_safety(root: &Table<'_>, services: &[At<Service>]) -> Safety {
     let default = Safety::default();
     let Some(table) = root.get("safety").and_then(|value| value.table("safety", &SAFETY)) else {
         return default;
     };
-    let min_regions = table.get("min_regions").and_then(|value| value.integer(0..=u64::from(u16::MAX)));
-    Safety { min_regions: min_regions.map_or(default.min_regions, |count| count as usize) }
+    let Some(value) = table.get("min_regions") else { return default };
+    let Some(count) = value.integer(0..=u64::from(u16::MAX)) else { return default };
+    let min_regions = count as usize;
+    let is_short = |service: &&At<Service>| service.value.members.len() < min_regions;
+    if let Some(At { value: service, .. }) = services.iter().find(is_short) {
+        let of = service.members.len();
+        value.report.warning(
+            value.span.clone(),
+            format!("`min_regions` = {min_regions}, but {} has {of} region{}", service.name, if of == 1 { "" } else { "s" }),
+            "a soft failure takes no region out of such a service, and no operator may: lower it, or give the service more regions",
+        );
+    }
+    Safety { min_regions }
 }

@@ -1,5 +1,6 @@
 //! Places: their keys, `[group]`, locations; and the names that other tables refer to.
 
+use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 
 use crate::geo::continent_of;
@@ -17,6 +18,8 @@ pub(super) const A_PLACE: &str = "a place such as \"country:DE\"";
 pub(super) struct Names<'a> {
     what: &'static str,
     names: Vec<&'a str>,
+    /// By index, whether anything has referred to it.
+    used: RefCell<Vec<bool>>,
 }
 
 impl<'a> Names<'a> {
@@ -31,15 +34,29 @@ impl<'a> Names<'a> {
                 root.report.error(entry.span.clone(), message);
             }
         }
-        (Self { what, names: entries.iter().map(|entry| entry.name).collect() }, entries)
+        let names = entries.iter().map(|entry| entry.name).collect();
+        (Self { what, names, used: RefCell::new(vec![false; entries.len()]) }, entries)
     }
 
     /// The index of a name; or what to say of a name that is not defined.
     pub(super) fn index(&self, name: &str) -> Result<usize, String> {
-        self.names.iter().position(|other| *other == name).ok_or_else(|| {
+        let index = self.names.iter().position(|other| *other == name).ok_or_else(|| {
             let hint = text::did_you_mean(name, self.names.iter().copied());
             format!("{} `{}` is not defined{hint}", self.what, text::shortened(name))
-        })
+        })?;
+        self.used.borrow_mut()[index] = true;
+        Ok(index)
+    }
+
+    /// Warns of names that nothing has referred to so far. Not where there are mistakes, which may be why.
+    pub(super) fn warn_of_unused(&self, entries: &[Entry<'_>], by: &str, help: &str) {
+        for (entry, is_used) in entries.iter().zip(&*self.used.borrow()) {
+            let report = entry.value.report;
+            if !is_used && report.errors() == 0 {
+                let message = format!("{} `{}` is used by no {by}", self.what, entry.name);
+                report.warning(entry.span.clone(), message, help);
+            }
+        }
     }
 
     /// The index of the name that a value holds.
@@ -131,7 +148,7 @@ pub(super) fn places(value: &Value<'_>, groups: &Names<'_>) -> Vec<At<PlaceKey>>
     let mut seen: HashSet<PlaceKey> = HashSet::new();
     for item in value.one_or_many("a list of places such as [\"country:DE\"]").unwrap_or_default() {
         let Some(place) = item.parsed(A_PLACE, |text| place(text, groups)) else { continue };
-        if !seen.insert(place.clone()) {
+        if !seen.insert(place) {
             item.fail::<()>("this place is listed twice");
         }
         item.report.place(item.span.clone(), &place);

@@ -117,7 +117,7 @@ pub(super) fn read_all(names: &Names<'_>, entries: &[Entry<'_>]) -> Vec<Option<P
 fn read(entry: &Entry<'_>) -> Option<Probe> {
     let before = entry.value.report.errors();
     let table = entry.value.table(format!("probe.{}", entry.name), &PROBE)?;
-    let word = table.need("kind").and_then(|value| read_word(&value));
+    let word = table.need("kind").and_then(|value| value.choice(&WORDS, &LATER_KINDS));
     let port = read_port(&table, word);
     let interval = table.get("interval").and_then(|value| value.duration(INTERVALS));
     let timeout = table.get("timeout").and_then(|value| value.duration(TIMEOUTS));
@@ -141,13 +141,6 @@ fn read(entry: &Entry<'_>) -> Option<Probe> {
         );
     }
     Some(probe)
-}
-
-fn read_word(value: &Value<'_>) -> Option<Word> {
-    match value.as_text() {
-        Some(kind) if LATER_KINDS.contains(&kind) => value.later(&format!("kind = \"{kind}\"")),
-        _ => value.choice(&WORDS, &LATER_KINDS),
-    }
 }
 
 fn read_port(table: &Table<'_>, word: Option<Word>) -> Option<u16> {

@@ -17,6 +17,9 @@ pub(super) type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 /// How a geo database is opened.
 pub(super) type Opener<'a> = &'a dyn Fn(&GeoSource) -> Result<(), Unfit>;
 
+/// Quotes as word processors and web pages make them of plain ones.
+const TYPOGRAPHIC: [char; 7] = ['“', '”', '„', '‘', '’', '«', '»'];
+
 /// Collects diagnostics over one config file and the files it names.
 pub(super) struct Report<'a> {
     file: &'a Path,
@@ -54,6 +57,10 @@ impl<'a> Report<'a> {
         let line = self.lines.position(span.clone()).0;
         let message = match (error.message(), self.lines.text.get(span.clone())) {
             ("duplicate key", Some(key)) => format!("`{key}` is written twice"),
+            (_, Some(value)) if value.starts_with(TYPOGRAPHIC) => {
+                let quote = &value[..value.ceil_char_boundary(1)];
+                format!("{quote} is no quote in TOML: write \" before and after the text")
+            }
             (message, _) => message.trim().to_owned(),
         };
         // A list that is not closed is complained of in each of the lines below it.
@@ -180,15 +187,20 @@ impl<'a> Report<'a> {
         None
     }
 
+    /// A place in the config.
+    pub(super) fn spot(&self, span: Range<usize>) -> Spot {
+        let (line, column, end_column) = self.lines.position(span);
+        Spot { file: self.file.into(), line, column, end_column }
+    }
+
     /// Keeps where the config names a place.
     pub(super) fn place(&self, span: Range<usize>, key: &PlaceKey) {
-        let (line, column, end_column) = self.lines.position(span);
-        self.place_at(Spot { file: self.file.into(), line, column, end_column }, key);
+        self.place_at(self.spot(span), key);
     }
 
     /// As [`Report::place`], in another file.
     pub(super) fn place_at(&self, spot: Spot, key: &PlaceKey) {
-        self.places.borrow_mut().push((key.clone(), spot));
+        self.places.borrow_mut().push((*key, spot));
     }
 
     /// The places named so far.

@@ -1,7 +1,5 @@
 //! `[[service]]`: names that are answered by choosing.
 
-use std::collections::HashSet;
-
 use crate::model::{
     AllDown, GeoEntry, Group, Member, Name, PlaceKey, Probe, Rank, Region, RegionId, Service, Weight,
 };
@@ -19,7 +17,12 @@ use super::text;
 
 pub(super) const SERVICE: Keys = Keys {
     known: &[
-        key("name", Text, required("\"www.gslb.example.com.\""), "where it is answered; in one of the zones"),
+        key(
+            "name",
+            Text,
+            required("\"www.gslb.example.com.\""),
+            "where it is answered, in one of the zones; static records and services of other types may share it",
+        ),
         key(
             "type",
             Words(&kind::TYPES),
@@ -102,14 +105,10 @@ pub(super) struct Scope<'a> {
 /// Reads every `[[service]]`, each with the place of its name.
 pub(super) fn read_all(root: &Table<'_>, scope: &Scope<'_>) -> Vec<At<Service>> {
     let mut services: Vec<At<Service>> = Vec::new();
-    let mut names: HashSet<Name> = HashSet::new();
     for item in root.get("service").and_then(|value| value.items("a list of services")).unwrap_or_default() {
         let Some(table) = item.table("service", &SERVICE) else { continue };
         let name = table.need("name").and_then(|value| {
             let name = value.parsed("a domain name", text::domain)?;
-            if !names.insert(name.clone()) {
-                value.fail::<()>(format!("service {name} is defined twice"));
-            }
             Some(value.at(name))
         });
         let service = read(&table, name.as_ref().map_or_else(Name::root, |name| name.value.clone()), scope);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::keys::Keys;
+use super::keys::{self, Keys};
 use super::report::Report;
 use super::text;
 
@@ -59,7 +59,8 @@ impl<'a> Table<'a> {
             if self.keys.later.contains(&word) {
                 self.report.error(key.span(), format!("`{}` is not supported yet", self.path(word)));
             } else if !self.keys.knows(word) {
-                let hint = text::did_you_mean(word, self.keys.names());
+                let near = text::did_you_mean(word, self.keys.names());
+                let hint = if near.is_empty() { keys::belongs(&super::ROOT, word) } else { near };
                 self.report.error(key.span(), format!("unknown key `{word}`{place}{hint}"));
             }
         }
@@ -239,7 +240,13 @@ impl<'a> Value<'a> {
             return Some(*value);
         }
         if later.contains(&text) {
-            return self.later(text);
+            let words = text::either(words);
+            self.report.error_with_help(
+                self.span.clone(),
+                format!("`{text}` is not supported yet"),
+                format!("use {words}"),
+            );
+            return None;
         }
         let hint = text::did_you_mean(text, words.clone().chain(later.iter().copied()));
         self.fail(format!("expected {}, found {:?}{hint}", text::either(words), text::shortened(text)))

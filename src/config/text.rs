@@ -1,6 +1,6 @@
 //! Texts with a meaning: durations, addresses, prefixes, names. Each reader says what is wrong in a clause.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -110,13 +110,9 @@ pub(super) fn destination(text: &str) -> Result<IpAddr, String> {
 
 /// `address:port` to listen on; port 0 lets the system choose.
 pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text.parse().map_err(|_| {
-        let hint = match text.parse::<IpAddr>() {
-            Ok(ip) => format!("; write \"{}\" with the port you mean", SocketAddr::new(ip, 53)),
-            Err(_) => String::new(),
-        };
-        format!("{:?} is no address with a port{hint}", shortened(text))
-    })?;
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| format!("{:?} is no address with a port{}", shortened(text), listener_hint(text)))?;
     if let Some(v4) = mapped(address.ip()) {
         return Err(format!("{} is an IPv4-mapped address; write {v4}", address.ip()));
     }
@@ -124,6 +120,25 @@ pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
         return Err(format!("{} is a multicast address", address.ip()));
     }
     Ok(address)
+}
+
+/// What somebody may have meant who wrote no address with a port.
+fn listener_hint(text: &str) -> String {
+    let split = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    let meant = match (split, text.parse::<IpAddr>()) {
+        (Some((host, port)), _) if let Ok(address) = host.parse::<Ipv6Addr>() => {
+            let address = SocketAddr::new(address.into(), port);
+            return format!("; an address of IPv6 stands in brackets: write \"{address}\"");
+        }
+        (_, Ok(address)) => {
+            let address = SocketAddr::new(address, 53);
+            return format!("; write \"{address}\" with the port you mean");
+        }
+        (Some(("" | "*", port)), _) => format!("\"0.0.0.0:{port}\" or \"[::]:{port}\""),
+        (Some(("localhost", port)), _) => format!("\"127.0.0.1:{port}\" or \"[::1]:{port}\""),
+        _ => return String::new(),
+    };
+    format!("; write {meant}")
 }
 
 /// A prefix whose host bits are zero.

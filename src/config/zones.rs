@@ -1,10 +1,9 @@
 //! `[[zone]]`: static records, and where services may stand among them.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::{Component, Path};
 
-use crate::model::{Name, Service, ServiceId};
+use crate::model::{Name, Service};
 use crate::zone::{Dynamic, Zone, ZoneError, Zones};
 
 use super::keys::Shape::{Boolean, Text};
@@ -105,20 +104,13 @@ fn included(report: &Report<'_>, folder: &Path, written: &str) -> Result<String,
 
 /// Complains of services that no zone has room for.
 fn place_services(report: &Report<'_>, zones: &[Zone], unread: &[Name], services: &[At<Service>]) {
-    // What is defined twice was complained of where it was read.
-    let mut spans: HashMap<&Name, Range<usize>> = HashMap::new();
-    let mut names: Vec<Dynamic> = Vec::new();
-    for (index, At { value: service, span }) in services.iter().enumerate() {
-        if spans.insert(&service.name, span.clone()).is_none()
-            && !unread.iter().any(|origin| service.name.is_at_or_below(origin))
-        {
-            names.push(Dynamic::of(ServiceId(index as u32), service));
-        }
-    }
-    let Err(errors) = Zones::join(around(zones, spans.keys().copied()), &names) else { return };
+    let mut wanted = Dynamic::all(services.iter().map(|service| &service.value));
+    wanted.retain(|dynamic| !unread.iter().any(|origin| dynamic.name.is_at_or_below(origin)));
+    let zones = around(zones, wanted.iter().map(|dynamic| &dynamic.name));
+    let Err(errors) = Zones::join(zones, &wanted) else { return };
     for error in errors {
-        if let Some(span) = spans.get(&error.name) {
-            report.absent(span.clone(), error.message);
+        if let Some(id) = error.service {
+            report.absent(services[id.0 as usize].span.clone(), error.message);
         }
     }
 }

@@ -140,12 +140,18 @@ fn check_target(topology: &Topology, target: &Target) -> Result<(), Rejection> {
             )))
         }
         Target::Service { service, region } => {
-            let Some(id) = topology.service_named(service) else {
+            let mut ids = topology.services_named(service).peekable();
+            if ids.peek().is_none() {
                 return Err(Rejection::NoSuchTarget(format!("there is no service `{service}`")));
-            };
+            }
             region_of(region)?;
-            let members = &topology.service(id).members;
-            let names: Vec<String> = members.iter().map(|m| topology.region(m.region).name.clone()).collect();
+            let members = ids.flat_map(|id| &topology.service(id).members);
+            let mut names: Vec<String> = Vec::new();
+            for name in members.map(|member| &topology.region(member.region).name) {
+                if !names.contains(name) {
+                    names.push(name.clone());
+                }
+            }
             if names.contains(region) {
                 return Ok(());
             }

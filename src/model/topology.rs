@@ -185,9 +185,8 @@ impl Topology {
         self.regions.iter().position(|region| region.name == name).map(|index| RegionId(index as u16))
     }
 
-    /// The service of a name.
-    #[must_use]
-    pub fn service_named(&self, name: &Name) -> Option<ServiceId> {
-        self.services.iter().position(|service| service.name == *name).map(|index| ServiceId(index as u32))
+    /// The services of a name, each of other types.
+    pub fn services_named(&self, name: &Name) -> impl Iterator<Item = ServiceId> {
+        (0..).map(ServiceId).zip(&self.services).filter(move |(_, it)| it.name == *name).map(|(id, _)| id)
     }
 }

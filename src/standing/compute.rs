@@ -98,10 +98,10 @@ impl Inputs<'_> {
         let mut found: Vec<(u64, ServiceStanding)> = Vec::new();
         for o in self.overrides.iter().filter(|o| o.holds_at(self.now)) {
             let Target::Service { service, region } = &o.target else { continue };
-            let ids = self.topology.service_named(service).zip(self.topology.region_named(region));
-            let Some((service, region)) = ids else { continue };
-            found
-                .push((o.id, ServiceStanding { service, region, action: o.action, kept_away: kept_away(o) }));
+            let Some(region) = self.topology.region_named(region) else { continue };
+            found.extend(self.topology.services_named(service).map(|service| {
+                (o.id, ServiceStanding { service, region, action: o.action, kept_away: kept_away(o) })
+            }));
         }
         found.sort_by_key(|(id, s)| (s.service, s.region, std::cmp::Reverse(*id)));
         found.dedup_by_key(|(_, s)| (s.service, s.region));

@@ -19,7 +19,7 @@ impl Dues {
         let Inputs { topology, overrides, now, .. } = *inputs;
         let in_force = || overrides.iter().filter(move |o| o.holds_at(now));
         let regions = topology.region_ids().map(|id| region(topology, id, in_force(), addresses)).collect();
-        let mut services: Vec<_> = in_force().filter_map(|o| within(topology, o)).collect();
+        let mut services: Vec<_> = in_force().flat_map(|o| within(topology, o)).collect();
         services.sort_unstable_by_key(|(place, _)| *place);
         Self { regions, services: services.into() }
     }
@@ -59,10 +59,10 @@ fn region<'a>(
     looked_at.chain(ends).fold(Due::NEVER, Due::min)
 }
 
-fn within(topology: &Topology, o: &Override) -> Option<((ServiceId, RegionId), Due)> {
-    let Target::Service { service, region } = &o.target else { return None };
-    let place = (topology.service_named(service)?, topology.region_named(region)?);
-    Some((place, ends(o)))
+fn within(topology: &Topology, o: &Override) -> Vec<((ServiceId, RegionId), Due)> {
+    let Target::Service { service, region } = &o.target else { return Vec::new() };
+    let Some(region) = topology.region_named(region) else { return Vec::new() };
+    topology.services_named(service).map(|service| ((service, region), ends(o))).collect()
 }
 
 fn ends(o: &Override) -> Due {

@@ -119,7 +119,7 @@ impl<'a> Ranker<'a> {
                     order.push(Placed { group: 0, member: *member });
                 }
             }
-            Rank::Priority => in_config_order(inside, order, trace, Note::Position),
+            Rank::Priority => in_config_order(inside, order, trace, position(service)),
             Rank::Geo => by_geo(topology, service, place, inside, order, trace),
             Rank::Distance => {
                 let note = |_: Basis, km: f64| Note::Kilometres(km);
@@ -157,14 +157,15 @@ fn fence(
     inside.clear();
     let lies_in = |keys: &[PlaceKey]| keys.iter().any(|key| place.is_in(key, &topology.groups));
     for member in &service.members {
-        let broken = service.fences.iter().filter(|fence| fence.region == member.region).find(|fence| {
-            match &fence.rule {
-                FenceRule::Only(keys) => !lies_in(keys),
-                FenceRule::Except(keys) => lies_in(keys),
-            }
+        let broken = service.fences.iter().position(|fence| {
+            fence.region == member.region
+                && match &fence.rule {
+                    FenceRule::Only(keys) => !lies_in(keys),
+                    FenceRule::Except(keys) => lies_in(keys),
+                }
         });
         if let Some(fence) = broken {
-            trace.dropped(Stage::Fence, member.region, || Why::Fenced(fence.rule.clone()));
+            trace.dropped(Stage::Fence, member.region, || Why::Fenced(fence));
         } else {
             trace.kept(Stage::Fence, member.region, || Note::Plain);
             inside.push(*member);
@@ -182,11 +183,19 @@ fn in_config_order(
     members: &[Member],
     order: &mut Vec<Placed>,
     trace: &mut impl Trace,
-    note: impl Fn(usize) -> Note,
+    note: impl Fn(RegionId) -> Note,
 ) {
-    for (index, member) in members.iter().enumerate() {
-        trace.kept(Stage::Rank, member.region, || note(index + 1));
+    for member in members {
+        trace.kept(Stage::Rank, member.region, || note(member.region));
         order.push(Placed { group: next_group(order), member: *member });
+    }
+}
+
+/// Where the config lists a region, fenced ones and those already named counted too.
+fn position(service: &Service) -> impl Fn(RegionId) -> Note {
+    |region| {
+        let before = service.members.iter().take_while(|member| member.region != region);
+        Note::Position(before.count() + 1)
     }
 }
 
@@ -239,12 +248,12 @@ fn by_geo(
         for listed in &entry.groups {
             let group = next_group(order);
             for member in rest.extract_if(.., |member| listed.contains(&member.region)) {
-                trace.kept(Stage::Rank, member.region, || Note::Geo(entry.place.clone()));
+                trace.kept(Stage::Rank, member.region, || Note::Geo(entry.place));
                 order.push(Placed { group, member });
             }
         }
     }
-    in_config_order(rest, order, trace, Note::Position);
+    in_config_order(rest, order, trace, position(service));
 }
 
 /// `[[geo.network]] regions`: these first, in this order, each alone.

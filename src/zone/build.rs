@@ -2,6 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::BuildHasher as _;
+
+use hashbrown::HashTable;
 
 use super::{NameHash, RRset, Zone, rtype, type_name};
 use crate::model::{Name, Service, ServiceId, ServiceKind, Ttl};
@@ -29,17 +32,19 @@ pub struct Served {
     pub negative_ttl: Ttl,
     /// The apex first.
     pub(super) nodes: Vec<Node>,
-    /// Lowercase wire name → index into `nodes`; every name on the way to one that owns something is here.
-    pub(super) index: HashMap<Box<[u8]>, u32, NameHash>,
+    /// Indices into `nodes` by their names; every name on the way to one that owns something is here.
+    index: HashTable<u32>,
+    hash: NameHash,
 }
 
 /// A name that exists: it owns something or something below it does (RFC 4592 §2.2.2).
 #[derive(Debug)]
 pub struct Node {
+    /// In lowercase wire format.
+    name: Box<[u8]>,
     /// What it owns of static data; empty at an empty non-terminal.
     pub rrsets: Box<[RRset]>,
-    /// The service that answers here.
-    pub service: Option<ServiceId>,
+    services: Services,
     /// The uppermost delegation or DNAME strictly above, as an index into the zone's nodes; [`NONE`] without.
     pub(super) covered_by: u32,
     /// The child `*`, as an index into the zone's nodes; [`NONE`] without.
@@ -52,14 +57,39 @@ pub struct Node {
     pub(super) is_dname: bool,
 }
 
+/// The services of one name. As a rule it is one, which is found without another look into memory.
+#[derive(Debug)]
+enum Services {
+    None,
+    One(ServiceId),
+    Several(Box<[ServiceId]>),
+}
+
 /// No node.
 pub(super) const NONE: u32 = u32::MAX;
 
 impl Node {
+    /// The services that answer here; no two of them answer the same type.
+    #[must_use]
+    pub fn services(&self) -> &[ServiceId] {
+        match &self.services {
+            Services::None => &[],
+            Services::One(id) => std::slice::from_ref(id),
+            Services::Several(ids) => ids,
+        }
+    }
+
     /// The static RRset of a type.
     #[must_use]
     pub fn rrset(&self, rtype: u16) -> Option<&RRset> {
         self.rrsets.iter().find(|set| set.rtype == rtype)
+    }
+
+    fn hang(&mut self, service: ServiceId) {
+        self.services = match self.services() {
+            [] => Services::One(service),
+            others => Services::Several([others, &[service]].concat().into()),
+        };
     }
 }
 
@@ -80,13 +110,12 @@ const ADDRESSES: &[u16] = &[rtype::A, rtype::AAAA];
 impl Dynamic {
     /// The places that all services want, by their ids.
     #[must_use]
-    pub fn all(services: &[Service]) -> Vec<Self> {
+    pub fn all<'s>(services: impl IntoIterator<Item = &'s Service>) -> Vec<Self> {
         (0..).map(ServiceId).zip(services).map(|(id, service)| Self::of(id, service)).collect()
     }
 
     /// The place that a service wants.
-    #[must_use]
-    pub fn of(id: ServiceId, service: &Service) -> Self {
+    fn of(id: ServiceId, service: &Service) -> Self {
         let owned: &[u16] = match &service.kind {
             _ if service.may_be_alias() => &[],
             ServiceKind::Address { https: None } => ADDRESSES,
@@ -96,6 +125,21 @@ impl Dynamic {
             ServiceKind::Mx { .. } => &[rtype::MX],
         };
         Self { name: service.name.clone(), service: id, owned }
+    }
+
+    /// Why it cannot stand beside another service of its name.
+    fn clash_with(&self, other: &Self) -> Option<String> {
+        let Self { name, owned, .. } = self;
+        if owned.is_empty() || other.owned.is_empty() {
+            return Some(format!(
+                "{name} has two services, but one of them answers a CNAME, beside which nothing else may stand (RFC 1034 §3.6.2)"
+            ));
+        }
+        let both = owned.iter().find(|rtype| other.owned.contains(rtype))?;
+        Some(format!(
+            "a service at {name} answers {} already; services of one name need a `type` each",
+            type_name(*both)
+        ))
     }
 
     /// Why it cannot stand beside what a zone has at its name.
@@ -126,8 +170,8 @@ impl Dynamic {
 /// Why zones and dynamic names do not go together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZonesError {
-    /// The zone or dynamic name at fault.
-    pub name: Name,
+    /// The service that has no place; `None`: a zone is at fault.
+    pub service: Option<ServiceId>,
     /// A sentence without its full stop.
     pub message: String,
 }
@@ -159,7 +203,12 @@ impl Served {
     /// The node of a lowercase wire name, even below a delegation, where glue is.
     #[must_use]
     pub fn node(&self, name: &[u8]) -> Option<&Node> {
-        self.index.get(name).map(|index| &self.nodes[*index as usize])
+        self.find_index(name).map(|index| &self.nodes[index as usize])
+    }
+
+    fn find_index(&self, name: &[u8]) -> Option<u32> {
+        let is_named = |index: &u32| *self.nodes[*index as usize].name == *name;
+        self.index.find(self.hash.hash_one(name), is_named).copied()
     }
 
     fn read(number: usize, zone: Zone) -> Self {
@@ -167,7 +216,8 @@ impl Served {
         let mut served = Self {
             number,
             nodes: Vec::with_capacity(names.len()),
-            index: HashMap::with_capacity_and_hasher(names.len(), NameHash::default()),
+            index: HashTable::with_capacity(names.len()),
+            hash: NameHash::default(),
             origin,
             serial,
             negative_ttl,
@@ -175,7 +225,7 @@ impl Served {
         let apex = served.origin.clone();
         served.add(apex.as_wire());
         for (name, rrsets) in names {
-            let known = served.index.get(name.as_wire()).copied();
+            let known = served.find_index(name.as_wire());
             let node = known.unwrap_or_else(|| served.insert(name.into_wire()));
             served.nodes[node as usize].rrsets = rrsets.into_boxed_slice();
         }
@@ -184,7 +234,7 @@ impl Served {
 
     /// The node of a name at or below the origin, made if need be together with those above it.
     fn add(&mut self, name: &[u8]) -> u32 {
-        let known = self.index.get(name).copied();
+        let known = self.find_index(name);
         known.unwrap_or_else(|| self.insert(name.into()))
     }
 
@@ -198,16 +248,20 @@ impl Served {
         if !at_apex && name.starts_with(b"\x01*") {
             self.nodes[parent as usize].wildcard = index;
         }
-        self.nodes.push(Node {
+        let Self { index: by_name, nodes, hash, .. } = self;
+        by_name.insert_unique(hash.hash_one(&*name), index, |index| {
+            hash.hash_one(&*nodes[*index as usize].name)
+        });
+        nodes.push(Node {
+            name,
             rrsets: Box::default(),
-            service: None,
+            services: Services::None,
             covered_by: NONE,
             wildcard: NONE,
             labels,
             is_cut: false,
             is_dname: false,
         });
-        self.index.insert(name, index);
         index
     }
 
@@ -220,9 +274,9 @@ impl Served {
         if !self.nodes.iter().any(|node| node.is_cut || node.is_dname) {
             return;
         }
-        let covered: Vec<_> = self.index.iter().map(|(name, index)| (*index, self.cover(name))).collect();
-        for (index, cover) in covered {
-            self.nodes[index as usize].covered_by = cover;
+        let covers: Vec<_> = self.nodes.iter().map(|node| self.cover(&node.name)).collect();
+        for (node, cover) in self.nodes.iter_mut().zip(covers) {
+            node.covered_by = cover;
         }
     }
 
@@ -232,7 +286,7 @@ impl Served {
         let mut rest = name;
         while rest != self.origin.as_wire() {
             rest = &rest[usize::from(rest[0]) + 1..];
-            let index = self.index[rest];
+            let index = self.find_index(rest).expect("every name above is there");
             let node = &self.nodes[index as usize];
             if node.is_cut || node.is_dname {
                 cover = index;
@@ -241,13 +295,15 @@ impl Served {
         cover
     }
 
-    /// Hangs a dynamic name into the tree.
-    fn serve(&mut self, dynamic: &Dynamic) -> Result<(), String> {
+    /// Hangs a dynamic name into the tree. `all` has those that hang there already, by their ids.
+    fn serve(&mut self, dynamic: &Dynamic, all: &[Dynamic]) -> Result<(), String> {
         let name = &dynamic.name;
         let index = self.add(name.as_wire());
         let node = &mut self.nodes[index as usize];
-        if node.service.is_some() {
-            return Err(format!("two services are named {name}"));
+        let known = |id: &ServiceId| all.binary_search_by_key(id, |other| other.service).ok();
+        let mut others = node.services().iter().filter_map(known).map(|index| &all[index]);
+        if let Some(clash) = others.find_map(|other| dynamic.clash_with(other)) {
+            return Err(clash);
         }
         if let Some(clash) = dynamic.clash(node, index == 0, &self.origin) {
             return Err(clash);
@@ -255,7 +311,7 @@ impl Served {
         if index != 0 && node.rrset(rtype::NS).is_some() {
             return Err(format!("the zone {} delegates {name} away", self.origin));
         }
-        node.service = Some(dynamic.service);
+        node.hang(dynamic.service);
         let cover = self.cover(name.as_wire());
         if cover == NONE {
             return Ok(());
@@ -279,19 +335,20 @@ impl Zones {
         Self::join(zones, &dynamic.collect::<Vec<_>>())
     }
 
-    /// Joins zones and dynamic names.
+    /// Joins zones and dynamic names, which are in the order of their ids.
     ///
     /// # Errors
     /// Every zone that stands twice and every service that has no place: outside all zones, below a
-    /// delegation or a DNAME, at a name with a CNAME or with records of a type that it answers, named like
-    /// another, or, if it may be an alias, at an apex or beside anything.
+    /// delegation or a DNAME, at a name with a CNAME, or with records or an earlier service of a type that it
+    /// answers, or, if it may be an alias, at an apex or beside anything.
     pub fn join(zones: Vec<Zone>, services: &[Dynamic]) -> Result<Self, Vec<ZonesError>> {
+        debug_assert!(services.is_sorted_by_key(|dynamic| dynamic.service), "services in order");
         let mut errors = Vec::new();
         let mut seen = HashSet::new();
         for zone in &zones {
             if !seen.insert(zone.origin.clone()) {
                 let message = format!("the zone {} stands twice", zone.origin);
-                errors.push(ZonesError { name: zone.origin.clone(), message });
+                errors.push(ZonesError { service: None, message });
             }
         }
         let mut built = Self::default();
@@ -307,11 +364,11 @@ impl Zones {
         for dynamic in services {
             let name = &dynamic.name;
             let placed = match built.zone_of(name) {
-                Some(index) => built.zones[index].serve(dynamic),
+                Some(index) => built.zones[index].serve(dynamic, services),
                 None => Err(format!("{name} lies in none of the zones")),
             };
             if let Err(message) = placed {
-                errors.push(ZonesError { name: name.clone(), message });
+                errors.push(ZonesError { service: Some(dynamic.service), message });
             }
         }
         if errors.is_empty() { Ok(built) } else { Err(errors) }

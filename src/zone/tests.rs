@@ -360,10 +360,10 @@ fn zones(texts: &[(&str, &str)], services: &[(&str, u32)]) -> Result<Zones, Vec<
 fn describe(zones: &Zones, at: &str) -> String {
     let wire = name(at);
     let suffix = |offset: usize| Name::from_wire(&wire.as_wire()[offset..]).unwrap();
-    let node = |node: &Node| match (node.service, node.rrsets.len()) {
-        (Some(service), _) => format!("service {}", service.0),
-        (None, 0) => "nothing".to_owned(),
-        (None, _) => node.rrsets.iter().map(|set| type_name(set.rtype)).collect::<Vec<_>>().join(" "),
+    let node = |node: &Node| match (node.services(), node.rrsets.len()) {
+        ([service, ..], _) => format!("service {}", service.0),
+        ([], 0) => "nothing".to_owned(),
+        ([], _) => node.rrsets.iter().map(|set| type_name(set.rtype)).collect::<Vec<_>>().join(" "),
     };
     match zones.find(wire.as_wire()) {
         Found::Outside => "outside".to_owned(),
@@ -484,7 +484,7 @@ fn services_without_a_place_are_refused() {
             "x.d.example. lies below a DNAME in the zone example.",
             "the zone example. delegates sub.example. away",
             "x.sub.example. lies below a delegation in the zone example.",
-            "two services are named t.example.",
+            "a service at t.example. answers A already; services of one name need a `type` each",
         ]
     );
     assert_eq!(

@@ -120,6 +120,27 @@ fn the_same_as_json() {
 }
 
 #[test]
+fn a_state_directory_that_cannot_be_made_is_warned_of() {
+    for (state_dir, expected) in [
+        ("state/of/the/node", None),
+        ("/tmp", None),
+        ("p.toml", Some("this: p.toml is a file")),
+        ("p.toml/below/it", Some("p.toml is a file")),
+    ] {
+        let output = portolan(&format!("{GOOD}[node]\nstate_dir = {state_dir:?}\n"), &["check"]);
+        assert_eq!(output.status.code(), Some(0), "{state_dir}: {}", stderr(&output));
+        let said = stderr(&output);
+        match expected {
+            None => assert_eq!(said, "", "{state_dir}"),
+            Some(why) => assert!(
+                said.starts_with("p.toml:16:13: warning: nothing could be kept in ") && said.contains(why),
+                "{state_dir}: {said}"
+            ),
+        }
+    }
+}
+
+#[test]
 fn warnings_are_counted_and_let_pass() {
     let output = portolan(GOOD, &["check"]);
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::harness::binary::portolan_at;
 use crate::harness::client::{Client, outcome, query, scope, typed};
+use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
 use crate::harness::region::{AMERICAN, Break, DUBLIN, GERMAN, Region, VIRGINIA};
 use crate::harness::until;
@@ -267,6 +268,73 @@ async fn names_of_endpoints_as_cname_srv_and_mx() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_of_other_types_and_static_records_share_a_name() {
+    let both = "regions = [\"one\", \"two\"]\nrank = \"none\"\n";
+    let of = |kind: &str| format!("{both}type = \"{kind}\"");
+    let at_apex = |keys: &str| format!("[[service]]\nname = \"example.test.\"\n{keys}\n");
+    let folder = Folder::new(
+        &[
+            REGIONS.to_owned(),
+            at_apex("regions = [\"four\"]"),
+            service("www", &of("mx")),
+            service("www", &format!("{both}https = {{}}")),
+            service("www", &format!("{}\nsrv = {{ port = 443 }}", of("srv"))),
+            service("mail", &of("mx")),
+        ]
+        .concat(),
+    );
+    let zone = std::fs::read_to_string(folder.path("example.test.zone")).expect("a zone");
+    let beside = "@ MX 10 static\n@ TXT \"v=spf1 -all\"\n@ CAA 0 issue \"ca.test\"\nwww TXT beside\nmail A 192.0.2.25\nmail AAAA 2001:db8::25\n";
+    folder.write("example.test.zone", zone + beside);
+    folder.reconfigure("[dns]\n", "[dns]\ndebug_names = true\n");
+    let node = TestNode::start(folder).await;
+    let mut client = node.client().await;
+    for (name, rtype, expected) in [
+        ("", "A", "30 IN A 192.0.2.41"),
+        ("", "MX", "300 IN MX 10 static.example.test."),
+        ("", "TXT", "300 IN TXT v=spf1 -all"),
+        ("", "CAA", "300 IN CAA 0 issue \"ca.test\""),
+        ("", "NS", "300 IN NS ns.example.test."),
+        ("", "AAAA", ""),
+        ("www.", "TXT", "300 IN TXT beside"),
+        ("www.", "CAA", ""),
+        ("mail.", "A", "300 IN A 192.0.2.25"),
+        ("mail.", "AAAA", "300 IN AAAA 2001:db8::25"),
+    ] {
+        let (name, rtype) = (format!("{name}example.test."), rtype.parse().expect("a type"));
+        let reply = client.exchange(&typed(&name, rtype, Some(GERMAN))).await;
+        let found: Vec<_> =
+            records(&reply).iter().map(|it| it.replacen(&format!("{name} "), "", 1)).collect();
+        assert_eq!(found, Vec::from_iter((!expected.is_empty()).then_some(expected)), "{name} {rtype}");
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError, "{name} {rtype}");
+    }
+    let types = [RecordType::A, RecordType::AAAA, RecordType::HTTPS, RecordType::MX, RecordType::SRV];
+    for rtype in types {
+        let drawn = ask(&mut client, "www.example.test.", rtype).await;
+        assert!(!drawn.is_empty() && drawn.iter().all(|it| it.contains(&format!(" {rtype} "))), "{drawn:?}");
+    }
+    let name = "_portolan.www.example.test.";
+    let debug = client.exchange(&typed(name, RecordType::TXT, Some(GERMAN))).await;
+    let RData::TXT(txt) = &debug.answers[0].data else { panic!("{debug}") };
+    let chosen = txt.txt_data[3..].iter().map(|it| String::from_utf8_lossy(it).into_owned());
+    let chosen: Vec<_> = chosen.map(|it| it.split(' ').next().unwrap_or_default().to_owned()).collect();
+    assert_eq!(chosen, ["host", "a", "aaaa", "host"]);
+
+    // An override of a region in a service is one in all services of that name.
+    node.api
+        .override_with(json!({"target": "service/www.example.test/one", "action": "down", "for": "1h"}))
+        .await;
+    for rtype in types {
+        let path = format!("/v1/explain?name=www.example.test&type={rtype}&client=10.1.0.1");
+        let told = node.api.get(&path).await;
+        assert_eq!(told["region"], "two", "{told}");
+    }
+    let told = node.api.get("/v1/explain?name=mail.example.test&type=A&client=10.1.0.1").await;
+    assert_eq!(told["kind"], "unsteered", "{told}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wildcard_answers_for_every_name_below_it() {
     let keys = "regions = [\"one\", \"two\"]\nrank = \"none\"\nshare = \"hash\"\nhttps = { alpn = \"h2\" }";
     let config = [
@@ -346,7 +414,12 @@ async fn while_all_are_down_a_service_may_be_an_alias() {
         ["out.example.test. 30 IN CNAME sorry.invalid."]
     );
     let done = portolan_at(&node.folder, &["explain", "www.example.test", "--client", "10.1.0.1"]);
-    assert!(done.stdout.contains("NOERROR, as all_down says, for 30 s"), "{}", done.stdout);
+    assert!(
+        done.stdout
+            .contains("NOERROR, the CNAME that all_down names: no region may serve this client, for 30 s"),
+        "{}",
+        done.stdout
+    );
     assert!(done.stdout.contains(cname), "{}", done.stdout);
 
     eu.heal();

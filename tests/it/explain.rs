@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use portolan::api::{Question, dto, explain};
@@ -13,6 +13,8 @@ use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Inputs, Standing};
 
 use crate::harness::Numbers;
+use crate::harness::binary::{program, run};
+use crate::harness::folder::Folder;
 
 const CONFIG: &str = r#"
 version = 1
@@ -139,4 +141,159 @@ fn thousands_of_explanations_agree_with_answers() {
         }
     }
     assert!(steered > 4_000 && empty > 0 && empty < steered / 4, "{steered} steered, {empty} of them empty");
+}
+
+/// Services that each show one thing, and networks whose first region is another.
+const SHOWN: &str = r#"
+[[geo.network]]
+prefix = "10.9.0.0/16"
+location = { country = "DE", lat = 50.1, lon = 8.7 }
+[[geo.network]]
+prefix = "10.8.0.0/16"
+location = { country = "DE", lat = 50.1, lon = 8.7 }
+regions = ["us-east"]
+[[service]]
+name = "order.example.test."
+regions = ["eu-west", "us-east", "ap-south"]
+rank = "geo"
+geo = { "country:DE" = ["eu-west", "us-east"], "continent:EU" = ["us-east"], "*" = ["ap-south"] }
+[[service]]
+name = "https.example.test."
+regions = ["eu-west", "us-east"]
+https = {}
+[[service]]
+name = "fenced.example.test."
+regions = ["eu-west", "us-east", "ap-south"]
+fence = { region = "eu-west", except = ["country:DE"] }
+[[service]]
+name = "fallback.example.test."
+regions = ["eu-west"]
+fence = { region = "eu-west", except = ["country:DE"] }
+all_down = { fallback = "203.0.113.9" }
+[[service]]
+name = "failure.example.test."
+regions = ["eu-west"]
+all_down = "servfail"
+"#;
+
+/// What is explained to a client where the addresses `down` are down.
+fn explained(down: &[&str], name: &str, rtype: &str, client: &str) -> dto::Explain {
+    static PLAN: LazyLock<Arc<Plan>> = LazyLock::new(|| {
+        let files = [("zone".into(), ZONE.as_bytes().to_vec())];
+        let origin = Origin::Text { toml: format!("{CONFIG}{SHOWN}").into(), files: files.into() };
+        prepare(&origin).expect("the config is good").plan
+    });
+    let plan = Arc::clone(&PLAN);
+    let state = |at: portolan::model::EndpointRef, address: usize| {
+        let address = plan.topology.endpoint(at).addresses[address].to_string();
+        if down.contains(&&*address) { State::Down(Severity::Hard) } else { State::Up }
+    };
+    let now = Unix(Duration::from_secs(1_800_000_000));
+    let standing = Standing::compute(Inputs {
+        topology: &plan.topology,
+        states: &state,
+        overrides: &[],
+        previous: &|_| None,
+        now,
+    });
+    let question = Question {
+        at: now,
+        ..Question::parse(&format!("{name}.example.test"), Some(rtype), client, None).expect("a question")
+    };
+    let snapshot = Snapshot { plan, standing: standing.into(), epoch: 1 };
+    explain(&snapshot, &[], &question).expect("the name is ours")
+}
+
+fn kept<'a>(told: &'a dto::Explain, stage: &str) -> Vec<(&'a str, &'a str)> {
+    let stage = told.stages.iter().find(|it| it.stage == stage).unwrap_or_else(|| panic!("{told:?}"));
+    stage.kept.iter().map(|kept| (&*kept.region, &*kept.note)).collect()
+}
+
+#[test]
+fn regions_are_told_of_once_and_groups_are_numbered_without_holes() {
+    let groups = |regions: [&'static str; 3]| regions.into_iter().zip(["group 1", "group 2", "group 3"]);
+    let (germany, all) = ("geo entry country:DE", "geo entry *");
+    let plain = explained(&[], "order", "A", "10.9.0.1");
+    assert_eq!(kept(&plain, "rank"), [("eu-west", germany), ("us-east", germany), ("ap-south", all)]);
+    let regions = ["eu-west", "us-east", "ap-south"];
+    assert_eq!(kept(&plain, "tie groups"), groups(regions).collect::<Vec<_>>());
+    let first = explained(&[], "order", "A", "10.8.0.1");
+    assert_eq!(
+        kept(&first, "rank"),
+        [("us-east", "put first by geo.network"), ("eu-west", germany), ("ap-south", all)]
+    );
+    let regions = ["us-east", "eu-west", "ap-south"];
+    assert_eq!(kept(&first, "tie groups"), groups(regions).collect::<Vec<_>>());
+    let fenced = explained(&[], "fenced", "A", "10.9.0.1");
+    assert_eq!(
+        kept(&fenced, "rank"),
+        [("us-east", "number 2 in the config"), ("ap-south", "number 3 in the config")]
+    );
+}
+
+#[test]
+fn what_stands_in_the_place_of_regions_is_named() {
+    for (name, client, down, instead) in [
+        ("fallback", "10.9.0.1", vec![], Some("fallback")),
+        ("fallback", "203.0.113.1", vec![], None),
+        (
+            "failure",
+            "10.9.0.1",
+            vec!["192.0.2.11", "192.0.2.12", "2001:db8::11", "2001:db8::12"],
+            Some("servfail"),
+        ),
+        ("failure", "10.9.0.1", vec![], None),
+        ("ns", "10.9.0.1", vec![], None),
+    ] {
+        let told = explained(&down, name, "A", client);
+        assert_eq!(told.instead.as_deref(), instead, "{told:?}");
+    }
+}
+
+#[test]
+fn both_families_of_https_are_told_where_they_differ() {
+    let families = |told: &dto::Explain| -> Vec<Option<String>> {
+        told.stages.iter().map(|stage| stage.family.clone()).collect()
+    };
+    let same = explained(&[], "https", "HTTPS", "10.9.0.1");
+    assert!(families(&same).iter().all(Option::is_none), "{same:?}");
+    let differ = explained(&["2001:db8::11", "2001:db8::12"], "https", "HTTPS", "10.9.0.1");
+    let winners: Vec<_> = differ
+        .stages
+        .iter()
+        .filter(|stage| stage.stage == "share")
+        .map(|stage| (stage.family.as_deref(), stage.kept[0].region.as_str()))
+        .collect();
+    assert_eq!(winners, [(Some("IPv4"), "eu-west"), (Some("IPv6"), "us-east")]);
+    let none = explained(&["192.0.2.11", "192.0.2.12"], "https", "AAAA", "10.9.0.1");
+    assert!(families(&none).iter().all(Option::is_none), "{none:?}");
+}
+
+#[test]
+fn a_config_is_explained_without_a_node() {
+    let folder = Folder::new(
+        "[region.eu]\nendpoint = [{ name = \"lb1\", address = \"192.0.2.1\" }]\n[[service]]\nname = \"www.example.test.\"\nregions = [\"eu\"]\nfence = { region = \"eu\", except = [\"country:DE\"] }\nall_down = { fallback = \"203.0.113.9\" }\n",
+    );
+    let explain = |more: &[&str], control: Option<&str>| {
+        let mut command = program();
+        command
+            .args(["explain", "www.example.test", "--client", "10.1.0.1", "-c"])
+            .arg(folder.config())
+            .args(more);
+        command.envs(control.map(|control| ("PORTOLAN_CONTROL", control)));
+        run(command)
+    };
+    // One in the environment is for other commands.
+    for done in [explain(&[], None), explain(&[], Some("127.0.0.1:1"))] {
+        assert_eq!(done.code, Some(0), "{done:?}");
+        for said in [
+            "portolan.toml: no node was asked, every address counts as up\n",
+            "NOERROR, the fallback that all_down names: no region may serve this client, for 30 s",
+        ] {
+            assert!(done.stdout.contains(said), "{said} in:\n{}", done.stdout);
+        }
+    }
+    let done = explain(&["--control", "127.0.0.1:1"], None);
+    assert_eq!((done.code, &*done.stdout), (Some(2), ""));
+    assert!(done.stderr.contains("-c explains a config without a node, but --control names one"), "{done:?}");
 }

@@ -46,6 +46,25 @@ fn assert_done(done: &Done, code: i32, stdout: &str, stderr: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_names_what_withdraws_a_region() {
+    let node = TestNode::with(&config()).await;
+    let us = || {
+        let status = portolan_at(&node.folder, &["status"]);
+        let row = status.stdout.lines().find(|line| line.trim_start().starts_with("us "));
+        row.unwrap_or_else(|| panic!("{status:?}")).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    node.api.override_with(json!({"target": "region/us", "action": "drain", "share": "25%"})).await;
+    assert!(us().ends_with("override 1 drain 25%") && !us().contains("withdrawn"), "{}", us());
+    node.api.override_with(json!({"target": "endpoint/us/lb1", "action": "down"})).await;
+    assert!(
+        us().contains("up, withdrawn") && us().ends_with("lb1: override 2 down; override 1 drain 25%"),
+        "{}",
+        us()
+    );
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drained_targets_are_left_and_restored_ones_come_back() {
     let node = TestNode::with(&config()).await;
     let at_home = |last| matches!(last, 1 | 11);

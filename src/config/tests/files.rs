@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::super::load;
-use super::{ZONE, load_with, said_with};
+use super::{ZONE, load_with, said_with, without_unused};
 
 const WITH_ZONE: &str = "version = 1\n[[zone]]\norigin = \"gslb.test\"\nfile = \"zones/z.zone\"\n";
 
@@ -94,19 +94,20 @@ fn a_broken_zone_does_not_displace_its_services() {
 #[test]
 fn latency_files_tell_their_own_places() {
     let text = "version = 1\nlatency.file = \"l.csv\"\nregion.east.endpoint = [{ name = \"a\", address = \"192.0.2.1\" }]\n";
-    assert_eq!(said_with(text, &[("l.csv", b"place,region,ms\nasn:1,east,1\n")]), "");
+    let said = |files: &[(&str, &[u8])]| without_unused(&said_with(text, files));
+    assert_eq!(said(&[("l.csv", b"place,region,ms\nasn:1,east,1\n")]), "");
     let bad =
         "asn:1,east\ncountry:D, east, 1\nasn:1, est , 1\nasn:1,east,  zero\nasn:1,east,0\nplace,region,ms\n";
     assert_eq!(
-        said_with(text, &[("l.csv", bad.as_bytes())]),
+        said(&[("l.csv", bad.as_bytes())]),
         "l.csv:1:1: expected place,region,ms, found 2 fields\nl.csv:2:1: \"D\" is no country code of two letters (ISO 3166-1)\nl.csv:3:8: region `est` is not defined; did you mean `east`?\nl.csv:4:14: expected milliseconds above 0 and up to 60000, found \"zero\"\nl.csv:5:12: expected milliseconds above 0 and up to 60000, found \"0\"\nl.csv:6:1: \"place\" is no place; places start with net:, asn:, region:, country:, group:, continent: or are \"*\""
     );
     assert_eq!(
-        said_with(text, &[]),
+        said(&[]),
         "p.toml:2:16: latency file l.csv: no such file\n  help: a relative path starts at the folder of the config file"
     );
     let wrong = "hello\n".repeat(100);
-    let said = said_with(text, &[("l.csv", wrong.as_bytes())]);
+    let said = said(&[("l.csv", wrong.as_bytes())]);
     assert_eq!(said.lines().count(), 21);
     assert!(said.ends_with("l.csv:21:1: more than 20 bad lines; the rest was not read"), "{said}");
 }

@@ -353,7 +353,7 @@ fn defaults_are_those_of_the_reference() {
         [probe.tls]
         kind = "tls"
         [region.one]
-        endpoint = [{ name = "lb1", address = ["192.0.2.1"], probe = ["http"] }]
+        endpoint = [{ name = "lb1", address = ["192.0.2.1"], probe = ["http", "https", "tls"] }]
         [[zone]]
         origin = "gslb.test."
         file = "z.zone"
@@ -363,7 +363,7 @@ fn defaults_are_those_of_the_reference() {
     "#;
     let config = load_with(text, &[("z.zone", ZONE.as_bytes())]).unwrap_or_else(|said| panic!("{said}"));
     assert!(config.warnings.is_empty(), "{}", config.warnings);
-    assert_eq!(config.node, Node { name: None, state_dir: None, resolvers: Vec::new() });
+    assert_eq!(config.node, Node::default());
     assert_eq!(config.log, Log { format: None, level: LogLevel::Info });
     let dns = config.dns.expect("a name server");
     assert_eq!((dns.workers, dns.ecs, dns.key_prefix), (0, true, KeyPrefix { v4: 24, v6: 56 }));

@@ -53,7 +53,10 @@ fn listeners_and_tokens() {
             "dns.listen = [\"::\"]",
             "2:15: \"::\" is no address with a port; write \"[::]:53\" with the port you mean",
         ),
-        ("dns.listen = [\"localhost:53\"]", "2:15: \"localhost:53\" is no address with a port"),
+        (
+            "dns.listen = [\"localhost:53\"]",
+            "2:15: \"localhost:53\" is no address with a port; write \"127.0.0.1:53\" or \"[::1]:53\"",
+        ),
         (
             "dns.listen = [\"0.0.0.0:53\", \"127.0.0.1:53\"]",
             "2:29: 127.0.0.1:53 overlaps the listener 0.0.0.0:53",
@@ -334,7 +337,7 @@ fn services_and_policies() {
         ),
         (
             "service = [{ name = \"www.gslb.test\", regions = [\"east\"] }, { name = \"WWW.gslb.test.\", regions = [\"east\"] }]",
-            "2:69: service www.gslb.test. is defined twice",
+            "2:69: a service at www.gslb.test. answers A already; services of one name need a `type` each",
         ),
     ]);
 }
@@ -542,7 +545,7 @@ fn what_is_not_built_yet_is_told_from_what_is_unknown() {
         cases.push((format!("safety.{key} = 1"), format!("safety.{key}")));
     }
     for kind in ["grpc", "dns", "udp", "icmp", "exec", "file"] {
-        cases.push((format!("probe.p.kind = \"{kind}\""), format!("kind = \"{kind}\"")));
+        cases.push((format!("probe.p.kind = \"{kind}\""), kind.into()));
     }
     for key in ["path", "timeout"] {
         let text = format!("probe.p = {{ kind = \"http\", startup = {{ grace = \"1s\", {key} = 1 }} }}");
@@ -551,7 +554,10 @@ fn what_is_not_built_yet_is_told_from_what_is_unknown() {
     cases.push((format!("{service}spill = true }}]"), "spill = true".into()));
     for (text, what) in cases {
         let said = said(&text);
-        let [line] = said.lines().collect::<Vec<_>>()[..] else { panic!("of {text}:\n{said}") };
+        let (line, help) = said.split_once('\n').unwrap_or((&said, ""));
+        let expected =
+            if text.contains("p.kind") { "  help: use \"tcp\", \"tls\", \"http\" or \"https\"" } else { "" };
+        assert_eq!(help, expected, "of {text}:\n{said}");
         assert!(line.starts_with("2:"), "{line}");
         assert!(line.ends_with(&format!(": `{what}` is not supported yet")), "{line} does not say {what}");
     }
@@ -747,7 +753,12 @@ fn no_cname_stands_beside_anything() {
     let at = |name: &str, keys: &str| {
         format!("[[service]]\nname = \"{name}\"\nregions = [\"r\"]\n{keys}\n{NAMED}")
     };
+    let two = |one: &str, other: &str| {
+        let at = |keys: &str| format!("[[service]]\nname = \"w.gslb.test\"\nregions = [\"r\"]\n{keys}\n");
+        at(one) + &at(other) + NAMED
+    };
     let beside = "beside which no CNAME may stand (RFC 1034 §3.6.2)";
+    let cname = "w.gslb.test. has two services, but one of them answers a CNAME, beside which nothing else may stand (RFC 1034 §3.6.2)";
     let cases = [
         (at("ns1.gslb.test", alias), format!("3:8: the zone gslb.test. has A records of its own at ns1.gslb.test., {beside}")),
         (at("ns1.gslb.test", "type = \"cname\""), format!("3:8: the zone gslb.test. has A records of its own at ns1.gslb.test., {beside}")),
@@ -756,6 +767,14 @@ fn no_cname_stands_beside_anything() {
         (at("ns1.gslb.test", "type = \"mx\""), String::new()),
         (at("gslb.test", "type = \"mx\""), String::new()),
         (at("gslb.test", "https = {}"), String::new()),
+        (two("", "type = \"mx\""), String::new()),
+        (two("type = \"srv\"\nsrv.port = 1", "https = {}"), String::new()),
+        (
+            two("type = \"mx\"", "type = \"mx\""),
+            "7:8: a service at w.gslb.test. answers MX already; services of one name need a `type` each".into(),
+        ),
+        (two("https = {}", "type = \"cname\""), format!("7:8: {cname}")),
+        (two(alias, "type = \"srv\"\nsrv.port = 1"), format!("7:8: {cname}")),
     ];
     for (text, expected) in cases {
         assert_eq!(said(&text), expected, "of {text}");

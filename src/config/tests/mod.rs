@@ -5,6 +5,7 @@ mod described;
 mod files;
 mod good;
 mod mistakes;
+mod slips;
 mod torn;
 
 use std::collections::BTreeMap;
@@ -63,7 +64,24 @@ file = "z.zone"
 /// What is said of a snippet that starts in line 2, above [`WORLD`].
 fn said(snippet: &str) -> String {
     let text = format!("version = 1\n{snippet}\n{WORLD}");
-    said_with(&text, &[("z.zone", ZONE.as_bytes()), ("notes.txt", b"no certificate")]).replace("p.toml:", "")
+    let files: [(&str, &[u8]); 2] = [("z.zone", ZONE.as_bytes()), ("notes.txt", b"no certificate")];
+    let said = said_with(&text, &files).replace("p.toml:", "");
+    without_unused(&said)
+}
+
+/// What is said, but for warnings of names without use: few snippets use all of [`WORLD`].
+fn without_unused(said: &str) -> String {
+    let is_unused = |line: &str| line.contains("is used by no ");
+    let mut lines = said.lines().peekable();
+    let mut kept = Vec::new();
+    while let Some(line) = lines.next() {
+        if is_unused(line) {
+            lines.next_if(|line| line.starts_with("  help"));
+        } else {
+            kept.push(line);
+        }
+    }
+    kept.join("\n")
 }
 
 /// Each snippet and all that is said of it.

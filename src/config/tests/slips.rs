@@ -1,0 +1,116 @@
+//! What works but has no use or effect, and slips of the pen.
+
+use super::{ZONE, check, said, said_with};
+
+/// Two regions and all that a service may have, so that nothing stands unused.
+const USED: &str = r#"version = 1
+safety.min_regions = 2
+[probe.web]
+kind = "http"
+[group.eea]
+places = ["country:DE"]
+[group.in_group]
+places = ["group:eea"]
+[policy.p]
+rank = "none"
+[region.east]
+endpoint = [{ name = "a", address = ["192.0.2.1", "2001:db8::1"], probe = "web" }]
+[region.west]
+endpoint = [{ name = "a", address = "192.0.2.2", probe = "web" }]
+require = ["endpoint/third/a"]
+[region.third]
+endpoint = [{ name = "a", address = "192.0.2.3", probe = "web" }]
+[[zone]]
+origin = "gslb.test."
+file = "z.zone"
+[[service]]
+name = "www.gslb.test."
+policy = "p"
+regions = ["east", "west"]
+fence = { region = "east", only = ["group:in_group", "country:DE"] }
+[[service]]
+name = "api.gslb.test."
+regions = ["west", "east"]
+"#;
+
+#[test]
+fn what_is_without_use_or_effect_is_warned_of() {
+    let said_of = |text: &str| said_with(text, &[("z.zone", ZONE.as_bytes())]);
+    assert_eq!(said_of(USED), "");
+    for (from, to, expected) in [
+        (
+            "probe = \"web\"",
+            "",
+            "p.toml:3:8: warning: probe `web` is used by no endpoint\n  help: name it in an endpoint's `probe`, or take it out",
+        ),
+        (
+            "\"group:in_group\", ",
+            "",
+            "p.toml:7:8: warning: group `in_group` is used by no fence, geo table or latency\n  help: name it as \"group:NAME\", or take it out",
+        ),
+        (
+            "policy = \"p\"",
+            "",
+            "p.toml:9:9: warning: policy `p` is used by no service\n  help: name it in a service's `policy`, or take it out",
+        ),
+        (
+            "require = [\"endpoint/third/a\"]",
+            "",
+            "p.toml:16:9: warning: region `third` is used by no service\n  help: name it in a service's `regions`, or take it out",
+        ),
+        (
+            "192.0.2.2",
+            "2001:db8::1",
+            "p.toml:22:8: warning: its regions `east` and `west` have the same address 2001:db8::1\n  help: whom steering moves from the one to the other stays where they were: give each region addresses of its own",
+        ),
+        (
+            "min_regions = 2",
+            "min_regions = 3",
+            "p.toml:2:22: warning: `min_regions` = 3, but www.gslb.test. has 2 regions\n  help: a soft failure takes no region out of such a service, and no operator may: lower it, or give the service more regions",
+        ),
+        // A mistake may be why something is unused.
+        ("policy = \"p\"", "policy = \"q\"", "p.toml:23:10: policy `q` is not defined; did you mean `p`?"),
+    ] {
+        assert!(USED.contains(from), "{from}");
+        assert_eq!(said_of(&USED.replace(from, to)), expected, "with {to:?} for {from:?}");
+    }
+}
+
+#[test]
+fn common_slips_are_told_what_to_write() {
+    let listen = |text: &str| format!("dns.listen = [{text:?}]");
+    let no_address = |text: &str, hint: &str| format!("2:15: {text:?} is no address with a port{hint}");
+    let ipv6 = |address: &str| format!("; an address of IPv6 stands in brackets: write {address:?}");
+    for (text, hint) in [
+        ("::1:53", ipv6("[::1]:53")),
+        (":::53", ipv6("[::]:53")),
+        ("2001:db8::5:5353", ipv6("[2001:db8::5]:5353")),
+        ("::1", "; write \"[::1]:53\" with the port you mean".into()),
+        ("2001:db8::1", "; write \"[2001:db8::1]:53\" with the port you mean".into()),
+        (":53", "; write \"0.0.0.0:53\" or \"[::]:53\"".into()),
+        ("*:5353", "; write \"0.0.0.0:5353\" or \"[::]:5353\"".into()),
+        ("localhost:53", "; write \"127.0.0.1:53\" or \"[::1]:53\"".into()),
+        ("ns1.test:53", String::new()),
+        ("127.0.0.1:99999", String::new()),
+    ] {
+        assert_eq!(said(&listen(text)), no_address(text, &hint), "of {text}");
+    }
+    check(&[
+        (
+            "[[service]]\nname = \"www.gslb.test\"\nregions = [\"east\"]\nmin_regions = 2\nanycast = true",
+            "5:1: unknown key `min_regions` in `service`; it belongs to `safety`\n6:1: unknown key `anycast` in `service`",
+        ),
+        (
+            "region.x = { hold = \"1s\", endpoint = [{ name = \"a\", address = \"::1\" }] }",
+            "2:14: unknown key `hold` in `region.x`; it belongs to `probe.NAME`",
+        ),
+        (
+            "[safety]\nall_down = \"all\"",
+            "3:1: unknown key `all_down` in `safety`; it belongs to `policy.NAME` or `service`",
+        ),
+        ("preference = 1", "2:1: unknown key `preference`; it belongs to `service.mx`"),
+        ("log.level = “info”", "2:13: “ is no quote in TOML: write \" before and after the text"),
+        ("log = { level = ‘info’ }", "2:17: ‘ is no quote in TOML: write \" before and after the text"),
+        ("[log]\r\n\tlevel\t=\t\"info\"\t# CRLF and tabs\r\n", ""),
+    ]);
+}
