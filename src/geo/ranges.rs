@@ -90,13 +90,30 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
         }
         loop {
             let slot = address.digit(level);
-            let others = &self.slots[node + 1..][..usize::from(self.slots[node])];
-            let run = node + others.partition_point(|start| *start <= slot);
+            let run = node + self.others(node).partition_point(|start| *start <= slot);
             match self.node_at(run) {
                 Some(inner) => (node, level) = (inner, level + 1),
                 None => return self.found(node, run, address, level),
             }
         }
+    }
+
+    /// What a lookup says that ends at a run. The value differs just before and just behind the run, so the prefix
+    /// must be long enough to part the address from both.
+    #[inline]
+    fn found(&self, node: usize, run: usize, address: A, level: u32) -> (V, u8) {
+        // The bits in which the slot and one outside differ: the smaller, the more leading ones they share.
+        let apart = |outside: u16| u32::from(address.digit(level) ^ outside);
+        let (others, nothing) = (self.others(node), 1 << DIGIT_BITS);
+        let before = others.get((run - node).wrapping_sub(1)).map_or(nothing, |start| apart(start - 1));
+        let behind = others.get(run - node).map_or(nothing, |start| apart(*start));
+        let bits = before.min(behind).leading_zeros() - nothing.leading_zeros();
+        (self.values[run], (level * DIGIT_BITS + bits) as u8)
+    }
+
+    /// Where the runs of a node begin but for the first.
+    fn others(&self, node: usize) -> &[u16] {
+        &self.slots[node + 1..][..usize::from(self.slots[node])]
     }
 
     /// The node that a run is.
@@ -108,17 +125,6 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
     /// How many runs are of nodes without nodes in them; these stand before the others.
     fn leaf_runs(&self) -> usize {
         self.slots.len() - self.nodes.len()
-    }
-
-    /// What a lookup says that ends at a run. The value differs just before and just behind the run, so the prefix
-    /// must be long enough to part the address from both.
-    fn found(&self, node: usize, run: usize, address: A, level: u32) -> (V, u8) {
-        let slot = address.digit(level);
-        let apart = |outside: u16| (slot ^ outside).leading_zeros() + 1;
-        let before = if run == node { 0 } else { apart(self.slots[run] - 1) };
-        let is_last = run == node + usize::from(self.slots[node]);
-        let behind = if is_last { 0 } else { apart(self.slots[run + 1]) };
-        (self.values[run], (level * DIGIT_BITS + before.max(behind)) as u8)
     }
 
     /// Whether every address has this value.
