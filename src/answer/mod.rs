@@ -13,6 +13,7 @@ mod identity;
 mod resolve;
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use hickory_proto::ProtoError;
 
@@ -44,6 +45,10 @@ pub enum Transport {
     /// At most 65535 bytes; also for TLS, HTTPS and QUIC.
     Tcp,
 }
+
+/// How long a TCP connection may be without a query, as those are told who ask (RFC 7828). RFC 7766 §6.2.3 wants
+/// "the order of a few seconds".
+pub const TCP_IDLE: Duration = Duration::from_secs(10);
 
 /// The reply and what is kept from query to query so that none allocates it anew. One per worker.
 #[derive(Debug)]
@@ -130,7 +135,8 @@ pub fn handle_generally(
         reply.bytes.clear();
         return Outcome::Dropped;
     };
-    respond(snapshot, &query, peer, now, reply).unwrap_or_else(|_| fail(snapshot, &query, reply))
+    respond(snapshot, &query, peer, now, reply)
+        .unwrap_or_else(|_| fail(snapshot, &query, peer.transport, reply))
 }
 
 fn respond(
@@ -142,7 +148,8 @@ fn respond(
 ) -> Result<Outcome, ProtoError> {
     let draw = reply.draw();
     let Reply { bytes, scratch, .. } = reply;
-    let mut writer = Writer::start(bytes, query, limit(query.edns, peer.transport), offer(snapshot))?;
+    let mut writer =
+        Writer::start(bytes, query, limit(query.edns, peer.transport), offer(snapshot, peer.transport))?;
     let Some(question) = query.question.as_ref().filter(|_| query.fault.is_none()) else {
         let rcode = query.fault.unwrap_or(ResponseCode::FormErr);
         let error = (rcode == ResponseCode::NotImp).then_some(ExtendedError::NOT_SUPPORTED);
@@ -202,8 +209,13 @@ fn limit(edns: Option<Edns>, transport: Transport) -> u16 {
     }
 }
 
-fn offer(snapshot: &Snapshot) -> Offer<'_> {
-    Offer { subnet: snapshot.plan.ecs, nsid: snapshot.plan.identity.nsid.as_deref().map(str::as_bytes) }
+fn offer(snapshot: &Snapshot, transport: Transport) -> Offer<'_> {
+    let tenths = (TCP_IDLE.as_millis() / 100) as u16;
+    Offer {
+        subnet: snapshot.plan.ecs,
+        nsid: snapshot.plan.identity.nsid.as_deref().map(str::as_bytes),
+        keepalive: (transport == Transport::Tcp).then_some(tenths),
+    }
 }
 
 fn refuse(
@@ -220,8 +232,8 @@ fn refuse(
 
 /// The encoder would not encode, which zone data that was checked when read gives no cause for: SERVFAIL,
 /// and if even that cannot be said, nothing.
-fn fail(snapshot: &Snapshot, query: &Query<'_>, reply: &mut Reply) -> Outcome {
-    Writer::start(&mut reply.bytes, query, MIN_UDP_PAYLOAD, offer(snapshot))
+fn fail(snapshot: &Snapshot, query: &Query<'_>, transport: Transport, reply: &mut Reply) -> Outcome {
+    Writer::start(&mut reply.bytes, query, MIN_UDP_PAYLOAD, offer(snapshot, transport))
         .and_then(|writer| refuse(writer, ResponseCode::ServFail, None))
         .unwrap_or(Outcome::Dropped)
 }

@@ -17,7 +17,7 @@ use crate::answer::{self, Kind, Outcome, Peer, Reply, Transport};
 use crate::engine::CheckStatus;
 use crate::geo::{Located, Source};
 use crate::health::State;
-use crate::model::{Family, FenceRule, Name, PlaceKey, RegionId, ServiceId, Topology, Unix};
+use crate::model::{Family, FenceRule, Name, PlaceKey, RegionId, Service, ServiceId, Topology, Unix};
 use crate::snapshot::Snapshot;
 use crate::standing::Cause;
 use crate::steer::{Answer, Asked, Choice, Entry, Note, Recording, Stage, Why};
@@ -58,15 +58,14 @@ pub fn explain(
         // HTTPS holds addresses of both families, each chosen by itself.
         let other = (question.rtype == RecordType::HTTPS && family == Family::V4)
             .then(|| tell(snapshot, question, id, Family::V6, &located));
-        Some((told, other))
+        Some((topology.service(id), told, other))
     });
     let named = snapshot.plan.zones.find(question.name.as_wire()).node();
-    let (choice, stages) = told.map_or((None, Vec::new()), |((choice, recording), other)| {
-        let told = stages(topology, checks, &recording);
+    let (choice, stages) = told.map_or((None, Vec::new()), |(service, (choice, recording), other)| {
+        let stages = |recording| stages(topology, checks, service, recording);
+        let told = stages(&recording);
         match other {
-            Some((other, recording)) => {
-                (Some(both(choice, other)), of_both(told, stages(topology, checks, &recording)))
-            }
+            Some((other, recording)) => (Some(both(choice, other)), of_both(told, stages(&recording))),
             None => (Some(choice), told),
         }
     });
@@ -240,7 +239,12 @@ fn location(sources: &[String], located: &Located<'_>) -> dto::Location {
     }
 }
 
-fn stages(topology: &Topology, checks: &[CheckStatus], recording: &Recording) -> Vec<dto::Stage> {
+fn stages(
+    topology: &Topology,
+    checks: &[CheckStatus],
+    service: &Service,
+    recording: &Recording,
+) -> Vec<dto::Stage> {
     let always = [Stage::Fence, Stage::Rank, Stage::TieGroups, Stage::Eligible, Stage::Share];
     let is_told = |stage| recording.entries.iter().any(|entry| entry.stage == stage);
     let all = always.into_iter().chain([Stage::Ttl].into_iter().filter(|stage| is_told(*stage)));
@@ -263,7 +267,7 @@ fn stages(topology: &Topology, checks: &[CheckStatus], recording: &Recording) ->
         // Several passes may tell of a region: that it was let in after all, else the first that dropped it.
         let mut told = Vec::new();
         let dropped = entries().filter_map(|Entry { region, verdict, .. }| {
-            let why = why(topology, checks, *region, verdict.as_ref().err()?);
+            let why = why(topology, checks, service, *region, verdict.as_ref().err()?);
             let is_news = !is_kept(*region) && !told.contains(region);
             told.push(*region);
             is_news.then(|| dto::Dropped { region: name(*region), why })
@@ -318,10 +322,18 @@ fn note(topology: &Topology, checks: &[CheckStatus], region: RegionId, note: &No
     }
 }
 
-fn why(topology: &Topology, checks: &[CheckStatus], region: RegionId, why: &Why) -> String {
+fn why(
+    topology: &Topology,
+    checks: &[CheckStatus],
+    service: &Service,
+    region: RegionId,
+    why: &Why,
+) -> String {
     match why {
-        Why::Fenced(FenceRule::Only(places)) => format!("only for {}", place_names(topology, places)),
-        Why::Fenced(FenceRule::Except(places)) => format!("not for {}", place_names(topology, places)),
+        Why::Fenced(fence) => match &service.fences[*fence].rule {
+            FenceRule::Only(places) => format!("only for {}", place_names(topology, places)),
+            FenceRule::Except(places) => format!("not for {}", place_names(topology, places)),
+        },
         Why::NoWeight => "weight 0".into(),
         Why::Withdrawn(Cause::Operator) => "withdrawn by an operator".into(),
         Why::Withdrawn(Cause::Probes(_)) => match evidence(topology, checks, region) {

@@ -98,7 +98,7 @@ fn take_apart(place: &PlaceKey, groups: &[Group], seen: &mut [bool], into: &mut 
         PlaceKey::Group(group) => {
             groups[group].places.iter().for_each(|inner| take_apart(inner, groups, seen, into));
         }
-        _ => into.push(place.clone()),
+        _ => into.push(*place),
     }
 }
 

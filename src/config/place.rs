@@ -148,7 +148,7 @@ pub(super) fn places(value: &Value<'_>, groups: &Names<'_>) -> Vec<At<PlaceKey>>
     let mut seen: HashSet<PlaceKey> = HashSet::new();
     for item in value.one_or_many("a list of places such as [\"country:DE\"]").unwrap_or_default() {
         let Some(place) = item.parsed(A_PLACE, |text| place(text, groups)) else { continue };
-        if !seen.insert(place.clone()) {
+        if !seen.insert(place) {
             item.fail::<()>("this place is listed twice");
         }
         item.report.place(item.span.clone(), &place);

@@ -200,7 +200,7 @@ impl<'a> Report<'a> {
 
     /// As [`Report::place`], in another file.
     pub(super) fn place_at(&self, spot: Spot, key: &PlaceKey) {
-        self.places.borrow_mut().push((key.clone(), spot));
+        self.places.borrow_mut().push((*key, spot));
     }
 
     /// The places named so far.

@@ -61,7 +61,7 @@ impl Responder {
 
 impl Turn<'_> {
     /// The answer to a query, `None` if it gets none.
-    pub(super) fn answer(&mut self, query: &[u8], peer: Peer) -> Option<&[u8]> {
+    pub(super) fn answer(&mut self, query: &[u8], peer: Peer) -> Option<&mut Vec<u8>> {
         match peer.transport {
             Transport::Udp => self.tally.udp_queries += 1,
             Transport::Tcp => self.tally.tcp_queries += 1,
@@ -73,7 +73,7 @@ impl Turn<'_> {
             Ok(Outcome::Answered { rcode, truncated, .. }) => {
                 self.tally.responses[usize::from(rcode).min(RCODES - 1)] += 1;
                 self.tally.truncated += u64::from(truncated);
-                Some(&self.reply.bytes)
+                Some(&mut self.reply.bytes)
             }
             Ok(Outcome::Dropped) => {
                 self.tally.dropped += 1;

@@ -19,10 +19,7 @@ use super::Shared;
 use super::connections::{Admission, Connections};
 use super::counters::Block;
 use super::respond::{Handle, Responder};
-use crate::answer::{Peer, Transport};
-
-/// How long a connection may be without a query, from accept on. RFC 7766 §6.2.3 wants "the order of a few seconds".
-const IDLE: Duration = Duration::from_secs(10);
+use crate::answer::{Peer, TCP_IDLE, Transport};
 
 /// How long a client may take to let the answers of one write in.
 const WRITE: Duration = Duration::from_secs(5);
@@ -53,7 +50,7 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { idle: IDLE, write: WRITE, grace: GRACE, connections: CONNECTIONS }
+        Self { idle: TCP_IDLE, write: WRITE, grace: GRACE, connections: CONNECTIONS }
     }
 }
 

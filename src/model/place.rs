@@ -59,7 +59,7 @@ impl Location {
 }
 
 /// A set of places as written in `geo`, `group`, `fence` and `latency`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PlaceKey {
     /// `net:198.51.100.0/24`
     Net(IpNet),

@@ -8,8 +8,8 @@
 //! kernel takes one source address per call, so a batch goes out in one call per address asked: nearly always one.
 
 use std::io::{self, IoSlice, IoSliceMut};
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
-use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
@@ -52,7 +52,10 @@ pub struct Exchange {
     /// [`BATCH`] times [`LONGEST`] bytes.
     space: Box<[u8]>,
     arrived: Vec<Arrived>,
-    departing: Departing,
+    /// [`BATCH`] of them.
+    departing: Box<[Answer]>,
+    /// How many of those are laid ready.
+    ready: usize,
 }
 
 /// What the kernel fills in and reads, by the family of the socket: addresses are copied several times per
@@ -67,6 +70,8 @@ enum Headers {
 struct Both<S> {
     receiving: MultiHeaders<S>,
     sending: MultiHeaders<S>,
+    /// To whom.
+    to: Vec<Option<S>>,
 }
 
 /// A datagram received.
@@ -80,18 +85,10 @@ struct Arrived {
     asked: Option<IpAddr>,
 }
 
-/// Answers to send.
-#[derive(Debug, Default)]
-struct Departing {
-    /// All bytes, one answer behind the other.
-    bytes: Vec<u8>,
-    answers: Vec<Answer>,
-}
-
-#[derive(Clone, Debug)]
+/// An answer to send.
+#[derive(Debug)]
 struct Answer {
-    /// Its part of the bytes.
-    span: Range<usize>,
+    bytes: Vec<u8>,
     to: SocketAddr,
     from: Option<IpAddr>,
 }
@@ -106,7 +103,8 @@ impl Exchange {
             headers: Headers::new(address),
             space: vec![0; BATCH * LONGEST].into_boxed_slice(),
             arrived: Vec::with_capacity(BATCH),
-            departing: Departing::default(),
+            departing: (0..BATCH).map(|_| Answer { bytes: Vec::new(), to: address, from: None }).collect(),
+            ready: 0,
         }
     }
 
@@ -159,32 +157,30 @@ impl Exchange {
         (&self.space[slot * LONGEST..][..len], peer)
     }
 
-    /// Lays an answer to a datagram of the batch ready for [`flush`](Self::flush).
+    /// Lays an answer to a datagram of the batch ready for [`flush`](Self::flush). What `bytes` holds afterwards is
+    /// an answer sent long ago: its memory is for the next one.
     ///
     /// # Panics
     /// If `index` is not below what [`receive`](Self::receive) returned, or on more than [`BATCH`] answers.
-    pub fn answer(&mut self, index: usize, bytes: &[u8]) {
+    pub fn answer(&mut self, index: usize, bytes: &mut Vec<u8>) {
         let Arrived { peer, asked, .. } = self.arrived[index];
-        let departing = &mut self.departing;
-        assert!(departing.answers.len() < BATCH, "one answer to each datagram");
-        let start = departing.bytes.len();
-        departing.bytes.extend_from_slice(bytes);
-        departing.answers.push(Answer { span: start..departing.bytes.len(), to: peer, from: asked });
+        let answer = &mut self.departing[self.ready];
+        mem::swap(&mut answer.bytes, bytes);
+        (answer.to, answer.from) = (peer, asked);
+        self.ready += 1;
     }
 
     /// Sends what was laid ready. Returns how many of the answers the kernel would not take; they are gone.
     pub fn flush(&mut self) -> usize {
         let fd = self.socket.as_raw_fd();
-        let Departing { bytes, answers } = &self.departing;
         let mut refused = 0;
-        for run in answers.chunk_by(|one, next| one.from == next.from) {
+        for run in self.departing[..self.ready].chunk_by(|one, next| one.from == next.from) {
             refused += match &mut self.headers {
-                Headers::V4(both) => send_v4(fd, &mut both.sending, bytes, run),
-                Headers::V6(both) => send_v6(fd, &mut both.sending, bytes, run),
+                Headers::V4(both) => send_v4(fd, both, run),
+                Headers::V6(both) => send_v6(fd, both, run),
             };
         }
-        self.departing.bytes.clear();
-        self.departing.answers.clear();
+        self.ready = 0;
         refused
     }
 }
@@ -196,6 +192,7 @@ impl Headers {
             Both {
                 receiving: MultiHeaders::preallocate(BATCH, control.clone()),
                 sending: MultiHeaders::preallocate(BATCH, control),
+                to: Vec::with_capacity(BATCH),
             }
         }
         let wildcard = address.ip().is_unspecified();
@@ -222,9 +219,10 @@ fn receive<S: SockaddrLike + Copy>(
     space: &mut [u8],
     mut take: impl FnMut(usize, &RecvMsg<'_, '_, S>) -> Option<()>,
 ) -> nix::Result<bool> {
-    let mut space = space.chunks_exact_mut(LONGEST);
-    let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
-        std::array::from_fn(|_| [IoSliceMut::new(space.next().unwrap_or_default())]);
+    let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = std::array::from_fn(|_| [IoSliceMut::new(&mut [])]);
+    for (slice, space) in slices.iter_mut().zip(space.chunks_exact_mut(LONGEST)) {
+        *slice = [IoSliceMut::new(space)];
+    }
     let mut complete = true;
     for (slot, message) in recvmmsg(fd, headers, slices.iter_mut(), flags, None)?.enumerate() {
         complete &= take(slot, &message).is_some();
@@ -232,7 +230,7 @@ fn receive<S: SockaddrLike + Copy>(
     Ok(complete)
 }
 
-fn send_v4(fd: RawFd, headers: &mut MultiHeaders<SockaddrIn>, bytes: &[u8], run: &[Answer]) -> usize {
+fn send_v4(fd: RawFd, both: &mut Both<SockaddrIn>, run: &[Answer]) -> usize {
     let address = |to: SocketAddr| match to {
         SocketAddr::V4(to) => Some(SockaddrIn::from(to)),
         SocketAddr::V6(_) => None,
@@ -245,13 +243,13 @@ fn send_v4(fd: RawFd, headers: &mut MultiHeaders<SockaddrIn>, bytes: &[u8], run:
                 ipi_spec_dst: libc::in_addr { s_addr: u32::from(ip).to_be() },
                 ipi_addr: libc::in_addr { s_addr: 0 },
             };
-            send(fd, headers, bytes, run, address, &[ControlMessage::Ipv4PacketInfo(&source)])
+            send(fd, both, run, address, &[ControlMessage::Ipv4PacketInfo(&source)])
         }
-        _ => send(fd, headers, bytes, run, address, &[]),
+        _ => send(fd, both, run, address, &[]),
     }
 }
 
-fn send_v6(fd: RawFd, headers: &mut MultiHeaders<SockaddrIn6>, bytes: &[u8], run: &[Answer]) -> usize {
+fn send_v6(fd: RawFd, both: &mut Both<SockaddrIn6>, run: &[Answer]) -> usize {
     let address = |to: SocketAddr| match to {
         SocketAddr::V6(to) => Some(SockaddrIn6::from(to)),
         SocketAddr::V4(_) => None,
@@ -260,30 +258,32 @@ fn send_v6(fd: RawFd, headers: &mut MultiHeaders<SockaddrIn6>, bytes: &[u8], run
         Some(IpAddr::V6(ip)) => {
             let source =
                 libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
-            send(fd, headers, bytes, run, address, &[ControlMessage::Ipv6PacketInfo(&source)])
+            send(fd, both, run, address, &[ControlMessage::Ipv6PacketInfo(&source)])
         }
-        _ => send(fd, headers, bytes, run, address, &[]),
+        _ => send(fd, both, run, address, &[]),
     }
 }
 
 /// Sends answers that leave from one address; returns how many were refused.
 fn send<S: SockaddrLike + Copy>(
     fd: RawFd,
-    headers: &mut MultiHeaders<S>,
-    bytes: &[u8],
+    both: &mut Both<S>,
     run: &[Answer],
     address: impl Fn(SocketAddr) -> Option<S>,
     source: &[ControlMessage<'_>],
 ) -> usize {
-    let slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|at| {
-        [IoSlice::new(run.get(at).map_or(&[], |answer| &bytes[answer.span.clone()]))]
-    });
-    let to: [Option<S>; BATCH] = std::array::from_fn(|at| run.get(at).and_then(|answer| address(answer.to)));
+    let Both { sending, to, .. } = both;
+    to.clear();
+    to.extend(run.iter().map(|answer| address(answer.to)));
+    let mut slices = [[IoSlice::new(&[])]; BATCH];
+    for (slice, answer) in slices.iter_mut().zip(run) {
+        *slice = [IoSlice::new(&answer.bytes)];
+    }
     let mut refused = 0;
     let mut next = 0;
     while next < run.len() {
-        let (slices, to) = (slices[next..run.len()].iter(), &to[next..run.len()]);
-        match sendmmsg(fd, headers, slices, to, source, MsgFlags::empty()) {
+        let (slices, to) = (slices[next..run.len()].iter(), &to[next..]);
+        match sendmmsg(fd, sending, slices, to, source, MsgFlags::empty()) {
             Ok(sent) => next += sent.count(),
             Err(Errno::EINTR) => {}
             // The first of the rest is at fault: no route, a firewall's no, a full buffer. The others may pass.
@@ -342,8 +342,8 @@ mod tests {
             let batch = exchange.receive(Wait::Patiently).unwrap();
             assert_ne!(batch, 0, "{count} datagrams never came");
             for index in 0..batch {
-                let bytes = exchange.query(index).0.to_vec();
-                exchange.answer(index, &bytes);
+                let mut bytes = exchange.query(index).0.to_vec();
+                exchange.answer(index, &mut bytes);
             }
             assert_eq!(exchange.flush(), 0);
             count -= batch;
@@ -431,7 +431,7 @@ mod tests {
                 let first = exchange.query(index).0[0];
                 // No datagram is that long: EMSGSIZE.
                 let len = if first == 1 { 70_000 } else { 1 };
-                exchange.answer(index, &vec![first; len]);
+                exchange.answer(index, &mut vec![first; len]);
             }
             refused += exchange.flush();
         }

@@ -321,11 +321,11 @@ impl<T: Trace> Chooser<'_, T> {
     /// Whether a region takes part in its group's draw, and at what part of its weight.
     fn admit(&mut self, pass: Pass, ranked: &RankedRegion) -> Option<f64> {
         let verdict = self.verdict(pass, ranked);
-        match &verdict {
-            Ok((_, note)) => self.trace.kept(Stage::Eligible, ranked.region, || note.clone()),
+        match verdict {
+            Ok((_, note)) => self.trace.kept(Stage::Eligible, ranked.region, || note),
             // Only the first pass tells why a region may not be used; later ones tell whom they let in.
             Err(why) if pass == Pass::Eligible => {
-                self.trace.dropped(Stage::Eligible, ranked.region, || why.clone());
+                self.trace.dropped(Stage::Eligible, ranked.region, || why);
             }
             Err(_) => {}
         }
@@ -336,6 +336,7 @@ impl<T: Trace> Chooser<'_, T> {
         self.verdict(pass, ranked).is_ok()
     }
 
+    #[inline]
     fn verdict(&self, pass: Pass, ranked: &RankedRegion) -> Result<(f64, Note), Why> {
         let region = self.standing.region(ranked.region);
         let pool = region.pool(self.asked.family);

@@ -56,14 +56,15 @@ fn fence(topology: &Topology, service: &Service, place: &Place, trace: &mut impl
     let lies_in = |keys: &[PlaceKey]| keys.iter().any(|key| place.is_in(key, &topology.groups));
     let mut inside = Vec::with_capacity(service.members.len());
     for member in &service.members {
-        let broken = service.fences.iter().filter(|fence| fence.region == member.region).find(|fence| {
-            match &fence.rule {
-                FenceRule::Only(keys) => !lies_in(keys),
-                FenceRule::Except(keys) => lies_in(keys),
-            }
+        let broken = service.fences.iter().position(|fence| {
+            fence.region == member.region
+                && match &fence.rule {
+                    FenceRule::Only(keys) => !lies_in(keys),
+                    FenceRule::Except(keys) => lies_in(keys),
+                }
         });
         if let Some(fence) = broken {
-            trace.dropped(Stage::Fence, member.region, || Why::Fenced(fence.rule.clone()));
+            trace.dropped(Stage::Fence, member.region, || Why::Fenced(fence));
         } else {
             trace.kept(Stage::Fence, member.region, || Note::Plain);
             inside.push(*member);
@@ -183,7 +184,7 @@ fn by_geo(
                 rest.into_iter().partition(|member| listed.contains(&member.region));
             rest = others;
             for member in &group {
-                trace.kept(Stage::Rank, member.region, || Note::Geo(entry.place.clone()));
+                trace.kept(Stage::Rank, member.region, || Note::Geo(entry.place));
             }
             groups.push(group);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Family, FenceRule, PlaceKey, RegionId};
+use crate::model::{Family, PlaceKey, RegionId};
 use crate::standing::Cause;
 
 /// The stages of a choice, in order.
@@ -23,7 +23,7 @@ pub enum Stage {
 }
 
 /// Why a region stays in.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Note {
     /// Nothing to say.
     Plain,
@@ -72,10 +72,10 @@ pub enum Note {
 }
 
 /// Why a region is out.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Why {
-    /// A fence keeps this client from it.
-    Fenced(FenceRule),
+    /// The fence at this place among those of the service keeps this client from it.
+    Fenced(usize),
     /// Weight 0 beside others that have weight.
     NoWeight,
     /// It is withdrawn.

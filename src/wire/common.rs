@@ -26,8 +26,8 @@ pub type NameSpace = [u8; 255];
 /// QTYPE and QCLASS.
 const QUESTION_TAIL: usize = 4;
 /// Options that change nothing in a reply over UDP or TCP: DNS cookies (RFC 7873 §5.2.1 lets a server ignore
-/// them), edns-tcp-keepalive (RFC 7828 §3.2.2), padding (RFC 7830 §4: of clear text it says nothing).
-const OPTIONS_WITHOUT_EFFECT: [u16; 3] = [10, 11, 12];
+/// them) and padding (RFC 7830 §4: of clear text it says nothing).
+const OPTIONS_WITHOUT_EFFECT: [u16; 2] = [10, 12];
 
 impl<'a> CommonQuery<'a> {
     /// Reads a message and puts the question's name, ASCII letters lowercased, into `name`. Returns the query and
@@ -83,5 +83,5 @@ fn opt(record: &[u8]) -> Option<Edns> {
         options = rest;
     }
     let (payload, dnssec_ok) = (u16::from_be_bytes(payload), flags & 0x80 != 0);
-    Some(Edns { payload, version: 0, dnssec_ok, subnet, nsid: false })
+    Some(Edns { payload, version: 0, dnssec_ok, subnet, nsid: false, keepalive: false })
 }

@@ -29,6 +29,8 @@ pub const CLASS_CH: u16 = 3;
 const OPTION_NSID: u16 = 3;
 /// Number of the EDNS option "client subnet" (RFC 7871 §6).
 pub const OPTION_SUBNET: u16 = 8;
+/// Number of the EDNS option "edns-tcp-keepalive" (RFC 7828 §3.1).
+const OPTION_KEEPALIVE: u16 = 11;
 /// Number of the EDNS option "extended DNS error" (RFC 8914 §2).
 const OPTION_ERROR: u16 = 15;
 /// Bytes of a message's header.

@@ -6,7 +6,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
 
-use super::{CLASS_IN, HEADER, OPTION_NSID, OPTION_SUBNET};
+use super::{CLASS_IN, HEADER, OPTION_KEEPALIVE, OPTION_NSID, OPTION_SUBNET};
 use crate::zone::rtype;
 
 /// A query as far as it could be understood.
@@ -94,6 +94,8 @@ pub struct Edns {
     pub subnet: Option<ClientSubnet>,
     /// Whether the server's identifier is asked for (RFC 5001).
     pub nsid: bool,
+    /// Whether the client wants to know how long its connection may idle (RFC 7828).
+    pub keepalive: bool,
 }
 
 /// The client subnet option of a query (RFC 7871 §6); bits beyond the prefix are 0.
@@ -234,7 +236,8 @@ impl<'a> Query<'a> {
     fn opt(&mut self, record: &Raw<'_>) -> Result<Option<ResponseCode>, DecodeError> {
         let [_, version, flags, _] = record.ttl.to_be_bytes();
         let (dnssec_ok, payload) = (flags & 0x80 != 0, record.class);
-        let edns = self.edns.insert(Edns { payload, version, dnssec_ok, subnet: None, nsid: false });
+        let edns = Edns { payload, version, dnssec_ok, subnet: None, nsid: false, keepalive: false };
+        let edns = self.edns.insert(edns);
         // RFC 6891 §6.1.3: "If a responder does not implement the VERSION level of the request, then it MUST
         // respond with RCODE=BADVERS." The options of another version may mean anything.
         if version != 0 {
@@ -247,6 +250,8 @@ impl<'a> Query<'a> {
             let data = options.read_slice(usize::from(length))?.unverified(/* parsed below */);
             match code {
                 OPTION_NSID => edns.nsid = true,
+                // RFC 7828 §3.2.1: a client "MUST specify an OPTION-LENGTH of 0"; another is no such option.
+                OPTION_KEEPALIVE => edns.keepalive = data.is_empty(),
                 OPTION_SUBNET => match ClientSubnet::parse(data) {
                     Some(subnet) if edns.subnet.is_none() => edns.subnet = Some(subnet),
                     // Malformed, or the second one.

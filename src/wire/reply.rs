@@ -6,7 +6,8 @@ use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
 
 use super::{
-    CLASS_IN, ClientSubnet, HEADER, MAX_UDP_PAYLOAD, OPTION_ERROR, OPTION_NSID, OPTION_SUBNET, Query,
+    CLASS_IN, ClientSubnet, HEADER, MAX_UDP_PAYLOAD, OPTION_ERROR, OPTION_KEEPALIVE, OPTION_NSID,
+    OPTION_SUBNET, Query,
 };
 use crate::model::Ttl;
 use crate::zone::{RRset, rtype};
@@ -41,6 +42,9 @@ pub struct Offer<'a> {
     /// The identifier for those who want one (RFC 5001), at most [`MAX_IDENTITY`](crate::model::MAX_IDENTITY)
     /// bytes.
     pub nsid: Option<&'a [u8]>,
+    /// How long a connection may idle, in tenths of a second (RFC 7828 §3.1); `None` over UDP, where the option
+    /// must not be sent (§3.2.2).
+    pub keepalive: Option<u16>,
 }
 
 /// Why, beyond the RCODE (RFC 8914).
@@ -96,6 +100,7 @@ struct Opt<'b> {
     dnssec_ok: bool,
     subnet: Option<ClientSubnet>,
     nsid: Option<&'b [u8]>,
+    keepalive: Option<u16>,
     error: Option<ExtendedError>,
 }
 
@@ -103,7 +108,8 @@ impl Opt<'_> {
     /// Its bytes without the extended error, which is left out for want of room.
     fn length(&self) -> u16 {
         let subnet = self.subnet.map_or(0, |subnet| SUBNET_LENGTH + subnet.address_bytes().len() as u16);
-        OPT_LENGTH + subnet + self.nsid.map_or(0, |nsid| OPTION_LENGTH + nsid.len() as u16)
+        let nsid = self.nsid.map_or(0, |nsid| OPTION_LENGTH + nsid.len() as u16);
+        OPT_LENGTH + subnet + nsid + self.keepalive.map_or(0, |_| OPTION_LENGTH + 2)
     }
 }
 
@@ -139,6 +145,7 @@ impl<'b> Writer<'b> {
             dnssec_ok: edns.dnssec_ok,
             subnet: edns.subnet.filter(|_| offer.subnet),
             nsid: offer.nsid.filter(|_| edns.nsid),
+            keepalive: offer.keepalive.filter(|_| edns.keepalive),
             error: None,
         });
         encoder.set_max_size(limit.saturating_sub(opt.as_ref().map_or(0, Opt::length)));
@@ -264,6 +271,11 @@ impl<'b> Writer<'b> {
             self.encoder.emit_u16(OPTION_NSID)?;
             self.encoder.emit_u16(nsid.len() as u16)?;
             self.encoder.emit_vec(nsid)?;
+        }
+        if let Some(tenths) = opt.keepalive {
+            self.encoder.emit_u16(OPTION_KEEPALIVE)?;
+            self.encoder.emit_u16(2)?;
+            self.encoder.emit_u16(tenths)?;
         }
         if let Some(error) = error {
             self.encoder.emit_u16(OPTION_ERROR)?;

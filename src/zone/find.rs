@@ -114,6 +114,14 @@ impl Zones {
 
     /// The zone with the longest origin of at most `count` labels that is a suffix of `name`.
     fn zone_at_most(&self, name: &[u8], labels: &Labels, count: usize) -> Option<&Served> {
+        if let [only] = &*self.zones {
+            // The usual server has one zone. A comparison is not only cheaper than a hash: nothing after it waits
+            // for what it found.
+            let labels_of_origin = usize::from(only.apex().labels);
+            let is_below = labels_of_origin <= count
+                && &name[labels.suffix(labels_of_origin)..] == only.origin.as_wire();
+            return is_below.then_some(only);
+        }
         let (fewest, most) = self.origin_labels;
         let mut count = count.min(usize::from(most));
         loop {

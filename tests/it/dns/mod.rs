@@ -10,6 +10,7 @@ mod rfc4592;
 mod rfc4892;
 mod rfc6672;
 mod rfc6891;
+mod rfc7828;
 mod rfc7871;
 mod rfc8482;
 mod rfc8914;

@@ -1,0 +1,39 @@
+//! RFC 7828: how long a TCP connection may idle.
+
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use portolan::answer::{TCP_IDLE, Transport};
+
+use super::{Server, query, with_edns};
+
+const KEEPALIVE: u16 = 11;
+
+/// What the option holds in the reply to a query that has it with `data`, or does not have it.
+fn keepalive(asked: &str, data: Option<&[u8]>, transport: Transport) -> Option<Vec<u8>> {
+    let mut message = with_edns(query(asked), 1232);
+    if let Some(data) = data {
+        let options = message.edns.as_mut().expect("just added").options_mut();
+        options.insert(EdnsOption::Unknown(KEEPALIVE, data.to_vec()));
+    }
+    let server = Server::new(&[("example.", "www A 192.0.2.1\n")]).start();
+    let edns = server.exchange(&message, transport).edns.expect("OPT");
+    match edns.option(EdnsCode::from(KEEPALIVE))? {
+        EdnsOption::Unknown(KEEPALIVE, data) => Some(data.clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn section_3_those_who_ask_over_tcp_are_told_in_tenths_of_a_second() {
+    let tenths = u16::try_from(TCP_IDLE.as_millis() / 100).unwrap().to_be_bytes().to_vec();
+    for asked in ["www.example. A", "gone.example. A", "elsewhere.test. A"] {
+        assert_eq!(keepalive(asked, Some(&[]), Transport::Tcp), Some(tenths.clone()), "{asked}");
+        assert_eq!(keepalive(asked, None, Transport::Tcp), None, "{asked}");
+        // §3.2.2: over UDP the option is ignored and must not be sent.
+        assert_eq!(keepalive(asked, Some(&[]), Transport::Udp), None, "{asked}");
+    }
+}
+
+#[test]
+fn section_3_2_1_with_a_timeout_it_is_no_query_for_one() {
+    assert_eq!(keepalive("www.example. A", Some(&[0, 1]), Transport::Tcp), None);
+}
