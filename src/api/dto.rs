@@ -151,6 +151,9 @@ pub struct Override {
     pub until: Option<String>,
     /// Why.
     pub reason: Option<String>,
+    /// Who said so: "token NAME", or "socket"; unknown of overrides that an earlier version took.
+    #[serde(default)]
+    pub by: Option<String>,
 }
 
 /// `POST /v1/overrides`
@@ -213,7 +216,7 @@ pub struct Event {
     /// A sentence.
     pub message: String,
     /// What it is about, by field: subject, from, to, severity, evidence, target, action, share,
-    /// until, reason, region, rule, why.
+    /// until, reason, by, region, rule, host, addresses, kept, warnings, why.
     pub fields: BTreeMap<String, String>,
 }
 

@@ -29,6 +29,7 @@ pub use prepare::{PrepareError, Prepared, index, prepare};
 pub use task::{Engine, Running};
 pub use writer::Writer;
 
+use crate::config::Token;
 use crate::health::State;
 use crate::snapshot::Snapshot;
 use crate::standing::Override;
@@ -50,6 +51,8 @@ pub struct Handle {
     pub ready: watch::Receiver<bool>,
     /// Told when a plan that a reload has replaced is gone: a good time to give memory back.
     pub retired: Arc<Notify>,
+    /// Who may change something over TCP, as the config in force has it.
+    pub tokens: watch::Receiver<Vec<Token>>,
     transitions: Arc<Transitions>,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Arc<Event>>,
@@ -79,12 +82,12 @@ impl Handle {
         self.ask(|reply| Command::Override { request, reply }).await
     }
 
-    /// Takes an override back; `None` if there is none with this id.
+    /// Takes an override back, as somebody asks; `None` if there is none with this id.
     ///
     /// # Errors
     /// If the engine has stopped.
-    pub async fn remove_override(&self, id: u64) -> Result<Option<Applied>, Stopped> {
-        self.ask(|reply| Command::Restore { id, reply }).await
+    pub async fn remove_override(&self, id: u64, by: String) -> Result<Option<Applied>, Stopped> {
+        self.ask(|reply| Command::Restore { id, by, reply }).await
     }
 
     /// The overrides in force, oldest first.
@@ -111,12 +114,12 @@ impl Handle {
         self.ask(|reply| Command::Events { reply }).await
     }
 
-    /// Reads the config again. A bad one changes nothing.
+    /// Reads the config again, as somebody asks. A bad one changes nothing.
     ///
     /// # Errors
     /// `Stopped`, or within it everything that is wrong with the config.
-    pub async fn reload(&self) -> Result<Result<Reloaded, PrepareError>, Stopped> {
-        self.ask(|reply| Command::Reload { reply }).await
+    pub async fn reload(&self, by: String) -> Result<Result<Reloaded, PrepareError>, Stopped> {
+        self.ask(|reply| Command::Reload { by, reply }).await
     }
 
     /// Everything that happens from now on.

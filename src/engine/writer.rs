@@ -143,13 +143,14 @@ impl Writer {
         Checks::of(&plan.topology, &self.checks, now)
     }
 
-    /// Puts a plan into force, with the checks that [`Writer::checks_for`] made for it. Returns the one before.
+    /// Puts a plan into force, with the checks that [`Writer::checks_for`] made for it, and has the reload told. Returns
+    /// the one before.
     pub(super) fn put_plan(
         &mut self,
         plan: Arc<Plan>,
         checks: Checks,
         rules: Rules,
-        warnings: Vec<String>,
+        reloaded: EventKind,
         now: Now,
     ) -> Arc<Plan> {
         let held_before = self.held();
@@ -158,7 +159,7 @@ impl Writer {
         self.rules = rules;
         let standing = self.compute(&self.overrides, Some(&old.topology), now.unix);
         self.publish(standing);
-        self.events.push(EventKind::Reloaded { warnings });
+        self.events.push(reloaded);
         self.tell_held(&held_before);
         old
     }
@@ -166,7 +167,8 @@ impl Writer {
     /// Puts a plan into force; verdicts and overrides carry over by name. Returns the one before.
     pub fn reload(&mut self, plan: Arc<Plan>, rules: Rules, now: Now) -> Arc<Plan> {
         let checks = self.checks_for(&plan, now);
-        self.put_plan(plan, checks, rules, Vec::new(), now)
+        let reloaded = EventKind::Reloaded { warnings: Vec::new(), by: String::new() };
+        self.put_plan(plan, checks, rules, reloaded, now)
     }
 
     /// Takes an operator's word, in the place of what was said about the same target before.
@@ -193,11 +195,11 @@ impl Writer {
         Ok(new)
     }
 
-    /// Takes a word back; `None` if there is none with this id.
-    pub fn remove_override(&mut self, id: u64, now: Unix) -> Option<Override> {
+    /// Takes a word back, as somebody asks; `None` if there is none with this id.
+    pub fn remove_override(&mut self, id: u64, by: String, now: Unix) -> Option<Override> {
         let index = self.overrides.iter().position(|o| o.id == id)?;
         let gone = self.overrides.remove(index);
-        self.events.push(EventKind::Restored(gone.clone()));
+        self.events.push(EventKind::Restored { subject: gone.clone(), by });
         self.restand(now);
         Some(gone)
     }
