@@ -199,7 +199,7 @@ fn say_line(text: fmt::Arguments<'_>) {
     }
 }
 
-/// The geo index that a config asks for.
-fn index_of(config: &Path) -> anyhow::Result<Index> {
+/// The geo index that a config asks for, and what its databases are called.
+fn index_of(config: &Path) -> anyhow::Result<(Index, Vec<String>)> {
     Ok(engine::index(&Origin::File(config.to_owned()))?)
 }

@@ -25,7 +25,7 @@ pub use checks::CheckStatus;
 pub use clock::Clock;
 pub use command::{Applied, EventFeed, OverrideRequest, Rejection, Reloaded};
 pub use event::{Event, EventKind, Subject};
-pub use prepare::{PrepareError, Prepared, index, prepare};
+pub use prepare::{BUILTIN, PrepareError, Prepared, index, prepare};
 pub use task::{Engine, Running};
 pub use writer::Writer;
 
