@@ -211,7 +211,8 @@ pub struct Event {
     pub at: String,
     /// The epoch in which it shows.
     pub epoch: u64,
-    /// Its stable name: transition, override, restore, expire, held, released, reload, reload_failed, alarm.
+    /// Its stable name: transition, override, restore, expire, held, released, reload, reload_failed, resolved,
+    /// unresolved, alarm, all_clear.
     pub event: String,
     /// A sentence.
     pub message: String,
@@ -245,7 +246,7 @@ pub struct Explain {
     pub stages: Vec<Stage>,
     /// Where the client is sent.
     pub region: Option<String>,
-    /// What of all_down is answered in the place of regions, of which none may serve the client: fallback, cname
+    /// What of all_down is answered in the place of regions, of which none can serve the client: fallback, cname
     /// or servfail.
     #[serde(default)]
     pub instead: Option<String>,

@@ -318,7 +318,7 @@ fn event_dto(event: &Event) -> dto::Event {
         EventKind::Reloaded { warnings, .. } if !warnings.is_empty() => {
             fields.push(("warnings", warnings.join("; ")));
         }
-        EventKind::Reloaded { .. } | EventKind::Alarm { .. } => {}
+        EventKind::Reloaded { .. } | EventKind::Alarm { .. } | EventKind::AllClear { .. } => {}
     }
     fields.extend(event.kind.by().map(|by| ("by", by.to_owned())));
     dto::Event {

@@ -96,6 +96,11 @@ pub enum EventKind {
         /// A sentence.
         message: String,
     },
+    /// Services that an alarm was about can be served again.
+    AllClear {
+        /// A sentence.
+        message: String,
+    },
 }
 
 /// How often each region came into each state, for metrics: the writer counts, scrapes read.
@@ -157,6 +162,7 @@ impl EventKind {
             Self::Resolved { .. } => "resolved",
             Self::Unresolved { .. } => "unresolved",
             Self::Alarm { .. } => "alarm",
+            Self::AllClear { .. } => "all_clear",
         }
     }
 }
@@ -207,7 +213,7 @@ impl fmt::Display for EventKind {
             Self::Unresolved { host, why, kept } => {
                 write!(f, "{host} cannot be resolved: {why}; kept: {}", list(kept))
             }
-            Self::Alarm { message } => f.write_str(message),
+            Self::Alarm { message } | Self::AllClear { message } => f.write_str(message),
         }
     }
 }

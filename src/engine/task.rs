@@ -436,5 +436,6 @@ fn log(event: &Event) {
         EventKind::Resolved { host, addresses } => info!(%host, ?addresses, epoch, id, "{name}"),
         EventKind::Unresolved { host, why, kept } => warn!(%host, why, ?kept, epoch, id, "{name}"),
         EventKind::Alarm { message } => error!(epoch, id, why = message, "{name}"),
+        EventKind::AllClear { message } => info!(epoch, id, why = message, "{name}"),
     }
 }
