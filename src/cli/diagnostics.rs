@@ -198,6 +198,12 @@ mod tests {
          7 | format = "jsom"
            :          ^^^^^^
            `----
+        p.toml:2:8: warning: probe `p` is used by no endpoint
+           ,----
+         2 | [probe.p]
+           :        ^
+           `----
+          help: name it in an endpoint's `probe`, or take it out
         p.toml:4:1: warning: probe `p` may take 9s but runs every 5s
            ,----
          4 | timeout = "9s"
@@ -207,7 +213,7 @@ mod tests {
         "#);
         let torn = rendered(&loaded("version = 1\n[log"), false);
         assert!(torn.ends_with("\n 2 | [log \n   :     ^\n   `----\n"), "{torn}");
-        assert_eq!(counts(&said).as_deref(), Some("2 errors and 1 warning"));
+        assert_eq!(counts(&said).as_deref(), Some("2 errors and 2 warnings"));
         let coloured = rendered(&said, true);
         assert!(coloured.starts_with("\x1b[1mp.toml:6:10: \x1b[31merror:\x1b[0m expected"), "{coloured:?}");
     }

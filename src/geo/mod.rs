@@ -11,6 +11,7 @@ mod database;
 mod index;
 mod membership;
 mod range_map;
+mod ranges;
 mod record;
 mod reduce;
 mod write;

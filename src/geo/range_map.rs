@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::ranges::{Bits, Ranges, Starts};
+
 /// A total function from addresses to values, kept as sorted ranges. IPv4 and IPv6 stand apart; an
 /// IPv4-mapped address (`::ffff:0:0/96`, RFC 4291 §2.5.5.2) is looked up as the IPv4 address in it.
 ///
@@ -18,7 +20,7 @@ impl<V: Copy + Eq> RangeMap<V> {
     /// Every address has this value.
     #[must_use]
     pub fn uniform(value: V) -> Self {
-        Self { v4: Builder::new(value).build(), v6: Builder::new(value).build() }
+        Self { v4: Starts::new(value).build(), v6: Starts::new(value).build() }
     }
 
     /// Builds from the first address of each range: an address has the value of the last start at or before
@@ -31,10 +33,12 @@ impl<V: Copy + Eq> RangeMap<V> {
         v4: impl IntoIterator<Item = (Ipv4Addr, V)>,
         v6: impl IntoIterator<Item = (Ipv6Addr, V)>,
     ) -> Self {
-        let (mut low, mut high) = (Builder::new(before), Builder::new(before));
-        v4.into_iter().for_each(|(start, value)| low.push(start.to_bits(), value));
-        v6.into_iter().for_each(|(start, value)| high.push(start.to_bits(), value));
-        Self { v4: low.build(), v6: high.build() }
+        let mut starts = Starts::new(before);
+        v4.into_iter().for_each(|(start, value)| starts.push(start.to_bits(), value));
+        let v4 = starts.build();
+        let mut starts = Starts::new(before);
+        v6.into_iter().for_each(|(start, value)| starts.push(start.to_bits(), value));
+        Self { v4, v6: starts.build() }
     }
 
     /// Every address has the value of the longest prefix that contains it, `elsewhere` if none does. Of equal
@@ -59,8 +63,8 @@ impl<V: Copy + Eq> RangeMap<V> {
             IpAddr::V6(v6) => {
                 let (value, prefix_len) = self.v6.lookup(v6.to_bits());
                 // A prefix that would hold the IPv4-mapped addresses, too, does so only if they have this value.
-                let parts_mapped = v6.to_bits().common(MAPPED) as u8 + 1;
-                let is_mappeds = *self.v4.values == [value];
+                let parts_mapped = (v6.to_bits() ^ MAPPED).leading_zeros() as u8 + 1;
+                let is_mappeds = self.v4.is_all(value);
                 (value, if is_mappeds { prefix_len } else { prefix_len.max(parts_mapped) })
             }
         }
@@ -94,12 +98,6 @@ impl<V: Copy + Eq> RangeMap<V> {
         v4.chain(v6)
     }
 
-    /// How many ranges there are, at least one for each family.
-    #[must_use]
-    pub fn range_count(&self) -> usize {
-        self.v4.starts.len() + self.v6.starts.len()
-    }
-
     /// Bytes on the heap.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
@@ -110,192 +108,31 @@ impl<V: Copy + Eq> RangeMap<V> {
 /// The first IPv4-mapped address.
 const MAPPED: u128 = 0xffff_0000_0000;
 
-/// What the two families' addresses have in common as numbers.
-trait Bits: Copy + Ord + Default {
-    /// The next address; `None` behind the last.
-    fn next(self) -> Option<Self>;
-    /// The address before; `None` before the first.
-    fn previous(self) -> Option<Self>;
-    /// How many leading bits are the same.
-    fn common(self, other: Self) -> u32;
-    /// The first `bits` bits, 1..=19, as a number.
-    fn leading(self, bits: u32) -> usize;
-    /// The lowest address with these leading `bits` bits.
-    fn with_leading(value: usize, bits: u32) -> Self;
-    /// The last address of the prefix of this length that starts here.
-    fn last_of(self, prefix_len: u8) -> Self;
-}
-
-macro_rules! bits {
-    ($($int:ty),*) => {$(
-        impl Bits for $int {
-            fn next(self) -> Option<Self> {
-                self.checked_add(1)
-            }
-            fn previous(self) -> Option<Self> {
-                self.checked_sub(1)
-            }
-            fn common(self, other: Self) -> u32 {
-                (self ^ other).leading_zeros()
-            }
-            fn leading(self, bits: u32) -> usize {
-                (self >> (Self::BITS - bits)) as usize
-            }
-            fn with_leading(value: usize, bits: u32) -> Self {
-                (value as Self) << (Self::BITS - bits)
-            }
-            fn last_of(self, prefix_len: u8) -> Self {
-                self | Self::MAX.checked_shr(u32::from(prefix_len)).unwrap_or(0)
-            }
-        }
-    )*};
-}
-bits!(u32, u128);
-
-/// The first-level table spans at most this many leading bits: 2 MiB. As it has no more entries than there are
-/// ranges, it adds at most 4 bytes to each.
-const TABLE_BITS_MAX: u32 = 19;
-
-/// One family's ranges.
-#[derive(Clone, Debug)]
-struct Ranges<A, V> {
-    /// First address of each range; the first is 0, and they grow.
-    starts: Box<[A]>,
-    /// The value of each range; neighbours differ.
-    values: Box<[V]>,
-    /// For each value of the leading bits the range of the lowest such address, then the last range.
-    /// A lookup searches only between two neighbours of this table.
-    table: Box<[u32]>,
-    /// How many leading bits the table spans, 1..=[`TABLE_BITS_MAX`].
-    table_bits: u32,
-}
-
-impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
-    fn lookup(&self, address: A) -> (V, u8) {
-        let bucket = address.leading(self.table_bits);
-        let (low, high) = (self.table[bucket] as usize, self.table[bucket + 1] as usize);
-        let at = low + self.starts[low + 1..=high].partition_point(|start| *start <= address);
-        (self.values[at], self.widest_prefix(at, address))
-    }
-
-    /// The value differs just before and just behind the range, so the prefix must be long enough to part the
-    /// address from both.
-    fn widest_prefix(&self, at: usize, address: A) -> u8 {
-        let before = self.starts[at].previous().map_or(0, |outside| address.common(outside) + 1);
-        let behind = self.starts.get(at + 1).map_or(0, |outside| address.common(*outside) + 1);
-        before.max(behind) as u8
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (A, A, V)> + '_ {
-        let last = A::default().last_of(0);
-        let ends = self.starts[1..].iter().map(move |next| next.previous().unwrap_or(last)).chain([last]);
-        self.starts.iter().zip(ends).zip(&self.values).map(|((first, last), value)| (*first, last, *value))
-    }
-
-    fn map<W: Copy + Eq>(&self, f: &mut impl FnMut(V) -> W) -> Ranges<A, W> {
-        let mut builder = Builder::new(f(self.values[0]));
-        for (start, value) in self.starts.iter().zip(&self.values).skip(1) {
-            builder.push(*start, f(*value));
-        }
-        builder.build()
-    }
-
-    fn zip<U: Copy + Eq, W: Copy + Eq>(
-        &self,
-        other: &Ranges<A, U>,
-        f: &mut impl FnMut(V, U) -> W,
-    ) -> Ranges<A, W> {
-        let (mut here, mut there) = (0, 0);
-        let mut builder = Builder::new(f(self.values[0], other.values[0]));
-        loop {
-            let start = match (self.starts.get(here + 1), other.starts.get(there + 1)) {
-                (None, None) => return builder.build(),
-                (Some(start), None) | (None, Some(start)) => *start,
-                (Some(ours), Some(theirs)) => *ours.min(theirs),
-            };
-            here += usize::from(self.starts.get(here + 1) == Some(&start));
-            there += usize::from(other.starts.get(there + 1) == Some(&start));
-            builder.push(start, f(self.values[here], other.values[there]));
-        }
-    }
-
-    fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.starts) + size_of_val(&*self.values) + size_of_val(&*self.table)
-    }
-}
-
-/// Collects starts in order and merges equal neighbours.
-struct Builder<A, V> {
-    starts: Vec<A>,
-    values: Vec<V>,
-}
-
-impl<A: Bits, V: Copy + Eq> Builder<A, V> {
-    /// All addresses have `value` until something is pushed.
-    fn new(value: V) -> Self {
-        Self { starts: vec![A::default()], values: vec![value] }
-    }
-
-    /// From `start` on, `value`. A start equal to the last one replaces it.
-    fn push(&mut self, start: A, value: V) {
-        let last = self.starts.len() - 1;
-        assert!(self.starts[last] <= start, "range starts must not decrease");
-        if self.starts[last] == start {
-            if last == 0 {
-                self.values[0] = value;
-                return;
-            }
-            self.starts.pop();
-            self.values.pop();
-        }
-        if self.values.last() != Some(&value) {
-            self.starts.push(start);
-            self.values.push(value);
-        }
-    }
-
-    fn build(self) -> Ranges<A, V> {
-        // About as many buckets as ranges: small maps stay small.
-        let table_bits = self.starts.len().ilog2().clamp(1, TABLE_BITS_MAX);
-        let mut table = Vec::with_capacity((1 << table_bits) + 1);
-        let mut at = 0;
-        for bucket in 0..1 << table_bits {
-            let lowest = A::with_leading(bucket, table_bits);
-            while self.starts.get(at + 1).is_some_and(|start| *start <= lowest) {
-                at += 1;
-            }
-            table.push(at as u32);
-        }
-        table.push((self.starts.len() - 1) as u32);
-        Ranges { starts: self.starts.into(), values: self.values.into(), table: table.into(), table_bits }
-    }
-}
-
 /// Prefixes sorted so that each follows all that contain it; then a sweep with the stack of open prefixes.
 fn layered<A: Bits, V: Copy + Eq>(elsewhere: V, mut prefixes: Vec<(A, u8, V)>) -> Ranges<A, V> {
     // Stable: of equal prefixes the last given comes last and replaces the others.
     prefixes.sort_by_key(|(start, prefix_len, _)| (*start, *prefix_len));
-    let mut builder = Builder::new(elsewhere);
+    let mut starts = Starts::new(elsewhere);
     let mut open: Vec<(A, V)> = Vec::new();
     for (start, prefix_len, value) in prefixes {
-        close(&mut builder, &mut open, elsewhere, Some(start));
-        builder.push(start, value);
+        close(&mut starts, &mut open, elsewhere, Some(start));
+        starts.push(start, value);
         open.push((start.last_of(prefix_len), value));
     }
-    close(&mut builder, &mut open, elsewhere, None);
-    builder.build()
+    close(&mut starts, &mut open, elsewhere, None);
+    starts.build()
 }
 
 /// Ends the open prefixes that end before `until`: what contains them goes on behind them.
 fn close<A: Bits, V: Copy + Eq>(
-    builder: &mut Builder<A, V>,
+    starts: &mut Starts<A, V>,
     open: &mut Vec<(A, V)>,
     elsewhere: V,
     until: Option<A>,
 ) {
     while let Some((last, _)) = open.pop_if(|(last, _)| until.is_none_or(|until| *last < until)) {
         if let Some(next) = last.next() {
-            builder.push(next, open.last().map_or(elsewhere, |(_, value)| *value));
+            starts.push(next, open.last().map_or(elsewhere, |(_, value)| *value));
         }
     }
 }
@@ -385,7 +222,7 @@ mod tests {
                         && naive(&prefixes, within.network()) == value
                         && naive(&prefixes, within.broadcast()) == value
                         && (!within.contains(&"::ffff:0:0".parse::<IpAddr>().unwrap())
-                            || *map.v4.values == [value])
+                            || map.v4.is_all(value))
                 };
                 prop_assert!(same(scope), "{scope} is not all {value}");
                 if let Some(wider) = scope.supernet() {
@@ -420,8 +257,8 @@ mod tests {
         assert_eq!(map.lookup(address("2001:db8::1")), (0, 3), "::/2 holds mapped addresses of other values");
         assert_eq!(map.lookup(address("::1")), (0, 81));
         assert_eq!(RangeMap::uniform(0).lookup(address("2001:db8::1")), (0, 0));
-        assert_eq!(map.range_count(), 4);
-        assert!(map.memory_bytes() >= 3 * 4 + 16);
+        assert_eq!(map.iter().count(), 4);
+        assert_eq!(map.memory_bytes(), (3 + 1) * (2 + 4), "a slot and a value for each range");
     }
 
     #[test]

@@ -29,19 +29,14 @@ const MILLIS_PER_KM: f64 = 0.0098 * 1.5;
 /// Round-trip milliseconds to a region next door.
 const BASE_MILLIS: f64 = 5.0;
 
-/// The best estimate for clients of `place`; `None` where neither a row nor coordinates tell.
+/// The best estimate for clients of `place`, who are so many kilometres of great circle away from the region, where
+/// that is known; `None` where neither a row nor the distance tells.
 #[must_use]
-pub fn estimate(topology: &Topology, place: &Place, region: RegionId) -> Option<Estimate> {
+pub fn estimate(topology: &Topology, place: &Place, region: RegionId, km: Option<f64>) -> Option<Estimate> {
     from_table(topology, place, region).or_else(|| {
-        let km = distance_km(topology, place, region)?;
+        let km = km?;
         Some(Estimate { millis: BASE_MILLIS + km * MILLIS_PER_KM, basis: Basis::Distance(km) })
     })
-}
-
-/// Great-circle kilometres from a place to a region, where both have coordinates.
-#[must_use]
-pub fn distance_km(topology: &Topology, place: &Place, region: RegionId) -> Option<f64> {
-    Some(place.location.point?.distance_km(topology.region(region).location.point?))
 }
 
 /// The most specific row that holds for the place; among equals the last.

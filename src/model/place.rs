@@ -96,15 +96,32 @@ impl PlaceKey {
 /// Radius of the sphere with the Earth's mean radius R₁, in kilometres (IUGG).
 const EARTH_RADIUS_KM: f64 = 6371.0088;
 
+/// A point as the unit vector to it from the Earth's centre: what a distance needs of either end, worked out once
+/// where there are many.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Direction([f64; 3]);
+
 impl Point {
-    /// Great-circle distance in kilometres (haversine).
+    /// Great-circle distance in kilometres.
     #[must_use]
     pub fn distance_km(self, other: Self) -> f64 {
-        let (lat1, lat2) = (f64::from(self.lat).to_radians(), f64::from(other.lat).to_radians());
-        let half_lat = (lat2 - lat1) / 2.0;
-        let half_lon = (f64::from(other.lon) - f64::from(self.lon)).to_radians() / 2.0;
-        let a = half_lat.sin().powi(2) + lat1.cos() * lat2.cos() * half_lon.sin().powi(2);
-        2.0 * EARTH_RADIUS_KM * a.sqrt().min(1.0).asin()
+        self.direction().distance_km(other.direction())
+    }
+
+    /// Where it is as seen from the Earth's centre.
+    #[must_use]
+    pub fn direction(self) -> Direction {
+        let (lat, lon) = (f64::from(self.lat).to_radians(), f64::from(self.lon).to_radians());
+        Direction([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()])
+    }
+}
+
+impl Direction {
+    /// Great-circle distance in kilometres, from the chord: exact for near points, too.
+    #[must_use]
+    pub fn distance_km(self, other: Self) -> f64 {
+        let square: f64 = self.0.iter().zip(other.0).map(|(one, two)| (one - two).powi(2)).sum();
+        2.0 * EARTH_RADIUS_KM * (square.sqrt() / 2.0).min(1.0).asin()
     }
 }
 

@@ -1,13 +1,19 @@
 //! Rankings worked out ahead, for every place a client can be in.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::rank::{Ranking, rank};
+use rustc_hash::FxHashMap;
+
+use super::rank::{Placed, Ranker, Ranking, groups, rank};
 use super::trace::NoTrace;
 use crate::geo::{Index, Place, RangeMap};
-use crate::model::{Family, KeyPrefix, Rank, Service, ServiceId, Tolerance, Topology};
+use crate::model::{
+    Direction, Family, KeyPrefix, Point, Rank, Service, ServiceId, Share, Steering, Tolerance, Topology,
+    TtlRange,
+};
 use crate::pick::Hash;
 use crate::standing::{Candidate, RegionSets, SetId};
 
@@ -16,7 +22,7 @@ use crate::standing::{Candidate, RegionSets, SetId};
 pub struct Compiled {
     pub(super) key_prefix: KeyPrefix,
     pub(super) sets: Arc<RegionSets>,
-    pub(super) services: Arc<[CompiledService]>,
+    pub(super) services: Arc<[Terms]>,
     /// By distinct inputs of a ranking, not by service.
     pub(super) tables: Arc<[RankingTable]>,
     /// By region and family: everything there is, for when all are down.
@@ -24,21 +30,33 @@ pub struct Compiled {
     computes_ttl: bool,
 }
 
-/// A service.
+/// What each query asks of a service, close together: half a cache line.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct CompiledService {
+pub(super) struct Terms {
     /// Hash of its name: services are shared out independently of each other.
     pub(super) hash: Hash,
     /// Index into [`Compiled::tables`].
     pub(super) table: u32,
     pub(super) set: SetId,
+    pub(super) ttl: TtlRange,
+    /// Endpoints in one answer.
+    pub(super) answers: u32,
+    pub(super) share: Share,
 }
 
 /// Client address → ranking.
 #[derive(Debug)]
 pub(super) struct RankingTable {
-    pub(super) by_address: RangeMap<u32>,
-    pub(super) rankings: Vec<Ranking>,
+    by_address: ByAddress,
+    rankings: Vec<Ranking>,
+}
+
+/// Client address → index of its ranking, in as few bytes as there are rankings for.
+#[derive(Debug)]
+enum ByAddress {
+    Byte(RangeMap<u8>),
+    Short(RangeMap<u16>),
+    Long(RangeMap<u32>),
 }
 
 impl Compiled {
@@ -48,14 +66,18 @@ impl Compiled {
         let sets = RegionSets::of(topology);
         let mut tables: Vec<RankingTable> = Vec::new();
         let mut by_inputs: HashMap<Inputs<'_>, u32> = HashMap::new();
+        let mut ranker = Ranker::new(topology);
+        let places = Places::new(geo);
         let mut services = Vec::with_capacity(topology.services.len());
         for (index, service) in topology.services.iter().enumerate() {
             let table = *by_inputs.entry(Inputs(service)).or_insert_with(|| {
-                tables.push(RankingTable::new(topology, geo, service));
+                tables.push(RankingTable::new(topology, &places, service, &mut ranker));
                 tables.len() as u32 - 1
             });
             let set = sets.of_service(ServiceId(index as u32));
-            services.push(CompiledService { hash: Hash::of(service.name.as_wire()), table, set });
+            let Steering { ttl, answers, share, .. } = service.steering;
+            let hash = Hash::of(service.name.as_wire());
+            services.push(Terms { hash, table, set, ttl, answers: answers as u32, share });
         }
         let computes_ttl = topology.services.iter().any(|service| service.steering.ttl.is_computed());
         Self {
@@ -86,10 +108,10 @@ impl Compiled {
     }
 
     /// The ranking for a client, and the length of the widest prefix around it for which it holds.
-    pub(super) fn ranking(&self, service: CompiledService, client: IpAddr) -> (&Ranking, u8) {
-        let table = &self.tables[service.table as usize];
+    pub(super) fn ranking(&self, terms: Terms, client: IpAddr) -> (&Ranking, u8) {
+        let table = &self.tables[terms.table as usize];
         let (ranking, prefix_len) = table.by_address.lookup(client);
-        (&table.rankings[ranking as usize], prefix_len)
+        (&table.rankings[ranking], prefix_len)
     }
 
     /// Bytes that the ranking tables take.
@@ -104,34 +126,102 @@ fn everything(topology: &Topology) -> Vec<[Box<[Candidate]>; 3]> {
     topology.region_ids().map(every).collect()
 }
 
-impl RankingTable {
-    fn new(topology: &Topology, geo: &Index, service: &Service) -> Self {
-        if !depends_on_place(service, geo) {
-            let anywhere = rank(topology, service, &Place::default(), &mut NoTrace);
-            return Self { by_address: RangeMap::uniform(0), rankings: vec![anywhere] };
+/// Where clients can be, with what all tables need of it.
+struct Places<'a> {
+    geo: &'a Index,
+    /// By place.
+    directions: Vec<Option<Direction>>,
+    /// Whether `[[geo.network]] regions` puts any first anywhere.
+    any_first: bool,
+}
+
+impl<'a> Places<'a> {
+    fn new(geo: &'a Index) -> Self {
+        let direction = |place: &Place| place.location.point.map(Point::direction);
+        Self {
+            geo,
+            directions: geo.places().iter().map(direction).collect(),
+            any_first: geo.places().iter().any(|place| !place.first.is_empty()),
         }
-        let mut rankings: Vec<Ranking> = Vec::new();
-        let mut ids: HashMap<Vec<Vec<u16>>, u32> = HashMap::new();
-        let mut intern = |ranking: Ranking| {
-            let shape =
-                ranking.groups.iter().map(|group| group.iter().map(|r| r.region.0).collect()).collect();
-            *ids.entry(shape).or_insert_with(|| {
-                rankings.push(ranking);
-                rankings.len() as u32 - 1
-            })
-        };
-        let by_place: Vec<u32> =
-            geo.places().iter().map(|place| intern(rank(topology, service, place, &mut NoTrace))).collect();
-        let by_address = geo.ranges().map(|place| by_place[place.0 as usize]);
-        Self { by_address, rankings }
+    }
+
+    /// Whether clients of two places can have different rankings.
+    fn matter_to(&self, service: &Service) -> bool {
+        !matches!(service.steering.rank, Rank::Priority | Rank::None)
+            || !service.fences.is_empty()
+            || self.any_first
     }
 }
 
-/// Whether clients of two places can have different rankings.
-fn depends_on_place(service: &Service, geo: &Index) -> bool {
-    !matches!(service.steering.rank, Rank::Priority | Rank::None)
-        || !service.fences.is_empty()
-        || geo.places().iter().any(|place| !place.first.is_empty())
+impl RankingTable {
+    fn new(topology: &Topology, places: &Places<'_>, service: &Service, ranker: &mut Ranker<'_>) -> Self {
+        if !places.matter_to(service) {
+            let anywhere = rank(topology, service, &Place::default(), &mut NoTrace);
+            return Self { by_address: ByAddress::Byte(RangeMap::uniform(0)), rankings: vec![anywhere] };
+        }
+        let mut rankings: Vec<Ranking> = Vec::new();
+        let mut ids: FxHashMap<Box<[(u16, bool)]>, u32> = FxHashMap::default();
+        let mut shape: Vec<(u16, bool)> = Vec::new();
+        let mut ranking = |(place, from): (&Place, &Option<Direction>)| {
+            let order = ranker.order(service, place, *from, &mut NoTrace);
+            shape.clear();
+            for group in groups(order) {
+                // A region, and whether it ties with the one before.
+                let region = |(index, placed): (usize, &Placed)| (placed.member.region.0, index > 0);
+                shape.extend(group.iter().enumerate().map(region));
+            }
+            if let Some(id) = ids.get(&*shape) {
+                return *id;
+            }
+            let id = rankings.len() as u32;
+            ids.insert(shape.as_slice().into(), id);
+            rankings.push(Ranking::new(topology, order));
+            id
+        };
+        let by_place: Vec<u32> =
+            places.geo.places().iter().zip(&places.directions).map(&mut ranking).collect();
+        Self { by_address: ByAddress::new(places.geo, &by_place, rankings.len()), rankings }
+    }
+}
+
+impl ByAddress {
+    fn new(geo: &Index, by_place: &[u32], rankings: usize) -> Self {
+        fn narrow<V: Copy + Eq + TryFrom<u32, Error: Debug>>(geo: &Index, by_place: &[u32]) -> RangeMap<V> {
+            let id = |id: &u32| V::try_from(*id).expect("it can number all rankings");
+            let by_place: Vec<V> = by_place.iter().map(id).collect();
+            geo.ranges().map(|place| by_place[place.0 as usize])
+        }
+        match rankings {
+            0..=0x100 => Self::Byte(narrow(geo, by_place)),
+            0x101..=0x1_0000 => Self::Short(narrow(geo, by_place)),
+            _ => Self::Long(narrow(geo, by_place)),
+        }
+    }
+
+    fn lookup(&self, client: IpAddr) -> (usize, u8) {
+        match self {
+            Self::Byte(ranges) => {
+                let (ranking, prefix_len) = ranges.lookup(client);
+                (usize::from(ranking), prefix_len)
+            }
+            Self::Short(ranges) => {
+                let (ranking, prefix_len) = ranges.lookup(client);
+                (usize::from(ranking), prefix_len)
+            }
+            Self::Long(ranges) => {
+                let (ranking, prefix_len) = ranges.lookup(client);
+                (ranking as usize, prefix_len)
+            }
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Byte(ranges) => ranges.memory_bytes(),
+            Self::Short(ranges) => ranges.memory_bytes(),
+            Self::Long(ranges) => ranges.memory_bytes(),
+        }
+    }
 }
 
 /// What a ranking depends on: two services that agree in it share a table.

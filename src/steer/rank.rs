@@ -3,7 +3,9 @@
 use super::trace::{Note, Stage, Trace, Why};
 use crate::geo::Place;
 use crate::latency::{self, Basis};
-use crate::model::{FenceRule, Member, PlaceKey, Rank, RegionId, Service, Tolerance, Topology};
+use crate::model::{
+    Direction, FenceRule, Member, PlaceKey, Point, Rank, RegionId, Service, Tolerance, Topology,
+};
 use crate::pick::Hash;
 
 /// The order of regions for clients of a place.
@@ -28,33 +30,132 @@ pub struct RankedRegion {
     pub hash: Hash,
 }
 
-/// A region on its way into a ranking: how far it is, in the rank's unit.
+/// A region in its place in the order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    /// The number of its tie group. Numbers grow, but may leave some out.
+    pub(super) group: usize,
+    /// Which, and its weight as configured.
+    pub(super) member: Member,
+}
+
+/// A region on its way into the order: how far it is, in the rank's unit, and how that is known.
 struct Scored {
     member: Member,
-    score: f64,
+    score: Option<(f64, Basis)>,
 }
 
 /// Works out the order of a service's regions for clients of a place.
 pub fn rank(topology: &Topology, service: &Service, place: &Place, trace: &mut impl Trace) -> Ranking {
-    let inside = fence(topology, service, place, trace);
-    let mut groups = ordered(topology, service, place, &inside, trace);
-    put_first(place, &mut groups, trace);
-    groups.retain(|group| !group.is_empty());
-    let numbered = (1..).zip(groups);
-    let groups: Box<[Box<[RankedRegion]>]> =
-        numbered.map(|(number, group)| weigh(topology, number, group, trace)).collect();
-    let endpoints = |ranked: &RankedRegion| topology.region(ranked.region).endpoints.len();
-    Ranking {
-        ties: groups.iter().any(|group| group.len() > 1),
-        most_endpoints: groups.iter().flatten().map(endpoints).max().unwrap_or(0),
-        groups,
+    let from = place.location.point.map(Point::direction);
+    Ranking::new(topology, Ranker::new(topology).order(service, place, from, trace))
+}
+
+impl Ranking {
+    /// The ranking that an order is.
+    pub(super) fn new(topology: &Topology, order: &[Placed]) -> Self {
+        let ranked = |group: &[Placed]| {
+            let all_zero = group.iter().all(|placed| placed.member.weight.0 == 0);
+            let one = |&Placed { member: Member { region, weight }, .. }: &Placed| RankedRegion {
+                region,
+                weight: if all_zero { 1.0 } else { f64::from(weight.0) },
+                hash: Hash::of(topology.region(region).name.as_bytes()),
+            };
+            group.iter().map(one).collect()
+        };
+        let groups: Box<[Box<[RankedRegion]>]> = groups(order).map(ranked).collect();
+        let endpoints = |placed: &Placed| topology.region(placed.member.region).endpoints.len();
+        Self {
+            ties: groups.iter().any(|group| group.len() > 1),
+            most_endpoints: order.iter().map(endpoints).max().unwrap_or(0),
+            groups,
+        }
+    }
+}
+
+/// The tie groups of an order, best first.
+pub(super) fn groups(order: &[Placed]) -> impl Iterator<Item = &[Placed]> {
+    order.chunk_by(|one, two| one.group == two.group)
+}
+
+/// Works out orders one after another: what they have in common is worked out once, and no memory is taken for each.
+pub(super) struct Ranker<'a> {
+    topology: &'a Topology,
+    /// Where the regions are.
+    regions: Vec<Option<Direction>>,
+    inside: Vec<Member>,
+    scored: Vec<Scored>,
+    order: Vec<Placed>,
+}
+
+impl<'a> Ranker<'a> {
+    pub(super) fn new(topology: &'a Topology) -> Self {
+        let regions = topology.regions.iter().map(|region| region.location.point.map(Point::direction));
+        Self {
+            topology,
+            regions: regions.collect(),
+            inside: Vec::new(),
+            scored: Vec::new(),
+            order: Vec::new(),
+        }
+    }
+
+    /// The order of a service's regions for clients of a place, which is in the direction `from`.
+    pub(super) fn order(
+        &mut self,
+        service: &Service,
+        place: &Place,
+        from: Option<Direction>,
+        trace: &mut impl Trace,
+    ) -> &[Placed] {
+        let Self { topology, regions, inside, scored, order } = self;
+        fence(topology, service, place, inside, trace);
+        order.clear();
+        let km = |region: RegionId| Some(from?.distance_km(regions[usize::from(region.0)]?));
+        match service.steering.rank {
+            Rank::None => {
+                for member in &*inside {
+                    trace.kept(Stage::Rank, member.region, || Note::Plain);
+                    order.push(Placed { group: 0, member: *member });
+                }
+            }
+            Rank::Priority => in_config_order(inside, order, trace, position(service)),
+            Rank::Geo => by_geo(topology, service, place, inside, order, trace),
+            Rank::Distance => {
+                let note = |_: Basis, km: f64| Note::Kilometres(km);
+                let score = |region| km(region).map(|km| (km, Basis::Distance(km)));
+                scored.clear();
+                scored.extend(inside.iter().map(|&member| Scored { member, score: score(member.region) }));
+                by_score(service.steering.tolerance, scored, order, note, trace);
+            }
+            Rank::Latency => {
+                let note = |basis, millis| match basis {
+                    Basis::Table => Note::Measured(millis),
+                    Basis::Distance(km) => Note::Estimated { millis, km },
+                };
+                let estimate = |region| latency::estimate(topology, place, region, km(region));
+                let score = |region| estimate(region).map(|estimate| (estimate.millis, estimate.basis));
+                scored.clear();
+                scored.extend(inside.iter().map(|&member| Scored { member, score: score(member.region) }));
+                by_score(service.steering.tolerance, scored, order, note, trace);
+            }
+        }
+        put_first(place, order, trace);
+        weigh(order, trace);
+        order
     }
 }
 
 /// Drops the regions that this place must not be sent to.
-fn fence(topology: &Topology, service: &Service, place: &Place, trace: &mut impl Trace) -> Vec<Member> {
+fn fence(
+    topology: &Topology,
+    service: &Service,
+    place: &Place,
+    inside: &mut Vec<Member>,
+    trace: &mut impl Trace,
+) {
+    inside.clear();
     let lies_in = |keys: &[PlaceKey]| keys.iter().any(|key| place.is_in(key, &topology.groups));
-    let mut inside = Vec::with_capacity(service.members.len());
     for member in &service.members {
         let broken = service.fences.iter().position(|fence| {
             fence.region == member.region
@@ -70,52 +171,24 @@ fn fence(topology: &Topology, service: &Service, place: &Place, trace: &mut impl
             inside.push(*member);
         }
     }
-    inside
 }
 
-fn ordered(
-    topology: &Topology,
-    service: &Service,
-    place: &Place,
-    inside: &[Member],
-    trace: &mut impl Trace,
-) -> Vec<Vec<Member>> {
-    match service.steering.rank {
-        Rank::None => {
-            for member in inside {
-                trace.kept(Stage::Rank, member.region, || Note::Plain);
-            }
-            vec![inside.to_vec()]
-        }
-        Rank::Priority => in_config_order(inside, trace, position(service)),
-        Rank::Geo => by_geo(topology, service, place, inside, trace),
-        Rank::Distance => {
-            let note = |_: Basis, km: f64| Note::Kilometres(km);
-            let score =
-                |region| latency::distance_km(topology, place, region).map(|km| (km, Basis::Distance(km)));
-            by_score(service.steering.tolerance, inside, score, note, trace)
-        }
-        Rank::Latency => {
-            let note = |basis, millis| match basis {
-                Basis::Table => Note::Measured(millis),
-                Basis::Distance(km) => Note::Estimated { millis, km },
-            };
-            let score = |region| latency::estimate(topology, place, region).map(|e| (e.millis, e.basis));
-            by_score(service.steering.tolerance, inside, score, note, trace)
-        }
-    }
+/// The number of a group behind all there are.
+fn next_group(order: &[Placed]) -> usize {
+    order.last().map_or(0, |placed| placed.group + 1)
 }
 
 /// Each alone, as listed.
 fn in_config_order(
-    inside: &[Member],
+    members: &[Member],
+    order: &mut Vec<Placed>,
     trace: &mut impl Trace,
     note: impl Fn(RegionId) -> Note,
-) -> Vec<Vec<Member>> {
-    for member in inside {
+) {
+    for member in members {
         trace.kept(Stage::Rank, member.region, || note(member.region));
+        order.push(Placed { group: next_group(order), member: *member });
     }
-    inside.iter().map(|member| vec![*member]).collect()
 }
 
 /// Where the config lists a region, fenced ones and those already named counted too.
@@ -130,42 +203,36 @@ fn position(service: &Service) -> impl Fn(RegionId) -> Note {
 /// come last, as listed; if none is known the order of the config holds.
 fn by_score(
     tolerance: Tolerance,
-    inside: &[Member],
-    score: impl Fn(RegionId) -> Option<(f64, Basis)>,
+    scored: &mut [Scored],
+    order: &mut Vec<Placed>,
     note: impl Fn(Basis, f64) -> Note,
     trace: &mut impl Trace,
-) -> Vec<Vec<Member>> {
-    let mut known = Vec::new();
-    let mut unknown = Vec::new();
-    for member in inside {
-        if let Some((score, basis)) = score(member.region) {
-            known.push((Scored { member: *member, score }, basis));
-        } else {
-            unknown.push(*member);
-        }
-    }
+) {
     // Stable: of equals the one listed first is first.
-    known.sort_by(|(a, _), (b, _)| a.score.total_cmp(&b.score));
-    for (scored, basis) in &known {
-        trace.kept(Stage::Rank, scored.member.region, || note(*basis, scored.score));
-    }
+    scored.sort_by(|a, b| match (a.score, b.score) {
+        (Some((a, _)), Some((b, _))) => a.total_cmp(&b),
+        (a, b) => a.is_none().cmp(&b.is_none()),
+    });
     let within = match tolerance {
         Tolerance::Exact => 0.0,
         Tolerance::Millis(limit) | Tolerance::Kilometres(limit) => limit,
     };
-    let mut groups: Vec<Vec<Member>> = Vec::new();
     let mut nearest = f64::NEG_INFINITY;
-    for (scored, _) in known {
-        match groups.last_mut() {
-            Some(group) if scored.score - nearest <= within => group.push(scored.member),
-            _ => {
-                nearest = scored.score;
-                groups.push(vec![scored.member]);
-            }
+    for &Scored { member, score } in &*scored {
+        let mut group = next_group(order);
+        let Some((score, basis)) = score else {
+            trace.kept(Stage::Rank, member.region, || Note::Unlocated);
+            order.push(Placed { group, member });
+            continue;
+        };
+        trace.kept(Stage::Rank, member.region, || note(basis, score));
+        if group > 0 && score - nearest <= within {
+            group -= 1;
+        } else {
+            nearest = score;
         }
+        order.push(Placed { group, member });
     }
-    groups.extend(in_config_order(&unknown, trace, |_| Note::Unlocated));
-    groups
 }
 
 /// The most specific entry that holds, then the next wider, then `*`, then the rest as listed.
@@ -173,62 +240,55 @@ fn by_geo(
     topology: &Topology,
     service: &Service,
     place: &Place,
-    inside: &[Member],
+    rest: &mut Vec<Member>,
+    order: &mut Vec<Placed>,
     trace: &mut impl Trace,
-) -> Vec<Vec<Member>> {
-    let mut rest = inside.to_vec();
-    let mut groups = Vec::new();
+) {
     for entry in service.geo.iter().filter(|entry| place.is_in(&entry.place, &topology.groups)) {
         for listed in &entry.groups {
-            let (group, others): (Vec<_>, Vec<_>) =
-                rest.into_iter().partition(|member| listed.contains(&member.region));
-            rest = others;
-            for member in &group {
+            let group = next_group(order);
+            for member in rest.extract_if(.., |member| listed.contains(&member.region)) {
                 trace.kept(Stage::Rank, member.region, || Note::Geo(entry.place));
+                order.push(Placed { group, member });
             }
-            groups.push(group);
         }
     }
-    groups.extend(in_config_order(&rest, trace, position(service)));
-    groups
+    in_config_order(rest, order, trace, position(service));
 }
 
 /// `[[geo.network]] regions`: these first, in this order, each alone.
-fn put_first(place: &Place, groups: &mut Vec<Vec<Member>>, trace: &mut impl Trace) {
-    let mut first = Vec::new();
+fn put_first(place: &Place, order: &mut [Placed], trace: &mut impl Trace) {
+    let mut count = 0;
     for region in &place.first {
-        for group in groups.iter_mut() {
-            let found = group.iter().position(|member| member.region == *region);
-            first.extend(found.map(|index| vec![group.remove(index)]));
-        }
-        if first.last().is_some_and(|group| group[0].region == *region) {
-            trace.kept(Stage::Rank, *region, || Note::NetworkFirst);
-        }
+        let found = order[count..].iter().position(|placed| placed.member.region == *region);
+        let Some(found) = found else { continue };
+        trace.kept(Stage::Rank, *region, || Note::NetworkFirst);
+        order[count..=count + found].rotate_right(1);
+        count += 1;
     }
-    groups.splice(0..0, first);
+    for (index, placed) in order.iter_mut().enumerate() {
+        placed.group = if index < count { index } else { placed.group + count };
+    }
 }
 
-/// Weight 0 drops out, unless all are 0.
-fn weigh(
-    topology: &Topology,
-    number: usize,
-    group: Vec<Member>,
-    trace: &mut impl Trace,
-) -> Box<[RankedRegion]> {
-    let all_zero = group.iter().all(|member| member.weight.0 == 0);
-    let mut weighed = Vec::with_capacity(group.len());
-    for Member { region, weight } in group {
-        let weight = if all_zero { 1.0 } else { f64::from(weight.0) };
-        if weight == 0.0 {
-            trace.dropped(Stage::TieGroups, region, || Why::NoWeight);
-            continue;
+/// Weight 0 drops out of a group, unless all in it are 0.
+fn weigh(order: &mut Vec<Placed>, trace: &mut impl Trace) {
+    let has_weight = |placed: &Placed| placed.member.weight.0 != 0;
+    for (index, group) in groups(order).enumerate() {
+        let any = group.iter().any(has_weight);
+        for placed in group {
+            let region = placed.member.region;
+            if any && !has_weight(placed) {
+                trace.dropped(Stage::TieGroups, region, || Why::NoWeight);
+            } else {
+                trace.kept(Stage::TieGroups, region, || Note::TieGroup(index + 1));
+            }
         }
-        trace.kept(Stage::TieGroups, region, || Note::TieGroup(number));
-        weighed.push(RankedRegion {
-            region,
-            weight,
-            hash: Hash::of(topology.region(region).name.as_bytes()),
-        });
     }
-    weighed.into_boxed_slice()
+    if order.iter().all(has_weight) {
+        return;
+    }
+    let weighty: Vec<usize> =
+        order.iter().filter(|placed| has_weight(placed)).map(|placed| placed.group).collect();
+    order.retain(|placed| has_weight(placed) || !weighty.contains(&placed.group));
 }

@@ -2,6 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::BuildHasher as _;
+
+use hashbrown::HashTable;
 
 use super::{NameHash, RRset, Zone, rtype, type_name};
 use crate::model::{Name, Service, ServiceId, ServiceKind, Ttl};
@@ -29,13 +32,16 @@ pub struct Served {
     pub negative_ttl: Ttl,
     /// The apex first.
     pub(super) nodes: Vec<Node>,
-    /// Lowercase wire name → index into `nodes`; every name on the way to one that owns something is here.
-    pub(super) index: HashMap<Box<[u8]>, u32, NameHash>,
+    /// Indices into `nodes` by their names; every name on the way to one that owns something is here.
+    index: HashTable<u32>,
+    hash: NameHash,
 }
 
 /// A name that exists: it owns something or something below it does (RFC 4592 §2.2.2).
 #[derive(Debug)]
 pub struct Node {
+    /// In lowercase wire format.
+    name: Box<[u8]>,
     /// What it owns of static data; empty at an empty non-terminal.
     pub rrsets: Box<[RRset]>,
     services: Services,
@@ -197,7 +203,12 @@ impl Served {
     /// The node of a lowercase wire name, even below a delegation, where glue is.
     #[must_use]
     pub fn node(&self, name: &[u8]) -> Option<&Node> {
-        self.index.get(name).map(|index| &self.nodes[*index as usize])
+        self.find_index(name).map(|index| &self.nodes[index as usize])
+    }
+
+    fn find_index(&self, name: &[u8]) -> Option<u32> {
+        let is_named = |index: &u32| *self.nodes[*index as usize].name == *name;
+        self.index.find(self.hash.hash_one(name), is_named).copied()
     }
 
     fn read(number: usize, zone: Zone) -> Self {
@@ -205,7 +216,8 @@ impl Served {
         let mut served = Self {
             number,
             nodes: Vec::with_capacity(names.len()),
-            index: HashMap::with_capacity_and_hasher(names.len(), NameHash::default()),
+            index: HashTable::with_capacity(names.len()),
+            hash: NameHash::default(),
             origin,
             serial,
             negative_ttl,
@@ -213,7 +225,7 @@ impl Served {
         let apex = served.origin.clone();
         served.add(apex.as_wire());
         for (name, rrsets) in names {
-            let known = served.index.get(name.as_wire()).copied();
+            let known = served.find_index(name.as_wire());
             let node = known.unwrap_or_else(|| served.insert(name.into_wire()));
             served.nodes[node as usize].rrsets = rrsets.into_boxed_slice();
         }
@@ -222,7 +234,7 @@ impl Served {
 
     /// The node of a name at or below the origin, made if need be together with those above it.
     fn add(&mut self, name: &[u8]) -> u32 {
-        let known = self.index.get(name).copied();
+        let known = self.find_index(name);
         known.unwrap_or_else(|| self.insert(name.into()))
     }
 
@@ -236,7 +248,12 @@ impl Served {
         if !at_apex && name.starts_with(b"\x01*") {
             self.nodes[parent as usize].wildcard = index;
         }
-        self.nodes.push(Node {
+        let Self { index: by_name, nodes, hash, .. } = self;
+        by_name.insert_unique(hash.hash_one(&*name), index, |index| {
+            hash.hash_one(&*nodes[*index as usize].name)
+        });
+        nodes.push(Node {
+            name,
             rrsets: Box::default(),
             services: Services::None,
             covered_by: NONE,
@@ -245,7 +262,6 @@ impl Served {
             is_cut: false,
             is_dname: false,
         });
-        self.index.insert(name, index);
         index
     }
 
@@ -258,9 +274,9 @@ impl Served {
         if !self.nodes.iter().any(|node| node.is_cut || node.is_dname) {
             return;
         }
-        let covered: Vec<_> = self.index.iter().map(|(name, index)| (*index, self.cover(name))).collect();
-        for (index, cover) in covered {
-            self.nodes[index as usize].covered_by = cover;
+        let covers: Vec<_> = self.nodes.iter().map(|node| self.cover(&node.name)).collect();
+        for (node, cover) in self.nodes.iter_mut().zip(covers) {
+            node.covered_by = cover;
         }
     }
 
@@ -270,7 +286,7 @@ impl Served {
         let mut rest = name;
         while rest != self.origin.as_wire() {
             rest = &rest[usize::from(rest[0]) + 1..];
-            let index = self.index[rest];
+            let index = self.find_index(rest).expect("every name above is there");
             let node = &self.nodes[index as usize];
             if node.is_cut || node.is_dname {
                 cover = index;

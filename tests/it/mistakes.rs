@@ -168,10 +168,11 @@ fn a_config_that_is_not_there() {
 #[test]
 fn a_port_that_somebody_else_has() {
     let listen = |folder: &Folder, from: &str, port: u16| {
-        folder.reconfigure(from, &from.replace(":0", &format!(":{port}")));
+        folder.reconfigure(from, &from.replace("127.0.0.1:0", &format!("127.0.0.77:{port}")));
     };
-    let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let udp = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    // An address of this test's own, where the same port of the other protocol is surely free.
+    let tcp = TcpListener::bind("127.0.0.77:0").expect("a free port");
+    let udp = UdpSocket::bind("127.0.0.77:0").expect("a free port");
     let (tcp_port, udp_port) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
     for (what, from, port, said) in [
         (
@@ -195,7 +196,7 @@ fn a_port_that_somebody_else_has() {
     ] {
         let folder = Folder::new(GOOD);
         listen(&folder, from, port);
-        assert_told(what, &serve(&folder), &[&format!("portolan: 127.0.0.1:{port} is in use: {said}")]);
+        assert_told(what, &serve(&folder), &[&format!("portolan: 127.0.0.77:{port} is in use: {said}")]);
         assert!(!folder.socket().exists(), "{what}: nothing is left behind");
     }
 }

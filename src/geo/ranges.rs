@@ -1,0 +1,490 @@
+//! One address family's ranges, as a tree of 16-bit digits: small enough that one may be had for every distinct
+//! list of regions, and few cache lines to a lookup.
+//!
+//! A *node* is a prefix of whole digits on which the value changes; it parts the 65,536 *slots* of its next digit
+//! into *runs*. A run is one value throughout, or a single slot within which the value changes: a node again. No
+//! prefix wider than a node is of one value and none within it reaches beyond it, so that the runs of the node where
+//! a lookup ends tell the widest prefix.
+
+use std::marker::PhantomData;
+use std::ops::RangeInclusive;
+
+/// An address as a number of digits of [`DIGIT_BITS`].
+pub(super) trait Bits: Copy + Ord + Default {
+    /// The digit at `level`, the highest being at 0.
+    fn digit(self, level: u32) -> u16;
+    /// The address with this digit in the place of a 0 at `level`.
+    fn with_digit(self, level: u32, digit: u16) -> Self;
+    /// Whether all digits below `level` are 0.
+    fn ends_at(self, level: u32) -> bool;
+    /// The next address; `None` behind the last.
+    fn next(self) -> Option<Self>;
+    /// The address before; `None` before the first.
+    fn previous(self) -> Option<Self>;
+    /// The last address of the prefix of this length that starts here.
+    fn last_of(self, prefix_len: u8) -> Self;
+}
+
+const DIGIT_BITS: u32 = u16::BITS;
+
+macro_rules! bits {
+    ($($int:ty),*) => {$(
+        impl Bits for $int {
+            fn digit(self, level: u32) -> u16 {
+                (self >> (Self::BITS - DIGIT_BITS * (level + 1))) as u16
+            }
+            fn with_digit(self, level: u32, digit: u16) -> Self {
+                self | Self::from(digit) << (Self::BITS - DIGIT_BITS * (level + 1))
+            }
+            fn ends_at(self, level: u32) -> bool {
+                self.trailing_zeros() >= Self::BITS - DIGIT_BITS * (level + 1)
+            }
+            fn next(self) -> Option<Self> {
+                self.checked_add(1)
+            }
+            fn previous(self) -> Option<Self> {
+                self.checked_sub(1)
+            }
+            fn last_of(self, prefix_len: u8) -> Self {
+                self | Self::MAX.checked_shr(u32::from(prefix_len)).unwrap_or(0)
+            }
+        }
+    )*};
+}
+bits!(u32, u128);
+
+/// A total function from addresses to values. A node is known by the position of its first run; its others follow.
+#[derive(Clone, Debug)]
+pub(super) struct Ranges<A, V> {
+    /// The slot at which each run begins. That of a node's first run is always 0: in its stead stands how many runs
+    /// follow it in the node.
+    slots: Box<[u16]>,
+    /// The value at the first address of each run; equal in neighbours only where one of them is a node.
+    values: Box<[V]>,
+    /// The node that each run is, or [`VALUE`]: for the last runs only. Nodes without nodes in them stand before.
+    nodes: Box<[u32]>,
+    root: u32,
+    /// What each slot of the root is: a node, or [`RUN`] and the position of a run of one value. Empty if the root
+    /// has few runs.
+    direct: Box<[u32]>,
+    family: PhantomData<A>,
+}
+
+/// In [`Ranges::nodes`]: the run has one value.
+const VALUE: u32 = u32::MAX;
+
+/// In [`Ranges::direct`]: a run of the root, and no node.
+const RUN: u32 = 1 << 31;
+
+/// From so many runs on the root's slots are looked up instead of searched: that takes 256 KiB.
+const DIRECT_RUNS: u16 = 1024;
+
+impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
+    /// The value at an address and the length of the widest prefix around it on which the value is the same.
+    pub(super) fn lookup(&self, address: A) -> (V, u8) {
+        let (mut node, mut level) = (self.root as usize, 0);
+        if let Some(step) = self.direct.get(usize::from(address.digit(0))) {
+            if step & RUN != 0 {
+                return self.found(node, (step & !RUN) as usize, address, 0);
+            }
+            (node, level) = (*step as usize, 1);
+        }
+        loop {
+            let slot = address.digit(level);
+            let others = &self.slots[node + 1..][..usize::from(self.slots[node])];
+            let run = node + others.partition_point(|start| *start <= slot);
+            match self.node_at(run) {
+                Some(inner) => (node, level) = (inner, level + 1),
+                None => return self.found(node, run, address, level),
+            }
+        }
+    }
+
+    /// The node that a run is.
+    fn node_at(&self, run: usize) -> Option<usize> {
+        let node = *self.nodes.get(run.checked_sub(self.slots.len() - self.nodes.len())?)?;
+        (node != VALUE).then_some(node as usize)
+    }
+
+    /// What a lookup says that ends at a run. The value differs just before and just behind the run, so the prefix
+    /// must be long enough to part the address from both.
+    fn found(&self, node: usize, run: usize, address: A, level: u32) -> (V, u8) {
+        let slot = address.digit(level);
+        let apart = |outside: u16| (slot ^ outside).leading_zeros() + 1;
+        let before = if run == node { 0 } else { apart(self.slots[run] - 1) };
+        let is_last = run == node + usize::from(self.slots[node]);
+        let behind = if is_last { 0 } else { apart(self.slots[run + 1]) };
+        (self.values[run], (level * DIGIT_BITS + before.max(behind)) as u8)
+    }
+
+    /// Whether every address has this value.
+    pub(super) fn is_all(&self, value: V) -> bool {
+        *self.values == [value]
+    }
+
+    /// Every range as first address, last address and value.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (A, A, V)> + use<A, V> {
+        let mut starts = Starts::new(self.values[self.root as usize]);
+        self.unfold(self.root as usize, 0, A::default(), &mut starts);
+        let last = A::default().last_of(0);
+        let Starts { starts, values } = starts;
+        (0..starts.len()).map(move |at| {
+            let behind = starts.get(at + 1).and_then(|next| next.previous());
+            (starts[at], behind.unwrap_or(last), values[at])
+        })
+    }
+
+    /// Tells the starts within a node, whose digits are those of `base`.
+    fn unfold(&self, node: usize, level: u32, base: A, starts: &mut Starts<A, V>) {
+        for run in self.runs(node) {
+            let start = base.with_digit(level, self.slot(node, run));
+            match self.node_at(run) {
+                Some(inner) => self.unfold(inner, level + 1, start, starts),
+                None => starts.push(start, self.values[run]),
+            }
+        }
+    }
+
+    /// Both at once: every address has `f` of the two values.
+    pub(super) fn zip<U: Copy + Eq, W: Copy + Eq>(
+        &self,
+        other: &Ranges<A, U>,
+        f: &mut impl FnMut(V, U) -> W,
+    ) -> Ranges<A, W> {
+        let mut builder = Builder::new();
+        let root = builder.zip((self, self.whole()), (other, other.whole()), f);
+        builder.build(root)
+    }
+
+    /// The same ranges with other values; those that become equal merge.
+    pub(super) fn map<W: Copy + Eq>(&self, f: &mut impl FnMut(V) -> W) -> Ranges<A, W> {
+        let mut builder = Builder::new();
+        let root = builder.map(self, self.whole(), f);
+        builder.build(root)
+    }
+
+    fn whole(&self) -> Part<V> {
+        let root = self.root as usize;
+        if self.values.len() == 1 { Part::All(self.values[0]) } else { Part::Node(root, self.values[root]) }
+    }
+
+    fn part(&self, run: usize) -> Part<V> {
+        let value = self.values[run];
+        self.node_at(run).map_or(Part::All(value), |node| Part::Node(node, value))
+    }
+
+    /// The runs of a node.
+    fn runs(&self, node: usize) -> RangeInclusive<usize> {
+        node..=node + usize::from(self.slots[node])
+    }
+
+    /// Where a run of a node begins.
+    fn slot(&self, node: usize, run: usize) -> u16 {
+        if run == node { 0 } else { self.slots[run] }
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.slots)
+            + size_of_val(&*self.values)
+            + size_of_val(&*self.nodes)
+            + size_of_val(&*self.direct)
+    }
+}
+
+/// Where ranges start, in order; neighbours have different values.
+pub(super) struct Starts<A, V> {
+    starts: Vec<A>,
+    values: Vec<V>,
+}
+
+impl<A: Bits, V: Copy + Eq> Starts<A, V> {
+    /// All addresses have `value` until something is pushed.
+    pub(super) fn new(value: V) -> Self {
+        Self { starts: vec![A::default()], values: vec![value] }
+    }
+
+    /// From `start` on, `value`. A start equal to the last one replaces it.
+    pub(super) fn push(&mut self, start: A, value: V) {
+        let last = self.starts.len() - 1;
+        assert!(self.starts[last] <= start, "range starts must not decrease");
+        if self.starts[last] == start {
+            if last == 0 {
+                self.values[0] = value;
+                return;
+            }
+            self.starts.pop();
+            self.values.pop();
+        }
+        if self.values.last() != Some(&value) {
+            self.starts.push(start);
+            self.values.push(value);
+        }
+    }
+
+    pub(super) fn build(self) -> Ranges<A, V> {
+        let mut builder = Builder::new();
+        let root = builder.fold(0, self.values[0], &self.starts[1..], &self.values[1..]);
+        builder.build(root)
+    }
+}
+
+/// What a slot is, or all addresses.
+#[derive(Clone, Copy)]
+enum Part<V> {
+    /// One value.
+    All(V),
+    /// A node, and the value at its first address.
+    Node(usize, V),
+}
+
+/// Nodes on their way into [`Ranges`], the inner ones first.
+struct Builder<V> {
+    /// Runs of nodes without nodes in them.
+    leaves: Runs<V>,
+    /// Runs of the others, whose positions are offset by [`INNER`], and the nodes that they are.
+    inner: Runs<V>,
+    nodes: Vec<u32>,
+    /// The runs of nodes that are being made, each behind those of the node around it.
+    open: Vec<(u16, Part<V>)>,
+}
+
+struct Runs<V> {
+    slots: Vec<u16>,
+    values: Vec<V>,
+}
+
+/// Set in the position of nodes that have nodes in them, while it is not known how many runs stand before.
+const INNER: usize = 1 << 31;
+
+impl<V: Copy + Eq> Builder<V> {
+    fn new() -> Self {
+        let none = || Runs { slots: Vec::new(), values: Vec::new() };
+        Self { leaves: none(), inner: none(), nodes: Vec::new(), open: Vec::new() }
+    }
+
+    /// Makes a node whose slots are at `level`, out of the starts in it and their values. `value` is that at its
+    /// first address.
+    fn fold<A: Bits>(&mut self, level: u32, mut value: V, starts: &[A], values: &[V]) -> Part<V> {
+        let mark = self.open.len();
+        self.open.push((0, Part::All(value)));
+        let mut end = 0;
+        for within in starts.chunk_by(|one, two| one.digit(level) == two.digit(level)) {
+            let slot = within[0].digit(level);
+            let mut at = end;
+            end += within.len();
+            if within[0].ends_at(level) {
+                value = values[at];
+                at += 1;
+            }
+            if at == end {
+                self.push(mark, slot, Part::All(value));
+                continue;
+            }
+            let node = self.fold(level + 1, value, &starts[at..end], &values[at..end]);
+            self.push(mark, slot, node);
+            value = values[end - 1];
+            if let Some(next) = slot.checked_add(1) {
+                self.push(mark, next, Part::All(value));
+            }
+        }
+        self.close(mark)
+    }
+
+    /// Makes a node that has other values.
+    fn map<A: Bits, U: Copy + Eq>(
+        &mut self,
+        from: &Ranges<A, U>,
+        part: Part<U>,
+        f: &mut impl FnMut(U) -> V,
+    ) -> Part<V> {
+        let node = match part {
+            Part::All(value) => return Part::All(f(value)),
+            Part::Node(node, _) if node < from.slots.len() - from.nodes.len() => {
+                return self.map_leaf(from, node, f);
+            }
+            Part::Node(node, _) => node,
+        };
+        let mark = self.open.len();
+        for run in from.runs(node) {
+            let part = self.map(from, from.part(run), f);
+            self.push(mark, from.slot(node, run), part);
+        }
+        self.close(mark)
+    }
+
+    /// As [`Builder::map`], where most runs are: in a node without nodes in it.
+    fn map_leaf<A: Bits, U: Copy + Eq>(
+        &mut self,
+        from: &Ranges<A, U>,
+        node: usize,
+        f: &mut impl FnMut(U) -> V,
+    ) -> Part<V> {
+        let Runs { slots, values } = &mut self.leaves;
+        let position = slots.len();
+        let first = f(from.values[node]);
+        let runs = from.runs(node);
+        let (from_slots, from_values) = (&from.slots[runs.clone()], &from.values[runs]);
+        slots.resize(position + from_slots.len(), 0);
+        values.resize(position + from_slots.len(), first);
+        // Every run is written, but only one that differs stays: a branch would be guessed wrong too often.
+        let (to_slots, to_values) = (&mut slots[position..], &mut values[position..]);
+        let (mut follow, mut before) = (0, first);
+        for (slot, value) in from_slots.iter().zip(from_values).skip(1) {
+            let value = f(*value);
+            to_slots[follow + 1] = *slot;
+            to_values[follow + 1] = value;
+            follow += usize::from(value != before);
+            before = value;
+        }
+        slots.truncate(position + follow + 1);
+        values.truncate(position + follow + 1);
+        if follow == 0 {
+            slots.truncate(position);
+            values.truncate(position);
+            return Part::All(first);
+        }
+        slots[position] = follow as u16;
+        Part::Node(position, first)
+    }
+
+    /// Makes a node out of two that stand at the same place.
+    fn zip<A: Bits, L: Copy + Eq, R: Copy + Eq>(
+        &mut self,
+        (left, left_part): (&Ranges<A, L>, Part<L>),
+        (right, right_part): (&Ranges<A, R>, Part<R>),
+        f: &mut impl FnMut(L, R) -> V,
+    ) -> Part<V> {
+        let (left_node, right_node) = match (left_part, right_part) {
+            (part, Part::All(theirs)) => return self.map(left, part, &mut |ours| f(ours, theirs)),
+            (Part::All(ours), part) => return self.map(right, part, &mut |theirs| f(ours, theirs)),
+            (Part::Node(left_node, _), Part::Node(right_node, _)) => (left_node, right_node),
+        };
+        let mark = self.open.len();
+        let (ours, theirs) = (left.runs(left_node), right.runs(right_node));
+        let (mut our, mut their) = (left_node, right_node);
+        let mut slot = 0;
+        // A node is a single slot, so that what the other has there is the same slot or of one value.
+        loop {
+            let part = self.zip((left, left.part(our)), (right, right.part(their)), f);
+            self.push(mark, slot, part);
+            let our_next = (our < *ours.end()).then(|| left.slots[our + 1]);
+            let their_next = (their < *theirs.end()).then(|| right.slots[their + 1]);
+            slot = match (our_next, their_next) {
+                (None, None) => return self.close(mark),
+                (Some(next), None) | (None, Some(next)) => next,
+                (Some(one), Some(two)) => one.min(two),
+            };
+            our += usize::from(our_next == Some(slot));
+            their += usize::from(their_next == Some(slot));
+        }
+    }
+
+    /// From this slot on. A slot equal to the last one replaces it.
+    fn push(&mut self, mark: usize, slot: u16, part: Part<V>) {
+        match (self.open[mark..].last(), part) {
+            (Some((last, _)), _) if *last == slot => {
+                self.open.pop();
+            }
+            (Some((_, Part::All(before))), Part::All(value)) if *before == value => return,
+            _ => {}
+        }
+        self.open.push((slot, part));
+    }
+
+    /// The runs behind `mark` are a node, unless they are one value.
+    fn close(&mut self, mark: usize) -> Part<V> {
+        let runs = &self.open[mark..];
+        let (Part::All(first) | Part::Node(_, first)) = runs[0].1;
+        let follow = (runs.len() - 1) as u16;
+        if follow == 0 {
+            self.open.truncate(mark);
+            return Part::All(first);
+        }
+        let has_nodes = runs.iter().any(|(_, part)| matches!(part, Part::Node(..)));
+        let into = if has_nodes { &mut self.inner } else { &mut self.leaves };
+        let position = into.slots.len();
+        for (slot, part) in self.open.drain(mark..) {
+            let (node, value) = match part {
+                Part::All(value) => (VALUE, value),
+                Part::Node(node, value) => (node as u32, value),
+            };
+            into.slots.push(slot);
+            into.values.push(value);
+            if has_nodes {
+                self.nodes.push(node);
+            }
+        }
+        into.slots[position] = follow;
+        Part::Node(if has_nodes { position | INNER } else { position }, first)
+    }
+
+    fn build<A: Bits>(mut self, root: Part<V>) -> Ranges<A, V> {
+        let root = match root {
+            Part::Node(node, _) => node,
+            Part::All(value) => {
+                self.leaves = Runs { slots: vec![0], values: vec![value] };
+                0
+            }
+        };
+        let before = self.leaves.slots.len();
+        let place = |node: usize| if node & INNER == 0 { node } else { (node & !INNER) + before };
+        for node in self.nodes.iter_mut().filter(|node| **node != VALUE) {
+            *node = place(*node as usize) as u32;
+        }
+        self.leaves.slots.append(&mut self.inner.slots);
+        self.leaves.values.append(&mut self.inner.values);
+        let mut ranges = Ranges {
+            slots: self.leaves.slots.into(),
+            values: self.leaves.values.into(),
+            nodes: self.nodes.into(),
+            root: place(root) as u32,
+            direct: Box::default(),
+            family: PhantomData,
+        };
+        ranges.direct = ranges.direct();
+        ranges
+    }
+}
+
+impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
+    fn direct(&self) -> Box<[u32]> {
+        let root = self.root as usize;
+        let follow = self.slots[root];
+        if follow < DIRECT_RUNS {
+            return Box::default();
+        }
+        let mut direct = Vec::with_capacity(1 << DIGIT_BITS);
+        for run in root..=root + usize::from(follow) {
+            let is_last = run == root + usize::from(follow);
+            let end = if is_last { 1 << DIGIT_BITS } else { usize::from(self.slots[run + 1]) };
+            direct.resize(end, self.node_at(run).map_or(run as u32 | RUN, |node| node as u32));
+        }
+        direct.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_that_is_looked_up_says_what_a_search_says() {
+        let mut starts = Starts::new(0_u32);
+        let mut addresses = vec![0, u32::MAX];
+        let mut start = 0_u32;
+        // Steps of two slots, of a slot and a quarter, within a slot, and of a single address.
+        for (value, step) in [0x2_0000, 0x1_4000, 0x100, 1].into_iter().cycle().take(7_000).enumerate() {
+            start += step;
+            starts.push(start, value as u32 % 3);
+            addresses.extend([start - 1, start, start + 1]);
+        }
+        let ranges = starts.build();
+        assert_eq!(ranges.direct.len(), 1 << DIGIT_BITS);
+        assert!(ranges.direct.iter().any(|step| step & RUN != 0) && ranges.nodes.iter().any(|n| *n != VALUE));
+        let searched = Ranges { direct: Box::default(), ..ranges.clone() };
+        for address in addresses {
+            assert_eq!(ranges.lookup(address), searched.lookup(address), "{address:x}");
+        }
+        assert_eq!(ranges.map(&mut |_| ()).memory_bytes(), 2);
+    }
+}
