@@ -6,6 +6,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
+use tokio::sync::watch;
 
 use super::problem::Problem;
 use crate::config::{Role, Token};
@@ -13,17 +14,25 @@ use crate::config::{Role, Token};
 /// What a listener of the API allows.
 #[derive(Clone, Debug)]
 pub enum Access {
-    /// Everything.
-    Open,
-    /// Reads; writes with one of these tokens.
-    Tokens(Vec<Token>),
+    /// Everything, in the name of whoever comes this way, such as "socket".
+    Open(&'static str),
+    /// Reads; writes with one of these tokens, which a reload may change.
+    Tokens(watch::Receiver<Vec<Token>>),
 }
 
-/// Lets reads through, and writes with the role they need. Handlers find the [`Role`] among the extensions.
+/// Who asks, and what that allows.
+#[derive(Clone, Debug)]
+pub(super) struct Bearer {
+    pub(super) role: Role,
+    /// As overrides and events name it.
+    pub(super) by: String,
+}
+
+/// Lets reads through, and writes with the role they need. Handlers find the [`Bearer`] among the extensions.
 pub(super) async fn guard(State(access): State<Access>, mut request: Request, next: Next) -> Response {
     match permit(&access, &request) {
-        Ok(role) => {
-            request.extensions_mut().insert(role);
+        Ok(bearer) => {
+            request.extensions_mut().insert(bearer);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
@@ -31,10 +40,13 @@ pub(super) async fn guard(State(access): State<Access>, mut request: Request, ne
 }
 
 /// What the bearer of a request may do.
-fn permit(access: &Access, request: &Request) -> Result<Role, Problem> {
-    let Access::Tokens(tokens) = access else { return Ok(Role::Admin) };
+fn permit(access: &Access, request: &Request) -> Result<Bearer, Problem> {
+    let tokens = match access {
+        Access::Open(way) => return Ok(Bearer { role: Role::Admin, by: (*way).into() }),
+        Access::Tokens(tokens) => tokens.borrow(),
+    };
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-        return Ok(Role::Viewer);
+        return Ok(Bearer { role: Role::Viewer, by: "a reader".into() });
     }
     let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some(secret) = header.and_then(|value| value.strip_prefix("Bearer ")) else {
@@ -52,7 +64,9 @@ fn permit(access: &Access, request: &Request) -> Result<Role, Problem> {
         None => {
             Err(Problem::new(StatusCode::UNAUTHORIZED, "this token is not known here: see [control] token"))
         }
-        Some(token) if token.role >= Role::Operator => Ok(token.role),
+        Some(token) if token.role >= Role::Operator => {
+            Ok(Bearer { role: token.role, by: format!("token {}", token.name) })
+        }
         Some(token) => Err(Problem::new(
             StatusCode::FORBIDDEN,
             format!("token `{}` is a viewer's: changes need the role operator or admin", token.name),

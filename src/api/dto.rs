@@ -151,6 +151,9 @@ pub struct Override {
     pub until: Option<String>,
     /// Why.
     pub reason: Option<String>,
+    /// Who said so: "token NAME", or "socket"; unknown of overrides that an earlier version took.
+    #[serde(default)]
+    pub by: Option<String>,
 }
 
 /// `POST /v1/overrides`
@@ -208,12 +211,13 @@ pub struct Event {
     pub at: String,
     /// The epoch in which it shows.
     pub epoch: u64,
-    /// Its stable name: transition, override, restore, expire, held, released, reload, reload_failed, alarm.
+    /// Its stable name: transition, override, restore, expire, held, released, reload, reload_failed, resolved,
+    /// unresolved, alarm, all_clear.
     pub event: String,
     /// A sentence.
     pub message: String,
     /// What it is about, by field: subject, from, to, severity, evidence, target, action, share,
-    /// until, reason, region, rule, why.
+    /// until, reason, by, region, rule, host, addresses, kept, warnings, why.
     pub fields: BTreeMap<String, String>,
 }
 
@@ -242,7 +246,7 @@ pub struct Explain {
     pub stages: Vec<Stage>,
     /// Where the client is sent.
     pub region: Option<String>,
-    /// What of all_down is answered in the place of regions, of which none may serve the client: fallback, cname
+    /// What of all_down is answered in the place of regions, of which none can serve the client: fallback, cname
     /// or servfail.
     #[serde(default)]
     pub instead: Option<String>,

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
-use super::access::{Access, guard};
+use super::access::{Access, Bearer, guard};
 use super::dto;
 use super::explain::{Question, explain};
 use super::metrics::Metrics;
@@ -178,7 +178,7 @@ async fn get_overrides(State(api): State<Api>) -> Result<Json<Vec<dto::Override>
 
 async fn post_override(
     State(api): State<Api>,
-    Extension(role): Extension<Role>,
+    Extension(Bearer { role, by }): Extension<Bearer>,
     request: Result<Json<dto::OverrideRequest>, JsonRejection>,
 ) -> Result<Json<dto::Applied>, Problem> {
     let Json(request) = request.map_err(|e| bad(e.body_text()))?;
@@ -207,6 +207,7 @@ async fn post_override(
         },
         reason: request.reason,
         override_safety: request.override_safety,
+        by,
     };
     match api.engine.put_override(request).await? {
         Ok(applied) => Ok(Json(applied_dto(applied))),
@@ -218,10 +219,11 @@ async fn post_override(
 
 async fn delete_override(
     State(api): State<Api>,
+    Extension(Bearer { by, .. }): Extension<Bearer>,
     Path(id): Path<String>,
 ) -> Result<Json<dto::Applied>, Problem> {
     let id: u64 = id.parse().map_err(|_| bad(format!("`{id}` is no number of an override")))?;
-    match api.engine.remove_override(id).await? {
+    match api.engine.remove_override(id, by).await? {
         Some(applied) => Ok(Json(applied_dto(applied))),
         None => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no override {id}"))),
     }
@@ -236,8 +238,11 @@ fn applied_dto(applied: Applied) -> dto::Applied {
     }
 }
 
-async fn reload(State(api): State<Api>) -> Result<Json<dto::Reloaded>, Problem> {
-    match api.engine.reload().await? {
+async fn reload(
+    State(api): State<Api>,
+    Extension(Bearer { by, .. }): Extension<Bearer>,
+) -> Result<Json<dto::Reloaded>, Problem> {
+    match api.engine.reload(by).await? {
         Ok(Reloaded { epoch, warnings }) => Ok(Json(dto::Reloaded { epoch, warnings })),
         Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())),
     }
@@ -289,7 +294,7 @@ fn event_dto(event: &Event) -> dto::Event {
             fields.extend(to.severity().map(|severity| ("severity", severity.to_string())));
             fields.push(("evidence", evidence.clone()));
         }
-        EventKind::Overridden(o) | EventKind::Restored(o) | EventKind::Expired(o) => {
+        EventKind::Overridden(o) | EventKind::Restored { subject: o, .. } | EventKind::Expired(o) => {
             fields.push(("target", o.target.to_string()));
             fields.push(("action", o.action.to_string()));
             fields.push(("share", o.share.to_string()));
@@ -309,12 +314,13 @@ fn event_dto(event: &Event) -> dto::Event {
             fields.push(("why", why.clone()));
             fields.push(("kept", listed(kept)));
         }
-        EventKind::ReloadFailed { why } => fields.push(("why", why.clone())),
-        EventKind::Reloaded { warnings } if !warnings.is_empty() => {
+        EventKind::ReloadFailed { why, .. } => fields.push(("why", why.clone())),
+        EventKind::Reloaded { warnings, .. } if !warnings.is_empty() => {
             fields.push(("warnings", warnings.join("; ")));
         }
-        EventKind::Reloaded { .. } | EventKind::Alarm { .. } => {}
+        EventKind::Reloaded { .. } | EventKind::Alarm { .. } | EventKind::AllClear { .. } => {}
     }
+    fields.extend(event.kind.by().map(|by| ("by", by.to_owned())));
     dto::Event {
         id: event.id,
         at: timestamp(event.at),

@@ -149,6 +149,7 @@ pub(super) fn overridden(o: &Override) -> dto::Override {
         created: timestamp(o.created),
         until: o.until.map(timestamp),
         reason: o.reason.clone(),
+        by: o.by.clone(),
     }
 }
 

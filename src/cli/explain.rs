@@ -179,7 +179,7 @@ fn answer(e: &dto::Explain) -> String {
                 "cname" => "the CNAME",
                 _ => "the failure",
             };
-            write!(text, ", {what} that all_down names: no region may serve this client")
+            write!(text, ", {what} that all_down names: no region can serve this client")
         }
         (None, true) if e.kind == "referral" => write!(text, ", a referral"),
         (None, true) if e.answer.rcode == "NOERROR" => write!(text, " without records"),

@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
+use crate::engine::BUILTIN;
 use crate::geo::{self, Agreement, Database, Draw, Index, Located, Sampling, Source};
 
 /// What `portolan geo` can do.
@@ -54,15 +55,15 @@ pub(crate) enum GeoCommand {
 /// Runs a `portolan geo` command. `index_of` compiles the `[geo]` part of the config at a path.
 pub(crate) fn run(
     command: GeoCommand,
-    index_of: impl FnOnce(&Path) -> anyhow::Result<Index>,
+    index_of: impl FnOnce(&Path) -> anyhow::Result<(Index, Vec<String>)>,
 ) -> anyhow::Result<ExitCode> {
     match command {
         GeoCommand::Lookup { ip, config } => {
-            let index = match config {
+            let (index, sources) = match config {
                 Some(path) => index_of(&path)?,
-                None => Index::compile(&[geo::builtin()?], &[], &[]),
+                None => (Index::compile(&[geo::builtin()?], &[], &[]), vec![BUILTIN.to_owned()]),
             };
-            say!("{}", lookup(&index, ip));
+            say!("{}", lookup(&index, &sources, ip));
         }
         GeoCommand::Build { from, out } => build(&from, &out)?,
         GeoCommand::Compare { source, with, count_v4, count_v6, seed } => {
@@ -76,15 +77,15 @@ pub(crate) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What an index knows of an address, for people.
-pub(crate) fn lookup(index: &Index, address: IpAddr) -> String {
+/// What an index over these databases knows of an address, for people.
+pub(crate) fn lookup(index: &Index, sources: &[String], address: IpAddr) -> String {
     let Located { place, prefix, .. } = index.locate(address);
     let location = place.location;
     let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "unknown".into());
     let source = match place.source {
         Source::Nowhere => "no database has it".to_owned(),
         Source::Override(network) => format!("[[geo.network]] {network}"),
-        Source::Database(number) => format!("database {}", u32::from(number) + 1),
+        Source::Database(number) => sources.get(usize::from(number)).cloned().unwrap_or_default(),
     };
     let mut lines = vec![
         ("country", or_unknown(location.country.map(|country| country.to_string()))),
@@ -167,7 +168,7 @@ mod tests {
         format!("{}/tests/data/mmdb/{name}", env!("CARGO_MANIFEST_DIR"))
     }
 
-    fn no_config(_: &Path) -> anyhow::Result<Index> {
+    fn no_config(_: &Path) -> anyhow::Result<(Index, Vec<String>)> {
         anyhow::bail!("no config was asked for")
     }
 
@@ -183,7 +184,7 @@ mod tests {
         let prefix = "10.20.0.0/16".parse().unwrap();
         let network = Override { prefix, location: Some(location), first: Box::default() };
         let index = Index::compile(&[], &[network], &["10.20.0.0/17".parse().unwrap()]);
-        insta::assert_snapshot!(lookup(&index, "10.20.30.40".parse().unwrap()), @r"
+        insta::assert_snapshot!(lookup(&index, &[], "10.20.30.40".parse().unwrap()), @r"
         country      DE
         continent    EU
         subdivision  BE
@@ -193,7 +194,7 @@ mod tests {
         asn          64500
         within       10.20.0.0/17
         ");
-        insta::assert_snapshot!(lookup(&index, "192.0.2.1".parse().unwrap()), @r"
+        insta::assert_snapshot!(lookup(&index, &[], "192.0.2.1".parse().unwrap()), @r"
         country      unknown
         continent    unknown
         subdivision  unknown
@@ -201,6 +202,10 @@ mod tests {
         prefix       128.0.0.0/1
         source       no database has it
         ");
+        let databases = [read(Path::new(&fixture("GeoIP2-City-Test.mmdb"))).unwrap()];
+        let index = Index::compile(&databases, &[], &[]);
+        let told = lookup(&index, &["places/city.mmdb".into()], "81.2.69.142".parse().unwrap());
+        assert!(told.contains("\nsource       places/city.mmdb"), "{told}");
     }
 
     #[test]

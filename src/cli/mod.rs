@@ -200,7 +200,8 @@ fn say_line(text: fmt::Arguments<'_>) {
     }
 }
 
-/// The geo index that a config asks for.
-fn index_of(config: &Path) -> anyhow::Result<Index> {
-    Ok(Arc::unwrap_or_clone(engine::index(&Origin::File(config.to_owned()))?))
+/// The geo index that a config asks for, and what its databases are called.
+fn index_of(config: &Path) -> anyhow::Result<(Index, Vec<String>)> {
+    let (index, sources) = engine::index(&Origin::File(config.to_owned()))?;
+    Ok((Arc::unwrap_or_clone(index), sources))
 }

@@ -153,11 +153,11 @@ pub(super) fn list(client: &Client, json: bool) -> Result<ExitCode> {
     } else if overrides.is_empty() {
         say!("no overrides");
     } else {
-        let mut table = table(&["ID", "TARGET", "ACTION", "SHARE", "SINCE", "UNTIL", "REASON"]);
+        let mut table = table(&["ID", "TARGET", "ACTION", "SHARE", "SINCE", "UNTIL", "BY", "REASON"]);
         for o in overrides {
             let until = o.until.unwrap_or_else(|| "restored".into());
-            let reason = o.reason.unwrap_or_default();
-            table.add_row([o.id.to_string(), o.target, o.action, o.share, o.created, until, reason]);
+            let (by, reason) = (o.by.unwrap_or_default(), o.reason.unwrap_or_default());
+            table.add_row([o.id.to_string(), o.target, o.action, o.share, o.created, until, by, reason]);
         }
         say!("{}", table.trim_fmt());
     }

@@ -67,10 +67,10 @@ fn print(status: &dto::Status) {
         }
     }
     say!("{}\n", regions.trim_fmt());
-    let mut services = table(&["SERVICE", "RANK", "REGIONS"]);
+    let mut services = table(&["SERVICE", "TYPE", "RANK", "REGIONS"]);
     for service in &status.services {
         let regions: Vec<String> = service.regions.iter().map(member).collect();
-        services.add_row([&service.name, &service.rank, &regions.join(", ")]);
+        services.add_row([&service.name, &service.kind, &service.rank, &regions.join(", ")]);
     }
     say!("{}", services.trim_fmt());
 }

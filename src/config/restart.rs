@@ -39,7 +39,6 @@ impl AtStart {
             ("[dns] workers", self.dns_workers != newer.dns_workers),
             ("[control] listen", now.listen != then.listen),
             ("[control] socket", now.socket != then.socket),
-            ("[control] token", now.tokens != then.tokens),
         ];
         let changed = changed.into_iter().filter(|(_, changed)| *changed);
         changed

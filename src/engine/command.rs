@@ -15,11 +15,11 @@ use crate::standing::{Action, Override};
 /// One request to the engine, and where its answer goes.
 pub(super) enum Command {
     Override { request: OverrideRequest, reply: oneshot::Sender<Result<Applied, Rejection>> },
-    Restore { id: u64, reply: oneshot::Sender<Option<Applied>> },
+    Restore { id: u64, by: String, reply: oneshot::Sender<Option<Applied>> },
     Overrides { reply: oneshot::Sender<Vec<Override>> },
     Checks { reply: oneshot::Sender<Vec<CheckStatus>> },
     Events { reply: oneshot::Sender<EventFeed> },
-    Reload { reply: oneshot::Sender<Result<Reloaded, PrepareError>> },
+    Reload { by: String, reply: oneshot::Sender<Result<Reloaded, PrepareError>> },
     Stop { reply: oneshot::Sender<()> },
 }
 
@@ -47,6 +47,8 @@ pub struct OverrideRequest {
     pub reason: Option<String>,
     /// Whether safety rules are set aside.
     pub override_safety: bool,
+    /// Who asks.
+    pub by: String,
 }
 
 /// An override that was taken, or taken back.
@@ -114,6 +116,7 @@ impl OverrideRequest {
             created: now,
             until: self.lasts.map(|lasts| now.after(lasts)),
             reason: self.reason,
+            by: Some(self.by),
         })
     }
 }

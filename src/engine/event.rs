@@ -39,7 +39,12 @@ pub enum EventKind {
     /// An operator said something about a target.
     Overridden(Override),
     /// An operator took it back.
-    Restored(Override),
+    Restored {
+        /// What it had said.
+        subject: Override,
+        /// Who took it back.
+        by: String,
+    },
     /// Its time ran out.
     Expired(Override),
     /// A rule holds a region in that probes found down.
@@ -60,11 +65,15 @@ pub enum EventKind {
     Reloaded {
         /// What is probably not as meant; a sentence each.
         warnings: Vec<String>,
+        /// Who asked for it.
+        by: String,
     },
     /// The config was read again and is bad; the one before stays in force.
     ReloadFailed {
         /// Everything wrong with it.
         why: String,
+        /// Who asked for it.
+        by: String,
     },
     /// The addresses of a host are other ones, or are known again after a failure.
     Resolved {
@@ -84,6 +93,11 @@ pub enum EventKind {
     },
     /// Something an operator should know of.
     Alarm {
+        /// A sentence.
+        message: String,
+    },
+    /// Services that an alarm was about can be served again.
+    AllClear {
         /// A sentence.
         message: String,
     },
@@ -139,7 +153,7 @@ impl EventKind {
         match self {
             Self::Transition { .. } => "transition",
             Self::Overridden(_) => "override",
-            Self::Restored(_) => "restore",
+            Self::Restored { .. } => "restore",
             Self::Expired(_) => "expire",
             Self::Held { .. } => "held",
             Self::Released { .. } => "released",
@@ -148,6 +162,19 @@ impl EventKind {
             Self::Resolved { .. } => "resolved",
             Self::Unresolved { .. } => "unresolved",
             Self::Alarm { .. } => "alarm",
+            Self::AllClear { .. } => "all_clear",
+        }
+    }
+}
+
+impl EventKind {
+    /// Who asked for it, if somebody did and that is known.
+    #[must_use]
+    pub fn by(&self) -> Option<&str> {
+        match self {
+            Self::Overridden(o) => o.by.as_deref(),
+            Self::Restored { by, .. } | Self::Reloaded { by, .. } | Self::ReloadFailed { by, .. } => Some(by),
+            _ => None,
         }
     }
 }
@@ -161,17 +188,23 @@ impl fmt::Display for EventKind {
             Self::Transition { subject, from, to, evidence } => {
                 write!(f, "{subject} {from} -> {to}: {evidence}")
             }
-            Self::Overridden(o) => write!(f, "override {}: {} {}{}", o.id, o.action, o.target, details(o)),
-            Self::Restored(o) => write!(f, "override {} taken back: {} {}", o.id, o.action, o.target),
+            Self::Overridden(o) => {
+                let by = o.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+                write!(f, "override {}{by}: {} {}{}", o.id, o.action, o.target, details(o))
+            }
+            Self::Restored { subject: o, by } => {
+                write!(f, "override {} taken back by {by}: {} {}", o.id, o.action, o.target)
+            }
             Self::Expired(o) => write!(f, "override {} ran out: {} {}", o.id, o.action, o.target),
             Self::Held { region, rule } => write!(f, "region/{region} fails, but {rule} holds it in"),
             Self::Released { region, rule } => write!(f, "region/{region} is no longer held in by {rule}"),
-            Self::Reloaded { warnings } => {
-                f.write_str("config reloaded")?;
+            Self::Reloaded { warnings, by } => {
+                write!(f, "config reloaded by {by}")?;
                 warnings.iter().try_for_each(|warning| write!(f, "; warning: {warning}"))
             }
-            Self::ReloadFailed { why } => {
-                write!(f, "config not reloaded, the one before stays in force: {}", why.trim_end())
+            Self::ReloadFailed { why, by } => {
+                let why = why.trim_end();
+                write!(f, "config not reloaded by {by}, the one before stays in force: {why}")
             }
             Self::Resolved { host, addresses } => write!(f, "{host} has {}", list(addresses)),
             Self::Unresolved { host, why, kept } if kept.is_empty() => {
@@ -180,7 +213,7 @@ impl fmt::Display for EventKind {
             Self::Unresolved { host, why, kept } => {
                 write!(f, "{host} cannot be resolved: {why}; kept: {}", list(kept))
             }
-            Self::Alarm { message } => f.write_str(message),
+            Self::Alarm { message } | Self::AllClear { message } => f.write_str(message),
         }
     }
 }
@@ -236,13 +269,14 @@ mod tests {
             created: Unix(Duration::from_secs(1_800_000_000)),
             until: Some(Unix(Duration::from_secs(1_800_001_800))),
             reason: Some("new kernel".into()),
+            by: Some("token ci".into()),
         };
         for (kind, expected) in [
             (transition(State::Up, hard), "region/eu-west up -> down: connect refused"),
             (transition(soft, hard), "region/eu-west still down, soft -> hard: connect refused"),
             (
                 EventKind::Overridden(drain),
-                "override 3: drain region/eu-west for 25% of its clients until 2027-01-15T08:30:00Z (new kernel)",
+                "override 3 by token ci: drain region/eu-west for 25% of its clients until 2027-01-15T08:30:00Z (new kernel)",
             ),
         ] {
             assert_eq!(kind.to_string(), expected);

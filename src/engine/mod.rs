@@ -27,10 +27,11 @@ pub use clock::Clock;
 pub use command::{Applied, EventFeed, OverrideRequest, Rejection, Reloaded};
 pub use event::{Event, EventKind, Subject};
 pub use index::KeptIndex;
-pub use prepare::{PrepareError, Prepared, index, prepare, prepare_after};
+pub use prepare::{BUILTIN, PrepareError, Prepared, index, prepare, prepare_after};
 pub use task::{Engine, Running};
 pub use writer::Writer;
 
+use crate::config::Token;
 use crate::health::State;
 use crate::snapshot::Snapshot;
 use crate::standing::Override;
@@ -52,6 +53,8 @@ pub struct Handle {
     pub ready: watch::Receiver<bool>,
     /// Told when a plan that a reload has replaced is gone: a good time to give memory back.
     pub retired: Arc<Notify>,
+    /// Who may change something over TCP, as the config in force has it.
+    pub tokens: watch::Receiver<Vec<Token>>,
     transitions: Arc<Transitions>,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Arc<Event>>,
@@ -81,12 +84,12 @@ impl Handle {
         self.ask(|reply| Command::Override { request, reply }).await
     }
 
-    /// Takes an override back; `None` if there is none with this id.
+    /// Takes an override back, as somebody asks; `None` if there is none with this id.
     ///
     /// # Errors
     /// If the engine has stopped.
-    pub async fn remove_override(&self, id: u64) -> Result<Option<Applied>, Stopped> {
-        self.ask(|reply| Command::Restore { id, reply }).await
+    pub async fn remove_override(&self, id: u64, by: String) -> Result<Option<Applied>, Stopped> {
+        self.ask(|reply| Command::Restore { id, by, reply }).await
     }
 
     /// The overrides in force, oldest first.
@@ -113,12 +116,12 @@ impl Handle {
         self.ask(|reply| Command::Events { reply }).await
     }
 
-    /// Reads the config again. A bad one changes nothing.
+    /// Reads the config again, as somebody asks. A bad one changes nothing.
     ///
     /// # Errors
     /// `Stopped`, or within it everything that is wrong with the config.
-    pub async fn reload(&self) -> Result<Result<Reloaded, PrepareError>, Stopped> {
-        self.ask(|reply| Command::Reload { reply }).await
+    pub async fn reload(&self, by: String) -> Result<Result<Reloaded, PrepareError>, Stopped> {
+        self.ask(|reply| Command::Reload { by, reply }).await
     }
 
     /// Everything that happens from now on.

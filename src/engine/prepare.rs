@@ -15,6 +15,9 @@ use crate::geo::Index;
 use crate::snapshot::Plan;
 use crate::zone::{Dynamic, Zones};
 
+/// What the embedded geo database is called.
+pub const BUILTIN: &str = "the builtin database";
+
 /// A config that is good, and what was compiled from it.
 #[derive(Debug)]
 pub struct Prepared {
@@ -65,12 +68,20 @@ pub fn prepare_after(origin: &Origin, last: Option<&KeptIndex>) -> Result<Prepar
     compile(config, geo)
 }
 
-/// The geo databases that a config names, compiled with its overrides.
+/// The geo databases that a config names, compiled with its overrides, and what they are called.
 ///
 /// # Errors
 /// Everything that is wrong with the config or a database.
-pub fn index(origin: &Origin) -> Result<Arc<Index>, PrepareError> {
-    open(origin, None).map(|(_, geo)| geo.index)
+pub fn index(origin: &Origin) -> Result<(Arc<Index>, Vec<String>), PrepareError> {
+    open(origin, None).map(|(config, geo)| (geo.index, geo_sources(&config)))
+}
+
+fn geo_sources(config: &Config) -> Vec<String> {
+    let names = config.geo.databases.iter().map(|source| match source {
+        GeoSource::Builtin => BUILTIN.into(),
+        GeoSource::File(path) => path.display().to_string(),
+    });
+    names.collect()
 }
 
 fn open(origin: &Origin, last: Option<&KeptIndex>) -> Result<(Config, KeptIndex), PrepareError> {
@@ -140,11 +151,7 @@ fn compile(mut config: Config, geo: KeptIndex) -> Result<Prepared, PrepareError>
     let dns = config.dns.as_ref();
     let ecs = dns.is_none_or(|dns| dns.ecs);
     let key_prefix = dns.map(|dns| dns.key_prefix).unwrap_or_default();
-    let geo_sources = config.geo.databases.iter().map(|source| match source {
-        GeoSource::Builtin => "the builtin database".into(),
-        GeoSource::File(path) => path.display().to_string(),
-    });
-    let geo_sources = geo_sources.collect();
+    let geo_sources = geo_sources(&config);
     let debug_names = dns.is_some_and(|dns| dns.debug_names);
     let identity = dns.map(|dns| dns.identity.clone()).unwrap_or_default();
     let plan = Plan {

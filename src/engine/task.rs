@@ -18,7 +18,7 @@ use super::index::KeptIndex;
 use super::prepare::{PrepareError, Prepared, prepare_after};
 use super::writer::Writer;
 use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle, Origin};
-use crate::config::{AtStart, Config};
+use crate::config::{AtStart, Config, Token};
 use crate::journal::Journal;
 use crate::model::Target;
 use crate::net::resolver::Resolver;
@@ -45,8 +45,8 @@ const RETIRE_PAUSE: Duration = Duration::from_millis(20);
 /// The longest that answers wait for the first look at every target.
 const READY_AFTER: Duration = Duration::from_secs(5);
 
-/// A prepared config, or why it cannot be had, and who wants to know how it goes on.
-type Reload = (Result<Prepared, PrepareError>, oneshot::Sender<Result<Reloaded, PrepareError>>);
+/// A prepared config, or why it cannot be had; who asked for it, and where to tell how it goes on.
+type Reload = (Result<Prepared, PrepareError>, String, oneshot::Sender<Result<Reloaded, PrepareError>>);
 
 /// The task's state; everybody else holds a [`Handle`].
 pub struct Engine {
@@ -64,6 +64,7 @@ pub struct Engine {
     journal: Option<Journal>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     ready: watch::Sender<bool>,
+    tokens: watch::Sender<Vec<Token>>,
     events: broadcast::Sender<Arc<Event>>,
     kept_events: VecDeque<Arc<Event>>,
     last_event: u64,
@@ -121,6 +122,7 @@ impl Engine {
         let (answers, answer_queue) = mpsc::channel(ANSWER_QUEUE);
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let (ready, ready_seen) = watch::channel(false);
+        let (tokens, tokens_seen) = watch::channel(prepared.config.control.tokens.clone());
         let (recalled, unread) = recall(journal.as_ref());
         let (overrides, last_override) = recalled;
         let (mut hosts, mut asking) = (Hosts::default(), Asking::new(answers));
@@ -143,6 +145,7 @@ impl Engine {
             writer,
             geo: prepared.geo,
             ready,
+            tokens,
             events,
             kept_events: VecDeque::new(),
             last_event: 0,
@@ -158,6 +161,7 @@ impl Engine {
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
             ready: ready_seen,
+            tokens: tokens_seen,
             transitions: Arc::clone(&engine.transitions),
             retired: Arc::clone(&engine.retired),
             commands: commands.clone(),
@@ -180,8 +184,8 @@ impl Engine {
             tokio::select! {
                 Some(report) = reports.recv() => self.observe(report, &mut reports),
                 Some(answered) = answers.recv() => self.learn(answered, &mut answers),
-                Some((prepared, reply)) = reloads.recv() => {
-                    let outcome = self.put_into_force(prepared);
+                Some((prepared, by, reply)) = reloads.recv() => {
+                    let outcome = self.put_into_force(prepared, by);
                     reply.send(outcome).ok();
                 }
                 command = commands.recv() => match command {
@@ -251,14 +255,14 @@ impl Engine {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Override { request, reply } => drop(reply.send(self.put_override(request))),
-            Command::Restore { id, reply } => drop(reply.send(self.remove_override(id))),
+            Command::Restore { id, by, reply } => drop(reply.send(self.remove_override(id, by))),
             Command::Overrides { reply } => drop(reply.send(self.writer.overrides().to_vec())),
             Command::Checks { reply } => drop(reply.send(self.writer.checks())),
             Command::Events { reply } => {
                 let kept = self.kept_events.iter().cloned().collect();
                 reply.send(EventFeed { kept, live: self.events.subscribe() }).ok();
             }
-            Command::Reload { reply } => {
+            Command::Reload { by, reply } => {
                 let (origin, reloads) = (self.origin.clone(), self.reloads.clone());
                 let (turn, last) = (Arc::clone(&self.one_reload), self.geo.clone());
                 tokio::spawn(async move {
@@ -266,7 +270,7 @@ impl Engine {
                     let prepare = move || prepare_after(&origin, Some(&last));
                     let prepared = tokio::task::spawn_blocking(prepare).await;
                     let prepared = prepared.unwrap_or_else(|e| Err(PrepareError::Other(e.to_string())));
-                    reloads.send((prepared, reply)).await.ok();
+                    reloads.send((prepared, by, reply)).await.ok();
                 });
             }
             Command::Stop { .. } => unreachable!("the loop handles it"),
@@ -274,7 +278,11 @@ impl Engine {
     }
 
     /// A plan whose probes cannot be made ready changes nothing.
-    fn put_into_force(&mut self, prepared: Result<Prepared, PrepareError>) -> Result<Reloaded, PrepareError> {
+    fn put_into_force(
+        &mut self,
+        prepared: Result<Prepared, PrepareError>,
+        by: String,
+    ) -> Result<Reloaded, PrepareError> {
         let outcome = prepared.and_then(|prepared| {
             let resolver = resolver(&prepared)?;
             let Prepared { config, plan, geo } = prepared;
@@ -288,14 +296,16 @@ impl Engine {
             self.hosts = hosts;
             self.geo = geo;
             self.asking.set(&self.hosts, resolver);
-            let old = self.writer.put_plan(plan, checks, rules(&config), warnings.clone(), self.clock.now());
+            let reloaded = EventKind::Reloaded { warnings: warnings.clone(), by: by.clone() };
+            let old = self.writer.put_plan(plan, checks, rules(&config), reloaded, self.clock.now());
+            self.tokens.send_replace(config.control.tokens);
             self.publish();
             self.check_ready();
             tokio::spawn(retire(old, Arc::clone(&self.retired)));
             Ok(Reloaded { epoch: self.writer.epoch(), warnings })
         });
         if let Err(e) = &outcome {
-            self.tell(EventKind::ReloadFailed { why: e.to_string() });
+            self.tell(EventKind::ReloadFailed { why: e.to_string(), by });
         }
         outcome
     }
@@ -308,8 +318,8 @@ impl Engine {
         Ok(Applied { subject, replaced: before, epoch: self.writer.epoch(), not_durable })
     }
 
-    fn remove_override(&mut self, id: u64) -> Option<Applied> {
-        let subject = self.writer.remove_override(id, Clock::unix())?;
+    fn remove_override(&mut self, id: u64, by: String) -> Option<Applied> {
+        let subject = self.writer.remove_override(id, by, Clock::unix())?;
         self.publish();
         // Without a journal it could not have come back.
         let is_kept = self.journal.is_some();
@@ -415,21 +425,23 @@ fn log(event: &Event) {
         EventKind::Held { region, rule } | EventKind::Released { region, rule } => {
             warn!(region, rule, epoch, id, "{name}");
         }
-        EventKind::Overridden(o) | EventKind::Restored(o) | EventKind::Expired(o) => {
+        EventKind::Overridden(o) | EventKind::Restored { subject: o, .. } | EventKind::Expired(o) => {
             let (reason, share, until) = (o.reason.as_deref(), o.share, o.until.and_then(timestamp));
+            let by = event.kind.by();
             info!(
-                number = o.id, target = %o.target, action = %o.action, %share, until, reason, epoch, id, "{name}"
+                number = o.id, target = %o.target, action = %o.action, %share, until, reason, by, epoch, id, "{name}"
             );
         }
-        EventKind::Reloaded { warnings } => {
-            info!(epoch, id, "{name}");
+        EventKind::Reloaded { warnings, by } => {
+            info!(by, epoch, id, "{name}");
             for warning in warnings {
                 warn!(epoch, id, "{warning}");
             }
         }
-        EventKind::ReloadFailed { why } => error!(epoch, id, why = why.trim_end(), "{name}"),
+        EventKind::ReloadFailed { why, by } => error!(by, epoch, id, why = why.trim_end(), "{name}"),
         EventKind::Resolved { host, addresses } => info!(%host, ?addresses, epoch, id, "{name}"),
         EventKind::Unresolved { host, why, kept } => warn!(%host, why, ?kept, epoch, id, "{name}"),
         EventKind::Alarm { message } => error!(epoch, id, why = message, "{name}"),
+        EventKind::AllClear { message } => info!(epoch, id, why = message, "{name}"),
     }
 }

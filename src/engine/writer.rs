@@ -10,7 +10,7 @@ use super::checks::{CheckStatus, Checks};
 use super::command::{OverrideRequest, Rejection};
 use super::event::{EventKind, Subject};
 use crate::health::{Observation, State};
-use crate::model::{Due, EndpointRef, Now, RegionId, Target, Topology, Unix};
+use crate::model::{Due, Endpoint, EndpointRef, Now, RegionId, ServiceId, Target, Topology, Unix};
 use crate::probe::CheckKey;
 use crate::safety::{self, Rule, Rules};
 use crate::snapshot::{Plan, Snapshot};
@@ -143,13 +143,14 @@ impl Writer {
         Checks::of(&plan.topology, &self.checks, now)
     }
 
-    /// Puts a plan into force, with the checks that [`Writer::checks_for`] made for it. Returns the one before.
+    /// Puts a plan into force, with the checks that [`Writer::checks_for`] made for it, and has the reload told. Returns
+    /// the one before.
     pub(super) fn put_plan(
         &mut self,
         plan: Arc<Plan>,
         checks: Checks,
         rules: Rules,
-        warnings: Vec<String>,
+        reloaded: EventKind,
         now: Now,
     ) -> Arc<Plan> {
         let held_before = self.held();
@@ -157,8 +158,9 @@ impl Writer {
         self.checks = checks;
         self.rules = rules;
         let standing = self.compute(&self.overrides, Some(&old.topology), now.unix);
-        self.publish(standing);
-        self.events.push(EventKind::Reloaded { warnings });
+        let before = self.publish(standing);
+        self.events.push(reloaded);
+        self.tell_transitions(&before, &old.topology);
         self.tell_held(&held_before);
         old
     }
@@ -166,7 +168,8 @@ impl Writer {
     /// Puts a plan into force; verdicts and overrides carry over by name. Returns the one before.
     pub fn reload(&mut self, plan: Arc<Plan>, rules: Rules, now: Now) -> Arc<Plan> {
         let checks = self.checks_for(&plan, now);
-        self.put_plan(plan, checks, rules, Vec::new(), now)
+        let reloaded = EventKind::Reloaded { warnings: Vec::new(), by: String::new() };
+        self.put_plan(plan, checks, rules, reloaded, now)
     }
 
     /// Takes an operator's word, in the place of what was said about the same target before.
@@ -193,11 +196,11 @@ impl Writer {
         Ok(new)
     }
 
-    /// Takes a word back; `None` if there is none with this id.
-    pub fn remove_override(&mut self, id: u64, now: Unix) -> Option<Override> {
+    /// Takes a word back, as somebody asks; `None` if there is none with this id.
+    pub fn remove_override(&mut self, id: u64, by: String, now: Unix) -> Option<Override> {
         let index = self.overrides.iter().position(|o| o.id == id)?;
         let gone = self.overrides.remove(index);
-        self.events.push(EventKind::Restored(gone.clone()));
+        self.events.push(EventKind::Restored { subject: gone.clone(), by });
         self.restand(now);
         Some(gone)
     }
@@ -257,16 +260,21 @@ impl Writer {
         std::mem::replace(&mut self.standing, Arc::new(standing))
     }
 
-    /// Tells which addresses and regions changed their state since `before`, a region after its addresses.
+    /// Tells which addresses and regions, there before too, changed their state since, a region after its addresses.
     fn tell_transitions(&mut self, before: &Standing, topology_before: &Topology) {
         let plan = Arc::clone(&self.plan);
-        for (id, old) in plan.topology.region_ids().zip(&before.regions) {
+        for id in plan.topology.region_ids() {
             let region = plan.topology.region(id);
+            // A reload may have moved it, or brought it.
+            let Some(old_id) = same(id, &region.name, topology_before) else { continue };
+            let (old_region, old) = (topology_before.region(old_id), before.region(old_id));
             let mut evidence = Vec::new();
             for (index, endpoint) in region.endpoints.iter().enumerate() {
                 let at = EndpointRef { region: id, index: index as u16 };
+                let is_it = |it: &Endpoint| it.name == endpoint.name;
+                let Some(before) = old_region.endpoints.iter().position(is_it) else { continue };
                 for (address, from, to) in changes(
-                    (&topology_before.region(id).endpoints[index].addresses, &old.endpoints[index].addresses),
+                    (&old_region.endpoints[before].addresses, &old.endpoints[before].addresses),
                     (&endpoint.addresses, &self.standing.region(id).endpoints[index].addresses),
                 ) {
                     let subject = Subject::Address {
@@ -282,7 +290,10 @@ impl Writer {
             let (from, to) = (old.state, self.standing.region(id).state);
             if from != to {
                 let subject = Subject::Target(Target::Region(region.name.clone()));
-                let evidence = evidence.join("; ");
+                let evidence = match evidence.join("; ") {
+                    none if none.is_empty() => "the config says otherwise what makes it so".to_owned(),
+                    evidence => evidence,
+                };
                 self.events.push(EventKind::Transition { subject, from, to, evidence });
             }
         }
@@ -306,19 +317,26 @@ impl Writer {
         }
     }
 
-    /// Raises an alarm over services that could be served before and cannot now.
+    /// Raises an alarm over services that could be served before and cannot now, and ends it for those that can again.
     fn tell_unserved(&mut self, before: &Standing) {
         let sets = self.plan.steering.region_sets();
-        let mut unserved = sets.unserved(&self.standing);
-        if unserved.is_empty() {
-            return;
-        }
+        let (before, now) = (sets.unserved(before), sets.unserved(&self.standing));
         // Both are in order of service.
-        let already = sets.unserved(before);
-        unserved.retain(|id| already.binary_search(id).is_err());
-        let message = safety::alarm(&self.plan.topology, &unserved);
-        self.events.extend(message.map(|message| EventKind::Alarm { message }));
+        let without = |these: &[ServiceId], those: &[ServiceId]| -> Vec<ServiceId> {
+            these.iter().filter(|id| those.binary_search(id).is_err()).copied().collect()
+        };
+        let topology = &self.plan.topology;
+        let begun = safety::alarm(topology, &without(&now, &before));
+        self.events.extend(begun.map(|message| EventKind::Alarm { message }));
+        let over = safety::all_clear(topology, &without(&before, &now));
+        self.events.extend(over.map(|message| EventKind::AllClear { message }));
     }
+}
+
+/// The region of a name, which is as a rule where it was.
+fn same(id: RegionId, name: &str, topology: &Topology) -> Option<RegionId> {
+    let is_there = topology.regions.get(usize::from(id.0)).is_some_and(|region| region.name == name);
+    if is_there { Some(id) } else { topology.region_named(name) }
 }
 
 /// The addresses of an endpoint, and the state of each.

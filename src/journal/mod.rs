@@ -15,7 +15,7 @@ use crate::model::{Fraction, Target, Unix};
 use crate::standing::{Action, Override};
 
 /// The schema this version writes (`PRAGMA user_version`).
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 /// An open journal.
 #[derive(Debug)]
@@ -54,8 +54,9 @@ impl Journal {
         }
         if found < SCHEMA {
             let upgrade = self.db.transaction()?;
-            upgrade.execute_batch(
-                "CREATE TABLE override (
+            if found < 1 {
+                upgrade.execute_batch(
+                    "CREATE TABLE override (
                      id      INTEGER PRIMARY KEY AUTOINCREMENT,
                      target  TEXT NOT NULL,
                      action  TEXT NOT NULL CHECK (action IN ('drain', 'up', 'down')),
@@ -64,7 +65,9 @@ impl Journal {
                      until   INTEGER,
                      reason  TEXT
                  ) STRICT;",
-            )?;
+                )?;
+            }
+            upgrade.execute_batch("ALTER TABLE override ADD COLUMN said_by TEXT")?;
             upgrade.pragma_update(None, "user_version", SCHEMA)?;
             upgrade.commit()?;
         }
@@ -76,9 +79,9 @@ impl Journal {
     /// # Errors
     /// If the file cannot be read, or holds a row that no version wrote.
     pub fn overrides(&self) -> Result<Vec<Override>> {
-        let mut select = self
-            .db
-            .prepare("SELECT id, target, action, share, created, until, reason FROM override ORDER BY id")?;
+        let mut select = self.db.prepare(
+            "SELECT id, target, action, share, created, until, reason, said_by FROM override ORDER BY id",
+        )?;
         let rows = select.query_and_then([], read_override)?;
         rows.collect::<Result<_>>().with_context(|| format!("cannot read {}", self.path.display()))
     }
@@ -103,8 +106,8 @@ impl Journal {
         let write = self.db.transaction()?;
         write.execute("DELETE FROM override WHERE target = ?1", params![new.target.to_string()])?;
         write.execute(
-            "INSERT INTO override (id, target, action, share, created, until, reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO override (id, target, action, share, created, until, reason, said_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             params![
                 new.id.cast_signed(),
                 new.target.to_string(),
@@ -112,7 +115,8 @@ impl Journal {
                 new.share.get(),
                 millis(new.created),
                 new.until.map(millis),
-                new.reason
+                new.reason,
+                new.by
             ],
         )?;
         write.commit()?;
@@ -146,6 +150,7 @@ fn read_override(row: &Row<'_>) -> Result<Override> {
         created: unix(row.get("created")?),
         until: until.map(unix),
         reason: row.get("reason")?,
+        by: row.get("said_by")?,
     })
 }
 
@@ -170,6 +175,7 @@ mod tests {
             created: Unix(Duration::from_secs(1_800_000_000)),
             until: Some(Unix(Duration::from_secs(1_800_001_800))),
             reason: Some("new kernel".into()),
+            by: Some("token ci".into()),
         }
     }
 
@@ -188,6 +194,26 @@ mod tests {
         let journal = Journal::open(&state_dir).unwrap();
         assert_eq!(journal.overrides().unwrap(), [drain(2, "endpoint/us-east/lb1")]);
         assert_eq!(journal.last_override_id().unwrap(), 3, "an id is never used twice");
+    }
+
+    #[test]
+    fn a_journal_of_the_first_schema_is_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = Journal::open(dir.path()).unwrap();
+        old.db
+            .execute_batch(
+                "ALTER TABLE override DROP COLUMN said_by;
+                 INSERT INTO override (id, target, action, share, created, until, reason)
+                 VALUES (7, 'region/eu-west', 'drain', 0.25, 1800000000000, 1800001800000, 'new kernel');
+                 PRAGMA user_version = 1",
+            )
+            .unwrap();
+        drop(old);
+        let mut journal = Journal::open(dir.path()).unwrap();
+        let kept = Override { by: None, ..drain(7, "region/eu-west") };
+        assert_eq!(journal.overrides().unwrap(), [kept]);
+        journal.put(&drain(8, "region/eu-west")).unwrap();
+        assert_eq!(journal.overrides().unwrap(), [drain(8, "region/eu-west")]);
     }
 
     #[test]

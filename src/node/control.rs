@@ -58,7 +58,7 @@ impl ControlListeners {
         if let Some((_, listener)) = self.unix.take() {
             listener.set_nonblocking(true)?;
             let stopped = self.stop.clone().cancelled_owned();
-            let serve = axum::serve(UnixListener::from_std(listener)?, router(Access::Open));
+            let serve = axum::serve(UnixListener::from_std(listener)?, router(Access::Open("socket")));
             self.tasks.spawn(async move { serve.with_graceful_shutdown(stopped).await });
         }
         Ok(())

@@ -109,11 +109,14 @@ impl Node {
             }
         };
         let name = node_name(config.node.name.as_deref());
-        let access =
-            if options.open_control { Access::Open } else { Access::Tokens(config.control.tokens.clone()) };
         let counters = Arc::new(dns::Counters::default());
         let (engine, running) =
             Engine::start(origin, prepared, journal).context("cannot start the engine")?;
+        let access = if options.open_control {
+            Access::Open("anybody")
+        } else {
+            Access::Tokens(engine.tokens.clone())
+        };
         let dns_metrics: Contributor = {
             let counters = Arc::clone(&counters);
             Arc::new(move |encoder| counters.encode(encoder))
@@ -151,7 +154,7 @@ impl Node {
                 _ = signals.hangup.recv() => {
                     // The engine tells how it went; the loop must stay free for the next signal.
                     let engine = self.engine.clone();
-                    tokio::spawn(async move { engine.reload().await.map(|_| ()) });
+                    tokio::spawn(async move { engine.reload("SIGHUP".into()).await.map(|_| ()) });
                 }
                 () = self.engine.retired.notified() => {
                     tokio::task::spawn_blocking(net::memory::give_back);

@@ -5,15 +5,18 @@ use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::FusedFuture as _;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
-use hyper::header::{ACCEPT, HOST, HeaderValue, USER_AGENT};
+use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, USER_AGENT};
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +28,9 @@ use crate::model::HttpProbe;
 
 /// The most of a body that a probe reads, in bytes. A longer one, where the body matters, is a failure.
 pub const MAX_BODY: usize = 256 * 1024;
+
+/// How long a probe that knows its answer goes on reading, until the server closes.
+const COURTESY: Duration = Duration::from_millis(200);
 
 /// The most of a response head that a probe reads, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
@@ -75,11 +81,12 @@ impl Ask {
         Authority::try_from(text).expect("an address is an authority")
     }
 
-    /// RFC 9112 §3.2.1: origin form, and `Host`.
+    /// RFC 9112 §3.2.1: origin form, and `Host`; §9.6: the server closes.
     fn http1(&self, address: SocketAddr) -> Request<Empty<Bytes>> {
         let mut request = self.request(Uri::from(self.path.clone()));
         let host = HeaderValue::try_from(self.authority(address).as_str());
         request.headers_mut().insert(HOST, host.expect("an authority is a header value"));
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         request
     }
 
@@ -137,7 +144,20 @@ async fn speak_http1(
     let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| failure(&error, Phase::Response))?;
     let response = sender.send_request(ask.http1(address));
-    beside(connection, judge(response, &ask.expectation, progress)).await
+    let until_closed = async {
+        let Ok(mut parts) = connection.without_shutdown().await else { return };
+        let mut rest = parts.io.inner_mut().take(MAX_BODY as u64);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.ok();
+    };
+    let mut connection = pin!(until_closed.fuse());
+    let verdict = beside(connection.as_mut(), judge(response, &ask.expectation, progress)).await;
+    // Connections close by RST. A server that has said all and closed, as it was asked to, takes no notice of that;
+    // one that has not writes down an error.
+    progress.decided = Some(verdict.clone());
+    if !connection.is_terminated() {
+        tokio::time::timeout(COURTESY, connection).await.ok();
+    }
+    verdict
 }
 
 async fn speak_http2(

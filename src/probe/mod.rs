@@ -48,7 +48,10 @@ pub async fn run(target: &Target) -> Result<Observation, LocalFault> {
         Ok(Ok(())) => None,
         Ok(Err(Trouble::Local(fault))) => return Err(fault),
         Ok(Err(Trouble::Target(failure))) => Some(failure),
-        Err(_elapsed) => Some(progress.timed_out(timeout)),
+        Err(_elapsed) => match progress.decided.take() {
+            Some(verdict) => verdict.err(),
+            None => Some(progress.timed_out(timeout)),
+        },
     };
     progress.ended();
     Ok(Observation { timings: progress.timings, failure })

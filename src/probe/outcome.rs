@@ -64,13 +64,20 @@ pub(super) fn quote(text: &str) -> String {
 /// How far a look has come. It outlives the look, so that a timeout knows where it struck.
 pub(super) struct Progress {
     pub(super) timings: Timings,
+    /// What the look comes to, where only courtesy is left to do: no timeout changes it.
+    pub(super) decided: Option<Result<(), Failure>>,
     phase: Phase,
     phase_began: Instant,
 }
 
 impl Progress {
     pub(super) fn start() -> Self {
-        Self { timings: Timings::default(), phase: Phase::Connect, phase_began: Instant::now() }
+        Self {
+            timings: Timings::default(),
+            decided: None,
+            phase: Phase::Connect,
+            phase_began: Instant::now(),
+        }
     }
 
     /// The present phase succeeded.

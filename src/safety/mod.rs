@@ -101,13 +101,24 @@ pub fn permit(rules: Rules, sets: &RegionSets, before: &Standing, after: &Standi
 /// A sentence about services that no region may serve, if there are any.
 #[must_use]
 pub fn alarm(topology: &Topology, unserved: &[ServiceId]) -> Option<String> {
+    let names = listed(topology, unserved)?;
+    Some(format!("no region can serve {names}: answered as all_down says"))
+}
+
+/// A sentence about services that regions may serve again, if there are any.
+#[must_use]
+pub fn all_clear(topology: &Topology, served: &[ServiceId]) -> Option<String> {
+    let names = listed(topology, served)?;
+    Some(format!("regions can serve {names} again"))
+}
+
+fn listed(topology: &Topology, services: &[ServiceId]) -> Option<String> {
     let mut names: Vec<String> =
-        unserved.iter().take(NAMED).map(|id| topology.service(*id).name.to_string()).collect();
-    if unserved.len() > NAMED {
-        names.push(format!("{} more", unserved.len() - NAMED));
+        services.iter().take(NAMED).map(|id| topology.service(*id).name.to_string()).collect();
+    if services.len() > NAMED {
+        names.push(format!("{} more", services.len() - NAMED));
     }
-    (!names.is_empty())
-        .then(|| format!("no region can serve {}: answered as all_down says", names.join(", ")))
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 impl Refusal {

@@ -21,6 +21,8 @@ pub struct Override {
     pub until: Option<Unix>,
     /// Why, in the operator's words.
     pub reason: Option<String>,
+    /// Who said it: "token NAME", or "socket"; `None`: a version that did not keep it took it in.
+    pub by: Option<String>,
 }
 
 /// What an override does.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::compiled::{Compiled, CompiledService};
+use super::compiled::{Compiled, Terms};
 use super::rank::{RankedRegion, Ranking, rank};
 use super::selection::{Host, Selection};
 use super::trace::{Note, Recording, Stage, Trace, Why};
@@ -11,7 +11,7 @@ use crate::geo::Place;
 use crate::model::{AllDown, Due, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
 use crate::pick::{Hash, draw, rendezvous};
 use crate::standing::{
-    Action, Candidate, Cause, DEGRADED_SHARE, HARD_DOWN, Pool, ServiceStanding, SetId, Standing, Usable,
+    Action, Candidate, Cause, DEGRADED_SHARE, HARD_DOWN, Pool, ServiceStanding, Standing, Usable,
 };
 
 /// A question to steering.
@@ -81,8 +81,7 @@ struct Chooser<'a, T> {
     topology: &'a Topology,
     standing: &'a Standing,
     asked: &'a Asked,
-    service: &'a Service,
-    set: SetId,
+    terms: Terms,
     /// Hash of the service and the client's key prefix.
     client: Hash,
     /// `client` and, by the kind of share, the window or the draw.
@@ -125,29 +124,17 @@ impl Compiled {
         into: &mut S,
         trace: &mut T,
     ) -> Choice {
-        let service = topology.service(asked.service);
-        let compiled = self.services[asked.service.0 as usize];
-        let (ranking, prefix_len) = self.ranking(compiled, asked.client);
-        let client = self.client_hash(compiled, asked.client);
-        let key = share_key(service, client, asked);
-        let mut chooser = Chooser {
-            compiled: self,
-            topology,
-            standing,
-            asked,
-            service,
-            set: compiled.set,
-            client,
-            key,
-            trace,
-        };
+        let terms = self.services[asked.service.0 as usize];
+        let (ranking, prefix_len) = self.ranking(terms, asked.client);
+        let client = self.client_hash(terms, asked.client);
+        let key = share_key(terms, client, asked);
+        let mut chooser = Chooser { compiled: self, topology, standing, asked, terms, client, key, trace };
         let (region, answer) = chooser.run(ranking, into);
         let scope = self.scope(chooser.is_keyed(ranking), asked.client, prefix_len);
-        let range = service.steering.ttl;
-        let ttl = if range.is_computed() {
-            range.within(chooser.due(ranking, region).left(asked.unix))
+        let ttl = if terms.ttl.is_computed() {
+            terms.ttl.within(chooser.due(ranking, region).left(asked.unix))
         } else {
-            range.max
+            terms.ttl.max
         };
         Choice { region, answer, ttl, scope }
     }
@@ -174,16 +161,16 @@ impl Compiled {
     }
 
     /// Hash of a service and the part of a client's address that its shares are keyed on.
-    fn client_hash(&self, service: CompiledService, client: IpAddr) -> Hash {
+    fn client_hash(&self, terms: Terms, client: IpAddr) -> Hash {
         let prefix_len = u32::from(self.key_prefix.bits(client));
         match client {
             IpAddr::V4(v4) => {
                 let host = u32::MAX.checked_shr(prefix_len).unwrap_or(0);
-                service.hash.with(4).with(u64::from(v4.to_bits() & !host))
+                terms.hash.with(4).with(u64::from(v4.to_bits() & !host))
             }
             IpAddr::V6(v6) => {
                 let bits = v6.to_bits() & !u128::MAX.checked_shr(prefix_len).unwrap_or(0);
-                service.hash.with(6).with((bits >> 64) as u64).with(bits as u64)
+                terms.hash.with(6).with((bits >> 64) as u64).with(bits as u64)
             }
         }
     }
@@ -196,17 +183,17 @@ impl Compiled {
 
 /// What a client draws with. Windows are as long as the TTL, and each client's begin at a moment of its own,
 /// so that a resolver's clients do not all move at once.
-fn share_key(service: &Service, client: Hash, asked: &Asked) -> Hash {
-    match service.steering.share {
+fn share_key(terms: Terms, client: Hash, asked: &Asked) -> Hash {
+    match terms.share {
         Share::Hash => client,
         Share::Random => client.with(asked.draw),
-        Share::Weighted => client.with(window(service, client, asked.unix).0),
+        Share::Weighted => client.with(window(terms, client, asked.unix).0),
     }
 }
 
 /// The number of a client's time window at a moment, and when that window ends.
-fn window(service: &Service, client: Hash, now: Unix) -> (u64, Unix) {
-    let length = u64::from(service.steering.ttl.max.0.max(1));
+fn window(terms: Terms, client: Hash, now: Unix) -> (u64, Unix) {
+    let length = u64::from(terms.ttl.max.0.max(1));
     let phase = client.with(1).0 % length;
     let number = (now.0.as_secs() + phase) / length;
     let end = (number + 1).saturating_mul(length).saturating_sub(phase);
@@ -224,7 +211,7 @@ impl<T: Trace> Chooser<'_, T> {
             // Fenced off from every region: that is no outage.
             return self.instead(into).unwrap_or((None, Answer::NoData));
         }
-        match &self.service.steering.all_down {
+        match &self.service().steering.all_down {
             AllDown::Servfail => (None, Answer::Servfail),
             AllDown::Fallback(_) | AllDown::Cname(_) => self.instead(into).unwrap_or((None, Answer::NoData)),
             AllDown::All => self.as_if_up(ranking, into),
@@ -237,6 +224,11 @@ impl<T: Trace> Chooser<'_, T> {
         }
     }
 
+    /// The service itself, for what only matters while no region serves.
+    fn service(&self) -> &Service {
+        self.topology.service(self.asked.service)
+    }
+
     fn as_if_up<S: Selection>(&mut self, ranking: &Ranking, into: &mut S) -> (Option<RegionId>, Answer) {
         self.pass(Pass::AllDown, ranking, into)
             .or_else(|| self.pass(Pass::Anything, ranking, into))
@@ -245,7 +237,7 @@ impl<T: Trace> Chooser<'_, T> {
 
     /// What is answered in the place of regions, if the config names it.
     fn instead<S: Selection>(&self, into: &mut S) -> Option<(Option<RegionId>, Answer)> {
-        let answer = match &self.service.steering.all_down {
+        let answer = match &self.service().steering.all_down {
             AllDown::Cname(_) => Answer::Alias,
             AllDown::Fallback(addresses) => {
                 into.fall_back(addresses, self.asked.family);
@@ -259,7 +251,7 @@ impl<T: Trace> Chooser<'_, T> {
     /// The earliest moment of last service that counts as last good.
     fn last_good(&self, age: Duration) -> Option<Unix> {
         let served = |id: RegionId| self.standing.region(id).last_served(self.asked.unix);
-        let latest = self.service.members.iter().filter_map(|member| served(member.region)).max()?;
+        let latest = self.service().members.iter().filter_map(|member| served(member.region)).max()?;
         let together = Unix(latest.0.saturating_sub(Duration::from_secs(LOST_TOGETHER_SECS)));
         (self.asked.unix.since(latest) <= age).then_some(together)
     }
@@ -393,7 +385,7 @@ impl<T: Trace> Chooser<'_, T> {
 
     /// Held by safety, and with something to answer that does not fail hard.
     fn may_be_held(&self, region: RegionId, pool: &Pool) -> bool {
-        self.standing.is_held_for(self.asked.service, self.set, region)
+        self.standing.is_held_for(self.asked.service, self.terms.set, region)
             && (!pool.configured || pool.best != HARD_DOWN)
     }
 
@@ -408,7 +400,7 @@ impl<T: Trace> Chooser<'_, T> {
             }
             _ => every,
         };
-        let wanted = self.service.steering.answers;
+        let wanted = self.terms.answers as usize;
         if wanted >= candidates.len() {
             candidates.iter().for_each(|candidate| into.take(candidate));
         } else if wanted == 1 {
@@ -471,10 +463,10 @@ impl<T: Trace> Chooser<'_, T> {
             }
         }
         if let Some(region) = region
-            && self.service.steering.share == Share::Weighted
+            && self.terms.share == Share::Weighted
             && self.is_drawn(ranking, region)
         {
-            let (_, end) = window(self.service, self.client, self.asked.unix);
+            let (_, end) = window(self.terms, self.client, self.asked.unix);
             self.trace.kept(Stage::Ttl, region, || Note::WindowEnds(end.since(self.asked.unix)));
             due = due.min(Due::at(end));
         }
@@ -485,13 +477,13 @@ impl<T: Trace> Chooser<'_, T> {
     fn is_drawn(&self, ranking: &Ranking, region: RegionId) -> bool {
         let endpoints = self.topology.region(region).endpoints.len();
         let among = |group: &[RankedRegion]| group.len() > 1 && group.iter().any(|r| r.region == region);
-        endpoints > self.service.steering.answers || ranking.groups.iter().any(|group| among(group))
+        endpoints > self.terms.answers as usize || ranking.groups.iter().any(|group| among(group))
     }
 
     /// Whether the client's key can make a difference under this ranking: then scopes are no wider than the key.
     fn is_keyed(&self, ranking: &Ranking) -> bool {
         ranking.ties
-            || ranking.most_endpoints > self.service.steering.answers
+            || ranking.most_endpoints > self.terms.answers as usize
             || !self.standing.services.is_empty()
             || self.standing.drains_in_part
     }

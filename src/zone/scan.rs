@@ -349,6 +349,8 @@ fn plain(message: &str) -> String {
         "expected rtype" => "expected a record type, or a TTL such as 300 or 5m".to_owned(),
         END_OF_ENTRY => INCOMPLETE.to_owned(),
         "trailing tokens" => TRAILING.to_owned(),
+        // It takes neither 9 nor z in them, which RFC 9460 §2.1 allows.
+        "invalid SvcParamKey" => "expected a key such as alpn or key65280, in lower case; a record with a 9 or a z in the name of a key has to be written as \\# (RFC 3597 §5)".to_owned(),
         "missing last owner" => "no owner: the first record of a file must name one".to_owned(),
         "unknown record type with concrete data" => {
             "a type without a known text form needs its data as \\# (RFC 3597 §5)".to_owned()

@@ -133,6 +133,7 @@ fn what_is_wrong_with_them_is_told_at_its_token() {
             "h LOC 1 N 181 E 0m\n",
             "i APL 1:10.0.0.0/8\n",
             "j 9999999999w EUI48 00-00-5e-00-53-2a\n",
+            "k HTTPS 1 . port=1 key65479=x\n",
         ),
         &[
             "z:5:10: the record ends before its data is complete",
@@ -145,6 +146,7 @@ fn what_is_wrong_with_them_is_told_at_its_token() {
             "z:14:11: expected a number below 181, or a direction",
             "z:15:7: a type without a known text form needs its data as \\# (RFC 3597 §5)",
             "z:16:3: expected a record type, or a TTL such as 300 or 5m",
+            "z:17:20: expected a key such as alpn or key65280, in lower case; a record with a 9 or a z in the name of a key has to be written as \\# (RFC 3597 §5)",
         ],
     );
 }

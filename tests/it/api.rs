@@ -150,7 +150,7 @@ async fn events_come_as_a_list_and_as_a_stream_that_goes_on_where_it_was() {
     node.api.override_with(json!({"target": "region/two", "action": "down", "reason": "flood"})).await;
     for stream in [&mut whole, &mut rest] {
         let event = stream.next().await;
-        let fields = json!({"target": "region/two", "action": "down", "share": "100%", "reason": "flood"});
+        let fields = json!({"target": "region/two", "action": "down", "share": "100%", "reason": "flood", "by": "socket"});
         assert_eq!(event["fields"], fields);
         assert_eq!(event["id"].as_u64(), list[1]["id"].as_u64().map(|id| id + 1));
     }

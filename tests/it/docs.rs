@@ -36,6 +36,18 @@ fn the_readmes_config_passes_check() {
     assert_eq!(done.stderr, "", "no warnings either");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_readmes_override_is_taken() {
+    let region =
+        |name: &str| format!("[region.{name}]\nendpoint = [{{ name = \"a\", address = \"192.0.2.1\" }}]\n");
+    let node = TestNode::with(&region("eu-west")).await;
+    let body = serde_json::from_str(&block(&readme(), "{\n  \"target\"")).expect("JSON");
+    node.api.override_with(body).await;
+    let region = node.api.region("eu-west").await;
+    assert_eq!((&region["override"]["share"], &region["override"]["by"]), (&"25%".into(), &"socket".into()));
+    node.stop().await;
+}
+
 /// One row for each metric of a scrape: name, type, labels, help.
 fn table(scrape: &str) -> String {
     let mut help = BTreeMap::new();

@@ -416,7 +416,7 @@ async fn while_all_are_down_a_service_may_be_an_alias() {
     let done = portolan_at(&node.folder, &["explain", "www.example.test", "--client", "10.1.0.1"]);
     assert!(
         done.stdout
-            .contains("NOERROR, the CNAME that all_down names: no region may serve this client, for 30 s"),
+            .contains("NOERROR, the CNAME that all_down names: no region can serve this client, for 30 s"),
         "{}",
         done.stdout
     );

@@ -288,7 +288,7 @@ fn a_config_is_explained_without_a_node() {
         assert_eq!(done.code, Some(0), "{done:?}");
         for said in [
             "portolan.toml: no node was asked, every address counts as up\n",
-            "NOERROR, the fallback that all_down names: no region may serve this client, for 30 s",
+            "NOERROR, the fallback that all_down names: no region can serve this client, for 30 s",
         ] {
             assert!(done.stdout.contains(said), "{said} in:\n{}", done.stdout);
         }

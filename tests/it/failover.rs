@@ -292,6 +292,9 @@ async fn when_every_region_is_down_the_policy_answers() {
     })
     .await;
     assert_eq!(node.api.get("/v1/status").await["alarms"], Value::Array(Vec::new()));
+    let [over] = &node.api.events("all_clear").await[..] else { panic!("one alarm, one end of it") };
+    let over = over["message"].as_str().expect("a text");
+    assert!(over.starts_with("regions can serve ") && over.ends_with(" again"), "{over}");
     node.stop().await;
 }
 

@@ -46,6 +46,76 @@ fn assert_done(done: &Done, code: i32, stdout: &str, stderr: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_changed_something_is_told() {
+    let folder = Folder::new(&config());
+    folder.reconfigure("socket = \"control.sock\"", &tokens());
+    let node = TestNode::start(folder).await;
+    let olga = Api::tcp(node.control()).with_token("secret of olga");
+    let id = olga.override_with(json!({"target": "region/us", "action": "down"})).await;
+    node.api.override_with(json!({"target": "region/ap", "action": "down"})).await;
+    let by = |list: &Value| -> Vec<Value> {
+        list.as_array().expect("a list").iter().map(|it| it["by"].clone()).collect()
+    };
+    assert_eq!(by(&olga.get("/v1/overrides").await), ["token olga", "socket"]);
+    assert_eq!(olga.region("us").await["override"]["by"], "token olga");
+    node.api.restore(id).await;
+    let (status, reply) = olga.call(Method::POST, "/v1/reload", None).await;
+    assert_eq!(status, 200, "{reply}");
+    node.folder.reconfigure("workers = 1", "workers = \"one\"");
+    assert_eq!(olga.call(Method::POST, "/v1/reload", None).await.0, 422);
+    node.folder.reconfigure("workers = \"one\"", "workers = 1");
+    for (event, expected, words) in [
+        ("override", &["token olga", "socket"][..], "override 1 by token olga: down region/us"),
+        ("restore", &["socket"], "override 1 taken back by socket: down region/us"),
+        ("reload", &["token olga"], "config reloaded by token olga"),
+        (
+            "reload_failed",
+            &["token olga"],
+            "config not reloaded by token olga, the one before stays in force",
+        ),
+    ] {
+        let told = node.api.events(event).await;
+        let by: Vec<&Value> = told.iter().map(|it| &it["fields"]["by"]).collect();
+        assert_eq!(by, expected, "{event}");
+        assert!(told[0]["message"].as_str().expect("a text").starts_with(words), "{told:?}");
+    }
+    let node = node.restart().await;
+    assert_eq!(by(&node.api.get("/v1/overrides").await), ["socket"], "it is kept with the override");
+    let listed = portolan_at(&node.folder, &["overrides"]);
+    assert!(listed.stdout.contains("BY") && listed.stdout.contains("socket"), "{listed:?}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_takes_tokens_away_and_brings_new_ones() {
+    let folder = Folder::new(&config());
+    folder.reconfigure("socket = \"control.sock\"", &tokens());
+    let node = TestNode::start(folder).await;
+    let tcp = Api::tcp(node.control());
+    let statuses = async || {
+        let drain = json!({"target": "region/us", "action": "drain"});
+        let mut statuses = Vec::new();
+        for secret in ["secret of olga", "secret of ada"] {
+            let api = tcp.with_token(secret);
+            statuses.push(api.call(Method::POST, "/v1/overrides", Some(drain.clone())).await.0);
+        }
+        statuses
+    };
+    assert_eq!(statuses().await, [200, 200]);
+    let (all, none) = (tokens(), "socket = \"control.sock\"".to_owned());
+    let fewer = all.replace("operator", "viewer");
+    for (from, to, expected) in
+        [(&all, &fewer, [403, 200]), (&fewer, &none, [401, 401]), (&none, &all, [200, 200])]
+    {
+        node.folder.reconfigure(from, to);
+        let (status, reply) = node.api.call(Method::POST, "/v1/reload", None).await;
+        assert_eq!((status, &reply["warnings"]), (200, &json!([])), "{reply}");
+        assert_eq!(statuses().await, expected, "with {to}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_names_what_withdraws_a_region() {
     let node = TestNode::with(&config()).await;
     let us = || {

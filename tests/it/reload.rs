@@ -15,7 +15,9 @@ use crate::harness::binary::{Served, portolan_at};
 use crate::harness::client::{Client, outcome, query};
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
-use crate::harness::region::{AMERICAN, ASIAN, Break, GERMAN, NEAREST, Region, SINGAPORE, Three};
+use crate::harness::region::{
+    AMERICAN, ASIAN, Break, DUBLIN, GERMAN, NEAREST, Region, SINGAPORE, Three, VIRGINIA,
+};
 use crate::harness::until;
 
 /// Clients that keep asking, each for the next as soon as it has been answered; nothing is sent twice.
@@ -336,6 +338,29 @@ async fn what_a_new_rule_holds_or_lets_go_is_told() {
         assert_eq!(told[0]["fields"]["region"], "eu");
         assert_eq!(outcome(&client.exchange(&asked).await).0, code);
     }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_reload_changes_in_regions_is_told_of() {
+    let (one, two) = (Region::start("one", 41), Region::start("two", 42));
+    two.fail(Break::Refuse);
+    // Another order after the reload: regions are known by their names.
+    let rest = |regions: [String; 2]| {
+        regions.concat() + "[[service]]\nname = \"www.example.test.\"\nregions = [\"one\", \"two\"]\n"
+    };
+    let (with_one, with_two) = (one.config(DUBLIN, &[]), two.config(VIRGINIA, &[]));
+    let node = TestNode::with(&rest([with_one.clone(), with_two.clone()])).await;
+    until("it is down", async || (node.api.region("two").await["verdict"] == "down").then_some(())).await;
+    let before = node.api.events("transition").await.len();
+
+    node.folder.configure(&rest([with_two.replace("probe = [\"two\"]", "probe = []"), with_one]));
+    assert_eq!(node.api.call(Method::POST, "/v1/reload", None).await.0, 200);
+    let told = node.api.events("transition").await.split_off(before);
+    let told: Vec<_> = told.iter().map(|it| it["message"].as_str().expect("a text")).collect();
+    let evidence = "no probe: always up";
+    let address = format!("endpoint/two/lb1 {} down -> up: {evidence}", two.ip());
+    assert_eq!(told, [address, format!("region/two down -> up: lb1 {evidence}")]);
     node.stop().await;
 }
 

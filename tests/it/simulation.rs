@@ -299,6 +299,7 @@ impl Simulation {
             lasts: self.dice.one_in(2).then(|| Duration::from_secs(1 + self.dice.below(3_600) as u64)),
             reason: None,
             override_safety: self.dice.one_in(5),
+            by: "the simulation".into(),
         };
         let before = self.writer.snapshot();
         if self.writer.put_override(request, Unix(self.unix)).is_err() {
@@ -308,7 +309,7 @@ impl Simulation {
 
     fn take_back(&mut self) {
         if let Some(id) = self.writer.overrides().first().map(|o| o.id) {
-            assert!(self.writer.remove_override(id, Unix(self.unix)).is_some());
+            assert!(self.writer.remove_override(id, "the simulation".into(), Unix(self.unix)).is_some());
         }
     }
 

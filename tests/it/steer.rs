@@ -145,6 +145,7 @@ impl World {
             created: self.now,
             until: None,
             reason: None,
+            by: None,
         });
         self
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::HandshakeKind;
-use servers::{Authority, backlog_full, h2, hang, reset, respond, tls, tls_respond};
+use servers::{Authority, backlog_full, h2, hang, reset, respond, respond_and_watch, tls, tls_respond};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -357,5 +357,22 @@ fn what_cannot_be_read_is_refused_with_the_probes_name() {
     ] {
         let error = Prepared::new(Arc::new(probe(kind, 443, PATIENT)), &mut Trust::new()).unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_without_interest_is_read_before_the_connection_is_closed() {
+    let body = |length: usize| format!("Content-Length: {length}\r\n\r\n{}", "x".repeat(length));
+    for (status, failure) in
+        [("200 OK", None), ("503 Service Unavailable", soft(Phase::Response, "status 503, expected 200-399"))]
+    {
+        let (port, mut ends) = respond_and_watch(format!("HTTP/1.1 {status}\r\n{}", body(250 * 1024))).await;
+        assert_eq!(look(Kind::Http(http()), port, PATIENT).await.failure, failure);
+        assert_eq!(ends.recv().await.unwrap(), Ok(()), "{status}");
+    }
+    // What never ends does not hold the look up, nor change what it found.
+    let (port, _requests) = respond("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx").await;
+    for timeout in [Duration::from_millis(100), PATIENT] {
+        assert_eq!(look(Kind::Http(http()), port, timeout).await.failure, None, "{timeout:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! Servers with one behaviour each. They run until the test's runtime ends.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -16,7 +17,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
@@ -75,7 +76,7 @@ pub(super) async fn hang() -> (u16, TcpListener) {
 
 /// The queue of connections is full, so that the kernel drops further SYNs.
 pub(super) async fn backlog_full() -> (u16, impl Sized) {
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let listener = socket.listen(0).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -123,6 +124,28 @@ pub(super) fn respond_on(listener: TcpListener, response: impl Into<Vec<u8>>) ->
         }
     });
     received
+}
+
+/// Answers with these bytes, of which little fits into buffers, closes as it is asked to, and tells whether the client
+/// took them all.
+pub(super) async fn respond_and_watch(
+    response: impl Into<Vec<u8>>,
+) -> (u16, mpsc::Receiver<Result<(), io::ErrorKind>>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(4096).unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let listener = socket.listen(16).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (ends, seen) = mpsc::channel(1);
+    let response = response.into();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _peer)) = listener.accept().await {
+            assert!(head(&mut stream).await.contains("\r\nconnection: close\r\n"));
+            let taken = stream.write_all(&response).await;
+            ends.send(taken.map_err(|error| error.kind())).await.unwrap();
+        }
+    });
+    (port, seen)
 }
 
 /// Answers with these bytes and closes.

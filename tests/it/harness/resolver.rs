@@ -15,8 +15,8 @@ pub(crate) enum Says {
     Addresses(Vec<IpAddr>),
     /// That there is no such name.
     NoSuchName,
-    /// Nothing.
-    Nothing,
+    /// That it cannot tell.
+    Failure,
 }
 
 /// At work on a loopback address until it is dropped.
@@ -39,9 +39,7 @@ impl Resolver {
                 let Ok((length, asker)) = socket.recv_from(&mut bytes).await else { continue };
                 let query = Message::from_vec(&bytes[..length]).expect("a query");
                 let says = now.borrow().clone();
-                if let Some(reply) = reply(&query, &says) {
-                    socket.send_to(&reply, asker).await.ok();
-                }
+                socket.send_to(&reply(&query, &says), asker).await.ok();
             }
         });
         Self { address, says, _task: task }
@@ -64,12 +62,12 @@ fn all(addresses: &[&str]) -> Says {
     Says::Addresses(addresses.iter().map(|text| text.parse().expect("an address")).collect())
 }
 
-fn reply(query: &Message, says: &Says) -> Option<Vec<u8>> {
+fn reply(query: &Message, says: &Says) -> Vec<u8> {
     let question = query.queries.first().expect("a question").clone();
     let mut reply = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
     reply.metadata.recursion_available = true;
     match says {
-        Says::Nothing => return None,
+        Says::Failure => reply.metadata.response_code = ResponseCode::ServFail,
         Says::NoSuchName => reply.metadata.response_code = ResponseCode::NXDomain,
         Says::Addresses(addresses) => {
             for address in addresses {
@@ -83,5 +81,5 @@ fn reply(query: &Message, says: &Says) -> Option<Vec<u8>> {
         }
     }
     reply.add_query(question);
-    Some(reply.to_vec().expect("a message"))
+    reply.to_vec().expect("a message")
 }

@@ -50,6 +50,7 @@ fn with_word(world: &World, region: &str, action: Action, share: Fraction) -> Wo
         created: Unix(Duration::ZERO),
         until: None,
         reason: None,
+        by: None,
     };
     World { overrides: vec![word], ..world.clone() }
 }
