@@ -22,15 +22,21 @@ use portolan::steer::{Asked, NoTrace};
 
 /// Dynamic names, as in `benches/compare/dns`.
 const SERVICES: usize = 1000;
+/// The one of them that has HTTPS records, too.
+const HTTPS: usize = 501;
 
-/// Answers of each kind: the name asked for, and whether the client's subnet is passed on.
-const KINDS: [(&str, &str, bool); 6] = [
-    ("dynamic", "n0500.bench.test.", false),
-    ("dynamic-ecs", "n0500.bench.test.", true),
-    ("static", "ns.bench.test.", false),
-    ("alias", "alias.bench.test.", true),
-    ("nxdomain", "nothing.bench.test.", false),
-    ("refused", "www.elsewhere.test.", false),
+/// Answers of each kind: the name and the type asked for, and whether the client's subnet is passed on.
+const KINDS: [(&str, &str, RecordType, bool); 10] = [
+    ("dynamic", "n0500.bench.test.", RecordType::A, false),
+    ("dynamic-ecs", "n0500.bench.test.", RecordType::A, true),
+    ("static", "ns.bench.test.", RecordType::A, false),
+    ("https", "n0501.bench.test.", RecordType::HTTPS, false),
+    ("alias", "alias.bench.test.", RecordType::A, false),
+    ("alias-ecs", "alias.bench.test.", RecordType::A, true),
+    ("mx", "bench.test.", RecordType::MX, false),
+    ("ns", "bench.test.", RecordType::NS, false),
+    ("nxdomain", "nothing.bench.test.", RecordType::A, false),
+    ("refused", "www.elsewhere.test.", RecordType::A, false),
 ];
 
 const NOW: Unix = Unix(Duration::from_secs(1_800_000_000));
@@ -54,9 +60,12 @@ fn snapshot() -> Snapshot {
         toml += &format!(
             "[[service]]\nname = \"n{n:04}.bench.test.\"\npolicy = \"bench\"\nregions = [\"eu-west\", \"us-east\", \"ap-south\"]\n"
         );
+        if n == HTTPS {
+            toml += "https = { alpn = [\"h3\", \"h2\"] }\n";
+        }
     }
-    let zone =
-        "$TTL 60\n@ SOA ns hostmaster 1 3600 600 604800 30\n@ NS ns\nns A 192.0.2.53\nalias CNAME n0001\n";
+    let zone = "$TTL 60\n@ SOA ns hostmaster 1 3600 600 604800 30\n@ NS ns\nns A 192.0.2.53\n\
+                alias CNAME n0001\n@ MX 10 mail\nmail A 192.0.2.25\n AAAA 2001:db8::25\n";
     let files = [("zone".into(), zone.into())];
     let plan =
         prepare(&Origin::Text { toml: toml.into(), files: files.into() }).expect("the config is good").plan;
@@ -70,9 +79,9 @@ fn snapshot() -> Snapshot {
     Snapshot { plan, standing: Arc::new(standing), epoch: 1 }
 }
 
-fn query(name: &str, subnet: bool) -> Vec<u8> {
+fn query(name: &str, rtype: RecordType, subnet: bool) -> Vec<u8> {
     let mut query = Message::new(4711, MessageType::Query, OpCode::Query);
-    query.add_query(Query::query(Name::from_str(name).expect("a name"), RecordType::A));
+    query.add_query(Query::query(Name::from_str(name).expect("a name"), rtype));
     if subnet {
         let mut edns = Edns::new();
         edns.set_max_payload(1232);
@@ -94,8 +103,8 @@ fn bench(criterion: &mut Criterion) {
     let snapshot = snapshot();
     let plan = &snapshot.plan;
     let mut reply = Reply::new(1);
-    for (kind, name, subnet) in KINDS {
-        let query = query(name, subnet);
+    for (kind, name, rtype, subnet) in KINDS {
+        let query = query(name, rtype, subnet);
         criterion.bench_function(&format!("handle/{kind}"), |b| {
             b.iter(|| handle(&snapshot, black_box(&query), peer(), NOW, &mut reply));
         });
@@ -134,8 +143,9 @@ fn bench(criterion: &mut Criterion) {
 
 /// Makes answers and nothing else.
 fn count(kind: &str, n: u64) {
-    let (_, name, subnet) = KINDS.into_iter().find(|(known, ..)| *known == kind).expect("a known kind");
-    let (snapshot, query, mut reply) = (snapshot(), query(name, subnet), Reply::new(1));
+    let (_, name, rtype, subnet) =
+        KINDS.into_iter().find(|(known, ..)| *known == kind).expect("a known kind");
+    let (snapshot, query, mut reply) = (snapshot(), query(name, rtype, subnet), Reply::new(1));
     for _ in 0..n {
         black_box(handle(&snapshot, black_box(&query), peer(), NOW, &mut reply));
     }

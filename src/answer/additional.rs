@@ -1,11 +1,9 @@
 //! Addresses that go with an answer or a referral (RFC 1034 §4.3.2 step 6).
 
-use hickory_proto::ProtoError;
-
 use crate::wire::{LowerName, Owner, Section, Writer};
 use crate::zone::{Node, RRset, Served, Zones, rtype};
 
-/// Targets of one RRset whose addresses are added to an answer.
+/// Records of one RRset whose targets' addresses are added to an answer.
 const MAX_TARGETS: usize = 16;
 /// Priority of an SVCB or HTTPS record in AliasMode (RFC 9460 §2.4.1).
 const ALIAS_MODE: &[u8] = &[0, 0];
@@ -33,36 +31,28 @@ fn target<'a>(rtype: u16, rdata: &'a [u8], owner: &'a [u8]) -> Option<&'a [u8]> 
 
 /// Adds the addresses, as far as zones here have them, of what the RRset of an owner refers to. Those of dynamic
 /// names are left to a query of their own, which steering answers for its asker.
-pub(super) fn addresses(
-    zones: &Zones,
-    owner: &[u8],
-    set: &RRset,
-    writer: &mut Writer<'_>,
-) -> Result<(), ProtoError> {
-    let mut added: [&[u8]; MAX_TARGETS] = [&[]; MAX_TARGETS];
-    let targets = set.rdata.iter().filter_map(|rdata| target(set.rtype, rdata, owner));
-    for (index, target) in targets.take(MAX_TARGETS).enumerate() {
+pub(super) fn addresses(zones: &Zones, owner: &[u8], set: &RRset, writer: &mut Writer<'_>) {
+    let records = || set.rdata.iter().take(MAX_TARGETS);
+    let targets = || records().filter_map(|rdata| target(set.rtype, rdata, owner));
+    for (index, target) in targets().enumerate() {
         // Of several records with one target, such as the ports of a host, the first adds it.
-        if added.iter().any(|before| before.eq_ignore_ascii_case(target)) {
+        if targets().take(index).any(|before| before.eq_ignore_ascii_case(target)) {
             continue;
         }
-        added[index] = target;
         let Some(node) = node_of(zones, target) else { continue };
         // RFC 9460 §4.1: "A, AAAA, and SVCB RRs ... for any TargetNames that are in the zone".
         let is_service = matches!(set.rtype, rtype::SVCB | rtype::HTTPS);
         if let Some(next) = node.rrset(set.rtype).filter(|next| is_service && !std::ptr::eq(*next, set)) {
-            writer.rrset(Section::Additional, Owner::Name(target), next)?;
+            writer.rrset(Section::Additional, Owner::Name(target), next);
         }
-        write_addresses(Section::Additional, target, node, writer)?;
+        write_addresses(Section::Additional, target, node, writer);
     }
-    Ok(())
 }
 
 /// Adds the addresses, as far as zones here have them, of one name.
-pub(super) fn addresses_of(zones: &Zones, target: &[u8], writer: &mut Writer<'_>) -> Result<(), ProtoError> {
-    match node_of(zones, target) {
-        Some(node) => write_addresses(Section::Additional, target, node, writer),
-        None => Ok(()),
+pub(super) fn addresses_of(zones: &Zones, target: &[u8], writer: &mut Writer<'_>) {
+    if let Some(node) = node_of(zones, target) {
+        write_addresses(Section::Additional, target, node, writer);
     }
 }
 
@@ -72,17 +62,12 @@ fn node_of<'a>(zones: &'a Zones, name: &[u8]) -> Option<&'a Node> {
 
 /// Adds glue to a referral: all addresses of name servers below the cut must be in it (RFC 9471 §3), others of the
 /// zone may.
-pub(super) fn glue(
-    zone: &Served,
-    cut: &[u8],
-    servers: &RRset,
-    writer: &mut Writer<'_>,
-) -> Result<(), ProtoError> {
+pub(super) fn glue(zone: &Served, cut: &[u8], servers: &RRset, writer: &mut Writer<'_>) {
     // What must be in goes first, so that what may be does not take its room.
     for (section, most) in [(Section::Glue, usize::MAX), (Section::Additional, MAX_TARGETS)] {
         for target in servers.rdata.iter().take(most) {
             if writer.is_truncated() {
-                return Ok(());
+                return;
             }
             let Some(name) = LowerName::of(target) else { continue };
             let is_below = is_at_or_below(name.as_wire(), cut);
@@ -90,25 +75,18 @@ pub(super) fn glue(
                 continue;
             }
             if let Some(node) = zone.node(name.as_wire()) {
-                write_addresses(section, target, node, writer)?;
+                write_addresses(section, target, node, writer);
             }
         }
     }
-    Ok(())
 }
 
-fn write_addresses(
-    section: Section,
-    target: &[u8],
-    node: &Node,
-    writer: &mut Writer<'_>,
-) -> Result<(), ProtoError> {
+fn write_addresses(section: Section, target: &[u8], node: &Node, writer: &mut Writer<'_>) {
     for rtype in [rtype::A, rtype::AAAA] {
         if let Some(set) = node.rrset(rtype) {
-            writer.rrset(section, Owner::Name(target), set)?;
+            writer.rrset(section, Owner::Name(target), set);
         }
     }
-    Ok(())
 }
 
 /// Whether a name is another or lies below it.

@@ -3,8 +3,6 @@
 
 use std::fmt::Write as _;
 
-use hickory_proto::ProtoError;
-
 use super::Kind;
 use super::resolve::{Current, Resolved, Resolver, Step};
 use crate::model::{Family, RegionId, Service, ServiceId, ServiceKind, Ttl};
@@ -13,34 +11,28 @@ use crate::wire::{ResponseCode, Section};
 use crate::zone::{Served, rtype};
 
 /// The label before the service's name, as on the wire.
-pub(super) const LABEL: &[u8] = b"\x09_portolan";
+const LABEL: &[u8] = b"\x09_portolan";
 
 /// The longest string that a TXT record holds (RFC 1035 §3.3).
 const LONGEST: usize = 255;
 
-/// Whether a name, lowercase and in wire format, is a service's debug name if it has one.
+/// Whether a name in wire format is a service's debug name if it has one.
 pub(super) fn is_of_service(name: &[u8]) -> bool {
-    name.starts_with(LABEL)
+    name.get(..LABEL.len()).is_some_and(|label| label.eq_ignore_ascii_case(LABEL))
 }
 
 impl<'a> Resolver<'a, '_, '_> {
     /// The answer if a name, which is none of the zone's own, is the debug name of a service.
-    pub(super) fn debug(
-        &mut self,
-        at: &Current<'a>,
-        zone: &'a Served,
-        name: &[u8],
-    ) -> Result<Option<Step<'a>>, ProtoError> {
+    pub(super) fn debug(&mut self, at: &Current<'a>, zone: &'a Served, name: &[u8]) -> Option<Step<'a>> {
         let plan = &self.snapshot.plan;
-        let Some(rest) = name.strip_prefix(LABEL).filter(|_| plan.debug_names) else { return Ok(None) };
-        let Some(node) = plan.zones.find(rest).node() else { return Ok(None) };
-        let [first, ..] = node.services() else { return Ok(None) };
-        let kind = Kind::Dynamic { service: *first, region: None };
+        let rest = name.strip_prefix(LABEL).filter(|_| plan.debug_names)?;
+        let node = plan.zones.find(rest).node()?;
+        let kind = Kind::Dynamic { service: *node.services().first()?, region: None };
         let done =
             |scope| Step::Done(Resolved { rcode: ResponseCode::NoError, authoritative: true, kind, scope });
         if self.question.qtype != rtype::TXT {
-            self.negative(at, zone, Ttl(0))?;
-            return Ok(Some(done(0)));
+            self.negative(at, zone, Ttl(0));
+            return Some(done(0));
         }
         let (strings, scope) = self.tell(node.services());
         let mut data = Vec::new();
@@ -50,8 +42,8 @@ impl<'a> Resolver<'a, '_, '_> {
             data.extend_from_slice(bytes);
         }
         // What is true now is of no use later.
-        self.writer.records(Section::Answer, at.owner(), rtype::TXT, Ttl(0), std::iter::once(&*data))?;
-        Ok(Some(done(scope)))
+        self.writer.records(Section::Answer, at.owner(), rtype::TXT, Ttl(0), [&*data]);
+        Some(done(scope))
     }
 
     /// One fact in each string, and for how many bits of the client's address they hold. The services are of one name.

@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use hickory_proto::ProtoError;
-
 use super::Kind;
 use super::additional;
 use super::resolve::{Current, Resolved, Resolver, Step};
@@ -12,7 +10,7 @@ use crate::model::{
     AllDown, EndpointRef, Family, Https, Name, Service, ServiceId, ServiceKind, Topology, Ttl,
 };
 use crate::steer::{Answer, Asked, Choice, Host, NoTrace};
-use crate::wire::{ResponseCode, Section};
+use crate::wire::{LowerName, ResponseCode, Section};
 use crate::zone::{Node, Served, rtype};
 
 /// What is chosen and written for one query; kept from query to query so that none allocates it anew.
@@ -21,6 +19,8 @@ pub(super) struct Scratch {
     pub(super) addresses: Vec<IpAddr>,
     hosts: Vec<Host>,
     rdata: Vec<u8>,
+    /// The names that aliases led over.
+    pub(super) seen: Vec<LowerName>,
 }
 
 /// What of its endpoints a service answers a question of a type with; `None` if nothing is chosen. HTTPS has
@@ -55,7 +55,7 @@ impl<'a> Resolver<'a, '_, '_> {
         id: ServiceId,
         service: &'a Service,
         family: Family,
-    ) -> Result<Step<'a>, ProtoError> {
+    ) -> Step<'a> {
         match (&service.kind, self.question.qtype) {
             (ServiceKind::Address { https: Some(https) }, rtype::HTTPS) => self.https(at, zone, id, https),
             (ServiceKind::Address { .. }, _) => self.addresses(at, zone, id, family),
@@ -63,18 +63,12 @@ impl<'a> Resolver<'a, '_, '_> {
         }
     }
 
-    fn addresses(
-        &mut self,
-        at: &Current<'a>,
-        zone: &'a Served,
-        id: ServiceId,
-        family: Family,
-    ) -> Result<Step<'a>, ProtoError> {
+    fn addresses(&mut self, at: &Current<'a>, zone: &'a Served, id: ServiceId, family: Family) -> Step<'a> {
         let choice = self.choose_addresses(id, family);
         match (choice.answer, self.question.qtype) {
             (Answer::Addresses, rtype::A | rtype::AAAA) => {
-                self.write_addresses(at, family, choice.ttl)?;
-                Ok(chosen(id, &choice, ResponseCode::NoError))
+                self.write_addresses(at, family, choice.ttl);
+                chosen(id, &choice, ResponseCode::NoError)
             }
             _ => self.without_endpoints(at, zone, id, &choice),
         }
@@ -91,31 +85,25 @@ impl<'a> Resolver<'a, '_, '_> {
         Asked { service, client: self.asker.client, family, unix: self.asker.now, draw: self.asker.draw }
     }
 
-    fn write_addresses(&mut self, at: &Current<'_>, family: Family, ttl: Ttl) -> Result<(), ProtoError> {
+    fn write_addresses(&mut self, at: &Current<'_>, family: Family, ttl: Ttl) {
         let addresses = self.scratch.addresses.iter();
         if family == Family::V4 {
             let data = addresses.filter_map(|address| match address {
                 IpAddr::V4(address) => Some(address.octets()),
                 IpAddr::V6(_) => None,
             });
-            self.writer.records(Section::Answer, at.owner(), rtype::A, ttl, data)
+            self.writer.records(Section::Answer, at.owner(), rtype::A, ttl, data);
         } else {
             let data = addresses.filter_map(|address| match address {
                 IpAddr::V6(address) => Some(address.octets()),
                 IpAddr::V4(_) => None,
             });
-            self.writer.records(Section::Answer, at.owner(), rtype::AAAA, ttl, data)
+            self.writer.records(Section::Answer, at.owner(), rtype::AAAA, ttl, data);
         }
     }
 
     /// An HTTPS record whose hints are the addresses that A and AAAA would give (RFC 9460 §7.3).
-    fn https(
-        &mut self,
-        at: &Current<'a>,
-        zone: &'a Served,
-        id: ServiceId,
-        https: &Https,
-    ) -> Result<Step<'a>, ProtoError> {
+    fn https(&mut self, at: &Current<'a>, zone: &'a Served, id: ServiceId, https: &Https) -> Step<'a> {
         self.scratch.start_https(https);
         let v4 = self.choose_addresses(id, Family::V4);
         let v4_hint = self.scratch.hint(IPV4HINT);
@@ -131,22 +119,16 @@ impl<'a> Resolver<'a, '_, '_> {
             return self.without_endpoints(at, zone, id, &both);
         }
         let (writer, rdata) = (&mut *self.writer, &self.scratch.rdata);
-        writer.records(Section::Answer, at.owner(), rtype::HTTPS, both.ttl, std::iter::once(&**rdata))?;
+        writer.records(Section::Answer, at.owner(), rtype::HTTPS, both.ttl, [rdata]);
         // RFC 9460 §4.1: A and AAAA of a target here should be in the additional section.
         let (v4_data, v6_data) = (rdata[v4_hint].chunks(4), rdata[v6_hint].chunks(16));
-        writer.records(Section::Additional, at.owner(), rtype::A, v4.ttl, v4_data)?;
-        writer.records(Section::Additional, at.owner(), rtype::AAAA, v6.ttl, v6_data)?;
-        Ok(chosen(id, &both, ResponseCode::NoError))
+        writer.records(Section::Additional, at.owner(), rtype::A, v4.ttl, v4_data);
+        writer.records(Section::Additional, at.owner(), rtype::AAAA, v6.ttl, v6_data);
+        chosen(id, &both, ResponseCode::NoError)
     }
 
     /// Names of endpoints: a CNAME to the first, or a record for each.
-    fn hosts(
-        &mut self,
-        at: &Current<'a>,
-        zone: &'a Served,
-        id: ServiceId,
-        service: &'a Service,
-    ) -> Result<Step<'a>, ProtoError> {
+    fn hosts(&mut self, at: &Current<'a>, zone: &'a Served, id: ServiceId, service: &'a Service) -> Step<'a> {
         let asked = self.asked(id, Family::Host);
         let (plan, standing) = (&self.snapshot.plan, &self.snapshot.standing);
         let hosts = &mut self.scratch.hosts;
@@ -160,36 +142,43 @@ impl<'a> Resolver<'a, '_, '_> {
             }
             (Answer::Addresses, ServiceKind::Srv { .. }, rtype::SRV)
             | (Answer::Addresses, ServiceKind::Mx { .. }, rtype::MX) => {
-                self.write_hosts(at, &service.kind, choice.ttl)?;
-                Ok(chosen(id, &choice, ResponseCode::NoError))
+                self.write_hosts(at, &service.kind, choice.ttl);
+                chosen(id, &choice, ResponseCode::NoError)
             }
             _ => self.without_endpoints(at, zone, id, &choice),
         }
     }
 
-    fn write_hosts(&mut self, at: &Current<'_>, kind: &ServiceKind, ttl: Ttl) -> Result<(), ProtoError> {
+    fn write_hosts(&mut self, at: &Current<'_>, kind: &ServiceKind, ttl: Ttl) {
         let rtype = if matches!(kind, ServiceKind::Mx { .. }) { rtype::MX } else { rtype::SRV };
-        let data = self.scratch.hosts.iter().filter_map(|host| {
-            let target = self.host(host.endpoint)?.as_wire();
-            Some(match *kind {
+        let Scratch { hosts, rdata, .. } = &mut *self.scratch;
+        let endpoint = |host: &Host| self.snapshot.plan.topology.endpoint(host.endpoint);
+        let targets =
+            || hosts.iter().filter_map(|host| Some((host, endpoint(host).host.as_ref()?.as_wire())));
+        rdata.clear();
+        for (host, target) in targets() {
+            match *kind {
                 ServiceKind::Srv { priority, port } => {
                     // RFC 2782: a weight of 0 is for records that are hardly ever to be used.
                     let weight = host.weight.round().max(1.0) as u16;
-                    [&priority.to_be_bytes()[..], &weight.to_be_bytes(), &port.to_be_bytes(), target].concat()
+                    rdata.extend([priority, weight, port].map(u16::to_be_bytes).as_flattened());
                 }
-                ServiceKind::Mx { preference } => [&preference.to_be_bytes()[..], target].concat(),
-                ServiceKind::Address { .. } | ServiceKind::Cname => return None,
-            })
-        });
-        let data: Vec<_> = data.collect();
-        self.writer.records(Section::Answer, at.owner(), rtype, ttl, data.iter())?;
-        let zones = &self.snapshot.plan.zones;
-        for host in &self.scratch.hosts {
-            if let Some(target) = self.host(host.endpoint) {
-                additional::addresses_of(zones, target.as_wire(), self.writer)?;
+                ServiceKind::Mx { preference } => rdata.extend(preference.to_be_bytes()),
+                ServiceKind::Address { .. } | ServiceKind::Cname => return,
             }
+            rdata.extend(target);
         }
-        Ok(())
+        let fixed = if rtype == rtype::MX { 2 } else { 6 };
+        let mut rest = &rdata[..];
+        let data = targets().map(|(_, target)| {
+            let (data, behind) = rest.split_at(fixed + target.len());
+            rest = behind;
+            data
+        });
+        self.writer.records(Section::Answer, at.owner(), rtype, ttl, data);
+        for (_, target) in targets() {
+            additional::addresses_of(&self.snapshot.plan.zones, target, self.writer);
+        }
     }
 
     fn host(&self, at: EndpointRef) -> Option<&'a Name> {
@@ -203,35 +192,28 @@ impl<'a> Resolver<'a, '_, '_> {
         zone: &'a Served,
         id: ServiceId,
         choice: &Choice,
-    ) -> Result<Step<'a>, ProtoError> {
+    ) -> Step<'a> {
         match (choice.answer, &self.snapshot.plan.topology.service(id).steering.all_down) {
             (Answer::Alias, AllDown::Cname(target)) => self.alias(at, id, choice, target),
             (Answer::Servfail, _) => {
                 self.writer.clear();
-                Ok(chosen(id, choice, ResponseCode::ServFail))
+                chosen(id, choice, ResponseCode::ServFail)
             }
             _ => {
-                self.negative(at, zone, zone.negative_ttl.min(choice.ttl))?;
-                Ok(chosen(id, choice, ResponseCode::NoError))
+                self.negative(at, zone, zone.negative_ttl.min(choice.ttl));
+                chosen(id, choice, ResponseCode::NoError)
             }
         }
     }
 
     /// A CNAME; the question goes on at its target, unless it asks for the CNAME.
-    fn alias(
-        &mut self,
-        at: &Current<'a>,
-        service: ServiceId,
-        choice: &Choice,
-        target: &'a Name,
-    ) -> Result<Step<'a>, ProtoError> {
-        let data = std::iter::once(target.as_wire());
-        self.writer.records(Section::Answer, at.owner(), rtype::CNAME, choice.ttl, data)?;
+    fn alias(&mut self, at: &Current<'a>, service: ServiceId, choice: &Choice, target: &'a Name) -> Step<'a> {
+        self.writer.records(Section::Answer, at.owner(), rtype::CNAME, choice.ttl, [target.as_wire()]);
         if self.question.qtype == rtype::CNAME {
-            return Ok(chosen(service, choice, ResponseCode::NoError));
+            return chosen(service, choice, ResponseCode::NoError);
         }
         self.pass(Kind::Dynamic { service, region: choice.region }, choice.scope);
-        Ok(Step::Alias(Current::Target(target.as_wire())))
+        Step::Alias(Current::Target(target.as_wire()))
     }
 }
 

@@ -1,16 +1,19 @@
-//! The express lane: the common query, answered without a decoder and an encoder, a lock or an allocation.
+//! The express lane: the plainest answers, which most queries get, without the general path's bookkeeping.
 //!
-//! It decides nothing. Names are found by the same [`Zones::find`](crate::zone::Zones::find) and regions chosen
-//! by the same `choose` as on the general path, and whatever is not plain is left to that path by returning
-//! `None`. Tests hold both to the same message, whatever is asked.
+//! It decides nothing. It is handed what was found for the name, regions are chosen by the same `choose` as on the
+//! general path, and whatever is not plain is left to that path by returning `None`. Tests hold both to the same
+//! message, whatever is asked.
 
 use std::net::IpAddr;
 
-use super::{Kind, Outcome, Peer, Reply, answering, client_of, debug, limit, scope_within};
-use crate::model::{Family, ServiceId, Ttl, Unix};
+use super::resolve::Asker;
+use super::{Kind, Outcome, answering, debug, scope_within};
+use crate::model::{Family, ServiceId, Ttl};
 use crate::snapshot::Snapshot;
 use crate::steer::{Answer, Asked, NoTrace};
-use crate::wire::{CLASS_IN, CommonQuery, Edns, HEADER, MAX_UDP_PAYLOAD, OPTION_SUBNET, ResponseCode};
+use crate::wire::{
+    CLASS_IN, ClientSubnet, Edns, HEADER, MAX_UDP_PAYLOAD, OPTION_SUBNET, Query, Question, ResponseCode,
+};
 use crate::zone::{Found, Node, Served, rtype};
 
 /// A pointer to the question's name, which owns every answer of this lane (RFC 1035 §4.1.4).
@@ -21,53 +24,48 @@ const RESPONSE: u8 = 0x84;
 /// One answer being made.
 struct Lane<'a, 'r> {
     snapshot: &'a Snapshot,
-    query: CommonQuery<'r>,
-    /// Length of the question's name.
-    name_length: usize,
-    client: IpAddr,
-    now: Unix,
-    draw: u64,
+    query: &'r Query<'r>,
+    question: &'r Question<'r>,
+    asker: &'r Asker,
     limit: usize,
     addresses: &'r mut Vec<IpAddr>,
     bytes: &'r mut Vec<u8>,
 }
 
-/// Answers a message, unless it is for the general path.
+/// Answers a query whose question's name was found, unless it is for the general path.
 pub(super) fn answer(
     snapshot: &Snapshot,
-    message: &[u8],
-    peer: Peer,
-    now: Unix,
-    reply: &mut Reply,
+    query: &Query<'_>,
+    found: Found<'_>,
+    asker: &Asker,
+    limit: u16,
+    addresses: &mut Vec<IpAddr>,
+    bytes: &mut Vec<u8>,
 ) -> Option<Outcome> {
-    let draw = reply.draw();
-    let Reply { bytes, scratch, name, .. } = reply;
-    let (query, name_length) = CommonQuery::read(message, name)?;
-    let name = &name[..name_length];
-    if snapshot.plan.debug_names && debug::is_of_service(name) {
+    let question = query.question.as_ref()?;
+    // A record of ANY is made, and what the server says of itself is not written here.
+    if question.qtype == rtype::ANY || query.edns.as_ref().is_some_and(|edns| edns.nsid || edns.keepalive) {
         return None;
     }
-    let found = snapshot.plan.zones.find(name);
-    let subnet = query.edns.and_then(|edns| edns.subnet).filter(|_| snapshot.plan.ecs);
-    let client = client_of(subnet, peer);
-    let limit = usize::from(limit(query.edns, peer.transport));
-    let addresses = &mut scratch.addresses;
-    Lane { snapshot, query, name_length, client, now, draw, limit, addresses, bytes }.run(found)
+    let limit = usize::from(limit);
+    let mut lane = Lane { snapshot, query, question, asker, limit, addresses, bytes };
+    match found {
+        Found::Node { zone, node } => lane.node(zone, node),
+        Found::Wildcard { zone, node, .. } if !lane.may_be_debug() => lane.node(zone, node),
+        Found::NoName { zone } if !lane.may_be_debug() => {
+            lane.deny(zone, zone.negative_ttl, ResponseCode::NXDomain, 0, Kind::Negative)
+        }
+        _ => None,
+    }
 }
 
 impl Lane<'_, '_> {
-    fn run(&mut self, found: Found<'_>) -> Option<Outcome> {
-        match found {
-            Found::Node { zone, node } | Found::Wildcard { zone, node, .. } => self.node(zone, node),
-            Found::NoName { zone } => {
-                self.deny(zone, zone.negative_ttl, ResponseCode::NXDomain, 0, Kind::Negative)
-            }
-            _ => None,
-        }
+    fn may_be_debug(&self) -> bool {
+        self.snapshot.plan.debug_names && debug::is_of_service(self.question.name())
     }
 
     fn node(&mut self, zone: &Served, node: &Node) -> Option<Outcome> {
-        let qtype = self.query.qtype;
+        let qtype = self.question.qtype;
         if let Some((id, family)) = answering(&self.snapshot.plan.topology, node, qtype) {
             return match (qtype, family) {
                 (rtype::A, Family::V4) | (rtype::AAAA, Family::V6) => self.steer(zone, id, family),
@@ -92,7 +90,8 @@ impl Lane<'_, '_> {
 
     fn steer(&mut self, zone: &Served, service: ServiceId, family: Family) -> Option<Outcome> {
         let Snapshot { plan, standing, .. } = self.snapshot;
-        let asked = Asked { service, client: self.client, family, unix: self.now, draw: self.draw };
+        let &Asker { client, now, draw, .. } = self.asker;
+        let asked = Asked { service, client, family, unix: now, draw };
         let choice = plan.steering.choose(&plan.topology, standing, &asked, self.addresses, &mut NoTrace);
         let kind = Kind::Dynamic { service, region: choice.region };
         match choice.answer {
@@ -127,20 +126,20 @@ impl Lane<'_, '_> {
     ) -> Option<Outcome> {
         let denial = &self.snapshot.plan.denials[zone.number];
         self.start(rcode, 0, 1, denial.length())?;
-        denial.write(self.bytes, self.name_length - zone.origin.as_wire().len(), ttl);
+        denial.write(self.bytes, self.question.name().len() - zone.origin.as_wire().len(), ttl);
         Some(self.finish(rcode, scope, kind))
     }
 
     /// Writes header and question. `None` if records of `length` bytes do not fit beside them.
     fn start(&mut self, rcode: ResponseCode, answers: usize, authorities: u8, length: usize) -> Option<()> {
-        let question = self.query.question;
-        let opt = self.query.edns.map_or(0, |edns| OPT + self.subnet_length(edns));
+        let question = self.question.wire;
+        let opt = self.query.edns.as_ref().map_or(0, |edns| OPT + self.subnet_length(edns));
         if HEADER + question.len() + length + opt > self.limit {
             return None;
         }
         let [answers_high, answers_low] = (answers as u16).to_be_bytes();
         let flags = [RESPONSE | u8::from(self.query.recursion_desired), rcode.low()];
-        let [id_high, id_low] = self.query.id;
+        let [id_high, id_low] = self.query.id.to_be_bytes();
         self.bytes.clear();
         self.bytes.extend_from_slice(&[
             id_high,
@@ -162,7 +161,7 @@ impl Lane<'_, '_> {
 
     /// Writes the OPT record (RFC 6891 §6.1.2), if the query had one.
     fn finish(&mut self, rcode: ResponseCode, scope: u8, kind: Kind) -> Outcome {
-        if let Some(edns) = self.query.edns {
+        if let Some(edns) = &self.query.edns {
             let [payload_high, payload_low] = MAX_UDP_PAYLOAD.to_be_bytes();
             let length = self.subnet_length(edns) as u8;
             let flags = u8::from(edns.dnssec_ok) << 7;
@@ -179,7 +178,7 @@ impl Lane<'_, '_> {
                 0,
                 length,
             ]);
-            if let Some(subnet) = edns.subnet.filter(|_| self.snapshot.plan.ecs) {
+            if let Some(subnet) = self.subnet(edns) {
                 let address = subnet.address_bytes();
                 let [_, family] = subnet.family.to_be_bytes();
                 let data = (SUBNET - 4 + address.len()) as u8;
@@ -200,10 +199,14 @@ impl Lane<'_, '_> {
         Outcome::Answered { rcode: rcode.into(), kind, truncated: false }
     }
 
-    /// Bytes of the client subnet option in the reply.
-    fn subnet_length(&self, edns: Edns) -> usize {
-        let subnet = edns.subnet.filter(|_| self.snapshot.plan.ecs);
-        subnet.map_or(0, |subnet| SUBNET + subnet.address_bytes().len())
+    /// The client subnet that is in the reply.
+    fn subnet<'e>(&self, edns: &'e Edns) -> Option<&'e ClientSubnet> {
+        edns.subnet.as_ref().filter(|_| self.snapshot.plan.ecs)
+    }
+
+    /// Bytes of its option.
+    fn subnet_length(&self, edns: &Edns) -> usize {
+        self.subnet(edns).map_or(0, |subnet| SUBNET + subnet.address_bytes().len())
     }
 }
 
@@ -235,61 +238,56 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::answer::Transport;
+    use crate::answer::resolve;
     use crate::geo::Index;
-    use crate::model::{KeyPrefix, Topology};
+    use crate::model::{KeyPrefix, Topology, Unix};
     use crate::snapshot::Plan;
     use crate::standing::Standing;
     use crate::zone::{Zone, Zones};
 
     const ZONE: &str = "$TTL 60\n@ SOA ns h 1 2 3 4 5\n@ NS ns\nns A 192.0.2.1\n*.w TXT x\nalias CNAME ns\n";
 
-    /// Whether the lane answers a query that ends in `question` and `opt`.
-    fn takes(flags: u8, counts: [u8; 4], rest: &[u8]) -> bool {
+    /// That the lane answers right is held by tests that ask by both paths.
+    #[test]
+    fn the_plain_is_taken_and_the_rest_is_left() {
         let origin = "example.".parse().unwrap();
         let zone = Zone::read(&origin, ZONE, "zone", &mut |_| Err(String::new())).unwrap();
         let zones = Zones::build(vec![zone], []).unwrap();
         let plan = Plan::compile(Topology::default(), zones, Index::default(), true, KeyPrefix::default());
-        let snapshot = Snapshot { plan: Arc::new(plan), standing: Arc::new(Standing::default()), epoch: 1 };
-        let peer = Peer { address: "192.0.2.9:53".parse().unwrap(), transport: Transport::Udp };
-        let mut message = vec![7, 7, flags, 0];
-        counts.iter().for_each(|count| message.extend_from_slice(&[0, *count]));
-        message.extend_from_slice(rest);
-        answer(&snapshot, &message, peer, Unix::default(), &mut Reply::new(1)).is_some()
-    }
-
-    /// Which queries need no decoder; that they are answered right is held by tests that ask by both paths.
-    #[test]
-    fn the_common_is_taken_and_the_odd_is_left() {
-        let plain = b"\x02nS\x07example\0\0\x01\0\x01";
-        let opt = |options: &[u8]| {
-            let length = options.len() as u8;
-            [plain.as_slice(), b"\0\0\x29\x04\xd0\0\0\0\0\0", &[length], options].concat()
+        let plan = Arc::new(Plan { debug_names: true, ..plan });
+        let snapshot = Snapshot { plan, standing: Arc::new(Standing::default()), epoch: 1 };
+        let asker =
+            Asker { client: "192.0.2.9".parse().unwrap(), dnssec_ok: false, now: Unix::default(), draw: 0 };
+        let takes_edns = |name: &[u8], qtype: u8, edns| {
+            let wire = [name, &[0, qtype, 0, 1]].concat();
+            let question = Question { wire: &wire, qtype: qtype.into(), class: CLASS_IN };
+            let query = Query {
+                id: 7,
+                opcode: 0,
+                recursion_desired: false,
+                question: Some(question),
+                edns,
+                fault: None,
+            };
+            let found = resolve::find(&snapshot, &question, question.lowercase(&mut [0; 255]));
+            let (mut addresses, mut bytes) = (Vec::new(), Vec::new());
+            answer(&snapshot, &query, found, &asker, 512, &mut addresses, &mut bytes).is_some()
         };
-        let asked = |name: &[u8], tail: &[u8]| takes(1, [1, 0, 0, 0], &[name, tail].concat());
-        assert!(takes(0, [1, 0, 0, 0], plain), "without RD");
-        assert!(asked(b"\x02nS\x07example\0", b"\0\x01\0\x01"), "an address");
-        assert!(asked(b"\x02ns\x07example\0", b"\0\x1c\0\x01"), "no such type");
-        assert!(asked(b"\x01x\x01w\x07example\0", b"\0\x10\0\x01"), "a wildcard");
-        assert!(asked(b"\x04none\x07example\0", b"\0\x01\0\x01"), "no such name");
-        assert!(takes(1, [1, 0, 0, 1], &opt(b"")), "EDNS");
-        assert!(takes(1, [1, 0, 0, 1], &opt(b"\0\x08\0\x07\0\x01\x18\0\x0a\x01\x02")), "a client subnet");
-        assert!(takes(1, [1, 0, 0, 1], &opt(b"\0\x0a\0\x08cookie!!")), "a cookie");
+        let takes = |name, qtype| takes_edns(name, qtype, None);
+        assert!(takes(b"\x02nS\x07example\0", 1), "an address");
+        assert!(takes(b"\x02ns\x07example\0", 28), "no such type");
+        assert!(takes(b"\x01x\x01w\x07example\0", 16), "a wildcard");
+        assert!(takes(b"\x04none\x07example\0", 1), "no such name");
 
-        assert!(!takes(0x28, [1, 0, 0, 0], plain), "another opcode");
-        assert!(!takes(1, [2, 0, 0, 0], plain), "two questions");
-        assert!(!takes(1, [1, 1, 0, 0], plain), "an answer");
-        assert!(!takes(1, [1, 0, 0, 1], plain), "a record that is not there");
-        assert!(!takes(1, [1, 0, 0, 0], &[plain.as_slice(), b"x"].concat()), "bytes behind the end");
-        assert!(
-            !takes(1, [1, 0, 0, 1], &opt(b"\0\x08\0\x07\0\x01\x18\x01\x0a\x01\x02")),
-            "a malformed subnet"
-        );
-        assert!(!takes(1, [1, 0, 0, 1], &opt(b"\0\x03\0\0")), "an option that wants an answer");
-        assert!(!asked(b"\x05alias\x07example\0", b"\0\x01\0\x01"), "an alias");
-        assert!(!asked(b"\x07example\0", b"\0\x02\0\x01"), "names to compress");
-        assert!(!asked(b"\x02ns\x07example\0", b"\0\xff\0\x01"), "ANY");
-        assert!(!asked(b"\x02ns\x07example\0", b"\0\x01\0\x03"), "another class");
-        assert!(!asked(b"\x02ns\x04test\0", b"\0\x01\0\x01"), "somebody else's name");
+        assert!(!takes(b"\x05alias\x07example\0", 1), "an alias");
+        assert!(!takes(b"\x07example\0", 2), "names to compress");
+        assert!(!takes(b"\x02ns\x07example\0", 255), "ANY");
+        assert!(!takes(b"\x02ns\x04test\0", 1), "somebody else's name");
+        assert!(!takes(b"\x09_PORTOLAN\x02ns\x07example\0", 16), "perhaps a debug name");
+        let edns =
+            Edns { payload: 1232, version: 0, dnssec_ok: false, subnet: None, nsid: false, keepalive: false };
+        assert!(takes_edns(b"\x02ns\x07example\0", 1, Some(edns)), "EDNS");
+        assert!(!takes_edns(b"\x02ns\x07example\0", 1, Some(Edns { nsid: true, ..edns })), "an identifier");
+        assert!(!takes_edns(b"\x02ns\x07example\0", 1, Some(Edns { keepalive: true, ..edns })), "a timeout");
     }
 }

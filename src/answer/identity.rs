@@ -1,19 +1,13 @@
 //! The class Chaos: which server this is, and what runs on it (RFC 4892).
 
-use hickory_proto::ProtoError;
-
 use super::{Kind, Outcome, refuse};
 use crate::model::{Identity, Ttl};
 use crate::wire::{ExtendedError, Owner, Question, ResponseCode, Section, Writer};
 use crate::zone::rtype;
 
 /// Answers a question of class CH: with TXT where there is something to say, else with REFUSED.
-pub(super) fn answer(
-    identity: &Identity,
-    question: &Question<'_>,
-    mut writer: Writer<'_>,
-) -> Result<Outcome, ProtoError> {
-    let text = match question.name.as_wire() {
+pub(super) fn answer(identity: &Identity, question: &Question<'_>, mut writer: Writer<'_>) -> Outcome {
+    let text = match question.lowercase(&mut [0; 255]) {
         b"\x07version\x04bind\0" | b"\x07version\x06server\0" => &identity.version,
         b"\x08hostname\x04bind\0" | b"\x02id\x06server\0" => &identity.hostname,
         _ => &None,
@@ -24,7 +18,7 @@ pub(super) fn answer(
     };
     let data = [&[text.len() as u8], text.as_bytes()].concat();
     // Not to be cached: it may be another server that answers next time.
-    writer.records(Section::Answer, Owner::Question(0), rtype::TXT, Ttl(0), std::iter::once(data))?;
-    writer.finish(ResponseCode::NoError, true, 0)?;
-    Ok(Outcome::Answered { rcode: 0, kind: Kind::Static, truncated: false })
+    writer.records(Section::Answer, Owner::Question(0), rtype::TXT, Ttl(0), [data]);
+    writer.finish(ResponseCode::NoError, true, 0);
+    Outcome::Answered { rcode: 0, kind: Kind::Static, truncated: false }
 }

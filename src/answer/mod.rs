@@ -1,7 +1,7 @@
 //! From the bytes of a query to the bytes of its reply: all that an authoritative server does with one
 //! message. Synchronous and without I/O: listeners, benches and fuzzers call the same [`handle`].
 //!
-//! The common query takes the `express` lane. For all others, `resolve` walks from the question's name over
+//! The plainest answers take the `express` lane. For all others, `resolve` walks from the question's name over
 //! CNAMEs to what answers it; `dynamic` writes what services answer, `debug` why; `additional` adds the addresses
 //! that go with it; `identity` answers for the server itself. What is said is streamed straight into [`Reply::bytes`].
 
@@ -14,8 +14,6 @@ mod resolve;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-
-use hickory_proto::ProtoError;
 
 pub use dynamic::family;
 
@@ -55,7 +53,7 @@ pub const TCP_IDLE: Duration = Duration::from_secs(10);
 pub struct Reply {
     /// The message to send, after [`Outcome::Answered`].
     pub bytes: Vec<u8>,
-    /// The name asked for, on the express lane.
+    /// The name asked for.
     name: NameSpace,
     scratch: Scratch,
     random: u64,
@@ -119,8 +117,7 @@ pub enum Kind {
 ///
 /// Never panics, whatever `query` holds.
 pub fn handle(snapshot: &Snapshot, query: &[u8], peer: Peer, now: Unix, reply: &mut Reply) -> Outcome {
-    express::answer(snapshot, query, peer, now, reply)
-        .unwrap_or_else(|| handle_generally(snapshot, query, peer, now, reply))
+    respond(Path::Express, snapshot, Query::read(query).as_ref(), peer, now, reply)
 }
 
 /// As [`handle`], but always by the general path: what the express lane is held to.
@@ -131,25 +128,66 @@ pub fn handle_generally(
     now: Unix,
     reply: &mut Reply,
 ) -> Outcome {
-    let Some(query) = Query::read(query) else {
-        reply.bytes.clear();
-        return Outcome::Dropped;
-    };
-    respond(snapshot, &query, peer, now, reply)
-        .unwrap_or_else(|_| fail(snapshot, &query, peer.transport, reply))
+    respond(Path::General, snapshot, Query::decode(query).as_ref(), peer, now, reply)
+}
+
+/// How an answer is made.
+#[derive(Clone, Copy, PartialEq)]
+enum Path {
+    /// By the express lane if it takes it.
+    Express,
+    General,
 }
 
 fn respond(
+    path: Path,
     snapshot: &Snapshot,
-    query: &Query<'_>,
+    query: Option<&Query<'_>>,
     peer: Peer,
     now: Unix,
     reply: &mut Reply,
-) -> Result<Outcome, ProtoError> {
+) -> Outcome {
     let draw = reply.draw();
-    let Reply { bytes, scratch, .. } = reply;
-    let mut writer =
-        Writer::start(bytes, query, limit(query.edns, peer.transport), offer(snapshot, peer.transport))?;
+    let Reply { bytes, scratch, name, .. } = reply;
+    let Some(query) = query else {
+        bytes.clear();
+        return Outcome::Dropped;
+    };
+    let edns = query.edns.as_ref();
+    let limit = limit(edns, peer.transport);
+    let question = match &query.question {
+        Some(question) if query.fault.is_none() && resolve::refusal(question).is_none() => question,
+        _ => {
+            let writer = Writer::start(bytes, query, limit, offer(snapshot, peer.transport));
+            return unasked(snapshot, query, writer);
+        }
+    };
+    let subnet = edns.and_then(|edns| edns.subnet.as_ref()).filter(|_| snapshot.plan.ecs);
+    let dnssec_ok = edns.is_some_and(|edns| edns.dnssec_ok);
+    let asker = resolve::Asker { client: client_of(subnet, peer), dnssec_ok, now, draw };
+    let name = question.lowercase(name);
+    let found = resolve::find(snapshot, question, name);
+    if path == Path::Express
+        && let Some(outcome) =
+            express::answer(snapshot, query, found, &asker, limit, &mut scratch.addresses, bytes)
+    {
+        return outcome;
+    }
+    let mut writer = Writer::start(bytes, query, limit, offer(snapshot, peer.transport));
+    let resolved = resolve::resolve(snapshot, question, (name, found), &asker, scratch, &mut writer);
+    let scope = subnet.map_or(0, |subnet| scope_within(subnet, resolved.scope));
+    match (resolved.rcode, resolved.kind) {
+        (ResponseCode::Refused, _) => writer.explain(ExtendedError::NOT_AUTHORITATIVE),
+        (ResponseCode::ServFail, Kind::Dynamic { .. }) => writer.explain(ExtendedError::ALL_DOWN),
+        _ => {}
+    }
+    writer.finish(resolved.rcode, resolved.authoritative, scope);
+    let truncated = writer.is_truncated();
+    Outcome::Answered { rcode: resolved.rcode.into(), kind: resolved.kind, truncated }
+}
+
+/// Answers what no zone is asked for.
+fn unasked(snapshot: &Snapshot, query: &Query<'_>, writer: Writer<'_>) -> Outcome {
     let Some(question) = query.question.as_ref().filter(|_| query.fault.is_none()) else {
         let rcode = query.fault.unwrap_or(ResponseCode::FormErr);
         let error = (rcode == ResponseCode::NotImp).then_some(ExtendedError::NOT_SUPPORTED);
@@ -158,35 +196,17 @@ fn respond(
     if question.class == CLASS_CH {
         return identity::answer(&snapshot.plan.identity, question, writer);
     }
-    if let Some((rcode, error)) = resolve::refusal(question) {
-        return refuse(writer, rcode, Some(error));
-    }
-    let subnet = query.edns.and_then(|edns| edns.subnet).filter(|_| snapshot.plan.ecs);
-    let asker = resolve::Asker {
-        client: client_of(subnet, peer),
-        dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
-        now,
-        draw,
-    };
-    let resolved = resolve::resolve(snapshot, question, &asker, scratch, &mut writer)?;
-    let scope = subnet.map_or(0, |subnet| scope_within(subnet, resolved.scope));
-    match (resolved.rcode, resolved.kind) {
-        (ResponseCode::Refused, _) => writer.explain(ExtendedError::NOT_AUTHORITATIVE),
-        (ResponseCode::ServFail, Kind::Dynamic { .. }) => writer.explain(ExtendedError::ALL_DOWN),
-        _ => {}
-    }
-    let truncated = writer.is_truncated();
-    writer.finish(resolved.rcode, resolved.authoritative, scope)?;
-    Ok(Outcome::Answered { rcode: resolved.rcode.into(), kind: resolved.kind, truncated })
+    let (rcode, error) = resolve::refusal(question).unzip();
+    refuse(writer, rcode.unwrap_or(ResponseCode::Refused), error)
 }
 
 /// Whom an answer is for: the client that the resolver asks for, or else the resolver.
-fn client_of(subnet: Option<ClientSubnet>, peer: Peer) -> IpAddr {
+fn client_of(subnet: Option<&ClientSubnet>, peer: Peer) -> IpAddr {
     subnet.and_then(|subnet| subnet.address()).unwrap_or_else(|| peer.address.ip()).to_canonical()
 }
 
 /// The scope in terms of the subnet's own family; `scope` counts the bits of the client it stands for.
-fn scope_within(subnet: ClientSubnet, scope: u8) -> u8 {
+fn scope_within(subnet: &ClientSubnet, scope: u8) -> u8 {
     match subnet.address() {
         // RFC 7871 §7.2.1: with a source prefix of 0 the scope is 0, too.
         None => 0,
@@ -200,7 +220,7 @@ fn scope_within(subnet: ClientSubnet, scope: u8) -> u8 {
 const MAPPED_PREFIX: u8 = 96;
 
 /// The bytes a reply may have.
-fn limit(edns: Option<Edns>, transport: Transport) -> u16 {
+fn limit(edns: Option<&Edns>, transport: Transport) -> u16 {
     match (transport, edns) {
         (Transport::Tcp, _) => u16::MAX,
         (Transport::Udp, None) => MIN_UDP_PAYLOAD,
@@ -218,24 +238,12 @@ fn offer(snapshot: &Snapshot, transport: Transport) -> Offer<'_> {
     }
 }
 
-fn refuse(
-    mut writer: Writer<'_>,
-    rcode: ResponseCode,
-    error: Option<ExtendedError>,
-) -> Result<Outcome, ProtoError> {
+fn refuse(mut writer: Writer<'_>, rcode: ResponseCode, error: Option<ExtendedError>) -> Outcome {
     if let Some(error) = error {
         writer.explain(error);
     }
-    writer.finish(rcode, false, 0)?;
-    Ok(Outcome::Answered { rcode: rcode.into(), kind: Kind::Refused, truncated: false })
-}
-
-/// The encoder would not encode, which zone data that was checked when read gives no cause for: SERVFAIL,
-/// and if even that cannot be said, nothing.
-fn fail(snapshot: &Snapshot, query: &Query<'_>, transport: Transport, reply: &mut Reply) -> Outcome {
-    Writer::start(&mut reply.bytes, query, MIN_UDP_PAYLOAD, offer(snapshot, transport))
-        .and_then(|writer| refuse(writer, ResponseCode::ServFail, None))
-        .unwrap_or(Outcome::Dropped)
+    writer.finish(rcode, false, 0);
+    Outcome::Answered { rcode: rcode.into(), kind: Kind::Refused, truncated: false }
 }
 
 #[cfg(test)]

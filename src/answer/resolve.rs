@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use hickory_proto::ProtoError;
-
 use super::dynamic::Scratch;
 use super::{Kind, additional, dynamic};
 use crate::model::{Ttl, Unix};
@@ -75,7 +73,7 @@ impl Current<'_> {
     /// Its length on the wire.
     fn length(&self, question: &Question<'_>) -> usize {
         match self {
-            Self::Question => question.name.as_wire().len(),
+            Self::Question => question.name().len(),
             Self::Target(wire) => wire.len(),
             Self::Made(wire) => wire.len(),
         }
@@ -108,20 +106,27 @@ pub(super) enum Step<'a> {
     Alias(Current<'a>),
 }
 
-/// Writes the answer to a question.
-pub(super) fn resolve(
-    snapshot: &Snapshot,
+/// What there is at a name, for a question.
+pub(super) fn find<'a>(snapshot: &'a Snapshot, question: &Question<'_>, name: &[u8]) -> Found<'a> {
+    let zones = &snapshot.plan.zones;
+    if question.qtype == rtype::DS { zones.find_in_parent(name) } else { zones.find(name) }
+}
+
+/// Writes the answer to a question, whose name is `name` in lowercase and has `found`.
+pub(super) fn resolve<'a>(
+    snapshot: &'a Snapshot,
     question: &Question<'_>,
+    (name, found): (&[u8], Found<'a>),
     asker: &Asker,
     scratch: &mut Scratch,
     writer: &mut Writer<'_>,
-) -> Result<Resolved, ProtoError> {
+) -> Resolved {
     let mut resolver = Resolver { snapshot, question, asker, scratch, writer, passed: None };
-    let resolved = resolver.run()?;
-    Ok(match resolver.passed {
+    let resolved = resolver.run(name, found);
+    match resolver.passed {
         None => resolved,
         Some((kind, scope)) => Resolved { kind, scope: scope.max(resolved.scope), ..resolved },
-    })
+    }
 }
 
 fn done(rcode: ResponseCode, kind: Kind) -> Resolved {
@@ -129,38 +134,38 @@ fn done(rcode: ResponseCode, kind: Kind) -> Resolved {
 }
 
 impl<'a> Resolver<'a, '_, '_> {
-    fn run(&mut self) -> Result<Resolved, ProtoError> {
-        let found = self.find(self.question.name.as_wire());
-        let mut current = match self.step(&Current::Question, self.question.name.as_wire(), found)? {
-            Step::Done(resolved) => return Ok(resolved),
+    fn run(&mut self, name: &[u8], found: Found<'a>) -> Resolved {
+        let mut current = match self.step(&Current::Question, name, found) {
+            Step::Done(resolved) => return resolved,
             Step::Alias(target) => target,
         };
+        self.scratch.seen.clear();
+        self.scratch.seen.extend(LowerName::of(name));
         // Names are at most MAX_ALIASES, so that looking through them is cheap.
-        let mut seen = vec![self.question.name.clone()];
-        while seen.len() < MAX_ALIASES {
+        while self.scratch.seen.len() < MAX_ALIASES {
             let Some(name) = LowerName::of(current.wire(self.question)) else { break };
             // A chain that comes by twice goes round for ever.
-            if seen.iter().any(|seen| seen.as_wire() == name.as_wire()) {
+            if self.scratch.seen.iter().any(|seen| seen.as_wire() == name.as_wire()) {
                 break;
             }
-            let found = self.find(name.as_wire());
+            let found = find(self.snapshot, self.question, name.as_wire());
             // What is not ours to answer is the resolver's to look up.
             if matches!(found, Found::Outside) {
                 break;
             }
-            let step = self.step(&current, name.as_wire(), found)?;
-            seen.push(name);
+            let step = self.step(&current, name.as_wire(), found);
+            self.scratch.seen.push(name);
             match step {
                 // RFC 1035 §4.1.1: AA "corresponds to the name which matches the query name, or the first owner
                 // name in the answer section", which is the alias, wherever it leads.
                 Step::Done(resolved) if resolved.kind == Kind::Referral => {
-                    return Ok(Resolved { authoritative: true, ..resolved });
+                    return Resolved { authoritative: true, ..resolved };
                 }
-                Step::Done(resolved) => return Ok(resolved),
+                Step::Done(resolved) => return resolved,
                 Step::Alias(target) => current = target,
             }
         }
-        Ok(done(ResponseCode::NoError, Kind::Static))
+        done(ResponseCode::NoError, Kind::Static)
     }
 
     /// Notes that an alias was chosen on the way.
@@ -169,21 +174,16 @@ impl<'a> Resolver<'a, '_, '_> {
         self.passed = Some((kind, before.max(scope)));
     }
 
-    fn find(&self, name: &[u8]) -> Found<'a> {
-        let zones = &self.snapshot.plan.zones;
-        if self.question.qtype == rtype::DS { zones.find_in_parent(name) } else { zones.find(name) }
-    }
-
     /// One name: answered, or found to be an alias.
-    fn step(&mut self, at: &Current<'a>, name: &[u8], found: Found<'a>) -> Result<Step<'a>, ProtoError> {
+    fn step(&mut self, at: &Current<'a>, name: &[u8], found: Found<'a>) -> Step<'a> {
         match found {
             Found::Outside => {
                 let refused = Resolved { authoritative: false, ..done(ResponseCode::Refused, Kind::Refused) };
-                Ok(Step::Done(refused))
+                Step::Done(refused)
             }
             Found::Node { zone, node } => self.node(at, zone, node),
-            Found::Wildcard { zone, node, .. } => match self.debug(at, zone, name)? {
-                Some(step) => Ok(step),
+            Found::Wildcard { zone, node, .. } => match self.debug(at, zone, name) {
+                Some(step) => step,
                 None => self.node(at, zone, node),
             },
             // The parent's side of the cut owns DS and answers for it (RFC 4035 §3.1.4.1).
@@ -193,16 +193,16 @@ impl<'a> Resolver<'a, '_, '_> {
             Found::Delegation { zone, cut, offset } => self.referral(at, &name[offset..], zone, cut),
             Found::Dname { node, offset, .. } => self.dname(at, node, offset),
             Found::NoName { zone } => {
-                if let Some(step) = self.debug(at, zone, name)? {
-                    return Ok(step);
+                if let Some(step) = self.debug(at, zone, name) {
+                    return step;
                 }
-                self.negative(at, zone, zone.negative_ttl)?;
-                Ok(Step::Done(done(ResponseCode::NXDomain, Kind::Negative)))
+                self.negative(at, zone, zone.negative_ttl);
+                Step::Done(done(ResponseCode::NXDomain, Kind::Negative))
             }
         }
     }
 
-    fn node(&mut self, at: &Current<'a>, zone: &'a Served, node: &'a Node) -> Result<Step<'a>, ProtoError> {
+    fn node(&mut self, at: &Current<'a>, zone: &'a Served, node: &'a Node) -> Step<'a> {
         let topology = &self.snapshot.plan.topology;
         if let Some((id, family)) = dynamic::answering(topology, node, self.question.qtype) {
             return self.dynamic(at, zone, id, topology.service(id), family);
@@ -211,73 +211,64 @@ impl<'a> Resolver<'a, '_, '_> {
         if let Some(set) = node.rrset(rtype::CNAME)
             && node.rrset(self.question.qtype).is_none()
         {
-            self.writer.rrset(Section::Answer, at.owner(), set)?;
+            self.writer.rrset(Section::Answer, at.owner(), set);
             // RFC 8482 §4.2: an alias may answer ANY by itself.
             if self.question.qtype == rtype::ANY {
-                return Ok(Step::Done(done(ResponseCode::NoError, Kind::Static)));
+                return Step::Done(done(ResponseCode::NoError, Kind::Static));
             }
-            return Ok(Step::Alias(Current::Target(&set.rdata[0])));
+            return Step::Alias(Current::Target(&set.rdata[0]));
         }
         let exists = !node.services().is_empty() || !node.rrsets.is_empty();
         if self.question.qtype == rtype::ANY && exists {
-            let data = std::iter::once(ANY_HINFO);
-            self.writer.records(Section::Answer, at.owner(), rtype::HINFO, ANY_TTL, data)?;
-            return Ok(Step::Done(done(ResponseCode::NoError, Kind::Static)));
+            self.writer.records(Section::Answer, at.owner(), rtype::HINFO, ANY_TTL, [ANY_HINFO]);
+            return Step::Done(done(ResponseCode::NoError, Kind::Static));
         }
         self.data(at, zone, node)
     }
 
     /// The RRset asked for, or that there is none.
-    fn data(&mut self, at: &Current<'a>, zone: &'a Served, node: &'a Node) -> Result<Step<'a>, ProtoError> {
+    fn data(&mut self, at: &Current<'a>, zone: &'a Served, node: &'a Node) -> Step<'a> {
         let Some(set) = node.rrset(self.question.qtype) else {
-            self.negative(at, zone, zone.negative_ttl)?;
-            return Ok(Step::Done(done(ResponseCode::NoError, Kind::Negative)));
+            self.negative(at, zone, zone.negative_ttl);
+            return Step::Done(done(ResponseCode::NoError, Kind::Negative));
         };
-        self.writer.rrset(Section::Answer, at.owner(), set)?;
+        self.writer.rrset(Section::Answer, at.owner(), set);
         let owner = &at.wire(self.question)[..at.length(self.question)];
-        additional::addresses(&self.snapshot.plan.zones, owner, set, self.writer)?;
-        Ok(Step::Done(done(ResponseCode::NoError, Kind::Static)))
+        additional::addresses(&self.snapshot.plan.zones, owner, set, self.writer);
+        Step::Done(done(ResponseCode::NoError, Kind::Static))
     }
 
     /// RFC 2308 §3: the SOA in the authority section says for how long a denial may be kept.
-    pub(super) fn negative(&mut self, at: &Current<'_>, zone: &Served, ttl: Ttl) -> Result<(), ProtoError> {
-        let data = zone.soa().rdata.iter().map(|data| &**data);
+    pub(super) fn negative(&mut self, at: &Current<'_>, zone: &Served, ttl: Ttl) {
         let apex = at.length(self.question) - zone.origin.as_wire().len();
-        self.writer.records(Section::Authority, at.owner_from(apex), rtype::SOA, ttl, data)
+        self.writer.records(Section::Authority, at.owner_from(apex), rtype::SOA, ttl, &zone.soa().rdata);
     }
 
     /// To the name servers of the cut, whose lowercase name is `below`.
-    fn referral(
-        &mut self,
-        at: &Current<'_>,
-        below: &[u8],
-        zone: &'a Served,
-        cut: &'a Node,
-    ) -> Result<Step<'a>, ProtoError> {
+    fn referral(&mut self, at: &Current<'_>, below: &[u8], zone: &'a Served, cut: &'a Node) -> Step<'a> {
         let owner = at.owner_from(at.length(self.question) - below.len());
         if let Some(servers) = cut.rrset(rtype::NS) {
-            self.writer.rrset(Section::Authority, owner, servers)?;
+            self.writer.rrset(Section::Authority, owner, servers);
             // RFC 4035 §3.1.4: DS goes with the NS RRset for those who can use it.
             if let Some(set) = cut.rrset(rtype::DS).filter(|_| self.asker.dnssec_ok) {
-                self.writer.rrset(Section::Authority, owner, set)?;
+                self.writer.rrset(Section::Authority, owner, set);
             }
-            additional::glue(zone, below, servers, self.writer)?;
+            additional::glue(zone, below, servers, self.writer);
         }
         let referral = Resolved { authoritative: false, ..done(ResponseCode::NoError, Kind::Referral) };
-        Ok(Step::Done(referral))
+        Step::Done(referral)
     }
 
     /// RFC 6672 §3.2: the DNAME, and the CNAME that it makes for the name asked for.
-    fn dname(&mut self, at: &Current<'a>, node: &'a Node, offset: usize) -> Result<Step<'a>, ProtoError> {
+    fn dname(&mut self, at: &Current<'a>, node: &'a Node, offset: usize) -> Step<'a> {
         let Some(set) = node.rrset(rtype::DNAME) else {
-            return Ok(Step::Done(done(ResponseCode::ServFail, Kind::Refused)));
+            return Step::Done(done(ResponseCode::ServFail, Kind::Refused));
         };
-        self.writer.rrset(Section::Answer, at.owner_from(offset), set)?;
+        self.writer.rrset(Section::Answer, at.owner_from(offset), set);
         let Some(target) = set.substitute(at.wire(self.question), offset) else {
-            return Ok(Step::Done(done(ResponseCode::YXDomain, Kind::Static)));
+            return Step::Done(done(ResponseCode::YXDomain, Kind::Static));
         };
-        let data = std::iter::once(&*target);
-        self.writer.records(Section::Answer, at.owner(), rtype::CNAME, set.ttl, data)?;
-        Ok(Step::Alias(Current::Made(target)))
+        self.writer.records(Section::Answer, at.owner(), rtype::CNAME, set.ttl, [&target]);
+        Step::Alias(Current::Made(target))
     }
 }

@@ -1,9 +1,8 @@
 //! The authority section of a negative answer, encoded ahead.
 
-use hickory_proto::ProtoError;
 use hickory_proto::op::ResponseCode;
 
-use super::query::{LowerName, Query, Question};
+use super::query::{Query, Question};
 use super::reply::{Offer, Owner, Section, Writer};
 use super::{CLASS_IN, HEADER};
 use crate::model::Ttl;
@@ -28,31 +27,22 @@ const DATA: usize = 12;
 
 impl Denial {
     /// Encodes the SOA record of a zone.
-    ///
-    /// # Panics
-    /// Never: names and the SOA record were checked when the zone was read.
     #[must_use]
     pub fn of(zone: &Served) -> Self {
         let apex = zone.origin.as_wire();
         let wire = [apex, &rtype::SOA.to_be_bytes(), &CLASS_IN.to_be_bytes()].concat();
-        let name = LowerName::of(apex).expect("an origin is a name");
-        let question = Question { wire: &wire, name, qtype: rtype::SOA, class: CLASS_IN };
         let query = Query {
             id: 0,
             opcode: 0,
             recursion_desired: false,
-            question: Some(question),
+            question: Some(Question { wire: &wire, qtype: rtype::SOA, class: CLASS_IN }),
             edns: None,
             fault: None,
         };
         let mut message = Vec::new();
-        let mut write = || {
-            let mut writer = Writer::start(&mut message, &query, u16::MAX, Offer::default())?;
-            writer.rrset(Section::Authority, Owner::Question(0), zone.soa())?;
-            writer.finish(ResponseCode::NoError, true, 0)
-        };
-        let written: Result<(), ProtoError> = write();
-        written.expect("a SOA record that was read can be written");
+        let mut writer = Writer::start(&mut message, &query, u16::MAX, Offer::default());
+        writer.rrset(Section::Authority, Owner::Question(0), zone.soa());
+        writer.finish(ResponseCode::NoError, true, 0);
         let record: Box<[u8]> = message[HEADER + wire.len()..].into();
         let mut pointers = vec![0];
         let primary_end = end_of_name(&record, DATA, &mut pointers);

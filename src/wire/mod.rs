@@ -1,19 +1,19 @@
 //! DNS messages: what a query asks, and the writing of its reply.
 //!
-//! Both directions go through the decoder and encoder of `hickory-proto`, record by record rather than by
-//! its `Message`: a reply streams from the zone's wire data into the buffer that is sent, without a copy in
-//! between, and what a name server must refuse (a malformed client subnet, two OPT records) is seen before
-//! it could be normalised away. Nothing here knows zones or decides answers.
+//! The common query is read straight from its bytes, all others by the decoder of `hickory-proto`, record by record
+//! rather than by its `Message`: what a name server must refuse (a malformed client subnet, two OPT records) is seen
+//! before it could be normalised away. A reply streams from the zone's wire data into the buffer that is sent, without
+//! a copy in between and without an allocation. Nothing here knows zones or decides answers.
 
 mod common;
 mod denial;
+mod names;
 mod query;
 mod reply;
 
-pub use common::{CommonQuery, NameSpace};
 pub use denial::Denial;
 pub use hickory_proto::op::ResponseCode;
-pub use query::{ClientSubnet, Edns, LowerName, Query, Question};
+pub use query::{ClientSubnet, Edns, LowerName, NameSpace, Query, Question};
 pub use reply::{ExtendedError, Offer, Owner, Section, Writer};
 
 /// The largest UDP payload sent and advertised: fits every path without fragments (DNS flag day 2020).

@@ -6,11 +6,12 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
 
-use super::{CLASS_IN, HEADER, OPTION_KEEPALIVE, OPTION_NSID, OPTION_SUBNET};
+use super::common;
+use super::{HEADER, OPTION_KEEPALIVE, OPTION_NSID, OPTION_SUBNET};
 use crate::zone::rtype;
 
 /// A query as far as it could be understood.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query<'a> {
     /// Copied into the reply.
     pub id: u16,
@@ -27,22 +28,50 @@ pub struct Query<'a> {
 }
 
 /// A question.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question<'a> {
-    /// Name, type and class as received.
+    /// Name, type and class as received; the name is uncompressed and has at most 255 bytes.
     pub wire: &'a [u8],
-    /// The name, lowercase.
-    pub name: LowerName,
     /// QTYPE.
     pub qtype: u16,
     /// QCLASS.
     pub class: u16,
 }
 
+/// Bytes of a question behind its name.
+const TYPE_AND_CLASS: usize = 4;
+
+impl<'a> Question<'a> {
+    /// Reads the question that `wire` begins with. `None` if it is cut short, or its name is malformed or compressed,
+    /// which nothing before it could justify.
+    pub(super) fn read(wire: &'a [u8]) -> Option<Self> {
+        let wire = wire.get(..name_length(wire)? + TYPE_AND_CLASS)?;
+        let [type_high, type_low, class_high, class_low] = *wire.last_chunk()?;
+        let qtype = u16::from_be_bytes([type_high, type_low]);
+        Some(Self { wire, qtype, class: u16::from_be_bytes([class_high, class_low]) })
+    }
+
+    /// The name as received.
+    #[must_use]
+    pub fn name(&self) -> &'a [u8] {
+        &self.wire[..self.wire.len() - TYPE_AND_CLASS]
+    }
+
+    /// The name in lowercase, in the space given.
+    pub fn lowercase<'s>(&self, space: &'s mut NameSpace) -> &'s [u8] {
+        let name = self.name();
+        lowercase(name, space);
+        &space[..name.len()]
+    }
+}
+
+/// Room for a name in wire format (RFC 1035 §2.3.4).
+pub type NameSpace = [u8; 255];
+
 /// A name in uncompressed wire format, ASCII letters lowercased, kept without allocation.
 #[derive(Clone, Debug)]
 pub struct LowerName {
-    bytes: [u8; 255],
+    bytes: NameSpace,
     length: u8,
 }
 
@@ -51,8 +80,9 @@ impl LowerName {
     /// no end within 255 bytes.
     #[must_use]
     pub fn of(wire: &[u8]) -> Option<Self> {
+        let length = name_length(wire)?;
         let mut bytes = [0; 255];
-        let length = lowercase(wire, &mut bytes)?;
+        lowercase(&wire[..length], &mut bytes);
         Some(Self { bytes, length: length as u8 })
     }
 
@@ -63,9 +93,15 @@ impl LowerName {
     }
 }
 
-/// Copies the uncompressed name that `wire` begins with in lowercase and returns its length; `None` if it has no end
-/// within 255 bytes (RFC 1035 §2.3.4).
-pub(super) fn lowercase(wire: &[u8], name: &mut [u8; 255]) -> Option<usize> {
+fn lowercase(name: &[u8], space: &mut NameSpace) {
+    for (lower, byte) in space.iter_mut().zip(name) {
+        // Length bytes are at most 63 and letters start at 65, so lowercasing leaves them alone.
+        *lower = byte.to_ascii_lowercase();
+    }
+}
+
+/// Bytes of the uncompressed name that `wire` begins with; `None` if it has no end within 255 (RFC 1035 §2.3.4).
+fn name_length(wire: &[u8]) -> Option<usize> {
     let mut end = 0;
     loop {
         match *wire.get(end)? {
@@ -74,11 +110,7 @@ pub(super) fn lowercase(wire: &[u8], name: &mut [u8; 255]) -> Option<usize> {
             _ => return None,
         }
     }
-    let name = name.get_mut(..=end)?;
-    name.copy_from_slice(&wire[..=end]);
-    // Length bytes are at most 63 and letters start at 65, so lowercasing leaves them alone.
-    name.make_ascii_lowercase();
-    Some(end + 1)
+    (end < 255).then_some(end + 1)
 }
 
 /// What an OPT record says (RFC 6891 §6.1).
@@ -154,8 +186,18 @@ impl ClientSubnet {
 
 impl<'a> Query<'a> {
     /// Reads a message. `None` if it deserves no reply: shorter than a header, or itself a reply.
+    #[inline]
     #[must_use]
     pub fn read(message: &'a [u8]) -> Option<Self> {
+        match common::read(message) {
+            None => Self::decode(message),
+            query => query,
+        }
+    }
+
+    /// As [`Query::read`], but by a decoder that takes whatever comes: what the other is held to.
+    #[must_use]
+    pub fn decode(message: &'a [u8]) -> Option<Self> {
         let header = message.get(..HEADER)?;
         let flags = header[2];
         if flags & 0x80 != 0 {
@@ -190,10 +232,9 @@ impl<'a> Query<'a> {
         let mut decoder = BinDecoder::new(message).clone(HEADER as u16);
         let mut fault = None;
         if questions == 1 {
-            self.question = question(message, &mut decoder)?;
-            if self.question.is_none() {
-                return Ok(Some(ResponseCode::FormErr));
-            }
+            self.question = Question::read(&message[HEADER..]);
+            let Some(question) = self.question else { return Ok(Some(ResponseCode::FormErr)) };
+            decoder.read_slice(question.wire.len())?;
         } else {
             // RFC 9619 §4: "a DNS message with OPCODE = 0 and QDCOUNT > 1 MUST be treated as an incorrectly
             // formatted message". None at all is for cookies alone (RFC 7873 §5.4), which are not supported.
@@ -224,12 +265,6 @@ impl<'a> Query<'a> {
             fault = fault.or(found);
         }
         Ok(fault)
-    }
-
-    /// Whether the class is Internet.
-    #[must_use]
-    pub fn is_internet(&self) -> bool {
-        self.question.as_ref().is_some_and(|question| question.class == CLASS_IN)
     }
 
     /// Reads an OPT record; the fault that it holds, if its options can be read at all.
@@ -265,20 +300,6 @@ impl<'a> Query<'a> {
         }
         Ok(None)
     }
-}
-
-/// The question at the decoder; `None` if its name is malformed or compressed, which nothing before it could
-/// justify.
-fn question<'a>(
-    message: &'a [u8],
-    decoder: &mut BinDecoder<'a>,
-) -> Result<Option<Question<'a>>, DecodeError> {
-    let start = decoder.index();
-    let Some(name) = LowerName::of(&message[start..]) else { return Ok(None) };
-    decoder.read_slice(name.as_wire().len())?;
-    let qtype = decoder.read_u16()?.unverified(/* any type may be asked for */);
-    let class = decoder.read_u16()?.unverified(/* compared with IN */);
-    Ok(Some(Question { wire: &message[start..decoder.index()], name, qtype, class }))
 }
 
 /// A record of a query, undecoded.

@@ -1,13 +1,11 @@
 //! The writing of a reply, section by section, into the buffer that is sent.
 
-use hickory_proto::ProtoError;
-use hickory_proto::op::{Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode};
-use hickory_proto::rr::Name;
-use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
+use hickory_proto::op::ResponseCode;
 
+use super::names::{self, Names};
 use super::{
-    CLASS_IN, ClientSubnet, HEADER, MAX_UDP_PAYLOAD, OPTION_ERROR, OPTION_KEEPALIVE, OPTION_NSID,
-    OPTION_SUBNET, Query,
+    CLASS_IN, Edns, HEADER, MAX_UDP_PAYLOAD, OPTION_ERROR, OPTION_KEEPALIVE, OPTION_NSID, OPTION_SUBNET,
+    Query,
 };
 use crate::model::Ttl;
 use crate::zone::{RRset, rtype};
@@ -70,122 +68,83 @@ impl ExtendedError {
 
     /// Bytes of the option.
     fn length(self) -> usize {
-        usize::from(OPTION_LENGTH) + 2 + self.text.len()
+        OPTION_LENGTH + 2 + self.text.len()
     }
 }
 
 /// A reply being written. Records go in by section, in the order of [`Section`].
 pub struct Writer<'b> {
-    encoder: BinEncoder<'b>,
-    id: u16,
-    opcode: u8,
-    recursion_desired: bool,
-    /// Of every record: the question's.
-    class: u16,
+    bytes: &'b mut Vec<u8>,
+    query: &'b Query<'b>,
+    offer: Offer<'b>,
+    /// For the OPT record, if there is one.
+    error: Option<ExtendedError>,
+    names: Names,
     /// Where the question ends and records begin.
     records_start: usize,
-    /// Length of the question's name.
-    name_length: usize,
-    /// Whether the encoder may compress against the question's name.
-    question_is_known: bool,
-    counts: HeaderCounts,
+    /// Records, by section in the order of the header.
+    counts: [u16; 3],
     truncated: bool,
-    /// The OPT record to come, for which room is kept.
-    opt: Option<Opt<'b>>,
-    limit: u16,
-}
-
-/// An OPT record to come.
-struct Opt<'b> {
-    dnssec_ok: bool,
-    subnet: Option<ClientSubnet>,
-    nsid: Option<&'b [u8]>,
-    keepalive: Option<u16>,
-    error: Option<ExtendedError>,
-}
-
-impl Opt<'_> {
-    /// Its bytes without the extended error, which is left out for want of room.
-    fn length(&self) -> u16 {
-        let subnet = self.subnet.map_or(0, |subnet| SUBNET_LENGTH + subnet.address_bytes().len() as u16);
-        let nsid = self.nsid.map_or(0, |nsid| OPTION_LENGTH + nsid.len() as u16);
-        OPT_LENGTH + subnet + nsid + self.keepalive.map_or(0, |_| OPTION_LENGTH + 2)
-    }
+    limit: usize,
+    /// The limit for all but the OPT record.
+    room: usize,
 }
 
 /// Bytes of an OPT record without options: root, type, class, TTL, length.
-const OPT_LENGTH: u16 = 11;
+const OPT_LENGTH: usize = 11;
 /// Bytes of an option before its data: code, length.
-const OPTION_LENGTH: u16 = 4;
+const OPTION_LENGTH: usize = 4;
 /// Bytes of the client subnet option before its address: code, length, family, two prefix lengths.
-const SUBNET_LENGTH: u16 = 8;
+const SUBNET_LENGTH: usize = 8;
 /// The only version of EDNS there is.
 const EDNS_VERSION: u8 = 0;
-/// Labels of the question's name, counted from the root, that other names are compressed against: it bounds
-/// what a name of a hundred labels can cost.
-const MAX_COMPRESSED_LABELS: usize = 8;
-/// The place of the question's name, as a compression pointer.
-const POINTER_TO_QUESTION: u16 = 0xc000 | HEADER as u16;
+/// Bytes of a record between its owner and its data: type, class, TTL, length.
+const FIXED: usize = 10;
+/// Bytes of a SOA record's data behind its names.
+const SOA_NUMBERS: usize = 20;
 
 impl<'b> Writer<'b> {
-    /// Starts a reply of at most `limit` bytes in `buffer`, which is emptied. The question is repeated, and
-    /// an OPT record will be added if the query had one, with what of the offer the query asks for.
-    ///
-    /// # Errors
-    /// If `limit` does not even hold that; it always does from 512 on.
-    pub fn start(
-        buffer: &'b mut Vec<u8>,
-        query: &Query<'_>,
-        limit: u16,
-        offer: Offer<'b>,
-    ) -> Result<Self, ProtoError> {
-        buffer.clear();
-        let mut encoder = BinEncoder::new(buffer);
-        let opt = query.edns.map(|edns| Opt {
-            dnssec_ok: edns.dnssec_ok,
-            subnet: edns.subnet.filter(|_| offer.subnet),
-            nsid: offer.nsid.filter(|_| edns.nsid),
-            keepalive: offer.keepalive.filter(|_| edns.keepalive),
+    /// Starts a reply of at most `limit` bytes in `bytes`, which is emptied. The question is repeated, and an OPT
+    /// record will be added if the query had one, with what of the offer the query asks for. That much is written
+    /// whatever the limit; 512 always holds it.
+    #[must_use]
+    pub fn start(bytes: &'b mut Vec<u8>, query: &'b Query<'b>, limit: u16, offer: Offer<'b>) -> Self {
+        bytes.clear();
+        // Written over in the end.
+        bytes.extend_from_slice(&[0; HEADER]);
+        let name = match &query.question {
+            Some(question) => {
+                bytes.extend_from_slice(question.wire);
+                question.name().len()
+            }
+            None => 0,
+        };
+        let mut writer = Self {
+            records_start: bytes.len(),
+            bytes,
+            query,
+            offer,
             error: None,
-        });
-        encoder.set_max_size(limit.saturating_sub(opt.as_ref().map_or(0, Opt::length)));
-        // Written over by the header in the end.
-        encoder.emit_vec(&[0; HEADER])?;
-        let mut counts = HeaderCounts::default();
-        let (mut name_length, mut class) = (0, CLASS_IN);
-        if let Some(question) = &query.question {
-            encoder.emit_vec(question.wire)?;
-            counts.queries = 1;
-            name_length = question.name.as_wire().len();
-            class = question.class;
-        }
-        Ok(Self {
-            records_start: encoder.offset(),
-            encoder,
-            id: query.id,
-            opcode: query.opcode,
-            recursion_desired: query.recursion_desired,
-            class,
-            name_length,
-            question_is_known: false,
-            counts,
+            names: Names::new(name),
+            counts: [0; 3],
             truncated: false,
-            opt,
-            limit,
-        })
+            limit: usize::from(limit),
+            room: usize::from(limit),
+        };
+        writer.room = writer.limit.saturating_sub(writer.opt_length());
+        writer
     }
 
     /// Says why, to those with EDNS, if there is room.
     pub fn explain(&mut self, error: ExtendedError) {
-        if let Some(opt) = &mut self.opt {
-            opt.error = Some(error);
-        }
+        self.error = Some(error);
     }
 
     /// Takes all records back.
     pub fn clear(&mut self) {
-        self.rewind(self.records_start);
-        self.counts = HeaderCounts { queries: self.counts.queries, ..HeaderCounts::default() };
+        self.bytes.truncate(self.records_start);
+        self.names.forget(0);
+        self.counts = [0; 3];
         self.truncated = false;
     }
 
@@ -196,188 +155,165 @@ impl<'b> Writer<'b> {
     }
 
     /// Adds an RRset.
-    ///
-    /// # Errors
-    /// Only if the data is not what its type says; not for want of room.
-    pub fn rrset(&mut self, section: Section, owner: Owner<'_>, set: &RRset) -> Result<(), ProtoError> {
-        self.records(section, owner, set.rtype, set.ttl, set.rdata.iter().map(|data| &**data))
+    pub fn rrset(&mut self, section: Section, owner: Owner<'_>, set: &RRset) {
+        self.records(section, owner, set.rtype, set.ttl, &set.rdata);
     }
 
     /// Adds the records of one RRset, given their data in uncompressed wire format: all of them or none.
-    ///
-    /// # Errors
-    /// As [`Writer::rrset`].
     pub fn records(
         &mut self,
         section: Section,
         owner: Owner<'_>,
         rtype: u16,
         ttl: Ttl,
-        data: impl Iterator<Item: AsRef<[u8]>>,
-    ) -> Result<(), ProtoError> {
+        data: impl IntoIterator<Item: AsRef<[u8]>>,
+    ) {
         if self.truncated {
-            return Ok(());
+            return;
         }
-        let (start, before) = (self.encoder.offset(), self.count(section));
+        let (start, known) = (self.bytes.len(), self.names.count());
+        let mut count = 0;
         for data in data {
-            match self.record(owner, rtype, ttl, data.as_ref()) {
-                Ok(()) => self.set_count(section, self.count(section) + 1),
-                Err(ProtoError::MaxBufferSizeExceeded(_)) => {
-                    self.rewind(start);
-                    self.set_count(section, before);
-                    self.truncated = section != Section::Additional;
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
+            self.record(owner, rtype, ttl, data.as_ref());
+            if self.bytes.len() > self.room {
+                self.bytes.truncate(start);
+                self.names.forget(known);
+                self.truncated = section != Section::Additional;
+                return;
             }
+            count += 1;
         }
-        Ok(())
+        let section = match section {
+            Section::Answer => 0,
+            Section::Authority => 1,
+            Section::Glue | Section::Additional => 2,
+        };
+        self.counts[section] += count;
     }
 
     /// Completes the reply. `scope` is the SCOPE PREFIX-LENGTH of the client subnet, if there is one.
-    ///
-    /// # Errors
-    /// None that a started reply can meet: room for the OPT record was kept.
-    pub fn finish(mut self, rcode: ResponseCode, authoritative: bool, scope: u8) -> Result<(), ProtoError> {
-        self.encoder.set_max_size(self.limit);
-        if let Some(opt) = self.opt.take() {
-            self.write_opt(&opt, rcode, scope)?;
-            self.counts.additionals += 1;
+    pub fn finish(&mut self, rcode: ResponseCode, authoritative: bool, scope: u8) {
+        if let Some(edns) = &self.query.edns {
+            self.write_opt(edns, rcode, scope);
+            self.counts[2] += 1;
         }
-        let mut metadata = Metadata::new(self.id, MessageType::Response, OpCode::from_u8(self.opcode));
-        metadata.authoritative = authoritative;
-        metadata.truncation = self.truncated;
-        metadata.recursion_desired = self.recursion_desired;
-        metadata.response_code = rcode;
-        let end = self.encoder.offset();
-        self.encoder.set_offset(0);
-        Header { metadata, counts: self.counts }.emit(&mut self.encoder)?;
-        self.encoder.set_offset(end);
-        Ok(())
+        // RFC 1035 §4.1.1: QR, OPCODE, AA, TC, RD; RA and Z are 0.
+        let flags = 0x80
+            | self.query.opcode << 3
+            | u8::from(authoritative) << 2
+            | u8::from(self.truncated) << 1
+            | u8::from(self.query.recursion_desired);
+        let flags = u16::from_be_bytes([flags, rcode.low()]);
+        let questions = u16::from(self.query.question.is_some());
+        let [answers, authorities, additionals] = self.counts;
+        let header = [self.query.id, flags, questions, answers, authorities, additionals];
+        self.bytes[..HEADER].copy_from_slice(header.map(u16::to_be_bytes).as_flattened());
+    }
+
+    /// Bytes of the OPT record without the extended error, which is left out for want of room.
+    fn opt_length(&self) -> usize {
+        let Some(edns) = &self.query.edns else { return 0 };
+        let subnet = edns.subnet.as_ref().filter(|_| self.offer.subnet);
+        let nsid = self.offer.nsid.filter(|_| edns.nsid);
+        let keepalive = self.offer.keepalive.filter(|_| edns.keepalive);
+        OPT_LENGTH
+            + subnet.map_or(0, |subnet| SUBNET_LENGTH + subnet.address_bytes().len())
+            + nsid.map_or(0, |nsid| OPTION_LENGTH + nsid.len())
+            + keepalive.map_or(0, |_| OPTION_LENGTH + 2)
     }
 
     /// The OPT record (RFC 6891 §6.1.2, §6.1.3).
-    fn write_opt(&mut self, opt: &Opt<'_>, rcode: ResponseCode, scope: u8) -> Result<(), ProtoError> {
-        let mut length = opt.length();
-        let room = usize::from(self.limit).saturating_sub(self.encoder.offset() + usize::from(length));
-        let error = opt.error.filter(|error| room >= error.length());
-        length += error.map_or(0, |error| error.length() as u16);
-        self.encoder.emit_u8(0)?;
-        self.encoder.emit_u16(rtype::OPT)?;
-        self.encoder.emit_u16(MAX_UDP_PAYLOAD)?;
-        self.encoder.emit_vec(&[rcode.high(), EDNS_VERSION, u8::from(opt.dnssec_ok) << 7, 0])?;
-        self.encoder.emit_u16(length - OPT_LENGTH)?;
-        if let Some(nsid) = opt.nsid {
-            self.encoder.emit_u16(OPTION_NSID)?;
-            self.encoder.emit_u16(nsid.len() as u16)?;
-            self.encoder.emit_vec(nsid)?;
+    fn write_opt(&mut self, edns: &Edns, rcode: ResponseCode, scope: u8) {
+        let mut length = self.opt_length();
+        let room = self.limit.saturating_sub(self.bytes.len() + length);
+        let error = self.error.filter(|error| room >= error.length());
+        length += error.map_or(0, ExtendedError::length);
+        let [payload_high, payload_low] = MAX_UDP_PAYLOAD.to_be_bytes();
+        let [length_high, length_low] = ((length - OPT_LENGTH) as u16).to_be_bytes();
+        self.bytes.extend_from_slice(&[
+            0,
+            0,
+            rtype::OPT as u8,
+            payload_high,
+            payload_low,
+            rcode.high(),
+            EDNS_VERSION,
+            u8::from(edns.dnssec_ok) << 7,
+            0,
+            length_high,
+            length_low,
+        ]);
+        if let Some(nsid) = self.offer.nsid.filter(|_| edns.nsid) {
+            self.words([OPTION_NSID, nsid.len() as u16]);
+            self.bytes.extend_from_slice(nsid);
         }
-        if let Some(tenths) = opt.keepalive {
-            self.encoder.emit_u16(OPTION_KEEPALIVE)?;
-            self.encoder.emit_u16(2)?;
-            self.encoder.emit_u16(tenths)?;
+        if let Some(tenths) = self.offer.keepalive.filter(|_| edns.keepalive) {
+            self.words([OPTION_KEEPALIVE, 2, tenths]);
         }
         if let Some(error) = error {
-            self.encoder.emit_u16(OPTION_ERROR)?;
-            self.encoder.emit_u16(2 + error.text.len() as u16)?;
-            self.encoder.emit_u16(error.code)?;
-            self.encoder.emit_vec(error.text.as_bytes())?;
+            self.words([OPTION_ERROR, 2 + error.text.len() as u16, error.code]);
+            self.bytes.extend_from_slice(error.text.as_bytes());
         }
-        if let Some(subnet) = opt.subnet {
+        if let Some(subnet) = edns.subnet.as_ref().filter(|_| self.offer.subnet) {
             let address = subnet.address_bytes();
-            self.encoder.emit_u16(OPTION_SUBNET)?;
-            self.encoder.emit_u16(SUBNET_LENGTH - OPTION_LENGTH + address.len() as u16)?;
+            let length = SUBNET_LENGTH - OPTION_LENGTH + address.len();
             // RFC 7871 §7.2.1: FAMILY, SOURCE PREFIX-LENGTH and ADDRESS "MUST match those of the original".
-            self.encoder.emit_u16(subnet.family)?;
-            self.encoder.emit_vec(&[subnet.source, scope])?;
-            self.encoder.emit_vec(address)?;
+            let lengths = u16::from_be_bytes([subnet.source, scope]);
+            self.words([OPTION_SUBNET, length as u16, subnet.family, lengths]);
+            self.bytes.extend_from_slice(address);
         }
-        Ok(())
     }
 
-    fn record(&mut self, owner: Owner<'_>, rtype: u16, ttl: Ttl, data: &[u8]) -> Result<(), ProtoError> {
+    fn words<const N: usize>(&mut self, words: [u16; N]) {
+        self.bytes.extend_from_slice(words.map(u16::to_be_bytes).as_flattened());
+    }
+
+    fn record(&mut self, owner: Owner<'_>, rtype: u16, ttl: Ttl, data: &[u8]) {
+        // Records are of the question's class.
+        let class = self.query.question.as_ref().map_or(CLASS_IN, |question| question.class);
+        let mut fixed = [0; 2 + FIXED];
+        fixed[2..4].copy_from_slice(&rtype.to_be_bytes());
+        fixed[4..6].copy_from_slice(&class.to_be_bytes());
+        fixed[6..10].copy_from_slice(&ttl.0.to_be_bytes());
+        fixed[10..].copy_from_slice(&(data.len() as u16).to_be_bytes());
         match owner {
-            // RFC 1035 §4.1.4: a pointer to the name's earlier place, which keeps the case it was asked in.
-            Owner::Question(offset) => self.encoder.emit_u16(POINTER_TO_QUESTION + offset as u16)?,
-            Owner::Name(wire) => self.name(wire)?,
+            // A pointer to the name's earlier place, which keeps the case it was asked in.
+            Owner::Question(offset) => {
+                fixed[..2].copy_from_slice(&names::to_question(offset).to_be_bytes());
+                self.bytes.extend_from_slice(&fixed);
+            }
+            Owner::Name(name) => {
+                self.name(name);
+                self.bytes.extend_from_slice(&fixed[2..]);
+            }
         }
-        self.encoder.emit_u16(rtype)?;
-        self.encoder.emit_u16(self.class)?;
-        self.encoder.emit_u32(ttl.0)?;
-        let place = self.encoder.place::<u16>()?;
-        self.data(rtype, data)?;
-        let length = self.encoder.len_since_place(&place) as u16;
-        place.replace(&mut self.encoder, length)
+        self.data(rtype, data);
     }
 
     /// Names in the data of RFC 1035's own types may be compressed, in no others (RFC 3597 §4).
-    fn data(&mut self, rtype: u16, data: &[u8]) -> Result<(), ProtoError> {
+    fn data(&mut self, rtype: u16, data: &[u8]) {
+        let start = self.bytes.len();
         match rtype {
             rtype::NS | rtype::CNAME | rtype::PTR => self.name(data),
             rtype::MX => {
-                let (preference, exchange) = data.split_at_checked(2).ok_or(MALFORMED)?;
-                self.encoder.emit_vec(preference)?;
-                self.name(exchange)
+                let (preference, exchange) = data.split_at(data.len().min(2));
+                self.bytes.extend_from_slice(preference);
+                self.name(exchange);
             }
             rtype::SOA => {
-                let numbers = data.len().checked_sub(20).ok_or(MALFORMED)?;
-                let mut decoder = BinDecoder::new(&data[..numbers]);
-                Name::read(&mut decoder)?;
-                let (primary, mailbox) = data[..numbers].split_at(decoder.index());
-                self.name(primary)?;
-                self.name(mailbox)?;
-                self.encoder.emit_vec(&data[numbers..])
+                let (names, numbers) = data.split_at(data.len().saturating_sub(SOA_NUMBERS));
+                let (primary, mailbox) = names.split_at(names::length(names));
+                self.name(primary);
+                self.name(mailbox);
+                self.bytes.extend_from_slice(numbers);
             }
-            _ => self.encoder.emit_vec(data),
+            _ => return self.bytes.extend_from_slice(data),
         }
+        let length = (self.bytes.len() - start) as u16;
+        self.bytes[start - 2..start].copy_from_slice(&length.to_be_bytes());
     }
 
-    fn name(&mut self, wire: &[u8]) -> Result<(), ProtoError> {
-        if !self.question_is_known {
-            self.remember_question();
-            self.question_is_known = true;
-        }
-        Name::read(&mut BinDecoder::new(wire))?.emit(&mut self.encoder)
-    }
-
-    /// Lets the encoder compress against the question's name; put off until there is a name to compress,
-    /// which for addresses there never is.
-    fn remember_question(&mut self) {
-        let Some(labels_length) = self.name_length.checked_sub(1) else { return };
-        let (mut label, end) = (HEADER, HEADER + labels_length);
-        let mut starts = [0; MAX_COMPRESSED_LABELS];
-        let mut count = 0;
-        while label < end {
-            starts[count % MAX_COMPRESSED_LABELS] = label;
-            count += 1;
-            label += usize::from(self.encoder.slice_of(label, label + 1)[0]) + 1;
-        }
-        for start in &starts[..count.min(MAX_COMPRESSED_LABELS)] {
-            self.encoder.store_label_pointer(*start, end);
-        }
-    }
-
-    fn rewind(&mut self, to: usize) {
-        self.encoder.set_offset(to);
-        self.encoder.trim();
-    }
-
-    fn count(&self, section: Section) -> u16 {
-        match section {
-            Section::Answer => self.counts.answers,
-            Section::Authority => self.counts.authorities,
-            Section::Glue | Section::Additional => self.counts.additionals,
-        }
-    }
-
-    fn set_count(&mut self, section: Section, count: u16) {
-        match section {
-            Section::Answer => self.counts.answers = count,
-            Section::Authority => self.counts.authorities = count,
-            Section::Glue | Section::Additional => self.counts.additionals = count,
-        }
+    fn name(&mut self, name: &[u8]) {
+        self.names.write(self.bytes, name);
     }
 }
-
-/// Zone data is checked when it is read, so this is not seen.
-const MALFORMED: ProtoError = ProtoError::Message("record data shorter than its type needs");

@@ -23,6 +23,7 @@ pub(crate) fn answer(message: &[u8]) {
 
 /// The reply to a message, decoded; `None` if it is dropped.
 pub(crate) fn exchange(message: &[u8], transport: Transport) -> Option<Message> {
+    assert_eq!(Query::read(message), Query::decode(message), "read straight or decoded");
     let [(general, expected), (reply, outcome)] = ask_fixture(message, transport);
     assert_eq!(outcome, expected, "by either path");
     let deserves_none = message.len() < HEADER || message[2] & 0x80 != 0;

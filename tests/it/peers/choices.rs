@@ -106,13 +106,6 @@ pub(super) const LIST: &[Choice] = &[
         },
     },
     Choice {
-        why: "RFC 2181 §9: of additional addresses those that fit are added, in their order",
-        peers: &["knot"],
-        applies: |question, ours, theirs| {
-            question.name.to_string() == "many-mx.example." && is_the_same_but_for_additional(ours, theirs)
-        },
-    },
-    Choice {
         why: "RFC 1034 §4.3.2 step 6: useful addresses are added, of wildcards and of other zones, too",
         peers: &["knot", "nsd"],
         applies: |_, ours, theirs| {
