@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::model::{AllDown, Due, Member, Probe, Region, RegionId, Service, Ttl};
+use crate::model::{AllDown, Due, Member, Probe, Region, RegionId, Service, ServiceKind, Ttl};
 
 use super::report::Report;
 use super::service::Scope;
@@ -68,6 +68,10 @@ impl Advice<'_> {
     /// Of a fallback that leaves a family without an answer.
     pub(super) fn on_fallback(&self, written: &Written) {
         let Some(At { value: AllDown::Fallback(fallback), span }) = &written.all_down else { return };
+        // A mistake may be why one is missing.
+        if self.table.report.errors() > 0 {
+            return;
+        }
         let usual: Vec<IpAddr> =
             self.regions().flat_map(|it| &it.endpoints).flat_map(|it| it.addresses.iter().copied()).collect();
         let has = |addresses: &[IpAddr], is_v4: bool| addresses.iter().any(|it| it.is_ipv4() == is_v4);
@@ -83,7 +87,7 @@ impl Advice<'_> {
     }
 }
 
-/// Warns of an address that several regions of one service have: to move a client away from the one is then to
+/// Warns of an address that several regions of one service of addresses have: to move a client away from the one is then to
 /// leave it where it was. Said once of two regions, however many services have them.
 pub(super) fn on_shared_addresses(report: &Report<'_>, services: &[At<Service>], regions: &[Region]) {
     let mut owners: HashMap<IpAddr, Vec<RegionId>> = HashMap::new();
@@ -99,7 +103,8 @@ pub(super) fn on_shared_addresses(report: &Report<'_>, services: &[At<Service>],
     let mut shared: Vec<(IpAddr, Vec<RegionId>)> = owners.into_iter().collect();
     shared.sort_unstable();
     let mut told: HashSet<Vec<RegionId>> = HashSet::new();
-    for At { value: service, span } in services {
+    let of_addresses = services.iter().filter(|it| matches!(it.value.kind, ServiceKind::Address { .. }));
+    for At { value: service, span } in of_addresses {
         for (address, owners) in &shared {
             let is_member = |id: &&RegionId| service.members.iter().any(|member| member.region == **id);
             let mut both: Vec<RegionId> = owners.iter().filter(is_member).copied().collect();

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::model::{Endpoint, Name, Region, Service, ServiceKind};
+use crate::model::{AllDown, Endpoint, Name, Region, Service, ServiceKind};
 use crate::zone::{Zone, rtype};
 
 use super::report::Report;
@@ -30,6 +30,7 @@ pub(super) fn check(report: &Report<'_>, zones: &[Zone], services: &[At<Service>
         }
     }
     let ways = Ways { zones, services: by_name, regions };
+    ways.warn_of_missing(report, services);
     let mut warned: HashSet<&Name> = HashSet::new();
     for At { value: service, span } in services {
         if !matches!(service.kind, ServiceKind::Address { .. }) {
@@ -92,6 +93,58 @@ impl<'a> Ways<'a> {
             }
         }
         false
+    }
+
+    /// Warns of names in the zones of this node that answers lead to, but where nothing stands. Not where there are
+    /// mistakes, which may be why.
+    fn warn_of_missing(&self, report: &Report<'_>, services: &[At<Service>]) {
+        if report.errors() > 0 {
+            return;
+        }
+        let names: HashSet<&Name> = services.iter().map(|service| &service.value.name).collect();
+        let mut seen: HashSet<&Name> = HashSet::new();
+        for At { value: service, span } in services {
+            let instead = match &service.steering.all_down {
+                AllDown::Cname(name) => Some(name),
+                _ => None,
+            };
+            let members = service.members.iter().map(|member| &self.regions[usize::from(member.region.0)]);
+            let hosts =
+                members.flat_map(|region| &region.endpoints).filter_map(|endpoint| match service.kind {
+                    ServiceKind::Address { .. } => endpoint.resolved_host(),
+                    ServiceKind::Cname | ServiceKind::Srv { .. } | ServiceKind::Mx { .. } => {
+                        endpoint.host.as_ref()
+                    }
+                });
+            for name in hosts.chain(instead).filter(|name| seen.insert(name)) {
+                if let Some(zone) = self.zone_without(name, &names) {
+                    report.warning(
+                        span.clone(),
+                        format!("it leads to {name}, but the zone {} has nothing there", zone.origin),
+                        "resolvers are told that there is no such name: correct it, or add it to the zone",
+                    );
+                }
+            }
+        }
+    }
+
+    /// The zone that a name belongs to, unless something answers it there or leads out of the zone above it.
+    fn zone_without(&self, name: &Name, services: &HashSet<&Name>) -> Option<&Zone> {
+        let around = self.zones.iter().filter(|zone| name.is_at_or_below(&zone.origin));
+        let zone = around.max_by_key(|zone| zone.origin.label_count())?;
+        let stands = |name: &Name| zone.names.contains_key(name) || services.contains(name);
+        let leads_out = |name: &Name| {
+            let sets = zone.names.get(name).filter(|_| *name != zone.origin);
+            sets.is_some_and(|sets| sets.iter().any(|set| [rtype::NS, rtype::DNAME].contains(&set.rtype)))
+        };
+        let has_wildcard = |name: &Name| {
+            let wildcard = Name::from_wire(&[b"\x01*", name.as_wire()].concat());
+            wildcard.is_ok_and(|wildcard| stands(&wildcard))
+        };
+        let mut above = std::iter::successors(name.parent(), Name::parent)
+            .take_while(|name| name.is_at_or_below(&zone.origin));
+        let is_answered = stands(name) || above.any(|name| leads_out(&name) || has_wildcard(&name));
+        (!is_answered).then_some(zone)
     }
 
     /// Where a static CNAME leads.

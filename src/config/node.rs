@@ -173,7 +173,10 @@ pub(super) fn read_safety(root: &Table<'_>, services: &[At<Service>]) -> Safety 
     let Some(count) = value.integer(0..=u64::from(u16::MAX)) else { return default };
     let min_regions = count as usize;
     let is_short = |service: &&At<Service>| service.value.members.len() < min_regions;
-    if let Some(At { value: service, .. }) = services.iter().find(is_short) {
+    // A mistake may be why regions are missing.
+    if value.report.errors() == 0
+        && let Some(At { value: service, .. }) = services.iter().find(is_short)
+    {
         let of = service.members.len();
         value.report.warning(
             value.span.clone(),

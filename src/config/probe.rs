@@ -140,6 +140,16 @@ fn read(entry: &Entry<'_>) -> Option<Probe> {
             "looks at an address never overlap, so slow ones stretch the interval; make `timeout` the shorter",
         );
     }
+    if let Some(slow) = probe.thresholds.slow.filter(|slow| *slow >= probe.timeout)
+        && table.report.errors() == before
+    {
+        let (slow, timeout) = (text::spoken(slow), text::spoken(probe.timeout));
+        table.report.warning(
+            table.key_span("slow"),
+            format!("`slow` = {slow} is never reached: probe `{}` fails after {timeout}", entry.name),
+            "make `slow` shorter than `timeout`",
+        );
+    }
     Some(probe)
 }
 

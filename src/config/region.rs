@@ -1,5 +1,7 @@
 //! `[region.NAME]`: places that serve, and their endpoints.
 
+use std::net::{IpAddr, SocketAddr};
+
 use crate::model::{
     Endpoint, EndpointRef, Fraction, Kind, Location, Need, Probe, ProbeId, Region, RegionId, Weight,
 };
@@ -97,6 +99,21 @@ fn read_location(table: &Table<'_>) -> Option<Location> {
     location(&table.get("location")?, table.path("location"))
 }
 
+/// An address of an endpoint, whose name and port are written elsewhere.
+fn own_address(written: &str) -> Result<IpAddr, String> {
+    text::destination(written).map_err(|why| match written.parse::<SocketAddr>() {
+        Ok(with_port) => format!("{why}: write {}, and the port in its probe", with_port.ip()),
+        Err(_)
+            if written.starts_with(char::is_alphabetic)
+                && written.contains('.')
+                && !written.contains(':') =>
+        {
+            format!("{why}: write a name as `host`")
+        }
+        Err(_) => why,
+    })
+}
+
 fn read_endpoints(table: &Table<'_>, probes: &Names<'_>) -> Vec<Endpoint> {
     let Some(value) = table.need("endpoint") else { return Vec::new() };
     let items = value.items("a list of endpoints").unwrap_or_default();
@@ -128,7 +145,7 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
     let mut found = Vec::new();
     let items = addresses.and_then(|value| value.one_or_many("a list of addresses such as [\"192.0.2.10\"]"));
     for item in items.unwrap_or_default() {
-        let Some(address) = item.parsed("an address such as \"192.0.2.10\"", text::destination) else {
+        let Some(address) = item.parsed("an address such as \"192.0.2.10\"", own_address) else {
             continue;
         };
         if found.contains(&address) {

@@ -64,6 +64,9 @@ pub(super) fn own_name(text: &str) -> Result<(), String> {
 
 /// A domain name; the last dot may be left out.
 pub(super) fn domain(text: &str) -> Result<Name, String> {
+    if text.contains(char::is_whitespace) {
+        return Err(format!("{:?} is no domain name: it has a blank in it", shortened(text)));
+    }
     text.parse().map_err(|error| format!("{:?} is no domain name: {error}", shortened(text)))
 }
 

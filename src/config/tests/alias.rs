@@ -1,6 +1,6 @@
 //! What is said of endpoints by host name whose host leads to this very node.
 
-use super::check;
+use super::{ZONE, check, said_with};
 
 #[test]
 fn hosts_that_lead_back_or_to_this_node() {
@@ -49,4 +49,40 @@ fn hosts_that_lead_back_or_to_this_node() {
     ];
     let cases: Vec<_> = cases.iter().map(|(text, expected)| (text.as_str(), expected.as_str())).collect();
     check(&cases);
+}
+
+#[test]
+fn names_of_a_zone_without_anything_there_are_warned_of() {
+    const MORE: &str = "below 300 NS ns.elsewhere.test.\nredirected 300 DNAME elsewhere.test.\n\
+                        *.wild 300 A 192.0.2.9\n_tcp.lb 300 TXT text\n";
+    let zone = [ZONE, MORE].concat();
+    let said = |region: &str, kind: &str| {
+        let service = "[[service]]\nname = \"www.gslb.test\"\nregions = [\"a\"]\n";
+        let text = format!(
+            "version = 1\nregion.a.endpoint = [{{ name = \"e\", {region} }}]\n{service}{kind}\n\
+             [[zone]]\norigin = \"gslb.test.\"\nfile = \"z.zone\"\n"
+        );
+        said_with(&text, &[("z.zone", zone.as_bytes())])
+    };
+    let warned = |name: &str| {
+        format!(
+            "p.toml:4:8: warning: it leads to {name}, but the zone gslb.test. has nothing there\n  help: \
+             resolvers are told that there is no such name: correct it, or add it to the zone"
+        )
+    };
+    for kind in ["type = \"cname\"", "type = \"mx\"", "type = \"srv\"\nsrv = { port = 1 }"] {
+        for host in ["ns1", "alias", "lb.below", "lb.redirected", "lb.wild", "a.b.wild"] {
+            assert_eq!(said(&format!("host = \"{host}.gslb.test\""), kind), "", "{host}");
+        }
+        assert_eq!(said("host = \"lb.elsewhere.test\"", kind), "");
+        for host in ["nobody.gslb.test.", "a.ns1.gslb.test.", "lb.gslb.test."] {
+            assert_eq!(said(&format!("host = \"{host}\""), kind), warned(host));
+        }
+    }
+    // What addresses have a name for besides is not answered.
+    assert_eq!(said("host = \"nobody.gslb.test\", address = \"192.0.2.1\"", ""), "");
+    assert_eq!(said("host = \"nobody.gslb.test\"", ""), warned("nobody.gslb.test."));
+    let away = |name: &str| format!("all_down = {{ cname = \"{name}\" }}");
+    assert_eq!(said("address = \"192.0.2.1\"", &away("sorry.gslb.test")), warned("sorry.gslb.test."));
+    assert_eq!(said("address = \"192.0.2.1\"", &away("ns1.gslb.test")), "");
 }

@@ -68,12 +68,33 @@ fn what_is_without_use_or_effect_is_warned_of() {
             "min_regions = 3",
             "p.toml:2:22: warning: `min_regions` = 3, but www.gslb.test. has 2 regions\n  help: a soft failure takes no region out of such a service, and no operator may: lower it, or give the service more regions",
         ),
-        // A mistake may be why something is unused.
+        (
+            "kind = \"http\"",
+            "kind = \"http\"\ntimeout = \"2s\"\nslow = \"2s\"",
+            "p.toml:6:1: warning: `slow` = 2s is never reached: probe `web` fails after 2s\n  help: make `slow` shorter than `timeout`",
+        ),
+        // A mistake may be why something is unused or missing.
+        (
+            "[\"west\", \"east\"]",
+            "[\"vest\"]",
+            "p.toml:28:12: region `vest` is not defined; did you mean `west`?",
+        ),
+        (
+            "[\"west\", \"east\"]",
+            "[\"west\", \"east\"]\nall_down = { fallback = \"sorry.test\" }",
+            "p.toml:29:25: \"sorry.test\" is no IP address",
+        ),
         ("policy = \"p\"", "policy = \"q\"", "p.toml:23:10: policy `q` is not defined; did you mean `p`?"),
     ] {
         assert!(USED.contains(from), "{from}");
         assert_eq!(said_of(&USED.replace(from, to)), expected, "with {to:?} for {from:?}");
     }
+    // Services that answer names part clients, whatever the addresses.
+    let of_names = USED
+        .replace("192.0.2.2", "2001:db8::1")
+        .replace("name = \"a\"", "name = \"a\", host = \"lb.test\"")
+        .replace("\nregions", "\ntype = \"cname\"\nregions");
+    assert_eq!(said_of(&of_names), "");
 }
 
 #[test]
@@ -109,6 +130,16 @@ fn common_slips_are_told_what_to_write() {
             "3:1: unknown key `all_down` in `safety`; it belongs to `policy.NAME` or `service`",
         ),
         ("preference = 1", "2:1: unknown key `preference`; it belongs to `service.mx`"),
+        (
+            "region.x.endpoint = [{ name = \"a\", address = [\"192.0.2.1:80\", \"[::1]:443\", \"lb.test\", \"192.0.2.l\"] }]",
+            "2:47: \"192.0.2.1:80\" is no IP address: write 192.0.2.1, and the port in its probe\n\
+             2:63: \"[::1]:443\" is no IP address: write ::1, and the port in its probe\n\
+             2:76: \"lb.test\" is no IP address: write a name as `host`\n2:87: \"192.0.2.l\" is no IP address",
+        ),
+        (
+            "region.x.endpoint = [{ name = \"a\", host = \"lb a.test\" }]",
+            "2:43: \"lb a.test\" is no domain name: it has a blank in it",
+        ),
         ("log.level = “info”", "2:13: “ is no quote in TOML: write \" before and after the text"),
         ("log = { level = ‘info’ }", "2:17: ‘ is no quote in TOML: write \" before and after the text"),
         ("[log]\r\n\tlevel\t=\t\"info\"\t# CRLF and tabs\r\n", ""),
