@@ -122,7 +122,7 @@ impl OverrideRequest {
 }
 
 /// Whether the topology has a target.
-fn check_target(topology: &Topology, target: &Target) -> Result<(), Rejection> {
+pub(super) fn check_target(topology: &Topology, target: &Target) -> Result<(), Rejection> {
     let one_of = |names: Vec<String>| if names.is_empty() { "none".into() } else { names.join(", ") };
     let regions = || one_of(topology.regions.iter().map(|region| region.name.clone()).collect());
     let region_of = |name: &str| {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use super::checks::Checks;
-use super::command::{Applied, Command, EventFeed, OverrideRequest, Rejection, Reloaded};
+use super::command::{Applied, Command, EventFeed, OverrideRequest, Rejection, Reloaded, check_target};
 use super::event::{Event, EventKind, Subject, Transitions, timestamp};
 use super::hosts::{Answered, Asking, Hosts};
 use super::index::KeptIndex;
@@ -20,7 +20,7 @@ use super::writer::Writer;
 use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle, Origin};
 use crate::config::{AtStart, Config, Token};
 use crate::journal::Journal;
-use crate::model::Target;
+use crate::model::{Target, Topology};
 use crate::net::resolver::Resolver;
 use crate::probe::{Check, Report, Scheduler};
 use crate::safety::Rules;
@@ -157,6 +157,9 @@ impl Engine {
         if let Some(why) = unread {
             engine.alarm(format!("overrides of the last run cannot be read: {why}"));
         }
+        for why in idle(engine.writer.overrides(), &engine.writer.plan().topology) {
+            engine.alarm(why);
+        }
         engine.check_ready();
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
@@ -291,6 +294,7 @@ impl Engine {
             let plan = hosts.resolved(&plan).unwrap_or(plan);
             let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
             warnings.extend(self.at_start.changes(&AtStart::of(&config)));
+            warnings.extend(idle(self.writer.overrides(), &plan.topology));
             let checks = self.writer.checks_for(&plan, self.clock.now());
             self.scheduler.set(wanted(&checks)).map_err(|e| PrepareError::Other(e.to_string()))?;
             self.hosts = hosts;
@@ -382,6 +386,18 @@ impl Engine {
 
 fn rules(config: &Config) -> Rules {
     Rules { min_regions: config.safety.min_regions }
+}
+
+/// A sentence about each override whose target the config does not have, or no longer.
+fn idle(overrides: &[Override], topology: &Topology) -> Vec<String> {
+    let sentence = |o: &Override| {
+        let Err(Rejection::NoSuchTarget(why)) = check_target(topology, &o.target) else { return None };
+        let (id, action, target) = (o.id, o.action, &o.target);
+        Some(format!(
+            "override {id} {action} {target} is without effect: {why}; take it back if it is not to hold again"
+        ))
+    };
+    overrides.iter().filter_map(sentence).collect()
 }
 
 /// Who tells the addresses of hosts, if there are any to be told of.

@@ -2,7 +2,7 @@
 //!
 //! No queues, clocks, files or sockets here, so that a simulation can drive the very code that runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,11 +10,14 @@ use super::checks::{CheckStatus, Checks};
 use super::command::{OverrideRequest, Rejection};
 use super::event::{EventKind, Subject};
 use crate::health::{Observation, State};
-use crate::model::{Due, Endpoint, EndpointRef, Now, RegionId, ServiceId, Target, Topology, Unix};
+use crate::model::{Due, Endpoint, EndpointRef, Now, RegionId, Service, ServiceId, Target, Topology, Unix};
 use crate::probe::CheckKey;
 use crate::safety::{self, Rule, Rules};
 use crate::snapshot::{Plan, Snapshot};
 use crate::standing::{Dues, Inputs, Override, RegionStanding, Standing};
+
+/// What led to a state that no look did: a reload, or other addresses of a host.
+const WITHOUT_LOOKS: &str = "it has other endpoints or addresses, or another rule of what makes it so";
 
 /// The state of a node. Whoever owns it is the single writer.
 #[derive(Debug)]
@@ -135,7 +138,8 @@ impl Writer {
         let before = self.publish(standing);
         self.tell_transitions(&before, &old.topology);
         self.tell_held(&held_before);
-        self.tell_unserved(&before);
+        let unserved_before = self.plan.steering.region_sets().unserved(&before);
+        self.tell_unserved(&unserved_before);
     }
 
     /// The checks as a plan would have them; those that are there now keep their verdicts.
@@ -162,6 +166,8 @@ impl Writer {
         self.events.push(reloaded);
         self.tell_transitions(&before, &old.topology);
         self.tell_held(&held_before);
+        let unserved_before = old.steering.region_sets().unserved(&before);
+        self.tell_unserved(&carried(&unserved_before, &old.topology, &self.plan.topology));
         old
     }
 
@@ -291,7 +297,7 @@ impl Writer {
             if from != to {
                 let subject = Subject::Target(Target::Region(region.name.clone()));
                 let evidence = match evidence.join("; ") {
-                    none if none.is_empty() => "the config says otherwise what makes it so".to_owned(),
+                    none if none.is_empty() => WITHOUT_LOOKS.to_owned(),
                     evidence => evidence,
                 };
                 self.events.push(EventKind::Transition { subject, from, to, evidence });
@@ -318,19 +324,30 @@ impl Writer {
     }
 
     /// Raises an alarm over services that could be served before and cannot now, and ends it for those that can again.
-    fn tell_unserved(&mut self, before: &Standing) {
-        let sets = self.plan.steering.region_sets();
-        let (before, now) = (sets.unserved(before), sets.unserved(&self.standing));
-        // Both are in order of service.
+    /// `before` is in order of service, as the present plan numbers them.
+    fn tell_unserved(&mut self, before: &[ServiceId]) {
+        let topology = &self.plan.topology;
+        let now = self.plan.steering.region_sets().unserved(&self.standing);
         let without = |these: &[ServiceId], those: &[ServiceId]| -> Vec<ServiceId> {
             these.iter().filter(|id| those.binary_search(id).is_err()).copied().collect()
         };
-        let topology = &self.plan.topology;
-        let begun = safety::alarm(topology, &without(&now, &before));
+        let begun = safety::alarm(topology, &without(&now, before));
         self.events.extend(begun.map(|message| EventKind::Alarm { message }));
-        let over = safety::all_clear(topology, &without(&before, &now));
+        let over = safety::all_clear(topology, &without(before, &now));
         self.events.extend(over.map(|message| EventKind::AllClear { message }));
     }
+}
+
+/// The services of an old topology that a new one has, too, as the new one numbers them and in its order.
+fn carried(ids: &[ServiceId], old: &Topology, new: &Topology) -> Vec<ServiceId> {
+    if ids.is_empty() {
+        return Vec::new();
+    }
+    // Services of several types may share a name.
+    let key = |service: &Service| (service.name.clone(), std::mem::discriminant(&service.kind));
+    let wanted: HashSet<_> = ids.iter().map(|id| key(old.service(*id))).collect();
+    let all = (0..).map(ServiceId).zip(&new.services);
+    all.filter(|(_, service)| wanted.contains(&key(service))).map(|(id, _)| id).collect()
 }
 
 /// The region of a name, which is as a rule where it was.

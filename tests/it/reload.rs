@@ -365,6 +365,52 @@ async fn what_a_reload_changes_in_regions_is_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_leaves_a_service_without_a_region_raises_an_alarm_and_ends_it() {
+    let (one, two) = (Region::start("one", 43), Region::start("two", 44));
+    two.fail(Break::Refuse);
+    let regions = [one.config(DUBLIN, &[]), two.config(VIRGINIA, &[])].concat();
+    let service = |name: &str, regions: &str| {
+        format!("[[service]]\nname = \"{name}.example.test.\"\nregions = {regions}\n")
+    };
+    let both = r#"["one", "two"]"#;
+    let node = TestNode::with(&[&regions, &*service("www", both)].concat()).await;
+    until("it is down", async || (node.api.region("two").await["verdict"] == "down").then_some(())).await;
+    let told = async |event: &str| -> Vec<String> {
+        let events = node.api.events(event).await;
+        events.iter().map(|it| it["message"].as_str().expect("a text").to_owned()).collect()
+    };
+    let alarm = "no region can serve www.example.test.: answered as all_down says";
+    // Another service before it: its own number changes.
+    for (services, alarms, ends) in [
+        (service("www", r#"["two"]"#) + &service("api", both), vec![alarm], vec![]),
+        (service("api", both) + &service("www", r#"["two"]"#), vec![alarm], vec![]),
+        (service("www", both), vec![alarm], vec!["regions can serve www.example.test. again"]),
+    ] {
+        node.folder.configure(&[&regions, &*services].concat());
+        assert_eq!(node.api.call(Method::POST, "/v1/reload", None).await.0, 200);
+        assert_eq!(told("alarm").await, alarms, "{services}");
+        assert_eq!(told("all_clear").await, ends, "{services}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn overrides_of_what_a_config_does_not_have_are_warned_of() {
+    let eu = Region::start("eu", 45);
+    let service = "[[service]]\nname = \"www.example.test.\"\nregions = [\"eu\"]\n";
+    let node = TestNode::with(&[&eu.config(DUBLIN, &[]), service].concat()).await;
+    let drain = json!({ "target": "endpoint/eu/lb1", "action": "drain", "share": "50%" });
+    assert_eq!(node.api.call(Method::POST, "/v1/overrides", Some(drain)).await.0, 200);
+    let expected = "override 1 drain endpoint/eu/lb1 is without effect: region `eu` has no endpoint `lb1`; \
+                    its endpoints are lb9; take it back if it is not to hold again";
+    node.folder.configure(&[&eu.config(DUBLIN, &[]).replace("\"lb1\"", "\"lb9\""), service].concat());
+    let (status, reply) = node.api.call(Method::POST, "/v1/reload", None).await;
+    let warnings = reply["warnings"].as_array().expect("a list");
+    assert_eq!((status, warnings.last()), (200, Some(&json!(expected))));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_read_at_the_start_only_is_warned_of() {
     let node = TestNode::with("").await;
     let changes = [
