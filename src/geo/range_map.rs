@@ -151,12 +151,28 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// Digits of the tree of ranges where its nodes and runs begin and end.
+    fn digit() -> impl Strategy<Value = u16> {
+        prop_oneof![0..3_u16, 0x7fff..0x8001_u16, 0xfffd..=0xffff_u16]
+    }
+
     /// Few distinct bits, so that prefixes nest, touch and repeat.
     fn prefixes() -> impl Strategy<Value = Vec<(IpNet, u8)>> {
-        let v4 = (prop_oneof![0..16_u32, any::<u32>()], 0..=32_u8)
-            .prop_map(|(bits, len)| (IpAddr::V4(Ipv4Addr::from_bits(bits.rotate_right(4))), len));
-        let v6 = (prop_oneof![0..16_u128, any::<u128>()], 0..=128_u8)
-            .prop_map(|(bits, len)| (IpAddr::V6(Ipv6Addr::from_bits(bits.rotate_right(4))), len));
+        let digits = |digits: &[u16]| digits.iter().fold(0, |bits, digit| bits << 16 | u128::from(*digit));
+        let v4 = prop_oneof![
+            (0..16_u32).prop_map(|bits| bits.rotate_right(4)),
+            any::<u32>(),
+            [digit(), digit()].prop_map(move |of| digits(&of) as u32),
+        ];
+        let v6 = prop_oneof![
+            (0..16_u128).prop_map(|bits| bits.rotate_right(4)),
+            any::<u128>(),
+            proptest::array::uniform8(digit()).prop_map(move |of| digits(&of)),
+            // Some that differ only far behind.
+            [digit(), digit()].prop_map(move |of| digits(&[0x2001, 0xdb8, 0, 0, 0, 0, of[0], of[1]])),
+        ];
+        let v4 = (v4, 0..=32_u8).prop_map(|(bits, len)| (IpAddr::V4(Ipv4Addr::from_bits(bits)), len));
+        let v6 = (v6, 0..=128_u8).prop_map(|(bits, len)| (IpAddr::V6(Ipv6Addr::from_bits(bits)), len));
         let one = (prop_oneof![v4, v6], 0..4_u8)
             .prop_map(|((address, len), value)| (IpNet::new(address, len).unwrap().trunc(), value));
         proptest::collection::vec(one, 0..40)
