@@ -132,6 +132,9 @@ pub struct ServiceRegion {
     pub usable: String,
     /// The safety rule that holds it in for this service, if one does.
     pub held: Option<String>,
+    /// What an operator said about it within this service.
+    #[serde(default, rename = "override")]
+    pub overridden: Option<Override>,
 }
 
 /// An override in force.

@@ -17,9 +17,9 @@ use crate::answer::{self, Kind, Outcome, Peer, Reply, Transport};
 use crate::engine::CheckStatus;
 use crate::geo::{Located, Source};
 use crate::health::State;
-use crate::model::{Family, FenceRule, Name, PlaceKey, RegionId, Service, ServiceId, Topology, Unix};
+use crate::model::{Family, FenceRule, Name, PlaceKey, RegionId, Service, ServiceId, Target, Topology, Unix};
 use crate::snapshot::Snapshot;
-use crate::standing::Cause;
+use crate::standing::{Action, Cause, Override};
 use crate::steer::{Answer, Asked, Choice, Entry, Note, Recording, Stage, Why};
 use crate::wire::rcode_name;
 
@@ -37,12 +37,14 @@ pub struct Question {
 }
 
 /// Explains an answer. `checks` are the probes' views; without them (offline) nothing is known of health.
+/// `overrides` are those in force.
 ///
 /// # Errors
 /// If the name is in none of the zones.
 pub fn explain(
     snapshot: &Snapshot,
     checks: &[CheckStatus],
+    overrides: &[Override],
     question: &Question,
 ) -> Result<dto::Explain, Problem> {
     let (reply, outcome) = ask(snapshot, question)?;
@@ -62,7 +64,7 @@ pub fn explain(
     });
     let named = snapshot.plan.zones.find(question.name.as_wire()).node();
     let (choice, stages) = told.map_or((None, Vec::new()), |(service, (choice, recording), other)| {
-        let stages = |recording| stages(topology, checks, service, recording);
+        let stages = |recording| stages(&Known { topology, checks, overrides, service }, recording);
         let told = stages(&recording);
         match other {
             Some((other, recording)) => (Some(both(choice, other)), of_both(told, stages(&recording))),
@@ -239,16 +241,19 @@ fn location(sources: &[String], located: &Located<'_>) -> dto::Location {
     }
 }
 
-fn stages(
-    topology: &Topology,
-    checks: &[CheckStatus],
-    service: &Service,
-    recording: &Recording,
-) -> Vec<dto::Stage> {
+/// What the words of a stage are made of.
+struct Known<'a> {
+    topology: &'a Topology,
+    checks: &'a [CheckStatus],
+    overrides: &'a [Override],
+    service: &'a Service,
+}
+
+fn stages(known: &Known<'_>, recording: &Recording) -> Vec<dto::Stage> {
     let always = [Stage::Fence, Stage::Rank, Stage::TieGroups, Stage::Eligible, Stage::Share];
     let is_told = |stage| recording.entries.iter().any(|entry| entry.stage == stage);
     let all = always.into_iter().chain([Stage::Ttl].into_iter().filter(|stage| is_told(*stage)));
-    let name = |id: RegionId| topology.region(id).name.clone();
+    let name = |id: RegionId| known.topology.region(id).name.clone();
     let stage = |stage: Stage| {
         // What is put first is told last, after where it stood.
         let is_put_first = |entry: &Entry| entry.verdict == Ok(Note::NetworkFirst);
@@ -261,13 +266,13 @@ fn stages(
         };
         let is_kept = |id| entries().any(|entry| entry.region == id && entry.verdict.is_ok());
         let kept = entries().filter_map(|Entry { region, verdict, .. }| {
-            let note = note(topology, checks, *region, verdict.as_ref().ok()?);
+            let note = note(known, *region, verdict.as_ref().ok()?);
             Some(dto::Kept { region: name(*region), note })
         });
         // Several passes may tell of a region: that it was let in after all, else the first that dropped it.
         let mut told = Vec::new();
         let dropped = entries().filter_map(|Entry { region, verdict, .. }| {
-            let why = why(topology, checks, service, *region, verdict.as_ref().err()?);
+            let why = why(known, *region, verdict.as_ref().err()?);
             let is_news = !is_kept(*region) && !told.contains(region);
             told.push(*region);
             is_news.then(|| dto::Dropped { region: name(*region), why })
@@ -293,24 +298,27 @@ fn stage_name(stage: Stage) -> &'static str {
     }
 }
 
-fn note(topology: &Topology, checks: &[CheckStatus], region: RegionId, note: &Note) -> String {
-    let because = || match evidence(topology, checks, region) {
+fn note(known: &Known<'_>, region: RegionId, note: &Note) -> String {
+    let because = || match evidence(known.topology, known.checks, region) {
         Some(evidence) => format!(": {evidence}"),
         None => String::new(),
     };
+    let said = |is_meant: fn(&Override) -> bool| said(known, region, is_meant);
     match note {
         Note::Plain => String::new(),
         Note::Position(position) => format!("number {position} in the config"),
         Note::Kilometres(km) => format!("{km:.0} km"),
         Note::Measured(millis) => format!("{millis:.0} ms by the latency table"),
         Note::Estimated { millis, km } => format!("{millis:.0} ms estimated from {km:.0} km"),
-        Note::Geo(place) => format!("geo entry {}", place_name(topology, place)),
+        Note::Geo(place) => format!("geo entry {}", place_name(known.topology, place)),
         Note::NetworkFirst => "put first by geo.network".into(),
         Note::Unlocated => "distance unknown: the config's order".into(),
         Note::TieGroup(number) => format!("group {number}"),
         Note::Held => format!("fails, but min_regions holds it in{}", because()),
-        Note::Forced => "forced up by an operator".into(),
-        Note::DrainedInPart => "a drain keeps this client away, but nobody else serves".into(),
+        Note::Forced => format!("forced up by an operator{}", said(|it| it.action == Action::Up)),
+        Note::DrainedInPart => {
+            format!("a drain keeps this client away{}, but nobody else serves", said(is_partial))
+        }
         Note::Unknown => "not probed yet, and nothing is known to be up".into(),
         Note::Degraded => format!("degraded, at half its weight{}", because()),
         Note::AllDown => format!("nobody is usable: all_down lets it in{}", because()),
@@ -322,20 +330,17 @@ fn note(topology: &Topology, checks: &[CheckStatus], region: RegionId, note: &No
     }
 }
 
-fn why(
-    topology: &Topology,
-    checks: &[CheckStatus],
-    service: &Service,
-    region: RegionId,
-    why: &Why,
-) -> String {
+fn why(known: &Known<'_>, region: RegionId, why: &Why) -> String {
+    let Known { topology, checks, service, .. } = known;
     match why {
         Why::Fenced(fence) => match &service.fences[*fence].rule {
             FenceRule::Only(places) => format!("only for {}", place_names(topology, places)),
             FenceRule::Except(places) => format!("not for {}", place_names(topology, places)),
         },
         Why::NoWeight => "weight 0".into(),
-        Why::Withdrawn(Cause::Operator) => "withdrawn by an operator".into(),
+        Why::Withdrawn(Cause::Operator) => {
+            format!("withdrawn by an operator{}", said(known, region, takes_away))
+        }
         Why::Withdrawn(Cause::Probes(_)) => match evidence(topology, checks, region) {
             Some(evidence) => format!("down: {evidence}"),
             None => "down".into(),
@@ -345,11 +350,37 @@ fn why(
         Why::FamilyDown(Family::V6) => "its IPv6 addresses are down".into(),
         Why::FamilyDown(Family::Host) => "its endpoints with names are down".into(),
         Why::KeptAway(share) => {
-            format!("a drain keeps {:.0}% of clients away, this one among them", share * 100.0)
+            let share = share * 100.0;
+            let said = said(known, region, is_partial);
+            format!("a drain keeps {share:.0}% of clients away, this one among them{said}")
         }
         Why::LaterGroup => "an earlier group serves".into(),
         Why::LostDraw => "lost the draw".into(),
     }
+}
+
+fn takes_away(o: &Override) -> bool {
+    o.action == Action::Down || (o.action == Action::Drain && !is_partial(o))
+}
+
+fn is_partial(o: &Override) -> bool {
+    o.action == Action::Drain && o.share.get() < 1.0
+}
+
+/// Which overrides speak of a region within the service, or of its endpoints, in such a way; by whom and why.
+fn said(known: &Known<'_>, region: RegionId, is_meant: fn(&Override) -> bool) -> String {
+    let name = &known.topology.region(region).name;
+    let concerns = |target: &Target| match target {
+        Target::Region(region) | Target::Endpoint { region, .. } => region == name,
+        Target::Service { service, region } => *service == known.service.name && region == name,
+    };
+    let words = known.overrides.iter().filter(|o| concerns(&o.target) && is_meant(o)).map(|o| {
+        let by = o.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+        let reason = o.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        format!("override {}{by}{reason}", o.id)
+    });
+    let words: Vec<String> = words.collect();
+    if words.is_empty() { String::new() } else { format!(": {}", words.join(", ")) }
 }
 
 /// The evidence of a region's worst check, or the host that it waits for.

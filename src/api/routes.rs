@@ -127,7 +127,8 @@ async fn get_explain(
     let question = Question::parse(&query.name, query.rtype.as_deref(), &query.client, query.at.as_deref())
         .map_err(bad)?;
     let checks = api.engine.checks().await?;
-    explain(&api.engine.snapshots.load(), &checks, &question).map(Json)
+    let overrides = api.engine.overrides().await?;
+    explain(&api.engine.snapshots.load(), &checks, &overrides, &question).map(Json)
 }
 
 impl Question {

@@ -106,11 +106,14 @@ impl View<'_> {
         let set = plan.steering.region_sets().of_service(id);
         let region = |member: &Member| {
             let standing = &self.snapshot.standing;
+            let name = &plan.topology.region(member.region).name;
+            let target = Target::Service { service: service.name.clone(), region: name.clone() };
             dto::ServiceRegion {
-                name: plan.topology.region(member.region).name.clone(),
+                name: name.clone(),
                 weight: member.weight.0,
                 usable: usable(standing.usable_within(id, member.region)).into(),
                 held: standing.is_held_for(id, set, member.region).then(|| Rule::MinRegions.name().into()),
+                overridden: self.word(&target),
             }
         };
         dto::Service {

@@ -76,7 +76,7 @@ fn offline(origin: &Origin, question: &Question) -> Result<dto::Explain> {
         probes.map(Due::while_good).fold(Due::NEVER, Due::min)
     });
     let snapshot = Snapshot { plan: prepared.plan, standing: Arc::new(standing), epoch: 0 };
-    Ok(api::explain(&snapshot, &[], question)?)
+    Ok(api::explain(&snapshot, &[], &[], question)?)
 }
 
 /// The same in sentences.

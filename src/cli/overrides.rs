@@ -155,7 +155,7 @@ pub(super) fn list(client: &Client, json: bool) -> Result<ExitCode> {
     } else {
         let mut table = table(&["ID", "TARGET", "ACTION", "SHARE", "SINCE", "UNTIL", "BY", "REASON"]);
         for o in overrides {
-            let until = o.until.unwrap_or_else(|| "restored".into());
+            let until = o.until.unwrap_or_else(|| "taken back".into());
             let (by, reason) = (o.by.unwrap_or_default(), o.reason.unwrap_or_default());
             table.add_row([o.id.to_string(), o.target, o.action, o.share, o.created, until, by, reason]);
         }

@@ -59,7 +59,8 @@ fn print(status: &dto::Status) {
                     &endpoint.name,
                     &address.address.to_string(),
                     &address.verdict,
-                    &since(&address.since),
+                    // Nobody looked, so it did not become what it is.
+                    &if address.probes.is_empty() { String::new() } else { since(&address.since) },
                     &rtt,
                     &format!("{word}{}", address.evidence),
                 ]);
@@ -69,7 +70,8 @@ fn print(status: &dto::Status) {
     say!("{}\n", regions.trim_fmt());
     let mut services = table(&["SERVICE", "TYPE", "RANK", "REGIONS"]);
     for service in &status.services {
-        let regions: Vec<String> = service.regions.iter().map(member).collect();
+        let regions: Vec<String> =
+            service.regions.iter().map(|region| member(region, &status.regions)).collect();
         services.add_row([&service.name, &service.kind, &service.rank, &regions.join(", ")]);
     }
     say!("{}", services.trim_fmt());
@@ -132,24 +134,74 @@ fn said(o: &dto::Override) -> String {
     text
 }
 
-fn member(region: &dto::ServiceRegion) -> String {
+/// A region of a service with its weight and what is out of the ordinary, for this service or altogether.
+fn member(region: &dto::ServiceRegion, all: &[dto::Region]) -> String {
     let mut text = region.name.clone();
     if region.weight != 1 {
         text += &format!(" ×{}", region.weight);
     }
-    match (region.usable.as_str(), &region.held) {
-        (_, Some(rule)) => text += &format!(" [held: {rule}]"),
-        ("yes", None) => {}
-        ("no", None) => text += " [withdrawn]",
-        ("if_nothing_else", None) => text += " [unknown]",
-        (other, None) => text += &format!(" [{other}]"),
+    let is_down = || all.iter().any(|it| it.name == region.name && it.verdict == "down");
+    let state = match (region.usable.as_str(), &region.held) {
+        (_, Some(rule)) => Some(format!("held: {rule}")),
+        ("yes", None) => None,
+        ("no", None) => Some(if is_down() { "down" } else { "withdrawn" }.into()),
+        ("if_nothing_else", None) => Some("unknown".into()),
+        (other, None) => Some(other.into()),
+    };
+    let words: Vec<String> = state.into_iter().chain(region.overridden.as_ref().map(said)).collect();
+    if !words.is_empty() {
+        text += &format!(" [{}]", words.join("; "));
     }
     text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::span;
+    use super::{member, span};
+    use crate::api::dto;
+
+    #[test]
+    fn regions_of_services_tell_what_is_out_of_the_ordinary() {
+        let region = |name: &str, verdict: &str| dto::Region {
+            name: name.into(),
+            verdict: verdict.into(),
+            since: String::new(),
+            usable: "no".into(),
+            held: None,
+            overridden: None,
+            capacity: None,
+            endpoints: Vec::new(),
+        };
+        let all = [region("one", "up"), region("two", "down")];
+        let drain = dto::Override {
+            id: 7,
+            target: "service/www.example.test/one".into(),
+            action: "drain".into(),
+            share: "25%".into(),
+            created: String::new(),
+            until: None,
+            reason: Some("canary".into()),
+            by: None,
+        };
+        for (name, usable, held, overridden, expected) in [
+            ("one", "yes", None, None, "one ×3"),
+            ("one", "no", None, None, "one ×3 [withdrawn]"),
+            ("two", "no", None, None, "two ×3 [down]"),
+            ("two", "no", Some("min_regions"), None, "two ×3 [held: min_regions]"),
+            ("one", "if_nothing_else", None, None, "one ×3 [unknown]"),
+            ("one", "yes", None, Some(&drain), "one ×3 [override 7 drain 25% (canary)]"),
+            ("two", "no", None, Some(&drain), "two ×3 [down; override 7 drain 25% (canary)]"),
+        ] {
+            let of_service = dto::ServiceRegion {
+                name: name.into(),
+                weight: 3,
+                usable: usable.into(),
+                held: held.map(Into::into),
+                overridden: overridden.cloned(),
+            };
+            assert_eq!(member(&of_service, &all), expected);
+        }
+    }
 
     #[test]
     fn times_show_their_two_largest_units() {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use portolan::api::{Question, dto, explain};
 use portolan::engine::{Origin, prepare};
 use portolan::health::{Severity, State};
-use portolan::model::Unix;
+use portolan::model::{Fraction, Unix};
 use portolan::snapshot::{Plan, Snapshot};
-use portolan::standing::{Inputs, Standing};
+use portolan::standing::{Action, Inputs, Override, Standing};
 
 use crate::harness::Numbers;
 use crate::harness::binary::{program, run};
@@ -122,7 +122,7 @@ fn thousands_of_explanations_agree_with_answers() {
         let snapshot = snapshot(&plan, &mut dice);
         for _ in 0..25 {
             let question = question(&mut dice);
-            let told = explain(&snapshot, &[], &question).expect("the name is ours");
+            let told = explain(&snapshot, &[], &[], &question).expect("the name is ours");
             let answered = addresses(&told.answer);
             let Some(service) = &told.service else {
                 assert!(question.name.to_string().starts_with("ns."), "{question:?}");
@@ -201,7 +201,56 @@ fn explained(down: &[&str], name: &str, rtype: &str, client: &str) -> dto::Expla
         ..Question::parse(&format!("{name}.example.test"), Some(rtype), client, None).expect("a question")
     };
     let snapshot = Snapshot { plan, standing: standing.into(), epoch: 1 };
-    explain(&snapshot, &[], &question).expect("the name is ours")
+    explain(&snapshot, &[], &[], &question).expect("the name is ours")
+}
+
+#[test]
+fn what_operators_said_is_told_with_who_said_it_and_why() {
+    let files = [("zone".into(), ZONE.as_bytes().to_vec())];
+    let origin = Origin::Text { toml: format!("{CONFIG}{SHOWN}").into(), files: files.into() };
+    let plan = prepare(&origin).expect("the config is good").plan;
+    let now = Unix(Duration::from_secs(1_800_000_000));
+    let word = |id, target: &str, action, share, by: Option<&str>| Override {
+        id,
+        target: target.parse().expect("a target"),
+        action,
+        share: Fraction::parse(share).expect("a share"),
+        created: now,
+        until: None,
+        reason: by.map(|_| "new kernel".into()),
+        by: by.map(Into::into),
+    };
+    let overrides = [
+        word(3, "region/us-east", Action::Drain, "100%", Some("token ci")),
+        word(4, "service/geo.example.test/eu-west", Action::Drain, "100%", None),
+        word(5, "service/all.example.test/eu-west", Action::Drain, "99.999%", Some("socket")),
+        word(6, "region/ap-south", Action::Up, "100%", None),
+    ];
+    let standing = Standing::compute(Inputs {
+        topology: &plan.topology,
+        states: &|at, _| if at.region.0 == 0 { State::Down(Severity::Hard) } else { State::Up },
+        overrides: &overrides,
+        previous: &|_| None,
+        now,
+    });
+    let ap = plan.topology.region_named("ap-south").expect("it is there");
+    assert_eq!(ap.0, 0, "the region that is forced up");
+    let snapshot = Snapshot { plan: Arc::clone(&plan), standing: standing.into(), epoch: 1 };
+    let question = Question::parse("all.example.test", Some("A"), "10.9.0.1", None).expect("a question");
+    let told = explain(&snapshot, &[], &overrides, &Question { at: now, ..question }).expect("it is ours");
+    let eligible = told.stages.iter().find(|it| it.stage == "eligible").expect("a stage");
+    let dropped: Vec<_> = eligible.dropped.iter().map(|it| (&*it.region, &*it.why)).collect();
+    assert_eq!(
+        dropped,
+        [
+            (
+                "eu-west",
+                "a drain keeps 100% of clients away, this one among them: override 5 by socket (new kernel)"
+            ),
+            ("us-east", "withdrawn by an operator: override 3 by token ci (new kernel)"),
+        ]
+    );
+    assert_eq!(kept(&told, "eligible"), [("ap-south", "forced up by an operator: override 6")]);
 }
 
 fn kept<'a>(told: &'a dto::Explain, stage: &str) -> Vec<(&'a str, &'a str)> {

@@ -209,7 +209,7 @@ fn explained(state: State, name: &str, rtype: &str) -> dto::Explain {
         now: question.at,
     });
     let snapshot = Snapshot { plan, standing: standing.into(), epoch: 1 };
-    explain(&snapshot, &[], &question).expect("an explanation")
+    explain(&snapshot, &[], &[], &question).expect("an explanation")
 }
 
 #[test]
