@@ -81,9 +81,17 @@ impl<'a> Resolver<'a, '_, '_> {
         let name = |id: RegionId| topology.region(id).name.as_str();
         let kept = recording.entries.iter().filter(|it| it.stage == Stage::TieGroups && it.verdict.is_ok());
         let order: Vec<&str> = kept.map(|it| name(it.region)).collect();
-        let dropped = recording.entries.iter().filter(|it| it.verdict.is_err());
-        let out: Vec<_> =
-            dropped.map(|it| format!("{}@{:?}", name(it.region), it.stage).to_lowercase()).collect();
+        // Several passes may drop a region; the answered one was let in after all.
+        let mut out: Vec<String> = Vec::new();
+        for it in
+            recording.entries.iter().filter(|it| it.verdict.is_err() && Some(it.region) != choice.region)
+        {
+            let stage = format!("{:?}", it.stage).to_lowercase();
+            let dropped = format!("{}@{stage}", name(it.region));
+            if !out.contains(&dropped) {
+                out.push(dropped);
+            }
+        }
         let what = match family {
             Family::V4 => "A",
             Family::V6 => "AAAA",

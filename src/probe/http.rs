@@ -29,8 +29,12 @@ use crate::model::HttpProbe;
 /// The most of a body that a probe reads, in bytes. A longer one, where the body matters, is a failure.
 pub const MAX_BODY: usize = 256 * 1024;
 
-/// How long a probe that knows its answer goes on reading, until the server closes.
+/// The longest that a probe that knows its answer goes on reading, until the server closes.
 const COURTESY: Duration = Duration::from_millis(200);
+
+/// The part of the interval that this may take: whatever servers do, looks keep their rhythm, and those that wait in
+/// courtesy leave room among [`MAX_IN_FLIGHT`](super::MAX_IN_FLIGHT) beside a third that hangs.
+const COURTESY_PART: u32 = 10;
 
 /// The most of a response head that a probe reads, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
@@ -45,12 +49,15 @@ pub(super) struct Ask {
     host: Option<Authority>,
     path: PathAndQuery,
     expectation: Expectation,
+    courtesy: Duration,
 }
 
 impl Ask {
+    /// `interval` is that of the probe.
+    ///
     /// # Errors
     /// If a part of the probe cannot be read.
-    pub(super) fn new(probe: &HttpProbe, scheme: &str) -> Result<Self, String> {
+    pub(super) fn new(probe: &HttpProbe, scheme: &str, interval: Duration) -> Result<Self, String> {
         let host = match &probe.host {
             Some(host) => {
                 Some(Authority::try_from(host.as_str()).map_err(|error| format!("host {host:?}: {error}"))?)
@@ -63,6 +70,7 @@ impl Ask {
             host,
             path: path.map_err(|error| format!("path {:?}: {error}", probe.path))?,
             expectation: Expectation::new(&probe.expect)?,
+            courtesy: COURTESY.min(interval / COURTESY_PART),
         })
     }
 
@@ -155,7 +163,7 @@ async fn speak_http1(
     // one that has not writes down an error.
     progress.decided = Some(verdict.clone());
     if !connection.is_terminated() {
-        tokio::time::timeout(COURTESY, connection).await.ok();
+        tokio::time::timeout(ask.courtesy, connection).await.ok();
     }
     verdict
 }
@@ -256,4 +264,18 @@ fn failure(error: &hyper::Error, phase: Phase) -> Failure {
     let root = chain().last().map(ToString::to_string).unwrap_or_default();
     let what = if error.is_parse() { "the answer is not HTTP" } else { "http" };
     soft(phase, format!("{what}: {}", quote(&root)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::http;
+    use super::*;
+
+    #[test]
+    fn courtesy_leaves_an_interval_to_its_looks() {
+        for (interval, expected) in [(100, 10), (1_000, 100), (5_000, 200)] {
+            let ask = Ask::new(&http(), "http", Duration::from_millis(interval)).unwrap();
+            assert_eq!(ask.courtesy, Duration::from_millis(expected));
+        }
+    }
 }

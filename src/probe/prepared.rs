@@ -55,8 +55,8 @@ impl Prepared {
         let speech = match &definition.kind {
             Kind::Tcp => Ok(Speech::Tcp),
             Kind::Tls(tls) => client(tls, &[], trust).map(Speech::Tls),
-            Kind::Http(http) => Ask::new(http, "http").map(Speech::Http),
-            Kind::Https(http, tls) => Ask::new(http, "https").and_then(|ask| {
+            Kind::Http(http) => Ask::new(http, "http", definition.interval).map(Speech::Http),
+            Kind::Https(http, tls) => Ask::new(http, "https", definition.interval).and_then(|ask| {
                 client(tls, &[b"h2", b"http/1.1"], trust).map(|client| Speech::Https(ask, client))
             }),
         };

@@ -484,5 +484,10 @@ async fn debug_names_tell_the_asker_what_was_decided() {
     let other =
         client.exchange(&typed("_portolan.static.example.test.", RecordType::TXT, Some(GERMAN))).await;
     assert_eq!(other.metadata.response_code, ResponseCode::NXDomain, "no service");
+    let down = json!({"target": "region/two", "action": "down", "override_safety": true});
+    node.api.override_with(down).await;
+    let decision = "answer=addresses region=one ttl=30 scope=24 order=one,two out=two@eligible";
+    let all_down = strings(&client.exchange(&asked).await);
+    assert_eq!(all_down[3], format!("a {decision}"), "each is told of once, and what is answered is not out");
     node.stop().await;
 }
