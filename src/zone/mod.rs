@@ -1,9 +1,9 @@
 //! Zones: RFC 1035 text in, one tree of static RRsets and dynamic names out.
 //!
 //! The way of a zone: [`Zone::read`] cuts its text into logical lines (`lines`), puts what the scanner
-//! does not know in its words (`dialect`, `fields`), has each line scanned into records (`scan`), and holds the records to the rules of a zone (`check`). [`Zones::build`] hangs the
-//! dynamic names into the same tree and works out, once, what a lookup would otherwise have to: empty
-//! non-terminals, what lies below a delegation or a DNAME, where wildcards are. [`Zones::find`] is then the
+//! does not know in its words (`dialect`, `fields`), has each line scanned into records (`scan`), and holds the records
+//! to the rules of a zone (`check`). [`Zones::build`] hangs the dynamic names into the same tree and works out, once,
+//! what a lookup would otherwise have to: empty non-terminals, what lies below a delegation or a DNAME, where wildcards are. [`Zones::find`] is then the
 //! algorithm of RFC 1034 §4.3.2 with the wildcards of RFC 4592: no allocation, at most one hash per label.
 
 mod build;
@@ -21,6 +21,8 @@ mod tokens;
 
 use std::collections::HashMap;
 use std::fmt;
+
+use smallvec::SmallVec;
 
 pub use build::{Dynamic, Node, Served, Zones, ZonesError};
 pub use find::Found;
@@ -68,8 +70,11 @@ pub struct RRset {
     /// The one TTL of all its records.
     pub ttl: Ttl,
     /// The data of each record in uncompressed wire format, in the order of the file; never empty.
-    pub rdata: Vec<Box<[u8]>>,
+    pub rdata: SmallVec<[RecordData; 1]>,
 }
+
+/// The data of one record. An address is short enough to stand in the RRset, where an answer finds it at once.
+pub type RecordData = SmallVec<[u8; 16]>;
 
 impl RRset {
     /// The name that this DNAME makes of one below its owner, which begins at `offset` of `name`; `None` if it
