@@ -39,7 +39,7 @@ pub(super) fn addresses(zones: &Zones, owner: &[u8], set: &RRset, writer: &mut W
         if targets().take(index).any(|before| before.eq_ignore_ascii_case(target)) {
             continue;
         }
-        let Some(node) = node_of(zones, target) else { continue };
+        let Some(node) = zones.find(target).node() else { continue };
         // RFC 9460 §4.1: "A, AAAA, and SVCB RRs ... for any TargetNames that are in the zone".
         let is_service = matches!(set.rtype, rtype::SVCB | rtype::HTTPS);
         if let Some(next) = node.rrset(set.rtype).filter(|next| is_service && !std::ptr::eq(*next, set)) {
@@ -51,13 +51,9 @@ pub(super) fn addresses(zones: &Zones, owner: &[u8], set: &RRset, writer: &mut W
 
 /// Adds the addresses, as far as zones here have them, of one name.
 pub(super) fn addresses_of(zones: &Zones, target: &[u8], writer: &mut Writer<'_>) {
-    if let Some(node) = node_of(zones, target) {
+    if let Some(node) = zones.find(target).node() {
         write_addresses(Section::Additional, target, node, writer);
     }
-}
-
-fn node_of<'a>(zones: &'a Zones, name: &[u8]) -> Option<&'a Node> {
-    zones.find(LowerName::of(name)?.as_wire()).node()
 }
 
 /// Adds glue to a referral: all addresses of name servers below the cut must be in it (RFC 9471 §3), others of the
@@ -69,12 +65,11 @@ pub(super) fn glue(zone: &Served, cut: &[u8], servers: &RRset, writer: &mut Writ
             if writer.is_truncated() {
                 return;
             }
-            let Some(name) = LowerName::of(target) else { continue };
-            let is_below = is_at_or_below(name.as_wire(), cut);
+            let is_below = is_at_or_below(target, cut);
             if is_below != (section == Section::Glue) {
                 continue;
             }
-            if let Some(node) = zone.node(name.as_wire()) {
+            if let Some(node) = zone.node(target) {
                 write_addresses(section, target, node, writer);
             }
         }
@@ -94,7 +89,7 @@ fn is_at_or_below(name: &[u8], ancestor: &[u8]) -> bool {
     let mut rest = name;
     loop {
         if rest.len() <= ancestor.len() {
-            return rest == ancestor;
+            return rest.eq_ignore_ascii_case(ancestor);
         }
         rest = &rest[usize::from(rest[0]) + 1..];
     }

@@ -25,8 +25,10 @@ impl<'a> Resolver<'a, '_, '_> {
     /// The answer if a name, which is none of the zone's own, is the debug name of a service.
     pub(super) fn debug(&mut self, at: &Current<'a>, zone: &'a Served, name: &[u8]) -> Option<Step<'a>> {
         let plan = &self.snapshot.plan;
-        let rest = name.strip_prefix(LABEL).filter(|_| plan.debug_names)?;
-        let node = plan.zones.find(rest).node()?;
+        if !plan.debug_names || !is_of_service(name) {
+            return None;
+        }
+        let node = plan.zones.find(&name[LABEL.len()..]).node()?;
         let kind = Kind::Dynamic { service: *node.services().first()?, region: None };
         let done =
             |scope| Step::Done(Resolved { rcode: ResponseCode::NoError, authoritative: true, kind, scope });

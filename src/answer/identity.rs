@@ -7,7 +7,7 @@ use crate::zone::rtype;
 
 /// Answers a question of class CH: with TXT where there is something to say, else with REFUSED.
 pub(super) fn answer(identity: &Identity, question: &Question<'_>, mut writer: Writer<'_>) -> Outcome {
-    let text = match question.lowercase(&mut [0; 255]) {
+    let text = match &*question.name().to_ascii_lowercase() {
         b"\x07version\x04bind\0" | b"\x07version\x06server\0" => &identity.version,
         b"\x08hostname\x04bind\0" | b"\x02id\x06server\0" => &identity.hostname,
         _ => &None,

@@ -22,7 +22,7 @@ use dynamic::{Scratch, answering};
 use crate::model::{RegionId, ServiceId, Unix};
 use crate::snapshot::Snapshot;
 use crate::wire::{
-    CLASS_CH, ClientSubnet, Edns, ExtendedError, MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, NameSpace, Offer, Query,
+    CLASS_CH, ClientSubnet, Edns, ExtendedError, MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, Offer, Query,
     ResponseCode, Writer,
 };
 
@@ -53,8 +53,6 @@ pub const TCP_IDLE: Duration = Duration::from_secs(10);
 pub struct Reply {
     /// The message to send, after [`Outcome::Answered`].
     pub bytes: Vec<u8>,
-    /// The name asked for.
-    name: NameSpace,
     scratch: Scratch,
     random: u64,
 }
@@ -64,7 +62,7 @@ impl Reply {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let bytes = Vec::with_capacity(usize::from(MAX_UDP_PAYLOAD));
-        Self { bytes, name: [0; 255], scratch: Scratch::default(), random: seed }
+        Self { bytes, scratch: Scratch::default(), random: seed }
     }
 
     /// The next number of SplitMix64, which visits every 64-bit number once.
@@ -148,7 +146,7 @@ fn respond(
     reply: &mut Reply,
 ) -> Outcome {
     let draw = reply.draw();
-    let Reply { bytes, scratch, name, .. } = reply;
+    let Reply { bytes, scratch, .. } = reply;
     let Some(query) = query else {
         bytes.clear();
         return Outcome::Dropped;
@@ -165,8 +163,7 @@ fn respond(
     let subnet = edns.and_then(|edns| edns.subnet.as_ref()).filter(|_| snapshot.plan.ecs);
     let dnssec_ok = edns.is_some_and(|edns| edns.dnssec_ok);
     let asker = resolve::Asker { client: client_of(subnet, peer), dnssec_ok, now, draw };
-    let name = question.lowercase(name);
-    let found = resolve::find(snapshot, question, name);
+    let found = resolve::find(snapshot, question, question.name());
     if path == Path::Express
         && let Some(outcome) =
             express::answer(snapshot, query, found, &asker, limit, &mut scratch.addresses, bytes)
@@ -174,7 +171,7 @@ fn respond(
         return outcome;
     }
     let mut writer = Writer::start(bytes, query, limit, offer(snapshot, peer.transport));
-    let resolved = resolve::resolve(snapshot, question, (name, found), &asker, scratch, &mut writer);
+    let resolved = resolve::resolve(snapshot, question, found, &asker, scratch, &mut writer);
     let scope = subnet.map_or(0, |subnet| scope_within(subnet, resolved.scope));
     match (resolved.rcode, resolved.kind) {
         (ResponseCode::Refused, _) => writer.explain(ExtendedError::NOT_AUTHORITATIVE),

@@ -112,17 +112,17 @@ pub(super) fn find<'a>(snapshot: &'a Snapshot, question: &Question<'_>, name: &[
     if question.qtype == rtype::DS { zones.find_in_parent(name) } else { zones.find(name) }
 }
 
-/// Writes the answer to a question, whose name is `name` in lowercase and has `found`.
+/// Writes the answer to a question, given what was found for its name.
 pub(super) fn resolve<'a>(
     snapshot: &'a Snapshot,
     question: &Question<'_>,
-    (name, found): (&[u8], Found<'a>),
+    found: Found<'a>,
     asker: &Asker,
     scratch: &mut Scratch,
     writer: &mut Writer<'_>,
 ) -> Resolved {
     let mut resolver = Resolver { snapshot, question, asker, scratch, writer, passed: None };
-    let resolved = resolver.run(name, found);
+    let resolved = resolver.run(found);
     match resolver.passed {
         None => resolved,
         Some((kind, scope)) => Resolved { kind, scope: scope.max(resolved.scope), ..resolved },
@@ -134,7 +134,8 @@ fn done(rcode: ResponseCode, kind: Kind) -> Resolved {
 }
 
 impl<'a> Resolver<'a, '_, '_> {
-    fn run(&mut self, name: &[u8], found: Found<'a>) -> Resolved {
+    fn run(&mut self, found: Found<'a>) -> Resolved {
+        let name = self.question.name();
         let mut current = match self.step(&Current::Question, name, found) {
             Step::Done(resolved) => return resolved,
             Step::Alias(target) => target,
@@ -244,7 +245,7 @@ impl<'a> Resolver<'a, '_, '_> {
         self.writer.records(Section::Authority, at.owner_from(apex), rtype::SOA, ttl, &zone.soa().rdata);
     }
 
-    /// To the name servers of the cut, whose lowercase name is `below`.
+    /// To the name servers of the cut, whose name is `below`.
     fn referral(&mut self, at: &Current<'_>, below: &[u8], zone: &'a Served, cut: &'a Node) -> Step<'a> {
         let owner = at.owner_from(at.length(self.question) - below.len());
         if let Some(servers) = cut.rrset(rtype::NS) {

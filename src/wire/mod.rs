@@ -13,7 +13,7 @@ mod reply;
 
 pub use denial::Denial;
 pub use hickory_proto::op::ResponseCode;
-pub use query::{ClientSubnet, Edns, LowerName, NameSpace, Query, Question};
+pub use query::{ClientSubnet, Edns, LowerName, Query, Question};
 pub use reply::{ExtendedError, Offer, Owner, Section, Writer};
 
 /// The largest UDP payload sent and advertised: fits every path without fragments (DNS flag day 2020).

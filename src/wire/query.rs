@@ -56,22 +56,12 @@ impl<'a> Question<'a> {
     pub fn name(&self) -> &'a [u8] {
         &self.wire[..self.wire.len() - TYPE_AND_CLASS]
     }
-
-    /// The name in lowercase, in the space given.
-    pub fn lowercase<'s>(&self, space: &'s mut NameSpace) -> &'s [u8] {
-        let name = self.name();
-        lowercase(name, space);
-        &space[..name.len()]
-    }
 }
-
-/// Room for a name in wire format (RFC 1035 §2.3.4).
-pub type NameSpace = [u8; 255];
 
 /// A name in uncompressed wire format, ASCII letters lowercased, kept without allocation.
 #[derive(Clone, Debug)]
 pub struct LowerName {
-    bytes: NameSpace,
+    bytes: [u8; 255],
     length: u8,
 }
 
@@ -82,7 +72,9 @@ impl LowerName {
     pub fn of(wire: &[u8]) -> Option<Self> {
         let length = name_length(wire)?;
         let mut bytes = [0; 255];
-        lowercase(&wire[..length], &mut bytes);
+        bytes[..length].copy_from_slice(&wire[..length]);
+        // Length bytes are at most 63 and letters start at 65, so lowercasing leaves them alone.
+        bytes.make_ascii_lowercase();
         Some(Self { bytes, length: length as u8 })
     }
 
@@ -90,13 +82,6 @@ impl LowerName {
     #[must_use]
     pub fn as_wire(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
-    }
-}
-
-fn lowercase(name: &[u8], space: &mut NameSpace) {
-    for (lower, byte) in space.iter_mut().zip(name) {
-        // Length bytes are at most 63 and letters start at 65, so lowercasing leaves them alone.
-        *lower = byte.to_ascii_lowercase();
     }
 }
 

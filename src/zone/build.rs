@@ -1,11 +1,12 @@
 //! Static RRsets and dynamic names in one tree, with everything worked out that lookups need.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
-use std::hash::BuildHasher as _;
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
+use super::hash::is_same;
 use super::{NameHash, RRset, Zone, rtype, type_name};
 use crate::model::{Name, Service, ServiceId, ServiceKind, Ttl};
 
@@ -13,8 +14,9 @@ use crate::model::{Name, Service, ServiceId, ServiceKind, Ttl};
 #[derive(Debug, Default)]
 pub struct Zones {
     pub(super) zones: Vec<Served>,
-    /// Origin in wire format → index into `zones`.
-    pub(super) origins: HashMap<Box<[u8]>, u32, NameHash>,
+    /// Indices into `zones` by their origins.
+    origins: HashTable<u32>,
+    hash: NameHash,
     /// The fewest and the most labels an origin has: other suffixes of a name need no look.
     pub(super) origin_labels: (u8, u8),
 }
@@ -40,8 +42,8 @@ pub struct Served {
 /// A name that exists: it owns something or something below it does (RFC 4592 §2.2.2).
 #[derive(Debug)]
 pub struct Node {
-    /// In lowercase wire format.
-    name: Box<[u8]>,
+    /// In lowercase wire format. Most are short enough to stand here, where a look-up need not wait for them.
+    name: SmallVec<[u8; 24]>,
     /// What it owns of static data; empty at an empty non-terminal.
     pub rrsets: Box<[RRset]>,
     services: Services,
@@ -200,15 +202,15 @@ impl Served {
         self.apex().rrset(rtype::SOA).expect("every zone has a SOA")
     }
 
-    /// The node of a lowercase wire name, even below a delegation, where glue is.
+    /// The node of a name in wire format, whatever its case, even below a delegation, where glue is.
     #[must_use]
     pub fn node(&self, name: &[u8]) -> Option<&Node> {
         self.find_index(name).map(|index| &self.nodes[index as usize])
     }
 
     fn find_index(&self, name: &[u8]) -> Option<u32> {
-        let is_named = |index: &u32| *self.nodes[*index as usize].name == *name;
-        self.index.find(self.hash.hash_one(name), is_named).copied()
+        let is_named = |index: &u32| is_same(&self.nodes[*index as usize].name, name);
+        self.index.find(self.hash.of(name), is_named).copied()
     }
 
     fn read(number: usize, zone: Zone) -> Self {
@@ -249,11 +251,9 @@ impl Served {
             self.nodes[parent as usize].wildcard = index;
         }
         let Self { index: by_name, nodes, hash, .. } = self;
-        by_name.insert_unique(hash.hash_one(&*name), index, |index| {
-            hash.hash_one(&*nodes[*index as usize].name)
-        });
+        by_name.insert_unique(hash.of(&name), index, |index| hash.of(&nodes[*index as usize].name));
         nodes.push(Node {
-            name,
+            name: name.into_vec().into(),
             rrsets: Box::default(),
             services: Services::None,
             covered_by: NONE,
@@ -353,8 +353,7 @@ impl Zones {
         }
         let mut built = Self::default();
         for zone in zones {
-            built.origins.insert(zone.origin.as_wire().into(), built.zones.len() as u32);
-            built.zones.push(Served::read(built.zones.len(), zone));
+            built.add(zone);
         }
         let labels = |zone: &Served| zone.origin.label_count() as u8;
         let fewest = built.zones.iter().map(labels).min().unwrap_or(0);
@@ -374,16 +373,30 @@ impl Zones {
         if errors.is_empty() { Ok(built) } else { Err(errors) }
     }
 
+    fn add(&mut self, zone: Zone) {
+        let Self { zones, origins, hash, .. } = self;
+        let index = zones.len();
+        zones.push(Served::read(index, zone));
+        let hash_of = |index: &u32| hash.of(zones[*index as usize].origin.as_wire());
+        origins.insert_unique(hash_of(&(index as u32)), index as u32, hash_of);
+    }
+
     /// The zones, in the order they were given.
     pub fn iter(&self) -> impl Iterator<Item = &Served> {
         self.zones.iter()
     }
 
+    /// The place of the zone with an origin, whatever its case.
+    pub(super) fn find_origin(&self, origin: &[u8]) -> Option<usize> {
+        let is_its = |index: &u32| is_same(self.zones[*index as usize].origin.as_wire(), origin);
+        self.origins.find(self.hash.of(origin), is_its).map(|index| *index as usize)
+    }
+
     fn zone_of(&self, name: &Name) -> Option<usize> {
         let mut rest = Some(name.clone());
         while let Some(name) = rest {
-            if let Some(index) = self.origins.get(name.as_wire()) {
-                return Some(*index as usize);
+            if let Some(index) = self.find_origin(name.as_wire()) {
+                return Some(index);
             }
             rest = name.parent();
         }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use smallvec::smallvec;
+
 use super::scan::{Position, Record, Scanned};
 use super::{MAX_ERRORS, NameHash, RRset, Zone, ZoneError, rtype, type_name};
 use crate::model::{Name, Ttl};
@@ -76,7 +78,7 @@ fn group(
             Entry::Vacant(entry) => entry.insert(Vec::with_capacity(1)),
         };
         let Some((set, _)) = sets.iter_mut().find(|(set, _)| set.rtype == record.rtype) else {
-            let set = RRset { rtype: record.rtype, ttl: record.ttl, rdata: vec![record.rdata] };
+            let set = RRset { rtype: record.rtype, ttl: record.ttl, rdata: smallvec![record.rdata] };
             sets.push((set, record.at));
             continue;
         };

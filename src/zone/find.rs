@@ -1,6 +1,7 @@
 //! Lookup: RFC 1034 §4.3.2 with the wildcards of RFC 4592.
 
 use super::build::{NONE, Node, Served, Zones};
+use super::hash::is_same;
 
 /// What a server knows about a name. Offsets are into the name that was looked up: the owner of a node
 /// above it is the part of the name from there on.
@@ -87,7 +88,7 @@ impl Labels {
 }
 
 impl Zones {
-    /// What there is at a name: lowercase, uncompressed wire format, as in [`Name`](crate::model::Name).
+    /// What there is at a name: in uncompressed wire format, in whatever case.
     ///
     /// Costs one hash of the name for each zone origin it may have, one if the name exists, and otherwise one
     /// for each label that does exist: a flood of random names costs two.
@@ -117,10 +118,9 @@ impl Zones {
         if let [only] = &*self.zones {
             // The usual server has one zone. A comparison is not only cheaper than a hash: nothing after it waits
             // for what it found.
-            let labels_of_origin = usize::from(only.apex().labels);
-            let is_below = labels_of_origin <= count
-                && &name[labels.suffix(labels_of_origin)..] == only.origin.as_wire();
-            return is_below.then_some(only);
+            let fewest = usize::from(only.apex().labels);
+            let is_below = || is_same(&name[labels.suffix(fewest)..], only.origin.as_wire());
+            return (fewest <= count && is_below()).then_some(only);
         }
         let (fewest, most) = self.origin_labels;
         let mut count = count.min(usize::from(most));
@@ -128,8 +128,8 @@ impl Zones {
             if count < usize::from(fewest) {
                 return None;
             }
-            if let Some(index) = self.origins.get(&name[labels.suffix(count)..]) {
-                return Some(&self.zones[*index as usize]);
+            if let Some(index) = self.find_origin(&name[labels.suffix(count)..]) {
+                return Some(&self.zones[index]);
             }
             count = count.checked_sub(1)?;
         }

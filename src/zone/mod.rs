@@ -22,6 +22,8 @@ mod tokens;
 use std::collections::HashMap;
 use std::fmt;
 
+use smallvec::SmallVec;
+
 pub use build::{Dynamic, Node, Served, Zones, ZonesError};
 pub use find::Found;
 pub use hash::NameHash;
@@ -68,8 +70,11 @@ pub struct RRset {
     /// The one TTL of all its records.
     pub ttl: Ttl,
     /// The data of each record in uncompressed wire format, in the order of the file; never empty.
-    pub rdata: Vec<Box<[u8]>>,
+    pub rdata: SmallVec<[RecordData; 1]>,
 }
+
+/// The data of one record. An address is short enough to stand in the RRset, where an answer finds it at once.
+pub type RecordData = SmallVec<[u8; 16]>;
 
 impl RRset {
     /// The name that this DNAME makes of one below its owner, which begins at `offset` of `name`; `None` if it

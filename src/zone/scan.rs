@@ -11,7 +11,7 @@ use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
 use super::dialect::{self, Plain};
 use super::lines::{Line, Lines};
 use super::tokens::{INCOMPLETE, TRAILING};
-use super::{MAX_ERRORS, ZoneError, rtype, type_name};
+use super::{MAX_ERRORS, RecordData, ZoneError, rtype, type_name};
 use crate::model::{Name, Ttl};
 
 /// A record with the place where it stands.
@@ -20,7 +20,7 @@ pub(super) struct Record {
     pub(super) owner: Name,
     pub(super) rtype: u16,
     pub(super) ttl: Ttl,
-    pub(super) rdata: Box<[u8]>,
+    pub(super) rdata: RecordData,
     pub(super) at: Position,
 }
 
@@ -283,7 +283,7 @@ fn ttl_too_large() -> String {
 }
 
 /// The record data in uncompressed wire format.
-fn rdata(record: &ScannedRecord) -> Result<Box<[u8]>, String> {
+fn rdata(record: &ScannedRecord) -> Result<RecordData, String> {
     let mut wire = Vec::new();
     let Ok(()) = record.data().compose_rdata(&mut wire);
     if let ZoneRecordData::Unknown(unknown) = record.data() {
@@ -292,7 +292,7 @@ fn rdata(record: &ScannedRecord) -> Result<Box<[u8]>, String> {
     if wire.len() > usize::from(u16::MAX) {
         return Err(format!("{} bytes of data; a record holds at most 65535", wire.len()));
     }
-    Ok(wire.into_boxed_slice())
+    Ok(wire.into())
 }
 
 /// RFC 3597 §5: data written as `\#` for a type that is known must have that type's form.
