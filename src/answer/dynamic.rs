@@ -152,9 +152,11 @@ impl<'a> Resolver<'a, '_, '_> {
     fn write_hosts(&mut self, at: &Current<'_>, kind: &ServiceKind, ttl: Ttl) {
         let rtype = if matches!(kind, ServiceKind::Mx { .. }) { rtype::MX } else { rtype::SRV };
         let Scratch { hosts, rdata, .. } = &mut *self.scratch;
-        let endpoint = |host: &Host| self.snapshot.plan.topology.endpoint(host.endpoint);
-        let targets =
-            || hosts.iter().filter_map(|host| Some((host, endpoint(host).host.as_ref()?.as_wire())));
+        let name = |host: &Host| self.snapshot.plan.topology.endpoint(host.endpoint).host.as_ref();
+        // Endpoints may share a host, and no record stands twice in an RRset (RFC 2181 §5): the first is for all.
+        let is_new = |(index, host): &(usize, &Host)| hosts[..*index].iter().all(|it| name(it) != name(host));
+        let hosts = || hosts.iter().enumerate().filter(is_new).map(|(_, host)| host);
+        let targets = || hosts().filter_map(|host| Some((host, name(host)?.as_wire())));
         rdata.clear();
         for (host, target) in targets() {
             match *kind {

@@ -31,7 +31,15 @@ impl Selection for Vec<IpAddr> {
     }
 
     fn take(&mut self, candidate: &Candidate) {
-        self.extend_from_slice(&candidate.addresses);
+        if self.is_empty() {
+            return self.extend_from_slice(&candidate.addresses);
+        }
+        // Endpoints may share an address, and no record stands twice in an RRset (RFC 2181 §5).
+        for address in &candidate.addresses {
+            if !self.contains(address) {
+                self.push(*address);
+            }
+        }
     }
 
     fn fall_back(&mut self, addresses: &[IpAddr], family: Family) {

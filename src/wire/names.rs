@@ -7,9 +7,18 @@ use super::HEADER;
 pub(super) struct Names {
     /// Where the question's name ends.
     question_end: usize,
-    /// Where labels of names begin that were written.
-    places: [u16; MAX_PLACES],
+    /// Names that were written, and those that they end with.
+    places: [Place; MAX_PLACES],
     count: usize,
+}
+
+/// Where a name begins in a message.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    at: u16,
+    /// Its bytes, uncompressed. A name of another length needs no look: without this, long names that differ only
+    /// in their last labels would be walked over once for each pair of their labels.
+    length: u8,
 }
 
 /// Labels that names are compressed against, the question's aside. It bounds what a name costs.
@@ -36,7 +45,7 @@ pub(super) fn length(wire: &[u8]) -> usize {
 impl Names {
     /// None but the question's, which is uncompressed, stands behind the header and has this length.
     pub(super) fn new(question: usize) -> Self {
-        Self { question_end: HEADER + question, places: [0; MAX_PLACES], count: 0 }
+        Self { question_end: HEADER + question, places: [Place::default(); MAX_PLACES], count: 0 }
     }
 
     /// How many labels are known, for [`Names::forget`].
@@ -67,17 +76,18 @@ impl Names {
             Some(place) => message.extend_from_slice(&(POINTER | place).to_be_bytes()),
             None => message.push(0),
         }
-        self.learn(labels, start);
+        self.learn(name, labels.len(), start);
     }
 
-    /// Learns the labels that stand from `start` on.
-    fn learn(&mut self, labels: &[u8], start: usize) {
+    /// Learns a name whose labels up to byte `written` stand from `start` on.
+    fn learn(&mut self, name: &[u8], written: usize, start: usize) {
         let mut label = 0;
         // RFC 1035 §4.1.4: a pointer has 14 bits.
-        while label < labels.len() && self.count < MAX_PLACES && start + label <= usize::from(!POINTER) {
-            self.places[self.count] = (start + label) as u16;
+        while label < written && self.count < MAX_PLACES && start + label <= usize::from(!POINTER) {
+            self.places[self.count] =
+                Place { at: (start + label) as u16, length: (name.len() - label) as u8 };
             self.count += 1;
-            label += usize::from(labels[label]) + 1;
+            label += usize::from(name[label]) + 1;
         }
     }
 
@@ -88,7 +98,8 @@ impl Names {
         let place = place.filter(|place| self.is_in_question(message, *place, name));
         let place = place.filter(|place| is_label(&message[HEADER..self.question_end], place - HEADER));
         place.map(|place| place as u16).or_else(|| {
-            self.places[..self.count].iter().copied().find(|place| self.is_at(message, *place, name))
+            let mut alike = self.places[..self.count].iter().filter(|place| place.length == name.len() as u8);
+            alike.find(|place| self.is_at(message, place.at, name)).map(|place| place.at)
         })
     }
 
@@ -194,6 +205,18 @@ mod tests {
         assert_eq!(write(b"\x01a\x01b\0"), b"\x01a\x01b\0");
         assert_eq!(write(b"\x01a\x01b\0"), b"\xff\xfe", "at 0x3ffe");
         assert_eq!(write(b"\x01b\0"), b"\x01b\0", "at 0x4000");
+    }
+
+    #[test]
+    fn the_longest_names_are_pointed_at() {
+        let longest = [&b"\x01a".repeat(127)[..], b"\0"].concat();
+        assert_eq!(longest.len(), 255);
+        assert_eq!(written(&longest, &[], &longest), b"\xc0\x0c");
+        assert_eq!(written(b"\0", &[&longest], &longest), b"\xc0\x0d");
+        // The last of its ends that is kept, and one more.
+        let (kept, forgotten) = (2 * (MAX_PLACES - 1), 2 * MAX_PLACES);
+        assert_eq!(written(b"\0", &[&longest], &longest[kept..]), (0xc00d + kept as u16).to_be_bytes());
+        assert_eq!(written(b"\0", &[&longest], &longest[forgotten..]), longest[forgotten..]);
     }
 
     fn any_name() -> impl Strategy<Value = Vec<u8>> {

@@ -1,10 +1,10 @@
 //! Zones: RFC 1035 text in, one tree of static RRsets and dynamic names out.
 //!
-//! The way of a zone: [`Zone::read`] cuts its text into logical lines (`lines`), puts what the scanner
-//! does not know in its words (`dialect`, `fields`), has each line scanned into records (`scan`), and holds the records
-//! to the rules of a zone (`check`). [`Zones::build`] hangs the dynamic names into the same tree and works out, once,
-//! what a lookup would otherwise have to: empty non-terminals, what lies below a delegation or a DNAME, where wildcards are. [`Zones::find`] is then the
-//! algorithm of RFC 1034 §4.3.2 with the wildcards of RFC 4592: no allocation, at most one hash per label.
+//! The way of a zone: [`Zone::read`] cuts its text into logical lines (`lines`), puts what the scanner does not know in
+//! its words (`dialect`, `fields`), has each line scanned into records (`scan`), and holds the records to the rules of a
+//! zone (`check`). [`Zones::build`] hangs the dynamic names into the same tree and works out, once, what a lookup would
+//! otherwise have to: empty non-terminals, what lies below a delegation or a DNAME, where wildcards are. [`Zones::find`]
+//! is then the algorithm of RFC 1034 §4.3.2 with the wildcards of RFC 4592: no allocation, at most one hash per label.
 
 mod build;
 mod check;

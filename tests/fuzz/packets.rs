@@ -57,7 +57,8 @@ fn belongs_to(reply: &[u8], message: &[u8]) {
     assert!(message[HEADER..].starts_with(question));
 }
 
-/// An error is never longer than what it answers but for the reason it gives (RFC 8914), and an answer never longer than the client takes.
+/// An error is never longer than what it answers but for the reason it gives (RFC 8914), and an answer never longer than
+/// the client takes.
 fn is_no_longer_than_allowed(length: usize, kind: Kind, message: &[u8], transport: Transport) {
     if kind == Kind::Refused {
         const REASON: usize = 6;

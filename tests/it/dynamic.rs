@@ -334,6 +334,39 @@ async fn services_of_other_types_and_static_records_share_a_name() {
     node.stop().await;
 }
 
+/// RFC 2181 §5: no record stands twice in an RRset.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_endpoints_share_is_answered_once() {
+    let region = r#"
+[region.shared]
+endpoint = [
+  { name = "a", address = "192.0.2.51", host = "static.example.test" },
+  { name = "b", address = ["192.0.2.51", "192.0.2.52"], host = "Static.example.test" },
+]
+"#;
+    let several = "regions = [\"shared\"]\nanswers = 2";
+    let config = [
+        region.to_owned(),
+        service("www", &format!("{several}\nhttps = {{}}")),
+        service("www", &format!("type = \"srv\"\nsrv = {{ port = 443 }}\n{several}")),
+        service("www", &format!("type = \"mx\"\n{several}")),
+    ]
+    .concat();
+    let node = TestNode::with(&config).await;
+    let mut client = node.client().await;
+    let ask = async |client: &mut Client, rtype| {
+        client.exchange(&typed("www.example.test.", rtype, Some(GERMAN))).await
+    };
+    let both: [IpAddr; 2] = ["192.0.2.51", "192.0.2.52"].map(|it| it.parse().expect("an address"));
+    assert_eq!(addresses(&ask(&mut client, RecordType::A).await), both);
+    assert_eq!(hints(&ask(&mut client, RecordType::HTTPS).await).0, both);
+    for rtype in [RecordType::SRV, RecordType::MX] {
+        let reply = ask(&mut client, rtype).await;
+        assert_eq!((reply.answers.len(), reply.additionals.len()), (1, 1), "{reply}");
+    }
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wildcard_answers_for_every_name_below_it() {
     let keys = "regions = [\"one\", \"two\"]\nrank = \"none\"\nshare = \"hash\"\nhttps = { alpn = \"h2\" }";
