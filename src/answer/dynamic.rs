@@ -153,7 +153,12 @@ impl<'a> Resolver<'a, '_, '_> {
         let rtype = if matches!(kind, ServiceKind::Mx { .. }) { rtype::MX } else { rtype::SRV };
         let Scratch { hosts, rdata, .. } = &mut *self.scratch;
         let name = |host: &Host| self.snapshot.plan.topology.endpoint(host.endpoint).host.as_ref();
-        // Endpoints may share a host, and no record stands twice in an RRset (RFC 2181 §5): the first is for all.
+        // Endpoints may share a host, and no record stands twice in an RRset (RFC 2181 §5): the first is for all, with
+        // the weight of all.
+        let of_all = |host: &Host| -> f64 {
+            let alike = hosts.iter().filter(|it| name(it) == name(host));
+            alike.map(|it| it.weight).sum()
+        };
         let is_new = |(index, host): &(usize, &Host)| hosts[..*index].iter().all(|it| name(it) != name(host));
         let hosts = || hosts.iter().enumerate().filter(is_new).map(|(_, host)| host);
         let targets = || hosts().filter_map(|host| Some((host, name(host)?.as_wire())));
@@ -162,7 +167,7 @@ impl<'a> Resolver<'a, '_, '_> {
             match *kind {
                 ServiceKind::Srv { priority, port } => {
                     // RFC 2782: a weight of 0 is for records that are hardly ever to be used.
-                    let weight = host.weight.round().max(1.0) as u16;
+                    let weight = of_all(host).round().max(1.0) as u16;
                     rdata.extend([priority, weight, port].map(u16::to_be_bytes).as_flattened());
                 }
                 ServiceKind::Mx { preference } => rdata.extend(preference.to_be_bytes()),

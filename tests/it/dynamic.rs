@@ -363,6 +363,10 @@ endpoint = [
     for rtype in [RecordType::SRV, RecordType::MX] {
         let reply = ask(&mut client, rtype).await;
         assert_eq!((reply.answers.len(), reply.additionals.len()), (1, 1), "{reply}");
+        // Each endpoint's weight is 100; theirs together is that of the host.
+        if let RData::SRV(srv) = &reply.answers[0].data {
+            assert_eq!(srv.weight, 200);
+        }
     }
     node.stop().await;
 }
