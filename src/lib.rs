@@ -16,8 +16,9 @@
 //! | [`geo`] | address → place and the prefix it holds for, compiled over MMDB data and overrides | model |
 //! | [`health`] | observation → verdict: thresholds, hold, composites | model |
 //! | [`latency`] | client place × region → round-trip time: table, distance estimate | model, geo |
-//! | [`standing`] | what may be used right now: verdicts, overrides, what safety holds | model, health |
+//! | [`standing`] | what may be used right now: verdicts, overrides, what safety holds | model, pick, health |
 //! | [`safety`] | rules that bind automation and operators | model, health, standing |
+//! | [`state`] | the node's memory: verdicts, overrides, resolved hosts; observations and commands in, a finished standing and events out | model, health, standing, safety |
 //! | [`steer`] | `rank` (compiled ahead) and `choose`, with the trace that *is* `explain` | model, pick, geo, latency, standing |
 //! | [`zone`] | RFC 1035 text → one label tree of RRsets and dynamic names | model |
 //! | [`wire`] | DNS messages: decoding, encoding, EDNS | model, zone |
@@ -61,6 +62,7 @@ pub mod probe;
 pub mod safety;
 pub mod snapshot;
 pub mod standing;
+pub mod state;
 pub mod steer;
 pub mod wire;
 pub mod zone;

@@ -152,7 +152,7 @@ impl<'a> Resolver<'a, '_, '_> {
     fn write_hosts(&mut self, at: &Current<'_>, kind: &ServiceKind, ttl: Ttl) {
         let rtype = if matches!(kind, ServiceKind::Mx { .. }) { rtype::MX } else { rtype::SRV };
         let Scratch { hosts, rdata, .. } = &mut *self.scratch;
-        let name = |host: &Host| self.snapshot.plan.topology.endpoint(host.endpoint).host.as_ref();
+        let name = |host: &Host| self.snapshot.plan.topology.endpoint(host.endpoint).host();
         // Endpoints may share a host, and no record stands twice in an RRset (RFC 2181 §5): the first is for all, with
         // the weight of all.
         let of_all = |host: &Host| -> f64 {
@@ -189,7 +189,7 @@ impl<'a> Resolver<'a, '_, '_> {
     }
 
     fn host(&self, at: EndpointRef) -> Option<&'a Name> {
-        self.snapshot.plan.topology.endpoint(at).host.as_ref()
+        self.snapshot.plan.topology.endpoint(at).host()
     }
 
     /// What is left to say where no endpoint answers the question.

@@ -189,8 +189,11 @@ pub struct Applied {
     pub subject: Override,
     /// What had been said about the same target before and is forgotten now.
     pub replaced: Option<Override>,
-    /// The epoch from which on it holds.
+    /// The epoch from which on the change applies.
     pub epoch: u64,
+    /// Why it changes nothing now, if it does not.
+    #[serde(default)]
+    pub no_effect: Option<String>,
     /// Why it will not survive a restart, if it will not.
     pub not_durable: Option<String>,
 }

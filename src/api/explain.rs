@@ -14,12 +14,14 @@ use hickory_proto::rr::{Name as WireName, RData, Record, RecordType};
 
 use super::{dto, problem::Problem};
 use crate::answer::{self, Kind, Outcome, Peer, Reply, Transport};
-use crate::engine::CheckStatus;
 use crate::geo::{Located, Source};
 use crate::health::State;
-use crate::model::{Family, FenceRule, Name, PlaceKey, RegionId, Service, ServiceId, Target, Topology, Unix};
+use crate::model::{
+    Family, FenceRule, Name, PlaceKey, RegionId, Service, ServiceId, Subject, Target, Topology, Unix,
+};
 use crate::snapshot::Snapshot;
-use crate::standing::{Action, Cause, Override};
+use crate::standing::{Action, Cause, Override, Standing};
+use crate::state::CheckStatus;
 use crate::steer::{Answer, Asked, Choice, Entry, Note, Recording, Stage, Why};
 use crate::wire::rcode_name;
 
@@ -64,7 +66,9 @@ pub fn explain(
     });
     let named = snapshot.plan.zones.find(question.name.as_wire()).node();
     let (choice, stages) = told.map_or((None, Vec::new()), |(service, (choice, recording), other)| {
-        let stages = |recording| stages(&Known { topology, checks, overrides, service }, recording);
+        let stages = |recording| {
+            stages(&Known { topology, standing: &snapshot.standing, checks, overrides, service }, recording)
+        };
         let told = stages(&recording);
         match other {
             Some((other, recording)) => (Some(both(choice, other)), of_both(told, stages(&recording))),
@@ -244,6 +248,7 @@ fn location(sources: &[String], located: &Located<'_>) -> dto::Location {
 /// What the words of a stage are made of.
 struct Known<'a> {
     topology: &'a Topology,
+    standing: &'a Standing,
     checks: &'a [CheckStatus],
     overrides: &'a [Override],
     service: &'a Service,
@@ -299,11 +304,11 @@ fn stage_name(stage: Stage) -> &'static str {
 }
 
 fn note(known: &Known<'_>, region: RegionId, note: &Note) -> String {
-    let because = || match evidence(known.topology, known.checks, region) {
+    let because = || match evidence(known, region) {
         Some(evidence) => format!(": {evidence}"),
         None => String::new(),
     };
-    let said = |is_meant: fn(&Override) -> bool| said(known, region, is_meant);
+    let cited = |is_meant: fn(&Override) -> bool| cited(known, region, is_meant);
     match note {
         Note::Plain => String::new(),
         Note::Position(position) => format!("number {position} in the config"),
@@ -314,10 +319,10 @@ fn note(known: &Known<'_>, region: RegionId, note: &Note) -> String {
         Note::NetworkFirst => "put first by geo.network".into(),
         Note::Unlocated => "distance unknown: the config's order".into(),
         Note::TieGroup(number) => format!("group {number}"),
-        Note::Held => format!("fails, but min_regions holds it in{}", because()),
-        Note::Forced => format!("forced up by an operator{}", said(|it| it.action == Action::Up)),
+        Note::Held(rule) => format!("fails, but {} holds it{}", rule.name(), because()),
+        Note::Forced => format!("forced up by an operator{}", cited(|it| it.action == Action::Up)),
         Note::DrainedInPart => {
-            format!("a drain keeps this client away{}, but nobody else serves", said(is_partial))
+            format!("a drain keeps this client away{}, but nothing else serves", cited(is_partial))
         }
         Note::Unknown => "not probed yet, and nothing is known to be up".into(),
         Note::Degraded => format!("degraded, at half its weight{}", because()),
@@ -331,17 +336,17 @@ fn note(known: &Known<'_>, region: RegionId, note: &Note) -> String {
 }
 
 fn why(known: &Known<'_>, region: RegionId, why: &Why) -> String {
-    let Known { topology, checks, service, .. } = known;
+    let Known { topology, service, .. } = known;
     match why {
         Why::Fenced(fence) => match &service.fences[*fence].rule {
             FenceRule::Only(places) => format!("only for {}", place_names(topology, places)),
             FenceRule::Except(places) => format!("not for {}", place_names(topology, places)),
         },
         Why::NoWeight => "weight 0".into(),
-        Why::Withdrawn(Cause::Operator) => {
-            format!("withdrawn by an operator{}", said(known, region, takes_away))
+        Why::Withdrawn(Cause::Drained | Cause::ForcedDown) => {
+            format!("withdrawn by an operator{}", cited(known, region, |it| it.action.withdraws()))
         }
-        Why::Withdrawn(Cause::Probes(_)) => match evidence(topology, checks, region) {
+        Why::Withdrawn(Cause::Probes(_)) => match evidence(known, region) {
             Some(evidence) => format!("down: {evidence}"),
             None => "down".into(),
         },
@@ -351,48 +356,53 @@ fn why(known: &Known<'_>, region: RegionId, why: &Why) -> String {
         Why::FamilyDown(Family::Host) => "its endpoints with names are down".into(),
         Why::KeptAway(share) => {
             let share = share * 100.0;
-            let said = said(known, region, is_partial);
-            format!("a drain keeps {share:.0}% of clients away, this one among them{said}")
+            let cited = cited(known, region, is_partial);
+            format!("a drain keeps {share:.0}% of clients away, this one among them{cited}")
         }
         Why::LaterGroup => "an earlier group serves".into(),
         Why::LostDraw => "lost the draw".into(),
     }
 }
 
-fn takes_away(o: &Override) -> bool {
-    o.action == Action::Down || (o.action == Action::Drain && !is_partial(o))
-}
-
 fn is_partial(o: &Override) -> bool {
-    o.action == Action::Drain && o.share.get() < 1.0
+    o.action.is_partial()
 }
 
-/// Which overrides speak of a region within the service, or of its endpoints, in such a way; by whom and why.
-fn said(known: &Known<'_>, region: RegionId, is_meant: fn(&Override) -> bool) -> String {
+/// The overrides of a region within the service, or of its endpoints, that are meant; by whom and why.
+fn cited(known: &Known<'_>, region: RegionId, is_meant: fn(&Override) -> bool) -> String {
     let name = &known.topology.region(region).name;
     let concerns = |target: &Target| match target {
         Target::Region(region) | Target::Endpoint { region, .. } => region == name,
         Target::Service { service, region } => *service == known.service.name && region == name,
     };
-    let words = known.overrides.iter().filter(|o| concerns(&o.target) && is_meant(o)).map(|o| {
+    let cited = known.overrides.iter().filter(|o| concerns(&o.target) && is_meant(o)).map(|o| {
         let by = o.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
         let reason = o.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         format!("override {}{by}{reason}", o.id)
     });
-    let words: Vec<String> = words.collect();
-    if words.is_empty() { String::new() } else { format!(": {}", words.join(", ")) }
+    let cited: Vec<String> = cited.collect();
+    if cited.is_empty() { String::new() } else { format!(": {}", cited.join(", ")) }
 }
 
 /// The evidence of a region's worst check, or the host that it waits for.
-fn evidence(topology: &Topology, checks: &[CheckStatus], region: RegionId) -> Option<String> {
+fn evidence(known: &Known<'_>, region: RegionId) -> Option<String> {
+    let Known { topology, checks, .. } = known;
+    let standing = known.standing.region(region);
     let name = &topology.region(region).name;
-    let mine = checks.iter().filter(|check| *check.key.region == **name && check.state > State::Up);
-    if let Some(worst) = mine.max_by_key(|check| check.state) {
-        return Some(format!("{} {}: {}", worst.key.endpoint, worst.key.address, worst.evidence));
+    let worst = checks.iter().filter(|check| check.state > State::Up);
+    let of_region = worst.filter_map(|check| match &check.id.subject {
+        Subject::Address { region, endpoint, address } if **region == **name => {
+            Some((check, format!("{endpoint} {address}")))
+        }
+        _ => None,
+    });
+    if let Some((worst, place)) = of_region.max_by_key(|(check, _)| check.state) {
+        return Some(format!("{place}: {worst}"));
     }
-    let mut endpoints = topology.region(region).endpoints.iter();
-    endpoints.find_map(|endpoint| {
-        let host = endpoint.resolved_host().filter(|_| endpoint.addresses.is_empty())?;
+    let endpoints = topology.region(region).endpoints.iter().zip(standing.endpoints.iter());
+    let mut unresolved = endpoints.filter(|(_, standing)| standing.addresses.is_empty());
+    unresolved.find_map(|(endpoint, _)| {
+        let host = endpoint.resolved_host()?;
         Some(format!("{}: the addresses of {host} are not known yet", endpoint.name))
     })
 }

@@ -10,11 +10,10 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::engine::CheckStatus;
 use crate::health::{Severity, State};
-use crate::model::Unix;
+use crate::model::{Rule, Source, Subject, Unix};
 use crate::snapshot::Snapshot;
-use crate::standing::Usable;
+use crate::state::CheckStatus;
 
 /// Adds the metrics of another room.
 pub type Contributor = Arc<dyn Fn(&mut DescriptorEncoder<'_>) -> fmt::Result + Send + Sync>;
@@ -91,7 +90,7 @@ impl Scrape {
             "1 while probes and overrides let a region serve, 0 otherwise, though safety may hold it in";
         let mut up = encoder.encode_descriptor("region_up", help, None, MetricType::Gauge)?;
         for (region, standing) in topology.regions.iter().zip(&standing.regions) {
-            let serves = u64::from(!matches!(standing.usable(), Usable::No(_)));
+            let serves = u64::from(!standing.usable().is_withdrawn());
             let labels = [("region", region.name.as_str())];
             ConstGauge::new(serves).encode(up.encode_family(&labels)?)?;
         }
@@ -99,23 +98,26 @@ impl Scrape {
         let help = "1 for each address that its probes find up or degraded, 0 otherwise";
         let mut up = encoder.encode_descriptor("address_up", help, None, MetricType::Gauge)?;
         for (region, standing) in topology.regions.iter().zip(&standing.regions) {
-            for (endpoint, states) in region.endpoints.iter().zip(&standing.endpoints) {
-                for (address, state) in endpoint.addresses.iter().zip(&states.addresses) {
-                    let address = address.to_string();
+            for (endpoint, states) in region.endpoints.iter().zip(standing.endpoints.iter()) {
+                for it in &states.addresses {
+                    let address = it.address.to_string();
                     let labels = [
                         ("region", region.name.as_str()),
                         ("endpoint", &endpoint.name),
                         ("address", &address),
                     ];
-                    ConstGauge::new(u64::from(state.serves())).encode(up.encode_family(&labels)?)?;
+                    ConstGauge::new(u64::from(it.state.serves())).encode(up.encode_family(&labels)?)?;
                 }
             }
         }
 
-        let held = topology.region_ids().filter(|id| standing.is_held_anywhere(*id)).count() as u64;
-        let help = "Regions that a safety rule holds in though probes found them down";
+        let help = "Regions that a safety rule holds though probes found them down";
         let mut rules = encoder.encode_descriptor("safety_held", help, None, MetricType::Gauge)?;
-        ConstGauge::new(held).encode(rules.encode_family(&[("rule", "min_regions")])?)?;
+        for rule in Rule::ALL {
+            let held = topology.region_ids().filter(|id| standing.held_anywhere(*id) == Some(rule));
+            let labels = [("rule", rule.name())];
+            ConstGauge::new(held.count() as u64).encode(rules.encode_family(&labels)?)?;
+        }
 
         let help = "State changes of regions since the start";
         let mut transitions = encoder.encode_descriptor("transitions", help, None, MetricType::Counter)?;
@@ -131,16 +133,16 @@ impl Scrape {
         let help = "How long the last probe took, whether it succeeded or failed";
         let mut took = encoder.encode_descriptor("probe_duration_seconds", help, None, MetricType::Gauge)?;
         for check in &self.checks {
-            let Some(duration) = check.took else { continue };
+            let Some((duration, labels)) = check.took.zip(labels(check)) else { continue };
             ConstGauge::new(duration.as_secs_f64())
-                .encode(took.encode_family(&labels(check).each_ref().map(pair))?)?;
+                .encode(took.encode_family(&labels.each_ref().map(pair))?)?;
         }
         let help = "How long ago the last probe ended";
         let mut age = encoder.encode_descriptor("probe_age_seconds", help, None, MetricType::Gauge)?;
         for check in &self.checks {
-            let Some(last) = check.last_probe else { continue };
+            let Some((last, labels)) = check.last_probe.zip(labels(check)) else { continue };
             let seconds = self.now.since(last).as_secs_f64();
-            ConstGauge::new(seconds).encode(age.encode_family(&labels(check).each_ref().map(pair))?)?;
+            ConstGauge::new(seconds).encode(age.encode_family(&labels.each_ref().map(pair))?)?;
         }
         Ok(())
     }
@@ -157,14 +159,16 @@ fn state_name(state: State) -> &'static str {
     }
 }
 
-fn labels(check: &CheckStatus) -> [(&'static str, String); 4] {
-    let key = &check.key;
-    [
-        ("region", key.region.to_string()),
-        ("endpoint", key.endpoint.to_string()),
-        ("address", key.address.to_string()),
-        ("probe", key.probe.to_string()),
-    ]
+/// The labels of a check of an address; the metrics are about nothing else.
+fn labels(check: &CheckStatus) -> Option<[(&'static str, String); 4]> {
+    let Subject::Address { region, endpoint, address } = &check.id.subject else { return None };
+    let Source::Probe(probe) = &check.id.source else { return None };
+    Some([
+        ("region", region.to_string()),
+        ("endpoint", endpoint.to_string()),
+        ("address", address.to_string()),
+        ("probe", probe.to_string()),
+    ])
 }
 
 fn pair<'a>((name, value): &'a (&'static str, String)) -> (&'a str, &'a str) {

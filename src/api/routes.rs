@@ -23,13 +23,12 @@ use super::dto;
 use super::explain::{Question, explain};
 use super::metrics::Metrics;
 use super::problem::Problem;
-use super::status::{overridden, status, timestamp};
+use super::status::{overridden, share, status, timestamp};
 use crate::config::{self, Role};
-use crate::engine::{
-    Applied, Clock, Event, EventFeed, EventKind, Handle, OverrideRequest, Rejection, Reloaded,
-};
+use crate::engine::{Applied, Clock, EventFeed, Handle, Reloaded};
 use crate::model::{Fraction, Unix};
 use crate::standing::Action;
+use crate::state::{Event, EventKind, OverrideRequest, Rejection};
 
 /// What the routes need.
 #[derive(Clone, Debug)]
@@ -183,25 +182,10 @@ async fn post_override(
     request: Result<Json<dto::OverrideRequest>, JsonRejection>,
 ) -> Result<Json<dto::Applied>, Problem> {
     let Json(request) = request.map_err(|e| bad(e.body_text()))?;
-    if request.override_safety && role < Role::Admin {
-        return Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "to set safety rules aside needs the role admin, or the control socket on the node",
-        ));
-    }
+    may_override_safety(request.override_safety, role)?;
     let request = OverrideRequest {
         target: request.target.parse().map_err(|e: crate::model::TargetError| bad(e.to_string()))?,
-        action: match request.action.as_str() {
-            "drain" => Action::Drain,
-            "up" => Action::Up,
-            "down" => Action::Down,
-            other => return Err(bad(format!("`{other}` is no action: drain, up or down"))),
-        },
-        share: match request.share {
-            None => Fraction::WHOLE,
-            Some(text) => Fraction::parse(&text)
-                .ok_or_else(|| bad(format!("`{text}` is no share: write it as \"25%\", 0 to 100")))?,
-        },
+        action: action(&request.action, request.share.as_deref()).map_err(bad)?,
         lasts: match request.lasts {
             None => None,
             Some(text) => Some(config::parse_duration(&text).map_err(bad)?),
@@ -210,24 +194,58 @@ async fn post_override(
         override_safety: request.override_safety,
         by,
     };
-    match api.engine.put_override(request).await? {
+    applied_or_refused(api.engine.put_override(request).await?)
+}
+
+/// To set safety rules aside needs the role admin, or the control socket.
+fn may_override_safety(asks: bool, role: Role) -> Result<(), Problem> {
+    if asks && role < Role::Admin {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "to set safety rules aside needs the role admin, or the control socket on the node",
+        ));
+    }
+    Ok(())
+}
+
+/// An action and the share that goes with a drain.
+fn action(name: &str, share: Option<&str>) -> Result<Action, String> {
+    let action: Action = name.parse().map_err(|e: crate::standing::ActionError| e.to_string())?;
+    match (action, share) {
+        (action, None) => Ok(action),
+        (Action::Drain(_), Some(text)) => Fraction::parse(text)
+            .map(Action::Drain)
+            .ok_or_else(|| format!("`{text}` is not a valid share: write it as \"25%\", 0 to 100")),
+        (Action::Up | Action::Down, Some("100%")) => Ok(action),
+        (Action::Up | Action::Down, Some(_)) => Err(format!("a share goes with drain, not with {name}")),
+    }
+}
+
+fn applied_or_refused(outcome: Result<Applied, Rejection>) -> Result<Json<dto::Applied>, Problem> {
+    match outcome {
         Ok(applied) => Ok(Json(applied_dto(applied))),
-        Err(Rejection::NoSuchTarget(why)) => Err(Problem::new(StatusCode::NOT_FOUND, why)),
-        Err(Rejection::Senseless(why)) => Err(bad(why)),
+        Err(Rejection::NotFound(why)) => Err(Problem::new(StatusCode::NOT_FOUND, why)),
+        Err(Rejection::Invalid(why)) => Err(bad(why)),
         Err(refused @ Rejection::Unsafe(_)) => Err(Problem::refused_by_safety(refused.to_string())),
     }
 }
 
+#[derive(Deserialize)]
+struct RemoveQuery {
+    #[serde(default)]
+    override_safety: bool,
+}
+
 async fn delete_override(
     State(api): State<Api>,
-    Extension(Bearer { by, .. }): Extension<Bearer>,
+    Extension(Bearer { role, by }): Extension<Bearer>,
     Path(id): Path<String>,
+    query: Result<Query<RemoveQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<dto::Applied>, Problem> {
-    let id: u64 = id.parse().map_err(|_| bad(format!("`{id}` is no number of an override")))?;
-    match api.engine.remove_override(id, by).await? {
-        Some(applied) => Ok(Json(applied_dto(applied))),
-        None => Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no override {id}"))),
-    }
+    let id: u64 = id.parse().map_err(|_| bad(format!("`{id}` is not a valid override number")))?;
+    let Query(RemoveQuery { override_safety }) = query.map_err(|e| bad(e.body_text()))?;
+    may_override_safety(override_safety, role)?;
+    applied_or_refused(api.engine.remove_override(id, by, override_safety).await?)
 }
 
 fn applied_dto(applied: Applied) -> dto::Applied {
@@ -235,6 +253,7 @@ fn applied_dto(applied: Applied) -> dto::Applied {
         subject: overridden(&applied.subject),
         replaced: applied.replaced.as_ref().map(overridden),
         epoch: applied.epoch,
+        no_effect: applied.no_effect,
         not_durable: applied.not_durable,
     }
 }
@@ -297,14 +316,14 @@ fn event_dto(event: &Event) -> dto::Event {
         }
         EventKind::Overridden(o) | EventKind::Restored { subject: o, .. } | EventKind::Expired(o) => {
             fields.push(("target", o.target.to_string()));
-            fields.push(("action", o.action.to_string()));
-            fields.push(("share", o.share.to_string()));
+            fields.push(("action", o.action.name().into()));
+            fields.push(("share", share(o.action).to_string()));
             fields.extend(o.until.map(|until| ("until", timestamp(until))));
             fields.extend(o.reason.clone().map(|reason| ("reason", reason)));
         }
         EventKind::Held { region, rule } | EventKind::Released { region, rule } => {
             fields.push(("region", region.clone()));
-            fields.push(("rule", (*rule).into()));
+            fields.push(("rule", rule.name().into()));
         }
         EventKind::Resolved { host, addresses } => {
             fields.push(("host", host.to_string()));

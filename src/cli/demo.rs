@@ -12,9 +12,10 @@ use super::client::Client;
 use super::{logging, serve};
 use crate::api::dto;
 use crate::config::{Log, LogFormat, LogLevel};
-use crate::engine::{Event, EventKind, Subject};
+use crate::model::Subject;
 use crate::node::demo::{Demo, REGIONS};
 use crate::node::drill;
+use crate::state::{Event, EventKind};
 
 /// Where the demo takes orders if that port is free.
 const DEFAULT_CONTROL: &str = "127.0.0.1:8053";
@@ -100,7 +101,7 @@ async fn narrate(mut events: broadcast::Receiver<Arc<Event>>) {
 /// in the log.
 fn is_told(kind: &EventKind) -> bool {
     match kind {
-        EventKind::Transition { subject, .. } => matches!(subject, Subject::Target(_)),
+        EventKind::Transition { subject, .. } => matches!(subject, Subject::Region(_)),
         EventKind::ReloadFailed { .. } | EventKind::Alarm { .. } => false,
         _ => true,
     }

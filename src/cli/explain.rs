@@ -11,9 +11,9 @@ use super::client::{Client, ClientError};
 use crate::api::{self, Question, dto};
 use crate::engine::{Clock, Origin, prepare};
 use crate::health::State;
-use crate::model::Due;
+use crate::model::Rules;
 use crate::snapshot::Snapshot;
-use crate::standing::{Dues, Inputs, Standing};
+use crate::state::{self, World};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -62,20 +62,15 @@ pub(super) fn run(arguments: &Arguments, control: Option<&str>, token: Option<&s
 /// Explains a config with every address up and no override.
 fn offline(origin: &Origin, question: &Question) -> Result<dto::Explain> {
     let prepared = prepare(origin).map_err(|e| anyhow!("{}", e.to_string().trim_end()))?;
-    let topology = &prepared.plan.topology;
-    let inputs = Inputs {
-        topology,
-        states: &|_, _| State::Up,
-        overrides: &[],
-        previous: &|_| None,
-        now: Clock::unix(),
+    let plan = prepared.plan;
+    let world = World {
+        topology: Arc::clone(&plan.topology),
+        sets: Arc::clone(plan.steering.region_sets()),
+        rules: Rules::default(),
+        computes_ttl: plan.steering.computes_ttl(),
     };
-    let mut standing = Standing::compute(inputs);
-    standing.dues = Dues::of(&inputs, &|at, _| {
-        let probes = topology.endpoint(at).probes.iter().map(|id| topology.probe(*id));
-        probes.map(Due::while_good).fold(Due::NEVER, Due::min)
-    });
-    let snapshot = Snapshot { plan: prepared.plan, standing: Arc::new(standing), epoch: 0 };
+    let standing = state::assume(&world, &[], Clock::unix(), &|_, _| State::Up);
+    let snapshot = Snapshot { plan, standing: Arc::new(standing), epoch: 0 };
     Ok(api::explain(&snapshot, &[], &[], question)?)
 }
 

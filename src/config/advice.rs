@@ -28,7 +28,7 @@ impl Advice<'_> {
     }
 
     fn probes<'r>(&'r self, region: &'r Region) -> impl Iterator<Item = &'r Probe> {
-        let ids = region.endpoints.iter().flat_map(|it| &it.probes);
+        let ids = region.endpoints.iter().flat_map(|it| it.healthy_when.probes());
         ids.filter_map(|id| self.scope.probes[usize::from(id.0)].as_ref())
     }
 
@@ -73,7 +73,7 @@ impl Advice<'_> {
             return;
         }
         let usual: Vec<IpAddr> =
-            self.regions().flat_map(|it| &it.endpoints).flat_map(|it| it.addresses.iter().copied()).collect();
+            self.regions().flat_map(|it| &it.endpoints).flat_map(|it| it.listed().iter().copied()).collect();
         let has = |addresses: &[IpAddr], is_v4: bool| addresses.iter().any(|it| it.is_ipv4() == is_v4);
         for (is_v4, family, rtype) in [(true, "IPv4", "A"), (false, "IPv6", "AAAA")] {
             if has(&usual, is_v4) && !has(fallback, is_v4) {
@@ -92,7 +92,7 @@ impl Advice<'_> {
 pub(super) fn on_shared_addresses(report: &Report<'_>, services: &[At<Service>], regions: &[Region]) {
     let mut owners: HashMap<IpAddr, Vec<RegionId>> = HashMap::new();
     for (id, region) in (0..).map(RegionId).zip(regions) {
-        for address in region.endpoints.iter().flat_map(|it| &it.addresses) {
+        for address in region.endpoints.iter().flat_map(|it| it.listed()) {
             let owners = owners.entry(*address).or_default();
             if owners.last() != Some(&id) {
                 owners.push(id);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::model::{AllDown, Endpoint, Name, Region, Service, ServiceKind};
+use crate::model::{AllDown, Endpoint, Name, Reach, Region, Service, ServiceKind};
 use crate::zone::{Zone, rtype};
 
 use super::report::Report;
@@ -14,7 +14,11 @@ pub(super) fn resolve(services: &[At<Service>], regions: &mut [Region]) {
     let of_addresses = services.iter().filter(|it| matches!(it.value.kind, ServiceKind::Address { .. }));
     for member in of_addresses.flat_map(|service| &service.value.members) {
         for endpoint in &mut regions[usize::from(member.region.0)].endpoints {
-            endpoint.is_resolved = endpoint.addresses.is_empty() && endpoint.host.is_some();
+            if let Reach::Named(host, addresses) = &endpoint.reach
+                && addresses.is_empty()
+            {
+                endpoint.reach = Reach::Resolved(host.clone());
+            }
         }
     }
 }
@@ -69,7 +73,7 @@ impl<'a> Ways<'a> {
         endpoints.filter_map(|(region, endpoint)| {
             let host = match service.kind {
                 ServiceKind::Address { .. } => endpoint.resolved_host(),
-                ServiceKind::Cname => endpoint.host.as_ref(),
+                ServiceKind::Cname => endpoint.host(),
                 ServiceKind::Srv { .. } | ServiceKind::Mx { .. } => None,
             };
             Some((region, endpoint, host?))
@@ -112,9 +116,7 @@ impl<'a> Ways<'a> {
             let hosts =
                 members.flat_map(|region| &region.endpoints).filter_map(|endpoint| match service.kind {
                     ServiceKind::Address { .. } => endpoint.resolved_host(),
-                    ServiceKind::Cname | ServiceKind::Srv { .. } | ServiceKind::Mx { .. } => {
-                        endpoint.host.as_ref()
-                    }
+                    ServiceKind::Cname | ServiceKind::Srv { .. } | ServiceKind::Mx { .. } => endpoint.host(),
                 });
             for name in hosts.chain(instead).filter(|name| seen.insert(name)) {
                 if let Some(zone) = self.zone_without(name, &names) {

@@ -142,7 +142,7 @@ fn unfit(kind: &ServiceKind, name: &Name, endpoint: &Endpoint) -> Option<String>
         ServiceKind::Srv { .. } => "srv",
         ServiceKind::Mx { .. } => "mx",
     };
-    if endpoint.host.as_ref() == Some(name) {
+    if endpoint.host() == Some(name) {
         return Some("leads back to the service itself".into());
     }
     if matches!(kind, ServiceKind::Srv { .. }) && endpoint.weight.0 > u32::from(u16::MAX) {
@@ -152,5 +152,5 @@ fn unfit(kind: &ServiceKind, name: &Name, endpoint: &Endpoint) -> Option<String>
             u16::MAX
         ));
     }
-    endpoint.host.is_none().then(|| format!("has no `host`, which type = \"{word}\" needs"))
+    endpoint.host().is_none().then(|| format!("has no `host`, which type = \"{word}\" needs"))
 }

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::model::{
-    Endpoint, EndpointRef, Fraction, Kind, Location, Need, Probe, ProbeId, Region, RegionId, Weight,
+    Condition, Endpoint, EndpointRef, Fraction, Kind, Location, Probe, ProbeId, Reach, Region, RegionId,
+    Weight,
 };
 
 use super::keys::Shape::{Any, Either, Fields, Integer, List, OneOrMany, Text, Words};
@@ -31,7 +32,7 @@ pub(super) const REGION: Keys = Keys {
             "require",
             Any(&Text),
             default("[]"),
-            "endpoints that must be up too: NAME or endpoint/REGION/NAME",
+            "what must be up too: NAME of an own endpoint, endpoint/REGION/NAME or region/REGION",
         ),
         key("endpoint", List(&Fields(&ENDPOINT)), required(""), "its balancers"),
     ],
@@ -84,15 +85,48 @@ pub(super) fn read_all(names: &Names<'_>, entries: &[Entry<'_>], probes: &Names<
     let required: Vec<_> =
         tables.iter().enumerate().map(|(own, table)| require(table, RegionId(own as u16))).collect();
     let rows = entries.iter().zip(&tables).zip(endpoints.into_iter().zip(required));
-    rows.map(|((entry, table), (endpoints, require))| Region {
-        name: entry.name.into(),
-        location: table.as_ref().and_then(read_location).unwrap_or_default(),
-        capacity: table.as_ref().and_then(|it| it.get("capacity")?.integer(1..=u64::MAX)),
-        healthy_when: table.as_ref().and_then(|it| read_need(it, endpoints.len())).unwrap_or(Need::Any),
-        require,
-        endpoints,
-    })
-    .collect()
+    let region =
+        |own: usize, entry: &Entry<'_>, table: &Option<Table<'_>>, endpoints: Vec<Endpoint>, require| {
+            let id = RegionId(own as u16);
+            let need = table.as_ref().and_then(|it| read_need(it, endpoints.len())).unwrap_or(Need::Any);
+            Region {
+                name: entry.name.into(),
+                location: table.as_ref().and_then(read_location).unwrap_or_default(),
+                capacity: table.as_ref().and_then(|it| it.get("capacity")?.integer(1..=u64::MAX)),
+                healthy_when: healthy_when(id, need, &endpoints, require),
+                endpoints,
+            }
+        };
+    rows.enumerate()
+        .map(|(own, ((entry, table), (endpoints, require)))| region(own, entry, table, endpoints, require))
+        .collect()
+}
+
+/// `healthy_when` as it is written.
+enum Need {
+    Any,
+    All,
+    AtLeast(usize),
+    Fraction(Fraction),
+}
+
+/// So many of the endpoints that take clients, and all that is required.
+fn healthy_when(id: RegionId, need: Need, endpoints: &[Endpoint], mut require: Vec<Condition>) -> Condition {
+    let all_zero = endpoints.iter().all(|it| it.weight.0 == 0);
+    let counted = endpoints.iter().enumerate().filter(|(_, it)| all_zero || it.weight.0 > 0);
+    let endpoint = |index: usize| Condition::Endpoint(EndpointRef { region: id, index: index as u16 });
+    let own: Vec<Condition> = counted.map(|(index, _)| endpoint(index)).collect();
+    let own = match need {
+        Need::Any => Condition::Any(own),
+        Need::All => Condition::All(own),
+        Need::AtLeast(count) => Condition::AtLeast(count, own),
+        Need::Fraction(share) => Condition::Fraction(share, own),
+    };
+    if require.is_empty() {
+        return own;
+    }
+    require.insert(0, own);
+    Condition::All(require)
 }
 
 fn read_location(table: &Table<'_>) -> Option<Location> {
@@ -153,21 +187,25 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
         }
         found.push(address);
     }
-    let mut looks = Vec::new();
+    let mut probed = Vec::new();
     for item in table.get("probe").map(|value| probe_items(&value)).unwrap_or_default() {
         let Some(index) = probes.refer(&item) else { continue };
         let id = ProbeId(index as u16);
-        if looks.contains(&id) {
+        if probed.contains(&id) {
             item.fail::<()>(format!("probe `{}` is listed twice", probes.name(index)));
         }
-        looks.push(id);
+        probed.push(id);
     }
     let weight = table.get("weight").and_then(|value| read_weight(&value)).unwrap_or(DEFAULT_WEIGHT);
     let named = name.is_some();
-    // Without probes, only if a service answers the addresses: see `alias`.
-    let is_resolved = host.is_some() && !table.has("address") && !looks.is_empty();
+    let reach = match host {
+        None => Reach::Addresses(found),
+        // Without probes, only if a service answers the addresses: see `alias`.
+        Some(host) if !table.has("address") && !probed.is_empty() => Reach::Resolved(host),
+        Some(host) => Reach::Named(host, found),
+    };
     let name = name.unwrap_or_default();
-    let endpoint = Endpoint { name, addresses: found, host, is_resolved, weight, probes: looks };
+    let endpoint = Endpoint { name, reach, weight, healthy_when: Condition::checks(probed) };
     (written.filter(|_| named), endpoint)
 }
 
@@ -213,27 +251,37 @@ fn fraction(text: &str) -> Result<Fraction, String> {
         .ok_or_else(|| format!("expected a share above 0% and up to 100%, found {:?}", text::shortened(text)))
 }
 
-/// `"lb1"`, of the region itself, or `"endpoint/REGION/NAME"`.
+/// `"lb1"`, of the region itself, `"endpoint/REGION/NAME"` or `"region/REGION"`.
 fn read_require(
     table: &Table<'_>,
     own: RegionId,
     names: &Names<'_>,
     endpoints: &[Vec<Endpoint>],
-) -> Vec<EndpointRef> {
+) -> Vec<Condition> {
     let Some(value) = table.get("require") else { return Vec::new() };
     if value.is_empty_list() {
         return Vec::new();
     }
     let mut found = Vec::new();
     for item in value.one_or_many("a list of endpoints such as [\"lb1\"]").unwrap_or_default() {
-        let what = "an endpoint such as \"lb1\" or \"endpoint/eu-west/lb1\"";
-        let Some(at) = item.parsed(what, |text| endpoint_ref(text, own, names, endpoints)) else { continue };
-        if found.contains(&at) {
-            item.fail::<()>("this endpoint is listed twice");
+        let what =
+            "an endpoint such as \"lb1\" or \"endpoint/eu-west/lb1\", or a region such as \"region/eu-west\"";
+        let required = |text: &str| match text.strip_prefix("region/") {
+            Some(region) => region_ref(region, own, names).map(Condition::Region),
+            None => endpoint_ref(text, own, names, endpoints).map(Condition::Endpoint),
+        };
+        let Some(condition) = item.parsed(what, required) else { continue };
+        if found.contains(&condition) {
+            item.fail::<()>("this is listed twice");
         }
-        found.push(at);
+        found.push(condition);
     }
     found
+}
+
+fn region_ref(text: &str, own: RegionId, names: &Names<'_>) -> Result<RegionId, String> {
+    let region = RegionId(names.index(text)? as u16);
+    if region == own { Err("a region cannot require itself".into()) } else { Ok(region) }
 }
 
 fn endpoint_ref(
@@ -248,7 +296,7 @@ fn endpoint_ref(
         ["endpoint", region, name] => (RegionId(names.index(region)? as u16), name),
         _ => {
             return Err(format!(
-                "{:?} is no endpoint: write NAME or endpoint/REGION/NAME",
+                "{:?} is not a valid endpoint: write NAME or endpoint/REGION/NAME",
                 text::shortened(text)
             ));
         }
@@ -265,11 +313,11 @@ fn endpoint_ref(
 /// Warns of regions about which nothing but a handshake is known.
 pub(super) fn warn_of_bare_handshakes(regions: &[Region], entries: &[Entry<'_>], probes: &[Option<Probe>]) {
     for (region, entry) in regions.iter().zip(entries) {
-        let mut looks = region.endpoints.iter().flat_map(|it| &it.probes).peekable();
-        let is_bare = |id: &ProbeId| {
+        let mut probed = region.endpoints.iter().flat_map(|it| it.healthy_when.probes()).peekable();
+        let is_bare = |id: ProbeId| {
             probes[usize::from(id.0)].as_ref().is_some_and(|probe| matches!(probe.kind, Kind::Tcp))
         };
-        if looks.peek().is_some() && looks.all(is_bare) {
+        if probed.peek().is_some() && probed.all(is_bare) {
             entry.value.report.warning(
                 entry.span.clone(),
                 format!("region `{}` is probed by TCP handshakes alone", region.name),

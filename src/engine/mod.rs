@@ -5,16 +5,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "a shell: it reads the clocks that the core is given")]
 
-mod checks;
 mod clock;
 mod command;
-mod event;
+mod events;
 mod hosts;
 mod index;
 mod prepare;
 mod task;
 mod unanswered;
-mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,21 +20,19 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
-pub use checks::CheckStatus;
 pub use clock::Clock;
-pub use command::{Applied, EventFeed, OverrideRequest, Rejection, Reloaded};
-pub use event::{Event, EventKind, Subject};
+pub use command::{Applied, EventFeed, Reloaded};
 pub use index::KeptIndex;
 pub use prepare::{BUILTIN, PrepareError, Prepared, index, prepare, prepare_after};
 pub use task::{Engine, Running};
-pub use writer::Writer;
 
 use crate::config::Token;
 use crate::health::State;
 use crate::snapshot::Snapshot;
 use crate::standing::Override;
+use crate::state::{CheckStatus, Event, OverrideRequest, Rejection};
 use command::Command;
-use event::Transitions;
+use events::Transitions;
 
 /// Commands waiting for the engine at most; further ones wait outside.
 const COMMAND_QUEUE: usize = 64;
@@ -49,11 +45,11 @@ const EVENT_QUEUE: usize = 1024;
 pub struct Handle {
     /// The latest snapshot.
     pub snapshots: Arc<ArcSwap<Snapshot>>,
-    /// Whether every target has been looked at once.
+    /// Whether every check has a result.
     pub ready: watch::Receiver<bool>,
-    /// Told when a plan that a reload has replaced is gone: a good time to give memory back.
+    /// Notified when a plan that a reload replaced is freed: a good time to give memory back.
     pub retired: Arc<Notify>,
-    /// Who may change something over TCP, as the config in force has it.
+    /// Who may change something over TCP, by the present config.
     pub tokens: watch::Receiver<Vec<Token>>,
     transitions: Arc<Transitions>,
     commands: mpsc::Sender<Command>,
@@ -73,10 +69,10 @@ impl std::fmt::Display for Stopped {
 impl std::error::Error for Stopped {}
 
 impl Handle {
-    /// Says something about a target; a rule may refuse it.
+    /// Sets an override; a rule may refuse it.
     ///
     /// # Errors
-    /// `Stopped`, or within it why the override was not taken.
+    /// `Stopped`, or within it why the override was refused.
     pub async fn put_override(
         &self,
         request: OverrideRequest,
@@ -84,12 +80,17 @@ impl Handle {
         self.ask(|reply| Command::Override { request, reply }).await
     }
 
-    /// Takes an override back, as somebody asks; `None` if there is none with this id.
+    /// Removes an override, as somebody asks; a rule may refuse it.
     ///
     /// # Errors
-    /// If the engine has stopped.
-    pub async fn remove_override(&self, id: u64, by: String) -> Result<Option<Applied>, Stopped> {
-        self.ask(|reply| Command::Restore { id, by, reply }).await
+    /// `Stopped`, or within it why it was refused, or that there is no such override.
+    pub async fn remove_override(
+        &self,
+        id: u64,
+        by: String,
+        override_safety: bool,
+    ) -> Result<Result<Applied, Rejection>, Stopped> {
+        self.ask(|reply| Command::Restore { id, by, override_safety, reply }).await
     }
 
     /// The overrides in force, oldest first.
@@ -100,7 +101,7 @@ impl Handle {
         self.ask(|reply| Command::Overrides { reply }).await
     }
 
-    /// What each check found, with its evidence, in order of region, endpoint, address and probe.
+    /// What each check found, with its evidence: in order of region, endpoint, address and probe, then anchors.
     ///
     /// # Errors
     /// If the engine has stopped.

@@ -1,79 +1,80 @@
-//! The engine's one task: queues, clocks and the journal around a [`Writer`].
+//! The engine's one task: queues, clocks and the journal around a [`State`].
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, Notify, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
-use tracing::{error, info, warn};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::checks::Checks;
-use super::command::{Applied, Command, EventFeed, OverrideRequest, Rejection, Reloaded, check_target};
-use super::event::{Event, EventKind, Subject, Transitions, timestamp};
-use super::hosts::{Answered, Asking, Hosts};
+use super::command::{Applied, Command, Reloaded};
+use super::events::Events;
+use super::hosts::{Resolved, Resolving};
 use super::index::KeptIndex;
 use super::prepare::{PrepareError, Prepared, prepare_after};
-use super::writer::Writer;
-use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle, Origin};
+use super::{COMMAND_QUEUE, Clock, Handle, Origin};
 use crate::config::{AtStart, Config, Token};
 use crate::journal::Journal;
-use crate::model::{Target, Topology};
+use crate::model::{Rules, Topology};
 use crate::net::resolver::Resolver;
 use crate::probe::{Check, Report, Scheduler};
-use crate::safety::Rules;
 use crate::snapshot::{Plan, Snapshot};
 use crate::standing::Override;
+use crate::state::{
+    EventKind, OverrideRequest, Rejection, Remembered, SetOverride, State, World, check_target,
+};
 
 /// Reports waiting for the engine at most; probes wait for a place.
 const REPORT_QUEUE: usize = 4096;
 
-/// Answers of resolvers waiting for the engine at most; further ones wait outside.
-const ANSWER_QUEUE: usize = 64;
+/// Results of lookups waiting for the engine at most; further ones wait outside.
+const RESOLVED_QUEUE: usize = 64;
 
-/// Reports taken in before a snapshot is published.
-const REPORTS_AT_ONCE: usize = 1024;
+/// Reports taken in at once.
+const REPORT_BATCH: usize = 1024;
 
-/// Events kept for those who ask later.
-const EVENTS_KEPT: usize = 1000;
+/// The shortest time between two snapshots that observations lead to: the first change is published at once, what
+/// follows within this time together.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(3);
+
+/// How often time is let pass: overrides end, and what is suspected is looked at again.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Between two looks whether a plan is still used: batches take less than a millisecond.
 const RETIRE_PAUSE: Duration = Duration::from_millis(20);
 
-/// The longest that answers wait for the first look at every target.
+/// The longest that answers wait for the first result of every check.
 const READY_AFTER: Duration = Duration::from_secs(5);
 
-/// A prepared config, or why it cannot be had; who asked for it, and where to tell how it goes on.
+/// A prepared config, or why it cannot be had; who asked for it, and where to report how it goes on.
 type Reload = (Result<Prepared, PrepareError>, String, oneshot::Sender<Result<Reloaded, PrepareError>>);
 
 /// The task's state; everybody else holds a [`Handle`].
 pub struct Engine {
     origin: Origin,
-    /// What reloads cannot change, as it is in force.
+    /// What reloads cannot change, as it is in effect.
     at_start: AtStart,
     clock: Clock,
-    writer: Writer,
-    /// The geo index in force, for the next reload.
+    plan: Arc<Plan>,
+    state: State,
+    /// When the last change was published, and whether there may be another.
+    published: Instant,
+    is_pending: bool,
+    /// The geo index in use, for the next reload.
     geo: KeptIndex,
     scheduler: Scheduler,
-    /// What resolvers told of the hosts of endpoints, and the tasks that ask them.
-    hosts: Hosts,
-    asking: Asking,
+    resolving: Resolving,
     journal: Option<Journal>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     ready: watch::Sender<bool>,
     tokens: watch::Sender<Vec<Token>>,
-    events: broadcast::Sender<Arc<Event>>,
-    kept_events: VecDeque<Arc<Event>>,
-    last_event: u64,
-    transitions: Arc<Transitions>,
+    events: Events,
     /// Reloads that are prepared come back to the task through here.
     reloads: mpsc::Sender<Reload>,
-    /// Held while one is prepared: what was read later must not be put into force earlier.
+    /// Held while one is prepared: what was read later must not be applied earlier.
     one_reload: Arc<Mutex<()>>,
-    /// Told when a plan that was replaced is gone.
+    /// Notified when a plan that was replaced is freed.
     retired: Arc<Notify>,
 }
 
@@ -106,10 +107,10 @@ impl Running {
 }
 
 impl Engine {
-    /// Puts a prepared config into force and starts its probes. Must be called within a tokio runtime.
+    /// Applies a prepared config and starts its probes. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If a probe cannot be made ready, for example because its `ca` is no certificate.
+    /// If a probe cannot be prepared, for example because its `ca` is not a certificate.
     pub fn start(
         origin: Origin,
         prepared: Prepared,
@@ -119,45 +120,44 @@ impl Engine {
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (reports, report_queue) = mpsc::channel(REPORT_QUEUE);
         let (reloads, reload_queue) = mpsc::channel(1);
-        let (answers, answer_queue) = mpsc::channel(ANSWER_QUEUE);
-        let (events, _) = broadcast::channel(EVENT_QUEUE);
+        let (results, resolved_queue) = mpsc::channel(RESOLVED_QUEUE);
         let (ready, ready_seen) = watch::channel(false);
         let (tokens, tokens_seen) = watch::channel(prepared.config.control.tokens.clone());
-        let (recalled, unread) = recall(journal.as_ref());
-        let (overrides, last_override) = recalled;
-        let (mut hosts, mut asking) = (Hosts::default(), Asking::new(answers));
-        hosts.set(&prepared.plan.topology);
+        let (remembered, unread) = recall(journal.as_ref());
         let resolver = resolver(&prepared)?;
-        let writer =
-            Writer::new(prepared.plan, rules(&prepared.config), overrides, last_override, clock.now());
-        let mut scheduler = Scheduler::new(reports);
-        scheduler.set(wanted(writer.checks_now())).map_err(|e| PrepareError::Other(e.to_string()))?;
-        asking.set(&hosts, resolver);
+        let Prepared { config, plan, geo } = prepared;
+        let state = State::new(world(&plan, &config), remembered, clock.now());
+        let snapshot = Snapshot {
+            plan: Arc::clone(&plan),
+            standing: Arc::clone(state.standing()),
+            epoch: state.epoch(),
+        };
         let mut engine = Self {
             origin,
-            at_start: AtStart::of(&prepared.config),
+            at_start: AtStart::of(&config),
             clock,
-            scheduler,
-            hosts,
-            asking,
+            plan,
+            state,
+            published: Instant::now(),
+            is_pending: false,
+            scheduler: Scheduler::new(reports),
+            resolving: Resolving::new(results),
             journal,
-            snapshots: Arc::new(ArcSwap::from_pointee(writer.snapshot())),
-            writer,
-            geo: prepared.geo,
+            snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
+            geo,
             ready,
             tokens,
-            events,
-            kept_events: VecDeque::new(),
-            last_event: 0,
-            transitions: Arc::default(),
+            events: Events::new(),
             reloads,
             one_reload: Arc::default(),
             retired: Arc::default(),
         };
+        engine.schedule()?;
+        engine.resolving.set(&engine.plan.topology, resolver);
         if let Some(why) = unread {
             engine.alarm(format!("overrides of the last run cannot be read: {why}"));
         }
-        for why in idle(engine.writer.overrides(), &engine.writer.plan().topology) {
+        for why in idle(engine.state.overrides(), &engine.plan.topology) {
             engine.alarm(why);
         }
         engine.check_ready();
@@ -165,12 +165,12 @@ impl Engine {
             snapshots: Arc::clone(&engine.snapshots),
             ready: ready_seen,
             tokens: tokens_seen,
-            transitions: Arc::clone(&engine.transitions),
+            transitions: engine.events.transitions(),
             retired: Arc::clone(&engine.retired),
             commands: commands.clone(),
-            events: engine.events.clone(),
+            events: engine.events.sender(),
         };
-        let task = tokio::spawn(engine.run(command_queue, report_queue, reload_queue, answer_queue));
+        let task = tokio::spawn(engine.run(command_queue, report_queue, reload_queue, resolved_queue));
         Ok((handle, Running { task, commands }))
     }
 
@@ -179,16 +179,17 @@ impl Engine {
         mut commands: mpsc::Receiver<Command>,
         mut reports: mpsc::Receiver<Report>,
         mut reloads: mpsc::Receiver<Reload>,
-        mut answers: mpsc::Receiver<Answered>,
+        mut resolved: mpsc::Receiver<Resolved>,
     ) {
         let started = Instant::now();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let expiry = self.next_expiry();
             tokio::select! {
                 Some(report) = reports.recv() => self.observe(report, &mut reports),
-                Some(answered) = answers.recv() => self.learn(answered, &mut answers),
+                Some(host) = resolved.recv() => self.resolve(host, &mut resolved),
                 Some((prepared, by, reply)) = reloads.recv() => {
-                    let outcome = self.put_into_force(prepared, by);
+                    let outcome = self.apply(prepared, by);
                     reply.send(outcome).ok();
                 }
                 command = commands.recv() => match command {
@@ -200,7 +201,8 @@ impl Engine {
                     Some(command) => self.obey(command),
                     None => return self.scheduler.shutdown().await,
                 },
-                () = sleep_until(expiry.unwrap_or(started)), if expiry.is_some() => self.expire(),
+                () = sleep_until(self.published + PUBLISH_PAUSE), if self.is_pending => self.settle(),
+                _ = ticks.tick() => self.tick(),
                 () = sleep_until(started + READY_AFTER), if !*self.ready.borrow() => self.now_ready(),
             }
         }
@@ -208,63 +210,74 @@ impl Engine {
 
     /// Takes in a report and all others that wait, then publishes once.
     fn observe(&mut self, first: Report, queue: &mut mpsc::Receiver<Report>) {
-        let mut changed = self.take_in(&first);
-        for _ in 1..REPORTS_AT_ONCE {
-            let Ok(report) = queue.try_recv() else { break };
-            changed |= self.take_in(&report);
+        let now = self.clock.now();
+        let waiting = std::iter::from_fn(|| queue.try_recv().ok());
+        for Report { check, generation, outcome } in std::iter::once(first).chain(waiting).take(REPORT_BATCH)
+        {
+            self.state.observe(&check, generation, outcome.as_ref(), now);
         }
-        if changed {
-            self.writer.restand(Clock::unix());
-            self.publish();
-        }
+        self.settle_soon();
         self.check_ready();
     }
 
-    /// Takes in what a resolver told and all else that waits; addresses that change go the way of a reload.
-    fn learn(&mut self, first: Answered, queue: &mut mpsc::Receiver<Answered>) {
-        for answered in std::iter::once(first).chain(std::iter::from_fn(|| queue.try_recv().ok())) {
-            self.writer.tell(self.hosts.take_in(answered));
+    /// Takes in what a resolver reported and all else that waits.
+    fn resolve(&mut self, first: Resolved, queue: &mut mpsc::Receiver<Resolved>) {
+        let now = self.clock.now();
+        for Resolved { host, lookup } in
+            std::iter::once(first).chain(std::iter::from_fn(|| queue.try_recv().ok()))
+        {
+            self.state.resolve(host, lookup, now);
         }
-        if let Some(resolved) = self.hosts.resolved(self.writer.plan()) {
-            let now = self.clock.now();
-            let checks = self.writer.checks_for(&resolved, now);
-            match self.scheduler.set(wanted(&checks)) {
-                Ok(()) => {
-                    let old = self.writer.put_addresses(resolved, checks, now);
-                    tokio::spawn(retire(old, Arc::clone(&self.retired)));
-                }
-                Err(e) => self.alarm(format!("the addresses of hosts cannot be probed: {e}")),
-            }
-        }
+        self.settle();
+        self.check_ready();
+    }
+
+    /// Publishes what has changed: at once, unless something was published just now.
+    fn settle_soon(&mut self) {
+        if self.published.elapsed() >= PUBLISH_PAUSE { self.settle() } else { self.is_pending = true }
+    }
+
+    fn settle(&mut self) {
+        self.is_pending = false;
+        self.state.recompute(self.clock.now());
         self.publish();
-        self.check_ready();
     }
 
-    /// Ready as soon as everything has been looked at: at once, where there is nothing to look at.
+    /// Ready as soon as everything has a result: at once, where there is nothing to check.
     fn check_ready(&self) {
-        if !*self.ready.borrow() && self.hosts.all_asked() && self.writer.all_seen() {
+        if !*self.ready.borrow() && self.state.is_ready() {
             self.now_ready();
         }
-    }
-
-    fn take_in(&mut self, report: &Report) -> bool {
-        self.writer.observe(&report.check, &report.observation, self.clock.now())
     }
 
     fn now_ready(&self) {
         self.ready.send_replace(true);
     }
 
+    /// Has exactly the checks made that the state wants.
+    fn schedule(&mut self) -> Result<(), PrepareError> {
+        if !self.state.take_new_checks() {
+            return Ok(());
+        }
+        let checks = self.state.wanted();
+        let checks = checks.map(|it| Check {
+            id: it.id,
+            generation: it.generation,
+            probe: it.probe,
+            is_new: it.is_new,
+        });
+        self.scheduler.set(checks.collect()).map_err(|e| PrepareError::Other(e.to_string()))
+    }
+
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Override { request, reply } => drop(reply.send(self.put_override(request))),
-            Command::Restore { id, by, reply } => drop(reply.send(self.remove_override(id, by))),
-            Command::Overrides { reply } => drop(reply.send(self.writer.overrides().to_vec())),
-            Command::Checks { reply } => drop(reply.send(self.writer.checks())),
-            Command::Events { reply } => {
-                let kept = self.kept_events.iter().cloned().collect();
-                reply.send(EventFeed { kept, live: self.events.subscribe() }).ok();
+            Command::Override { request, reply } => drop(reply.send(self.set_override(request))),
+            Command::Restore { id, by, override_safety, reply } => {
+                drop(reply.send(self.remove_override(id, by, override_safety)));
             }
+            Command::Overrides { reply } => drop(reply.send(self.state.overrides().to_vec())),
+            Command::Checks { reply } => drop(reply.send(self.state.checks(self.clock.now()))),
+            Command::Events { reply } => drop(reply.send(self.events.feed())),
             Command::Reload { by, reply } => {
                 let (origin, reloads) = (self.origin.clone(), self.reloads.clone());
                 let (turn, last) = (Arc::clone(&self.one_reload), self.geo.clone());
@@ -280,8 +293,8 @@ impl Engine {
         }
     }
 
-    /// A plan whose probes cannot be made ready changes nothing.
-    fn put_into_force(
+    /// Applies a prepared config. A failed preparation changes nothing.
+    fn apply(
         &mut self,
         prepared: Result<Prepared, PrepareError>,
         by: String,
@@ -289,58 +302,50 @@ impl Engine {
         let outcome = prepared.and_then(|prepared| {
             let resolver = resolver(&prepared)?;
             let Prepared { config, plan, geo } = prepared;
-            let mut hosts = self.hosts.clone();
-            hosts.set(&plan.topology);
-            let plan = hosts.resolved(&plan).unwrap_or(plan);
             let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
             warnings.extend(self.at_start.changes(&AtStart::of(&config)));
-            warnings.extend(idle(self.writer.overrides(), &plan.topology));
-            let checks = self.writer.checks_for(&plan, self.clock.now());
-            self.scheduler.set(wanted(&checks)).map_err(|e| PrepareError::Other(e.to_string()))?;
-            self.hosts = hosts;
-            self.geo = geo;
-            self.asking.set(&self.hosts, resolver);
+            warnings.extend(idle(self.state.overrides(), &plan.topology));
             let reloaded = EventKind::Reloaded { warnings: warnings.clone(), by: by.clone() };
-            let old = self.writer.put_plan(plan, checks, rules(&config), reloaded, self.clock.now());
+            self.state.reload(world(&plan, &config), reloaded, self.clock.now());
+            let old = std::mem::replace(&mut self.plan, plan);
+            self.geo = geo;
+            self.resolving.set(&self.plan.topology, resolver);
             self.tokens.send_replace(config.control.tokens);
             self.publish();
             self.check_ready();
             tokio::spawn(retire(old, Arc::clone(&self.retired)));
-            Ok(Reloaded { epoch: self.writer.epoch(), warnings })
+            Ok(Reloaded { epoch: self.state.epoch(), warnings })
         });
         if let Err(e) = &outcome {
-            self.tell(EventKind::ReloadFailed { why: e.to_string(), by });
+            self.emit(EventKind::ReloadFailed { why: e.to_string(), by });
         }
         outcome
     }
 
-    fn put_override(&mut self, request: OverrideRequest) -> Result<Applied, Rejection> {
-        let before = self.writer.overrides().iter().find(|o| o.target == request.target).cloned();
-        let subject = self.writer.put_override(request, Clock::unix())?;
+    fn set_override(&mut self, request: OverrideRequest) -> Result<Applied, Rejection> {
+        let set = self.state.set_override(request, self.clock.now())?;
+        let SetOverride { subject, replaced, no_effect } = set;
         self.publish();
         let not_durable = self.write(|journal| journal.put(&subject));
-        Ok(Applied { subject, replaced: before, epoch: self.writer.epoch(), not_durable })
+        Ok(Applied { subject, replaced, epoch: self.state.epoch(), no_effect, not_durable })
     }
 
-    fn remove_override(&mut self, id: u64, by: String) -> Option<Applied> {
-        let subject = self.writer.remove_override(id, by, Clock::unix())?;
+    fn remove_override(&mut self, id: u64, by: String, override_safety: bool) -> Result<Applied, Rejection> {
+        let subject = self.state.remove_override(id, by, override_safety, self.clock.now())?;
         self.publish();
         // Without a journal it could not have come back.
         let is_kept = self.journal.is_some();
         let not_durable = is_kept.then(|| self.write(|journal| journal.remove(id))).flatten();
-        Some(Applied { subject, replaced: None, epoch: self.writer.epoch(), not_durable })
+        let epoch = self.state.epoch();
+        Ok(Applied { subject, replaced: None, epoch, no_effect: None, not_durable })
     }
 
-    fn expire(&mut self) {
-        let ended = self.writer.expire(Clock::unix());
+    fn tick(&mut self) {
+        let ended = self.state.tick(self.clock.now());
         self.publish();
         for gone in ended {
             self.write(|journal| journal.remove(gone.id));
         }
-    }
-
-    fn next_expiry(&self) -> Option<Instant> {
-        Some(Instant::now() + self.writer.next_expiry()?.since(Clock::unix()))
     }
 
     /// Writes into the journal, if there is one; otherwise, or if it fails, says why it is not durable.
@@ -353,54 +358,57 @@ impl Engine {
         Some(error)
     }
 
-    /// Shows queries what the writer has, if it is new, then tells what happened.
+    /// Shows queries what is new, then reports what happened.
     fn publish(&mut self) {
-        if self.snapshots.load().epoch != self.writer.epoch() {
-            self.snapshots.store(Arc::new(self.writer.snapshot()));
+        if self.snapshots.load().epoch != self.state.epoch() {
+            self.published = Instant::now();
+            let (plan, standing) = (Arc::clone(&self.plan), Arc::clone(self.state.standing()));
+            self.snapshots.store(Arc::new(Snapshot { plan, standing, epoch: self.state.epoch() }));
         }
-        for kind in self.writer.take_events() {
-            self.tell(kind);
+        for kind in self.state.take_events() {
+            self.emit(kind);
+        }
+        if let Err(e) = self.schedule() {
+            self.alarm(format!("checks cannot be made: {e}"));
         }
     }
 
     fn alarm(&mut self, message: String) {
-        self.tell(EventKind::Alarm { message });
+        self.emit(EventKind::Alarm { message });
     }
 
-    fn tell(&mut self, kind: EventKind) {
-        if let EventKind::Transition { subject: Subject::Target(Target::Region(region)), to, .. } = &kind {
-            self.transitions.count(region, *to);
-        }
-        self.last_event += 1;
-        let event = Event { id: self.last_event, at: Clock::unix(), epoch: self.writer.epoch(), kind };
-        log(&event);
-        let event = Arc::new(event);
-        if self.kept_events.len() == EVENTS_KEPT {
-            self.kept_events.pop_front();
-        }
-        self.kept_events.push_back(Arc::clone(&event));
-        // Nobody listening is fine.
-        self.events.send(event).ok();
+    fn emit(&mut self, kind: EventKind) {
+        self.events.emit(kind, self.state.epoch());
+    }
+}
+
+/// What the state depends on.
+fn world(plan: &Plan, config: &Config) -> World {
+    World {
+        topology: Arc::clone(&plan.topology),
+        sets: Arc::clone(plan.steering.region_sets()),
+        rules: rules(config),
+        computes_ttl: plan.steering.computes_ttl(),
     }
 }
 
 fn rules(config: &Config) -> Rules {
-    Rules { min_regions: config.safety.min_regions }
+    Rules { min_regions: config.safety.min_regions, ..Rules::default() }
 }
 
 /// A sentence about each override whose target the config does not have, or no longer.
 fn idle(overrides: &[Override], topology: &Topology) -> Vec<String> {
     let sentence = |o: &Override| {
-        let Err(Rejection::NoSuchTarget(why)) = check_target(topology, &o.target) else { return None };
+        let Err(Rejection::NotFound(why)) = check_target(topology, &o.target) else { return None };
         let (id, action, target) = (o.id, o.action, &o.target);
         Some(format!(
-            "override {id} {action} {target} is without effect: {why}; take it back if it is not to hold again"
+            "override {id} {action} {target} has no effect: {why}; remove it unless it should apply when the target returns"
         ))
     };
     overrides.iter().filter_map(sentence).collect()
 }
 
-/// Who tells the addresses of hosts, if there are any to be told of.
+/// Who resolves the hosts of endpoints, if there are any.
 fn resolver(Prepared { config, plan, .. }: &Prepared) -> Result<Option<Resolver>, PrepareError> {
     if plan.topology.resolved_hosts().is_empty() {
         return Ok(None);
@@ -413,51 +421,13 @@ fn resolver(Prepared { config, plan, .. }: &Prepared) -> Result<Option<Resolver>
     Ok(Some(resolver))
 }
 
-/// The checks as the scheduler wants them.
-fn wanted(checks: &Checks) -> Vec<Check> {
-    checks.iter().map(|check| Check { key: check.key.clone(), probe: Arc::clone(&check.probe) }).collect()
-}
-
-/// The overrides of the last run and the largest id ever given, or why they cannot be read.
-fn recall(journal: Option<&Journal>) -> ((Vec<Override>, u64), Option<String>) {
+/// What the last run left, or why it cannot be read.
+fn recall(journal: Option<&Journal>) -> (Remembered, Option<String>) {
     let Some(journal) = journal else { return Default::default() };
     match journal.overrides().and_then(|all| Ok((all, journal.last_override_id()?))) {
-        Ok(recalled) => (recalled, None),
-        Err(e) => (Default::default(), Some(format!("{e:#}"))),
-    }
-}
-
-/// One line per event: its name, then its fields; a sentence only where there is none but that.
-fn log(event: &Event) {
-    let (name, epoch, id) = (event.kind.name(), event.epoch, event.id);
-    match &event.kind {
-        EventKind::Transition { subject, from, to, evidence } if to.is_down() => {
-            let severity = to.severity().map(tracing::field::display);
-            warn!(%subject, %from, %to, severity, evidence, epoch, id, "{name}");
+        Ok((overrides, last_override)) => {
+            (Remembered { overrides, last_override, ..Remembered::default() }, None)
         }
-        EventKind::Transition { subject, from, to, evidence } => {
-            info!(%subject, %from, %to, evidence, epoch, id, "{name}");
-        }
-        EventKind::Held { region, rule } | EventKind::Released { region, rule } => {
-            warn!(region, rule, epoch, id, "{name}");
-        }
-        EventKind::Overridden(o) | EventKind::Restored { subject: o, .. } | EventKind::Expired(o) => {
-            let (reason, share, until) = (o.reason.as_deref(), o.share, o.until.and_then(timestamp));
-            let by = event.kind.by();
-            info!(
-                number = o.id, target = %o.target, action = %o.action, %share, until, reason, by, epoch, id, "{name}"
-            );
-        }
-        EventKind::Reloaded { warnings, by } => {
-            info!(by, epoch, id, "{name}");
-            for warning in warnings {
-                warn!(epoch, id, "{warning}");
-            }
-        }
-        EventKind::ReloadFailed { why, by } => error!(by, epoch, id, why = why.trim_end(), "{name}"),
-        EventKind::Resolved { host, addresses } => info!(%host, ?addresses, epoch, id, "{name}"),
-        EventKind::Unresolved { host, why, kept } => warn!(%host, why, ?kept, epoch, id, "{name}"),
-        EventKind::Alarm { message } => error!(epoch, id, why = message, "{name}"),
-        EventKind::AllClear { message } => info!(epoch, id, why = message, "{name}"),
+        Err(e) => (Remembered::default(), Some(format!("{e:#}"))),
     }
 }

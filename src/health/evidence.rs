@@ -10,12 +10,16 @@ const REMEMBERED: usize = 5;
 /// What led to the present state. Its text is a clause for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// Unknown: nobody has looked.
+    /// Unknown: there is no result yet.
     NotProbed,
-    /// Unknown: failures do not count while the startup grace runs.
+    /// Unknown: failures that do not count yet, because a startup grace runs or the first one waits for a second.
     Starting(Failures),
-    /// Up since the first look that counted.
+    /// Up since the first result.
     GoodAtOnce,
+    /// Up: the target says so itself.
+    Stated,
+    /// Up before the last restart; there is no result since.
+    Restored,
     /// Up after down.
     Recovered {
         /// Successes in a row.
@@ -48,6 +52,11 @@ pub struct Slow {
     pub took: Duration,
 }
 
+impl Slow {
+    /// Slow before the last restart: how slow is not kept.
+    pub(super) const UNMEASURED: Self = Self { limit: Duration::ZERO, took: Duration::ZERO };
+}
+
 /// Failures counted since they were last wiped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
@@ -73,18 +82,25 @@ impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotProbed => f.write_str("not probed yet"),
-            Self::Starting(failures) => write!(f, "not counted while starting: {failures}"),
-            Self::GoodAtOnce => f.write_str("good at first look"),
+            Self::Starting(failures) => write!(f, "not decided yet: {failures}"),
+            Self::GoodAtOnce => f.write_str("first probe succeeded"),
+            Self::Stated => f.write_str("reports itself as serving"),
+            Self::Restored => f.write_str("up before the restart"),
             Self::Recovered { successes, good_for } => {
-                write!(f, "{successes} in a row and good for {}", Rounded(*good_for))
+                write!(f, "{successes} consecutive successes over {}", Rounded(*good_for))
             }
             Self::Fast { successes: 1 } => f.write_str("fast again"),
-            Self::Fast { successes } => write!(f, "{successes} in a row were fast"),
+            Self::Fast { successes } => write!(f, "{successes} consecutive fast successes"),
+            Self::Slow(slow) if *slow == Slow::UNMEASURED => f.write_str("slow before the restart"),
             Self::Slow(Slow { limit, took }) => {
                 write!(f, "slower than {}: {}", Rounded(*limit), Rounded(*took))
             }
             Self::Failed { failures, good_since: 0 } => failures.fmt(f),
-            Self::Failed { failures, good_since } => write!(f, "{failures}; {good_since} good since"),
+            Self::Failed { failures, good_since } => write!(
+                f,
+                "{failures}; {good_since} {} since",
+                if *good_since == 1 { "success" } else { "successes" }
+            ),
         }
     }
 }
@@ -92,7 +108,7 @@ impl fmt::Display for Evidence {
 impl fmt::Display for Failures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.count > 1 {
-            write!(f, "{} {}", self.count, if self.broken { "failures" } else { "in a row" })?;
+            write!(f, "{} {}", self.count, if self.broken { "failures" } else { "consecutive failures" })?;
             if self.count as usize > self.last.len() {
                 write!(f, ", the last {}", self.last.len())?;
             }
@@ -105,13 +121,13 @@ impl fmt::Display for Failures {
             while rest.next_if_eq(&reason).is_some() {
                 times += 1;
             }
-            // The same again and again is said once: reasons can be long.
-            let (said, note) = match times {
+            // A repeated reason is printed once: reasons can be long.
+            let (printed, note) = match times {
                 _ if times == self.last.len() => (1, String::new()),
                 1 | 2 => (times, String::new()),
                 _ => (1, format!(" ({times} times)")),
             };
-            for _ in 0..said {
+            for _ in 0..printed {
                 write!(f, "{}{reason}{note}", if is_first { "" } else { ", " })?;
                 is_first = false;
             }
@@ -141,36 +157,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_are_told_up_to_the_last_five() {
+    fn at_most_five_reasons_are_remembered() {
         let mut failures = Failures::default();
-        let told: Vec<String> = (1..=7)
+        let texts: Vec<String> = (1..=7)
             .map(|number| {
                 failures.add(&format!("status 50{number}"));
                 failures.to_string()
             })
             .collect();
-        assert_eq!(told[0], "status 501");
-        assert_eq!(told[1], "2 in a row: status 501, status 502");
+        assert_eq!(texts[0], "status 501");
+        assert_eq!(texts[1], "2 consecutive failures: status 501, status 502");
         assert_eq!(
-            told[6],
-            "7 in a row, the last 5: status 503, status 504, status 505, status 506, status 507"
+            texts[6],
+            "7 consecutive failures, the last 5: status 503, status 504, status 505, status 506, status 507"
         );
         failures.broken = true;
         let evidence = Evidence::Failed { failures, good_since: 1 };
         assert_eq!(
             evidence.to_string(),
-            "7 failures, the last 5: status 503, status 504, status 505, status 506, status 507; 1 good since"
+            "7 failures, the last 5: status 503, status 504, status 505, status 506, status 507; 1 success since"
         );
     }
 
     #[test]
-    fn a_reason_given_again_and_again_is_said_once() {
+    fn a_repeated_reason_is_printed_once() {
         for (reasons, expected) in [
-            ("rr", "2 in a row: refused"),
-            ("rrt", "3 in a row: refused, refused, timeout"),
-            ("rrrt", "4 in a row: refused (3 times), timeout"),
-            ("trrrt", "5 in a row: timeout, refused (3 times), timeout"),
-            ("rrrrrr", "6 in a row, the last 5: refused"),
+            ("rr", "2 consecutive failures: refused"),
+            ("rrt", "3 consecutive failures: refused, refused, timeout"),
+            ("rrrt", "4 consecutive failures: refused (3 times), timeout"),
+            ("trrrt", "5 consecutive failures: timeout, refused (3 times), timeout"),
+            ("rrrrrr", "6 consecutive failures, the last 5: refused"),
         ] {
             let mut failures = Failures::default();
             for reason in reasons.chars() {

@@ -1,16 +1,15 @@
 //! From observations to verdicts.
 //!
-//! A probe produces an [`Observation`]. A [`Verdict`] consumes it, with the target's thresholds and `now`, and
-//! becomes the next verdict. An address that several probes look at has the [`worst`] of their states, an
-//! endpoint the best of its addresses' ([`endpoint_state`]), and a region's state follows from its endpoints'
-//! by [`region_state`].
+//! An [`Observation`] is a probe's result, a window of counted requests, or a statement of the target about
+//! itself. A [`Verdict`] consumes it, with the target's thresholds and `now`, and becomes the next verdict.
+//! States combine by the [`Condition`](crate::model::Condition)s of the config, which [`evaluate`] works out.
 
-mod composite;
+mod condition;
 mod evidence;
 mod observation;
 mod verdict;
 
-pub use composite::{endpoint_state, region_state, worst};
+pub use condition::evaluate;
 pub use evidence::{Evidence, Failures, Slow};
-pub use observation::{Failure, Observation, Phase, Severity, State, Timings};
-pub use verdict::Verdict;
+pub use observation::{Blind, Failure, Observation, ProbeResult, Severity, State, Statement, Window};
+pub use verdict::{Memory, Verdict};

@@ -1,30 +1,34 @@
-//! The machine that turns a row of observations into a state.
+//! The state machine that turns a series of observations into a state.
 
 use std::time::Duration;
 
 use super::evidence::{Evidence, Failures, Slow};
-use super::{Failure, Observation, Severity, State};
-use crate::model::{Due, Mono, Now, Probe, Thresholds};
+use super::{Failure, Observation, Severity, State, Statement};
+use crate::model::{Due, Mono, Now, Probe, Thresholds, Unix};
 
-/// What is held true of one target seen through one probe.
+/// A failed first probe is confirmed by a second one before an address counts as down.
+const FIRST_FAILURES: u32 = 2;
+
+/// What is known of one target through one source of observations.
 ///
 /// ```text
-///             the first look that counts
-///   Unknown ─┬───────── success ─────────▶ Up
-///            ├────── slow success ───────▶ Degraded
-///            └───────── failure ─────────▶ Down (soft or hard, as its latest failure was)
+///            success                    2 consecutive failures
+///   Unknown ─────────▶ Up       Unknown ───────────────────────▶ Down
 ///
-///        ─── slow success ──▶             ────────── fall ──────────▶
-///     Up                       Degraded                                Down
-///        ◀── rise fast ones ─             ◀─ rise and hold, some slow ─
+///        ─ fall consecutive slow ones ▶            ──── fall failures ────▶
+///     Up                                Degraded                            Down
+///        ◀── rise consecutive fast ones            ◀─ rise and hold, some
+///                                                     of the last rise slow
 ///
-///     Up ────────────────────── fall counted failures ───────────────▶ Down
-///     Up ◀── rise fast successes in a row, and hold since the first ── Down
+///     Up ───────────────────── fall failures ──────────────────────────▶ Down
+///     Up ◀── rise consecutive successes, and hold since the first ────── Down
 /// ```
 ///
-/// There is no way back to unknown. A success may be slow and still counts as a success everywhere: towards
-/// `clear`, `rise` and `hold`. Only the way to up asks for `rise` *fast* ones, so a target that recovers
-/// slowly becomes degraded first.
+/// Nothing leads back to unknown. A success may be slow and still counts as a success everywhere: towards
+/// `clear`, `rise` and `hold`.
+///
+/// Down is hard only if every failure that led to it was; it turns from soft to hard, or back, after `fall`
+/// consecutive failures of the other kind. A [`Statement`] skips all thresholds.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct Verdict {
@@ -32,12 +36,14 @@ pub struct Verdict {
     /// When the present state was entered. A down that turns from soft to hard stays the same down.
     pub since: Mono,
     failures: Failures,
+    /// The latest failures of one kind.
+    kind: Kind,
     good: Run,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Machine {
-    Unknown { first_look: Option<Mono> },
+    Unknown { first: Option<Mono> },
     Up(Reason),
     Degraded(Slow),
     Down(Severity),
@@ -49,18 +55,38 @@ enum Reason {
     GoodAtOnce,
     Recovered { successes: u32, good_for: Duration },
     Fast { successes: u32 },
+    Stated,
+    Restored,
 }
 
-/// Successes in a row.
+/// Counted failures of the same severity without one of the other between them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Kind {
+    severity: Severity,
+    count: u32,
+}
+
+impl Kind {
+    const NONE: Self = Self { severity: Severity::Soft, count: 0 };
+
+    fn extended(self, severity: Severity) -> Self {
+        let before = if severity == self.severity { self.count } else { 0 };
+        Self { severity, count: before.saturating_add(1) }
+    }
+}
+
+/// Consecutive successes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Run {
     count: u32,
     /// Of these the latest that came without a slow one between.
     fast: u32,
+    /// Of these the latest that came without a fast one between.
+    slow: u32,
     /// When the first came; means nothing while `count` is 0.
     first: Mono,
     /// The latest slow one.
-    slow: Option<Slow>,
+    latest_slow: Option<Slow>,
 }
 
 impl Run {
@@ -68,21 +94,75 @@ impl Run {
         Self {
             count: self.count.saturating_add(1),
             fast: if slow.is_some() { 0 } else { self.fast.saturating_add(1) },
+            slow: if slow.is_some() { self.slow.saturating_add(1) } else { 0 },
             first: if self.count == 0 { now } else { self.first },
-            slow: slow.or(self.slow),
+            latest_slow: slow.or(self.latest_slow),
         }
     }
 }
 
+/// A verdict as it is kept over a restart. Times are wall clock, since monotonic clocks start anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The state; never unknown.
+    pub state: State,
+    /// When it was entered.
+    pub since: Unix,
+    /// While down: how many consecutive successes there have been, and when the first of them ended.
+    pub recovering: Option<(u32, Unix)>,
+    /// Failures counted so far, and the latest reason.
+    pub failures: u32,
+    /// The latest reason, in words.
+    pub reason: Option<String>,
+}
+
 impl Verdict {
-    /// Unknown: nobody has looked.
+    /// Unknown: there is no result yet.
     pub fn new(now: Mono) -> Self {
         Self {
-            machine: Machine::Unknown { first_look: None },
+            machine: Machine::Unknown { first: None },
             since: now,
             failures: Failures::default(),
+            kind: Kind::NONE,
             good: Run::default(),
         }
+    }
+
+    /// The verdict of the last run. A recovery that was under way goes on: its `hold` counts from its first success.
+    pub fn restored(memory: &Memory, now: Now) -> Self {
+        let mono = |at: Unix| Mono(now.mono.0.saturating_sub(now.unix.since(at)));
+        let machine = match memory.state {
+            State::Unknown => Machine::Unknown { first: None },
+            State::Up => Machine::Up(Reason::Restored),
+            State::Degraded => Machine::Degraded(Slow::UNMEASURED),
+            State::Down(severity) => Machine::Down(severity),
+        };
+        let mut failures = Failures { count: memory.failures, ..Failures::default() };
+        failures.last.extend(memory.reason.clone());
+        let good = memory.recovering.map_or_else(Run::default, |(count, first)| Run {
+            count,
+            fast: count,
+            first: mono(first),
+            ..Run::default()
+        });
+        Self { machine, since: mono(memory.since), failures, kind: Kind::NONE, good }
+    }
+
+    /// What to keep of it over a restart; `None` while unknown.
+    #[must_use]
+    pub fn memory(&self, now: Now) -> Option<Memory> {
+        let unix = |at: Mono| Unix(now.unix.0.saturating_sub(now.mono.since(at)));
+        if self.state() == State::Unknown {
+            return None;
+        }
+        let recovering = (self.state().is_down() && self.good.count > 0).then_some(self.good);
+        Some(Memory {
+            state: self.state(),
+            since: unix(self.since),
+            recovering: recovering.map(|run| (run.count, unix(run.first))),
+            failures: self.failures.count,
+            reason: self.failures.last.back().cloned(),
+        })
     }
 
     /// The state.
@@ -96,24 +176,31 @@ impl Verdict {
         }
     }
 
-    /// Failures counted so far, also while they are too few for down; while unknown, those of the startup
-    /// grace, which do not count.
+    /// Failures counted so far, also while they are too few for down; while unknown, those that do not count yet.
     #[must_use]
     pub fn failures(&self) -> &Failures {
         &self.failures
+    }
+
+    /// Whether consecutive successes are leading a down target up.
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        self.state().is_down() && self.good.count > 0
     }
 
     /// Why the state is what it is.
     #[must_use]
     pub fn evidence(&self) -> Evidence {
         match self.machine {
-            Machine::Unknown { first_look: None } => Evidence::NotProbed,
+            Machine::Unknown { first: None } => Evidence::NotProbed,
             Machine::Unknown { .. } => Evidence::Starting(self.failures.clone()),
             Machine::Up(Reason::GoodAtOnce) => Evidence::GoodAtOnce,
             Machine::Up(Reason::Recovered { successes, good_for }) => {
                 Evidence::Recovered { successes, good_for }
             }
             Machine::Up(Reason::Fast { successes }) => Evidence::Fast { successes },
+            Machine::Up(Reason::Stated) => Evidence::Stated,
+            Machine::Up(Reason::Restored) => Evidence::Restored,
             Machine::Degraded(slow) => Evidence::Slow(slow),
             Machine::Down(_) => {
                 Evidence::Failed { failures: self.failures.clone(), good_since: self.good.count }
@@ -121,88 +208,113 @@ impl Verdict {
         }
     }
 
-    /// When the target can begin or cease to serve at the earliest, as known after a look at `now`. That it
-    /// serves fast or slowly is no such change: both are answered. Jitter, which shortens an interval a
-    /// little, is left aside.
+    /// When the state can change at the earliest, as known after an observation at `now`. Jitter, which shortens an
+    /// interval a little, is left aside.
     #[must_use]
     pub fn due(&self, probe: &Probe, now: Now) -> Due {
         let Probe { thresholds, interval, .. } = probe;
+        let steps = |missing: u32| Due::counted(*interval * missing, now.unix);
+        let fall = match self.failures.count {
+            0 => Due::while_good(probe),
+            count => steps(thresholds.fall.saturating_sub(count)),
+        };
         match self.machine {
-            // The first look that counts decides alone.
+            // The next result can decide.
             Machine::Unknown { .. } => Due::ANY_TIME,
-            Machine::Up(_) | Machine::Degraded(_) => match self.failures.count {
-                0 => Due::while_good(probe),
-                count => Due::counted(*interval * thresholds.fall.saturating_sub(count), now.unix),
-            },
+            Machine::Up(_) if thresholds.slow.is_none() || self.good.slow == 0 => fall,
+            Machine::Up(_) => fall.min(steps(thresholds.fall.saturating_sub(self.good.slow))),
+            Machine::Degraded(_) if self.good.fast == 0 => {
+                fall.min(Due::after(*interval * thresholds.rise.saturating_sub(1)))
+            }
+            Machine::Degraded(_) => fall.min(steps(thresholds.rise.saturating_sub(self.good.fast))),
             Machine::Down(_) if self.good.count == 0 => {
                 Due::after(thresholds.hold.max(*interval * thresholds.rise.saturating_sub(1)))
             }
             Machine::Down(_) => {
-                // At least one more look: this one was not enough.
-                let looks = *interval * thresholds.rise.saturating_sub(self.good.count).max(1);
+                // At least one more success: the ones so far were not enough.
+                let missing = *interval * thresholds.rise.saturating_sub(self.good.count).max(1);
                 let held = thresholds.hold.saturating_sub(now.mono.since(self.good.first));
-                Due::counted(looks.max(held), now.unix)
+                Due::counted(missing.max(held), now.unix)
             }
         }
     }
 
-    /// The verdict after one more look, made at `now`.
+    /// The verdict after one more observation, made at `now`.
     pub fn observe(self, observation: &Observation, thresholds: &Thresholds, now: Mono) -> Self {
-        match &observation.failure {
-            Some(failure) => self.failed(failure, thresholds, now),
-            None => {
-                let took = observation.timings.total();
-                let slow = thresholds.slow.filter(|limit| took > *limit).map(|limit| Slow { limit, took });
-                self.succeeded(slow, thresholds, now)
-            }
+        match observation {
+            Observation::Probe(result) => match &result.failure {
+                Some(failure) => self.failed(failure, thresholds, now),
+                None => {
+                    let slow = thresholds.slow.filter(|limit| result.took > *limit);
+                    let slow = slow.map(|limit| Slow { limit, took: result.took });
+                    self.succeeded(slow, thresholds, now)
+                }
+            },
+            Observation::Window(window) if window.is_empty() => self,
+            Observation::Window(window) => match window.failure() {
+                Some(failure) => self.failed(failure, thresholds, now),
+                None => self.succeeded(None, thresholds, now),
+            },
+            Observation::Statement(statement) => self.stated(statement, now),
         }
     }
 
     fn failed(mut self, failure: &Failure, thresholds: &Thresholds, now: Mono) -> Self {
         self.good = Run::default();
-        if let Machine::Unknown { first_look } = self.machine {
-            let first_look = first_look.unwrap_or(now);
-            if thresholds.startup.is_some_and(|startup| now.since(first_look) < startup.grace) {
-                self.failures.add(&failure.reason);
-                return Self { machine: Machine::Unknown { first_look: Some(first_look) }, ..self };
-            }
-            // What failed during the grace never counted: this look alone decides.
-            self.failures = Failures::default();
-        }
         self.failures.add(&failure.reason);
+        self.kind = self.kind.extended(failure.severity);
         match self.machine {
-            Machine::Down(_) => Self { machine: Machine::Down(failure.severity), ..self },
+            Machine::Unknown { first } => self.failed_at_first(first.unwrap_or(now), thresholds, now),
+            Machine::Down(severity)
+                if severity != self.kind.severity && self.kind.count >= thresholds.fall =>
+            {
+                Self { machine: Machine::Down(self.kind.severity), ..self }
+            }
+            Machine::Down(_) => self,
             Machine::Up(_) | Machine::Degraded(_) if self.failures.count < thresholds.fall => self,
-            Machine::Up(_) | Machine::Degraded(_) | Machine::Unknown { .. } => {
-                self.entered(Machine::Down(failure.severity), now)
+            Machine::Up(_) | Machine::Degraded(_) => {
+                let severity = self.severity_of(thresholds.fall);
+                self.entered(Machine::Down(severity), now)
             }
         }
     }
 
+    /// No success yet: the first failure waits for a second, and a startup grace for its end.
+    fn failed_at_first(self, first: Mono, thresholds: &Thresholds, now: Mono) -> Self {
+        let is_starting = thresholds.startup.is_some_and(|startup| now.since(first) < startup.grace);
+        if is_starting || self.failures.count < FIRST_FAILURES {
+            return Self { machine: Machine::Unknown { first: Some(first) }, ..self };
+        }
+        let severity = self.severity_of(FIRST_FAILURES);
+        self.entered(Machine::Down(severity), now)
+    }
+
+    /// Hard only if the last `count` failures all were.
+    fn severity_of(&self, count: u32) -> Severity {
+        if self.kind.count >= count { self.kind.severity } else { Severity::Soft }
+    }
+
     fn succeeded(mut self, slow: Option<Slow>, thresholds: &Thresholds, now: Mono) -> Self {
         self.good = self.good.extended(slow, now);
-        let Run { count, fast, first, slow: lately_slow } = self.good;
-        if count >= thresholds.clear && !self.state().is_down() {
-            self.failures = Failures::default();
+        let Run { count, fast, slow: slow_count, first, latest_slow } = self.good;
+        if self.state().is_down() {
+            self.kind = Kind::NONE;
+        } else if count >= thresholds.clear || self.state() == State::Unknown {
+            self.forgive();
         }
         self.failures.broken = self.failures.count > 0;
         match (self.machine, slow) {
-            (Machine::Unknown { .. }, None) => {
-                self.failures = Failures::default();
-                self.entered(Machine::Up(Reason::GoodAtOnce), now)
-            }
-            (Machine::Unknown { .. }, Some(slow)) => {
-                self.failures = Failures::default();
+            (Machine::Unknown { .. }, _) => self.entered(Machine::Up(Reason::GoodAtOnce), now),
+            (Machine::Up(_), Some(slow)) if slow_count >= thresholds.fall => {
                 self.entered(Machine::Degraded(slow), now)
             }
-            (Machine::Up(_), Some(slow)) => self.entered(Machine::Degraded(slow), now),
             (Machine::Degraded(_), Some(slow)) => Self { machine: Machine::Degraded(slow), ..self },
             (Machine::Degraded(_), None) if fast >= thresholds.rise => {
                 self.entered(Machine::Up(Reason::Fast { successes: fast }), now)
             }
             (Machine::Down(_), _) if count >= thresholds.rise && now.since(first) >= thresholds.hold => {
-                self.failures = Failures::default();
-                match lately_slow {
+                self.forgive();
+                match latest_slow {
                     Some(slow) if fast < thresholds.rise => self.entered(Machine::Degraded(slow), now),
                     _ => {
                         let reason = Reason::Recovered { successes: count, good_for: now.since(first) };
@@ -212,6 +324,30 @@ impl Verdict {
             }
             (Machine::Up(_) | Machine::Degraded(_) | Machine::Down(_), _) => self,
         }
+    }
+
+    fn stated(mut self, statement: &Statement, now: Mono) -> Self {
+        match statement {
+            Statement::Serving => {
+                self.forgive();
+                if self.state().serves() { self } else { self.entered(Machine::Up(Reason::Stated), now) }
+            }
+            Statement::NotServing(reason) => {
+                self.good = Run::default();
+                self.forgive();
+                self.failures.add(reason);
+                match self.machine {
+                    Machine::Down(_) => Self { machine: Machine::Down(Severity::Soft), ..self },
+                    _ => self.entered(Machine::Down(Severity::Soft), now),
+                }
+            }
+        }
+    }
+
+    /// Counted failures no longer count.
+    fn forgive(&mut self) {
+        self.failures = Failures::default();
+        self.kind = Kind::NONE;
     }
 
     fn entered(self, machine: Machine, now: Mono) -> Self {

@@ -111,8 +111,8 @@ impl Journal {
             params![
                 new.id.cast_signed(),
                 new.target.to_string(),
-                new.action.to_string(),
-                new.share.get(),
+                new.action.name(),
+                share(new.action),
                 millis(new.created),
                 new.until.map(millis),
                 new.reason,
@@ -140,18 +140,25 @@ fn read_override(row: &Row<'_>) -> Result<Override> {
     Ok(Override {
         id: row.get::<_, i64>("id")?.unsigned_abs(),
         target: row.get::<_, String>("target")?.parse::<Target>()?,
-        action: match action.as_str() {
-            "drain" => Action::Drain,
-            "up" => Action::Up,
-            "down" => Action::Down,
-            other => bail!("`{other}` is no action"),
+        action: match action.parse()? {
+            Action::Drain(_) => {
+                Action::Drain(Fraction::from_percent(share * 100.0).context("a share lies between 0 and 1")?)
+            }
+            action => action,
         },
-        share: Fraction::from_percent(share * 100.0).context("a share lies between 0 and 1")?,
         created: unix(row.get("created")?),
         until: until.map(unix),
         reason: row.get("reason")?,
         by: row.get("said_by")?,
     })
+}
+
+/// The share column: the whole for what is not a drain.
+fn share(action: Action) -> f64 {
+    match action {
+        Action::Drain(share) => share.get(),
+        Action::Up | Action::Down => 1.0,
+    }
 }
 
 fn millis(at: Unix) -> i64 {
@@ -170,8 +177,7 @@ mod tests {
         Override {
             id,
             target: target.parse().unwrap(),
-            action: Action::Drain,
-            share: Fraction::parse("25%").unwrap(),
+            action: Action::Drain(Fraction::parse("25%").unwrap()),
             created: Unix(Duration::from_secs(1_800_000_000)),
             until: Some(Unix(Duration::from_secs(1_800_001_800))),
             reason: Some("new kernel".into()),

@@ -3,22 +3,30 @@
 //! Everything here has already been validated by [`config`](crate::config): a value of these types
 //! cannot name a region that does not exist or hold a share above 100 %. No I/O, no clocks, no serde.
 
+mod check;
+mod condition;
 mod due;
 mod identity;
+mod lookup;
 mod name;
 mod place;
 mod probe;
+mod rules;
 mod service;
 mod target;
 mod time;
 mod topology;
 mod units;
 
+pub use check::{CheckId, Source, Subject};
+pub use condition::Condition;
 pub use due::Due;
 pub use identity::{Identity, MAX_IDENTITY};
+pub use lookup::{Found, Lookup};
 pub use name::{Name, NameError};
 pub use place::{Continent, Country, Direction, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
+pub use rules::{Rule, Rules, SuspectSelf};
 pub use service::{
     AllDown, Fence, FenceRule, GeoEntry, Https, Member, Rank, Service, ServiceKind, Share, Steering,
     Tolerance, TtlRange,
@@ -26,6 +34,6 @@ pub use service::{
 pub use target::{Target, TargetError};
 pub use time::{Mono, Now, Unix};
 pub use topology::{
-    Endpoint, EndpointRef, Group, LatencyRow, Need, ProbeId, Region, RegionId, ServiceId, Topology,
+    Endpoint, EndpointRef, Group, LatencyRow, ProbeId, Reach, Region, RegionId, ServiceId, Topology,
 };
 pub use units::{Family, Fraction, KeyPrefix, Ttl, Weight};

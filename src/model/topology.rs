@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Fraction, Location, Name, PlaceKey, Probe, Service, Weight};
+use super::{Condition, Location, Name, PlaceKey, Probe, Service, Weight};
 
 /// Index into [`Topology::regions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,21 +51,10 @@ pub struct Region {
     pub location: Location,
     /// Requests per second it can take.
     pub capacity: Option<u64>,
-    /// How many of its endpoints must be up.
-    pub healthy_when: Need,
-    /// Endpoints, here or elsewhere, that must be up too.
-    pub require: Vec<EndpointRef>,
+    /// When it is healthy: `healthy_when` over its endpoints that have weight, and all that it requires.
+    pub healthy_when: Condition,
     /// Its balancers; at least one.
     pub endpoints: Vec<Endpoint>,
-}
-
-impl Region {
-    /// Whether it has no address at all, and waits for those of a host.
-    #[must_use]
-    pub fn is_unresolved(&self) -> bool {
-        self.endpoints.iter().all(|it| it.addresses.is_empty())
-            && self.endpoints.iter().any(|it| it.is_resolved)
-    }
 }
 
 /// `[[region.NAME.endpoint]]`.
@@ -73,45 +62,24 @@ impl Region {
 pub struct Endpoint {
     /// Unique within the region.
     pub name: String,
-    /// Each has a verdict of its own; none only where there is a [`Endpoint::host`].
-    pub addresses: Vec<IpAddr>,
-    /// The name that services of names answer. Nobody looks at it: without addresses it is always up, or
-    /// unknown if it has to be resolved.
-    pub host: Option<Name>,
-    /// Whether the addresses are those of the host, as resolvers tell them: sorted, and none before the first
-    /// answer. Otherwise they are as written.
-    pub is_resolved: bool,
+    /// How clients reach it.
+    pub reach: Reach,
     /// Its share within the region.
     pub weight: Weight,
-    /// All must pass; none: always up.
-    pub probes: Vec<ProbeId>,
+    /// When an address of it is healthy: the probes that must pass. [`Condition::ALWAYS`] without probes.
+    pub healthy_when: Condition,
 }
 
-/// How many endpoints must be up for their region to be.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Need {
-    /// One.
-    Any,
-    /// Every one.
-    All,
-    /// This many.
-    AtLeast(usize),
-    /// This part of them, rounded up.
-    Fraction(Fraction),
-}
-
-impl Need {
-    /// The number of endpoints out of `total`, at least 1.
-    #[must_use]
-    pub fn count(self, total: usize) -> usize {
-        match self {
-            Self::Any => 1,
-            Self::All => total,
-            Self::AtLeast(n) => n,
-            Self::Fraction(part) => part.ceil_of(total),
-        }
-        .max(1)
-    }
+/// How clients reach an endpoint. Each address has a verdict of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// At these addresses.
+    Addresses(Vec<IpAddr>),
+    /// By a name that services of names answer, and at these addresses, if any. A name is not probed: without addresses
+    /// the endpoint is always up.
+    Named(Name, Vec<IpAddr>),
+    /// At the addresses of this host, as resolvers report them; also by its name.
+    Resolved(Name),
 }
 
 /// `[group.NAME]`: a name for a set of places.
@@ -135,10 +103,43 @@ pub struct LatencyRow {
 }
 
 impl Endpoint {
-    /// The host that its addresses are those of, unless they are written.
+    /// The addresses written in the config.
+    #[must_use]
+    pub fn listed(&self) -> &[IpAddr] {
+        match &self.reach {
+            Reach::Addresses(addresses) | Reach::Named(_, addresses) => addresses,
+            Reach::Resolved(_) => &[],
+        }
+    }
+
+    /// The name that services of names answer.
+    #[must_use]
+    pub fn host(&self) -> Option<&Name> {
+        match &self.reach {
+            Reach::Addresses(_) => None,
+            Reach::Named(host, _) | Reach::Resolved(host) => Some(host),
+        }
+    }
+
+    /// The host whose addresses are its own, unless they are listed.
     #[must_use]
     pub fn resolved_host(&self) -> Option<&Name> {
-        self.host.as_ref().filter(|_| self.is_resolved)
+        match &self.reach {
+            Reach::Resolved(host) => Some(host),
+            Reach::Addresses(_) | Reach::Named(..) => None,
+        }
+    }
+}
+
+impl Region {
+    /// The share of an endpoint; `None` for weight 0, which takes no clients, unless every weight of the region is 0.
+    #[must_use]
+    pub fn weight(&self, index: usize) -> Option<f64> {
+        match self.endpoints[index].weight.0 {
+            0 if self.endpoints.iter().all(|endpoint| endpoint.weight.0 == 0) => Some(1.0),
+            0 => None,
+            weight => Some(f64::from(weight)),
+        }
     }
 }
 
@@ -182,7 +183,8 @@ impl Topology {
     /// The region of a name.
     #[must_use]
     pub fn region_named(&self, name: &str) -> Option<RegionId> {
-        self.regions.iter().position(|region| region.name == name).map(|index| RegionId(index as u16))
+        let found = self.regions.binary_search_by(|region| region.name.as_str().cmp(name));
+        found.ok().map(|index| RegionId(index as u16))
     }
 
     /// The services of a name, each of other types.

@@ -89,7 +89,7 @@ impl Default for KeyPrefix {
 }
 
 /// What an answer gives of endpoints: addresses of one family, or names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// A records.
     V4,

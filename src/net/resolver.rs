@@ -1,4 +1,4 @@
-//! The addresses of hosts, as resolvers tell them.
+//! The addresses of hosts, as resolvers report them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 
-use crate::model::Name;
+use crate::model::{Found, Lookup, Name};
 
 /// How long one resolver is waited for, once.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,24 +21,6 @@ const ATTEMPTS: usize = 2;
 
 /// Asks resolvers; remembers nothing itself.
 pub struct Resolver(TokioResolver);
-
-/// The addresses of one family.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// In no particular order; none if the host has none.
-    pub addresses: Vec<IpAddr>,
-    /// The least TTL of all records on the way; `None` where there are none.
-    pub ttl: Option<Duration>,
-}
-
-/// What was found of IPv4 and of IPv6, or why nothing is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lookup {
-    /// IPv4.
-    pub v4: Result<Found, String>,
-    /// IPv6.
-    pub v6: Result<Found, String>,
-}
 
 impl Resolver {
     /// Asks these, over UDP and, if an answer does not fit, TCP; those of /etc/resolv.conf if there are none.

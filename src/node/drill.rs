@@ -16,9 +16,11 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, interval, timeout};
 
 use super::demo::{Break, Demo, REGIONS};
-use crate::engine::{CheckStatus, Clock, EventKind, Subject};
+use crate::engine::Clock;
 use crate::health::State;
+use crate::model::Subject;
 use crate::model::{Target, Unix};
+use crate::state::{CheckStatus, EventKind};
 
 /// Clients on three continents: where, and an address there.
 pub const CLIENTS: [(&str, &str); 3] =
@@ -69,7 +71,7 @@ pub async fn play(demo: Demo) -> Result<()> {
 struct Drill<'a> {
     demo: &'a Demo,
     socket: UdpSocket,
-    events: tokio::sync::broadcast::Receiver<std::sync::Arc<crate::engine::Event>>,
+    events: tokio::sync::broadcast::Receiver<std::sync::Arc<crate::state::Event>>,
     timeline: Timeline,
     live: bool,
     drawn: usize,
@@ -183,7 +185,7 @@ impl<'a> Drill<'a> {
 
     fn keep_time(&mut self, sight: &Sight) {
         let timeline = &mut self.timeline;
-        if let Some(check) = sight.checks.iter().find(|check| &*check.key.region == VICTIM) {
+        if let Some(check) = sight.checks.iter().find(|check| is_in(check, VICTIM)) {
             match (timeline.broken, timeline.healed) {
                 (None, _) => timeline.last_good = check.last_success,
                 (Some(_), None) => {
@@ -200,7 +202,7 @@ impl<'a> Drill<'a> {
         }
         while let Ok(event) = self.events.try_recv() {
             let EventKind::Transition { subject, to, .. } = &event.kind else { continue };
-            if *subject != Subject::Target(Target::Region(VICTIM.into())) || timeline.broken.is_none() {
+            if *subject != Subject::Region(VICTIM.into()) || timeline.broken.is_none() {
                 continue;
             }
             if to.is_down() {
@@ -265,8 +267,8 @@ impl<'a> Drill<'a> {
 fn view(waiting_for: &str, sight: &Sight) -> Vec<String> {
     let mut lines = vec![format!("until {waiting_for}")];
     for (name, state) in &sight.regions {
-        let check = sight.checks.iter().find(|check| *check.key.region == **name);
-        let evidence = check.map(|check| check.evidence.clone()).unwrap_or_default();
+        let check = sight.checks.iter().find(|check| is_in(check, name));
+        let evidence = check.map(ToString::to_string).unwrap_or_default();
         lines.push(format!("  {name:<9} {:<9} {evidence}", state.to_string()));
     }
     for ((place, _), to) in CLIENTS.iter().zip(&sight.sent) {
@@ -274,6 +276,10 @@ fn view(waiting_for: &str, sight: &Sight) -> Vec<String> {
         lines.push(format!("  {place:<14} -> {to}"));
     }
     lines
+}
+
+fn is_in(check: &CheckStatus, name: &str) -> bool {
+    matches!(&check.id.subject, Subject::Address { region, .. } if **region == *name)
 }
 
 fn region_address(name: &str) -> IpAddr {

@@ -22,8 +22,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::expectation::Expectation;
-use super::outcome::{Progress, hard, quote, soft};
-use crate::health::{Failure, Phase};
+use super::outcome::{Failure, Phase, Progress, quote, soft};
 use crate::model::HttpProbe;
 
 /// The most of a body that a probe reads, in bytes. A longer one, where the body matters, is a failure.
@@ -244,15 +243,13 @@ async fn read(mut body: Incoming) -> Result<Vec<u8>, Failure> {
     Ok(read)
 }
 
-/// A reset before any answer is as good as a refusal: whoever accepted had nobody to pass the connection on to.
-/// Everything else shows that something speaks.
+/// Whoever accepted the connection is alive: a balancer without backends closes by FIN or RST, and is unwell either way.
 fn failure(error: &hyper::Error, phase: Phase) -> Failure {
     let whereabouts = if phase == Phase::Body { "within the body" } else { "before the response" };
     let chain = || std::iter::successors(Some(error as &dyn Error), |&error| error.source());
     let io = chain().find_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
     if matches!(io, Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)) {
-        let reason = format!("connection reset {whereabouts}");
-        return if phase == Phase::Body { soft(phase, reason) } else { hard(phase, reason) };
+        return soft(phase, format!("connection reset {whereabouts}"));
     }
     if io == Some(ErrorKind::UnexpectedEof)
         || error.is_incomplete_message()

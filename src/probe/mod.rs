@@ -1,8 +1,8 @@
-//! Looking at targets over the network: one file per kind of probe, and the scheduler that runs them.
+//! Probing targets over the network: one file per kind of probe, and the scheduler that runs them.
 //!
 //! [`Prepared`] is a probe definition made ready once: TLS configured, JSONPaths compiled. A [`Target`] is one
-//! address to look at with it, and [`run`] is one look. The [`Scheduler`] keeps many targets looked at and
-//! sends a [`Report`] for each look.
+//! address to probe with it, and [`run`] probes it once. The [`Scheduler`] probes many targets again and again and
+//! sends a [`Report`] each time.
 
 mod expectation;
 mod http;
@@ -19,31 +19,30 @@ use std::sync::Arc;
 
 pub use expectation::Expectation;
 pub use http::MAX_BODY;
-pub use outcome::LocalFault;
+pub use outcome::{Failure, LocalFault, Outcome, Phase, Timings};
 pub use prepared::{PrepareError, Prepared};
-pub use scheduler::{Check, CheckKey, MAX_IN_FLIGHT, Report, Scheduler};
+pub use scheduler::{Check, MAX_IN_FLIGHT, Report, Scheduler};
 
-use crate::health::Observation;
 use outcome::{Progress, Trouble};
 use prepared::Speech;
 
-/// One address and the way to look at it.
+/// One address and how to probe it.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Where to look; the port is the probe's.
+    /// Where; the port is the probe's.
     pub address: IpAddr,
     /// How.
     pub probe: Arc<Prepared>,
 }
 
-/// Looks once. Takes no longer than the probe's timeout and leaves no connection behind, also when dropped.
+/// Probes once. Takes no longer than the probe's timeout and leaves no connection behind, also when dropped.
 ///
 /// # Errors
-/// If this node could not look at all, which says nothing about the target.
-pub async fn run(target: &Target) -> Result<Observation, LocalFault> {
+/// If this node could not probe at all, which says nothing about the target.
+pub async fn run(target: &Target) -> Result<Outcome, LocalFault> {
     let timeout = target.probe.definition.timeout;
     let mut progress = Progress::start();
-    let outcome = tokio::time::timeout(timeout, look(target, &mut progress)).await;
+    let outcome = tokio::time::timeout(timeout, attempt(target, &mut progress)).await;
     let failure = match outcome {
         Ok(Ok(())) => None,
         Ok(Err(Trouble::Local(fault))) => return Err(fault),
@@ -54,10 +53,10 @@ pub async fn run(target: &Target) -> Result<Observation, LocalFault> {
         },
     };
     progress.ended();
-    Ok(Observation { timings: progress.timings, failure })
+    Ok(Outcome { timings: progress.timings, failure })
 }
 
-async fn look(target: &Target, progress: &mut Progress) -> Result<(), Trouble> {
+async fn attempt(target: &Target, progress: &mut Progress) -> Result<(), Trouble> {
     let address = SocketAddr::new(target.address, target.probe.definition.port);
     let stream = tcp::connect(address, progress).await?;
     match &target.probe.speech {

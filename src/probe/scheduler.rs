@@ -1,10 +1,8 @@
-//! Keeps targets looked at, each at its interval.
+//! Probes targets, each at its interval.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,78 +12,70 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::{LocalFault, PrepareError, Prepared, Target, run};
-use crate::health::Observation;
-use crate::model::Probe;
+use super::{LocalFault, Outcome, PrepareError, Prepared, Target, run};
+use crate::health::{Blind, Observation};
+use crate::model::{CheckId, Probe, Subject};
 use crate::net::tls::Trust;
 
-/// The most looks under way at once; further ones wait their turn. A third of 10,000 targets hanging until
-/// their timeout stays below it, so that they cannot keep the others from being looked at.
+/// The most probes under way at once; further ones wait their turn. A third of 10,000 targets hanging until
+/// their timeout stays below it, so that they cannot keep the others from being probed.
 pub const MAX_IN_FLIGHT: usize = 4096;
 
-/// New targets get their first look within this time, so that a start is quick.
-const FIRST_LOOKS: Duration = Duration::from_secs(1);
+/// New targets are probed within this time, so that a start is quick.
+const FIRST_PROBES: Duration = Duration::from_secs(1);
+
+/// A failed first probe is repeated after this time, or after the interval if that is shorter: one lost packet must not
+/// cost a new target its `hold`.
+const REPEAT_FIRST: Duration = Duration::from_millis(500);
 
 /// The most by which jitter shortens an interval, as a part of it.
 const JITTER: f64 = 0.05;
 
-/// The identity of a check, which outlives a reload.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CheckKey {
-    /// The region's name.
-    pub region: Arc<str>,
-    /// The endpoint's name.
-    pub endpoint: Arc<str>,
-    /// One of the endpoint's addresses.
-    pub address: IpAddr,
-    /// The probe's name.
-    pub probe: Arc<str>,
-}
-
-impl fmt::Display for CheckKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{} {} by {}", self.region, self.endpoint, self.address, self.probe)
-    }
-}
-
-/// Something to be looked at again and again.
+/// A check to make again and again. Its subject is an address, or an anchor that names one.
 #[derive(Clone, Debug)]
 pub struct Check {
     /// What it is.
-    pub key: CheckKey,
-    /// How it is looked at.
+    pub id: CheckId,
+    /// Reports carry it, so that those of an older definition can be told apart.
+    pub generation: u32,
+    /// How it is made.
     pub probe: Arc<Probe>,
+    /// Whether there is no result yet: then a failure is repeated at once.
+    pub is_new: bool,
 }
 
-/// One look of one check.
+/// One probe of one check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// Which check.
-    pub check: CheckKey,
-    /// What was seen.
-    pub observation: Observation,
+    pub check: CheckId,
+    /// Of which generation.
+    pub generation: u32,
+    /// What was found, or why this node could not probe.
+    pub outcome: Result<Observation, Blind>,
 }
 
-/// Runs checks until it is dropped or shut down. Each check is a task that sleeps, looks and reports.
+/// Runs checks until it is dropped or shut down. Each check is a task that sleeps, probes and reports.
 #[derive(Debug)]
 pub struct Scheduler {
     results: mpsc::Sender<Report>,
     runtime: Handle,
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
-    running: HashMap<CheckKey, Running>,
+    running: HashMap<CheckId, Running>,
     prepared: Vec<Arc<Prepared>>,
 }
 
 #[derive(Debug)]
 struct Running {
     probe: Arc<Prepared>,
+    generation: u32,
     /// Dropped with the entry, and stops the task.
     _stop: DropGuard,
 }
 
 impl Scheduler {
-    /// Nothing runs yet. Reports go to `results`; when that is full, looks wait for it.
+    /// Nothing runs yet. Reports go to `results`; when that is full, probes wait for it.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -101,9 +91,9 @@ impl Scheduler {
         }
     }
 
-    /// From now on exactly these checks run. Those that ran before with the same key and the same probe
-    /// definition keep their rhythm; those that are gone or changed stop at once, even in the midst of a look,
-    /// though a report that is already under way may still arrive. Of two with the same key the later counts.
+    /// From now on exactly these checks run. Those that ran before with the same id, generation and probe keep their
+    /// rhythm; those that are gone or changed stop at once, even in the midst of a probe, though a report that is already
+    /// under way may still arrive. Of two with the same id the later counts.
     ///
     /// # Errors
     /// If a probe cannot be prepared; then nothing changes.
@@ -111,17 +101,22 @@ impl Scheduler {
         let mut trust = Trust::new();
         let mut prepared = Vec::new();
         let mut wanted = HashMap::with_capacity(checks.len());
-        for Check { key, probe } in checks {
-            wanted.insert(key, self.prepare(probe, &mut prepared, &mut trust)?);
+        for check in checks {
+            let probe = self.prepare(Arc::clone(&check.probe), &mut prepared, &mut trust)?;
+            wanted.insert(check.id.clone(), (check, probe));
         }
         self.prepared = prepared;
-        self.running
-            .retain(|key, running| wanted.get(key).is_some_and(|probe| Arc::ptr_eq(probe, &running.probe)));
+        self.running.retain(|id, running| {
+            wanted.get(id).is_some_and(|(check, probe)| {
+                Arc::ptr_eq(probe, &running.probe) && check.generation == running.generation
+            })
+        });
         let now = Instant::now();
-        for (key, probe) in wanted {
-            if !self.running.contains_key(&key) {
-                let running = self.start(&key, probe, now);
-                self.running.insert(key, running);
+        for (id, (check, probe)) in wanted {
+            if !self.running.contains_key(&id)
+                && let Some(running) = self.start(check, probe, now)
+            {
+                self.running.insert(id, running);
             }
         }
         Ok(())
@@ -154,94 +149,108 @@ impl Scheduler {
         Ok(found)
     }
 
-    fn start(&self, key: &CheckKey, probe: Arc<Prepared>, now: Instant) -> Running {
+    /// `None` for a subject that has no address to probe.
+    fn start(&self, check: Check, probe: Arc<Prepared>, now: Instant) -> Option<Running> {
         let stop = CancellationToken::new();
-        let rhythm = Rhythm::new(key, probe.definition.interval, now);
-        let target = Arc::new(Target { address: key.address, probe: Arc::clone(&probe) });
-        let watch = Watch {
-            key: key.clone(),
-            rhythm,
-            permits: Arc::clone(&self.permits),
-            results: self.results.clone(),
+        let address = match &check.id.subject {
+            Subject::Address { address, .. } => *address,
+            Subject::Anchor(name) => anchor(name)?,
+            Subject::Region(_) => return None,
         };
+        let rhythm = Rhythm::new(&check.id, probe.definition.interval, now);
+        let generation = check.generation;
+        let target = Arc::new(Target { address, probe: Arc::clone(&probe) });
+        let watch =
+            Watch { check, rhythm, permits: Arc::clone(&self.permits), results: self.results.clone() };
         let task = watch.keep(move || {
             let target = Arc::clone(&target);
-            // Boxed, so that the thousands of tasks that sleep between looks stay small.
+            // Boxed, so that the thousands of tasks that sleep between probes stay small.
             Box::pin(async move { run(&target).await })
         });
         self.tasks.spawn_on(stop.clone().run_until_cancelled_owned(task), &self.runtime);
-        Running { probe, _stop: stop.drop_guard() }
+        Some(Running { probe, generation, _stop: stop.drop_guard() })
     }
+}
+
+/// The address of an anchor, as in `tcp:192.0.2.250:53`.
+fn anchor(name: &str) -> Option<std::net::IpAddr> {
+    let socket: std::net::SocketAddr = name.strip_prefix("tcp:")?.parse().ok()?;
+    Some(socket.ip())
 }
 
 /// The life of one check.
 struct Watch {
-    key: CheckKey,
+    check: Check,
     rhythm: Rhythm,
     permits: Arc<Semaphore>,
     results: mpsc::Sender<Report>,
 }
 
 impl Watch {
-    /// Looks in its rhythm, never twice at once, until nobody wants the reports any more.
-    async fn keep<F, L>(mut self, look: F)
+    /// Probes in its rhythm, never twice at once, until nobody wants the reports any more.
+    async fn keep<F, P>(mut self, probe: F)
     where
-        F: Fn() -> L,
-        L: Future<Output = Result<Observation, LocalFault>>,
+        F: Fn() -> P,
+        P: Future<Output = Result<Outcome, LocalFault>>,
     {
-        let mut blind = false;
+        let mut is_first = self.check.is_new;
         loop {
             sleep_until(self.rhythm.next).await;
             let Ok(permit) = self.permits.acquire().await else { return };
-            let outcome = look().await;
+            let outcome = probe().await;
             drop(permit);
-            match outcome {
-                Ok(observation) => {
-                    let report = Report { check: self.key.clone(), observation };
-                    if self.results.send(report).await.is_err() {
-                        return;
-                    }
-                    blind = false;
-                }
-                Err(fault) if !blind => {
-                    tracing::warn!(check = %self.key, error = %fault.0, "this node cannot look; the last verdict stands");
-                    blind = true;
-                }
-                Err(_told) => {}
+            let failed = matches!(&outcome, Ok(Outcome { failure: Some(_), .. }));
+            let report = Report {
+                check: self.check.id.clone(),
+                generation: self.check.generation,
+                outcome: outcome.map(Observation::from).map_err(Blind::from),
+            };
+            if self.results.send(report).await.is_err() {
+                return;
             }
-            self.rhythm.advance(Instant::now());
+            if is_first && failed {
+                self.rhythm.repeat(Instant::now());
+            } else {
+                self.rhythm.advance(Instant::now());
+            }
+            is_first = false;
         }
     }
 }
 
-/// When to look.
+/// When to probe.
 struct Rhythm {
     next: Instant,
     interval: Duration,
-    /// To the second look; the shorter the first wait was, the shorter.
+    /// To the second probe; the shorter the first wait was, the shorter.
     first_gap: Option<Duration>,
     jitter: u64,
 }
 
 impl Rhythm {
-    /// The identity decides where in the interval a check has its place, so the looks of many checks spread
-    /// evenly. The first look comes within a second, and the second at that place of the interval after it.
-    fn new(key: &CheckKey, interval: Duration, now: Instant) -> Self {
+    /// The identity decides where in the interval a check has its place, so the probes of many checks spread
+    /// evenly. The first comes within a second, and the second at that place of the interval after it.
+    fn new(id: &CheckId, interval: Duration, now: Instant) -> Self {
         let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
+        id.hash(&mut hasher);
         let place = hasher.finish() as f64 / 2.0_f64.powi(64);
-        let head_start = interval.min(FIRST_LOOKS);
+        let head_start = interval.min(FIRST_PROBES);
         Self {
             next: now + head_start.mul_f64(place),
             interval,
             first_gap: Some(head_start + (interval - head_start).mul_f64(place)),
             // Seeded anew in each process: nodes that start together must not stay in step. Never zero, where
             // the generator would stay.
-            jitter: RandomState::new().hash_one(key) | 1,
+            jitter: RandomState::new().hash_one(id) | 1,
         }
     }
 
-    /// Moves on to the first slot after `now`: the next one, unless a look took longer than the interval.
+    /// Comes soon again, as for the first time.
+    fn repeat(&mut self, now: Instant) {
+        self.next = now + self.interval.min(REPEAT_FIRST);
+    }
+
+    /// Moves on to the first slot after `now`: the next one, unless a probe took longer than the interval.
     fn advance(&mut self, now: Instant) {
         let gap = self.first_gap.take().unwrap_or(self.interval);
         let part = 1.0 - JITTER * self.draw();

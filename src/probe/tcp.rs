@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use nix::errno::Errno;
 use tokio::net::TcpStream;
 
+use super::outcome::Phase;
 use super::outcome::{LocalFault, Progress, Trouble, hard};
-use crate::health::Phase;
 
 /// Connects. The connection closes by RST, so that thousands of looks a second leave no sockets in TIME_WAIT
 /// on either side.

@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::outcome::{Failure, Phase};
 use super::outcome::{Progress, hard, quote};
-use crate::health::{Failure, Phase};
 
 /// The client's side of a handshake.
 pub(super) struct Client {

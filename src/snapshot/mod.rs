@@ -1,10 +1,9 @@
 //! All that a query sees.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::geo::Index;
-use crate::model::{Identity, KeyPrefix, Name, Topology};
+use crate::model::{Identity, KeyPrefix, Topology};
 use crate::standing::Standing;
 use crate::steer::Compiled;
 use crate::wire::Denial;
@@ -21,12 +20,11 @@ pub struct Snapshot {
     pub epoch: u64,
 }
 
-/// What the config says, compiled for queries. Immutable; a reload makes a new one, and so do endpoints whose
-/// host has other addresses: what is large is shared then.
+/// What the config says, compiled for queries. Immutable; a reload makes a new one.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Regions and services.
-    pub topology: Topology,
+    pub topology: Arc<Topology>,
     /// Static RRsets and dynamic names.
     pub zones: Arc<Zones>,
     /// What each zone says to names and types that it does not have, by its number.
@@ -59,19 +57,14 @@ impl Plan {
         let geo = geo.into();
         let steering = Compiled::new(&topology, &geo, key_prefix);
         let denials = zones.iter().map(Denial::of).collect();
-        Self { topology, zones: zones.into(), denials, geo, steering, ecs, ..Self::default() }
-    }
-
-    /// The plan with the addresses that `of` knows for the hosts of endpoints that are resolved.
-    #[must_use]
-    pub fn resolved<'a>(&self, of: impl Fn(&Name) -> &'a [IpAddr]) -> Self {
-        let mut plan = self.clone();
-        for endpoint in plan.topology.regions.iter_mut().flat_map(|region| &mut region.endpoints) {
-            if let Some(host) = endpoint.resolved_host() {
-                endpoint.addresses = of(host).to_vec();
-            }
+        Self {
+            topology: Arc::new(topology),
+            zones: zones.into(),
+            denials,
+            geo,
+            steering,
+            ecs,
+            ..Self::default()
         }
-        plan.steering.renew_addresses(&plan.topology);
-        plan
     }
 }

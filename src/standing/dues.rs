@@ -1,62 +1,75 @@
-//! When what is standing can change at the earliest, for TTLs that are computed.
+//! When what may be used can change at the earliest, for TTLs that are computed.
+
+use std::sync::Arc;
 
 use super::{Inputs, Override};
-use crate::model::{Due, EndpointRef, RegionId, ServiceId, Target, Topology, Unix};
+use crate::model::{Condition, Due, EndpointRef, RegionId, ServiceId, Target, Topology};
 
 /// When a region, or a region within one service, can change at the earliest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dues {
-    /// By [`RegionId`]; empty where nobody asks.
-    regions: Box<[Due]>,
+    /// By [`RegionId`]; empty where no TTL is computed.
+    pub regions: Box<[Due]>,
     /// When overrides of a region within one service end; in order of service and region, usually none.
-    services: Box<[((ServiceId, RegionId), Due)]>,
+    pub services: Arc<[((ServiceId, RegionId), Due)]>,
 }
 
 impl Dues {
-    /// Works them out from those of single addresses, by endpoint and the address's index.
-    #[must_use]
-    pub fn of(inputs: &Inputs<'_>, addresses: &dyn Fn(EndpointRef, usize) -> Due) -> Self {
-        let Inputs { topology, overrides, now, .. } = *inputs;
-        let in_force = || overrides.iter().filter(move |o| o.holds_at(now));
-        let regions = topology.region_ids().map(|id| region(topology, id, in_force(), addresses)).collect();
-        let mut services: Vec<_> = in_force().flat_map(|o| within(topology, o)).collect();
-        services.sort_unstable_by_key(|(place, _)| *place);
-        Self { regions, services: services.into() }
-    }
-
     /// When what a service can expect of a region changes.
     #[must_use]
     pub fn of_member(&self, service: ServiceId, region: RegionId) -> Due {
         let own = self.regions.get(usize::from(region.0)).copied().unwrap_or(Due::ANY_TIME);
         let place = (service, region);
         let from = self.services.partition_point(|(other, _)| *other < place);
-        let words = self.services[from..].iter().take_while(|(other, _)| *other == place);
-        words.fold(own, |due, (_, word)| due.min(*word))
+        let ends = self.services[from..].iter().take_while(|(other, _)| *other == place);
+        ends.fold(own, |due, (_, end)| due.min(*end))
     }
 }
 
-/// The soonest of a region's addresses, of those it requires and of what operators said of them.
-fn region<'a>(
-    topology: &Topology,
-    id: RegionId,
-    overrides: impl Iterator<Item = &'a Override>,
-    addresses: &dyn Fn(EndpointRef, usize) -> Due,
-) -> Due {
-    let region = topology.region(id);
-    let own = (0..region.endpoints.len()).map(|index| EndpointRef { region: id, index: index as u16 });
-    let endpoints: Vec<EndpointRef> = own.chain(region.require.iter().copied()).collect();
-    let looked_at = endpoints.iter().flat_map(|at| {
-        (0..topology.endpoint(*at).addresses.len()).map(move |address| addresses(*at, address))
+impl Inputs<'_> {
+    /// The soonest of a region's endpoints, of those it requires and of the ends of overrides.
+    #[must_use]
+    pub fn due(&self, id: RegionId, endpoints: &dyn Fn(EndpointRef) -> Due) -> Due {
+        let topology = self.topology;
+        let region = topology.region(id);
+        let mut involved: Vec<EndpointRef> = (0..region.endpoints.len())
+            .map(|index| EndpointRef { region: id, index: index as u16 })
+            .collect();
+        required(topology, id, &mut vec![id], &mut involved);
+        let is_meant = |target: &Target| match target {
+            Target::Region(name) => *name == region.name,
+            Target::Endpoint { region, endpoint } => involved.iter().any(|at| {
+                topology.region(at.region).name == *region && topology.endpoint(*at).name == *endpoint
+            }),
+            Target::Service { .. } => false,
+        };
+        let ends = self.in_force().filter(|o| is_meant(&o.target)).map(ends);
+        involved.iter().map(|at| endpoints(*at)).chain(ends).fold(Due::NEVER, Due::min)
+    }
+
+    /// When overrides of a region within a service end, in order.
+    #[must_use]
+    pub fn service_dues(&self) -> Arc<[((ServiceId, RegionId), Due)]> {
+        let mut services: Vec<_> = self.in_force().flat_map(|o| within(self.topology, o)).collect();
+        services.sort_unstable_by_key(|(place, _)| *place);
+        services.into()
+    }
+
+    fn in_force(&self) -> impl Iterator<Item = &Override> {
+        self.overrides.iter().filter(|o| o.holds_at(self.now))
+    }
+}
+
+/// The endpoints elsewhere that a region's condition names, by way of other regions, too.
+fn required(topology: &Topology, id: RegionId, seen: &mut Vec<RegionId>, into: &mut Vec<EndpointRef>) {
+    topology.region(id).healthy_when.leaves(&mut |leaf| match leaf {
+        Condition::Endpoint(at) if !into.contains(at) => into.push(*at),
+        Condition::Region(other) if !seen.contains(other) => {
+            seen.push(*other);
+            required(topology, *other, seen, into);
+        }
+        _ => {}
     });
-    let is_meant = |target: &Target| match target {
-        Target::Region(name) => *name == region.name,
-        Target::Endpoint { region, endpoint } => endpoints
-            .iter()
-            .any(|at| topology.region(at.region).name == *region && topology.endpoint(*at).name == *endpoint),
-        Target::Service { .. } => false,
-    };
-    let ends = overrides.filter(|o| is_meant(&o.target)).map(ends);
-    looked_at.chain(ends).fold(Due::NEVER, Due::min)
 }
 
 fn within(topology: &Topology, o: &Override) -> Vec<((ServiceId, RegionId), Due)> {
@@ -66,5 +79,5 @@ fn within(topology: &Topology, o: &Override) -> Vec<((ServiceId, RegionId), Due)
 }
 
 fn ends(o: &Override) -> Due {
-    o.until.map_or(Due::NEVER, |until: Unix| Due::at(until))
+    o.until.map_or(Due::NEVER, Due::at)
 }

@@ -1,78 +1,101 @@
-//! Services by the set of regions they have: safety counts regions per set, not per service.
+//! The sets of regions that clients of services may be sent to: safety counts regions per set.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::{Cause, Standing, Usable};
-use crate::model::{RegionId, ServiceId, Topology};
+use crate::model::{RegionId, ServiceId};
 
 /// Index into [`RegionSets::sets`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetId(pub u32);
 
-/// The distinct sets of regions that services have.
+/// The distinct sets of regions. A service has one for each group of clients that its fences tell apart.
 #[derive(Clone, Debug, Default)]
 pub struct RegionSets {
     /// Each in order of region.
     pub sets: Vec<Box<[RegionId]>>,
-    of_service: Vec<SetId>,
+    ids: HashMap<Box<[RegionId]>, SetId>,
+    /// By service.
+    of_service: Vec<Arc<[SetId]>>,
+    /// By region: the sets it is in.
+    of_region: Vec<Vec<SetId>>,
 }
 
 impl RegionSets {
-    /// Works them out.
-    #[must_use]
-    pub fn of(topology: &Topology) -> Self {
-        let mut found = Self::default();
-        let mut ids: HashMap<Box<[RegionId]>, SetId> = HashMap::new();
-        for service in &topology.services {
-            let mut set: Box<[RegionId]> = service.members.iter().map(|member| member.region).collect();
-            set.sort_unstable();
-            let next = SetId(found.sets.len() as u32);
-            let id = *ids.entry(set.clone()).or_insert_with(|| {
-                found.sets.push(set);
-                next
-            });
-            found.of_service.push(id);
+    /// The set of these regions, which is added if it is new.
+    pub fn intern(&mut self, mut regions: Vec<RegionId>) -> SetId {
+        regions.sort_unstable();
+        regions.dedup();
+        if let Some(id) = self.ids.get(&*regions) {
+            return *id;
         }
-        found
-    }
-
-    /// The set of a service.
-    #[must_use]
-    pub fn of_service(&self, service: ServiceId) -> SetId {
-        self.of_service[service.0 as usize]
-    }
-
-    /// The regions of a service, in order.
-    #[must_use]
-    pub fn regions_of(&self, service: ServiceId) -> &[RegionId] {
-        &self.sets[self.of_service(service).0 as usize]
-    }
-
-    /// Services of which no region may be answered and none is held in: their `all_down` policy answers.
-    #[must_use]
-    pub fn unserved(&self, standing: &Standing) -> Vec<ServiceId> {
-        let may_answer = |id: &RegionId| !matches!(standing.region(*id).usable(), Usable::No(_));
-        let is_set_served: Vec<bool> = self
-            .sets
-            .iter()
-            .enumerate()
-            .map(|(index, set)| {
-                set.iter().any(|id| may_answer(id) || standing.is_held(SetId(index as u32), *id))
-            })
-            .collect();
-        let is_served = |service: ServiceId| {
-            if standing.has_words_on(service) {
-                let regions = self.regions_of(service);
-                let set = self.of_service(service);
-                regions.iter().any(|id| match standing.usable_within(service, *id) {
-                    Usable::No(Cause::Probes(_)) => standing.is_held_for(service, set, *id),
-                    Usable::No(Cause::Operator) => false,
-                    Usable::Full | Usable::Reduced | Usable::IfNothingElse => true,
-                })
-            } else {
-                is_set_served[self.of_service(service).0 as usize]
+        let id = SetId(self.sets.len() as u32);
+        for region in &regions {
+            let index = usize::from(region.0);
+            if self.of_region.len() <= index {
+                self.of_region.resize_with(index + 1, Vec::new);
             }
-        };
-        (0..self.of_service.len() as u32).map(ServiceId).filter(|id| !is_served(*id)).collect()
+            self.of_region[index].push(id);
+        }
+        self.ids.insert(regions.clone().into(), id);
+        self.sets.push(regions.into());
+        id
+    }
+
+    /// Adds the next service, whose clients are sent to one of these sets.
+    pub fn add_service(&mut self, sets: Arc<[SetId]>) {
+        self.of_service.push(sets);
+    }
+
+    /// The set of exactly these regions, which are in order.
+    #[must_use]
+    pub fn find(&self, regions: &[RegionId]) -> Option<SetId> {
+        self.ids.get(regions).copied()
+    }
+
+    /// The regions of a set, in order.
+    #[must_use]
+    pub fn regions(&self, set: SetId) -> &[RegionId] {
+        &self.sets[set.0 as usize]
+    }
+
+    /// The sets of a service.
+    #[must_use]
+    pub fn of_service(&self, service: ServiceId) -> &[SetId] {
+        &self.of_service[service.0 as usize]
+    }
+
+    /// The sets that a region is in.
+    #[must_use]
+    pub fn of_region(&self, region: RegionId) -> &[SetId] {
+        self.of_region.get(usize::from(region.0)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every set.
+    pub fn ids(&self) -> impl Iterator<Item = SetId> + use<> {
+        (0..self.sets.len() as u32).map(SetId)
+    }
+
+    /// Every service.
+    pub fn services(&self) -> impl Iterator<Item = ServiceId> + use<> {
+        (0..self.of_service.len() as u32).map(ServiceId)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_sets_are_one() {
+        let mut sets = RegionSets::default();
+        let [a, b, c] = [0, 1, 2].map(RegionId);
+        let first = sets.intern(vec![b, a]);
+        assert_eq!(sets.intern(vec![a, b, a]), first);
+        let second = sets.intern(vec![b, c]);
+        assert_ne!(first, second);
+        assert_eq!(sets.regions(first), [a, b]);
+        assert_eq!((sets.of_region(b), sets.of_region(c)), (&[first, second][..], &[second][..]));
+        assert_eq!((sets.find(&[b, c]), sets.find(&[c])), (Some(second), None));
     }
 }

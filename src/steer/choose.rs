@@ -10,9 +10,7 @@ use super::trace::{Note, Recording, Stage, Trace, Why};
 use crate::geo::Place;
 use crate::model::{AllDown, Due, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
 use crate::pick::{Hash, draw, rendezvous};
-use crate::standing::{
-    Action, Candidate, Cause, DEGRADED_SHARE, HARD_DOWN, Pool, ServiceStanding, Standing, Usable,
-};
+use crate::standing::{Action, Candidate, Cause, LastGood, Pool, Resort, SetId, Standing, Usable};
 
 /// A question to steering.
 #[derive(Clone, Copy, Debug)]
@@ -69,19 +67,18 @@ enum Pass {
     Unknown,
     /// `all_down = { last_good }`: what served last, no earlier than this.
     LastGood(Unix),
-    /// `all_down = "all"`: whatever no operator withdrew.
-    AllDown,
-    /// Every region has been withdrawn by an operator: whatever there is.
-    Anything,
+    /// `all_down = "all"`: the most promising there is.
+    LastResort(Resort),
 }
 
 /// One choice being made.
 struct Chooser<'a, T> {
-    compiled: &'a Compiled,
     topology: &'a Topology,
     standing: &'a Standing,
     asked: &'a Asked,
     terms: Terms,
+    /// The regions that the client may be sent to.
+    set: SetId,
     /// Hash of the service and the client's key prefix.
     client: Hash,
     /// `client` and, by the kind of share, the window or the draw.
@@ -125,10 +122,10 @@ impl Compiled {
         trace: &mut T,
     ) -> Choice {
         let terms = self.services[asked.service.0 as usize];
-        let (ranking, prefix_len) = self.ranking(terms, asked.client);
+        let (ranking, set, prefix_len) = self.ranking(terms, asked.client);
         let client = self.client_hash(terms, asked.client);
         let key = share_key(terms, client, asked);
-        let mut chooser = Chooser { compiled: self, topology, standing, asked, terms, client, key, trace };
+        let mut chooser = Chooser { topology, standing, asked, terms, set, client, key, trace };
         let (region, answer) = chooser.run(ranking, into);
         let scope = self.scope(chooser.is_keyed(ranking), asked.client, prefix_len);
         let ttl = if terms.ttl.is_computed() {
@@ -214,12 +211,12 @@ impl<T: Trace> Chooser<'_, T> {
         match &self.service().steering.all_down {
             AllDown::Servfail => (None, Answer::Servfail),
             AllDown::Fallback(_) | AllDown::Cname(_) => self.instead(into).unwrap_or((None, Answer::NoData)),
-            AllDown::All => self.as_if_up(ranking, into),
+            AllDown::All => self.last_resort(ranking, into),
             AllDown::LastGood(age) => {
-                let last_good = self.last_good(*age).map(Pass::LastGood);
+                let last_good = self.last_good(ranking, *age).map(Pass::LastGood);
                 last_good
                     .and_then(|pass| self.pass(pass, ranking, into))
-                    .unwrap_or_else(|| self.as_if_up(ranking, into))
+                    .unwrap_or_else(|| self.last_resort(ranking, into))
             }
         }
     }
@@ -229,10 +226,29 @@ impl<T: Trace> Chooser<'_, T> {
         self.topology.service(self.asked.service)
     }
 
-    fn as_if_up<S: Selection>(&mut self, ranking: &Ranking, into: &mut S) -> (Option<RegionId>, Answer) {
-        self.pass(Pass::AllDown, ranking, into)
-            .or_else(|| self.pass(Pass::Anything, ranking, into))
-            .unwrap_or((None, Answer::NoData))
+    /// The most promising regions, in the order of the ranking.
+    fn last_resort<S: Selection>(&mut self, ranking: &Ranking, into: &mut S) -> (Option<RegionId>, Answer) {
+        let resorts = ranking.groups.iter().flatten().map(|ranked| self.resort(ranked.region));
+        match resorts.min() {
+            Some(best) if best != Resort::Never => {
+                self.pass(Pass::LastResort(best), ranking, into).unwrap_or((None, Answer::NoData))
+            }
+            // Resolvers shall ask again, not keep that there is nothing.
+            _ => (None, Answer::Servfail),
+        }
+    }
+
+    /// How promising a region is though none may be answered.
+    fn resort(&self, region: RegionId) -> Resort {
+        let pool = self.standing.region(region).pool(self.asked.family);
+        match self.standing.within(self.asked.service, region) {
+            Some(Action::Down) => Resort::Never,
+            Some(action) if action.withdraws() && pool.last_resort.class > Resort::Drained => {
+                pool.last_resort.class.max(Resort::DrainedDown)
+            }
+            Some(action) if action.withdraws() => Resort::Drained,
+            _ => pool.last_resort.class,
+        }
     }
 
     /// What is answered in the place of regions, if the config names it.
@@ -248,12 +264,24 @@ impl<T: Trace> Chooser<'_, T> {
         Some((None, answer))
     }
 
-    /// The earliest moment of last service that counts as last good.
-    fn last_good(&self, age: Duration) -> Option<Unix> {
-        let served = |id: RegionId| self.standing.region(id).last_served(self.asked.unix);
-        let latest = self.service().members.iter().filter_map(|member| served(member.region)).max()?;
+    /// The earliest moment of last service that counts as last good, over the regions that this client may be sent to and
+    /// no operator withdrew.
+    fn last_good(&self, ranking: &Ranking, age: Duration) -> Option<Unix> {
+        let served = ranking.groups.iter().flatten().filter_map(|ranked| self.good_until(ranked.region));
+        let latest = served.max()?;
         let together = Unix(latest.0.saturating_sub(Duration::from_secs(LOST_TOGETHER_SECS)));
         (self.asked.unix.since(latest) <= age).then_some(together)
+    }
+
+    /// When a region that no operator withdrew ceased to serve.
+    fn good_until(&self, region: RegionId) -> Option<Unix> {
+        let is_withdrawn = matches!(self.usable(region), Usable::No(cause) if cause.is_operator());
+        let pool = self.standing.region(region).pool(self.asked.family);
+        pool.last_good.as_ref().filter(|_| !is_withdrawn).map(|good| good.until)
+    }
+
+    fn usable(&self, region: RegionId) -> Usable {
+        self.standing.usable_within(self.asked.service, region, self.asked.family)
     }
 
     /// Tries the tie groups in order; the first with somebody who may be chosen decides.
@@ -331,89 +359,59 @@ impl<T: Trace> Chooser<'_, T> {
     #[inline]
     fn verdict(&self, pass: Pass, ranked: &RankedRegion) -> Result<(f64, Note), Why> {
         let region = self.standing.region(ranked.region);
-        let pool = region.pool(self.asked.family);
-        let word = self.standing.within(self.asked.service, ranked.region);
-        let withdrawn = word.is_some_and(ServiceStanding::withdraws);
-        let forced = region.action == Some(Action::Up) || word.is_some_and(|w| w.action == Action::Up);
-        let usable = if withdrawn { Usable::No(Cause::Operator) } else { pool.usable };
+        let within = self.standing.within(self.asked.service, ranked.region);
         match pass {
-            Pass::Eligible if forced && !withdrawn => Ok((1.0, Note::Forced)),
             Pass::Eligible => {
-                let kept_away = region.kept_away.max(word.map_or(0.0, |w| w.kept_away));
-                let factor = self.eligible(ranked.region, pool, usable)?;
+                let (factor, note) = self.eligible(ranked.region)?;
+                let partial = within.filter(|action| action.is_partial()).map_or(0.0, Action::kept_away);
+                let kept_away = region.kept_away().max(partial);
                 // Independent of the share's key: a drain keeps the same clients away from window to window.
                 if kept_away > 0.0 && self.client.with(ranked.hash.0).with(2).unit() < kept_away {
                     return Err(Why::KeptAway(kept_away));
                 }
-                Ok(factor)
+                let forced = within == Some(Action::Up) || region.action == Some(Action::Up);
+                Ok((factor, if forced && note == Note::Plain { Note::Forced } else { note }))
             }
             Pass::DrainedInPart => {
-                let (factor, _) = self.eligible(ranked.region, pool, usable)?;
+                let (factor, _) = self.eligible(ranked.region)?;
                 Ok((factor, Note::DrainedInPart))
             }
-            Pass::Unknown if usable == Usable::IfNothingElse => Ok((1.0, Note::Unknown)),
-            Pass::LastGood(since)
-                if region.last_served(self.asked.unix) >= Some(since)
-                    && usable != Usable::No(Cause::Operator) =>
-            {
+            Pass::Unknown if self.usable(ranked.region) == Usable::IfNothingElse => Ok((1.0, Note::Unknown)),
+            Pass::LastGood(since) if self.good_until(ranked.region) >= Some(since) => {
                 Ok((1.0, Note::AllDown))
             }
-            Pass::AllDown
-                if usable != Usable::No(Cause::Operator)
-                    && !self.topology.region(ranked.region).is_unresolved() =>
-            {
-                Ok((1.0, Note::AllDown))
-            }
-            Pass::Anything => Ok((1.0, Note::AllDown)),
-            _ => Err(Why::Unknown),
+            Pass::LastResort(best) if self.resort(ranked.region) == best => Ok((1.0, Note::AllDown)),
+            Pass::Unknown | Pass::LastGood(_) | Pass::LastResort(_) => Err(Why::Unknown),
         }
     }
 
-    fn eligible(&self, region: RegionId, pool: &Pool, usable: Usable) -> Result<(f64, Note), Why> {
-        match usable {
-            Usable::Full => Ok((1.0, Note::Plain)),
-            Usable::Reduced => Ok((DEGRADED_SHARE, Note::Degraded)),
-            Usable::IfNothingElse => Err(Why::Unknown),
-            Usable::No(Cause::Probes(_)) if self.may_be_held(region, pool) => Ok((1.0, Note::Held)),
-            Usable::No(cause) if self.standing.region(region).usable().is_eligible() => match cause {
-                Cause::Probes(_) => Err(Why::FamilyDown(self.asked.family)),
-                Cause::Operator => Err(Why::Withdrawn(cause)),
+    fn eligible(&self, id: RegionId) -> Result<(f64, Note), Why> {
+        match self.usable(id) {
+            Usable::Yes(factor) if factor < 1.0 => Ok((factor, Note::Degraded)),
+            Usable::Yes(factor) => match self.standing.region(id).kept_by {
+                Some(rule) => Ok((factor, Note::Held(rule))),
+                None => Ok((factor, Note::Plain)),
             },
+            Usable::IfNothingElse => Err(Why::Unknown),
+            Usable::No(cause @ Cause::Probes(_)) => {
+                let Asked { service, family, .. } = *self.asked;
+                match self.standing.held(service, self.set, family, id) {
+                    Some(rule) => Ok((1.0, Note::Held(rule))),
+                    None if self.standing.region(id).usable().is_eligible() => Err(Why::FamilyDown(family)),
+                    None => Err(Why::Withdrawn(cause)),
+                }
+            }
             Usable::No(cause) => Err(Why::Withdrawn(cause)),
         }
     }
 
-    /// Held by safety, and with something to answer that does not fail hard.
-    fn may_be_held(&self, region: RegionId, pool: &Pool) -> bool {
-        self.standing.is_held_for(self.asked.service, self.terms.set, region)
-            && (!pool.configured || pool.best != HARD_DOWN)
-    }
-
     /// Puts the region's endpoints into the answer.
     fn endpoints<S: Selection>(&self, pass: Pass, region: RegionId, into: &mut S) -> Answer {
-        let standing = self.standing.region(region);
-        let pool = standing.pool(self.asked.family);
-        let every = &self.compiled.everything[usize::from(region.0)][self.asked.family as usize];
-        let candidates: &[Candidate] = match pass {
-            Pass::Eligible | Pass::DrainedInPart | Pass::Unknown if !pool.candidates.is_empty() => {
-                &pool.candidates
-            }
-            _ => every,
-        };
-        let wanted = self.terms.answers as usize;
-        if wanted >= candidates.len() {
-            candidates.iter().for_each(|candidate| into.take(candidate));
-        } else if wanted == 1 {
-            let drawn = candidates.iter().map(|c| (c, endpoint_hash(c), c.weight));
-            if let Some(winner) = rendezvous(self.key, drawn) {
-                into.take(winner);
-            }
-        } else {
-            self.draw_several(candidates, wanted, into);
-        }
+        let pool = self.standing.region(region).pool(self.asked.family);
+        self.draw(candidates(pool, pass), into);
         if !into.is_empty() {
             Answer::Addresses
-        } else if self.topology.region(region).is_unresolved() {
+        } else if self.standing.region(region).unresolved {
             // It has addresses, but nobody knows them: resolvers shall ask again, not keep that there are none.
             Answer::Servfail
         } else {
@@ -421,10 +419,26 @@ impl<T: Trace> Chooser<'_, T> {
         }
     }
 
+    /// As many endpoints as are wanted, in the order of their draws: the first follows the weights.
+    fn draw<S: Selection>(&self, candidates: &[Candidate], into: &mut S) {
+        let wanted = self.terms.answers as usize;
+        match candidates {
+            [] => {}
+            [only] => into.take(only),
+            several if wanted == 1 => {
+                let drawn = several.iter().map(|c| (c, endpoint_hash(c), c.weight));
+                if let Some(winner) = rendezvous(self.key, drawn) {
+                    into.take(winner);
+                }
+            }
+            several => self.draw_several(several, wanted, into),
+        }
+    }
+
     /// The `wanted` least draws, in their order. Quadratic in small numbers, and without allocating.
     fn draw_several<S: Selection>(&self, candidates: &[Candidate], wanted: usize, into: &mut S) {
         let mut least = f64::NEG_INFINITY;
-        for _ in 0..wanted {
+        for _ in 0..wanted.min(candidates.len()) {
             let draws = candidates.iter().map(|c| (draw(self.key, endpoint_hash(c), c.weight), c));
             let next = draws.filter(|(drawn, _)| *drawn > least).min_by(|(a, _), (b, _)| a.total_cmp(b));
             let Some((drawn, candidate)) = next else { break };
@@ -437,10 +451,10 @@ impl<T: Trace> Chooser<'_, T> {
     fn due(&mut self, ranking: &Ranking, region: Option<RegionId>) -> Due {
         let chosen = ranking.groups.iter().flatten().find(|ranked| Some(ranked.region) == region);
         let verdict = chosen.map(|ranked| self.verdict(Pass::Eligible, ranked));
-        let is_held = matches!(verdict, Some(Ok((_, Note::Held))));
+        let is_held = matches!(verdict, Some(Ok((_, Note::Held(_)))));
         let by_itself = matches!(verdict, Some(Ok(_))) && !is_held;
         let pool = region.map(|region| self.standing.region(region).pool(self.asked.family));
-        let has_good = pool.is_some_and(|pool| !pool.configured || pool.best.serves());
+        let has_good = pool.is_some_and(|pool| !pool.configured || pool.serves);
         let withdrawn = matches!(verdict, Some(Err(Why::Withdrawn(_))));
         let serves = ranking.groups.is_empty() || (has_good && !is_held && !withdrawn);
         let mut due = Due::NEVER;
@@ -477,19 +491,29 @@ impl<T: Trace> Chooser<'_, T> {
     fn is_drawn(&self, ranking: &Ranking, region: RegionId) -> bool {
         let endpoints = self.topology.region(region).endpoints.len();
         let among = |group: &[RankedRegion]| group.len() > 1 && group.iter().any(|r| r.region == region);
-        endpoints > self.terms.answers as usize || ranking.groups.iter().any(|group| among(group))
+        endpoints > 1 || ranking.groups.iter().any(|group| among(group))
     }
 
     /// Whether the client's key can make a difference under this ranking: then scopes are no wider than the key.
     fn is_keyed(&self, ranking: &Ranking) -> bool {
+        let mut own = self.standing.overrides_of(self.asked.service).iter();
+        let mut regions = ranking.groups.iter().flatten();
         ranking.ties
-            || ranking.most_endpoints > self.terms.answers as usize
-            || !self.standing.services.is_empty()
-            || self.standing.drains_in_part
+            || ranking.most_endpoints > 1
+            || own.any(|it| it.action.is_partial())
+            || regions.any(|ranked| self.standing.region(ranked.region).kept_away() > 0.0)
     }
 }
 
-/// An endpoint's identity is its place in the region: the region has been chosen already.
+/// What to answer of a pool.
+fn candidates(pool: &Pool, pass: Pass) -> &[Candidate] {
+    match (pass, &pool.last_good) {
+        (Pass::LastGood(_), Some(LastGood { candidates, .. })) => candidates,
+        (Pass::LastResort(_), _) => &pool.last_resort.candidates,
+        _ => &pool.candidates,
+    }
+}
+
 fn endpoint_hash(candidate: &Candidate) -> Hash {
-    Hash(u64::from(candidate.endpoint.index)).with(3)
+    Hash(candidate.hash).with(3)
 }

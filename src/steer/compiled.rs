@@ -11,11 +11,10 @@ use super::rank::{Placed, Ranker, Ranking, groups, rank};
 use super::trace::NoTrace;
 use crate::geo::{Index, Place, RangeMap};
 use crate::model::{
-    Direction, Family, KeyPrefix, Point, Rank, Service, ServiceId, Share, Steering, Tolerance, Topology,
-    TtlRange,
+    Direction, KeyPrefix, Point, Rank, RegionId, Service, Share, Steering, Tolerance, Topology, TtlRange,
 };
 use crate::pick::Hash;
-use crate::standing::{Candidate, RegionSets, SetId};
+use crate::standing::{RegionSets, SetId};
 
 /// Everything about choosing that can be known before a query comes: compiled when the config changes.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +24,6 @@ pub struct Compiled {
     pub(super) services: Arc<[Terms]>,
     /// By distinct inputs of a ranking, not by service.
     pub(super) tables: Arc<[RankingTable]>,
-    /// By region and family: everything there is, for when all are down.
-    pub(super) everything: Vec<[Box<[Candidate]>; 3]>,
     computes_ttl: bool,
 }
 
@@ -37,7 +34,6 @@ pub(super) struct Terms {
     pub(super) hash: Hash,
     /// Index into [`Compiled::tables`].
     pub(super) table: u32,
-    pub(super) set: SetId,
     pub(super) ttl: TtlRange,
     /// Endpoints in one answer.
     pub(super) answers: u32,
@@ -49,6 +45,8 @@ pub(super) struct Terms {
 pub(super) struct RankingTable {
     by_address: ByAddress,
     rankings: Vec<Ranking>,
+    /// By ranking: the set of its regions.
+    sets: Vec<SetId>,
 }
 
 /// Client address → index of its ranking, in as few bytes as there are rankings for.
@@ -63,41 +61,33 @@ impl Compiled {
     /// Compiles the rankings of all services. `topology` is the one that every later call passes, too.
     #[must_use]
     pub fn new(topology: &Topology, geo: &Index, key_prefix: KeyPrefix) -> Self {
-        let sets = RegionSets::of(topology);
+        let mut sets = RegionSets::default();
+        // By table: the sets of its rankings.
+        let mut sets_of: Vec<Arc<[SetId]>> = Vec::new();
         let mut tables: Vec<RankingTable> = Vec::new();
         let mut by_inputs: HashMap<Inputs<'_>, u32> = HashMap::new();
         let mut ranker = Ranker::new(topology);
         let places = Places::new(geo);
         let mut services = Vec::with_capacity(topology.services.len());
-        for (index, service) in topology.services.iter().enumerate() {
+        for service in &topology.services {
             let table = *by_inputs.entry(Inputs(service)).or_insert_with(|| {
                 tables.push(RankingTable::new(topology, &places, service, &mut ranker));
+                let table = tables.last_mut().expect("it was just added");
+                sets_of.push(table.intern_sets(&mut sets));
                 tables.len() as u32 - 1
             });
-            let set = sets.of_service(ServiceId(index as u32));
+            sets.add_service(Arc::clone(&sets_of[table as usize]));
             let Steering { ttl, answers, share, .. } = service.steering;
             let hash = Hash::of(service.name.as_wire());
-            services.push(Terms { hash, table, set, ttl, answers: answers as u32, share });
+            services.push(Terms { hash, table, ttl, answers: answers as u32, share });
         }
         let computes_ttl = topology.services.iter().any(|service| service.steering.ttl.is_computed());
-        Self {
-            key_prefix,
-            everything: everything(topology),
-            sets: sets.into(),
-            services: services.into(),
-            tables: tables.into(),
-            computes_ttl,
-        }
+        Self { key_prefix, sets: sets.into(), services: services.into(), tables: tables.into(), computes_ttl }
     }
 
-    /// Goes over to a topology that differs in the addresses of endpoints alone: rankings do not depend on them.
-    pub fn renew_addresses(&mut self, topology: &Topology) {
-        self.everything = everything(topology);
-    }
-
-    /// The sets of regions that services have, for safety.
+    /// The sets of regions that clients of services may be sent to, for safety.
     #[must_use]
-    pub fn region_sets(&self) -> &RegionSets {
+    pub fn region_sets(&self) -> &Arc<RegionSets> {
         &self.sets
     }
 
@@ -107,11 +97,12 @@ impl Compiled {
         self.computes_ttl
     }
 
-    /// The ranking for a client, and the length of the widest prefix around it for which it holds.
-    pub(super) fn ranking(&self, terms: Terms, client: IpAddr) -> (&Ranking, u8) {
+    /// The ranking for a client, the set of its regions, and the length of the widest prefix around the client for which
+    /// it holds.
+    pub(super) fn ranking(&self, terms: Terms, client: IpAddr) -> (&Ranking, SetId, u8) {
         let table = &self.tables[terms.table as usize];
         let (ranking, prefix_len) = table.by_address.lookup(client);
-        (&table.rankings[ranking], prefix_len)
+        (&table.rankings[ranking], table.sets[ranking], prefix_len)
     }
 
     /// Bytes that the ranking tables take.
@@ -119,11 +110,6 @@ impl Compiled {
     pub fn memory_bytes(&self) -> usize {
         self.tables.iter().map(|table| table.by_address.memory_bytes()).sum()
     }
-}
-
-fn everything(topology: &Topology) -> Vec<[Box<[Candidate]>; 3]> {
-    let every = |region| Family::ALL.map(|family| Candidate::every(topology, region, family));
-    topology.region_ids().map(every).collect()
 }
 
 /// Where clients can be, with what all tables need of it.
@@ -157,7 +143,11 @@ impl RankingTable {
     fn new(topology: &Topology, places: &Places<'_>, service: &Service, ranker: &mut Ranker<'_>) -> Self {
         if !places.matter_to(service) {
             let anywhere = rank(topology, service, &Place::default(), &mut NoTrace);
-            return Self { by_address: ByAddress::Byte(RangeMap::uniform(0)), rankings: vec![anywhere] };
+            return Self {
+                by_address: ByAddress::Byte(RangeMap::uniform(0)),
+                rankings: vec![anywhere],
+                sets: Vec::new(),
+            };
         }
         let mut rankings: Vec<Ranking> = Vec::new();
         let mut ids: FxHashMap<Box<[(u16, bool)]>, u32> = FxHashMap::default();
@@ -180,7 +170,21 @@ impl RankingTable {
         };
         let by_place: Vec<u32> =
             places.geo.places().iter().zip(&places.directions).map(&mut ranking).collect();
-        Self { by_address: ByAddress::new(places.geo, &by_place, rankings.len()), rankings }
+        Self { by_address: ByAddress::new(places.geo, &by_place, rankings.len()), rankings, sets: Vec::new() }
+    }
+
+    /// Numbers the set of each ranking's regions; returns each set once.
+    fn intern_sets(&mut self, sets: &mut RegionSets) -> Arc<[SetId]> {
+        let set = |ranking: &Ranking| {
+            let regions: Vec<RegionId> =
+                ranking.groups.iter().flatten().map(|ranked| ranked.region).collect();
+            sets.intern(regions)
+        };
+        self.sets = self.rankings.iter().map(set).collect();
+        let mut distinct = self.sets.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        distinct.into()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Family, PlaceKey, RegionId};
+use crate::model::{Family, PlaceKey, RegionId, Rule};
 use crate::standing::Cause;
 
 /// The stages of a choice, in order.
@@ -48,8 +48,8 @@ pub enum Note {
     Unlocated,
     /// In the tie group of this number, from 1.
     TieGroup(usize),
-    /// Safety holds it in though probes found it down.
-    Held,
+    /// A safety rule holds it though probes found it down.
+    Held(Rule),
     /// An operator forced it up.
     Forced,
     /// A partial drain keeps this client away, but nobody else serves.

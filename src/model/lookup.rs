@@ -1,0 +1,39 @@
+//! What a resolver reports about a host.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The addresses of one family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// In no particular order; none if the host has none.
+    pub addresses: Vec<IpAddr>,
+    /// The least TTL of all records on the way; `None` where there are none.
+    pub ttl: Option<Duration>,
+}
+
+/// What was found for IPv4 and for IPv6, or why nothing is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// IPv4.
+    pub v4: Result<Found, String>,
+    /// IPv6.
+    pub v6: Result<Found, String>,
+}
+
+impl Lookup {
+    /// The shortest time between two lookups of a host, however short its TTL, and the time to the next after a
+    /// failure.
+    pub const MIN_PAUSE: Duration = Duration::from_secs(5);
+
+    /// The longest time between two lookups of a host, however long its TTL.
+    pub const MAX_PAUSE: Duration = Duration::from_secs(60 * 60);
+
+    /// How long to wait before the host is looked up again.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        let (Ok(v4), Ok(v6)) = (&self.v4, &self.v6) else { return Self::MIN_PAUSE };
+        let least = [v4.ttl, v6.ttl].into_iter().flatten().min();
+        least.unwrap_or(Self::MIN_PAUSE).clamp(Self::MIN_PAUSE, Self::MAX_PAUSE)
+    }
+}

@@ -1,0 +1,113 @@
+//! Whether an operator may change what is used.
+
+use crate::model::{Family, RegionId, Rule, Rules, ServiceId, Topology};
+use crate::standing::{RegionSets, SetId, Standing, Usable};
+
+/// A change that a rule forbids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The rule.
+    pub rule: Rule,
+    /// How many regions the rule asks for.
+    pub needed: usize,
+    /// How many would remain.
+    pub remaining: usize,
+    /// The set of regions that would have too few.
+    pub set: SetId,
+    /// In which address family.
+    pub family: Family,
+    /// The one service that would be short, if it is not all services with these regions.
+    pub service: Option<ServiceId>,
+}
+
+/// Whether an operator may turn `before` into `after`: nothing that had more regions may come to have too few, in
+/// any address family, neither all services with a set of regions nor one service with overrides of its own.
+///
+/// # Errors
+/// The first that would have too few.
+pub fn permit(rules: &Rules, sets: &RegionSets, before: &Standing, after: &Standing) -> Result<(), Refusal> {
+    let change = Change { rules, sets, before, after };
+    let services: Vec<ServiceId> = before.overridden_services().chain(after.overridden_services()).collect();
+    let of_sets = sets.ids().map(|set| (set, None));
+    let of_services = services.iter().flat_map(|id| sets.of_service(*id).iter().map(|set| (*set, Some(*id))));
+    for (set, service) in of_sets.chain(of_services) {
+        for family in Family::ALL {
+            if let Some(refusal) = change.refuse(set, family, service) {
+                return Err(refusal);
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Change<'a> {
+    rules: &'a Rules,
+    sets: &'a RegionSets,
+    before: &'a Standing,
+    after: &'a Standing,
+}
+
+impl Change<'_> {
+    fn refuse(&self, set: SetId, family: Family, service: Option<ServiceId>) -> Option<Refusal> {
+        let needed = self.rules.min_regions.min(self.sets.regions(set).len());
+        let remaining = self.serving(self.after, set, family, service);
+        if remaining >= needed {
+            return None;
+        }
+        let is_less = remaining < self.serving(self.before, set, family, service);
+        let refusal = Refusal { rule: Rule::MinRegions, needed, remaining, set, family, service };
+        is_less.then_some(refusal)
+    }
+
+    /// Regions that serve, as this node has seen itself, or are held.
+    fn serving(&self, standing: &Standing, set: SetId, family: Family, service: Option<ServiceId>) -> usize {
+        let serves = |id: RegionId| {
+            let pool = standing.region(id).pool(family);
+            let usable = match service {
+                Some(service) => standing.usable_within(service, id, family),
+                None => pool.usable,
+            };
+            match usable {
+                Usable::Yes(_) => pool.observed || pool.usable != usable,
+                Usable::IfNothingElse => false,
+                Usable::No(cause) => !cause.is_operator() && is_held(standing, set, family, id, service),
+            }
+        };
+        self.sets.regions(set).iter().filter(|id| serves(**id)).count()
+    }
+}
+
+fn is_held(
+    standing: &Standing,
+    set: SetId,
+    family: Family,
+    id: RegionId,
+    service: Option<ServiceId>,
+) -> bool {
+    // Without a service of its own nothing but the set's own entries is found.
+    standing.held(service.unwrap_or(ServiceId(u32::MAX)), set, family, id).is_some()
+}
+
+impl Refusal {
+    /// The refusal as a sentence for the operator.
+    #[must_use]
+    pub fn explain(&self, topology: &Topology, sets: &RegionSets) -> String {
+        let names: Vec<&str> =
+            sets.regions(self.set).iter().map(|id| topology.region(*id).name.as_str()).collect();
+        let whose = self.service.map(|id| format!(" for {}", topology.service(id).name)).unwrap_or_default();
+        let family = match self.family {
+            Family::V6 => " over IPv6",
+            Family::V4 | Family::Host => "",
+        };
+        let remaining = match self.remaining {
+            0 => "none".to_owned(),
+            some => format!("only {some}"),
+        };
+        format!(
+            "{} = {} forbids it: of {} {remaining} would remain usable{whose}{family}",
+            self.rule.name(),
+            self.needed,
+            names.join(", "),
+        )
+    }
+}

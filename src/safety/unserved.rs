@@ -1,0 +1,128 @@
+//! Services that no region can serve.
+
+use crate::model::{Family, ServiceId, ServiceKind, Topology};
+use crate::standing::{RegionSets, SetId, Standing};
+
+/// Services that an alarm names; of the others it says how many there are.
+const NAMED: usize = 5;
+
+/// A service that no region can serve in an address family: its `all_down` policy answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Unserved {
+    /// The service.
+    pub service: ServiceId,
+    /// The family.
+    pub family: Family,
+}
+
+/// The services for which no region may be answered to some clients, and none is held, in order.
+#[must_use]
+pub fn unserved(topology: &Topology, sets: &RegionSets, standing: &Standing) -> Vec<Unserved> {
+    let of_sets: Vec<[bool; 3]> =
+        sets.ids().map(|set| Family::ALL.map(|family| !is_set_served(sets, standing, set, family))).collect();
+    if standing.services.is_empty() && !of_sets.iter().flatten().any(|unserved| *unserved) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for service in sets.services() {
+        let has_overrides = !standing.overrides_of(service).is_empty();
+        for family in Family::ALL {
+            let is_unserved = |set: &SetId| {
+                if has_overrides {
+                    !is_service_served(sets, standing, service, *set, family)
+                } else {
+                    of_sets[set.0 as usize][family as usize]
+                }
+            };
+            if sets.of_service(service).iter().any(is_unserved)
+                && answers(topology, service, standing, family)
+            {
+                found.push(Unserved { service, family });
+            }
+        }
+    }
+    found
+}
+
+/// Whether a service answers records of a family anywhere.
+fn answers(topology: &Topology, service: ServiceId, standing: &Standing, family: Family) -> bool {
+    let service = topology.service(service);
+    let is_of_kind = match service.kind {
+        ServiceKind::Address { .. } => family != Family::Host,
+        ServiceKind::Cname | ServiceKind::Srv { .. } | ServiceKind::Mx { .. } => family == Family::Host,
+    };
+    let mut regions = service.members.iter().map(|member| standing.region(member.region));
+    is_of_kind && regions.any(|region| region.pool(family).configured)
+}
+
+fn is_set_served(sets: &RegionSets, standing: &Standing, set: SetId, family: Family) -> bool {
+    let regions = sets.regions(set);
+    // A client that is fenced off from every region is not waiting for one.
+    regions.is_empty()
+        || regions.iter().any(|id| {
+            !standing.region(*id).pool(family).usable.is_withdrawn()
+                || standing.held(ServiceId(u32::MAX), set, family, *id).is_some()
+        })
+}
+
+fn is_service_served(
+    sets: &RegionSets,
+    standing: &Standing,
+    service: ServiceId,
+    set: SetId,
+    family: Family,
+) -> bool {
+    let regions = sets.regions(set);
+    regions.is_empty()
+        || regions.iter().any(|id| match standing.usable_within(service, *id, family) {
+            crate::standing::Usable::No(cause) => {
+                !cause.is_operator() && standing.held(service, set, family, *id).is_some()
+            }
+            _ => true,
+        })
+}
+
+/// A sentence about services that no region can serve, if there are any.
+#[must_use]
+pub fn alarm(topology: &Topology, unserved: &[Unserved]) -> Option<String> {
+    let names = listed(topology, unserved)?;
+    Some(format!("no region can serve {names}: answered as all_down says"))
+}
+
+/// A sentence about services that regions can serve again, if there are any.
+#[must_use]
+pub fn all_clear(topology: &Topology, served: &[Unserved]) -> Option<String> {
+    let names = listed(topology, served)?;
+    Some(format!("regions can serve {names} again"))
+}
+
+/// The services, each once, with the family where it is only one.
+fn listed(topology: &Topology, unserved: &[Unserved]) -> Option<String> {
+    let mut services: Vec<(ServiceId, Vec<Family>)> = Vec::new();
+    for Unserved { service, family } in unserved {
+        match services.last_mut() {
+            Some((last, families)) if last == service => families.push(*family),
+            _ => services.push((*service, vec![*family])),
+        }
+    }
+    let name = |(id, families): &(ServiceId, Vec<Family>)| {
+        let family = match families[..] {
+            [Family::V4] if has_addresses(topology, *id, Family::V6) => " over IPv4",
+            [Family::V6] if has_addresses(topology, *id, Family::V4) => " over IPv6",
+            _ => "",
+        };
+        format!("{}{family}", topology.service(*id).name)
+    };
+    let mut names: Vec<String> = services.iter().take(NAMED).map(name).collect();
+    if services.len() > NAMED {
+        names.push(format!("{} more", services.len() - NAMED));
+    }
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// Whether any region of a service lists addresses of a family; a host may always have some.
+fn has_addresses(topology: &Topology, service: ServiceId, family: Family) -> bool {
+    let members = topology.service(service).members.iter();
+    let mut endpoints = members.flat_map(|member| &topology.region(member.region).endpoints);
+    endpoints.any(|it| it.resolved_host().is_some() || it.listed().iter().any(|a| family.has(*a)))
+}

@@ -1,0 +1,417 @@
+//! How a region's standing follows from the states of its addresses and from overrides.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{
+    Action, AddressStanding, Candidate, Cause, DEGRADED_FACTOR, EndpointStanding, LastGood, LastResort,
+    Override, Pool, RegionStanding, Resort, ServiceOverride, Usable,
+};
+use crate::health::{self, Severity, State};
+use crate::model::{
+    Condition, Endpoint, EndpointRef, Family, Reach, Region, RegionId, Rule, Target, Topology, Unix,
+};
+use crate::pick;
+
+/// Addresses of a region that ceased to serve within this many seconds of each other were lost together.
+const LOST_TOGETHER_SECS: u64 = 60;
+
+/// What a standing is made from.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// What there is.
+    pub topology: &'a Topology,
+    /// What is known of the addresses of an endpoint.
+    pub addresses: &'a dyn Fn(EndpointRef) -> Box<[AddressStanding]>,
+    /// Those in force.
+    pub overrides: &'a [Override],
+    /// The region's standing before, if it had one: since when, and what served.
+    pub previous: &'a dyn Fn(RegionId) -> Option<&'a RegionStanding>,
+    /// The present moment.
+    pub now: Unix,
+}
+
+impl Inputs<'_> {
+    /// Works out the standing of a region.
+    #[must_use]
+    pub fn region(&self, id: RegionId) -> RegionStanding {
+        let region = self.topology.region(id);
+        let overrides = self.overrides_in(&region.name);
+        let action = action(&overrides, |target| matches!(target, Target::Region(_)));
+        let endpoints: Arc<[EndpointStanding]> = (0..region.endpoints.len())
+            .map(|index| self.endpoint(endpoint_ref(id, index), &overrides))
+            .collect();
+        let before = (self.previous)(id);
+        let work = Work { inputs: self, id, region, action, endpoints: &endpoints, before };
+        let found = work.state(&|it| it.state);
+        let state = match before {
+            // A check without a result yet does not lower what served.
+            Some(before) if found == State::Unknown && before.state.serves() => before.state,
+            _ => found,
+        };
+        let kept = state.is_down() && work.state(&EndpointStanding::used).serves();
+        RegionStanding {
+            state,
+            since: before.filter(|it| same_kind(it.state, state)).map_or(self.now, |it| it.since),
+            action,
+            pools: work.pools(),
+            unresolved: work.is_unresolved(),
+            kept_by: (kept && work.is_kept()).then_some(Rule::SuspectSelf),
+            endpoints,
+        }
+    }
+
+    /// The overrides of regions within services, in order.
+    #[must_use]
+    pub fn services(&self) -> Arc<[ServiceOverride]> {
+        let mut found: Vec<(u64, ServiceOverride)> = Vec::new();
+        for o in self.overrides.iter().filter(|o| o.holds_at(self.now)) {
+            let Target::Service { service, region } = &o.target else { continue };
+            let Some(region) = self.topology.region_named(region) else { continue };
+            let services = self.topology.services_named(service);
+            found.extend(
+                services.map(|service| (o.id, ServiceOverride { service, region, action: o.action })),
+            );
+        }
+        found.sort_by_key(|(id, it)| (it.service, it.region, std::cmp::Reverse(*id)));
+        found.dedup_by_key(|(_, it)| (it.service, it.region));
+        found.into_iter().map(|(_, it)| it).collect()
+    }
+
+    /// The overrides in force of a region and of its endpoints.
+    fn overrides_in(&self, name: &str) -> Vec<&Override> {
+        let is_in = |target: &Target| match target {
+            Target::Region(region) | Target::Endpoint { region, .. } => region == name,
+            Target::Service { .. } => false,
+        };
+        self.overrides.iter().filter(|o| o.holds_at(self.now) && is_in(&o.target)).collect()
+    }
+
+    /// `overrides` are those of its region.
+    fn endpoint(&self, at: EndpointRef, overrides: &[&Override]) -> EndpointStanding {
+        let endpoint = self.topology.endpoint(at);
+        let action = action(
+            overrides,
+            |target| matches!(target, Target::Endpoint { endpoint: name, .. } if *name == endpoint.name),
+        );
+        let addresses = (self.addresses)(at);
+        let state = match &endpoint.reach {
+            // A name is not probed.
+            Reach::Named(..) if addresses.is_empty() => State::Up,
+            _ => addresses.iter().map(|it| it.state).min().unwrap_or_default(),
+        };
+        EndpointStanding { state, action, addresses }
+    }
+}
+
+/// Of several overrides of one target the latest counts.
+fn action(overrides: &[&Override], is_meant: impl Fn(&Target) -> bool) -> Option<Action> {
+    overrides.iter().filter(|o| is_meant(&o.target)).max_by_key(|o| o.id).map(|o| o.action)
+}
+
+fn endpoint_ref(region: RegionId, index: usize) -> EndpointRef {
+    EndpointRef { region, index: index as u16 }
+}
+
+/// A down that turns from soft to hard is the same down.
+fn same_kind(one: State, other: State) -> bool {
+    one == other || (one.is_down() && other.is_down())
+}
+
+impl EndpointStanding {
+    /// What steering goes by, before overrides.
+    fn used(&self) -> State {
+        self.addresses.iter().map(|it| it.used).min().unwrap_or(self.state)
+    }
+
+    /// The same for one family, where it has addresses of it.
+    fn used_in(&self, family: Family) -> State {
+        let of_family = self.addresses.iter().filter(|it| family.has(it.address));
+        let state = of_family.map(|it| it.used).min().unwrap_or_else(|| self.used());
+        self.forced_or(state)
+    }
+
+    fn forced_or(&self, state: State) -> State {
+        if self.action == Some(Action::Up) { State::Up } else { state }
+    }
+
+    fn is_withdrawn(&self) -> bool {
+        self.action.is_some_and(Action::withdraws)
+    }
+}
+
+/// One region being worked out.
+struct Work<'a, 'b> {
+    inputs: &'b Inputs<'a>,
+    id: RegionId,
+    region: &'b Region,
+    action: Option<Action>,
+    endpoints: &'b [EndpointStanding],
+    before: Option<&'a RegionStanding>,
+}
+
+/// An endpoint that has something to answer in a family.
+struct Offer {
+    index: usize,
+    /// The state of its best address of the family, or of the endpoint whose name is answered.
+    best: State,
+    weight: f64,
+    addresses: Vec<AddressStanding>,
+}
+
+impl Work<'_, '_> {
+    /// The region's state by `healthy_when`, whatever operators decided; `of` gives an endpoint's.
+    fn state(&self, of: &dyn Fn(&EndpointStanding) -> State) -> State {
+        self.evaluate(&|at| Some(self.other(at, of)), &mut Vec::new()).unwrap_or_default()
+    }
+
+    /// The state in a family over the endpoints that no operator withdrew; `None` if none is left.
+    fn effective(&self, family: Family) -> Option<State> {
+        let of = |at: EndpointRef| {
+            if at.region != self.id {
+                return Some(self.other(at, &EndpointStanding::used));
+            }
+            let endpoint = &self.endpoints[usize::from(at.index)];
+            (!endpoint.is_withdrawn()).then(|| endpoint.used_in(family))
+        };
+        self.evaluate(&of, &mut Vec::new())
+    }
+
+    fn evaluate(
+        &self,
+        endpoint: &dyn Fn(EndpointRef) -> Option<State>,
+        within: &mut Vec<RegionId>,
+    ) -> Option<State> {
+        evaluate(self.inputs.topology, &self.region.healthy_when, endpoint, within)
+    }
+
+    /// An endpoint of this region, or one that it requires of another.
+    fn other(&self, at: EndpointRef, of: &dyn Fn(&EndpointStanding) -> State) -> State {
+        if at.region == self.id {
+            of(&self.endpoints[usize::from(at.index)])
+        } else {
+            let overrides = self.inputs.overrides_in(&self.inputs.topology.region(at.region).name);
+            of(&self.inputs.endpoint(at, &overrides))
+        }
+    }
+
+    /// Whether a rule keeps any address that probes found down.
+    fn is_kept(&self) -> bool {
+        let addresses = self.endpoints.iter().flat_map(|it| &it.addresses);
+        addresses.filter(|it| it.observed).any(|it| it.state.is_down() && it.used.serves())
+    }
+
+    /// Whether it has no address at all and waits for those of a host.
+    fn is_unresolved(&self) -> bool {
+        self.endpoints.iter().all(|it| it.addresses.is_empty())
+            && self.region.endpoints.iter().any(|it| it.resolved_host().is_some())
+    }
+
+    fn pools(&self) -> [Pool; 3] {
+        let mut pools = Family::ALL.map(|family| self.pool(family));
+        let configured = pools.iter().find(|pool| pool.configured).map(|pool| (pool.usable, pool.observed));
+        for pool in pools.iter_mut().filter(|pool| !pool.configured) {
+            (pool.usable, pool.observed) = configured.unwrap_or((pool.usable, pool.observed));
+        }
+        let serves_in = |family: usize| pools[family].configured && pools[family].usable.is_eligible();
+        let serves = [0, 1, 2].map(serves_in);
+        for (index, pool) in pools.iter_mut().enumerate() {
+            let elsewhere = [0, 1].into_iter().any(|other| other != index && serves[other]);
+            if elsewhere && index < 2 && pool.last_resort.class != Resort::Never {
+                pool.last_resort.class = Resort::OtherFamily;
+            }
+        }
+        pools
+    }
+
+    fn pool(&self, family: Family) -> Pool {
+        let (mut open, mut withdrawn) = (Vec::new(), Vec::new());
+        let mut configured = family != Family::Host && self.is_unresolved();
+        for (index, (endpoint, standing)) in self.region.endpoints.iter().zip(self.endpoints).enumerate() {
+            if !has(endpoint, standing, family) {
+                continue;
+            }
+            configured = true;
+            let Some(weight) = self.region.weight(index) else { continue };
+            let offer = offer(index, standing, family, weight);
+            match standing.action {
+                Some(Action::Down) => {}
+                Some(action) if action.withdraws() => withdrawn.push(offer),
+                _ => open.push(offer),
+            }
+        }
+        let best = open.iter().map(|offer| offer.best).min();
+        let candidates = best.map_or_else(Arc::default, |best| self.candidates(&open, best));
+        Pool {
+            usable: self.usable(family, best),
+            configured,
+            serves: best.is_some_and(State::serves),
+            observed: self.action == Some(Action::Up) || open.iter().any(Offer::is_seen_to_serve),
+            last_resort: self.last_resort(best, &candidates, &withdrawn),
+            last_good: self.last_good(&open, best),
+            candidates,
+        }
+    }
+
+    /// `best` is the state of the best address of the family that no operator withdrew.
+    fn usable(&self, family: Family, best: Option<State>) -> Usable {
+        let is_addresses = family != Family::Host;
+        match self.action {
+            Some(Action::Down) => return Usable::No(Cause::ForcedDown),
+            Some(action) if action.withdraws() => return Usable::No(Cause::Drained),
+            // A client sent there would get an empty answer.
+            _ if is_addresses && self.is_unresolved() => return Usable::No(Cause::Probes(Severity::Hard)),
+            Some(Action::Up) if best.is_some() => return Usable::Yes(1.0),
+            _ => {}
+        }
+        let Some(best) = best else { return Usable::No(self.withdrawn_by()) };
+        let found = match (self.effective(family).unwrap_or_default(), best) {
+            (State::Down(_), _) if self.only_operators_withdraw(family) => {
+                return Usable::No(self.withdrawn_by());
+            }
+            (State::Down(severity), _) => Usable::No(Cause::Probes(severity)),
+            (_, State::Down(severity)) => Usable::No(Cause::Probes(severity)),
+            (State::Up, State::Up | State::Degraded) => Usable::Yes(1.0),
+            (State::Degraded, State::Up | State::Degraded) => Usable::Yes(DEGRADED_FACTOR),
+            (State::Unknown, _) | (_, State::Unknown) => Usable::IfNothingElse,
+        };
+        let served = self.before.filter(|before| before.state.serves());
+        match (found, served.map(|before| before.pool(family).usable)) {
+            // What served keeps serving until there is a result.
+            (Usable::IfNothingElse, Some(before @ Usable::Yes(_))) => before,
+            (found, _) => found,
+        }
+    }
+
+    /// Whether too few endpoints are left, though all that are left are fine by their probes.
+    fn only_operators_withdraw(&self, family: Family) -> bool {
+        let mut counted =
+            self.endpoints.iter().enumerate().filter(|(index, _)| self.region.weight(*index).is_some());
+        self.endpoints.iter().any(EndpointStanding::is_withdrawn)
+            && counted.all(|(_, it)| it.is_withdrawn() || !it.used_in(family).is_down())
+            && !self.state(&EndpointStanding::used).is_down()
+    }
+
+    fn withdrawn_by(&self) -> Cause {
+        let mut withdrawn = self.endpoints.iter().filter_map(|it| it.action).filter(|it| it.withdraws());
+        let all_forced = withdrawn.all(|action| action == Action::Down);
+        if all_forced { Cause::ForcedDown } else { Cause::Drained }
+    }
+
+    /// Of a pool's endpoints those as good as any: up and degraded ones side by side, of others only the best.
+    fn candidates(&self, offers: &[Offer], best: State) -> Arc<[Candidate]> {
+        let good = |state: State| state == best || (state.serves() && best.serves());
+        let good_offers = offers.iter().filter(|offer| good(offer.best));
+        let candidate = |offer: &Offer| {
+            let addresses =
+                offer.addresses.iter().filter(|it| good(self.endpoints[offer.index].forced_or(it.used)));
+            let degraded = best.serves() && offer.best != State::Up;
+            let factor = if degraded { DEGRADED_FACTOR } else { 1.0 };
+            self.candidate(offer, offer.weight * factor, addresses.map(|it| it.address).collect())
+        };
+        good_offers.map(candidate).collect()
+    }
+
+    fn candidate(&self, offer: &Offer, weight: f64, addresses: Box<[IpAddr]>) -> Candidate {
+        let name = &self.region.endpoints[offer.index].name;
+        let hash = pick::Hash::of(name.as_bytes()).0;
+        Candidate { endpoint: endpoint_ref(self.id, offer.index), hash, weight, addresses }
+    }
+
+    fn last_resort(
+        &self,
+        best: Option<State>,
+        candidates: &Arc<[Candidate]>,
+        withdrawn: &[Offer],
+    ) -> LastResort {
+        let state = match best {
+            Some(best) if best.serves() => Resort::Drained,
+            Some(State::Down(Severity::Hard)) => Resort::Hard,
+            Some(State::Down(Severity::Soft)) => Resort::Soft,
+            Some(_) => Resort::Unknown,
+            None => Resort::Never,
+        };
+        let is_drained = self.action.is_some_and(Action::withdraws);
+        let open = match state {
+            _ if self.action == Some(Action::Down) => Resort::Never,
+            state if is_drained && state > Resort::Drained => state.max(Resort::DrainedDown),
+            state => state,
+        };
+        let others = withdrawn.iter().map(|offer| offer.best).min();
+        let drained = match others {
+            _ if self.action == Some(Action::Down) => Resort::Never,
+            Some(best) if best.serves() => Resort::Drained,
+            Some(_) => Resort::DrainedDown,
+            None => Resort::Never,
+        };
+        match others {
+            Some(best) if drained < open => {
+                LastResort { class: drained, candidates: self.candidates(withdrawn, best) }
+            }
+            _ => LastResort { class: open, candidates: Arc::clone(candidates) },
+        }
+    }
+
+    /// The addresses that were lost together with the last of them.
+    fn last_good(&self, open: &[Offer], best: Option<State>) -> Option<LastGood> {
+        if best.is_some_and(State::serves) {
+            return None;
+        }
+        let served = |it: &AddressStanding| it.served_until;
+        let until = open.iter().flat_map(|offer| &offer.addresses).filter_map(served).max()?;
+        let since = Unix(until.0.saturating_sub(std::time::Duration::from_secs(LOST_TOGETHER_SECS)));
+        let candidate = |offer: &Offer| {
+            let lost = offer.addresses.iter().filter(|it| served(it).is_some_and(|at| at >= since));
+            let addresses: Box<[IpAddr]> = lost.map(|it| it.address).collect();
+            (!addresses.is_empty()).then(|| self.candidate(offer, offer.weight, addresses))
+        };
+        Some(LastGood { until, candidates: open.iter().filter_map(candidate).collect() })
+    }
+}
+
+/// The state of a region's condition. A region that is asked for again while it is worked out does not count.
+fn evaluate(
+    topology: &Topology,
+    condition: &Condition,
+    endpoint: &dyn Fn(EndpointRef) -> Option<State>,
+    within: &mut Vec<RegionId>,
+) -> Option<State> {
+    let within = std::cell::RefCell::new(within);
+    health::evaluate(condition, &|leaf| match leaf {
+        Condition::Endpoint(at) => endpoint(*at),
+        Condition::Region(id) => {
+            let mut within = within.borrow_mut();
+            if within.contains(id) {
+                return None;
+            }
+            within.push(*id);
+            let state = evaluate(topology, &topology.region(*id).healthy_when, endpoint, &mut within);
+            within.pop();
+            state
+        }
+        _ => None,
+    })
+}
+
+/// Whether an endpoint has something to answer in a family.
+fn has(endpoint: &Endpoint, standing: &EndpointStanding, family: Family) -> bool {
+    match family {
+        Family::V4 | Family::V6 => standing.addresses.iter().any(|it| family.has(it.address)),
+        Family::Host => endpoint.host().is_some(),
+    }
+}
+
+fn offer(index: usize, standing: &EndpointStanding, family: Family, weight: f64) -> Offer {
+    let addresses: Vec<_> = standing.addresses.iter().copied().filter(|it| family.has(it.address)).collect();
+    let best = addresses.iter().map(|it| it.used).min().unwrap_or_else(|| standing.used());
+    let kept_away = standing.action.filter(|it| it.is_partial()).map_or(0.0, Action::kept_away);
+    Offer { index, best: standing.forced_or(best), weight: weight * (1.0 - kept_away), addresses }
+}
+
+impl Offer {
+    /// Whether this node has seen an address of it serve; a name is not probed.
+    fn is_seen_to_serve(&self) -> bool {
+        self.best.serves()
+            && (self.addresses.is_empty() || self.addresses.iter().any(|it| it.observed && it.used.serves()))
+    }
+}

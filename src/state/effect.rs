@@ -1,0 +1,92 @@
+//! Whether an override changes anything for clients right now.
+
+use super::World;
+use crate::model::{Family, RegionId, ServiceId, Target};
+use crate::standing::{Action, Override, Standing, Usable};
+
+/// Why an override that turns `before` into `after` changes nothing now, as a sentence; `None` if it may.
+pub(super) fn none(world: &World, before: &Standing, after: &Standing, new: &Override) -> Option<String> {
+    if is_same(world, before, after) {
+        return Some(format!("it changes nothing now: {} is used as before", new.target));
+    }
+    if !new.action.is_partial() {
+        return None;
+    }
+    let topology = &world.topology;
+    match &new.target {
+        Target::Region(name) => {
+            let id = topology.region_named(name)?;
+            let sets = world.sets.of_region(id).iter();
+            let has_other = sets
+                .flat_map(|set| world.sets.regions(*set))
+                .any(|other| *other != id && after.region(*other).usable().is_eligible());
+            (!has_other).then(|| format!("no client moves now: no region beside {name} serves"))
+        }
+        Target::Service { service, region } => {
+            let id = topology.region_named(region)?;
+            let has_other =
+                topology.services_named(service).any(|service| serves_elsewhere(world, after, service, id));
+            (!has_other).then(|| format!("no client moves now: no other region of {service} serves"))
+        }
+        Target::Endpoint { region, endpoint } => {
+            let id = topology.region_named(region)?;
+            endpoint_stays(world, after, id, endpoint)
+        }
+    }
+}
+
+fn serves_elsewhere(world: &World, after: &Standing, service: ServiceId, region: RegionId) -> bool {
+    let sets =
+        world.sets.of_service(service).iter().filter(|set| world.sets.regions(**set).contains(&region));
+    let others = sets.flat_map(|set| world.sets.regions(*set)).filter(|other| **other != region);
+    let mut serves = others.flat_map(|other| {
+        Family::ALL.map(|family| after.usable_within(service, *other, family).is_eligible())
+    });
+    serves.any(|serves| serves)
+}
+
+/// A partial drain lowers the weight of an endpoint, which matters only where others are drawn beside it.
+fn endpoint_stays(world: &World, after: &Standing, region: RegionId, endpoint: &str) -> Option<String> {
+    let topology = &world.topology;
+    let most = after.region(region).pools.iter().map(|pool| pool.candidates.len()).max().unwrap_or(0);
+    if most <= 1 {
+        return Some(format!("no client moves now: {endpoint} is the only endpoint of its region in use"));
+    }
+    let mut services = topology
+        .services
+        .iter()
+        .filter(|service| service.members.iter().any(|member| member.region == region));
+    let all = services.clone().next().is_some() && services.all(|service| service.steering.answers >= most);
+    all.then(|| format!("clients get every endpoint of the region: only the order changes, {endpoint} comes first less often"))
+}
+
+fn is_same(world: &World, before: &Standing, after: &Standing) -> bool {
+    let region = |id: RegionId| {
+        let (before, after) = (before.region(id), after.region(id));
+        let pools = before.pools.iter().zip(&after.pools);
+        before.kept_away() == after.kept_away()
+            && pools.into_iter().all(|(before, after)| {
+                is_same_use(before.usable, after.usable)
+                    && before.candidates == after.candidates
+                    && before.last_resort == after.last_resort
+            })
+    };
+    let kept_away =
+        |action: Option<Action>| action.filter(|it| it.is_partial()).map_or(0.0, Action::kept_away);
+    let mut overridden = before.services.iter().chain(after.services.iter());
+    world.topology.region_ids().all(region)
+        && before.held == after.held
+        && overridden.all(|it| {
+            let use_of = |standing: &Standing| {
+                Family::ALL.map(|family| standing.usable_within(it.service, it.region, family))
+            };
+            let same = use_of(before).into_iter().zip(use_of(after)).all(|(one, two)| is_same_use(one, two));
+            let within = |standing: &Standing| kept_away(standing.within(it.service, it.region));
+            same && within(before) == within(after)
+        })
+}
+
+/// Whoever withdrew it: nobody is sent there.
+fn is_same_use(one: Usable, two: Usable) -> bool {
+    one == two || (one.is_withdrawn() && two.is_withdrawn())
+}

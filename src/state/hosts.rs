@@ -1,0 +1,181 @@
+//! What resolvers reported about the hosts of endpoints.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::event::EventKind;
+use crate::model::{Due, Found, Lookup, Name, Topology, Unix};
+
+/// The addresses taken of one host; of more, the lowest of each family.
+const MAX_ADDRESSES: usize = 16;
+
+/// What is known of every host that is to be resolved.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hosts(BTreeMap<Name, Known>);
+
+/// What is known of a host.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// The last good answer of each family, sorted.
+    v4: Vec<IpAddr>,
+    v6: Vec<IpAddr>,
+    /// Both of them, as they are used.
+    addresses: Vec<IpAddr>,
+    /// When it is looked up again; `None` before the first lookup.
+    next: Option<Unix>,
+    is_failing: bool,
+}
+
+impl Hosts {
+    /// From now on exactly the hosts of this topology; what is known of those that stay is kept.
+    pub(super) fn set(&mut self, topology: &Topology) {
+        let mut before = std::mem::take(&mut self.0);
+        let hosts = topology.resolved_hosts().into_iter();
+        self.0 = hosts.map(|host| (host.clone(), before.remove(host).unwrap_or_default())).collect();
+    }
+
+    /// Whether every host has been looked up once.
+    pub(super) fn all_looked_up(&self) -> bool {
+        self.0.values().all(|known| known.next.is_some())
+    }
+
+    /// The addresses of a host, sorted by family; none before the first good answer.
+    pub(super) fn addresses(&self, host: &Name) -> &[IpAddr] {
+        self.0.get(host).map_or(&[], |known| &known.addresses)
+    }
+
+    /// When the addresses of a host can change.
+    pub(super) fn due(&self, host: &Name) -> Due {
+        let next = self.0.get(host).and_then(|known| known.next);
+        next.map_or(Due::ANY_TIME, Due::at)
+    }
+
+    /// Takes in a lookup, and reports what is new: other addresses, the first failure, the end of failures.
+    pub(super) fn take_in(&mut self, host: Name, lookup: Lookup, now: Unix) -> Option<EventKind> {
+        // A lookup may come in after a reload that needs it no longer.
+        let known = self.0.get_mut(&host)?;
+        let (was_failing, before) = (known.is_failing, known.addresses.clone());
+        known.next = Some(now.after(lookup.pause()));
+        let failure = known.take_in(lookup);
+        known.is_failing = failure.is_some();
+        let addresses = known.addresses.clone();
+        match failure {
+            Some(why) if !was_failing => Some(EventKind::Unresolved { host, why, kept: addresses }),
+            Some(_) if addresses == before => None,
+            None if addresses == before && !was_failing => None,
+            _ => Some(EventKind::Resolved { host, addresses }),
+        }
+    }
+}
+
+impl Known {
+    /// A family that cannot be had keeps what it had, and so do both where the host has no address at all: that
+    /// is more often a mistake in its zone than meant. Returns why the answer is not whole.
+    fn take_in(&mut self, lookup: Lookup) -> Option<String> {
+        let is_nothing = |found: &Result<Found, String>| !matches!(found, Ok(it) if !it.addresses.is_empty());
+        let failure = match (&lookup.v4, &lookup.v6) {
+            (Err(why), Err(other)) if why == other => Some(why.clone()),
+            (Err(why), Err(other)) => Some(format!("IPv4: {why}; IPv6: {other}")),
+            (Err(why), Ok(_)) => Some(format!("IPv4: {why}")),
+            (Ok(_), Err(why)) => Some(format!("IPv6: {why}")),
+            (Ok(_), Ok(_)) if is_nothing(&lookup.v4) && is_nothing(&lookup.v6) => {
+                Some("it has no address".into())
+            }
+            (Ok(_), Ok(_)) => None,
+        };
+        if is_nothing(&lookup.v4) && is_nothing(&lookup.v6) {
+            return failure;
+        }
+        let known = [(&mut self.v4, lookup.v4), (&mut self.v6, lookup.v6)];
+        for (kept, found) in known.into_iter().filter_map(|(kept, found)| Some((kept, found.ok()?))) {
+            *kept = found.addresses;
+            kept.sort_unstable();
+            kept.dedup();
+        }
+        // Sorted, so that all nodes take the same of too many; a family leaves the other half of the room.
+        let room = |other: &[IpAddr]| MAX_ADDRESSES - other.len().min(MAX_ADDRESSES / 2);
+        let (v4, v6) = (self.v4.iter().take(room(&self.v6)), self.v6.iter().take(room(&self.v4)));
+        self.addresses = v4.chain(v6).copied().collect();
+        failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn found(addresses: &[&str], ttl: u64) -> Result<Found, String> {
+        let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
+        Ok(Found { addresses, ttl: Some(Duration::from_secs(ttl)) })
+    }
+
+    fn failed() -> Result<Found, String> {
+        Err("timed out".into())
+    }
+
+    fn host() -> Name {
+        "lb.example.net.".parse().expect("a name")
+    }
+
+    /// One host and these answers: the event that each makes, and the addresses after it.
+    fn events(answers: Vec<(Result<Found, String>, Result<Found, String>)>) -> Vec<(Option<String>, String)> {
+        let mut hosts = Hosts([(host(), Known::default())].into());
+        let mut reported = Vec::new();
+        for (v4, v6) in answers {
+            let event = hosts.take_in(host(), Lookup { v4, v6 }, Unix::default());
+            let addresses: Vec<_> = hosts.0[&host()].addresses.iter().map(ToString::to_string).collect();
+            reported.push((event.map(|event| event.to_string()), addresses.join(" ")));
+        }
+        reported
+    }
+
+    #[test]
+    fn failures_and_empty_answers_keep_the_last_good_one() {
+        let reported = events(vec![
+            (found(&["192.0.2.2", "192.0.2.1", "192.0.2.2"], 60), found(&["2001:db8::1"], 60)),
+            (found(&["192.0.2.1", "192.0.2.2"], 60), found(&["2001:db8::1"], 60)),
+            (failed(), failed()),
+            (found(&[], 60), found(&[], 60)),
+            (failed(), found(&[], 60)),
+            (found(&["192.0.2.3"], 60), failed()),
+            (found(&["192.0.2.3"], 60), found(&["2001:db8::1"], 60)),
+            (found(&[], 60), found(&["2001:db8::2"], 60)),
+        ]);
+        let expected = [
+            (
+                Some("lb.example.net. has 192.0.2.1, 192.0.2.2, 2001:db8::1"),
+                "192.0.2.1 192.0.2.2 2001:db8::1",
+            ),
+            (None, "192.0.2.1 192.0.2.2 2001:db8::1"),
+            (
+                Some(
+                    "lb.example.net. cannot be resolved: timed out; kept: 192.0.2.1, 192.0.2.2, 2001:db8::1",
+                ),
+                "192.0.2.1 192.0.2.2 2001:db8::1",
+            ),
+            (None, "192.0.2.1 192.0.2.2 2001:db8::1"),
+            (None, "192.0.2.1 192.0.2.2 2001:db8::1"),
+            (Some("lb.example.net. has 192.0.2.3, 2001:db8::1"), "192.0.2.3 2001:db8::1"),
+            (Some("lb.example.net. has 192.0.2.3, 2001:db8::1"), "192.0.2.3 2001:db8::1"),
+            (Some("lb.example.net. has 2001:db8::2"), "2001:db8::2"),
+        ];
+        for (reported, expected) in reported.iter().zip(expected) {
+            assert_eq!((reported.0.as_deref(), &*reported.1), expected);
+        }
+    }
+
+    #[test]
+    fn of_too_many_the_least_of_each_family_are_taken() {
+        let v4: Vec<String> = (1..=40).rev().map(|n| format!("192.0.2.{n}")).collect();
+        let v4: Vec<&str> = v4.iter().map(String::as_str).collect();
+        let v6: Vec<String> = (1..=9).map(|n| format!("2001:db8::{n}")).collect();
+        let v6: Vec<&str> = v6.iter().map(String::as_str).collect();
+        let reported = events(vec![(found(&v4, 60), found(&[], 60)), (found(&v4, 60), found(&v6, 60))]);
+        let (mut alone, both) = (reported[0].1.split(' '), reported[1].1.split(' '));
+        assert_eq!((alone.clone().count(), alone.next_back()), (16, Some("192.0.2.16")));
+        let both: Vec<_> = both.collect();
+        assert_eq!((both.len(), both[7], both[8], both[15]), (16, "192.0.2.8", "2001:db8::1", "2001:db8::8"));
+    }
+}

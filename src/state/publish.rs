@@ -1,0 +1,185 @@
+//! From what changed to a new standing and the events about it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::event::EventKind;
+use super::{State, World};
+use crate::health::State as Health;
+use crate::model::{Now, RegionId, Rule, Subject, Topology};
+use crate::safety::{self, Unserved};
+use crate::standing::{EndpointStanding, Standing};
+
+/// The evidence for a region's state that no observation led to.
+const WITHOUT_OBSERVATIONS: &str = "its endpoints, addresses or `healthy_when` changed";
+
+impl State {
+    /// Works the standing out again where something has changed, and publishes it if it differs. Returns whether it
+    /// does.
+    pub fn recompute(&mut self, now: Now) -> bool {
+        self.update_suspicion(now);
+        self.report_blind();
+        if !self.dirty.contains(&true) {
+            return false;
+        }
+        let dirty = std::mem::replace(&mut self.dirty, vec![false; self.world.topology.regions.len()]);
+        let standing = self.stand(&self.overrides, now.unix, Some(&dirty));
+        let is_same = dirty
+            .iter()
+            .enumerate()
+            .all(|(index, dirty)| !dirty || standing.regions[index] == self.standing.regions[index]);
+        if is_same && standing.held == self.standing.held && standing.dues == self.standing.dues {
+            return false;
+        }
+        self.publish(standing);
+        true
+    }
+
+    fn update_suspicion(&mut self, now: Now) {
+        let was_active = self.suspicion.is_active();
+        let anchors = self.targets.anchors.clone();
+        let event = self.suspicion.update(&self.targets.checks, anchors, &self.world.rules, now);
+        self.events.extend(event);
+        if was_active != self.suspicion.is_active() {
+            self.dirty.fill(true);
+        }
+    }
+
+    /// Raises an alarm when this node cannot make some checks, and ends it when it can make all again.
+    fn report_blind(&mut self) {
+        let checks = &self.targets.checks;
+        if self.blind_reported == (checks.blind > 0) {
+            return;
+        }
+        self.blind_reported = checks.blind > 0;
+        let blind = checks.list.iter().find_map(|check| Some((&check.id, check.blind.as_ref()?)));
+        self.events.push(match blind {
+            Some((id, blind)) => EventKind::Alarm {
+                message: format!(
+                    "this node cannot probe {id}: {}; what it cannot probe is shown as unobserved",
+                    blind.reason
+                ),
+            },
+            None => EventKind::AllClear { message: "this node can probe everything again".into() },
+        });
+    }
+
+    /// Publishes a standing of the present world.
+    pub(super) fn publish(&mut self, standing: Standing) {
+        let World { topology, sets, .. } = &self.world;
+        let topology = Arc::clone(topology);
+        let unserved = safety::unserved(&topology, sets, &standing);
+        let before = (Arc::clone(&topology), std::mem::take(&mut self.unserved));
+        self.replace(standing, before.0, before.1, unserved);
+    }
+
+    /// Publishes a standing and reports what changed. `topology_before` is that of the present standing; `was_unserved`
+    /// is what could not be served until now, by the ids of the present world.
+    pub(super) fn replace(
+        &mut self,
+        standing: Standing,
+        topology_before: Arc<Topology>,
+        was_unserved: Vec<Unserved>,
+        unserved: Vec<Unserved>,
+    ) {
+        let held_before = held(&self.standing, &topology_before);
+        let before = std::mem::replace(&mut self.standing, Arc::new(standing));
+        self.epoch += 1;
+        self.report_transitions(&before, &topology_before);
+        self.report_held(&held_before);
+        self.report_unserved(&was_unserved, &unserved);
+        self.unserved = unserved;
+    }
+
+    /// Reports which addresses and regions, there before too, changed their state, a region after its addresses.
+    fn report_transitions(&mut self, before: &Standing, topology_before: &Topology) {
+        let topology = Arc::clone(&self.world.topology);
+        let standing = Arc::clone(&self.standing);
+        for id in topology.region_ids() {
+            let region = topology.region(id);
+            let Some(old_id) = same(id, &region.name, topology_before) else { continue };
+            let (old_region, old, new) =
+                (topology_before.region(old_id), before.region(old_id), standing.region(id));
+            if Arc::ptr_eq(&old.endpoints, &new.endpoints) {
+                continue;
+            }
+            let mut evidence = Vec::new();
+            for (index, endpoint) in region.endpoints.iter().enumerate() {
+                let at = crate::model::EndpointRef { region: id, index: index as u16 };
+                let is_it = |it: &crate::model::Endpoint| it.name == endpoint.name;
+                let old_index = match old_region.endpoints.get(index) {
+                    Some(it) if is_it(it) => Some(index),
+                    _ => old_region.endpoints.iter().position(is_it),
+                };
+                let Some(old_index) = old_index else { continue };
+                for (address, from, to) in changes(&old.endpoints[old_index], &new.endpoints[index]) {
+                    let subject = Subject::Address {
+                        region: region.name.as_str().into(),
+                        endpoint: endpoint.name.as_str().into(),
+                        address,
+                    };
+                    let words = self.targets.evidence(at, address);
+                    evidence.push(format!("{} {words}", endpoint.name));
+                    self.events.push(EventKind::Transition { subject, from, to, evidence: words });
+                }
+            }
+            if old.state != new.state {
+                let subject = Subject::Region(region.name.as_str().into());
+                let evidence = match evidence.join("; ") {
+                    none if none.is_empty() => WITHOUT_OBSERVATIONS.to_owned(),
+                    evidence => evidence,
+                };
+                let (from, to) = (old.state, new.state);
+                self.events.push(EventKind::Transition { subject, from, to, evidence });
+            }
+        }
+    }
+
+    fn report_held(&mut self, before: &BTreeSet<(String, Rule)>) {
+        let now = held(&self.standing, &self.world.topology);
+        for (region, rule) in before.difference(&now).cloned() {
+            self.events.push(EventKind::Released { region, rule });
+        }
+        for (region, rule) in now.difference(before).cloned() {
+            self.events.push(EventKind::Held { region, rule });
+        }
+    }
+
+    /// Raises an alarm for services that could be served before and cannot now, and ends it for those that can again.
+    fn report_unserved(&mut self, before: &[Unserved], now: &[Unserved]) {
+        let topology = &self.world.topology;
+        let without = |these: &[Unserved], those: &[Unserved]| -> Vec<Unserved> {
+            these.iter().filter(|it| those.binary_search(it).is_err()).copied().collect()
+        };
+        let begun = safety::alarm(topology, &without(now, before));
+        self.events.extend(begun.map(|message| EventKind::Alarm { message }));
+        let over = safety::all_clear(topology, &without(before, now));
+        self.events.extend(over.map(|message| EventKind::AllClear { message }));
+    }
+}
+
+/// The regions that rules hold for anyone, by name: a reload may change their ids.
+fn held(standing: &Standing, topology: &Topology) -> BTreeSet<(String, Rule)> {
+    let name = |id: RegionId| topology.region(id).name.clone();
+    let held = standing.held.iter().map(|held| (name(held.region), held.rule));
+    let kept = standing.regions.iter().enumerate();
+    let kept = kept.filter_map(|(index, it)| Some((name(RegionId(index as u16)), it.kept_by?)));
+    held.chain(kept).collect()
+}
+
+/// The region of a name, which is as a rule where it was.
+pub(super) fn same(id: RegionId, name: &str, topology: &Topology) -> Option<RegionId> {
+    let is_there = topology.regions.get(usize::from(id.0)).is_some_and(|region| region.name == name);
+    if is_there { Some(id) } else { topology.region_named(name) }
+}
+
+/// The addresses of an endpoint, there before and after, whose state changed: address, from, to.
+fn changes(old: &EndpointStanding, new: &EndpointStanding) -> Vec<(std::net::IpAddr, Health, Health)> {
+    let before = |index: usize, address| match old.addresses.get(index) {
+        Some(it) if it.address == address => Some(it.state),
+        _ => old.addresses.iter().find(|it| it.address == address).map(|it| it.state),
+    };
+    let all = new.addresses.iter().enumerate();
+    let known = all.filter_map(|(index, it)| Some((it.address, before(index, it.address)?, it.state)));
+    known.filter(|(_, from, to)| from != to).collect()
+}

@@ -1,0 +1,96 @@
+//! From one config to the next: verdicts, overrides and what safety holds carry over by name.
+
+use std::collections::HashMap;
+
+use super::event::EventKind;
+use super::publish::same;
+use super::stand::{Basis, stand};
+use super::targets::Targets;
+use super::{State, World, dependents};
+use crate::model::{EndpointRef, Name, Now, RegionId, Service, ServiceId, Topology};
+use crate::safety::{self, Unserved};
+use crate::standing::{Held, HeldFor, Inputs, SetId};
+
+impl State {
+    /// Goes over to another config; `reloaded` is the event about it.
+    pub fn reload(&mut self, world: World, reloaded: EventKind, now: Now) {
+        self.recompute(now);
+        let old = std::mem::replace(&mut self.world, world);
+        let World { topology, rules, sets, .. } = &self.world;
+        self.hosts.set(topology);
+        self.targets = Targets::of(topology, &self.hosts, rules, &self.targets, now);
+        self.dirty = vec![false; topology.regions.len()];
+        self.dependents = dependents(topology);
+        self.changed_verdicts = (0..self.targets.checks.list.len() as u32).collect();
+        self.has_new_checks = true;
+        let held = carried_held(&self.standing.held, &old, &self.world);
+        let previous = |id: RegionId| {
+            let before = same(id, &topology.region(id).name, &old.topology)?;
+            Some(self.standing.region(before))
+        };
+        let inputs = Inputs {
+            topology,
+            addresses: &|at| self.targets.standing(at, &self.suspicion),
+            overrides: &self.overrides,
+            previous: &previous,
+            now: now.unix,
+        };
+        let due = |at: EndpointRef| self.due(at);
+        let standing = stand(&Basis { world: &self.world, inputs, due: &due, held: &held }, None);
+        let was_unserved = carried_unserved(&self.unserved, &old.topology, topology);
+        let unserved = safety::unserved(topology, sets, &standing);
+        self.events.push(reloaded);
+        self.replace(standing, old.topology, was_unserved, unserved);
+    }
+}
+
+/// Services of several types may share a name.
+type Key = (Name, std::mem::Discriminant<crate::model::ServiceKind>);
+
+fn key(service: &Service) -> Key {
+    (service.name.clone(), std::mem::discriminant(&service.kind))
+}
+
+/// The services of a topology by what identifies them over a reload.
+fn by_key(topology: &Topology) -> HashMap<Key, ServiceId> {
+    topology.services.iter().zip(0..).map(|(service, index)| (key(service), ServiceId(index))).collect()
+}
+
+/// What was held, as the new world numbers it; what it no longer has is left out.
+fn carried_held(held: &[Held], old: &World, new: &World) -> Vec<Held> {
+    if held.is_empty() {
+        return Vec::new();
+    }
+    let services = by_key(&new.topology);
+    let region = |id: RegionId| new.topology.region_named(&old.topology.region(id).name);
+    let set = |set: SetId| {
+        let mut regions: Vec<RegionId> = old.sets.regions(set).iter().filter_map(|id| region(*id)).collect();
+        regions.sort_unstable();
+        new.sets.find(&regions)
+    };
+    let carried = held.iter().filter_map(|it| {
+        let scope = match it.scope {
+            HeldFor::Set(id) => HeldFor::Set(set(id)?),
+            HeldFor::Service(service, id) => {
+                HeldFor::Service(*services.get(&key(old.topology.service(service)))?, set(id)?)
+            }
+        };
+        Some(Held { scope, region: region(it.region)?, ..*it })
+    });
+    carried.collect()
+}
+
+/// What could not be served, as the new topology numbers it, in order.
+fn carried_unserved(unserved: &[Unserved], old: &Topology, new: &Topology) -> Vec<Unserved> {
+    if unserved.is_empty() {
+        return Vec::new();
+    }
+    let services = by_key(new);
+    let carried = unserved.iter().filter_map(|it| {
+        let service = *services.get(&key(old.service(it.service)))?;
+        Some(Unserved { service, ..*it })
+    });
+    let mut carried: Vec<Unserved> = carried.collect();
+    carried.sort_unstable();
+    carried
+}

@@ -1,0 +1,116 @@
+//! What operators ask for, and why it may be refused.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::model::{Target, Topology, Unix};
+use crate::standing::{Action, Override};
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OverrideRequest {
+    /// The target.
+    pub target: Target,
+    /// What to do with it.
+    pub action: Action,
+    /// For how long; without it until it is removed.
+    pub lasts: Option<Duration>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Whether safety rules are set aside.
+    pub override_safety: bool,
+    /// Who asks.
+    pub by: String,
+}
+
+/// Why a change of overrides was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// The config has no such target, or there is no such override; a sentence that says what there is.
+    NotFound(String),
+    /// The request makes no sense.
+    Invalid(String),
+    /// A safety rule forbids it.
+    Unsafe(String),
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound(why) | Self::Invalid(why) => f.write_str(why),
+            Self::Unsafe(why) => {
+                write!(f, "refused by a safety rule: {why}; --override-safety does it anyway")
+            }
+        }
+    }
+}
+
+impl OverrideRequest {
+    /// The override it asks for, if the topology has its target.
+    pub(super) fn accept(self, topology: &Topology, id: u64, now: Unix) -> Result<Override, Rejection> {
+        check_target(topology, &self.target)?;
+        if matches!(self.action, Action::Drain(share) if share.get() == 0.0) {
+            return Err(Rejection::Invalid("a drain of 0% changes nothing: use restore".into()));
+        }
+        if self.lasts.is_some_and(|lasts| lasts.is_zero()) {
+            return Err(Rejection::Invalid("it would end at once: give a longer time".into()));
+        }
+        Ok(Override {
+            id,
+            target: self.target,
+            action: self.action,
+            created: now,
+            until: self.lasts.map(|lasts| now.after(lasts)),
+            reason: self.reason,
+            by: Some(self.by),
+        })
+    }
+}
+
+/// Whether the topology has a target.
+///
+/// # Errors
+/// A sentence that says what there is instead.
+pub fn check_target(topology: &Topology, target: &Target) -> Result<(), Rejection> {
+    let one_of = |names: Vec<String>| if names.is_empty() { "none".into() } else { names.join(", ") };
+    let regions = || one_of(topology.regions.iter().map(|region| region.name.clone()).collect());
+    let region_of = |name: &str| {
+        topology.region_named(name).map(|id| topology.region(id)).ok_or_else(|| {
+            Rejection::NotFound(format!("there is no region `{name}`; the regions are {}", regions()))
+        })
+    };
+    match target {
+        Target::Region(name) => region_of(name).map(|_| ()),
+        Target::Endpoint { region, endpoint } => {
+            let endpoints = &region_of(region)?.endpoints;
+            if endpoints.iter().any(|e| e.name == *endpoint) {
+                return Ok(());
+            }
+            let names = one_of(endpoints.iter().map(|e| e.name.clone()).collect());
+            Err(Rejection::NotFound(format!(
+                "region `{region}` has no endpoint `{endpoint}`; its endpoints are {names}"
+            )))
+        }
+        Target::Service { service, region } => {
+            let mut ids = topology.services_named(service).peekable();
+            if ids.peek().is_none() {
+                return Err(Rejection::NotFound(format!("there is no service `{service}`")));
+            }
+            region_of(region)?;
+            let members = ids.flat_map(|id| &topology.service(id).members);
+            let mut names: Vec<String> = Vec::new();
+            for name in members.map(|member| &topology.region(member.region).name) {
+                if !names.contains(name) {
+                    names.push(name.clone());
+                }
+            }
+            if names.contains(region) {
+                return Ok(());
+            }
+            Err(Rejection::NotFound(format!(
+                "service `{service}` does not use region `{region}`; it uses {}",
+                one_of(names)
+            )))
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Whether this node should doubt its own network rather than what it probes.
+//!
+//! Targets fail one by one; a node's own network fails for all of them at once. When many checks start to fail within
+//! one interval, and no anchor outside can be reached, verdicts go on as ever, but steering keeps using what was found
+//! before, for a limited time.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::checks::{Check, Checks, Index};
+use super::event::EventKind;
+use crate::health::State;
+use crate::model::{Mono, Now, Rules, SuspectSelf};
+
+/// Checks that must all fail together for an alarm where `suspect_self` is not set: fewer prove nothing.
+const MIN_FOR_ALARM: usize = 2;
+
+/// What is suspected.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum Suspicion {
+    /// Nothing.
+    #[default]
+    None,
+    /// This node's own network, since the first of these failures: results from then on are not believed.
+    Own { onset: Mono, until: Mono },
+    /// Nothing any more: an anchor can be reached, the time is over, or no rule says so. Only the alarm stands.
+    Dropped { onset: Mono },
+}
+
+impl Suspicion {
+    /// The state of a check that steering goes by.
+    pub(super) fn state(&self, check: &Check) -> State {
+        match (self, check.failing) {
+            (Self::Own { onset, .. }, Some(failing)) if failing.since.mono >= *onset => failing.before,
+            _ => check.verdict.state(),
+        }
+    }
+
+    /// Whether what is found is not believed right now.
+    pub(super) fn is_active(&self) -> bool {
+        matches!(self, Self::Own { .. })
+    }
+
+    /// Looks at all checks again. Returns what happened.
+    pub(super) fn update(
+        &mut self,
+        checks: &Checks,
+        anchors: Range<Index>,
+        rules: &Rules,
+        now: Now,
+    ) -> Option<EventKind> {
+        let rule = rules.suspect_self.as_ref();
+        let probes = &checks.list[..anchors.start as usize];
+        if checks.failing < least(rule, probes.len()) {
+            return self.end();
+        }
+        let anchor_answered = |onset: Mono| {
+            anchors.clone().any(|anchor| checks.last_success(anchor).is_some_and(|at| at > onset))
+        };
+        match *self {
+            Self::None => {
+                let mass = Mass::of(probes, now, rule)?;
+                self.begin(&mass, rule, now)
+            }
+            Self::Own { onset, until } => {
+                if anchor_answered(onset) {
+                    *self = Self::Dropped { onset };
+                    let message = "an anchor can be reached: this node's network works, probes decide again";
+                    return Some(EventKind::AllClear { message: message.into() });
+                }
+                if now.mono >= until {
+                    *self = Self::Dropped { onset };
+                    let message = "suspect_self has kept the last standing for at_most: probes decide again";
+                    return Some(EventKind::Alarm { message: message.into() });
+                }
+                self.end_if_recovered(probes, onset, rule)
+            }
+            Self::Dropped { onset } => self.end_if_recovered(probes, onset, rule),
+        }
+    }
+
+    fn begin(&mut self, mass: &Mass, rule: Option<&SuspectSelf>, now: Now) -> Option<EventKind> {
+        let Mass { failing, of, onset, within } = *mass;
+        let what = format!("{failing} of {of} checks started to fail within {within:?}");
+        let message = match rule {
+            Some(rule) => {
+                *self = Self::Own { onset, until: now.mono.after(rule.at_most) };
+                let at_most = rule.at_most;
+                format!(
+                    "{what}: this node suspects its own network and keeps the last standing for at most {at_most:?}"
+                )
+            }
+            None => {
+                *self = Self::Dropped { onset };
+                format!("{what}: this node may have lost its own network")
+            }
+        };
+        Some(EventKind::Alarm { message })
+    }
+
+    /// Fewer checks of those that failed together still fail than it takes.
+    fn end_if_recovered(
+        &mut self,
+        probes: &[Check],
+        onset: Mono,
+        rule: Option<&SuspectSelf>,
+    ) -> Option<EventKind> {
+        let together = probes.iter().filter(|check| is_failing_since(check, onset)).count();
+        let of = probes.iter().filter(|check| !is_failing_before(check, onset)).count();
+        if together < least(rule, of) { self.end() } else { None }
+    }
+
+    fn end(&mut self) -> Option<EventKind> {
+        let was = std::mem::take(self);
+        let message = "checks succeed again: this node's network works".to_owned();
+        (was != Self::None).then_some(EventKind::AllClear { message })
+    }
+}
+
+/// Checks that started to fail together.
+struct Mass {
+    failing: usize,
+    of: usize,
+    /// When the first of them did.
+    onset: Mono,
+    within: Duration,
+}
+
+impl Mass {
+    /// As many checks as it takes, all of which started to fail within the longest interval and timeout of a probe.
+    /// Those that failed before do not count.
+    fn of(probes: &[Check], now: Now, rule: Option<&SuspectSelf>) -> Option<Self> {
+        let within = probes.iter().map(|check| check.probe.interval + check.probe.timeout).max()?;
+        let start = Mono(now.mono.0.saturating_sub(within));
+        let of = probes.iter().filter(|check| !is_failing_before(check, start)).count();
+        let recent = || probes.iter().filter(|check| is_failing_since(check, start));
+        let failing = recent().count();
+        let onset = recent().filter_map(|check| check.failing).map(|failing| failing.since.mono).min()?;
+        let served = recent().any(|check| check.failing.is_some_and(|failing| failing.before.serves()));
+        (failing >= least(rule, of) && served).then_some(Self { failing, of, onset, within })
+    }
+}
+
+/// How many checks must fail together.
+fn least(rule: Option<&SuspectSelf>, of: usize) -> usize {
+    match rule {
+        Some(rule) => rule.share.ceil_of(of).max(rule.min).max(1),
+        None => of.max(MIN_FOR_ALARM),
+    }
+}
+
+fn is_failing_since(check: &Check, start: Mono) -> bool {
+    check.failing.is_some_and(|failing| failing.since.mono >= start)
+}
+
+fn is_failing_before(check: &Check, start: Mono) -> bool {
+    check.failing.is_some_and(|failing| failing.since.mono < start)
+}

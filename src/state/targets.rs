@@ -1,0 +1,254 @@
+//! The addresses of endpoints and the checks of each.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::checks::{Check, Checks, Index};
+use super::hosts::Hosts;
+use super::suspicion::Suspicion;
+use crate::health::{self, State};
+use crate::model::{
+    CheckId, Condition, Due, Endpoint, EndpointRef, Kind, Now, Probe, ProbeId, Rules, Source, Subject,
+    Thresholds, Topology, Unix,
+};
+use crate::standing::AddressStanding;
+
+/// The endpoints of a topology, with their addresses as they are now, and the checks of all that is checked.
+#[derive(Debug, Default)]
+pub(super) struct Targets {
+    pub(super) checks: Checks,
+    /// By region and endpoint.
+    endpoints: Vec<Vec<Addresses>>,
+    /// By check: its endpoint and the index of its address; `None` for anchors.
+    places: Vec<Option<(EndpointRef, usize)>>,
+    /// The checks of anchors.
+    pub(super) anchors: Range<Index>,
+    /// By region and endpoint name, to carry addresses over a reload.
+    by_name: HashMap<(Arc<str>, Arc<str>), (usize, usize)>,
+}
+
+/// The addresses of an endpoint: those of the config or of its host, then those that its host no longer has.
+#[derive(Clone, Debug)]
+struct Addresses {
+    list: Vec<Address>,
+    /// When an address is healthy.
+    condition: Condition,
+    /// The probe of each check of an address.
+    probes: Vec<ProbeId>,
+}
+
+#[derive(Clone, Debug)]
+struct Address {
+    address: IpAddr,
+    /// Whether the host has it no longer: it stays until one that the host has now has a result.
+    is_stale: bool,
+    checks: Range<Index>,
+    /// Its state under the probes of the config before, while none of the present ones has a result.
+    carried: Option<State>,
+    served_until: Option<Unix>,
+}
+
+/// How an anchor is probed: once a second, by a TCP handshake.
+const ANCHOR_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl Targets {
+    /// The targets of a topology. Checks that were there before keep their verdicts; addresses whose probes are all new
+    /// keep their state until the first result.
+    pub(super) fn of(topology: &Topology, hosts: &Hosts, rules: &Rules, before: &Self, now: Now) -> Self {
+        let probes: Vec<Arc<Probe>> = topology.probes.iter().cloned().map(Arc::new).collect();
+        let mut made = Self::default();
+        for (number, region) in topology.regions.iter().enumerate() {
+            let region_name: Arc<str> = region.name.as_str().into();
+            made.endpoints.push(Vec::with_capacity(region.endpoints.len()));
+            for endpoint in &region.endpoints {
+                let names = (Arc::clone(&region_name), Arc::<str>::from(endpoint.name.as_str()));
+                made.add_endpoint(number, endpoint, names, &probes, hosts, before, now);
+            }
+        }
+        let start = made.checks.list.len() as Index;
+        for anchor in rules.suspect_self.iter().flat_map(|rule| &rule.anchors) {
+            let name: Arc<str> = format!("tcp:{anchor}").into();
+            let id = CheckId { subject: Subject::Anchor(Arc::clone(&name)), source: Source::Probe(name) };
+            made.checks.add(&before.checks, id, &Arc::new(anchor_probe(anchor.port())), now);
+            made.places.push(None);
+        }
+        made.anchors = start..made.checks.list.len() as Index;
+        made
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what an endpoint is made of")]
+    fn add_endpoint(
+        &mut self,
+        region: usize,
+        endpoint: &Endpoint,
+        (region_name, endpoint_name): (Arc<str>, Arc<str>),
+        probes: &[Arc<Probe>],
+        hosts: &Hosts,
+        before: &Self,
+        now: Now,
+    ) {
+        let at = EndpointRef {
+            region: crate::model::RegionId(region as u16),
+            index: self.endpoints[region].len() as u16,
+        };
+        let key = (region_name, endpoint_name);
+        let known = before.by_name.get(&key).map(|(region, index)| &before.endpoints[*region][*index]);
+        let used = endpoint.healthy_when.probes();
+        let current = endpoint.resolved_host().map_or(endpoint.listed(), |host| hosts.addresses(host));
+        let stale = known.map(|known| before.stale(known, endpoint, current)).unwrap_or_default();
+        let mut addresses =
+            Addresses { list: Vec::new(), condition: endpoint.healthy_when.clone(), probes: used };
+        let all = current.iter().map(|address| (*address, false)).chain(stale.iter().map(|it| (*it, true)));
+        for (index, (address, is_stale)) in all.enumerate() {
+            let start = self.checks.list.len() as Index;
+            for probe in &addresses.probes {
+                let probe = &probes[usize::from(probe.0)];
+                let subject =
+                    Subject::Address { region: Arc::clone(&key.0), endpoint: Arc::clone(&key.1), address };
+                let id = CheckId { subject, source: Source::Probe(probe.name.as_str().into()) };
+                self.checks.add(&before.checks, id, probe, now);
+                self.places.push(Some((at, index)));
+            }
+            let checks = start..self.checks.list.len() as Index;
+            let was = known
+                .and_then(|known| known.list.iter().find(|it| it.address == address).map(|it| (known, it)));
+            let carried =
+                was.map(|(known, it)| before.found(known, it)).filter(|state| *state != State::Unknown);
+            let served_until = was.and_then(|(_, it)| it.served_until);
+            addresses.list.push(Address { address, is_stale, checks, carried, served_until });
+        }
+        self.by_name.insert(key, (region, self.endpoints[region].len()));
+        self.endpoints[region].push(addresses);
+    }
+
+    /// The addresses of a host to keep though it has them no longer: all of them, until one that it has now has a result.
+    fn stale(&self, known: &Addresses, endpoint: &Endpoint, current: &[IpAddr]) -> Vec<IpAddr> {
+        if endpoint.resolved_host().is_none() || known.probes.is_empty() || current.is_empty() {
+            return Vec::new();
+        }
+        let is_current = |it: &&Address| current.contains(&it.address);
+        if known.list.iter().filter(is_current).any(|it| self.found(known, it) != State::Unknown) {
+            return Vec::new();
+        }
+        known.list.iter().filter(|it| !current.contains(&it.address)).map(|it| it.address).collect()
+    }
+
+    /// Whether an endpoint keeps addresses that it needs no longer.
+    pub(super) fn has_outlived_addresses(&self, at: EndpointRef) -> bool {
+        let endpoint = self.endpoint(at);
+        let is_known = |it: &Address| !it.is_stale && self.found(endpoint, it) != State::Unknown;
+        endpoint.list.iter().any(|it| it.is_stale) && endpoint.list.iter().any(is_known)
+    }
+
+    fn endpoint(&self, at: EndpointRef) -> &Addresses {
+        &self.endpoints[usize::from(at.region.0)][usize::from(at.index)]
+    }
+
+    /// The endpoint of a check and the index of its address; `None` for anchors.
+    pub(super) fn place(&self, check: Index) -> Option<(EndpointRef, usize)> {
+        self.places[check as usize]
+    }
+
+    /// Remembers that an address ceased to serve.
+    pub(super) fn ceased(&mut self, (at, address): (EndpointRef, usize), now: Unix) {
+        let endpoint = &mut self.endpoints[usize::from(at.region.0)][usize::from(at.index)];
+        endpoint.list[address].served_until = Some(now);
+    }
+
+    /// What probes found of the address of a check.
+    pub(super) fn found_at(&self, (at, address): (EndpointRef, usize)) -> State {
+        let endpoint = self.endpoint(at);
+        self.found(endpoint, &endpoint.list[address])
+    }
+
+    fn found(&self, endpoint: &Addresses, address: &Address) -> State {
+        self.state(endpoint, address, &|check| check.verdict.state())
+    }
+
+    /// What is known of the addresses of an endpoint.
+    pub(super) fn standing(&self, at: EndpointRef, suspicion: &Suspicion) -> Box<[AddressStanding]> {
+        let endpoint = self.endpoint(at);
+        let mut found: Box<[AddressStanding]> = endpoint
+            .list
+            .iter()
+            .map(|address| AddressStanding {
+                address: address.address,
+                state: self.found(endpoint, address),
+                used: self.state(endpoint, address, &|check| suspicion.state(check)),
+                observed: !self.is_blind(address),
+                served_until: address.served_until,
+            })
+            .collect();
+        follow_siblings(&mut found);
+        found
+    }
+
+    /// By the endpoint's condition over the states of an address's checks.
+    fn state(&self, endpoint: &Addresses, address: &Address, of: &dyn Fn(&Check) -> State) -> State {
+        let leaf = |leaf: &Condition| {
+            let Condition::Check(probe) = leaf else { return None };
+            let offset = endpoint.probes.iter().position(|it| it == probe)?;
+            Some(of(&self.checks.list[address.checks.start as usize + offset]))
+        };
+        match health::evaluate(&endpoint.condition, &leaf) {
+            None => State::Up,
+            Some(State::Unknown) => address.carried.unwrap_or_default(),
+            Some(state) => state,
+        }
+    }
+
+    fn is_blind(&self, address: &Address) -> bool {
+        let checks = &self.checks.list[address.checks.start as usize..address.checks.end as usize];
+        checks.iter().any(|check| check.blind.is_some())
+    }
+
+    /// When an endpoint's state can change at the earliest.
+    pub(super) fn due(&self, at: EndpointRef, endpoint: &Endpoint, hosts: &Hosts) -> Due {
+        let checks = self.endpoint(at).list.iter().flat_map(|it| it.checks.clone());
+        let due = checks.fold(Due::NEVER, |due, index| due.min(self.checks.list[index as usize].due));
+        endpoint.resolved_host().map_or(due, |host| due.min(hosts.due(host)))
+    }
+
+    /// What led to the state of an address, in words: the evidence of its worst check, named if it has several.
+    pub(super) fn evidence(&self, at: EndpointRef, address: IpAddr) -> String {
+        let found = self.endpoint(at).list.iter().find(|it| it.address == address);
+        let Some(found) = found else { return String::new() };
+        let checks = &self.checks.list[found.checks.start as usize..found.checks.end as usize];
+        let Some(worst) = checks.iter().max_by_key(|check| check.verdict.state()) else {
+            return "no probe: always up".into();
+        };
+        let evidence = worst.verdict.evidence();
+        if checks.len() == 1 { evidence.to_string() } else { format!("{}: {evidence}", worst.id.source) }
+    }
+}
+
+/// An address that this node cannot probe follows the others of its endpoint, unless it is known to be worse.
+fn follow_siblings(addresses: &mut [AddressStanding]) {
+    let siblings = addresses.iter().filter(|it| it.observed).map(|it| (it.state, it.used));
+    let Some(best) = siblings.reduce(|one, two| (one.0.min(two.0), one.1.min(two.1))) else { return };
+    for unobserved in addresses.iter_mut().filter(|it| !it.observed) {
+        let follow = |own: State, best: State| if own == State::Unknown { best } else { own.max(best) };
+        unobserved.state = follow(unobserved.state, best.0);
+        unobserved.used = follow(unobserved.used, best.1);
+    }
+}
+
+fn anchor_probe(port: u16) -> Probe {
+    Probe {
+        name: "anchor".into(),
+        kind: Kind::Tcp,
+        port,
+        interval: ANCHOR_INTERVAL,
+        timeout: ANCHOR_INTERVAL,
+        thresholds: Thresholds {
+            fall: 1,
+            clear: 1,
+            rise: 1,
+            hold: std::time::Duration::ZERO,
+            startup: None,
+            slow: None,
+        },
+    }
+}
