@@ -13,11 +13,11 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsOption};
 use hickory_proto::rr::{Name, RecordType};
 use portolan::answer::{Peer, Reply, Transport, handle};
-use portolan::engine::{Origin, prepare};
+use portolan::engine::{Origin, prepare, world};
 use portolan::health::State;
 use portolan::model::{Family, ServiceId, Unix};
 use portolan::snapshot::Snapshot;
-use portolan::standing::{Inputs, Standing};
+use portolan::state;
 use portolan::steer::{Asked, NoTrace};
 
 /// Dynamic names, as in `benches/compare/dns`.
@@ -69,13 +69,7 @@ fn snapshot() -> Snapshot {
     let files = [("zone".into(), zone.into())];
     let plan =
         prepare(&Origin::Text { toml: toml.into(), files: files.into() }).expect("the config is good").plan;
-    let standing = Standing::compute(Inputs {
-        topology: &plan.topology,
-        states: &|_, _| State::Up,
-        overrides: &[],
-        previous: &|_| None,
-        now: NOW,
-    });
+    let standing = state::assume(&world(&plan, Rules::default()), &[], NOW, &|_, _| State::Up);
     Snapshot { plan, standing: Arc::new(standing), epoch: 1 }
 }
 

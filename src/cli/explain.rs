@@ -9,11 +9,11 @@ use anyhow::{Result, anyhow};
 
 use super::client::{Client, ClientError};
 use crate::api::{self, Question, dto};
-use crate::engine::{Clock, Origin, prepare};
+use crate::engine::{Clock, Origin, prepare, world};
 use crate::health::State;
 use crate::model::Rules;
 use crate::snapshot::Snapshot;
-use crate::state::{self, World};
+use crate::state;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -63,13 +63,7 @@ pub(super) fn run(arguments: &Arguments, control: Option<&str>, token: Option<&s
 fn offline(origin: &Origin, question: &Question) -> Result<dto::Explain> {
     let prepared = prepare(origin).map_err(|e| anyhow!("{}", e.to_string().trim_end()))?;
     let plan = prepared.plan;
-    let world = World {
-        topology: Arc::clone(&plan.topology),
-        sets: Arc::clone(plan.steering.region_sets()),
-        rules: Rules::default(),
-        computes_ttl: plan.steering.computes_ttl(),
-    };
-    let standing = state::assume(&world, &[], Clock::unix(), &|_, _| State::Up);
+    let standing = state::assume(&world(&plan, Rules::default()), &[], Clock::unix(), &|_, _| State::Up);
     let snapshot = Snapshot { plan, standing: Arc::new(standing), epoch: 0 };
     Ok(api::explain(&snapshot, &[], &[], question)?)
 }

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 pub use clock::Clock;
 pub use command::{Applied, EventFeed, Reloaded};
 pub use index::KeptIndex;
-pub use prepare::{BUILTIN, PrepareError, Prepared, index, prepare, prepare_after};
+pub use prepare::{BUILTIN, PrepareError, Prepared, index, prepare, prepare_after, world};
 pub use task::{Engine, Running};
 
 use crate::config::Token;

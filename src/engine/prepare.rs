@@ -12,7 +12,9 @@ use super::index::{KeptIndex, Opening};
 use super::{Origin, unanswered};
 use crate::config::{self, Config, Control, Diagnostics, GeoSource, Unfit};
 use crate::geo::Index;
+use crate::model::Rules;
 use crate::snapshot::Plan;
+use crate::state::World;
 use crate::zone::{Dynamic, Zones};
 
 /// What the embedded geo database is called.
@@ -74,6 +76,21 @@ pub fn prepare_after(origin: &Origin, last: Option<&KeptIndex>) -> Result<Prepar
 /// Everything that is wrong with the config or a database.
 pub fn index(origin: &Origin) -> Result<(Arc<Index>, Vec<String>), PrepareError> {
     open(origin, None).map(|(config, geo)| (geo.index, geo_sources(&config)))
+}
+
+/// What the state depends on.
+#[must_use]
+pub fn world(plan: &Plan, rules: Rules) -> World {
+    World {
+        topology: Arc::clone(&plan.topology),
+        sets: Arc::clone(plan.steering.region_sets()),
+        rules,
+        computes_ttl: plan.steering.computes_ttl(),
+    }
+}
+
+pub(super) fn rules(config: &Config) -> Rules {
+    Rules { min_regions: config.safety.min_regions, ..Rules::default() }
 }
 
 fn geo_sources(config: &Config) -> Vec<String> {

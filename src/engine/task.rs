@@ -12,18 +12,16 @@ use super::command::{Applied, Command, Reloaded};
 use super::events::Events;
 use super::hosts::{Resolved, Resolving};
 use super::index::KeptIndex;
-use super::prepare::{PrepareError, Prepared, prepare_after};
+use super::prepare::{PrepareError, Prepared, prepare_after, rules, world};
 use super::{COMMAND_QUEUE, Clock, Handle, Origin};
-use crate::config::{AtStart, Config, Token};
+use crate::config::{AtStart, Token};
 use crate::journal::Journal;
-use crate::model::{Rules, Topology};
+use crate::model::Topology;
 use crate::net::resolver::Resolver;
 use crate::probe::{Check, Report, Scheduler};
 use crate::snapshot::{Plan, Snapshot};
 use crate::standing::Override;
-use crate::state::{
-    EventKind, OverrideRequest, Rejection, Remembered, SetOverride, State, World, check_target,
-};
+use crate::state::{EventKind, OverrideRequest, Rejection, Remembered, SetOverride, State, check_target};
 
 /// Reports waiting for the engine at most; probes wait for a place.
 const REPORT_QUEUE: usize = 4096;
@@ -126,7 +124,7 @@ impl Engine {
         let (remembered, unread) = recall(journal.as_ref());
         let resolver = resolver(&prepared)?;
         let Prepared { config, plan, geo } = prepared;
-        let state = State::new(world(&plan, &config), remembered, clock.now());
+        let state = State::new(world(&plan, rules(&config)), remembered, clock.now());
         let snapshot = Snapshot {
             plan: Arc::clone(&plan),
             standing: Arc::clone(state.standing()),
@@ -306,7 +304,7 @@ impl Engine {
             warnings.extend(self.at_start.changes(&AtStart::of(&config)));
             warnings.extend(idle(self.state.overrides(), &plan.topology));
             let reloaded = EventKind::Reloaded { warnings: warnings.clone(), by: by.clone() };
-            self.state.reload(world(&plan, &config), reloaded, self.clock.now());
+            self.state.reload(world(&plan, rules(&config)), reloaded, self.clock.now());
             let old = std::mem::replace(&mut self.plan, plan);
             self.geo = geo;
             self.resolving.set(&self.plan.topology, resolver);
@@ -380,20 +378,6 @@ impl Engine {
     fn emit(&mut self, kind: EventKind) {
         self.events.emit(kind, self.state.epoch());
     }
-}
-
-/// What the state depends on.
-fn world(plan: &Plan, config: &Config) -> World {
-    World {
-        topology: Arc::clone(&plan.topology),
-        sets: Arc::clone(plan.steering.region_sets()),
-        rules: rules(config),
-        computes_ttl: plan.steering.computes_ttl(),
-    }
-}
-
-fn rules(config: &Config) -> Rules {
-    Rules { min_regions: config.safety.min_regions, ..Rules::default() }
 }
 
 /// A sentence about each override whose target the config does not have, or no longer.

@@ -260,6 +260,7 @@ impl Verdict {
     }
 
     fn failed(mut self, failure: &Failure, thresholds: &Thresholds, now: Mono) -> Self {
+        self.failures.broken |= self.failures.count > 0 && self.good.count > 0;
         self.good = Run::default();
         self.failures.add(&failure.reason);
         self.kind = self.kind.extended(failure.severity);
@@ -302,7 +303,6 @@ impl Verdict {
         } else if count >= thresholds.clear || self.state() == State::Unknown {
             self.forgive();
         }
-        self.failures.broken = self.failures.count > 0;
         match (self.machine, slow) {
             (Machine::Unknown { .. }, _) => self.entered(Machine::Up(Reason::GoodAtOnce), now),
             (Machine::Up(_), Some(slow)) if slow_count >= thresholds.fall => {

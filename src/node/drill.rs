@@ -19,7 +19,7 @@ use super::demo::{Break, Demo, REGIONS};
 use crate::engine::Clock;
 use crate::health::State;
 use crate::model::Subject;
-use crate::model::{Target, Unix};
+use crate::model::Unix;
 use crate::state::{CheckStatus, EventKind};
 
 /// Clients on three continents: where, and an address there.

@@ -87,6 +87,9 @@ impl Hold<'_> {
         into: &mut Vec<Held>,
     ) {
         let regions = self.sets.regions(set);
+        if !regions.iter().any(|id| self.standing.region(*id).pool(family).configured) {
+            return;
+        }
         // Unknown is not down.
         let serving = regions.iter().filter(|id| !usable(**id).is_withdrawn()).count();
         let is_short = serving < self.rules.min_regions.min(regions.len());

@@ -61,6 +61,8 @@ fn endpoint_stays(world: &World, after: &Standing, region: RegionId, endpoint: &
 }
 
 fn is_same(world: &World, before: &Standing, after: &Standing) -> bool {
+    // What the last resort would be matters only then.
+    let serves = after.regions.iter().any(|region| region.usable().is_eligible());
     let region = |id: RegionId| {
         let (before, after) = (before.region(id), after.region(id));
         let pools = before.pools.iter().zip(&after.pools);
@@ -68,7 +70,7 @@ fn is_same(world: &World, before: &Standing, after: &Standing) -> bool {
             && pools.into_iter().all(|(before, after)| {
                 is_same_use(before.usable, after.usable)
                     && before.candidates == after.candidates
-                    && before.last_resort == after.last_resort
+                    && (serves || before.last_resort == after.last_resort)
             })
     };
     let kept_away =

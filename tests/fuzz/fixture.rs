@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use portolan::answer::{Outcome, Peer, Reply, Transport, handle, handle_generally};
 use portolan::config::{self, Config};
+use portolan::engine::world;
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
-use portolan::model::{EndpointRef, KeyPrefix, Unix};
+use portolan::model::{EndpointRef, KeyPrefix, Rules, Unix};
 use portolan::snapshot::{Plan, Snapshot};
-use portolan::standing::{Inputs, Standing};
+use portolan::state;
 use portolan::zone::{Dynamic, Zones};
 
 pub(crate) const ZONE: &[u8] = include_bytes!("fixture.zone");
@@ -43,8 +44,7 @@ pub(crate) fn compile(config: Config) -> Arc<Plan> {
 
 /// A snapshot of a plan with addresses in these states.
 pub(crate) fn stand(plan: Arc<Plan>, states: &dyn Fn(EndpointRef, usize) -> State) -> Snapshot {
-    let inputs = Inputs { topology: &plan.topology, states, overrides: &[], previous: &|_| None, now: NOW };
-    let standing = Arc::new(Standing::compute(inputs));
+    let standing = Arc::new(state::assume(&world(&plan, Rules::default()), &[], NOW, states));
     Snapshot { plan, standing, epoch: 1 }
 }
 

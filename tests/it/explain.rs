@@ -6,11 +6,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use portolan::api::{Question, dto, explain};
-use portolan::engine::{Origin, prepare};
+use portolan::engine::{Origin, prepare, world};
 use portolan::health::{Severity, State};
-use portolan::model::{Fraction, Unix};
+use portolan::model::{EndpointRef, Fraction, Rules, Unix};
 use portolan::snapshot::{Plan, Snapshot};
-use portolan::standing::{Action, Inputs, Override, Standing};
+use portolan::standing::{Action, Override};
+use portolan::state;
 
 use crate::harness::Numbers;
 use crate::harness::binary::{program, run};
@@ -68,7 +69,7 @@ const NAMES: [&str; 6] = ["distance", "latency", "all", "geo", "alias", "ns"];
 /// A snapshot in which some addresses are not up.
 fn snapshot(plan: &Arc<Plan>, dice: &mut Numbers) -> Snapshot {
     let seed = dice.next();
-    let state = |at: portolan::model::EndpointRef, address: usize| {
+    let state = |at: EndpointRef, address: usize| {
         let place = u64::from(at.region.0) * 100 + u64::from(at.index) * 10 + address as u64;
         match Numbers(seed ^ place).next() % 8 {
             0 => State::Down(Severity::Hard),
@@ -79,9 +80,8 @@ fn snapshot(plan: &Arc<Plan>, dice: &mut Numbers) -> Snapshot {
         }
     };
     let now = Unix(Duration::from_secs(1_800_000_000));
-    let inputs =
-        Inputs { topology: &plan.topology, states: &state, overrides: &[], previous: &|_| None, now };
-    Snapshot { plan: Arc::clone(plan), standing: Arc::new(Standing::compute(inputs)), epoch: 1 }
+    let standing = state::assume(&world(plan, Rules::default()), &[], now, &state);
+    Snapshot { plan: Arc::clone(plan), standing: Arc::new(standing), epoch: 1 }
 }
 
 fn question(dice: &mut Numbers) -> Question {
@@ -113,7 +113,7 @@ fn thousands_of_explanations_agree_with_answers() {
         .regions
         .iter()
         .flat_map(|region| {
-            region.endpoints.iter().flat_map(|e| &e.addresses).map(|a| (*a, region.name.clone()))
+            region.endpoints.iter().flat_map(|e| e.listed()).map(|a| (*a, region.name.clone()))
         })
         .collect();
     let mut dice = Numbers(1);
@@ -184,18 +184,12 @@ fn explained(down: &[&str], name: &str, rtype: &str, client: &str) -> dto::Expla
         prepare(&origin).expect("the config is good").plan
     });
     let plan = Arc::clone(&PLAN);
-    let state = |at: portolan::model::EndpointRef, address: usize| {
-        let address = plan.topology.endpoint(at).addresses[address].to_string();
+    let state = |at: EndpointRef, address: usize| {
+        let address = plan.topology.endpoint(at).listed()[address].to_string();
         if down.contains(&&*address) { State::Down(Severity::Hard) } else { State::Up }
     };
     let now = Unix(Duration::from_secs(1_800_000_000));
-    let standing = Standing::compute(Inputs {
-        topology: &plan.topology,
-        states: &state,
-        overrides: &[],
-        previous: &|_| None,
-        now,
-    });
+    let standing = state::assume(&world(&plan, Rules::default()), &[], now, &state);
     let question = Question {
         at: now,
         ..Question::parse(&format!("{name}.example.test"), Some(rtype), client, None).expect("a question")
@@ -213,26 +207,23 @@ fn what_operators_said_is_told_with_who_said_it_and_why() {
     let word = |id, target: &str, action, share, by: Option<&str>| Override {
         id,
         target: target.parse().expect("a target"),
-        action,
-        share: Fraction::parse(share).expect("a share"),
+        action: match action {
+            Action::Drain(_) => Action::Drain(Fraction::parse(share).expect("a share")),
+            action => action,
+        },
         created: now,
         until: None,
         reason: by.map(|_| "new kernel".into()),
         by: by.map(Into::into),
     };
     let overrides = [
-        word(3, "region/us-east", Action::Drain, "100%", Some("token ci")),
-        word(4, "service/geo.example.test/eu-west", Action::Drain, "100%", None),
-        word(5, "service/all.example.test/eu-west", Action::Drain, "99.999%", Some("socket")),
+        word(3, "region/us-east", Action::DRAIN, "100%", Some("token ci")),
+        word(4, "service/geo.example.test/eu-west", Action::DRAIN, "100%", None),
+        word(5, "service/all.example.test/eu-west", Action::DRAIN, "99.999%", Some("socket")),
         word(6, "region/ap-south", Action::Up, "100%", None),
     ];
-    let standing = Standing::compute(Inputs {
-        topology: &plan.topology,
-        states: &|at, _| if at.region.0 == 0 { State::Down(Severity::Hard) } else { State::Up },
-        overrides: &overrides,
-        previous: &|_| None,
-        now,
-    });
+    let of = |at: EndpointRef, _| if at.region.0 == 0 { State::Down(Severity::Hard) } else { State::Up };
+    let standing = state::assume(&world(&plan, Rules::default()), &overrides, now, &of);
     let ap = plan.topology.region_named("ap-south").expect("it is there");
     assert_eq!(ap.0, 0, "the region that is forced up");
     let snapshot = Snapshot { plan: Arc::clone(&plan), standing: standing.into(), epoch: 1 };

@@ -13,10 +13,11 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use portolan::api::{Question, dto, explain};
-use portolan::engine::{Origin, prepare};
+use portolan::engine::{Origin, prepare, world};
 use portolan::health::{Severity, State};
+use portolan::model::Rules;
 use portolan::snapshot::Snapshot;
-use portolan::standing::{Inputs, Standing};
+use portolan::state;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -201,13 +202,7 @@ fn explained(state: State, name: &str, rtype: &str) -> dto::Explain {
     let toml = config(1, "all_down = \"all\"\n");
     let plan = prepare(&Origin::Text { toml: toml.into(), files: files.into() }).expect("a plan").plan;
     let question = Question::parse(name, Some(rtype), "192.0.2.1", None).expect("a question");
-    let standing = Standing::compute(Inputs {
-        topology: &plan.topology,
-        states: &|_, _| state,
-        overrides: &[],
-        previous: &|_| None,
-        now: question.at,
-    });
+    let standing = state::assume(&world(&plan, Rules::default()), &[], question.at, &|_, _| state);
     let snapshot = Snapshot { plan, standing: standing.into(), epoch: 1 };
     explain(&snapshot, &[], &[], &question).expect("an explanation")
 }

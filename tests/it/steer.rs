@@ -7,12 +7,13 @@ use std::time::Duration;
 use portolan::geo::{Index, Override as Network};
 use portolan::health::{Severity, State};
 use portolan::model::{
-    AllDown, Due, Endpoint, EndpointRef, Family, Fence, FenceRule, Fraction, GeoEntry, Group, KeyPrefix,
-    LatencyRow, Location, Member, Need, PlaceKey, Point, Rank, Region, RegionId, Service, ServiceId,
-    ServiceKind, Share, Steering, Target, Tolerance, Topology, Ttl, TtlRange, Unix, Weight,
+    AllDown, Condition, Due, Endpoint, EndpointRef, Family, Fence, FenceRule, Fraction, GeoEntry, Group,
+    KeyPrefix, LatencyRow, Location, Member, PlaceKey, Point, Rank, Reach, Region, RegionId, Rule, Rules,
+    Service, ServiceId, ServiceKind, Share, Steering, Target, Tolerance, Topology, Ttl, TtlRange, Unix,
+    Weight,
 };
-use portolan::safety::{self, Rules};
-use portolan::standing::{Action, Dues, Inputs, Override, Standing};
+use portolan::safety::{self, Refusal, Unserved};
+use portolan::standing::{Action, AddressStanding, Dues, HeldFor, Inputs, Override, Standing};
 use portolan::steer::{Answer, Asked, Choice, Compiled, NoTrace, Note, Stage};
 
 const AP: RegionId = RegionId(0);
@@ -47,21 +48,19 @@ fn location(country: &str, continent: &str, lat: f32, lon: f32) -> Location {
 fn region(number: u8, name: &str, location: Location) -> Region {
     let endpoint = |index: u8| Endpoint {
         name: format!("lb{index}"),
-        addresses: vec![
+        reach: Reach::Addresses(vec![
             format!("192.0.2.{}", 10 * number + index).parse().unwrap(),
             format!("2001:db8::{}", 10 * number + index).parse().unwrap(),
-        ],
-        host: None,
-        is_resolved: false,
+        ]),
         weight: Weight(100),
-        probes: Vec::new(),
+        healthy_when: Condition::ALWAYS,
     };
+    let own = |index| Condition::Endpoint(EndpointRef { region: RegionId(u16::from(number) - 1), index });
     Region {
         name: name.into(),
         location,
         capacity: None,
-        healthy_when: Need::Any,
-        require: Vec::new(),
+        healthy_when: Condition::Any(vec![own(0), own(1)]),
         endpoints: vec![endpoint(1), endpoint(2)],
     }
 }
@@ -111,7 +110,7 @@ impl World {
             nets: Vec::new(),
             states: HashMap::new(),
             overrides: Vec::new(),
-            rules: Rules { min_regions: 0 },
+            rules: Rules { min_regions: 0, ..Rules::default() },
             previous: None,
             dues: HashMap::new(),
             now: Unix(Duration::from_secs(1_800_000_000)),
@@ -124,7 +123,7 @@ impl World {
 
     /// Sets every address of a region, or only those of a family.
     fn set(&mut self, region: RegionId, family: Option<Family>, state: State) -> &mut Self {
-        for address in self.topology.region(region).endpoints.iter().flat_map(|e| &e.addresses) {
+        for address in self.topology.region(region).endpoints.iter().flat_map(|e| e.listed()) {
             if family.is_none_or(|family| family.has(*address)) {
                 self.states.insert(*address, state);
             }
@@ -140,8 +139,10 @@ impl World {
         self.overrides.push(Override {
             id: self.overrides.len() as u64 + 1,
             target: target.parse::<Target>().unwrap(),
-            action,
-            share: Fraction::parse(share).unwrap(),
+            action: match action {
+                Action::Drain(_) => Action::Drain(Fraction::parse(share).unwrap()),
+                action => action,
+            },
             created: self.now,
             until: None,
             reason: None,
@@ -152,22 +153,40 @@ impl World {
 
     fn standing(&self, compiled: &Compiled) -> Standing {
         let topology = &self.topology;
-        let state = |at, index: usize| {
-            let address = topology.endpoint(at).addresses[index];
-            self.states.get(&address).copied().unwrap_or(State::Up)
+        let addresses = |at: EndpointRef| -> Box<[AddressStanding]> {
+            let listed = topology.endpoint(at).listed().iter();
+            let state = |address| self.states.get(address).copied().unwrap_or(State::Up);
+            listed.map(|address| self.address(*address, state(address))).collect()
         };
         let inputs = Inputs {
             topology,
-            states: &state,
+            addresses: &addresses,
             overrides: &self.overrides,
             previous: &|id| self.previous.as_ref().map(|previous| previous.region(id)),
             now: self.now,
         };
-        let mut standing = Standing::compute(inputs);
         let due = |at: EndpointRef| self.dues.get(&at.region).copied().unwrap_or(Due::NEVER);
-        standing.dues = Dues::of(&inputs, &|at, _| due(at));
-        safety::hold(self.rules, compiled.region_sets(), &mut standing);
+        let mut standing = Standing {
+            regions: topology.region_ids().map(|id| inputs.region(id)).collect(),
+            services: inputs.services(),
+            dues: Dues {
+                regions: topology.region_ids().map(|id| inputs.due(id, &due)).collect(),
+                services: inputs.service_dues(),
+            },
+            ..Standing::default()
+        };
+        standing.held = safety::hold(&self.rules, compiled.region_sets(), &standing, &[]);
         standing
+    }
+
+    /// An address whose last service is that of the standing before.
+    fn address(&self, address: IpAddr, state: State) -> AddressStanding {
+        let before = self.previous.iter().flat_map(|it| &it.regions).flat_map(|it| it.endpoints.iter());
+        let before = before.flat_map(|it| &it.addresses).find(|it| it.address == address);
+        let served_until =
+            before.and_then(|it| if it.used.serves() { Some(self.now) } else { it.served_until });
+        let served_until = served_until.filter(|_| !state.serves());
+        AddressStanding { served_until, ..AddressStanding::observed(address, state) }
     }
 
     fn compile(&self) -> Ready<'_> {
@@ -191,7 +210,24 @@ struct Ready<'a> {
     standing: Standing,
 }
 
+/// Whether the rules allow an operator to turn one into the other.
+fn permit(rules: &Rules, before: &Ready<'_>, after: &Ready<'_>) -> Result<(), Refusal> {
+    safety::permit(rules, after.compiled.region_sets(), &before.standing, &after.standing)
+}
+
 impl Ready<'_> {
+    /// The regions that are held for anyone, each once.
+    fn held(&self) -> Vec<RegionId> {
+        let mut held: Vec<RegionId> = self.standing.held.iter().map(|it| it.region).collect();
+        held.sort_unstable();
+        held.dedup();
+        held
+    }
+
+    fn unserved(&self) -> Vec<Unserved> {
+        safety::unserved(&self.world.topology, self.compiled.region_sets(), &self.standing)
+    }
+
     fn choose(&self, client: IpAddr, family: Family, now: Unix) -> (Choice, Vec<IpAddr>) {
         let asked = Asked { service: ServiceId(0), client, family, unix: now, draw: 7 };
         let mut addresses = Vec::new();
@@ -394,7 +430,8 @@ fn families_down_and_families_missing_differ() {
 
     world.states.clear();
     for endpoint in &mut world.topology.regions[usize::from(EU.0)].endpoints {
-        endpoint.addresses.retain(|address| Family::V4.has(*address));
+        let v4 = endpoint.listed().iter().copied().filter(|address| Family::V4.has(*address));
+        endpoint.reach = Reach::Addresses(v4.collect());
     }
     let ready = world.compile();
     assert_eq!(ready.sends(GERMAN, Family::V6), "nodata", "none configured: the region stays the same");
@@ -419,7 +456,7 @@ fn unknown_is_used_while_nothing_is_up() {
 #[test]
 fn operators_drain_force_and_do_so_in_part() {
     let mut world = World::new(Rank::Priority);
-    assert_eq!(world.say("region/eu-west", Action::Drain, "100%").sends(GERMAN), "us-east");
+    assert_eq!(world.say("region/eu-west", Action::DRAIN, "100%").sends(GERMAN), "us-east");
     assert_eq!(
         world.say("region/eu-west", Action::Up, "100%").sends(GERMAN),
         "eu-west",
@@ -432,15 +469,15 @@ fn operators_drain_force_and_do_so_in_part() {
     assert_eq!(world.sends(GERMAN), "us-east");
 
     let mut world = World::new(Rank::Priority);
-    world.say("endpoint/eu-west/lb1", Action::Drain, "100%");
+    world.say("endpoint/eu-west/lb1", Action::DRAIN, "100%");
     let ready = world.compile();
     let lb2: IpAddr = "192.0.2.22".parse().unwrap();
     assert!(clients().take(200).all(|c| ready.choose(c, Family::V4, world.now).1 == [lb2]));
-    world.say("endpoint/eu-west/lb2", Action::Drain, "100%");
+    world.say("endpoint/eu-west/lb2", Action::DRAIN, "100%");
     assert_eq!(world.sends(GERMAN), "us-east", "both endpoints drained is the region drained");
 
     let mut world = World::new(Rank::Priority);
-    world.say("region/eu-west", Action::Drain, "25%");
+    world.say("region/eu-west", Action::DRAIN, "25%");
     let ready = world.compile();
     let away = |now| -> Vec<IpAddr> {
         clients().filter(|c| ready.choose(*c, Family::V4, now).0.region == Some(US)).collect()
@@ -458,7 +495,7 @@ fn operators_drain_force_and_do_so_in_part() {
 #[test]
 fn overrides_end_by_themselves() {
     let mut world = World::new(Rank::Priority);
-    world.say("region/eu-west", Action::Drain, "100%");
+    world.say("region/eu-west", Action::DRAIN, "100%");
     world.overrides[0].until = Some(world.now.after(Duration::from_secs(60)));
     assert_eq!(world.sends(GERMAN), "us-east");
     world.now = world.now.after(Duration::from_secs(60));
@@ -469,36 +506,159 @@ fn overrides_end_by_themselves() {
 fn safety_holds_in_what_fails_softly() {
     let soft = State::Down(Severity::Soft);
     let mut world = World::new(Rank::Priority);
-    world.rules = Rules { min_regions: 1 };
-    // us-east fails first, eu-west last: of the soft ones the last to fail is held.
+    world.rules = Rules::default();
     world.set(US, None, soft).down(AP);
-    world.previous = Some(world.compile().standing);
-    world.now = world.now.after(Duration::from_secs(100));
+    assert_eq!(world.compile().held(), [], "eu-west serves");
+    // When nothing serves any more, everything that fails softly is held: clients stay where they are.
     world.set(EU, None, soft);
     let ready = world.compile();
+    assert_eq!(ready.held(), [EU, US]);
     assert_eq!(ready.sends(GERMAN, Family::V4), "eu-west");
-    assert_eq!(&*ready.standing.held[0], [EU]);
     // What fails hard is never held.
     world.set(EU, None, State::Down(Severity::Hard));
     let ready = world.compile();
+    assert_eq!(ready.held(), [US]);
     assert_eq!(ready.sends(GERMAN, Family::V4), "us-east");
-    assert_eq!(&*ready.standing.held[0], [US]);
+}
+
+#[test]
+fn a_brown_out_of_all_regions_does_not_stampede_to_one() {
+    let mut world = World::new(Rank::Distance);
+    world.rules = Rules::default();
+    for region in [AP, EU, US] {
+        world.set(region, None, State::Down(Severity::Soft));
+    }
+    let ready = world.compile();
+    let sent = [GERMAN, AMERICAN, INDIAN].map(|client| ready.sends(client, Family::V4));
+    assert_eq!(sent, ["eu-west", "us-east", "ap-south"]);
+}
+
+#[test]
+fn a_family_that_fails_softly_is_held_by_itself() {
+    let mut world = World::new(Rank::Priority);
+    world.rules = Rules::default();
+    world.service().steering.all_down = AllDown::Servfail;
+    world.down(US).down(AP).set(EU, Some(Family::V4), State::Down(Severity::Soft));
+    let ready = world.compile();
+    assert_eq!(ready.sends(GERMAN, Family::V4), "eu-west", "held for IPv4");
+    assert_eq!(ready.sends(GERMAN, Family::V6), "eu-west");
+    assert!(ready.standing.held.iter().all(|it| (it.region, it.family) == (EU, Family::V4)));
+    // And one that fails hard is unserved by itself.
+    world.set(EU, Some(Family::V4), State::Down(Severity::Hard));
+    let ready = world.compile();
+    assert_eq!(ready.sends(GERMAN, Family::V4), "servfail");
+    assert_eq!(ready.sends(GERMAN, Family::V6), "eu-west");
+    let unserved = ready.unserved();
+    assert_eq!(unserved, [Unserved { service: ServiceId(0), family: Family::V4 }]);
+    assert_eq!(
+        safety::alarm(&world.topology, &unserved).unwrap(),
+        "no region can serve www.example.test. over IPv4: answered as all_down says"
+    );
+}
+
+#[test]
+fn safety_counts_for_each_set_of_clients_that_fences_define() {
+    let mut world = World::new(Rank::Priority);
+    world.rules = Rules::default();
+    let europe = vec![PlaceKey::Continent("EU".parse().unwrap())];
+    world.service().fences = vec![
+        Fence { region: US, rule: FenceRule::Except(europe.clone()) },
+        Fence { region: AP, rule: FenceRule::Except(europe) },
+    ];
+    // Germans have nothing but eu-west: its soft failure is held for them, and for nobody else.
+    world.set(EU, None, State::Down(Severity::Soft));
+    let ready = world.compile();
+    assert_eq!(ready.sends(GERMAN, Family::V4), "eu-west");
+    assert_eq!(ready.sends(AMERICAN, Family::V4), "us-east");
+    world.states.clear();
+    let before = world.compile();
+    let mut drained = World::new(Rank::Priority);
+    drained.service().fences.clone_from(&world.topology.services[0].fences);
+    drained.say("region/eu-west", Action::DRAIN, "100%");
+    let after = drained.compile();
+    let refusal = permit(&world.rules, &before, &after).unwrap_err();
+    assert_eq!(after.compiled.region_sets().regions(refusal.set), [EU]);
+}
+
+#[test]
+fn endpoints_are_drawn_by_name() {
+    let shared = |names: &[u8]| {
+        let mut world = World::new(Rank::Priority);
+        world.service().steering.share = Share::Hash;
+        let endpoint = |index: u8| Endpoint {
+            name: format!("lb{index}"),
+            reach: Reach::Addresses(vec![format!("192.0.2.{}", 100 + index).parse().unwrap()]),
+            weight: Weight(100),
+            healthy_when: Condition::ALWAYS,
+        };
+        let region = &mut world.topology.regions[usize::from(EU.0)];
+        region.endpoints = names.iter().map(|index| endpoint(*index)).collect();
+        let own = (0..names.len())
+            .map(|index| Condition::Endpoint(EndpointRef { region: EU, index: index as u16 }));
+        region.healthy_when = Condition::Any(own.collect());
+        let ready = world.compile();
+        clients().take(600).map(|c| ready.choose(c, Family::V4, world.now).1[0]).collect::<Vec<_>>()
+    };
+    let before = shared(&[1, 2, 3, 4]);
+    assert_eq!(before, shared(&[4, 2, 1, 3]), "the order in the config moves nobody");
+    let gone: IpAddr = "192.0.2.101".parse().unwrap();
+    let moved = |after: &[IpAddr]| {
+        before.iter().zip(after).filter(|(before, after)| **before != gone && before != after).count()
+    };
+    assert_eq!(moved(&shared(&[2, 3, 4])), 0, "losing an endpoint moves only its own clients");
+    let joined = moved(&shared(&[5, 1, 2, 3, 4]));
+    assert!((60..180).contains(&joined), "a fifth endpoint takes a fifth: {joined} of 600");
+}
+
+#[test]
+fn several_endpoints_are_answered_in_the_order_of_their_draws() {
+    let mut world = World::new(Rank::Priority);
+    world.service().steering.answers = 2;
+    world.topology.regions[usize::from(EU.0)].endpoints[0].weight = Weight(900);
+    let ready = world.compile();
+    let heavy: IpAddr = "192.0.2.21".parse().unwrap();
+    let first = clients().filter(|c| ready.choose(*c, Family::V4, world.now).1[0] == heavy).count();
+    assert!((8_800..9_200).contains(&first), "{first} of 10,000 for a weight of 900 in 1,000");
+    let (choice, addresses) = ready.at(GERMAN, Family::V4);
+    assert_eq!((addresses.len(), choice.scope), (2, 24), "the order depends on the client's prefix");
+}
+
+#[test]
+fn scopes_narrow_only_for_the_service_concerned() {
+    let single = |world: &mut World| {
+        for region in &mut world.topology.regions {
+            region.endpoints.truncate(1);
+            let Condition::Any(own) = &mut region.healthy_when else { panic!("it is any") };
+            own.truncate(1);
+        }
+    };
+    let scope = |target: &str, share: &str| {
+        let mut world = World::new(Rank::Priority);
+        single(&mut world);
+        let mut other = world.topology.services[0].clone();
+        other.name = "other.example.test.".parse().unwrap();
+        world.topology.services.push(other);
+        world.say(target, Action::DRAIN, share);
+        world.compile().at(GERMAN, Family::V4).0.scope
+    };
+    assert_eq!(scope("region/us-east", "100%"), 0, "a full drain is the same for every client");
+    assert_eq!(scope("service/other.example.test/eu-west", "25%"), 0, "another service's");
+    assert_eq!(scope("service/www.example.test/eu-west", "100%"), 0);
+    assert_eq!(scope("service/www.example.test/eu-west", "25%"), 24);
+    assert_eq!(scope("region/eu-west", "25%"), 24);
 }
 
 #[test]
 fn operators_cannot_withdraw_the_last_region() {
     let mut world = World::new(Rank::Priority);
-    let rules = Rules { min_regions: 1 };
-    let permit = |before: &World, after: &World| {
-        let (before, after) = (before.compile(), after.compile());
-        safety::permit(rules, after.compiled.region_sets(), &before.standing, &after.standing)
-    };
+    let permit =
+        |before: &World, after: &World| permit(&Rules::default(), &before.compile(), &after.compile());
     world.down(US).down(AP);
     let mut drained = World::new(Rank::Priority);
-    drained.down(US).down(AP).say("region/eu-west", Action::Drain, "100%");
+    drained.down(US).down(AP).say("region/eu-west", Action::DRAIN, "100%");
     assert_eq!(permit(&world, &drained).unwrap_err().remaining, 0);
     let mut partly = World::new(Rank::Priority);
-    partly.down(US).down(AP).say("region/eu-west", Action::Drain, "50%");
+    partly.down(US).down(AP).say("region/eu-west", Action::DRAIN, "50%");
     assert_eq!(permit(&world, &partly), Ok(()));
     drained.states.clear();
     assert_eq!(permit(&World::new(Rank::Priority), &drained), Ok(()));
@@ -506,26 +666,26 @@ fn operators_cannot_withdraw_the_last_region() {
 
 #[test]
 fn safety_counts_the_regions_that_operators_leave_to_a_service() {
-    let rules = Rules { min_regions: 1 };
+    let rules = Rules::default();
     let mut before = World::new(Rank::Priority);
-    before.rules = rules;
-    before.down(US).say("service/www.example.test/eu-west", Action::Drain, "100%");
+    before.rules = rules.clone();
+    before.down(US).say("service/www.example.test/eu-west", Action::DRAIN, "100%");
     let mut after = World::new(Rank::Priority);
-    after.rules = rules;
-    after.down(US).say("service/www.example.test/eu-west", Action::Drain, "100%");
-    after.say("region/ap-south", Action::Drain, "100%");
+    after.rules = rules.clone();
+    after.down(US).say("service/www.example.test/eu-west", Action::DRAIN, "100%");
+    after.say("region/ap-south", Action::DRAIN, "100%");
     let (before, after) = (before.compile(), after.compile());
     let sets = after.compiled.region_sets();
-    let refusal = safety::permit(rules, sets, &before.standing, &after.standing).unwrap_err();
+    let refusal = permit(&rules, &before, &after).unwrap_err();
     assert_eq!((refusal.service, refusal.remaining), (Some(ServiceId(0)), 0));
     assert_eq!(
         refusal.explain(&after.world.topology, sets),
         "min_regions = 1 forbids it: of ap-south, eu-west, us-east none would remain usable for www.example.test."
     );
-    assert_eq!(sets.unserved(&before.standing), []);
-    assert_eq!(sets.unserved(&after.standing), [ServiceId(0)]);
+    assert_eq!(before.unserved(), []);
+    assert_eq!(after.unserved().len(), 2, "both families");
     assert_eq!(
-        safety::alarm(&after.world.topology, &[ServiceId(0)]).unwrap(),
+        safety::alarm(&after.world.topology, &after.unserved()).unwrap(),
         "no region can serve www.example.test.: answered as all_down says"
     );
 }
@@ -533,18 +693,18 @@ fn safety_counts_the_regions_that_operators_leave_to_a_service() {
 #[test]
 fn safety_holds_in_what_a_service_has_left() {
     let mut world = World::new(Rank::Priority);
-    world.rules = Rules { min_regions: 1 };
+    world.rules = Rules::default();
     world.service().steering.all_down = AllDown::Servfail;
     world.down(US).set(AP, None, State::Down(Severity::Soft));
     assert_eq!(world.sends(GERMAN), "eu-west");
     // Its set still has eu-west; the service has not.
-    world.say("service/www.example.test/eu-west", Action::Drain, "100%");
+    world.say("service/www.example.test/eu-west", Action::DRAIN, "100%");
     let ready = world.compile();
     assert_eq!(ready.sends(GERMAN, Family::V4), "ap-south");
-    assert_eq!(&*ready.standing.held[0], []);
-    assert_eq!(&*ready.standing.held_within, [(ServiceId(0), AP)]);
-    assert!(ready.standing.is_held_anywhere(AP));
-    assert_eq!(ready.compiled.region_sets().unserved(&ready.standing), []);
+    assert_eq!(ready.held(), [AP]);
+    assert!(ready.standing.held.iter().all(|it| matches!(it.scope, HeldFor::Service(ServiceId(0), _))));
+    assert_eq!(ready.standing.held_anywhere(AP), Some(Rule::MinRegions));
+    assert_eq!(ready.unserved(), []);
 }
 
 #[test]
@@ -554,9 +714,9 @@ fn all_down_is_a_policy() {
         world.down(region);
     }
     assert_eq!(world.sends(AMERICAN), "us-east", "all: as if up");
-    world.say("region/us-east", Action::Drain, "100%");
+    world.say("region/us-east", Action::DRAIN, "100%");
     assert_eq!(world.sends(AMERICAN), "eu-west", "but not what an operator withdrew");
-    world.say("region/eu-west", Action::Drain, "100%").say("region/ap-south", Action::Drain, "100%");
+    world.say("region/eu-west", Action::DRAIN, "100%").say("region/ap-south", Action::DRAIN, "100%");
     assert_eq!(world.sends(AMERICAN), "us-east", "unless that is all there is");
 
     world.service().steering.all_down = AllDown::Servfail;
@@ -570,12 +730,14 @@ fn all_down_is_a_policy() {
 fn a_region_whose_host_is_not_resolved_yet_has_no_answer_and_denies_nothing() {
     let mut world = World::new(Rank::Distance);
     for endpoint in &mut world.topology.regions[usize::from(US.0)].endpoints {
-        (endpoint.addresses, endpoint.is_resolved) = (Vec::new(), true);
+        endpoint.reach = Reach::Resolved("lb.example.net.".parse().unwrap());
     }
     assert_eq!(world.sends(AMERICAN), "eu-west", "the next has addresses");
     world.down(EU).down(AP);
     assert_eq!(world.sends(AMERICAN), "eu-west", "all: as if up, of those with addresses");
-    world.say("region/eu-west", Action::Drain, "100%").say("region/ap-south", Action::Drain, "100%");
+    world.say("region/us-east", Action::Up, "100%");
+    assert_eq!(world.sends(AMERICAN), "eu-west", "forced up, it has no address either");
+    world.say("region/eu-west", Action::Down, "100%").say("region/ap-south", Action::Down, "100%");
     assert_eq!(world.sends(AMERICAN), "servfail", "nothing that resolvers would keep");
 }
 
@@ -735,7 +897,7 @@ fn a_computed_ttl_ends_with_what_operators_said() {
     for (seconds, target) in
         [(50, "region/eu-west"), (40, "endpoint/eu-west/lb2"), (30, "service/www.example.test./eu-west")]
     {
-        world.say(target, Action::Drain, "100%");
+        world.say(target, Action::DRAIN, "100%");
         world.overrides.last_mut().unwrap().until = Some(world.now.after(Duration::from_secs(seconds)));
         assert_eq!(world.ttl(GERMAN), seconds as u32, "{target}");
     }
@@ -779,7 +941,7 @@ fn a_computed_ttl_is_the_least_while_nobody_serves() {
         assert_eq!(world.ttl(GERMAN), 5, "held in, until it fails hard");
     }
     let mut world = computed(Rank::Priority);
-    world.say("region/eu-west", Action::Drain, "99.9%");
+    world.say("region/eu-west", Action::DRAIN, "99.9%");
     for region in [US, AP] {
         world.down(region);
     }

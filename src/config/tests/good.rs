@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::super::*;
 use super::{ZONE, load_with, said};
 use crate::model::{
-    AllDown, Assertion, Country, Endpoint, EndpointRef, Expect, Fence, FenceRule, Fraction, GeoEntry, Group,
-    HttpProbe, Identity, KeyPrefix, Kind, LatencyRow, Location, Member, Need, Point, Probe, ProbeId, Rank,
-    RegionId, Service, ServiceKind, Share, Startup, StatusRange, Steering, Subdivision, Thresholds, TlsProbe,
-    Tolerance, Ttl, Weight,
+    AllDown, Assertion, Condition, Country, Endpoint, EndpointRef, Expect, Fence, FenceRule, Fraction,
+    GeoEntry, Group, HttpProbe, Identity, KeyPrefix, Kind, LatencyRow, Location, Member, Point, Probe,
+    ProbeId, Rank, Reach, RegionId, Service, ServiceKind, Share, Startup, StatusRange, Steering, Subdivision,
+    Thresholds, TlsProbe, Tolerance, Ttl, Weight,
 };
 
 /// The sample of the reference, as far as it is built.
@@ -274,24 +274,24 @@ fn regions_and_their_endpoints() {
     let regions = full().topology.regions;
     let endpoint = |name: &str, addresses: &[&str], weight, probes: &[u16]| Endpoint {
         name: name.into(),
-        addresses: addresses.iter().map(|it| it.parse().expect("an address")).collect(),
-        host: None,
-        is_resolved: false,
+        reach: Reach::Addresses(addresses.iter().map(|it| it.parse().expect("an address")).collect()),
         weight: Weight(weight),
-        probes: probes.iter().map(|id| ProbeId(*id)).collect(),
+        healthy_when: Condition::checks(probes.iter().map(|id| ProbeId(*id))),
     };
     let eu = &regions[0];
     assert_eq!((eu.name.as_str(), eu.capacity), ("eu-west", Some(40_000)));
     assert_eq!(eu.location.country, Some(country("IE")));
     assert_eq!(eu.location.continent, Some(crate::model::Continent::EU));
-    assert_eq!(Some(eu.healthy_when), Fraction::from_percent(50.0).map(Need::Fraction));
-    assert_eq!(eu.require, [EndpointRef { region: EU, index: 1 }, EndpointRef { region: US, index: 0 }]);
+    let endpoint_at = |region, index| Condition::Endpoint(EndpointRef { region, index });
+    let own = vec![endpoint_at(EU, 0), endpoint_at(EU, 1)];
+    let half = Condition::Fraction(Fraction::from_percent(50.0).expect("a share"), own);
+    assert_eq!(eu.healthy_when, Condition::All(vec![half, endpoint_at(EU, 1), endpoint_at(US, 0)]));
     let endpoints = [
         endpoint("lb1", &["192.0.2.10", "2001:db8::10"], 30, &[1, 0]),
         endpoint("lb2", &["192.0.2.11"], 100, &[]),
     ];
     assert_eq!(eu.endpoints, endpoints);
-    assert_eq!(regions[1].healthy_when, Need::Any);
+    assert_eq!(regions[1].healthy_when, Condition::Any(vec![endpoint_at(US, 0)]));
     assert_eq!(regions[1].endpoints, [endpoint("lb1", &["192.0.2.20"], 100, &[0])]);
 }
 
@@ -385,7 +385,10 @@ fn defaults_are_those_of_the_reference() {
         config.topology.probes[0].kind,
         Kind::Http(HttpProbe { host: None, path: "/".into(), expect })
     );
-    assert_eq!(config.topology.regions[0].healthy_when, Need::Any);
+    assert_eq!(
+        config.topology.regions[0].healthy_when,
+        Condition::Any(vec![Condition::Endpoint(EndpointRef { region: EU, index: 0 })])
+    );
     assert_eq!(config.topology.regions[0].endpoints[0].weight, Weight(100));
     assert_eq!(config.topology.services[0].members, [Member { region: RegionId(0), weight: Weight(1) }]);
     let steering = Steering {

@@ -273,7 +273,7 @@ fn regions() {
         ),
         (
             "[region.r]\nendpoint = [{ name = \"lb7\", address = \"::1\" }]\nrequire = [\"lb8\", \"endpoint/est/lb1\", \"endpoint/east/lb2\", \"east/lb1\", \"lb7\", \"lb7\"]",
-            "4:12: endpoint `lb8` is not defined in region `r`; did you mean `lb7`?\n4:19: region `est` is not defined; did you mean `east`?\n4:39: endpoint `lb2` is not defined in region `east`; did you mean `lb1`?\n4:60: \"east/lb1\" is no endpoint: write NAME or endpoint/REGION/NAME\n4:79: this endpoint is listed twice",
+            "4:12: endpoint `lb8` is not defined in region `r`; did you mean `lb7`?\n4:19: region `est` is not defined; did you mean `east`?\n4:39: endpoint `lb2` is not defined in region `east`; did you mean `lb1`?\n4:60: \"east/lb1\" is not a valid endpoint: write NAME or endpoint/REGION/NAME\n4:79: this is listed twice",
         ),
     ]);
 }

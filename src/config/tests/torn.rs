@@ -2,7 +2,7 @@
 
 use super::good::{FULL, LATENCY};
 use super::{ZONE, load_with};
-use crate::model::{PlaceKey, RegionId, Topology};
+use crate::model::{Condition, PlaceKey, RegionId, Topology};
 
 /// Loads and holds what comes out to what every caller relies on.
 fn is_sound(text: &str) {
@@ -42,12 +42,18 @@ fn has_valid_ids(topology: &Topology) {
     };
     for it in &topology.regions {
         assert!(!it.endpoints.is_empty());
-        for at in &it.require {
-            assert!(!topology.endpoint(*at).name.is_empty());
-        }
+        it.healthy_when.leaves(&mut |leaf| match leaf {
+            Condition::Endpoint(at) => assert!(!topology.endpoint(*at).name.is_empty()),
+            Condition::Region(id) => region(*id),
+            _ => panic!("{leaf:?} in the condition of a region"),
+        });
         for endpoint in &it.endpoints {
-            assert!(!endpoint.addresses.is_empty());
-            endpoint.probes.iter().for_each(|id| assert!(usize::from(id.0) < topology.probes.len()));
+            assert!(!endpoint.listed().is_empty());
+            endpoint
+                .healthy_when
+                .probes()
+                .iter()
+                .for_each(|id| assert!(usize::from(id.0) < topology.probes.len()));
         }
     }
     for it in &topology.services {

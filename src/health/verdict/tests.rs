@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::health::{Phase, Timings};
+use crate::health::{ProbeResult, Window};
 use crate::model::Startup;
 
 /// The documented defaults, with `slow` set.
@@ -19,17 +19,19 @@ const DEFAULTS: Thresholds = Thresholds {
 const NO_HOLD: Thresholds = Thresholds { hold: Duration::ZERO, ..DEFAULTS };
 
 fn took(millis: u64) -> Observation {
-    let timings = Timings { connect: Some(Duration::from_millis(millis)), ..Timings::default() };
-    Observation { timings, failure: None }
+    Observation::Probe(ProbeResult { took: Duration::from_millis(millis), rtt: None, failure: None })
+}
+
+fn failure(severity: Severity) -> Failure {
+    let reason = match severity {
+        Severity::Hard => "connect refused",
+        Severity::Soft => "status 503",
+    };
+    Failure { severity, reason: reason.to_owned() }
 }
 
 fn failed(severity: Severity) -> Observation {
-    let (phase, reason) = match severity {
-        Severity::Hard => (Phase::Connect, "connect refused"),
-        Severity::Soft => (Phase::Response, "status 503"),
-    };
-    let failure = Failure { severity, phase, reason: reason.to_owned() };
-    Observation { timings: Timings::default(), failure: Some(failure) }
+    Observation::Probe(ProbeResult { took: Duration::ZERO, rtt: None, failure: Some(failure(severity)) })
 }
 
 /// `+` a success, `~` a slow one, `s` a soft failure, `h` a hard one.
@@ -54,34 +56,48 @@ fn letter(state: State) -> char {
     }
 }
 
-/// Looks every five seconds, the first at 100 s.
-fn play(thresholds: &Thresholds, looks: &str) -> Verdict {
+/// An observation every five seconds, the first at 100 s.
+fn play(thresholds: &Thresholds, signs: &str) -> Verdict {
     let mut now = Mono(Duration::from_secs(95));
-    looks.chars().fold(Verdict::new(now), |verdict, sign| {
+    signs.chars().fold(Verdict::new(now), |verdict, sign| {
         now = now.after(Duration::from_secs(5));
         verdict.observe(&observation(sign), thresholds, now)
     })
 }
 
-/// The states after each look.
-fn check(thresholds: &Thresholds, looks: &str, expected: &str) {
+/// The states after each observation.
+fn check(thresholds: &Thresholds, signs: &str, expected: &str) {
     let states: String =
-        (1..=looks.len()).map(|length| letter(play(thresholds, &looks[..length]).state())).collect();
-    assert_eq!(states, expected, "after {looks}");
+        (1..=signs.len()).map(|length| letter(play(thresholds, &signs[..length]).state())).collect();
+    assert_eq!(states, expected, "after {signs}");
 }
 
 #[test]
-fn the_first_look_decides_alone() {
+fn a_first_success_decides_and_a_first_failure_needs_a_second() {
     assert_eq!(play(&DEFAULTS, "").state(), State::Unknown);
-    for (look, expected) in [("+", "U"), ("~", "G"), ("s", "S"), ("h", "H")] {
-        check(&DEFAULTS, look, expected);
+    for (signs, expected) in [
+        ("+", "U"),
+        ("~", "U"),
+        ("s", "?"),
+        ("ss", "?S"),
+        ("hh", "?H"),
+        ("hs", "?S"),
+        ("sh", "?S"),
+        ("h+", "?U"),
+        ("h+hh", "?UUU"),
+    ] {
+        check(&DEFAULTS, signs, expected);
     }
+    check(&Thresholds { fall: 1, ..DEFAULTS }, "hh", "?H");
 }
 
 #[test]
 fn fall_counted_failures_bring_it_down() {
     check(&DEFAULTS, "+hhh", "UUUH");
+    check(&DEFAULTS, "+sss", "UUUS");
+    // Hard only where every one was.
     check(&DEFAULTS, "+hhs", "UUUS");
+    check(&DEFAULTS, "+shh", "UUUS");
     // clear = 1: they must be consecutive.
     check(&DEFAULTS, "+hh+hh+hhh", "UUUUUUUUUH");
     // clear = 2: one success between does not wipe them, two do.
@@ -94,93 +110,168 @@ fn fall_counted_failures_bring_it_down() {
 #[test]
 fn a_down_target_rises_only_when_good_for_long_enough() {
     // Every 5 s: the seventh success is 30 s after the first.
-    check(&DEFAULTS, "h+++++++", "HHHHHHHU");
-    check(&DEFAULTS, "h+++++s+++++++", "HHHHHHSSSSSSSU");
+    check(&DEFAULTS, "hh+++++++", "?HHHHHHHU");
+    check(&DEFAULTS, "hh+++++s+++++++", "?HHHHHHHHHHHHHU");
     // hold ends long before rise is reached
     let rise_four = Thresholds { rise: 4, hold: Duration::from_secs(5), ..DEFAULTS };
-    check(&rise_four, "h++++", "HHHHU");
-    check(&NO_HOLD, "h++", "HHU");
+    check(&rise_four, "hh++++", "?HHHHU");
+    check(&NO_HOLD, "hh++", "?HHU");
 }
 
 #[test]
 fn what_comes_back_starts_counting_afresh() {
-    check(&Thresholds { clear: 5, ..NO_HOLD }, "hhh++hh+h", "HHHHUUUUH");
+    check(&Thresholds { clear: 5, ..NO_HOLD }, "hhh++hh+h", "?HHHUUUUH");
 }
 
 #[test]
-fn down_is_as_hard_as_its_latest_failure_and_stays_the_same_down() {
-    check(&DEFAULTS, "shs+h", "SHSSH");
-    assert_eq!(play(&DEFAULTS, "shs").since, play(&DEFAULTS, "s").since);
+fn severity_changes_after_fall_consecutive_failures_of_a_kind() {
+    // A balancer that answers 503 and resets in turn stays what it was.
+    check(&DEFAULTS, "+ssshshshsh", "UUUSSSSSSSS");
+    check(&DEFAULTS, "+sssh+hhh", "UUUSSSSSH");
+    check(&DEFAULTS, "+hhhsssh", "UUUHHHSS");
+    assert_eq!(play(&DEFAULTS, "sshhh").since, play(&DEFAULTS, "ss").since, "the same down");
 }
 
 #[test]
-fn slow_successes_degrade_and_fast_ones_restore_without_hold() {
-    check(&DEFAULTS, "+~+~++", "UGGGGU");
-    check(&DEFAULTS, "~s+s++", "GGGGGU");
-    check(&DEFAULTS, "+~~hhh", "UGGGGH");
-    check(&Thresholds { slow: None, ..DEFAULTS }, "+~~", "UUU");
+fn slow_successes_degrade_after_fall_and_fast_ones_restore_without_hold() {
+    check(&DEFAULTS, "+~~~", "UUUG");
+    check(&DEFAULTS, "~~~", "UUG");
+    check(&DEFAULTS, "+~~+~~", "UUUUUU");
+    // A failure between is no slow success.
+    check(&DEFAULTS, "+~~s~~~", "UUUUUUG");
+    check(&DEFAULTS, "~~~+~++", "UUGGGGU");
+    check(&DEFAULTS, "~~~s+s++", "UUGGGGGU");
+    check(&DEFAULTS, "~~~hhh", "UUGGGH");
+    check(&Thresholds { slow: None, ..DEFAULTS }, "+~~~", "UUUU");
     // Exactly as long as allowed is not slow.
-    let at_limit = Verdict::new(Mono::default()).observe(&took(800), &DEFAULTS, Mono::default());
+    let once = Thresholds { fall: 1, ..DEFAULTS };
+    let at_limit = play(&once, "+").observe(&took(800), &once, Mono(Duration::from_secs(200)));
     assert_eq!(at_limit.state(), State::Up);
 }
 
 #[test]
 fn a_slow_recovery_is_degraded_first() {
-    check(&NO_HOLD, "h~~", "HHG");
-    check(&NO_HOLD, "h~+", "HHG");
-    check(&NO_HOLD, "h~++", "HHGU");
-    check(&DEFAULTS, "h~++++++", "HHHHHHHU");
+    check(&NO_HOLD, "hh~~", "?HHG");
+    check(&NO_HOLD, "hh~+", "?HHG");
+    check(&NO_HOLD, "hh~++", "?HHGU");
+    check(&DEFAULTS, "hh~++++++", "?HHHHHHHU");
+}
+
+#[test]
+fn windows_count_as_one_result_each() {
+    let window = |succeeded, failed| {
+        Observation::Window(Window { succeeded, failed, latest: failure(Severity::Soft) })
+    };
+    let now = Mono(Duration::from_secs(200));
+    let after = |windows: &[(u32, u32)]| {
+        let observe = |verdict: Verdict, (ok, failed): &(u32, u32)| {
+            verdict.observe(&window(*ok, *failed), &DEFAULTS, now)
+        };
+        windows.iter().fold(play(&DEFAULTS, "+"), observe).state()
+    };
+    assert_eq!(after(&[(10, 90), (0, 5), (50, 50)]), State::Down(Severity::Soft));
+    assert_eq!(after(&[(10, 90), (0, 5), (51, 49)]), State::Up);
+    assert_eq!(after(&[(10, 90), (0, 5), (0, 0)]), State::Up, "an empty window says nothing");
+}
+
+#[test]
+fn a_statement_takes_effect_at_once() {
+    let now = Mono(Duration::from_secs(200));
+    let say =
+        |verdict: Verdict, statement| verdict.observe(&Observation::Statement(statement), &DEFAULTS, now);
+    let gone = say(play(&DEFAULTS, "+"), Statement::NotServing("draining".into()));
+    assert_eq!(gone.state(), State::Down(Severity::Soft));
+    assert_eq!(gone.evidence().to_string(), "draining");
+    let back = say(gone, Statement::Serving);
+    assert_eq!((back.state(), back.evidence().to_string()), (State::Up, "reports itself as serving".into()));
+    let up = play(&DEFAULTS, "hh+++++++");
+    assert_eq!(say(up.clone(), Statement::Serving).since, up.since, "nothing new");
+}
+
+#[test]
+fn a_verdict_survives_a_restart() {
+    let probe = Probe {
+        name: String::new(),
+        kind: crate::model::Kind::Tcp,
+        port: 1,
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(1),
+        thresholds: DEFAULTS,
+    };
+    let at =
+        |mono, unix| Now { mono: Mono(Duration::from_secs(mono)), unix: Unix(Duration::from_secs(unix)) };
+    assert_eq!(play(&DEFAULTS, "h").memory(at(100, 1_800_000_000)), None, "unknown is not kept");
+    // Down, with three successes in a row, the first at 110 s; the process stops at 120 s for 5 s.
+    let memory = play(&DEFAULTS, "hh+++").memory(at(120, 1_800_000_000)).expect("it is known");
+    assert_eq!(memory.recovering, Some((3, Unix(Duration::from_secs(1_800_000_000 - 10)))));
+    let now = at(1_000_000, 1_800_000_005);
+    let restored = Verdict::restored(&memory, now);
+    assert_eq!(restored.state(), State::Down(Severity::Hard));
+    assert_eq!(now.mono.since(restored.since), Duration::from_secs(15 + 5));
+    // 30 s of hold, of which 15 are over.
+    assert_eq!(restored.due(&probe, now).left(now.unix), Duration::from_secs(15));
+    let later = |seconds| now.mono.after(Duration::from_secs(seconds));
+    let soon = restored.observe(&took(20), &DEFAULTS, later(10));
+    assert!(soon.state().is_down());
+    assert_eq!(soon.observe(&took(20), &DEFAULTS, later(15)).state(), State::Up);
+    for signs in ["+", "~~~", "+hhh", "+sss"] {
+        let verdict = play(&DEFAULTS, signs);
+        let memory = verdict.memory(at(115, 1_800_000_000)).expect("it is known");
+        assert_eq!(Verdict::restored(&memory, now).state(), verdict.state(), "{signs}");
+    }
 }
 
 #[test]
 fn failures_do_not_count_while_the_startup_grace_runs() {
     let startup = Some(Startup { grace: Duration::from_secs(20) });
     let patient = Thresholds { startup, ..DEFAULTS };
-    // From the first look at 100 s until 120 s; then one failure decides.
+    // From the first result at 100 s until 120 s.
     check(&patient, "hhhhh", "????H");
     check(&patient, "hs+hh", "??UUU");
     // The first success ends the grace.
     check(&patient, "+hhh", "UUUH");
-    check(&patient, "hh~", "??G");
-    assert_eq!(play(&patient, "hhhhh").evidence().to_string(), "connect refused");
+    check(&patient, "hh~", "??U");
+    let down = play(&patient, "hhhhh").evidence().to_string();
+    assert_eq!(down, "5 consecutive failures: connect refused");
 }
 
 #[test]
 fn every_state_says_why() {
     let startup = Some(Startup { grace: Duration::from_secs(60) });
-    for (thresholds, looks, expected) in [
+    for (thresholds, signs, expected) in [
         (DEFAULTS, "", "not probed yet"),
         (
             Thresholds { startup, ..DEFAULTS },
             "hs",
-            "not counted while starting: 2 in a row: connect refused, status 503",
+            "not decided yet: 2 consecutive failures: connect refused, status 503",
         ),
-        (DEFAULTS, "+", "good at first look"),
-        (DEFAULTS, "+h", "good at first look"),
-        (DEFAULTS, "h+++++++", "7 in a row and good for 30s"),
-        (NO_HOLD, "h++", "2 in a row and good for 5s"),
-        (DEFAULTS, "~++", "2 in a row were fast"),
-        (DEFAULTS, "+~", "slower than 800ms: 912ms"),
-        (DEFAULTS, "+hhs", "3 in a row: connect refused, connect refused, status 503"),
-        (DEFAULTS, "h++", "connect refused; 2 good since"),
-        (DEFAULTS, "hs+h", "3 failures: connect refused, status 503, connect refused"),
-        (DEFAULTS, "hhhhhhs", "7 in a row, the last 5: connect refused (4 times), status 503"),
+        (DEFAULTS, "+", "first probe succeeded"),
+        (DEFAULTS, "+h", "first probe succeeded"),
+        (DEFAULTS, "h", "not decided yet: connect refused"),
+        (DEFAULTS, "hh+++++++", "7 consecutive successes over 30s"),
+        (NO_HOLD, "hh++", "2 consecutive successes over 5s"),
+        (DEFAULTS, "~~~++", "2 consecutive fast successes"),
+        (DEFAULTS, "+~~~", "slower than 800ms: 912ms"),
+        (DEFAULTS, "+hhs", "3 consecutive failures: connect refused, connect refused, status 503"),
+        (DEFAULTS, "hh++", "2 consecutive failures: connect refused; 2 successes since"),
+        (DEFAULTS, "hhs+h", "4 failures: connect refused, connect refused, status 503, connect refused"),
+        (DEFAULTS, "hhhhhhs", "7 consecutive failures, the last 5: connect refused (4 times), status 503"),
     ] {
-        assert_eq!(play(&thresholds, looks).evidence().to_string(), expected, "after {looks:?}");
+        assert_eq!(play(&thresholds, signs).evidence().to_string(), expected, "after {signs:?}");
     }
     assert_eq!(play(&DEFAULTS, "+hh").failures().count, 2);
 }
 
 #[test]
 fn since_is_when_the_state_was_entered() {
-    for (looks, seconds) in [("", 95), ("+", 100), ("+++", 100), ("+hh", 100), ("+hhh", 115), ("+hhhh", 115)]
+    for (signs, seconds) in [("", 95), ("+", 100), ("+++", 100), ("+hh", 100), ("+hhh", 115), ("+hhhh", 115)]
     {
-        assert_eq!(play(&DEFAULTS, looks).since, Mono(Duration::from_secs(seconds)), "after {looks:?}");
+        assert_eq!(play(&DEFAULTS, signs).since, Mono(Duration::from_secs(seconds)), "after {signs:?}");
     }
 }
 
-/// One look of a random history: what came, and how long after the one before.
-fn any_look() -> impl Strategy<Value = (char, u64)> {
+/// One observation of a random history: what came, and how long after the one before.
+fn any_observation() -> impl Strategy<Value = (char, u64)> {
     (prop::sample::select(vec!['+', '+', '+', '~', 's', 'h']), 0..20_u64)
 }
 
@@ -199,11 +290,11 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn no_history_breaks_the_rules(thresholds in any_thresholds(), looks in prop::collection::vec(any_look(), 1..80)) {
+    fn no_history_breaks_the_rules(thresholds in any_thresholds(), signs in prop::collection::vec(any_observation(), 1..80)) {
         let mut now = Mono(Duration::from_secs(1000));
         let mut verdict = Verdict::new(now);
         let mut history: Vec<(char, Mono)> = Vec::new();
-        for (sign, gap) in looks {
+        for (sign, gap) in signs {
             now = now.after(Duration::from_secs(gap));
             history.push((sign, now));
             let before = verdict.clone();
@@ -232,14 +323,21 @@ proptest! {
                     prop_assert!(to.is_down(), "fall consecutive failures and still not down");
                 }
             } else if to == State::Unknown {
-                prop_assert!(thresholds.startup.is_some() && bad == history.len());
+                prop_assert!(bad == history.len(), "a success decides");
+                prop_assert!(bad < 2 || thresholds.startup.is_some(), "two failures decide");
+            } else if to.is_down() {
+                prop_assert!(bad >= 2, "one failure does not decide");
             }
-            if good.is_empty() && to.is_down() {
-                let latest = if sign == 'h' { Severity::Hard } else { Severity::Soft };
-                prop_assert_eq!(to, State::Down(latest));
+            if let (State::Down(before), State::Down(after)) = (from, to)
+                && before != after
+            {
+                let sign = if after == Severity::Hard { 'h' } else { 's' };
+                let of_kind = history.iter().rev().take_while(|(it, _)| *it == sign).count();
+                prop_assert!(of_kind as u32 >= thresholds.fall, "another severity without fall of its kind");
             }
-            if sign == '~' && !from.is_down() {
-                prop_assert_eq!(to, State::Degraded);
+            if to == State::Degraded && from == State::Up {
+                let slow = good.iter().take_while(|(sign, _)| *sign == '~').count();
+                prop_assert!(slow as u32 >= thresholds.fall, "degraded without fall slow ones");
             }
             let same = from == to || (from.is_down() && to.is_down());
             prop_assert_eq!(verdict.since, if same { before.since } else { now });
@@ -248,8 +346,8 @@ proptest! {
     }
 }
 
-/// How long the state of a target lasts at least, as seen at the last of these looks and two seconds later.
-fn left(thresholds: &Thresholds, looks: &str) -> [u64; 2] {
+/// How long the state of a target lasts at least, as seen at the last of these observations and two seconds later.
+fn left(thresholds: &Thresholds, signs: &str) -> [u64; 2] {
     let probe = Probe {
         name: String::new(),
         kind: crate::model::Kind::Tcp,
@@ -258,16 +356,16 @@ fn left(thresholds: &Thresholds, looks: &str) -> [u64; 2] {
         timeout: Duration::from_secs(1),
         thresholds: *thresholds,
     };
-    let mono = Mono(Duration::from_secs(95 + 5 * looks.len() as u64));
+    let mono = Mono(Duration::from_secs(95 + 5 * signs.len() as u64));
     let now = Now { mono, unix: crate::model::Unix(Duration::from_secs(1_800_000_000)) };
-    let due = play(thresholds, looks).due(&probe, now);
+    let due = play(thresholds, signs).due(&probe, now);
     [0, 2].map(|later| due.left(now.unix.after(Duration::from_secs(later))).as_secs())
 }
 
 #[test]
-fn a_state_lasts_until_so_many_looks_have_been_made() {
+fn a_state_lasts_until_so_many_results_have_come() {
     let clear = Thresholds { clear: 2, ..DEFAULTS };
-    for (thresholds, looks, expected) in [
+    for (thresholds, signs, expected) in [
         (&DEFAULTS, "", [0, 0]),
         // Up: the next of three failures may come at once.
         (&DEFAULTS, "+", [10, 10]),
@@ -275,20 +373,24 @@ fn a_state_lasts_until_so_many_looks_have_been_made() {
         (&DEFAULTS, "+s", [10, 8]),
         (&DEFAULTS, "+ss", [5, 3]),
         (&DEFAULTS, "+ss+", [10, 10]),
-        (&DEFAULTS, "~", [10, 10]),
+        // Slow ones count the same way: degraded has half the weight.
+        (&DEFAULTS, "~", [10, 8]),
+        (&DEFAULTS, "~~", [5, 3]),
         (&DEFAULTS, "~h", [10, 8]),
+        (&DEFAULTS, "~~~", [5, 5]),
+        (&DEFAULTS, "~~~+", [5, 3]),
         (&clear, "+ss+", [5, 3]),
         (&clear, "+ss++", [10, 10]),
-        // Down: good for 30 s from the first success on, or two looks.
-        (&DEFAULTS, "h", [30, 30]),
+        // Down: good for 30 s from the first success on, or two results.
+        (&DEFAULTS, "hh", [30, 30]),
         (&DEFAULTS, "hhhhh", [30, 30]),
-        (&DEFAULTS, "h+", [30, 28]),
-        (&DEFAULTS, "h+++", [20, 18]),
-        (&DEFAULTS, "h++++++", [5, 3]),
-        (&DEFAULTS, "h+++++++", [10, 10]),
-        (&NO_HOLD, "h", [5, 5]),
-        (&NO_HOLD, "h+", [5, 3]),
+        (&DEFAULTS, "hh+", [30, 28]),
+        (&DEFAULTS, "hh+++", [20, 18]),
+        (&DEFAULTS, "hh++++++", [5, 3]),
+        (&DEFAULTS, "hh+++++++", [10, 10]),
+        (&NO_HOLD, "hh", [5, 5]),
+        (&NO_HOLD, "hh+", [5, 3]),
     ] {
-        assert_eq!(left(thresholds, looks), expected, "{looks}");
+        assert_eq!(left(thresholds, signs), expected, "{signs}");
     }
 }

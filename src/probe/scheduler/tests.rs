@@ -6,17 +6,27 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::*;
-use crate::health::Timings;
-use crate::model::{Kind, Thresholds};
+use crate::health::Severity;
+use crate::model::{Kind, Source, Thresholds};
+use crate::probe::{Failure, Phase, Timings};
 
-const GOOD: Observation = Observation {
-    timings: Timings { connect: None, tls: None, first_byte: None, body: None },
-    failure: None,
-};
+const GOOD: Outcome =
+    Outcome { timings: Timings { connect: None, tls: None, first_byte: None, body: None }, failure: None };
 
-fn key(name: &str) -> CheckKey {
-    let address = IpAddr::from([127, 0, 0, 1]);
-    CheckKey { region: "eu-west".into(), endpoint: name.into(), address, probe: "edge".into() }
+fn id(name: &str) -> CheckId {
+    let address = [127, 0, 0, 1].into();
+    let subject = Subject::Address { region: "eu-west".into(), endpoint: name.into(), address };
+    CheckId { subject, source: Source::Probe("edge".into()) }
+}
+
+fn refused() -> Outcome {
+    let reason = "connect refused".into();
+    Outcome { failure: Some(Failure { severity: Severity::Hard, phase: Phase::Connect, reason }), ..GOOD }
+}
+
+/// A check of no consequence, new or not.
+fn some(name: &str, is_new: bool) -> Check {
+    Check { id: id(name), generation: 0, probe: Arc::new(probe(Kind::Tcp, 1)), is_new }
 }
 
 /// A watch over a fake target, in paused time.
@@ -30,8 +40,8 @@ struct Bench {
 /// Each look takes `took`.
 fn watch(name: &str, interval: Duration, took: Duration, permits: &Arc<Semaphore>) -> Bench {
     let (sender, results) = mpsc::channel(1000);
-    let rhythm = Rhythm::new(&key(name), interval, Instant::now());
-    let watch = Watch { key: key(name), rhythm, permits: Arc::clone(permits), results: sender };
+    let rhythm = Rhythm::new(&id(name), interval, Instant::now());
+    let watch = Watch { check: some(name, true), rhythm, permits: Arc::clone(permits), results: sender };
     let (looks, most_at_once) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let at_once = Arc::new(AtomicUsize::new(0));
     let (counted, most) = (Arc::clone(&looks), Arc::clone(&most_at_once));
@@ -63,7 +73,7 @@ async fn starts_are_never_further_apart_than_the_interval() {
             bench.results.recv().await.unwrap();
             starts.push(Instant::now());
         }
-        assert!(starts[0] - begun <= FIRST_LOOKS + Duration::from_millis(1));
+        assert!(starts[0] - begun <= FIRST_PROBES + Duration::from_millis(1));
         let gaps: Vec<_> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
         // The timer counts in milliseconds.
         let slack = Duration::from_millis(1);
@@ -81,11 +91,11 @@ fn places_follow_from_the_identity_and_spread_evenly() {
     let mut first = [0_usize; 10];
     let mut second = [0_usize; 10];
     for number in 0..CHECKS {
-        let key = key(&format!("lb{number}"));
+        let key = id(&format!("lb{number}"));
         let rhythm = Rhythm::new(&key, interval, now);
         assert_eq!(rhythm.next, Rhythm::new(&key, interval, now).next, "the same identity, the same place");
         let start = rhythm.next - now;
-        let place = start + rhythm.first_gap.unwrap() - FIRST_LOOKS;
+        let place = start + rhythm.first_gap.unwrap() - FIRST_PROBES;
         first[(start.as_secs_f64() * 10.0) as usize] += 1;
         second[place.as_secs_f64() as usize] += 1;
     }
@@ -118,7 +128,7 @@ async fn a_look_longer_than_the_interval_is_never_doubled() {
 fn missed_slots_are_skipped_however_many() {
     let now = Instant::now();
     let interval = Duration::from_secs(1);
-    let mut rhythm = Rhythm::new(&key("lb1"), interval, now);
+    let mut rhythm = Rhythm::new(&id("lb1"), interval, now);
     let later = now + Duration::from_secs(1_000_000);
     rhythm.advance(later);
     assert!(rhythm.next > later && rhythm.next <= later + interval);
@@ -143,10 +153,28 @@ async fn no_more_looks_are_under_way_than_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn faults_of_this_node_are_not_reported() {
+async fn a_failed_first_probe_is_repeated_within_a_second() {
+    for (is_new, soon) in [(true, true), (false, false)] {
+        let (sender, mut results) = mpsc::channel(10);
+        let rhythm = Rhythm::new(&id("lb1"), Duration::from_secs(30), Instant::now());
+        let watch = Watch { check: some("lb1", is_new), rhythm, permits: permits(1), results: sender };
+        let task = tokio::spawn(watch.keep(async || Ok(refused())));
+        results.recv().await.unwrap();
+        let first = Instant::now();
+        results.recv().await.unwrap();
+        let second = Instant::now();
+        assert_eq!(second - first <= Duration::from_secs(1), soon, "new: {is_new}");
+        results.recv().await.unwrap();
+        assert!(Instant::now() - second > Duration::from_secs(1), "and once only");
+        task.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_of_this_node_are_reported_as_such() {
     let (sender, mut results) = mpsc::channel(10);
-    let rhythm = Rhythm::new(&key("lb1"), Duration::from_secs(1), Instant::now());
-    let watch = Watch { key: key("lb1"), rhythm, permits: permits(1), results: sender };
+    let rhythm = Rhythm::new(&id("lb1"), Duration::from_secs(1), Instant::now());
+    let watch = Watch { check: some("lb1", true), rhythm, permits: permits(1), results: sender };
     let looks = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&looks);
     let task =
@@ -158,7 +186,11 @@ async fn faults_of_this_node_are_not_reported() {
                 }
             }),
         );
-    assert_eq!(results.recv().await, Some(Report { check: key("lb1"), observation: GOOD }));
+    for _ in 0..3 {
+        assert!(results.recv().await.unwrap().outcome.is_err());
+    }
+    let report = Report { check: id("lb1"), generation: 0, outcome: Ok(GOOD.into()) };
+    assert_eq!(results.recv().await, Some(report));
     assert_eq!(looks.load(SeqCst), 4);
     // And it ends when nobody listens any more.
     drop(results);
@@ -185,7 +217,7 @@ async fn server() -> (u16, mpsc::Receiver<&'static str>) {
 }
 
 fn check(name: &str, probe: &Probe) -> Check {
-    Check { key: key(name), probe: Arc::new(probe.clone()) }
+    Check { id: id(name), generation: 0, probe: Arc::new(probe.clone()), is_new: true }
 }
 
 fn probe(kind: Kind, port: u16) -> Probe {
@@ -205,7 +237,7 @@ async fn checks_run_as_set_and_stop_when_gone() {
     let mut seen = std::collections::HashSet::new();
     while seen.len() < 2 {
         let report = results.recv().await.unwrap();
-        assert_eq!(report.observation.failure, None);
+        assert!(matches!(report.outcome, Ok(Observation::Probe(result)) if result.failure.is_none()));
         seen.insert(report.check);
     }
 
@@ -252,15 +284,15 @@ async fn unchanged_checks_keep_their_task_and_their_preparation() {
     let mut scheduler = Scheduler::new(sender);
     let tcp = probe(Kind::Tcp, port);
     scheduler.set(vec![check("lb1", &tcp)]).unwrap();
-    let before = Arc::clone(&scheduler.running[&key("lb1")].probe);
+    let before = Arc::clone(&scheduler.running[&id("lb1")].probe);
     scheduler.set(vec![check("lb1", &tcp), check("lb2", &tcp)]).unwrap();
-    assert!(Arc::ptr_eq(&before, &scheduler.running[&key("lb1")].probe));
-    assert!(Arc::ptr_eq(&before, &scheduler.running[&key("lb2")].probe), "one preparation for all");
+    assert!(Arc::ptr_eq(&before, &scheduler.running[&id("lb1")].probe));
+    assert!(Arc::ptr_eq(&before, &scheduler.running[&id("lb2")].probe), "one preparation for all");
     assert_eq!((scheduler.prepared.len(), scheduler.tasks.len()), (1, 2));
     scheduler.shutdown().await;
 }
 
 #[test]
-fn keys_read_well() {
-    assert_eq!(key("lb1").to_string(), "eu-west/lb1 127.0.0.1 by edge");
+fn ids_read_well() {
+    assert_eq!(id("lb1").to_string(), "endpoint/eu-west/lb1 127.0.0.1 by edge");
 }

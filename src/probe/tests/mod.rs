@@ -54,11 +54,11 @@ fn verifying(authority: &Authority, server_name: Option<&str>) -> TlsProbe {
     TlsProbe { server_name: server_name.map(str::to_owned), ca_pem: Some(authority.pem()) }
 }
 
-async fn look(kind: Kind, port: u16, timeout: Duration) -> Observation {
+async fn look(kind: Kind, port: u16, timeout: Duration) -> Outcome {
     look_at(LOOPBACK, kind, port, timeout).await
 }
 
-async fn look_at(address: IpAddr, kind: Kind, port: u16, timeout: Duration) -> Observation {
+async fn look_at(address: IpAddr, kind: Kind, port: u16, timeout: Duration) -> Outcome {
     let prepared = Prepared::new(Arc::new(probe(kind, port, timeout)), &mut Trust::new()).unwrap();
     run(&Target { address, probe: Arc::new(prepared) }).await.unwrap()
 }

@@ -32,15 +32,16 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use portolan::answer::{Outcome, Peer, Reply, Transport, handle};
+use portolan::engine::world;
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
 use portolan::model::KeyPrefix;
 use portolan::model::{
-    AllDown, Endpoint, EndpointRef, Location, Member, Need, Rank, Region, RegionId, Service, ServiceId,
-    ServiceKind, Share, Steering, Tolerance, Topology, Ttl, Unix, Weight,
+    AllDown, Condition, Endpoint, EndpointRef, Location, Member, Rank, Reach, Region, RegionId, Rules,
+    Service, ServiceId, ServiceKind, Share, Steering, Tolerance, Topology, Ttl, Unix, Weight,
 };
 use portolan::snapshot::{Plan, Snapshot};
-use portolan::standing::{Inputs, Standing};
+use portolan::state;
 use portolan::zone::{Zone, Zones};
 
 /// Zones as (origin, text) with the apex left out of the text.
@@ -97,20 +98,20 @@ impl Server {
 
     fn region(&mut self, addresses: &[&str]) -> Member {
         let region = RegionId(self.topology.regions.len() as u16);
+        let at = EndpointRef { region, index: 0 };
         let endpoint = Endpoint {
             name: "lb1".to_owned(),
-            addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
-            host: None,
-            is_resolved: false,
+            reach: Reach::Addresses(
+                addresses.iter().map(|address| address.parse().expect("an address")).collect(),
+            ),
             weight: Weight(100),
-            probes: Vec::new(),
+            healthy_when: Condition::ALWAYS,
         };
         self.topology.regions.push(Region {
             name: format!("region{}", region.0),
             location: Location::default(),
             capacity: None,
-            healthy_when: Need::Any,
-            require: Vec::new(),
+            healthy_when: Condition::Any(vec![Condition::Endpoint(at)]),
             endpoints: vec![endpoint],
         });
         Member { region, weight: Weight(1) }
@@ -118,19 +119,13 @@ impl Server {
 
     fn start(self) -> Running {
         let state = if self.down { State::Down(Severity::Hard) } else { State::Up };
-        let standing = Standing::compute(Inputs {
-            topology: &self.topology,
-            states: &|_: EndpointRef, _: usize| state,
-            overrides: &[],
-            previous: &|_| None,
-            now: NOW,
-        });
         let services: Vec<_> = (0_u32..)
             .zip(&self.topology.services)
             .map(|(id, service)| (service.name.clone(), ServiceId(id)))
             .collect();
         let zones = Zones::build(self.zones, &services).expect("services have places");
         let plan = Plan::compile(self.topology, zones, Index::default(), self.ecs, KeyPrefix::default());
+        let standing = state::assume(&world(&plan, Rules::default()), &[], NOW, &|_, _| state);
         Running(Snapshot { plan: Arc::new(plan), standing: Arc::new(standing), epoch: 1 })
     }
 }

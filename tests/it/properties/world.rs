@@ -15,10 +15,11 @@ use portolan::answer::{Kind, Outcome, Peer, Reply, Transport, handle};
 use portolan::config;
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
-use portolan::model::{EndpointRef, KeyPrefix, Unix};
+use portolan::model::{EndpointRef, KeyPrefix, Rules, Unix};
 use portolan::snapshot::{Plan, Snapshot};
-use portolan::standing::{Inputs, Override, Standing};
+use portolan::standing::Override;
 use portolan::zone::{Dynamic, Zones};
+use portolan::{engine, state};
 use proptest::prelude::*;
 
 use super::some_of;
@@ -293,13 +294,9 @@ impl Node {
             let is_down = world.down.contains(&plan.topology.region(at.region).name);
             if is_down { State::Down(Severity::Hard) } else { State::Up }
         };
-        let standing = Arc::new(Standing::compute(Inputs {
-            topology: &plan.topology,
-            states: &states,
-            overrides: &world.overrides,
-            previous: &|_| None,
-            now: Unix(START),
-        }));
+        let assumed =
+            state::assume(&engine::world(&plan, Rules::default()), &world.overrides, Unix(START), &states);
+        let standing = Arc::new(assumed);
         Self(Snapshot { plan, standing, epoch: 1 })
     }
 
