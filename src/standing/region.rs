@@ -231,8 +231,8 @@ impl Work<'_, '_> {
             if !has(endpoint, standing, family) {
                 continue;
             }
-            configured = true;
             let Some(weight) = self.region.weight(index) else { continue };
+            configured = true;
             let offer = offer(index, standing, family, weight);
             match standing.action {
                 Some(Action::Down) => {}

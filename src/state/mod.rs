@@ -33,7 +33,7 @@ use checks::Index;
 use hosts::Hosts;
 use stand::{Basis, stand};
 use suspicion::Suspicion;
-use targets::Targets;
+use targets::{Sources, Targets};
 
 /// What the config says, as far as the state depends on it.
 #[derive(Clone, Debug)]
@@ -113,7 +113,14 @@ impl State {
     pub fn new(world: World, remembered: Remembered, now: Now) -> Self {
         let mut hosts = Hosts::default();
         hosts.set(&world.topology);
-        let targets = Targets::of(&world.topology, &hosts, &world.rules, &Targets::default(), now);
+        let targets = Targets::of(&Sources {
+            topology: &world.topology,
+            hosts: &hosts,
+            rules: &world.rules,
+            before: &Targets::default(),
+            suspicion: &Suspicion::None,
+            now,
+        });
         let mut state = Self {
             dirty: vec![false; world.topology.regions.len()],
             dependents: dependents(&world.topology),
@@ -267,10 +274,16 @@ impl State {
         }
     }
 
-    /// Hosts have other addresses, or addresses that were kept are needed no longer.
+    /// Hosts have other addresses, addresses that were kept are needed no longer, or the config is another one.
     fn renew_targets(&mut self, now: Now) {
-        let World { topology, rules, .. } = &self.world;
-        self.targets = Targets::of(topology, &self.hosts, rules, &self.targets, now);
+        self.targets = Targets::of(&Sources {
+            topology: &self.world.topology,
+            hosts: &self.hosts,
+            rules: &self.world.rules,
+            before: &self.targets,
+            suspicion: &self.suspicion,
+            now,
+        });
         // Indices of checks have changed: all are kept.
         self.changed_verdicts = (0..self.targets.checks.list.len() as Index).collect();
         self.has_new_checks = true;

@@ -102,7 +102,7 @@ async fn the_list_of_metrics_is_what_a_scrape_has() {
 #[test]
 fn every_event_of_the_api_is_in_the_readme() {
     let readme = readme();
-    let source = include_str!("../../src/engine/event.rs");
+    let source = include_str!("../../src/state/event.rs");
     let names = source.split("Self::").filter_map(|arm| {
         let name = arm.split_once("=> \"")?.1.split_once('"')?.0;
         (!name.contains(' ')).then_some(name)
