@@ -191,7 +191,7 @@ pub struct Applied {
     pub replaced: Option<Override>,
     /// The epoch from which on it holds.
     pub epoch: u64,
-    /// Why it will not survive a restart, if it will not.
+    /// Why it may not survive a restart, if so.
     pub not_durable: Option<String>,
 }
 

@@ -19,7 +19,7 @@ use super::prepare::{PrepareError, Prepared, prepare_after};
 use super::writer::Writer;
 use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle, Origin};
 use crate::config::{AtStart, Config, Token};
-use crate::journal::Journal;
+use crate::journal::{Confirmation, Journal, Notice, Opened};
 use crate::model::{Target, Topology};
 use crate::net::resolver::Resolver;
 use crate::probe::{Check, Report, Scheduler};
@@ -61,7 +61,7 @@ pub struct Engine {
     /// What resolvers told of the hosts of endpoints, and the tasks that ask them.
     hosts: Hosts,
     asking: Asking,
-    journal: Option<Journal>,
+    journal: Journal,
     snapshots: Arc<ArcSwap<Snapshot>>,
     ready: watch::Sender<bool>,
     tokens: watch::Sender<Vec<Token>>,
@@ -113,7 +113,7 @@ impl Engine {
     pub fn start(
         origin: Origin,
         prepared: Prepared,
-        journal: Option<Journal>,
+        opened: Opened,
     ) -> Result<(Handle, Running), PrepareError> {
         let clock = Clock::default();
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
@@ -123,11 +123,11 @@ impl Engine {
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let (ready, ready_seen) = watch::channel(false);
         let (tokens, tokens_seen) = watch::channel(prepared.config.control.tokens.clone());
-        let (recalled, unread) = recall(journal.as_ref());
-        let (overrides, last_override) = recalled;
+        let Opened { journal, recalled, alarms } = opened;
         let (mut hosts, mut asking) = (Hosts::default(), Asking::new(answers));
         hosts.set(&prepared.plan.topology);
         let resolver = resolver(&prepared)?;
+        let (overrides, last_override) = (recalled.overrides, recalled.last_override);
         let writer =
             Writer::new(prepared.plan, rules(&prepared.config), overrides, last_override, clock.now());
         let mut scheduler = Scheduler::new(reports);
@@ -154,8 +154,8 @@ impl Engine {
             one_reload: Arc::default(),
             retired: Arc::default(),
         };
-        if let Some(why) = unread {
-            engine.alarm(format!("overrides of the last run cannot be read: {why}"));
+        for why in alarms {
+            engine.alarm(why);
         }
         for why in idle(engine.writer.overrides(), &engine.writer.plan().topology) {
             engine.alarm(why);
@@ -187,6 +187,7 @@ impl Engine {
             tokio::select! {
                 Some(report) = reports.recv() => self.observe(report, &mut reports),
                 Some(answered) = answers.recv() => self.learn(answered, &mut answers),
+                notice = self.journal.notice() => self.journal_changed(notice),
                 Some((prepared, by, reply)) = reloads.recv() => {
                     let outcome = self.put_into_force(prepared, by);
                     reply.send(outcome).ok();
@@ -194,6 +195,7 @@ impl Engine {
                 command = commands.recv() => match command {
                     Some(Command::Stop { reply }) => {
                         self.scheduler.shutdown().await;
+                        self.journal.close().await;
                         reply.send(()).ok();
                         return;
                     }
@@ -257,8 +259,16 @@ impl Engine {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Override { request, reply } => drop(reply.send(self.put_override(request))),
-            Command::Restore { id, by, reply } => drop(reply.send(self.remove_override(id, by))),
+            Command::Override { request, reply } => match self.put_override(request) {
+                Ok((applied, written)) => reply_when_durable(applied, written, |it| drop(reply.send(Ok(it)))),
+                Err(rejection) => drop(reply.send(Err(rejection))),
+            },
+            Command::Restore { id, by, reply } => match self.remove_override(id, by) {
+                Some((applied, written)) => {
+                    reply_when_durable(applied, written, |it| drop(reply.send(Some(it))))
+                }
+                None => drop(reply.send(None)),
+            },
             Command::Overrides { reply } => drop(reply.send(self.writer.overrides().to_vec())),
             Command::Checks { reply } => drop(reply.send(self.writer.checks())),
             Command::Events { reply } => {
@@ -314,43 +324,40 @@ impl Engine {
         outcome
     }
 
-    fn put_override(&mut self, request: OverrideRequest) -> Result<Applied, Rejection> {
+    fn put_override(&mut self, request: OverrideRequest) -> Result<(Applied, Confirmation), Rejection> {
         let before = self.writer.overrides().iter().find(|o| o.target == request.target).cloned();
         let subject = self.writer.put_override(request, Clock::unix())?;
         self.publish();
-        let not_durable = self.write(|journal| journal.put(&subject));
-        Ok(Applied { subject, replaced: before, epoch: self.writer.epoch(), not_durable })
+        let written = self.journal.put(subject.clone());
+        let epoch = self.writer.epoch();
+        Ok((Applied { subject, replaced: before, epoch, not_durable: None }, written))
     }
 
-    fn remove_override(&mut self, id: u64, by: String) -> Option<Applied> {
+    fn remove_override(&mut self, id: u64, by: String) -> Option<(Applied, Confirmation)> {
         let subject = self.writer.remove_override(id, by, Clock::unix())?;
         self.publish();
-        // Without a journal it could not have come back.
-        let is_kept = self.journal.is_some();
-        let not_durable = is_kept.then(|| self.write(|journal| journal.remove(id))).flatten();
-        Some(Applied { subject, replaced: None, epoch: self.writer.epoch(), not_durable })
+        let written = self.journal.remove(id);
+        Some((Applied { subject, replaced: None, epoch: self.writer.epoch(), not_durable: None }, written))
     }
 
     fn expire(&mut self) {
         let ended = self.writer.expire(Clock::unix());
         self.publish();
         for gone in ended {
-            self.write(|journal| journal.remove(gone.id));
+            // The journal reports failures itself, and the next start deletes what has ended.
+            drop(self.journal.remove(gone.id));
         }
+    }
+
+    fn journal_changed(&mut self, notice: Notice) {
+        self.tell(match notice {
+            Notice::Failing(message) => EventKind::Alarm { message },
+            Notice::Recovered(message) => EventKind::AllClear { message },
+        });
     }
 
     fn next_expiry(&self) -> Option<Instant> {
         Some(Instant::now() + self.writer.next_expiry()?.since(Clock::unix()))
-    }
-
-    /// Writes into the journal, if there is one; otherwise, or if it fails, says why it is not durable.
-    fn write(&mut self, write: impl FnOnce(&mut Journal) -> anyhow::Result<()>) -> Option<String> {
-        let Some(journal) = &mut self.journal else {
-            return Some("[node] state_dir is not set".into());
-        };
-        let error = format!("{:#}", write(journal).err()?);
-        self.alarm(format!("the journal cannot be written: {error}"));
-        Some(error)
     }
 
     /// Shows queries what the writer has, if it is new, then tells what happened.
@@ -418,13 +425,16 @@ fn wanted(checks: &Checks) -> Vec<Check> {
     checks.iter().map(|check| Check { key: check.key.clone(), probe: Arc::clone(&check.probe) }).collect()
 }
 
-/// The overrides of the last run and the largest id ever given, or why they cannot be read.
-fn recall(journal: Option<&Journal>) -> ((Vec<Override>, u64), Option<String>) {
-    let Some(journal) = journal else { return Default::default() };
-    match journal.overrides().and_then(|all| Ok((all, journal.last_override_id()?))) {
-        Ok(recalled) => (recalled, None),
-        Err(e) => (Default::default(), Some(format!("{e:#}"))),
-    }
+/// Replies once the journal has confirmed a change, or has taken too long. Commands that follow do not wait for it.
+fn reply_when_durable(
+    mut applied: Applied,
+    written: Confirmation,
+    reply: impl FnOnce(Applied) + Send + 'static,
+) {
+    tokio::spawn(async move {
+        applied.not_durable = written.not_durable().await;
+        reply(applied);
+    });
 }
 
 /// One line per event: its name, then its fields; a sentence only where there is none but that.
