@@ -41,6 +41,7 @@ pub struct Journal {
 
 #[derive(Debug)]
 enum Store {
+    /// There is no file to write; `why` is for replies.
     Memory {
         why: String,
         /// The overrides that a file has which cannot be written: they come back at the next start.
@@ -106,7 +107,7 @@ impl Journal {
                     Ok(Found { db, recalled, alarms }) => (Some(db), Ok((recalled, alarms))),
                     Err(refusal) => (None, Err(refusal)),
                 };
-                // Nobody waits any longer for one that took too long.
+                // If opening took too long, the node has started without it.
                 if let (Ok(()), Some(db)) = (result.send(outcome), db) {
                     Worker::new(db, queue, unsaved, condition).run();
                 }
@@ -193,9 +194,11 @@ impl Journal {
 /// A start without a file, after trying to use one.
 fn unusable(why: &str, recalled: Recalled) -> Opened {
     let alarm = match recalled.overrides.len() {
-        0 => format!("{why}; overrides and verdicts are kept in memory until the next start"),
+        0 => format!(
+            "{why}; whatever it holds has no effect, and changes are kept in memory until the next start"
+        ),
         count => format!(
-            "{why}; its {count} overrides are in force, but changes are kept in memory until the next start"
+            "{why}; its {count} overrides are in force, and changes are kept in memory until the next start"
         ),
     };
     let alarms = [vec![alarm], recalled.unreadable.clone()].concat();

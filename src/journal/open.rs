@@ -87,8 +87,8 @@ pub(super) fn open(state_dir: &Path, now: Unix) -> Result<Found, Refusal> {
     Ok(found)
 }
 
-/// Creates the state directory. What only a change of config or permissions can cure is told apart from what a disk
-/// does.
+/// Creates the state directory. Only what a change of the config or of permissions cures is an error of the config;
+/// what a disk does is not.
 fn create(state_dir: &Path, path: &Path) -> Result<(), Refusal> {
     let shown = state_dir.display();
     if let Err(e) = fs::create_dir_all(state_dir) {

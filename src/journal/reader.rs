@@ -4,7 +4,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 
@@ -43,19 +42,12 @@ impl Reader {
 
     /// Reads what it can of a journal that cannot be written, for example on a disk that is full or read-only.
     pub(super) fn rescue(path: &Path) -> Option<Recalled> {
-        let ways = [Self::open, Self::open_alone, Self::open_as_it_is];
-        ways.into_iter().find_map(|open| open(path).and_then(|reader| reader.recall()).ok())
+        let read = |reader: Self| reader.recall();
+        Self::open(path).and_then(read).or_else(|_| Self::open_as_it_is(path).and_then(read)).ok()
     }
 
-    /// Without the shared memory file, for which a full disk has no room. Nobody else may use the journal meanwhile.
-    fn open_alone(path: &Path) -> rusqlite::Result<Self> {
-        let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        Ok(Self { db })
-    }
-
-    /// Without locks and without the write-ahead log, which nobody has left behind if the last run ended as it should.
+    /// Without the files beside it, which a full disk has no room for: without locks, and without the write-ahead log,
+    /// which is empty after a run that was not killed.
     fn open_as_it_is(path: &Path) -> rusqlite::Result<Self> {
         let mut uri = "file:".to_owned();
         for byte in path.as_os_str().as_bytes() {

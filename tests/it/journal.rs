@@ -1,4 +1,4 @@
-//! The journal on disks that fail: nothing waits for it, and what can be kept is kept.
+//! The journal on disks that fail: nothing waits for it, and nothing is lost that could be written.
 
 use std::fs;
 
@@ -20,14 +20,14 @@ async fn sent_to(client: &mut Client, place: &str, region: &Region) {
     .await;
 }
 
-/// Runs a command against a node, beside whatever the test does meanwhile.
+/// Runs a command against a node while the test goes on.
 async fn command(served: &Served, arguments: &[&str]) -> Done {
     let mut command = program();
     command.arg("--control").arg(served.folder.socket()).args(arguments);
     spawn_blocking(move || run(command)).await.expect("it runs")
 }
 
-/// What alarms and their ends have said about the journal.
+/// The alarms about the journal and their all-clears, as logged so far.
 fn said(served: &Served) -> Vec<String> {
     let about = |line: &Value| {
         let why = line["why"].as_str().filter(|why| why.contains("journal"))?;
@@ -46,8 +46,8 @@ async fn overridden(served: &Served) -> Vec<Value> {
     overrides.as_array().expect("a list").iter().map(|it| it["target"].clone()).collect()
 }
 
-/// Holds a node whose disk has failed to probing, answering and obeying.
-async fn works_as_ever(served: &Served, three: &Three) {
+/// Checks that a node whose disk has failed still notices that a region fails and recovers, and answers accordingly.
+async fn fails_over(served: &Served, three: &Three) {
     let mut client = served.client().await;
     three.eu.fail(Break::Refuse);
     sent_to(&mut client, GERMAN, &three.us).await;
@@ -73,7 +73,7 @@ async fn a_stalled_disk_delays_nothing_but_the_reply() {
     disk.stall();
     let meanwhile = async {
         sent_to(&mut client, ASIAN, &three.eu).await;
-        works_as_ever(&served, &three).await;
+        fails_over(&served, &three).await;
         assert_eq!(overridden(&served).await, ["region/ap"]);
     };
     let (done, ()) = tokio::join!(command(&served, &["drain", "region/ap"]), meanwhile);
@@ -85,7 +85,7 @@ async fn a_stalled_disk_delays_nothing_but_the_reply() {
     let is_stall = |line: &Value| line["why"].as_str().is_some_and(|why| why.contains("disk stalls"));
     served.logged("the stall is reported", is_stall).await;
 
-    disk.go_on();
+    disk.resume();
     recovered(&served).await;
     let said = said(&served);
     assert_eq!(said.len(), 2, "{said:?}");
@@ -129,7 +129,7 @@ async fn a_full_disk_delays_nothing_and_is_reported_once() {
             "{done:?}"
         );
     }
-    works_as_ever(&served, &three).await;
+    fails_over(&served, &three).await;
     let alarms = said(&served);
     assert!(alarms.len() == 1 && alarms[0].contains("disk is full"), "{alarms:?}");
 

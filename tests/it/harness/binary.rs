@@ -92,7 +92,7 @@ impl Served {
         Self::spawn_by(program(), folder)
     }
 
-    /// The same by a command that has something set besides, such as its environment.
+    /// The same with a command that was prepared, for example with an environment.
     pub(crate) fn spawn_by(mut command: Command, folder: Folder) -> Self {
         command.arg("serve").arg("-c").arg(folder.config());
         let mut child = command.spawn().expect("the program starts");

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use super::binary::is_installed;
 
-/// Below one folder of a node, writes do not end while this says so. A library that is loaded before the C library
-/// sees to it, so that it works everywhere and without root.
+/// A disk whose writes below one folder block while it stalls. A library that is loaded before the C library blocks
+/// them, which works everywhere and without root.
 pub(crate) struct Stalling {
     library: PathBuf,
     folder: PathBuf,
@@ -15,7 +15,7 @@ pub(crate) struct Stalling {
 }
 
 impl Stalling {
-    /// For what is below `folder`; the library is built in `beside`. `None` without a C compiler.
+    /// The library is built in `beside`. `None` without a C compiler.
     pub(crate) fn new(folder: &Path, beside: &Path) -> Option<Self> {
         if !is_installed("cc") {
             return None;
@@ -29,7 +29,7 @@ impl Stalling {
         Some(Self { library, folder, flag })
     }
 
-    /// What a program needs for its writes to stall.
+    /// The environment of the program whose writes shall stall.
     pub(crate) fn environment(&self) -> [(&'static str, &Path); 3] {
         [("LD_PRELOAD", &self.library), ("STALL_DIR", &self.folder), ("STALL_WHILE", &self.flag)]
     }
@@ -38,7 +38,7 @@ impl Stalling {
         fs::write(&self.flag, "").expect("a file in the temporary folder");
     }
 
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn resume(&self) {
         fs::remove_file(&self.flag).expect("it stalls");
     }
 }

@@ -1,5 +1,5 @@
-/* Stands between the program and the C library: while the file STALL_WHILE exists, nothing that is written below the
-   folder STALL_DIR, and no fsync there, comes to an end. */
+/* Loaded before the C library: while the file STALL_WHILE exists, writes and fsyncs of files below the folder STALL_DIR
+   block. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <limits.h>
