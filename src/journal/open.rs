@@ -98,9 +98,9 @@ fn create(state_dir: &Path, path: &Path) -> Result<(), Refusal> {
         );
         let why = format!("cannot create the state directory {shown}");
         return Err(if is_config {
-            Refusal::Misconfigured(anyhow!(e).context(format!(
-                "{why}: create it and give it to the user that runs the node, or change [node] state_dir"
-            )))
+            Refusal::Misconfigured(
+                anyhow!(e).context(format!("{why}: check its owner and mode, or change [node] state_dir")),
+            )
         } else {
             Refusal::Unusable { why: format!("{why}: {e}"), recalled: Recalled::default() }
         });
@@ -108,7 +108,7 @@ fn create(state_dir: &Path, path: &Path) -> Result<(), Refusal> {
     let is_first_start = path.try_exists().is_ok_and(|exists| !exists);
     if is_first_start && access(state_dir, AccessFlags::W_OK | AccessFlags::X_OK) == Err(nix::Error::EACCES) {
         return Err(Refusal::Misconfigured(anyhow!(
-            "cannot write to the state directory {shown}: give it to the user that runs the node, or change [node] state_dir"
+            "cannot write to the state directory {shown}: check its owner and mode, or change [node] state_dir"
         )));
     }
     Ok(())
