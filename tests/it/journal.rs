@@ -37,7 +37,10 @@ fn said(served: &Served) -> Vec<String> {
 }
 
 async fn recovered(served: &Served) {
-    served.logged("the journal works again", |line| line["message"] == "all_clear").await;
+    until("the journal works again", async || {
+        said(served).iter().any(|it| it.starts_with("all_clear")).then_some(())
+    })
+    .await;
 }
 
 /// The targets of the overrides in force.
