@@ -142,7 +142,7 @@ pub(super) fn restore(client: &Client, arguments: &Restore) -> Result<ExitCode> 
 
 fn warn_not_durable(applied: &dto::Applied) {
     if let Some(why) = &applied.not_durable {
-        eprintln!("portolan: warning: this holds until the next restart only: {why}");
+        eprintln!("portolan: warning: {why}");
     }
 }
 

@@ -275,7 +275,11 @@ impl Work<'_, '_> {
             (State::Degraded, State::Up | State::Degraded) => Usable::Yes(DEGRADED_FACTOR),
             (State::Unknown, _) | (_, State::Unknown) => Usable::IfNothingElse,
         };
-        let served = self.before.filter(|before| before.state.serves());
+        let is_forced = |before: &&RegionStanding| {
+            let endpoints = before.endpoints.iter().map(|it| it.action);
+            endpoints.chain([before.action]).any(|action| action == Some(Action::Up))
+        };
+        let served = self.before.filter(|before| !is_forced(before));
         match (found, served.map(|before| before.pool(family).usable)) {
             // What served keeps serving until there is a result.
             (Usable::IfNothingElse, Some(before @ Usable::Yes(_))) => before,

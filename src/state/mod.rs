@@ -100,6 +100,8 @@ pub struct State {
     dirty: Vec<bool>,
     /// By region: the regions whose conditions name it or its endpoints.
     dependents: Vec<Vec<RegionId>>,
+    /// The verdicts of the last run, for addresses of hosts that are not known yet.
+    remembered: Vec<(CheckId, Memory, Unix)>,
     /// Checks whose verdict is to be kept over a restart.
     changed_verdicts: Vec<Index>,
     /// Whether other checks are wanted than before.
@@ -134,19 +136,20 @@ impl State {
             epoch: 1,
             unserved: Vec::new(),
             events: Vec::new(),
+            remembered: remembered.verdicts,
             changed_verdicts: Vec::new(),
             has_new_checks: true,
             blind_reported: false,
         };
         state.overrides.retain(|o| o.holds_at(now.unix));
-        state.restore(&remembered.verdicts, now);
+        state.restore(now);
         state.standing = Arc::new(state.compute(&state.overrides, now.unix));
         state
     }
 
     /// Verdicts hold after a restart as long as they could still be true.
-    fn restore(&mut self, verdicts: &[(CheckId, Memory, Unix)], now: Now) {
-        for (id, memory, seen) in verdicts {
+    fn restore(&mut self, now: Now) {
+        for (id, memory, seen) in &self.remembered {
             let Some(index) = self.targets.checks.find(id) else { continue };
             let probe = &self.targets.checks.list[index as usize].probe;
             let good_for = probe.interval * 3 + probe.thresholds.hold;
@@ -284,6 +287,7 @@ impl State {
             suspicion: &self.suspicion,
             now,
         });
+        self.restore(now);
         // Indices of checks have changed: all are kept.
         self.changed_verdicts = (0..self.targets.checks.list.len() as Index).collect();
         self.has_new_checks = true;
