@@ -267,7 +267,7 @@ pub(super) fn warn_of_bare_handshakes(regions: &[Region], entries: &[Entry<'_>],
     for (region, entry) in regions.iter().zip(entries) {
         let mut looks = region.endpoints.iter().flat_map(|it| &it.probes).peekable();
         let is_bare = |id: &ProbeId| {
-            probes[usize::from(id.0)].as_ref().is_some_and(|probe| matches!(probe.kind, Kind::Tcp))
+            probes[usize::from(id.0)].as_ref().is_some_and(|probe| matches!(probe.kind, Kind::Tcp { .. }))
         };
         if looks.peek().is_some() && looks.all(is_bare) {
             entry.value.report.warning(

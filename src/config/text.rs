@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use http::uri::Authority;
 use ipnet::IpNet;
+use rustls::pki_types::ServerName;
 
 use crate::model::Name;
 
@@ -82,12 +84,25 @@ pub(super) fn target(text: &str) -> Result<Name, String> {
     Ok(name)
 }
 
-/// A host name or an address, as a certificate or a `Host` header names it; no port.
-pub(super) fn host(text: &str) -> Result<String, String> {
-    let written = text.trim_end_matches('.');
-    rustls::pki_types::ServerName::try_from(written).map(|_| written.to_owned()).map_err(|_| {
-        format!("{:?} is no host name: write a name or an address, without a port", shortened(text))
+/// A host name or an address, as a certificate names it; no port. An IPv6 address may stand in brackets.
+pub(super) fn host(text: &str) -> Result<ServerName<'static>, String> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    if let Some(Ok(address)) = bare.map(str::parse::<Ipv6Addr>) {
+        return Ok(ServerName::from(IpAddr::V6(address)));
+    }
+    ServerName::try_from(text.trim_end_matches('.')).map(|name| name.to_owned()).map_err(|_| {
+        format!("{:?} is not a valid host name: write a name or an address, without a port", shortened(text))
     })
+}
+
+/// A host as the `Host` header names it: an IPv6 address in brackets (RFC 3986 §3.2.2).
+pub(super) fn authority(host: &ServerName<'_>) -> Authority {
+    let text = host.to_str();
+    let written = match text.parse::<Ipv6Addr>() {
+        Ok(address) => Authority::try_from(format!("[{address}]")),
+        Err(_) => Authority::try_from(&*text),
+    };
+    written.expect("host names and addresses are authorities")
 }
 
 /// The IPv4 address within an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2): such an address is no

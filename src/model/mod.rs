@@ -1,7 +1,7 @@
-//! The words that every other room uses: regions, endpoints, probes, services, places.
+//! The types that every other module uses: regions, endpoints, probes, services, places.
 //!
-//! Everything here has already been validated by [`config`](crate::config): a value of these types
-//! cannot name a region that does not exist or hold a share above 100 %. No I/O, no clocks, no serde.
+//! [`config`](crate::config) has validated and parsed everything here: a value of these types cannot name a region that
+//! does not exist, hold a share above 100 % or a JSONPath that does not compile. No I/O, no clocks, no serde.
 
 mod due;
 mod identity;
@@ -18,7 +18,10 @@ pub use due::Due;
 pub use identity::{Identity, MAX_IDENTITY};
 pub use name::{Name, NameError};
 pub use place::{Continent, Country, Direction, Location, PlaceKey, Point, Subdivision};
-pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
+pub use probe::{
+    Assertion, Expect, HttpProbe, JsonPath, JsonPathError, Kind, Probe, Startup, StatusRange, Thresholds,
+    TlsProbe,
+};
 pub use service::{
     AllDown, Fence, FenceRule, GeoEntry, Https, Member, Rank, Service, ServiceKind, Share, Steering,
     Tolerance, TtlRange,

@@ -1,6 +1,6 @@
 //! Looking at targets over the network: one file per kind of probe, and the scheduler that runs them.
 //!
-//! [`Prepared`] is a probe definition made ready once: TLS configured, JSONPaths compiled. A [`Target`] is one
+//! [`Prepared`] is a probe definition made ready once: TLS configured. A [`Target`] is one
 //! address to look at with it, and [`run`] is one look. The [`Scheduler`] keeps many targets looked at and
 //! sends a [`Report`] for each look.
 
@@ -17,10 +17,10 @@ mod tls;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-pub use expectation::Expectation;
+pub use expectation::check_body;
 pub use http::MAX_BODY;
 pub use outcome::LocalFault;
-pub use prepared::{PrepareError, Prepared};
+pub use prepared::Prepared;
 pub use scheduler::{Check, CheckKey, MAX_IN_FLIGHT, Report, Scheduler};
 
 use crate::health::Observation;
@@ -58,7 +58,7 @@ pub async fn run(target: &Target) -> Result<Observation, LocalFault> {
 }
 
 async fn look(target: &Target, progress: &mut Progress) -> Result<(), Trouble> {
-    let address = SocketAddr::new(target.address, target.probe.definition.port);
+    let address = SocketAddr::new(target.address, target.probe.definition.kind.port());
     let stream = tcp::connect(address, progress).await?;
     match &target.probe.speech {
         Speech::Tcp => {}

@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::{LocalFault, PrepareError, Prepared, Target, run};
+use super::{LocalFault, Prepared, Target, run};
 use crate::health::Observation;
 use crate::model::Probe;
-use crate::net::tls::Trust;
+use crate::net::tls::{Trust, TrustError};
 
 /// The most looks under way at once; further ones wait their turn. A third of 10,000 targets hanging until
 /// their timeout stays below it, so that they cannot keep the others from being looked at.
@@ -107,7 +107,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// If a probe cannot be prepared; then nothing changes.
-    pub fn set(&mut self, checks: Vec<Check>) -> Result<(), PrepareError> {
+    pub fn set(&mut self, checks: Vec<Check>) -> Result<(), TrustError> {
         let mut trust = Trust::new();
         let mut prepared = Vec::new();
         let mut wanted = HashMap::with_capacity(checks.len());
@@ -140,7 +140,7 @@ impl Scheduler {
         probe: Arc<Probe>,
         fresh: &mut Vec<Arc<Prepared>>,
         trust: &mut Trust,
-    ) -> Result<Arc<Prepared>, PrepareError> {
+    ) -> Result<Arc<Prepared>, TrustError> {
         let same =
             |known: &&Arc<Prepared>| Arc::ptr_eq(&known.definition, &probe) || *known.definition == *probe;
         if let Some(known) = fresh.iter().find(same) {

@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use portolan::engine::{EventKind, OverrideRequest, Subject, Writer};
 use portolan::geo::{Index, Override as Network};
 use portolan::health::{Failure, Observation, Phase, Severity, State, Timings};
@@ -122,8 +123,10 @@ fn probe(dice: &mut Dice) -> Probe {
     let expect = Expect { status: Vec::new(), body: None, json: Vec::new() };
     Probe {
         name: "ready".into(),
-        kind: Kind::Http(HttpProbe { host: None, path: "/".into(), expect }),
-        port: 80,
+        kind: Kind::Http {
+            port: 80,
+            http: HttpProbe { host: None, path: PathAndQuery::from_static("/"), expect },
+        },
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(2),
         thresholds: Thresholds {

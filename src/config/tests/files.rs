@@ -118,8 +118,17 @@ fn a_certificate_file_is_read() {
     let pem = key.cert.pem();
     let text = "version = 1\nprobe.p = { kind = \"tls\", ca = \"ca.pem\" }\n";
     let config = load_with(text, &[("ca.pem", pem.as_bytes())]).unwrap_or_else(|said| panic!("{said}"));
-    let crate::model::Kind::Tls(tls) = &config.topology.probes[0].kind else { panic!("kind is tls") };
-    assert_eq!(tls.ca_pem.as_deref(), Some(pem.as_str()));
+    let tls = config.topology.probes[0].kind.tls().expect("kind is tls");
+    assert_eq!(tls.authorities.as_ref().map(Vec::len), Some(1));
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert_eq!(
+        said_with(text, &[("ca.pem", [&pem, broken].concat().as_bytes())]),
+        "p.toml:2:32: certificate 2 in ca.pem is not a valid authority: invalid peer certificate: BadEncoding"
+    );
+    assert_eq!(
+        said_with(text, &[("ca.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n")]),
+        "p.toml:2:32: ca.pem is not a valid PEM file: its last section has no end"
+    );
     assert_eq!(
         said_with(text, &[]),
         "p.toml:2:32: PEM file ca.pem: no such file\n  help: a relative path starts at the folder of the config file"

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use http::uri::{Authority, PathAndQuery};
+use rustls::pki_types::ServerName;
+
 use super::super::*;
 use super::{ZONE, load_with, said};
 use crate::model::{
@@ -237,22 +240,22 @@ fn net(text: &str) -> PlaceKey {
 }
 
 #[test]
-fn how_addresses_are_looked_at() {
+fn how_addresses_are_probed() {
     let range = |first, last| StatusRange { first, last };
-    let assertion = |path: &str, equals: &str| Assertion { path: path.into(), equals: equals.into() };
+    let assertion = |path: &str, equals| Assertion { path: path.parse().expect("a JSONPath"), equals };
     let http = HttpProbe {
-        host: Some("www.example.com".into()),
-        path: "/health/ready?deep=1".into(),
+        host: Some(Authority::from_static("www.example.com")),
+        path: PathAndQuery::from_static("/health/ready?deep=1"),
         expect: Expect {
             status: vec![range(200, 200), range(300, 399), range(410, 420)],
             body: Some("ready".into()),
-            json: vec![assertion("$.checks.db.status", "\"healthy\""), assertion("$.n", "3")],
+            json: vec![assertion("$.checks.db.status", "healthy".into()), assertion("$.n", 3.into())],
         },
     };
+    let server_name = Some(ServerName::try_from("www.example.com").expect("a name"));
     let edge = Probe {
         name: "edge".into(),
-        kind: Kind::Https(http, TlsProbe { server_name: Some("www.example.com".into()), ca_pem: None }),
-        port: 8443,
+        kind: Kind::Https { port: 8443, http, tls: TlsProbe { server_name, authorities: None } },
         interval: Duration::from_secs(10),
         timeout: Duration::from_secs(3),
         thresholds: Thresholds {
@@ -266,7 +269,10 @@ fn how_addresses_are_looked_at() {
     };
     let topology = full().topology;
     assert_eq!(topology.probes[0], edge);
-    assert_eq!((topology.probes[1].name.as_str(), &topology.probes[1].kind), ("port443", &Kind::Tcp));
+    assert_eq!(
+        (topology.probes[1].name.as_str(), &topology.probes[1].kind),
+        ("port443", &Kind::Tcp { port: 443 })
+    );
 }
 
 #[test]
@@ -376,14 +382,14 @@ fn defaults_are_those_of_the_reference() {
     let ports = config.topology.probes.iter().map(|probe| {
         assert_eq!((probe.interval, probe.timeout), (Duration::from_secs(5), Duration::from_secs(2)));
         assert_eq!(probe.thresholds, thresholds);
-        probe.port
+        probe.kind.port()
     });
     assert_eq!(ports.collect::<Vec<_>>(), [80, 443, 443]);
     let status = vec![StatusRange { first: 200, last: 399 }];
     let expect = Expect { status, body: None, json: Vec::new() };
     assert_eq!(
         config.topology.probes[0].kind,
-        Kind::Http(HttpProbe { host: None, path: "/".into(), expect })
+        Kind::Http { port: 80, http: HttpProbe { host: None, path: PathAndQuery::from_static("/"), expect } }
     );
     assert_eq!(config.topology.regions[0].healthy_when, Need::Any);
     assert_eq!(config.topology.regions[0].endpoints[0].weight, Weight(100));
@@ -422,5 +428,16 @@ fn all_forms_that_mean_the_same_are_read() {
         "dns = { listen = [\"127.0.0.1:0\", \"127.0.0.1:0\", \"[::1]:53\", \"127.0.0.1:53\"] }",
     ] {
         assert_eq!(said(snippet), "", "of {snippet}");
+    }
+}
+
+#[test]
+fn an_ipv6_host_is_written_with_or_without_brackets() {
+    for host in ["2001:db8::1", "[2001:db8::1]", "[2001:0db8::0001]"] {
+        let text = format!("version = 1\nprobe.p = {{ kind = \"https\", host = \"{host}\" }}");
+        let config = load_with(&text, &[]).unwrap_or_else(|said| panic!("{said}"));
+        let Kind::Https { http, tls, .. } = &config.topology.probes[0].kind else { panic!("kind is https") };
+        assert_eq!(http.host, Some(Authority::from_static("[2001:db8::1]")), "RFC 3986 §3.2.2: in brackets");
+        assert_eq!(tls.server_name, Some(ServerName::try_from("2001:db8::1").expect("an address")));
     }
 }

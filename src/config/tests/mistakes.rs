@@ -207,11 +207,19 @@ fn probes() {
         ),
         (
             "probe.p = { kind = \"http\", host = \"a.test:80\" }",
-            "2:35: \"a.test:80\" is no host name: write a name or an address, without a port",
+            "2:35: \"a.test:80\" is not a valid host name: write a name or an address, without a port",
         ),
         (
             "probe.p = { kind = \"http\", path = \"health\" }",
-            "2:35: \"health\" is no path: it starts with `/` and has no spaces and no `#`",
+            "2:35: \"health\" is not a valid path: it starts with `/` and has no spaces and no `#`",
+        ),
+        (
+            "probe.p = { kind = \"http\", host = \"[2001:db8::1\" }",
+            "2:35: \"[2001:db8::1\" is not a valid host name: write a name or an address, without a port",
+        ),
+        (
+            "probe.p = { kind = \"http\", path = \"/a\\\\b<c>\" }",
+            "2:35: \"/a\\\\b<c>\" is not a valid path: invalid uri character",
         ),
         ("probe.p = { kind = \"http\", startup = {} }", "2:38: `grace` is missing in `probe.p.startup`"),
         (
@@ -224,7 +232,7 @@ fn probes() {
         ),
         (
             "probe.p = { kind = \"http\", expect = { json = [{ path = \"$[\", equals = 1 }, { path = \"$.a\" }] } }",
-            "2:56: \"$[\" is no JSONPath (RFC 9535) such as $.status\n2:76: `equals` is missing in `probe.p.expect.json`",
+            "2:56: \"$[\" is not a valid JSONPath (RFC 9535) such as $.status\n2:76: `equals` is missing in `probe.p.expect.json`",
         ),
         (
             "probe.p = { kind = \"http\", expect = { json = [{ path = \"$[?@[?@[?@[?@[?@]]]]]\", equals = 1 }] } }",

@@ -252,8 +252,7 @@ proptest! {
 fn left(thresholds: &Thresholds, looks: &str) -> [u64; 2] {
     let probe = Probe {
         name: String::new(),
-        kind: crate::model::Kind::Tcp,
-        port: 1,
+        kind: crate::model::Kind::Tcp { port: 443 },
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(1),
         thresholds: *thresholds,
