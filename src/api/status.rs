@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::dto;
 use crate::engine::CheckStatus;
-use crate::model::{EndpointRef, Member, Rank, RegionId, ServiceId, ServiceKind, Target, Unix};
+use crate::model::{EndpointRef, Member, RegionId, ServiceId, Target, Unix};
 use crate::safety::{self, Rule};
 use crate::snapshot::Snapshot;
 use crate::standing::{Override, RegionStanding, Usable};
@@ -118,8 +118,8 @@ impl View<'_> {
         };
         dto::Service {
             name: service.name.to_string(),
-            kind: kind(&service.kind).into(),
-            rank: rank(service.steering.rank).into(),
+            kind: service.kind.name().into(),
+            rank: service.steering.rank.kind().name().into(),
             regions: service.members.iter().map(region).collect(),
         }
     }
@@ -172,25 +172,5 @@ pub(super) fn usable(usable: Usable) -> &'static str {
         Usable::Reduced => "reduced",
         Usable::IfNothingElse => "if_nothing_else",
         Usable::No(_) => "no",
-    }
-}
-
-/// As in the config.
-fn kind(kind: &ServiceKind) -> &'static str {
-    match kind {
-        ServiceKind::Address { .. } => "address",
-        ServiceKind::Cname => "cname",
-        ServiceKind::Srv { .. } => "srv",
-        ServiceKind::Mx { .. } => "mx",
-    }
-}
-
-pub(super) fn rank(rank: Rank) -> &'static str {
-    match rank {
-        Rank::Priority => "priority",
-        Rank::Distance => "distance",
-        Rank::Latency => "latency",
-        Rank::Geo => "geo",
-        Rank::None => "none",
     }
 }

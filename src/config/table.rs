@@ -231,13 +231,13 @@ impl<'a> Value<'a> {
     }
 
     /// One of a closed set of words; those of `later` are promised.
-    pub(super) fn choice<T: Copy>(&self, options: &[(&str, T)], later: &[&str]) -> Option<T> {
+    pub(super) fn choice<T: Clone>(&self, options: &[(&str, T)], later: &[&str]) -> Option<T> {
         let words = options.iter().map(|(word, _)| *word);
         let Some(text) = self.as_text() else {
             return self.expected(&text::either(words));
         };
         if let Some((_, value)) = options.iter().find(|(word, _)| *word == text) {
-            return Some(*value);
+            return Some(value.clone());
         }
         if later.contains(&text) {
             let words = text::either(words);

@@ -23,8 +23,8 @@ pub use probe::{
     TlsProbe,
 };
 pub use service::{
-    AllDown, Fence, FenceRule, GeoEntry, Https, Member, Rank, Service, ServiceKind, Share, Steering,
-    Tolerance, TtlRange,
+    AllDown, Fence, FenceRule, GeoEntry, Https, Km, Member, Millis, Rank, RankKind, Service, ServiceKind,
+    Share, Steering, TtlRange,
 };
 pub use target::{Target, TargetError};
 pub use time::{Mono, Now, Unix};

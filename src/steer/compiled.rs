@@ -11,7 +11,7 @@ use super::rank::{Placed, Ranker, Ranking, groups, rank};
 use super::trace::NoTrace;
 use crate::geo::{Index, Place, RangeMap};
 use crate::model::{
-    Direction, Family, KeyPrefix, Point, Rank, Service, ServiceId, Share, Steering, Tolerance, Topology,
+    Direction, Family, KeyPrefix, Km, Millis, Point, Rank, Service, ServiceId, Share, Steering, Topology,
     TtlRange,
 };
 use crate::pick::Hash;
@@ -230,11 +230,7 @@ struct Inputs<'a>(&'a Service);
 impl PartialEq for Inputs<'_> {
     fn eq(&self, other: &Self) -> bool {
         let (a, b) = (self.0, other.0);
-        a.members == b.members
-            && a.steering.rank == b.steering.rank
-            && a.steering.tolerance == b.steering.tolerance
-            && (a.steering.rank != Rank::Geo || a.geo == b.geo)
-            && a.fences == b.fences
+        a.members == b.members && a.steering.rank == b.steering.rank && a.fences == b.fences
     }
 }
 
@@ -243,10 +239,14 @@ impl Eq for Inputs<'_> {}
 impl std::hash::Hash for Inputs<'_> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.0.members.hash(state);
-        self.0.steering.rank.hash(state);
-        match self.0.steering.tolerance {
-            Tolerance::Exact => 0_u64.hash(state),
-            Tolerance::Millis(limit) | Tolerance::Kilometres(limit) => limit.to_bits().hash(state),
+        let rank = &self.0.steering.rank;
+        rank.kind().hash(state);
+        match rank {
+            Rank::Distance(Km(tolerance)) | Rank::Latency(Millis(tolerance)) => {
+                tolerance.to_bits().hash(state)
+            }
+            Rank::Geo(entries) => entries.hash(state),
+            Rank::Priority | Rank::None => {}
         }
         self.0.fences.hash(state);
     }

@@ -15,9 +15,9 @@ use portolan::engine::{EventKind, OverrideRequest, Subject, Writer};
 use portolan::geo::{Index, Override as Network};
 use portolan::health::{Failure, Observation, Phase, Severity, State, Timings};
 use portolan::model::{
-    AllDown, Endpoint, EndpointRef, Expect, Family, Fraction, HttpProbe, KeyPrefix, Kind, Location, Member,
-    Mono, Need, Now, Point, Probe, ProbeId, Rank, Region, RegionId, Service, ServiceId, ServiceKind, Share,
-    Steering, Target, Thresholds, Tolerance, Topology, Ttl, TtlRange, Unix, Weight,
+    AllDown, Endpoint, EndpointRef, Expect, Family, Fraction, HttpProbe, KeyPrefix, Kind, Km, Location,
+    Member, Mono, Need, Now, Point, Probe, ProbeId, Rank, Region, RegionId, Service, ServiceId, ServiceKind,
+    Share, Steering, Target, Thresholds, Topology, Ttl, TtlRange, Unix, Weight,
 };
 use portolan::probe::CheckKey;
 use portolan::safety::Rules;
@@ -100,8 +100,10 @@ fn service(dice: &mut Dice, number: usize, regions: usize) -> Service {
         kind: ServiceKind::ADDRESS,
         members: members.collect(),
         steering: Steering {
-            rank: *dice.of(&[Rank::Priority, Rank::Distance, Rank::None]),
-            tolerance: *dice.of(&[Tolerance::Exact, Tolerance::Kilometres(5_000.0)]),
+            rank: {
+                let tolerance = Km(*dice.of(&[0.0, 5_000.0]));
+                dice.of(&[Rank::Priority, Rank::Distance(tolerance), Rank::None]).clone()
+            },
             share: *dice.of(&[Share::Weighted, Share::Hash]),
             answers: 1 + dice.below(2),
             ttl: *dice.of(&[Ttl(30).into(), TtlRange { max: Ttl(60), min: Ttl(0) }]),
@@ -114,7 +116,6 @@ fn service(dice: &mut Dice, number: usize, regions: usize) -> Service {
                 ])
                 .clone(),
         },
-        geo: Vec::new(),
         fences: Vec::new(),
     }
 }

@@ -9,9 +9,9 @@ use super::super::*;
 use super::{ZONE, load_with, said};
 use crate::model::{
     AllDown, Assertion, Country, Endpoint, EndpointRef, Expect, Fence, FenceRule, Fraction, GeoEntry, Group,
-    HttpProbe, Identity, KeyPrefix, Kind, LatencyRow, Location, Member, Need, Point, Probe, ProbeId, Rank,
-    RegionId, Service, ServiceKind, Share, Startup, StatusRange, Steering, Subdivision, Thresholds, TlsProbe,
-    Tolerance, Ttl, Weight,
+    HttpProbe, Identity, KeyPrefix, Kind, LatencyRow, Location, Member, Millis, Need, Point, Probe, ProbeId,
+    Rank, RegionId, Service, ServiceKind, Share, Startup, StatusRange, Steering, Subdivision, Thresholds,
+    TlsProbe, Ttl, Weight,
 };
 
 /// The sample of the reference, as far as it is built.
@@ -309,8 +309,7 @@ fn a_service_over_its_policy() {
         kind: ServiceKind::ADDRESS,
         members: vec![Member { region: EU, weight: Weight(1) }, Member { region: US, weight: Weight(3) }],
         steering: Steering {
-            rank: Rank::Latency,
-            tolerance: Tolerance::Millis(15.0),
+            rank: Rank::Latency(Millis(15.0)),
             share: Share::Hash,
             answers: 2,
             ttl: Ttl(20).into(),
@@ -318,7 +317,6 @@ fn a_service_over_its_policy() {
                 ["203.0.113.9", "2001:db8::9"].map(|it| it.parse().expect("an address")).into(),
             ),
         },
-        geo: Vec::new(),
         fences: vec![
             Fence { region: EU, rule: FenceRule::Only(vec![PlaceKey::Group(0)]) },
             Fence { region: US, rule: FenceRule::Except(vec![net("192.0.2.0/25")]) },
@@ -343,7 +341,7 @@ fn a_geo_table_is_sorted_by_how_specific_its_keys_are() {
         (PlaceKey::Any, vec![vec![US]]),
     ];
     let expected = expected.map(|(place, groups)| GeoEntry { place, groups });
-    assert_eq!(full().topology.services[1].geo, expected);
+    assert_eq!(full().topology.services[1].steering.rank, Rank::Geo(expected.into()));
 }
 
 #[test]
@@ -396,7 +394,6 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(config.topology.services[0].members, [Member { region: RegionId(0), weight: Weight(1) }]);
     let steering = Steering {
         rank: Rank::Priority,
-        tolerance: Tolerance::Exact,
         share: Share::Weighted,
         answers: 1,
         ttl: Ttl(30).into(),

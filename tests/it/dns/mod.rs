@@ -37,7 +37,7 @@ use portolan::health::{Severity, State};
 use portolan::model::KeyPrefix;
 use portolan::model::{
     AllDown, Endpoint, EndpointRef, Location, Member, Need, Rank, Region, RegionId, Service, ServiceId,
-    ServiceKind, Share, Steering, Tolerance, Topology, Ttl, Unix, Weight,
+    ServiceKind, Share, Steering, Topology, Ttl, Unix, Weight,
 };
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Inputs, Standing};
@@ -83,13 +83,11 @@ impl Server {
             members,
             steering: Steering {
                 rank: Rank::None,
-                tolerance: Tolerance::Exact,
                 share: Share::Weighted,
                 answers: 64,
                 ttl: Ttl(30).into(),
                 all_down,
             },
-            geo: Vec::new(),
             fences: Vec::new(),
         });
         self
