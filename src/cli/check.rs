@@ -9,7 +9,7 @@ use nix::unistd::{AccessFlags, access};
 use super::delegation::{self, Asker};
 use super::{diagnostics, exit};
 use crate::config::{Config, Diagnostic, Diagnostics};
-use crate::engine::{Origin, PrepareError, Prepared, prepare};
+use crate::prepare::{Origin, Prepared, prepare};
 
 /// What `portolan check` looks at.
 #[derive(Debug, clap::Args)]
@@ -38,8 +38,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let said = match &prepared {
         Ok(prepared) => &prepared.config.warnings,
-        Err(PrepareError::Config(said)) => said,
-        Err(PrepareError::Other(why)) => anyhow::bail!("{}: {why}", arguments.config.display()),
+        Err(said) => said,
     };
     if arguments.json {
         say!("{}", diagnostics::json(said)?);

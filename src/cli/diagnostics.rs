@@ -179,7 +179,7 @@ mod tests {
 
     fn loaded(text: &str) -> Diagnostics {
         crate::config::load(Path::new("p.toml"), &|_| Ok(text.as_bytes().to_vec()))
-            .map_or_else(|said| said, |config| config.warnings)
+            .map_or_else(|refused| refused.diagnostics, |config| config.warnings)
     }
 
     #[test]

@@ -65,11 +65,21 @@ pub struct Spot {
 }
 
 impl Spot {
+    /// Something wrong with what stands here, found after the config was read.
+    #[must_use]
+    pub fn error(&self, message: String, help: String) -> Diagnostic {
+        self.diagnostic(Severity::Error, message, help)
+    }
+
     /// A warning about what stands here.
     #[must_use]
     pub fn warning(&self, message: String, help: String) -> Diagnostic {
+        self.diagnostic(Severity::Warning, message, help)
+    }
+
+    fn diagnostic(&self, severity: Severity, message: String, help: String) -> Diagnostic {
         Diagnostic {
-            severity: Severity::Warning,
+            severity,
             file: self.file.to_path_buf(),
             line: self.line,
             column: self.column,

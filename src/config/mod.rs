@@ -2,8 +2,9 @@
 //!
 //! [`load`] parses the text into tables that know their places (`toml`'s `DeTable`) and hands each to a
 //! reader written by hand. A reader that finds something wrong writes it into the one `Report` and goes on, so
-//! one run shows every mistake of every table. What the config names — zone files, the latency table, trusted
-//! authorities — is read through the loader passed in: this room does no I/O of its own.
+//! one run shows every mistake of every table. Zone files, the latency table and trusted authorities are read through
+//! the loader passed in. What only a running node can open, such as geo databases, is named with its [`Spot`], so that
+//! whoever opens it ([`prepare`](crate::prepare)) can complain there. This module does no I/O of its own.
 //!
 //! From the ground up: `diagnostic` (what is wrong and where), `report` (where it is written down), `text`
 //! (texts with a meaning), `keys` (what each table may hold), `table` (typed access to tables), then a file per
@@ -42,14 +43,14 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, Spot};
-pub use geo::{Geo, GeoSource, Unfit};
+pub use geo::{Geo, GeoDatabase, GeoSource};
 pub use listen::{Control, Dns, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node, Safety};
 pub use reference::{reference, schema};
 pub use restart::AtStart;
 
-use crate::model::{PlaceKey, Topology};
-use crate::zone::Zone;
+use crate::model::{Name, PlaceKey, Topology};
+use crate::zone::Zones;
 
 use keys::Shape::{Fields, Integer, List, Named};
 use keys::{Keys, key, otherwise, required};
@@ -58,7 +59,7 @@ use report::{Report, Unreadable, text_of};
 use table::Table;
 
 /// A config that was found in order.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
@@ -76,10 +77,14 @@ pub struct Config {
     pub geo: Geo,
     /// What automation and operators may never do.
     pub safety: Safety,
-    /// The zones, each origin once; every service has its place in one of them.
-    pub zones: Vec<Zone>,
+    /// The zones, and every service in its place there.
+    pub zones: Zones,
     /// Regions, services and what they refer to.
     pub topology: Topology,
+    /// Where each probe is defined, by [`ProbeId`](crate::model::ProbeId).
+    pub probes_at: Vec<Spot>,
+    /// Every host of an endpoint, and where it is written.
+    pub hosts: Vec<(Name, Spot)>,
     /// Every place that the config names, and where.
     pub places: Vec<(PlaceKey, Spot)>,
     /// What works, but probably not as meant. Warnings only.
@@ -155,38 +160,44 @@ pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     text::duration(text)
 }
 
+/// Why a config is refused.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Every mistake in it; warnings stand among them.
+    pub diagnostics: Diagnostics,
+    /// The geo databases that it names: they can be checked all the same, so that one run shows every mistake.
+    pub databases: Vec<GeoDatabase>,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.diagnostics.fmt(f)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// Reads a config and the files it names; relative paths in it start at its own folder.
 ///
 /// # Errors
-/// Every mistake in it, if there is one; warnings stand among them. A config with nothing but warnings is
-/// fine and carries them in [`Config::warnings`].
-pub fn load(path: &Path, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Config, Diagnostics> {
-    load_opening(path, read, &|_| Ok(()))
-}
-
-/// As [`load`], and has each geo database opened, in their order; or told why not.
-///
-/// # Errors
-/// Every mistake, if there is one.
-pub fn load_opening(
-    path: &Path,
-    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
-    open: &dyn Fn(&GeoSource) -> Result<(), Unfit>,
-) -> Result<Config, Diagnostics> {
-    let text = text_of(path, read).map_err(|error| unreadable(path, error))?;
-    let report = Report::new(path, &text, read, open);
+/// Every mistake in it, if there is one. A config with nothing but warnings is fine and carries them in
+/// [`Config::warnings`].
+pub fn load(path: &Path, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Config, Refused> {
+    let text = text_of(path, read)
+        .map_err(|error| Refused { diagnostics: unreadable(path, error), databases: Vec::new() })?;
+    let report = Report::new(path, &text, read);
     let (document, errors) = DeTable::parse_recoverable(&text);
     for error in &errors {
         report.syntax(error);
     }
     let root = Table::root(&report, document.get_ref(), &ROOT);
     let config = decode(path, &root);
-    let places = report.take_places();
+    let (places, hosts) = (report.take_places(), report.take_hosts());
     let diagnostics = report.finish();
     if diagnostics.has_errors() {
-        return Err(diagnostics);
+        return Err(Refused { diagnostics, databases: config.geo.databases });
     }
-    Ok(Config { places, warnings: diagnostics, ..config })
+    Ok(Config { places, hosts, warnings: diagnostics, ..config })
 }
 
 /// Reads only where a node with this config takes orders: mistakes in other parts of it are no reason not to
@@ -199,7 +210,7 @@ pub fn load_control(
     read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
 ) -> Result<Control, Diagnostics> {
     let text = text_of(path, read).map_err(|error| unreadable(path, error))?;
-    let report = Report::new(path, &text, read, &|_| Ok(()));
+    let report = Report::new(path, &text, read);
     let (document, _) = DeTable::parse_recoverable(&text);
     let root = Table::root(&report, document.get_ref(), &ROOT);
     let before = report.errors();
@@ -253,9 +264,10 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
             probes: &probes,
         },
     );
-    let zones = zones::read_all(root, &services);
+    let read_zones = zones::read_all(root);
     alias::resolve(&services, &mut regions);
-    alias::check(root.report, &zones, &services, &regions);
+    alias::check(root.report, &read_zones.zones, &services, &regions);
+    let zones = read_zones.join(root.report, &services);
     // What only geo networks and latencies name is chosen by nobody.
     region_names.warn_of_unused(
         &region_entries,
@@ -298,7 +310,9 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
             probes: probes.into_iter().flatten().collect(),
             regions,
         },
+        probes_at: probe_entries.iter().map(|entry| root.report.spot(entry.span.clone())).collect(),
         // Filled in once every reader has been there.
+        hosts: Vec::new(),
         places: Vec::new(),
         warnings: Diagnostics::default(),
     }

@@ -139,8 +139,11 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
     let name = written
         .as_ref()
         .and_then(|value| value.parsed("a name", |text| text::own_name(text).map(|()| text.to_owned())));
-    let host =
-        table.get("host").and_then(|value| value.parsed("a name such as \"lb.example.net\"", text::target));
+    let host = table.get("host").and_then(|value| {
+        let host = value.parsed("a name such as \"lb.example.net\"", text::target)?;
+        value.report.host(value.span, &host);
+        Some(host)
+    });
     let addresses = if table.has("host") { table.get("address") } else { table.need("address") };
     let mut found = Vec::new();
     let items = addresses.and_then(|value| value.one_or_many("a list of addresses such as [\"192.0.2.10\"]"));

@@ -8,8 +8,8 @@ use tokio::sync::{broadcast, oneshot};
 
 use super::checks::CheckStatus;
 use super::event::Event;
-use super::prepare::PrepareError;
 use crate::model::{Fraction, Target, Topology, Unix};
+use crate::prepare::ReloadError;
 use crate::standing::{Action, Override};
 
 /// One request to the engine, and where its answer goes.
@@ -19,7 +19,7 @@ pub(super) enum Command {
     Overrides { reply: oneshot::Sender<Vec<Override>> },
     Checks { reply: oneshot::Sender<Vec<CheckStatus>> },
     Events { reply: oneshot::Sender<EventFeed> },
-    Reload { by: String, reply: oneshot::Sender<Result<Reloaded, PrepareError>> },
+    Reload { by: String, reply: oneshot::Sender<Result<Reloaded, ReloadError>> },
     Stop { reply: oneshot::Sender<()> },
 }
 

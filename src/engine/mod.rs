@@ -10,13 +10,9 @@ mod clock;
 mod command;
 mod event;
 mod hosts;
-mod index;
-mod prepare;
 mod task;
-mod unanswered;
 mod writer;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -26,13 +22,12 @@ pub use checks::CheckStatus;
 pub use clock::Clock;
 pub use command::{Applied, EventFeed, OverrideRequest, Rejection, Reloaded};
 pub use event::{Event, EventKind, Subject};
-pub use index::KeptIndex;
-pub use prepare::{BUILTIN, PrepareError, Prepared, index, prepare, prepare_after};
 pub use task::{Engine, Running};
 pub use writer::Writer;
 
 use crate::config::Token;
 use crate::health::State;
+use crate::prepare::ReloadError;
 use crate::snapshot::Snapshot;
 use crate::standing::Override;
 use command::Command;
@@ -120,7 +115,7 @@ impl Handle {
     ///
     /// # Errors
     /// `Stopped`, or within it everything that is wrong with the config.
-    pub async fn reload(&self, by: String) -> Result<Result<Reloaded, PrepareError>, Stopped> {
+    pub async fn reload(&self, by: String) -> Result<Result<Reloaded, ReloadError>, Stopped> {
         self.ask(|reply| Command::Reload { by, reply }).await
     }
 
@@ -141,18 +136,4 @@ impl Handle {
         self.commands.send(command(reply)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
     }
-}
-
-/// Where a config is read from, at start and at every reload.
-#[derive(Clone, Debug)]
-pub enum Origin {
-    /// A file.
-    File(PathBuf),
-    /// Text that the program brings along (the demo), with the folder its relative paths start from.
-    Text {
-        /// The config.
-        toml: Arc<str>,
-        /// What stands beside it: file name and content.
-        files: Arc<[(PathBuf, Vec<u8>)]>,
-    },
 }

@@ -1,6 +1,6 @@
 //! The engine's one task: queues, clocks and the journal around a [`Writer`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +14,13 @@ use super::checks::Checks;
 use super::command::{Applied, Command, EventFeed, OverrideRequest, Rejection, Reloaded, check_target};
 use super::event::{Event, EventKind, Subject, Transitions, timestamp};
 use super::hosts::{Answered, Asking, Hosts};
-use super::index::KeptIndex;
-use super::prepare::{PrepareError, Prepared, prepare_after};
 use super::writer::Writer;
-use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle, Origin};
+use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle};
 use crate::config::{AtStart, Config, Token};
 use crate::journal::Journal;
 use crate::model::{Target, Topology};
-use crate::net::resolver::Resolver;
-use crate::probe::{Check, Report, Scheduler};
+use crate::prepare::{KeptIndex, Origin, Prepared, ReloadError, prepare_after};
+use crate::probe::{self, Check, Report, Scheduler};
 use crate::safety::Rules;
 use crate::snapshot::{Plan, Snapshot};
 use crate::standing::Override;
@@ -46,7 +44,7 @@ const RETIRE_PAUSE: Duration = Duration::from_millis(20);
 const READY_AFTER: Duration = Duration::from_secs(5);
 
 /// A prepared config, or why it cannot be had; who asked for it, and where to tell how it goes on.
-type Reload = (Result<Prepared, PrepareError>, String, oneshot::Sender<Result<Reloaded, PrepareError>>);
+type Reload = (Result<Prepared, ReloadError>, String, oneshot::Sender<Result<Reloaded, ReloadError>>);
 
 /// The task's state; everybody else holds a [`Handle`].
 pub struct Engine {
@@ -58,6 +56,8 @@ pub struct Engine {
     /// The geo index in force, for the next reload.
     geo: KeptIndex,
     scheduler: Scheduler,
+    /// The probes of the plan.
+    probes: Vec<Arc<probe::Prepared>>,
     /// What resolvers told of the hosts of endpoints, and the tasks that ask them.
     hosts: Hosts,
     asking: Asking,
@@ -106,15 +106,8 @@ impl Running {
 }
 
 impl Engine {
-    /// Puts a prepared config into force and starts its probes. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// If a probe cannot be made ready, for example because its `ca` is no certificate.
-    pub fn start(
-        origin: Origin,
-        prepared: Prepared,
-        journal: Option<Journal>,
-    ) -> Result<(Handle, Running), PrepareError> {
+    /// Applies a prepared config and starts its probes. Must be called within a tokio runtime.
+    pub fn start(origin: Origin, prepared: Prepared, journal: Option<Journal>) -> (Handle, Running) {
         let clock = Clock::default();
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (reports, report_queue) = mpsc::channel(REPORT_QUEUE);
@@ -127,17 +120,17 @@ impl Engine {
         let (overrides, last_override) = recalled;
         let (mut hosts, mut asking) = (Hosts::default(), Asking::new(answers));
         hosts.set(&prepared.plan.topology);
-        let resolver = resolver(&prepared)?;
         let writer =
             Writer::new(prepared.plan, rules(&prepared.config), overrides, last_override, clock.now());
         let mut scheduler = Scheduler::new(reports);
-        scheduler.set(wanted(writer.checks_now())).map_err(|e| PrepareError::Other(e.to_string()))?;
-        asking.set(&hosts, resolver);
+        scheduler.set(wanted(writer.checks_now(), &prepared.probes));
+        asking.set(&hosts, prepared.resolver);
         let mut engine = Self {
             origin,
             at_start: AtStart::of(&prepared.config),
             clock,
             scheduler,
+            probes: prepared.probes,
             hosts,
             asking,
             journal,
@@ -171,7 +164,7 @@ impl Engine {
             events: engine.events.clone(),
         };
         let task = tokio::spawn(engine.run(command_queue, report_queue, reload_queue, answer_queue));
-        Ok((handle, Running { task, commands }))
+        (handle, Running { task, commands })
     }
 
     async fn run(
@@ -228,13 +221,9 @@ impl Engine {
         if let Some(resolved) = self.hosts.resolved(self.writer.plan()) {
             let now = self.clock.now();
             let checks = self.writer.checks_for(&resolved, now);
-            match self.scheduler.set(wanted(&checks)) {
-                Ok(()) => {
-                    let old = self.writer.put_addresses(resolved, checks, now);
-                    tokio::spawn(retire(old, Arc::clone(&self.retired)));
-                }
-                Err(e) => self.alarm(format!("the addresses of hosts cannot be probed: {e}")),
-            }
+            self.scheduler.set(wanted(&checks, &self.probes));
+            let old = self.writer.put_addresses(resolved, checks, now);
+            tokio::spawn(retire(old, Arc::clone(&self.retired)));
         }
         self.publish();
         self.check_ready();
@@ -272,7 +261,10 @@ impl Engine {
                     let _mine = turn.lock().await;
                     let prepare = move || prepare_after(&origin, Some(&last));
                     let prepared = tokio::task::spawn_blocking(prepare).await;
-                    let prepared = prepared.unwrap_or_else(|e| Err(PrepareError::Other(e.to_string())));
+                    let prepared = match prepared {
+                        Ok(prepared) => prepared.map_err(ReloadError::Refused),
+                        Err(e) => Err(ReloadError::Crashed(e.to_string())),
+                    };
                     reloads.send((prepared, by, reply)).await.ok();
                 });
             }
@@ -280,15 +272,12 @@ impl Engine {
         }
     }
 
-    /// A plan whose probes cannot be made ready changes nothing.
     fn put_into_force(
         &mut self,
-        prepared: Result<Prepared, PrepareError>,
+        prepared: Result<Prepared, ReloadError>,
         by: String,
-    ) -> Result<Reloaded, PrepareError> {
-        let outcome = prepared.and_then(|prepared| {
-            let resolver = resolver(&prepared)?;
-            let Prepared { config, plan, geo } = prepared;
+    ) -> Result<Reloaded, ReloadError> {
+        let outcome = prepared.map(|Prepared { config, plan, probes, resolver, geo }| {
             let mut hosts = self.hosts.clone();
             hosts.set(&plan.topology);
             let plan = hosts.resolved(&plan).unwrap_or(plan);
@@ -296,7 +285,8 @@ impl Engine {
             warnings.extend(self.at_start.changes(&AtStart::of(&config)));
             warnings.extend(idle(self.writer.overrides(), &plan.topology));
             let checks = self.writer.checks_for(&plan, self.clock.now());
-            self.scheduler.set(wanted(&checks)).map_err(|e| PrepareError::Other(e.to_string()))?;
+            self.scheduler.set(wanted(&checks, &probes));
+            self.probes = probes;
             self.hosts = hosts;
             self.geo = geo;
             self.asking.set(&self.hosts, resolver);
@@ -306,7 +296,7 @@ impl Engine {
             self.publish();
             self.check_ready();
             tokio::spawn(retire(old, Arc::clone(&self.retired)));
-            Ok(Reloaded { epoch: self.writer.epoch(), warnings })
+            Reloaded { epoch: self.writer.epoch(), warnings }
         });
         if let Err(e) = &outcome {
             self.tell(EventKind::ReloadFailed { why: e.to_string(), by });
@@ -400,22 +390,15 @@ fn idle(overrides: &[Override], topology: &Topology) -> Vec<String> {
     overrides.iter().filter_map(sentence).collect()
 }
 
-/// Who tells the addresses of hosts, if there are any to be told of.
-fn resolver(Prepared { config, plan, .. }: &Prepared) -> Result<Option<Resolver>, PrepareError> {
-    if plan.topology.resolved_hosts().is_empty() {
-        return Ok(None);
-    }
-    let resolver = Resolver::new(&config.node.resolvers).map_err(|e| {
-        PrepareError::Other(format!(
-            "no resolver for the hosts of endpoints: {e}; name one in [node] resolver"
-        ))
-    })?;
-    Ok(Some(resolver))
-}
-
-/// The checks as the scheduler wants them.
-fn wanted(checks: &Checks) -> Vec<Check> {
-    checks.iter().map(|check| Check { key: check.key.clone(), probe: Arc::clone(&check.probe) }).collect()
+/// The checks as the scheduler wants them. `probes` are those that the checks' plan was prepared with.
+fn wanted(checks: &Checks, probes: &[Arc<probe::Prepared>]) -> Vec<Check> {
+    let by_name: HashMap<&str, &Arc<probe::Prepared>> =
+        probes.iter().map(|probe| (probe.definition.name.as_str(), probe)).collect();
+    let check = |check: &super::checks::Check| Check {
+        key: check.key.clone(),
+        probe: Arc::clone(by_name[check.probe.name.as_str()]),
+    };
+    checks.iter().map(check).collect()
 }
 
 /// The overrides of the last run and the largest id ever given, or why they cannot be read.

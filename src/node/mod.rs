@@ -17,9 +17,10 @@ use tracing::{info, warn};
 
 use crate::api::{Access, Api, Contributor, Metrics, router};
 use crate::dns;
-use crate::engine::{self, Engine, Handle, Origin, Prepared};
+use crate::engine::{self, Engine, Handle};
 use crate::journal::Journal;
 use crate::net;
+use crate::prepare::{Origin, Prepared};
 use control::ControlListeners;
 
 /// How a node is started beside its config.
@@ -110,8 +111,7 @@ impl Node {
         };
         let name = node_name(config.node.name.as_deref());
         let counters = Arc::new(dns::Counters::default());
-        let (engine, running) =
-            Engine::start(origin, prepared, journal).context("cannot start the engine")?;
+        let (engine, running) = Engine::start(origin, prepared, journal);
         let access = if options.open_control {
             Access::Open("anybody")
         } else {

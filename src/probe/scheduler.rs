@@ -16,8 +16,6 @@ use tokio_util::task::TaskTracker;
 
 use super::{LocalFault, Prepared, Target, run};
 use crate::health::Observation;
-use crate::model::Probe;
-use crate::net::tls::{Trust, TrustError};
 
 /// The most looks under way at once; further ones wait their turn. A third of 10,000 targets hanging until
 /// their timeout stays below it, so that they cannot keep the others from being looked at.
@@ -54,7 +52,7 @@ pub struct Check {
     /// What it is.
     pub key: CheckKey,
     /// How it is looked at.
-    pub probe: Arc<Probe>,
+    pub probe: Arc<Prepared>,
 }
 
 /// One look of one check.
@@ -74,7 +72,6 @@ pub struct Scheduler {
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
     running: HashMap<CheckKey, Running>,
-    prepared: Vec<Arc<Prepared>>,
 }
 
 #[derive(Debug)]
@@ -97,26 +94,18 @@ impl Scheduler {
             tasks: TaskTracker::new(),
             permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
             running: HashMap::new(),
-            prepared: Vec::new(),
         }
     }
 
     /// From now on exactly these checks run. Those that ran before with the same key and the same probe
     /// definition keep their rhythm; those that are gone or changed stop at once, even in the midst of a look,
     /// though a report that is already under way may still arrive. Of two with the same key the later counts.
-    ///
-    /// # Errors
-    /// If a probe cannot be prepared; then nothing changes.
-    pub fn set(&mut self, checks: Vec<Check>) -> Result<(), TrustError> {
-        let mut trust = Trust::new();
-        let mut prepared = Vec::new();
-        let mut wanted = HashMap::with_capacity(checks.len());
-        for Check { key, probe } in checks {
-            wanted.insert(key, self.prepare(probe, &mut prepared, &mut trust)?);
-        }
-        self.prepared = prepared;
-        self.running
-            .retain(|key, running| wanted.get(key).is_some_and(|probe| Arc::ptr_eq(probe, &running.probe)));
+    pub fn set(&mut self, checks: Vec<Check>) {
+        let wanted: HashMap<CheckKey, Arc<Prepared>> =
+            checks.into_iter().map(|check| (check.key, check.probe)).collect();
+        self.running.retain(|key, running| {
+            wanted.get(key).is_some_and(|probe| probe.definition == running.probe.definition)
+        });
         let now = Instant::now();
         for (key, probe) in wanted {
             if !self.running.contains_key(&key) {
@@ -124,7 +113,6 @@ impl Scheduler {
                 self.running.insert(key, running);
             }
         }
-        Ok(())
     }
 
     /// Stops every check and waits until none is left.
@@ -132,26 +120,6 @@ impl Scheduler {
         self.running.clear();
         self.tasks.close();
         self.tasks.wait().await;
-    }
-
-    /// Finds the probe among those already prepared, now or for the set before, or prepares it.
-    fn prepare(
-        &self,
-        probe: Arc<Probe>,
-        fresh: &mut Vec<Arc<Prepared>>,
-        trust: &mut Trust,
-    ) -> Result<Arc<Prepared>, TrustError> {
-        let same =
-            |known: &&Arc<Prepared>| Arc::ptr_eq(&known.definition, &probe) || *known.definition == *probe;
-        if let Some(known) = fresh.iter().find(same) {
-            return Ok(Arc::clone(known));
-        }
-        let found = match self.prepared.iter().find(same) {
-            Some(known) => Arc::clone(known),
-            None => Arc::new(Prepared::new(probe, trust)?),
-        };
-        fresh.push(Arc::clone(&found));
-        Ok(found)
     }
 
     fn start(&self, key: &CheckKey, probe: Arc<Prepared>, now: Instant) -> Running {

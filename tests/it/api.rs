@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
-use portolan::engine::{Engine, Origin, prepare};
+use portolan::engine::Engine;
+use portolan::prepare::{Origin, prepare};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -362,7 +363,7 @@ async fn where_there_is_nothing_to_look_at_nobody_waits() {
     let folder = Folder::new(WIDE);
     let origin = Origin::File(folder.config());
     let prepared = prepare(&origin).unwrap_or_else(|why| panic!("{why}"));
-    let (handle, running) = Engine::start(origin, prepared, None).unwrap_or_else(|why| panic!("{why}"));
+    let (handle, running) = Engine::start(origin, prepared, None);
     assert!(*handle.ready.borrow());
     running.stop().await;
 }

@@ -6,9 +6,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use portolan::api::{Question, dto, explain};
-use portolan::engine::{Origin, prepare};
 use portolan::health::{Severity, State};
 use portolan::model::{Fraction, Unix};
+use portolan::prepare::{Origin, prepare};
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Action, Inputs, Override, Standing};
 

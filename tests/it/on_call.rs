@@ -13,8 +13,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use portolan::api::{Question, dto, explain};
-use portolan::engine::{Origin, prepare};
 use portolan::health::{Severity, State};
+use portolan::prepare::{Origin, prepare};
 use portolan::snapshot::Snapshot;
 use portolan::standing::{Inputs, Standing};
 

@@ -184,8 +184,8 @@ fn the_node_and_its_listeners() {
     };
     assert_eq!(config.control, control);
     assert_eq!(config.safety, Safety { min_regions: 2 });
-    assert_eq!(config.zones.len(), 1);
-    assert_eq!(config.zones[0].origin.to_string(), "gslb.test.");
+    let origins: Vec<_> = config.zones.iter().map(|zone| zone.origin.to_string()).collect();
+    assert_eq!(origins, ["gslb.test."]);
 }
 
 #[test]
@@ -206,7 +206,9 @@ fn what_the_server_says_of_itself_is_what_is_written() {
 #[test]
 fn where_clients_are() {
     let config = full();
-    assert_eq!(config.geo.databases, [GeoSource::File("conf/city.mmdb".into()), GeoSource::Builtin]);
+    let databases = config.geo.databases.iter().map(|it| (it.source.clone(), it.at.line, it.at.column));
+    let city = GeoSource::File("conf/city.mmdb".into());
+    assert_eq!(databases.collect::<Vec<_>>(), [(city, 26, 13), (GeoSource::Builtin, 26, 26)]);
     let location = &config.geo.networks[0].location.expect("a location");
     let subdivision: Subdivision = "BE".parse().expect("a code");
     assert_eq!(
@@ -373,7 +375,9 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!((dns.workers, dns.ecs, dns.key_prefix), (0, true, KeyPrefix { v4: 24, v6: 56 }));
     assert_eq!(config.control.listen, Some("127.0.0.1:8053".parse().expect("an address")));
     assert_eq!(config.control.socket.as_deref(), Some(Path::new("/run/portolan/control.sock")));
-    assert_eq!(config.geo, Geo { databases: vec![GeoSource::Builtin], networks: Vec::new() });
+    let databases = config.geo.databases.iter().map(|it| (&it.source, it.at.line, it.at.column));
+    assert_eq!(databases.collect::<Vec<_>>(), [(&GeoSource::Builtin, 1, 1)]);
+    assert!(config.geo.networks.is_empty());
     assert_eq!(config.safety, Safety { min_regions: 1 });
     let thresholds =
         Thresholds { fall: 3, clear: 1, rise: 2, hold: Duration::from_secs(30), startup: None, slow: None };

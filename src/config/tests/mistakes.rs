@@ -654,7 +654,7 @@ fn a_syntax_error_is_not_followed_by_echoes() {
 
 #[test]
 fn diagnostics_carry_what_a_renderer_needs() {
-    let said = load_with("version = 1\n[log]\nlevel = \"ïnfo\"", &[]).expect_err("a bad level");
+    let said = load_with("version = 1\n[log]\nlevel = \"ïnfo\"", &[]).expect_err("a bad level").diagnostics;
     let it = said.iter().next().expect("one diagnostic");
     assert_eq!((it.severity, it.line, it.column, it.end_column), (Severity::Error, 3, 9, 15));
     let line = said.source(&it.file).and_then(|text| text.lines().nth(it.line - 1));

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::{Config, Diagnostics, load};
+use super::{Config, Refused, load};
 
 /// A zone with room for services, an alias and a delegation.
 const ZONE: &str = "\
@@ -24,7 +24,7 @@ alias  300 CNAME ns1
 ";
 
 /// Loads `text` as `conf/p.toml` beside `files`, which are named as the config names them.
-fn load_with(text: &str, files: &[(&str, &[u8])]) -> Result<Config, Diagnostics> {
+fn load_with(text: &str, files: &[(&str, &[u8])]) -> Result<Config, Refused> {
     let named = files.iter().map(|(name, bytes)| (format!("conf/{name}"), *bytes));
     let files: BTreeMap<String, &[u8]> = named.chain([("conf/p.toml".into(), text.as_bytes())]).collect();
     load(Path::new("conf/p.toml"), &|path| {
@@ -37,7 +37,7 @@ fn load_with(text: &str, files: &[(&str, &[u8])]) -> Result<Config, Diagnostics>
 fn said_with(text: &str, files: &[(&str, &[u8])]) -> String {
     let said = match load_with(text, files) {
         Ok(config) => config.warnings,
-        Err(diagnostics) => diagnostics,
+        Err(refused) => refused.diagnostics,
     };
     said.to_string().trim_end().replace("conf/", "").replace(": error: ", ": ")
 }

@@ -1,5 +1,6 @@
 //! A config torn in many ways: it is refused or it is sound, and every complaint has a place that exists.
 
+use super::super::Refused;
 use super::good::{FULL, LATENCY};
 use super::{ZONE, load_with};
 use crate::model::{PlaceKey, Rank, RegionId, Topology};
@@ -14,7 +15,7 @@ fn is_sound(text: &str) {
             assert!(!config.warnings.has_errors(), "{}\nof:\n{text}", config.warnings);
             config.warnings
         }
-        Err(said) => {
+        Err(Refused { diagnostics: said, .. }) => {
             assert!(said.has_errors(), "refused without a reason:\n{text}");
             said
         }

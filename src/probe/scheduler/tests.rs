@@ -7,7 +7,8 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::health::Timings;
-use crate::model::{Kind, Thresholds};
+use crate::model::{Kind, Probe, Thresholds};
+use crate::net::tls::Trust;
 
 const GOOD: Observation = Observation {
     timings: Timings { connect: None, tls: None, first_byte: None, body: None },
@@ -185,7 +186,8 @@ async fn server() -> (u16, mpsc::Receiver<&'static str>) {
 }
 
 fn check(name: &str, probe: &Probe) -> Check {
-    Check { key: key(name), probe: Arc::new(probe.clone()) }
+    let probe = Prepared::new(Arc::new(probe.clone()), &mut Trust::new()).unwrap();
+    Check { key: key(name), probe: Arc::new(probe) }
 }
 
 fn probe(kind: Kind) -> Probe {
@@ -201,7 +203,7 @@ async fn checks_run_as_set_and_stop_when_gone() {
     let (sender, mut results) = mpsc::channel(100);
     let mut scheduler = Scheduler::new(sender);
     let tcp = probe(Kind::Tcp { port });
-    scheduler.set(vec![check("lb1", &tcp), check("lb2", &tcp)]).unwrap();
+    scheduler.set(vec![check("lb1", &tcp), check("lb2", &tcp)]);
     let mut seen = std::collections::HashSet::new();
     while seen.len() < 2 {
         let report = results.recv().await.unwrap();
@@ -209,7 +211,7 @@ async fn checks_run_as_set_and_stop_when_gone() {
         seen.insert(report.check);
     }
 
-    scheduler.set(vec![check("lb2", &tcp)]).unwrap();
+    scheduler.set(vec![check("lb2", &tcp)]);
     scheduler.shutdown().await;
     // With every task gone nobody holds a sender any more.
     while results.recv().await.is_some() {}
@@ -221,22 +223,22 @@ async fn a_look_under_way_is_cut_off_when_its_check_goes() {
     let (sender, _results) = mpsc::channel(100);
     let mut scheduler = Scheduler::new(sender);
     let hanging = probe(Kind::Http { port, http: crate::probe::tests::http() });
-    scheduler.set(vec![check("lb1", &hanging)]).unwrap();
+    scheduler.set(vec![check("lb1", &hanging)]);
     assert_eq!(events.recv().await, Some("made"));
 
     // The same definition does not disturb it.
-    scheduler.set(vec![check("lb1", &hanging)]).unwrap();
+    scheduler.set(vec![check("lb1", &hanging)]);
     assert_eq!(scheduler.running.len(), 1);
 
     // A changed one replaces it at once, long before its timeout.
     let mut changed = hanging.clone();
     changed.timeout = Duration::from_secs(50);
-    scheduler.set(vec![check("lb1", &changed)]).unwrap();
+    scheduler.set(vec![check("lb1", &changed)]);
     let mut next = [events.recv().await.unwrap(), events.recv().await.unwrap()];
     next.sort_unstable();
     assert_eq!(next, ["ended", "made"]);
 
-    scheduler.set(Vec::new()).unwrap();
+    scheduler.set(Vec::new());
     assert_eq!(events.recv().await, Some("ended"));
     scheduler.shutdown().await;
 }
@@ -247,12 +249,11 @@ async fn unchanged_checks_keep_their_task_and_their_preparation() {
     let (sender, _results) = mpsc::channel(100);
     let mut scheduler = Scheduler::new(sender);
     let tcp = probe(Kind::Tcp { port });
-    scheduler.set(vec![check("lb1", &tcp)]).unwrap();
+    scheduler.set(vec![check("lb1", &tcp)]);
     let before = Arc::clone(&scheduler.running[&key("lb1")].probe);
-    scheduler.set(vec![check("lb1", &tcp), check("lb2", &tcp)]).unwrap();
+    scheduler.set(vec![check("lb1", &tcp), check("lb2", &tcp)]);
     assert!(Arc::ptr_eq(&before, &scheduler.running[&key("lb1")].probe));
-    assert!(Arc::ptr_eq(&before, &scheduler.running[&key("lb2")].probe), "one preparation for all");
-    assert_eq!((scheduler.prepared.len(), scheduler.tasks.len()), (1, 2));
+    assert_eq!(scheduler.tasks.len(), 2);
     scheduler.shutdown().await;
 }
 

@@ -18,7 +18,6 @@ use portolan::health::{Severity, State};
 use portolan::model::{EndpointRef, KeyPrefix, Unix};
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Inputs, Override, Standing};
-use portolan::zone::{Dynamic, Zones};
 use proptest::prelude::*;
 
 use super::some_of;
@@ -286,9 +285,7 @@ impl Node {
         let config = config::load(Path::new("portolan.toml"), &read)
             .unwrap_or_else(|said| panic!("{said}of:\n{text}"));
         let geo = Index::compile(&[], &config.geo.networks, &config.nets());
-        let dynamic = Dynamic::all(&config.topology.services);
-        let zones = Zones::join(config.zones, &dynamic).expect("services have places");
-        let plan = Arc::new(Plan::compile(config.topology, zones, geo, true, KeyPrefix::default()));
+        let plan = Arc::new(Plan::compile(config.topology, config.zones, geo, true, KeyPrefix::default()));
         let states = |at: EndpointRef, _: usize| {
             let is_down = world.down.contains(&plan.topology.region(at.region).name);
             if is_down { State::Down(Severity::Hard) } else { State::Up }

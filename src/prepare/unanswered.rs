@@ -86,7 +86,7 @@ fn of_all(kind: &Kind, first: &Spot, others: usize) -> Diagnostic {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use crate::engine::{Origin, PrepareError, prepare};
+    use crate::prepare::{Origin, prepare};
 
     /// What is said of the databases when two groups, which nothing uses, have these places.
     fn said(database: &str, places: &str) -> String {
@@ -98,8 +98,7 @@ mod tests {
         let files: [(PathBuf, Vec<u8>); 0] = [];
         let said = match prepare(&Origin::Text { toml: text.into(), files: files.into() }) {
             Ok(prepared) => prepared.config.warnings,
-            Err(PrepareError::Config(said)) => said,
-            Err(PrepareError::Other(why)) => panic!("{why}"),
+            Err(said) => said,
         };
         let of_databases =
             said.iter().filter(|it| !it.message.ends_with("used by no fence, geo table or latency"));
