@@ -292,6 +292,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
         "name it as \"group:NAME\", or take it out",
     );
     advice::on_shared_addresses(root.report, &services, &regions);
+    advice::on_families(root.report, &services, &regions);
     let safety = node::read_safety(root, &services);
     Config {
         file: path.to_path_buf(),

@@ -145,6 +145,18 @@ fn read(entry: &Entry<'_>) -> Option<Probe> {
             "looks at an address never overlap, so slow ones stretch the interval; make `timeout` the shorter",
         );
     }
+    if let Some(TlsProbe { server_name: None, authorities: None }) = probe.kind.tls()
+        && table.report.errors() == before
+    {
+        table.report.warning(
+            table.key_span("kind"),
+            format!(
+                "probe `{}` verifies that the certificate is for the address of the endpoint",
+                entry.name
+            ),
+            "name what the certificate is for in `host`: hardly any certificate is for an address",
+        );
+    }
     if let Some(slow) = probe.thresholds.slow.filter(|slow| *slow >= probe.timeout)
         && table.report.errors() == before
     {

@@ -88,7 +88,7 @@ pub(super) fn read_all(names: &Names<'_>, entries: &[Entry<'_>], probes: &Names<
         name: entry.name.into(),
         location: table.as_ref().and_then(read_location).unwrap_or_default(),
         capacity: table.as_ref().and_then(|it| it.get("capacity")?.integer(1..=u64::MAX)),
-        healthy_when: table.as_ref().and_then(|it| read_need(it, endpoints.len())).unwrap_or(Need::Any),
+        healthy_when: table.as_ref().and_then(|it| read_need(it, &endpoints)).unwrap_or(Need::Any),
         require,
         endpoints,
     })
@@ -156,21 +156,21 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
         }
         found.push(address);
     }
-    let mut looks = Vec::new();
+    let mut probe_ids = Vec::new();
     for item in table.get("probe").map(|value| probe_items(&value)).unwrap_or_default() {
         let Some(index) = probes.refer(&item) else { continue };
         let id = ProbeId(index as u16);
-        if looks.contains(&id) {
+        if probe_ids.contains(&id) {
             item.fail::<()>(format!("probe `{}` is listed twice", probes.name(index)));
         }
-        looks.push(id);
+        probe_ids.push(id);
     }
     let weight = table.get("weight").and_then(|value| read_weight(&value)).unwrap_or(DEFAULT_WEIGHT);
     let named = name.is_some();
     // Without probes, only if a service answers the addresses: see `alias`.
-    let is_resolved = host.is_some() && !table.has("address") && !looks.is_empty();
+    let is_resolved = host.is_some() && !table.has("address") && !probe_ids.is_empty();
     let name = name.unwrap_or_default();
-    let endpoint = Endpoint { name, addresses: found, host, is_resolved, weight, probes: looks };
+    let endpoint = Endpoint { name, addresses: found, host, is_resolved, weight, probes: probe_ids };
     (written.filter(|_| named), endpoint)
 }
 
@@ -184,7 +184,7 @@ pub(super) fn read_weight(value: &Value<'_>) -> Option<Weight> {
     value.integer(0..=u64::from(Weight::MAX.0)).map(|weight| Weight(weight as u32))
 }
 
-fn read_need(region: &Table<'_>, endpoints: usize) -> Option<Need> {
+fn read_need(region: &Table<'_>, endpoints: &[Endpoint]) -> Option<Need> {
     const WHAT: &str = "\"any\", \"all\", { at_least = 2 } or { fraction = \"50%\" }";
     let value = region.get("healthy_when")?;
     if !value.is_table() {
@@ -198,14 +198,28 @@ fn read_need(region: &Table<'_>, endpoints: usize) -> Option<Need> {
     match (table.get("at_least"), table.get("fraction")) {
         (Some(value), None) => {
             let count = value.integer(1..=u64::from(u16::MAX))? as usize;
-            if endpoints > 0 && count > endpoints {
-                return value
-                    .fail(format!("at least {count} endpoints must be up, but the region has {endpoints}"));
+            let (all, counted) = (endpoints.len(), counted(endpoints));
+            if all == 0 || count <= counted {
+                return Some(Need::AtLeast(count));
             }
-            Some(Need::AtLeast(count))
+            value.fail(if counted == all {
+                format!("at least {count} endpoints must be up, but the region has {all}")
+            } else {
+                format!(
+                    "at least {count} endpoints must be up, but only {counted} of the region's {all} count: those of weight 0 do not"
+                )
+            })
         }
         (None, Some(value)) => value.parsed("a share such as \"50%\"", fraction).map(Need::Fraction),
         _ => value.fail(format!("expected {WHAT}")),
+    }
+}
+
+/// How many endpoints count towards the health of their region: those with a weight, or all if none has one.
+fn counted(endpoints: &[Endpoint]) -> usize {
+    match endpoints.iter().filter(|endpoint| endpoint.weight.0 > 0).count() {
+        0 => endpoints.len(),
+        with_weight => with_weight,
     }
 }
 
@@ -268,11 +282,11 @@ fn endpoint_ref(
 /// Warns of regions about which nothing but a handshake is known.
 pub(super) fn warn_of_bare_handshakes(regions: &[Region], entries: &[Entry<'_>], probes: &[Option<Probe>]) {
     for (region, entry) in regions.iter().zip(entries) {
-        let mut looks = region.endpoints.iter().flat_map(|it| &it.probes).peekable();
+        let mut used = region.endpoints.iter().flat_map(|it| &it.probes).peekable();
         let is_bare = |id: &ProbeId| {
             probes[usize::from(id.0)].as_ref().is_some_and(|probe| matches!(probe.kind, Kind::Tcp { .. }))
         };
-        if looks.peek().is_some() && looks.all(is_bare) {
+        if used.peek().is_some() && used.all(is_bare) {
             entry.value.report.warning(
                 entry.span.clone(),
                 format!("region `{}` is probed by TCP handshakes alone", region.name),

@@ -129,6 +129,7 @@ fn read(table: &Table<'_>, name: Name, scope: &Scope<'_>) -> Service {
     advice.on_ttl(&written);
     advice.on_computed_ttl(&written);
     advice.on_fallback(&written);
+    advice.on_weights(&written);
     let steering = written.clone().complete(geo.unwrap_or_default());
     let has_fallback = matches!(steering.all_down, AllDown::Fallback(_) | AllDown::Cname(_));
     let service = Service {

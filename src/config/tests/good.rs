@@ -92,7 +92,7 @@ address = "192.0.2.11"
 
 [region.us-east]
 location = { country = "US", lat = 38.95, lon = -77.45 }
-endpoint = [{ name = "lb1", address = ["192.0.2.20"], probe = ["edge"] }]
+endpoint = [{ name = "lb1", address = ["192.0.2.20", "2001:db8::20"], probe = ["edge"] }]
 
 [[zone]]
 origin = "gslb.test."
@@ -300,7 +300,7 @@ fn regions_and_their_endpoints() {
     ];
     assert_eq!(eu.endpoints, endpoints);
     assert_eq!(regions[1].healthy_when, Need::Any);
-    assert_eq!(regions[1].endpoints, [endpoint("lb1", &["192.0.2.20"], 100, &[0])]);
+    assert_eq!(regions[1].endpoints, [endpoint("lb1", &["192.0.2.20", "2001:db8::20"], 100, &[0])]);
 }
 
 #[test]
@@ -356,8 +356,10 @@ fn defaults_are_those_of_the_reference() {
         kind = "http"
         [probe.https]
         kind = "https"
+        host = "www.example.com"
         [probe.tls]
         kind = "tls"
+        host = "www.example.com"
         [region.one]
         endpoint = [{ name = "lb1", address = ["192.0.2.1"], probe = ["http", "https", "tls"] }]
         [[zone]]

@@ -501,7 +501,7 @@ fn services_need_a_place_in_a_zone() {
             "service = [{ name = \"alias.gslb.test\", regions = [\"east\"] }]",
             "2:21: the zone gslb.test. has a CNAME of its own at alias.gslb.test.",
         ),
-        ("[[zone]]\norigin = \"gslb.test\"\nfile = \"z.zone\"", "19:10: zone gslb.test. is defined twice"),
+        ("[[zone]]\norigin = \"gslb.test\"\nfile = \"z.zone\"", "20:10: zone gslb.test. is defined twice"),
     ]);
 }
 

@@ -1,5 +1,6 @@
 //! Whole configs, through [`load`](super::load) and a loader that knows a handful of files.
 
+mod advice;
 mod alias;
 mod described;
 mod files;
@@ -49,6 +50,7 @@ kind = "tcp"
 port = 443
 [probe.web]
 kind = "https"
+host = "www.test"
 [group.eea]
 places = ["country:DE", "country:FR"]
 [region.east]

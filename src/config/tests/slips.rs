@@ -16,7 +16,7 @@ rank = "none"
 [region.east]
 endpoint = [{ name = "a", address = ["192.0.2.1", "2001:db8::1"], probe = "web" }]
 [region.west]
-endpoint = [{ name = "a", address = "192.0.2.2", probe = "web" }]
+endpoint = [{ name = "a", address = ["192.0.2.2", "2001:db8::2"], probe = "web" }]
 require = ["endpoint/third/a"]
 [region.third]
 endpoint = [{ name = "a", address = "192.0.2.3", probe = "web" }]
@@ -59,7 +59,7 @@ fn what_is_without_use_or_effect_is_warned_of() {
             "p.toml:16:9: warning: region `third` is used by no service\n  help: name it in a service's `regions`, or take it out",
         ),
         (
-            "192.0.2.2",
+            "2001:db8::2",
             "2001:db8::1",
             "p.toml:22:8: warning: its regions `east` and `west` have the same address 2001:db8::1\n  help: whom steering moves from the one to the other stays where they were: give each region addresses of its own",
         ),
