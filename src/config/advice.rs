@@ -1,4 +1,4 @@
-//! What of services works, but probably not as meant.
+//! What works in services, but probably not as meant.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -81,7 +81,7 @@ impl Advice<'_> {
             if has(&usual, is_v4) && !has(fallback, is_v4) {
                 self.table.report.warning(
                     span.clone(),
-                    format!("`fallback` has no {family} address, but the regions have"),
+                    format!("`fallback` has no {family} address, but the regions do"),
                     format!("while all are down {rtype} has no answer; add an address of that family"),
                 );
             }
@@ -167,7 +167,7 @@ fn families(region: &Region) -> Option<Families> {
 }
 
 /// Warns of an address that several regions of one service of addresses have: to move a client away from the one is then to
-/// leave it where it was. Said once of two regions, however many services have them.
+/// leave it where it was. Reported once for two regions, however many services have them.
 pub(super) fn on_shared_addresses(report: &Report<'_>, services: &[At<Service>], regions: &[Region]) {
     let mut owners: HashMap<IpAddr, Vec<RegionId>> = HashMap::new();
     for (id, region) in (0..).map(RegionId).zip(regions) {
@@ -194,7 +194,7 @@ pub(super) fn on_shared_addresses(report: &Report<'_>, services: &[At<Service>],
                 report.warning(
                     span.clone(),
                     format!("its regions `{one}` and `{other}` have the same address {address}"),
-                    "whom steering moves from the one to the other stays where they were: give each region addresses of its own",
+                    "clients that steering moves from one to the other stay where they are; give each region its own addresses",
                 );
             }
         }

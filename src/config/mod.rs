@@ -4,7 +4,7 @@
 //! reader written by hand. A reader that finds something wrong writes it into the one `Report` and goes on, so
 //! one run shows every mistake of every table. Zone files, the latency table and trusted authorities are read through
 //! the loader passed in. What only a running node can open, such as geo databases, is named with its [`Spot`], so that
-//! whoever opens it ([`prepare`](crate::prepare)) can complain there. This module does no I/O of its own.
+//! whoever opens it ([`prepare`](crate::prepare)) can report mistakes there. This module does no I/O of its own.
 //!
 //! From the ground up: `diagnostic` (what is wrong and where), `report` (where it is written down), `text`
 //! (texts with a meaning), `keys` (what each table may hold), `table` (typed access to tables), then a file per
@@ -119,7 +119,7 @@ const ROOT: Keys = Keys {
             "known round-trip times",
         ),
         key("group", Named(&place::GROUP), otherwise("eea", "none"), "a name for a set of places"),
-        key("probe", Named(&probe::PROBE), otherwise("edge", "none"), "a named way to look at an address"),
+        key("probe", Named(&probe::PROBE), otherwise("edge", "none"), "a named way to probe an address"),
         key("region", Named(&region::REGION), otherwise("eu-west", "none"), "a place that serves"),
         key(
             "zone",
@@ -218,11 +218,11 @@ pub fn load_control(
     if report.errors() > before { Err(report.finish()) } else { Ok(control) }
 }
 
-/// Complains of a config file that gave no text.
+/// Reports a config file that gave no text.
 fn unreadable(path: &Path, error: Unreadable) -> Diagnostics {
     let is_found = error.place.is_some();
     let (line, column) = error.place.unwrap_or((1, 1));
-    let complaint = Diagnostic {
+    let diagnostic = Diagnostic {
         severity: Severity::Error,
         file: path.to_path_buf(),
         line,
@@ -231,10 +231,10 @@ fn unreadable(path: &Path, error: Unreadable) -> Diagnostics {
         message: if is_found { error.why } else { format!("config file: {}", error.why) },
         help: (!is_found).then(|| "name the config with `-c FILE`".into()),
     };
-    Diagnostics::new(path, vec![complaint], BTreeMap::new())
+    Diagnostics::new(path, vec![diagnostic], BTreeMap::new())
 }
 
-/// Reads table by table. The result is whole unless something was complained of.
+/// Reads table by table. The result is complete unless a mistake was reported.
 fn decode(path: &Path, root: &Table<'_>) -> Config {
     if let Some(value) = root.need("version")
         && value.as_integer() != Some(VERSION.into())
@@ -268,28 +268,16 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
     alias::resolve(&services, &mut regions);
     alias::check(root.report, &read_zones.zones, &services, &regions);
     let zones = read_zones.join(root.report, &services);
-    // What only geo networks and latencies name is chosen by nobody.
-    region_names.warn_of_unused(
-        &region_entries,
-        "service",
-        "name it in a service's `regions`, or take it out",
-    );
-    policy_names.warn_of_unused(
-        &policy_entries,
-        "service",
-        "name it in a service's `policy`, or take it out",
-    );
-    probe_names.warn_of_unused(
-        &probe_entries,
-        "endpoint",
-        "name it in an endpoint's `probe`, or take it out",
-    );
+    // A region that only geo networks and latencies name is never chosen.
+    region_names.warn_of_unused(&region_entries, "service", "name it in a service's `regions`, or remove it");
+    policy_names.warn_of_unused(&policy_entries, "service", "name it in a service's `policy`, or remove it");
+    probe_names.warn_of_unused(&probe_entries, "endpoint", "name it in an endpoint's `probe`, or remove it");
     let geo = geo::read(root, &region_names);
     let latency = latency::read(root, &group_names, &region_names);
     group_names.warn_of_unused(
         &group_entries,
         "fence, geo table or latency",
-        "name it as \"group:NAME\", or take it out",
+        "name it as \"group:NAME\", or remove it",
     );
     advice::on_shared_addresses(root.report, &services, &regions);
     advice::on_families(root.report, &services, &regions);

@@ -181,7 +181,7 @@ pub(super) fn read_safety(root: &Table<'_>, services: &[At<Service>]) -> Safety 
         value.report.warning(
             value.span.clone(),
             format!("`min_regions` = {min_regions}, but {} has {of} region{}", service.name, if of == 1 { "" } else { "s" }),
-            "a soft failure takes no region out of such a service, and no operator may: lower it, or give the service more regions",
+            "neither soft failures nor operators can then withdraw a region of it; lower it, or give the service more regions",
         );
     }
     Safety { min_regions }

@@ -1,4 +1,4 @@
-//! `[probe.NAME]`: how an address is looked at.
+//! `[probe.NAME]`: how an address is probed.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -93,7 +93,7 @@ const LATER_KINDS: [&str; 6] = ["grpc", "dns", "udp", "icmp", "exec", "file"];
 
 const MS: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
-/// Below ten looks a second an interval is a mistake for something else.
+/// Shorter intervals are more likely a slip of the pen than meant.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
 const COUNTS: RangeInclusive<u64> = 1..=1000;
@@ -142,7 +142,7 @@ fn read(entry: &Entry<'_>) -> Option<Probe> {
         table.report.warning(
             table.key_span(key),
             format!("probe `{}` may take {timeout} but runs every {interval}", entry.name),
-            "looks at an address never overlap, so slow ones stretch the interval; make `timeout` the shorter",
+            "probes of an address never overlap, so slow ones stretch the interval; make `timeout` shorter than `interval`",
         );
     }
     if let Some(TlsProbe { server_name: None, authorities: None }) = probe.kind.tls()

@@ -68,7 +68,7 @@ const HEALTHY: Keys = Keys {
 const MOST_ENDPOINTS: usize = u16::MAX as usize;
 const DEFAULT_WEIGHT: Weight = Weight(100);
 
-/// Reads every `[region.NAME]`; the result has one region per name, complete unless something was complained of.
+/// Reads every `[region.NAME]`; the result has one region per name, complete unless a mistake was reported.
 pub(super) fn read_all(names: &Names<'_>, entries: &[Entry<'_>], probes: &Names<'_>) -> Vec<Region> {
     debug_assert_eq!(names.len(), entries.len());
     let tables: Vec<_> =
@@ -174,7 +174,7 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
     (written.filter(|_| named), endpoint)
 }
 
-/// `probe = []` says "none" in as many words.
+/// `probe = []` means none.
 fn probe_items<'a>(value: &Value<'a>) -> Vec<Value<'a>> {
     if value.is_empty_list() { Vec::new() } else { value.one_or_many("a list of probes").unwrap_or_default() }
 }
@@ -265,7 +265,7 @@ fn endpoint_ref(
         ["endpoint", region, name] => (RegionId(names.index(region)? as u16), name),
         _ => {
             return Err(format!(
-                "{:?} is no endpoint: write NAME or endpoint/REGION/NAME",
+                "{:?} is not a valid endpoint: write NAME or endpoint/REGION/NAME",
                 text::shortened(text)
             ));
         }

@@ -14,7 +14,7 @@ use crate::model::{Name, PlaceKey};
 /// How a file is read: the one door to the world outside.
 pub(super) type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
-/// Quotes as word processors and web pages make them of plain ones.
+/// Quotation marks as word processors and web pages make them of plain ones.
 const TYPOGRAPHIC: [char; 7] = ['“', '”', '„', '‘', '’', '«', '»'];
 
 /// Collects diagnostics over one config file and the files it names.
@@ -24,7 +24,7 @@ pub(super) struct Report<'a> {
     read: Loader<'a>,
     places: RefCell<Vec<(PlaceKey, Spot)>>,
     hosts: RefCell<Vec<(Name, Spot)>>,
-    /// Lines with a syntax error: what was decoded there is torn, so it is not complained of a second time.
+    /// Lines with a syntax error: what was decoded there is torn, so it is not reported a second time.
     torn: RefCell<BTreeSet<usize>>,
     found: RefCell<Vec<Diagnostic>>,
     sources: RefCell<BTreeMap<PathBuf, Arc<str>>>,
@@ -56,11 +56,11 @@ impl<'a> Report<'a> {
             ("duplicate key", Some(key)) => format!("`{key}` is written twice"),
             (_, Some(value)) if value.starts_with(TYPOGRAPHIC) => {
                 let quote = &value[..value.ceil_char_boundary(1)];
-                format!("{quote} is no quote in TOML: write \" before and after the text")
+                format!("{quote} is not a quotation mark in TOML: write \" before and after the text")
             }
             (message, _) => message.trim().to_owned(),
         };
-        // A list that is not closed is complained of in each of the lines below it.
+        // A list that is not closed is reported in each of the lines below it.
         let found = self.found.borrow();
         let is_echo = self.torn.borrow().contains(&(line - 1))
             && found.last().is_some_and(|last| last.message == message);
@@ -88,7 +88,7 @@ impl<'a> Report<'a> {
         self.say(Severity::Warning, span, message.into(), Some(help.into()));
     }
 
-    /// Something is missing. Not said where a syntax error may have swallowed it.
+    /// Something is missing. Not reported where a syntax error may have swallowed it.
     pub(super) fn absent(&self, span: Range<usize>, message: impl Into<String>) {
         if !self.is_torn() {
             self.error(span, message);
@@ -122,7 +122,7 @@ impl<'a> Report<'a> {
         self.found.borrow_mut().push(diagnostic);
     }
 
-    /// Errors so far. What is said again counts again: compare two readings to learn whether all went well between.
+    /// Errors so far. A repeated one counts again: compare two readings to learn whether all went well in between.
     pub(super) fn errors(&self) -> usize {
         self.errors.get()
     }

@@ -144,7 +144,7 @@ fn read(table: &Table<'_>, name: Name, scope: &Scope<'_>) -> Service {
 }
 
 /// The service's own keys over its policy's; a tolerance must fit the rank that comes out.
-/// A policy that is wrong in itself is told of at the same place again, which is kept once.
+/// A policy that is wrong in itself is reported at the same place again; diagnostics keep that once.
 fn read_steering(table: &Table<'_>, scope: &Scope<'_>) -> Written {
     let own = steering::read(table);
     let policy = table.get("policy").and_then(|value| scope.policy_names.refer(&value));

@@ -186,7 +186,7 @@ impl Written {
     }
 }
 
-/// Complains of a tolerance that the rank cannot use.
+/// Reports a tolerance that the rank cannot use.
 pub(super) fn check_unit(report: &Report<'_>, rank: RankKind, tolerance: &At<Tolerance>) {
     let message = match (rank, tolerance.value) {
         (_, Tolerance::Zero)

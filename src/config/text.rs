@@ -1,4 +1,4 @@
-//! Texts with a meaning: durations, addresses, prefixes, names. Each reader says what is wrong in a clause.
+//! Texts with a meaning: durations, addresses, prefixes, names. The error of each reader is a clause.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -61,15 +61,15 @@ pub(super) fn own_name(text: &str) -> Result<(), String> {
     if (1..=LONGEST).contains(&text.len()) && text.chars().all(good) {
         return Ok(());
     }
-    Err(format!("{:?} is no name: 1 to {LONGEST} letters, digits, `-`, `_` or `.`", shortened(text)))
+    Err(format!("{:?} is not a valid name: 1 to {LONGEST} letters, digits, `-`, `_` or `.`", shortened(text)))
 }
 
 /// A domain name; the last dot may be left out.
 pub(super) fn domain(text: &str) -> Result<Name, String> {
     if text.contains(char::is_whitespace) {
-        return Err(format!("{:?} is no domain name: it has a blank in it", shortened(text)));
+        return Err(format!("{:?} is not a valid domain name: it contains a space", shortened(text)));
     }
-    text.parse().map_err(|error| format!("{:?} is no domain name: {error}", shortened(text)))
+    text.parse().map_err(|error| format!("{:?} is not a valid domain name: {error}", shortened(text)))
 }
 
 /// A domain name that records can lead to.
@@ -79,7 +79,7 @@ pub(super) fn target(text: &str) -> Result<Name, String> {
     }
     let name = domain(text)?;
     if name == Name::root() || name.is_wildcard() {
-        return Err(format!("{name} is no name of a host"));
+        return Err(format!("{name} is not the name of a host"));
     }
     Ok(name)
 }
@@ -116,7 +116,8 @@ fn mapped(address: IpAddr) -> Option<IpAddr> {
 
 /// An address that a client can connect to.
 pub(super) fn destination(text: &str) -> Result<IpAddr, String> {
-    let address: IpAddr = text.parse().map_err(|_| format!("{:?} is no IP address", shortened(text)))?;
+    let address: IpAddr =
+        text.parse().map_err(|_| format!("{:?} is not a valid IP address", shortened(text)))?;
     if let Some(v4) = mapped(address) {
         return Err(format!("{address} is an IPv4-mapped address; write {v4}"));
     }
@@ -130,7 +131,7 @@ pub(super) fn destination(text: &str) -> Result<IpAddr, String> {
 pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = text
         .parse()
-        .map_err(|_| format!("{:?} is no address with a port{}", shortened(text), listener_hint(text)))?;
+        .map_err(|_| format!("{:?} is not an address with a port{}", shortened(text), listener_hint(text)))?;
     if let Some(v4) = mapped(address.ip()) {
         return Err(format!("{} is an IPv4-mapped address; write {v4}", address.ip()));
     }
@@ -140,13 +141,13 @@ pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
     Ok(address)
 }
 
-/// What somebody may have meant who wrote no address with a port.
+/// What was probably meant by a text that is not an address with a port.
 fn listener_hint(text: &str) -> String {
     let split = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     let meant = match (split, text.parse::<IpAddr>()) {
         (Some((host, port)), _) if let Ok(address) = host.parse::<Ipv6Addr>() => {
             let address = SocketAddr::new(address.into(), port);
-            return format!("; an address of IPv6 stands in brackets: write \"{address}\"");
+            return format!("; an IPv6 address needs brackets: write \"{address}\"");
         }
         (_, Ok(address)) => {
             let address = SocketAddr::new(address, 53);
@@ -166,7 +167,7 @@ pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
             Ok(address) => format!("; write {}", IpNet::from(address)),
             Err(_) => String::new(),
         };
-        format!("{:?} is no prefix such as 192.0.2.0/24{hint}", shortened(text))
+        format!("{:?} is not a valid prefix such as 192.0.2.0/24{hint}", shortened(text))
     })?;
     if mapped(net.addr()).is_some() {
         return Err(format!("{net} is an IPv4-mapped prefix; write the IPv4 prefix"));

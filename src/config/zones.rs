@@ -46,13 +46,13 @@ pub(super) fn read_all(root: &Table<'_>) -> ReadZones {
 }
 
 impl ReadZones {
-    /// Puts the services into their zones, and complains of those that have no place there.
+    /// Puts the services into their zones, and reports those that have no place there.
     pub(super) fn join(self, report: &Report<'_>, services: &[At<Service>]) -> Zones {
         let mut wanted = Dynamic::all(services.iter().map(|service| &service.value));
         wanted.retain(|dynamic| !self.unread.iter().any(|origin| dynamic.name.is_at_or_below(origin)));
         Zones::join(self.zones, &wanted).unwrap_or_else(|errors| {
             for error in errors {
-                // A zone that is defined twice has been complained of where it stands.
+                // A zone that is defined twice has been reported where it stands.
                 if let Some(id) = error.service {
                     report.absent(services[id.0 as usize].span.clone(), error.message);
                 }

@@ -32,7 +32,7 @@ pub struct Prepared {
     pub plan: Arc<Plan>,
     /// Its probes, by [`ProbeId`](crate::model::ProbeId).
     pub probes: Vec<Arc<probe::Prepared>>,
-    /// Who tells the addresses of hosts, if there are any to be resolved.
+    /// Resolves the hosts of endpoints, if there are any to be resolved.
     pub resolver: Option<Resolver>,
     /// The geo index of the plan, for the preparation after this.
     pub geo: KeptIndex,

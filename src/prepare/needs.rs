@@ -10,7 +10,7 @@ use crate::probe;
 /// The probes of a config ready to run, by [`ProbeId`](crate::model::ProbeId).
 ///
 /// # Errors
-/// A complaint for each that relies on the system's certificate authorities where there are none.
+/// A diagnostic for each that relies on the system's certificate authorities where there are none.
 pub(super) fn probes(config: &Config) -> Result<Vec<Arc<probe::Prepared>>, Vec<Diagnostic>> {
     let mut trust = Trust::new();
     let (mut prepared, mut wrong) = (Vec::new(), Vec::new());
@@ -29,7 +29,7 @@ pub(super) fn probes(config: &Config) -> Result<Vec<Arc<probe::Prepared>>, Vec<D
 /// The resolver of the hosts of endpoints, if any host has to be resolved.
 ///
 /// # Errors
-/// A complaint at the first such host, if the system has no usable /etc/resolv.conf and the config names no resolver.
+/// A diagnostic at the first such host, if the system has no usable /etc/resolv.conf and the config names no resolver.
 pub(super) fn resolver(config: &Config) -> Result<Option<Resolver>, Vec<Diagnostic>> {
     let wanted = config.topology.resolved_hosts();
     let Some((_, at)) = config.hosts.iter().find(|(host, _)| wanted.contains(host)) else {

@@ -88,7 +88,7 @@ fn ten_mistakes_are_ten_complaints() {
     p.toml:13:12: error: expected a duration such as "5s", found integer 5
     p.toml:15:63: error: probe `raedy` is not defined; did you mean `ready`?
     p.toml:18:8: error: zone file none.zone: no such file
-    p.toml:22:10: error: fences leave nobody who may be sent to region `east`
+    p.toml:22:10: error: the fences leave no client that may be sent to region `east`
     p.toml:23:2: error: `proxy` is not supported yet
     "#);
     assert!(stderr(&output).ends_with("10 errors\n"), "{}", stderr(&output));

@@ -52,7 +52,7 @@ struct Mistake {
 
 const IN_FILES: &[Mistake] = &[
     Mistake {
-        what: "a line that is no TOML",
+        what: "a line that is not TOML",
         make: |folder| folder.configure("[region.eu\n"),
         said: &["@/portolan.toml:31:11: error: unclosed table"],
     },

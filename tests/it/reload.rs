@@ -423,7 +423,7 @@ async fn what_is_read_at_the_start_only_is_warned_of() {
     let mut expected = Vec::new();
     for (from, to, key) in changes {
         node.folder.reconfigure(from, to);
-        expected.push(format!("{key} has changed: that is read at the start only, so restart the node"));
+        expected.push(format!("{key} has changed, but is read only at the start: restart the node"));
         let (status, reply) = node.api.call(Method::POST, "/v1/reload", None).await;
         assert_eq!(status, 200);
         let warnings: BTreeSet<_> = reply["warnings"]

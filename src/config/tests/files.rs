@@ -100,7 +100,7 @@ fn latency_files_tell_their_own_places() {
         "asn:1,east\ncountry:D, east, 1\nasn:1, est , 1\nasn:1,east,  zero\nasn:1,east,0\nplace,region,ms\n";
     assert_eq!(
         said(&[("l.csv", bad.as_bytes())]),
-        "l.csv:1:1: expected place,region,ms, found 2 fields\nl.csv:2:1: \"D\" is no country code of two letters (ISO 3166-1)\nl.csv:3:8: region `est` is not defined; did you mean `east`?\nl.csv:4:14: expected milliseconds above 0 and up to 60000, found \"zero\"\nl.csv:5:12: expected milliseconds above 0 and up to 60000, found \"0\"\nl.csv:6:1: \"place\" is no place; places start with net:, asn:, region:, country:, group:, continent: or are \"*\""
+        "l.csv:1:1: expected place,region,ms, found 2 fields\nl.csv:2:1: \"D\" is not a country code of two letters (ISO 3166-1)\nl.csv:3:8: region `est` is not defined; did you mean `east`?\nl.csv:4:14: expected milliseconds above 0 and up to 60000, found \"zero\"\nl.csv:5:12: expected milliseconds above 0 and up to 60000, found \"0\"\nl.csv:6:1: \"place\" is not a valid place; places start with net:, asn:, region:, country:, group:, continent: or are \"*\""
     );
     assert_eq!(
         said(&[]),

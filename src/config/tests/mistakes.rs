@@ -1,4 +1,4 @@
-//! What is said of configs that are not in order: every mistake, where it stands.
+//! Diagnostics of configs with mistakes: each mistake, where it stands.
 
 use super::super::Severity;
 use super::{check, load_with, said, said_with};
@@ -28,7 +28,7 @@ fn keys_and_types() {
         ("probe.p = 1979-01-01", "2:11: expected a table, found a date or time"),
         (
             "probe.\"a b\" = { kind = \"http\" }",
-            "2:7: \"a b\" is no name: 1 to 63 letters, digits, `-`, `_` or `.`",
+            "2:7: \"a b\" is not a valid name: 1 to 63 letters, digits, `-`, `_` or `.`",
         ),
         (
             "group.g = { places = [] }",
@@ -51,11 +51,11 @@ fn listeners_and_tokens() {
         ),
         (
             "dns.listen = [\"::\"]",
-            "2:15: \"::\" is no address with a port; write \"[::]:53\" with the port you mean",
+            "2:15: \"::\" is not an address with a port; write \"[::]:53\" with the port you mean",
         ),
         (
             "dns.listen = [\"localhost:53\"]",
-            "2:15: \"localhost:53\" is no address with a port; write \"127.0.0.1:53\" or \"[::1]:53\"",
+            "2:15: \"localhost:53\" is not an address with a port; write \"127.0.0.1:53\" or \"[::1]:53\"",
         ),
         (
             "dns.listen = [\"0.0.0.0:53\", \"127.0.0.1:53\"]",
@@ -96,33 +96,36 @@ fn places() {
     check(&[
         (
             "group.g.places = [\"DE\"]",
-            "2:19: \"DE\" is no place; places start with net:, asn:, region:, country:, group:, continent: or are \"*\"",
+            "2:19: \"DE\" is not a valid place; places start with net:, asn:, region:, country:, group:, continent: or are \"*\"",
         ),
-        ("group.g.places = [\"contry:DE\"]", "2:19: \"contry\" is no kind of place; did you mean `country`?"),
+        (
+            "group.g.places = [\"contry:DE\"]",
+            "2:19: \"contry\" is not a kind of place; did you mean `country`?",
+        ),
         (
             "group.g.places = [\"country:UK\", \"country:ZZ\", \"region:UK-ENG\"]",
             "2:19: ISO 3166-1 has no country UK; did you mean `GB`?\n2:33: ISO 3166-1 has no country ZZ\n2:47: ISO 3166-1 has no country UK; did you mean `GB`?",
         ),
         (
             "group.g.places = [\"country:DEU\"]",
-            "2:19: \"DEU\" is no country code of two letters (ISO 3166-1)",
+            "2:19: \"DEU\" is not a country code of two letters (ISO 3166-1)",
         ),
         (
             "group.g.places = [\"continent:Europe\"]",
-            "2:19: \"Europe\" is no continent: one of AF, AN, AS, EU, NA, OC, SA",
+            "2:19: \"Europe\" is not a continent: one of AF, AN, AS, EU, NA, OC, SA",
         ),
         (
             "group.g.places = [\"region:California\"]",
-            "2:19: \"California\" is no subdivision such as US-CA (ISO 3166-2)",
+            "2:19: \"California\" is not a subdivision such as US-CA (ISO 3166-2)",
         ),
-        ("group.g.places = [\"asn:AS64500\"]", "2:19: \"AS64500\" is no AS number from 0 to 4294967295"),
+        ("group.g.places = [\"asn:AS64500\"]", "2:19: \"AS64500\" is not an AS number from 0 to 4294967295"),
         (
             "group.g.places = [\"net:10.20.0.1/16\"]",
             "2:19: 10.20.0.1/16 has host bits set; write 10.20.0.0/16",
         ),
         (
             "group.g.places = [\"net:10.20.0.1\"]",
-            "2:19: \"10.20.0.1\" is no prefix such as 192.0.2.0/24; write 10.20.0.1/32",
+            "2:19: \"10.20.0.1\" is not a valid prefix such as 192.0.2.0/24; write 10.20.0.1/32",
         ),
         ("group.g.places = [\"group:eaa\"]", "2:19: group `eaa` is not defined; did you mean `eea`?"),
         ("group.g.places = [\"country:de\", \"country:DE\"]", "2:33: this place is listed twice"),
@@ -253,7 +256,7 @@ fn regions() {
         ),
         (
             "[[region.r.endpoint]]\nname = \"a\"\naddress = [\"0.0.0.0\", \"x\", \"::1\", \"::1\"]",
-            "4:12: 0.0.0.0 cannot be connected to\n4:23: \"x\" is no IP address\n4:35: address ::1 is listed twice",
+            "4:12: 0.0.0.0 cannot be connected to\n4:23: \"x\" is not a valid IP address\n4:35: address ::1 is listed twice",
         ),
         (
             "region.r.endpoint = [{ name = \"a\", address = \"::ffff:192.0.2.1\" }]",
@@ -281,7 +284,7 @@ fn regions() {
         ),
         (
             "[region.r]\nendpoint = [{ name = \"lb7\", address = \"::1\" }]\nrequire = [\"lb8\", \"endpoint/est/lb1\", \"endpoint/east/lb2\", \"east/lb1\", \"lb7\", \"lb7\"]",
-            "4:12: endpoint `lb8` is not defined in region `r`; did you mean `lb7`?\n4:19: region `est` is not defined; did you mean `east`?\n4:39: endpoint `lb2` is not defined in region `east`; did you mean `lb1`?\n4:60: \"east/lb1\" is no endpoint: write NAME or endpoint/REGION/NAME\n4:79: this endpoint is listed twice",
+            "4:12: endpoint `lb8` is not defined in region `r`; did you mean `lb7`?\n4:19: region `est` is not defined; did you mean `east`?\n4:39: endpoint `lb2` is not defined in region `east`; did you mean `lb1`?\n4:60: \"east/lb1\" is not a valid endpoint: write NAME or endpoint/REGION/NAME\n4:79: this endpoint is listed twice",
         ),
     ]);
 }
@@ -341,7 +344,7 @@ fn services_and_policies() {
     check(&[
         (
             "service = [{ name = \"a..b\", regions = [\"east\"] }]",
-            "2:21: \"a..b\" is no domain name: empty label",
+            "2:21: \"a..b\" is not a valid domain name: empty label",
         ),
         (
             "service = [{ name = \"www.gslb.test\", regions = [\"east\"] }, { name = \"WWW.gslb.test.\", regions = [\"east\"] }]",
@@ -405,7 +408,7 @@ fn geo_tables_and_fences() {
         ),
         (
             "regions = [\"east\"]\nrank = \"geo\"\ngeo = { \"country:DE\" = [\"east\"], \"country:de\" = [\"east\"], \"moon\" = [\"east\"] }",
-            "6:34: place `country:de` is described twice\n6:59: \"moon\" is no place; places start with net:, asn:, region:, country:, group:, continent: or are \"*\"",
+            "6:34: place `country:de` is described twice\n6:59: \"moon\" is not a valid place; places start with net:, asn:, region:, country:, group:, continent: or are \"*\"",
         ),
         (
             "regions = [\"east\"]\nfence = [{ region = \"west\", only = [\"*\"] }]",
@@ -428,7 +431,8 @@ fn geo_tables_and_fences() {
 
 #[test]
 fn fences_that_leave_nobody() {
-    let nobody = |place: &str| format!("{place}: fences leave nobody who may be sent to region `east`");
+    let nobody =
+        |place: &str| format!("{place}: the fences leave no client that may be sent to region `east`");
     let east = |only: &str, except: &str| {
         format!(
             "regions = [\"east\", \"west\"]\nfence = [{{ region = \"east\", only = {only} }},\n{{ region = \"east\", except = {except} }}]"
@@ -484,7 +488,7 @@ fn a_fallback_has_the_families_of_the_regions() {
     check_services(&[
         (
             "regions = [\"east\"]\nall_down = { fallback = [\"2001:db8::1\"] }",
-            "5:12: warning: `fallback` has no IPv4 address, but the regions have\n  help: while all are down A has no answer; add an address of that family",
+            "5:12: warning: `fallback` has no IPv4 address, but the regions do\n  help: while all are down A has no answer; add an address of that family",
         ),
         ("regions = [\"east\"]\nall_down = { fallback = [\"2001:db8::1\", \"203.0.113.9\"] }", ""),
     ]);
@@ -510,11 +514,11 @@ fn what_is_odd_is_warned_of() {
     check(&[
         (
             "probe.p = { kind = \"http\", timeout = \"5s\" }",
-            "2:28: warning: probe `p` may take 5s but runs every 5s\n  help: looks at an address never overlap, so slow ones stretch the interval; make `timeout` the shorter",
+            "2:28: warning: probe `p` may take 5s but runs every 5s\n  help: probes of an address never overlap, so slow ones stretch the interval; make `timeout` shorter than `interval`",
         ),
         (
             "probe.p = { kind = \"http\", interval = \"1s\" }",
-            "2:28: warning: probe `p` may take 2s but runs every 1s\n  help: looks at an address never overlap, so slow ones stretch the interval; make `timeout` the shorter",
+            "2:28: warning: probe `p` may take 2s but runs every 1s\n  help: probes of an address never overlap, so slow ones stretch the interval; make `timeout` shorter than `interval`",
         ),
         (
             "region.r.endpoint = [{ name = \"a\", address = \"::1\", probe = [\"tcp\"] }]",
@@ -599,11 +603,11 @@ workers = 1
 "#;
     insta::assert_snapshot!(said_with(text, &[]), @r#"
     p.toml:1:11: expected version 1 of the config's format, found integer 2
-    p.toml:3:11: "0.0.0.0" is no address with a port; write "0.0.0.0:53" with the port you mean
+    p.toml:3:11: "0.0.0.0" is not an address with a port; write "0.0.0.0:53" with the port you mean
     p.toml:4:1: unknown key `worker` in `dns`; did you mean `workers`?
     p.toml:7:12: expected a duration such as "5s", found integer 5
     p.toml:9:20: expected a number from -90 to 90, found integer 100
-    p.toml:10:40: "192.0.2" is no IP address
+    p.toml:10:40: "192.0.2" is not a valid IP address
     p.toml:10:61: probe `wep` is not defined; did you mean `web`?
     p.toml:13:20: region `wset` is not defined
     p.toml:14:1: rank = "geo" needs the table `geo`
@@ -616,11 +620,11 @@ workers = 1
     let said = said_with(&text.replace("[proxy]", "no TOML"), &[]);
     insta::assert_snapshot!(said, @r#"
     p.toml:1:11: expected version 1 of the config's format, found integer 2
-    p.toml:3:11: "0.0.0.0" is no address with a port; write "0.0.0.0:53" with the port you mean
+    p.toml:3:11: "0.0.0.0" is not an address with a port; write "0.0.0.0:53" with the port you mean
     p.toml:4:1: unknown key `worker` in `dns`; did you mean `workers`?
     p.toml:7:12: expected a duration such as "5s", found integer 5
     p.toml:9:20: expected a number from -90 to 90, found integer 100
-    p.toml:10:40: "192.0.2" is no IP address
+    p.toml:10:40: "192.0.2" is not a valid IP address
     p.toml:10:61: probe `wep` is not defined; did you mean `web`?
     p.toml:13:20: region `wset` is not defined
     p.toml:15:11: expected an integer from 1 to 64, found integer 65
@@ -732,14 +736,17 @@ fn services_of_names() {
     let cases: Vec<_> = cases.iter().map(|(text, expected)| (text.as_str(), *expected)).collect();
     check_services(&cases);
     check(&[
-        ("region.x.endpoint = [{ name = \"a\", host = \"*.test\" }]", "2:43: *.test. is no name of a host"),
+        (
+            "region.x.endpoint = [{ name = \"a\", host = \"*.test\" }]",
+            "2:43: *.test. is not the name of a host",
+        ),
         ("region.x.endpoint = [{ name = \"a\", host = \"::1\" }]", "2:43: ::1 is an address, not a name"),
         (
             "region.x.endpoint = [{ name = \"a\", host = \"x.gslb.test\" }]\n[[service]]\nname = \"x.gslb.test\"\nregions = [\"x\"]",
-            "4:8: endpoint `a` of region `x` leads back to the service itself by its host x.gslb.test.",
+            "4:8: endpoint `a` of region `x` leads back to the service itself through its host x.gslb.test.",
         ),
         ("node.resolver = \"192.0.2.53:0\"", "2:17: 192.0.2.53:0 has no port to ask at"),
-        ("node.resolver = \"ns.test\"", "2:17: \"ns.test\" is no IP address"),
+        ("node.resolver = \"ns.test\"", "2:17: \"ns.test\" is not a valid IP address"),
         (
             "node.resolver = [\"192.0.2.53\", \"192.0.2.53:53\"]",
             "2:32: resolver 192.0.2.53:53 is listed twice",

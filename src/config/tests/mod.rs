@@ -73,7 +73,7 @@ fn said(snippet: &str) -> String {
 
 /// What is said, but for warnings of names without use: few snippets use all of [`WORLD`].
 fn without_unused(said: &str) -> String {
-    let is_unused = |line: &str| line.contains("is used by no ");
+    let is_unused = |line: &str| line.contains("is not used by any ");
     let mut lines = said.lines().peekable();
     let mut kept = Vec::new();
     while let Some(line) = lines.next() {
