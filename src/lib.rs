@@ -31,7 +31,7 @@
 //! | [`prepare`] | a config made ready to run: files read, geo index, plan, probes, TLS trust, resolver. Everything that can fail happens here | core, net, probe |
 //! | [`engine`] | the single writer: observations, resolved hosts and commands in, snapshots out | core, net, probe, journal, prepare |
 //! | [`dns`] | UDP workers, TCP | model, zone, wire, answer, snapshot, net, engine |
-//! | [`api`] | REST, event stream, metrics; the shapes of its JSON | engine, snapshot, net, model, and the core's reads |
+//! | [`api`] | REST, event stream, metrics; the shapes of its JSON | engine, prepare (why a reload failed), snapshot, net, model, and the core's reads |
 //! | [`node`] | assembly: builds the rooms a config asks for, signals, reload, drain; the demo's regions | everything but cli |
 //! | [`cli`] | one file per subcommand | node, api, engine, prepare, core |
 //!

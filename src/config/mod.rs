@@ -155,7 +155,7 @@ const VERSION: u64 = 1;
 /// Reads a duration as the config writes it: "250ms", "5s", "10m", "1h30m".
 ///
 /// # Errors
-/// A clause for people, if the text is no duration.
+/// A clause for people, if the text is not a duration.
 pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     text::duration(text)
 }

@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, oneshot};
 use super::checks::CheckStatus;
 use super::event::Event;
 use crate::model::{Fraction, Target, Topology, Unix};
-use crate::prepare::ReloadError;
+use crate::prepare::Prepared;
 use crate::standing::{Action, Override};
 
 /// One request to the engine, and where its answer goes.
@@ -19,7 +19,8 @@ pub(super) enum Command {
     Overrides { reply: oneshot::Sender<Vec<Override>> },
     Checks { reply: oneshot::Sender<Vec<CheckStatus>> },
     Events { reply: oneshot::Sender<EventFeed> },
-    Reload { by: String, reply: oneshot::Sender<Result<Reloaded, ReloadError>> },
+    Commit { prepared: Box<Prepared>, warnings: Vec<String>, by: String, reply: oneshot::Sender<Reloaded> },
+    ReloadFailed { why: String, by: String },
     Stop { reply: oneshot::Sender<()> },
 }
 

@@ -25,9 +25,8 @@ pub use event::{Event, EventKind, Subject};
 pub use task::{Engine, Running};
 pub use writer::Writer;
 
-use crate::config::Token;
 use crate::health::State;
-use crate::prepare::ReloadError;
+use crate::prepare::Prepared;
 use crate::snapshot::Snapshot;
 use crate::standing::Override;
 use command::Command;
@@ -48,8 +47,6 @@ pub struct Handle {
     pub ready: watch::Receiver<bool>,
     /// Told when a plan that a reload has replaced is gone: a good time to give memory back.
     pub retired: Arc<Notify>,
-    /// Who may change something over TCP, as the config in force has it.
-    pub tokens: watch::Receiver<Vec<Token>>,
     transitions: Arc<Transitions>,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Arc<Event>>,
@@ -111,12 +108,26 @@ impl Handle {
         self.ask(|reply| Command::Events { reply }).await
     }
 
-    /// Reads the config again, as somebody asks. A bad one changes nothing.
+    /// Applies a prepared config in place of the present one, as `by` asked; `warnings` are reported with it.
     ///
     /// # Errors
-    /// `Stopped`, or within it everything that is wrong with the config.
-    pub async fn reload(&self, by: String) -> Result<Result<Reloaded, ReloadError>, Stopped> {
-        self.ask(|reply| Command::Reload { by, reply }).await
+    /// If the engine has stopped.
+    pub async fn commit(
+        &self,
+        prepared: Prepared,
+        warnings: Vec<String>,
+        by: String,
+    ) -> Result<Reloaded, Stopped> {
+        let prepared = Box::new(prepared);
+        self.ask(|reply| Command::Commit { prepared, warnings, by, reply }).await
+    }
+
+    /// Reports that a config, which `by` asked for, was not taken, and why.
+    ///
+    /// # Errors
+    /// If the engine has stopped.
+    pub async fn report_failed_reload(&self, why: String, by: String) -> Result<(), Stopped> {
+        self.commands.send(Command::ReloadFailed { why, by }).await.map_err(|_| Stopped)
     }
 
     /// Everything that happens from now on.

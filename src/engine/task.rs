@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, Notify, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
@@ -16,10 +16,10 @@ use super::event::{Event, EventKind, Subject, Transitions, timestamp};
 use super::hosts::{Answered, Asking, Hosts};
 use super::writer::Writer;
 use super::{COMMAND_QUEUE, Clock, EVENT_QUEUE, Handle};
-use crate::config::{AtStart, Config, Token};
+use crate::config::Config;
 use crate::journal::Journal;
 use crate::model::{Target, Topology};
-use crate::prepare::{KeptIndex, Origin, Prepared, ReloadError, prepare_after};
+use crate::prepare::Prepared;
 use crate::probe::{self, Check, Report, Scheduler};
 use crate::safety::Rules;
 use crate::snapshot::{Plan, Snapshot};
@@ -43,18 +43,10 @@ const RETIRE_PAUSE: Duration = Duration::from_millis(20);
 /// The longest that answers wait for the first look at every target.
 const READY_AFTER: Duration = Duration::from_secs(5);
 
-/// A prepared config, or why it cannot be had; who asked for it, and where to tell how it goes on.
-type Reload = (Result<Prepared, ReloadError>, String, oneshot::Sender<Result<Reloaded, ReloadError>>);
-
 /// The task's state; everybody else holds a [`Handle`].
 pub struct Engine {
-    origin: Origin,
-    /// What reloads cannot change, as it is in force.
-    at_start: AtStart,
     clock: Clock,
     writer: Writer,
-    /// The geo index in force, for the next reload.
-    geo: KeptIndex,
     scheduler: Scheduler,
     /// The probes of the plan.
     probes: Vec<Arc<probe::Prepared>>,
@@ -64,15 +56,10 @@ pub struct Engine {
     journal: Option<Journal>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     ready: watch::Sender<bool>,
-    tokens: watch::Sender<Vec<Token>>,
     events: broadcast::Sender<Arc<Event>>,
     kept_events: VecDeque<Arc<Event>>,
     last_event: u64,
     transitions: Arc<Transitions>,
-    /// Reloads that are prepared come back to the task through here.
-    reloads: mpsc::Sender<Reload>,
-    /// Held while one is prepared: what was read later must not be put into force earlier.
-    one_reload: Arc<Mutex<()>>,
     /// Told when a plan that was replaced is gone.
     retired: Arc<Notify>,
 }
@@ -107,15 +94,13 @@ impl Running {
 
 impl Engine {
     /// Applies a prepared config and starts its probes. Must be called within a tokio runtime.
-    pub fn start(origin: Origin, prepared: Prepared, journal: Option<Journal>) -> (Handle, Running) {
+    pub fn start(prepared: Prepared, journal: Option<Journal>) -> (Handle, Running) {
         let clock = Clock::default();
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (reports, report_queue) = mpsc::channel(REPORT_QUEUE);
-        let (reloads, reload_queue) = mpsc::channel(1);
         let (answers, answer_queue) = mpsc::channel(ANSWER_QUEUE);
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let (ready, ready_seen) = watch::channel(false);
-        let (tokens, tokens_seen) = watch::channel(prepared.config.control.tokens.clone());
         let (recalled, unread) = recall(journal.as_ref());
         let (overrides, last_override) = recalled;
         let (mut hosts, mut asking) = (Hosts::default(), Asking::new(answers));
@@ -126,8 +111,6 @@ impl Engine {
         scheduler.set(wanted(writer.checks_now(), &prepared.probes));
         asking.set(&hosts, prepared.resolver);
         let mut engine = Self {
-            origin,
-            at_start: AtStart::of(&prepared.config),
             clock,
             scheduler,
             probes: prepared.probes,
@@ -136,15 +119,11 @@ impl Engine {
             journal,
             snapshots: Arc::new(ArcSwap::from_pointee(writer.snapshot())),
             writer,
-            geo: prepared.geo,
             ready,
-            tokens,
             events,
             kept_events: VecDeque::new(),
             last_event: 0,
             transitions: Arc::default(),
-            reloads,
-            one_reload: Arc::default(),
             retired: Arc::default(),
         };
         if let Some(why) = unread {
@@ -157,13 +136,12 @@ impl Engine {
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
             ready: ready_seen,
-            tokens: tokens_seen,
             transitions: Arc::clone(&engine.transitions),
             retired: Arc::clone(&engine.retired),
             commands: commands.clone(),
             events: engine.events.clone(),
         };
-        let task = tokio::spawn(engine.run(command_queue, report_queue, reload_queue, answer_queue));
+        let task = tokio::spawn(engine.run(command_queue, report_queue, answer_queue));
         (handle, Running { task, commands })
     }
 
@@ -171,7 +149,6 @@ impl Engine {
         mut self,
         mut commands: mpsc::Receiver<Command>,
         mut reports: mpsc::Receiver<Report>,
-        mut reloads: mpsc::Receiver<Reload>,
         mut answers: mpsc::Receiver<Answered>,
     ) {
         let started = Instant::now();
@@ -180,10 +157,6 @@ impl Engine {
             tokio::select! {
                 Some(report) = reports.recv() => self.observe(report, &mut reports),
                 Some(answered) = answers.recv() => self.learn(answered, &mut answers),
-                Some((prepared, by, reply)) = reloads.recv() => {
-                    let outcome = self.put_into_force(prepared, by);
-                    reply.send(outcome).ok();
-                }
                 command = commands.recv() => match command {
                     Some(Command::Stop { reply }) => {
                         self.scheduler.shutdown().await;
@@ -254,54 +227,32 @@ impl Engine {
                 let kept = self.kept_events.iter().cloned().collect();
                 reply.send(EventFeed { kept, live: self.events.subscribe() }).ok();
             }
-            Command::Reload { by, reply } => {
-                let (origin, reloads) = (self.origin.clone(), self.reloads.clone());
-                let (turn, last) = (Arc::clone(&self.one_reload), self.geo.clone());
-                tokio::spawn(async move {
-                    let _mine = turn.lock().await;
-                    let prepare = move || prepare_after(&origin, Some(&last));
-                    let prepared = tokio::task::spawn_blocking(prepare).await;
-                    let prepared = match prepared {
-                        Ok(prepared) => prepared.map_err(ReloadError::Refused),
-                        Err(e) => Err(ReloadError::Crashed(e.to_string())),
-                    };
-                    reloads.send((prepared, by, reply)).await.ok();
-                });
+            Command::Commit { prepared, warnings, by, reply } => {
+                reply.send(self.commit(*prepared, warnings, by)).ok();
             }
+            Command::ReloadFailed { why, by } => self.tell(EventKind::ReloadFailed { why, by }),
             Command::Stop { .. } => unreachable!("the loop handles it"),
         }
     }
 
-    fn put_into_force(
-        &mut self,
-        prepared: Result<Prepared, ReloadError>,
-        by: String,
-    ) -> Result<Reloaded, ReloadError> {
-        let outcome = prepared.map(|Prepared { config, plan, probes, resolver, geo }| {
-            let mut hosts = self.hosts.clone();
-            hosts.set(&plan.topology);
-            let plan = hosts.resolved(&plan).unwrap_or(plan);
-            let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
-            warnings.extend(self.at_start.changes(&AtStart::of(&config)));
-            warnings.extend(idle(self.writer.overrides(), &plan.topology));
-            let checks = self.writer.checks_for(&plan, self.clock.now());
-            self.scheduler.set(wanted(&checks, &probes));
-            self.probes = probes;
-            self.hosts = hosts;
-            self.geo = geo;
-            self.asking.set(&self.hosts, resolver);
-            let reloaded = EventKind::Reloaded { warnings: warnings.clone(), by: by.clone() };
-            let old = self.writer.put_plan(plan, checks, rules(&config), reloaded, self.clock.now());
-            self.tokens.send_replace(config.control.tokens);
-            self.publish();
-            self.check_ready();
-            tokio::spawn(retire(old, Arc::clone(&self.retired)));
-            Reloaded { epoch: self.writer.epoch(), warnings }
-        });
-        if let Err(e) = &outcome {
-            self.tell(EventKind::ReloadFailed { why: e.to_string(), by });
-        }
-        outcome
+    /// Applies a prepared config. Nothing in here can fail.
+    fn commit(&mut self, prepared: Prepared, mut warnings: Vec<String>, by: String) -> Reloaded {
+        let Prepared { config, plan, probes, resolver, .. } = prepared;
+        let mut hosts = self.hosts.clone();
+        hosts.set(&plan.topology);
+        let plan = hosts.resolved(&plan).unwrap_or(plan);
+        warnings.extend(idle(self.writer.overrides(), &plan.topology));
+        let checks = self.writer.checks_for(&plan, self.clock.now());
+        self.scheduler.set(wanted(&checks, &probes));
+        self.probes = probes;
+        self.hosts = hosts;
+        self.asking.set(&self.hosts, resolver);
+        let reloaded = EventKind::Reloaded { warnings: warnings.clone(), by };
+        let old = self.writer.put_plan(plan, checks, rules(&config), reloaded, self.clock.now());
+        self.publish();
+        self.check_ready();
+        tokio::spawn(retire(old, Arc::clone(&self.retired)));
+        Reloaded { epoch: self.writer.epoch(), warnings }
     }
 
     fn put_override(&mut self, request: OverrideRequest) -> Result<Applied, Rejection> {

@@ -45,6 +45,8 @@ pub enum ReloadError {
     Refused(Diagnostics),
     /// The program failed while it prepared the config.
     Crashed(String),
+    /// The node is stopping.
+    Stopped,
 }
 
 impl fmt::Display for ReloadError {
@@ -52,6 +54,7 @@ impl fmt::Display for ReloadError {
         match self {
             Self::Refused(diagnostics) => diagnostics.fmt(f),
             Self::Crashed(why) => write!(f, "the config could not be prepared: {why}"),
+            Self::Stopped => f.write_str("the node is stopping"),
         }
     }
 }

@@ -363,7 +363,7 @@ async fn where_there_is_nothing_to_look_at_nobody_waits() {
     let folder = Folder::new(WIDE);
     let origin = Origin::File(folder.config());
     let prepared = prepare(&origin).unwrap_or_else(|why| panic!("{why}"));
-    let (handle, running) = Engine::start(origin, prepared, None);
+    let (handle, running) = Engine::start(prepared, None);
     assert!(*handle.ready.borrow());
     running.stop().await;
 }

@@ -124,7 +124,7 @@ fn a_state_directory_that_cannot_be_made_is_warned_of() {
     for (state_dir, expected) in [
         ("state/of/the/node", None),
         ("/tmp", None),
-        ("p.toml", Some("this: p.toml is a file")),
+        ("p.toml", Some("state_dir p.toml: p.toml is a file")),
         ("p.toml/below/it", Some("p.toml is a file")),
     ] {
         let output = portolan(&format!("{GOOD}[node]\nstate_dir = {state_dir:?}\n"), &["check"]);
@@ -133,7 +133,8 @@ fn a_state_directory_that_cannot_be_made_is_warned_of() {
         match expected {
             None => assert_eq!(said, "", "{state_dir}"),
             Some(why) => assert!(
-                said.starts_with("p.toml:16:13: warning: nothing could be kept in ") && said.contains(why),
+                said.starts_with("p.toml:16:13: warning: the current user cannot write to ")
+                    && said.contains(why),
                 "{state_dir}: {said}"
             ),
         }

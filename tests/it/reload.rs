@@ -443,3 +443,13 @@ async fn what_is_read_at_the_start_only_is_warned_of() {
     assert!(event["message"].as_str().expect("a text").contains("[dns] listen has changed"), "{event}");
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_has_stopped_reloads_no_more() {
+    let node = TestNode::with("").await;
+    let reloads = node.node.reloads.clone();
+    reloads.reload("the test".into()).await.expect("a good config");
+    node.stop().await;
+    let error = reloads.reload("the test".into()).await.expect_err("it has stopped");
+    assert_eq!(error.to_string(), "the node is stopping");
+}

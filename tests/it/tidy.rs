@@ -34,7 +34,7 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("prepare", with(core(), "net probe")),
         ("engine", with(core(), "net probe journal prepare")),
         ("dns", rooms("model zone wire answer snapshot net engine")),
-        ("api", with(core(), "engine net")),
+        ("api", with(core(), "prepare engine net")),
         ("node", with(core(), "net probe journal prepare engine dns api")),
         ("cli", with(core(), "prepare engine node api")),
     ])
