@@ -156,21 +156,21 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
         }
         found.push(address);
     }
-    let mut probe_ids = Vec::new();
+    let mut probed = Vec::new();
     for item in table.get("probe").map(|value| probe_items(&value)).unwrap_or_default() {
         let Some(index) = probes.refer(&item) else { continue };
         let id = ProbeId(index as u16);
-        if probe_ids.contains(&id) {
+        if probed.contains(&id) {
             item.fail::<()>(format!("probe `{}` is listed twice", probes.name(index)));
         }
-        probe_ids.push(id);
+        probed.push(id);
     }
     let weight = table.get("weight").and_then(|value| read_weight(&value)).unwrap_or(DEFAULT_WEIGHT);
     let named = name.is_some();
     // Without probes, only if a service answers the addresses: see `alias`.
-    let is_resolved = host.is_some() && !table.has("address") && !probe_ids.is_empty();
+    let is_resolved = host.is_some() && !table.has("address") && !probed.is_empty();
     let name = name.unwrap_or_default();
-    let endpoint = Endpoint { name, addresses: found, host, is_resolved, weight, probes: probe_ids };
+    let endpoint = Endpoint { name, addresses: found, host, is_resolved, weight, probes: probed };
     (written.filter(|_| named), endpoint)
 }
 

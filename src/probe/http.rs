@@ -32,8 +32,8 @@ pub const MAX_BODY: usize = 256 * 1024;
 /// The longest that a probe that knows its answer goes on reading, until the server closes.
 const COURTESY: Duration = Duration::from_millis(200);
 
-/// The part of the interval that this may take: whatever servers do, looks keep their rhythm, and those that wait in
-/// courtesy leave room among [`MAX_IN_FLIGHT`](super::MAX_IN_FLIGHT) beside a third that hangs.
+/// The part of the interval that this may take: whatever servers do, probes keep their interval, and those that wait for
+/// the server to close leave room among [`MAX_IN_FLIGHT`](super::MAX_IN_FLIGHT) beside a third that hangs.
 const COURTESY_PART: u32 = 10;
 
 /// The most of a response head that a probe reads, in bytes.
@@ -164,7 +164,7 @@ async fn speak_http2(
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     let executor = Executor(CancellationToken::new());
-    // However this look ends, nothing of its connection stays behind.
+    // However this probe ends, nothing of its connection stays behind.
     let _end = executor.0.clone().drop_guard();
     let window = MAX_BODY as u32 + 1;
     let handshake = http2::Builder::new(executor)
@@ -233,8 +233,8 @@ async fn read(mut body: Incoming) -> Result<Vec<u8>, Failure> {
     Ok(read)
 }
 
-/// A reset before any answer is as good as a refusal: whoever accepted had nobody to pass the connection on to.
-/// Everything else shows that something speaks.
+/// A reset before any answer is as good as a refusal: a balancer that accepted had no backend to pass the connection
+/// to. Everything else shows that something answers.
 fn failure(error: &hyper::Error, phase: Phase) -> Failure {
     let whereabouts = if phase == Phase::Body { "within the body" } else { "before the response" };
     let chain = || std::iter::successors(Some(error as &dyn Error), |&error| error.source());

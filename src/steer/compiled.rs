@@ -17,7 +17,7 @@ use crate::model::{
 use crate::pick::Hash;
 use crate::standing::{Candidate, RegionSets, SetId};
 
-/// Everything about choosing that can be known before a query comes: compiled when the config changes.
+/// Everything about choosing that is known before a query arrives: compiled when the config changes.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
     pub(super) key_prefix: KeyPrefix,

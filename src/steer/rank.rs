@@ -24,7 +24,7 @@ pub struct Ranking {
 /// A region within a ranking.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RankedRegion {
-    /// Which.
+    /// The region.
     pub region: RegionId,
     /// Its weight within the tie group, above 0.
     pub weight: f64,
@@ -47,7 +47,7 @@ struct Scored {
     score: Option<(f64, Basis)>,
 }
 
-/// Works out the order of a service's regions for clients of a place.
+/// Computes the order of a service's regions for clients of a place.
 pub fn rank(topology: &Topology, service: &Service, place: &Place, trace: &mut impl Trace) -> Ranking {
     let from = place.location.point.map(Point::direction);
     Ranking::new(topology, Ranker::new(topology).order(service, place, from, trace))
@@ -80,7 +80,7 @@ pub(super) fn groups(order: &[Placed]) -> impl Iterator<Item = &[Placed]> {
     order.chunk_by(|one, two| one.group == two.group)
 }
 
-/// Works out orders one after another: what they have in common is worked out once, and no memory is taken for each.
+/// Computes orders one after another: what they have in common is computed once, and buffers are reused.
 pub(super) struct Ranker<'a> {
     topology: &'a Topology,
     /// Where the regions are.
@@ -179,7 +179,7 @@ fn fence(
     }
 }
 
-/// The number of a group behind all there are.
+/// The number of a group that comes after all others.
 fn next_group(order: &[Placed]) -> usize {
     order.last().map_or(0, |placed| placed.group + 1)
 }

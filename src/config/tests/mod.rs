@@ -6,6 +6,7 @@ mod described;
 mod files;
 mod good;
 mod mistakes;
+mod named;
 mod slips;
 mod torn;
 
