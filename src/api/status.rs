@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 
 use super::dto;
-use crate::model::{
-    EndpointRef, Family, Fraction, Member, Rank, RegionId, Rule, ServiceId, ServiceKind, Subject, Target,
-    Unix,
-};
+use crate::model::{EndpointRef, Family, Fraction, Member, RegionId, Rule, ServiceId, Subject, Target, Unix};
 use crate::safety;
 use crate::snapshot::Snapshot;
 use crate::standing::{Action, AddressStanding, Override, RegionStanding, Usable};
@@ -125,8 +122,8 @@ impl View<'_> {
         };
         dto::Service {
             name: service.name.to_string(),
-            kind: kind(&service.kind).into(),
-            rank: rank(service.steering.rank).into(),
+            kind: service.kind.name().into(),
+            rank: service.steering.rank.kind().name().into(),
             regions: service.members.iter().map(region).collect(),
         }
     }
@@ -199,25 +196,5 @@ pub(super) fn share(action: Action) -> Fraction {
     match action {
         Action::Drain(share) => share,
         Action::Up | Action::Down => Fraction::WHOLE,
-    }
-}
-
-/// As in the config.
-fn kind(kind: &ServiceKind) -> &'static str {
-    match kind {
-        ServiceKind::Address { .. } => "address",
-        ServiceKind::Cname => "cname",
-        ServiceKind::Srv { .. } => "srv",
-        ServiceKind::Mx { .. } => "mx",
-    }
-}
-
-pub(super) fn rank(rank: Rank) -> &'static str {
-    match rank {
-        Rank::Priority => "priority",
-        Rank::Distance => "distance",
-        Rank::Latency => "latency",
-        Rank::Geo => "geo",
-        Rank::None => "none",
     }
 }

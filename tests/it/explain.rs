@@ -6,9 +6,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use portolan::api::{Question, dto, explain};
-use portolan::engine::{Origin, prepare, world};
 use portolan::health::{Severity, State};
 use portolan::model::{EndpointRef, Fraction, Rules, Unix};
+use portolan::prepare::{Origin, prepare, world};
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Action, Override};
 use portolan::state;
