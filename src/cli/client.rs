@@ -11,15 +11,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{Problem, REFUSED_BY_SAFETY, dto};
+use crate::config::Control;
 use crate::engine::Origin;
+use crate::node::default_sockets;
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A large config takes seconds to compile, beside a loaded server longer.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Where a node's API is when nobody says.
-const DEFAULT_TCP: &str = "127.0.0.1:8053";
 
 /// A node's API, called from code that does not run on a runtime.
 pub(super) struct Client {
@@ -87,11 +86,8 @@ impl Place {
                 }
             };
         }
-        let in_session =
-            std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("portolan.sock"));
-        let usual = [Some(PathBuf::from("/run/portolan/control.sock")), in_session];
-        let found = usual.into_iter().flatten().find(|socket| socket.exists());
-        Ok(found.map_or_else(|| Self::Url(format!("http://{DEFAULT_TCP}")), Self::Socket))
+        let found = default_sockets().find(|socket| socket.exists());
+        Ok(found.map_or_else(|| Self::Url(format!("http://{}", Control::DEFAULT_LISTEN)), Self::Socket))
     }
 
     fn parse(control: &str) -> Result<Self> {

@@ -11,13 +11,10 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use super::client::Client;
 use super::{logging, serve};
 use crate::api::dto;
-use crate::config::{Log, LogFormat, LogLevel};
+use crate::config::{Control, Log, LogFormat, LogLevel};
 use crate::engine::{Event, EventKind, Subject};
 use crate::node::demo::{Demo, REGIONS};
 use crate::node::drill;
-
-/// Where the demo takes orders if that port is free.
-const DEFAULT_CONTROL: &str = "127.0.0.1:8053";
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -115,7 +112,10 @@ fn switch(turn: Turn, control: Option<&str>) -> Result<ExitCode> {
         Turn::Heal { target } => (target, None),
     };
     // The demo has no socket: where nobody says otherwise it is at its own address.
-    let client = Client::new(Some(control.unwrap_or(DEFAULT_CONTROL)), None, None)?;
+    let client = match control {
+        Some(control) => Client::new(Some(control), None, None)?,
+        None => Client::new(Some(&Control::DEFAULT_LISTEN.to_string()), None, None)?,
+    };
     let done: dto::DemoSwitch = client.post("/v1/demo", &dto::DemoSwitch { region, how })?;
     let region = done.region;
     match done.how.as_deref() {
@@ -150,7 +150,8 @@ fn introduce(demo: &Demo) {
 /// The commands to try, each with what it shows.
 fn commands(dns: SocketAddr, control: &str) -> Vec<(String, String)> {
     let program = program();
-    let options = if control == DEFAULT_CONTROL { String::new() } else { format!(" --control {control}") };
+    let is_default = control == Control::DEFAULT_LISTEN.to_string();
+    let options = if is_default { String::new() } else { format!(" --control {control}") };
     let mut commands: Vec<(String, String)> = drill::CLIENTS
         .iter()
         .map(|(place, client)| {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::PlaceId;
 use super::index::Index;
-use crate::model::{Country, Location, Point};
+use crate::model::{Country, EARTH_RADIUS_KM, Location, Point};
 
 /// How finely an address family is kept.
 pub(super) struct Detail {
@@ -97,7 +97,10 @@ struct Source {
 
 impl Source {
     fn of(location: &Location) -> Self {
-        Self { country: location.country, vector: location.point.map_or([0.0; 3], unit_vector) }
+        Self {
+            country: location.country,
+            vector: location.point.map_or([0.0; 3], |point| point.direction().axes()),
+        }
     }
 }
 
@@ -152,7 +155,7 @@ impl Reduction<'_> {
 
     fn keep(&mut self, bits: u64, len: u8, mixture: &Mixture) {
         let Some(Share { country: Some(country), sum, .. }) = mixture.shares[0] else { return };
-        let point = direction(sum).map(|point| {
+        let point = point_towards(sum).map(|point| {
             let steps = |degrees: f32| (f64::from(degrees) * GRID_PER_DEGREE).round() as i16;
             (steps(point.lat), steps(point.lon))
         });
@@ -180,8 +183,6 @@ impl Share {
         (1.0 - square / (self.weight * self.weight)).max(0.0).sqrt() * EARTH_RADIUS_KM
     }
 }
-
-const EARTH_RADIUS_KM: f64 = 6371.0;
 
 /// How many countries a mixture tells apart.
 const SHARES_MAX: usize = 4;
@@ -239,13 +240,8 @@ fn weight(share: &Option<Share>) -> f64 {
     share.map_or(0.0, |share| share.weight)
 }
 
-fn unit_vector(point: Point) -> [f64; 3] {
-    let (lat, lon) = (f64::from(point.lat).to_radians(), f64::from(point.lon).to_radians());
-    [lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()]
-}
-
-/// The point in the direction of a vector; `None` if it has none.
-fn direction([x, y, z]: [f64; 3]) -> Option<Point> {
+/// The point in the direction of a vector; `None` for the zero vector.
+fn point_towards([x, y, z]: [f64; 3]) -> Option<Point> {
     let length = (x * x + y * y + z * z).sqrt();
     (length > 0.0)
         .then(|| Point { lat: (z / length).asin().to_degrees() as f32, lon: y.atan2(x).to_degrees() as f32 })

@@ -17,7 +17,7 @@ mod units;
 pub use due::Due;
 pub use identity::{Identity, MAX_IDENTITY};
 pub use name::{Name, NameError};
-pub use place::{Continent, Country, Direction, Location, PlaceKey, Point, Subdivision};
+pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use service::{
     AllDown, Fence, FenceRule, GeoEntry, Https, Member, Rank, Service, ServiceKind, Share, Steering,

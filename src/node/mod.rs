@@ -21,6 +21,7 @@ use crate::engine::{self, Engine, Handle, Origin, Prepared};
 use crate::journal::Journal;
 use crate::net;
 use control::ControlListeners;
+pub(crate) use control::default_sockets;
 
 /// How a node is started beside its config.
 #[derive(Debug, Default)]
