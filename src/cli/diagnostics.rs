@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::config::{Diagnostic, Diagnostics, Severity};
 
-/// Prints all of them to standard error: errors, then warnings, then how many there are.
+/// Prints all of them to standard error: errors, then warnings, then their number.
 pub(super) fn print(diagnostics: &Diagnostics) {
     let stderr = std::io::stderr();
     let colours = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
@@ -114,15 +114,15 @@ mod tests {
 
     fn loaded(text: &str) -> Diagnostics {
         crate::config::load(Path::new("p.toml"), &|_| Ok(text.as_bytes().to_vec()))
-            .map_or_else(|said| said, |config| config.warnings)
+            .map_or_else(|errors| errors, |config| config.warnings)
     }
 
     #[test]
     fn errors_come_first_each_with_its_line_and_help() {
-        let said = loaded(
+        let found = loaded(
             "version = 1\n[probe.p]\nkind = \"http\"\ntimeout = \"9s\"\n[log]\n\tlevel = \"ïnfo\" # ä\nformat = \"jsom\"\n",
         );
-        insta::assert_snapshot!(rendered(&said, false), @r#"
+        insta::assert_snapshot!(rendered(&found, false), @r#"
         p.toml:6:10: error: expected "error", "warn", "info", "debug" or "trace", found "ïnfo"; did you mean `info`?
           |
         6 |     level = "ïnfo" # ä
@@ -146,13 +146,13 @@ mod tests {
         "#);
         let torn = rendered(&loaded("version = 1\n[log"), false);
         assert!(torn.ends_with("\n2 | [log\n  |     ^\n"), "{torn}");
-        assert_eq!(counts(&said).as_deref(), Some("2 errors and 2 warnings"));
-        let coloured = rendered(&said, true);
+        assert_eq!(counts(&found).as_deref(), Some("2 errors and 2 warnings"));
+        let coloured = rendered(&found, true);
         assert!(coloured.starts_with("\x1b[1mp.toml:6:10: \x1b[31merror:\x1b[0m expected"), "{coloured:?}");
     }
 
     #[test]
-    fn any_position_is_shown_or_passed_over() {
+    fn any_position_is_shown_or_skipped() {
         for source in ["", "\n", "a", "a\r\nb\r\n", "ä\tb\n\n"] {
             for (line, column, end_column) in
                 [(1, 1, 2), (1, 2, 9), (2, 1, 2), (3, 1, 1), (9, 9, 3), (0, 0, 0)]

@@ -1,4 +1,4 @@
-//! How well one index agrees with another, by random addresses.
+//! How well one index agrees with another, measured on random addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,14 +20,14 @@ pub struct Sampling {
 /// How addresses are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Draw {
-    /// Every address that the source covers has the same chance.
+    /// Every address that the source covers is equally likely.
     Addresses,
-    /// Every range that the source tells apart has the same chance, however small.
+    /// Every range of the source is equally likely, however small.
     Ranges,
 }
 
-/// What came out of one draw. Percentiles are of the distance between the two answers' points, in kilometres, over
-/// the addresses for which both have one.
+/// The result of one draw. Percentiles are of the distance between the two points, in kilometres, over the
+/// addresses for which both indexes have one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Agreement {
     /// Whether IPv4 addresses were drawn.
@@ -36,7 +36,7 @@ pub struct Agreement {
     pub draw: Draw,
     /// How many addresses.
     pub count: usize,
-    /// The part of them on whose country both agree, 0 to 1.
+    /// The fraction on whose country both agree, 0 to 1.
     pub country: f64,
     /// Median distance.
     pub p50_km: f64,
@@ -46,8 +46,8 @@ pub struct Agreement {
     pub p99_km: f64,
 }
 
-/// Draws addresses that `source` gives a country and compares what `other` says. A family that the source does not
-/// cover is left out.
+/// Draws addresses to which `source` gives a country and compares the locations in `other`. Skips a family that the
+/// source does not cover.
 #[must_use]
 pub fn compare(source: &Index, other: &Index, sampling: Sampling) -> Vec<Agreement> {
     let mut random = Rng::with_seed(sampling.seed);

@@ -44,7 +44,7 @@ pub struct Location {
     pub country: Option<Country>,
     /// The subdivision within [`Location::country`].
     pub subdivision: Option<Subdivision>,
-    /// Coordinates.
+    /// The coordinates.
     pub point: Option<Point>,
     /// Autonomous system number.
     pub asn: Option<u32>,

@@ -1,4 +1,4 @@
-//! Whom TLS clients trust, and how they speak.
+//! Configuration of TLS clients: trusted authorities and protocols.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-/// Makes TLS client configurations. The system's authorities are read from disk when first needed and once
-/// per value, so a fresh value sees authorities that were installed since.
+/// Makes TLS client configurations. Reads the system's authorities from disk when first needed and once per value,
+/// so a new value sees authorities installed since.
 #[derive(Debug)]
 pub struct Trust {
     provider: Arc<CryptoProvider>,
     system: Option<Arc<dyn ServerCertVerifier>>,
 }
 
-/// Why there is nobody to trust.
+/// Why there is no authority to trust.
 #[derive(Debug)]
 pub enum TrustError {
-    /// The text is not PEM, or a certificate in it is none.
+    /// The text is not valid PEM, or contains an invalid certificate.
     Pem(String),
     /// The PEM text holds no certificate.
     NoCertificate,
-    /// The system has no authorities, or rustls refused the outcome.
+    /// The system has no authorities, or rustls rejected the configuration.
     Tls(rustls::Error),
 }
 
@@ -42,15 +42,15 @@ impl fmt::Display for TrustError {
 impl std::error::Error for TrustError {}
 
 impl Trust {
-    /// Nothing is read yet.
+    /// Reads nothing yet.
     #[must_use]
     pub fn new() -> Self {
         Self { provider: Arc::new(aws_lc_rs::default_provider()), system: None }
     }
 
-    /// A client that trusts the authorities in `ca_pem`, or the system's without it, and offers the
-    /// protocols `alpn` (RFC 7301) in this order. TLS 1.2 and 1.3, no client certificate, and no resumption:
-    /// a resumed session does not show its certificate, and would stay good when that expires.
+    /// A client that trusts the authorities in `ca_pem`, or the system's without it, and offers the protocols
+    /// `alpn` (RFC 7301) in this order. TLS 1.2 and 1.3, no client certificate, and no resumption: a resumed
+    /// session does not present the certificate, so it would remain valid after the certificate expires.
     ///
     /// # Errors
     /// If there is no authority to trust.

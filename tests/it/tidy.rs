@@ -243,7 +243,8 @@ fn functions_stay_readable() {
 
 #[test]
 fn functions_are_measured_from_their_first_line_to_their_brace() {
-    let text = "fn one() {}\npub(crate) async fn two<T>(\n    x: T,\n) {\n    if x {\n    }\n}\nimpl A {\n    fn three(&self) -> B;\n    \
+    let text = "fn one() {}\npub(crate) async fn two<T>(\n    x: T,\n) {\n    if x {\n    }\n}\n\
+                impl A {\n    fn three(&self) -> B;\n    \
                 const fn four() {\n        let f = |fn_| {\n        };\n    }\n}\ntype F = fn (u8) -> u8;\n";
     assert_eq!(functions(text), [("two", 6), ("four", 4)]);
 }

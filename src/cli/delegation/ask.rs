@@ -25,7 +25,7 @@ use crate::model::Name;
 /// How long to wait for a server's answer over UDP, in which the query is sent up to three times, and over TCP.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Addresses of a parent that are asked; even the root has no more worth asking.
+/// The most addresses of a parent to ask: as many as the root has.
 const MOST_SERVERS: usize = 26;
 
 const DNS_PORT: u16 = 53;
@@ -101,17 +101,17 @@ impl Asker {
         Err("no name above it has name servers".into())
     }
 
-    /// What a name server of the parent says of the delegation of `origin`.
+    /// The delegation of `origin` at a name server of the parent.
     pub(super) fn delegation(&self, server: IpAddr, origin: &Name) -> Result<Delegation, String> {
         let server = SocketAddr::new(server, self.port);
         let mut options = DnsRequestOptions::default();
         options.recursion_desired = false;
         let reply = self.ask(server, origin, RecordType::NS, options)?;
-        // NXDOMAIN is an answer: there is no delegation.
+        // NXDOMAIN means that there is no delegation.
         if !matches!(reply.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain) {
             return Err(format!("it answers {}", reply.metadata.response_code));
         }
-        // A server of the zone itself has the records in its answer, any other in a referral.
+        // A server of the zone itself sends the records in the answer section, any other in a referral.
         let servers = targets(reply.answers.iter().chain(&reply.authorities), origin).collect();
         let mut found = Delegation { servers, ..Delegation::default() };
         for record in &reply.additionals {

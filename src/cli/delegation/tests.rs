@@ -22,7 +22,7 @@ use crate::zone::{Zone, Zones};
 const OWN: &str = "@ 300 SOA ns1 admin 1 3600 600 86400 60\n@ 300 NS ns1\n@ 300 NS ns2\n@ 300 NS ns.elsewhere.test.\n\
                    ns1 300 A 192.0.2.53\nns1 300 AAAA 2001:db8::53\nns2 300 A 192.0.2.54\n";
 
-/// What the parent says of itself.
+/// The parent's own records.
 const APEX: &str = "@ 300 SOA ns admin 1 3600 600 86400 60\n@ 300 NS ns\nns 300 A 127.0.0.1\n";
 
 /// The delegation as it should be.
@@ -32,7 +32,7 @@ const GOOD: &str = "gslb 300 NS ns1.gslb\ngslb 300 NS ns2.gslb\ngslb 300 NS ns.e
 fn zones(origin: &str, text: &str) -> Zones {
     let mut include = |_: &str| Err("nothing to include".to_owned());
     let origin = origin.parse().expect("an origin");
-    let zone = Zone::read(&origin, text, "zone", &mut include).unwrap_or_else(|said| panic!("{said:?}"));
+    let zone = Zone::read(&origin, text, "zone", &mut include).unwrap_or_else(|errors| panic!("{errors:?}"));
     Zones::build(vec![zone], &[]).expect("zones")
 }
 
@@ -93,31 +93,33 @@ fn asker(address: SocketAddr) -> Asker {
     Asker::with(vec![address], address.port()).expect("a runtime")
 }
 
-/// All that is said of the zone `gslb.example.test.` with a parent that has these records.
-fn said(own: &str, parent: &str) -> (bool, String) {
+/// The report on the zone `gslb.example.test.` with a parent that has these records.
+fn report(own: &str, parent: &str) -> (bool, String) {
     let zones = zones("gslb.example.test.", own);
     let verdict = check(zones.iter().next().expect("one zone"), &asker(serve(parent)));
     (verdict.is_good, verdict.text)
 }
 
 #[test]
-fn a_delegation_as_the_zone_says() {
+fn a_delegation_that_matches_the_zone() {
+    let (is_good, text) = report(OWN, GOOD);
+    let servers = "(ns.example.test. at 127.0.0.1)";
     let expected =
-        "gslb.example.test.: example.test. delegates it as the zone says (ns.example.test. at 127.0.0.1)\n";
-    assert_eq!(said(OWN, GOOD), (true, expected.to_owned()));
+        format!("gslb.example.test.: the delegation at example.test. matches the zone {servers}\n");
+    assert_eq!((is_good, text), (true, expected));
 }
 
 #[test]
-fn what_differs_is_said_in_sentences() {
+fn differences_are_reported_in_sentences() {
     let parent = "gslb 300 NS ns1.gslb\ngslb 300 NS old.elsewhere.test.\ngslb 300 DS 4711 13 2 \
                   0000000000000000000000000000000000000000000000000000000000000000\nns1.gslb 300 A 192.0.2.99\n";
-    insta::assert_snapshot!(said(OWN, parent).1, @r"
+    insta::assert_snapshot!(report(OWN, parent).1, @r"
     gslb.example.test.: 8 things to change at example.test.
       add `gslb.example.test. NS ns.elsewhere.test.`: the zone names this server
       add `gslb.example.test. NS ns2.gslb.example.test.`: the zone names this server
       add the glue `ns1.gslb.example.test. A 192.0.2.53`: the zone has this address
       add the glue `ns1.gslb.example.test. AAAA 2001:db8::53`: the zone has this address
-      add the glue `ns2.gslb.example.test. A 192.0.2.54`: without it nobody finds this server
+      add the glue `ns2.gslb.example.test. A 192.0.2.54`: without it resolvers cannot find this server
       remove `gslb.example.test. DS 4711 …`: the zone is not signed, so validating resolvers refuse every answer
       remove `gslb.example.test. NS old.elsewhere.test.`, or add it to the zone: the zone does not name this server
       remove the glue `ns1.gslb.example.test. A 192.0.2.99`: the zone does not have this address
@@ -126,7 +128,8 @@ fn what_differs_is_said_in_sentences() {
 
 #[test]
 fn no_delegation_at_all() {
-    let (is_good, text) = said("@ 300 SOA ns1 admin 1 3600 600 86400 60\n@ 300 NS ns.elsewhere.test.\n", "");
+    let (is_good, text) =
+        report("@ 300 SOA ns1 admin 1 3600 600 86400 60\n@ 300 NS ns.elsewhere.test.\n", "");
     assert!(!is_good);
     insta::assert_snapshot!(text, @r"
     gslb.example.test.: one thing to change at example.test.
@@ -135,7 +138,7 @@ fn no_delegation_at_all() {
 }
 
 #[test]
-fn what_is_cut_over_udp_is_asked_again_over_tcp() {
+fn truncated_answers_are_asked_again_over_tcp() {
     let mut own = "@ 300 SOA ns1 admin 1 3600 600 86400 60\n".to_owned();
     let mut parent = String::new();
     for n in 0..16 {
@@ -152,7 +155,7 @@ fn what_is_cut_over_udp_is_asked_again_over_tcp() {
 }
 
 #[test]
-fn a_parent_that_is_not_there_is_said_so() {
+fn a_parent_that_does_not_answer_is_reported() {
     let zones = zones("gslb.example.test.", OWN);
     let zone = zones.iter().next().expect("one zone");
     // The resolver is there, but nobody listens where it says that the parent's server is.
