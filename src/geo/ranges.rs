@@ -3,8 +3,7 @@
 //!
 //! A *node* is a prefix of whole digits on which the value changes; it splits the 65,536 *slots* of its next digit
 //! into *runs*. A run has one value throughout, or is a single slot within which the value changes: another node.
-//! No prefix that contains a whole node has a single value, so the node where a lookup ends determines the widest
-//! prefix.
+//! No prefix that contains a whole node has a single value, so the node where a lookup ends gives the widest prefix.
 
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
@@ -53,8 +52,7 @@ macro_rules! bits {
 }
 bits!(u32, u128);
 
-/// A total function from addresses to values. A node is identified by the position of its first run; its other runs
-/// follow.
+/// A total function from addresses to values. A node is identified by the position of its first run; others follow.
 #[derive(Clone, Debug)]
 pub(super) struct Ranges<A, V> {
     /// The slot at which each run begins. A node's first run always begins at 0, so that entry stores the number of

@@ -158,7 +158,7 @@ fn check_name(
         let rtype = || type_name(set.rtype);
         match set.rtype {
             rtype::SOA if name != origin => {
-                error(*at, format!("an SOA record at {name}; it belongs at the apex, {origin}"));
+                error(*at, format!("SOA at {name}; it belongs at the apex, {origin}"));
             }
             // RFC 2181 §10.1: one alias has one canonical name; RFC 1035 §5.2: "exactly one SOA RR".
             rtype::SOA | rtype::CNAME | rtype::DNAME if set.rdata.len() > 1 => {

@@ -256,7 +256,7 @@ impl Reader<'_> {
             return self.error(
                 at,
                 1,
-                format!("$INCLUDE of {path} is nested too deeply; does the file include itself?"),
+                format!("$INCLUDE of {path} is nested too deeply; does it include itself?"),
             );
         }
         match (self.include)(path) {

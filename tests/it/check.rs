@@ -154,7 +154,7 @@ fn warnings_are_counted_and_let_pass() {
         said.contains("p.toml:9:9: warning: region `east` is probed by TCP handshakes alone\n"),
         "{said}"
     );
-    assert!(said.contains("\n  help: a balancer completes handshakes"), "{said}");
+    assert!(said.contains("\n  = help: a balancer completes handshakes"), "{said}");
     assert!(said.ends_with("2 warnings\n"), "{said}");
     let output = portolan(GOOD, &["check", "--json"]);
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "[]\n"));
