@@ -10,7 +10,7 @@ use crate::api::dto;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Go on with those that come
+    /// Keep printing new events
     #[arg(short, long)]
     follow: bool,
     /// One JSON object per line
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode> {
-    let tell = |event: &dto::Event| {
+    let print = |event: &dto::Event| {
         if arguments.json {
             say!("{}", serde_json::to_string(event).unwrap_or_default());
         } else {
@@ -29,14 +29,14 @@ pub(super) fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode> {
         }
     };
     if arguments.follow {
-        client.follow_events(tell)?;
+        client.follow_events(print)?;
     } else {
-        client.events()?.iter().for_each(tell);
+        client.events()?.iter().for_each(print);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// An event in a line; what a reload says in several stands indented below it.
+/// An event on one line. Further lines, such as those of a failed reload, are indented.
 fn line(event: &dto::Event) -> String {
     format!("{}  {:<13} {}", event.at, event.event, event.message.replace('\n', "\n    "))
 }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_begin_at_the_margin_and_nothing_else_does() {
+    fn events_begin_at_the_margin_and_further_lines_are_indented() {
         let event = |event: &str, message: &str| dto::Event {
             id: 1,
             at: "2027-01-15T08:00:00.000Z".into(),

@@ -17,7 +17,7 @@ pub(super) struct Drain {
     /// region/NAME, endpoint/REGION/NAME or service/NAME/REGION
     #[arg(value_parser = target)]
     target: String,
-    /// Keep only this share of clients away
+    /// Drain only this share of clients
     #[arg(long, value_name = "25%", value_parser = share)]
     share: Option<String>,
     #[command(flatten)]
@@ -47,10 +47,10 @@ enum Verdict {
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// End by itself after this time, as 30m
+    /// Remove it after this time, such as 30m
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     lasts: Option<String>,
-    /// Why, for those who look later
+    /// The reason, shown in status and events
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Do it even if a safety rule forbids it
@@ -110,14 +110,15 @@ fn put(
         override_safety,
     })?;
     let o = &applied.subject;
-    let mut said = format!("{} {}", o.action, o.target);
+    let mut summary = format!("{} {}", o.action, o.target);
     if o.share != "100%" {
-        said += &format!(" for {} of its clients", o.share);
+        summary += &format!(" for {} of its clients", o.share);
     }
-    said += &o.until.as_ref().map_or_else(|| ", until restored".into(), |until| format!(", until {until}"));
-    say!("override {}: {said} (epoch {})", o.id, applied.epoch);
+    summary +=
+        &o.until.as_ref().map_or_else(|| ", until restored".into(), |until| format!(", until {until}"));
+    say!("override {}: {summary} (epoch {})", o.id, applied.epoch);
     if let Some(replaced) = &applied.replaced {
-        say!("it takes the place of override {}: {} {}", replaced.id, replaced.action, replaced.share);
+        say!("it replaces override {}: {} {}", replaced.id, replaced.action, replaced.share);
     }
     warn_not_durable(&applied);
     Ok(ExitCode::SUCCESS)
@@ -129,12 +130,12 @@ pub(super) fn restore(client: &Client, arguments: &Restore) -> Result<ExitCode> 
     let mine: Vec<_> = all.iter().filter(|o| o.target == *wanted).collect();
     if mine.is_empty() {
         let targets: Vec<_> = all.iter().map(|o| o.target.as_str()).collect();
-        let others = if targets.is_empty() { "there are none".into() } else { targets.join(", ") };
-        bail!("nothing overrides {wanted}; overrides in force: {others}");
+        let others = if targets.is_empty() { "none".into() } else { targets.join(", ") };
+        bail!("there is no override of {wanted}; current overrides: {others}");
     }
     for o in mine {
         let applied = client.remove_override(o.id)?;
-        say!("override {} taken back: {} {} (epoch {})", o.id, o.action, o.target, applied.epoch);
+        say!("removed override {}: {} {} (epoch {})", o.id, o.action, o.target, applied.epoch);
         warn_not_durable(&applied);
     }
     Ok(ExitCode::SUCCESS)
@@ -155,7 +156,7 @@ pub(super) fn list(client: &Client, json: bool) -> Result<ExitCode> {
     } else {
         let mut table = table(&["ID", "TARGET", "ACTION", "SHARE", "SINCE", "UNTIL", "BY", "REASON"]);
         for o in overrides {
-            let until = o.until.unwrap_or_else(|| "taken back".into());
+            let until = o.until.unwrap_or_else(|| "removed".into());
             let (by, reason) = (o.by.unwrap_or_default(), o.reason.unwrap_or_default());
             table.add_row([o.id.to_string(), o.target, o.action, o.share, o.created, until, by, reason]);
         }

@@ -19,7 +19,7 @@ pub(super) fn run(client: &Client, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A table with plain columns and a head in capitals, as other tools of the field print them.
+/// A table with plain columns and a header in capitals, as similar tools print them.
 pub(super) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(head);
@@ -39,17 +39,18 @@ fn print(status: &dto::Status) {
     for region in &status.regions {
         regions.add_row([&region.name, "", "", &verdict(region), &since(&region.since), "", &notes(region)]);
         for endpoint in &region.endpoints {
-            let word = endpoint.overridden.as_ref().map(|o| format!("{}: ", said(o))).unwrap_or_default();
+            let prefix =
+                endpoint.overridden.as_ref().map(|o| format!("{}: ", summary(o))).unwrap_or_default();
             if let Some(host) =
                 endpoint.host.as_ref().filter(|_| endpoint.resolved || endpoint.addresses.is_empty())
             {
-                let said = match endpoint.addresses.len() {
+                let count = match endpoint.addresses.len() {
                     0 if endpoint.resolved => "its addresses are not known yet".into(),
                     0 => "no address: always up".into(),
                     1 => "its address:".into(),
                     count => format!("its {count} addresses:"),
                 };
-                let evidence = format!("{word}{said}");
+                let evidence = format!("{prefix}{count}");
                 regions.add_row(["", &endpoint.name, host, &endpoint.verdict, "", "", &evidence]);
             }
             for address in &endpoint.addresses {
@@ -59,10 +60,10 @@ fn print(status: &dto::Status) {
                     &endpoint.name,
                     &address.address.to_string(),
                     &address.verdict,
-                    // Nobody looked, so it did not become what it is.
+                    // Without a probe it never changed.
                     &if address.probes.is_empty() { String::new() } else { since(&address.since) },
                     &rtt,
-                    &format!("{word}{}", address.evidence),
+                    &format!("{prefix}{}", address.evidence),
                 ]);
             }
         }
@@ -77,7 +78,7 @@ fn print(status: &dto::Status) {
     say!("{}", services.trim_fmt());
 }
 
-/// How long ago a moment was; as it is if it cannot be read.
+/// How long ago a moment was; the text itself if it is not a timestamp.
 fn since(moment: &str) -> String {
     let Ok(moment) = moment.parse::<jiff::Timestamp>() else { return moment.to_owned() };
     span(u64::try_from(jiff::Timestamp::now().duration_since(moment).as_secs()).unwrap_or(0))
@@ -101,26 +102,26 @@ fn verdict(region: &dto::Region) -> String {
     if is_withdrawn(region) { format!("{}, withdrawn", region.verdict) } else { region.verdict.clone() }
 }
 
-/// What holds it in, and what operators said: of its endpoints, if that is what withdraws it.
+/// The rule that holds it, and its overrides; those of its endpoints if they withdraw it.
 fn notes(region: &dto::Region) -> String {
     let held = region.held.as_ref().map(|rule| format!("held: {rule}"));
     let withdraws = |o: &&dto::Override| o.action == "down" || (o.action == "drain" && o.share == "100%");
     let own = region.overridden.as_ref();
     let endpoints =
         region.endpoints.iter().filter(|_| is_withdrawn(region) && own.filter(withdraws).is_none());
-    let words = endpoints.filter_map(|endpoint| {
-        let word = endpoint.overridden.as_ref().filter(withdraws)?;
-        Some(format!("{}: {}", endpoint.name, said(word)))
+    let notes = endpoints.filter_map(|endpoint| {
+        let overridden = endpoint.overridden.as_ref().filter(withdraws)?;
+        Some(format!("{}: {}", endpoint.name, summary(overridden)))
     });
-    held.into_iter().chain(words).chain(own.map(said)).collect::<Vec<_>>().join("; ")
+    held.into_iter().chain(notes).chain(own.map(summary)).collect::<Vec<_>>().join("; ")
 }
 
-/// Whether operators keep it out.
+/// Whether operators have withdrawn it.
 fn is_withdrawn(region: &dto::Region) -> bool {
     region.usable == "no" && region.held.is_none() && region.verdict != "down"
 }
 
-fn said(o: &dto::Override) -> String {
+fn summary(o: &dto::Override) -> String {
     let mut text = format!("override {} {}", o.id, o.action);
     if o.share != "100%" {
         text += &format!(" {}", o.share);
@@ -134,7 +135,7 @@ fn said(o: &dto::Override) -> String {
     text
 }
 
-/// A region of a service with its weight and what is out of the ordinary, for this service or altogether.
+/// A region of a service with its weight and anything out of the ordinary.
 fn member(region: &dto::ServiceRegion, all: &[dto::Region]) -> String {
     let mut text = region.name.clone();
     if region.weight != 1 {
@@ -148,9 +149,9 @@ fn member(region: &dto::ServiceRegion, all: &[dto::Region]) -> String {
         ("if_nothing_else", None) => Some("unknown".into()),
         (other, None) => Some(other.into()),
     };
-    let words: Vec<String> = state.into_iter().chain(region.overridden.as_ref().map(said)).collect();
-    if !words.is_empty() {
-        text += &format!(" [{}]", words.join("; "));
+    let notes: Vec<String> = state.into_iter().chain(region.overridden.as_ref().map(summary)).collect();
+    if !notes.is_empty() {
+        text += &format!(" [{}]", notes.join("; "));
     }
     text
 }
@@ -161,7 +162,7 @@ mod tests {
     use crate::api::dto;
 
     #[test]
-    fn regions_of_services_tell_what_is_out_of_the_ordinary() {
+    fn regions_of_services_show_what_is_out_of_the_ordinary() {
         let region = |name: &str, verdict: &str| dto::Region {
             name: name.into(),
             verdict: verdict.into(),

@@ -294,7 +294,7 @@ async fn nonsense_gets_a_problem_document_that_says_what_is_wrong() {
         (
             post(json!({"target": "region/one", "action": "drain", "share": "half"})),
             400,
-            "`half` is no share",
+            "`half` is not a valid share",
         ),
         (
             post(json!({"target": "region/one", "action": "up", "share": "50%"})),

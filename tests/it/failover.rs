@@ -312,7 +312,10 @@ async fn assert_held(node: &TestNode, name: &str, count: f64) {
     assert!(alarms.contains(&format!("region/{name} fails, but min_regions holds it")), "{alarms}");
     let explained = node.api.get(&format!("/v1/explain?name={WWW}&client=10.1.0.1")).await;
     // Where another serves the client, its region comes first or last.
-    assert!(count < 2.0 || explained["stages"].to_string().contains("fails, but min_regions holds it"), "{explained}");
+    assert!(
+        count < 2.0 || explained["stages"].to_string().contains("fails, but min_regions holds it"),
+        "{explained}"
+    );
     let events = node.api.events("held").await;
     let is_meant = |it: &&Value| it["fields"]["region"] == name && it["fields"]["rule"] == "min_regions";
     assert!(events.iter().find(is_meant).is_some(), "{events:?}");
