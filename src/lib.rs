@@ -25,14 +25,14 @@
 //! | [`answer`] | `handle(&Snapshot, &[u8], Peer, now, &mut Reply) → Outcome` | all above |
 //! | [`config`] | TOML text → model, with every mistake at its file, line and column | model, zone, geo, health |
 //! | **shells** | | |
-//! | [`net`] | sockets and their options, batched UDP, TLS, resolvers | model |
+//! | [`net`] | sockets and their options, batched UDP, TLS, resolvers, the clock | model |
 //! | [`probe`] | one file per probe kind, and the scheduler that runs them | model, health, net |
 //! | [`journal`] | SQLite: overrides that outlive a restart | model, health, standing |
 //! | [`engine`] | the single writer: observations, resolved hosts and commands in, snapshots out | core, net, probe, journal |
-//! | [`dns`] | UDP workers, TCP | model, zone, wire, answer, snapshot, net, engine |
+//! | [`dns`] | UDP workers, TCP | model, zone, wire, answer, snapshot, net |
 //! | [`api`] | REST, event stream, metrics; the shapes of its JSON | engine, snapshot, net, model, and the core's reads |
 //! | [`node`] | assembly: builds the rooms a config asks for, signals, reload, drain; the demo's regions | everything but cli |
-//! | [`cli`] | one file per subcommand | node, api, engine (to prepare a config), core |
+//! | [`cli`] | one file per subcommand | node, api, engine (to prepare a config), net (its clock), core |
 //!
 //! # What never happens
 //!

@@ -25,10 +25,9 @@ use super::metrics::Metrics;
 use super::problem::Problem;
 use super::status::{overridden, status, timestamp};
 use crate::config::{self, Role};
-use crate::engine::{
-    Applied, Clock, Event, EventFeed, EventKind, Handle, OverrideRequest, Rejection, Reloaded,
-};
+use crate::engine::{Applied, Event, EventFeed, EventKind, Handle, OverrideRequest, Rejection, Reloaded};
 use crate::model::{Fraction, Unix};
+use crate::net::clock::Clock;
 use crate::standing::Action;
 
 /// What the routes need.

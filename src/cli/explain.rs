@@ -9,9 +9,10 @@ use anyhow::{Result, anyhow};
 
 use super::client::{Client, ClientError};
 use crate::api::{self, Question, dto};
-use crate::engine::{Clock, Origin, prepare};
+use crate::engine::{Origin, prepare};
 use crate::health::State;
 use crate::model::Due;
+use crate::net::clock::Clock;
 use crate::snapshot::Snapshot;
 use crate::standing::{Dues, Inputs, Standing};
 

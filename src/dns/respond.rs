@@ -9,8 +9,8 @@ use arc_swap::{ArcSwap, Guard};
 use super::Shared;
 use super::counters::{Block, RCODES, Totals};
 use crate::answer::{Outcome, Peer, Reply, Transport};
-use crate::engine::Clock;
 use crate::model::Unix;
+use crate::net::clock::Clock;
 use crate::snapshot::Snapshot;
 
 /// [`answer::handle`](crate::answer::handle); tests put one in its place that panics when asked to.

@@ -3,10 +3,7 @@
 //! One task owns every verdict and override. Readers load the latest [`Snapshot`] from an
 //! [`ArcSwap`] and are never waited for. What arrives together is published together.
 
-#![allow(clippy::disallowed_methods, reason = "a shell: it reads the clocks that the core is given")]
-
 mod checks;
-mod clock;
 mod command;
 mod event;
 mod hosts;
@@ -23,7 +20,6 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 pub use checks::CheckStatus;
-pub use clock::Clock;
 pub use command::{Applied, EventFeed, OverrideRequest, Rejection, Reloaded};
 pub use event::{Event, EventKind, Subject};
 pub use index::KeptIndex;

@@ -16,9 +16,10 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, interval, timeout};
 
 use super::demo::{Break, Demo, REGIONS};
-use crate::engine::{CheckStatus, Clock, EventKind, Subject};
+use crate::engine::{CheckStatus, EventKind, Subject};
 use crate::health::State;
 use crate::model::{Target, Unix};
+use crate::net::clock::Clock;
 
 /// Clients on three continents: where, and an address there.
 pub const CLIENTS: [(&str, &str); 3] =

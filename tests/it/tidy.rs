@@ -32,10 +32,10 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("probe", rooms("model health net")),
         ("journal", rooms("model health standing")),
         ("engine", with(core(), "net probe journal")),
-        ("dns", rooms("model zone wire answer snapshot net engine")),
+        ("dns", rooms("model zone wire answer snapshot net")),
         ("api", with(core(), "engine net")),
         ("node", with(core(), "net probe journal engine dns api")),
-        ("cli", with(core(), "engine node api")),
+        ("cli", with(core(), "net engine node api")),
     ])
 }
 

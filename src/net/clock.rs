@@ -1,10 +1,12 @@
-//! The clocks that the core is given.
+//! The clocks whose readings the core is given.
+
+#![allow(clippy::disallowed_methods, reason = "the one place where `now` comes from")]
 
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::model::{Mono, Now, Unix};
 
-/// Both clocks. The monotonic one starts when it is made.
+/// The monotonic clock, which starts when this value is made, and the calendar.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -17,19 +19,19 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// Both, now.
+    /// Reads both clocks.
     #[must_use]
     pub fn now(&self) -> Now {
         Now { mono: self.mono(), unix: Self::unix() }
     }
 
-    /// Since this clock was made.
+    /// The time since this clock was made.
     #[must_use]
     pub fn mono(&self) -> Mono {
         Mono(self.start.elapsed())
     }
 
-    /// The calendar's time; 1970 for clocks set before it.
+    /// The calendar time; 1970 if the system clock is set before it.
     #[must_use]
     pub fn unix() -> Unix {
         Unix(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO))
