@@ -22,7 +22,7 @@
 //! | [`zone`] | RFC 1035 text → one label tree of RRsets and dynamic names | model |
 //! | [`wire`] | DNS messages: decoding, encoding, EDNS | model, zone |
 //! | [`snapshot`] | all that a query sees: plan, standing, epoch | all above |
-//! | [`answer`] | `handle(&Snapshot, &[u8], Peer, now, &mut Reply) → Outcome` | all above |
+//! | [`answer`] | `handle(&Snapshot, &[u8], Arrival, now, &mut Reply) → Outcome` | all above |
 //! | [`config`] | TOML text → model, with every mistake at its file, line and column | model, zone, geo, health |
 //! | **shells** | | |
 //! | [`net`] | sockets and their options, batched UDP, TLS, resolvers, the clock | model |

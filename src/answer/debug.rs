@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::Kind;
-use super::resolve::{Current, Resolved, Resolver, Step};
+use super::general::{Current, General, Resolved, Step};
 use crate::model::{Family, RegionId, Service, ServiceId, ServiceKind, Ttl};
 use crate::steer::{Choice, Recording, Stage};
 use crate::wire::{ResponseCode, Section};
@@ -21,7 +21,7 @@ pub(super) fn is_of_service(name: &[u8]) -> bool {
     name.get(..LABEL.len()).is_some_and(|label| label.eq_ignore_ascii_case(LABEL))
 }
 
-impl<'a> Resolver<'a, '_, '_> {
+impl<'a> General<'a, '_, '_> {
     /// The answer if a name, which is none of the zone's own, is the debug name of a service.
     pub(super) fn debug(&mut self, at: &Current<'a>, zone: &'a Served, name: &[u8]) -> Option<Step<'a>> {
         let plan = &self.snapshot.plan;
@@ -33,10 +33,10 @@ impl<'a> Resolver<'a, '_, '_> {
         let done =
             |scope| Step::Done(Resolved { rcode: ResponseCode::NoError, authoritative: true, kind, scope });
         if self.question.qtype != rtype::TXT {
-            self.negative(at, zone, Ttl(0));
+            self.deny(at, zone, Ttl(0));
             return Some(done(0));
         }
-        let (strings, scope) = self.tell(node.services());
+        let (strings, scope) = self.facts(node.services());
         let mut data = Vec::new();
         for string in strings {
             let bytes = &string.as_bytes()[..string.len().min(LONGEST)];
@@ -49,7 +49,7 @@ impl<'a> Resolver<'a, '_, '_> {
     }
 
     /// One fact in each string, and for how many bits of the client's address they hold. The services are of one name.
-    fn tell(&self, services: &[ServiceId]) -> (Vec<String>, u8) {
+    fn facts(&self, services: &[ServiceId]) -> (Vec<String>, u8) {
         let plan = &self.snapshot.plan;
         let located = plan.geo.locate(self.asker.client);
         let country =

@@ -8,13 +8,13 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::Shared;
 use super::counters::{Block, RCODES, Totals};
-use crate::answer::{Outcome, Peer, Reply, Transport};
+use crate::answer::{Arrival, Outcome, Reply, Transport};
 use crate::model::Unix;
 use crate::net::clock::Clock;
 use crate::snapshot::Snapshot;
 
 /// [`answer::handle`](crate::answer::handle); tests put one in its place that panics when asked to.
-pub(super) type Handle = fn(&Snapshot, &[u8], Peer, Unix, &mut Reply) -> Outcome;
+pub(super) type Handle = fn(&Snapshot, &[u8], Arrival, Unix, &mut Reply) -> Outcome;
 
 /// What one worker or connection answers with.
 #[derive(Debug)]
@@ -61,14 +61,14 @@ impl Responder {
 
 impl Turn<'_> {
     /// The answer to a query, `None` if it gets none.
-    pub(super) fn answer(&mut self, query: &[u8], peer: Peer) -> Option<&mut Vec<u8>> {
-        match peer.transport {
+    pub(super) fn answer(&mut self, query: &[u8], arrival: Arrival) -> Option<&mut Vec<u8>> {
+        match arrival.transport {
             Transport::Udp => self.tally.udp_queries += 1,
             Transport::Tcp => self.tally.tcp_queries += 1,
         }
         let (handle, snapshot, now) = (self.handle, &**self.snapshot, self.now);
         let reply = &mut *self.reply;
-        let outcome = catch_unwind(AssertUnwindSafe(|| handle(snapshot, query, peer, now, reply)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| handle(snapshot, query, arrival, now, reply)));
         match outcome {
             Ok(Outcome::Answered { rcode, truncated, .. }) => {
                 self.tally.responses[usize::from(rcode).min(RCODES - 1)] += 1;
@@ -80,7 +80,7 @@ impl Turn<'_> {
                 None
             }
             Err(_) => {
-                tracing::error!(client = %peer.address, "a query made its answer panic; it is dropped");
+                tracing::error!(client = %arrival.peer, "a query made its answer panic; it is dropped");
                 self.tally.dropped += 1;
                 self.tally.panics += 1;
                 // Whatever state it was left in.

@@ -19,7 +19,10 @@ use super::Shared;
 use super::connections::{Admission, Connections};
 use super::counters::Block;
 use super::respond::{Handle, Responder};
-use crate::answer::{Peer, TCP_IDLE, Transport};
+use crate::answer::{Arrival, Transport};
+
+/// How long a connection may be without a query. RFC 7766 §6.2.3 wants "the order of a few seconds".
+const IDLE: Duration = Duration::from_secs(10);
 
 /// How long a client may take to let the answers of one write in.
 const WRITE: Duration = Duration::from_secs(5);
@@ -50,7 +53,7 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { idle: TCP_IDLE, write: WRITE, grace: GRACE, connections: CONNECTIONS }
+        Self { idle: IDLE, write: WRITE, grace: GRACE, connections: CONNECTIONS }
     }
 }
 
@@ -92,15 +95,22 @@ impl Acceptor {
         let admission = self.connections.admit();
         let (limits, closing) = (self.limits, self.closing.clone());
         self.tasks.spawn(async move {
-            // Answers are written whole: there is nothing to wait for that would make a fuller segment.
-            let served = match stream.set_nodelay(true) {
-                Ok(()) => tokio::select! {
-                    served = serve(stream, peer, responder, limits, &admission, &closing) => served,
+            let served = async {
+                // Answers are written whole: there is nothing to wait for that would make a fuller segment.
+                stream.set_nodelay(true)?;
+                let arrival = Arrival {
+                    peer,
+                    local: stream.local_addr()?,
+                    transport: Transport::Tcp,
+                    encrypted: false,
+                    keepalive: Some(limits.idle),
+                };
+                tokio::select! {
+                    served = serve(stream, arrival, responder, limits, &admission, &closing) => served,
                     () = admission.evicted() => Ok(()),
-                },
-                Err(error) => Err(error),
+                }
             };
-            if let Err(error) = served {
+            if let Err(error) = served.await {
                 tracing::debug!(client = %peer, %error, "TCP connection ended");
             }
         });
@@ -121,7 +131,7 @@ enum Progress {
 /// Serves one connection to its end: the client's, the idle time's, or the server's.
 pub(super) async fn serve<S>(
     mut stream: S,
-    peer: SocketAddr,
+    arrival: Arrival,
     mut responder: Responder,
     limits: Limits,
     admission: &Admission,
@@ -135,7 +145,7 @@ where
     let mut last_words = false;
     let mut deadline = Instant::now() + limits.idle;
     loop {
-        let progress = answer_all(&mut queries, &mut answers, &mut responder, peer);
+        let progress = answer_all(&mut queries, &mut answers, &mut responder, arrival);
         if !answers.is_empty() {
             timeout(limits.write, stream.write_all(&answers)).await??;
             answers.clear();
@@ -175,7 +185,7 @@ fn answer_all(
     queries: &mut Vec<u8>,
     answers: &mut Vec<u8>,
     responder: &mut Responder,
-    address: SocketAddr,
+    arrival: Arrival,
 ) -> Progress {
     let Some(mut next) = frame(queries) else {
         return Progress::Starved;
@@ -184,7 +194,7 @@ fn answer_all(
     let mut taken = 0;
     let progress = loop {
         taken += 2 + next.len();
-        let Some(answer) = turn.answer(next, Peer { address, transport: Transport::Tcp }) else {
+        let Some(answer) = turn.answer(next, arrival) else {
             break Progress::Lost;
         };
         let Ok(length) = u16::try_from(answer.len()) else {

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::respond::Responder;
-use crate::answer::{Peer, Transport};
-use crate::net::udp::{Exchange, Wait};
+use crate::answer::{Arrival, Transport};
+use crate::net::udp::{Datagram, Exchange, Wait};
 
 /// Batches answered after the stop signal: more than a receive buffer holds, so that what was queued by then is
 /// answered, and yet an end.
@@ -42,8 +42,9 @@ fn serve(exchange: &mut Exchange, responder: &mut Responder, wait: Wait) -> usiz
     };
     let mut turn = responder.turn();
     for index in 0..count {
-        let (query, address) = exchange.query(index);
-        if let Some(answer) = turn.answer(query, Peer { address, transport: Transport::Udp }) {
+        let Datagram { bytes, peer, local } = exchange.query(index);
+        let arrival = Arrival { peer, local, transport: Transport::Udp, encrypted: false, keepalive: None };
+        if let Some(answer) = turn.answer(bytes, arrival) {
             exchange.answer(index, answer);
         }
     }

@@ -43,6 +43,17 @@ pub enum Wait {
     Not,
 }
 
+/// A datagram received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// What it holds, cut to [`LONGEST`] bytes.
+    pub bytes: &'a [u8],
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// The address that it was sent to.
+    pub local: SocketAddr,
+}
+
 /// A socket with the memory for one batch in and one batch out. It belongs to the thread that made it.
 #[derive(Debug)]
 pub struct Exchange {
@@ -74,7 +85,7 @@ struct Both<S> {
     to: Vec<Option<S>>,
 }
 
-/// A datagram received.
+/// A datagram received, as it lies in the space.
 #[derive(Clone, Copy, Debug)]
 struct Arrived {
     /// Which [`LONGEST`] bytes of the space hold it.
@@ -147,14 +158,15 @@ impl Exchange {
         Ok(self.arrived.len())
     }
 
-    /// A datagram of the batch and who sent it.
+    /// A datagram of the batch.
     ///
     /// # Panics
     /// If `index` is not below what [`receive`](Self::receive) returned.
     #[must_use]
-    pub fn query(&self, index: usize) -> (&[u8], SocketAddr) {
-        let Arrived { slot, len, peer, .. } = self.arrived[index];
-        (&self.space[slot * LONGEST..][..len], peer)
+    pub fn query(&self, index: usize) -> Datagram<'_> {
+        let Arrived { slot, len, peer, asked } = self.arrived[index];
+        let local = asked.map_or(self.address, |ip| SocketAddr::new(ip, self.address.port()));
+        Datagram { bytes: &self.space[slot * LONGEST..][..len], peer, local }
     }
 
     /// Lays an answer to a datagram of the batch ready for [`flush`](Self::flush). What `bytes` holds afterwards is
@@ -342,7 +354,7 @@ mod tests {
             let batch = exchange.receive(Wait::Patiently).unwrap();
             assert_ne!(batch, 0, "{count} datagrams never came");
             for index in 0..batch {
-                let mut bytes = exchange.query(index).0.to_vec();
+                let mut bytes = exchange.query(index).bytes.to_vec();
                 exchange.answer(index, &mut bytes);
             }
             assert_eq!(exchange.flush(), 0);
@@ -428,7 +440,7 @@ mod tests {
         while count < 3 {
             count += exchange.receive(Wait::Patiently).unwrap();
             for index in 0..exchange.arrived.len() {
-                let first = exchange.query(index).0[0];
+                let first = exchange.query(index).bytes[0];
                 // No datagram is that long: EMSGSIZE.
                 let len = if first == 1 { 70_000 } else { 1 };
                 exchange.answer(index, &mut vec![first; len]);

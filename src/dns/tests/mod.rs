@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::Shared;
-use crate::answer::{Kind, Outcome, Peer, Reply};
+use crate::answer::{Arrival, Kind, Outcome, Reply};
 use crate::model::Unix;
 use crate::snapshot::Snapshot;
 
@@ -22,7 +22,7 @@ const PANIC: &[u8] = b"panic";
 const TRUNCATED: &[u8] = b"truncated";
 
 /// Sends back what came.
-fn echo(_: &Snapshot, query: &[u8], _: Peer, _: Unix, reply: &mut Reply) -> Outcome {
+fn echo(_: &Snapshot, query: &[u8], _: Arrival, _: Unix, reply: &mut Reply) -> Outcome {
     assert_ne!(query, PANIC, "this panic belongs to a test");
     if query == UNANSWERED {
         return Outcome::Dropped;

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{PANIC, UNANSWERED, echo, framed, shared};
+use crate::answer::{Arrival, Transport};
 use crate::dns::Shared;
 use crate::dns::connections::Connections;
 use crate::dns::respond::Responder;
@@ -31,8 +32,14 @@ fn served(pipe: usize) -> Served {
     let token = closing.clone();
     let result = tokio::spawn(async move {
         let admission = Arc::new(Connections::new(1)).admit();
-        let peer = ([192, 0, 2, 1], 1024).into();
-        serve(stream, peer, responder, Limits::default(), &admission, &token).await
+        let arrival = Arrival {
+            peer: ([192, 0, 2, 1], 1024).into(),
+            local: ([192, 0, 2, 53], 53).into(),
+            transport: Transport::Tcp,
+            encrypted: false,
+            keepalive: None,
+        };
+        serve(stream, arrival, responder, Limits::default(), &admission, &token).await
     });
     Served { client, result, closing, shared }
 }

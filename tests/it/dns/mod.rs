@@ -31,7 +31,7 @@ use domain::rdata::AllRecordData;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use portolan::answer::{Outcome, Peer, Reply, Transport, handle};
+use portolan::answer::{Arrival, Outcome, Reply, Transport, handle};
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
 use portolan::model::KeyPrefix;
@@ -137,15 +137,24 @@ impl Server {
 
 const NOW: Unix = Unix(Duration::from_secs(1_700_000_000));
 
+/// How long a connection over TCP may be idle.
+const KEEPALIVE: Duration = Duration::from_millis(12_300);
+
 /// A server that answers.
 struct Running(Snapshot);
 
 impl Running {
     /// The bytes of a reply; `None` if the message was dropped.
     fn raw(&self, message: &[u8], transport: Transport) -> (Option<Vec<u8>>, Outcome) {
-        let address: SocketAddr = "198.51.100.7:5353".parse().expect("an address");
+        let arrival = Arrival {
+            peer: SocketAddr::from(([198, 51, 100, 7], 5353)),
+            local: SocketAddr::from(([192, 0, 2, 53], 53)),
+            transport,
+            encrypted: false,
+            keepalive: (transport == Transport::Tcp).then_some(KEEPALIVE),
+        };
         let mut reply = Reply::new(1);
-        let outcome = handle(&self.0, message, Peer { address, transport }, NOW, &mut reply);
+        let outcome = handle(&self.0, message, arrival, NOW, &mut reply);
         (matches!(outcome, Outcome::Answered { .. }).then_some(reply.bytes), outcome)
     }
 
