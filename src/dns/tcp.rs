@@ -2,7 +2,7 @@
 //!
 //! Whatever has arrived is answered in one write. While answers are on their way nothing is read, so a client
 //! that does not read holds [`COALESCE`] bytes and one answer more, until the write times out. The idle time
-//! starts anew with each whole query, never with a part of one, so nobody stays by trickling bytes.
+//! restarts with each whole query, never with a part of one, so nobody stays connected by trickling bytes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,13 +18,13 @@ use tokio_util::task::TaskTracker;
 use super::Shared;
 use super::connections::{Admission, Connections};
 use super::counters::Block;
-use super::respond::{Handle, Responder};
+use super::responder::{Handler, Reaction, Responder};
 use crate::answer::{Arrival, Transport};
 
 /// How long a connection may be without a query. RFC 7766 §6.2.3 wants "the order of a few seconds".
 const IDLE: Duration = Duration::from_secs(10);
 
-/// How long a client may take to let the answers of one write in.
+/// How long a client may take to accept the answers of one write.
 const WRITE: Duration = Duration::from_secs(5);
 
 /// How long queries that are on their way when the server stops are still answered.
@@ -61,7 +61,7 @@ impl Default for Limits {
 pub(super) struct Acceptor {
     pub(super) listener: TcpListener,
     pub(super) shared: Shared,
-    pub(super) handle: Handle,
+    pub(super) handler: Handler,
     pub(super) limits: Limits,
     pub(super) connections: Arc<Connections>,
     pub(super) closing: CancellationToken,
@@ -91,7 +91,7 @@ impl Acceptor {
     }
 
     fn spawn(&self, stream: TcpStream, peer: SocketAddr, block: &Arc<Block>) {
-        let responder = Responder::counting_in(Arc::clone(block), &self.shared, self.handle);
+        let responder = Responder::counting_in(Arc::clone(block), &self.shared, self.handler);
         let admission = self.connections.admit();
         let (limits, closing) = (self.limits, self.closing.clone());
         self.tasks.spawn(async move {
@@ -117,14 +117,14 @@ impl Acceptor {
     }
 }
 
-/// Where the answering of what was read has come to.
+/// Why answering has paused.
 #[derive(Debug, PartialEq, Eq)]
 enum Progress {
     /// Enough answers for one write; more queries are there.
     Full,
     /// No whole query is left.
     Starved,
-    /// The last message gets no answer: it is no query, and what follows is none either.
+    /// The last message gets no answer: it is not a query, so what follows is not to be trusted either.
     Lost,
 }
 
@@ -142,7 +142,7 @@ where
 {
     let mut queries = Vec::new();
     let mut answers = Vec::new();
-    let mut last_words = false;
+    let mut is_closing = false;
     let mut deadline = Instant::now() + limits.idle;
     loop {
         let progress = answer_all(&mut queries, &mut answers, &mut responder, arrival);
@@ -150,7 +150,7 @@ where
             timeout(limits.write, stream.write_all(&answers)).await??;
             answers.clear();
             admission.touch();
-            if !last_words {
+            if !is_closing {
                 deadline = Instant::now() + limits.idle;
             }
         }
@@ -159,14 +159,14 @@ where
             Progress::Lost => break,
             Progress::Starved => queries.reserve(READ),
         }
-        // A stream that always has something to read would never let the timer below come to its word.
+        // A stream that always has something to read would never let the timer below fire.
         if Instant::now() >= deadline {
             break;
         }
         let read = tokio::select! {
             biased;
-            () = closing.cancelled(), if !last_words => {
-                last_words = true;
+            () = closing.cancelled(), if !is_closing => {
+                is_closing = true;
                 deadline = Instant::now() + limits.grace;
                 continue;
             }
@@ -180,7 +180,7 @@ where
     timeout(limits.write, stream.shutdown()).await?
 }
 
-/// Takes whole queries off the front and lays their answers, framed, behind the others.
+/// Removes whole queries from the front and appends their answers, framed.
 fn answer_all(
     queries: &mut Vec<u8>,
     answers: &mut Vec<u8>,
@@ -190,12 +190,13 @@ fn answer_all(
     let Some(mut next) = frame(queries) else {
         return Progress::Starved;
     };
-    let mut turn = responder.turn();
+    let mut batch = responder.batch();
     let mut taken = 0;
     let progress = loop {
         taken += 2 + next.len();
-        let Some(answer) = turn.answer(next, arrival) else {
-            break Progress::Lost;
+        let answer = match batch.answer(next, arrival) {
+            Reaction::Reply(answer) => answer,
+            Reaction::Ignore => break Progress::Lost,
         };
         let Ok(length) = u16::try_from(answer.len()) else {
             break Progress::Lost;
@@ -212,7 +213,7 @@ fn answer_all(
     progress
 }
 
-/// The first message, if it is there to its end: a length in two bytes, then so many (RFC 1035 §4.2.2).
+/// The first message, if all of it is there: a length in two bytes, then so many (RFC 1035 §4.2.2).
 fn frame(bytes: &[u8]) -> Option<&[u8]> {
     let (length, rest) = bytes.split_first_chunk()?;
     rest.get(..usize::from(u16::from_be_bytes(*length)))

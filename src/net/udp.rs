@@ -1,8 +1,4 @@
-//! Datagrams in batches: one system call receives up to [`BATCH`] of them, one sends as many.
-//!
-//! ```text
-//! receive ──▶ query(0), query(1), … ──▶ answer(0, …), answer(1, …) ──▶ flush
-//! ```
+//! A UDP socket as an [`Exchange`]: one system call receives up to [`BATCH`] datagrams, one sends as many.
 //!
 //! An answer leaves from the address that its query came to, also where the socket is bound to a wildcard. The
 //! kernel takes one source address per call, so a batch goes out in one call per address asked: nearly always one.
@@ -21,6 +17,8 @@ use nix::sys::socket::{
     SockaddrLike, recvmmsg, sendmmsg,
 };
 
+use super::exchange::{Datagram, Exchange, Wait};
+
 /// Datagrams in one system call.
 pub const BATCH: usize = 64;
 
@@ -34,29 +32,9 @@ pub(super) const RECEIVE_PATIENCE: Duration = Duration::from_millis(100);
 /// How long a full send buffer may hold a batch up before the datagram is given up.
 pub(super) const SEND_PATIENCE: Duration = Duration::from_millis(20);
 
-/// How long to wait for the first datagram of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// A tenth of a second.
-    Patiently,
-    /// Only what is queued already.
-    Not,
-}
-
-/// A datagram received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Datagram<'a> {
-    /// What it holds, cut to [`LONGEST`] bytes.
-    pub bytes: &'a [u8],
-    /// Who sent it.
-    pub peer: SocketAddr,
-    /// The address that it was sent to.
-    pub local: SocketAddr,
-}
-
 /// A socket with the memory for one batch in and one batch out. It belongs to the thread that made it.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct Socket {
     socket: UdpSocket,
     address: SocketAddr,
     headers: Headers,
@@ -65,7 +43,7 @@ pub struct Exchange {
     arrived: Vec<Arrived>,
     /// [`BATCH`] of them.
     departing: Box<[Answer]>,
-    /// How many of those are laid ready.
+    /// How many of those are to be sent.
     ready: usize,
 }
 
@@ -104,8 +82,8 @@ struct Answer {
     from: Option<IpAddr>,
 }
 
-impl Exchange {
-    /// Takes a UDP socket of a [`Listener`](super::listen::Listener), and the listener's address.
+impl Socket {
+    /// Takes one of the sockets of a [`Udp`](super::listen::Udp), and its address.
     #[must_use]
     pub fn new(socket: UdpSocket, address: SocketAddr) -> Self {
         Self {
@@ -118,12 +96,10 @@ impl Exchange {
             ready: 0,
         }
     }
+}
 
-    /// Receives a batch in place of the last one and returns its size: 0 if the wait was for nothing.
-    ///
-    /// # Errors
-    /// What the kernel says, other than that nothing came or that a signal did.
-    pub fn receive(&mut self, wait: Wait) -> io::Result<usize> {
+impl Exchange for Socket {
+    fn receive(&mut self, wait: Wait) -> io::Result<usize> {
         self.arrived.clear();
         let flags = match wait {
             // The first is waited for, the others must be there.
@@ -158,23 +134,13 @@ impl Exchange {
         Ok(self.arrived.len())
     }
 
-    /// A datagram of the batch.
-    ///
-    /// # Panics
-    /// If `index` is not below what [`receive`](Self::receive) returned.
-    #[must_use]
-    pub fn query(&self, index: usize) -> Datagram<'_> {
+    fn query(&self, index: usize) -> Datagram<'_> {
         let Arrived { slot, len, peer, asked } = self.arrived[index];
         let local = asked.map_or(self.address, |ip| SocketAddr::new(ip, self.address.port()));
         Datagram { bytes: &self.space[slot * LONGEST..][..len], peer, local }
     }
 
-    /// Lays an answer to a datagram of the batch ready for [`flush`](Self::flush). What `bytes` holds afterwards is
-    /// an answer sent long ago: its memory is for the next one.
-    ///
-    /// # Panics
-    /// If `index` is not below what [`receive`](Self::receive) returned, or on more than [`BATCH`] answers.
-    pub fn answer(&mut self, index: usize, bytes: &mut Vec<u8>) {
+    fn answer(&mut self, index: usize, bytes: &mut Vec<u8>) {
         let Arrived { peer, asked, .. } = self.arrived[index];
         let answer = &mut self.departing[self.ready];
         mem::swap(&mut answer.bytes, bytes);
@@ -182,8 +148,7 @@ impl Exchange {
         self.ready += 1;
     }
 
-    /// Sends what was laid ready. Returns how many of the answers the kernel would not take; they are gone.
-    pub fn flush(&mut self) -> usize {
+    fn flush(&mut self) -> usize {
         let fd = self.socket.as_raw_fd();
         let mut refused = 0;
         for run in self.departing[..self.ready].chunk_by(|one, next| one.from == next.from) {
@@ -324,16 +289,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::net::listen::Listener;
+    use crate::net::listen::Udp;
 
     /// Far more than loopback ever needs; a test that waits this long has failed.
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    fn exchange(address: &str) -> (Exchange, u16) {
-        let Listener { address, mut udp, .. } = Listener::bind(address.parse().unwrap(), 1).unwrap();
-        let socket = udp.remove(0);
+    fn exchange(address: &str) -> (Socket, u16) {
+        let Udp { address, mut sockets } = Udp::bind(address.parse().unwrap(), 1, "listen").unwrap();
+        let socket = sockets.remove(0);
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        (Exchange::new(socket, address), address.port())
+        (Socket::new(socket, address), address.port())
     }
 
     fn client(address: &str) -> UdpSocket {
@@ -349,7 +314,7 @@ mod tests {
     }
 
     /// Sends everything back until `count` datagrams have been.
-    fn echo(exchange: &mut Exchange, mut count: usize) {
+    fn echo(exchange: &mut Socket, mut count: usize) {
         while count > 0 {
             let batch = exchange.receive(Wait::Patiently).unwrap();
             assert_ne!(batch, 0, "{count} datagrams never came");
@@ -392,7 +357,19 @@ mod tests {
         for (n, address) in asked.iter().enumerate() {
             client.send_to(&[n as u8], address).unwrap();
         }
-        echo(&mut exchange, asked.len());
+        let mut count = 0;
+        while count < asked.len() {
+            let batch = exchange.receive(Wait::Patiently).unwrap();
+            assert_ne!(batch, 0, "{count} datagrams came");
+            for index in 0..batch {
+                let Datagram { bytes, peer, local } = exchange.query(index);
+                assert_eq!((peer, local), (client.local_addr().unwrap(), asked[usize::from(bytes[0])]));
+                let mut bytes = bytes.to_vec();
+                exchange.answer(index, &mut bytes);
+            }
+            assert_eq!(exchange.flush(), 0);
+            count += batch;
+        }
         let mut seen = BTreeSet::new();
         for _ in &asked {
             let (bytes, from) = received(&client);

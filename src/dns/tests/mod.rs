@@ -2,6 +2,7 @@
 
 mod server;
 mod tcp;
+mod udp;
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use super::{PANIC, UNANSWERED, echo, framed, shared};
 use crate::answer::{Arrival, Transport};
 use crate::dns::Shared;
 use crate::dns::connections::Connections;
-use crate::dns::respond::Responder;
+use crate::dns::responder::Responder;
 use crate::dns::tcp::{Limits, serve};
 
 /// A served connection: the client's end, the server's result, the signal to stop.

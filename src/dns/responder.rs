@@ -1,4 +1,4 @@
-//! From a query to its answer, the same for every transport.
+//! From a message to what a listener does about it, the same for every transport.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,45 +13,53 @@ use crate::model::Unix;
 use crate::net::clock::Clock;
 use crate::snapshot::Snapshot;
 
-/// [`answer::handle`](crate::answer::handle); tests put one in its place that panics when asked to.
-pub(super) type Handle = fn(&Snapshot, &[u8], Arrival, Unix, &mut Reply) -> Outcome;
+/// [`answer::handle`](crate::answer::handle), or a test's stand-in.
+pub(super) type Handler = fn(&Snapshot, &[u8], Arrival, Unix, &mut Reply) -> Outcome;
 
 /// What one worker or connection answers with.
 #[derive(Debug)]
 pub(super) struct Responder {
     snapshots: Arc<ArcSwap<Snapshot>>,
-    handle: Handle,
+    handler: Handler,
     reply: Reply,
     block: Arc<Block>,
 }
 
-/// A batch: one snapshot, one moment. Counted when dropped.
-pub(super) struct Turn<'a> {
+/// Messages answered from one snapshot at one time. Added to the counters when dropped.
+pub(super) struct Batch<'a> {
     snapshot: Guard<Arc<Snapshot>>,
     now: Unix,
-    handle: Handle,
+    handler: Handler,
     reply: &'a mut Reply,
     block: &'a Block,
     tally: Totals,
 }
 
+/// What a listener does about a message.
+pub(super) enum Reaction<'a> {
+    /// Send this one message.
+    Reply(&'a mut Vec<u8>),
+    /// Send nothing.
+    Ignore,
+}
+
 impl Responder {
     /// One with a block of counters of its own.
-    pub(super) fn new(shared: &Shared, handle: Handle) -> Self {
-        Self::counting_in(shared.counters.block(), shared, handle)
+    pub(super) fn new(shared: &Shared, handler: Handler) -> Self {
+        Self::counting_in(shared.counters.block(), shared, handler)
     }
 
     /// One that shares a block of counters.
-    pub(super) fn counting_in(block: Arc<Block>, shared: &Shared, handle: Handle) -> Self {
-        Self { snapshots: Arc::clone(&shared.snapshots), handle, reply: Reply::new(seed()), block }
+    pub(super) fn counting_in(block: Arc<Block>, shared: &Shared, handler: Handler) -> Self {
+        Self { snapshots: Arc::clone(&shared.snapshots), handler, reply: Reply::new(seed()), block }
     }
 
     /// Starts a batch.
-    pub(super) fn turn(&mut self) -> Turn<'_> {
-        Turn {
+    pub(super) fn batch(&mut self) -> Batch<'_> {
+        Batch {
             snapshot: self.snapshots.load(),
             now: Clock::unix(),
-            handle: self.handle,
+            handler: self.handler,
             reply: &mut self.reply,
             block: &self.block,
             tally: Totals::default(),
@@ -59,33 +67,34 @@ impl Responder {
     }
 }
 
-impl Turn<'_> {
-    /// The answer to a query, `None` if it gets none.
-    pub(super) fn answer(&mut self, query: &[u8], arrival: Arrival) -> Option<&mut Vec<u8>> {
+impl Batch<'_> {
+    /// Answers a message and counts it.
+    pub(super) fn answer(&mut self, message: &[u8], arrival: Arrival) -> Reaction<'_> {
         match arrival.transport {
             Transport::Udp => self.tally.udp_queries += 1,
             Transport::Tcp => self.tally.tcp_queries += 1,
         }
-        let (handle, snapshot, now) = (self.handle, &**self.snapshot, self.now);
+        let (handler, snapshot, now) = (self.handler, &**self.snapshot, self.now);
         let reply = &mut *self.reply;
-        let outcome = catch_unwind(AssertUnwindSafe(|| handle(snapshot, query, arrival, now, reply)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| handler(snapshot, message, arrival, now, reply)));
         match outcome {
             Ok(Outcome::Answered { rcode, truncated, .. }) => {
                 self.tally.responses[usize::from(rcode).min(RCODES - 1)] += 1;
                 self.tally.truncated += u64::from(truncated);
-                Some(&mut self.reply.bytes)
+                Reaction::Reply(&mut self.reply.bytes)
             }
             Ok(Outcome::Dropped) => {
                 self.tally.dropped += 1;
-                None
+                Reaction::Ignore
             }
             Err(_) => {
-                tracing::error!(client = %arrival.peer, "a query made its answer panic; it is dropped");
+                let Arrival { peer, local, transport, encrypted, .. } = arrival;
+                tracing::error!(client = %peer, %local, ?transport, encrypted, "dropped a query whose answer panicked");
                 self.tally.dropped += 1;
                 self.tally.panics += 1;
-                // Whatever state it was left in.
+                // The panic may have left it in any state.
                 *self.reply = Reply::new(seed());
-                None
+                Reaction::Ignore
             }
         }
     }
@@ -96,7 +105,7 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Batch<'_> {
     fn drop(&mut self) {
         self.block.add(&self.tally);
     }
