@@ -1,4 +1,4 @@
-//! For whom, when and with which luck an answer is made.
+//! Who asks, and when.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use crate::wire::Query;
 
 /// What an answer depends on beside the question.
 pub(super) struct Asker {
-    /// The client that the resolver asks for, or else whoever sent the query.
+    /// The client that the resolver asks for, or else the sender of the query.
     pub(super) client: IpAddr,
     pub(super) dnssec_ok: bool,
     pub(super) now: Unix,
@@ -16,7 +16,7 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    /// `ecs` is whether client subnets are believed.
+    /// `ecs` is whether client subnets are used.
     pub(super) fn of(query: &Query<'_>, arrival: &Arrival, ecs: bool, now: Unix, draw: u64) -> Self {
         let subnet = query.edns.as_ref().and_then(|edns| edns.subnet.as_ref()).filter(|_| ecs);
         let client = subnet.and_then(|subnet| subnet.address()).unwrap_or_else(|| arrival.peer.ip());

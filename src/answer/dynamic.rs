@@ -1,4 +1,4 @@
-//! What a service answers: the endpoints that steering chooses, as records of the type asked for.
+//! Answers of services: the endpoints that steering chooses, as records of the type asked for.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -119,8 +119,8 @@ impl<'a> General<'a, '_, '_> {
         let rtype = if matches!(kind, ServiceKind::Mx { .. }) { rtype::MX } else { rtype::SRV };
         let Scratch { hosts, rdata, .. } = &mut *self.scratch;
         let name = |host: &Host| self.snapshot.plan.topology.endpoint(host.endpoint).host.as_ref();
-        // Endpoints may share a host, and no record stands twice in an RRset (RFC 2181 §5): the first is for all, with
-        // the weight of all.
+        // Endpoints may share a host, and an RRset has no record twice (RFC 2181 §5): the first is written for all,
+        // with their weights added.
         let of_all = |host: &Host| -> f64 {
             let alike = hosts.iter().filter(|it| name(it) == name(host));
             alike.map(|it| it.weight).sum()
@@ -132,7 +132,7 @@ impl<'a> General<'a, '_, '_> {
         for (host, target) in targets() {
             match *kind {
                 ServiceKind::Srv { priority, port } => {
-                    // RFC 2782: a weight of 0 is for records that are hardly ever to be used.
+                    // RFC 2782: records with weight 0 are hardly ever used.
                     let weight = of_all(host).round().max(1.0) as u16;
                     rdata.extend([priority, weight, port].map(u16::to_be_bytes).as_flattened());
                 }
@@ -158,7 +158,7 @@ impl<'a> General<'a, '_, '_> {
         self.snapshot.plan.topology.endpoint(at).host.as_ref()
     }
 
-    /// What is left to say where no endpoint answers the question.
+    /// The answer where no endpoint answers the question.
     fn without_endpoints(
         &mut self,
         at: &Current<'a>,
@@ -207,7 +207,7 @@ impl Scratch {
         self.rdata.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
     }
 
-    /// An HTTPS record without hints, whose keys are the last by their numbers (RFC 9460 §2.2).
+    /// Starts an HTTPS record, without hints: those are its last keys by number (RFC 9460 §2.2).
     fn start_https(&mut self, https: &Https) {
         self.rdata.clear();
         self.numbers(&[https.priority]);
@@ -225,7 +225,7 @@ impl Scratch {
         }
     }
 
-    /// Adds the addresses chosen as a hint, and tells where they stand; nothing if there are none.
+    /// Adds the addresses chosen as a hint, if there are any. Returns where they are.
     fn hint(&mut self, key: u16) -> Range<usize> {
         let bytes = if key == IPV4HINT { 4 } else { 16 };
         if !self.addresses.is_empty() {

@@ -1,8 +1,8 @@
 //! The express lane: the plainest answers, which most queries get, without the general path's bookkeeping.
 //!
-//! It decides nothing. It is handed what was found for the name, regions are chosen by the same `choose` as on the
-//! general path, and whatever is not plain is left to that path by returning `None`. Tests hold both to the same
-//! message, whatever is asked.
+//! It decides nothing. It is given what was found for the name, regions are chosen by the same `choose` as on the
+//! general path, and header and OPT record are written by the same code. Whatever is not plain is left to the general
+//! path by returning `None`. Tests hold both to the same message for any query.
 
 use std::net::IpAddr;
 
@@ -144,7 +144,7 @@ impl Express<'_, '_> {
 /// Bytes of a record before its data: owner, type, class, TTL, length.
 const RECORD: usize = 12;
 
-/// Whether records of a type hold no names: nothing to compress, nothing to add addresses for.
+/// Whether records of a type have no names in them that could be compressed or need addresses added.
 fn is_self_contained(qtype: u16) -> bool {
     matches!(qtype, rtype::A | rtype::AAAA | rtype::TXT | rtype::CAA | rtype::TLSA)
 }
@@ -174,9 +174,9 @@ mod tests {
 
     const ZONE: &str = "$TTL 60\n@ SOA ns h 1 2 3 4 5\n@ NS ns\nns A 192.0.2.1\n*.w TXT x\nalias CNAME ns\n";
 
-    /// That the lane answers right is held by tests that ask by both paths.
+    /// That its answers are right is for the tests that compare both paths.
     #[test]
-    fn the_plain_is_taken_and_the_rest_is_left() {
+    fn plain_answers_are_taken_and_others_left() {
         let origin = "example.".parse().unwrap();
         let zone = Zone::read(&origin, ZONE, "zone", &mut |_| Err(String::new())).unwrap();
         let zones = Zones::build(vec![zone], []).unwrap();

@@ -64,7 +64,7 @@ pub enum Transport {
     Tcp,
 }
 
-/// What became of a message.
+/// What happened to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// [`Reply::bytes`] holds the reply.
@@ -76,16 +76,16 @@ pub enum Outcome {
         /// TC is set.
         truncated: bool,
     },
-    /// It deserves no reply.
+    /// It gets no reply: it is no query.
     Dropped,
 }
 
 /// What kind of answer a query got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// From a zone's text.
+    /// Records from a zone file, or about the server itself.
     Static,
-    /// By steering.
+    /// What steering chose.
     Dynamic {
         /// The service asked for.
         service: ServiceId,
@@ -94,7 +94,7 @@ pub enum Kind {
     },
     /// There is no such name or no such data.
     Negative,
-    /// To the name servers of a zone below.
+    /// The name servers of a zone below.
     Referral,
     /// Malformed, not supported or not ours to answer.
     Refused,
@@ -116,7 +116,7 @@ pub fn handle(
     }
 }
 
-/// As [`handle`], but always by the general path: what the express lane is held to.
+/// As [`handle`], but always by the general path: the reference that tests compare the express lane with.
 pub fn handle_generally(
     snapshot: &Snapshot,
     message: &[u8],

@@ -54,15 +54,15 @@ impl<'a> General<'a, '_, '_> {
         };
         self.scratch.seen.clear();
         self.scratch.seen.extend(LowerName::of(name));
-        // Names are at most MAX_ALIASES, so that looking through them is cheap.
+        // At most MAX_ALIASES names, so a linear search is cheap.
         while self.scratch.seen.len() < MAX_ALIASES {
             let Some(name) = LowerName::of(current.wire(self.question)) else { break };
-            // A chain that comes by twice goes round for ever.
+            // A chain that returns to a name would never end.
             if self.scratch.seen.iter().any(|seen| seen.as_wire() == name.as_wire()) {
                 break;
             }
             let found = find(&self.snapshot.plan.zones, self.question, name.as_wire());
-            // What is not ours to answer is the resolver's to look up.
+            // A target in none of our zones is for the resolver to look up.
             if matches!(found, Found::Outside) {
                 break;
             }
@@ -81,7 +81,7 @@ impl<'a> General<'a, '_, '_> {
         Resolved::of(ResponseCode::NoError, Kind::Static)
     }
 
-    /// One name: answered, or found to be an alias.
+    /// Answers at one name, or finds an alias there.
     fn step(&mut self, at: &Current<'a>, name: &[u8], found: Found<'a>) -> Step<'a> {
         match found {
             Found::Outside => {
@@ -94,7 +94,7 @@ impl<'a> General<'a, '_, '_> {
                 Some(step) => step,
                 None => self.node(at, zone, node),
             },
-            // The parent's side of the cut owns DS and answers for it (RFC 4035 §3.1.4.1).
+            // DS belongs to the parent's side of the cut (RFC 4035 §3.1.4.1).
             Found::Delegation { zone, cut, offset: 0 } if self.question.qtype == rtype::DS => {
                 self.data(at, zone, cut)
             }
@@ -115,7 +115,7 @@ impl<'a> General<'a, '_, '_> {
         if let Some((id, family)) = services::answering(topology, node, self.question.qtype) {
             return self.dynamic(at, zone, id, topology.service(id), family);
         }
-        // RFC 4035 §2.5: RRSIG and NSEC may stand beside a CNAME, and are then asked for themselves.
+        // RFC 4035 §2.5: RRSIG and NSEC may exist beside a CNAME, and are then answered themselves.
         if let Some(set) = node.rrset(rtype::CNAME)
             && node.rrset(self.question.qtype).is_none()
         {
@@ -134,7 +134,7 @@ impl<'a> General<'a, '_, '_> {
         self.data(at, zone, node)
     }
 
-    /// The RRset asked for, or that there is none.
+    /// The RRset asked for, or a denial.
     fn data(&mut self, at: &Current<'a>, zone: &'a Served, node: &'a Node) -> Step<'a> {
         let Some(set) = node.rrset(self.question.qtype) else {
             self.deny(at, zone, zone.negative_ttl);
@@ -146,12 +146,12 @@ impl<'a> General<'a, '_, '_> {
         Step::Done(Resolved::of(ResponseCode::NoError, Kind::Static))
     }
 
-    /// To the name servers of the cut, whose name is `below`.
+    /// A referral to the name servers of the cut, whose name is `below`.
     fn referral(&mut self, at: &Current<'_>, below: &[u8], zone: &'a Served, cut: &'a Node) -> Step<'a> {
         let owner = at.owner_from(at.length(self.question) - below.len());
         if let Some(servers) = cut.rrset(rtype::NS) {
             self.writer.rrset(Section::Authority, owner, servers);
-            // RFC 4035 §3.1.4: DS goes with the NS RRset for those who can use it.
+            // RFC 4035 §3.1.4: DS accompanies the NS RRset for clients that set DO.
             if let Some(set) = cut.rrset(rtype::DS).filter(|_| self.asker.dnssec_ok) {
                 self.writer.rrset(Section::Authority, owner, set);
             }
@@ -162,7 +162,7 @@ impl<'a> General<'a, '_, '_> {
         Step::Done(referral)
     }
 
-    /// RFC 6672 §3.2: the DNAME, and the CNAME that it makes for the name asked for.
+    /// The DNAME, and the CNAME synthesised from it for the name asked for (RFC 6672 §3.2).
     fn dname(&mut self, at: &Current<'a>, node: &'a Node, offset: usize) -> Step<'a> {
         let Some(set) = node.rrset(rtype::DNAME) else {
             return Step::Done(Resolved::of(ResponseCode::ServFail, Kind::Refused));

@@ -42,12 +42,12 @@ const SETTING: &str = "[dns] listen";
 /// Port 0 asks for any port that is free for TCP and UDP alike. The kernel picks one for TCP; UDP may have it taken.
 const TRIES_FOR_ANY_PORT: usize = 16;
 
-/// What the listeners have in common with the rest of the node.
+/// What the listeners share with the rest of the node.
 #[derive(Clone, Debug)]
 pub struct Shared {
     /// The snapshot that queries are answered from; replaced by the engine.
     pub snapshots: Arc<ArcSwap<Snapshot>>,
-    /// What was asked and answered; it outlives the listeners.
+    /// The counters; they outlive the listeners.
     pub counters: Arc<Counters>,
 }
 
@@ -59,7 +59,7 @@ pub struct Server {
     tcp: Vec<Tcp>,
 }
 
-/// Listeners at work. Dropped without [`stop`](Self::stop) they end soon and unobserved.
+/// Listeners at work. When dropped without [`stop`](Self::stop), they end soon, but nobody waits for it.
 #[derive(Debug)]
 pub struct Running {
     addresses: Vec<SocketAddr>,
@@ -155,7 +155,7 @@ fn bind_both(address: SocketAddr, workers: usize) -> Result<(Udp, Tcp), BindErro
 }
 
 impl Running {
-    /// The addresses answered at, in the order of the config.
+    /// The addresses listened on, in the order of the config.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses

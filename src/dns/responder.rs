@@ -16,7 +16,7 @@ use crate::snapshot::Snapshot;
 /// [`answer::handle`](crate::answer::handle), or a test's stand-in.
 pub(super) type Handler = fn(&Snapshot, &[u8], Arrival, Unix, &mut Reply) -> Outcome;
 
-/// What one worker or connection answers with.
+/// What one worker or connection needs to answer.
 #[derive(Debug)]
 pub(super) struct Responder {
     snapshots: Arc<ArcSwap<Snapshot>>,
@@ -44,12 +44,12 @@ pub(super) enum Reaction<'a> {
 }
 
 impl Responder {
-    /// One with a block of counters of its own.
+    /// Counts in a block of its own.
     pub(super) fn new(shared: &Shared, handler: Handler) -> Self {
         Self::counting_in(shared.counters.block(), shared, handler)
     }
 
-    /// One that shares a block of counters.
+    /// Counts in a block that it shares.
     pub(super) fn counting_in(block: Arc<Block>, shared: &Shared, handler: Handler) -> Self {
         Self { snapshots: Arc::clone(&shared.snapshots), handler, reply: Reply::new(seed()), block }
     }
@@ -111,7 +111,7 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// From the operating system's random source, by way of the hasher that std seeds from it.
+/// A random number of the operating system, by way of the hasher that std seeds with one.
 fn seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }

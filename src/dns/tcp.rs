@@ -1,7 +1,7 @@
 //! DNS over TCP (RFC 7766): many queries on one connection, answered in the order they came.
 //!
-//! Whatever has arrived is answered in one write. While answers are on their way nothing is read, so a client
-//! that does not read holds [`COALESCE`] bytes and one answer more, until the write times out. The idle time
+//! All queries that have arrived are answered in one write. Nothing is read during a write, so a client that does not
+//! read occupies [`COALESCE`] bytes and one answer, until the write times out. The idle time
 //! restarts with each whole query, never with a part of one, so nobody stays connected by trickling bytes.
 
 use std::io;
@@ -27,7 +27,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// How long a client may take to accept the answers of one write.
 const WRITE: Duration = Duration::from_secs(5);
 
-/// How long queries that are on their way when the server stops are still answered.
+/// How long queries are still answered that are on their way when the server stops.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Connections open at a time, over all addresses.
@@ -39,10 +39,10 @@ const COALESCE: usize = 16 << 10;
 /// Room made for each read.
 const READ: usize = 2 << 10;
 
-/// Pause after a failed accept: what fails persistently is the lack of file descriptors.
+/// Pause after a failed accept: the one persistent cause is the lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The bounds that connections are held to.
+/// The limits of connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) idle: Duration,
@@ -69,7 +69,7 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts until told to close.
+    /// Accepts until the server closes.
     pub(super) async fn run(self) {
         let block = self.shared.counters.block();
         loop {
@@ -80,7 +80,7 @@ impl Acceptor {
             };
             match accepted {
                 Ok((stream, peer)) => self.spawn(stream, peer, &block),
-                // The client was gone before its turn.
+                // The client left before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::warn!(%error, "accepting TCP connections failed");
@@ -96,7 +96,7 @@ impl Acceptor {
         let (limits, closing) = (self.limits, self.closing.clone());
         self.tasks.spawn(async move {
             let served = async {
-                // Answers are written whole: there is nothing to wait for that would make a fuller segment.
+                // Answers are written whole, so waiting would not fill segments better.
                 stream.set_nodelay(true)?;
                 let arrival = Arrival {
                     peer,

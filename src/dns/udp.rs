@@ -8,14 +8,14 @@ use super::responder::{Reaction, Responder};
 use crate::answer::{Arrival, Transport};
 use crate::net::exchange::{Datagram, Exchange, Wait};
 
-/// Batches answered after the stop signal: more than a receive buffer holds, so that what was queued by then is
-/// answered, and yet an end.
+/// Batches answered after the stop signal: more than a receive buffer holds, so everything queued by then is answered,
+/// yet the worker ends.
 pub(super) const BATCHES_TO_DRAIN: usize = 256;
 
 /// Pause after an error of the socket itself, so that one that persists does not burn a core.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers until told to stop, then what is queued.
+/// Answers until `stopping` is set, then what is still queued.
 pub(super) fn run(exchange: &mut impl Exchange, mut responder: Responder, stopping: &AtomicBool) {
     while !stopping.load(Ordering::Relaxed) {
         serve(exchange, &mut responder, Wait::Patiently);

@@ -29,7 +29,7 @@ pub const LONGEST: usize = 1472;
 /// How long [`Wait::Patiently`] waits: the longest that a worker needs to notice that it should stop.
 pub(super) const RECEIVE_PATIENCE: Duration = Duration::from_millis(100);
 
-/// How long a full send buffer may hold a batch up before the datagram is given up.
+/// How long a full send buffer may delay a batch before a datagram is dropped.
 pub(super) const SEND_PATIENCE: Duration = Duration::from_millis(20);
 
 /// A socket with the memory for one batch in and one batch out. It belongs to the thread that made it.
@@ -48,7 +48,7 @@ pub struct Socket {
 }
 
 /// What the kernel fills in and reads, by the family of the socket: addresses are copied several times per
-/// datagram, and one of either family would be eight times as long as one of IPv4.
+/// datagram, and one that holds either family is eight times as long as one of IPv4.
 #[derive(Debug)]
 enum Headers {
     V4(Both<SockaddrIn>),
@@ -59,7 +59,7 @@ enum Headers {
 struct Both<S> {
     receiving: MultiHeaders<S>,
     sending: MultiHeaders<S>,
-    /// To whom.
+    /// The recipients.
     to: Vec<Option<S>>,
 }
 
@@ -106,7 +106,7 @@ impl Exchange for Socket {
             Wait::Patiently => MsgFlags::MSG_WAITFORONE,
             Wait::Not => MsgFlags::MSG_DONTWAIT,
         };
-        // Bound to a wildcard, the kernel tells the address asked, and wants to be told it.
+        // For a socket bound to a wildcard, the kernel reports the address asked and must be given it for the answer.
         let wildcard = self.address.ip().is_unspecified();
         let (fd, space, arrived) = (self.socket.as_raw_fd(), &mut self.space, &mut self.arrived);
         let received = match &mut self.headers {
@@ -121,14 +121,14 @@ impl Exchange for Socket {
         };
         match received {
             Ok(true) => {}
-            // The kernel writes into the headers how much it used of them, and they are used again: one datagram
-            // with less to say would leave no room for the next.
+            // The kernel writes into the headers how much of them it used. They are used again, so after a datagram
+            // with less control data the next would have too little space.
             Ok(false) => self.headers = Headers::new(self.address),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
         if wildcard {
-            // Neighbours that were asked at the same address go out together.
+            // Answers from the same address become neighbours, and leave in one call.
             self.arrived.sort_unstable_by_key(|arrived| (arrived.asked, arrived.slot));
         }
         Ok(self.arrived.len())
@@ -163,7 +163,7 @@ impl Exchange for Socket {
 }
 
 impl Headers {
-    /// Headers for a batch each way, with room for the one control message that a wildcard needs.
+    /// Headers for a batch each way, with space for the one control message that a wildcard needs.
     fn new(address: SocketAddr) -> Self {
         fn both<S: SockaddrLike + Copy>(control: Option<Vec<u8>>) -> Both<S> {
             Both {
@@ -181,14 +181,14 @@ impl Headers {
 }
 
 impl Arrived {
-    /// `None` for what cannot be answered: without the address asked where it is needed.
+    /// `None` if it cannot be answered, because the address asked is needed and missing.
     fn new<S>(slot: usize, message: &RecvMsg<'_, '_, S>, peer: SocketAddr, wildcard: bool) -> Option<Self> {
         let asked = if wildcard { Some(message.cmsgs().ok()?.find_map(asked_address)?) } else { None };
         Some(Self { slot, len: message.bytes, peer, asked })
     }
 }
 
-/// Receives a batch and hands each datagram on with its slot. Returns whether all of them could be taken.
+/// Receives a batch and passes each datagram on with its slot. Returns whether all of them were taken.
 fn receive<S: SockaddrLike + Copy>(
     fd: RawFd,
     headers: &mut MultiHeaders<S>,
@@ -214,7 +214,7 @@ fn send_v4(fd: RawFd, both: &mut Both<SockaddrIn>, run: &[Answer]) -> usize {
     };
     match run.first().and_then(|answer| answer.from) {
         Some(IpAddr::V4(ip)) => {
-            // Interface 0 lets the routing table choose, as it does for any other socket.
+            // With interface 0 the routing table decides, as for any other socket.
             let source = libc::in_pktinfo {
                 ipi_ifindex: 0,
                 ipi_spec_dst: libc::in_addr { s_addr: u32::from(ip).to_be() },
@@ -263,7 +263,7 @@ fn send<S: SockaddrLike + Copy>(
         match sendmmsg(fd, sending, slices, to, source, MsgFlags::empty()) {
             Ok(sent) => next += sent.count(),
             Err(Errno::EINTR) => {}
-            // The first of the rest is at fault: no route, a firewall's no, a full buffer. The others may pass.
+            // The first of the rest cannot be sent: no route, a firewall, a full buffer. The others may pass.
             Err(_) => {
                 next += 1;
                 refused += 1;
@@ -275,7 +275,7 @@ fn send<S: SockaddrLike + Copy>(
 
 fn asked_address(message: ControlMessageOwned) -> Option<IpAddr> {
     match message {
-        // The local address: the destination's, except for a broadcast, which nobody can answer from.
+        // The local address: the one asked, except for broadcasts, which cannot be the source of an answer.
         ControlMessageOwned::Ipv4PacketInfo(info) => {
             Some(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)).into())
         }
@@ -317,7 +317,7 @@ mod tests {
     fn echo(exchange: &mut Socket, mut count: usize) {
         while count > 0 {
             let batch = exchange.receive(Wait::Patiently).unwrap();
-            assert_ne!(batch, 0, "{count} datagrams never came");
+            assert_ne!(batch, 0, "{count} datagrams did not arrive");
             for index in 0..batch {
                 let mut bytes = exchange.query(index).bytes.to_vec();
                 exchange.answer(index, &mut bytes);
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_goes_back_to_those_who_sent_it() {
+    fn each_sender_of_a_batch_gets_its_answers() {
         let (mut exchange, port) = exchange("127.0.0.1:0");
         let clients: Vec<_> = (0..3).map(|_| client("127.0.0.1")).collect();
         // Twice more than a batch, so that headers and space are used again.
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_cut_and_what_is_empty_arrives() {
+    fn long_datagrams_are_cut_and_empty_ones_arrive() {
         let (mut exchange, port) = exchange("127.0.0.1:0");
         let client = client("127.0.0.1");
         client.send_to(&[7; LONGEST + 1], ("127.0.0.1", port)).unwrap();
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn one_answer_that_cannot_leave_holds_up_no_other() {
+    fn an_answer_that_cannot_be_sent_does_not_stop_others() {
         let (mut exchange, port) = exchange("127.0.0.1:0");
         let client = client("127.0.0.1");
         for n in 0..3 {

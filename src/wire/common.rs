@@ -8,8 +8,8 @@ use crate::zone::rtype;
 /// The type of an OPT record, whose high byte is 0.
 const OPT: u8 = rtype::OPT as u8;
 
-/// Reads the sections of a query of one question, perhaps with an OPT record, and nothing else. `None` if they are
-/// odd in any way, which is for [`Query::decode`] to judge.
+/// Reads the sections of a query that has one question, perhaps an OPT record, and nothing else. `None` if they are
+/// unusual in any way, which is for [`Query::decode`] to judge.
 #[inline]
 pub(super) fn read(header: Header, counts: Counts, sections: &[u8]) -> Option<Query<'_>> {
     let Counts { questions: 1, answers: 0, authorities: 0, additionals } = counts else { return None };
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
     use crate::wire::HEADER;
 
-    /// Whether a message is read, given the low byte of each count.
+    /// Whether a message with these flags is read, given the low byte of each count.
     fn takes(flags: u8, counts: [u8; 4], rest: &[u8]) -> bool {
         let mut message = vec![7, 7, flags, 0];
         counts.iter().for_each(|count| message.extend_from_slice(&[0, *count]));
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn the_common_is_taken_and_the_odd_is_left() {
+    fn common_queries_are_read_and_others_left() {
         let plain = b"\x02nS\x07example\0\0\x01\0\x01";
         let opt = |options: &[u8]| {
             let length = options.len() as u8;
@@ -72,7 +72,7 @@ mod tests {
         assert!(!takes(0x80, [1, 0, 0, 0], plain), "a reply");
         assert!(!takes(1, [2, 0, 0, 0], plain), "two questions");
         assert!(!takes(1, [1, 1, 0, 0], plain), "an answer");
-        assert!(!takes(1, [1, 0, 0, 1], plain), "a record that is not there");
+        assert!(!takes(1, [1, 0, 0, 1], plain), "a record that is missing");
         assert!(!takes(1, [1, 0, 0, 0], &[plain.as_slice(), b"x"].concat()), "bytes behind the end");
         assert!(!takes(1, [1, 0, 0, 0], &plain[..plain.len() - 1]), "cut short");
         assert!(!takes(1, [1, 0, 0, 0], b"\xc0\x0c\0\x01\0\x01"), "a pointer");

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_has_the_length_foretold() {
+    fn a_record_has_the_length_it_says_and_leaves_out_the_error_first() {
         let subnet = read(SUBNET).unwrap().subnet;
         let keepalive = Some(Duration::from_secs(10));
         let error = Some(ExtendedError::ALL_DOWN);

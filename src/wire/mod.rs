@@ -1,10 +1,10 @@
-//! DNS messages: what a query asks, and the writing of its reply.
+//! DNS messages: reads what a query asks and writes its reply.
 //!
 //! `header` and `edns` each know both directions of their part of a message, for every way in which a query is read
 //! or a reply written. The common query is read straight from its bytes, all others by the decoder of
 //! `hickory-proto`, record by record rather than by its `Message`: what a name server must refuse (a malformed client
-//! subnet, two OPT records) is seen before it could be normalised away. A reply streams from the zone's wire data
-//! into the buffer that is sent, without a copy in between and without an allocation. Nothing here knows zones or
+//! subnet, two OPT records) is seen before it could be normalised away. Records are copied from the zone's wire data
+//! into the buffer that is sent, without an allocation. Nothing here knows zones or
 //! decides answers.
 
 mod common;
@@ -29,7 +29,7 @@ pub const MAX_UDP_PAYLOAD: u16 = 1232;
 pub const MIN_UDP_PAYLOAD: u16 = 512;
 /// The class Internet.
 pub const CLASS_IN: u16 = 1;
-/// The class Chaos, in which servers are asked about themselves.
+/// The class Chaos, for questions about the server itself.
 pub const CLASS_CH: u16 = 3;
 
 /// The mnemonic of an RCODE, extended ones included; its number if it has none (RFC 6895 §2.3).

@@ -122,14 +122,14 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// As [`Query::read`], but by the decoder that takes whatever comes: what the other is held to.
+    /// As [`Query::read`], but always by the decoder for any message: the reference that tests compare it with.
     #[must_use]
     pub fn decode(message: &'a [u8]) -> Option<Self> {
         let (header, counts) = Header::read(message)?;
         Some(Self::sections(header, counts, message))
     }
 
-    /// The question, whether it can be answered or not.
+    /// The question, even if it cannot be answered.
     #[must_use]
     pub fn question(&self) -> Option<&Question<'a>> {
         match &self.content {
@@ -174,7 +174,8 @@ impl<'a> Sections<'a> {
             decoder.read_slice(question.wire.len())?;
         } else {
             // RFC 9619 §4: "a DNS message with OPCODE = 0 and QDCOUNT > 1 MUST be treated as an incorrectly
-            // formatted message". None at all is for cookies alone (RFC 7873 §5.4), which are not supported.
+            // formatted message". No question at all is allowed for cookies only (RFC 7873 §5.4), which are not
+            // supported.
             self.is_malformed = true;
             for _ in 0..counts.questions {
                 Name::read(&mut decoder)?;
@@ -182,7 +183,7 @@ impl<'a> Sections<'a> {
             }
         }
         for _ in 0..u32::from(counts.answers) + u32::from(counts.authorities) {
-            // An OPT record elsewhere than in the additional section is none (RFC 6891 §6.1.1).
+            // RFC 6891 §6.1.1: an OPT record belongs to the additional section.
             self.is_malformed |= record(&mut decoder)?.rtype == rtype::OPT;
         }
         for _ in 0..counts.additionals {

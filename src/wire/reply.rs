@@ -1,4 +1,4 @@
-//! The writing of a reply, section by section, into the buffer that is sent.
+//! Writes a reply, section by section, into the buffer that is sent.
 
 use hickory_proto::op::ResponseCode;
 
@@ -23,16 +23,16 @@ pub enum Section {
     Additional,
 }
 
-/// Whose records they are.
+/// The owner of records.
 #[derive(Clone, Copy, Debug)]
 pub enum Owner<'a> {
-    /// The question's name from this byte on, in the case in which it was asked.
+    /// The question's name from this byte on, with the case of the question.
     Question(usize),
     /// A name in uncompressed wire format.
     Name(&'a [u8]),
 }
 
-/// A reply being written. Records go in by section, in the order of [`Section`].
+/// A reply being written. Records are added section by section, in the order of [`Section`].
 pub struct Writer<'b> {
     bytes: &'b mut Vec<u8>,
     query: &'b Query<'b>,
@@ -44,7 +44,7 @@ pub struct Writer<'b> {
     counts: Counts,
     truncated: bool,
     limit: usize,
-    /// The limit for all but the OPT record.
+    /// The limit for everything before the OPT record.
     room: usize,
 }
 
@@ -163,7 +163,7 @@ impl<'b> Writer<'b> {
         fixed[6..10].copy_from_slice(&ttl.0.to_be_bytes());
         fixed[10..].copy_from_slice(&(data.len() as u16).to_be_bytes());
         match owner {
-            // A pointer to the name's earlier place, which keeps the case it was asked in.
+            // A pointer to the question keeps the case in which it was asked.
             Owner::Question(offset) => {
                 fixed[..2].copy_from_slice(&names::to_question(offset).to_be_bytes());
                 self.bytes.extend_from_slice(&fixed);
@@ -176,7 +176,7 @@ impl<'b> Writer<'b> {
         self.data(rtype, data);
     }
 
-    /// Names in the data of RFC 1035's own types may be compressed, in no others (RFC 3597 §4).
+    /// Only names in the data of types that RFC 1035 defines may be compressed (RFC 3597 §4).
     fn data(&mut self, rtype: u16, data: &[u8]) {
         let start = self.bytes.len();
         match rtype {

@@ -1,4 +1,4 @@
-//! The EDNS option "client subnet" (RFC 7871): whom a resolver asks for.
+//! The EDNS option "client subnet" (RFC 7871): the client that a resolver asks for.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,7 +19,7 @@ impl ClientSubnet {
     /// Bytes of the option's data before the address: FAMILY, SOURCE PREFIX-LENGTH, SCOPE PREFIX-LENGTH.
     const FIXED: usize = 4;
 
-    /// The address, with zeros beyond the prefix; `None` if the client gives none away (source 0).
+    /// The address, with zeros beyond the prefix; `None` if the client reveals none (source 0).
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         let [a, b, c, d, ..] = self.address;
@@ -68,7 +68,7 @@ impl ClientSubnet {
         match self.address() {
             // RFC 7871 §7.2.1: with a source prefix of 0 the scope is 0, too.
             None => 0,
-            // RFC 4291 §2.5.5.2: an IPv4-mapped address stands for the IPv4 address in its last 32 bits.
+            // RFC 4291 §2.5.5.2: an IPv4-mapped address represents the IPv4 address in its last 32 bits.
             Some(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => MAPPED_PREFIX + bits,
             Some(_) => bits,
         }

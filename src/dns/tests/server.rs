@@ -93,7 +93,7 @@ async fn a_panic_costs_one_query_and_no_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_comes_before_the_start_waits() {
+async fn queries_before_the_start_wait() {
     let server = Server::bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
     let client = udp_client(server.local_addrs()[0]);
     client.send(b"early").unwrap();
@@ -103,7 +103,7 @@ async fn what_comes_before_the_start_waits() {
 }
 
 #[test]
-fn a_worker_that_is_told_to_stop_answers_what_is_queued() {
+fn a_worker_that_stops_answers_what_is_queued() {
     let Udp { address, mut sockets } = Udp::bind("127.0.0.1:0".parse().unwrap(), 1, "listen").unwrap();
     let clients: Vec<_> = (0..10).map(|_| udp_client(address)).collect();
     for client in &clients {
@@ -134,7 +134,7 @@ async fn a_stop_closes_connections_and_frees_the_port() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_connection_too_many_takes_the_place_of_the_longest_idle() {
+async fn a_connection_too_many_replaces_the_longest_idle() {
     let limits = Limits { connections: 2, ..Limits::default() };
     let running = start(&shared(), &["127.0.0.1:0"], 1, limits);
     let mut clients: Vec<_> = (0..3).map(|_| None).collect();

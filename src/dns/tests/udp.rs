@@ -46,7 +46,7 @@ fn peer(index: usize) -> SocketAddr {
 
 impl Exchange for Memory {
     fn receive(&mut self, wait: Wait) -> io::Result<usize> {
-        assert_eq!(wait, Wait::Not, "the worker is told to stop");
+        assert_eq!(wait, Wait::Not, "the worker is stopping");
         self.batch = match self.queued.pop_front() {
             Some(last) if self.endless => {
                 self.queued.push_front(last.clone());
@@ -94,7 +94,7 @@ fn draining_ends_although_queries_keep_coming() {
     assert_eq!(exchange.sent.len(), BATCHES_TO_DRAIN);
 }
 
-/// Replies with the addresses that it was told, if the rest is as it is over UDP.
+/// Replies with the addresses of the arrival, if the rest of it is right for UDP.
 fn describe(_: &Snapshot, _: &[u8], arrival: Arrival, _: Unix, reply: &mut Reply) -> Outcome {
     let Arrival { peer, local, transport: Transport::Udp, encrypted: false, keepalive: None } = arrival
     else {
@@ -108,6 +108,7 @@ fn describe(_: &Snapshot, _: &[u8], arrival: Arrival, _: Unix, reply: &mut Reply
 fn the_handler_knows_how_a_datagram_arrived() {
     let mut exchange = Memory::of(&[&[b"", b""]]);
     exchange.drain(Responder::new(&shared(), describe));
-    let told: Vec<_> = exchange.sent[0].iter().map(|(_, bytes)| String::from_utf8_lossy(bytes)).collect();
-    assert_eq!(told, ["192.0.2.1:1024 192.0.2.53:53", "192.0.2.1:1025 192.0.2.53:53"]);
+    let described: Vec<_> =
+        exchange.sent[0].iter().map(|(_, bytes)| String::from_utf8_lossy(bytes)).collect();
+    assert_eq!(described, ["192.0.2.1:1024 192.0.2.53:53", "192.0.2.1:1025 192.0.2.53:53"]);
 }

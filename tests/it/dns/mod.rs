@@ -43,7 +43,7 @@ use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Inputs, Standing};
 use portolan::zone::{Zone, Zones};
 
-/// Zones as (origin, text) with the apex left out of the text.
+/// The apex of every zone, which the text given for it leaves out.
 const APEX: &str = "$TTL 300\n@ 600 SOA ns h 7 3600 600 86400 60\n@ NS ns\nns A 192.0.2.53\n";
 
 /// A server: zones, services and what is up.
@@ -218,7 +218,7 @@ fn with_subnet(message: Message, address: &str, source: u8) -> Message {
     message
 }
 
-/// A reply like dig shows it: status and flags, OPT, then the records of each section.
+/// A reply as dig shows it: status and flags, OPT, then the records of each section.
 fn text(reply: &Message) -> String {
     let head = &reply.metadata;
     let mut text = match head.response_code {
@@ -257,7 +257,7 @@ fn text(reply: &Message) -> String {
     text
 }
 
-/// Record data as text; what one library does not know another does.
+/// Record data as text. Types that one library does not know are printed by the other.
 fn data_text(data: &RData) -> String {
     let RData::Unknown { code, rdata } = data else { return data.to_string() };
     let mut parser = Parser::from_ref(rdata.anything.as_slice());
