@@ -1,4 +1,4 @@
-//! A message that was read goes to the part that answers it.
+//! Hands a message that was read to the part that answers it.
 
 use super::asker::Asker;
 use super::express::Express;
@@ -30,7 +30,7 @@ pub(super) fn answer(
     let Reply { bytes, scratch, .. } = reply;
     let plan = &*snapshot.plan;
     let limit = limit(query.edns.as_ref(), arrival.transport);
-    let edns = query.edns.as_ref().map(|request| respond(request, plan, arrival));
+    let edns = query.edns.as_ref().map(|request| options(request, plan, arrival));
     let question = match Refusal::check(&query.content) {
         Ok(question) => question,
         Err(refusal) => return refusal.write(Writer::start(bytes, query, limit, edns)),
@@ -62,8 +62,8 @@ fn limit(edns: Option<&Request>, transport: Transport) -> u16 {
     }
 }
 
-/// The options that the client gets of those it asks for.
-fn respond<'a>(request: &Request, plan: &'a Plan, arrival: &Arrival) -> Response<'a> {
+/// The OPT record of the reply: the options that the client asks for, as far as it may have them.
+fn options<'a>(request: &Request, plan: &'a Plan, arrival: &Arrival) -> Response<'a> {
     Response {
         dnssec_ok: request.dnssec_ok,
         nsid: plan.identity.nsid.as_deref().filter(|_| request.nsid).map(str::as_bytes),

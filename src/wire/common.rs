@@ -2,7 +2,8 @@
 
 use super::edns::Request;
 use super::header::{Counts, Header};
-use super::query::{Content, Query, Question};
+use super::query::{Content, Query};
+use super::question::Question;
 use crate::zone::rtype;
 
 /// The type of an OPT record, whose high byte is 0.

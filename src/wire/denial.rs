@@ -4,7 +4,8 @@ use hickory_proto::op::ResponseCode;
 
 use super::CLASS_IN;
 use super::header::{HEADER, Header};
-use super::query::{Content, Query, Question};
+use super::query::{Content, Query};
+use super::question::Question;
 use super::reply::{Owner, Section, Writer};
 use crate::model::Ttl;
 use crate::zone::{Served, rtype};

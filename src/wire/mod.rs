@@ -4,8 +4,7 @@
 //! or a reply written. The common query is read straight from its bytes, all others by the decoder of
 //! `hickory-proto`, record by record rather than by its `Message`: what a name server must refuse (a malformed client
 //! subnet, two OPT records) is seen before it could be normalised away. Records are copied from the zone's wire data
-//! into the buffer that is sent, without an allocation. Nothing here knows zones or
-//! decides answers.
+//! into the buffer that is sent, without an allocation. Nothing here decides answers.
 
 mod common;
 mod denial;
@@ -13,13 +12,16 @@ pub mod edns;
 mod header;
 mod names;
 mod query;
+mod question;
+mod read;
 mod reply;
 mod subnet;
 
 pub use denial::Denial;
 pub use header::{Counts, HEADER, Header, Status};
 pub use hickory_proto::op::ResponseCode;
-pub use query::{Content, Fault, LowerName, Query, Question};
+pub use query::{Content, Fault, Query};
+pub use question::{LowerName, Question};
 pub use reply::{Owner, Section, Writer};
 pub use subnet::ClientSubnet;
 
