@@ -81,7 +81,7 @@ impl Request {
     pub(super) fn read(class: u16, ttl: [u8; 4], options: &[u8]) -> Result<Self, Self> {
         let [_, version, flags, _] = ttl;
         let bare = Self { payload: class, version, dnssec_ok: flags & DNSSEC_OK != 0, ..Self::default() };
-        // RFC 6891 §6.1.3 defines the layout of other versions as far as VERSION; their options may mean anything.
+        // Options of another version may mean anything.
         if version != VERSION {
             return Ok(bare);
         }
