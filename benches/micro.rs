@@ -14,7 +14,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsOption};
 use hickory_proto::rr::{Name, RecordType};
 use ipnet::Ipv4Net;
-use portolan::answer::{Peer, Reply, Transport, handle};
+use portolan::answer::{Arrival, Reply, Transport, handle};
 use portolan::config;
 use portolan::geo::{Index, Override};
 use portolan::health::State;
@@ -93,8 +93,10 @@ fn query(name: &str, rtype: RecordType, subnet: bool) -> Vec<u8> {
     query.to_vec().expect("it fits")
 }
 
-fn peer() -> Peer {
-    Peer { address: SocketAddr::from(([84, 128, 0, 1], 5353)), transport: Transport::Udp }
+fn arrival() -> Arrival {
+    let peer = SocketAddr::from(([84, 128, 0, 1], 5353));
+    let local = SocketAddr::from(([192, 0, 2, 53], 53));
+    Arrival { peer, local, transport: Transport::Udp, encrypted: false, keepalive: None }
 }
 
 fn bench(criterion: &mut Criterion) {
@@ -104,7 +106,7 @@ fn bench(criterion: &mut Criterion) {
     for (kind, name, rtype, subnet) in KINDS {
         let query = query(name, rtype, subnet);
         criterion.bench_function(&format!("handle/{kind}"), |b| {
-            b.iter(|| handle(&snapshot, black_box(&query), peer(), NOW, &mut reply));
+            b.iter(|| handle(&snapshot, black_box(&query), arrival(), NOW, &mut reply));
         });
     }
     let mut last = 0_u32;
@@ -185,7 +187,7 @@ fn count(kind: &str, n: u64) {
         KINDS.into_iter().find(|(known, ..)| *known == kind).expect("a known kind");
     let (snapshot, query, mut reply) = (snapshot(), query(name, rtype, subnet), Reply::new(1));
     for _ in 0..n {
-        black_box(handle(&snapshot, black_box(&query), peer(), NOW, &mut reply));
+        black_box(handle(&snapshot, black_box(&query), arrival(), NOW, &mut reply));
     }
 }
 

@@ -24,18 +24,18 @@
 //! | [`zone`] | RFC 1035 text → one label tree of RRsets and dynamic names | model |
 //! | [`wire`] | DNS messages: decoding, encoding, EDNS | model, zone |
 //! | [`snapshot`] | all that a query sees: plan, standing, epoch | all above |
-//! | [`answer`] | `handle(&Snapshot, &[u8], Peer, now, &mut Reply) → Outcome` | all above |
+//! | [`answer`] | `handle(&Snapshot, &[u8], Arrival, now, &mut Reply) → Outcome` | all above |
 //! | [`config`] | TOML text → model, with every mistake at its file, line and column; names what is to be opened, opens nothing | model, zone, geo |
 //! | **shells** | | |
-//! | [`net`] | sockets and their options, batched UDP, TLS, resolvers | model |
+//! | [`net`] | sockets and their options, batched UDP, TLS, resolvers, the clock | model |
 //! | [`probe`] | one file per probe kind, and the scheduler that runs them | model, health, net |
 //! | [`journal`] | SQLite on a thread of its own: overrides and verdicts that survive a restart | model, health, standing |
 //! | [`prepare`] | a config made ready to run: files read, geo index, plan, probes, TLS trust, resolver. Everything that can fail happens here | core, net, probe |
 //! | [`engine`] | the one task that owns the state: observations, resolved hosts and commands in, snapshots out | core, net, probe, journal, prepare |
-//! | [`dns`] | UDP workers, TCP | model, wire, answer, snapshot, net, engine |
-//! | [`api`] | REST, event stream, metrics; the shapes of its JSON | core, engine, prepare (why a reload failed) |
+//! | [`dns`] | UDP workers, TCP | model, wire, answer, snapshot, net |
+//! | [`api`] | REST, event stream, metrics; the shapes of its JSON | core, net (its clock), engine, prepare (why a reload failed) |
 //! | [`node`] | assembly: builds the modules that a config asks for; owns reload; signals, drain; the demo's regions | everything but cli |
-//! | [`cli`] | one file per subcommand | core, engine, prepare, api, node |
+//! | [`cli`] | one file per subcommand | core, net (its clock), engine, prepare, api, node |
 //!
 //! # Invariants
 //!

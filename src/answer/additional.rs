@@ -3,13 +3,13 @@
 use crate::wire::{LowerName, Owner, Section, Writer};
 use crate::zone::{Node, RRset, Served, Zones, rtype};
 
-/// Records of one RRset whose targets' addresses are added to an answer.
+/// At most so many records of an RRset have the addresses of their targets added.
 const MAX_TARGETS: usize = 16;
 /// Priority of an SVCB or HTTPS record in AliasMode (RFC 9460 §2.4.1).
 const ALIAS_MODE: &[u8] = &[0, 0];
 const ROOT: &[u8] = &[0];
 
-/// The name that a record refers to, given the owner's for SVCB, which may mean itself; in the case of the data.
+/// The name that a record refers to, in the case of its data. SVCB may refer to its own owner.
 fn target<'a>(rtype: u16, rdata: &'a [u8], owner: &'a [u8]) -> Option<&'a [u8]> {
     match rtype {
         rtype::NS => Some(rdata),
@@ -29,13 +29,13 @@ fn target<'a>(rtype: u16, rdata: &'a [u8], owner: &'a [u8]) -> Option<&'a [u8]> 
     }
 }
 
-/// Adds the addresses, as far as zones here have them, of what the RRset of an owner refers to. Those of dynamic
-/// names are left to a query of their own, which steering answers for its asker.
+/// Adds the addresses, as far as zones here have them, of the names that an RRset refers to. Addresses of dynamic
+/// names are left to a query of their own, which steering answers.
 pub(super) fn addresses(zones: &Zones, owner: &[u8], set: &RRset, writer: &mut Writer<'_>) {
     let records = || set.rdata.iter().take(MAX_TARGETS);
     let targets = || records().filter_map(|rdata| target(set.rtype, rdata, owner));
     for (index, target) in targets().enumerate() {
-        // Of several records with one target, such as the ports of a host, the first adds it.
+        // Several records may have one target, such as the ports of a host: the first adds it.
         if targets().take(index).any(|before| before.eq_ignore_ascii_case(target)) {
             continue;
         }
@@ -56,10 +56,10 @@ pub(super) fn addresses_of(zones: &Zones, target: &[u8], writer: &mut Writer<'_>
     }
 }
 
-/// Adds glue to a referral: all addresses of name servers below the cut must be in it (RFC 9471 §3), others of the
-/// zone may.
+/// Adds glue to a referral: it must have all addresses of name servers below the cut (RFC 9471 §3), and may have
+/// others of the zone.
 pub(super) fn glue(zone: &Served, cut: &[u8], servers: &RRset, writer: &mut Writer<'_>) {
-    // What must be in goes first, so that what may be does not take its room.
+    // What it must have goes first, so that nothing optional takes its place.
     for (section, most) in [(Section::Glue, usize::MAX), (Section::Additional, MAX_TARGETS)] {
         for target in servers.rdata.iter().take(most) {
             if writer.is_truncated() {

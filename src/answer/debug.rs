@@ -1,10 +1,10 @@
-//! `_portolan.NAME` TXT: the epoch, and what was decided on a service's name for the asker, where `debug_names`
-//! is on. A name of its own: at the service's there may be TXT records, or a CNAME that leaves room for none.
+//! `_portolan.NAME` TXT, if `debug_names` is on: the epoch, and what steering decides for this client at a service's
+//! NAME. It is a name of its own because the service's may have TXT records, or a CNAME, which excludes them.
 
 use std::fmt::Write as _;
 
 use super::Kind;
-use super::resolve::{Current, Resolved, Resolver, Step};
+use super::general::{Current, General, Resolved, Step};
 use crate::model::{Family, RegionId, Service, ServiceId, ServiceKind, Ttl};
 use crate::steer::{Choice, Recording, Stage};
 use crate::wire::{ResponseCode, Section};
@@ -16,13 +16,13 @@ const LABEL: &[u8] = b"\x09_portolan";
 /// The longest string that a TXT record holds (RFC 1035 §3.3).
 const LONGEST: usize = 255;
 
-/// Whether a name in wire format is a service's debug name if it has one.
+/// Whether a name in wire format could be a service's debug name.
 pub(super) fn is_of_service(name: &[u8]) -> bool {
     name.get(..LABEL.len()).is_some_and(|label| label.eq_ignore_ascii_case(LABEL))
 }
 
-impl<'a> Resolver<'a, '_, '_> {
-    /// The answer if a name, which is none of the zone's own, is the debug name of a service.
+impl<'a> General<'a, '_, '_> {
+    /// The answer for a name that is not in the zone, if it is the debug name of a service.
     pub(super) fn debug(&mut self, at: &Current<'a>, zone: &'a Served, name: &[u8]) -> Option<Step<'a>> {
         let plan = &self.snapshot.plan;
         if !plan.debug_names || !is_of_service(name) {
@@ -33,23 +33,23 @@ impl<'a> Resolver<'a, '_, '_> {
         let done =
             |scope| Step::Done(Resolved { rcode: ResponseCode::NoError, authoritative: true, kind, scope });
         if self.question.qtype != rtype::TXT {
-            self.negative(at, zone, Ttl(0));
+            self.deny(at, zone, Ttl(0));
             return Some(done(0));
         }
-        let (strings, scope) = self.tell(node.services());
+        let (strings, scope) = self.facts(node.services());
         let mut data = Vec::new();
         for string in strings {
             let bytes = &string.as_bytes()[..string.len().min(LONGEST)];
             data.push(bytes.len() as u8);
             data.extend_from_slice(bytes);
         }
-        // What is true now is of no use later.
+        // It describes this moment only, so it must not be cached.
         self.writer.records(Section::Answer, at.owner(), rtype::TXT, Ttl(0), [&*data]);
         Some(done(scope))
     }
 
-    /// One fact in each string, and for how many bits of the client's address they hold. The services are of one name.
-    fn tell(&self, services: &[ServiceId]) -> (Vec<String>, u8) {
+    /// One fact in each string, and for how many bits of the client's address they hold. The services share one name.
+    fn facts(&self, services: &[ServiceId]) -> (Vec<String>, u8) {
         let plan = &self.snapshot.plan;
         let located = plan.geo.locate(self.asker.client);
         let country =
@@ -83,7 +83,7 @@ impl<'a> Resolver<'a, '_, '_> {
         let name = |id: RegionId| topology.region(id).name.as_str();
         let kept = recording.entries.iter().filter(|it| it.stage == Stage::TieGroups && it.verdict.is_ok());
         let order: Vec<&str> = kept.map(|it| name(it.region)).collect();
-        // Several passes may drop a region; the answered one was let in after all.
+        // Several passes may drop a region, and a later one may still choose it.
         let mut out: Vec<String> = Vec::new();
         for it in
             recording.entries.iter().filter(|it| it.verdict.is_err() && Some(it.region) != choice.region)
@@ -101,7 +101,7 @@ impl<'a> Resolver<'a, '_, '_> {
         };
         let mut text = format!("{what} answer={:?}", choice.answer).to_lowercase();
         let region = choice.region.map_or("none", name);
-        // A String takes everything.
+        // Writing to a String does not fail.
         let _ = write!(text, " region={region} ttl={} scope={}", choice.ttl.0, choice.scope);
         let _ = write!(text, " order={} out={}", order.join(","), out.join(","));
         text

@@ -1,53 +1,19 @@
-//! What a service answers: the endpoints that steering chooses, as records of the type asked for.
+//! Answers of services: the endpoints that steering chooses, as records of the type asked for.
 
 use std::net::IpAddr;
 use std::ops::Range;
 
 use super::Kind;
 use super::additional;
-use super::resolve::{Current, Resolved, Resolver, Step};
-use crate::model::{
-    AllDown, EndpointRef, Family, Https, Name, Service, ServiceId, ServiceKind, Topology, Ttl,
-};
+use super::general::{Current, General, Resolved, Step};
+use super::reply::Scratch;
+use crate::model::{AllDown, EndpointRef, Family, Https, Name, Service, ServiceId, ServiceKind, Ttl};
 use crate::steer::{Answer, Asked, Choice, Host, NoTrace};
-use crate::wire::{LowerName, ResponseCode, Section};
-use crate::zone::{Node, Served, rtype};
+use crate::wire::{ResponseCode, Section};
+use crate::zone::{Served, rtype};
 
-/// What is chosen and written for one query; kept from query to query so that none allocates it anew.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    pub(super) addresses: Vec<IpAddr>,
-    hosts: Vec<Host>,
-    rdata: Vec<u8>,
-    /// The names that aliases led over.
-    pub(super) seen: Vec<LowerName>,
-}
-
-/// What of its endpoints a service answers a question of a type with; `None` if nothing is chosen. HTTPS has
-/// addresses of both families: the first is given.
-#[must_use]
-pub fn family(service: &Service, rtype: u16) -> Option<Family> {
-    match (&service.kind, rtype) {
-        (ServiceKind::Address { .. }, rtype::A) => Some(Family::V4),
-        (ServiceKind::Address { .. }, rtype::AAAA) => Some(Family::V6),
-        (ServiceKind::Address { https: Some(_) }, rtype::HTTPS) => Some(Family::V4),
-        (ServiceKind::Srv { .. }, rtype::SRV) | (ServiceKind::Mx { .. }, rtype::MX) => Some(Family::Host),
-        // RFC 8482 §4.2: ANY has an answer of its own, whatever the name has.
-        (_, rtype::ANY) => None,
-        // RFC 1034 §3.6.2: an alias is one for every type.
-        (ServiceKind::Address { .. }, _) if service.may_be_alias() => Some(Family::V4),
-        _ if service.may_be_alias() => Some(Family::Host),
-        _ => None,
-    }
-}
-
-/// Which service of a name answers a question of a type, and with what of its endpoints.
-pub(super) fn answering(topology: &Topology, node: &Node, rtype: u16) -> Option<(ServiceId, Family)> {
-    node.services().iter().find_map(|id| Some((*id, family(topology.service(*id), rtype)?)))
-}
-
-impl<'a> Resolver<'a, '_, '_> {
-    /// What a service says to a question that [`family`] of its endpoints answers.
+impl<'a> General<'a, '_, '_> {
+    /// The answer of a service to a question that endpoints of `family` answer.
     pub(super) fn dynamic(
         &mut self,
         at: &Current<'a>,
@@ -153,8 +119,8 @@ impl<'a> Resolver<'a, '_, '_> {
         let rtype = if matches!(kind, ServiceKind::Mx { .. }) { rtype::MX } else { rtype::SRV };
         let Scratch { hosts, rdata, .. } = &mut *self.scratch;
         let name = |host: &Host| self.snapshot.plan.topology.endpoint(host.endpoint).host();
-        // Endpoints may share a host, and no record stands twice in an RRset (RFC 2181 §5): the first is for all, with
-        // the weight of all.
+        // Endpoints may share a host, and an RRset has no record twice (RFC 2181 §5): the first is written for all,
+        // with their weights added.
         let of_all = |host: &Host| -> f64 {
             let alike = hosts.iter().filter(|it| name(it) == name(host));
             alike.map(|it| it.weight).sum()
@@ -166,7 +132,7 @@ impl<'a> Resolver<'a, '_, '_> {
         for (host, target) in targets() {
             match *kind {
                 ServiceKind::Srv { priority, port } => {
-                    // RFC 2782: a weight of 0 is for records that are hardly ever to be used.
+                    // RFC 2782: records with weight 0 are hardly ever used.
                     let weight = of_all(host).round().max(1.0) as u16;
                     rdata.extend([priority, weight, port].map(u16::to_be_bytes).as_flattened());
                 }
@@ -192,7 +158,7 @@ impl<'a> Resolver<'a, '_, '_> {
         self.snapshot.plan.topology.endpoint(at).host()
     }
 
-    /// What is left to say where no endpoint answers the question.
+    /// The answer where no endpoint answers the question.
     fn without_endpoints(
         &mut self,
         at: &Current<'a>,
@@ -207,7 +173,7 @@ impl<'a> Resolver<'a, '_, '_> {
                 chosen(id, choice, ResponseCode::ServFail)
             }
             _ => {
-                self.negative(at, zone, zone.negative_ttl.min(choice.ttl));
+                self.deny(at, zone, zone.negative_ttl.min(choice.ttl));
                 chosen(id, choice, ResponseCode::NoError)
             }
         }
@@ -219,7 +185,7 @@ impl<'a> Resolver<'a, '_, '_> {
         if self.question.qtype == rtype::CNAME {
             return chosen(service, choice, ResponseCode::NoError);
         }
-        self.pass(Kind::Dynamic { service, region: choice.region }, choice.scope);
+        self.pass_alias(Kind::Dynamic { service, region: choice.region }, choice.scope);
         Step::Alias(Current::Target(target.as_wire()))
     }
 }
@@ -241,7 +207,7 @@ impl Scratch {
         self.rdata.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
     }
 
-    /// An HTTPS record without hints, whose keys are the last by their numbers (RFC 9460 §2.2).
+    /// Starts an HTTPS record, without hints: those are its last keys by number (RFC 9460 §2.2).
     fn start_https(&mut self, https: &Https) {
         self.rdata.clear();
         self.numbers(&[https.priority]);
@@ -259,7 +225,7 @@ impl Scratch {
         }
     }
 
-    /// Adds the addresses chosen as a hint, and tells where they stand; nothing if there are none.
+    /// Adds the addresses chosen as a hint, if there are any. Returns where they are.
     fn hint(&mut self, key: u16) -> Range<usize> {
         let bytes = if key == IPV4HINT { 4 } else { 16 };
         if !self.addresses.is_empty() {

@@ -1,72 +1,58 @@
 //! The express lane: the plainest answers, which most queries get, without the general path's bookkeeping.
 //!
-//! It decides nothing. It is handed what was found for the name, regions are chosen by the same `choose` as on the
-//! general path, and whatever is not plain is left to that path by returning `None`. Tests hold both to the same
-//! message, whatever is asked.
+//! It decides nothing. It is given what was found for the name, regions are chosen by the same `choose` as on the
+//! general path, and header and OPT record are written by the same code. Whatever is not plain is left to the general
+//! path by returning `None`. Tests hold both to the same message for any query.
 
 use std::net::IpAddr;
 
-use super::resolve::Asker;
-use super::{Kind, Outcome, answering, debug, scope_within};
+use super::asker::Asker;
+use super::{Kind, Outcome, debug, services};
 use crate::model::{Family, ServiceId, Ttl};
 use crate::snapshot::Snapshot;
 use crate::steer::{Answer, Asked, NoTrace};
-use crate::wire::{
-    CLASS_IN, ClientSubnet, Edns, HEADER, MAX_UDP_PAYLOAD, OPTION_SUBNET, Query, Question, ResponseCode,
-};
+use crate::wire::edns::Response;
+use crate::wire::{CLASS_IN, Counts, HEADER, Header, Question, ResponseCode, Status};
 use crate::zone::{Found, Node, Served, rtype};
 
 /// A pointer to the question's name, which owns every answer of this lane (RFC 1035 §4.1.4).
 const OWNER: [u8; 2] = [0xc0, HEADER as u8];
-/// QR and AA; every answer of this lane is authoritative.
-const RESPONSE: u8 = 0x84;
 
 /// One answer being made.
-struct Lane<'a, 'r> {
-    snapshot: &'a Snapshot,
-    query: &'r Query<'r>,
-    question: &'r Question<'r>,
-    asker: &'r Asker,
-    limit: usize,
-    addresses: &'r mut Vec<IpAddr>,
-    bytes: &'r mut Vec<u8>,
+pub(super) struct Express<'a, 'r> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) header: Header,
+    pub(super) question: &'r Question<'r>,
+    pub(super) edns: Option<Response<'r>>,
+    pub(super) asker: &'r Asker,
+    /// Bytes that the reply may have.
+    pub(super) limit: usize,
+    pub(super) addresses: &'r mut Vec<IpAddr>,
+    pub(super) bytes: &'r mut Vec<u8>,
 }
 
-/// Answers a query whose question's name was found, unless it is for the general path.
-pub(super) fn answer(
-    snapshot: &Snapshot,
-    query: &Query<'_>,
-    found: Found<'_>,
-    asker: &Asker,
-    limit: u16,
-    addresses: &mut Vec<IpAddr>,
-    bytes: &mut Vec<u8>,
-) -> Option<Outcome> {
-    let question = query.question.as_ref()?;
-    // A record of ANY is made, and what the server says of itself is not written here.
-    if question.qtype == rtype::ANY || query.edns.as_ref().is_some_and(|edns| edns.nsid || edns.keepalive) {
-        return None;
-    }
-    let limit = usize::from(limit);
-    let mut lane = Lane { snapshot, query, question, asker, limit, addresses, bytes };
-    match found {
-        Found::Node { zone, node } => lane.node(zone, node),
-        Found::Wildcard { zone, node, .. } if !lane.may_be_debug() => lane.node(zone, node),
-        Found::NoName { zone } if !lane.may_be_debug() => {
-            lane.deny(zone, zone.negative_ttl, ResponseCode::NXDomain, 0, Kind::Negative)
+impl Express<'_, '_> {
+    /// Answers the question, whose name was found; `None` if it is for the general path.
+    pub(super) fn answer(mut self, found: Found<'_>) -> Option<Outcome> {
+        match found {
+            // ANY is answered with a record that no zone has.
+            _ if self.question.qtype == rtype::ANY => None,
+            Found::Node { zone, node } => self.node(zone, node),
+            Found::Wildcard { zone, node, .. } if !self.may_be_debug() => self.node(zone, node),
+            Found::NoName { zone } if !self.may_be_debug() => {
+                self.deny(zone, zone.negative_ttl, ResponseCode::NXDomain, 0, Kind::Negative)
+            }
+            _ => None,
         }
-        _ => None,
     }
-}
 
-impl Lane<'_, '_> {
     fn may_be_debug(&self) -> bool {
         self.snapshot.plan.debug_names && debug::is_of_service(self.question.name())
     }
 
     fn node(&mut self, zone: &Served, node: &Node) -> Option<Outcome> {
         let qtype = self.question.qtype;
-        if let Some((id, family)) = answering(&self.snapshot.plan.topology, node, qtype) {
+        if let Some((id, family)) = services::answering(&self.snapshot.plan.topology, node, qtype) {
             return match (qtype, family) {
                 (rtype::A, Family::V4) | (rtype::AAAA, Family::V6) => self.steer(zone, id, family),
                 _ => None,
@@ -131,93 +117,34 @@ impl Lane<'_, '_> {
     }
 
     /// Writes header and question. `None` if records of `length` bytes do not fit beside them.
-    fn start(&mut self, rcode: ResponseCode, answers: usize, authorities: u8, length: usize) -> Option<()> {
+    fn start(&mut self, rcode: ResponseCode, answers: usize, authorities: u16, length: usize) -> Option<()> {
         let question = self.question.wire;
-        let opt = self.query.edns.as_ref().map_or(0, |edns| OPT + self.subnet_length(edns));
+        let opt = self.edns.as_ref().map_or(0, Response::length);
         if HEADER + question.len() + length + opt > self.limit {
             return None;
         }
-        let [answers_high, answers_low] = (answers as u16).to_be_bytes();
-        let flags = [RESPONSE | u8::from(self.query.recursion_desired), rcode.low()];
-        let [id_high, id_low] = self.query.id.to_be_bytes();
+        let status = Status { rcode, authoritative: true, truncated: false };
+        let additionals = u16::from(self.edns.is_some());
+        let counts = Counts { questions: 1, answers: answers as u16, authorities, additionals };
         self.bytes.clear();
-        self.bytes.extend_from_slice(&[
-            id_high,
-            id_low,
-            flags[0],
-            flags[1],
-            0,
-            1,
-            answers_high,
-            answers_low,
-            0,
-            authorities,
-            0,
-            u8::from(self.query.edns.is_some()),
-        ]);
+        self.bytes.extend_from_slice(&self.header.reply(status, counts));
         self.bytes.extend_from_slice(question);
         Some(())
     }
 
-    /// Writes the OPT record (RFC 6891 §6.1.2), if the query had one.
+    /// Writes the OPT record, if the query had one.
     fn finish(&mut self, rcode: ResponseCode, scope: u8, kind: Kind) -> Outcome {
-        if let Some(edns) = &self.query.edns {
-            let [payload_high, payload_low] = MAX_UDP_PAYLOAD.to_be_bytes();
-            let length = self.subnet_length(edns) as u8;
-            let flags = u8::from(edns.dnssec_ok) << 7;
-            self.bytes.extend_from_slice(&[
-                0,
-                0,
-                rtype::OPT as u8,
-                payload_high,
-                payload_low,
-                0,
-                0,
-                flags,
-                0,
-                0,
-                length,
-            ]);
-            if let Some(subnet) = self.subnet(edns) {
-                let address = subnet.address_bytes();
-                let [_, family] = subnet.family.to_be_bytes();
-                let data = (SUBNET - 4 + address.len()) as u8;
-                let scope = scope_within(subnet, scope);
-                self.bytes.extend_from_slice(&[
-                    0,
-                    OPTION_SUBNET as u8,
-                    0,
-                    data,
-                    0,
-                    family,
-                    subnet.source,
-                    scope,
-                ]);
-                self.bytes.extend_from_slice(address);
-            }
+        if let Some(edns) = self.edns {
+            Response { scope, ..edns }.write(self.bytes, rcode, self.limit);
         }
         Outcome::Answered { rcode: rcode.into(), kind, truncated: false }
-    }
-
-    /// The client subnet that is in the reply.
-    fn subnet<'e>(&self, edns: &'e Edns) -> Option<&'e ClientSubnet> {
-        edns.subnet.as_ref().filter(|_| self.snapshot.plan.ecs)
-    }
-
-    /// Bytes of its option.
-    fn subnet_length(&self, edns: &Edns) -> usize {
-        self.subnet(edns).map_or(0, |subnet| SUBNET + subnet.address_bytes().len())
     }
 }
 
 /// Bytes of a record before its data: owner, type, class, TTL, length.
 const RECORD: usize = 12;
-/// Bytes of an OPT record without options.
-const OPT: usize = 11;
-/// Bytes of the client subnet option before its address (RFC 7871 §6).
-const SUBNET: usize = 8;
 
-/// Whether records of a type hold no names: nothing to compress, nothing to add addresses for.
+/// Whether records of a type have no names in them that could be compressed or need addresses added.
 fn is_self_contained(qtype: u16) -> bool {
     matches!(qtype, rtype::A | rtype::AAAA | rtype::TXT | rtype::CAA | rtype::TLSA)
 }
@@ -238,7 +165,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::answer::resolve;
+    use crate::answer::walk;
     use crate::geo::Index;
     use crate::model::{KeyPrefix, Topology, Unix};
     use crate::snapshot::Plan;
@@ -247,9 +174,9 @@ mod tests {
 
     const ZONE: &str = "$TTL 60\n@ SOA ns h 1 2 3 4 5\n@ NS ns\nns A 192.0.2.1\n*.w TXT x\nalias CNAME ns\n";
 
-    /// That the lane answers right is held by tests that ask by both paths.
+    /// That its answers are right is for the tests that compare both paths.
     #[test]
-    fn the_plain_is_taken_and_the_rest_is_left() {
+    fn plain_answers_are_taken_and_others_left() {
         let origin = "example.".parse().unwrap();
         let zone = Zone::read(&origin, ZONE, "zone", &mut |_| Err(String::new())).unwrap();
         let zones = Zones::build(vec![zone], []).unwrap();
@@ -261,17 +188,13 @@ mod tests {
         let takes_edns = |name: &[u8], qtype: u8, edns| {
             let wire = [name, &[0, qtype, 0, 1]].concat();
             let question = Question { wire: &wire, qtype: qtype.into(), class: CLASS_IN };
-            let query = Query {
-                id: 7,
-                opcode: 0,
-                recursion_desired: false,
-                question: Some(question),
-                edns,
-                fault: None,
-            };
-            let found = resolve::find(&snapshot, &question, question.name());
+            let found = walk::find(&snapshot.plan.zones, &question, question.name());
+            let (header, question, asker) = (Header::default(), &question, &asker);
             let (mut addresses, mut bytes) = (Vec::new(), Vec::new());
-            answer(&snapshot, &query, found, &asker, 512, &mut addresses, &mut bytes).is_some()
+            let (snapshot, addresses, bytes) = (&snapshot, &mut addresses, &mut bytes);
+            let limit = 512;
+            let lane = Express { snapshot, header, question, edns, asker, limit, addresses, bytes };
+            lane.answer(found).is_some()
         };
         let takes = |name, qtype| takes_edns(name, qtype, None);
         assert!(takes(b"\x02nS\x07example\0", 1), "an address");
@@ -284,10 +207,9 @@ mod tests {
         assert!(!takes(b"\x02ns\x07example\0", 255), "ANY");
         assert!(!takes(b"\x02ns\x04test\0", 1), "somebody else's name");
         assert!(!takes(b"\x09_PORTOLAN\x02ns\x07example\0", 16), "perhaps a debug name");
-        let edns =
-            Edns { payload: 1232, version: 0, dnssec_ok: false, subnet: None, nsid: false, keepalive: false };
+        let edns = Response { nsid: Some(b"ns1"), ..Response::default() };
         assert!(takes_edns(b"\x02ns\x07example\0", 1, Some(edns)), "EDNS");
-        assert!(!takes_edns(b"\x02ns\x07example\0", 1, Some(Edns { nsid: true, ..edns })), "an identifier");
-        assert!(!takes_edns(b"\x02ns\x07example\0", 1, Some(Edns { keepalive: true, ..edns })), "a timeout");
+        let longest = Response { nsid: Some(&[b'x'; 500]), ..Response::default() };
+        assert!(!takes_edns(b"\x02ns\x07example\0", 1, Some(longest)), "what does not fit");
     }
 }

@@ -1,11 +1,13 @@
 //! The class Chaos: which server this is, and what runs on it (RFC 4892).
 
-use super::{Kind, Outcome, refuse};
+use super::refusal::Refusal;
+use super::{Kind, Outcome};
 use crate::model::{Identity, Ttl};
-use crate::wire::{ExtendedError, Owner, Question, ResponseCode, Section, Writer};
+use crate::wire::edns::ExtendedError;
+use crate::wire::{Owner, Question, ResponseCode, Section, Writer};
 use crate::zone::rtype;
 
-/// Answers a question of class CH: with TXT where there is something to say, else with REFUSED.
+/// Answers a question of class CH: with TXT if the config has it, else with REFUSED.
 pub(super) fn answer(identity: &Identity, question: &Question<'_>, mut writer: Writer<'_>) -> Outcome {
     let text = match &*question.name().to_ascii_lowercase() {
         b"\x07version\x04bind\0" | b"\x07version\x06server\0" => &identity.version,
@@ -14,10 +16,10 @@ pub(super) fn answer(identity: &Identity, question: &Question<'_>, mut writer: W
     };
     let is_text = matches!(question.qtype, rtype::TXT | rtype::ANY);
     let Some(text) = text.as_ref().filter(|_| is_text) else {
-        return refuse(writer, ResponseCode::Refused, Some(ExtendedError::NOT_SUPPORTED));
+        return Refusal::because(ResponseCode::Refused, ExtendedError::NOT_SUPPORTED).write(writer);
     };
     let data = [&[text.len() as u8], text.as_bytes()].concat();
-    // Not to be cached: it may be another server that answers next time.
+    // Not to be cached: another server may answer next time.
     writer.records(Section::Answer, Owner::Question(0), rtype::TXT, Ttl(0), [data]);
     writer.finish(ResponseCode::NoError, true, 0);
     Outcome::Answered { rcode: 0, kind: Kind::Static, truncated: false }

@@ -13,7 +13,7 @@ use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name as WireName, RData, Record, RecordType};
 
 use super::{dto, problem::Problem};
-use crate::answer::{self, Kind, Outcome, Peer, Reply, Transport};
+use crate::answer::{self, Arrival, Kind, Outcome, Reply, Transport};
 use crate::geo::{Located, Source};
 use crate::health::State;
 use crate::model::{
@@ -158,9 +158,10 @@ fn ask(snapshot: &Snapshot, question: &Question) -> Result<(Message, Outcome), P
     query.set_edns(edns);
     let bytes = query.to_vec().map_err(|e| internal(e.to_string()))?;
     // Over TCP nothing is truncated. The peer is the client, in case ECS is turned off.
-    let peer = Peer { address: SocketAddr::new(question.client, 0), transport: Transport::Tcp };
+    let peer = SocketAddr::new(question.client, 0);
+    let arrival = Arrival { peer, local: peer, transport: Transport::Tcp, encrypted: false, keepalive: None };
     let mut reply = Reply::new(0);
-    let outcome = answer::handle(snapshot, &bytes, peer, question.at, &mut reply);
+    let outcome = answer::handle(snapshot, &bytes, arrival, question.at, &mut reply);
     let message = Message::from_vec(&reply.bytes).map_err(|e| internal(e.to_string()))?;
     if rcode(&message) == "REFUSED" {
         let zones: Vec<_> = snapshot.plan.zones.iter().map(|zone| zone.origin.to_string()).collect();

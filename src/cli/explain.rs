@@ -9,9 +9,9 @@ use anyhow::{Result, anyhow};
 
 use super::client::{Client, ClientError};
 use crate::api::{self, Question, dto};
-use crate::engine::Clock;
 use crate::health::State;
 use crate::model::Rules;
+use crate::net::clock::Clock;
 use crate::prepare::{Origin, prepare, world};
 use crate::snapshot::Snapshot;
 use crate::state;

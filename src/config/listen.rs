@@ -1,4 +1,4 @@
-//! `[dns]` and `[control]`: where this node listens, and who may give it orders.
+//! `[dns]` and `[control]`: where this node listens, and who may control it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -13,35 +13,35 @@ use super::text;
 /// `[dns]`: the name server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dns {
-    /// Addresses for UDP and TCP; at least one, none twice.
+    /// Addresses for UDP and TCP; at least one, without duplicates.
     pub listen: Vec<SocketAddr>,
     /// UDP workers per address, at most 1024; 0: one per core.
     pub workers: usize,
-    /// Whether EDNS Client Subnet (RFC 7871) is heard and answered.
+    /// Whether EDNS Client Subnet (RFC 7871) is used and answered.
     pub ecs: bool,
-    /// How much of a client's address shares and hashes see.
+    /// How much of a client's address shares and hashes are keyed on.
     pub key_prefix: KeyPrefix,
-    /// Whether `_portolan.NAME` TXT tells askers what was decided for them.
+    /// Whether `_portolan.NAME` TXT shows clients the decision for them.
     pub debug_names: bool,
-    /// What it says of itself to those who ask.
+    /// What the server reveals about itself.
     pub identity: Identity,
 }
 
 /// `[control]`: API and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Control {
-    /// TCP address; `None` where the config says `listen = false`.
+    /// TCP address; `None` for `listen = false`.
     pub listen: Option<SocketAddr>,
-    /// Unix socket; `None` where the config says `socket = false`.
+    /// Unix socket; `None` for `socket = false`.
     pub socket: Option<PathBuf>,
-    /// Who may write over TCP.
+    /// Who may make changes over TCP.
     pub tokens: Vec<Token>,
 }
 
 impl Control {
-    /// Where the API listens if the config does not say.
+    /// Where the API listens unless the config says otherwise.
     pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8053);
-    /// The socket if the config does not say.
+    /// The socket unless the config says otherwise.
     pub const DEFAULT_SOCKET: &str = "/run/portolan/control.sock";
 }
 
@@ -55,10 +55,10 @@ impl Default for Control {
     }
 }
 
-/// A token that lets its bearer write.
+/// A token that lets its bearer make changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// Who it was given to.
+    /// Who has it.
     pub name: String,
     /// What it allows.
     pub role: Role,
@@ -73,7 +73,7 @@ pub enum Role {
     Viewer,
     /// Drain, force and restore.
     Operator,
-    /// Everything, safety rules set aside too.
+    /// Everything, including what safety rules forbid.
     Admin,
 }
 
@@ -83,10 +83,10 @@ pub(super) const DNS: Keys = Keys {
             "listen",
             List(&Text),
             required("[\"0.0.0.0:53\", \"[::]:53\"]"),
-            "addresses for UDP and TCP; IPv6 sockets take IPv6 alone",
+            "addresses for UDP and TCP; IPv6 sockets accept IPv6 only",
         ),
         key("workers", Integer(0, MOST_WORKERS), default("0"), "UDP workers per address; 0: one per core"),
-        key("ecs", Boolean, default("true"), "whether EDNS Client Subnet is heard and answered"),
+        key("ecs", Boolean, default("true"), "whether EDNS Client Subnet is used and answered"),
         key(
             "key_prefix",
             Fields(&KEY_PREFIX),
@@ -97,13 +97,13 @@ pub(super) const DNS: Keys = Keys {
             "debug_names",
             Boolean,
             default("false"),
-            "whether _portolan.NAME TXT tells the epoch and what was decided on a service's NAME for the asker",
+            "whether _portolan.NAME TXT shows the epoch and the decision for the client at a service's NAME",
         ),
         key(
             "identity",
             Fields(&IDENTITY),
             otherwise("", "nothing"),
-            "what it says of itself to those who ask; what is not given is refused",
+            "what the server reveals about itself; questions for the rest are refused",
         ),
     ],
     later: &["tls", "cookies", "rate_limit", "allow", "proxy_protocol_from", "tcp", "transfer"],
@@ -137,18 +137,18 @@ pub(super) const CONTROL: Keys = Keys {
             default("\"/run/portolan/control.sock\""),
             "path of the Unix socket, or false",
         ),
-        key("token", List(&Fields(&TOKEN)), otherwise("", "none"), "who may write over TCP"),
+        key("token", List(&Fields(&TOKEN)), otherwise("", "none"), "who may make changes over TCP"),
     ],
     later: &["tls", "metrics"],
 };
 const TOKEN: Keys = Keys {
     known: &[
-        key("name", Text, required("\"ci\""), "whom it was given to"),
+        key("name", Text, required("\"ci\""), "who has it"),
         key(
             "role",
             Words(&["viewer", "operator", "admin"]),
             required("\"operator\""),
-            "\"viewer\": nothing but reads; \"operator\": changes; \"admin\": changes that safety forbids, too",
+            "\"viewer\": only reads; \"operator\": changes; \"admin\": also changes that safety rules forbid",
         ),
         key(
             "sha256",
@@ -164,7 +164,7 @@ const LISTENERS: &str = "a list of addresses such as [\"0.0.0.0:53\", \"[::]:53\
 const A_LISTENER: &str = "an address such as \"127.0.0.1:8053\"";
 const MOST_WORKERS: u64 = 1024;
 
-/// Reads both, since their listeners must not meet.
+/// Reads both tables, since their listeners must not conflict.
 pub(super) fn read(root: &Table<'_>) -> (Option<Dns>, Control) {
     let mut taken = Vec::new();
     let dns = root.get("dns").and_then(|value| read_dns(&value, &mut taken));
@@ -172,14 +172,14 @@ pub(super) fn read(root: &Table<'_>) -> (Option<Dns>, Control) {
         Some(value) => read_control(&value, &mut taken).unwrap_or_default(),
         None => Control::default(),
     };
-    // What was written meets in `claim`; the default was not.
+    // Addresses in the config are compared by `claim`; the default is in none.
     let default = Control::DEFAULT_LISTEN;
     if control.listen == Some(default)
         && let Some(other) =
             taken.iter().find(|other| !other.is_control && overlap(other.address.value, default))
         && !taken.iter().any(|other| other.is_control)
     {
-        let message = format!("{} meets the API, which listens on {default}", other.address.value);
+        let message = format!("{} conflicts with the API, which listens on {default}", other.address.value);
         root.report.error_with_help(
             other.address.span.clone(),
             message,
@@ -189,7 +189,7 @@ pub(super) fn read(root: &Table<'_>) -> (Option<Dns>, Control) {
     (dns, control)
 }
 
-/// A listener that was written.
+/// A listener in the config.
 struct Taken {
     address: At<SocketAddr>,
     is_control: bool,
@@ -219,7 +219,8 @@ fn read_identity(value: &Value<'_>) -> Option<Identity> {
     let text = |value: Value<'_>| {
         let text = value.text("a text")?;
         if text.len() > MAX_IDENTITY {
-            return value.fail(format!("a text of {} bytes; there may be {MAX_IDENTITY}", text.len()));
+            return value
+                .fail(format!("the text has {} bytes, but at most {MAX_IDENTITY} are allowed", text.len()));
         }
         Some(text.to_owned())
     };

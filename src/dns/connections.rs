@@ -1,7 +1,7 @@
-//! How many TCP connections may be open, and which gives way to a new one.
+//! How many TCP connections may be open, and which one is closed for a new one.
 //!
-//! A server that refuses when it is full can be shut by whoever opens connections and leaves them idle. Here the
-//! connection that has gone longest without a query gives way, so a client that asks is served.
+//! Anyone could block a server that refuses connections when it is full, by opening them and leaving them idle. Here
+//! the connection that has been without a query for longest is closed instead, so a client that asks is served.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 /// The open connections of all listeners.
 #[derive(Debug)]
 pub(super) struct Connections {
-    /// At most so many, at least one.
+    /// The most that may be open; at least 1.
     limit: usize,
     start: Instant,
     open: Mutex<Open>,
@@ -27,12 +27,12 @@ struct Open {
 
 #[derive(Debug)]
 struct Connection {
-    /// Milliseconds after `start` of its last query, or of its accept.
+    /// When its last query came, or it was accepted: milliseconds after `start`.
     active: AtomicU64,
     evicted: CancellationToken,
 }
 
-/// The right to be open; given back when dropped.
+/// The right of a connection to be open; returned when dropped.
 #[derive(Debug)]
 pub(super) struct Admission {
     connections: Arc<Connections>,
@@ -45,7 +45,7 @@ impl Connections {
         Self { limit: limit.max(1), start: Instant::now(), open: Mutex::default() }
     }
 
-    /// Admits a connection; if it would be one too many, the longest idle one is told to go.
+    /// Admits a connection; if it would be one too many, the longest idle one is evicted.
     pub(super) fn admit(self: &Arc<Self>) -> Admission {
         let connection =
             Arc::new(Connection { active: AtomicU64::new(self.moment()), evicted: CancellationToken::new() });
@@ -72,12 +72,12 @@ impl Connections {
 }
 
 impl Admission {
-    /// Notes that the client has asked something.
+    /// Notes that a query came.
     pub(super) fn touch(&self) {
         self.connection.active.store(self.connections.moment(), Ordering::Relaxed);
     }
 
-    /// Returns when the connection has to give way.
+    /// Returns when the connection is evicted.
     pub(super) async fn evicted(&self) {
         self.connection.evicted.cancelled().await;
     }
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_longest_idle_gives_way() {
+    async fn the_longest_idle_is_evicted() {
         let connections = Arc::new(Connections::new(3));
         let mut admissions = Vec::new();
         for _ in 0..3 {
@@ -110,7 +110,7 @@ mod tests {
         admissions[0].touch();
         let fourth = connections.admit();
         assert_eq!(admissions.iter().map(is_evicted).collect::<Vec<_>>(), [false, true, false]);
-        // What goes by itself makes room.
+        // A connection that ends by itself leaves its place to the next.
         drop(admissions.pop());
         let _fifth = connections.admit();
         assert!(!is_evicted(&admissions[0]) && !is_evicted(&fourth));

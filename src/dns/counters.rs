@@ -1,10 +1,11 @@
-//! What was asked and answered, counted without two threads ever writing to one cache line.
+//! Counters of queries and answers. No two threads write to one cache line.
 
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Response codes counted apart. The highest assigned is 23 (BADCOOKIE); anything above the last counts as it.
+/// Response codes that have counters of their own. The highest assigned is 23 (BADCOOKIE); higher ones count as the
+/// last.
 pub const RCODES: usize = 32;
 
 /// Sums since the start of the process.
@@ -18,9 +19,9 @@ pub struct Totals {
     pub responses: [u64; RCODES],
     /// Of those, answers with TC set (RFC 1035 §4.1.1): the client comes again over TCP.
     pub truncated: u64,
-    /// Messages left without an answer: no query, or not to be answered.
+    /// Messages without an answer, because they are no queries.
     pub dropped: u64,
-    /// Answers that the kernel would not send.
+    /// Answers that could not be sent.
     pub unsent: u64,
     /// Queries whose answer panicked; each is also counted as dropped.
     pub panics: u64,
@@ -46,7 +47,7 @@ pub struct Counters {
     blocks: Mutex<Vec<Arc<Block>>>,
 }
 
-/// One writer's part. Aligned to two cache lines, because the processor fetches them in pairs.
+/// The counters of one writer. Aligned to two cache lines, because the processor fetches them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Block {
@@ -60,7 +61,7 @@ pub(super) struct Block {
 }
 
 impl Counters {
-    /// The sum over all writers. Writers go on meanwhile, so parts of it may be of slightly different moments.
+    /// The sum over all writers. They go on counting meanwhile, so the sums may be of slightly different times.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
@@ -70,7 +71,8 @@ impl Counters {
         totals
     }
 
-    /// A part to write to. One whose writer is gone is carried on, so reloads do not pile them up.
+    /// A block for one writer. Blocks whose writer is gone are used again, so that connections and reloads do not
+    /// accumulate them.
     pub(super) fn block(&self) -> Arc<Block> {
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(orphan) = blocks.iter().find(|block| Arc::strong_count(block) == 1) {
@@ -83,7 +85,7 @@ impl Counters {
 }
 
 impl Block {
-    /// Adds what a batch came to; of no effect on what did not happen.
+    /// Adds the counts of a batch.
     pub(super) fn add(&self, batch: &Totals) {
         let add = |counter: &AtomicU64, n: u64| {
             if n != 0 {

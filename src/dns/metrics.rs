@@ -9,11 +9,11 @@ use prometheus_client::metrics::counter::ConstCounter;
 use super::counters::Counters;
 use crate::wire::rcode_name;
 
-/// Codes up to REFUSED are told at zero too, so that a rate over the first of them is right.
-const ALWAYS_TOLD: usize = 6;
+/// Codes up to REFUSED are reported at zero, too: a counter that starts at 1 has no rate for its first answer.
+const ALWAYS_REPORTED: usize = 6;
 
 impl Counters {
-    /// Adds `dns_queries`, `dns_responses` and what became of the rest to a scrape.
+    /// Adds `dns_queries`, `dns_responses` and the counters of the rest to a scrape.
     ///
     /// # Errors
     /// If the encoder cannot write.
@@ -29,7 +29,7 @@ impl Counters {
         let help = "Answers given, by response code";
         let mut responses = encoder.encode_descriptor("dns_responses", help, None, MetricType::Counter)?;
         for (rcode, count) in totals.responses.into_iter().enumerate() {
-            if count > 0 || rcode < ALWAYS_TOLD {
+            if count > 0 || rcode < ALWAYS_REPORTED {
                 let labels = [("rcode", rcode_name(rcode as u16))];
                 ConstCounter::new(count).encode(responses.encode_family(&labels)?)?;
             }
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scrape_tells_what_was_counted() {
+    fn a_scrape_reports_what_was_counted() {
         let counters = Counters::default();
         let mut totals = Totals { udp_queries: 9, tcp_queries: 8, truncated: 7, ..Totals::default() };
         (totals.dropped, totals.unsent, totals.panics) = (6, 5, 4);

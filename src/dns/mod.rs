@@ -5,13 +5,14 @@
 //! ```
 //!
 //! Sockets are bound at once, so that nothing else takes the port and early queries wait in the kernel, and are
-//! read once [`Server::start`] is called. What every listener does with a query is in `respond`: one snapshot and
-//! one look at the clock per batch, and a query that makes the answer panic costs that query alone.
+//! read once [`Server::start`] is called. A listener describes each message by an [`Arrival`](crate::answer::Arrival)
+//! and does what the `responder` says: that loads one snapshot and reads the clock once per batch, and a query that
+//! makes the answer panic costs that query alone.
 
 mod connections;
 mod counters;
 mod metrics;
-mod respond;
+mod responder;
 mod tcp;
 mod udp;
 
@@ -28,28 +29,37 @@ use tokio_util::task::TaskTracker;
 pub use counters::{Counters, RCODES, Totals};
 
 use crate::answer;
-use crate::net::listen::{BindError, Listener};
+use crate::net::listen::{BindError, Tcp, Udp};
+use crate::net::udp::Socket;
 use crate::snapshot::Snapshot;
 use connections::Connections;
-use respond::{Handle, Responder};
+use responder::{Handler, Responder};
 use tcp::Limits;
 
-/// What the listeners have in common with the rest of the node.
+/// The setting that has the addresses.
+const SETTING: &str = "[dns] listen";
+
+/// Port 0 asks for any port that is free for TCP and UDP alike. The kernel picks one for TCP; UDP may have it taken.
+const TRIES_FOR_ANY_PORT: usize = 16;
+
+/// What the listeners share with the rest of the node.
 #[derive(Clone, Debug)]
 pub struct Shared {
     /// The snapshot that queries are answered from; replaced by the engine.
     pub snapshots: Arc<ArcSwap<Snapshot>>,
-    /// What was asked and answered; it outlives the listeners.
+    /// The counters; they outlive the listeners.
     pub counters: Arc<Counters>,
 }
 
 /// Listeners that are bound and not yet read.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<Listener>,
+    addresses: Vec<SocketAddr>,
+    udp: Vec<Udp>,
+    tcp: Vec<Tcp>,
 }
 
-/// Listeners at work. Dropped without [`stop`](Self::stop) they end soon and unobserved.
+/// Listeners at work. When dropped without [`stop`](Self::stop), they end soon, but nobody waits for it.
 #[derive(Debug)]
 pub struct Running {
     addresses: Vec<SocketAddr>,
@@ -63,21 +73,26 @@ impl Server {
     /// Binds UDP and TCP at every address, with so many UDP workers each; 0 means one per core.
     ///
     /// # Errors
-    /// On the first address that cannot be listened at; then none is.
+    /// On the first address that cannot be bound; then none is.
     pub fn bind(listen: &[SocketAddr], workers: usize) -> Result<Self, BindError> {
         let workers = match workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let listeners =
-            listen.iter().map(|address| Listener::bind(*address, workers)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { listeners })
+        let mut server = Self { addresses: Vec::new(), udp: Vec::new(), tcp: Vec::new() };
+        for address in listen {
+            let (udp, tcp) = bind_both(*address, workers)?;
+            server.addresses.push(tcp.address);
+            server.udp.push(udp);
+            server.tcp.push(tcp);
+        }
+        Ok(server)
     }
 
     /// The addresses bound, in the order given; ports that were 0 are those found.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|listener| listener.address).collect()
+        self.addresses.clone()
     }
 
     /// Begins to answer.
@@ -91,40 +106,56 @@ impl Server {
         self.start_with(&shared, answer::handle, Limits::default())
     }
 
-    fn start_with(self, shared: &Shared, handle: Handle, limits: Limits) -> io::Result<Running> {
+    fn start_with(self, shared: &Shared, handler: Handler, limits: Limits) -> io::Result<Running> {
         let mut running = Running {
-            addresses: self.local_addrs(),
+            addresses: self.addresses,
             stopping: Arc::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             workers: Vec::new(),
         };
-        let connections = Arc::new(Connections::new(limits.connections));
-        for Listener { address, tcp, udp } in self.listeners {
-            for socket in udp {
-                let responder = Responder::new(shared, handle);
+        for Udp { address, sockets } in self.udp {
+            for socket in sockets {
+                let responder = Responder::new(shared, handler);
                 let stopping = Arc::clone(&running.stopping);
                 let name = format!("dns-{}", running.workers.len());
-                let run = move || udp::run(socket, address, responder, &stopping);
+                let run = move || udp::run(&mut Socket::new(socket, address), responder, &stopping);
                 running.workers.push(thread::Builder::new().name(name).spawn(run)?);
             }
-            let listener = tcp::Acceptor {
-                listener: tokio::net::TcpListener::from_std(tcp)?,
+        }
+        let connections = Arc::new(Connections::new(limits.connections));
+        for Tcp { listener, .. } in self.tcp {
+            let acceptor = tcp::Acceptor {
+                listener: tokio::net::TcpListener::from_std(listener)?,
                 shared: shared.clone(),
-                handle,
+                handler,
                 limits,
                 connections: Arc::clone(&connections),
                 closing: running.closing.clone(),
                 tasks: running.tasks.clone(),
             };
-            running.tasks.spawn(listener.run());
+            running.tasks.spawn(acceptor.run());
         }
         Ok(running)
     }
 }
 
+/// Binds both protocols to one address; port 0 finds one port for both. TCP goes first, because it shares with nobody.
+fn bind_both(address: SocketAddr, workers: usize) -> Result<(Udp, Tcp), BindError> {
+    let mut tries = if address.port() == 0 { TRIES_FOR_ANY_PORT } else { 1 };
+    loop {
+        tries -= 1;
+        let tcp = Tcp::bind(address, SETTING)?;
+        match Udp::bind(tcp.address, workers, SETTING) {
+            Ok(udp) => return Ok((udp, tcp)),
+            Err(error) if tries > 0 && error.source.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 impl Running {
-    /// The addresses answered at, in the order of the config.
+    /// The addresses listened on, in the order of the config.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
@@ -141,7 +172,7 @@ impl Running {
         });
         self.tasks.wait().await;
         if let Ok(lost @ 1..) = joined.await {
-            tracing::error!(lost, "UDP workers had ended before they were told to");
+            tracing::error!(lost, "UDP workers ended before they were told to stop");
         }
     }
 

@@ -1,8 +1,8 @@
 //! DNS over TCP (RFC 7766): many queries on one connection, answered in the order they came.
 //!
-//! Whatever has arrived is answered in one write. While answers are on their way nothing is read, so a client
-//! that does not read holds [`COALESCE`] bytes and one answer more, until the write times out. The idle time
-//! starts anew with each whole query, never with a part of one, so nobody stays by trickling bytes.
+//! All queries that have arrived are answered in one write. Nothing is read during a write, so a client that does not
+//! read occupies [`COALESCE`] bytes and one answer, until the write times out. The idle time
+//! restarts with each whole query, never with a part of one, so nobody stays connected by trickling bytes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,13 +18,16 @@ use tokio_util::task::TaskTracker;
 use super::Shared;
 use super::connections::{Admission, Connections};
 use super::counters::Block;
-use super::respond::{Handle, Responder};
-use crate::answer::{Peer, TCP_IDLE, Transport};
+use super::responder::{Handler, Reaction, Responder};
+use crate::answer::{Arrival, Transport};
 
-/// How long a client may take to let the answers of one write in.
+/// How long a connection may be without a query. RFC 7766 §6.2.3 wants "the order of a few seconds".
+const IDLE: Duration = Duration::from_secs(10);
+
+/// How long a client may take to accept the answers of one write.
 const WRITE: Duration = Duration::from_secs(5);
 
-/// How long queries that are on their way when the server stops are still answered.
+/// How long queries are still answered that are on their way when the server stops.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Connections open at a time, over all addresses.
@@ -36,10 +39,10 @@ const COALESCE: usize = 16 << 10;
 /// Room made for each read.
 const READ: usize = 2 << 10;
 
-/// Pause after a failed accept: what fails persistently is the lack of file descriptors.
+/// Pause after a failed accept: the one persistent cause is the lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The bounds that connections are held to.
+/// The limits of connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) idle: Duration,
@@ -50,7 +53,7 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { idle: TCP_IDLE, write: WRITE, grace: GRACE, connections: CONNECTIONS }
+        Self { idle: IDLE, write: WRITE, grace: GRACE, connections: CONNECTIONS }
     }
 }
 
@@ -58,7 +61,7 @@ impl Default for Limits {
 pub(super) struct Acceptor {
     pub(super) listener: TcpListener,
     pub(super) shared: Shared,
-    pub(super) handle: Handle,
+    pub(super) handler: Handler,
     pub(super) limits: Limits,
     pub(super) connections: Arc<Connections>,
     pub(super) closing: CancellationToken,
@@ -66,7 +69,7 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts until told to close.
+    /// Accepts until the server closes.
     pub(super) async fn run(self) {
         let block = self.shared.counters.block();
         loop {
@@ -77,7 +80,7 @@ impl Acceptor {
             };
             match accepted {
                 Ok((stream, peer)) => self.spawn(stream, peer, &block),
-                // The client was gone before its turn.
+                // The client left before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::warn!(%error, "accepting TCP connections failed");
@@ -88,40 +91,47 @@ impl Acceptor {
     }
 
     fn spawn(&self, stream: TcpStream, peer: SocketAddr, block: &Arc<Block>) {
-        let responder = Responder::counting_in(Arc::clone(block), &self.shared, self.handle);
+        let responder = Responder::counting_in(Arc::clone(block), &self.shared, self.handler);
         let admission = self.connections.admit();
         let (limits, closing) = (self.limits, self.closing.clone());
         self.tasks.spawn(async move {
-            // Answers are written whole: there is nothing to wait for that would make a fuller segment.
-            let served = match stream.set_nodelay(true) {
-                Ok(()) => tokio::select! {
-                    served = serve(stream, peer, responder, limits, &admission, &closing) => served,
+            let served = async {
+                // Answers are written whole, so waiting would not fill segments better.
+                stream.set_nodelay(true)?;
+                let arrival = Arrival {
+                    peer,
+                    local: stream.local_addr()?,
+                    transport: Transport::Tcp,
+                    encrypted: false,
+                    keepalive: Some(limits.idle),
+                };
+                tokio::select! {
+                    served = serve(stream, arrival, responder, limits, &admission, &closing) => served,
                     () = admission.evicted() => Ok(()),
-                },
-                Err(error) => Err(error),
+                }
             };
-            if let Err(error) = served {
+            if let Err(error) = served.await {
                 tracing::debug!(client = %peer, %error, "TCP connection ended");
             }
         });
     }
 }
 
-/// Where the answering of what was read has come to.
+/// Why answering has paused.
 #[derive(Debug, PartialEq, Eq)]
 enum Progress {
     /// Enough answers for one write; more queries are there.
     Full,
     /// No whole query is left.
     Starved,
-    /// The last message gets no answer: it is no query, and what follows is none either.
+    /// The last message gets no answer: it is not a query, so what follows is not to be trusted either.
     Lost,
 }
 
 /// Serves one connection to its end: the client's, the idle time's, or the server's.
 pub(super) async fn serve<S>(
     mut stream: S,
-    peer: SocketAddr,
+    arrival: Arrival,
     mut responder: Responder,
     limits: Limits,
     admission: &Admission,
@@ -132,15 +142,15 @@ where
 {
     let mut queries = Vec::new();
     let mut answers = Vec::new();
-    let mut last_words = false;
+    let mut is_closing = false;
     let mut deadline = Instant::now() + limits.idle;
     loop {
-        let progress = answer_all(&mut queries, &mut answers, &mut responder, peer);
+        let progress = answer_all(&mut queries, &mut answers, &mut responder, arrival);
         if !answers.is_empty() {
             timeout(limits.write, stream.write_all(&answers)).await??;
             answers.clear();
             admission.touch();
-            if !last_words {
+            if !is_closing {
                 deadline = Instant::now() + limits.idle;
             }
         }
@@ -149,14 +159,14 @@ where
             Progress::Lost => break,
             Progress::Starved => queries.reserve(READ),
         }
-        // A stream that always has something to read would never let the timer below come to its word.
+        // A stream that always has something to read would never let the timer below fire.
         if Instant::now() >= deadline {
             break;
         }
         let read = tokio::select! {
             biased;
-            () = closing.cancelled(), if !last_words => {
-                last_words = true;
+            () = closing.cancelled(), if !is_closing => {
+                is_closing = true;
                 deadline = Instant::now() + limits.grace;
                 continue;
             }
@@ -170,22 +180,23 @@ where
     timeout(limits.write, stream.shutdown()).await?
 }
 
-/// Takes whole queries off the front and lays their answers, framed, behind the others.
+/// Removes whole queries from the front and appends their answers, framed.
 fn answer_all(
     queries: &mut Vec<u8>,
     answers: &mut Vec<u8>,
     responder: &mut Responder,
-    address: SocketAddr,
+    arrival: Arrival,
 ) -> Progress {
     let Some(mut next) = frame(queries) else {
         return Progress::Starved;
     };
-    let mut turn = responder.turn();
+    let mut batch = responder.batch();
     let mut taken = 0;
     let progress = loop {
         taken += 2 + next.len();
-        let Some(answer) = turn.answer(next, Peer { address, transport: Transport::Tcp }) else {
-            break Progress::Lost;
+        let answer = match batch.answer(next, arrival) {
+            Reaction::Reply(answer) => answer,
+            Reaction::Ignore => break Progress::Lost,
         };
         let Ok(length) = u16::try_from(answer.len()) else {
             break Progress::Lost;
@@ -202,7 +213,7 @@ fn answer_all(
     progress
 }
 
-/// The first message, if it is there to its end: a length in two bytes, then so many (RFC 1035 §4.2.2).
+/// The first message, if all of it is there: a length in two bytes, then so many (RFC 1035 §4.2.2).
 fn frame(bytes: &[u8]) -> Option<&[u8]> {
     let (length, rest) = bytes.split_first_chunk()?;
     rest.get(..usize::from(u16::from_be_bytes(*length)))

@@ -1,36 +1,34 @@
 //! A UDP worker: receive a batch, answer it, send it.
 
-use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::respond::Responder;
-use crate::answer::{Peer, Transport};
-use crate::net::udp::{Exchange, Wait};
+use super::responder::{Reaction, Responder};
+use crate::answer::{Arrival, Transport};
+use crate::net::exchange::{Datagram, Exchange, Wait};
 
-/// Batches answered after the stop signal: more than a receive buffer holds, so that what was queued by then is
-/// answered, and yet an end.
-const BATCHES_TO_DRAIN: usize = 256;
+/// Batches answered after the stop signal: more than a receive buffer holds, so everything queued by then is answered,
+/// yet the worker ends.
+pub(super) const BATCHES_TO_DRAIN: usize = 256;
 
 /// Pause after an error of the socket itself, so that one that persists does not burn a core.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers until told to stop, then what is queued.
-pub(super) fn run(socket: UdpSocket, address: SocketAddr, mut responder: Responder, stopping: &AtomicBool) {
-    let mut exchange = Exchange::new(socket, address);
+/// Answers until `stopping` is set, then what is still queued.
+pub(super) fn run(exchange: &mut impl Exchange, mut responder: Responder, stopping: &AtomicBool) {
     while !stopping.load(Ordering::Relaxed) {
-        serve(&mut exchange, &mut responder, Wait::Patiently);
+        serve(exchange, &mut responder, Wait::Patiently);
     }
     for _ in 0..BATCHES_TO_DRAIN {
-        if serve(&mut exchange, &mut responder, Wait::Not) == 0 {
+        if serve(exchange, &mut responder, Wait::Not) == 0 {
             break;
         }
     }
 }
 
 /// Serves one batch and returns its size.
-fn serve(exchange: &mut Exchange, responder: &mut Responder, wait: Wait) -> usize {
+fn serve(exchange: &mut impl Exchange, responder: &mut Responder, wait: Wait) -> usize {
     let count = match exchange.receive(wait) {
         Ok(0) => return 0,
         Ok(count) => count,
@@ -40,13 +38,15 @@ fn serve(exchange: &mut Exchange, responder: &mut Responder, wait: Wait) -> usiz
             return 0;
         }
     };
-    let mut turn = responder.turn();
+    let mut batch = responder.batch();
     for index in 0..count {
-        let (query, address) = exchange.query(index);
-        if let Some(answer) = turn.answer(query, Peer { address, transport: Transport::Udp }) {
-            exchange.answer(index, answer);
+        let Datagram { bytes, peer, local } = exchange.query(index);
+        let arrival = Arrival { peer, local, transport: Transport::Udp, encrypted: false, keepalive: None };
+        match batch.answer(bytes, arrival) {
+            Reaction::Reply(answer) => exchange.answer(index, answer),
+            Reaction::Ignore => {}
         }
     }
-    turn.unsent(exchange.flush());
+    batch.unsent(exchange.flush());
     count
 }

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
 use tracing::{error, info, warn};
 
-use super::{Clock, EVENT_QUEUE, EventFeed};
+use super::{EVENT_QUEUE, EventFeed};
 use crate::health::State as Health;
 use crate::model::Subject;
+use crate::net::clock::Clock;
 use crate::state::{Event, EventKind, timestamp};
 
 /// Events kept for those who ask later.

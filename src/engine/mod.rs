@@ -3,9 +3,6 @@
 //! One task owns every verdict and override. Readers load the latest [`Snapshot`] from an
 //! [`ArcSwap`] and are never waited for. What arrives together is published together.
 
-#![allow(clippy::disallowed_methods, reason = "a shell: it reads the clocks that the core is given")]
-
-mod clock;
 mod command;
 mod events;
 mod hosts;
@@ -16,7 +13,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
-pub use clock::Clock;
 pub use command::{Applied, EventFeed, Reloaded};
 pub use task::{Engine, Running};
 

@@ -1,9 +1,8 @@
-//! Binding the sockets of a listener.
+//! Binding the sockets of listeners, by protocol.
 //!
-//! One address of `[dns] listen` is one TCP listener and as many UDP sockets as there are workers. The UDP
-//! sockets share the port by `SO_REUSEPORT`, which would let a second server of the same user join them
-//! unnoticed and take half of the queries. So the TCP listener, which shares with nobody, is bound first, and a
-//! UDP socket that shares with nobody is tried before those that do.
+//! The UDP sockets of one address share its port by `SO_REUSEPORT`, one for each worker. That would let a second
+//! server of the same user join them unnoticed and take half of the queries, so a socket that shares with nobody is
+//! tried before those that do.
 
 use std::fmt;
 use std::io;
@@ -19,50 +18,56 @@ use super::udp::{RECEIVE_PATIENCE, SEND_PATIENCE};
 const BACKLOG: i32 = 1024;
 
 /// Bytes of datagrams that may wait in one UDP socket, about 10 ms of work at full speed. The kernel doubles it
-/// for its own books and caps it at `net.core.rmem_max`.
+/// for its own bookkeeping and caps it at `net.core.rmem_max`.
 const RECEIVE_BUFFER: usize = 2 << 20;
 
 /// Bytes of answers that one UDP socket may have on their way; capped at `net.core.wmem_max`.
 const SEND_BUFFER: usize = 1 << 20;
 
-/// Port 0 asks for any port that is free for TCP and UDP alike. The kernel picks it for TCP; UDP may have it taken.
-const TRIES_FOR_ANY_PORT: usize = 16;
-
-/// The sockets of one address.
+/// A TCP listener.
 #[derive(Debug)]
-pub struct Listener {
-    /// What they are bound to; the port is the one chosen where 0 was asked for.
+pub struct Tcp {
+    /// What it is bound to; the port is the one that the kernel chose if 0 was asked for.
     pub address: SocketAddr,
     /// Non-blocking, in listening state.
-    pub tcp: TcpListener,
-    /// Blocking, one per worker. Bound to a wildcard address, each reports the address that was asked.
-    pub udp: Vec<UdpSocket>,
+    pub listener: TcpListener,
 }
 
-/// Why an address cannot be listened at, with what to change.
+/// The UDP sockets of one address.
+#[derive(Debug)]
+pub struct Udp {
+    /// What they are bound to; the port is the one that the kernel chose if 0 was asked for.
+    pub address: SocketAddr,
+    /// Blocking, one per worker. Bound to a wildcard address, each reports the address that was asked.
+    pub sockets: Vec<UdpSocket>,
+}
+
+/// Why a listener cannot be bound, with what to change.
 #[derive(Debug)]
 pub struct BindError {
     /// The address as configured.
     pub address: SocketAddr,
-    /// Which of the two sockets failed: "TCP" or "UDP".
+    /// "TCP" or "UDP".
     pub protocol: &'static str,
-    /// What the kernel said.
+    /// The setting that has the address, such as "[dns] listen".
+    pub setting: &'static str,
+    /// The kernel's error.
     pub source: io::Error,
 }
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, protocol, source } = self;
+        let Self { address, protocol, setting, source } = self;
         match source.kind() {
             io::ErrorKind::AddrInUse => write!(
                 f,
-                "{address} is in use: another server is listening there ({protocol}); stop it or change [dns] listen"
+                "{address} is in use: another server is listening there ({protocol}); stop it or change {setting}"
             ),
             io::ErrorKind::PermissionDenied => {
                 let program = std::env::current_exe().unwrap_or_else(|_| "portolan".into());
                 write!(
                     f,
-                    "no permission to listen at {address}: ports below 1024 are privileged; give the binary \
+                    "no permission to listen on {address}: ports below 1024 are privileged; give the binary \
                      CAP_NET_BIND_SERVICE (setcap cap_net_bind_service=+ep {}) or run it by systemd with \
                      AmbientCapabilities=CAP_NET_BIND_SERVICE",
                     program.display()
@@ -70,10 +75,10 @@ impl fmt::Display for BindError {
             }
             io::ErrorKind::AddrNotAvailable => write!(
                 f,
-                "{} is not an address of this host: add it to an interface or change [dns] listen",
+                "{} is not an address of this host: add it to an interface or change {setting}",
                 address.ip()
             ),
-            _ => write!(f, "cannot listen at {address} ({protocol}): {source}"),
+            _ => write!(f, "cannot listen on {address} ({protocol}): {source}"),
         }
     }
 }
@@ -84,40 +89,41 @@ impl std::error::Error for BindError {
     }
 }
 
-impl Listener {
-    /// Binds TCP and `workers` UDP sockets (at least one) to `address`. Port 0 finds one port for all of them.
+impl Tcp {
+    /// Binds a listener to the address that `setting` has.
     ///
     /// # Errors
     /// If the address is taken, not of this host, or not allowed.
-    pub fn bind(address: SocketAddr, workers: usize) -> Result<Self, BindError> {
-        let mut tries = if address.port() == 0 { TRIES_FOR_ANY_PORT } else { 1 };
-        loop {
-            tries -= 1;
-            match Self::bind_once(address, workers) {
-                Err(error) if tries > 0 && error.source.kind() == io::ErrorKind::AddrInUse => {}
-                result => return result,
-            }
-        }
+    pub fn bind(address: SocketAddr, setting: &'static str) -> Result<Self, BindError> {
+        let failed = |source| BindError { address, protocol: "TCP", setting, source };
+        let listener = tcp_listener(address).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { address, listener })
     }
+}
 
-    fn bind_once(address: SocketAddr, workers: usize) -> Result<Self, BindError> {
-        let failed = |protocol| move |source| BindError { address, protocol, source };
-        let tcp = tcp_listener(address).map_err(failed("TCP"))?;
-        let bound = tcp.local_addr().map_err(failed("TCP"))?;
-        udp_socket(bound, Sharing::Alone).map_err(failed("UDP"))?;
-        let sharing = if workers > 1 { Sharing::Workers } else { Sharing::Alone };
-        let udp = (0..workers.max(1))
-            .map(|_| udp_socket(bound, sharing))
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(failed("UDP"))?;
-        Ok(Self { address: bound, tcp, udp })
+impl Udp {
+    /// Binds `workers` sockets (at least one) to the address that `setting` has.
+    ///
+    /// # Errors
+    /// If the address is taken, not of this host, or not allowed.
+    pub fn bind(address: SocketAddr, workers: usize, setting: &'static str) -> Result<Self, BindError> {
+        let failed = |source| BindError { address, protocol: "UDP", setting, source };
+        let alone = udp_socket(address, Sharing::Alone).map_err(failed)?;
+        let address = alone.local_addr().map_err(failed)?;
+        if workers <= 1 {
+            return Ok(Self { address, sockets: vec![alone] });
+        }
+        drop(alone);
+        let sockets: io::Result<_> = (0..workers).map(|_| udp_socket(address, Sharing::Workers)).collect();
+        Ok(Self { address, sockets: sockets.map_err(failed)? })
     }
 }
 
 fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Lets a restarted server listen while connections of its predecessor are still in TIME_WAIT. It does not
-    // let two servers listen at once.
+    // Lets a restarted server listen while connections of its predecessor are in TIME_WAIT; two servers still cannot
+    // listen at once.
     socket.set_reuse_address(true)?;
     bind_socket(&socket, address)?;
     socket.listen(BACKLOG)?;
@@ -171,8 +177,8 @@ nix::setsockopt_impl!(
     sockopt::SetStruct<'_, libc::c_int>
 );
 
-/// A forged ICMP message could make answers go out in fragments, and a resolver's cache be poisoned by the second
-/// one. Answers are small enough for any path, so what ICMP says of it is not believed.
+/// Ignores what ICMP says of the path's MTU. A forged message could make answers leave in fragments, the second of
+/// which an attacker can replace in a resolver's cache; answers are small enough for any path.
 fn ignore_path_mtu(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     if address.is_ipv6() {
         setsockopt(socket, Ipv6MtuDiscover, &libc::IPV6_PMTUDISC_OMIT)?;
@@ -182,7 +188,7 @@ fn ignore_path_mtu(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// A smaller buffer than asked for serves as well, only with less patience in a burst: no error.
+/// A smaller buffer than asked for is no error: it only holds less of a burst.
 fn enlarge_buffers(socket: &Socket) {
     let asked =
         socket.set_recv_buffer_size(RECEIVE_BUFFER).and_then(|()| socket.set_send_buffer_size(SEND_BUFFER));
@@ -193,7 +199,7 @@ fn enlarge_buffers(socket: &Socket) {
 
 fn bind_socket(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     if address.is_ipv6() {
-        // `[::]` and `0.0.0.0` are listened at apart, so that no IPv4 address appears as ::ffff:a.b.c.d.
+        // `[::]` and `0.0.0.0` are listeners of their own, so that no IPv4 address appears as ::ffff:a.b.c.d.
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())
@@ -203,49 +209,56 @@ fn bind_socket(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const ANY_PORT: &str = "127.0.0.1:0";
+    fn tcp(address: &str) -> Result<Tcp, BindError> {
+        Tcp::bind(address.parse().unwrap(), "[dns] listen")
+    }
 
-    fn bind(address: &str, workers: usize) -> Listener {
-        Listener::bind(address.parse().unwrap(), workers).unwrap()
+    fn udp(address: SocketAddr, workers: usize) -> Result<Udp, BindError> {
+        Udp::bind(address, workers, "[dns] listen")
     }
 
     #[test]
-    fn all_sockets_of_an_address_have_one_port() {
-        let listener = bind(ANY_PORT, 3);
-        assert_ne!(listener.address.port(), 0);
-        assert_eq!(listener.tcp.local_addr().unwrap(), listener.address);
-        assert_eq!(listener.udp.len(), 3);
-        for socket in &listener.udp {
-            assert_eq!(socket.local_addr().unwrap(), listener.address);
+    fn port_0_is_one_port_for_all_workers() {
+        let Udp { address, sockets } = udp("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        assert_ne!(address.port(), 0);
+        assert_eq!(sockets.len(), 3);
+        for socket in &sockets {
+            assert_eq!(socket.local_addr().unwrap(), address);
         }
+        let Tcp { address, listener } = tcp("127.0.0.1:0").unwrap();
+        assert_ne!(address.port(), 0);
+        assert_eq!(listener.local_addr().unwrap(), address);
     }
 
     #[test]
     fn a_second_server_is_refused_whatever_the_first_allows() {
         // An address of its own: nobody else takes the port when it is given back.
-        let first = bind("127.0.77.1:0", 2);
-        let error = Listener::bind(first.address, 2).unwrap_err();
-        assert_eq!(error.protocol, "TCP");
-        assert_eq!(
-            error.to_string(),
+        let first = tcp("127.0.77.1:0").unwrap();
+        let text = |protocol, address: SocketAddr| {
             format!(
-                "{} is in use: another server is listening there (TCP); stop it or change [dns] listen",
-                first.address
+                "{address} is in use: another server is listening there ({protocol}); stop it or change [dns] listen"
             )
-        );
-        // Its UDP sockets would let others in: those of a server that has no TCP are noticed too.
-        let Listener { address, tcp, udp } = first;
-        drop(tcp);
-        assert_eq!(Listener::bind(address, 2).unwrap_err().protocol, "UDP");
-        drop(udp);
-        Listener::bind(address, 2).unwrap();
+        };
+        let error = tcp(&first.address.to_string()).unwrap_err();
+        assert_eq!(error.to_string(), text("TCP", first.address));
+        // These share their port with each other.
+        let first = udp("127.0.77.1:0".parse().unwrap(), 2).unwrap();
+        let address = first.address;
+        for workers in [1, 2] {
+            assert_eq!(udp(address, workers).unwrap_err().to_string(), text("UDP", address));
+        }
+        drop(first);
+        udp(address, 2).unwrap();
     }
 
     #[test]
     fn a_wildcard_and_one_of_its_addresses_exclude_each_other() {
-        let first = bind("0.0.0.0:0", 2);
+        let first = udp("0.0.0.0:0".parse().unwrap(), 2).unwrap();
         let one = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), first.address.port());
-        assert_eq!(Listener::bind(one, 1).unwrap_err().source.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(udp(one, 1).unwrap_err().source.kind(), io::ErrorKind::AddrInUse);
+        let first = tcp("0.0.0.0:0").unwrap();
+        let one = format!("127.0.0.1:{}", first.address.port());
+        assert_eq!(tcp(&one).unwrap_err().source.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
@@ -254,26 +267,30 @@ mod tests {
             return; // a host without IPv6
         }
         // Some other process may hold the IPv4 port of one try, but not of all.
-        let shared = (0..TRIES_FOR_ANY_PORT).any(|_| {
-            let six = bind("[::]:0", 1);
-            Listener::bind(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), six.address.port()), 1).is_ok()
+        let shared = (0..16).any(|_| {
+            let udp_6 = udp("[::]:0".parse().unwrap(), 1).unwrap();
+            let tcp_6 = tcp("[::]:0").unwrap();
+            let unspecified = IpAddr::from([0, 0, 0, 0]);
+            udp(SocketAddr::new(unspecified, udp_6.address.port()), 1).is_ok()
+                && tcp(&format!("0.0.0.0:{}", tcp_6.address.port())).is_ok()
         });
         assert!(shared);
     }
 
     #[test]
     fn errors_say_what_to_change() {
+        let address = "192.0.2.1:0".parse().unwrap();
         let text = |kind: io::ErrorKind| {
-            BindError { address: "192.0.2.1:53".parse().unwrap(), protocol: "UDP", source: kind.into() }
-                .to_string()
+            BindError { address, protocol: "UDP", setting: "[dns] listen", source: kind.into() }.to_string()
         };
         let denied = text(io::ErrorKind::PermissionDenied);
         assert!(denied.contains("setcap cap_net_bind_service=+ep /"), "{denied}");
         assert!(denied.contains("AmbientCapabilities=CAP_NET_BIND_SERVICE"), "{denied}");
-        let elsewhere = Listener::bind("192.0.2.1:0".parse().unwrap(), 1).unwrap_err().to_string();
-        assert_eq!(
-            elsewhere,
-            "192.0.2.1 is not an address of this host: add it to an interface or change [dns] listen"
-        );
+        for error in [tcp("192.0.2.1:0").unwrap_err(), udp(address, 1).unwrap_err()] {
+            assert_eq!(
+                error.to_string(),
+                "192.0.2.1 is not an address of this host: add it to an interface or change [dns] listen"
+            );
+        }
     }
 }

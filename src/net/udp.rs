@@ -1,8 +1,4 @@
-//! Datagrams in batches: one system call receives up to [`BATCH`] of them, one sends as many.
-//!
-//! ```text
-//! receive ──▶ query(0), query(1), … ──▶ answer(0, …), answer(1, …) ──▶ flush
-//! ```
+//! A UDP socket as an [`Exchange`]: one system call receives up to [`BATCH`] datagrams, one sends as many.
 //!
 //! An answer leaves from the address that its query came to, also where the socket is bound to a wildcard. The
 //! kernel takes one source address per call, so a batch goes out in one call per address asked: nearly always one.
@@ -21,6 +17,8 @@ use nix::sys::socket::{
     SockaddrLike, recvmmsg, sendmmsg,
 };
 
+use super::exchange::{Datagram, Exchange, Wait};
+
 /// Datagrams in one system call.
 pub const BATCH: usize = 64;
 
@@ -31,21 +29,12 @@ pub const LONGEST: usize = 1472;
 /// How long [`Wait::Patiently`] waits: the longest that a worker needs to notice that it should stop.
 pub(super) const RECEIVE_PATIENCE: Duration = Duration::from_millis(100);
 
-/// How long a full send buffer may hold a batch up before the datagram is given up.
+/// How long a full send buffer may delay a batch before a datagram is dropped.
 pub(super) const SEND_PATIENCE: Duration = Duration::from_millis(20);
-
-/// How long to wait for the first datagram of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// A tenth of a second.
-    Patiently,
-    /// Only what is queued already.
-    Not,
-}
 
 /// A socket with the memory for one batch in and one batch out. It belongs to the thread that made it.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct Socket {
     socket: UdpSocket,
     address: SocketAddr,
     headers: Headers,
@@ -54,12 +43,12 @@ pub struct Exchange {
     arrived: Vec<Arrived>,
     /// [`BATCH`] of them.
     departing: Box<[Answer]>,
-    /// How many of those are laid ready.
+    /// How many of those are to be sent.
     ready: usize,
 }
 
 /// What the kernel fills in and reads, by the family of the socket: addresses are copied several times per
-/// datagram, and one of either family would be eight times as long as one of IPv4.
+/// datagram, and one that holds either family is eight times as long as one of IPv4.
 #[derive(Debug)]
 enum Headers {
     V4(Both<SockaddrIn>),
@@ -70,11 +59,11 @@ enum Headers {
 struct Both<S> {
     receiving: MultiHeaders<S>,
     sending: MultiHeaders<S>,
-    /// To whom.
+    /// The recipients.
     to: Vec<Option<S>>,
 }
 
-/// A datagram received.
+/// A datagram received, as it lies in the space.
 #[derive(Clone, Copy, Debug)]
 struct Arrived {
     /// Which [`LONGEST`] bytes of the space hold it.
@@ -93,8 +82,8 @@ struct Answer {
     from: Option<IpAddr>,
 }
 
-impl Exchange {
-    /// Takes a UDP socket of a [`Listener`](super::listen::Listener), and the listener's address.
+impl Socket {
+    /// Takes one of the sockets of a [`Udp`](super::listen::Udp), and its address.
     #[must_use]
     pub fn new(socket: UdpSocket, address: SocketAddr) -> Self {
         Self {
@@ -107,19 +96,17 @@ impl Exchange {
             ready: 0,
         }
     }
+}
 
-    /// Receives a batch in place of the last one and returns its size: 0 if the wait was for nothing.
-    ///
-    /// # Errors
-    /// What the kernel says, other than that nothing came or that a signal did.
-    pub fn receive(&mut self, wait: Wait) -> io::Result<usize> {
+impl Exchange for Socket {
+    fn receive(&mut self, wait: Wait) -> io::Result<usize> {
         self.arrived.clear();
         let flags = match wait {
             // The first is waited for, the others must be there.
             Wait::Patiently => MsgFlags::MSG_WAITFORONE,
             Wait::Not => MsgFlags::MSG_DONTWAIT,
         };
-        // Bound to a wildcard, the kernel tells the address asked, and wants to be told it.
+        // For a socket bound to a wildcard, the kernel reports the address asked and must be given it for the answer.
         let wildcard = self.address.ip().is_unspecified();
         let (fd, space, arrived) = (self.socket.as_raw_fd(), &mut self.space, &mut self.arrived);
         let received = match &mut self.headers {
@@ -134,35 +121,26 @@ impl Exchange {
         };
         match received {
             Ok(true) => {}
-            // The kernel writes into the headers how much it used of them, and they are used again: one datagram
-            // with less to say would leave no room for the next.
+            // The kernel writes into the headers how much of them it used. They are used again, so after a datagram
+            // with less control data the next would have too little space.
             Ok(false) => self.headers = Headers::new(self.address),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
         if wildcard {
-            // Neighbours that were asked at the same address go out together.
+            // Answers from the same address become neighbours, and leave in one call.
             self.arrived.sort_unstable_by_key(|arrived| (arrived.asked, arrived.slot));
         }
         Ok(self.arrived.len())
     }
 
-    /// A datagram of the batch and who sent it.
-    ///
-    /// # Panics
-    /// If `index` is not below what [`receive`](Self::receive) returned.
-    #[must_use]
-    pub fn query(&self, index: usize) -> (&[u8], SocketAddr) {
-        let Arrived { slot, len, peer, .. } = self.arrived[index];
-        (&self.space[slot * LONGEST..][..len], peer)
+    fn query(&self, index: usize) -> Datagram<'_> {
+        let Arrived { slot, len, peer, asked } = self.arrived[index];
+        let local = asked.map_or(self.address, |ip| SocketAddr::new(ip, self.address.port()));
+        Datagram { bytes: &self.space[slot * LONGEST..][..len], peer, local }
     }
 
-    /// Lays an answer to a datagram of the batch ready for [`flush`](Self::flush). What `bytes` holds afterwards is
-    /// an answer sent long ago: its memory is for the next one.
-    ///
-    /// # Panics
-    /// If `index` is not below what [`receive`](Self::receive) returned, or on more than [`BATCH`] answers.
-    pub fn answer(&mut self, index: usize, bytes: &mut Vec<u8>) {
+    fn answer(&mut self, index: usize, bytes: &mut Vec<u8>) {
         let Arrived { peer, asked, .. } = self.arrived[index];
         let answer = &mut self.departing[self.ready];
         mem::swap(&mut answer.bytes, bytes);
@@ -170,8 +148,7 @@ impl Exchange {
         self.ready += 1;
     }
 
-    /// Sends what was laid ready. Returns how many of the answers the kernel would not take; they are gone.
-    pub fn flush(&mut self) -> usize {
+    fn flush(&mut self) -> usize {
         let fd = self.socket.as_raw_fd();
         let mut refused = 0;
         for run in self.departing[..self.ready].chunk_by(|one, next| one.from == next.from) {
@@ -186,7 +163,7 @@ impl Exchange {
 }
 
 impl Headers {
-    /// Headers for a batch each way, with room for the one control message that a wildcard needs.
+    /// Headers for a batch each way, with space for the one control message that a wildcard needs.
     fn new(address: SocketAddr) -> Self {
         fn both<S: SockaddrLike + Copy>(control: Option<Vec<u8>>) -> Both<S> {
             Both {
@@ -204,14 +181,14 @@ impl Headers {
 }
 
 impl Arrived {
-    /// `None` for what cannot be answered: without the address asked where it is needed.
+    /// `None` if it cannot be answered, because the address asked is needed and missing.
     fn new<S>(slot: usize, message: &RecvMsg<'_, '_, S>, peer: SocketAddr, wildcard: bool) -> Option<Self> {
         let asked = if wildcard { Some(message.cmsgs().ok()?.find_map(asked_address)?) } else { None };
         Some(Self { slot, len: message.bytes, peer, asked })
     }
 }
 
-/// Receives a batch and hands each datagram on with its slot. Returns whether all of them could be taken.
+/// Receives a batch and passes each datagram on with its slot. Returns whether all of them were taken.
 fn receive<S: SockaddrLike + Copy>(
     fd: RawFd,
     headers: &mut MultiHeaders<S>,
@@ -237,7 +214,7 @@ fn send_v4(fd: RawFd, both: &mut Both<SockaddrIn>, run: &[Answer]) -> usize {
     };
     match run.first().and_then(|answer| answer.from) {
         Some(IpAddr::V4(ip)) => {
-            // Interface 0 lets the routing table choose, as it does for any other socket.
+            // With interface 0 the routing table decides, as for any other socket.
             let source = libc::in_pktinfo {
                 ipi_ifindex: 0,
                 ipi_spec_dst: libc::in_addr { s_addr: u32::from(ip).to_be() },
@@ -286,7 +263,7 @@ fn send<S: SockaddrLike + Copy>(
         match sendmmsg(fd, sending, slices, to, source, MsgFlags::empty()) {
             Ok(sent) => next += sent.count(),
             Err(Errno::EINTR) => {}
-            // The first of the rest is at fault: no route, a firewall's no, a full buffer. The others may pass.
+            // The first of the rest cannot be sent: no route, a firewall, a full buffer. The others may pass.
             Err(_) => {
                 next += 1;
                 refused += 1;
@@ -298,7 +275,7 @@ fn send<S: SockaddrLike + Copy>(
 
 fn asked_address(message: ControlMessageOwned) -> Option<IpAddr> {
     match message {
-        // The local address: the destination's, except for a broadcast, which nobody can answer from.
+        // The local address: the one asked, except for broadcasts, which cannot be the source of an answer.
         ControlMessageOwned::Ipv4PacketInfo(info) => {
             Some(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)).into())
         }
@@ -312,16 +289,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::net::listen::Listener;
+    use crate::net::listen::Udp;
 
     /// Far more than loopback ever needs; a test that waits this long has failed.
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    fn exchange(address: &str) -> (Exchange, u16) {
-        let Listener { address, mut udp, .. } = Listener::bind(address.parse().unwrap(), 1).unwrap();
-        let socket = udp.remove(0);
+    fn exchange(address: &str) -> (Socket, u16) {
+        let Udp { address, mut sockets } = Udp::bind(address.parse().unwrap(), 1, "listen").unwrap();
+        let socket = sockets.remove(0);
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        (Exchange::new(socket, address), address.port())
+        (Socket::new(socket, address), address.port())
     }
 
     fn client(address: &str) -> UdpSocket {
@@ -337,12 +314,12 @@ mod tests {
     }
 
     /// Sends everything back until `count` datagrams have been.
-    fn echo(exchange: &mut Exchange, mut count: usize) {
+    fn echo(exchange: &mut Socket, mut count: usize) {
         while count > 0 {
             let batch = exchange.receive(Wait::Patiently).unwrap();
-            assert_ne!(batch, 0, "{count} datagrams never came");
+            assert_ne!(batch, 0, "{count} datagrams did not arrive");
             for index in 0..batch {
-                let mut bytes = exchange.query(index).0.to_vec();
+                let mut bytes = exchange.query(index).bytes.to_vec();
                 exchange.answer(index, &mut bytes);
             }
             assert_eq!(exchange.flush(), 0);
@@ -351,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_goes_back_to_those_who_sent_it() {
+    fn each_sender_of_a_batch_gets_its_answers() {
         let (mut exchange, port) = exchange("127.0.0.1:0");
         let clients: Vec<_> = (0..3).map(|_| client("127.0.0.1")).collect();
         // Twice more than a batch, so that headers and space are used again.
@@ -380,7 +357,19 @@ mod tests {
         for (n, address) in asked.iter().enumerate() {
             client.send_to(&[n as u8], address).unwrap();
         }
-        echo(&mut exchange, asked.len());
+        let mut count = 0;
+        while count < asked.len() {
+            let batch = exchange.receive(Wait::Patiently).unwrap();
+            assert_ne!(batch, 0, "{count} datagrams came");
+            for index in 0..batch {
+                let Datagram { bytes, peer, local } = exchange.query(index);
+                assert_eq!((peer, local), (client.local_addr().unwrap(), asked[usize::from(bytes[0])]));
+                let mut bytes = bytes.to_vec();
+                exchange.answer(index, &mut bytes);
+            }
+            assert_eq!(exchange.flush(), 0);
+            count += batch;
+        }
         let mut seen = BTreeSet::new();
         for _ in &asked {
             let (bytes, from) = received(&client);
@@ -407,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_cut_and_what_is_empty_arrives() {
+    fn long_datagrams_are_cut_and_empty_ones_arrive() {
         let (mut exchange, port) = exchange("127.0.0.1:0");
         let client = client("127.0.0.1");
         client.send_to(&[7; LONGEST + 1], ("127.0.0.1", port)).unwrap();
@@ -418,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn one_answer_that_cannot_leave_holds_up_no_other() {
+    fn an_answer_that_cannot_be_sent_does_not_stop_others() {
         let (mut exchange, port) = exchange("127.0.0.1:0");
         let client = client("127.0.0.1");
         for n in 0..3 {
@@ -428,7 +417,7 @@ mod tests {
         while count < 3 {
             count += exchange.receive(Wait::Patiently).unwrap();
             for index in 0..exchange.arrived.len() {
-                let first = exchange.query(index).0[0];
+                let first = exchange.query(index).bytes[0];
                 // No datagram is that long: EMSGSIZE.
                 let len = if first == 1 { 70_000 } else { 1 };
                 exchange.answer(index, &mut vec![first; len]);

@@ -16,10 +16,9 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, interval, timeout};
 
 use super::demo::{Break, Demo, REGIONS};
-use crate::engine::Clock;
 use crate::health::State;
-use crate::model::Subject;
-use crate::model::Unix;
+use crate::model::{Subject, Unix};
+use crate::net::clock::Clock;
 use crate::state::{CheckStatus, EventKind};
 
 /// Clients on three continents: where, and an address there.

@@ -1,77 +1,60 @@
 //! The query that nearly all resolvers send, read straight from its bytes.
 
-use super::{ClientSubnet, Edns, HEADER, OPTION_KEEPALIVE, OPTION_NSID, OPTION_SUBNET, Query, Question};
+use super::edns::Request;
+use super::header::{Counts, Header};
+use super::query::{Content, Query};
+use super::question::Question;
 use crate::zone::rtype;
 
 /// The type of an OPT record, whose high byte is 0.
 const OPT: u8 = rtype::OPT as u8;
 
-/// Reads a query of one question, perhaps with an OPT record, and nothing else. `None` if it is odd in any way,
-/// which is for [`Query::decode`] to judge.
-pub(super) fn read(message: &[u8]) -> Option<Query<'_>> {
-    let (header, rest) = message.split_first_chunk::<HEADER>()?;
-    // QR, OPCODE, AA and TC are 0, as are the counts of answers and authorities; RA, Z, AD, CD and RCODE say
-    // nothing in a query.
-    let [id_high, id_low, flags @ (0 | 1), _, 0, 1, 0, 0, 0, 0, 0, additionals @ (0 | 1)] = *header else {
+/// Reads the sections of a query that has one question, perhaps an OPT record, and nothing else. `None` if they are
+/// unusual in any way, which is for [`Query::decode`] to judge.
+#[inline]
+pub(super) fn read(header: Header, counts: Counts, sections: &[u8]) -> Option<Query<'_>> {
+    let Counts { questions: 1, answers: 0, authorities: 0, additionals } = counts else { return None };
+    if header.opcode != 0 {
         return None;
-    };
-    let question = Question::read(rest)?;
-    let edns = match (additionals, &rest[question.wire.len()..]) {
+    }
+    let question = Question::read(sections)?;
+    let edns = match (additionals, &sections[question.wire.len()..]) {
         (0, []) => None,
-        (1, rest) => Some(opt(rest)?),
+        (1, record) => Some(opt(record)?),
         _ => return None,
     };
-    Some(Query {
-        id: u16::from_be_bytes([id_high, id_low]),
-        opcode: 0,
-        recursion_desired: flags == 1,
-        question: Some(question),
-        edns,
-        fault: None,
-    })
+    Some(Query { header, content: Content::Question(question), edns })
 }
 
 /// Reads the OPT record that is all of `record` (RFC 6891 §6.1.2).
-fn opt(record: &[u8]) -> Option<Edns> {
-    let (fixed, mut options) = record.split_first_chunk::<11>()?;
-    let [0, 0, OPT, payload @ .., _, 0, flags, _, length_high, length_low] = *fixed else { return None };
+fn opt(record: &[u8]) -> Option<Request> {
+    let (fixed, options) = record.split_first_chunk::<11>()?;
+    let [0, 0, OPT, class_high, class_low, ttl @ .., length_high, length_low] = *fixed else { return None };
     if options.len() != usize::from(u16::from_be_bytes([length_high, length_low])) {
         return None;
     }
-    let (payload, dnssec_ok) = (u16::from_be_bytes(payload), flags & 0x80 != 0);
-    let mut edns = Edns { payload, version: 0, dnssec_ok, subnet: None, nsid: false, keepalive: false };
-    while !options.is_empty() {
-        let ([code_high, code_low, length_high, length_low], rest) = options.split_first_chunk()?;
-        let length = usize::from(u16::from_be_bytes([*length_high, *length_low]));
-        let (data, rest) = rest.split_at_checked(length)?;
-        match u16::from_be_bytes([*code_high, *code_low]) {
-            OPTION_NSID => edns.nsid = true,
-            OPTION_KEEPALIVE => edns.keepalive = data.is_empty(),
-            OPTION_SUBNET if edns.subnet.is_none() => edns.subnet = Some(ClientSubnet::parse(data)?),
-            OPTION_SUBNET => return None,
-            _ => {}
-        }
-        options = rest;
-    }
-    Some(edns)
+    let request = Request::read(u16::from_be_bytes([class_high, class_low]), ttl, options);
+    request.ok().filter(|request| request.version == 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::HEADER;
 
-    /// Whether a message is read, given the low byte of each count.
+    /// Whether a message with these flags is read, given the low byte of each count.
     fn takes(flags: u8, counts: [u8; 4], rest: &[u8]) -> bool {
         let mut message = vec![7, 7, flags, 0];
         counts.iter().for_each(|count| message.extend_from_slice(&[0, *count]));
         message.extend_from_slice(rest);
-        let query = read(&message);
+        let Some((header, counts)) = Header::read(&message) else { return false };
+        let query = read(header, counts, &message[HEADER..]);
         assert!(query.is_none() || query == Query::decode(&message), "{message:02x?}");
         query.is_some()
     }
 
     #[test]
-    fn the_common_is_taken_and_the_odd_is_left() {
+    fn common_queries_are_read_and_others_left() {
         let plain = b"\x02nS\x07example\0\0\x01\0\x01";
         let opt = |options: &[u8]| {
             let length = options.len() as u8;
@@ -85,11 +68,12 @@ mod tests {
         assert!(takes(1, [1, 0, 0, 1], &opt(b"\0\x03\0\0\0\x0b\0\0")), "NSID and edns-tcp-keepalive");
         assert!(takes(1, [1, 0, 0, 1], &opt(b"\0\x0b\0\x02\0\x01")), "edns-tcp-keepalive with data");
 
+        assert!(takes(0x06, [1, 0, 0, 0], plain), "AA and TC, which mean nothing");
         assert!(!takes(0x28, [1, 0, 0, 0], plain), "another opcode");
         assert!(!takes(0x80, [1, 0, 0, 0], plain), "a reply");
         assert!(!takes(1, [2, 0, 0, 0], plain), "two questions");
         assert!(!takes(1, [1, 1, 0, 0], plain), "an answer");
-        assert!(!takes(1, [1, 0, 0, 1], plain), "a record that is not there");
+        assert!(!takes(1, [1, 0, 0, 1], plain), "a record that is missing");
         assert!(!takes(1, [1, 0, 0, 0], &[plain.as_slice(), b"x"].concat()), "bytes behind the end");
         assert!(!takes(1, [1, 0, 0, 0], &plain[..plain.len() - 1]), "cut short");
         assert!(!takes(1, [1, 0, 0, 0], b"\xc0\x0c\0\x01\0\x01"), "a pointer");

@@ -2,27 +2,29 @@
 
 use hickory_proto::op::ResponseCode;
 
-use super::query::{Query, Question};
-use super::reply::{Offer, Owner, Section, Writer};
-use super::{CLASS_IN, HEADER};
+use super::CLASS_IN;
+use super::header::{HEADER, Header};
+use super::query::{Content, Query};
+use super::question::Question;
+use super::reply::{Owner, Section, Writer};
 use crate::model::Ttl;
 use crate::zone::{Served, rtype};
 
-/// The SOA record of a zone as it stands in a reply to any question that the zone denies.
+/// The SOA record of a zone, as it is in a reply to any question that the zone denies.
 ///
-/// The encoder made it for a question about the apex itself. In a reply to a longer name all that its names may
-/// be compressed against lies as many bytes further on as the name is longer, be it the question or the record
-/// itself; so do all of its pointers.
+/// It is encoded once, for a question about the apex itself. A longer question moves everything that the record's
+/// names are compressed against, the question and the record itself, by as many bytes as it is longer, so all
+/// pointers are moved by as much.
 #[derive(Debug)]
 pub struct Denial {
     record: Box<[u8]>,
-    /// Where in the record compression pointers stand.
+    /// Where in the record its compression pointers are.
     pointers: Vec<usize>,
 }
 
-/// Where the TTL of a record stands whose owner is a pointer.
+/// Where the TTL of a record is whose owner is a pointer.
 const TTL: usize = 6;
-/// Where its data stands.
+/// Where its data begins.
 const DATA: usize = 12;
 
 impl Denial {
@@ -31,16 +33,10 @@ impl Denial {
     pub fn of(zone: &Served) -> Self {
         let apex = zone.origin.as_wire();
         let wire = [apex, &rtype::SOA.to_be_bytes(), &CLASS_IN.to_be_bytes()].concat();
-        let query = Query {
-            id: 0,
-            opcode: 0,
-            recursion_desired: false,
-            question: Some(Question { wire: &wire, qtype: rtype::SOA, class: CLASS_IN }),
-            edns: None,
-            fault: None,
-        };
+        let question = Question { wire: &wire, qtype: rtype::SOA, class: CLASS_IN };
+        let query = Query { header: Header::default(), content: Content::Question(question), edns: None };
         let mut message = Vec::new();
-        let mut writer = Writer::start(&mut message, &query, u16::MAX, Offer::default());
+        let mut writer = Writer::start(&mut message, &query, u16::MAX, None);
         writer.rrset(Section::Authority, Owner::Question(0), zone.soa());
         writer.finish(ResponseCode::NoError, true, 0);
         let record: Box<[u8]> = message[HEADER + wire.len()..].into();
@@ -50,7 +46,7 @@ impl Denial {
         Self { record, pointers }
     }
 
-    /// Its length.
+    /// Bytes of the record.
     #[must_use]
     pub fn length(&self) -> usize {
         self.record.len()
@@ -69,7 +65,7 @@ impl Denial {
     }
 }
 
-/// Walks over the name at `start`, notes the pointer it may end with, and returns where it ends.
+/// Returns where the name at `start` ends; adds the pointer it ends with, if any, to `pointers`.
 fn end_of_name(record: &[u8], start: usize, pointers: &mut Vec<usize>) -> usize {
     let mut at = start;
     loop {

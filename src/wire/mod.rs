@@ -1,20 +1,29 @@
-//! DNS messages: what a query asks, and the writing of its reply.
+//! DNS messages: reads what a query asks and writes its reply.
 //!
-//! The common query is read straight from its bytes, all others by the decoder of `hickory-proto`, record by record
-//! rather than by its `Message`: what a name server must refuse (a malformed client subnet, two OPT records) is seen
-//! before it could be normalised away. A reply streams from the zone's wire data into the buffer that is sent, without
-//! a copy in between and without an allocation. Nothing here knows zones or decides answers.
+//! `header` and `edns` each know both directions of their part of a message, for every way in which a query is read
+//! or a reply written. The common query is read straight from its bytes, all others by the decoder of
+//! `hickory-proto`, record by record rather than by its `Message`: what a name server must refuse (a malformed client
+//! subnet, two OPT records) is seen before it could be normalised away. Records are copied from the zone's wire data
+//! into the buffer that is sent, without an allocation. Nothing here decides answers.
 
 mod common;
 mod denial;
+pub mod edns;
+mod header;
 mod names;
 mod query;
+mod question;
+mod read;
 mod reply;
+mod subnet;
 
 pub use denial::Denial;
+pub use header::{Counts, HEADER, Header, Status};
 pub use hickory_proto::op::ResponseCode;
-pub use query::{ClientSubnet, Edns, LowerName, Query, Question};
-pub use reply::{ExtendedError, Offer, Owner, Section, Writer};
+pub use query::{Content, Fault, Query};
+pub use question::{LowerName, Question};
+pub use reply::{Owner, Section, Writer};
+pub use subnet::ClientSubnet;
 
 /// The largest UDP payload sent and advertised: fits every path without fragments (DNS flag day 2020).
 pub const MAX_UDP_PAYLOAD: u16 = 1232;
@@ -22,19 +31,8 @@ pub const MAX_UDP_PAYLOAD: u16 = 1232;
 pub const MIN_UDP_PAYLOAD: u16 = 512;
 /// The class Internet.
 pub const CLASS_IN: u16 = 1;
-/// The class Chaos, in which servers are asked about themselves.
+/// The class Chaos, for questions about the server itself.
 pub const CLASS_CH: u16 = 3;
-
-/// Number of the EDNS option "name server identifier" (RFC 5001 §2.3).
-const OPTION_NSID: u16 = 3;
-/// Number of the EDNS option "client subnet" (RFC 7871 §6).
-pub const OPTION_SUBNET: u16 = 8;
-/// Number of the EDNS option "edns-tcp-keepalive" (RFC 7828 §3.1).
-const OPTION_KEEPALIVE: u16 = 11;
-/// Number of the EDNS option "extended DNS error" (RFC 8914 §2).
-const OPTION_ERROR: u16 = 15;
-/// Bytes of a message's header.
-pub const HEADER: usize = 12;
 
 /// The mnemonic of an RCODE, extended ones included; its number if it has none (RFC 6895 §2.3).
 #[must_use]
@@ -54,7 +52,7 @@ pub fn rcode_name(rcode: u16) -> String {
         "DSOTYPENI",
     ];
     match rcode {
-        // 16 is BADSIG where TSIG says it.
+        // In the RCODE of a message; in a TSIG record 16 is BADSIG.
         16 => "BADVERS".to_owned(),
         23 => "BADCOOKIE".to_owned(),
         _ => MNEMONICS.get(usize::from(rcode)).map_or_else(|| rcode.to_string(), ToString::to_string),

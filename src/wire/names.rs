@@ -2,12 +2,12 @@
 
 use super::HEADER;
 
-/// Where in a message names stand that later ones may end with: the question's, and those written.
+/// Where in a message there are names that later ones can point to: the question's, and those written since.
 #[derive(Debug)]
 pub(super) struct Names {
     /// Where the question's name ends.
     question_end: usize,
-    /// Names that were written, and those that they end with.
+    /// Names that were written, and the names that those end with.
     places: [Place; MAX_PLACES],
     count: usize,
 }
@@ -16,24 +16,24 @@ pub(super) struct Names {
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     at: u16,
-    /// Its bytes, uncompressed. A name of another length needs no look: without this, long names that differ only
-    /// in their last labels would be walked over once for each pair of their labels.
+    /// Bytes of the uncompressed name. Names of another length are skipped: otherwise long names that differ only in
+    /// their last labels would be compared once for each pair of their labels.
     length: u8,
 }
 
-/// Labels that names are compressed against, the question's aside. It bounds what a name costs.
+/// Labels that names are compressed against, beside the question's. It bounds the cost of a name.
 const MAX_PLACES: usize = 64;
 /// The first two bits of a pointer; 14 are left for where it points.
 const POINTER: u16 = 0xc000;
-/// The same of its first byte.
+/// The same two bits in its first byte.
 const POINTER_BYTE: u8 = 0xc0;
 
-/// A pointer to the question's name from this byte of it on.
+/// A pointer to the part of the question's name that begins at byte `offset` of it.
 pub(super) fn to_question(offset: usize) -> u16 {
     POINTER | (HEADER + offset) as u16
 }
 
-/// Bytes of the uncompressed name that `wire` begins with; of all if it has no end.
+/// Bytes of the uncompressed name that `wire` begins with; all bytes if the name has no end.
 pub(super) fn length(wire: &[u8]) -> usize {
     let mut end = 0;
     while let Some(length @ 1..) = wire.get(end) {
@@ -43,23 +43,23 @@ pub(super) fn length(wire: &[u8]) -> usize {
 }
 
 impl Names {
-    /// None but the question's, which is uncompressed, stands behind the header and has this length.
+    /// Knows only the question's name: `question` bytes behind the header, uncompressed.
     pub(super) fn new(question: usize) -> Self {
         Self { question_end: HEADER + question, places: [Place::default(); MAX_PLACES], count: 0 }
     }
 
-    /// How many labels are known, for [`Names::forget`].
+    /// The number of labels known, for [`Names::forget`].
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
-    /// Goes back to the first `count` labels.
+    /// Forgets all but the first `count` labels.
     pub(super) fn forget(&mut self, count: usize) {
         self.count = count;
     }
 
-    /// Appends a name in uncompressed wire format to a message: as much of it as is new, and a pointer to the rest.
-    /// The rest is then in the case in which it stands there (RFC 4343 §4.1).
+    /// Appends a name in uncompressed wire format to a message: the labels that are new, and a pointer to the rest,
+    /// which then has the case of the earlier name (RFC 4343 §4.1).
     pub(super) fn write(&mut self, message: &mut Vec<u8>, name: &[u8]) {
         let start = message.len();
         let (mut label, mut rest) = (0, None);
@@ -79,7 +79,7 @@ impl Names {
         self.learn(name, labels.len(), start);
     }
 
-    /// Learns a name whose labels up to byte `written` stand from `start` on.
+    /// Learns a name whose labels up to byte `written` were written at `start`.
     fn learn(&mut self, name: &[u8], written: usize, start: usize) {
         let mut label = 0;
         // RFC 1035 §4.1.4: a pointer has 14 bits.
@@ -91,9 +91,9 @@ impl Names {
         }
     }
 
-    /// Where a name stands already, in whatever case.
+    /// The place of an equal name, in whatever case, that the message already has.
     fn find(&self, message: &[u8], name: &[u8]) -> Option<u16> {
-        // In the question's name there is but one place for it.
+        // Within the question's name only one place has the right distance to the end.
         let place = self.question_end.checked_sub(name.len()).filter(|place| *place >= HEADER);
         let place = place.filter(|place| self.is_in_question(message, *place, name));
         let place = place.filter(|place| is_label(&message[HEADER..self.question_end], place - HEADER));
@@ -103,14 +103,14 @@ impl Names {
         })
     }
 
-    /// Whether a place in the question's name begins a name.
+    /// Whether the question's name is `name` from `place` on.
     fn is_in_question(&self, message: &[u8], place: usize, name: &[u8]) -> bool {
-        // Most are the same in their case, too, and that is told sooner.
+        // Most have the same case, too, which is faster to find out.
         let there = &message[place..self.question_end];
         there.first() == name.first() && (there == name || there.eq_ignore_ascii_case(name))
     }
 
-    /// Whether a name stands where one was written.
+    /// Whether the name written at `place` is `name`.
     fn is_at(&self, message: &[u8], place: u16, name: &[u8]) -> bool {
         let (mut at, mut label) = (usize::from(place), 0);
         loop {
@@ -143,7 +143,7 @@ impl Names {
     }
 }
 
-/// Whether a label of an uncompressed name begins at `place`.
+/// Whether a label of an uncompressed name begins at byte `place`.
 fn is_label(name: &[u8], place: usize) -> bool {
     let mut label = 0;
     while label < place {
@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    /// What a name becomes after the question and the names before it.
+    /// The bytes written for a name after the question and other names.
     fn written(question: &[u8], before: &[&[u8]], name: &[u8]) -> Vec<u8> {
         let mut message = [&[0; HEADER], question].concat();
         let mut names = Names::new(question.len());
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_part_that_stands_already_is_pointed_at() {
+    fn names_point_to_the_longest_suffix_already_written() {
         let question: &[u8] = b"\x03www\x07example\0";
         let check =
             |before: &[&[u8]], name, expected: &[u8]| assert_eq!(written(question, before, name), expected);
@@ -187,14 +187,14 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_a_name_is_not_pointed_at() {
+    fn bytes_that_only_look_like_a_name_are_not_pointed_to() {
         // One label whose last bytes read like a name, and one within the name before.
         assert_eq!(written(b"\x07ab\x04test\0", &[], b"\x04test\0"), b"\x04test\0");
         assert_eq!(written(b"\0", &[b"\x07ab\x04test\0"], b"\x04test\0"), b"\x04test\0");
     }
 
     #[test]
-    fn what_a_pointer_does_not_reach_is_written_out() {
+    fn names_beyond_a_pointers_reach_are_written_out() {
         let mut message = vec![0; 0x3ffe];
         let mut names = Names::new(1);
         let mut write = |name| {
@@ -208,12 +208,12 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_names_are_pointed_at() {
+    fn the_longest_names_are_pointed_to() {
         let longest = [&b"\x01a".repeat(127)[..], b"\0"].concat();
         assert_eq!(longest.len(), 255);
         assert_eq!(written(&longest, &[], &longest), b"\xc0\x0c");
         assert_eq!(written(b"\0", &[&longest], &longest), b"\xc0\x0d");
-        // The last of its ends that is kept, and one more.
+        // The last suffix that is remembered, and the next.
         let (kept, forgotten) = (2 * (MAX_PLACES - 1), 2 * MAX_PLACES);
         assert_eq!(written(b"\0", &[&longest], &longest[kept..]), (0xc00d + kept as u16).to_be_bytes());
         assert_eq!(written(b"\0", &[&longest], &longest[forgotten..]), longest[forgotten..]);

@@ -1,11 +1,12 @@
 //! The server that packets are sent to.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use portolan::answer::{Outcome, Peer, Reply, Transport, handle, handle_generally};
+use portolan::answer::{Arrival, Outcome, Reply, Transport, handle, handle_generally};
 use portolan::config::{self, Config};
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
@@ -51,15 +52,24 @@ pub(crate) fn ask(snapshot: &Snapshot, message: &[u8], transport: Transport) -> 
 }
 
 fn ask_by(
-    handle: fn(&Snapshot, &[u8], Peer, Unix, &mut Reply) -> Outcome,
+    handle: fn(&Snapshot, &[u8], Arrival, Unix, &mut Reply) -> Outcome,
     snapshot: &Snapshot,
     message: &[u8],
     transport: Transport,
 ) -> (Vec<u8>, Outcome) {
-    let peer = Peer { address: "198.51.100.7:5353".parse().expect("an address"), transport };
     let mut reply = Reply::new(1);
-    let outcome = handle(snapshot, message, peer, NOW, &mut reply);
+    let outcome = handle(snapshot, message, arrival(transport), NOW, &mut reply);
     (reply.bytes, outcome)
+}
+
+fn arrival(transport: Transport) -> Arrival {
+    Arrival {
+        peer: SocketAddr::from(([198, 51, 100, 7], 5353)),
+        local: SocketAddr::from(([192, 0, 2, 53], 53)),
+        transport,
+        encrypted: false,
+        keepalive: (transport == Transport::Tcp).then_some(Duration::from_secs(10)),
+    }
 }
 
 /// What the fixture says: on the general path, which the express lane is held to, and by the way that messages take.
@@ -69,10 +79,10 @@ pub(crate) fn ask_fixture(message: &[u8], transport: Transport) -> [(Vec<u8>, Ou
 
 /// Answers a message with what is kept from one answer to the next, as often as it is called.
 pub(crate) fn answer_again(message: &[u8], transport: Transport) -> impl FnMut() {
-    let peer = Peer { address: "198.51.100.7:5353".parse().expect("an address"), transport };
+    let arrival = arrival(transport);
     let mut reply = Reply::new(1);
     move || {
-        handle(&SNAPSHOT, message, peer, NOW, &mut reply);
+        handle(&SNAPSHOT, message, arrival, NOW, &mut reply);
     }
 }
 

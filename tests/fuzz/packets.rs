@@ -48,7 +48,7 @@ fn belongs_to(reply: &[u8], message: &[u8]) {
     const OPCODE_AND_RD: u8 = 0x79;
     assert_eq!(reply[..2], message[..2], "the id");
     assert_eq!(reply[2] & OPCODE_AND_RD, message[2] & OPCODE_AND_RD, "opcode and RD");
-    let question = match Query::read(message).and_then(|query| query.question) {
+    let question = match Query::read(message).and_then(|query| query.question().copied()) {
         Some(question) => question.wire,
         None => &[],
     };

@@ -1,4 +1,4 @@
-//! The listeners with the real answering behind them.
+//! The listeners with real answers.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ use crate::harness::Numbers;
 /// Far more than loopback ever needs; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Queries with something changed, beside what fuzzing keeps.
+/// Mutated queries, beside the fuzzing corpus.
 const MUTATED: usize = 3_000;
 
 /// Addresses of `many.example.`: too many for a datagram without EDNS.
@@ -57,7 +57,7 @@ async fn over_tcp(stream: &mut TcpStream) -> Message {
 }
 
 #[tokio::test]
-async fn what_is_cut_over_udp_is_whole_over_tcp_and_pipelined_queries_keep_their_order() {
+async fn answers_truncated_over_udp_are_whole_over_tcp_and_pipelined_queries_keep_their_order() {
     let server = Server::bind(&["127.0.0.1:0".parse().expect("an address")], 1).expect("a free port");
     let address = server.local_addrs()[0];
     let counters = Arc::new(Counters::default());
@@ -97,7 +97,7 @@ async fn what_is_cut_over_udp_is_whole_over_tcp_and_pipelined_queries_keep_their
     assert_eq!((totals.responses[0], totals.responses[3], totals.responses[5]), (2, 1, 1));
 }
 
-/// What fuzzing keeps, and queries with bytes changed, added and cut off.
+/// The fuzzing corpus, and queries with bytes changed, added and cut off.
 fn packets() -> Vec<Vec<u8>> {
     let corpora = ["packets", "edns"].map(|target| {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/__fuzz__").join(target).join("corpus")
@@ -144,7 +144,7 @@ async fn no_packet_keeps_a_server_from_answering_the_next() {
         let reply = Message::from_vec(&bytes[..length]).expect("a message");
         assert_eq!((reply.metadata.id, reply.answers.len()), (index as u16, 1));
 
-        // What deserves no reply may end its connection, so each has its own.
+        // A message without a reply ends its connection, so each has its own.
         for packet in lot {
             let mut stream = TcpStream::connect(address).await.expect("a connection");
             let framed = [&(packet.len() as u16).to_be_bytes()[..], packet].concat();

@@ -341,7 +341,7 @@ fn port_53_without_the_permission() {
         "port 53",
         &run(command),
         &[
-            "no permission to listen at 127.0.0.1:53: ports below 1024 are privileged",
+            "no permission to listen on 127.0.0.1:53: ports below 1024 are privileged",
             "setcap cap_net_bind_service=+ep /",
             "AmbientCapabilities=CAP_NET_BIND_SERVICE",
         ],

@@ -12,7 +12,7 @@ use hickory_resolver::net::NetError;
 
 use super::ask::ask;
 use super::{Asker, check};
-use crate::answer::{Outcome, Peer, Reply, Transport, handle};
+use crate::answer::{Arrival, Outcome, Reply, Transport, handle};
 use crate::geo::Index;
 use crate::model::{KeyPrefix, Topology, Unix};
 use crate::snapshot::{Plan, Snapshot};
@@ -53,9 +53,10 @@ fn serve_counted(text: &str) -> (SocketAddr, Arc<AtomicUsize>) {
     let plan = Plan::compile(Topology::default(), zones, Index::default(), true, KeyPrefix::default());
     let snapshot =
         Arc::new(Snapshot { plan: Arc::new(plan), standing: Arc::new(Standing::default()), epoch: 1 });
-    let answer = move |snapshot: &Snapshot, query: &[u8], address, transport| {
+    let answer = move |snapshot: &Snapshot, query: &[u8], peer, transport| {
         let mut reply = Reply::new(1);
-        let outcome = handle(snapshot, query, Peer { address, transport }, Unix(Duration::ZERO), &mut reply);
+        let arrival = Arrival { peer, local: peer, transport, encrypted: false, keepalive: None };
+        let outcome = handle(snapshot, query, arrival, Unix(Duration::ZERO), &mut reply);
         matches!(outcome, Outcome::Answered { .. }).then_some(reply.bytes)
     };
     let (udp, tcp) = bound();

@@ -46,7 +46,7 @@ fn listeners_and_tokens() {
     check(&[
         (
             "dns.listen = [\"0.0.0.0:8053\"]",
-            "2:15: 0.0.0.0:8053 meets the API, which listens on 127.0.0.1:8053\n  help: give the API another `listen` in [control]",
+            "2:15: 0.0.0.0:8053 conflicts with the API, which listens on 127.0.0.1:8053\n  help: give the API another `listen` in [control]",
         ),
         ("dns.listen = [\"0.0.0.0:8053\"]\ncontrol.listen = false", ""),
         (

@@ -1,28 +1,29 @@
-//! The listeners with a handler that echoes, so that nothing here depends on what an answer looks like.
+//! The listeners with a handler that echoes, so that nothing here depends on real answers.
 
 mod server;
 mod tcp;
+mod udp;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use super::Shared;
-use crate::answer::{Kind, Outcome, Peer, Reply};
+use crate::answer::{Arrival, Kind, Outcome, Reply};
 use crate::model::Unix;
 use crate::snapshot::Snapshot;
 
-/// A query that [`echo`] gives no answer to.
+/// A query that [`echo`] does not answer.
 const UNANSWERED: &[u8] = b"unanswered";
 
 /// A query that makes [`echo`] panic.
 const PANIC: &[u8] = b"panic";
 
-/// A query whose echo is said to be cut.
+/// A query whose echo claims to be truncated.
 const TRUNCATED: &[u8] = b"truncated";
 
-/// Sends back what came.
-fn echo(_: &Snapshot, query: &[u8], _: Peer, _: Unix, reply: &mut Reply) -> Outcome {
+/// Returns the query.
+fn echo(_: &Snapshot, query: &[u8], _: Arrival, _: Unix, reply: &mut Reply) -> Outcome {
     assert_ne!(query, PANIC, "this panic belongs to a test");
     if query == UNANSWERED {
         return Outcome::Dropped;

@@ -6,11 +6,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::{PANIC, TRUNCATED, UNANSWERED, echo, framed, shared};
-use crate::dns::respond::Responder;
+use crate::dns::responder::Responder;
 use crate::dns::tcp::Limits;
 use crate::dns::udp::run;
 use crate::dns::{Running, Server, Shared};
-use crate::net::listen::Listener;
+use crate::net::listen::Udp;
+use crate::net::udp::Socket;
 
 /// Far more than loopback ever needs; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -92,7 +93,7 @@ async fn a_panic_costs_one_query_and_no_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_comes_before_the_start_waits() {
+async fn queries_before_the_start_wait() {
     let server = Server::bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
     let client = udp_client(server.local_addrs()[0]);
     client.send(b"early").unwrap();
@@ -102,15 +103,16 @@ async fn what_comes_before_the_start_waits() {
 }
 
 #[test]
-fn a_worker_that_is_told_to_stop_answers_what_is_queued() {
-    let Listener { address, mut udp, .. } = Listener::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+fn a_worker_that_stops_answers_what_is_queued() {
+    let Udp { address, mut sockets } = Udp::bind("127.0.0.1:0".parse().unwrap(), 1, "listen").unwrap();
     let clients: Vec<_> = (0..10).map(|_| udp_client(address)).collect();
     for client in &clients {
         for n in 0..20 {
             client.send(&[n; 12]).unwrap();
         }
     }
-    run(udp.remove(0), address, Responder::new(&shared(), echo), &AtomicBool::new(true));
+    let mut socket = Socket::new(sockets.remove(0), address);
+    run(&mut socket, Responder::new(&shared(), echo), &AtomicBool::new(true));
     for client in &clients {
         for n in 0..20 {
             assert_eq!(received(client), [n; 12]);
@@ -132,7 +134,7 @@ async fn a_stop_closes_connections_and_frees_the_port() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_connection_too_many_takes_the_place_of_the_longest_idle() {
+async fn a_connection_too_many_replaces_the_longest_idle() {
     let limits = Limits { connections: 2, ..Limits::default() };
     let running = start(&shared(), &["127.0.0.1:0"], 1, limits);
     let mut clients: Vec<_> = (0..3).map(|_| None).collect();
@@ -157,7 +159,26 @@ async fn a_second_server_on_the_port_is_refused_and_leaves_the_first_alone() {
 }
 
 #[test]
+fn port_0_is_one_port_for_both_protocols() {
+    let server = Server::bind(&["127.0.0.1:0".parse().unwrap()], 3).unwrap();
+    let [address] = server.local_addrs()[..] else { panic!("one address") };
+    assert_ne!(address.port(), 0);
+    assert_eq!((server.udp[0].address, server.tcp[0].address), (address, address));
+    assert_eq!(server.udp[0].sockets.len(), 3);
+}
+
+#[test]
+fn a_server_that_holds_udp_alone_is_noticed() {
+    let listen = ["127.0.78.2:0".parse().unwrap()];
+    let Server { addresses, udp, tcp } = Server::bind(&listen, 2).unwrap();
+    drop(tcp);
+    assert_eq!(Server::bind(&addresses, 2).unwrap_err().protocol, "UDP");
+    drop(udp);
+    Server::bind(&addresses, 2).unwrap();
+}
+
+#[test]
 fn no_worker_count_means_one_per_core() {
     let server = Server::bind(&["127.0.0.1:0".parse().unwrap()], 0).unwrap();
-    assert_eq!(server.listeners[0].udp.len(), std::thread::available_parallelism().unwrap().get());
+    assert_eq!(server.udp[0].sockets.len(), std::thread::available_parallelism().unwrap().get());
 }

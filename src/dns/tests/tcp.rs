@@ -10,9 +10,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{PANIC, UNANSWERED, echo, framed, shared};
+use crate::answer::{Arrival, Transport};
 use crate::dns::Shared;
 use crate::dns::connections::Connections;
-use crate::dns::respond::Responder;
+use crate::dns::responder::Responder;
 use crate::dns::tcp::{Limits, serve};
 
 /// A served connection: the client's end, the server's result, the signal to stop.
@@ -31,14 +32,20 @@ fn served(pipe: usize) -> Served {
     let token = closing.clone();
     let result = tokio::spawn(async move {
         let admission = Arc::new(Connections::new(1)).admit();
-        let peer = ([192, 0, 2, 1], 1024).into();
-        serve(stream, peer, responder, Limits::default(), &admission, &token).await
+        let arrival = Arrival {
+            peer: ([192, 0, 2, 1], 1024).into(),
+            local: ([192, 0, 2, 53], 53).into(),
+            transport: Transport::Tcp,
+            encrypted: false,
+            keepalive: None,
+        };
+        serve(stream, arrival, responder, Limits::default(), &admission, &token).await
     });
     Served { client, result, closing, shared }
 }
 
 impl Served {
-    /// All that the server still says until it closes.
+    /// Everything that the server still sends until it closes.
     async fn rest(mut self) -> (Vec<u8>, io::Result<()>) {
         let mut bytes = Vec::new();
         self.client.read_to_end(&mut bytes).await.unwrap();
@@ -47,7 +54,7 @@ impl Served {
 }
 
 #[tokio::test(start_paused = true)]
-async fn queries_in_flight_are_answered_in_order_however_they_are_cut() {
+async fn queries_in_flight_are_answered_in_order_however_they_are_split() {
     let queries = framed([&b"first"[..], b"", b"third", &[7; 300]]);
     for cut in 0..=queries.len() {
         let mut served = served(4096);
@@ -65,7 +72,7 @@ async fn queries_in_flight_are_answered_in_order_however_they_are_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_than_one_write_holds_is_answered_too() {
+async fn more_queries_than_one_write_holds_are_answered() {
     let query = [1; 1000];
     let queries = framed(std::iter::repeat_n(&query[..], 100));
     let served = served(1 << 10);
@@ -84,7 +91,7 @@ async fn more_than_one_write_holds_is_answered_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_client_in_the_middle_of_a_query_is_no_error() {
+async fn a_client_that_leaves_in_the_middle_of_a_query_is_no_error() {
     let mut served = served(4096);
     served.client.write_all(&framed([&b"whole"[..]])).await.unwrap();
     served.client.write_all(&[0, 100, 1, 2, 3]).await.unwrap();
@@ -121,7 +128,7 @@ async fn an_idle_connection_is_closed_and_trickling_does_not_help() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_query_starts_the_idle_time_anew() {
+async fn each_query_restarts_the_idle_time() {
     let start = Instant::now();
     let mut served = served(4096);
     for _ in 0..3 {
@@ -134,7 +141,7 @@ async fn each_query_starts_the_idle_time_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_does_not_read_is_given_up() {
+async fn a_client_that_does_not_read_is_disconnected() {
     let start = Instant::now();
     let mut served = served(64);
     served.client.write_all(&framed([&[9; 60][..]])).await.unwrap();
@@ -144,7 +151,7 @@ async fn a_client_that_does_not_read_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_gets_no_answer_ends_the_connection_after_the_answers_before_it() {
+async fn a_message_without_an_answer_ends_the_connection_after_earlier_answers() {
     for message in [UNANSWERED, PANIC] {
         let mut served = served(4096);
         served.client.write_all(&framed([&b"before"[..], message, b"after"])).await.unwrap();

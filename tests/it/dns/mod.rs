@@ -31,7 +31,7 @@ use domain::rdata::AllRecordData;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use portolan::answer::{Outcome, Peer, Reply, Transport, handle};
+use portolan::answer::{Arrival, Outcome, Reply, Transport, handle};
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
 use portolan::model::KeyPrefix;
@@ -44,7 +44,7 @@ use portolan::snapshot::{Plan, Snapshot};
 use portolan::state;
 use portolan::zone::{Zone, Zones};
 
-/// Zones as (origin, text) with the apex left out of the text.
+/// The apex of every zone, which the text given for it leaves out.
 const APEX: &str = "$TTL 300\n@ 600 SOA ns h 7 3600 600 86400 60\n@ NS ns\nns A 192.0.2.53\n";
 
 /// A server: zones, services and what is up.
@@ -130,15 +130,24 @@ impl Server {
 
 const NOW: Unix = Unix(Duration::from_secs(1_700_000_000));
 
+/// How long a connection over TCP may be idle.
+const KEEPALIVE: Duration = Duration::from_millis(12_300);
+
 /// A server that answers.
 struct Running(Snapshot);
 
 impl Running {
     /// The bytes of a reply; `None` if the message was dropped.
     fn raw(&self, message: &[u8], transport: Transport) -> (Option<Vec<u8>>, Outcome) {
-        let address: SocketAddr = "198.51.100.7:5353".parse().expect("an address");
+        let arrival = Arrival {
+            peer: SocketAddr::from(([198, 51, 100, 7], 5353)),
+            local: SocketAddr::from(([192, 0, 2, 53], 53)),
+            transport,
+            encrypted: false,
+            keepalive: (transport == Transport::Tcp).then_some(KEEPALIVE),
+        };
         let mut reply = Reply::new(1);
-        let outcome = handle(&self.0, message, Peer { address, transport }, NOW, &mut reply);
+        let outcome = handle(&self.0, message, arrival, NOW, &mut reply);
         (matches!(outcome, Outcome::Answered { .. }).then_some(reply.bytes), outcome)
     }
 
@@ -202,7 +211,7 @@ fn with_subnet(message: Message, address: &str, source: u8) -> Message {
     message
 }
 
-/// A reply like dig shows it: status and flags, OPT, then the records of each section.
+/// A reply as dig shows it: status and flags, OPT, then the records of each section.
 fn text(reply: &Message) -> String {
     let head = &reply.metadata;
     let mut text = match head.response_code {
@@ -241,7 +250,7 @@ fn text(reply: &Message) -> String {
     text
 }
 
-/// Record data as text; what one library does not know another does.
+/// Record data as text. Types that one library does not know are printed by the other.
 fn data_text(data: &RData) -> String {
     let RData::Unknown { code, rdata } = data else { return data.to_string() };
     let mut parser = Parser::from_ref(rdata.anything.as_slice());

@@ -73,7 +73,7 @@ fn section_4_3_2_step_2_no_zone_of_ours() {
 }
 
 #[test]
-fn section_3_6_2_aliases_are_followed_within_what_is_served() {
+fn section_3_6_2_aliases_are_followed_within_the_zones_served() {
     let server = server();
     server.check(
         "alias.example. A",
@@ -209,7 +209,7 @@ fn section_4_3_2_step_6_addresses_are_added_once() {
 }
 
 #[test]
-fn the_root_is_a_zone_like_any() {
+fn the_root_is_a_zone_like_any_other() {
     let server = Server::new(&[(".", "test NS ns.test\nns.test A 192.0.2.1\n")]).start();
     server.check(". NS", "NOERROR aa\nAN . 300 NS ns.\nAR ns. 300 A 192.0.2.53");
     server.check("none. A", "NXDOMAIN aa\nNS . 60 SOA ns. h. 7 3600 600 86400 60");

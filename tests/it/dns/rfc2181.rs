@@ -35,7 +35,7 @@ fn an_rrset_that_does_not_fit_sets_tc() {
 }
 
 #[test]
-fn section_9_of_an_rrset_there_is_all_or_nothing() {
+fn section_9_an_rrset_is_written_whole_or_not_at_all() {
     let mut text = String::from("to CNAME some\n");
     for number in 0..40 {
         writeln!(text, "some A 192.0.2.{number}").unwrap();
@@ -60,7 +60,7 @@ fn section_9_of_an_rrset_there_is_all_or_nothing() {
 }
 
 #[test]
-fn tcp_holds_it_all() {
+fn tcp_holds_every_answer() {
     let reply = server().exchange(&query("many.example. A"), Transport::Tcp);
     assert!(!reply.metadata.truncation);
     assert_eq!(reply.answers.len(), 100);

@@ -44,6 +44,6 @@ fn section_2_2_no_data() {
 }
 
 #[test]
-fn a_family_that_a_service_has_not_is_no_data_for_no_longer_than_its_ttl() {
+fn no_data_of_a_service_is_cached_no_longer_than_its_ttl() {
     server().check("www.example. AAAA", &format!("NOERROR aa\nNS example. 30 SOA {SOA}"));
 }

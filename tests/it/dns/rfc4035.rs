@@ -29,7 +29,7 @@ fn section_3_1_4_1_a_child_without_its_parent_denies() {
 }
 
 #[test]
-fn below_the_cut_ds_is_referred_like_anything() {
+fn below_the_cut_ds_is_referred_like_other_types() {
     let server = Server::new(&[("example.", &parent())]).start();
     server.check(
         "x.sub.example. DS",
@@ -55,7 +55,7 @@ fn section_3_1_4_a_referral_has_ds_for_those_who_set_do() {
 }
 
 #[test]
-fn section_3_1_4_1_a_child_without_its_very_parent_denies() {
+fn section_3_1_4_1_a_child_without_its_immediate_parent_denies() {
     let text = format!("{}alias CNAME sub\n", parent());
     let server =
         Server::new(&[("example.", &text), ("deep.sub.example.", ""), ("uncut.example.", "")]).start();
@@ -78,7 +78,7 @@ fn section_3_1_4_1_the_parent_answers_behind_aliases_too() {
 }
 
 #[test]
-fn section_2_5_what_may_stand_beside_an_alias_answers_for_itself() {
+fn section_2_5_types_allowed_beside_an_alias_are_answered() {
     let text = "a CNAME b\na NSEC b CNAME NSEC\nb TXT x\n";
     let server = Server::new(&[("example.", text)]).start();
     server.check("a.example. NSEC", "NOERROR aa\nAN a.example. 300 NSEC b.example. CNAME NSEC");

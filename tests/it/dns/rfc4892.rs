@@ -28,7 +28,7 @@ fn chaos(asked: &str) -> Message {
 }
 
 #[test]
-fn chaos_txt_tells_version_and_host_name() {
+fn chaos_txt_has_version_and_host_name() {
     for (asked, said) in [
         ("version.bind. TXT", "9"),
         ("version.server. TXT", "9"),
@@ -44,7 +44,7 @@ fn chaos_txt_tells_version_and_host_name() {
 }
 
 #[test]
-fn nothing_else_is_told() {
+fn other_chaos_questions_are_refused() {
     for asked in ["version.bind. A", "authors.bind. TXT", "bind. TXT", "www.example. A"] {
         named().check_message(&chaos(asked), "REFUSED");
     }
@@ -52,7 +52,7 @@ fn nothing_else_is_told() {
 }
 
 #[test]
-fn unless_it_is_configured_nothing_is_told() {
+fn what_is_not_configured_is_refused() {
     for asked in ["version.bind. TXT", "hostname.bind. TXT", "id.server. TXT"] {
         server(Identity::default()).check_message(&chaos(asked), "REFUSED");
     }
@@ -73,7 +73,7 @@ fn nsid(server: &Running, asked: &str, wants: bool) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn rfc5001_section_2_the_identifier_is_for_those_who_ask() {
+fn rfc5001_section_2_clients_that_ask_get_the_identifier() {
     let server = named();
     for asked in ["www.example. A", "gone.example. A", "elsewhere.test. A"] {
         assert_eq!(nsid(&server, asked, true).as_deref(), Some(&b"ns1.ams"[..]));

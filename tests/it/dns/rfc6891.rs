@@ -53,6 +53,17 @@ fn section_6_1_3_other_versions_are_badvers() {
 }
 
 #[test]
+fn section_6_1_3_badvers_comes_before_other_faults() {
+    let mut message = with_edns(query("www.example. A"), 1232);
+    message.edns.as_mut().unwrap().set_version(1);
+    message.metadata.op_code = OpCode::Unknown(15);
+    server().check_message(&message, "BADVERS\nedns 1232");
+    message.metadata.op_code = OpCode::Query;
+    message.queries.clear();
+    server().check_message(&message, "BADVERS\nedns 1232");
+}
+
+#[test]
 fn section_6_1_2_unknown_options_are_ignored() {
     use hickory_proto::rr::rdata::opt::EdnsOption;
     let mut message = with_edns(query("www.example. A"), 1232);

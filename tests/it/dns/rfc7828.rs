@@ -1,7 +1,7 @@
 //! RFC 7828: how long a TCP connection may idle.
 
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
-use portolan::answer::{TCP_IDLE, Transport};
+use portolan::answer::Transport;
 
 use super::{Server, query, with_edns};
 
@@ -23,8 +23,8 @@ fn keepalive(asked: &str, data: Option<&[u8]>, transport: Transport) -> Option<V
 }
 
 #[test]
-fn section_3_those_who_ask_over_tcp_are_told_in_tenths_of_a_second() {
-    let tenths = u16::try_from(TCP_IDLE.as_millis() / 100).unwrap().to_be_bytes().to_vec();
+fn section_3_tcp_clients_that_ask_get_the_timeout_in_tenths_of_a_second() {
+    let tenths = 123_u16.to_be_bytes().to_vec();
     for asked in ["www.example. A", "gone.example. A", "elsewhere.test. A"] {
         assert_eq!(keepalive(asked, Some(&[]), Transport::Tcp), Some(tenths.clone()), "{asked}");
         assert_eq!(keepalive(asked, None, Transport::Tcp), None, "{asked}");
@@ -34,6 +34,6 @@ fn section_3_those_who_ask_over_tcp_are_told_in_tenths_of_a_second() {
 }
 
 #[test]
-fn section_3_2_1_with_a_timeout_it_is_no_query_for_one() {
+fn section_3_2_1_the_option_of_a_query_has_no_timeout() {
     assert_eq!(keepalive("www.example. A", Some(&[0, 1]), Transport::Tcp), None);
 }

@@ -92,7 +92,7 @@ fn section_7_1_2_what_is_malformed_is_a_format_error_and_not_repeated() {
 fn one_query_has_one_client() {
     let mut bytes = with_bytes(&[0, 1, 8, 0, 203]).to_vec().unwrap();
     let length = bytes.len();
-    // The option once more: 9 bytes more in the OPT record, whose length stands before its 9 bytes.
+    // The option once more: 9 bytes more in the OPT record, whose length precedes its 9 bytes.
     bytes.extend_from_within(length - 9..);
     bytes[length - 10] += 9;
     let reply = build(true).raw(&bytes, Transport::Udp).0.unwrap();

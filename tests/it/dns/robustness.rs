@@ -1,4 +1,4 @@
-//! Whatever arrives, a reply that can be decoded leaves, or nothing.
+//! Any bytes get a reply that can be decoded, or none.
 
 use hickory_proto::op::Message;
 use portolan::answer::{Outcome, Transport};

@@ -24,7 +24,7 @@ fn addresses_are_the_regions() {
 }
 
 #[test]
-fn a_service_at_the_apex_stands_beside_the_zones_own_records() {
+fn a_service_at_the_apex_coexists_with_the_zones_own_records() {
     let server = server(AllDown::All, false);
     server.check("example. A", "NOERROR aa\nAN example. 30 A 192.0.2.90");
     server.check("example. TXT", "NOERROR aa\nAN example. 300 TXT beside");
@@ -33,7 +33,7 @@ fn a_service_at_the_apex_stands_beside_the_zones_own_records() {
 }
 
 #[test]
-fn servfail_takes_back_what_was_said_before() {
+fn servfail_removes_records_already_written() {
     server(AllDown::Servfail, true).check("www.example. A", "SERVFAIL");
     server(AllDown::Servfail, true).check("alias.example. A", "SERVFAIL");
 }

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portolan::answer::{Outcome, Peer, Reply as Buffer, Transport, handle};
+use portolan::answer::{Arrival, Outcome, Reply as Buffer, Transport, handle};
 use portolan::geo::Index;
 use portolan::model::{KeyPrefix, Name, Topology, Unix};
 use portolan::snapshot::{Plan, Snapshot};
@@ -53,10 +53,11 @@ fn serve(zones: Vec<Zone>) -> Snapshot {
 }
 
 fn ask(snapshot: &Snapshot, question: &Question, buffer: &mut Buffer) -> Reply {
-    let address: SocketAddr = "127.0.0.1:5353".parse().expect("an address");
+    let peer: SocketAddr = "127.0.0.1:5353".parse().expect("an address");
     let transport = if question.tcp { Transport::Tcp } else { Transport::Udp };
     let now = Unix(std::time::Duration::from_secs(1_800_000_000));
-    let outcome = handle(snapshot, &question.message(), Peer { address, transport }, now, buffer);
+    let arrival = Arrival { peer, local: peer, transport, encrypted: false, keepalive: None };
+    let outcome = handle(snapshot, &question.message(), arrival, now, buffer);
     assert!(matches!(outcome, Outcome::Answered { .. }), "{question} is dropped");
     Reply::read(&buffer.bytes)
 }

@@ -11,7 +11,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RecordType};
 use ipnet::IpNet;
-use portolan::answer::{Kind, Outcome, Peer, Reply, Transport, handle};
+use portolan::answer::{Arrival, Kind, Outcome, Reply, Transport, handle};
 use portolan::config;
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
@@ -312,11 +312,12 @@ impl Node {
         let option = ClientSubnet::new(subnet.addr(), subnet.prefix_len(), 0);
         edns.options_mut().insert(EdnsOption::Subnet(option));
         query.set_edns(edns);
-        let address: SocketAddr = "198.51.100.7:5353".parse().expect("an address");
-        let peer = Peer { address, transport: Transport::Udp };
+        let peer: SocketAddr = "198.51.100.7:5353".parse().expect("an address");
+        let arrival =
+            Arrival { peer, local: peer, transport: Transport::Udp, encrypted: false, keepalive: None };
         let now = Unix(START + Duration::from_secs(seconds));
         let mut reply = Reply::new(1);
-        let outcome = handle(&self.0, &query.to_vec().expect("an encodable query"), peer, now, &mut reply);
+        let outcome = handle(&self.0, &query.to_vec().expect("an encodable query"), arrival, now, &mut reply);
         let Outcome::Answered { rcode, kind: Kind::Dynamic { region, .. }, truncated: false } = outcome
         else {
             panic!("{outcome:?} for {name}")

@@ -1,0 +1,59 @@
+//! What is refused without being looked up.
+
+use super::{Kind, Outcome};
+use crate::wire::edns::ExtendedError;
+use crate::wire::{CLASS_CH, CLASS_IN, Content, Fault, Question, ResponseCode, Writer};
+use crate::zone::rtype;
+
+/// A reply without records.
+pub(super) struct Refusal {
+    pub(super) rcode: ResponseCode,
+    pub(super) error: Option<ExtendedError>,
+}
+
+impl Refusal {
+    /// The question of a message, of class IN or CH, or why it is refused.
+    pub(super) fn check<'q>(content: &'q Content<'q>) -> Result<&'q Question<'q>, Self> {
+        let question = match content {
+            Content::Question(question) => question,
+            Content::Fault(Fault::Version, _) => {
+                return Err(Self { rcode: ResponseCode::BADVERS, error: None });
+            }
+            Content::Fault(Fault::Opcode, _) => {
+                return Err(Self::because(ResponseCode::NotImp, ExtendedError::NOT_SUPPORTED));
+            }
+            Content::Fault(Fault::Malformed, _) => {
+                return Err(Self { rcode: ResponseCode::FormErr, error: None });
+            }
+        };
+        match (question.class, question.qtype) {
+            (CLASS_CH, _) => Ok(question),
+            (CLASS_IN, rtype::AXFR | rtype::IXFR) => {
+                Err(Self::because(ResponseCode::Refused, ExtendedError::PROHIBITED))
+            }
+            // Types of pseudo-records, which no name owns (RFC 9824 §3.5 has it for NXNAME).
+            (CLASS_IN, rtype::OPT | rtype::TKEY | rtype::TSIG | rtype::NXNAME) => {
+                Err(Self::because(ResponseCode::FormErr, ExtendedError::INVALID_QUERY_TYPE))
+            }
+            // RFC 1035's obsolete queries.
+            (CLASS_IN, rtype::MAILA | rtype::MAILB) => {
+                Err(Self::because(ResponseCode::NotImp, ExtendedError::NOT_SUPPORTED))
+            }
+            (CLASS_IN, _) => Ok(question),
+            _ => Err(Self::because(ResponseCode::Refused, ExtendedError::NOT_SUPPORTED)),
+        }
+    }
+
+    pub(super) fn because(rcode: ResponseCode, error: ExtendedError) -> Self {
+        Self { rcode, error: Some(error) }
+    }
+
+    /// Completes a reply that holds nothing but the question.
+    pub(super) fn write(self, mut writer: Writer<'_>) -> Outcome {
+        if let Some(error) = self.error {
+            writer.explain(error);
+        }
+        writer.finish(self.rcode, false, 0);
+        Outcome::Answered { rcode: self.rcode.into(), kind: Kind::Refused, truncated: false }
+    }
+}

@@ -1,0 +1,61 @@
+//! The reply, and the buffers that are kept from query to query so that none allocates them anew.
+
+use std::net::IpAddr;
+
+use crate::pick::Hash;
+use crate::steer::Host;
+use crate::wire::{LowerName, MAX_UDP_PAYLOAD};
+
+/// The reply and the buffers needed to make it. One per worker.
+#[derive(Debug)]
+pub struct Reply {
+    /// The message to send, after [`Outcome::Answered`](super::Outcome::Answered).
+    pub bytes: Vec<u8>,
+    pub(super) scratch: Scratch,
+    seed: Hash,
+    /// Numbers drawn so far.
+    drawn: u64,
+}
+
+/// What is chosen and written for one query.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) hosts: Vec<Host>,
+    pub(super) rdata: Vec<u8>,
+    /// The names that aliases led over.
+    pub(super) seen: Vec<LowerName>,
+}
+
+impl Reply {
+    /// A reply whose draws for `share = "random"` follow from `seed`: seed each worker differently.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let bytes = Vec::with_capacity(usize::from(MAX_UDP_PAYLOAD));
+        Self { bytes, scratch: Scratch::default(), seed: Hash(seed), drawn: 0 }
+    }
+
+    /// The next random number.
+    pub(super) fn draw(&mut self) -> u64 {
+        self.drawn = self.drawn.wrapping_add(1);
+        self.seed.with(self.drawn).0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::Reply;
+
+    #[test]
+    fn draws_follow_from_the_seed_and_do_not_repeat() {
+        let drawn = |seed| {
+            let mut reply = Reply::new(seed);
+            std::iter::repeat_with(move || reply.draw()).take(1000).collect::<Vec<_>>()
+        };
+        assert_eq!(drawn(1), drawn(1));
+        let all: HashSet<_> = drawn(1).into_iter().chain(drawn(2)).collect();
+        assert_eq!(all.len(), 2000);
+    }
+}

@@ -1,0 +1,117 @@
+//! From a message to what a listener does about it, the same for every transport.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::Shared;
+use super::counters::{Block, RCODES, Totals};
+use crate::answer::{Arrival, Outcome, Reply, Transport};
+use crate::model::Unix;
+use crate::net::clock::Clock;
+use crate::snapshot::Snapshot;
+
+/// [`answer::handle`](crate::answer::handle), or a test's stand-in.
+pub(super) type Handler = fn(&Snapshot, &[u8], Arrival, Unix, &mut Reply) -> Outcome;
+
+/// What one worker or connection needs to answer.
+#[derive(Debug)]
+pub(super) struct Responder {
+    snapshots: Arc<ArcSwap<Snapshot>>,
+    handler: Handler,
+    reply: Reply,
+    block: Arc<Block>,
+}
+
+/// Messages answered from one snapshot at one time. Added to the counters when dropped.
+pub(super) struct Batch<'a> {
+    snapshot: Guard<Arc<Snapshot>>,
+    now: Unix,
+    handler: Handler,
+    reply: &'a mut Reply,
+    block: &'a Block,
+    tally: Totals,
+}
+
+/// What a listener does about a message.
+pub(super) enum Reaction<'a> {
+    /// Send this one message.
+    Reply(&'a mut Vec<u8>),
+    /// Send nothing.
+    Ignore,
+}
+
+impl Responder {
+    /// Counts in a block of its own.
+    pub(super) fn new(shared: &Shared, handler: Handler) -> Self {
+        Self::counting_in(shared.counters.block(), shared, handler)
+    }
+
+    /// Counts in a block that it shares.
+    pub(super) fn counting_in(block: Arc<Block>, shared: &Shared, handler: Handler) -> Self {
+        Self { snapshots: Arc::clone(&shared.snapshots), handler, reply: Reply::new(seed()), block }
+    }
+
+    /// Starts a batch.
+    pub(super) fn batch(&mut self) -> Batch<'_> {
+        Batch {
+            snapshot: self.snapshots.load(),
+            now: Clock::unix(),
+            handler: self.handler,
+            reply: &mut self.reply,
+            block: &self.block,
+            tally: Totals::default(),
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// Answers a message and counts it.
+    pub(super) fn answer(&mut self, message: &[u8], arrival: Arrival) -> Reaction<'_> {
+        match arrival.transport {
+            Transport::Udp => self.tally.udp_queries += 1,
+            Transport::Tcp => self.tally.tcp_queries += 1,
+        }
+        let (handler, snapshot, now) = (self.handler, &**self.snapshot, self.now);
+        let reply = &mut *self.reply;
+        let outcome = catch_unwind(AssertUnwindSafe(|| handler(snapshot, message, arrival, now, reply)));
+        match outcome {
+            Ok(Outcome::Answered { rcode, truncated, .. }) => {
+                self.tally.responses[usize::from(rcode).min(RCODES - 1)] += 1;
+                self.tally.truncated += u64::from(truncated);
+                Reaction::Reply(&mut self.reply.bytes)
+            }
+            Ok(Outcome::Dropped) => {
+                self.tally.dropped += 1;
+                Reaction::Ignore
+            }
+            Err(_) => {
+                let Arrival { peer, local, transport, encrypted, .. } = arrival;
+                tracing::error!(client = %peer, %local, ?transport, encrypted, "dropped a query whose answer panicked");
+                self.tally.dropped += 1;
+                self.tally.panics += 1;
+                // The panic may have left it in any state.
+                *self.reply = Reply::new(seed());
+                Reaction::Ignore
+            }
+        }
+    }
+
+    /// Counts answers that could not be sent.
+    pub(super) fn unsent(&mut self, answers: usize) {
+        self.tally.unsent += answers as u64;
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.block.add(&self.tally);
+    }
+}
+
+/// A random number of the operating system, by way of the hasher that std seeds with one.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,237 @@
+//! EDNS (RFC 6891): the OPT record of a query is read here and that of its reply written, and nowhere else.
+//!
+//! A new option takes an arm in [`Request::with_options`] if queries have it, and a line in [`Response::options`]
+//! if replies do.
+
+use std::time::Duration;
+
+use hickory_proto::op::ResponseCode;
+
+use super::MAX_UDP_PAYLOAD;
+use super::subnet::ClientSubnet;
+use crate::zone::rtype;
+
+/// Numbers of options.
+mod code {
+    /// Name server identifier (RFC 5001 §2.3).
+    pub(super) const NSID: u16 = 3;
+    /// Client subnet (RFC 7871 §6).
+    pub(super) const SUBNET: u16 = 8;
+    /// edns-tcp-keepalive (RFC 7828 §3.1).
+    pub(super) const KEEPALIVE: u16 = 11;
+    /// Extended DNS error (RFC 8914 §2).
+    pub(super) const ERROR: u16 = 15;
+}
+
+/// The only version of EDNS.
+const VERSION: u8 = 0;
+/// DO, in the first byte of flags.
+const DNSSEC_OK: u8 = 0x80;
+/// Bytes of an OPT record without options: root, type, class, TTL, length.
+const RECORD: usize = 11;
+/// Bytes of an option before its data: code, length.
+const OPTION: usize = 4;
+
+/// What the OPT record of a query says (RFC 6891 §6.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The largest UDP payload that the client says it takes, in bytes.
+    pub payload: u16,
+    /// 0 is the only version; of others nothing more is read.
+    pub version: u8,
+    /// DO (RFC 3225).
+    pub dnssec_ok: bool,
+    /// The client subnet option, if it is well formed.
+    pub subnet: Option<ClientSubnet>,
+    /// Whether the server's identifier is asked for (RFC 5001).
+    pub nsid: bool,
+    /// Whether the client asks how long its connection may be idle (RFC 7828).
+    pub keepalive: bool,
+}
+
+/// The OPT record of a reply. All but the extended error is always written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Response<'a> {
+    /// DO, copied from the query (RFC 6891 §6.1.4).
+    pub dnssec_ok: bool,
+    /// The server's identifier (RFC 5001), at most [`MAX_IDENTITY`](crate::model::MAX_IDENTITY) bytes.
+    pub nsid: Option<&'a [u8]>,
+    /// How long the connection may be idle, at most 6553.5 s; never over UDP (RFC 7828 §3.2.2).
+    pub keepalive: Option<Duration>,
+    /// Why the answer is what it is (RFC 8914); left out where there is no room.
+    pub error: Option<ExtendedError>,
+    /// The client subnet of the query (RFC 7871).
+    pub subnet: Option<ClientSubnet>,
+    /// For how many bits of the client's address the answer holds; goes with the client subnet.
+    pub scope: u8,
+}
+
+/// Why, beyond the RCODE (RFC 8914).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtendedError {
+    /// INFO-CODE, by IANA's registry.
+    code: u16,
+    /// EXTRA-TEXT, for people; may be empty.
+    text: &'static str,
+}
+
+impl Request {
+    /// Reads an OPT record, given its class, TTL and data. `Err` is what it says apart from its options, which are
+    /// malformed.
+    pub(super) fn read(class: u16, ttl: [u8; 4], options: &[u8]) -> Result<Self, Self> {
+        let [_, version, flags, _] = ttl;
+        let bare = Self { payload: class, version, dnssec_ok: flags & DNSSEC_OK != 0, ..Self::default() };
+        // Options of another version may mean anything.
+        if version != VERSION {
+            return Ok(bare);
+        }
+        bare.with_options(options).ok_or(bare)
+    }
+
+    fn with_options(mut self, mut options: &[u8]) -> Option<Self> {
+        while !options.is_empty() {
+            let ([code_high, code_low, length_high, length_low], rest) = options.split_first_chunk()?;
+            let length = usize::from(u16::from_be_bytes([*length_high, *length_low]));
+            let (data, rest) = rest.split_at_checked(length)?;
+            match u16::from_be_bytes([*code_high, *code_low]) {
+                code::NSID => self.nsid = true,
+                // RFC 7828 §3.2.1: a client "MUST specify an OPTION-LENGTH of 0"; with data it is ignored.
+                code::KEEPALIVE => self.keepalive = data.is_empty(),
+                // Two subnets contradict each other.
+                code::SUBNET if self.subnet.is_some() => return None,
+                code::SUBNET => self.subnet = Some(ClientSubnet::read(data)?),
+                _ => {}
+            }
+            options = rest;
+        }
+        Some(self)
+    }
+}
+
+impl Response<'_> {
+    /// Hands over each option: its code, and its data in two parts.
+    #[inline]
+    fn options(&self, mut put: impl FnMut(u16, &[u8], &[u8])) {
+        if let Some(nsid) = self.nsid {
+            put(code::NSID, nsid, &[]);
+        }
+        if let Some(keepalive) = self.keepalive {
+            let tenths = u16::try_from(keepalive.as_millis() / 100).unwrap_or(u16::MAX);
+            put(code::KEEPALIVE, &tenths.to_be_bytes(), &[]);
+        }
+        if let Some(error) = self.error {
+            put(code::ERROR, &error.code.to_be_bytes(), error.text.as_bytes());
+        }
+        if let Some(subnet) = &self.subnet {
+            let (fixed, address) = subnet.reply(self.scope);
+            put(code::SUBNET, &fixed, address);
+        }
+    }
+
+    /// Bytes of the record.
+    #[inline]
+    #[must_use]
+    pub fn length(&self) -> usize {
+        let mut length = RECORD;
+        self.options(|_, first, second| length += OPTION + first.len() + second.len());
+        length
+    }
+
+    /// Appends the record to a reply of at most `limit` bytes (RFC 6891 §6.1.2, §6.1.3).
+    #[inline]
+    pub fn write(mut self, bytes: &mut Vec<u8>, rcode: ResponseCode, limit: usize) {
+        if self.error.is_some() && bytes.len() + self.length() > limit {
+            self.error = None;
+        }
+        let [payload_high, payload_low] = MAX_UDP_PAYLOAD.to_be_bytes();
+        let [length_high, length_low] = ((self.length() - RECORD) as u16).to_be_bytes();
+        let flags = if self.dnssec_ok { DNSSEC_OK } else { 0 };
+        let record: [u8; RECORD] = [
+            0,
+            0,
+            rtype::OPT as u8,
+            payload_high,
+            payload_low,
+            rcode.high(),
+            VERSION,
+            flags,
+            0,
+            length_high,
+            length_low,
+        ];
+        bytes.extend_from_slice(&record);
+        self.options(|code, first, second| {
+            let [code_high, code_low] = code.to_be_bytes();
+            let [length_high, length_low] = ((first.len() + second.len()) as u16).to_be_bytes();
+            bytes.extend_from_slice(&[code_high, code_low, length_high, length_low]);
+            bytes.extend_from_slice(first);
+            bytes.extend_from_slice(second);
+        });
+    }
+}
+
+impl ExtendedError {
+    /// No region may be answered, and the service's policy is SERVFAIL.
+    pub const ALL_DOWN: Self = Self { code: 0, text: "no region is up" };
+    /// §4.19: the client is not allowed to ask this.
+    pub const PROHIBITED: Self = Self { code: 18, text: "" };
+    /// §4.21: the name is in none of the zones.
+    pub const NOT_AUTHORITATIVE: Self = Self { code: 20, text: "" };
+    /// §4.22: no such operation.
+    pub const NOT_SUPPORTED: Self = Self { code: 21, text: "" };
+    /// RFC 9824 §3.5: a type that nobody can own.
+    pub const INVALID_QUERY_TYPE: Self = Self { code: 30, text: "" };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUBNET: &[u8] = b"\0\x08\0\x07\0\x01\x18\0\xc0\0\x02";
+
+    fn read(options: &[u8]) -> Option<Request> {
+        Request::read(1232, [0, 0, 0x80, 0], options).ok()
+    }
+
+    #[test]
+    fn options_are_read_in_any_order_and_unknown_ones_skipped() {
+        let bare = Request { payload: 1232, dnssec_ok: true, ..Request::default() };
+        assert_eq!(read(b""), Some(bare));
+        assert_eq!(read(b"\0\x0a\0\x02xy"), Some(bare), "a cookie");
+        let both = read(&[b"\0\x0b\0\0", SUBNET, b"\0\x03\0\0"].concat()).unwrap();
+        assert!(both.keepalive && both.nsid);
+        assert_eq!(both.subnet.unwrap().address(), Some([192, 0, 2, 0].into()));
+        assert!(!read(b"\0\x0b\0\x02\0\x01").unwrap().keepalive, "with data");
+    }
+
+    #[test]
+    fn malformed_options_are_an_error_that_keeps_the_rest() {
+        for options in [&b"\0\x03\0\0\0"[..], b"\0\x0a\0\x03xy", b"\0\x08\0\x04\0\x09\0\0", &SUBNET.repeat(2)]
+        {
+            let rest = Request::read(512, [0; 4], options).unwrap_err();
+            assert_eq!(rest, Request { payload: 512, ..Request::default() }, "{options:02x?}");
+        }
+        // Another version's options may be laid out otherwise.
+        assert_eq!(Request::read(512, [0, 1, 0, 0], b"xyz").unwrap().version, 1);
+    }
+
+    #[test]
+    fn a_record_has_the_length_it_says_and_leaves_out_the_error_first() {
+        let subnet = read(SUBNET).unwrap().subnet;
+        let keepalive = Some(Duration::from_secs(10));
+        let error = Some(ExtendedError::ALL_DOWN);
+        let response = Response { dnssec_ok: true, nsid: Some(b"ns1"), keepalive, error, subnet, scope: 20 };
+        let written = |limit| {
+            let mut bytes = vec![7; 3];
+            response.write(&mut bytes, ResponseCode::BADVERS, limit);
+            bytes.split_off(3)
+        };
+        let whole = written(3 + response.length());
+        assert_eq!(whole.len(), response.length());
+        let (nsid, keepalive) = (b"\0\x03\0\x03ns1", b"\0\x0b\0\x02\0\x64");
+        let (error, subnet) = (b"\0\x0f\0\x11\0\0no region is up", b"\0\x08\0\x07\0\x01\x18\x14\xc0\0\x02");
+        let record = |length: u8| [0, 0, 41, 4, 208, 1, 0, 0x80, 0, 0, length];
+        assert_eq!(whole, [&record(45)[..], nsid, keepalive, error, subnet].concat());
+        assert_eq!(written(2 + response.length()), [&record(24)[..], nsid, keepalive, subnet].concat());
+    }
+}
