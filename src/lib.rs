@@ -35,7 +35,7 @@
 //! | [`dns`] | UDP workers, TCP | model, wire, answer, snapshot, net |
 //! | [`api`] | REST, event stream, metrics; the shapes of its JSON | core, net (its clock), engine, prepare (why a reload failed) |
 //! | [`node`] | assembly: builds the modules that a config asks for; owns reload; signals, drain; the demo's regions | everything but cli |
-//! | [`cli`] | one file per subcommand | core, net (its clock), engine, prepare, api, node |
+//! | [`cli`] | one file per subcommand | core, net (its clock), prepare, api, node |
 //!
 //! # Invariants
 //!

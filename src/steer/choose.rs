@@ -8,7 +8,7 @@ use super::rank::{RankedRegion, Ranking, rank};
 use super::selection::{Host, Selection};
 use super::trace::{Note, Recording, Stage, Trace, Why};
 use crate::geo::Place;
-use crate::model::{AllDown, Due, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
+use crate::model::{AllDown, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
 use crate::pick::{Hash, draw, rendezvous};
 use crate::standing::{Action, Candidate, Cause, LastGood, Pool, Resort, SetId, Standing, Usable};
 
@@ -58,7 +58,7 @@ const LOST_TOGETHER_SECS: u64 = 60;
 
 /// Who may be chosen. They are tried in this order until somebody may.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Pass {
+pub(super) enum Pass {
     /// What is up, forced up or held.
     Eligible,
     /// The same, partial drains set aside: nobody else serves.
@@ -72,18 +72,18 @@ enum Pass {
 }
 
 /// One choice being made.
-struct Chooser<'a, T> {
-    topology: &'a Topology,
-    standing: &'a Standing,
-    asked: &'a Asked,
-    terms: Terms,
+pub(super) struct Chooser<'a, T> {
+    pub(super) topology: &'a Topology,
+    pub(super) standing: &'a Standing,
+    pub(super) asked: &'a Asked,
+    pub(super) terms: Terms,
     /// The regions that the client may be sent to.
     set: SetId,
     /// Hash of the service and the client's key prefix.
-    client: Hash,
+    pub(super) client: Hash,
     /// `client` and, by the kind of share, the window or the draw.
     key: Hash,
-    trace: &'a mut T,
+    pub(super) trace: &'a mut T,
 }
 
 impl Compiled {
@@ -189,7 +189,7 @@ fn share_key(terms: Terms, client: Hash, asked: &Asked) -> Hash {
 }
 
 /// The number of a client's time window at a moment, and when that window ends.
-fn window(terms: Terms, client: Hash, now: Unix) -> (u64, Unix) {
+pub(super) fn window(terms: Terms, client: Hash, now: Unix) -> (u64, Unix) {
     let length = u64::from(terms.ttl.max.0.max(1));
     let phase = client.with(1).0 % length;
     let number = (now.0.as_secs() + phase) / length;
@@ -357,7 +357,7 @@ impl<T: Trace> Chooser<'_, T> {
     }
 
     #[inline]
-    fn verdict(&self, pass: Pass, ranked: &RankedRegion) -> Result<(f64, Note), Why> {
+    pub(super) fn verdict(&self, pass: Pass, ranked: &RankedRegion) -> Result<(f64, Note), Why> {
         let region = self.standing.region(ranked.region);
         let within = self.standing.within(self.asked.service, ranked.region);
         match pass {
@@ -445,53 +445,6 @@ impl<T: Trace> Chooser<'_, T> {
             least = drawn;
             into.take(candidate);
         }
-    }
-
-    /// When any of what the choice was made by can change at the earliest.
-    fn due(&mut self, ranking: &Ranking, region: Option<RegionId>) -> Due {
-        let chosen = ranking.groups.iter().flatten().find(|ranked| Some(ranked.region) == region);
-        let verdict = chosen.map(|ranked| self.verdict(Pass::Eligible, ranked));
-        let is_held = matches!(verdict, Some(Ok((_, Note::Held(_)))));
-        let by_itself = matches!(verdict, Some(Ok(_))) && !is_held;
-        let pool = region.map(|region| self.standing.region(region).pool(self.asked.family));
-        let has_good = pool.is_some_and(|pool| !pool.configured || pool.serves);
-        let withdrawn = matches!(verdict, Some(Err(Why::Withdrawn(_))));
-        let serves = ranking.groups.is_empty() || (has_good && !is_held && !withdrawn);
-        let mut due = Due::NEVER;
-        for group in &ranking.groups {
-            for ranked in group {
-                // How hard failures are decides what is held in, and what of the down is answered: each look
-                // may tell otherwise.
-                let member = if serves {
-                    self.standing.dues.of_member(self.asked.service, ranked.region)
-                } else {
-                    Due::ANY_TIME
-                };
-                let left = member.left(self.asked.unix);
-                self.trace.kept(Stage::Ttl, ranked.region, || Note::MayChange(left));
-                due = due.min(member);
-            }
-            // Who is eligible by itself was chosen whatever the groups behind it are.
-            if by_itself && group.iter().any(|ranked| Some(ranked.region) == region) {
-                break;
-            }
-        }
-        if let Some(region) = region
-            && self.terms.share == Share::Weighted
-            && self.is_drawn(ranking, region)
-        {
-            let (_, end) = window(self.terms, self.client, self.asked.unix);
-            self.trace.kept(Stage::Ttl, region, || Note::WindowEnds(end.since(self.asked.unix)));
-            due = due.min(Due::at(end));
-        }
-        due
-    }
-
-    /// Whether a region, or what is answered of it, was drawn from several.
-    fn is_drawn(&self, ranking: &Ranking, region: RegionId) -> bool {
-        let endpoints = self.topology.region(region).endpoints.len();
-        let among = |group: &[RankedRegion]| group.len() > 1 && group.iter().any(|r| r.region == region);
-        endpoints > 1 || ranking.groups.iter().any(|group| among(group))
     }
 
     /// Whether the client's key can make a difference under this ranking: then scopes are no wider than the key.

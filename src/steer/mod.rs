@@ -10,6 +10,7 @@
 
 mod choose;
 mod compiled;
+mod due;
 mod rank;
 mod selection;
 mod trace;

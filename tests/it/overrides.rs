@@ -311,7 +311,7 @@ async fn without_a_state_dir_the_reply_warns() {
         &done,
         0,
         "drain region/eu",
-        "warning: this lasts only until the next restart: [node] state_dir is not set",
+        "warning: this holds until the next restart only: [node] state_dir is not set",
     );
     node.stop().await;
 }

@@ -203,7 +203,7 @@ pub(super) fn reworded(dice: &mut Dice, before: &Topology) -> Topology {
             }
         }
         _ => {
-            let mut new = probe(dice, "extra");
+            let mut new = probe(dice, &format!("extra{}", topology.probes.len()));
             new.thresholds = topology.probes[0].thresholds;
             topology.probes.push(new);
             let id = ProbeId(topology.probes.len() as u16 - 1);

@@ -1,0 +1,124 @@
+//! What operators decide.
+
+use super::*;
+
+#[test]
+fn a_drained_endpoint_does_not_hide_that_the_rest_fails() {
+    let mut node = Node::up(world(topology(&[&["192.0.2.1"], &["192.0.2.3"]], &[&["192.0.2.2"]])));
+    node.break_all(&["192.0.2.2"], Severity::Hard).probe_times(3);
+    node.set("endpoint/eu/lb1", Action::DRAIN).expect("lb2 is left");
+    node.break_all(&["192.0.2.3"], Severity::Soft).probe_times(3);
+    assert_eq!(node.usable(EU, Family::V4), Usable::No(Cause::Probes(Severity::Soft)));
+    assert_eq!(node.held(), [EU]);
+    assert_eq!(node.candidates(EU, Family::V4), ["192.0.2.3"], "and not the drained one");
+    // Where nothing is held, a healthy endpoint that was drained is better than one that fails.
+    let resort = &node.state.standing().region(EU).pool(Family::V4).last_resort;
+    assert_eq!(resort.class, Resort::Drained);
+    assert_eq!(&*resort.candidates[0].addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+}
+
+#[test]
+fn draining_an_endpoint_of_a_region_that_needs_all_leaves_the_others() {
+    let mut all = topology(&[&["192.0.2.1"], &["192.0.2.3"]], &[&["192.0.2.2"]]);
+    let Condition::Any(own) = all.regions[0].healthy_when.clone() else { panic!("it is any") };
+    all.regions[0].healthy_when = Condition::All(own);
+    let mut node = Node::up(world(all.clone()));
+    node.set("endpoint/eu/lb1", Action::DRAIN).expect("lb2 is left");
+    assert_eq!(node.usable(EU, Family::V4), Usable::Yes(1.0));
+    // Too few are left where a number is needed: that is the operator's doing.
+    let Condition::All(own) = all.regions[0].healthy_when.clone() else { panic!("it is all") };
+    all.regions[0].healthy_when = Condition::AtLeast(2, own);
+    node.reload(world(all));
+    assert_eq!(node.usable(EU, Family::V4), Usable::No(Cause::Drained));
+    node.break_all(&["192.0.2.3"], Severity::Hard).probe_times(3);
+    assert_eq!(node.usable(EU, Family::V4), Usable::No(Cause::Probes(Severity::Hard)));
+}
+
+#[test]
+fn min_regions_guards_drains_of_held_regions_and_removals() {
+    let mut node = Node::up(world(two_regions()));
+    node.break_all(&["192.0.2.1"], Severity::Soft).break_all(&["192.0.2.2"], Severity::Hard).probe_times(3);
+    assert_eq!(node.held(), [EU]);
+    assert!(node.is_refused("region/eu", Action::DRAIN), "it is held, and all there is");
+
+    let mut node = Node::up(world(two_regions()));
+    node.break_all(&["192.0.2.2"], Severity::Hard).probe_times(3);
+    let forced = node.set("region/us", Action::Up).expect("it adds one").subject.id;
+    node.set("region/eu", Action::DRAIN).expect("us is forced up");
+    let removed = node.state.remove_override(forced, "the test".into(), false, node.now);
+    assert!(matches!(removed, Err(Rejection::Unsafe(_))), "eu is drained, us is down");
+    assert_eq!(node.state.overrides().len(), 2, "nothing has changed");
+    assert!(node.state.remove_override(forced, "the test".into(), true, node.now).is_ok());
+    let missing = node.state.remove_override(99, "the test".into(), false, node.now);
+    assert_eq!(missing.unwrap_err().to_string(), "there is no override 99");
+}
+
+#[test]
+fn draining_the_only_endpoint_of_a_family_is_guarded() {
+    let mut node = Node::up(world(topology(&[&["192.0.2.1"], &["2001:db8::1"]], &[&["192.0.2.2"]])));
+    node.break_all(&["192.0.2.2"], Severity::Hard).probe_times(3);
+    assert!(node.is_refused("endpoint/eu/lb2", Action::DRAIN));
+}
+
+#[test]
+fn overrides_that_change_nothing_say_so() {
+    let quarter = Action::Drain(Fraction::parse("25%").unwrap());
+    let note = |node: &mut Node, target: &str, action| node.set(target, action).unwrap().no_effect;
+    let mut node = Node::up(world(topology(&[&["192.0.2.1"], &["192.0.2.3"]], &[&["192.0.2.2"]])));
+    assert_eq!(
+        note(&mut node, "region/eu", Action::Up).unwrap(),
+        "it changes nothing now: region/eu is used as before"
+    );
+    assert_eq!(note(&mut node, "endpoint/eu/lb1", quarter), None);
+    assert_eq!(note(&mut node, "region/us", quarter), None);
+    assert_eq!(note(&mut node, "region/eu", Action::DRAIN), None);
+    assert_eq!(
+        note(&mut node, "endpoint/us/lb1", quarter).unwrap(),
+        "no client moves now: lb1 is the only endpoint of its region in use"
+    );
+    let mut node = Node::up(world(two_regions()));
+    node.break_all(&["192.0.2.2"], Severity::Hard).probe_times(3);
+    for (target, expected) in [
+        ("region/eu", "no client moves now: no region beside eu serves"),
+        ("service/www.example.test/eu", "no client moves now: no other region of www.example.test. serves"),
+    ] {
+        assert_eq!(note(&mut node, target, quarter).unwrap(), expected);
+    }
+    assert_eq!(
+        note(&mut node, "region/us", Action::DRAIN).unwrap(),
+        "it changes nothing now: region/us is used as before"
+    );
+}
+
+#[test]
+fn a_partial_drain_within_a_service_goes_before_a_forced_region() {
+    let mut node = Node::up(world(two_regions()));
+    node.set("region/eu", Action::Up).unwrap();
+    let half = Action::Drain(Fraction::parse("50%").unwrap());
+    assert_eq!(node.set("service/www.example.test/eu", half).unwrap().no_effect, None);
+    assert_eq!(node.state.standing().within(ServiceId(0), EU), Some(half));
+    // But it does not readmit what the region's own override withdraws.
+    node.set("region/eu", Action::DRAIN).unwrap();
+    let usable = node.state.standing().usable_within(ServiceId(0), EU, Family::V4);
+    assert_eq!(usable, Usable::No(Cause::Drained));
+}
+
+#[test]
+fn overrides_end_by_the_wall_clock() {
+    let mut node = Node::up(world(two_regions()));
+    let request = OverrideRequest {
+        target: "region/eu".parse().unwrap(),
+        action: Action::DRAIN,
+        lasts: Some(Duration::from_secs(600)),
+        reason: None,
+        override_safety: false,
+        by: "the test".into(),
+    };
+    node.state.set_override(request, node.now).unwrap();
+    // The calendar's clock is set forward; the monotonic one stays.
+    node.now.unix = node.now.unix.after(Duration::from_secs(599));
+    assert!(node.state.tick(node.now).is_empty());
+    node.now.unix = node.now.unix.after(Duration::from_secs(1));
+    assert_eq!(node.state.tick(node.now).len(), 1);
+    assert_eq!(node.usable(EU, Family::V4), Usable::Yes(1.0));
+}

@@ -1,0 +1,139 @@
+//! Reloads, hosts and restarts.
+
+use super::*;
+
+#[test]
+fn a_reload_that_adds_or_renames_probes_withdraws_nothing() {
+    let mut node = Node::up(world(two_regions()));
+    let mut added = two_regions();
+    added.probes.push(probe("more"));
+    added.regions[0].endpoints[0].healthy_when = Condition::checks([ProbeId(0), ProbeId(1)]);
+    node.reload(world(added.clone()));
+    assert_eq!((node.health(EU), node.usable(EU, Family::V4)), (Health::Up, Usable::Yes(1.0)));
+    added.probes.iter_mut().for_each(|probe| probe.name += "-renamed");
+    node.reload(world(added));
+    assert_eq!((node.health(EU), node.health(US)), (Health::Up, Health::Up));
+    assert_eq!(node.events().len(), 2, "the reloads, and no transition");
+    // The first results of the new probes decide.
+    node.break_all(&["192.0.2.1"], Severity::Hard).probe_times(2);
+    assert_eq!((node.health(EU), node.health(US)), (HARD, Health::Up));
+}
+
+#[test]
+fn what_was_down_stays_down_over_a_reload_that_renames_its_probe() {
+    let mut node = Node::up(world(two_regions()));
+    node.break_all(&["192.0.2.1"], Severity::Hard).probe_times(3);
+    let mut renamed = two_regions();
+    renamed.probes[0].name = "renamed".into();
+    node.reload(world(renamed));
+    assert_eq!(node.health(EU), HARD);
+    node.broken.clear();
+    node.probe();
+    assert_eq!(node.health(EU), Health::Up, "the new probe has no history");
+}
+
+#[test]
+fn results_of_an_older_definition_do_not_count() {
+    let mut node = Node::up(world(two_regions()));
+    let old: Vec<Wanted> = node.state.wanted().collect();
+    let mut changed = two_regions();
+    changed.probes[0].kind = Kind::Tcp { port: 8080 };
+    node.reload(world(changed));
+    node.break_all(&["192.0.2.1"], Severity::Hard);
+    for _ in 0..5 {
+        let outcome = node.outcome(&old[0].id.subject);
+        node.state.observe(&old[0].id, old[0].generation, outcome.as_ref(), node.now);
+    }
+    node.state.recompute(node.now);
+    assert_eq!(node.health(EU), Health::Up);
+}
+
+#[test]
+fn a_host_that_changes_its_addresses_serves_from_the_old_ones_until_a_new_one_has_a_result() {
+    let mut topology = two_regions();
+    let host: Name = "lb.example.net.".parse().unwrap();
+    topology.regions[0].endpoints[0].reach = Reach::Resolved(host.clone());
+    let mut node = Node::new(world(topology));
+    assert!(node.state.standing().region(EU).unresolved);
+    let resolve = |node: &mut Node, address: &str| {
+        let v4 = Found { addresses: vec![address.parse().unwrap()], ttl: Some(Duration::from_secs(5)) };
+        let lookup = Lookup { v4: Ok(v4), v6: Ok(Found::default()) };
+        node.state.resolve(host.clone(), lookup, node.now);
+        node.state.recompute(node.now);
+    };
+    resolve(&mut node, "192.0.2.10");
+    node.probe();
+    for last in 11..15 {
+        resolve(&mut node, &format!("192.0.2.{last}"));
+        assert_eq!(node.usable(EU, Family::V4), Usable::Yes(1.0));
+        assert_eq!(node.candidates(EU, Family::V4), [format!("192.0.2.{}", last - 1)], "make before break");
+        node.probe();
+        assert_eq!(node.candidates(EU, Family::V4), [format!("192.0.2.{last}")]);
+        assert_eq!(node.state.wanted().count(), 2, "the old address is no longer probed");
+    }
+    // Also where the new address turns out to be down: the old one is somebody else's now.
+    node.break_all(&["192.0.2.20"], Severity::Hard);
+    resolve(&mut node, "192.0.2.20");
+    node.probe();
+    assert_eq!(node.candidates(EU, Family::V4), ["192.0.2.14"]);
+    node.probe();
+    assert_eq!(node.health(EU), HARD);
+    assert_eq!(node.candidates(EU, Family::V4), ["192.0.2.20"]);
+}
+
+#[test]
+fn what_is_held_carries_over_a_reload() {
+    let mut node = Node::up(world(two_regions()));
+    node.break_all(&["192.0.2.1", "192.0.2.2"], Severity::Soft).probe_times(3);
+    node.broken.remove(&"192.0.2.2".parse::<IpAddr>().unwrap());
+    node.probe_times(8);
+    // A region in front of the others changes all ids.
+    let mut more = two_regions();
+    let mut first = more.regions[1].clone();
+    first.name = "ap".into();
+    first.endpoints[0].reach = Reach::Addresses(vec!["192.0.2.3".parse().unwrap()]);
+    more.regions.insert(0, first);
+    for (number, region) in more.regions.iter_mut().enumerate() {
+        let at = EndpointRef { region: RegionId(number as u16), index: 0 };
+        region.healthy_when = Condition::Any(vec![Condition::Endpoint(at)]);
+    }
+    more.services = vec![service(&[RegionId(1), RegionId(2)])];
+    node.events();
+    node.reload(world(more));
+    assert_eq!(node.held(), [RegionId(1)]);
+    assert!(!node.events().iter().any(|it| it.contains("held")), "nothing changed for it");
+}
+
+#[test]
+fn a_restart_remembers_verdicts_and_holds_in_progress() {
+    let mut node = Node::up(world(two_regions()));
+    node.break_all(&["192.0.2.1"], Severity::Hard).probe_times(3);
+    node.broken.clear();
+    node.probe_times(3);
+    assert_eq!(node.health(EU), HARD, "good for 10 of 30 seconds");
+    let verdicts: Vec<_> =
+        node.state.verdicts(node.now).into_iter().map(|(id, memory)| (id, memory, node.now.unix)).collect();
+    assert_eq!(verdicts.len(), 2);
+    let restart = |after: u64, verdicts: &[(CheckId, Memory, Unix)]| {
+        let now = Now {
+            mono: Mono(Duration::from_secs(5_000_000)),
+            unix: node.now.unix.after(Duration::from_secs(after)),
+        };
+        let remembered = Remembered { verdicts: verdicts.to_vec(), ..Remembered::default() };
+        let state = State::new(world(two_regions()), remembered, now);
+        let broken = HashMap::new();
+        Node { state, now, broken, blind: Vec::new(), anchors_answer: true }
+    };
+    let mut restarted = restart(2, &verdicts);
+    assert!(restarted.state.is_ready());
+    assert_eq!((restarted.health(EU), restarted.health(US)), (HARD, Health::Up));
+    restarted.probe_times(3);
+    assert_eq!(restarted.health(EU), HARD, "good for 27 seconds");
+    restarted.probe();
+    assert_eq!(restarted.health(EU), Health::Up);
+    // Verdicts that may no longer be true are forgotten, and so are those from a future.
+    assert_eq!(restart(60, &verdicts).health(EU), Health::Unknown);
+    let future: Vec<_> =
+        verdicts.iter().map(|(id, memory, _)| (id.clone(), memory.clone(), Unix(Duration::MAX))).collect();
+    assert_eq!(restart(2, &future).health(US), Health::Unknown);
+}

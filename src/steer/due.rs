@@ -1,0 +1,55 @@
+//! When a choice can change at the earliest, for TTLs that are computed.
+
+use super::choose::{Chooser, Pass, window};
+use super::rank::{RankedRegion, Ranking};
+use super::trace::{Note, Stage, Trace, Why};
+use crate::model::{Due, RegionId, Share};
+
+impl<T: Trace> Chooser<'_, T> {
+    /// When any of what the choice was made by can change at the earliest.
+    pub(super) fn due(&mut self, ranking: &Ranking, region: Option<RegionId>) -> Due {
+        let chosen = ranking.groups.iter().flatten().find(|ranked| Some(ranked.region) == region);
+        let verdict = chosen.map(|ranked| self.verdict(Pass::Eligible, ranked));
+        let is_held = matches!(verdict, Some(Ok((_, Note::Held(_)))));
+        let by_itself = matches!(verdict, Some(Ok(_))) && !is_held;
+        let pool = region.map(|region| self.standing.region(region).pool(self.asked.family));
+        let has_good = pool.is_some_and(|pool| !pool.configured || pool.serves);
+        let withdrawn = matches!(verdict, Some(Err(Why::Withdrawn(_))));
+        let serves = ranking.groups.is_empty() || (has_good && !is_held && !withdrawn);
+        let mut due = Due::NEVER;
+        for group in &ranking.groups {
+            for ranked in group {
+                // How hard failures are decides what is held in, and what of the down is answered: each look
+                // may tell otherwise.
+                let member = if serves {
+                    self.standing.dues.of_member(self.asked.service, ranked.region)
+                } else {
+                    Due::ANY_TIME
+                };
+                let left = member.left(self.asked.unix);
+                self.trace.kept(Stage::Ttl, ranked.region, || Note::MayChange(left));
+                due = due.min(member);
+            }
+            // Who is eligible by itself was chosen whatever the groups behind it are.
+            if by_itself && group.iter().any(|ranked| Some(ranked.region) == region) {
+                break;
+            }
+        }
+        if let Some(region) = region
+            && self.terms.share == Share::Weighted
+            && self.is_drawn(ranking, region)
+        {
+            let (_, end) = window(self.terms, self.client, self.asked.unix);
+            self.trace.kept(Stage::Ttl, region, || Note::WindowEnds(end.since(self.asked.unix)));
+            due = due.min(Due::at(end));
+        }
+        due
+    }
+
+    /// Whether a region, or what is answered of it, was drawn from several.
+    fn is_drawn(&self, ranking: &Ranking, region: RegionId) -> bool {
+        let endpoints = self.topology.region(region).endpoints.len();
+        let among = |group: &[RankedRegion]| group.len() > 1 && group.iter().any(|r| r.region == region);
+        endpoints > 1 || ranking.groups.iter().any(|group| among(group))
+    }
+}
