@@ -1,64 +1,77 @@
-//! The state of things as the API reports it.
+//! What the API reports about regions, services and overrides.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use super::dto;
-use crate::model::{
-    EndpointRef, Family, Fraction, Member, Rank, RegionId, Rule, ServiceId, ServiceKind, Subject, Target,
-    Unix,
-};
+use crate::model::{EndpointRef, Family, Member, RegionId, Rule, ServiceId, Subject, Target, Unix};
 use crate::safety;
 use crate::snapshot::Snapshot;
-use crate::standing::{Action, AddressStanding, Override, RegionStanding, Usable};
-use crate::state::CheckStatus;
+use crate::standing::{AddressStanding, Override, RegionStanding, Standing, Usable};
+use crate::state::{CheckStatus, timestamp};
 
-/// The verdict shown for an address that this node cannot probe.
-const UNOBSERVED: &str = "unobserved";
-
-/// Everything but the node's own data, at one moment.
-#[must_use]
-pub fn status(
-    node: dto::Node,
-    snapshot: &Snapshot,
-    checks: &[CheckStatus],
-    overrides: &[Override],
-    now: Unix,
-) -> dto::Status {
-    let mut by_subject: HashMap<&Subject, Vec<&CheckStatus>> = HashMap::new();
-    for check in checks {
-        by_subject.entry(&check.id.subject).or_default().push(check);
-    }
-    let overrides = overrides.iter().map(|o| (&o.target, o)).collect();
-    let view = View { snapshot, checks: by_subject, overrides, now };
-    let topology = &snapshot.plan.topology;
-    dto::Status {
-        node,
-        regions: topology.region_ids().map(|id| view.region(id)).collect(),
-        services: (0..topology.services.len()).map(|index| view.service(ServiceId(index as u32))).collect(),
-        alarms: view.alarms(),
-    }
-}
-
-struct View<'a> {
+/// What is known at one moment. Everything is found by index, so that each part takes time in proportion to its size.
+pub(super) struct View<'a> {
     snapshot: &'a Snapshot,
-    checks: HashMap<&'a Subject, Vec<&'a CheckStatus>>,
+    /// By region, endpoint and address.
+    checks: HashMap<(&'a str, &'a str, IpAddr), Vec<&'a CheckStatus>>,
+    /// A check that this node cannot make, and how many there are.
+    blind: Option<(&'a CheckStatus, usize)>,
     overrides: HashMap<&'a Target, &'a Override>,
+    /// By [`RegionId`].
+    held: Vec<Option<Rule>>,
     now: Unix,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    /// Without `checks` it can report on services only.
+    pub(super) fn new(
+        snapshot: &'a Snapshot,
+        checks: &'a [CheckStatus],
+        overrides: &'a [Override],
+        now: Unix,
+    ) -> Self {
+        let mut by_address: HashMap<_, Vec<&CheckStatus>> = HashMap::new();
+        for check in checks {
+            if let Subject::Address { region, endpoint, address } = &check.id.subject {
+                by_address.entry((&**region, &**endpoint, *address)).or_default().push(check);
+            }
+        }
+        let mut blind = checks.iter().filter(|check| check.blind.is_some());
+        Self {
+            snapshot,
+            checks: by_address,
+            blind: blind.next().map(|first| (first, 1 + blind.count())),
+            overrides: overrides.iter().map(|o| (&o.target, o)).collect(),
+            held: held_by_region(&snapshot.standing),
+            now,
+        }
+    }
+
+    pub(super) fn status(&self, node: dto::Node) -> dto::Status {
+        dto::Status { node, regions: self.regions(), services: self.services(), alarms: self.alarms() }
+    }
+
+    pub(super) fn regions(&self) -> Vec<dto::Region> {
+        self.snapshot.plan.topology.region_ids().map(|id| self.region(id)).collect()
+    }
+
+    pub(super) fn services(&self) -> Vec<dto::Service> {
+        let services = self.snapshot.plan.topology.services.len() as u32;
+        (0..services).map(|index| self.service(ServiceId(index))).collect()
+    }
+
     fn region(&self, id: RegionId) -> dto::Region {
         let region = self.snapshot.plan.topology.region(id);
         let standing = self.snapshot.standing.region(id);
-        let held = self.snapshot.standing.held_anywhere(id);
         let endpoints = (0..region.endpoints.len())
             .map(|index| self.endpoint(EndpointRef { region: id, index: index as u16 }, standing));
         dto::Region {
             name: region.name.clone(),
-            verdict: standing.state.to_string(),
+            verdict: standing.state.into(),
             since: timestamp(standing.since),
-            usable: standing.usable().name().into(),
-            held: held.map(|rule| rule.name().into()),
+            usable: standing.usable().into(),
+            held: self.held[usize::from(id.0)].map(Into::into),
             overridden: self.overridden(&Target::Region(region.name.clone())),
             capacity: region.capacity,
             endpoints: endpoints.collect(),
@@ -70,42 +83,37 @@ impl View<'_> {
         let (region, endpoint) = (topology.region(at.region), topology.endpoint(at));
         let state = &standing.endpoints[usize::from(at.index)];
         let target = Target::Endpoint { region: region.name.clone(), endpoint: endpoint.name.clone() };
+        let address = |it| self.address(&region.name, &endpoint.name, it);
         dto::Endpoint {
             name: endpoint.name.clone(),
-            verdict: state.state.to_string(),
+            verdict: state.state.into(),
             weight: endpoint.weight.0,
             host: endpoint.host().map(ToString::to_string),
             resolved: endpoint.resolved_host().is_some(),
             overridden: self.overridden(&target),
-            addresses: state
-                .addresses
-                .iter()
-                .map(|it| self.address(&region.name, &endpoint.name, it))
-                .collect(),
+            addresses: state.addresses.iter().map(address).collect(),
         }
     }
 
     fn address(&self, region: &str, endpoint: &str, standing: &AddressStanding) -> dto::Address {
         let address = standing.address;
-        let subject = Subject::Address { region: region.into(), endpoint: endpoint.into(), address };
-        let checks: &[&CheckStatus] = self.checks.get(&subject).map_or(&[], Vec::as_slice);
-        let worst = checks.iter().max_by_key(|check| check.state);
+        let checks = self.checks.get(&(region, endpoint, address)).map_or(&[][..], Vec::as_slice);
+        let blind = checks.iter().find(|check| check.blind.is_some());
+        let deciding = blind.or_else(|| checks.iter().max_by_key(|check| check.state));
         let last = checks.iter().filter_map(|check| check.last_probe).max();
+        let probe = |check: &&CheckStatus| dto::Probe {
+            name: check.id.source.to_string(),
+            verdict: check.state.into(),
+            evidence: check.to_string(),
+        };
         dto::Address {
             address,
-            verdict: if standing.observed { standing.state.to_string() } else { UNOBSERVED.into() },
-            since: timestamp(worst.map_or(self.now, |check| check.since)),
-            evidence: worst.map_or_else(|| "no probe: always up".into(), |check| check.to_string()),
+            verdict: if standing.observed { standing.state.into() } else { dto::Verdict::Unobserved },
+            since: timestamp(deciding.map_or(self.now, |check| check.since)),
+            evidence: deciding.map_or_else(|| "no probe: always up".into(), |check| check.to_string()),
             rtt_ms: checks.iter().filter_map(|check| check.rtt).map(millis).reduce(f64::min),
             last_probe_s: last.map(|last| (self.now.since(last).as_secs_f64() * 1000.0).round() / 1000.0),
-            probes: checks
-                .iter()
-                .map(|check| dto::Probe {
-                    name: check.id.source.to_string(),
-                    verdict: check.state.to_string(),
-                    evidence: check.to_string(),
-                })
-                .collect(),
+            probes: checks.iter().map(probe).collect(),
         }
     }
 
@@ -118,15 +126,15 @@ impl View<'_> {
             dto::ServiceRegion {
                 name: name.clone(),
                 weight: member.weight.0,
-                usable: self.usable_within(id, member.region).name().into(),
-                held: self.held_within(id, member.region).map(|rule| rule.name().into()),
+                usable: self.usable_within(id, member.region).into(),
+                held: self.held_within(id, member.region).map(Into::into),
                 overridden: self.overridden(&target),
             }
         };
         dto::Service {
             name: service.name.to_string(),
-            kind: kind(&service.kind).into(),
-            rank: rank(service.steering.rank).into(),
+            kind: (&service.kind).into(),
+            rank: service.steering.rank.into(),
             regions: service.members.iter().map(region).collect(),
         }
     }
@@ -139,6 +147,8 @@ impl View<'_> {
     }
 
     fn held_within(&self, service: ServiceId, region: RegionId) -> Option<Rule> {
+        // Most regions are not held for anyone.
+        self.held[usize::from(region.0)]?;
         let standing = &self.snapshot.standing;
         let sets = self.snapshot.plan.steering.region_sets().of_service(service).iter();
         let mut held = sets
@@ -148,20 +158,20 @@ impl View<'_> {
     }
 
     fn overridden(&self, target: &Target) -> Option<dto::Override> {
-        self.overrides.get(target).map(|o| overridden(o))
+        self.overrides.get(target).map(|o| (*o).into())
     }
 
-    /// Held regions, and services that nobody can serve.
+    /// Held regions, services that no region can serve, and what this node cannot see.
     fn alarms(&self) -> Vec<String> {
         let (plan, standing) = (&self.snapshot.plan, &self.snapshot.standing);
         let mut alarms = Vec::new();
-        for id in plan.topology.region_ids() {
-            let Some(rule) = standing.held_anywhere(id) else { continue };
-            alarms.push(format!(
-                "region/{} fails, but {} holds it",
-                plan.topology.region(id).name,
-                rule.name()
-            ));
+        if let Some((CheckStatus { id, blind: Some(reason), .. }, count)) = self.blind {
+            let others = if count > 1 { format!(" and {} more checks", count - 1) } else { String::new() };
+            alarms.push(format!("this node cannot probe {id}{others}: {reason}"));
+        }
+        for (region, rule) in plan.topology.regions.iter().zip(&self.held) {
+            let Some(rule) = rule else { continue };
+            alarms.push(format!("region/{} fails, but {} holds it", region.name, rule.name()));
         }
         let unserved = safety::unserved(&plan.topology, plan.steering.region_sets(), standing);
         alarms.extend(safety::alarm(&plan.topology, &unserved));
@@ -169,55 +179,165 @@ impl View<'_> {
     }
 }
 
-/// An override as the API reports it.
-#[must_use]
-pub(super) fn overridden(o: &Override) -> dto::Override {
-    dto::Override {
-        id: o.id,
-        target: o.target.to_string(),
-        action: o.action.name().into(),
-        share: share(o.action).to_string(),
-        created: timestamp(o.created),
-        until: o.until.map(timestamp),
-        reason: o.reason.clone(),
-        by: o.by.clone(),
+/// By [`RegionId`]: the rule that holds or keeps the region for anyone.
+pub(super) fn held_by_region(standing: &Standing) -> Vec<Option<Rule>> {
+    let mut rules: Vec<Option<Rule>> = standing.regions.iter().map(|region| region.kept_by).collect();
+    for held in standing.held.iter().rev() {
+        rules[usize::from(held.region.0)] = Some(held.rule);
     }
-}
-
-/// RFC 3339 in UTC, to the millisecond.
-pub(super) fn timestamp(at: Unix) -> String {
-    let millis = i64::try_from(at.0.as_millis()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| "never".into(), |at| format!("{at:.3}"))
+    rules
 }
 
 fn millis(duration: std::time::Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// The share of clients that an override concerns.
-pub(super) fn share(action: Action) -> Fraction {
-    match action {
-        Action::Drain(share) => share,
-        Action::Up | Action::Down => Fraction::WHOLE,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::sync::Arc;
+    use std::time::Duration;
 
-/// As in the config.
-fn kind(kind: &ServiceKind) -> &'static str {
-    match kind {
-        ServiceKind::Address { .. } => "address",
-        ServiceKind::Cname => "cname",
-        ServiceKind::Srv { .. } => "srv",
-        ServiceKind::Mx { .. } => "mx",
-    }
-}
+    use super::*;
+    use crate::engine::{Origin, prepare, world};
+    use crate::health::{Blind, Failure, Observation, ProbeResult, Severity};
+    use crate::model::{Mono, Now, Rules};
+    use crate::standing::Action;
+    use crate::state::{OverrideRequest, Remembered, State};
 
-pub(super) fn rank(rank: Rank) -> &'static str {
-    match rank {
-        Rank::Priority => "priority",
-        Rank::Distance => "distance",
-        Rank::Latency => "latency",
-        Rank::Geo => "geo",
-        Rank::None => "none",
+    const NOW: Now =
+        Now { mono: Mono(Duration::from_secs(60)), unix: Unix(Duration::from_secs(1_800_000_000)) };
+
+    /// A node whose regions `r0`, `r1`, … have so many endpoints each, in one service for each region and one for all.
+    struct Node {
+        plan: Arc<crate::snapshot::Plan>,
+        state: State,
+    }
+
+    impl Node {
+        fn new(regions: usize, endpoints: usize) -> Self {
+            let mut toml = String::from("version = 1\n[probe.p]\nkind = \"tcp\"\nport = 80\nfall = 2\n");
+            let mut names = Vec::new();
+            for region in 0..regions {
+                names.push(format!("\"r{region}\""));
+                writeln!(toml, "[region.r{region}]\nendpoint = [").unwrap();
+                for endpoint in 0..endpoints {
+                    let address = format!("10.{region}.{}.{}", endpoint / 250, endpoint % 250);
+                    writeln!(toml, "{{ name = \"e{endpoint}\", address = \"{address}\", probe = [\"p\"] }},")
+                        .unwrap();
+                }
+                toml += "]\n";
+            }
+            toml += "[[zone]]\norigin = \"test.\"\nfile = \"zone\"\n";
+            let mut service = |name: &str, regions: &str| {
+                write!(toml, "[[service]]\nname = \"{name}.test.\"\nregions = [{regions}]\n").unwrap();
+            };
+            for (index, name) in names.iter().enumerate() {
+                service(&format!("s{index}"), name);
+            }
+            service("all", &names.join(", "));
+            let zone = "$TTL 60\n@ SOA ns hostmaster 1 3600 600 604800 30\n@ NS ns\nns A 192.0.2.53\n";
+            let files = [("zone".into(), zone.into())];
+            let prepared = prepare(&Origin::Text { toml: toml.into(), files: files.into() });
+            let plan = prepared.unwrap_or_else(|e| panic!("{e}")).plan;
+            let world = world(&plan, Rules::default());
+            Self { plan, state: State::new(world, Remembered::default(), NOW) }
+        }
+
+        /// Every check gets this result, which may depend on its address.
+        fn observe(&mut self, of: impl Fn(IpAddr) -> Result<Observation, Blind>) -> &mut Self {
+            let wanted: Vec<_> = self.state.wanted().map(|it| (it.id, it.generation)).collect();
+            for (id, generation) in wanted {
+                let Subject::Address { address, .. } = id.subject else { panic!("{id}") };
+                self.state.observe(&id, generation, of(address).as_ref(), NOW);
+            }
+            self.state.recompute(NOW);
+            self
+        }
+
+        fn snapshot(&self) -> Snapshot {
+            let standing = Arc::clone(self.state.standing());
+            Snapshot { plan: Arc::clone(&self.plan), standing, epoch: self.state.epoch() }
+        }
+
+        fn view<R>(&self, look: impl FnOnce(&View<'_>) -> R) -> R {
+            let snapshot = self.snapshot();
+            let checks = self.state.checks(NOW);
+            look(&View::new(&snapshot, &checks, self.state.overrides(), NOW.unix))
+        }
+    }
+
+    fn result(failure: Option<Failure>) -> Observation {
+        Observation::Probe(ProbeResult { took: Duration::from_millis(1), rtt: None, failure })
+    }
+
+    fn failed(severity: Severity, reason: String) -> Observation {
+        result(Some(Failure { severity, reason }))
+    }
+
+    #[test]
+    fn ten_thousand_addresses_keep_what_was_found_of_each() {
+        let mut node = Node::new(20, 500);
+        let failing = |address| Ok(failed(Severity::Soft, format!("answer of {address}")));
+        node.observe(failing).observe(failing);
+        let regions = node.view(|view| view.regions());
+        let mut seen = 0;
+        for address in regions.iter().flat_map(|it| &it.endpoints).flat_map(|it| &it.addresses) {
+            assert!(address.evidence.ends_with(&format!("answer of {}", address.address)), "{address:?}");
+            assert_eq!((address.probes.len(), address.verdict), (1, dto::Verdict::Down));
+            seen += 1;
+        }
+        assert_eq!(seen, 10_000);
+        assert!(regions.iter().all(|it| it.held == Some(dto::Rule::MinRegions)));
+        let (services, alarms) = node.view(|view| (view.services(), view.alarms()));
+        assert_eq!((services.len(), services[20].regions.len()), (21, 20));
+        assert!(services.iter().flat_map(|it| &it.regions).all(|it| it.held == Some(dto::Rule::MinRegions)));
+        assert_eq!(alarms.len(), 20, "one for each held region: {alarms:?}");
+    }
+
+    #[test]
+    fn addresses_that_this_node_cannot_probe_are_unobserved() {
+        let mut node = Node::new(1, 3);
+        let last = IpAddr::from([10, 0, 0, 2]);
+        node.observe(|_| Ok(result(None)));
+        node.observe(|address| {
+            if address == last { Err(Blind { reason: "no route".into() }) } else { Ok(result(None)) }
+        });
+        let (regions, alarms) = node.view(|view| (view.regions(), view.alarms()));
+        let addresses: Vec<_> = regions[0].endpoints.iter().map(|it| &it.addresses[0]).collect();
+        let verdicts = addresses.iter().map(|it| it.verdict).collect::<Vec<_>>();
+        assert_eq!(verdicts, [dto::Verdict::Up, dto::Verdict::Up, dto::Verdict::Unobserved]);
+        assert_eq!(addresses[2].evidence, "first probe succeeded; cannot be probed: no route");
+        assert_eq!(alarms, ["this node cannot probe endpoint/r0/e2 10.0.0.2 by p: no route"]);
+        node.observe(|_| Err(Blind { reason: "no route".into() }));
+        let alarms = node.view(|view| view.alarms());
+        assert_eq!(
+            alarms[0],
+            "this node cannot probe endpoint/r0/e0 10.0.0.0 by p and 2 more checks: no route"
+        );
+    }
+
+    #[test]
+    fn overrides_are_shown_with_their_targets() {
+        let mut node = Node::new(2, 2);
+        node.observe(|_| Ok(result(None)));
+        for target in ["region/r0", "endpoint/r1/e1", "service/all.test/r1"] {
+            let request = OverrideRequest {
+                target: target.parse().expect("a target"),
+                action: Action::DRAIN,
+                lasts: None,
+                reason: None,
+                override_safety: true,
+                by: "test".into(),
+            };
+            node.state.set_override(request, NOW).expect("allowed");
+        }
+        let (regions, services) = node.view(|view| (view.regions(), view.services()));
+        let id = |o: &Option<dto::Override>| o.as_ref().map(|o| o.id);
+        assert_eq!([&regions[0], &regions[1]].map(|it| id(&it.overridden)), [Some(1), None]);
+        let endpoints = regions.iter().flat_map(|it| &it.endpoints);
+        assert_eq!(endpoints.map(|it| id(&it.overridden)).collect::<Vec<_>>(), [None, None, None, Some(2)]);
+        let members = services.iter().flat_map(|it| &it.regions);
+        assert_eq!(members.map(|it| id(&it.overridden)).collect::<Vec<_>>(), [None, None, None, Some(3)]);
     }
 }

@@ -348,17 +348,6 @@ impl Usable {
     pub fn is_withdrawn(self) -> bool {
         matches!(self, Self::No(_))
     }
-
-    /// The name in status: yes, reduced, if_nothing_else or no.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Yes(factor) if factor < 1.0 => "reduced",
-            Self::Yes(_) => "yes",
-            Self::IfNothingElse => "if_nothing_else",
-            Self::No(_) => "no",
-        }
-    }
 }
 
 impl Cause {

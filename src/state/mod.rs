@@ -20,6 +20,8 @@ mod targets;
 use std::sync::Arc;
 
 pub use checks::CheckStatus;
+#[cfg(test)]
+pub(crate) use event::samples as event_samples;
 pub use event::{Event, EventKind, timestamp};
 pub use request::{OverrideRequest, Rejection, check_target};
 

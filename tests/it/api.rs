@@ -1,4 +1,4 @@
-//! The control API: what it tells, that it tells the same as DNS, and what it says to nonsense.
+//! The control API: what it reports, that explain agrees with DNS, and how it refuses bad requests.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -150,7 +150,7 @@ async fn events_come_as_a_list_and_as_a_stream_that_goes_on_where_it_was() {
     node.api.override_with(json!({"target": "region/two", "action": "down", "reason": "flood"})).await;
     for stream in [&mut whole, &mut rest] {
         let event = stream.next().await;
-        let fields = json!({"target": "region/two", "action": "down", "share": "100%", "reason": "flood", "by": "socket"});
+        let fields = json!({"number": "2", "target": "region/two", "action": "down", "share": "100%", "reason": "flood", "by": "socket"});
         assert_eq!(event["fields"], fields);
         assert_eq!(event["id"].as_u64(), list[1]["id"].as_u64().map(|id| id + 1));
     }
@@ -268,31 +268,35 @@ async fn nonsense_gets_a_problem_document_that_says_what_is_wrong() {
     let get = |path| (Method::GET, path, None);
     let cases = [
         (get("/v1/explain"), 400, "name"),
-        (get("/v1/explain?name=www.example.test&client=nobody"), 400, "`nobody` is no IP address"),
-        (get("/v1/explain?name=www.example.test&client=10.1.0.1&type=AAAAA"), 400, "no record type"),
-        (get("/v1/explain?name=www.example.test&client=10.1.0.1&at=noon"), 400, "`noon` is no time"),
-        (get("/v1/explain?name=a..b&client=10.1.0.1"), 400, "no domain name"),
+        (get("/v1/explain?name=www.example.test&client=nobody"), 400, "`nobody` is not a valid IP address"),
+        (
+            get("/v1/explain?name=www.example.test&client=10.1.0.1&type=AAAAA"),
+            400,
+            "`AAAAA` is not a valid record type",
+        ),
+        (get("/v1/explain?name=www.example.test&client=10.1.0.1&at=noon"), 400, "`noon` is not a valid time"),
+        (get("/v1/explain?name=a..b&client=10.1.0.1"), 400, "`a..b` is not a valid domain name"),
         (
             get("/v1/explain?name=www.elsewhere.invalid&client=10.1.0.1"),
             404,
-            "none of the zones served here (example.test.)",
+            "www.elsewhere.invalid. is not in any zone of this node (example.test.)",
         ),
         (get("/v1/nothing"), 404, "nothing at this path"),
-        (get("/v1/reload"), 405, "another method"),
+        (get("/v1/reload"), 405, "does not support this method"),
         ((Method::DELETE, "/v1/overrides/7", None), 404, "there is no override 7"),
-        ((Method::DELETE, "/v1/overrides/seven", None), 400, "`seven` is no number"),
+        ((Method::DELETE, "/v1/overrides/seven", None), 400, "`seven` is not a valid override number"),
         (post(json!({"target": "region/one"})), 400, "action"),
         (
             post(json!({"target": "region/one", "action": "explode"})),
             400,
-            "`explode` is no action: drain, up or down",
+            "unknown variant `explode`, expected one of `drain`, `up`, `down`",
         ),
         (post(json!({"target": "one", "action": "drain"})), 400, "write region/NAME"),
         (post(json!({"target": "region/ten", "action": "drain"})), 404, "there is no region `ten`"),
         (
             post(json!({"target": "region/one", "action": "drain", "share": "half"})),
             400,
-            "`half` is no share",
+            "`half` is not a valid share: write a percentage from 0% to 100%",
         ),
         (
             post(json!({"target": "region/one", "action": "up", "share": "50%"})),
@@ -340,7 +344,7 @@ async fn a_node_is_bound_at_once_and_answers_when_it_knows_its_targets() {
     let api = served.api();
     let response = api.request(Method::GET, "/readyz").send().await.expect("the API is served at once");
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(response.text().await.expect("text"), "waiting for the first look at every target\n");
+    assert_eq!(response.text().await.expect("text"), "waiting for the first result of every check\n");
     assert_eq!(api.text("/livez").await, "ok\n");
     let status = api.get("/v1/status").await;
     assert_eq!(status["node"]["ready"], false);
@@ -358,7 +362,7 @@ async fn a_node_is_bound_at_once_and_answers_when_it_knows_its_targets() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_there_is_nothing_to_look_at_nobody_waits() {
+async fn without_checks_a_node_is_ready_at_once() {
     let folder = Folder::new(WIDE);
     let origin = Origin::File(folder.config());
     let prepared = prepare(&origin).unwrap_or_else(|why| panic!("{why}"));

@@ -1,4 +1,4 @@
-//! The operator's word: over the socket and over TCP, for a time, over a restart, and within the rules.
+//! Overrides: over the socket and over TCP, for a time, over a restart, and within the safety rules.
 
 use hickory_proto::op::ResponseCode;
 use reqwest::Method;
@@ -66,13 +66,9 @@ async fn who_changed_something_is_told() {
     node.folder.reconfigure("workers = \"one\"", "workers = 1");
     for (event, expected, words) in [
         ("override", &["token olga", "socket"][..], "override 1 by token olga: down region/us"),
-        ("restore", &["socket"], "override 1 taken back by socket: down region/us"),
+        ("restore", &["socket"], "override 1 removed by socket: down region/us"),
         ("reload", &["token olga"], "config reloaded by token olga"),
-        (
-            "reload_failed",
-            &["token olga"],
-            "config not reloaded by token olga, the one before stays in force",
-        ),
+        ("reload_failed", &["token olga"], "config not reloaded by token olga, the one before still applies"),
     ] {
         let told = node.api.events(event).await;
         let by: Vec<&Value> = told.iter().map(|it| &it["fields"]["by"]).collect();
@@ -156,7 +152,7 @@ async fn drained_targets_are_left_and_restored_ones_come_back() {
         let told = (&fields["target"], &fields["action"], &fields["reason"]);
         assert_eq!(told, (&target.into(), &"drain".into(), &"new kernel".into()));
 
-        assert_done(&portolan_at(&node.folder, &["restore", target]), 0, "taken back", "");
+        assert_done(&portolan_at(&node.folder, &["restore", target]), 0, "removed: ", "");
         assert!(at_home(german(&node).await), "{target}");
         assert_eq!(node.api.events("restore").await.pop().expect("an event")["fields"]["target"], target);
     }
@@ -189,7 +185,7 @@ async fn an_override_stands_beside_the_verdict_and_never_over_it() {
     let region = node.api.region("eu").await;
     assert_eq!((&region["verdict"], &region["usable"]), (&"down".into(), &"yes".into()));
 
-    assert_done(&portolan_at(&node.folder, &["restore", "region/eu"]), 0, "taken back", "");
+    assert_done(&portolan_at(&node.folder, &["restore", "region/eu"]), 0, "removed: ", "");
     german_at(&three.us).await;
     node.stop().await;
 }
@@ -244,7 +240,7 @@ async fn changes_over_tcp_need_a_token_with_the_right_role() {
         (None, &drain, 401, "need a token"),
         (Some("guess"), &drain, 401, "not known"),
         (Some("secret of eve"), &drain, 403, "viewer"),
-        (Some("secret of olga"), &unsafe_drain, 403, "needs the role admin"),
+        (Some("secret of olga"), &unsafe_drain, 403, "requires the role admin"),
         (Some("secret of olga"), &drain, 409, "min_regions = 1 forbids it"),
         (Some("secret of ada"), &unsafe_drain, 200, ""),
     ];
@@ -277,12 +273,12 @@ async fn the_command_line_passes_tokens_on() {
     let mut restore = program();
     restore.args(["restore", "region/us"]);
     restore.env("PORTOLAN_CONTROL", format!("http://{control}")).env("PORTOLAN_TOKEN", "secret of olga");
-    assert_done(&run(restore), 0, "taken back", "");
+    assert_done(&run(restore), 0, "removed: ", "");
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn overrides_outlive_a_restart_and_what_was_taken_back_does_not() {
+async fn overrides_outlive_a_restart_and_removed_ones_do_not() {
     let node = TestNode::with(&config()).await;
     let kept =
         node.api.override_with(json!({"target": "region/eu", "action": "drain", "reason": "works"})).await;
@@ -296,8 +292,8 @@ async fn overrides_outlive_a_restart_and_what_was_taken_back_does_not() {
     assert_eq!(german(&node).await, 2, "from the first answer on");
     let next = node.api.override_with(json!({"target": "region/ap", "action": "drain"})).await;
     assert!(next > gone, "ids are never given twice: {next} after {gone}");
-    assert_done(&portolan_at(&node.folder, &["restore", "region/eu"]), 0, "taken back", "");
-    assert_done(&portolan_at(&node.folder, &["restore", "region/ap"]), 0, "taken back", "");
+    assert_done(&portolan_at(&node.folder, &["restore", "region/eu"]), 0, "removed: ", "");
+    assert_done(&portolan_at(&node.folder, &["restore", "region/ap"]), 0, "removed: ", "");
 
     let node = node.restart().await;
     assert_eq!(node.api.get("/v1/overrides").await, json!([]));
@@ -315,7 +311,7 @@ async fn what_will_be_forgotten_is_said_to_be() {
         &done,
         0,
         "drain region/eu",
-        "warning: this holds until the next restart only: [node] state_dir is not set",
+        "warning: this lasts until the next restart only: [node] state_dir is not set",
     );
     node.stop().await;
 }
@@ -326,7 +322,7 @@ async fn an_override_ends_when_its_time_is_over() {
     let done = portolan_at(&node.folder, &["drain", "region/eu", "--for", "1h"]);
     assert_done(&done, 0, "drain region/eu, until 2", "");
     assert_eq!(german(&node).await, 2);
-    // The later word takes the place of the earlier, its end as well.
+    // The later override replaces the earlier one, and so does its end.
     assert_done(&portolan_at(&node.folder, &["drain", "region/eu", "--for", "700ms"]), 0, "until", "");
     until("the drain runs out", async || node.api.events("expire").await.pop()).await;
     assert_eq!(node.api.get("/v1/overrides").await, json!([]));
@@ -337,12 +333,52 @@ async fn an_override_ends_when_its_time_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_override_that_changes_nothing_says_so() {
+    let node = TestNode::with(&config()).await;
+    let cases: [(&[&str], &str); 4] = [
+        (&["force", "region/us", "up"], "\nnothing changes now: region/us is used as before\n"),
+        (
+            &["drain", "endpoint/us/lb1", "--share", "25%"],
+            "\nnothing changes now: lb1 is the only endpoint of its region in use\n",
+        ),
+        (
+            &["drain", "region/us", "--share", "25%"],
+            "override 3: drain region/us for 25% of its clients, until restored (epoch ",
+        ),
+        (&["drain", "region/us"], "\nit replaces override 3: drain for 25% of its clients\n"),
+    ];
+    for (arguments, stdout) in cases {
+        let done = portolan_at(&node.folder, arguments);
+        assert_done(&done, 0, stdout, "");
+        assert_eq!(done.stdout.contains("nothing changes"), stdout.contains("nothing changes"), "{done:?}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn removing_an_override_is_refused_if_too_little_would_remain() {
+    let three = Three::start();
+    let node = TestNode::with(&[three.config(&[]), NEAREST.into(), ONLY.into()].concat()).await;
+    three.eu.fail(Break::Refuse);
+    until("eu is down", async || (node.api.region("eu").await["verdict"] == "down").then_some(())).await;
+    assert_done(&portolan_at(&node.folder, &["force", "region/eu", "up"]), 0, "up region/eu", "");
+    let refused = portolan_at(&node.folder, &["restore", "region/eu"]);
+    assert_done(&refused, 4, "", "refused by a safety rule: min_regions = 1 forbids it: of eu none");
+    assert_done(&refused, 4, "", "--override-safety does it anyway");
+    assert_eq!(node.api.get("/v1/overrides").await.as_array().map(Vec::len), Some(1));
+    let restored = portolan_at(&node.folder, &["restore", "region/eu", "--override-safety"]);
+    assert_done(&restored, 0, "override 1 removed: up region/eu (epoch ", "");
+    assert_eq!(node.api.get("/v1/overrides").await, json!([]));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exit_codes_say_what_became_of_it() {
     let node = TestNode::with(&[&config(), ONLY].concat()).await;
     let cases: &[(&[&str], i32, &str, &str)] = &[
         (&["drain", "region/us"], 0, "override 1: drain region/us, until restored (epoch ", ""),
-        (&["restore", "region/us"], 0, "override 1 taken back: drain region/us (epoch ", ""),
-        (&["restore", "region/us"], 1, "", "nothing overrides region/us; overrides in force: there are none"),
+        (&["restore", "region/us"], 0, "override 1 removed: drain region/us (epoch ", ""),
+        (&["restore", "region/us"], 1, "", "there is no override of region/us; targets with overrides: none"),
         (&["drain", "region/mars"], 1, "", "there is no region `mars`; the regions are"),
         (
             &["drain", "endpoint/eu/lb9"],
@@ -355,7 +391,12 @@ async fn exit_codes_say_what_became_of_it() {
         (&["drain", "eu"], 2, "", "`eu` is no target: write region/NAME, endpoint/REGION/NAME"),
         (&["restore", "eu"], 2, "", "`eu` is no target"),
         (&["drain", "region/us", "--for", "soon"], 2, "", "soon"),
-        (&["drain", "region/us", "--share", "half"], 2, "", "write it as 25%"),
+        (
+            &["drain", "region/us", "--share", "half"],
+            2,
+            "",
+            "write a percentage from 0% to 100%, such as 25%",
+        ),
         (&["drain"], 2, "", "<TARGET>"),
         (&["force", "region/us", "sideways"], 2, "", "sideways"),
         (&["sink"], 2, "", "sink"),
@@ -367,10 +408,10 @@ async fn exit_codes_say_what_became_of_it() {
     for (arguments, code, stdout, stderr) in cases {
         assert_done(&portolan_at(&node.folder, arguments), *code, stdout, stderr);
     }
-    // Nothing else is left: the policy answers for a service whose only region an operator withdrew.
+    // Nothing else is left, and what an operator forced down is not answered even then.
     let reply = node.client().await.exchange(&query("only.example.test.", Some(ASIAN))).await;
     let (code, addresses) = outcome(&reply);
-    assert_eq!((code, addresses.len()), (ResponseCode::NoError, 1));
+    assert_eq!((code, addresses.len()), (ResponseCode::ServFail, 0));
 
     let folder = node.stop().await;
     let stopped = portolan_at(&folder, &["drain", "region/us"]);
