@@ -87,6 +87,10 @@ impl Scrape {
             MetricType::Gauge,
         )?)?;
 
+        let help = "1 while this node suspects its own network and suspect_self keeps the last standing";
+        let suspicion = encoder.encode_descriptor("self_suspicion", help, None, MetricType::Gauge)?;
+        ConstGauge::new(u64::from(standing.suspected)).encode(suspicion)?;
+
         let help = "1 while probes and overrides let a region serve, else 0, even if a safety rule holds it";
         let mut up = encoder.encode_descriptor("region_up", help, None, MetricType::Gauge)?;
         for (region, standing) in topology.regions.iter().zip(&standing.regions) {

@@ -261,8 +261,10 @@ async fn get_events(State(api): State<Api>, headers: HeaderMap) -> Result<Respon
     let EventFeed { kept, live } = api.engine.events().await?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("text/event-stream") {
-        let after = last_seen(&headers);
-        let kept = kept.into_iter().filter(move |event| event.id > after).collect();
+        let newest = kept.last().map_or(0, |event| event.id);
+        // An id that this run has not reached is of an earlier one, before the clock was set back.
+        let after = Some(last_seen(&headers)).filter(|seen| *seen <= newest).unwrap_or(0);
+        let kept = kept.into_iter().filter(|event| event.id > after).collect();
         Ok(Sse::new(event_stream(kept, live)).keep_alive(KeepAlive::default()).into_response())
     } else {
         Ok(Json(kept.iter().map(|event| dto::Event::from(&**event)).collect::<Vec<_>>()).into_response())

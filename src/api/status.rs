@@ -165,6 +165,9 @@ impl<'a> View<'a> {
     fn alarms(&self) -> Vec<String> {
         let (plan, standing) = (&self.snapshot.plan, &self.snapshot.standing);
         let mut alarms = Vec::new();
+        if standing.suspected {
+            alarms.push("this node suspects its own network: suspect_self keeps the last standing".into());
+        }
         if let Some((CheckStatus { id, blind: Some(reason), .. }, count)) = self.blind {
             let others = if count > 1 { format!(" and {} more checks", count - 1) } else { String::new() };
             alarms.push(format!("this node cannot probe {id}{others}: {reason}"));
@@ -198,10 +201,11 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use super::super::metrics::Metrics;
     use super::*;
     use crate::engine::{Origin, prepare, world};
     use crate::health::{Blind, Failure, Observation, ProbeResult, Severity};
-    use crate::model::{Mono, Now, Rules};
+    use crate::model::{Mono, Now, Rules, SuspectSelf};
     use crate::standing::Action;
     use crate::state::{OverrideRequest, Remembered, State};
 
@@ -215,7 +219,7 @@ mod tests {
     }
 
     impl Node {
-        fn new(regions: usize, endpoints: usize) -> Self {
+        fn new(regions: usize, endpoints: usize, suspect_self: Option<SuspectSelf>) -> Self {
             let mut toml = String::from("version = 1\n[probe.p]\nkind = \"tcp\"\nport = 80\nfall = 2\n");
             let mut names = Vec::new();
             for region in 0..regions {
@@ -240,7 +244,7 @@ mod tests {
             let files = [("zone".into(), zone.into())];
             let prepared = prepare(&Origin::Text { toml: toml.into(), files: files.into() });
             let plan = prepared.unwrap_or_else(|e| panic!("{e}")).plan;
-            let world = world(&plan, Rules::default());
+            let world = world(&plan, Rules { suspect_self, ..Rules::default() });
             Self { plan, state: State::new(world, Remembered::default(), NOW) }
         }
 
@@ -260,6 +264,15 @@ mod tests {
             Snapshot { plan: Arc::clone(&self.plan), standing, epoch: self.state.epoch() }
         }
 
+        /// The lines of a scrape about `suspect_self`.
+        fn metrics(&self) -> Vec<String> {
+            let metrics = Metrics { contributors: Vec::new() };
+            let scrape = metrics.scrape(self.snapshot().into(), Vec::new(), Vec::new(), NOW.unix).unwrap();
+            let about =
+                |line: &&str| line.contains("suspect_self\"") || line.starts_with("portolan_self_suspicion");
+            scrape.lines().filter(about).map(str::to_owned).collect()
+        }
+
         fn view<R>(&self, look: impl FnOnce(&View<'_>) -> R) -> R {
             let snapshot = self.snapshot();
             let checks = self.state.checks(NOW);
@@ -277,7 +290,7 @@ mod tests {
 
     #[test]
     fn ten_thousand_addresses_keep_what_was_found_of_each() {
-        let mut node = Node::new(20, 500);
+        let mut node = Node::new(20, 500, None);
         let failing = |address| Ok(failed(Severity::Soft, format!("answer of {address}")));
         node.observe(failing).observe(failing);
         let regions = node.view(|view| view.regions());
@@ -297,7 +310,7 @@ mod tests {
 
     #[test]
     fn addresses_that_this_node_cannot_probe_are_unobserved() {
-        let mut node = Node::new(1, 3);
+        let mut node = Node::new(1, 3, None);
         let last = IpAddr::from([10, 0, 0, 2]);
         node.observe(|_| Ok(result(None)));
         node.observe(|address| {
@@ -318,8 +331,49 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_suspects_itself_says_so() {
+        let rule = SuspectSelf {
+            share: crate::model::Fraction::WHOLE,
+            min: 1,
+            anchors: Vec::new(),
+            at_most: Duration::from_secs(60),
+        };
+        let mut node = Node::new(2, 1, Some(rule));
+        node.observe(|_| Ok(result(None)));
+        assert_eq!(node.view(|view| view.alarms()), [""; 0]);
+        for _ in 0..2 {
+            node.observe(|_| Ok(failed(Severity::Hard, "connection refused".into())));
+        }
+        assert!(node.state.standing().suspected);
+        let (regions, services, alarms) = node.view(|view| (view.regions(), view.services(), view.alarms()));
+        for region in &regions {
+            let summary = (region.verdict, region.usable, region.held);
+            assert_eq!(summary, (dto::Verdict::Down, dto::Usable::Yes, Some(dto::Rule::SuspectSelf)));
+        }
+        assert_eq!(services[2].regions[1].held, Some(dto::Rule::SuspectSelf));
+        assert_eq!(
+            alarms,
+            [
+                "this node suspects its own network: suspect_self keeps the last standing",
+                "region/r0 fails, but suspect_self holds it",
+                "region/r1 fails, but suspect_self holds it",
+            ]
+        );
+        assert_eq!(
+            node.metrics(),
+            ["portolan_self_suspicion 1", "portolan_safety_held{rule=\"suspect_self\"} 2"]
+        );
+        node.observe(|_| Ok(result(None)));
+        assert!(!node.state.standing().suspected);
+        assert_eq!(
+            node.metrics(),
+            ["portolan_self_suspicion 0", "portolan_safety_held{rule=\"suspect_self\"} 0"]
+        );
+    }
+
+    #[test]
     fn overrides_are_shown_with_their_targets() {
-        let mut node = Node::new(2, 2);
+        let mut node = Node::new(2, 2, None);
         node.observe(|_| Ok(result(None)));
         for target in ["region/r0", "endpoint/r1/e1", "service/all.test/r1"] {
             let request = OverrideRequest {

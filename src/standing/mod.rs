@@ -34,6 +34,8 @@ pub struct Standing {
     pub held: Box<[Held]>,
     /// When any of this can change at the earliest; worked out if a service's TTL is computed.
     pub dues: Dues,
+    /// Whether the node suspects its own network, so that `suspect_self` keeps what was found before.
+    pub suspected: bool,
 }
 
 /// A region.

@@ -157,6 +157,30 @@ async fn events_come_as_a_list_and_as_a_stream_that_goes_on_where_it_was() {
     node.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_reconnects_after_a_restart_misses_nothing() {
+    let node = TestNode::with(WIDE).await;
+    for target in ["region/one", "region/two", "region/three"] {
+        node.api.override_with(json!({"target": target, "action": "up"})).await;
+    }
+    let events = node.api.get("/v1/events").await;
+    let last = events.as_array().and_then(|all| all.last()).expect("an event")["id"].clone();
+
+    let node = node.restart().await;
+    node.api.override_with(json!({"target": "region/one", "action": "drain"})).await;
+    let kept = node.api.get("/v1/events").await;
+    assert!(kept[0]["id"].as_u64() > last.as_u64(), "{kept} after {last}");
+    // The last is of a node whose clock was set back since.
+    for seen in [last.to_string(), u64::MAX.to_string()] {
+        let request = node.api.request(Method::GET, "/v1/events").header("accept", "text/event-stream");
+        let mut stream = Stream::of(request.header("last-event-id", seen)).await;
+        for event in kept.as_array().expect("a list") {
+            assert_eq!(stream.next().await, *event);
+        }
+    }
+    node.stop().await;
+}
+
 /// A reader of server-sent events.
 struct Stream {
     response: reqwest::Response,
@@ -250,6 +274,7 @@ async fn metrics_are_openmetrics_and_have_the_names_agreed() {
         ("portolan_address_up", "127.0.1.1", 1.0),
         ("portolan_address_up", "127.0.3.1", 0.0),
         ("portolan_safety_held", "rule=\"min_regions\"", 0.0),
+        ("portolan_self_suspicion", "", 0.0),
         ("portolan_transitions_total", "region=\"ap\",to=\"down_hard\"", 1.0),
     ] {
         assert!((find(name, labels) - value).abs() < 0.5, "{name} {labels}");
