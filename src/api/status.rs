@@ -98,7 +98,11 @@ impl<'a> View<'a> {
     fn address(&self, region: &str, endpoint: &str, standing: &AddressStanding) -> dto::Address {
         let address = standing.address;
         let checks = self.checks.get(&(region, endpoint, address)).map_or(&[][..], Vec::as_slice);
-        let blind = checks.iter().find(|check| check.blind.is_some());
+        // What one probe found down is down, whether or not this node can make the others.
+        let is_seen_down =
+            standing.state.is_down() && checks.iter().any(|it| it.blind.is_none() && it.state.is_down());
+        let is_observed = standing.observed || is_seen_down;
+        let blind = checks.iter().find(|check| !is_observed && check.blind.is_some());
         let deciding = blind.or_else(|| checks.iter().max_by_key(|check| check.state));
         let last = checks.iter().filter_map(|check| check.last_probe).max();
         let probe = |check: &&CheckStatus| dto::Probe {
@@ -108,7 +112,7 @@ impl<'a> View<'a> {
         };
         dto::Address {
             address,
-            verdict: if standing.observed { standing.state.into() } else { dto::Verdict::Unobserved },
+            verdict: if is_observed { standing.state.into() } else { dto::Verdict::Unobserved },
             since: timestamp(deciding.map_or(self.now, |check| check.since)),
             evidence: deciding.map_or_else(|| "no probe: always up".into(), |check| check.to_string()),
             rtt_ms: checks.iter().filter_map(|check| check.rtt).map(millis).reduce(f64::min),
@@ -209,6 +213,9 @@ mod tests {
     use crate::standing::Action;
     use crate::state::{OverrideRequest, Remembered, State};
 
+    /// Small, as nobody is located here.
+    const GEO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/mmdb/GeoIP2-City-Test.mmdb");
+
     const NOW: Now =
         Now { mono: Mono(Duration::from_secs(60)), unix: Unix(Duration::from_secs(1_800_000_000)) };
 
@@ -220,15 +227,21 @@ mod tests {
 
     impl Node {
         fn new(regions: usize, endpoints: usize, suspect_self: Option<SuspectSelf>) -> Self {
-            let mut toml = String::from("version = 1\n[probe.p]\nkind = \"tcp\"\nport = 80\nfall = 2\n");
+            let mut toml = format!("version = 1\n[geo]\ndatabase = [\"{GEO}\"]\n");
+            for probe in ["p", "q"] {
+                write!(toml, "[probe.{probe}]\nkind = \"tcp\"\nport = 80\nfall = 2\n").unwrap();
+            }
             let mut names = Vec::new();
             for region in 0..regions {
                 names.push(format!("\"r{region}\""));
                 writeln!(toml, "[region.r{region}]\nendpoint = [").unwrap();
                 for endpoint in 0..endpoints {
                     let address = format!("10.{region}.{}.{}", endpoint / 250, endpoint % 250);
-                    writeln!(toml, "{{ name = \"e{endpoint}\", address = \"{address}\", probe = [\"p\"] }},")
-                        .unwrap();
+                    writeln!(
+                        toml,
+                        "{{ name = \"e{endpoint}\", address = \"{address}\", probe = [\"p\", \"q\"] }},"
+                    )
+                    .unwrap();
                 }
                 toml += "]\n";
             }
@@ -248,12 +261,13 @@ mod tests {
             Self { plan, state: State::new(world, Remembered::default(), NOW) }
         }
 
-        /// Every check gets this result, which may depend on its address.
-        fn observe(&mut self, of: impl Fn(IpAddr) -> Result<Observation, Blind>) -> &mut Self {
+        /// Every check gets this result, which may depend on its address and its probe.
+        fn observe(&mut self, of: impl Fn(IpAddr, &str) -> Result<Observation, Blind>) -> &mut Self {
             let wanted: Vec<_> = self.state.wanted().map(|it| (it.id, it.generation)).collect();
             for (id, generation) in wanted {
                 let Subject::Address { address, .. } = id.subject else { panic!("{id}") };
-                self.state.observe(&id, generation, of(address).as_ref(), NOW);
+                let probe = id.source.to_string();
+                self.state.observe(&id, generation, of(address, &probe).as_ref(), NOW);
             }
             self.state.recompute(NOW);
             self
@@ -291,13 +305,13 @@ mod tests {
     #[test]
     fn ten_thousand_addresses_keep_what_was_found_of_each() {
         let mut node = Node::new(20, 500, None);
-        let failing = |address| Ok(failed(Severity::Soft, format!("answer of {address}")));
+        let failing = |address, _: &str| Ok(failed(Severity::Soft, format!("answer of {address}")));
         node.observe(failing).observe(failing);
         let regions = node.view(|view| view.regions());
         let mut seen = 0;
         for address in regions.iter().flat_map(|it| &it.endpoints).flat_map(|it| &it.addresses) {
             assert!(address.evidence.ends_with(&format!("answer of {}", address.address)), "{address:?}");
-            assert_eq!((address.probes.len(), address.verdict), (1, dto::Verdict::Down));
+            assert_eq!((address.probes.len(), address.verdict), (2, dto::Verdict::Down));
             seen += 1;
         }
         assert_eq!(seen, 10_000);
@@ -308,26 +322,49 @@ mod tests {
         assert_eq!(alarms.len(), 20, "one for each held region: {alarms:?}");
     }
 
+    fn no_route() -> Result<Observation, Blind> {
+        Err(Blind { reason: "no route".into() })
+    }
+
     #[test]
     fn addresses_that_this_node_cannot_probe_are_unobserved() {
         let mut node = Node::new(1, 3, None);
         let last = IpAddr::from([10, 0, 0, 2]);
-        node.observe(|_| Ok(result(None)));
-        node.observe(|address| {
-            if address == last { Err(Blind { reason: "no route".into() }) } else { Ok(result(None)) }
-        });
+        node.observe(|_, _| Ok(result(None)));
+        node.observe(
+            |address, probe| if (address, probe) == (last, "p") { no_route() } else { Ok(result(None)) },
+        );
         let (regions, alarms) = node.view(|view| (view.regions(), view.alarms()));
         let addresses: Vec<_> = regions[0].endpoints.iter().map(|it| &it.addresses[0]).collect();
         let verdicts = addresses.iter().map(|it| it.verdict).collect::<Vec<_>>();
         assert_eq!(verdicts, [dto::Verdict::Up, dto::Verdict::Up, dto::Verdict::Unobserved]);
         assert_eq!(addresses[2].evidence, "first probe succeeded; cannot be probed: no route");
         assert_eq!(alarms, ["this node cannot probe endpoint/r0/e2 10.0.0.2 by p: no route"]);
-        node.observe(|_| Err(Blind { reason: "no route".into() }));
+
+        node.observe(|_, _| no_route());
         let alarms = node.view(|view| view.alarms());
         assert_eq!(
             alarms[0],
-            "this node cannot probe endpoint/r0/e0 10.0.0.0 by p and 2 more checks: no route"
+            "this node cannot probe endpoint/r0/e0 10.0.0.0 by p and 5 more checks: no route"
         );
+    }
+
+    #[test]
+    fn an_address_that_one_probe_found_down_is_down_though_another_cannot_be_made() {
+        let mut node = Node::new(1, 2, None);
+        let first = IpAddr::from([10, 0, 0, 0]);
+        node.observe(|_, _| Ok(result(None)));
+        for _ in 0..2 {
+            node.observe(|address, probe| match (address == first, probe) {
+                (true, "p") => no_route(),
+                (true, _) => Ok(failed(Severity::Hard, "connection refused".into())),
+                (false, _) => Ok(result(None)),
+            });
+        }
+        let regions = node.view(|view| view.regions());
+        let address = &regions[0].endpoints[0].addresses[0];
+        assert_eq!(address.verdict, dto::Verdict::Down);
+        assert_eq!(address.evidence, "2 consecutive failures: connection refused");
     }
 
     #[test]
@@ -339,10 +376,10 @@ mod tests {
             at_most: Duration::from_secs(60),
         };
         let mut node = Node::new(2, 1, Some(rule));
-        node.observe(|_| Ok(result(None)));
+        node.observe(|_, _| Ok(result(None)));
         assert_eq!(node.view(|view| view.alarms()), [""; 0]);
         for _ in 0..2 {
-            node.observe(|_| Ok(failed(Severity::Hard, "connection refused".into())));
+            node.observe(|_, _| Ok(failed(Severity::Hard, "connection refused".into())));
         }
         assert!(node.state.standing().suspected);
         let (regions, services, alarms) = node.view(|view| (view.regions(), view.services(), view.alarms()));
@@ -363,7 +400,7 @@ mod tests {
             node.metrics(),
             ["portolan_self_suspicion 1", "portolan_safety_held{rule=\"suspect_self\"} 2"]
         );
-        node.observe(|_| Ok(result(None)));
+        node.observe(|_, _| Ok(result(None)));
         assert!(!node.state.standing().suspected);
         assert_eq!(
             node.metrics(),
@@ -374,7 +411,7 @@ mod tests {
     #[test]
     fn overrides_are_shown_with_their_targets() {
         let mut node = Node::new(2, 2, None);
-        node.observe(|_| Ok(result(None)));
+        node.observe(|_, _| Ok(result(None)));
         for target in ["region/r0", "endpoint/r1/e1", "service/all.test/r1"] {
             let request = OverrideRequest {
                 target: target.parse().expect("a target"),
