@@ -15,7 +15,7 @@ use hickory_proto::rr::{Name, RecordType};
 use portolan::answer::{Peer, Reply, Transport, handle};
 use portolan::engine::{Origin, prepare, world};
 use portolan::health::State;
-use portolan::model::{Family, ServiceId, Unix};
+use portolan::model::{Family, Rules, ServiceId, Unix};
 use portolan::snapshot::Snapshot;
 use portolan::state;
 use portolan::steer::{Asked, NoTrace};

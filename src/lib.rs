@@ -28,7 +28,7 @@
 //! | **shells** | | |
 //! | [`net`] | sockets and their options, batched UDP, TLS, resolvers | model |
 //! | [`probe`] | one file per probe kind, and the scheduler that runs them | model, health, net |
-//! | [`journal`] | SQLite: overrides that outlive a restart | model, health, standing |
+//! | [`journal`] | SQLite on a thread of its own: overrides and verdicts that survive a restart | model, health, standing |
 //! | [`engine`] | the single writer: observations, resolved hosts and commands in, snapshots out | core, net, probe, journal |
 //! | [`dns`] | UDP workers, TCP | model, zone, wire, answer, snapshot, net, engine |
 //! | [`api`] | REST, event stream, metrics; the shapes of its JSON | engine, snapshot, net, model, and the core's reads |

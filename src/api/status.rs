@@ -158,7 +158,7 @@ impl<'a> View<'a> {
         let mut held = sets
             .flat_map(|set| Family::ALL.map(|family| standing.held(service, *set, family, region)))
             .flatten();
-        held.next().or(standing.region(region).kept_by)
+        held.next().or_else(|| standing.region(region).kept_by)
     }
 
     fn overridden(&self, target: &Target) -> Option<dto::Override> {

@@ -148,7 +148,7 @@ fn report_effect(applied: &dto::Applied) {
         say!("nothing changes now: {why}");
     }
     if let Some(why) = &applied.not_durable {
-        eprintln!("portolan: warning: this lasts until the next restart only: {why}");
+        eprintln!("portolan: warning: {why}");
     }
 }
 

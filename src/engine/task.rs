@@ -15,8 +15,9 @@ use super::index::KeptIndex;
 use super::prepare::{PrepareError, Prepared, prepare_after, rules, world};
 use super::{COMMAND_QUEUE, Clock, Handle, Origin};
 use crate::config::{AtStart, Token};
-use crate::journal::Journal;
-use crate::model::Topology;
+use crate::health::Memory;
+use crate::journal::{Confirmation, Journal, Notice, Opened, Recalled, VerdictRecord};
+use crate::model::{CheckId, Topology};
 use crate::net::resolver::Resolver;
 use crate::probe::{Check, Report, Scheduler};
 use crate::snapshot::{Plan, Snapshot};
@@ -63,7 +64,7 @@ pub struct Engine {
     geo: KeptIndex,
     scheduler: Scheduler,
     resolving: Resolving,
-    journal: Option<Journal>,
+    journal: Journal,
     snapshots: Arc<ArcSwap<Snapshot>>,
     ready: watch::Sender<bool>,
     tokens: watch::Sender<Vec<Token>>,
@@ -112,7 +113,7 @@ impl Engine {
     pub fn start(
         origin: Origin,
         prepared: Prepared,
-        journal: Option<Journal>,
+        opened: Opened,
     ) -> Result<(Handle, Running), PrepareError> {
         let clock = Clock::default();
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
@@ -121,10 +122,10 @@ impl Engine {
         let (results, resolved_queue) = mpsc::channel(RESOLVED_QUEUE);
         let (ready, ready_seen) = watch::channel(false);
         let (tokens, tokens_seen) = watch::channel(prepared.config.control.tokens.clone());
-        let (remembered, unread) = recall(journal.as_ref());
+        let Opened { journal, recalled, alarms } = opened;
         let resolver = resolver(&prepared)?;
         let Prepared { config, plan, geo } = prepared;
-        let state = State::new(world(&plan, rules(&config)), remembered, clock.now());
+        let state = State::new(world(&plan, rules(&config)), remembered(recalled), clock.now());
         let snapshot = Snapshot {
             plan: Arc::clone(&plan),
             standing: Arc::clone(state.standing()),
@@ -152,8 +153,8 @@ impl Engine {
         };
         engine.schedule()?;
         engine.resolving.set(&engine.plan.topology, resolver);
-        if let Some(why) = unread {
-            engine.alarm(format!("overrides of the last run cannot be read: {why}"));
+        for why in alarms {
+            engine.alarm(why);
         }
         for why in idle(engine.state.overrides(), &engine.plan.topology) {
             engine.alarm(why);
@@ -185,6 +186,7 @@ impl Engine {
         loop {
             tokio::select! {
                 Some(report) = reports.recv() => self.observe(report, &mut reports),
+                notice = self.journal.notice() => self.journal_changed(notice),
                 Some(host) = resolved.recv() => self.resolve(host, &mut resolved),
                 Some((prepared, by, reply)) = reloads.recv() => {
                     let outcome = self.apply(prepared, by);
@@ -193,6 +195,8 @@ impl Engine {
                 command = commands.recv() => match command {
                     Some(Command::Stop { reply }) => {
                         self.scheduler.shutdown().await;
+                        self.journal.save(records(self.state.verdicts(self.clock.now())));
+                        self.journal.close().await;
                         reply.send(()).ok();
                         return;
                     }
@@ -269,9 +273,9 @@ impl Engine {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Override { request, reply } => drop(reply.send(self.set_override(request))),
+            Command::Override { request, reply } => reply_when_durable(self.set_override(request), reply),
             Command::Restore { id, by, override_safety, reply } => {
-                drop(reply.send(self.remove_override(id, by, override_safety)));
+                reply_when_durable(self.remove_override(id, by, override_safety), reply);
             }
             Command::Overrides { reply } => drop(reply.send(self.state.overrides().to_vec())),
             Command::Checks { reply } => drop(reply.send(self.state.checks(self.clock.now()))),
@@ -310,6 +314,7 @@ impl Engine {
             self.resolving.set(&self.plan.topology, resolver);
             self.tokens.send_replace(config.control.tokens);
             self.publish();
+            self.journal.keep_only(self.state.wanted().map(|check| check.id).collect());
             self.check_ready();
             tokio::spawn(retire(old, Arc::clone(&self.retired)));
             Ok(Reloaded { epoch: self.state.epoch(), warnings })
@@ -320,40 +325,43 @@ impl Engine {
         outcome
     }
 
-    fn set_override(&mut self, request: OverrideRequest) -> Result<Applied, Rejection> {
+    fn set_override(&mut self, request: OverrideRequest) -> Result<(Applied, Confirmation), Rejection> {
         let set = self.state.set_override(request, self.clock.now())?;
         let SetOverride { subject, replaced, no_effect } = set;
         self.publish();
-        let not_durable = self.write(|journal| journal.put(&subject));
-        Ok(Applied { subject, replaced, epoch: self.state.epoch(), no_effect, not_durable })
+        let written = self.journal.put(subject.clone());
+        let epoch = self.state.epoch();
+        Ok((Applied { subject, replaced, epoch, no_effect, not_durable: None }, written))
     }
 
-    fn remove_override(&mut self, id: u64, by: String, override_safety: bool) -> Result<Applied, Rejection> {
+    fn remove_override(
+        &mut self,
+        id: u64,
+        by: String,
+        override_safety: bool,
+    ) -> Result<(Applied, Confirmation), Rejection> {
         let subject = self.state.remove_override(id, by, override_safety, self.clock.now())?;
         self.publish();
-        // Without a journal it could not have come back.
-        let is_kept = self.journal.is_some();
-        let not_durable = is_kept.then(|| self.write(|journal| journal.remove(id))).flatten();
+        let written = self.journal.remove(id);
         let epoch = self.state.epoch();
-        Ok(Applied { subject, replaced: None, epoch, no_effect: None, not_durable })
+        Ok((Applied { subject, replaced: None, epoch, no_effect: None, not_durable: None }, written))
     }
 
     fn tick(&mut self) {
         let ended = self.state.tick(self.clock.now());
         self.publish();
         for gone in ended {
-            self.write(|journal| journal.remove(gone.id));
+            // The journal reports failures itself, and the next start deletes what has ended.
+            drop(self.journal.remove(gone.id));
         }
+        self.journal.beat();
     }
 
-    /// Writes into the journal, if there is one; otherwise, or if it fails, says why it is not durable.
-    fn write(&mut self, write: impl FnOnce(&mut Journal) -> anyhow::Result<()>) -> Option<String> {
-        let Some(journal) = &mut self.journal else {
-            return Some("[node] state_dir is not set".into());
-        };
-        let error = format!("{:#}", write(journal).err()?);
-        self.alarm(format!("the journal cannot be written: {error}"));
-        Some(error)
+    fn journal_changed(&mut self, notice: Notice) {
+        self.emit(match notice {
+            Notice::Failing(message) => EventKind::Alarm { message },
+            Notice::Recovered(message) => EventKind::AllClear { message },
+        });
     }
 
     /// Shows queries what is new, then reports what happened.
@@ -365,6 +373,10 @@ impl Engine {
         }
         for kind in self.state.take_events() {
             self.emit(kind);
+        }
+        let changed = self.state.take_changed_verdicts(self.clock.now());
+        if !changed.is_empty() {
+            self.journal.save(records(changed));
         }
         if let Err(e) = self.schedule() {
             self.alarm(format!("checks cannot be made: {e}"));
@@ -405,13 +417,28 @@ fn resolver(Prepared { config, plan, .. }: &Prepared) -> Result<Option<Resolver>
     Ok(Some(resolver))
 }
 
-/// What the last run left, or why it cannot be read.
-fn recall(journal: Option<&Journal>) -> (Remembered, Option<String>) {
-    let Some(journal) = journal else { return Default::default() };
-    match journal.overrides().and_then(|all| Ok((all, journal.last_override_id()?))) {
-        Ok((overrides, last_override)) => {
-            (Remembered { overrides, last_override, ..Remembered::default() }, None)
-        }
-        Err(e) => (Remembered::default(), Some(format!("{e:#}"))),
-    }
+/// What the last run left.
+fn remembered(recalled: Recalled) -> Remembered {
+    let Recalled { overrides, last_override, verdicts, .. } = recalled;
+    let verdicts = verdicts.into_iter().map(|it| (it.check, it.memory, it.seen));
+    Remembered { overrides, last_override, verdicts: verdicts.collect() }
+}
+
+fn records(verdicts: Vec<(CheckId, Memory)>) -> Vec<VerdictRecord> {
+    let seen = Clock::unix();
+    verdicts.into_iter().map(|(check, memory)| VerdictRecord { check, memory, seen }).collect()
+}
+
+/// Replies once the journal has confirmed a change, or has taken too long. Commands that follow do not wait for it.
+fn reply_when_durable(
+    outcome: Result<(Applied, Confirmation), Rejection>,
+    reply: oneshot::Sender<Result<Applied, Rejection>>,
+) {
+    tokio::spawn(async move {
+        let outcome = match outcome {
+            Ok((applied, written)) => Ok(Applied { not_durable: written.not_durable().await, ..applied }),
+            Err(rejection) => Err(rejection),
+        };
+        reply.send(outcome).ok();
+    });
 }

@@ -36,7 +36,9 @@ pub struct Verdict {
     /// When the present state was entered. A down that turns from soft to hard stays the same down.
     pub since: Mono,
     failures: Failures,
-    /// The latest failures of one kind.
+    /// Whether any of the counted failures was soft.
+    any_soft: bool,
+    /// The latest consecutive failures of one kind.
     kind: Kind,
     good: Run,
 }
@@ -59,7 +61,7 @@ enum Reason {
     Restored,
 }
 
-/// Counted failures of the same severity without one of the other between them.
+/// Consecutive failures of the same severity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Kind {
     severity: Severity,
@@ -123,6 +125,7 @@ impl Verdict {
             machine: Machine::Unknown { first: None },
             since: now,
             failures: Failures::default(),
+            any_soft: false,
             kind: Kind::NONE,
             good: Run::default(),
         }
@@ -145,7 +148,8 @@ impl Verdict {
             first: mono(first),
             ..Run::default()
         });
-        Self { machine, since: mono(memory.since), failures, kind: Kind::NONE, good }
+        let any_soft = failures.count > 0 && memory.state != State::HARD_DOWN;
+        Self { machine, since: mono(memory.since), failures, any_soft, kind: Kind::NONE, good }
     }
 
     /// What to keep of it over a restart; `None` while unknown.
@@ -263,6 +267,7 @@ impl Verdict {
         self.failures.broken |= self.failures.count > 0 && self.good.count > 0;
         self.good = Run::default();
         self.failures.add(&failure.reason);
+        self.any_soft |= failure.severity == Severity::Soft;
         self.kind = self.kind.extended(failure.severity);
         match self.machine {
             Machine::Unknown { first } => self.failed_at_first(first.unwrap_or(now), thresholds, now),
@@ -274,7 +279,7 @@ impl Verdict {
             Machine::Down(_) => self,
             Machine::Up(_) | Machine::Degraded(_) if self.failures.count < thresholds.fall => self,
             Machine::Up(_) | Machine::Degraded(_) => {
-                let severity = self.severity_of(thresholds.fall);
+                let severity = self.severity();
                 self.entered(Machine::Down(severity), now)
             }
         }
@@ -286,21 +291,20 @@ impl Verdict {
         if is_starting || self.failures.count < FIRST_FAILURES {
             return Self { machine: Machine::Unknown { first: Some(first) }, ..self };
         }
-        let severity = self.severity_of(FIRST_FAILURES);
+        let severity = self.severity();
         self.entered(Machine::Down(severity), now)
     }
 
-    /// Hard only if the last `count` failures all were.
-    fn severity_of(&self, count: u32) -> Severity {
-        if self.kind.count >= count { self.kind.severity } else { Severity::Soft }
+    /// Hard only if every counted failure was.
+    fn severity(&self) -> Severity {
+        if self.any_soft { Severity::Soft } else { Severity::Hard }
     }
 
     fn succeeded(mut self, slow: Option<Slow>, thresholds: &Thresholds, now: Mono) -> Self {
         self.good = self.good.extended(slow, now);
         let Run { count, fast, slow: slow_count, first, latest_slow } = self.good;
-        if self.state().is_down() {
-            self.kind = Kind::NONE;
-        } else if count >= thresholds.clear || self.state() == State::Unknown {
+        self.kind = Kind::NONE;
+        if !self.state().is_down() && (count >= thresholds.clear || self.state() == State::Unknown) {
             self.forgive();
         }
         match (self.machine, slow) {
@@ -347,6 +351,7 @@ impl Verdict {
     /// Counted failures no longer count.
     fn forgive(&mut self) {
         self.failures = Failures::default();
+        self.any_soft = false;
         self.kind = Kind::NONE;
     }
 

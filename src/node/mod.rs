@@ -17,8 +17,8 @@ use tracing::{info, warn};
 
 use crate::api::{Access, Api, Contributor, Metrics, router};
 use crate::dns;
-use crate::engine::{self, Engine, Handle, Origin, Prepared};
-use crate::journal::Journal;
+use crate::engine::{self, Clock, Engine, Handle, Origin, Prepared};
+use crate::journal::{Journal, Opened};
 use crate::net;
 use control::ControlListeners;
 
@@ -89,7 +89,7 @@ impl Node {
     /// Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If a socket cannot be bound or the journal cannot be opened; nothing is left running then.
+    /// If a socket cannot be bound or this user can keep nothing in the state directory; nothing is left running then.
     pub async fn start(origin: Origin, prepared: Prepared, options: Options) -> Result<Self> {
         let started = Instant::now();
         if let Err(e) = net::limits::raise_nofile() {
@@ -101,17 +101,16 @@ impl Node {
             None => None,
         };
         let mut control = ControlListeners::bind(&config.control)?;
-        let journal = match &config.node.state_dir {
-            Some(dir) => Some(Journal::open(dir)?),
+        let opened = match &config.node.state_dir {
+            Some(dir) => Journal::open(dir, Clock::unix()).await?,
             None => {
                 info!("no [node] state_dir: overrides are kept in memory and forgotten at a restart");
-                None
+                Opened::in_memory("[node] state_dir is not set")
             }
         };
         let name = node_name(config.node.name.as_deref());
         let counters = Arc::new(dns::Counters::default());
-        let (engine, running) =
-            Engine::start(origin, prepared, journal).context("cannot start the engine")?;
+        let (engine, running) = Engine::start(origin, prepared, opened).context("cannot start the engine")?;
         let access = if options.open_control {
             Access::Open("anybody")
         } else {

@@ -231,8 +231,8 @@ impl Work<'_, '_> {
             if !has(endpoint, standing, family) {
                 continue;
             }
-            configured = true;
             let Some(weight) = self.region.weight(index) else { continue };
+            configured = true;
             let offer = offer(index, standing, family, weight);
             match standing.action {
                 Some(Action::Down) => {}
@@ -275,7 +275,11 @@ impl Work<'_, '_> {
             (State::Degraded, State::Up | State::Degraded) => Usable::Yes(DEGRADED_FACTOR),
             (State::Unknown, _) | (_, State::Unknown) => Usable::IfNothingElse,
         };
-        let served = self.before.filter(|before| before.state.serves());
+        let is_forced = |before: &&RegionStanding| {
+            let endpoints = before.endpoints.iter().map(|it| it.action);
+            endpoints.chain([before.action]).any(|action| action == Some(Action::Up))
+        };
+        let served = self.before.filter(|before| !is_forced(before));
         match (found, served.map(|before| before.pool(family).usable)) {
             // What served keeps serving until there is a result.
             (Usable::IfNothingElse, Some(before @ Usable::Yes(_))) => before,

@@ -231,6 +231,11 @@ impl Checks {
         self.unseen == 0
     }
 
+    /// Checks that have a result, of this run or of the last.
+    pub(super) fn seen(&self) -> usize {
+        self.list.len() - self.unseen
+    }
+
     /// The last success of a check.
     pub(super) fn last_success(&self, index: Index) -> Option<Mono> {
         self.list[index as usize].last_success.map(|at| at.mono)

@@ -35,7 +35,7 @@ use checks::Index;
 use hosts::Hosts;
 use stand::{Basis, stand};
 use suspicion::Suspicion;
-use targets::Targets;
+use targets::{Sources, Targets};
 
 /// What the config says, as far as the state depends on it.
 #[derive(Clone, Debug)]
@@ -102,6 +102,8 @@ pub struct State {
     dirty: Vec<bool>,
     /// By region: the regions whose conditions name it or its endpoints.
     dependents: Vec<Vec<RegionId>>,
+    /// The verdicts of the last run, for addresses of hosts that are not known yet.
+    remembered: Vec<(CheckId, Memory, Unix)>,
     /// Checks whose verdict is to be kept over a restart.
     changed_verdicts: Vec<Index>,
     /// Whether other checks are wanted than before.
@@ -115,7 +117,14 @@ impl State {
     pub fn new(world: World, remembered: Remembered, now: Now) -> Self {
         let mut hosts = Hosts::default();
         hosts.set(&world.topology);
-        let targets = Targets::of(&world.topology, &hosts, &world.rules, &Targets::default(), now);
+        let targets = Targets::of(&Sources {
+            topology: &world.topology,
+            hosts: &hosts,
+            rules: &world.rules,
+            before: &Targets::default(),
+            suspicion: &Suspicion::None,
+            now,
+        });
         let mut state = Self {
             dirty: vec![false; world.topology.regions.len()],
             dependents: dependents(&world.topology),
@@ -129,19 +138,20 @@ impl State {
             epoch: 1,
             unserved: Vec::new(),
             events: Vec::new(),
+            remembered: remembered.verdicts,
             changed_verdicts: Vec::new(),
             has_new_checks: true,
             blind_reported: false,
         };
         state.overrides.retain(|o| o.holds_at(now.unix));
-        state.restore(&remembered.verdicts, now);
+        state.restore(now);
         state.standing = Arc::new(state.compute(&state.overrides, now.unix));
         state
     }
 
     /// Verdicts hold after a restart as long as they could still be true.
-    fn restore(&mut self, verdicts: &[(CheckId, Memory, Unix)], now: Now) {
-        for (id, memory, seen) in verdicts {
+    fn restore(&mut self, now: Now) {
+        for (id, memory, seen) in &self.remembered {
             let Some(index) = self.targets.checks.find(id) else { continue };
             let probe = &self.targets.checks.list[index as usize].probe;
             let good_for = probe.interval * 3 + probe.thresholds.hold;
@@ -269,10 +279,17 @@ impl State {
         }
     }
 
-    /// Hosts have other addresses, or addresses that were kept are needed no longer.
+    /// Hosts have other addresses, addresses that were kept are needed no longer, or the config is another one.
     fn renew_targets(&mut self, now: Now) {
-        let World { topology, rules, .. } = &self.world;
-        self.targets = Targets::of(topology, &self.hosts, rules, &self.targets, now);
+        self.targets = Targets::of(&Sources {
+            topology: &self.world.topology,
+            hosts: &self.hosts,
+            rules: &self.world.rules,
+            before: &self.targets,
+            suspicion: &self.suspicion,
+            now,
+        });
+        self.restore(now);
         // Indices of checks have changed: all are kept.
         self.changed_verdicts = (0..self.targets.checks.list.len() as Index).collect();
         self.has_new_checks = true;

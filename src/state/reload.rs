@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use super::event::EventKind;
 use super::publish::same;
 use super::stand::{Basis, stand};
-use super::targets::Targets;
 use super::{State, World, dependents};
 use crate::model::{EndpointRef, Name, Now, RegionId, Service, ServiceId, Topology};
 use crate::safety::{self, Unserved};
@@ -16,13 +15,11 @@ impl State {
     pub fn reload(&mut self, world: World, reloaded: EventKind, now: Now) {
         self.recompute(now);
         let old = std::mem::replace(&mut self.world, world);
-        let World { topology, rules, sets, .. } = &self.world;
-        self.hosts.set(topology);
-        self.targets = Targets::of(topology, &self.hosts, rules, &self.targets, now);
+        self.hosts.set(&self.world.topology);
+        self.renew_targets(now);
+        let World { topology, sets, .. } = &self.world;
         self.dirty = vec![false; topology.regions.len()];
         self.dependents = dependents(topology);
-        self.changed_verdicts = (0..self.targets.checks.list.len() as u32).collect();
-        self.has_new_checks = true;
         let held = carried_held(&self.standing.held, &old, &self.world);
         let previous = |id: RegionId| {
             let before = same(id, &topology.region(id).name, &old.topology)?;

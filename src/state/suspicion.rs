@@ -51,7 +51,7 @@ impl Suspicion {
     ) -> Option<EventKind> {
         let rule = rules.suspect_self.as_ref();
         let probes = &checks.list[..anchors.start as usize];
-        if checks.failing < least(rule, probes.len()) {
+        if checks.failing < least(rule, checks.seen().saturating_sub(anchors.len())) {
             return self.end();
         }
         let anchor_answered = |onset: Mono| {
@@ -106,7 +106,7 @@ impl Suspicion {
         rule: Option<&SuspectSelf>,
     ) -> Option<EventKind> {
         let together = probes.iter().filter(|check| is_failing_since(check, onset)).count();
-        let of = probes.iter().filter(|check| !is_failing_before(check, onset)).count();
+        let of = probes.iter().filter(|check| counts(check, onset)).count();
         if together < least(rule, of) { self.end() } else { None }
     }
 
@@ -132,7 +132,7 @@ impl Mass {
     fn of(probes: &[Check], now: Now, rule: Option<&SuspectSelf>) -> Option<Self> {
         let within = probes.iter().map(|check| check.probe.interval + check.probe.timeout).max()?;
         let start = Mono(now.mono.0.saturating_sub(within));
-        let of = probes.iter().filter(|check| !is_failing_before(check, start)).count();
+        let of = probes.iter().filter(|check| counts(check, start)).count();
         let recent = || probes.iter().filter(|check| is_failing_since(check, start));
         let failing = recent().count();
         let onset = recent().filter_map(|check| check.failing).map(|failing| failing.since.mono).min()?;
@@ -153,6 +153,7 @@ fn is_failing_since(check: &Check, start: Mono) -> bool {
     check.failing.is_some_and(|failing| failing.since.mono >= start)
 }
 
-fn is_failing_before(check: &Check, start: Mono) -> bool {
-    check.failing.is_some_and(|failing| failing.since.mono < start)
+/// Whether a check has a result at all, and did not fail before.
+fn counts(check: &Check, start: Mono) -> bool {
+    check.is_seen() && check.failing.is_none_or(|failing| failing.since.mono >= start)
 }

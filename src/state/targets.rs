@@ -26,7 +26,7 @@ pub(super) struct Targets {
     /// The checks of anchors.
     pub(super) anchors: Range<Index>,
     /// By region and endpoint name, to carry addresses over a reload.
-    by_name: HashMap<(Arc<str>, Arc<str>), (usize, usize)>,
+    by_name: HashMap<(Arc<str>, Arc<str>), EndpointRef>,
 }
 
 /// The addresses of an endpoint: those of the config or of its host, then those that its host no longer has.
@@ -45,26 +45,38 @@ struct Address {
     /// Whether the host has it no longer: it stays until one that the host has now has a result.
     is_stale: bool,
     checks: Range<Index>,
-    /// Its state under the probes of the config before, while none of the present ones has a result.
-    carried: Option<State>,
+    /// What was known of it under the probes of the config before: it counts while none of the present ones has a result.
+    carried: Option<AddressStanding>,
     served_until: Option<Unix>,
 }
 
 /// How an anchor is probed: once a second, by a TCP handshake.
 const ANCHOR_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// What targets are made from.
+pub(super) struct Sources<'a> {
+    pub(super) topology: &'a Topology,
+    pub(super) hosts: &'a Hosts,
+    pub(super) rules: &'a Rules,
+    /// The targets until now, and what of their failures is not believed.
+    pub(super) before: &'a Targets,
+    pub(super) suspicion: &'a Suspicion,
+    pub(super) now: Now,
+}
+
 impl Targets {
     /// The targets of a topology. Checks that were there before keep their verdicts; addresses whose probes are all new
     /// keep their state until the first result.
-    pub(super) fn of(topology: &Topology, hosts: &Hosts, rules: &Rules, before: &Self, now: Now) -> Self {
+    pub(super) fn of(sources: &Sources<'_>) -> Self {
+        let Sources { topology, rules, before, now, .. } = *sources;
         let probes: Vec<Arc<Probe>> = topology.probes.iter().cloned().map(Arc::new).collect();
         let mut made = Self::default();
-        for (number, region) in topology.regions.iter().enumerate() {
-            let region_name: Arc<str> = region.name.as_str().into();
-            made.endpoints.push(Vec::with_capacity(region.endpoints.len()));
-            for endpoint in &region.endpoints {
-                let names = (Arc::clone(&region_name), Arc::<str>::from(endpoint.name.as_str()));
-                made.add_endpoint(number, endpoint, names, &probes, hosts, before, now);
+        for id in topology.region_ids() {
+            made.endpoints.push(Vec::with_capacity(topology.region(id).endpoints.len()));
+            let region_name: Arc<str> = topology.region(id).name.as_str().into();
+            for index in 0..topology.region(id).endpoints.len() {
+                let at = EndpointRef { region: id, index: index as u16 };
+                made.add_endpoint(sources, at, &region_name, &probes);
             }
         }
         let start = made.checks.list.len() as Index;
@@ -78,26 +90,22 @@ impl Targets {
         made
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what an endpoint is made of")]
     fn add_endpoint(
         &mut self,
-        region: usize,
-        endpoint: &Endpoint,
-        (region_name, endpoint_name): (Arc<str>, Arc<str>),
+        sources: &Sources<'_>,
+        at: EndpointRef,
+        region: &Arc<str>,
         probes: &[Arc<Probe>],
-        hosts: &Hosts,
-        before: &Self,
-        now: Now,
     ) {
-        let at = EndpointRef {
-            region: crate::model::RegionId(region as u16),
-            index: self.endpoints[region].len() as u16,
-        };
-        let key = (region_name, endpoint_name);
-        let known = before.by_name.get(&key).map(|(region, index)| &before.endpoints[*region][*index]);
-        let used = endpoint.healthy_when.probes();
-        let current = endpoint.resolved_host().map_or(endpoint.listed(), |host| hosts.addresses(host));
+        let Sources { before, now, .. } = *sources;
+        let endpoint = sources.topology.endpoint(at);
+        let key = (Arc::clone(region), Arc::<str>::from(endpoint.name.as_str()));
+        let known = before.by_name.get(&key).copied();
+        let current =
+            endpoint.resolved_host().map_or(endpoint.listed(), |host| sources.hosts.addresses(host));
         let stale = known.map(|known| before.stale(known, endpoint, current)).unwrap_or_default();
+        let carried = known.map(|known| before.standing(known, sources.suspicion)).unwrap_or_default();
+        let used = endpoint.healthy_when.probes();
         let mut addresses =
             Addresses { list: Vec::new(), condition: endpoint.healthy_when.clone(), probes: used };
         let all = current.iter().map(|address| (*address, false)).chain(stale.iter().map(|it| (*it, true)));
@@ -106,25 +114,23 @@ impl Targets {
             for probe in &addresses.probes {
                 let probe = &probes[usize::from(probe.0)];
                 let subject =
-                    Subject::Address { region: Arc::clone(&key.0), endpoint: Arc::clone(&key.1), address };
+                    Subject::Address { region: Arc::clone(region), endpoint: Arc::clone(&key.1), address };
                 let id = CheckId { subject, source: Source::Probe(probe.name.as_str().into()) };
                 self.checks.add(&before.checks, id, probe, now);
                 self.places.push(Some((at, index)));
             }
             let checks = start..self.checks.list.len() as Index;
-            let was = known
-                .and_then(|known| known.list.iter().find(|it| it.address == address).map(|it| (known, it)));
-            let carried =
-                was.map(|(known, it)| before.found(known, it)).filter(|state| *state != State::Unknown);
-            let served_until = was.and_then(|(_, it)| it.served_until);
+            let carried = carried.iter().find(|it| it.address == address).copied();
+            let served_until = carried.and_then(|it| it.served_until);
             addresses.list.push(Address { address, is_stale, checks, carried, served_until });
         }
-        self.by_name.insert(key, (region, self.endpoints[region].len()));
-        self.endpoints[region].push(addresses);
+        self.by_name.insert(key, at);
+        self.endpoints[usize::from(at.region.0)].push(addresses);
     }
 
     /// The addresses of a host to keep though it has them no longer: all of them, until one that it has now has a result.
-    fn stale(&self, known: &Addresses, endpoint: &Endpoint, current: &[IpAddr]) -> Vec<IpAddr> {
+    fn stale(&self, known: EndpointRef, endpoint: &Endpoint, current: &[IpAddr]) -> Vec<IpAddr> {
+        let known = self.endpoint(known);
         if endpoint.resolved_host().is_none() || known.probes.is_empty() || current.is_empty() {
             return Vec::new();
         }
@@ -164,7 +170,8 @@ impl Targets {
     }
 
     fn found(&self, endpoint: &Addresses, address: &Address) -> State {
-        self.state(endpoint, address, &|check| check.verdict.state())
+        let carried = address.carried.map(|it| it.state);
+        self.state(endpoint, address, carried, &|check| check.verdict.state())
     }
 
     /// What is known of the addresses of an endpoint.
@@ -176,7 +183,9 @@ impl Targets {
             .map(|address| AddressStanding {
                 address: address.address,
                 state: self.found(endpoint, address),
-                used: self.state(endpoint, address, &|check| suspicion.state(check)),
+                used: self.state(endpoint, address, address.carried.map(|it| it.used), &|check| {
+                    suspicion.state(check)
+                }),
                 observed: !self.is_blind(address),
                 served_until: address.served_until,
             })
@@ -186,7 +195,13 @@ impl Targets {
     }
 
     /// By the endpoint's condition over the states of an address's checks.
-    fn state(&self, endpoint: &Addresses, address: &Address, of: &dyn Fn(&Check) -> State) -> State {
+    fn state(
+        &self,
+        endpoint: &Addresses,
+        address: &Address,
+        carried: Option<State>,
+        of: &dyn Fn(&Check) -> State,
+    ) -> State {
         let leaf = |leaf: &Condition| {
             let Condition::Check(probe) = leaf else { return None };
             let offset = endpoint.probes.iter().position(|it| it == probe)?;
@@ -194,7 +209,7 @@ impl Targets {
         };
         match health::evaluate(&endpoint.condition, &leaf) {
             None => State::Up,
-            Some(State::Unknown) => address.carried.unwrap_or_default(),
+            Some(State::Unknown) => carried.unwrap_or_default(),
             Some(state) => state,
         }
     }

@@ -10,6 +10,7 @@ mod dynamic;
 mod explain;
 mod failover;
 mod harness;
+mod journal;
 mod listeners;
 mod mistakes;
 mod on_call;

@@ -1,4 +1,4 @@
-//! Overrides: over the socket and over TCP, for a time, over a restart, and within the safety rules.
+//! Overrides: over the socket and over TCP, with an end, across a restart, and within the safety rules.
 
 use hickory_proto::op::ResponseCode;
 use reqwest::Method;
@@ -13,7 +13,7 @@ use crate::harness::node::TestNode;
 use crate::harness::region::{ASIAN, Break, GERMAN, NEAREST, Three};
 use crate::harness::until;
 
-/// Three regions that are always up, and nobody to probe.
+/// Three regions without probes, which are always up.
 const REGIONS: &str = "\
 [region.eu]\nlocation = { country = \"IE\", lat = 53.35, lon = -6.26 }
 endpoint = [{ name = \"lb1\", address = \"192.0.2.1\" }, { name = \"lb2\", address = \"192.0.2.11\" }]
@@ -23,7 +23,7 @@ endpoint = [{ name = \"lb1\", address = \"192.0.2.2\" }]
 endpoint = [{ name = \"lb1\", address = \"192.0.2.3\" }]
 ";
 
-/// A service that has but one of them.
+/// A service with only one of them.
 const ONLY: &str = "[[service]]\nname = \"only.example.test.\"\nregions = [\"eu\"]\n\n";
 
 fn config() -> String {
@@ -46,7 +46,7 @@ fn assert_done(done: &Done, code: i32, stdout: &str, stderr: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_changed_something_is_told() {
+async fn overrides_and_events_name_who_made_them() {
     let folder = Folder::new(&config());
     folder.reconfigure("socket = \"control.sock\"", &tokens());
     let node = TestNode::start(folder).await;
@@ -83,7 +83,7 @@ async fn who_changed_something_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reload_takes_tokens_away_and_brings_new_ones() {
+async fn a_reload_removes_and_adds_tokens() {
     let folder = Folder::new(&config());
     folder.reconfigure("socket = \"control.sock\"", &tokens());
     let node = TestNode::start(folder).await;
@@ -161,7 +161,7 @@ async fn drained_targets_are_left_and_restored_ones_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_override_stands_beside_the_verdict_and_never_over_it() {
+async fn an_override_never_changes_the_verdict() {
     let three = Three::start();
     let node = TestNode::with(&[three.config(&[]), NEAREST.into()].concat()).await;
     let mut client = node.client().await;
@@ -191,7 +191,7 @@ async fn an_override_stands_beside_the_verdict_and_never_over_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_share_of_clients_is_kept_away_and_the_same_ones() {
+async fn a_drain_keeps_a_share_of_clients_away_and_always_the_same() {
     let node = TestNode::with(&config()).await;
     let queries: Vec<_> =
         (0..=255).map(|third| query("www.example.test.", Some(&format!("10.1.{third}.0/24")))).collect();
@@ -212,7 +212,7 @@ async fn a_share_of_clients_is_kept_away_and_the_same_ones() {
         let count = now.iter().filter(|moved| **moved).count();
         assert!((least..=most).contains(&count), "{share}: {count} of 256 are kept away");
         let back = before.iter().zip(&now).filter(|(before, now)| **before && !**now).count();
-        assert_eq!(back, 0, "a growing share keeps away whom it kept away");
+        assert_eq!(back, 0, "a larger share includes the clients of a smaller one");
         before = now;
     }
     node.stop().await;
@@ -278,7 +278,7 @@ async fn the_command_line_passes_tokens_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn overrides_outlive_a_restart_and_removed_ones_do_not() {
+async fn overrides_survive_a_restart_and_removed_ones_do_not() {
     let node = TestNode::with(&config()).await;
     let kept =
         node.api.override_with(json!({"target": "region/eu", "action": "drain", "reason": "works"})).await;
@@ -302,7 +302,7 @@ async fn overrides_outlive_a_restart_and_removed_ones_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_will_be_forgotten_is_said_to_be() {
+async fn without_a_state_dir_the_reply_warns() {
     let folder = Folder::new(&config());
     folder.reconfigure("state_dir = \"state\"\n", "");
     let node = TestNode::start(folder).await;
@@ -311,7 +311,7 @@ async fn what_will_be_forgotten_is_said_to_be() {
         &done,
         0,
         "drain region/eu",
-        "warning: this lasts until the next restart only: [node] state_dir is not set",
+        "warning: this holds until the next restart only: [node] state_dir is not set",
     );
     node.stop().await;
 }
@@ -322,7 +322,7 @@ async fn an_override_ends_when_its_time_is_over() {
     let done = portolan_at(&node.folder, &["drain", "region/eu", "--for", "1h"]);
     assert_done(&done, 0, "drain region/eu, until 2", "");
     assert_eq!(german(&node).await, 2);
-    // The later override replaces the earlier one, and so does its end.
+    // A later override replaces the earlier one, including its end.
     assert_done(&portolan_at(&node.folder, &["drain", "region/eu", "--for", "700ms"]), 0, "until", "");
     until("the drain runs out", async || node.api.events("expire").await.pop()).await;
     assert_eq!(node.api.get("/v1/overrides").await, json!([]));
@@ -333,47 +333,7 @@ async fn an_override_ends_when_its_time_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_override_that_changes_nothing_says_so() {
-    let node = TestNode::with(&config()).await;
-    let cases: [(&[&str], &str); 4] = [
-        (&["force", "region/us", "up"], "\nnothing changes now: region/us is used as before\n"),
-        (
-            &["drain", "endpoint/us/lb1", "--share", "25%"],
-            "\nnothing changes now: lb1 is the only endpoint of its region in use\n",
-        ),
-        (
-            &["drain", "region/us", "--share", "25%"],
-            "override 3: drain region/us for 25% of its clients, until restored (epoch ",
-        ),
-        (&["drain", "region/us"], "\nit replaces override 3: drain for 25% of its clients\n"),
-    ];
-    for (arguments, stdout) in cases {
-        let done = portolan_at(&node.folder, arguments);
-        assert_done(&done, 0, stdout, "");
-        assert_eq!(done.stdout.contains("nothing changes"), stdout.contains("nothing changes"), "{done:?}");
-    }
-    node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn removing_an_override_is_refused_if_too_little_would_remain() {
-    let three = Three::start();
-    let node = TestNode::with(&[three.config(&[]), NEAREST.into(), ONLY.into()].concat()).await;
-    three.eu.fail(Break::Refuse);
-    until("eu is down", async || (node.api.region("eu").await["verdict"] == "down").then_some(())).await;
-    assert_done(&portolan_at(&node.folder, &["force", "region/eu", "up"]), 0, "up region/eu", "");
-    let refused = portolan_at(&node.folder, &["restore", "region/eu"]);
-    assert_done(&refused, 4, "", "refused by a safety rule: min_regions = 1 forbids it: of eu none");
-    assert_done(&refused, 4, "", "--override-safety does it anyway");
-    assert_eq!(node.api.get("/v1/overrides").await.as_array().map(Vec::len), Some(1));
-    let restored = portolan_at(&node.folder, &["restore", "region/eu", "--override-safety"]);
-    assert_done(&restored, 0, "override 1 removed: up region/eu (epoch ", "");
-    assert_eq!(node.api.get("/v1/overrides").await, json!([]));
-    node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn exit_codes_say_what_became_of_it() {
+async fn exit_codes_tell_the_outcome() {
     let node = TestNode::with(&[&config(), ONLY].concat()).await;
     let cases: &[(&[&str], i32, &str, &str)] = &[
         (&["drain", "region/us"], 0, "override 1: drain region/us, until restored (epoch ", ""),
@@ -408,7 +368,7 @@ async fn exit_codes_say_what_became_of_it() {
     for (arguments, code, stdout, stderr) in cases {
         assert_done(&portolan_at(&node.folder, arguments), *code, stdout, stderr);
     }
-    // Nothing else is left, and what an operator forced down is not answered even then.
+    // An operator withdrew the only region of the service, so `all_down` answers.
     let reply = node.client().await.exchange(&query("only.example.test.", Some(ASIAN))).await;
     let (code, addresses) = outcome(&reply);
     assert_eq!((code, addresses.len()), (ResponseCode::ServFail, 0));
@@ -417,11 +377,11 @@ async fn exit_codes_say_what_became_of_it() {
     let stopped = portolan_at(&folder, &["drain", "region/us"]);
     assert_done(&stopped, 3, "", "no node answers at");
     assert_done(&stopped, 3, "", "--control names another place");
-    assert!(!folder.socket().exists(), "a node that stops takes its socket along");
+    assert!(!folder.socket().exists(), "a node that stops removes its socket");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn endpoints_that_leave_nothing_are_refused_one_by_one() {
+async fn draining_the_last_endpoint_is_refused() {
     let node = TestNode::with(&[&config(), ONLY].concat()).await;
     assert_done(&portolan_at(&node.folder, &["drain", "endpoint/eu/lb1"]), 0, "drain endpoint/eu/lb1", "");
     let last = portolan_at(&node.folder, &["drain", "endpoint/eu/lb2"]);

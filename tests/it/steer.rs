@@ -121,6 +121,15 @@ impl World {
         &mut self.topology.services[0]
     }
 
+    /// Leaves each region its first endpoint, so that none need be drawn.
+    fn single_endpoints(&mut self) {
+        for region in &mut self.topology.regions {
+            region.endpoints.truncate(1);
+            let Condition::Any(own) = &mut region.healthy_when else { panic!("it is any") };
+            own.truncate(1);
+        }
+    }
+
     /// Sets every address of a region, or only those of a family.
     fn set(&mut self, region: RegionId, family: Option<Family>, state: State) -> &mut Self {
         for address in self.topology.region(region).endpoints.iter().flat_map(|e| e.listed()) {
@@ -625,16 +634,9 @@ fn several_endpoints_are_answered_in_the_order_of_their_draws() {
 
 #[test]
 fn scopes_narrow_only_for_the_service_concerned() {
-    let single = |world: &mut World| {
-        for region in &mut world.topology.regions {
-            region.endpoints.truncate(1);
-            let Condition::Any(own) = &mut region.healthy_when else { panic!("it is any") };
-            own.truncate(1);
-        }
-    };
     let scope = |target: &str, share: &str| {
         let mut world = World::new(Rank::Priority);
-        single(&mut world);
+        world.single_endpoints();
         let mut other = world.topology.services[0].clone();
         other.name = "other.example.test.".parse().unwrap();
         world.topology.services.push(other);
@@ -804,7 +806,7 @@ fn several_answers_are_several_endpoints() {
     let mut world = World::new(Rank::Priority);
     let third = Endpoint {
         name: "lb3".into(),
-        addresses: vec!["192.0.2.23".parse().unwrap()],
+        reach: Reach::Addresses(vec!["192.0.2.23".parse().unwrap()]),
         ..world.topology.regions[1].endpoints[0].clone()
     };
     world.topology.regions[1].endpoints.push(third);
@@ -819,7 +821,7 @@ fn several_answers_are_several_endpoints() {
 #[test]
 fn scopes_are_as_wide_as_the_answer_allows() {
     let mut world = World::new(Rank::Distance);
-    world.service().steering.answers = 2;
+    world.single_endpoints();
     let scope = |world: &World, client| world.compile().at(client, Family::V4).0.scope;
     assert_eq!(scope(&world, INDIAN), 16, "all of 10.3.0.0/16 is in India, 10.2.0.0/16 is not");
     assert_eq!(scope(&world, GERMAN), 15, "nobody knows where 10.0.0.0/16 is, but its order is the same");
@@ -830,10 +832,9 @@ fn scopes_are_as_wide_as_the_answer_allows() {
     });
     assert_eq!(scope(&world, "10.1.2.3"), 25, "its neighbour within the /24 is sent elsewhere");
     assert_eq!(scope(&world, "10.1.200.3"), 17);
-    world.service().steering.answers = 1;
-    assert_eq!(scope(&world, "10.1.200.3"), 24, "endpoints are drawn by the /24");
+    let two_endpoints = World::new(Rank::Distance);
+    assert_eq!(scope(&two_endpoints, "10.1.200.3"), 24, "endpoints are drawn by the /24");
     world.service().steering.rank = Rank::Priority;
-    world.service().steering.answers = 2;
     world.networks.clear();
     assert_eq!(scope(&world, GERMAN), 0, "the same for everybody");
 }
@@ -854,7 +855,7 @@ fn an_endpoint_with_weight_0_takes_no_clients_and_does_not_count() {
 fn computed(rank: Rank) -> World {
     let mut world = World::new(rank);
     world.service().steering.ttl = TtlRange { max: Ttl(60), min: Ttl(5) };
-    world.service().steering.answers = 2;
+    world.single_endpoints();
     world
 }
 
@@ -895,7 +896,7 @@ fn a_computed_ttl_is_the_least_time_to_a_change_of_what_was_consulted() {
 fn a_computed_ttl_ends_with_what_operators_said() {
     let mut world = computed(Rank::Priority);
     for (seconds, target) in
-        [(50, "region/eu-west"), (40, "endpoint/eu-west/lb2"), (30, "service/www.example.test./eu-west")]
+        [(50, "region/eu-west"), (40, "endpoint/eu-west/lb1"), (30, "service/www.example.test./eu-west")]
     {
         world.say(target, Action::DRAIN, "100%");
         world.overrides.last_mut().unwrap().until = Some(world.now.after(Duration::from_secs(seconds)));
@@ -937,7 +938,7 @@ fn a_computed_ttl_is_the_least_while_nobody_serves() {
             world.set(region, None, State::Down(Severity::Soft));
         }
         assert_eq!(world.ttl(GERMAN), 5);
-        world.rules = Rules { min_regions: 1 };
+        world.rules = Rules::default();
         assert_eq!(world.ttl(GERMAN), 5, "held in, until it fails hard");
     }
     let mut world = computed(Rank::Priority);

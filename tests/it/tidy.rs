@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const CORE: &str = "pick geo health latency standing safety steer zone wire snapshot answer config";
+const CORE: &str = "pick geo health latency standing safety state steer zone wire snapshot answer config";
 
 /// The table in `src/lib.rs`: room → rooms it may import.
 fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
@@ -20,8 +20,9 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("geo", rooms("model")),
         ("health", rooms("model")),
         ("latency", rooms("model geo")),
-        ("standing", rooms("model health")),
+        ("standing", rooms("model pick health")),
         ("safety", rooms("model health standing")),
+        ("state", rooms("model health standing safety")),
         ("steer", rooms("model pick geo latency standing")),
         ("zone", rooms("model")),
         ("wire", rooms("model zone")),

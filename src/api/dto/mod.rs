@@ -202,7 +202,7 @@ pub struct Applied {
     /// Why it changes nothing now, if it does not.
     #[serde(default)]
     pub no_effect: Option<String>,
-    /// Why it will not survive a restart, if it will not.
+    /// Why it may not survive a restart, if so.
     pub not_durable: Option<String>,
 }
 

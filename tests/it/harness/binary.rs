@@ -81,7 +81,7 @@ fn process(child: &Child) -> Pid {
 
 /// `portolan serve` at work. It is killed with the test.
 pub(crate) struct Served {
-    child: Child,
+    child: Killed,
     log: Arc<Mutex<Vec<Value>>>,
     pub(crate) folder: Folder,
 }
@@ -89,7 +89,11 @@ pub(crate) struct Served {
 impl Served {
     /// Starts it without waiting for anything.
     pub(crate) fn spawn(folder: Folder) -> Self {
-        let mut command = program();
+        Self::spawn_by(program(), folder)
+    }
+
+    /// The same with a command that was prepared, for example with an environment.
+    pub(crate) fn spawn_by(mut command: Command, folder: Folder) -> Self {
         command.arg("serve").arg("-c").arg(folder.config());
         let mut child = command.spawn().expect("the program starts");
         let log: Arc<Mutex<Vec<Value>>> = Arc::default();
@@ -101,14 +105,18 @@ impl Served {
                 written.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
-        Self { child, log, folder }
+        Self { child: Killed(child), log, folder }
     }
 
     /// Starts it and waits until it answers.
     pub(crate) async fn start(folder: Folder) -> Self {
         let served = Self::spawn(folder);
-        served.logged("it is ready", |line| line["message"] == "ready").await;
+        served.ready().await;
         served
+    }
+
+    pub(crate) async fn ready(&self) {
+        self.logged("it is ready", |line| line["message"] == "ready").await;
     }
 
     /// The lines of the log so far.
@@ -148,21 +156,29 @@ impl Served {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(process(&self.child), signal).expect("it runs");
+        kill(process(&self.child.0), signal).expect("it runs");
+    }
+
+    /// Its folder, for another node. It is killed if it still runs.
+    pub(crate) fn into_folder(self) -> Folder {
+        self.folder
     }
 
     /// Tells it to stop and waits until it has; its exit code.
     pub(crate) async fn stop(&mut self) -> Option<i32> {
         self.signal(Signal::SIGTERM);
-        until("it stops", async || self.child.try_wait().expect("our child")).await.code()
+        until("it stops", async || self.child.0.try_wait().expect("our child")).await.code()
     }
 }
 
-impl Drop for Served {
+/// A process that is killed with its owner.
+struct Killed(Child);
+
+impl Drop for Killed {
     fn drop(&mut self) {
         // It may have ended already.
-        self.child.kill().ok();
-        self.child.wait().ok();
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 

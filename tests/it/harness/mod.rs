@@ -3,6 +3,7 @@
 
 pub(crate) mod binary;
 pub(crate) mod client;
+pub(crate) mod disk;
 pub(crate) mod folder;
 pub(crate) mod http;
 pub(crate) mod node;

@@ -40,19 +40,18 @@ fn shared(weights: &[u32]) -> World {
     }
 }
 
-/// The same with an operator's word on a region.
-fn with_word(world: &World, region: &str, action: Action, share: Fraction) -> World {
-    let word = Override {
+/// The same with an override of a region.
+fn with_override(world: &World, region: &str, action: Action) -> World {
+    let set = Override {
         id: 1,
         target: format!("region/{region}").parse().expect("a target"),
         action,
-        share,
         created: Unix(Duration::ZERO),
         until: None,
         reason: None,
         by: None,
     };
-    World { overrides: vec![word], ..world.clone() }
+    World { overrides: vec![set], ..world.clone() }
 }
 
 /// Where each client is sent.
@@ -113,8 +112,8 @@ proptest! {
         let lost = NAMES[lost.index(weights.len())];
         let gone = [
             World { down: vec![lost.into()], ..world.clone() },
-            with_word(&world, lost, Action::Down, Fraction::WHOLE),
-            with_word(&world, lost, Action::Drain, Fraction::WHOLE),
+            with_override(&world, lost, Action::Down),
+            with_override(&world, lost, Action::DRAIN),
         ];
         let before = sent(&world);
         let [failed, forced, drained] = gone.each_ref().map(sent);
@@ -130,7 +129,7 @@ proptest! {
         let world = shared(&weights);
         let down = NAMES[down.index(weights.len())];
         let failed = World { down: vec![down.into()], ..world.clone() };
-        prop_assert_eq!(sent(&with_word(&failed, down, Action::Up, Fraction::WHOLE)), sent(&world));
+        prop_assert_eq!(sent(&with_override(&failed, down, Action::Up)), sent(&world));
     }
 
     #[test]
@@ -143,7 +142,7 @@ proptest! {
         let world = shared(&weights);
         let drained = NAMES[drained.index(weights.len())];
         let percent = |percent: u8| Fraction::from_percent(f64::from(percent)).expect("up to 100 %");
-        let drain = |share| sent(&with_word(&world, drained, Action::Drain, percent(share)));
+        let drain = |share| sent(&with_override(&world, drained, Action::Drain(percent(share))));
         let before = sent(&world);
         let owned = before.iter().filter(|region| *region == drained).count();
         let (less, more) = (first.min(more), first.max(more));

@@ -1,0 +1,273 @@
+//! What the engine holds of the journal.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::condition::{Condition, NOTICES, Notice};
+use super::open::{Found, Refusal, open};
+use super::reader::Recalled;
+use super::record::VerdictRecord;
+use super::unsaved::Unsaved;
+use super::worker::{Change, FULL, Request, Worker};
+use crate::model::{CheckId, Unix};
+use crate::standing::Override;
+
+/// Changes waiting for the disk at most. Operators make a few a day.
+pub(super) const QUEUE: usize = 1024;
+
+/// How long a start waits for the journal.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the reply to a command waits for its write.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a stop waits for the writes that are queued.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where changes go that must survive a restart. No call here waits for a disk.
+#[derive(Debug)]
+pub struct Journal {
+    store: Store,
+}
+
+#[derive(Debug)]
+enum Store {
+    /// There is no file to write; `why` is for replies.
+    Memory {
+        why: String,
+        /// The overrides that a file has which cannot be written: they come back at the next start.
+        in_file: BTreeSet<u64>,
+    },
+    Thread(Queue),
+}
+
+#[derive(Debug)]
+struct Queue {
+    requests: SyncSender<Request>,
+    unsaved: Arc<Mutex<Unsaved>>,
+    condition: Arc<Condition>,
+    notices: mpsc::Receiver<Notice>,
+    /// Ends with the thread.
+    ended: oneshot::Receiver<()>,
+}
+
+/// A journal, and what was found in it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The journal.
+    pub journal: Journal,
+    /// What the last run left.
+    pub recalled: Recalled,
+    /// What operators should know of, a sentence each.
+    pub alarms: Vec<String>,
+}
+
+impl Opened {
+    /// Without a file. `why` completes "this holds until the next restart only".
+    #[must_use]
+    pub fn in_memory(why: &str) -> Self {
+        Self::recalled_in_memory(why, Recalled::default())
+    }
+
+    fn recalled_in_memory(why: &str, recalled: Recalled) -> Self {
+        let why = format!("this holds until the next restart only: {why}");
+        let in_file = recalled.overrides.iter().map(|it| it.id).collect();
+        Self { journal: Journal { store: Store::Memory { why, in_file } }, recalled, alarms: Vec::new() }
+    }
+}
+
+impl Journal {
+    /// Opens the journal of a state directory; both are created if missing. A journal that cannot be used does not
+    /// stop the start: a damaged one is moved aside, and without any the state is kept in memory, with an alarm. Must
+    /// be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If the state directory is not a place where this user could keep anything: the config is wrong.
+    pub async fn open(state_dir: &Path, now: Unix) -> Result<Opened> {
+        let (requests, queue) = sync_channel(QUEUE);
+        let (notify, notices) = mpsc::channel(NOTICES);
+        let unsaved: Arc<Mutex<Unsaved>> = Arc::default();
+        let condition = Arc::new(Condition::new(notify));
+        let (result, opened) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let work = {
+            let (dir, unsaved, condition) =
+                (state_dir.to_owned(), Arc::clone(&unsaved), Arc::clone(&condition));
+            move || {
+                let (db, outcome) = match open(&dir, now) {
+                    Ok(Found { db, recalled, alarms }) => (Some(db), Ok((recalled, alarms))),
+                    Err(refusal) => (None, Err(refusal)),
+                };
+                // If opening took too long, the node has started without it.
+                if let (Ok(()), Some(db)) = (result.send(outcome), db) {
+                    Worker::new(db, queue, unsaved, condition).run();
+                }
+                drop(end);
+            }
+        };
+        let thread = thread::Builder::new().name("journal".into());
+        thread.spawn(work).context("cannot start the journal's thread")?;
+        let (recalled, alarms) = match timeout(OPEN_WITHIN, opened).await {
+            Ok(Ok(Ok(found))) => found,
+            Ok(Ok(Err(Refusal::Misconfigured(e)))) => return Err(e),
+            Ok(Ok(Err(Refusal::Unusable { why, recalled }))) => return Ok(unusable(&why, recalled)),
+            Ok(Err(_)) => bail!("the journal's thread has ended: please report this"),
+            Err(_) => {
+                let path = state_dir.display();
+                let seconds = OPEN_WITHIN.as_secs();
+                let why = format!("the journal in {path} could not be opened within {seconds} s");
+                return Ok(unusable(&why, Recalled::default()));
+            }
+        };
+        tokio::spawn(Condition::watch_for_stalls(Arc::downgrade(&condition)));
+        let store = Store::Thread(Queue { requests, unsaved, condition, notices, ended });
+        Ok(Opened { journal: Self { store }, recalled, alarms })
+    }
+
+    /// Writes an override in place of all others on its target.
+    pub fn put(&self, new: Override) -> Confirmation {
+        match &self.store {
+            Store::Memory { why, .. } => Confirmation::NotDurable(why.clone()),
+            Store::Thread(queue) => queue.change(Change::Put(new)),
+        }
+    }
+
+    /// Removes an override; one that is not there is fine.
+    pub fn remove(&self, id: u64) -> Confirmation {
+        match &self.store {
+            Store::Memory { why, in_file } if in_file.contains(&id) => Confirmation::NotDurable(why.clone()),
+            // Without a file it cannot come back.
+            Store::Memory { .. } => Confirmation::Durable,
+            Store::Thread(queue) => queue.change(Change::Remove(id)),
+        }
+    }
+
+    /// Saves verdicts that changed, each in place of the one saved before on its check. While the disk is busy, newer
+    /// ones replace those that wait. Call it for changes of state and for the start and end of runs of successes, not
+    /// for each probe.
+    pub fn save(&self, records: Vec<VerdictRecord>) {
+        if let Store::Thread(queue) = &self.store {
+            queue.unsaved().save(records);
+            queue.wake();
+        }
+    }
+
+    /// Removes the verdicts on all other checks.
+    pub fn keep_only(&self, checks: BTreeSet<CheckId>) {
+        if let Store::Thread(queue) = &self.store {
+            queue.unsaved().keep_only(checks);
+            queue.wake();
+        }
+    }
+
+    /// Notes that the node runs, so that the verdicts saved so far are still true. To be called every few seconds.
+    pub fn beat(&self) {
+        if let Store::Thread(queue) = &self.store {
+            queue.unsaved().beat = true;
+            queue.wake();
+        }
+    }
+
+    /// Waits until writes begin to fail or work again. Dropping the future loses nothing.
+    pub async fn notice(&mut self) -> Notice {
+        if let Store::Thread(queue) = &mut self.store
+            && let Some(notice) = queue.notices.recv().await
+        {
+            return notice;
+        }
+        std::future::pending().await
+    }
+
+    /// Writes what is queued, and ends the thread; gives up on a disk that takes too long.
+    pub async fn close(self) {
+        let Store::Thread(Queue { requests, ended, .. }) = self.store else { return };
+        // The thread writes what is left, then sees that nobody can ask for more.
+        drop(requests);
+        if timeout(CLOSE_WITHIN, ended).await.is_err() {
+            let seconds = CLOSE_WITHIN.as_secs();
+            warn!("the journal is not closed within {seconds} s: the latest changes may be lost");
+        }
+    }
+}
+
+/// A start without a file, after trying to use one.
+fn unusable(why: &str, recalled: Recalled) -> Opened {
+    let alarm = match recalled.overrides.len() {
+        0 => format!(
+            "{why}; whatever it holds has no effect, and changes are kept in memory until the next start"
+        ),
+        count => format!(
+            "{why}; its {count} overrides are in force, and changes are kept in memory until the next start"
+        ),
+    };
+    let alarms = [vec![alarm], recalled.unreadable.clone()].concat();
+    Opened { alarms, ..Opened::recalled_in_memory(why, recalled) }
+}
+
+impl Queue {
+    fn change(&self, change: Change) -> Confirmation {
+        let (confirm, confirmed) = oneshot::channel();
+        let why = match self.requests.try_send(Request::Change(change, confirm)) {
+            Ok(()) => return Confirmation::Pending(confirmed),
+            Err(TrySendError::Full(_)) => FULL,
+            Err(TrySendError::Disconnected(_)) => THREAD_GONE,
+        };
+        self.condition.lose(why);
+        Confirmation::NotDurable(not_durable(why))
+    }
+
+    fn unsaved(&self) -> MutexGuard<'_, Unsaved> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        // A full queue keeps the thread awake.
+        self.requests.try_send(Request::Verdicts).ok();
+    }
+}
+
+const THREAD_GONE: &str = "the journal's thread has ended";
+
+fn not_durable(why: &str) -> String {
+    format!("not durable yet: {why}")
+}
+
+/// What becomes of a change.
+#[derive(Debug)]
+pub enum Confirmation {
+    /// It survives a restart.
+    Durable,
+    /// It may not; why.
+    NotDurable(String),
+    /// The thread will say.
+    Pending(oneshot::Receiver<Result<(), String>>),
+}
+
+impl Confirmation {
+    /// Waits for the write, with a bound. Returns why the change may not survive a restart, `None` if it does.
+    pub async fn not_durable(self) -> Option<String> {
+        let confirmed = match self {
+            Self::Durable => return None,
+            Self::NotDurable(why) => return Some(why),
+            Self::Pending(confirmed) => confirmed,
+        };
+        match timeout(CONFIRM_WITHIN, confirmed).await {
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(why))) => Some(not_durable(&format!("the journal cannot be written, retrying: {why}"))),
+            Ok(Err(_)) => Some(not_durable(THREAD_GONE)),
+            Err(_) => {
+                let seconds = CONFIRM_WITHIN.as_secs();
+                Some(not_durable(&format!("the journal has not confirmed the write within {seconds} s")))
+            }
+        }
+    }
+}

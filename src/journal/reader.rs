@@ -1,0 +1,120 @@
+//! The connection that reads. It never writes, so that nobody who reads can delay the thread that writes.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
+
+use super::record::VerdictRecord;
+use super::rows::{read_override, read_verdict, unix};
+use super::schema;
+use crate::standing::Override;
+
+/// A read-only connection to a journal.
+pub(super) struct Reader {
+    db: Connection,
+}
+
+/// What the last run left.
+#[derive(Debug, Default, PartialEq)]
+pub struct Recalled {
+    /// The overrides that were not removed and had not ended at the latest write, oldest first.
+    pub overrides: Vec<Override>,
+    /// The largest id ever given to an override, 0 if none was.
+    pub last_override: u64,
+    /// The verdicts, in order of check.
+    pub verdicts: Vec<VerdictRecord>,
+    /// A sentence about each row that cannot be read.
+    pub unreadable: Vec<String>,
+}
+
+impl Reader {
+    /// Opens an existing journal.
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let reader = Self { db: Connection::open_with_flags(path, flags)? };
+        // SQLite opens the file with the first read.
+        reader.schema()?;
+        Ok(reader)
+    }
+
+    /// Reads what it can of a journal that cannot be written, for example on a disk that is full or read-only.
+    pub(super) fn rescue(path: &Path) -> Option<Recalled> {
+        let read = |reader: Self| reader.recall();
+        Self::open(path).and_then(read).or_else(|_| Self::open_as_it_is(path).and_then(read)).ok()
+    }
+
+    /// Without the files beside it, which a full disk has no room for: without locks, and without the write-ahead log,
+    /// which is empty after a run that was not killed.
+    fn open_as_it_is(path: &Path) -> rusqlite::Result<Self> {
+        let mut uri = "file:".to_owned();
+        for byte in path.as_os_str().as_bytes() {
+            uri += &format!("%{byte:02x}");
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        Ok(Self { db: Connection::open_with_flags(uri + "?immutable=1", flags)? })
+    }
+
+    /// The schema of the file.
+    pub(super) fn schema(&self) -> rusqlite::Result<i64> {
+        schema::version(&self.db)
+    }
+
+    /// Everything that a start needs. A row that cannot be read is left out alone.
+    pub(super) fn recall(&self) -> rusqlite::Result<Recalled> {
+        let mut recalled = Recalled { last_override: self.last_override_id()?, ..Recalled::default() };
+        let mut select = self.db.prepare(
+            "SELECT * FROM override WHERE until IS NULL OR until > (SELECT newest FROM clock) ORDER BY id",
+        )?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            match read_override(row).with_context(|| name_of(row)) {
+                Ok(it) => recalled.overrides.push(it),
+                Err(e) => recalled.unreadable.push(format!("{e:#}; it has no effect")),
+            }
+        }
+        recalled.verdicts = self.verdicts(&mut recalled.unreadable)?;
+        Ok(recalled)
+    }
+
+    fn verdicts(&self, unreadable: &mut Vec<String>) -> rusqlite::Result<Vec<VerdictRecord>> {
+        let mut select =
+            self.db.prepare("SELECT * FROM verdict ORDER BY region, endpoint, address, probe")?;
+        let mut rows = select.query([])?;
+        let newest: i64 = self.db.query_row("SELECT newest FROM clock", [], |row| row.get(0))?;
+        let mut verdicts = Vec::new();
+        let mut failed = (0, None);
+        while let Some(row) = rows.next()? {
+            match read_verdict(row) {
+                // They were true as long as the node ran.
+                Ok(it) => verdicts.push(VerdictRecord { seen: it.seen.max(unix(newest)), ..it }),
+                Err(e) => failed = (failed.0 + 1, Some(e)),
+            }
+        }
+        if let (count, Some(e)) = failed {
+            unreadable
+                .push(format!("{count} verdicts in the journal cannot be read, the last because: {e:#}"));
+        }
+        Ok(verdicts)
+    }
+
+    fn last_override_id(&self) -> rusqlite::Result<u64> {
+        let given: Option<i64> = self
+            .db
+            .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'override'", [], |row| row.get(0))
+            .optional()?;
+        let largest: Option<i64> = self.db.query_row("SELECT max(id) FROM override", [], |row| row.get(0))?;
+        Ok(given.max(largest).unwrap_or(0).unsigned_abs())
+    }
+}
+
+fn name_of(row: &Row<'_>) -> String {
+    let shown = |column| match row.get(column) {
+        Ok(Value::Text(text)) => text,
+        Ok(Value::Integer(number)) => number.to_string(),
+        other => format!("{other:?}"),
+    };
+    format!("override {} on `{}` in the journal cannot be read", shown("id"), shown("target"))
+}

@@ -1,0 +1,15 @@
+//! What is stored of a check and its verdict.
+
+use crate::health::Memory;
+use crate::model::{CheckId, Unix};
+
+/// The verdict of a check, as far as a restart needs it. Only probes of addresses are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerdictRecord {
+    /// The check.
+    pub check: CheckId,
+    /// Its verdict.
+    pub memory: Memory,
+    /// When that was last known to be true.
+    pub seen: Unix,
+}

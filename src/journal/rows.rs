@@ -1,0 +1,143 @@
+//! Rows of the tables, and what they mean.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rusqlite::{Connection, Row, params};
+
+use super::record::VerdictRecord;
+use crate::health::{Memory, Severity, State};
+use crate::model::{CheckId, Fraction, Source, Subject, Target, Unix};
+use crate::standing::{Action, Override};
+
+/// Writes an override in place of all others on its target.
+pub(super) fn put_override(db: &Connection, new: &Override) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM override WHERE target = ?1", params![new.target.to_string()])?;
+    db.execute(
+        "INSERT OR REPLACE INTO override (id, target, action, share, created, until, reason, said_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            new.id.cast_signed(),
+            new.target.to_string(),
+            new.action.name(),
+            share(new.action),
+            millis(new.created),
+            new.until.map(millis),
+            new.reason,
+            new.by
+        ],
+    )?;
+    Ok(())
+}
+
+pub(super) fn remove_override(db: &Connection, id: u64) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM override WHERE id = ?1", params![id.cast_signed()])?;
+    Ok(())
+}
+
+/// The share column: the whole for what is not a drain.
+fn share(action: Action) -> f64 {
+    match action {
+        Action::Drain(share) => share.get(),
+        Action::Up | Action::Down => 1.0,
+    }
+}
+
+/// An override, from the columns of `SELECT *`.
+pub(super) fn read_override(row: &Row<'_>) -> Result<Override> {
+    let action: String = row.get("action")?;
+    let share: f64 = row.get("share")?;
+    let until: Option<i64> = row.get("until")?;
+    Ok(Override {
+        id: row.get::<_, i64>("id")?.unsigned_abs(),
+        target: row.get::<_, String>("target")?.parse::<Target>()?,
+        action: match action.parse()? {
+            Action::Drain(_) => {
+                Action::Drain(Fraction::from_percent(share * 100.0).context("a share lies between 0 and 1")?)
+            }
+            action => action,
+        },
+        created: unix(row.get("created")?),
+        until: until.map(unix),
+        reason: row.get("reason")?,
+        by: row.get("said_by")?,
+    })
+}
+
+pub(super) fn put_verdict(db: &Connection, record: &VerdictRecord) -> rusqlite::Result<()> {
+    let Some([region, endpoint, address, probe]) = columns(&record.check) else { return Ok(()) };
+    let Memory { state, since, recovering, failures, reason } = &record.memory;
+    let mut insert = db.prepare_cached(
+        "INSERT OR REPLACE INTO verdict (region, endpoint, address, probe, state, severity, since, first_success,
+                                         successes, failures, last_failure, seen)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
+    insert.execute(params![
+        region,
+        endpoint,
+        address,
+        probe,
+        state.to_string(),
+        state.severity().map(|severity| severity.to_string()),
+        millis(*since),
+        recovering.map(|(_, first)| millis(first)),
+        recovering.map_or(0, |(successes, _)| successes),
+        failures,
+        reason,
+        millis(record.seen)
+    ])?;
+    Ok(())
+}
+
+pub(super) fn remove_verdict(db: &Connection, check: &CheckId) -> rusqlite::Result<()> {
+    let Some([region, endpoint, address, probe]) = columns(check) else { return Ok(()) };
+    let mut delete = db.prepare_cached(
+        "DELETE FROM verdict WHERE region = ?1 AND endpoint = ?2 AND address = ?3 AND probe = ?4",
+    )?;
+    delete.execute(params![region, endpoint, address, probe])?;
+    Ok(())
+}
+
+/// Region, endpoint, address and probe; `None` for checks that are not stored.
+fn columns(check: &CheckId) -> Option<[String; 4]> {
+    let Subject::Address { region, endpoint, address } = &check.subject else { return None };
+    let Source::Probe(probe) = &check.source else { return None };
+    Some([region.to_string(), endpoint.to_string(), address.to_string(), probe.to_string()])
+}
+
+/// A verdict, from the columns of `SELECT *`.
+pub(super) fn read_verdict(row: &Row<'_>) -> Result<VerdictRecord> {
+    let state: String = row.get("state")?;
+    let severity: Option<String> = row.get("severity")?;
+    let first_success: Option<i64> = row.get("first_success")?;
+    let successes: u32 = row.get("successes")?;
+    let subject = Subject::Address {
+        region: row.get::<_, String>("region")?.into(),
+        endpoint: row.get::<_, String>("endpoint")?.into(),
+        address: row.get::<_, String>("address")?.parse()?,
+    };
+    let source = Source::Probe(row.get::<_, String>("probe")?.into());
+    let state = match (state.as_str(), severity.as_deref()) {
+        ("up", None) => State::Up,
+        ("degraded", None) => State::Degraded,
+        ("down", Some("soft")) => State::Down(Severity::Soft),
+        ("down", Some("hard")) => State::Down(Severity::Hard),
+        (state, severity) => bail!("`{state}` with severity {severity:?} is not a valid state"),
+    };
+    let memory = Memory {
+        state,
+        since: unix(row.get("since")?),
+        recovering: first_success.map(|first| (successes, unix(first))),
+        failures: row.get("failures")?,
+        reason: row.get("last_failure")?,
+    };
+    Ok(VerdictRecord { check: CheckId { subject, source }, memory, seen: unix(row.get("seen")?) })
+}
+
+pub(super) fn millis(at: Unix) -> i64 {
+    i64::try_from(at.0.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn unix(millis: i64) -> Unix {
+    Unix(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
+}

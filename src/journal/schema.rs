@@ -1,0 +1,84 @@
+//! The tables, and how those of earlier versions become them.
+
+use rusqlite::Connection;
+
+use super::rows::millis;
+use crate::model::Unix;
+
+/// The schema this version writes (`PRAGMA user_version`).
+pub(super) const SCHEMA: i64 = 3;
+
+/// What takes each schema to the next one, beginning with an empty file.
+const STEPS: [&str; SCHEMA as usize] = [
+    "CREATE TABLE override (
+         id      INTEGER PRIMARY KEY AUTOINCREMENT,
+         target  TEXT NOT NULL,
+         action  TEXT NOT NULL CHECK (action IN ('drain', 'up', 'down')),
+         share   REAL NOT NULL CHECK (share BETWEEN 0 AND 1),
+         created INTEGER NOT NULL,  -- milliseconds since 1970
+         until   INTEGER,
+         reason  TEXT
+     ) STRICT;",
+    "ALTER TABLE override ADD COLUMN said_by TEXT;",
+    "CREATE TABLE verdict (
+         region        TEXT NOT NULL,
+         endpoint      TEXT NOT NULL,
+         address       TEXT NOT NULL,
+         probe         TEXT NOT NULL,
+         state         TEXT NOT NULL CHECK (state IN ('up', 'degraded', 'unknown', 'down')),
+         severity      TEXT CHECK (severity IN ('soft', 'hard')),
+         since         INTEGER NOT NULL,
+         first_success INTEGER,
+         successes     INTEGER NOT NULL,
+         failures      INTEGER NOT NULL,
+         last_failure  TEXT,
+         seen          INTEGER NOT NULL,
+         PRIMARY KEY (region, endpoint, address, probe)
+     ) STRICT, WITHOUT ROWID;
+     CREATE TABLE clock (newest INTEGER NOT NULL) STRICT;  -- the wall clock at the latest write
+     INSERT INTO clock (newest) VALUES (0);",
+];
+
+/// The schema of a file.
+pub(super) fn version(db: &Connection) -> rusqlite::Result<i64> {
+    db.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Brings the file of this or an earlier version to the present schema.
+pub(super) fn upgrade(db: &mut Connection) -> rusqlite::Result<()> {
+    let found = version(db)?;
+    let steps = usize::try_from(found).ok().and_then(|found| STEPS.get(found..)).unwrap_or_default();
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let upgrade = db.transaction()?;
+    steps.iter().try_for_each(|step| upgrade.execute_batch(step))?;
+    upgrade.pragma_update(None, "user_version", SCHEMA)?;
+    upgrade.commit()
+}
+
+/// Deletes the overrides that have ended, for good: also by the time of the latest write, so that a clock that starts
+/// in the past does not bring them back. Returns their ids.
+pub(super) fn delete_ended(db: &mut Connection, now: Unix) -> rusqlite::Result<Vec<i64>> {
+    let write = db.transaction()?;
+    advance_clock(&write, now)?;
+    let ended = write
+        .prepare("DELETE FROM override WHERE until <= (SELECT newest FROM clock) RETURNING id")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    write.commit()?;
+    Ok(ended)
+}
+
+/// Notes the time of a write.
+pub(super) fn advance_clock(db: &Connection, now: Unix) -> rusqlite::Result<()> {
+    db.execute("UPDATE clock SET newest = max(newest, ?1)", [millis(now)])?;
+    Ok(())
+}
+
+/// Notes the time at which an override was made, even if it lies before that of the latest write: a clock that was
+/// ahead for a moment must not end what operators say after it was corrected.
+pub(super) fn set_clock(db: &Connection, now: Unix) -> rusqlite::Result<()> {
+    db.execute("UPDATE clock SET newest = ?1", [millis(now)])?;
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! The thread that writes.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use super::condition::Condition;
+use super::handle::QUEUE;
+use super::unsaved::Unsaved;
+use super::{rows, schema};
+use crate::model::{CheckId, Unix};
+use crate::standing::Override;
+
+/// The pause before what could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why a change is not even tried.
+pub(super) const FULL: &str = "too many changes wait for the journal";
+
+/// What the thread is asked to write.
+pub(super) enum Request {
+    Change(Change, oneshot::Sender<Result<(), String>>),
+    /// There are verdicts to save.
+    Verdicts,
+}
+
+/// A change to the overrides. They are written in the order of the commands.
+pub(super) enum Change {
+    Put(Override),
+    Remove(u64),
+}
+
+/// Writes until the handle is gone.
+pub(super) struct Worker {
+    db: Connection,
+    requests: Receiver<Request>,
+    unsaved: Arc<Mutex<Unsaved>>,
+    condition: Arc<Condition>,
+    /// Changes that are not durable yet, oldest first; those that failed are tried again before later ones.
+    changes: Vec<Change>,
+    /// Who waits to hear of them.
+    waiting: Vec<oneshot::Sender<Result<(), String>>>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        db: Connection,
+        requests: Receiver<Request>,
+        unsaved: Arc<Mutex<Unsaved>>,
+        condition: Arc<Condition>,
+    ) -> Self {
+        Self { db, requests, unsaved, condition, changes: Vec::new(), waiting: Vec::new() }
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let is_last = self.receive();
+            if !self.is_done() {
+                self.write();
+            }
+            if is_last {
+                if !self.is_done() {
+                    warn!(overrides = self.changes.len(), "the journal ends without its latest changes");
+                }
+                return;
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.changes.is_empty() && self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Waits for a request, or until it is time to try again, and takes all that have come. Returns whether there will
+    /// be no more.
+    fn receive(&mut self) -> bool {
+        let first = if self.is_done() {
+            self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            self.requests.recv_timeout(RETRY)
+        };
+        match first {
+            Ok(request) => self.accept(request),
+            Err(RecvTimeoutError::Timeout) => return false,
+            Err(RecvTimeoutError::Disconnected) => return true,
+        }
+        for _ in 1..QUEUE {
+            match self.requests.try_recv() {
+                Ok(request) => self.accept(request),
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Disconnected) => return true,
+            }
+        }
+        false
+    }
+
+    fn accept(&mut self, request: Request) {
+        let Request::Change(change, confirm) = request else { return };
+        if self.changes.len() >= QUEUE {
+            self.condition.lose(FULL);
+            confirm.send(Err(FULL.into())).ok();
+            return;
+        }
+        self.changes.push(change);
+        self.waiting.push(confirm);
+    }
+
+    fn write(&mut self) {
+        self.condition.begin_write();
+        let now = now();
+        let changed = self.write_changes(now).map_err(|e| e.to_string());
+        for confirm in self.waiting.drain(..) {
+            // Whoever has waited long enough is gone.
+            confirm.send(changed.clone()).ok();
+        }
+        let saved = self.write_verdicts(now).map_err(|e| e.to_string());
+        self.condition.end_write(changed.and(saved));
+    }
+
+    /// What an operator was told must survive a power cut: the commit reaches the disk.
+    fn write_changes(&mut self, now: Unix) -> rusqlite::Result<()> {
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        self.db.pragma_update(None, "synchronous", "FULL")?;
+        let write = self.db.transaction()?;
+        schema::advance_clock(&write, now)?;
+        for change in &self.changes {
+            match change {
+                Change::Put(new) => {
+                    rows::put_override(&write, new)?;
+                    schema::set_clock(&write, new.created)?;
+                }
+                Change::Remove(id) => rows::remove_override(&write, *id)?,
+            }
+        }
+        write.commit()?;
+        self.changes.clear();
+        Ok(())
+    }
+
+    /// A power cut may cost the latest verdicts, which the next probes find again: no commit waits for the disk.
+    fn write_verdicts(&mut self, now: Unix) -> rusqlite::Result<()> {
+        let unsaved = std::mem::take(&mut *self.unsaved.lock().unwrap_or_else(PoisonError::into_inner));
+        if unsaved.is_empty() {
+            return Ok(());
+        }
+        let outcome = save(&mut self.db, &unsaved, now);
+        if outcome.is_err() {
+            self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).put_back(unsaved);
+        }
+        outcome
+    }
+}
+
+fn save(db: &mut Connection, unsaved: &Unsaved, now: Unix) -> rusqlite::Result<()> {
+    db.pragma_update(None, "synchronous", "NORMAL")?;
+    let write = db.transaction()?;
+    schema::advance_clock(&write, now)?;
+    if let Some(only) = &unsaved.only {
+        for gone in checks(&write)?.difference(only) {
+            rows::remove_verdict(&write, gone)?;
+        }
+    }
+    unsaved.records.values().try_for_each(|record| rows::put_verdict(&write, record))?;
+    write.commit()
+}
+
+/// The checks that have a row.
+fn checks(db: &Connection) -> rusqlite::Result<BTreeSet<CheckId>> {
+    let mut select = db.prepare("SELECT * FROM verdict")?;
+    let rows = select.query_map([], |row| Ok(rows::read_verdict(row).ok().map(|record| record.check)))?;
+    rows.filter_map(Result::transpose).collect()
+}
+
+fn now() -> Unix {
+    Unix(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO))
+}

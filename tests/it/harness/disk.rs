@@ -1,0 +1,88 @@
+//! Disks that fail: one that stalls, and one that is full.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::binary::is_installed;
+
+/// A disk whose writes below one folder block while it stalls. A library that is loaded before the C library blocks
+/// them, which works everywhere and without root.
+pub(crate) struct Stalling {
+    library: PathBuf,
+    folder: PathBuf,
+    flag: PathBuf,
+}
+
+impl Stalling {
+    /// The library is built in `beside`. `None` without a C compiler.
+    pub(crate) fn new(folder: &Path, beside: &Path) -> Option<Self> {
+        if !is_installed("cc") {
+            return None;
+        }
+        let (library, flag) = (beside.join("stall.so"), beside.join("stall"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/harness/stall.c");
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source);
+        assert!(cc.status().expect("cc runs").success(), "{cc:?}");
+        let folder = fs::canonicalize(folder).expect("the folder exists");
+        Some(Self { library, folder, flag })
+    }
+
+    /// The environment of the program whose writes shall stall.
+    pub(crate) fn environment(&self) -> [(&'static str, &Path); 3] {
+        [("LD_PRELOAD", &self.library), ("STALL_DIR", &self.folder), ("STALL_WHILE", &self.flag)]
+    }
+
+    pub(crate) fn stall(&self) {
+        fs::write(&self.flag, "").expect("a file in the temporary folder");
+    }
+
+    pub(crate) fn resume(&self) {
+        fs::remove_file(&self.flag).expect("it stalls");
+    }
+}
+
+/// A small file system of its own, for as long as the test runs.
+pub(crate) struct Small {
+    at: PathBuf,
+}
+
+impl Small {
+    /// At `at`, which is created. `None` where this user may mount nothing.
+    pub(crate) fn mount(at: &Path) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() || !is_installed("mount") {
+            return None;
+        }
+        fs::create_dir_all(at).expect("a folder in the temporary folder");
+        let made = Self { at: at.to_owned() };
+        made.run("mount", &["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).then_some(made)
+    }
+
+    /// Writes into a file until there is no room left.
+    pub(crate) fn fill(&self) {
+        fs::write(self.filler(), vec![1; 2 << 20]).expect_err("it is smaller than that");
+    }
+
+    pub(crate) fn make_room(&self) {
+        fs::remove_file(self.filler()).expect("it is filled");
+    }
+
+    pub(crate) fn make_read_only(&self) {
+        assert!(self.run("mount", &["-o", "remount,ro"]), "it is ours");
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.at.join("filler")
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> bool {
+        Command::new(program).args(arguments).arg(&self.at).status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        self.run("umount", &["--lazy"]);
+    }
+}

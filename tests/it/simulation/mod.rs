@@ -1,0 +1,310 @@
+//! Simulated days: a seeded run drives the very state that a node has, and answers queries from its snapshots,
+//! against the invariants of the crate's documentation.
+//!
+//! On failure the seed is printed; `SEED=n cargo test --test it simulation` replays it. `SEEDS=n` runs more.
+
+mod invariants;
+mod world;
+
+use std::collections::HashMap;
+use std::env;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan::health::{Blind, Failure, Observation, ProbeResult, Severity, State as Health};
+use portolan::model::{Found, Fraction, Lookup, Mono, Name, Now, Rules, Subject, Target, Unix};
+use portolan::snapshot::{Plan, Snapshot};
+use portolan::standing::{Action, Override, Standing};
+use portolan::state::{EventKind, OverrideRequest, Rejection, Remembered, State, Wanted};
+
+use crate::harness::Numbers;
+use invariants::Promise;
+use world::{Dice, both, plan, reworded, rules, topology, world};
+
+/// Runs per test; each is some simulated days.
+const SEEDS: u64 = 300;
+
+/// Steps of a run.
+const STEPS: u32 = 300;
+
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// A node and what the simulation knows of the world around it.
+struct Simulation {
+    dice: Dice,
+    plan: Arc<Plan>,
+    state: State,
+    rules: Rules,
+    now: Now,
+    /// What is really the matter with each address: it decides what probes find.
+    truth: HashMap<IpAddr, Option<Severity>>,
+    /// Whether this node has lost its network, and whether it has a route for IPv6.
+    is_cut_off: bool,
+    has_v6: bool,
+    epoch: u64,
+    /// The last state reported of each region, to see that transitions skip nothing.
+    reported: HashMap<Arc<str>, Health>,
+    /// Answers that nothing but an operator may change while their computed TTL lasts.
+    promises: Vec<Promise>,
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(Numbers(seed));
+        let rules = rules(&mut dice);
+        let unix = Unix(Duration::from_secs(1_800_000_000));
+        let now = Now { mono: Mono(Duration::from_secs(1_000_000)), unix };
+        let plan = plan(topology(&mut dice));
+        let state = State::new(world(&plan, &rules), Remembered::default(), now);
+        let (truth, reported, promises) = Default::default();
+        let (is_cut_off, has_v6) = (false, true);
+        Self { dice, plan, state, rules, now, truth, is_cut_off, has_v6, epoch: 0, reported, promises }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let (plan, standing) = (Arc::clone(&self.plan), Arc::clone(self.state.standing()));
+        Snapshot { plan, standing, epoch: self.state.epoch() }
+    }
+
+    fn step(&mut self) {
+        let what = self.dice.below(24);
+        if (1..=6).contains(&what) {
+            self.promises.clear();
+        }
+        match what {
+            0 => self.flip(),
+            1 => self.set_override(),
+            2 => self.remove_override(),
+            3 if self.dice.one_in(4) => self.reload(),
+            4 if self.dice.one_in(4) => self.step_clock(),
+            5 if self.dice.one_in(3) => self.restart(),
+            6 => self.resolve(),
+            7 => {
+                let minutes = 1 + self.dice.below(30) as u64;
+                self.pass(Duration::from_secs(60 * minutes));
+            }
+            8 if self.dice.one_in(4) => self.is_cut_off = !self.is_cut_off,
+            9 if self.dice.one_in(4) => self.has_v6 = !self.has_v6,
+            _ => self.probe_all(),
+        }
+        let held = self.held();
+        self.state.tick(self.now);
+        self.held_stays(&held);
+        self.events();
+        self.invariants();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = Now { mono: self.now.mono.after(time), unix: self.now.unix.after(time) };
+    }
+
+    /// Somebody sets the calendar's clock.
+    fn step_clock(&mut self) {
+        let by = Duration::from_secs(self.dice.below(7_200) as u64);
+        let unix = self.now.unix.0;
+        self.now.unix = Unix(if self.dice.one_in(2) { unix + by } else { unix - by });
+    }
+
+    /// Something breaks or heals: an address, a family of a region, a whole region, or all of them at once.
+    fn flip(&mut self) {
+        let standing = Arc::clone(self.state.standing());
+        let matter = *self.dice.of(&[None, None, Some(Severity::Soft), Some(Severity::Hard)]);
+        let everywhere = self.dice.one_in(4);
+        let chosen = self.dice.below(standing.regions.len());
+        let (whole, family) = (self.dice.one_in(2), self.dice.one_in(3).then(|| self.dice.one_in(2)));
+        for (number, region) in standing.regions.iter().enumerate() {
+            if number != chosen && !everywhere {
+                continue;
+            }
+            for it in region.endpoints.iter().flat_map(|endpoint| &endpoint.addresses) {
+                if family.is_none_or(|v4| it.address.is_ipv4() == v4) && (whole || self.dice.one_in(3)) {
+                    self.truth.insert(it.address, matter);
+                }
+            }
+        }
+    }
+
+    fn probe_all(&mut self) {
+        self.pass(INTERVAL);
+        let held = self.held();
+        let wanted: Vec<Wanted> = self.state.wanted().collect();
+        for check in wanted {
+            let outcome = self.probe(&check.id.subject);
+            self.state.observe(&check.id, check.generation, outcome.as_ref(), self.now);
+        }
+        self.state.recompute(self.now);
+        self.held_stays(&held);
+    }
+
+    /// What a probe finds: the truth, now and then a slow answer or a lost packet.
+    fn probe(&mut self, subject: &Subject) -> Result<Observation, Blind> {
+        let address = match subject {
+            Subject::Address { address, .. } => Some(*address),
+            Subject::Region(_) | Subject::Anchor(_) => None,
+        };
+        if !self.has_v6 && address.is_some_and(|it| it.is_ipv6()) {
+            return Err(Blind { reason: "network unreachable".into() });
+        }
+        let took = Duration::from_millis(if self.dice.one_in(30) { 900 } else { 20 });
+        let matter = address.and_then(|it| self.truth.get(&it).copied().flatten());
+        let lost = (self.is_cut_off || self.dice.one_in(40)).then_some(Severity::Hard);
+        let failure = lost.or(matter).map(|severity| Failure { severity, reason: "broken".into() });
+        Ok(Observation::Probe(ProbeResult { took, rtt: None, failure }))
+    }
+
+    /// A host has other addresses, or cannot be resolved. What served keeps serving.
+    fn resolve(&mut self) {
+        let topology = Arc::clone(&self.plan.topology);
+        let hosts: Vec<&Name> = topology.resolved_hosts().into_iter().collect();
+        if hosts.is_empty() {
+            return;
+        }
+        let host = (*self.dice.of(&hosts)).clone();
+        let number = 100 + self.dice.below(100) as u8;
+        let found =
+            |address: IpAddr| Ok(Found { addresses: vec![address], ttl: Some(Duration::from_secs(30)) });
+        // Always of both families: one that a host no longer has is gone indeed.
+        let [v4, v6] = both(number);
+        let lookup = match self.dice.below(4) {
+            0 => Lookup { v4: Err("timed out".into()), v6: Err("timed out".into()) },
+            _ => Lookup { v4: found(v4), v6: found(v6) },
+        };
+        let before = Arc::clone(self.state.standing());
+        self.state.resolve(host, lookup, self.now);
+        self.state.recompute(self.now);
+        self.serves_as_before(&before, "a host has other addresses");
+    }
+
+    fn set_override(&mut self) {
+        let topology = Arc::clone(&self.plan.topology);
+        let region = self.dice.of(&topology.regions);
+        let target = match self.dice.below(3) {
+            0 => Target::Region(region.name.clone()),
+            1 => {
+                let endpoint = self.dice.of(&region.endpoints).name.clone();
+                Target::Endpoint { region: region.name.clone(), endpoint }
+            }
+            _ => {
+                let service = self.dice.of(&topology.services);
+                let member = self.dice.of(&service.members).region;
+                let region = topology.region(member).name.clone();
+                Target::Service { service: service.name.clone(), region }
+            }
+        };
+        let part = Action::Drain(Fraction::from_percent(30.0).unwrap());
+        let request = OverrideRequest {
+            target,
+            action: *self.dice.of(&[Action::DRAIN, Action::DRAIN, part, Action::Up, Action::Down]),
+            lasts: self.dice.one_in(2).then(|| Duration::from_secs(1 + self.dice.below(3_600) as u64)),
+            reason: None,
+            override_safety: self.dice.one_in(8),
+            by: "the simulation".into(),
+        };
+        self.change(request.override_safety, |state, now| state.set_override(request, now).map(drop));
+    }
+
+    fn remove_override(&mut self) {
+        let overrides: Vec<u64> = self.state.overrides().iter().map(|o| o.id).collect();
+        if !overrides.is_empty() {
+            let id = *self.dice.of(&overrides);
+            let set_aside = self.dice.one_in(8);
+            let by = "the simulation".to_owned();
+            self.change(set_aside, |state, now| state.remove_override(id, by, set_aside, now).map(drop));
+        }
+    }
+
+    /// A change of overrides: one that is refused changes nothing, one that is not leaves every client a region.
+    fn change(&mut self, set_aside: bool, change: impl FnOnce(&mut State, Now) -> Result<(), Rejection>) {
+        self.state.recompute(self.now);
+        let before = self.snapshot();
+        if change(&mut self.state, self.now).is_err() {
+            assert_eq!(before.epoch, self.state.epoch(), "a refused override changed something");
+        } else if !set_aside && self.rules.min_regions > 0 {
+            self.leaves_a_region(&before);
+        }
+    }
+
+    /// Another config: now and then one whose probes alone are written in another way.
+    fn reload(&mut self) {
+        let before: HashMap<_, Health> =
+            self.state.checks(self.now).into_iter().map(|check| (check.id, check.state)).collect();
+        let standing = Arc::clone(self.state.standing());
+        let is_reworded = self.dice.one_in(2);
+        let topology = if is_reworded {
+            reworded(&mut self.dice, &self.plan.topology)
+        } else {
+            self.rules = rules(&mut self.dice);
+            topology(&mut self.dice)
+        };
+        self.plan = plan(topology);
+        let reloaded = EventKind::Reloaded { warnings: Vec::new(), by: String::new() };
+        self.state.reload(world(&self.plan, &self.rules), reloaded, self.now);
+        for check in self.state.checks(self.now) {
+            if let Some(state) = before.get(&check.id) {
+                assert_eq!(*state, check.state, "{} lost its verdict in a reload", check.id);
+            }
+        }
+        if is_reworded {
+            self.serves_as_before(&standing, "probes are written in another way");
+        } else {
+            self.reported.clear();
+        }
+    }
+
+    /// The process stops and starts again a little later, with what a journal kept.
+    fn restart(&mut self) {
+        let seen = self.now.unix;
+        let verdicts = self.state.verdicts(self.now).into_iter().map(|(id, memory)| (id, memory, seen));
+        let overrides: Vec<Override> = self.state.overrides().to_vec();
+        let last_override = overrides.iter().map(|o| o.id).max().unwrap_or(0);
+        let remembered = Remembered { overrides, last_override, verdicts: verdicts.collect() };
+        let before: HashMap<_, Health> =
+            self.state.checks(self.now).into_iter().map(|check| (check.id, check.state)).collect();
+        self.pass(Duration::from_secs(3));
+        let mono = Mono(Duration::from_secs(5_000_000 + self.dice.below(1_000_000) as u64));
+        self.now = Now { mono, ..self.now };
+        self.state = State::new(world(&self.plan, &self.rules), remembered, self.now);
+        for check in self.state.checks(self.now) {
+            // The addresses of hosts are not known yet.
+            if let Some(before) = before.get(&check.id) {
+                assert_eq!(*before, check.state, "{} lost its verdict in a restart", check.id);
+            }
+        }
+        self.epoch = 0;
+        self.reported.clear();
+    }
+
+    fn events(&mut self) {
+        for event in self.state.take_events() {
+            if let EventKind::Transition { subject: Subject::Region(region), from, to, .. } = event {
+                assert_ne!(from, to);
+                if let Some(last) = self.reported.insert(Arc::clone(&region), to) {
+                    assert_eq!(last, from, "region {region} skipped a state");
+                }
+            }
+        }
+    }
+
+    /// What is held, and was so before a step that may end it.
+    fn held(&self) -> (Arc<Standing>, Arc<Plan>) {
+        (Arc::clone(self.state.standing()), Arc::clone(&self.plan))
+    }
+}
+
+#[test]
+fn days_go_by() {
+    let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            let mut simulation = Simulation::new(seed);
+            (0..STEPS).for_each(|_| simulation.step());
+        }));
+        assert!(run.is_ok(), "replay with: SEED={seed} cargo test --test it simulation");
+    }
+}
