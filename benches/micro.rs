@@ -4,6 +4,7 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +13,16 @@ use criterion::Criterion;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsOption};
 use hickory_proto::rr::{Name, RecordType};
+use ipnet::Ipv4Net;
 use portolan::answer::{Peer, Reply, Transport, handle};
-use portolan::engine::{Origin, prepare, world};
+use portolan::config;
+use portolan::geo::{Index, Override};
 use portolan::health::State;
-use portolan::model::{Family, Rules, ServiceId, Unix};
+use portolan::model::{Family, KeyPrefix, Location, Rules, ServiceId, Unix};
+use portolan::prepare::{Origin, prepare, world};
 use portolan::snapshot::Snapshot;
 use portolan::state;
-use portolan::steer::{Asked, NoTrace};
+use portolan::steer::{Asked, Compiled, NoTrace};
 
 /// Dynamic names, as in `benches/compare/dns`.
 const SERVICES: usize = 1000;
@@ -135,6 +139,46 @@ fn bench(criterion: &mut Criterion) {
     });
 }
 
+/// Rows of a latency file, one for each autonomous system.
+const ASNS: u32 = 50_000;
+
+/// Compiles the rankings of one service by the times to four regions that a latency file has by AS number.
+fn bench_latencies(criterion: &mut Criterion) {
+    let network = |asn: u32| Override {
+        prefix: Ipv4Net::new((asn << 8).into(), 24).expect("a prefix").into(),
+        location: Some(Location { asn: Some(asn), ..Location::default() }),
+        first: Box::default(),
+    };
+    let geo = Index::compile(&[], &(1..=ASNS).map(network).collect::<Vec<_>>(), &[]);
+    let mut toml = String::from(
+        "version = 1\nlatency.file = \"rtt.csv\"\nzone = [{ origin = \"test\", file = \"zone\" }]\n",
+    );
+    for region in 0..4 {
+        toml +=
+            &format!("[region.r{region}]\nendpoint = [{{ name = \"a\", address = \"192.0.2.{region}\" }}]\n");
+    }
+    toml +=
+        "[[service]]\nname = \"www.test\"\nrank = \"latency\"\nregions = [\"r0\", \"r1\", \"r2\", \"r3\"]\n";
+    let row = |asn: u32| format!("asn:{asn},r{},{}\n", asn % 4, 1 + asn % 100);
+    let rows: String = (1..=ASNS).map(row).collect();
+    let read = |path: &Path| {
+        Ok(match path.to_str() {
+            Some("rtt.csv") => rows.clone().into_bytes(),
+            Some("zone") => {
+                b"@ 300 SOA ns1 admin 1 3600 600 86400 60\n@ 300 NS ns1\nns1 300 A 192.0.2.53\n".to_vec()
+            }
+            _ => toml.clone().into_bytes(),
+        })
+    };
+    let topology = config::load(Path::new("p.toml"), &read).expect("the config is good").topology;
+    let mut group = criterion.benchmark_group("compile");
+    group.sample_size(10);
+    group.bench_function("latency-by-asn", |b| {
+        b.iter(|| Compiled::new(black_box(&topology), &geo, KeyPrefix::default()));
+    });
+    group.finish();
+}
+
 /// Makes answers and nothing else.
 fn count(kind: &str, n: u64) {
     let (_, name, rtype, subnet) =
@@ -155,5 +199,6 @@ fn main() {
     }
     let mut criterion = Criterion::default().configure_from_args();
     bench(&mut criterion);
+    bench_latencies(&mut criterion);
     criterion.final_summary();
 }

@@ -24,16 +24,17 @@
 //! | [`wire`] | DNS messages: decoding, encoding, EDNS | model, zone |
 //! | [`snapshot`] | all that a query sees: plan, standing, epoch | all above |
 //! | [`answer`] | `handle(&Snapshot, &[u8], Peer, now, &mut Reply) → Outcome` | all above |
-//! | [`config`] | TOML text → model, with every mistake at its file, line and column | model, zone, geo, health |
+//! | [`config`] | TOML text → model, with every mistake at its file, line and column; names what is to be opened, opens nothing | model, zone, geo |
 //! | **shells** | | |
 //! | [`net`] | sockets and their options, batched UDP, TLS, resolvers | model |
 //! | [`probe`] | one file per probe kind, and the scheduler that runs them | model, health, net |
 //! | [`journal`] | SQLite on a thread of its own: overrides and verdicts that survive a restart | model, health, standing |
-//! | [`engine`] | the single writer: observations, resolved hosts and commands in, snapshots out | core, net, probe, journal |
+//! | [`prepare`] | a config made ready to run: files read, geo index, plan, probes, TLS trust, resolver. Everything that can fail happens here | core, net, probe |
+//! | [`engine`] | the one task that owns the state: observations, resolved hosts and commands in, snapshots out | core, net, probe, journal, prepare |
 //! | [`dns`] | UDP workers, TCP | model, zone, wire, answer, snapshot, net, engine |
-//! | [`api`] | REST, event stream, metrics; the shapes of its JSON | engine, snapshot, net, model, and the core's reads |
+//! | [`api`] | REST, event stream, metrics; the shapes of its JSON | engine, prepare (why a reload failed), snapshot, net, model, and the core's reads |
 //! | [`node`] | assembly: builds the rooms a config asks for, signals, reload, drain; the demo's regions | everything but cli |
-//! | [`cli`] | one file per subcommand | node, api, engine (to prepare a config), core |
+//! | [`cli`] | one file per subcommand | node, api, engine, prepare, core |
 //!
 //! # What never happens
 //!
@@ -58,6 +59,7 @@ pub mod model;
 pub mod net;
 pub mod node;
 pub mod pick;
+pub mod prepare;
 pub mod probe;
 pub mod safety;
 pub mod snapshot;

@@ -7,6 +7,7 @@ pub mod dto;
 mod explain;
 mod metrics;
 mod problem;
+mod reload;
 mod routes;
 mod status;
 
@@ -14,4 +15,5 @@ pub use access::Access;
 pub use explain::{Question, explain};
 pub use metrics::{Contributor, Metrics};
 pub use problem::{Problem, REFUSED_BY_SAFETY};
+pub use reload::{ReloadRequest, Reloads};
 pub use routes::{Api, router};

@@ -23,10 +23,12 @@ use super::dto;
 use super::explain::{Question, explain};
 use super::metrics::Metrics;
 use super::problem::Problem;
+use super::reload::Reloads;
 use super::status::View;
 use crate::config::{self, Role};
-use crate::engine::{Applied, Clock, EventFeed, Handle};
+use crate::engine::{Applied, Clock, EventFeed, Handle, Stopped};
 use crate::model::Unix;
+use crate::prepare::ReloadError;
 use crate::standing::Action;
 use crate::state::{Event, OverrideRequest, Rejection};
 
@@ -35,6 +37,8 @@ use crate::state::{Event, OverrideRequest, Rejection};
 pub struct Api {
     /// The engine.
     pub engine: Handle,
+    /// Asks the node for reloads.
+    pub reloads: Reloads,
     /// `[node] name`
     pub node_name: Arc<str>,
     /// When the program started.
@@ -250,8 +254,9 @@ async fn reload(
     State(api): State<Api>,
     Extension(Bearer { by, .. }): Extension<Bearer>,
 ) -> Result<Json<dto::Reloaded>, Problem> {
-    match api.engine.reload(by).await? {
+    match api.reloads.reload(by).await {
         Ok(reloaded) => Ok(Json(reloaded.into())),
+        Err(ReloadError::Stopped) => Err(Stopped.into()),
         Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())),
     }
 }

@@ -138,7 +138,7 @@ impl<'a> View<'a> {
         dto::Service {
             name: service.name.to_string(),
             kind: (&service.kind).into(),
-            rank: service.steering.rank.into(),
+            rank: service.steering.rank.kind().into(),
             regions: service.members.iter().map(region).collect(),
         }
     }
@@ -207,9 +207,9 @@ mod tests {
 
     use super::super::metrics::Metrics;
     use super::*;
-    use crate::engine::{Origin, prepare, world};
     use crate::health::{Blind, Failure, Observation, ProbeResult, Severity};
     use crate::model::{Mono, Now, Rules, SuspectSelf};
+    use crate::prepare::{Origin, prepare, world};
     use crate::standing::Action;
     use crate::state::{OverrideRequest, Remembered, State};
 

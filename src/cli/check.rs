@@ -9,9 +9,9 @@ use nix::unistd::{AccessFlags, access};
 use super::delegation::{self, Asker};
 use super::{diagnostics, exit};
 use crate::config::{Config, Diagnostic, Diagnostics};
-use crate::engine::{Origin, PrepareError, Prepared, prepare};
+use crate::prepare::{Origin, Prepared, prepare};
 
-/// What `portolan check` looks at.
+/// Arguments of `portolan check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The config
@@ -38,8 +38,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let said = match &prepared {
         Ok(prepared) => &prepared.config.warnings,
-        Err(PrepareError::Config(said)) => said,
-        Err(PrepareError::Other(why)) => anyhow::bail!("{}: {why}", arguments.config.display()),
+        Err(said) => said,
     };
     if arguments.json {
         say!("{}", diagnostics::json(said)?);
@@ -63,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::from(exit::NO) })
 }
 
-/// A warning if whoever runs this could keep no state. Nothing is made or written.
+/// A warning if the current user cannot write to `state_dir`. Creates and writes nothing.
 fn unwritable(config: &Config) -> Option<Diagnostic> {
     let (path, at) = config.node.state_dir.as_ref().zip(config.state_dir_at.as_ref())?;
     let here = Path::new(".");
@@ -76,8 +75,8 @@ fn unwritable(config: &Config) -> Option<Diagnostic> {
         format!("{}: {}", nearest.display(), error.desc().to_lowercase())
     };
     Some(at.warning(
-        format!("nothing could be kept in {} by the user that runs this: {why}", path.display()),
-        "make the folder and give it to the user that runs the node, which does not start without".into(),
+        format!("the current user cannot write to state_dir {}: {why}", path.display()),
+        "create it and let the user that runs the node write to it; the node does not start otherwise".into(),
     ))
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{Problem, REFUSED_BY_SAFETY, dto};
-use crate::engine::Origin;
+use crate::config;
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,7 +77,7 @@ impl Place {
             return Self::parse(control);
         }
         if let Some(config) = config {
-            let control = Origin::File(config.to_owned()).load_control()?;
+            let control = config::load_control(config, &|path| std::fs::read(path))?;
             return match (control.socket, control.listen) {
                 (Some(socket), _) if socket.exists() => Ok(Self::Socket(socket)),
                 (_, Some(listen)) => Ok(Self::Url(format!("http://{listen}"))),

@@ -179,7 +179,7 @@ mod tests {
 
     fn loaded(text: &str) -> Diagnostics {
         crate::config::load(Path::new("p.toml"), &|_| Ok(text.as_bytes().to_vec()))
-            .map_or_else(|said| said, |config| config.warnings)
+            .map_or_else(|refused| refused.diagnostics, |config| config.warnings)
     }
 
     #[test]
@@ -198,18 +198,18 @@ mod tests {
          7 | format = "jsom"
            :          ^^^^^^
            `----
-        p.toml:2:8: warning: probe `p` is used by no endpoint
+        p.toml:2:8: warning: probe `p` is not used by any endpoint
            ,----
          2 | [probe.p]
            :        ^
            `----
-          help: name it in an endpoint's `probe`, or take it out
+          help: name it in an endpoint's `probe`, or remove it
         p.toml:4:1: warning: probe `p` may take 9s but runs every 5s
            ,----
          4 | timeout = "9s"
            : ^^^^^^^
            `----
-          help: looks at an address never overlap, so slow ones stretch the interval; make `timeout` the shorter
+          help: probes of an address never overlap, so slow ones stretch the interval; make `timeout` shorter than `interval`
         "#);
         let torn = rendered(&loaded("version = 1\n[log"), false);
         assert!(torn.ends_with("\n 2 | [log \n   :     ^\n   `----\n"), "{torn}");

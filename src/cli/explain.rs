@@ -10,9 +10,10 @@ use anyhow::{Result, anyhow};
 use super::client::{Client, ClientError};
 use crate::api::dto::{self, ExplainKind, Instead, StageName};
 use crate::api::{self, Question};
-use crate::engine::{Clock, Origin, prepare, world};
+use crate::engine::Clock;
 use crate::health::State;
 use crate::model::Rules;
+use crate::prepare::{Origin, prepare, world};
 use crate::snapshot::Snapshot;
 use crate::state;
 

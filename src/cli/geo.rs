@@ -9,8 +9,8 @@ use anyhow::Context;
 use clap::Subcommand;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use crate::engine::BUILTIN;
 use crate::geo::{self, Agreement, Database, Draw, Index, Located, Sampling, Source};
+use crate::prepare::BUILTIN;
 
 /// What `portolan geo` can do.
 #[derive(Debug, Subcommand)]

@@ -33,8 +33,8 @@ use std::sync::Arc;
 use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::engine::{self, Origin};
 use crate::geo::Index;
+use crate::prepare::{self, Origin};
 use client::{Client, ClientError};
 
 /// Exit codes, beside 0 for fine.
@@ -202,6 +202,6 @@ fn say_line(text: fmt::Arguments<'_>) {
 
 /// The geo index that a config asks for, and what its databases are called.
 fn index_of(config: &Path) -> anyhow::Result<(Index, Vec<String>)> {
-    let (index, sources) = engine::index(&Origin::File(config.to_owned()))?;
+    let (index, sources) = prepare::index(&Origin::File(config.to_owned()))?;
     Ok((Arc::unwrap_or_clone(index), sources))
 }

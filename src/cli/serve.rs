@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 use super::{diagnostics, exit, logging};
-use crate::engine::{Origin, PrepareError, prepare};
 use crate::node::{Node, Options, Signals};
+use crate::prepare::{Origin, prepare};
 
 pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
     runtime()?.block_on(async {
@@ -15,11 +15,10 @@ pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
         let origin = Origin::File(config);
         let prepared = match prepare(&origin) {
             Ok(prepared) => prepared,
-            Err(PrepareError::Config(said)) => {
+            Err(said) => {
                 diagnostics::print(&said);
                 return Ok(ExitCode::from(exit::NO));
             }
-            Err(error) => return Err(error.into()),
         };
         logging::start(&prepared.config.log);
         prepared.log_warnings();

@@ -1,10 +1,12 @@
-//! What of services works, but probably not as meant.
+//! What works in services, but probably not as meant.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::model::{AllDown, Due, Member, Probe, Region, RegionId, Service, ServiceKind, Ttl};
+use crate::model::{
+    AllDown, Due, Member, Probe, Rank, RankKind, Region, RegionId, Service, ServiceKind, Ttl, Weight,
+};
 
 use super::report::Report;
 use super::service::Scope;
@@ -79,16 +81,93 @@ impl Advice<'_> {
             if has(&usual, is_v4) && !has(fallback, is_v4) {
                 self.table.report.warning(
                     span.clone(),
-                    format!("`fallback` has no {family} address, but the regions have"),
+                    format!("`fallback` has no {family} address, but the regions do"),
                     format!("while all are down {rtype} has no answer; add an address of that family"),
+                );
+            }
+        }
+    }
+
+    /// Of regions of weight 0, which are rarely given what was meant.
+    pub(super) fn on_weights(&self, written: &Written) {
+        const HELP: &str =
+            "to keep clients away from a region, remove it from `regions`, or drain it while the node runs";
+        let is_zero = |member: &&At<Member>| member.value.weight == Weight(0);
+        let are_all_zero = self.members.iter().all(|member| is_zero(&member));
+        for member in self.members.iter().filter(is_zero) {
+            let region = &self.scope.regions[usize::from(member.value.region.0)].name;
+            let message = match written.rank_kind() {
+                RankKind::None if are_all_zero => return,
+                RankKind::None => {
+                    format!("region `{region}` never serves: it ties with the others, and its weight is 0")
+                }
+                RankKind::Priority => {
+                    format!(
+                        "the weight 0 of region `{region}` has no effect: with rank = \"priority\" regions never tie"
+                    )
+                }
+                RankKind::Distance | RankKind::Latency | RankKind::Geo => format!(
+                    "region `{region}` has weight 0: it takes every client where it is alone, and none where it ties with others"
+                ),
+            };
+            self.table.report.warning(member.span.clone(), message, HELP);
+        }
+    }
+}
+
+/// Warns of regions with addresses of one family in services whose other regions have both, unless they are chosen in a
+/// fixed order: there it is plain who falls back to whom. Reported once for a region, however many services have it.
+pub(super) fn on_families(report: &Report<'_>, services: &[At<Service>], regions: &[Region]) {
+    let mut reported: HashSet<RegionId> = HashSet::new();
+    for At { value: service, span } in services {
+        let is_address = matches!(service.kind, ServiceKind::Address { .. });
+        if !is_address || service.steering.rank == Rank::Priority {
+            continue;
+        }
+        let used = service.members.iter().filter(|member| member.weight.0 > 0);
+        let members: Vec<(RegionId, Families)> = used
+            .filter_map(|member| Some((member.region, families(&regions[usize::from(member.region.0)])?)))
+            .collect();
+        let Some((both, _)) = members.iter().find(|(_, families)| families.v4 && families.v6) else {
+            continue;
+        };
+        for (id, families) in &members {
+            let (missing, rtype) = match families {
+                Families { v4: true, v6: false } => ("IPv6", "AAAA"),
+                Families { v4: false, v6: true } => ("IPv4", "A"),
+                _ => continue,
+            };
+            if reported.insert(*id) {
+                let [region, other] = [id, both].map(|id| &regions[usize::from(id.0)].name);
+                report.warning(
+                    span.clone(),
+                    format!("its region `{region}` has no {missing} address, but `{other}` does"),
+                    format!("clients that are sent to `{region}` get no {rtype} records; give it an address of that family"),
                 );
             }
         }
     }
 }
 
+/// The families of a region's addresses.
+#[derive(Clone, Copy)]
+struct Families {
+    v4: bool,
+    v6: bool,
+}
+
+/// `None` if resolvers decide.
+fn families(region: &Region) -> Option<Families> {
+    if region.endpoints.iter().any(|endpoint| endpoint.resolved_host().is_some()) {
+        return None;
+    }
+    let has =
+        |is_v4: bool| region.endpoints.iter().flat_map(|it| it.listed()).any(|it| it.is_ipv4() == is_v4);
+    Some(Families { v4: has(true), v6: has(false) })
+}
+
 /// Warns of an address that several regions of one service of addresses have: to move a client away from the one is then to
-/// leave it where it was. Said once of two regions, however many services have them.
+/// leave it where it was. Reported once for two regions, however many services have them.
 pub(super) fn on_shared_addresses(report: &Report<'_>, services: &[At<Service>], regions: &[Region]) {
     let mut owners: HashMap<IpAddr, Vec<RegionId>> = HashMap::new();
     for (id, region) in (0..).map(RegionId).zip(regions) {
@@ -115,7 +194,7 @@ pub(super) fn on_shared_addresses(report: &Report<'_>, services: &[At<Service>],
                 report.warning(
                     span.clone(),
                     format!("its regions `{one}` and `{other}` have the same address {address}"),
-                    "whom steering moves from the one to the other stays where they were: give each region addresses of its own",
+                    "clients that steering moves from one to the other stay where they are; give each region its own addresses",
                 );
             }
         }

@@ -23,7 +23,7 @@ pub(super) fn resolve(services: &[At<Service>], regions: &mut [Region]) {
     }
 }
 
-/// Complains of services that would have to be resolved by way of themselves, and warns of hosts that this very
+/// Reports services that would have to be resolved through themselves, and warns of hosts that this very
 /// node answers: what it answered to itself would depend on what it knew before.
 pub(super) fn check(report: &Report<'_>, zones: &[Zone], services: &[At<Service>], regions: &[Region]) {
     let mut by_name: HashMap<&Name, &Service> = HashMap::new();
@@ -43,13 +43,13 @@ pub(super) fn check(report: &Report<'_>, zones: &[Zone], services: &[At<Service>
         for (region, endpoint, host) in ways.hosts(service) {
             if ways.leads_to(host, &service.name) {
                 let who = format!("endpoint `{}` of region `{}`", endpoint.name, region.name);
-                let message = format!("{who} leads back to the service itself by its host {host}");
+                let message = format!("{who} leads back to the service itself through its host {host}");
                 report.absent(span.clone(), message);
             } else if ways.is_own(host) && warned.insert(host) {
                 report.warning(
                     span.clone(),
                     format!("the host {host} is a name that this node answers itself"),
-                    "write its addresses, or use its regions, so that they do not come by way of resolvers",
+                    "write its addresses, or use its regions, so that no resolver is involved",
                 );
             }
         }
@@ -123,7 +123,7 @@ impl<'a> Ways<'a> {
                     report.warning(
                         span.clone(),
                         format!("it leads to {name}, but the zone {} has nothing there", zone.origin),
-                        "resolvers are told that there is no such name: correct it, or add it to the zone",
+                        "resolvers get the answer that the name does not exist; correct it, or add it to the zone",
                     );
                 }
             }

@@ -31,7 +31,7 @@ pub struct Diagnostic {
     pub severity: Severity,
     /// The file, as it was named: on the command line, or below the config file's folder.
     pub file: PathBuf,
-    /// Line, from 1; a file that cannot be read is complained of at 1:1.
+    /// Line, from 1; a file that cannot be read is reported at 1:1.
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
@@ -56,7 +56,7 @@ impl fmt::Display for Diagnostic {
 
 /// Where something stands in a file; the fields are those of [`Diagnostic`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "told at Diagnostic")]
+#[allow(missing_docs, reason = "described at Diagnostic")]
 pub struct Spot {
     pub file: Arc<Path>,
     pub line: usize,
@@ -65,11 +65,21 @@ pub struct Spot {
 }
 
 impl Spot {
+    /// Something wrong with what stands here, found after the config was read.
+    #[must_use]
+    pub fn error(&self, message: String, help: String) -> Diagnostic {
+        self.diagnostic(Severity::Error, message, help)
+    }
+
     /// A warning about what stands here.
     #[must_use]
     pub fn warning(&self, message: String, help: String) -> Diagnostic {
+        self.diagnostic(Severity::Warning, message, help)
+    }
+
+    fn diagnostic(&self, severity: Severity, message: String, help: String) -> Diagnostic {
         Diagnostic {
-            severity: Severity::Warning,
+            severity,
             file: self.file.to_path_buf(),
             line: self.line,
             column: self.column,
@@ -125,7 +135,7 @@ impl Diagnostics {
         self.list.len()
     }
 
-    /// Whether there is nothing to complain of.
+    /// Whether nothing is wrong.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -137,7 +147,7 @@ impl Diagnostics {
         self.list.iter().any(|it| it.severity == Severity::Error)
     }
 
-    /// The text of a file that was read, so that the line complained of can be shown.
+    /// The text of a file that was read, so that the line of a diagnostic can be shown.
     #[must_use]
     pub fn source(&self, file: &Path) -> Option<&str> {
         self.sources.get(file).map(|text| &**text)
@@ -161,7 +171,7 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// A text that tells lines and columns.
+/// A text with the positions of its lines.
 pub(super) struct Lines<'a> {
     pub(super) text: &'a str,
     /// Where each line starts, in bytes.

@@ -27,7 +27,7 @@ pub(super) const FENCE: Keys = Keys {
     later: &[],
 };
 
-/// Reads the fences of a service, and complains of those that leave nobody.
+/// Reads the fences of a service, and reports those that leave no client.
 pub(super) fn read_all(
     table: &Table<'_>,
     members: &[At<Member>],
@@ -50,7 +50,7 @@ pub(super) fn read_all(
         let region = fences[fences.len() - 1].region;
         if leaves_nobody(region, &fences, scope.groups) {
             let name = scope.region_names.name(usize::from(region.0));
-            item.fail::<()>(format!("fences leave nobody who may be sent to region `{name}`"));
+            item.fail::<()>(format!("the fences leave no client that may be sent to region `{name}`"));
         }
     }
     if table.report.errors() == before && !has_fallback {
@@ -91,7 +91,7 @@ fn sides(region: RegionId, fences: &[Fence], groups: &[Group]) -> [Option<Vec<Pl
     sides
 }
 
-/// A group that contains itself was complained of; here it is passed through once.
+/// A group that contains itself was reported; here it is passed through once.
 fn take_apart(place: &PlaceKey, groups: &[Group], seen: &mut [bool], into: &mut Vec<PlaceKey>) {
     match *place {
         PlaceKey::Group(group) if std::mem::replace(&mut seen[group], true) => {}

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::geo::Override;
 use crate::model::RegionId;
 
+use super::Spot;
 use super::keys::Shape::{Fields, List, OneOrMany, Text};
 use super::keys::{Keys, default, key, otherwise, required};
 use super::place::{LOCATION, Names, location};
@@ -15,36 +16,30 @@ use super::table::{Table, Value};
 use super::text;
 
 /// `[geo]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Geo {
     /// Databases, the first match wins; at most 16.
-    pub databases: Vec<GeoSource>,
+    pub databases: Vec<GeoDatabase>,
     /// `[[geo.network]]`, each prefix once; the longest wins, over the databases too.
     pub networks: Vec<Override>,
 }
 
-/// A database of places.
+/// A database of places, not opened yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GeoDatabase {
+    /// Which.
+    pub source: GeoSource,
+    /// Where the config names it; the start of the config if it names none.
+    pub at: Spot,
+}
+
+/// Where a database comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GeoSource {
     /// The one that comes with Portolan.
     Builtin,
     /// An `.mmdb` file.
     File(PathBuf),
-}
-
-/// Why a geo database cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfit {
-    /// A clause.
-    pub why: String,
-    /// What to do.
-    pub help: &'static str,
-}
-
-impl Default for Geo {
-    fn default() -> Self {
-        Self { databases: vec![GeoSource::Builtin], networks: Vec::new() }
-    }
 }
 
 pub(super) const GEO: Keys = Keys {
@@ -89,7 +84,7 @@ pub(super) fn read(root: &Table<'_>, regions: &Names<'_>) -> Geo {
     let written = table.as_ref().and_then(|table| table.get("database"));
     let databases = match written {
         Some(value) => read_databases(&value),
-        None => root.report.open(root.key_span("geo"), GeoSource::Builtin).into_iter().collect(),
+        None => vec![GeoDatabase { source: GeoSource::Builtin, at: root.report.spot(root.key_span("geo")) }],
     };
     let Some(table) = table else { return Geo { databases, networks: Vec::new() } };
     let mut networks: Vec<Override> = Vec::new();
@@ -105,20 +100,20 @@ pub(super) fn read(root: &Table<'_>, regions: &Names<'_>) -> Geo {
     Geo { databases, networks }
 }
 
-fn read_databases(value: &Value<'_>) -> Vec<GeoSource> {
+fn read_databases(value: &Value<'_>) -> Vec<GeoDatabase> {
     const WHAT: &str = "\"builtin\" or the path of an .mmdb file";
     let items = value.one_or_many("\"builtin\" or a list of .mmdb files").unwrap_or_default();
     if items.len() > MOST_DATABASES {
         value.fail::<()>(format!("at most {MOST_DATABASES} databases, found {}", items.len()));
     }
-    let source = |item: Value<'_>| {
+    let database = |item: Value<'_>| {
         let source = match item.text(WHAT)? {
             "builtin" => GeoSource::Builtin,
             path => GeoSource::File(item.report.resolve(path)),
         };
-        item.report.open(item.span.clone(), source)
+        Some(GeoDatabase { source, at: item.report.spot(item.span) })
     };
-    items.into_iter().filter_map(source).collect()
+    items.into_iter().filter_map(database).collect()
 }
 
 fn read_network(value: &Value<'_>, regions: &Names<'_>) -> Option<Override> {

@@ -97,13 +97,13 @@ impl Key {
 /// Whether a key must be written. Values are TOML; of a section, the name that stands for all it may have.
 #[derive(Clone, Copy)]
 pub(super) enum Given {
-    /// It must; with an example.
+    /// It must; an example.
     Required(&'static str),
     /// If it is not, this value holds.
     Default(&'static str),
     /// It need not; an example, and what holds otherwise, in words.
     Otherwise(&'static str, &'static str),
-    /// It goes with another value of another key than the reference shows; an example, and that value.
+    /// Only valid when another key has a value that the reference does not show; an example, and that value.
     Instead(&'static str, &'static str),
 }
 

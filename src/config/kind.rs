@@ -32,8 +32,11 @@ pub(super) const MX: Keys = Keys {
     )],
     later: &[],
 };
-/// The words of `type`, as in [`ServiceKind`].
-pub(super) const TYPES: [&str; 4] = ["address", "cname", "srv", "mx"];
+/// The values of `type`.
+pub(super) const TYPES: [&str; 4] = {
+    let [address, cname, srv, mx] = &ServiceKind::EACH;
+    [address.name(), cname.name(), srv.name(), mx.name()]
+};
 
 const DEFAULT_HTTPS_PRIORITY: u16 = 1;
 const DEFAULT_SRV_PRIORITY: u16 = 0;
@@ -41,22 +44,27 @@ const DEFAULT_PREFERENCE: u16 = 10;
 
 /// The type and its keys; those of the other types are refused.
 pub(super) fn read(table: &Table<'_>) -> ServiceKind {
-    let options: [(&str, &str); 4] = TYPES.map(|word| (word, word));
-    let written = table.get("type").and_then(|value| value.choice(&options, &[])).unwrap_or(TYPES[0]);
-    for (owner, key) in [("address", "https"), ("srv", "srv"), ("mx", "mx")] {
-        if owner != written {
-            table.refuse(&[key], &format!("with type = \"{written}\""));
+    let options = ServiceKind::EACH.map(|kind| (kind.name(), kind));
+    let kind =
+        table.get("type").and_then(|value| value.choice(&options, &[])).unwrap_or(ServiceKind::ADDRESS);
+    let foreign: &[&str] = match kind {
+        ServiceKind::Address { .. } => &["srv", "mx"],
+        ServiceKind::Cname => &["https", "srv", "mx"],
+        ServiceKind::Srv { .. } => &["https", "mx"],
+        ServiceKind::Mx { .. } => &["https", "srv"],
+    };
+    table.refuse(foreign, &format!("with type = \"{}\"", kind.name()));
+    match kind {
+        ServiceKind::Address { .. } => {
+            ServiceKind::Address { https: table.get("https").and_then(|value| read_https(table, &value)) }
         }
-    }
-    match written {
-        "cname" => ServiceKind::Cname,
-        "srv" => read_srv(table),
-        "mx" => {
+        ServiceKind::Cname => ServiceKind::Cname,
+        ServiceKind::Srv { .. } => read_srv(table),
+        ServiceKind::Mx { .. } => {
             let mx = table.get("mx").and_then(|value| value.table(table.path("mx"), &MX));
             let preference = mx.and_then(|mx| number(&mx.get("preference")?, 0));
             ServiceKind::Mx { preference: preference.unwrap_or(DEFAULT_PREFERENCE) }
         }
-        _ => ServiceKind::Address { https: table.get("https").and_then(|value| read_https(table, &value)) },
     }
 }
 
@@ -135,13 +143,10 @@ pub(super) fn check(
 
 /// Why a service of a type cannot answer an endpoint.
 fn unfit(kind: &ServiceKind, name: &Name, endpoint: &Endpoint) -> Option<String> {
-    let word = match kind {
-        // Where `host` leads to is followed by `alias`.
-        ServiceKind::Address { .. } => return None,
-        ServiceKind::Cname => "cname",
-        ServiceKind::Srv { .. } => "srv",
-        ServiceKind::Mx { .. } => "mx",
-    };
+    // Where the `host` of endpoints leads to is followed by `alias`.
+    if matches!(kind, ServiceKind::Address { .. }) {
+        return None;
+    }
     if endpoint.host() == Some(name) {
         return Some("leads back to the service itself".into());
     }
@@ -152,5 +157,5 @@ fn unfit(kind: &ServiceKind, name: &Name, endpoint: &Endpoint) -> Option<String>
             u16::MAX
         ));
     }
-    endpoint.host().is_none().then(|| format!("has no `host`, which type = \"{word}\" needs"))
+    endpoint.host().is_none().then(|| format!("has no `host`, which type = \"{}\" needs", kind.name()))
 }

@@ -31,8 +31,8 @@ const ROW: Keys = Keys {
 /// One minute: nothing on Earth is further away.
 const MOST_MILLIS: f64 = 60_000.0;
 
-/// Complaints about one file before the rest of it is passed over.
-const MOST_COMPLAINTS: usize = 20;
+/// Mistakes reported in one file before the rest of it is passed over.
+const MOST_REPORTED: usize = 20;
 
 /// Reads the file first: of two rows for the same place and region the later wins, so what stands in the
 /// config itself corrects the file.
@@ -69,10 +69,10 @@ fn read_file(value: &Value<'_>, groups: &Names<'_>, regions: &Names<'_>) -> Vec<
     };
     let file: Arc<Path> = path.as_path().into();
     let mut rows = Vec::new();
-    let mut complaints = 0;
+    let mut reported = 0;
     for (index, line) in text.lines().enumerate() {
         let is_header = || line.split(',').map(str::trim).eq(["place", "region", "ms"]);
-        let is_first = rows.is_empty() && complaints == 0;
+        let is_first = rows.is_empty() && reported == 0;
         if line.trim().is_empty() || line.starts_with('#') || (is_first && is_header()) {
             continue;
         }
@@ -85,12 +85,12 @@ fn read_file(value: &Value<'_>, groups: &Names<'_>, regions: &Names<'_>) -> Vec<
                 value.report.place_at(spot, &row.from);
                 rows.push(row);
             }
-            Err(field) if complaints < MOST_COMPLAINTS => {
-                complaints += 1;
+            Err(field) if reported < MOST_REPORTED => {
+                reported += 1;
                 complain(value.report, &path, index + 1, field);
             }
             Err(_) => {
-                let message = format!("more than {MOST_COMPLAINTS} bad lines; the rest was not read");
+                let message = format!("more than {MOST_REPORTED} bad lines; the rest was not read");
                 complain(value.report, &path, index + 1, Field { column: 1, width: 1, message });
                 break;
             }

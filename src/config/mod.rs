@@ -2,8 +2,9 @@
 //!
 //! [`load`] parses the text into tables that know their places (`toml`'s `DeTable`) and hands each to a
 //! reader written by hand. A reader that finds something wrong writes it into the one `Report` and goes on, so
-//! one run shows every mistake of every table. What the config names — zone files, the latency table, trusted
-//! authorities — is read through the loader passed in: this room does no I/O of its own.
+//! one run shows every mistake of every table. Zone files, the latency table and trusted authorities are read through
+//! the loader passed in. What only a running node can open, such as geo databases, is named with its [`Spot`], so that
+//! whoever opens it ([`prepare`](crate::prepare)) can report mistakes there. This module does no I/O of its own.
 //!
 //! From the ground up: `diagnostic` (what is wrong and where), `report` (where it is written down), `text`
 //! (texts with a meaning), `keys` (what each table may hold), `table` (typed access to tables), then a file per
@@ -42,14 +43,14 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, Spot};
-pub use geo::{Geo, GeoSource, Unfit};
+pub use geo::{Geo, GeoDatabase, GeoSource};
 pub use listen::{Control, Dns, Role, Token};
-pub use node::{Log, LogFormat, LogLevel, Node, Safety};
+pub use node::{Log, LogFormat, LogLevel, Node};
 pub use reference::{reference, schema};
 pub use restart::AtStart;
 
-use crate::model::{PlaceKey, Topology};
-use crate::zone::Zone;
+use crate::model::{Name, PlaceKey, Rules, Topology};
+use crate::zone::Zones;
 
 use keys::Shape::{Fields, Integer, List, Named};
 use keys::{Keys, key, otherwise, required};
@@ -58,7 +59,7 @@ use report::{Report, Unreadable, text_of};
 use table::Table;
 
 /// A config that was found in order.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
@@ -75,11 +76,15 @@ pub struct Config {
     /// Where clients are looked up.
     pub geo: Geo,
     /// What automation and operators may never do.
-    pub safety: Safety,
-    /// The zones, each origin once; every service has its place in one of them.
-    pub zones: Vec<Zone>,
+    pub safety: Rules,
+    /// The zones, and every service in its place there.
+    pub zones: Zones,
     /// Regions, services and what they refer to.
     pub topology: Topology,
+    /// Where each probe is defined, by [`ProbeId`](crate::model::ProbeId).
+    pub probes_at: Vec<Spot>,
+    /// Every host of an endpoint, and where it is written.
+    pub hosts: Vec<(Name, Spot)>,
     /// Every place that the config names, and where.
     pub places: Vec<(PlaceKey, Spot)>,
     /// What works, but probably not as meant. Warnings only.
@@ -114,7 +119,7 @@ const ROOT: Keys = Keys {
             "known round-trip times",
         ),
         key("group", Named(&place::GROUP), otherwise("eea", "none"), "a name for a set of places"),
-        key("probe", Named(&probe::PROBE), otherwise("edge", "none"), "a named way to look at an address"),
+        key("probe", Named(&probe::PROBE), otherwise("edge", "none"), "a named way to probe an address"),
         key("region", Named(&region::REGION), otherwise("eu-west", "none"), "a place that serves"),
         key(
             "zone",
@@ -150,43 +155,49 @@ const VERSION: u64 = 1;
 /// Reads a duration as the config writes it: "250ms", "5s", "10m", "1h30m".
 ///
 /// # Errors
-/// A clause for people, if the text is no duration.
+/// A clause for people, if the text is not a duration.
 pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     text::duration(text)
 }
 
+/// Why a config is refused.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Every mistake in it; warnings stand among them.
+    pub diagnostics: Diagnostics,
+    /// The geo databases that it names: they can be checked all the same, so that one run shows every mistake.
+    pub databases: Vec<GeoDatabase>,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.diagnostics.fmt(f)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// Reads a config and the files it names; relative paths in it start at its own folder.
 ///
 /// # Errors
-/// Every mistake in it, if there is one; warnings stand among them. A config with nothing but warnings is
-/// fine and carries them in [`Config::warnings`].
-pub fn load(path: &Path, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Config, Diagnostics> {
-    load_opening(path, read, &|_| Ok(()))
-}
-
-/// As [`load`], and has each geo database opened, in their order; or told why not.
-///
-/// # Errors
-/// Every mistake, if there is one.
-pub fn load_opening(
-    path: &Path,
-    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
-    open: &dyn Fn(&GeoSource) -> Result<(), Unfit>,
-) -> Result<Config, Diagnostics> {
-    let text = text_of(path, read).map_err(|error| unreadable(path, error))?;
-    let report = Report::new(path, &text, read, open);
+/// Every mistake in it, if there is one. A config with nothing but warnings is fine and carries them in
+/// [`Config::warnings`].
+pub fn load(path: &Path, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Config, Refused> {
+    let text = text_of(path, read)
+        .map_err(|error| Refused { diagnostics: unreadable(path, error), databases: Vec::new() })?;
+    let report = Report::new(path, &text, read);
     let (document, errors) = DeTable::parse_recoverable(&text);
     for error in &errors {
         report.syntax(error);
     }
     let root = Table::root(&report, document.get_ref(), &ROOT);
     let config = decode(path, &root);
-    let places = report.take_places();
+    let (places, hosts) = (report.take_places(), report.take_hosts());
     let diagnostics = report.finish();
     if diagnostics.has_errors() {
-        return Err(diagnostics);
+        return Err(Refused { diagnostics, databases: config.geo.databases });
     }
-    Ok(Config { places, warnings: diagnostics, ..config })
+    Ok(Config { places, hosts, warnings: diagnostics, ..config })
 }
 
 /// Reads only where a node with this config takes orders: mistakes in other parts of it are no reason not to
@@ -199,7 +210,7 @@ pub fn load_control(
     read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
 ) -> Result<Control, Diagnostics> {
     let text = text_of(path, read).map_err(|error| unreadable(path, error))?;
-    let report = Report::new(path, &text, read, &|_| Ok(()));
+    let report = Report::new(path, &text, read);
     let (document, _) = DeTable::parse_recoverable(&text);
     let root = Table::root(&report, document.get_ref(), &ROOT);
     let before = report.errors();
@@ -207,11 +218,11 @@ pub fn load_control(
     if report.errors() > before { Err(report.finish()) } else { Ok(control) }
 }
 
-/// Complains of a config file that gave no text.
+/// Reports a config file that gave no text.
 fn unreadable(path: &Path, error: Unreadable) -> Diagnostics {
     let is_found = error.place.is_some();
     let (line, column) = error.place.unwrap_or((1, 1));
-    let complaint = Diagnostic {
+    let diagnostic = Diagnostic {
         severity: Severity::Error,
         file: path.to_path_buf(),
         line,
@@ -220,10 +231,10 @@ fn unreadable(path: &Path, error: Unreadable) -> Diagnostics {
         message: if is_found { error.why } else { format!("config file: {}", error.why) },
         help: (!is_found).then(|| "name the config with `-c FILE`".into()),
     };
-    Diagnostics::new(path, vec![complaint], BTreeMap::new())
+    Diagnostics::new(path, vec![diagnostic], BTreeMap::new())
 }
 
-/// Reads table by table. The result is whole unless something was complained of.
+/// Reads table by table. The result is complete unless a mistake was reported.
 fn decode(path: &Path, root: &Table<'_>) -> Config {
     if let Some(value) = root.need("version")
         && value.as_integer() != Some(VERSION.into())
@@ -253,33 +264,23 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
             probes: &probes,
         },
     );
-    let zones = zones::read_all(root, &services);
+    let read_zones = zones::read_all(root);
     alias::resolve(&services, &mut regions);
-    alias::check(root.report, &zones, &services, &regions);
-    // What only geo networks and latencies name is chosen by nobody.
-    region_names.warn_of_unused(
-        &region_entries,
-        "service",
-        "name it in a service's `regions`, or take it out",
-    );
-    policy_names.warn_of_unused(
-        &policy_entries,
-        "service",
-        "name it in a service's `policy`, or take it out",
-    );
-    probe_names.warn_of_unused(
-        &probe_entries,
-        "endpoint",
-        "name it in an endpoint's `probe`, or take it out",
-    );
+    alias::check(root.report, &read_zones.zones, &services, &regions);
+    let zones = read_zones.join(root.report, &services);
+    // A region that only geo networks and latencies name is never chosen.
+    region_names.warn_of_unused(&region_entries, "service", "name it in a service's `regions`, or remove it");
+    policy_names.warn_of_unused(&policy_entries, "service", "name it in a service's `policy`, or remove it");
+    probe_names.warn_of_unused(&probe_entries, "endpoint", "name it in an endpoint's `probe`, or remove it");
     let geo = geo::read(root, &region_names);
     let latency = latency::read(root, &group_names, &region_names);
     group_names.warn_of_unused(
         &group_entries,
         "fence, geo table or latency",
-        "name it as \"group:NAME\", or take it out",
+        "name it as \"group:NAME\", or remove it",
     );
     advice::on_shared_addresses(root.report, &services, &regions);
+    advice::on_families(root.report, &services, &regions);
     let safety = node::read_safety(root, &services);
     Config {
         file: path.to_path_buf(),
@@ -298,7 +299,9 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
             probes: probes.into_iter().flatten().collect(),
             regions,
         },
+        probes_at: probe_entries.iter().map(|entry| root.report.spot(entry.span.clone())).collect(),
         // Filled in once every reader has been there.
+        hosts: Vec::new(),
         places: Vec::new(),
         warnings: Diagnostics::default(),
     }

@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::model::Service;
+use crate::model::{Rules, Service, SuspectSelf};
 
 use super::Spot;
-use super::keys::Shape::{Integer, OneOrMany, Text, Words};
+use super::keys::Shape::{Any, Fields, Integer, OneOrMany, Text, Words};
 use super::keys::{Keys, default, key, otherwise};
-use super::table::{At, Table};
+use super::table::{At, Table, Value};
 use super::text;
 
 /// `[node]`: this process.
@@ -52,19 +53,6 @@ pub enum LogLevel {
     Trace,
 }
 
-/// `[safety]`: what automation and operators may never do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Safety {
-    /// Regions of a service that soft failures and operators must leave in; 0: no such rule.
-    pub min_regions: usize,
-}
-
-impl Default for Safety {
-    fn default() -> Self {
-        Self { min_regions: 1 }
-    }
-}
-
 pub(super) const NODE: Keys = Keys {
     known: &[
         key("name", Text, otherwise("\"ns1\"", "the host name"), "what it is called in status and metrics"),
@@ -101,14 +89,44 @@ pub(super) const LOG: Keys = Keys {
     later: &[],
 };
 pub(super) const SAFETY: Keys = Keys {
-    known: &[key(
-        "min_regions",
-        Integer(0, u16::MAX as u64),
-        default("1"),
-        "regions of a service that soft failures and operators must leave in; 0: no such rule",
-    )],
-    later: &["min_capacity", "max_withdrawals", "suspect_self"],
+    known: &[
+        key(
+            "min_regions",
+            Integer(0, u16::MAX as u64),
+            default("1"),
+            "regions that each service keeps in every address family, whatever fails softly and operators ask; 0: no such rule",
+        ),
+        key(
+            "suspect_self",
+            Fields(&SUSPECT_SELF),
+            otherwise("", "an alarm only"),
+            "when this node doubts its own network rather than what it probes, and keeps the last standing",
+        ),
+    ],
+    later: &["min_capacity", "max_withdrawals"],
 };
+const SUSPECT_SELF: Keys = Keys {
+    known: &[
+        key(
+            "share",
+            Text,
+            default("\"60%\""),
+            "of all checks, how many must start to fail within one interval",
+        ),
+        key("min", Integer(1, u32::MAX as u64), default("3"), "how many checks must do so at least"),
+        key(
+            "anchors",
+            Any(&Text),
+            otherwise("[\"tcp:192.0.2.250:53\"]", "none"),
+            "addresses outside, probed once a second by a TCP handshake: one that answers clears this node",
+        ),
+        key("at_most", Text, default("\"2m\""), "how long the last standing is kept"),
+    ],
+    later: &[],
+};
+
+/// How long `suspect_self` may keep the last standing: longer would hide a real outage.
+const MOST_KEPT: Duration = Duration::from_secs(60 * 60);
 
 /// With the place of `state_dir`.
 pub(super) fn read_node(root: &Table<'_>) -> (Node, Option<Spot>) {
@@ -164,14 +182,20 @@ pub(super) fn read_log(root: &Table<'_>) -> Log {
     }
 }
 
-pub(super) fn read_safety(root: &Table<'_>, services: &[At<Service>]) -> Safety {
-    let default = Safety::default();
+pub(super) fn read_safety(root: &Table<'_>, services: &[At<Service>]) -> Rules {
     let Some(table) = root.get("safety").and_then(|value| value.table("safety", &SAFETY)) else {
-        return default;
+        return Rules::default();
     };
-    let Some(value) = table.get("min_regions") else { return default };
-    let Some(count) = value.integer(0..=u64::from(u16::MAX)) else { return default };
-    let min_regions = count as usize;
+    let min_regions = table.get("min_regions").and_then(|value| read_min_regions(&value, services));
+    let suspect_self = table
+        .get("suspect_self")
+        .and_then(|value| value.table(table.path("suspect_self"), &SUSPECT_SELF))
+        .map(|table| read_suspect_self(&table));
+    Rules { min_regions: min_regions.unwrap_or(Rules::default().min_regions), suspect_self }
+}
+
+fn read_min_regions(value: &Value<'_>, services: &[At<Service>]) -> Option<usize> {
+    let min_regions = value.integer(0..=u64::from(u16::MAX))? as usize;
     let is_short = |service: &&At<Service>| service.value.members.len() < min_regions;
     // A mistake may be why regions are missing.
     if value.report.errors() == 0
@@ -181,8 +205,34 @@ pub(super) fn read_safety(root: &Table<'_>, services: &[At<Service>]) -> Safety 
         value.report.warning(
             value.span.clone(),
             format!("`min_regions` = {min_regions}, but {} has {of} region{}", service.name, if of == 1 { "" } else { "s" }),
-            "a soft failure takes no region out of such a service, and no operator may: lower it, or give the service more regions",
+            "neither soft failures nor operators can then withdraw a region of it; lower it, or give the service more regions",
         );
     }
-    Safety { min_regions }
+    Some(min_regions)
+}
+
+fn read_suspect_self(table: &Table<'_>) -> SuspectSelf {
+    let anchors = table.get("anchors").map(|value| {
+        let items = if value.is_empty_list() { None } else { value.one_or_many("a list of anchors") };
+        let anchor = |item: Value<'_>| item.parsed("an anchor such as \"tcp:192.0.2.250:53\"", anchor);
+        items.unwrap_or_default().into_iter().filter_map(anchor).collect()
+    });
+    let share = table.get("share").and_then(|value| value.parsed("a share such as \"60%\"", text::share));
+    let min = table.get("min").and_then(|value| value.integer(1..=u64::from(u32::MAX)));
+    let at_most = table.get("at_most").and_then(|value| value.duration(Duration::from_secs(1)..=MOST_KEPT));
+    let default = SuspectSelf::default();
+    SuspectSelf {
+        share: share.unwrap_or(default.share),
+        min: min.map_or(default.min, |min| min as usize),
+        anchors: anchors.unwrap_or_default(),
+        at_most: at_most.unwrap_or(default.at_most),
+    }
+}
+
+/// `tcp:ADDRESS:PORT`.
+fn anchor(text: &str) -> Result<SocketAddr, String> {
+    let address = text.strip_prefix("tcp:").and_then(|address| address.parse::<SocketAddr>().ok());
+    address
+        .filter(|address| address.port() > 0)
+        .ok_or_else(|| format!("{:?} is not a valid anchor: write tcp:ADDRESS:PORT", text::shortened(text)))
 }

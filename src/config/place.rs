@@ -53,7 +53,7 @@ impl<'a> Names<'a> {
         for (entry, is_used) in entries.iter().zip(&*self.used.borrow()) {
             let report = entry.value.report;
             if !is_used && report.errors() == 0 {
-                let message = format!("{} `{}` is used by no {by}", self.what, entry.name);
+                let message = format!("{} `{}` is not used by any {by}", self.what, entry.name);
                 report.warning(entry.span.clone(), message, help);
             }
         }
@@ -92,7 +92,7 @@ pub(super) fn place(text: &str, groups: &Names<'_>) -> Result<PlaceKey, String> 
     let Some((kind, rest)) = text.split_once(':') else {
         let kinds = KINDS.map(|kind| format!("{kind}:")).join(", ");
         return Err(format!(
-            "{:?} is no place; places start with {kinds} or are \"*\"",
+            "{:?} is not a valid place; places start with {kinds} or are \"*\"",
             text::shortened(text)
         ));
     };
@@ -101,22 +101,22 @@ pub(super) fn place(text: &str, groups: &Names<'_>) -> Result<PlaceKey, String> 
         "asn" => rest
             .parse()
             .map(PlaceKey::Asn)
-            .map_err(|_| format!("{rest:?} is no AS number from 0 to {}", u32::MAX)),
+            .map_err(|_| format!("{rest:?} is not an AS number from 0 to {}", u32::MAX)),
         "region" => subdivision(rest).map(|(country, part)| PlaceKey::Subdivision(country, part)),
         "country" => country(rest).map(PlaceKey::Country),
         "group" => groups.index(rest).map(PlaceKey::Group),
         "continent" => continent(rest).map(PlaceKey::Continent),
         _ => {
             let hint = text::did_you_mean(kind, KINDS.into_iter());
-            Err(format!("{:?} is no kind of place{hint}", text::shortened(kind)))
+            Err(format!("{:?} is not a kind of place{hint}", text::shortened(kind)))
         }
     }
 }
 
-/// A country that exists: a code that is not assigned would silently match nobody.
+/// A country that exists: a code that is not assigned would silently match no client.
 fn country(text: &str) -> Result<Country, String> {
     let country: Country = text.parse().map_err(|()| {
-        format!("{:?} is no country code of two letters (ISO 3166-1)", text::shortened(text))
+        format!("{:?} is not a country code of two letters (ISO 3166-1)", text::shortened(text))
     })?;
     if continent_of(country).is_some() {
         return Ok(country);
@@ -132,12 +132,12 @@ fn country(text: &str) -> Result<Country, String> {
 
 fn continent(text: &str) -> Result<Continent, String> {
     text.parse().map_err(|()| {
-        format!("{:?} is no continent: one of AF, AN, AS, EU, NA, OC, SA", text::shortened(text))
+        format!("{:?} is not a continent: one of AF, AN, AS, EU, NA, OC, SA", text::shortened(text))
     })
 }
 
 fn subdivision(text: &str) -> Result<(Country, Subdivision), String> {
-    let error = || format!("{:?} is no subdivision such as US-CA (ISO 3166-2)", text::shortened(text));
+    let error = || format!("{:?} is not a subdivision such as US-CA (ISO 3166-2)", text::shortened(text));
     let (of, part) = text.split_once('-').ok_or_else(error)?;
     Ok((country(of)?, part.parse().map_err(|()| error())?))
 }
@@ -303,5 +303,5 @@ fn own_subdivision(text: &str) -> Result<(Option<Country>, Subdivision), String>
     }
     text.parse()
         .map(|part| (None, part))
-        .map_err(|()| format!("{:?} is no subdivision such as CA or US-CA", text::shortened(text)))
+        .map_err(|()| format!("{:?} is not a subdivision such as CA or US-CA", text::shortened(text)))
 }

@@ -1,12 +1,17 @@
-//! `[probe.NAME]`: how an address is looked at.
+//! `[probe.NAME]`: how an address is probed.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use http::uri::PathAndQuery;
+use rustls::RootCertStore;
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor};
 
-use crate::model::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
+use crate::model::{
+    Assertion, Expect, HttpProbe, JsonPath, JsonPathError, Kind, Probe, Startup, StatusRange, Thresholds,
+    TlsProbe,
+};
 
 use super::keys::Shape::{Either, Fields, Integer, Json, OneOrMany, Text, Words};
 use super::keys::{Keys, Shape, default, key, otherwise, required};
@@ -88,7 +93,7 @@ const LATER_KINDS: [&str; 6] = ["grpc", "dns", "udp", "icmp", "exec", "file"];
 
 const MS: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
-/// Below ten looks a second an interval is a mistake for something else.
+/// Shorter intervals are more likely a slip of the pen than meant.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
 const COUNTS: RangeInclusive<u64> = 1..=1000;
@@ -122,11 +127,11 @@ fn read(entry: &Entry<'_>) -> Option<Probe> {
     let interval = table.get("interval").and_then(|value| value.duration(INTERVALS));
     let timeout = table.get("timeout").and_then(|value| value.duration(TIMEOUTS));
     let thresholds = read_thresholds(&table);
-    let kind = read_kind(&table, word?);
+    let kind = read_kind(&table, word?, port.unwrap_or_default());
+    port?;
     let probe = Probe {
         name: entry.name.into(),
         kind,
-        port: port?,
         interval: interval.unwrap_or(DEFAULT_INTERVAL),
         timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
         thresholds,
@@ -137,7 +142,19 @@ fn read(entry: &Entry<'_>) -> Option<Probe> {
         table.report.warning(
             table.key_span(key),
             format!("probe `{}` may take {timeout} but runs every {interval}", entry.name),
-            "looks at an address never overlap, so slow ones stretch the interval; make `timeout` the shorter",
+            "probes of an address never overlap, so slow ones stretch the interval; make `timeout` shorter than `interval`",
+        );
+    }
+    if let Some(TlsProbe { server_name: None, authorities: None }) = probe.kind.tls()
+        && table.report.errors() == before
+    {
+        table.report.warning(
+            table.key_span("kind"),
+            format!(
+                "probe `{}` verifies that the certificate is for the address of the endpoint",
+                entry.name
+            ),
+            "name what the certificate is for in `host`: hardly any certificate is for an address",
         );
     }
     if let Some(slow) = probe.thresholds.slow.filter(|slow| *slow >= probe.timeout)
@@ -165,46 +182,64 @@ fn read_port(table: &Table<'_>, word: Option<Word>) -> Option<u16> {
     }
 }
 
-fn read_kind(table: &Table<'_>, word: Word) -> Kind {
-    let tls = |table: &Table<'_>| TlsProbe { server_name: read_host(table), ca_pem: read_ca(table) };
+fn read_kind(table: &Table<'_>, word: Word, port: u16) -> Kind {
     match word {
         Word::Tcp => {
             table.refuse(&["host", "ca", "path", "expect"], "for kind \"tcp\"");
-            Kind::Tcp
+            Kind::Tcp { port }
         }
         Word::Tls => {
             table.refuse(&["path", "expect"], "for kind \"tls\"");
-            Kind::Tls(tls(table))
+            Kind::Tls { port, tls: read_tls(table, read_host(table)) }
         }
         Word::Http => {
             table.refuse(&["ca"], "for kind \"http\"");
-            Kind::Http(read_http(table))
+            Kind::Http { port, http: read_http(table, read_host(table).as_ref()) }
         }
-        Word::Https => Kind::Https(read_http(table), tls(table)),
+        Word::Https => {
+            let host = read_host(table);
+            Kind::Https { port, http: read_http(table, host.as_ref()), tls: read_tls(table, host) }
+        }
     }
 }
 
-fn read_host(table: &Table<'_>) -> Option<String> {
+fn read_host(table: &Table<'_>) -> Option<ServerName<'static>> {
     table.get("host")?.parsed("a host name", text::host)
 }
 
-/// The text of the file of trusted authorities; it must hold a certificate.
-fn read_ca(table: &Table<'_>) -> Option<String> {
-    let value = table.get("ca")?;
-    let name = value.text("the path of a PEM file")?;
-    let (path, pem) = value.report.load_named(value.span.clone(), "PEM file", name)?;
-    match CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>() {
-        Ok(found) if !found.is_empty() => Some(pem.to_string()),
-        Ok(_) => value.fail(format!("no certificate in {}", path.display())),
-        Err(error) => value.fail(format!("{} is no PEM file: {error}", path.display())),
-    }
+fn read_tls(table: &Table<'_>, server_name: Option<ServerName<'static>>) -> TlsProbe {
+    TlsProbe { server_name, authorities: table.get("ca").and_then(|value| read_authorities(&value)) }
 }
 
-fn read_http(table: &Table<'_>) -> HttpProbe {
+/// The trusted authorities in a PEM file, at least one.
+fn read_authorities(value: &Value<'_>) -> Option<Vec<TrustAnchor<'static>>> {
+    let name = value.text("the path of a PEM file")?;
+    let (path, pem) = value.report.load_named(value.span.clone(), "PEM file", name)?;
+    let path = path.display();
+    let mut store = RootCertStore::empty();
+    for (number, certificate) in (1..).zip(CertificateDer::pem_slice_iter(pem.as_bytes())) {
+        let certificate = match certificate {
+            Ok(certificate) => certificate,
+            Err(pem::Error::MissingSectionEnd { .. }) => {
+                return value.fail(format!("{path} is not a valid PEM file: its last section has no end"));
+            }
+            Err(error) => return value.fail(format!("{path} is not a valid PEM file: {error}")),
+        };
+        if let Err(error) = store.add(certificate) {
+            return value.fail(format!("certificate {number} in {path} is not a valid authority: {error}"));
+        }
+    }
+    if store.is_empty() {
+        return value.fail(format!("no certificate in {path}"));
+    }
+    Some(store.roots)
+}
+
+fn read_http(table: &Table<'_>, host: Option<&ServerName<'_>>) -> HttpProbe {
     let path = table.get("path").and_then(|value| value.parsed("a path such as \"/health\"", request_path));
     HttpProbe {
-        host: read_host(table),
-        path: path.unwrap_or_else(|| "/".into()),
+        host: host.map(text::authority),
+        path: path.unwrap_or_else(|| PathAndQuery::from_static("/")),
         expect: table
             .get("expect")
             .and_then(|value| read_expect(table, &value))
@@ -213,12 +248,14 @@ fn read_http(table: &Table<'_>) -> HttpProbe {
 }
 
 /// Origin form (RFC 9112 §3.2.1): path and query, visible ASCII, no fragment.
-fn request_path(text: &str) -> Result<String, String> {
+fn request_path(text: &str) -> Result<PathAndQuery, String> {
     let good = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
-    if text.starts_with('/') && text.bytes().all(good) {
-        return Ok(text.to_owned());
+    if !(text.starts_with('/') && text.bytes().all(good)) {
+        let text = text::shortened(text);
+        return Err(format!("{text:?} is not a valid path: it starts with `/` and has no spaces and no `#`"));
     }
-    Err(format!("{:?} is no path: it starts with `/` and has no spaces and no `#`", text::shortened(text)))
+    PathAndQuery::try_from(text)
+        .map_err(|error| format!("{:?} is not a valid path: {error}", text::shortened(text)))
 }
 
 fn default_expect() -> Expect {
@@ -270,17 +307,21 @@ fn read_assertion(value: &Value<'_>, name: &str) -> Option<Assertion> {
     let table = value.table(name, &JSON)?;
     let path = table.need("path").and_then(|value| {
         value.parsed("a JSONPath such as \"$.status\"", |text| {
-            if Assertion::filters(text) > Assertion::MAX_FILTERS {
-                let most = Assertion::MAX_FILTERS;
-                return Err(format!("{:?} has more than {most} filters (?)", text::shortened(text)));
-            }
-            jsonpath_rust::parser::parse_json_path(text).map(|_| text.to_owned()).map_err(|_| {
-                format!("{:?} is no JSONPath (RFC 9535) such as $.status", text::shortened(text))
+            text.parse::<JsonPath>().map_err(|error| {
+                let text = text::shortened(text);
+                match error {
+                    JsonPathError::Syntax => {
+                        format!("{text:?} is not a valid JSONPath (RFC 9535) such as $.status")
+                    }
+                    JsonPathError::TooManyFilters => {
+                        format!("{text:?} has more than {} filters (?)", JsonPath::MAX_FILTERS)
+                    }
+                }
             })
         })
     });
     let equals = table.need("equals").and_then(|value| value.json());
-    Some(Assertion { path: path?, equals: equals?.to_string() })
+    Some(Assertion { path: path?, equals: equals? })
 }
 
 fn read_thresholds(table: &Table<'_>) -> Thresholds {

@@ -69,7 +69,7 @@ const HEALTHY: Keys = Keys {
 const MOST_ENDPOINTS: usize = u16::MAX as usize;
 const DEFAULT_WEIGHT: Weight = Weight(100);
 
-/// Reads every `[region.NAME]`; the result has one region per name, complete unless something was complained of.
+/// Reads every `[region.NAME]`; the result has one region per name, complete unless a mistake was reported.
 pub(super) fn read_all(names: &Names<'_>, entries: &[Entry<'_>], probes: &Names<'_>) -> Vec<Region> {
     debug_assert_eq!(names.len(), entries.len());
     let tables: Vec<_> =
@@ -88,7 +88,7 @@ pub(super) fn read_all(names: &Names<'_>, entries: &[Entry<'_>], probes: &Names<
     let region =
         |own: usize, entry: &Entry<'_>, table: &Option<Table<'_>>, endpoints: Vec<Endpoint>, require| {
             let id = RegionId(own as u16);
-            let need = table.as_ref().and_then(|it| read_need(it, endpoints.len())).unwrap_or(Need::Any);
+            let need = table.as_ref().and_then(|it| read_need(it, &endpoints)).unwrap_or(Need::Any);
             Region {
                 name: entry.name.into(),
                 location: table.as_ref().and_then(read_location).unwrap_or_default(),
@@ -112,10 +112,8 @@ enum Need {
 
 /// So many of the endpoints that take clients, and all that is required.
 fn healthy_when(id: RegionId, need: Need, endpoints: &[Endpoint], mut require: Vec<Condition>) -> Condition {
-    let all_zero = endpoints.iter().all(|it| it.weight.0 == 0);
-    let counted = endpoints.iter().enumerate().filter(|(_, it)| all_zero || it.weight.0 > 0);
     let endpoint = |index: usize| Condition::Endpoint(EndpointRef { region: id, index: index as u16 });
-    let own: Vec<Condition> = counted.map(|(index, _)| endpoint(index)).collect();
+    let own: Vec<Condition> = counted(endpoints).map(endpoint).collect();
     let own = match need {
         Need::Any => Condition::Any(own),
         Need::All => Condition::All(own),
@@ -173,8 +171,11 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
     let name = written
         .as_ref()
         .and_then(|value| value.parsed("a name", |text| text::own_name(text).map(|()| text.to_owned())));
-    let host =
-        table.get("host").and_then(|value| value.parsed("a name such as \"lb.example.net\"", text::target));
+    let host = table.get("host").and_then(|value| {
+        let host = value.parsed("a name such as \"lb.example.net\"", text::target)?;
+        value.report.host(value.span, &host);
+        Some(host)
+    });
     let addresses = if table.has("host") { table.get("address") } else { table.need("address") };
     let mut found = Vec::new();
     let items = addresses.and_then(|value| value.one_or_many("a list of addresses such as [\"192.0.2.10\"]"));
@@ -209,7 +210,7 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
     (written.filter(|_| named), endpoint)
 }
 
-/// `probe = []` says "none" in as many words.
+/// `probe = []` means none.
 fn probe_items<'a>(value: &Value<'a>) -> Vec<Value<'a>> {
     if value.is_empty_list() { Vec::new() } else { value.one_or_many("a list of probes").unwrap_or_default() }
 }
@@ -219,7 +220,7 @@ pub(super) fn read_weight(value: &Value<'_>) -> Option<Weight> {
     value.integer(0..=u64::from(Weight::MAX.0)).map(|weight| Weight(weight as u32))
 }
 
-fn read_need(region: &Table<'_>, endpoints: usize) -> Option<Need> {
+fn read_need(region: &Table<'_>, endpoints: &[Endpoint]) -> Option<Need> {
     const WHAT: &str = "\"any\", \"all\", { at_least = 2 } or { fraction = \"50%\" }";
     let value = region.get("healthy_when")?;
     if !value.is_table() {
@@ -233,22 +234,28 @@ fn read_need(region: &Table<'_>, endpoints: usize) -> Option<Need> {
     match (table.get("at_least"), table.get("fraction")) {
         (Some(value), None) => {
             let count = value.integer(1..=u64::from(u16::MAX))? as usize;
-            if endpoints > 0 && count > endpoints {
-                return value
-                    .fail(format!("at least {count} endpoints must be up, but the region has {endpoints}"));
+            let (all, counted) = (endpoints.len(), counted(endpoints).count());
+            if all == 0 || count <= counted {
+                return Some(Need::AtLeast(count));
             }
-            Some(Need::AtLeast(count))
+            value.fail(if counted == all {
+                format!("at least {count} endpoints must be up, but the region has {all}")
+            } else {
+                format!(
+                    "at least {count} endpoints must be up, but only {counted} of the region's {all} count: those of weight 0 do not"
+                )
+            })
         }
-        (None, Some(value)) => value.parsed("a share such as \"50%\"", fraction).map(Need::Fraction),
+        (None, Some(value)) => value.parsed("a share such as \"50%\"", text::share).map(Need::Fraction),
         _ => value.fail(format!("expected {WHAT}")),
     }
 }
 
-/// A share above 0 % and up to 100 %.
-fn fraction(text: &str) -> Result<Fraction, String> {
-    Fraction::parse(text)
-        .filter(|part| part.get() > 0.0)
-        .ok_or_else(|| format!("expected a share above 0% and up to 100%, found {:?}", text::shortened(text)))
+/// The endpoints that count towards the health of their region: those with a weight, or all if none has one.
+fn counted(endpoints: &[Endpoint]) -> impl Iterator<Item = usize> {
+    let all_zero = endpoints.iter().all(|it| it.weight.0 == 0);
+    let counts = move |(index, it): (usize, &Endpoint)| (all_zero || it.weight.0 > 0).then_some(index);
+    endpoints.iter().enumerate().filter_map(counts)
 }
 
 /// `"lb1"`, of the region itself, `"endpoint/REGION/NAME"` or `"region/REGION"`.
@@ -313,11 +320,11 @@ fn endpoint_ref(
 /// Warns of regions about which nothing but a handshake is known.
 pub(super) fn warn_of_bare_handshakes(regions: &[Region], entries: &[Entry<'_>], probes: &[Option<Probe>]) {
     for (region, entry) in regions.iter().zip(entries) {
-        let mut probed = region.endpoints.iter().flat_map(|it| it.healthy_when.probes()).peekable();
+        let mut used = region.endpoints.iter().flat_map(|it| it.healthy_when.probes()).peekable();
         let is_bare = |id: ProbeId| {
-            probes[usize::from(id.0)].as_ref().is_some_and(|probe| matches!(probe.kind, Kind::Tcp))
+            probes[usize::from(id.0)].as_ref().is_some_and(|probe| matches!(probe.kind, Kind::Tcp { .. }))
         };
-        if probed.peek().is_some() && probed.all(is_bare) {
+        if used.peek().is_some() && used.all(is_bare) {
             entry.value.report.warning(
                 entry.span.clone(),
                 format!("region `{}` is probed by TCP handshakes alone", region.name),

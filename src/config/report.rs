@@ -8,16 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnostic::Lines;
-use super::{Diagnostic, Diagnostics, GeoSource, Severity, Spot, Unfit};
-use crate::model::PlaceKey;
+use super::{Diagnostic, Diagnostics, Severity, Spot};
+use crate::model::{Name, PlaceKey};
 
 /// How a file is read: the one door to the world outside.
 pub(super) type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
-/// How a geo database is opened.
-pub(super) type Opener<'a> = &'a dyn Fn(&GeoSource) -> Result<(), Unfit>;
-
-/// Quotes as word processors and web pages make them of plain ones.
+/// Quotation marks as word processors and web pages make them of plain ones.
 const TYPOGRAPHIC: [char; 7] = ['“', '”', '„', '‘', '’', '«', '»'];
 
 /// Collects diagnostics over one config file and the files it names.
@@ -25,9 +22,9 @@ pub(super) struct Report<'a> {
     file: &'a Path,
     lines: Lines<'a>,
     read: Loader<'a>,
-    open: Opener<'a>,
     places: RefCell<Vec<(PlaceKey, Spot)>>,
-    /// Lines with a syntax error: what was decoded there is torn, so it is not complained of a second time.
+    hosts: RefCell<Vec<(Name, Spot)>>,
+    /// Lines with a syntax error: what was decoded there is torn, so it is not reported a second time.
     torn: RefCell<BTreeSet<usize>>,
     found: RefCell<Vec<Diagnostic>>,
     sources: RefCell<BTreeMap<PathBuf, Arc<str>>>,
@@ -35,14 +32,14 @@ pub(super) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(file: &'a Path, text: &'a str, read: Loader<'a>, open: Opener<'a>) -> Self {
+    pub(super) fn new(file: &'a Path, text: &'a str, read: Loader<'a>) -> Self {
         let sources = BTreeMap::from([(file.to_path_buf(), Arc::from(text))]);
         Self {
             file,
             lines: Lines::new(text),
             read,
-            open,
             places: RefCell::default(),
+            hosts: RefCell::default(),
             torn: RefCell::default(),
             found: RefCell::default(),
             sources: RefCell::new(sources),
@@ -59,11 +56,11 @@ impl<'a> Report<'a> {
             ("duplicate key", Some(key)) => format!("`{key}` is written twice"),
             (_, Some(value)) if value.starts_with(TYPOGRAPHIC) => {
                 let quote = &value[..value.ceil_char_boundary(1)];
-                format!("{quote} is no quote in TOML: write \" before and after the text")
+                format!("{quote} is not a quotation mark in TOML: write \" before and after the text")
             }
             (message, _) => message.trim().to_owned(),
         };
-        // A list that is not closed is complained of in each of the lines below it.
+        // A list that is not closed is reported in each of the lines below it.
         let found = self.found.borrow();
         let is_echo = self.torn.borrow().contains(&(line - 1))
             && found.last().is_some_and(|last| last.message == message);
@@ -91,7 +88,7 @@ impl<'a> Report<'a> {
         self.say(Severity::Warning, span, message.into(), Some(help.into()));
     }
 
-    /// Something is missing. Not said where a syntax error may have swallowed it.
+    /// Something is missing. Not reported where a syntax error may have swallowed it.
     pub(super) fn absent(&self, span: Range<usize>, message: impl Into<String>) {
         if !self.is_torn() {
             self.error(span, message);
@@ -125,7 +122,7 @@ impl<'a> Report<'a> {
         self.found.borrow_mut().push(diagnostic);
     }
 
-    /// Errors so far. What is said again counts again: compare two readings to learn whether all went well between.
+    /// Errors so far. A repeated one counts again: compare two readings to learn whether all went well in between.
     pub(super) fn errors(&self) -> usize {
         self.errors.get()
     }
@@ -176,18 +173,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Opens a geo database that the config names at `span`.
-    pub(super) fn open(&self, span: Range<usize>, source: GeoSource) -> Option<GeoSource> {
-        let Err(Unfit { why, help }) = (self.open)(&source) else { return Some(source) };
-        let which = match &source {
-            GeoSource::Builtin => "the builtin geo database".into(),
-            GeoSource::File(path) => format!("geo database {}", path.display()),
-        };
-        self.error_with_help(span, format!("{which}: {why}"), help);
-        None
-    }
-
-    /// A place in the config.
+    /// A spot in the config.
     pub(super) fn spot(&self, span: Range<usize>) -> Spot {
         let (line, column, end_column) = self.lines.position(span);
         Spot { file: self.file.into(), line, column, end_column }
@@ -206,6 +192,16 @@ impl<'a> Report<'a> {
     /// The places named so far.
     pub(super) fn take_places(&self) -> Vec<(PlaceKey, Spot)> {
         self.places.take()
+    }
+
+    /// Keeps where the config names the host of an endpoint.
+    pub(super) fn host(&self, span: Range<usize>, host: &Name) {
+        self.hosts.borrow_mut().push((host.clone(), self.spot(span)));
+    }
+
+    /// The hosts named so far.
+    pub(super) fn take_hosts(&self) -> Vec<(Name, Spot)> {
+        self.hosts.take()
     }
 
     pub(super) fn finish(self) -> Diagnostics {

@@ -1,4 +1,4 @@
-//! What of a config a running node cannot change.
+//! What a running node cannot change.
 
 use std::net::SocketAddr;
 
@@ -27,7 +27,7 @@ impl AtStart {
         }
     }
 
-    /// What `newer` says otherwise, a sentence each. Both come from one file, or the paths do not compare.
+    /// What is different in `newer`, a sentence each. Both come from one file, or the paths do not compare.
     #[must_use]
     pub fn changes(&self, newer: &Self) -> Vec<String> {
         let (now, then) = (&self.control, &newer.control);
@@ -42,7 +42,7 @@ impl AtStart {
         ];
         let changed = changed.into_iter().filter(|(_, changed)| *changed);
         changed
-            .map(|(key, _)| format!("{key} has changed: that is read at the start only, so restart the node"))
+            .map(|(key, _)| format!("{key} has changed, but is read only at the start: restart the node"))
             .collect()
     }
 }

@@ -1,7 +1,7 @@
 //! `[[service]]`: names that are answered by choosing.
 
 use crate::model::{
-    AllDown, GeoEntry, Group, Member, Name, PlaceKey, Probe, Rank, Region, RegionId, Service, Weight,
+    AllDown, GeoEntry, Group, Member, Name, PlaceKey, Probe, RankKind, Region, RegionId, Service, Weight,
 };
 
 use super::advice::Advice;
@@ -124,19 +124,18 @@ fn read(table: &Table<'_>, name: Name, scope: &Scope<'_>) -> Service {
     let members = read_members(table, scope);
     let geo = table.get("geo").map(|value| read_geo(&value, &members, scope));
     let written = read_steering(table, scope);
-    let rank = written.rank.as_ref().map_or(Rank::Priority, |it| it.value);
-    check_rank(table, rank, geo.is_some(), &members, scope);
+    check_rank(table, written.rank_kind(), geo.is_some(), &members, scope);
     let advice = Advice { table, members: &members, scope };
     advice.on_ttl(&written);
     advice.on_computed_ttl(&written);
     advice.on_fallback(&written);
-    let steering = written.clone().complete();
+    advice.on_weights(&written);
+    let steering = written.clone().complete(geo.unwrap_or_default());
     let has_fallback = matches!(steering.all_down, AllDown::Fallback(_) | AllDown::Cname(_));
     let service = Service {
         name,
         kind,
         steering,
-        geo: geo.unwrap_or_default(),
         fences: fence::read_all(table, &members, scope, has_fallback),
         members: members.iter().map(|member| member.value).collect(),
     };
@@ -145,18 +144,18 @@ fn read(table: &Table<'_>, name: Name, scope: &Scope<'_>) -> Service {
 }
 
 /// The service's own keys over its policy's; a tolerance must fit the rank that comes out.
-/// A policy that is wrong in itself is told of at the same place again, which is kept once.
+/// A policy that is wrong in itself is reported at the same place again; diagnostics keep that once.
 fn read_steering(table: &Table<'_>, scope: &Scope<'_>) -> Written {
     let own = steering::read(table);
     let policy = table.get("policy").and_then(|value| scope.policy_names.refer(&value));
     let policy = policy.map(|index| scope.policies[index].clone()).unwrap_or_default();
     let (own_rank, own_tolerance) = (own.rank.clone(), own.tolerance.is_some());
     let written = own.over(policy);
-    let rank = written.rank.as_ref().map_or(Rank::Priority, |it| it.value);
+    let rank = written.rank_kind();
     match (&written.tolerance, own_rank) {
         (None, _) => {}
         // The policy's tolerance is for the policy's rank; a rank without use for one sets it aside.
-        (Some(_), Some(_)) if !own_tolerance && !matches!(rank, Rank::Distance | Rank::Latency) => {}
+        (Some(_), Some(_)) if !own_tolerance && !matches!(rank, RankKind::Distance | RankKind::Latency) => {}
         (Some(tolerance), Some(own_rank)) if !own_tolerance => {
             steering::check_unit(table.report, rank, &At { value: tolerance.value, span: own_rank.span });
         }
@@ -251,18 +250,18 @@ fn read_preference(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_>)
 }
 
 /// What a rank needs, and what is of use to one rank alone.
-fn check_rank(table: &Table<'_>, rank: Rank, has_geo: bool, members: &[At<Member>], scope: &Scope<'_>) {
-    if rank == Rank::Geo && !has_geo {
+fn check_rank(table: &Table<'_>, rank: RankKind, has_geo: bool, members: &[At<Member>], scope: &Scope<'_>) {
+    if rank == RankKind::Geo && !has_geo {
         table.report.absent(table.key_span("rank"), "rank = \"geo\" needs the table `geo`");
     }
-    if rank != Rank::Geo && has_geo {
+    if rank != RankKind::Geo && has_geo {
         table.report.warning(
             table.key_span("geo"),
             "`geo` is not used",
             "write rank = \"geo\" in the service or its policy",
         );
     }
-    if rank != Rank::Distance {
+    if rank != RankKind::Distance {
         return;
     }
     for member in members {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::model::{AllDown, Rank, Share, Steering, Tolerance, Ttl, TtlRange};
+use crate::model::{AllDown, GeoEntry, Km, Millis, Rank, RankKind, Share, Steering, Ttl, TtlRange};
 
 use super::keys::Shape::{Boolean, Either, Fields, Integer, OneOrMany, Text, Words};
 use super::keys::{Key, Keys, default, key, otherwise, required};
@@ -16,7 +16,7 @@ pub(super) const POLICY: Keys =
     Keys { known: &[RANK, TOLERANCE, SHARE, ANSWERS, TTL, ALL_DOWN, SPILL], later: &[] };
 pub(super) const RANK: Key = key(
     "rank",
-    Words(&["priority", "distance", "latency", "geo", "none"]),
+    Words(&RANKS),
     default("\"priority\""),
     "what puts one region before another: \"priority\", \"distance\", \"latency\", \"geo\" or \"none\"",
 );
@@ -28,7 +28,7 @@ pub(super) const TOLERANCE: Key = key(
 );
 pub(super) const SHARE: Key = key(
     "share",
-    Words(&["weighted", "hash", "random"]),
+    Words(&SHARES),
     default("\"weighted\""),
     "how tied regions share clients: \"weighted\" anew in each time window, \"hash\" sticky, \"random\" anew in each query",
 );
@@ -79,18 +79,27 @@ const LONGEST_MEMORY: Duration = Duration::from_secs(30 * 86_400);
 
 const DEFAULT_TTL: TtlRange = TtlRange { max: Ttl(30), min: Ttl(30) };
 
-const RANKS: [(&str, Rank); 5] = [
-    ("priority", Rank::Priority),
-    ("distance", Rank::Distance),
-    ("latency", Rank::Latency),
-    ("geo", Rank::Geo),
-    ("none", Rank::None),
-];
+const RANKS: [&str; 5] = {
+    let [priority, distance, latency, geo, none] = RankKind::ALL;
+    [priority.name(), distance.name(), latency.name(), geo.name(), none.name()]
+};
+const SHARES: [&str; 3] = {
+    let [weighted, hash, random] = Share::ALL;
+    [weighted.name(), hash.name(), random.name()]
+};
+
+/// `tolerance` as it is written: only one that fits its rank becomes part of it.
+#[derive(Clone, Copy)]
+pub(super) enum Tolerance {
+    Zero,
+    Time(Millis),
+    Distance(Km),
+}
 
 /// Steering keys as far as they are written; what is not falls through to the policy, then to the default.
 #[derive(Clone, Default)]
 pub(super) struct Written {
-    pub(super) rank: Option<At<Rank>>,
+    pub(super) rank: Option<At<RankKind>>,
     pub(super) tolerance: Option<At<Tolerance>>,
     pub(super) share: Option<Share>,
     pub(super) answers: Option<usize>,
@@ -114,8 +123,8 @@ pub(super) fn read_policies(names: &Names<'_>, entries: &[Entry<'_>]) -> Vec<Wri
 
 /// Reads the steering keys of a policy or a service.
 pub(super) fn read(table: &Table<'_>) -> Written {
-    let shares = [("weighted", Share::Weighted), ("hash", Share::Hash), ("random", Share::Random)];
-    let rank = table.get("rank").and_then(|value| Some(value.at(value.choice(&RANKS, &[])?)));
+    let (ranks, shares) = (RankKind::ALL.map(|it| (it.name(), it)), Share::ALL.map(|it| (it.name(), it)));
+    let rank = table.get("rank").and_then(|value| Some(value.at(value.choice(&ranks, &[])?)));
     let tolerance = table.get("tolerance").and_then(|value| Some(value.at(read_tolerance(&value)?)));
     let ttl = table.get("ttl").and_then(|value| Some(value.at(read_ttl(&value, table.path("ttl"))?)));
     if let Some(value) = table.get("spill") {
@@ -150,64 +159,71 @@ impl Written {
         }
     }
 
-    /// The keys with the defaults filled in.
-    pub(super) fn complete(self) -> Steering {
+    /// The keys with the defaults filled in, and the service's `geo` table.
+    pub(super) fn complete(self, geo: Vec<GeoEntry>) -> Steering {
+        let tolerance = self.tolerance.as_ref().map_or(Tolerance::Zero, |it| it.value);
+        let rank = match (self.rank_kind(), tolerance) {
+            (RankKind::Priority, _) => Rank::Priority,
+            (RankKind::Distance, Tolerance::Distance(tolerance)) => Rank::Distance(tolerance),
+            (RankKind::Distance, _) => Rank::Distance(Km(0.0)),
+            (RankKind::Latency, Tolerance::Time(tolerance)) => Rank::Latency(tolerance),
+            (RankKind::Latency, _) => Rank::Latency(Millis(0.0)),
+            (RankKind::Geo, _) => Rank::Geo(geo),
+            (RankKind::None, _) => Rank::None,
+        };
         Steering {
-            rank: self.rank.map_or(Rank::Priority, |it| it.value),
-            tolerance: self.tolerance.map_or(Tolerance::Exact, |it| it.value),
+            rank,
             share: self.share.unwrap_or(Share::Weighted),
             answers: self.answers.unwrap_or(1),
             ttl: self.ttl.map_or(DEFAULT_TTL, |it| it.value),
             all_down: self.all_down.map_or(AllDown::All, |it| it.value),
         }
     }
+
+    /// The rank, with its default filled in.
+    pub(super) fn rank_kind(&self) -> RankKind {
+        self.rank.as_ref().map_or(RankKind::Priority, |it| it.value)
+    }
 }
 
-/// Complains of a tolerance that the rank cannot use.
-pub(super) fn check_unit(report: &Report<'_>, rank: Rank, tolerance: &At<Tolerance>) {
+/// Reports a tolerance that the rank cannot use.
+pub(super) fn check_unit(report: &Report<'_>, rank: RankKind, tolerance: &At<Tolerance>) {
     let message = match (rank, tolerance.value) {
-        (_, Tolerance::Exact)
-        | (Rank::Distance, Tolerance::Kilometres(_))
-        | (Rank::Latency, Tolerance::Millis(_)) => {
+        (_, Tolerance::Zero)
+        | (RankKind::Distance, Tolerance::Distance(_))
+        | (RankKind::Latency, Tolerance::Time(_)) => {
             return;
         }
-        (Rank::Distance, Tolerance::Millis(_)) => {
+        (RankKind::Distance, Tolerance::Time(_)) => {
             "rank = \"distance\" takes a tolerance in kilometres such as \"300km\"".to_owned()
         }
-        (Rank::Latency, Tolerance::Kilometres(_)) => {
+        (RankKind::Latency, Tolerance::Distance(_)) => {
             "rank = \"latency\" takes a tolerance in time such as \"15ms\"".to_owned()
         }
-        (Rank::Priority | Rank::Geo | Rank::None, _) => {
-            format!("`tolerance` has no meaning with rank = \"{}\"", rank_word(rank))
+        (RankKind::Priority | RankKind::Geo | RankKind::None, _) => {
+            format!("`tolerance` has no meaning with rank = \"{}\"", rank.name())
         }
     };
     report.error(tolerance.span.clone(), message);
 }
 
-fn rank_word(rank: Rank) -> &'static str {
-    RANKS.iter().find(|(_, other)| *other == rank).map_or("", |(word, _)| word)
-}
-
-/// "15ms", "300km"; zero of either is exact.
+/// "15ms", "300km"; zero fits either rank.
 fn read_tolerance(value: &Value<'_>) -> Option<Tolerance> {
     const WHAT: &str = "a tolerance such as \"15ms\" or \"300km\"";
     if value.as_integer() == Some(0) {
-        return Some(Tolerance::Exact);
+        return Some(Tolerance::Zero);
     }
     value.parsed(WHAT, |text| {
         let error = || format!("expected {WHAT}, found {:?}", text::shortened(text));
-        let found = match text.strip_suffix("km") {
-            Some(number) => Tolerance::Kilometres(number.trim().parse().map_err(|_| error())?),
-            None => Tolerance::Millis(text::duration(text).map_err(|_| error())?.as_secs_f64() * 1000.0),
+        let (number, is_distance) = match text.strip_suffix("km") {
+            Some(number) => (number.trim().parse().map_err(|_| error())?, true),
+            None => (text::duration(text).map_err(|_| error())?.as_secs_f64() * 1000.0, false),
         };
-        match found {
-            Tolerance::Millis(0.0) | Tolerance::Kilometres(0.0) => Ok(Tolerance::Exact),
-            Tolerance::Millis(many) | Tolerance::Kilometres(many)
-                if !(0.0..=MOST_TOLERANCE).contains(&many) =>
-            {
-                Err(error())
-            }
-            found => Ok(found),
+        match number {
+            0.0 => Ok(Tolerance::Zero),
+            _ if !(0.0..=MOST_TOLERANCE).contains(&number) => Err(error()),
+            _ if is_distance => Ok(Tolerance::Distance(Km(number))),
+            _ => Ok(Tolerance::Time(Millis(number))),
         }
     })
 }

@@ -1,7 +1,7 @@
-//! Reading tables by hand: every reader says itself what is wrong, where, and goes on.
+//! Reading tables by hand: every reader reports what is wrong, where, and goes on.
 //!
-//! A reader returns `None` once it has complained, so a caller may take a default in its place: with one
-//! complaint the config is refused anyway. A table's keys are declared, so what is unknown, or not built
+//! A reader returns `None` once it has reported a mistake, so a caller may take a default in its place: with one
+//! mistake the config is refused anyway. A table's keys are declared, so what is unknown, or not built
 //! yet, is found on opening it.
 
 use std::ops::{Range, RangeInclusive};
@@ -20,7 +20,7 @@ pub(super) struct At<T> {
     pub(super) span: Range<usize>,
 }
 
-/// A value, where it stands, and where to complain.
+/// A value, where it stands, and where to report mistakes.
 #[derive(Clone)]
 pub(super) struct Value<'a> {
     pub(super) report: &'a Report<'a>,
@@ -101,7 +101,7 @@ impl<'a> Table<'a> {
         self.raw.get_key_value(key).map_or_else(|| self.span.clone(), |(key, _)| key.span())
     }
 
-    /// Says of each of `keys` that is there why it is out of place.
+    /// Reports each of `keys` that is there, and why it is out of place.
     pub(super) fn refuse(&self, keys: &[&str], why: &str) {
         for key in keys.iter().filter(|key| self.raw.contains_key(**key)) {
             self.report.error(self.key_span(key), format!("`{key}` has no meaning {why}"));
@@ -110,18 +110,18 @@ impl<'a> Table<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Complains that something else stands here.
+    /// Reports that something else stands here.
     pub(super) fn expected<T>(&self, what: &str) -> Option<T> {
         self.fail(format!("expected {what}, found {}", self.found()))
     }
 
-    /// Complains.
+    /// Reports a mistake in this value.
     pub(super) fn fail<T>(&self, message: impl Into<String>) -> Option<T> {
         self.report.error(self.span.clone(), message);
         None
     }
 
-    /// Complains that something good is not built yet.
+    /// Reports that something valid is not supported yet.
     pub(super) fn later<T>(&self, what: &str) -> Option<T> {
         self.fail(format!("`{what}` is not supported yet"))
     }
@@ -144,7 +144,7 @@ impl<'a> Value<'a> {
         At { value, span: self.span.clone() }
     }
 
-    /// The text, if it is one; no complaint.
+    /// The text, if it is one; reports nothing.
     pub(super) fn as_text(&self) -> Option<&'a str> {
         match self.raw {
             DeValue::String(text) => Some(text),
@@ -152,7 +152,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The truth value, if it is one; no complaint.
+    /// The truth value, if it is one; reports nothing.
     pub(super) fn as_boolean(&self) -> Option<bool> {
         match self.raw {
             DeValue::Boolean(truth) => Some(*truth),
@@ -160,7 +160,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The integer, if it is one within 128 bits; no complaint.
+    /// The integer, if it is one within 128 bits; reports nothing.
     pub(super) fn as_integer(&self) -> Option<i128> {
         match self.raw {
             DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix()).ok(),
@@ -214,7 +214,7 @@ impl<'a> Value<'a> {
         number.filter(|number| range.contains(number)).or_else(|| self.expected(&what()))
     }
 
-    /// A text that `read` understands; `read` says what is wrong with it, `what` names the shape.
+    /// A text that `read` understands; its error says what is wrong, `what` names the shape.
     pub(super) fn parsed<T>(&self, what: &str, read: impl FnOnce(&'a str) -> Result<T, String>) -> Option<T> {
         let Some(text) = self.as_text() else { return self.expected(what) };
         read(text).map_or_else(|message| self.fail(message), Some)
@@ -231,13 +231,13 @@ impl<'a> Value<'a> {
     }
 
     /// One of a closed set of words; those of `later` are promised.
-    pub(super) fn choice<T: Copy>(&self, options: &[(&str, T)], later: &[&str]) -> Option<T> {
+    pub(super) fn choice<T: Clone>(&self, options: &[(&str, T)], later: &[&str]) -> Option<T> {
         let words = options.iter().map(|(word, _)| *word);
         let Some(text) = self.as_text() else {
             return self.expected(&text::either(words));
         };
         if let Some((_, value)) = options.iter().find(|(word, _)| *word == text) {
-            return Some(*value);
+            return Some(value.clone());
         }
         if later.contains(&text) {
             let words = text::either(words);

@@ -1,14 +1,23 @@
-//! Texts with a meaning: durations, addresses, prefixes, names. Each reader says what is wrong in a clause.
+//! Texts with a meaning: durations, addresses, prefixes, names. The error of each reader is a clause.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use http::uri::Authority;
 use ipnet::IpNet;
+use rustls::pki_types::ServerName;
 
-use crate::model::Name;
+use crate::model::{Fraction, Name};
 
 /// How a duration is asked for.
 pub(super) const A_DURATION: &str = "a duration such as \"5s\"";
+
+/// A share above 0 % and up to 100 %.
+pub(super) fn share(text: &str) -> Result<Fraction, String> {
+    Fraction::parse(text)
+        .filter(|part| part.get() > 0.0)
+        .ok_or_else(|| format!("expected a share above 0% and up to 100%, found {:?}", shortened(text)))
+}
 
 /// Reads "250ms", "5s", "10m", "1h", "1h30m".
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -59,15 +68,15 @@ pub(super) fn own_name(text: &str) -> Result<(), String> {
     if (1..=LONGEST).contains(&text.len()) && text.chars().all(good) {
         return Ok(());
     }
-    Err(format!("{:?} is no name: 1 to {LONGEST} letters, digits, `-`, `_` or `.`", shortened(text)))
+    Err(format!("{:?} is not a valid name: 1 to {LONGEST} letters, digits, `-`, `_` or `.`", shortened(text)))
 }
 
 /// A domain name; the last dot may be left out.
 pub(super) fn domain(text: &str) -> Result<Name, String> {
     if text.contains(char::is_whitespace) {
-        return Err(format!("{:?} is no domain name: it has a blank in it", shortened(text)));
+        return Err(format!("{:?} is not a valid domain name: it contains a space", shortened(text)));
     }
-    text.parse().map_err(|error| format!("{:?} is no domain name: {error}", shortened(text)))
+    text.parse().map_err(|error| format!("{:?} is not a valid domain name: {error}", shortened(text)))
 }
 
 /// A domain name that records can lead to.
@@ -77,17 +86,30 @@ pub(super) fn target(text: &str) -> Result<Name, String> {
     }
     let name = domain(text)?;
     if name == Name::root() || name.is_wildcard() {
-        return Err(format!("{name} is no name of a host"));
+        return Err(format!("{name} is not the name of a host"));
     }
     Ok(name)
 }
 
-/// A host name or an address, as a certificate or a `Host` header names it; no port.
-pub(super) fn host(text: &str) -> Result<String, String> {
-    let written = text.trim_end_matches('.');
-    rustls::pki_types::ServerName::try_from(written).map(|_| written.to_owned()).map_err(|_| {
-        format!("{:?} is no host name: write a name or an address, without a port", shortened(text))
+/// A host name or an address, as a certificate names it; no port. An IPv6 address may stand in brackets.
+pub(super) fn host(text: &str) -> Result<ServerName<'static>, String> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    if let Some(Ok(address)) = bare.map(str::parse::<Ipv6Addr>) {
+        return Ok(ServerName::from(IpAddr::V6(address)));
+    }
+    ServerName::try_from(text.trim_end_matches('.')).map(|name| name.to_owned()).map_err(|_| {
+        format!("{:?} is not a valid host name: write a name or an address, without a port", shortened(text))
     })
+}
+
+/// A host as the `Host` header names it: an IPv6 address in brackets (RFC 3986 §3.2.2).
+pub(super) fn authority(host: &ServerName<'_>) -> Authority {
+    let text = host.to_str();
+    let written = match text.parse::<Ipv6Addr>() {
+        Ok(address) => Authority::try_from(format!("[{address}]")),
+        Err(_) => Authority::try_from(&*text),
+    };
+    written.expect("host names and addresses are authorities")
 }
 
 /// The IPv4 address within an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2): such an address is no
@@ -101,7 +123,8 @@ fn mapped(address: IpAddr) -> Option<IpAddr> {
 
 /// An address that a client can connect to.
 pub(super) fn destination(text: &str) -> Result<IpAddr, String> {
-    let address: IpAddr = text.parse().map_err(|_| format!("{:?} is no IP address", shortened(text)))?;
+    let address: IpAddr =
+        text.parse().map_err(|_| format!("{:?} is not a valid IP address", shortened(text)))?;
     if let Some(v4) = mapped(address) {
         return Err(format!("{address} is an IPv4-mapped address; write {v4}"));
     }
@@ -115,7 +138,7 @@ pub(super) fn destination(text: &str) -> Result<IpAddr, String> {
 pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = text
         .parse()
-        .map_err(|_| format!("{:?} is no address with a port{}", shortened(text), listener_hint(text)))?;
+        .map_err(|_| format!("{:?} is not an address with a port{}", shortened(text), listener_hint(text)))?;
     if let Some(v4) = mapped(address.ip()) {
         return Err(format!("{} is an IPv4-mapped address; write {v4}", address.ip()));
     }
@@ -125,13 +148,13 @@ pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
     Ok(address)
 }
 
-/// What somebody may have meant who wrote no address with a port.
+/// What was probably meant by a text that is not an address with a port.
 fn listener_hint(text: &str) -> String {
     let split = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     let meant = match (split, text.parse::<IpAddr>()) {
         (Some((host, port)), _) if let Ok(address) = host.parse::<Ipv6Addr>() => {
             let address = SocketAddr::new(address.into(), port);
-            return format!("; an address of IPv6 stands in brackets: write \"{address}\"");
+            return format!("; an IPv6 address needs brackets: write \"{address}\"");
         }
         (_, Ok(address)) => {
             let address = SocketAddr::new(address, 53);
@@ -151,7 +174,7 @@ pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
             Ok(address) => format!("; write {}", IpNet::from(address)),
             Err(_) => String::new(),
         };
-        format!("{:?} is no prefix such as 192.0.2.0/24{hint}", shortened(text))
+        format!("{:?} is not a valid prefix such as 192.0.2.0/24{hint}", shortened(text))
     })?;
     if mapped(net.addr()).is_some() {
         return Err(format!("{net} is an IPv4-mapped prefix; write the IPv4 prefix"));

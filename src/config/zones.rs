@@ -1,6 +1,5 @@
 //! `[[zone]]`: static records, and where services may stand among them.
 
-use std::collections::HashMap;
 use std::path::{Component, Path};
 
 use crate::model::{Name, Service};
@@ -21,11 +20,17 @@ pub(super) const ZONE: Keys = Keys {
     later: &[],
 };
 
-/// Reads every `[[zone]]` and its file, and holds the services to them.
-pub(super) fn read_all(root: &Table<'_>, services: &[At<Service>]) -> Vec<Zone> {
+/// The zones of a config, as far as they could be read.
+pub(super) struct ReadZones {
+    pub(super) zones: Vec<Zone>,
+    /// Origins of zones of which not enough is known to say what stands in them.
+    unread: Vec<Name>,
+}
+
+/// Reads every `[[zone]]` and its file.
+pub(super) fn read_all(root: &Table<'_>) -> ReadZones {
     let mut zones: Vec<Zone> = Vec::new();
     let mut origins: Vec<Name> = Vec::new();
-    // Zones of which not enough is known to say what stands in them.
     let mut unread: Vec<Name> = Vec::new();
     for item in root.get("zone").and_then(|value| value.items("a list of zones")).unwrap_or_default() {
         let Some((origin, zone)) = read(&item, &mut origins) else {
@@ -37,8 +42,24 @@ pub(super) fn read_all(root: &Table<'_>, services: &[At<Service>]) -> Vec<Zone> 
             None => unread.push(origin),
         }
     }
-    place_services(root.report, &zones, &unread, services);
-    zones
+    ReadZones { zones, unread }
+}
+
+impl ReadZones {
+    /// Puts the services into their zones, and reports those that have no place there.
+    pub(super) fn join(self, report: &Report<'_>, services: &[At<Service>]) -> Zones {
+        let mut wanted = Dynamic::all(services.iter().map(|service| &service.value));
+        wanted.retain(|dynamic| !self.unread.iter().any(|origin| dynamic.name.is_at_or_below(origin)));
+        Zones::join(self.zones, &wanted).unwrap_or_else(|errors| {
+            for error in errors {
+                // A zone that is defined twice has been reported where it stands.
+                if let Some(id) = error.service {
+                    report.absent(services[id.0 as usize].span.clone(), error.message);
+                }
+            }
+            Zones::default()
+        })
+    }
 }
 
 /// The origin and, if its file is in order, the zone.
@@ -100,52 +121,4 @@ fn included(report: &Report<'_>, folder: &Path, written: &str) -> Result<String,
         return Err("lies outside the folder of the zone file".into());
     }
     report.load(&folder.join(path)).map(|text| text.to_string()).map_err(|error| error.why)
-}
-
-/// Complains of services that no zone has room for.
-fn place_services(report: &Report<'_>, zones: &[Zone], unread: &[Name], services: &[At<Service>]) {
-    let mut wanted = Dynamic::all(services.iter().map(|service| &service.value));
-    wanted.retain(|dynamic| !unread.iter().any(|origin| dynamic.name.is_at_or_below(origin)));
-    let zones = around(zones, wanted.iter().map(|dynamic| &dynamic.name));
-    let Err(errors) = Zones::join(zones, &wanted) else { return };
-    for error in errors {
-        if let Some(id) = error.service {
-            report.absent(services[id.0 as usize].span.clone(), error.message);
-        }
-    }
-}
-
-/// What of zones decides whether names have a place there: the apexes, and what stands at the names and above. To
-/// join the names with all of a large zone takes long, and is done when the config is put into force.
-fn around<'a>(zones: &[Zone], names: impl Iterator<Item = &'a Name>) -> Vec<Zone> {
-    let by_origin: HashMap<&Name, usize> =
-        (0..).zip(zones).map(|(index, zone)| (&zone.origin, index)).collect();
-    let mut parts: Vec<Zone> = zones
-        .iter()
-        .map(|Zone { origin, serial, negative_ttl, names, .. }| Zone {
-            origin: origin.clone(),
-            serial: *serial,
-            negative_ttl: *negative_ttl,
-            names: names
-                .get_key_value(origin)
-                .map(|(name, sets)| (name.clone(), sets.clone()))
-                .into_iter()
-                .collect(),
-            warnings: Vec::new(),
-        })
-        .collect();
-    for name in names {
-        let path: Vec<Name> = std::iter::successors(Some(name.clone()), Name::parent).collect();
-        let Some((index, labels)) =
-            path.iter().enumerate().find_map(|(labels, name)| Some((*by_origin.get(name)?, labels)))
-        else {
-            continue;
-        };
-        for name in &path[..labels] {
-            if let Some(sets) = zones[index].names.get(name) {
-                parts[index].names.insert(name.clone(), sets.clone());
-            }
-        }
-    }
-    parts
 }

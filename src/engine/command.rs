@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, oneshot};
 
-use super::prepare::PrepareError;
+use crate::prepare::Prepared;
 use crate::standing::Override;
 use crate::state::{CheckStatus, Event, OverrideRequest, Rejection};
 
@@ -15,7 +15,8 @@ pub(super) enum Command {
     Overrides { reply: oneshot::Sender<Vec<Override>> },
     Checks { reply: oneshot::Sender<Vec<CheckStatus>> },
     Events { reply: oneshot::Sender<EventFeed> },
-    Reload { by: String, reply: oneshot::Sender<Result<Reloaded, PrepareError>> },
+    Commit { prepared: Box<Prepared>, warnings: Vec<String>, by: String, reply: oneshot::Sender<Reloaded> },
+    ReloadFailed { why: String, by: String },
     Stop { reply: oneshot::Sender<()> },
 }
 

@@ -9,12 +9,8 @@ mod clock;
 mod command;
 mod events;
 mod hosts;
-mod index;
-mod prepare;
 mod task;
-mod unanswered;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -22,12 +18,10 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 pub use clock::Clock;
 pub use command::{Applied, EventFeed, Reloaded};
-pub use index::KeptIndex;
-pub use prepare::{BUILTIN, PrepareError, Prepared, index, prepare, prepare_after, world};
 pub use task::{Engine, Running};
 
-use crate::config::Token;
 use crate::health::State;
+use crate::prepare::Prepared;
 use crate::snapshot::Snapshot;
 use crate::standing::Override;
 use crate::state::{CheckStatus, Event, OverrideRequest, Rejection};
@@ -49,8 +43,6 @@ pub struct Handle {
     pub ready: watch::Receiver<bool>,
     /// Notified when a plan that a reload replaced is freed: a good time to give memory back.
     pub retired: Arc<Notify>,
-    /// Who may change something over TCP, by the present config.
-    pub tokens: watch::Receiver<Vec<Token>>,
     transitions: Arc<Transitions>,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Arc<Event>>,
@@ -117,12 +109,26 @@ impl Handle {
         self.ask(|reply| Command::Events { reply }).await
     }
 
-    /// Reads the config again, as somebody asks. A bad one changes nothing.
+    /// Applies a prepared config in place of the present one, as `by` asked; `warnings` are reported with it.
     ///
     /// # Errors
-    /// `Stopped`, or within it everything that is wrong with the config.
-    pub async fn reload(&self, by: String) -> Result<Result<Reloaded, PrepareError>, Stopped> {
-        self.ask(|reply| Command::Reload { by, reply }).await
+    /// If the engine has stopped.
+    pub async fn commit(
+        &self,
+        prepared: Prepared,
+        warnings: Vec<String>,
+        by: String,
+    ) -> Result<Reloaded, Stopped> {
+        let prepared = Box::new(prepared);
+        self.ask(|reply| Command::Commit { prepared, warnings, by, reply }).await
+    }
+
+    /// Reports that a config, which `by` asked for, was not taken, and why.
+    ///
+    /// # Errors
+    /// If the engine has stopped.
+    pub async fn report_failed_reload(&self, why: String, by: String) -> Result<(), Stopped> {
+        self.commands.send(Command::ReloadFailed { why, by }).await.map_err(|_| Stopped)
     }
 
     /// Everything that happens from now on.
@@ -142,18 +148,4 @@ impl Handle {
         self.commands.send(command(reply)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
     }
-}
-
-/// Where a config is read from, at start and at every reload.
-#[derive(Clone, Debug)]
-pub enum Origin {
-    /// A file.
-    File(PathBuf),
-    /// Text that the program brings along (the demo), with the folder its relative paths start from.
-    Text {
-        /// The config.
-        toml: Arc<str>,
-        /// What stands beside it: file name and content.
-        files: Arc<[(PathBuf, Vec<u8>)]>,
-    },
 }

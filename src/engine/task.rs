@@ -1,28 +1,28 @@
 //! The engine's one task: queues, clocks and the journal around a [`State`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::command::{Applied, Command, Reloaded};
 use super::events::Events;
 use super::hosts::{Resolved, Resolving};
-use super::index::KeptIndex;
-use super::prepare::{PrepareError, Prepared, prepare_after, rules, world};
-use super::{COMMAND_QUEUE, Clock, Handle, Origin};
-use crate::config::{AtStart, Token};
+use super::{COMMAND_QUEUE, Clock, Handle};
 use crate::health::Memory;
 use crate::journal::{Confirmation, Journal, Notice, Opened, Recalled, VerdictRecord};
-use crate::model::{CheckId, Topology};
-use crate::net::resolver::Resolver;
-use crate::probe::{Check, Report, Scheduler};
+use crate::model::{CheckId, Subject, Topology};
+use crate::prepare::{Prepared, world};
+use crate::probe::{self, Check, Report, Scheduler};
 use crate::snapshot::{Plan, Snapshot};
 use crate::standing::Override;
-use crate::state::{EventKind, OverrideRequest, Rejection, Remembered, SetOverride, State, check_target};
+use crate::state::{
+    EventKind, OverrideRequest, Rejection, Remembered, SetOverride, State, Wanted, check_target,
+};
 
 /// Reports waiting for the engine at most; probes wait for a place.
 const REPORT_QUEUE: usize = 4096;
@@ -46,33 +46,22 @@ const RETIRE_PAUSE: Duration = Duration::from_millis(20);
 /// The longest that answers wait for the first result of every check.
 const READY_AFTER: Duration = Duration::from_secs(5);
 
-/// A prepared config, or why it cannot be had; who asked for it, and where to report how it goes on.
-type Reload = (Result<Prepared, PrepareError>, String, oneshot::Sender<Result<Reloaded, PrepareError>>);
-
 /// The task's state; everybody else holds a [`Handle`].
 pub struct Engine {
-    origin: Origin,
-    /// What reloads cannot change, as it is in effect.
-    at_start: AtStart,
     clock: Clock,
     plan: Arc<Plan>,
     state: State,
     /// When the last change was published, and whether there may be another.
     published: Instant,
     is_pending: bool,
-    /// The geo index in use, for the next reload.
-    geo: KeptIndex,
     scheduler: Scheduler,
+    /// The probes of the plan, ready to run.
+    probes: Vec<Arc<probe::Prepared>>,
     resolving: Resolving,
     journal: Journal,
     snapshots: Arc<ArcSwap<Snapshot>>,
     ready: watch::Sender<bool>,
-    tokens: watch::Sender<Vec<Token>>,
     events: Events,
-    /// Reloads that are prepared come back to the task through here.
-    reloads: mpsc::Sender<Reload>,
-    /// Held while one is prepared: what was read later must not be applied earlier.
-    one_reload: Arc<Mutex<()>>,
     /// Notified when a plan that was replaced is freed.
     retired: Arc<Notify>,
 }
@@ -107,51 +96,36 @@ impl Running {
 
 impl Engine {
     /// Applies a prepared config and starts its probes. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// If a probe cannot be prepared, for example because its `ca` is not a certificate.
-    pub fn start(
-        origin: Origin,
-        prepared: Prepared,
-        opened: Opened,
-    ) -> Result<(Handle, Running), PrepareError> {
+    pub fn start(prepared: Prepared, opened: Opened) -> (Handle, Running) {
         let clock = Clock::default();
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (reports, report_queue) = mpsc::channel(REPORT_QUEUE);
-        let (reloads, reload_queue) = mpsc::channel(1);
         let (results, resolved_queue) = mpsc::channel(RESOLVED_QUEUE);
         let (ready, ready_seen) = watch::channel(false);
-        let (tokens, tokens_seen) = watch::channel(prepared.config.control.tokens.clone());
         let Opened { journal, recalled, alarms } = opened;
-        let resolver = resolver(&prepared)?;
-        let Prepared { config, plan, geo } = prepared;
-        let state = State::new(world(&plan, rules(&config)), remembered(recalled), clock.now());
+        let Prepared { config, plan, probes, resolver, .. } = prepared;
+        let state = State::new(world(&plan, config.safety), remembered(recalled), clock.now());
         let snapshot = Snapshot {
             plan: Arc::clone(&plan),
             standing: Arc::clone(state.standing()),
             epoch: state.epoch(),
         };
         let mut engine = Self {
-            origin,
-            at_start: AtStart::of(&config),
             clock,
             plan,
             state,
             published: Instant::now(),
             is_pending: false,
             scheduler: Scheduler::new(reports),
+            probes,
             resolving: Resolving::new(results),
             journal,
             snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
-            geo,
             ready,
-            tokens,
             events: Events::new(),
-            reloads,
-            one_reload: Arc::default(),
             retired: Arc::default(),
         };
-        engine.schedule()?;
+        engine.schedule();
         engine.resolving.set(&engine.plan.topology, resolver);
         for why in alarms {
             engine.alarm(why);
@@ -163,21 +137,19 @@ impl Engine {
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
             ready: ready_seen,
-            tokens: tokens_seen,
             transitions: engine.events.transitions(),
             retired: Arc::clone(&engine.retired),
             commands: commands.clone(),
             events: engine.events.sender(),
         };
-        let task = tokio::spawn(engine.run(command_queue, report_queue, reload_queue, resolved_queue));
-        Ok((handle, Running { task, commands }))
+        let task = tokio::spawn(engine.run(command_queue, report_queue, resolved_queue));
+        (handle, Running { task, commands })
     }
 
     async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
         mut reports: mpsc::Receiver<Report>,
-        mut reloads: mpsc::Receiver<Reload>,
         mut resolved: mpsc::Receiver<Resolved>,
     ) {
         let started = Instant::now();
@@ -188,10 +160,6 @@ impl Engine {
                 Some(report) = reports.recv() => self.observe(report, &mut reports),
                 notice = self.journal.notice() => self.journal_changed(notice),
                 Some(host) = resolved.recv() => self.resolve(host, &mut resolved),
-                Some((prepared, by, reply)) = reloads.recv() => {
-                    let outcome = self.apply(prepared, by);
-                    reply.send(outcome).ok();
-                }
                 command = commands.recv() => match command {
                     Some(Command::Stop { reply }) => {
                         self.scheduler.shutdown().await;
@@ -257,18 +225,20 @@ impl Engine {
     }
 
     /// Has exactly the checks made that the state wants.
-    fn schedule(&mut self) -> Result<(), PrepareError> {
+    fn schedule(&mut self) {
         if !self.state.take_new_checks() {
-            return Ok(());
+            return;
         }
-        let checks = self.state.wanted();
-        let checks = checks.map(|it| Check {
-            id: it.id,
-            generation: it.generation,
-            probe: it.probe,
-            is_new: it.is_new,
-        });
-        self.scheduler.set(checks.collect()).map_err(|e| PrepareError::Other(e.to_string()))
+        let by_name: HashMap<&str, &Arc<probe::Prepared>> =
+            self.probes.iter().map(|probe| (probe.definition.name.as_str(), probe)).collect();
+        let check = |it: Wanted| {
+            let probe = match it.id.subject {
+                Subject::Anchor(_) => Arc::new(probe::Prepared::handshake(it.probe)),
+                Subject::Address { .. } | Subject::Region(_) => Arc::clone(by_name[it.probe.name.as_str()]),
+            };
+            Check { id: it.id, generation: it.generation, probe, is_new: it.is_new }
+        };
+        self.scheduler.set(self.state.wanted().map(check).collect());
     }
 
     fn obey(&mut self, command: Command) {
@@ -280,49 +250,28 @@ impl Engine {
             Command::Overrides { reply } => drop(reply.send(self.state.overrides().to_vec())),
             Command::Checks { reply } => drop(reply.send(self.state.checks(self.clock.now()))),
             Command::Events { reply } => drop(reply.send(self.events.feed())),
-            Command::Reload { by, reply } => {
-                let (origin, reloads) = (self.origin.clone(), self.reloads.clone());
-                let (turn, last) = (Arc::clone(&self.one_reload), self.geo.clone());
-                tokio::spawn(async move {
-                    let _mine = turn.lock().await;
-                    let prepare = move || prepare_after(&origin, Some(&last));
-                    let prepared = tokio::task::spawn_blocking(prepare).await;
-                    let prepared = prepared.unwrap_or_else(|e| Err(PrepareError::Other(e.to_string())));
-                    reloads.send((prepared, by, reply)).await.ok();
-                });
+            Command::Commit { prepared, warnings, by, reply } => {
+                reply.send(self.commit(*prepared, warnings, by)).ok();
             }
+            Command::ReloadFailed { why, by } => self.emit(EventKind::ReloadFailed { why, by }),
             Command::Stop { .. } => unreachable!("the loop handles it"),
         }
     }
 
-    /// Applies a prepared config. A failed preparation changes nothing.
-    fn apply(
-        &mut self,
-        prepared: Result<Prepared, PrepareError>,
-        by: String,
-    ) -> Result<Reloaded, PrepareError> {
-        let outcome = prepared.and_then(|prepared| {
-            let resolver = resolver(&prepared)?;
-            let Prepared { config, plan, geo } = prepared;
-            let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
-            warnings.extend(self.at_start.changes(&AtStart::of(&config)));
-            warnings.extend(idle(self.state.overrides(), &plan.topology));
-            let reloaded = EventKind::Reloaded { warnings: warnings.clone(), by: by.clone() };
-            self.state.reload(world(&plan, rules(&config)), reloaded, self.clock.now());
-            let old = std::mem::replace(&mut self.plan, plan);
-            self.geo = geo;
-            self.resolving.set(&self.plan.topology, resolver);
-            self.tokens.send_replace(config.control.tokens);
-            self.publish();
-            self.journal.keep_only(self.state.wanted().map(|check| check.id).collect());
-            self.check_ready();
-            tokio::spawn(retire(old, Arc::clone(&self.retired)));
-            Ok(Reloaded { epoch: self.state.epoch(), warnings })
-        });
-        if let Err(e) = &outcome {
-            self.emit(EventKind::ReloadFailed { why: e.to_string(), by });
-        }
-        outcome
+    /// Applies a prepared config. Nothing in here can fail.
+    fn commit(&mut self, prepared: Prepared, mut warnings: Vec<String>, by: String) -> Reloaded {
+        let Prepared { config, plan, probes, resolver, .. } = prepared;
+        warnings.extend(idle(self.state.overrides(), &plan.topology));
+        let reloaded = EventKind::Reloaded { warnings: warnings.clone(), by };
+        self.state.reload(world(&plan, config.safety), reloaded, self.clock.now());
+        let old = std::mem::replace(&mut self.plan, plan);
+        self.probes = probes;
+        self.resolving.set(&self.plan.topology, resolver);
+        self.publish();
+        self.journal.keep_only(self.state.wanted().map(|check| check.id).collect());
+        self.check_ready();
+        tokio::spawn(retire(old, Arc::clone(&self.retired)));
+        Reloaded { epoch: self.state.epoch(), warnings }
     }
 
     fn set_override(&mut self, request: OverrideRequest) -> Result<(Applied, Confirmation), Rejection> {
@@ -378,9 +327,7 @@ impl Engine {
         if !changed.is_empty() {
             self.journal.save(records(changed));
         }
-        if let Err(e) = self.schedule() {
-            self.alarm(format!("checks cannot be made: {e}"));
-        }
+        self.schedule();
     }
 
     fn alarm(&mut self, message: String) {
@@ -402,19 +349,6 @@ fn idle(overrides: &[Override], topology: &Topology) -> Vec<String> {
         ))
     };
     overrides.iter().filter_map(sentence).collect()
-}
-
-/// Who resolves the hosts of endpoints, if there are any.
-fn resolver(Prepared { config, plan, .. }: &Prepared) -> Result<Option<Resolver>, PrepareError> {
-    if plan.topology.resolved_hosts().is_empty() {
-        return Ok(None);
-    }
-    let resolver = Resolver::new(&config.node.resolvers).map_err(|e| {
-        PrepareError::Other(format!(
-            "no resolver for the hosts of endpoints: {e}; name one in [node] resolver"
-        ))
-    })?;
-    Ok(Some(resolver))
 }
 
 /// What the last run left.

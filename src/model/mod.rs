@@ -1,7 +1,7 @@
-//! The words that every other room uses: regions, endpoints, probes, services, places.
+//! The types that every other module uses: regions, endpoints, probes, services, places.
 //!
-//! Everything here has already been validated by [`config`](crate::config): a value of these types
-//! cannot name a region that does not exist or hold a share above 100 %. No I/O, no clocks, no serde.
+//! [`config`](crate::config) has validated and parsed everything here: a value of these types cannot name a region that
+//! does not exist, hold a share above 100 % or a JSONPath that does not compile. No I/O, no clocks, no serde.
 
 mod check;
 mod condition;
@@ -25,11 +25,14 @@ pub use identity::{Identity, MAX_IDENTITY};
 pub use lookup::{Found, Lookup};
 pub use name::{Name, NameError};
 pub use place::{Continent, Country, Direction, Location, PlaceKey, Point, Subdivision};
-pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
+pub use probe::{
+    Assertion, Expect, HttpProbe, JsonPath, JsonPathError, Kind, Probe, Startup, StatusRange, Thresholds,
+    TlsProbe,
+};
 pub use rules::{Rule, Rules, SuspectSelf};
 pub use service::{
-    AllDown, Fence, FenceRule, GeoEntry, Https, Member, Rank, Service, ServiceKind, Share, Steering,
-    Tolerance, TtlRange,
+    AllDown, Fence, FenceRule, GeoEntry, Https, Km, Member, Millis, Rank, RankKind, Service, ServiceKind,
+    Share, Steering, TtlRange,
 };
 pub use target::{Target, TargetError};
 pub use time::{Mono, Now, Unix};

@@ -1,16 +1,22 @@
-//! How an address is looked at, and how many looks make a verdict.
+//! How an address is probed, and how many results make a verdict.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-/// A named way to look at an address: `[probe.NAME]`.
+use http::uri::{Authority, PathAndQuery};
+use jsonpath_rust::parser::model::JpQuery;
+use jsonpath_rust::parser::parse_json_path;
+use rustls_pki_types::{ServerName, TrustAnchor};
+use serde_json::Value;
+
+/// A named way to probe an address: `[probe.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     /// The name in the config.
     pub name: String,
     /// What is spoken.
     pub kind: Kind,
-    /// The port, 1 to 65535; a kind's default is filled in by the config.
-    pub port: u16,
     /// Start to start; jitter shortens it, never lengthens it.
     pub interval: Duration,
     /// For the whole probe, from connect to the last byte read.
@@ -19,35 +25,77 @@ pub struct Probe {
     pub thresholds: Thresholds,
 }
 
-/// What a probe speaks.
+/// What a probe speaks, and to which port, 1 to 65535.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// A completed TCP handshake.
-    Tcp,
+    Tcp {
+        /// The port.
+        port: u16,
+    },
     /// A completed TLS handshake with a certificate that verifies.
-    Tls(TlsProbe),
+    Tls {
+        /// The port.
+        port: u16,
+        /// Whom to verify.
+        tls: TlsProbe,
+    },
     /// An HTTP request over TCP.
-    Http(HttpProbe),
+    Http {
+        /// The port.
+        port: u16,
+        /// The request and the answer to expect.
+        http: HttpProbe,
+    },
     /// An HTTP request over TLS; h2 if the server offers it by ALPN.
-    Https(HttpProbe, TlsProbe),
+    Https {
+        /// The port.
+        port: u16,
+        /// The request and the answer to expect.
+        http: HttpProbe,
+        /// Whom to verify.
+        tls: TlsProbe,
+    },
+}
+
+impl Kind {
+    /// The port that is probed.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        match *self {
+            Self::Tcp { port }
+            | Self::Tls { port, .. }
+            | Self::Http { port, .. }
+            | Self::Https { port, .. } => port,
+        }
+    }
+
+    /// The TLS part, if the kind has one.
+    #[must_use]
+    pub fn tls(&self) -> Option<&TlsProbe> {
+        match self {
+            Self::Tls { tls, .. } | Self::Https { tls, .. } => Some(tls),
+            Self::Tcp { .. } | Self::Http { .. } => None,
+        }
+    }
 }
 
 /// The TLS part of a probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsProbe {
-    /// Server name to ask for and verify (SNI); without it the address itself is verified.
-    pub server_name: Option<String>,
-    /// PEM text of the authorities to trust instead of the system's.
-    pub ca_pem: Option<String>,
+    /// Server name to ask for (SNI) and verify; without it the address itself is verified.
+    pub server_name: Option<ServerName<'static>>,
+    /// The authorities to trust, at least one; `None`: the system's.
+    pub authorities: Option<Vec<TrustAnchor<'static>>>,
 }
 
 /// The HTTP part of a probe.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpProbe {
     /// `Host` or `:authority`; without it the address.
-    pub host: Option<String>,
-    /// Path and query, starting with `/`.
-    pub path: String,
+    pub host: Option<Authority>,
+    /// What is requested, in origin form.
+    pub path: PathAndQuery,
     /// What a good answer looks like.
     pub expect: Expect,
 }
@@ -75,21 +123,55 @@ pub struct StatusRange {
 /// One statement over a JSON document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assertion {
-    /// A JSONPath (RFC 9535) of at most [`MAX_FILTERS`](Self::MAX_FILTERS) filters that must select at least one
-    /// value.
-    pub path: String,
-    /// The JSON text that every selected value must equal.
-    pub equals: String,
+    /// Must select at least one value.
+    pub path: JsonPath,
+    /// What every selected value must equal.
+    pub equals: Value,
 }
 
-impl Assertion {
-    /// Filters in one path: nested ones are worked out anew for every element, so time grows with their power.
+/// A JSONPath (RFC 9535) of at most [`JsonPath::MAX_FILTERS`] filters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JsonPath {
+    text: String,
+    query: JpQuery,
+}
+
+/// Why a text is not a [`JsonPath`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonPathError {
+    /// RFC 9535 does not allow it.
+    Syntax,
+    /// It has more than [`JsonPath::MAX_FILTERS`] filters.
+    TooManyFilters,
+}
+
+impl JsonPath {
+    /// Filters in one path: nested ones are evaluated again for every element, so time grows exponentially with them.
     pub const MAX_FILTERS: usize = 4;
 
-    /// How many filters a path may have at most: every `?` may be one.
+    /// The path compiled.
     #[must_use]
-    pub fn filters(path: &str) -> usize {
-        path.matches('?').count()
+    pub fn query(&self) -> &JpQuery {
+        &self.query
+    }
+}
+
+impl FromStr for JsonPath {
+    type Err = JsonPathError;
+
+    fn from_str(text: &str) -> Result<Self, JsonPathError> {
+        // Every `?` may start a filter; within a quoted name it is counted, too.
+        if text.matches('?').count() > Self::MAX_FILTERS {
+            return Err(JsonPathError::TooManyFilters);
+        }
+        let query = parse_json_path(text).map_err(|_| JsonPathError::Syntax)?;
+        Ok(Self { text: text.to_owned(), query })
+    }
+}
+
+impl fmt::Display for JsonPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
@@ -113,6 +195,6 @@ pub struct Thresholds {
 /// Patience with a target that has just appeared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Startup {
-    /// Failures do not count until the first success or until this long after the first look.
+    /// Failures do not count until the first success or until this long after the first probe.
     pub grace: Duration,
 }

@@ -33,6 +33,18 @@ pub struct SuspectSelf {
     pub at_most: Duration,
 }
 
+impl Default for SuspectSelf {
+    /// Six of ten checks, three at least, for two minutes.
+    fn default() -> Self {
+        Self {
+            share: Fraction::SIXTY_PERCENT,
+            min: 3,
+            anchors: Vec::new(),
+            at_most: Duration::from_secs(120),
+        }
+    }
+}
+
 /// A rule by its name in the config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {

@@ -16,8 +16,6 @@ pub struct Service {
     pub members: Vec<Member>,
     /// How to choose among them.
     pub steering: Steering,
-    /// `geo`, most specific key first; used by [`Rank::Geo`] only.
-    pub geo: Vec<GeoEntry>,
     /// Where a region may be used.
     pub fences: Vec<Fence>,
 }
@@ -49,6 +47,21 @@ pub enum ServiceKind {
 impl ServiceKind {
     /// A and AAAA alone.
     pub const ADDRESS: Self = Self::Address { https: None };
+
+    /// One of each type, with the least that its keys can say.
+    pub const EACH: [Self; 4] =
+        [Self::ADDRESS, Self::Cname, Self::Srv { priority: 0, port: 0 }, Self::Mx { preference: 0 }];
+
+    /// The type as the config and the API write it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Address { .. } => "address",
+            Self::Cname => "cname",
+            Self::Srv { .. } => "srv",
+            Self::Mx { .. } => "mx",
+        }
+    }
 }
 
 /// What an HTTPS record says beside the addresses (RFC 9460, ServiceMode).
@@ -84,8 +97,6 @@ pub struct Member {
 pub struct Steering {
     /// What puts one region before another.
     pub rank: Rank,
-    /// How close two regions must be to tie.
-    pub tolerance: Tolerance,
     /// How a tie group is shared out.
     pub share: Share,
     /// Endpoints in one answer, 1 to 64.
@@ -128,31 +139,71 @@ impl From<Ttl> for TtlRange {
     }
 }
 
-/// What puts one region before another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What puts one region before another, and what that depends on. Regions whose distance or time differs from that of
+/// the best by no more than the tolerance tie; at zero only equals do.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Rank {
     /// The order of `regions`.
     Priority,
-    /// Great-circle distance.
-    Distance,
-    /// Round-trip time: table, then an estimate from the distance.
-    Latency,
-    /// The `geo` table.
-    Geo,
+    /// Great-circle distance, with a tolerance.
+    Distance(Km),
+    /// Round-trip time, measured or else estimated from the distance, with a tolerance.
+    Latency(Millis),
+    /// The `geo` table, most specific key first.
+    Geo(Vec<GeoEntry>),
     /// Nothing: all regions are one group.
     None,
 }
 
-/// How close two regions must be to tie; a tolerance of the other unit than the rank's is refused by the config.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Tolerance {
-    /// Only equals tie.
-    Exact,
-    /// Within this many milliseconds of the best.
-    Millis(f64),
-    /// Within this many kilometres of the best.
-    Kilometres(f64),
+impl Rank {
+    /// The rank without what it depends on.
+    #[must_use]
+    pub fn kind(&self) -> RankKind {
+        match self {
+            Self::Priority => RankKind::Priority,
+            Self::Distance(_) => RankKind::Distance,
+            Self::Latency(_) => RankKind::Latency,
+            Self::Geo(_) => RankKind::Geo,
+            Self::None => RankKind::None,
+        }
+    }
 }
+
+/// A [`Rank`] without what it depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "described at Rank")]
+pub enum RankKind {
+    Priority,
+    Distance,
+    Latency,
+    Geo,
+    None,
+}
+
+impl RankKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Priority, Self::Distance, Self::Latency, Self::Geo, Self::None];
+
+    /// The rank as the config and the API write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Priority => "priority",
+            Self::Distance => "distance",
+            Self::Latency => "latency",
+            Self::Geo => "geo",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Kilometres, finite and not negative.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Km(pub f64);
+
+/// Milliseconds, finite and not negative.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Millis(pub f64);
 
 /// How a tie group is shared out among clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -163,6 +214,21 @@ pub enum Share {
     Hash,
     /// By weight, a fresh draw for each query.
     Random,
+}
+
+impl Share {
+    /// Every way to share.
+    pub const ALL: [Self; 3] = [Self::Weighted, Self::Hash, Self::Random];
+
+    /// The share as the config writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Weighted => "weighted",
+            Self::Hash => "hash",
+            Self::Random => "random",
+        }
+    }
 }
 
 /// What to answer when no region may be used.

@@ -28,6 +28,8 @@ pub struct Fraction(f64);
 impl Fraction {
     /// All of it.
     pub const WHOLE: Self = Self(1.0);
+    /// Six tenths.
+    pub const SIXTY_PERCENT: Self = Self(0.6);
 
     /// `percent` must lie in 0..=100.
     #[must_use]

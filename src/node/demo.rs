@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Node, Options, Signals};
 use crate::api::{Problem, dto};
-use crate::engine::{Origin, prepare};
+use crate::prepare::{Origin, prepare};
 
 /// The demo's regions: name, address, where it is.
 pub const REGIONS: [(&str, Ipv4Addr, &str); 3] = [

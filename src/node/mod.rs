@@ -5,6 +5,7 @@
 mod control;
 pub mod demo;
 pub mod drill;
+mod reload;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,14 +14,19 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use axum::Router;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::api::{Access, Api, Contributor, Metrics, router};
+use crate::api::{Access, Api, Contributor, Metrics, Reloads, router};
+use crate::config::AtStart;
 use crate::dns;
-use crate::engine::{self, Clock, Engine, Handle, Origin, Prepared};
+use crate::engine::{self, Clock, Engine, Handle};
 use crate::journal::{Journal, Opened};
 use crate::net;
+use crate::prepare::{Origin, Prepared};
 use control::ControlListeners;
+use reload::Reloader;
 
 /// How a node is started beside its config.
 #[derive(Debug, Default)]
@@ -75,11 +81,14 @@ impl End {
 pub struct Node {
     /// The engine.
     pub engine: Handle,
+    /// Asks for reloads.
+    pub reloads: Reloads,
     /// Where DNS is answered.
     pub dns_addresses: Vec<SocketAddr>,
     /// Where the API is.
     pub control_address: Option<SocketAddr>,
     running: engine::Running,
+    reloading: JoinHandle<()>,
     dns: Option<dns::Running>,
     control: ControlListeners,
 }
@@ -110,18 +119,19 @@ impl Node {
         };
         let name = node_name(config.node.name.as_deref());
         let counters = Arc::new(dns::Counters::default());
-        let (engine, running) = Engine::start(origin, prepared, opened).context("cannot start the engine")?;
-        let access = if options.open_control {
-            Access::Open("anybody")
-        } else {
-            Access::Tokens(engine.tokens.clone())
-        };
+        let (tokens, tokens_seen) = watch::channel(config.control.tokens.clone());
+        let (at_start, geo) = (AtStart::of(config), prepared.geo.clone());
+        let (engine, running) = Engine::start(prepared, opened);
+        let (reloads, requests) = Reloads::new();
+        let reloader = Reloader { origin, at_start, geo, engine: engine.clone(), tokens };
+        let reloading = tokio::spawn(reloader.run(requests));
+        let access = if options.open_control { Access::Open("anybody") } else { Access::Tokens(tokens_seen) };
         let dns_metrics: Contributor = {
             let counters = Arc::clone(&counters);
             Arc::new(move |encoder| counters.encode(encoder))
         };
         let metrics = Metrics { contributors: vec![dns_metrics] };
-        let api = Api { engine: engine.clone(), node_name: name, started, metrics };
+        let api = Api { engine: engine.clone(), reloads: reloads.clone(), node_name: name, started, metrics };
         let extra = options.extra_routes.unwrap_or_default();
         control.serve(|access| router(api.clone(), access).merge(extra.clone()), access)?;
         let dns_addresses = server.as_ref().map(dns::Server::local_addrs).unwrap_or_default();
@@ -141,7 +151,7 @@ impl Node {
         let dns =
             server.map(|server| server.start(shared)).transpose().context("cannot start the DNS workers")?;
         info!("ready");
-        Ok(Self { engine, dns_addresses, control_address, running, dns, control })
+        Ok(Self { engine, reloads, dns_addresses, control_address, running, reloading, dns, control })
     }
 
     /// Works until it is told to stop: SIGTERM and SIGINT end it, SIGHUP reads the config again.
@@ -151,9 +161,9 @@ impl Node {
         loop {
             tokio::select! {
                 _ = signals.hangup.recv() => {
-                    // The engine tells how it went; the loop must stay free for the next signal.
-                    let engine = self.engine.clone();
-                    tokio::spawn(async move { engine.reload("SIGHUP".into()).await.map(|_| ()) });
+                    // Events report how it went; the loop must stay free for the next signal.
+                    let reloads = self.reloads.clone();
+                    tokio::spawn(async move { reloads.reload("SIGHUP".into()).await.map(|_| ()) });
                 }
                 () = self.engine.retired.notified() => {
                     tokio::task::spawn_blocking(net::memory::give_back);
@@ -172,6 +182,7 @@ impl Node {
             dns.stop().await;
         }
         self.control.stop().await;
+        self.reloading.abort();
         self.running.stop().await;
     }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::FusedFuture as _;
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, USER_AGENT};
-use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
@@ -21,9 +21,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::expectation::Expectation;
+use super::expectation::{check_body, check_status, needs_body};
 use super::outcome::{Failure, Phase, Progress, quote, soft};
-use crate::model::HttpProbe;
+use crate::model::{Expect, HttpProbe};
 
 /// The most of a body that a probe reads, in bytes. A longer one, where the body matters, is a failure.
 pub const MAX_BODY: usize = 256 * 1024;
@@ -31,8 +31,8 @@ pub const MAX_BODY: usize = 256 * 1024;
 /// The longest that a probe that knows its answer goes on reading, until the server closes.
 const COURTESY: Duration = Duration::from_millis(200);
 
-/// The part of the interval that this may take: whatever servers do, looks keep their rhythm, and those that wait in
-/// courtesy leave room among [`MAX_IN_FLIGHT`](super::MAX_IN_FLIGHT) beside a third that hangs.
+/// The part of the interval that this may take: whatever servers do, probes keep their interval, and those that wait for
+/// the server to close leave room among [`MAX_IN_FLIGHT`](super::MAX_IN_FLIGHT) beside a third that hangs.
 const COURTESY_PART: u32 = 10;
 
 /// The most of a response head that a probe reads, in bytes.
@@ -41,36 +41,26 @@ const MAX_HEAD: usize = 64 * 1024;
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("portolan/", env!("CARGO_PKG_VERSION"), " probe"));
 
-/// The question and the answer that is hoped for.
+/// The request, and the answer that is expected.
 #[derive(Debug)]
 pub(super) struct Ask {
     scheme: Scheme,
     host: Option<Authority>,
     path: PathAndQuery,
-    expectation: Expectation,
+    expect: Expect,
     courtesy: Duration,
 }
 
 impl Ask {
     /// `interval` is that of the probe.
-    ///
-    /// # Errors
-    /// If a part of the probe cannot be read.
-    pub(super) fn new(probe: &HttpProbe, scheme: &str, interval: Duration) -> Result<Self, String> {
-        let host = match &probe.host {
-            Some(host) => {
-                Some(Authority::try_from(host.as_str()).map_err(|error| format!("host {host:?}: {error}"))?)
-            }
-            None => None,
-        };
-        let path = PathAndQuery::try_from(probe.path.as_str());
-        Ok(Self {
-            scheme: Scheme::try_from(scheme).map_err(|error| error.to_string())?,
-            host,
-            path: path.map_err(|error| format!("path {:?}: {error}", probe.path))?,
-            expectation: Expectation::new(&probe.expect)?,
+    pub(super) fn new(probe: &HttpProbe, scheme: Scheme, interval: Duration) -> Self {
+        Self {
+            scheme,
+            host: probe.host.clone(),
+            path: probe.path.clone(),
+            expect: probe.expect.clone(),
             courtesy: COURTESY.min(interval / COURTESY_PART),
-        })
+        }
     }
 
     /// The host asked for: the configured one, or the address, with its port unless that is the scheme's own
@@ -157,9 +147,8 @@ async fn speak_http1(
         tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.ok();
     };
     let mut connection = pin!(until_closed.fuse());
-    let verdict = beside(connection.as_mut(), judge(response, &ask.expectation, progress)).await;
-    // Connections close by RST. A server that has said all and closed, as it was asked to, takes no notice of that;
-    // one that has not writes down an error.
+    let verdict = beside(connection.as_mut(), judge(response, &ask.expect, progress)).await;
+    // We close with RST; a server that has not closed yet would log a connection reset.
     progress.decided = Some(verdict.clone());
     if !connection.is_terminated() {
         tokio::time::timeout(ask.courtesy, connection).await.ok();
@@ -174,7 +163,7 @@ async fn speak_http2(
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     let executor = Executor(CancellationToken::new());
-    // However this look ends, nothing of its connection stays behind.
+    // However this probe ends, nothing of its connection stays behind.
     let _end = executor.0.clone().drop_guard();
     let window = MAX_BODY as u32 + 1;
     let handshake = http2::Builder::new(executor)
@@ -184,7 +173,7 @@ async fn speak_http2(
         .await;
     let (mut sender, connection) = handshake.map_err(|error| failure(&error, Phase::Response))?;
     let response = sender.send_request(ask.http2(address));
-    beside(connection, judge(response, &ask.expectation, progress)).await
+    beside(connection, judge(response, &ask.expect, progress)).await
 }
 
 /// Runs the tasks of an HTTP/2 connection until the token is cancelled.
@@ -211,19 +200,19 @@ async fn beside<T>(connection: impl Future, exchange: impl Future<Output = T>) -
 
 async fn judge(
     response: impl Future<Output = hyper::Result<Response<Incoming>>>,
-    expectation: &Expectation,
+    expect: &Expect,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     let response = response.await.map_err(|error| failure(&error, Phase::Response))?;
     progress.completed();
-    expectation.check_status(response.status().as_u16()).map_err(|clause| soft(Phase::Response, clause))?;
-    if !expectation.needs_body() {
+    check_status(expect, response.status().as_u16()).map_err(|clause| soft(Phase::Response, clause))?;
+    if !needs_body(expect) {
         return Ok(());
     }
     progress.enter(Phase::Body);
     let body = read(response.into_body()).await?;
     progress.completed();
-    expectation.check_body(&body).map_err(|clause| soft(Phase::Body, clause))
+    check_body(expect, &body).map_err(|clause| soft(Phase::Body, clause))
 }
 
 async fn read(mut body: Incoming) -> Result<Vec<u8>, Failure> {
@@ -271,7 +260,7 @@ mod tests {
     #[test]
     fn courtesy_leaves_an_interval_to_its_looks() {
         for (interval, expected) in [(100, 10), (1_000, 100), (5_000, 200)] {
-            let ask = Ask::new(&http(), "http", Duration::from_millis(interval)).unwrap();
+            let ask = Ask::new(&http(), Scheme::HTTP, Duration::from_millis(interval));
             assert_eq!(ask.courtesy, Duration::from_millis(expected));
         }
     }

@@ -1,6 +1,6 @@
 //! Probing targets over the network: one file per kind of probe, and the scheduler that runs them.
 //!
-//! [`Prepared`] is a probe definition made ready once: TLS configured, JSONPaths compiled. A [`Target`] is one
+//! [`Prepared`] is a probe definition made ready once: TLS configured. A [`Target`] is one
 //! address to probe with it, and [`run`] probes it once. The [`Scheduler`] probes many targets again and again and
 //! sends a [`Report`] each time.
 
@@ -17,10 +17,10 @@ mod tls;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-pub use expectation::Expectation;
+pub use expectation::check_body;
 pub use http::MAX_BODY;
 pub use outcome::{Failure, LocalFault, Outcome, Phase, Timings};
-pub use prepared::{PrepareError, Prepared};
+pub use prepared::Prepared;
 pub use scheduler::{Check, MAX_IN_FLIGHT, Report, Scheduler};
 
 use outcome::{Progress, Trouble};
@@ -57,7 +57,7 @@ pub async fn run(target: &Target) -> Result<Outcome, LocalFault> {
 }
 
 async fn attempt(target: &Target, progress: &mut Progress) -> Result<(), Trouble> {
-    let address = SocketAddr::new(target.address, target.probe.definition.port);
+    let address = SocketAddr::new(target.address, target.probe.definition.kind.port());
     let stream = tcp::connect(address, progress).await?;
     match &target.probe.speech {
         Speech::Tcp => {}

@@ -12,10 +12,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::{LocalFault, Outcome, PrepareError, Prepared, Target, run};
+use super::{LocalFault, Outcome, Prepared, Target, run};
 use crate::health::{Blind, Observation};
-use crate::model::{CheckId, Probe, Subject};
-use crate::net::tls::Trust;
+use crate::model::{CheckId, Subject};
 
 /// The most probes under way at once; further ones wait their turn. A third of 10,000 targets hanging until
 /// their timeout stays below it, so that they cannot keep the others from being probed.
@@ -39,7 +38,7 @@ pub struct Check {
     /// Reports carry it, so that those of an older definition can be told apart.
     pub generation: u32,
     /// How it is made.
-    pub probe: Arc<Probe>,
+    pub probe: Arc<Prepared>,
     /// Whether there is no result yet: then a failure is repeated at once.
     pub is_new: bool,
 }
@@ -63,7 +62,6 @@ pub struct Scheduler {
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
     running: HashMap<CheckId, Running>,
-    prepared: Vec<Arc<Prepared>>,
 }
 
 #[derive(Debug)]
@@ -87,39 +85,28 @@ impl Scheduler {
             tasks: TaskTracker::new(),
             permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
             running: HashMap::new(),
-            prepared: Vec::new(),
         }
     }
 
-    /// From now on exactly these checks run. Those that ran before with the same id, generation and probe keep their
-    /// rhythm; those that are gone or changed stop at once, even in the midst of a probe, though a report that is already
-    /// under way may still arrive. Of two with the same id the later counts.
-    ///
-    /// # Errors
-    /// If a probe cannot be prepared; then nothing changes.
-    pub fn set(&mut self, checks: Vec<Check>) -> Result<(), PrepareError> {
-        let mut trust = Trust::new();
-        let mut prepared = Vec::new();
-        let mut wanted = HashMap::with_capacity(checks.len());
-        for check in checks {
-            let probe = self.prepare(Arc::clone(&check.probe), &mut prepared, &mut trust)?;
-            wanted.insert(check.id.clone(), (check, probe));
-        }
-        self.prepared = prepared;
+    /// From now on exactly these checks run. Those that ran before with the same id, generation and probe definition keep
+    /// their rhythm; those that are gone or changed stop at once, even in the midst of a probe, though a report that is
+    /// already under way may still arrive. Of two with the same id the later counts.
+    pub fn set(&mut self, checks: Vec<Check>) {
+        let wanted: HashMap<CheckId, Check> =
+            checks.into_iter().map(|check| (check.id.clone(), check)).collect();
         self.running.retain(|id, running| {
-            wanted.get(id).is_some_and(|(check, probe)| {
-                Arc::ptr_eq(probe, &running.probe) && check.generation == running.generation
+            wanted.get(id).is_some_and(|check| {
+                check.generation == running.generation && check.probe.definition == running.probe.definition
             })
         });
         let now = Instant::now();
-        for (id, (check, probe)) in wanted {
+        for (id, check) in wanted {
             if !self.running.contains_key(&id)
-                && let Some(running) = self.start(check, probe, now)
+                && let Some(running) = self.start(check, now)
             {
                 self.running.insert(id, running);
             }
         }
-        Ok(())
     }
 
     /// Stops every check and waits until none is left.
@@ -129,36 +116,16 @@ impl Scheduler {
         self.tasks.wait().await;
     }
 
-    /// Finds the probe among those already prepared, now or for the set before, or prepares it.
-    fn prepare(
-        &self,
-        probe: Arc<Probe>,
-        fresh: &mut Vec<Arc<Prepared>>,
-        trust: &mut Trust,
-    ) -> Result<Arc<Prepared>, PrepareError> {
-        let same =
-            |known: &&Arc<Prepared>| Arc::ptr_eq(&known.definition, &probe) || *known.definition == *probe;
-        if let Some(known) = fresh.iter().find(same) {
-            return Ok(Arc::clone(known));
-        }
-        let found = match self.prepared.iter().find(same) {
-            Some(known) => Arc::clone(known),
-            None => Arc::new(Prepared::new(probe, trust)?),
-        };
-        fresh.push(Arc::clone(&found));
-        Ok(found)
-    }
-
     /// `None` for a subject that has no address to probe.
-    fn start(&self, check: Check, probe: Arc<Prepared>, now: Instant) -> Option<Running> {
+    fn start(&self, check: Check, now: Instant) -> Option<Running> {
         let stop = CancellationToken::new();
         let address = match &check.id.subject {
             Subject::Address { address, .. } => *address,
             Subject::Anchor(name) => anchor(name)?,
             Subject::Region(_) => return None,
         };
+        let (probe, generation) = (Arc::clone(&check.probe), check.generation);
         let rhythm = Rhythm::new(&check.id, probe.definition.interval, now);
-        let generation = check.generation;
         let target = Arc::new(Target { address, probe: Arc::clone(&probe) });
         let watch =
             Watch { check, rhythm, permits: Arc::clone(&self.permits), results: self.results.clone() };

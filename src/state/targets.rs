@@ -253,8 +253,7 @@ fn follow_siblings(addresses: &mut [AddressStanding]) {
 fn anchor_probe(port: u16) -> Probe {
     Probe {
         name: "anchor".into(),
-        kind: Kind::Tcp,
-        port,
+        kind: Kind::Tcp { port },
         interval: ANCHOR_INTERVAL,
         timeout: ANCHOR_INTERVAL,
         thresholds: Thresholds {

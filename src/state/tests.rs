@@ -6,8 +6,7 @@ use super::*;
 use crate::health::{Failure, ProbeResult, Severity};
 use crate::model::{
     AllDown, Endpoint, Family, Found, Fraction, Kind, Location, Member, Mono, ProbeId, Rank, Reach, Region,
-    Service, ServiceId, ServiceKind, Share, Source, Steering, Subject, SuspectSelf, Thresholds, Tolerance,
-    Ttl, Weight,
+    Service, ServiceId, ServiceKind, Share, Source, Steering, Subject, SuspectSelf, Thresholds, Ttl, Weight,
 };
 use crate::standing::{Action, Cause, Resort, Usable};
 
@@ -19,8 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 fn probe(name: &str) -> Probe {
     Probe {
         name: name.into(),
-        kind: Kind::Tcp,
-        port: 80,
+        kind: Kind::Tcp { port: 80 },
         interval: INTERVAL,
         timeout: Duration::from_secs(1),
         thresholds: Thresholds {
@@ -68,13 +66,11 @@ fn service(members: &[RegionId]) -> Service {
         members: members.iter().map(|region| Member { region: *region, weight: Weight(1) }).collect(),
         steering: Steering {
             rank: Rank::Priority,
-            tolerance: Tolerance::Exact,
             share: Share::Weighted,
             answers: 1,
             ttl: Ttl(30).into(),
             all_down: AllDown::All,
         },
-        geo: Vec::new(),
         fences: Vec::new(),
     }
 }
@@ -249,7 +245,7 @@ fn results_of_an_older_definition_do_not_count() {
     let mut node = Node::up(world(two_regions()));
     let old: Vec<Wanted> = node.state.wanted().collect();
     let mut changed = two_regions();
-    changed.probes[0].port = 8080;
+    changed.probes[0].kind = Kind::Tcp { port: 8080 };
     node.reload(world(changed));
     node.break_all(&["192.0.2.1"], Severity::Hard);
     for _ in 0..5 {

@@ -11,12 +11,12 @@ use super::rank::{Placed, Ranker, Ranking, groups, rank};
 use super::trace::NoTrace;
 use crate::geo::{Index, Place, RangeMap};
 use crate::model::{
-    Direction, KeyPrefix, Point, Rank, RegionId, Service, Share, Steering, Tolerance, Topology, TtlRange,
+    Direction, KeyPrefix, Km, Millis, Point, Rank, RegionId, Service, Share, Steering, Topology, TtlRange,
 };
 use crate::pick::Hash;
 use crate::standing::{RegionSets, SetId};
 
-/// Everything about choosing that can be known before a query comes: compiled when the config changes.
+/// Everything about choosing that is known before a query arrives: compiled when the config changes.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
     pub(super) key_prefix: KeyPrefix,
@@ -234,11 +234,7 @@ struct Inputs<'a>(&'a Service);
 impl PartialEq for Inputs<'_> {
     fn eq(&self, other: &Self) -> bool {
         let (a, b) = (self.0, other.0);
-        a.members == b.members
-            && a.steering.rank == b.steering.rank
-            && a.steering.tolerance == b.steering.tolerance
-            && (a.steering.rank != Rank::Geo || a.geo == b.geo)
-            && a.fences == b.fences
+        a.members == b.members && a.steering.rank == b.steering.rank && a.fences == b.fences
     }
 }
 
@@ -247,10 +243,14 @@ impl Eq for Inputs<'_> {}
 impl std::hash::Hash for Inputs<'_> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.0.members.hash(state);
-        self.0.steering.rank.hash(state);
-        match self.0.steering.tolerance {
-            Tolerance::Exact => 0_u64.hash(state),
-            Tolerance::Millis(limit) | Tolerance::Kilometres(limit) => limit.to_bits().hash(state),
+        let rank = &self.0.steering.rank;
+        rank.kind().hash(state);
+        match rank {
+            Rank::Distance(Km(tolerance)) | Rank::Latency(Millis(tolerance)) => {
+                tolerance.to_bits().hash(state)
+            }
+            Rank::Geo(entries) => entries.hash(state),
+            Rank::Priority | Rank::None => {}
         }
         self.0.fences.hash(state);
     }

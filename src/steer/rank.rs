@@ -1,10 +1,12 @@
 //! The order of regions for a place: fence, rank, tie groups. Nothing here knows of health.
 
+use std::cell::OnceCell;
+
 use super::trace::{Note, Stage, Trace, Why};
 use crate::geo::Place;
-use crate::latency::{self, Basis};
+use crate::latency::{Basis, Latencies};
 use crate::model::{
-    Direction, FenceRule, Member, PlaceKey, Point, Rank, RegionId, Service, Tolerance, Topology,
+    Direction, FenceRule, GeoEntry, Km, Member, Millis, PlaceKey, Point, Rank, RegionId, Service, Topology,
 };
 use crate::pick::Hash;
 
@@ -22,7 +24,7 @@ pub struct Ranking {
 /// A region within a ranking.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RankedRegion {
-    /// Which.
+    /// The region.
     pub region: RegionId,
     /// Its weight within the tie group, above 0.
     pub weight: f64,
@@ -45,7 +47,7 @@ struct Scored {
     score: Option<(f64, Basis)>,
 }
 
-/// Works out the order of a service's regions for clients of a place.
+/// Computes the order of a service's regions for clients of a place.
 pub fn rank(topology: &Topology, service: &Service, place: &Place, trace: &mut impl Trace) -> Ranking {
     let from = place.location.point.map(Point::direction);
     Ranking::new(topology, Ranker::new(topology).order(service, place, from, trace))
@@ -78,11 +80,13 @@ pub(super) fn groups(order: &[Placed]) -> impl Iterator<Item = &[Placed]> {
     order.chunk_by(|one, two| one.group == two.group)
 }
 
-/// Works out orders one after another: what they have in common is worked out once, and no memory is taken for each.
+/// Computes orders one after another: what they have in common is computed once, and buffers are reused.
 pub(super) struct Ranker<'a> {
     topology: &'a Topology,
     /// Where the regions are.
     regions: Vec<Option<Direction>>,
+    /// Built for the first service that is ranked by latency.
+    latencies: OnceCell<Latencies<'a>>,
     inside: Vec<Member>,
     scored: Vec<Scored>,
     order: Vec<Placed>,
@@ -94,6 +98,7 @@ impl<'a> Ranker<'a> {
         Self {
             topology,
             regions: regions.collect(),
+            latencies: OnceCell::new(),
             inside: Vec::new(),
             scored: Vec::new(),
             order: Vec::new(),
@@ -108,11 +113,11 @@ impl<'a> Ranker<'a> {
         from: Option<Direction>,
         trace: &mut impl Trace,
     ) -> &[Placed] {
-        let Self { topology, regions, inside, scored, order } = self;
+        let Self { topology, regions, latencies, inside, scored, order } = self;
         fence(topology, service, place, inside, trace);
         order.clear();
         let km = |region: RegionId| Some(from?.distance_km(regions[usize::from(region.0)]?));
-        match service.steering.rank {
+        match &service.steering.rank {
             Rank::None => {
                 for member in &*inside {
                     trace.kept(Stage::Rank, member.region, || Note::Plain);
@@ -120,24 +125,25 @@ impl<'a> Ranker<'a> {
                 }
             }
             Rank::Priority => in_config_order(inside, order, trace, position(service)),
-            Rank::Geo => by_geo(topology, service, place, inside, order, trace),
-            Rank::Distance => {
+            Rank::Geo(entries) => by_geo(topology, service, entries, place, inside, order, trace),
+            &Rank::Distance(Km(tolerance)) => {
                 let note = |_: Basis, km: f64| Note::Kilometres(km);
                 let score = |region| km(region).map(|km| (km, Basis::Distance(km)));
                 scored.clear();
                 scored.extend(inside.iter().map(|&member| Scored { member, score: score(member.region) }));
-                by_score(service.steering.tolerance, scored, order, note, trace);
+                by_score(tolerance, scored, order, note, trace);
             }
-            Rank::Latency => {
+            &Rank::Latency(Millis(tolerance)) => {
                 let note = |basis, millis| match basis {
                     Basis::Table => Note::Measured(millis),
                     Basis::Distance(km) => Note::Estimated { millis, km },
                 };
-                let estimate = |region| latency::estimate(topology, place, region, km(region));
+                let latencies = latencies.get_or_init(|| Latencies::of(topology));
+                let estimate = |region| latencies.estimate(place, region, km(region));
                 let score = |region| estimate(region).map(|estimate| (estimate.millis, estimate.basis));
                 scored.clear();
                 scored.extend(inside.iter().map(|&member| Scored { member, score: score(member.region) }));
-                by_score(service.steering.tolerance, scored, order, note, trace);
+                by_score(tolerance, scored, order, note, trace);
             }
         }
         put_first(place, order, trace);
@@ -173,7 +179,7 @@ fn fence(
     }
 }
 
-/// The number of a group behind all there are.
+/// The number of a group that comes after all others.
 fn next_group(order: &[Placed]) -> usize {
     order.last().map_or(0, |placed| placed.group + 1)
 }
@@ -202,7 +208,7 @@ fn position(service: &Service) -> impl Fn(RegionId) -> Note {
 /// Nearest first; those within the tolerance of a group's nearest tie with it. Regions whose score is unknown
 /// come last, as listed; if none is known the order of the config holds.
 fn by_score(
-    tolerance: Tolerance,
+    tolerance: f64,
     scored: &mut [Scored],
     order: &mut Vec<Placed>,
     note: impl Fn(Basis, f64) -> Note,
@@ -213,10 +219,6 @@ fn by_score(
         (Some((a, _)), Some((b, _))) => a.total_cmp(&b),
         (a, b) => a.is_none().cmp(&b.is_none()),
     });
-    let within = match tolerance {
-        Tolerance::Exact => 0.0,
-        Tolerance::Millis(limit) | Tolerance::Kilometres(limit) => limit,
-    };
     let mut nearest = f64::NEG_INFINITY;
     for &Scored { member, score } in &*scored {
         let mut group = next_group(order);
@@ -226,7 +228,7 @@ fn by_score(
             continue;
         };
         trace.kept(Stage::Rank, member.region, || note(basis, score));
-        if group > 0 && score - nearest <= within {
+        if group > 0 && score - nearest <= tolerance {
             group -= 1;
         } else {
             nearest = score;
@@ -239,12 +241,13 @@ fn by_score(
 fn by_geo(
     topology: &Topology,
     service: &Service,
+    entries: &[GeoEntry],
     place: &Place,
     rest: &mut Vec<Member>,
     order: &mut Vec<Placed>,
     trace: &mut impl Trace,
 ) {
-    for entry in service.geo.iter().filter(|entry| place.is_in(&entry.place, &topology.groups)) {
+    for entry in entries.iter().filter(|entry| place.is_in(&entry.place, &topology.groups)) {
         for listed in &entry.groups {
             let group = next_group(order);
             for member in rest.extract_if(.., |member| listed.contains(&member.region)) {

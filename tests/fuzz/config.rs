@@ -30,7 +30,7 @@ pub(crate) fn load(bytes: &[u8]) {
             have_places(&config.warnings);
             serve(config);
         }
-        Err(diagnostics) => {
+        Err(config::Refused { diagnostics, .. }) => {
             assert!(diagnostics.has_errors(), "refused without a reason");
             have_places(&diagnostics);
         }

@@ -3,13 +3,13 @@
 use std::sync::LazyLock;
 
 use portolan::model::{Assertion, Expect};
-use portolan::probe::Expectation;
+use portolan::probe::check_body;
 
 /// The longest clause about a document, in bytes.
 const MAX_CLAUSE: usize = 1_500;
 
 /// Assertions of every form of JSONPath.
-static FIXED: LazyLock<Vec<Expectation>> = LazyLock::new(|| {
+static FIXED: LazyLock<Vec<Expect>> = LazyLock::new(|| {
     let forms = [
         ("$.checks.database.status", "\"healthy\""),
         ("$.checks.*.status", "\"healthy\""),
@@ -19,37 +19,38 @@ static FIXED: LazyLock<Vec<Expectation>> = LazyLock::new(|| {
         ("$['peers'][0:2].n", "1"),
         ("$", "true"),
     ];
-    forms.map(|(path, equals)| expectation(path, equals).expect("sound assertions")).into()
+    forms.map(|(path, equals)| expecting(path, equals).expect("sound assertions")).into()
 });
 
-fn expectation(path: &str, equals: &str) -> Result<Expectation, String> {
-    let json = vec![Assertion { path: path.to_owned(), equals: equals.to_owned() }];
-    Expectation::new(&Expect { status: Vec::new(), body: None, json })
+/// `None` if the path is not a JSONPath or the value not JSON.
+fn expecting(path: &str, equals: &str) -> Option<Expect> {
+    let assertion = Assertion { path: path.parse().ok()?, equals: serde_json::from_str(equals).ok()? };
+    Some(Expect { status: Vec::new(), body: None, json: vec![assertion] })
 }
 
 /// The first line is a JSONPath, the second a value; the rest is the document they are checked against. All of it
 /// is a document, too.
 pub(crate) fn check(bytes: &[u8]) {
-    for expectation in &*FIXED {
-        judge(expectation, bytes);
+    for expect in &*FIXED {
+        judge(expect, bytes);
     }
     let mut lines = bytes.splitn(3, |byte| *byte == b'\n').map(String::from_utf8_lossy);
     let [Some(path), Some(equals), Some(document)] = [lines.next(), lines.next(), lines.next()] else {
         return;
     };
-    if let Ok(expectation) = expectation(&path, &equals) {
-        judge(&expectation, document.as_bytes());
+    if let Some(expect) = expecting(&path, &equals) {
+        judge(&expect, document.as_bytes());
     }
 }
 
 /// The verdict is short, and the same of the document written another way.
-fn judge(expectation: &Expectation, document: &[u8]) {
-    let verdict = expectation.check_body(document);
+fn judge(expect: &Expect, document: &[u8]) {
+    let verdict = check_body(expect, document);
     if let Err(clause) = &verdict {
         assert!(clause.len() <= MAX_CLAUSE, "{} bytes", clause.len());
     }
     match serde_json::from_slice::<serde_json::Value>(document) {
-        Ok(value) => assert_eq!(expectation.check_body(format!("{value:#}").as_bytes()), verdict),
-        Err(_) => assert!(verdict.is_err_and(|clause| clause.starts_with("body is no JSON"))),
+        Ok(value) => assert_eq!(check_body(expect, format!("{value:#}").as_bytes()), verdict),
+        Err(_) => assert!(verdict.is_err_and(|clause| clause.starts_with("body is not JSON"))),
     }
 }

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use portolan::answer::{Outcome, Peer, Reply, Transport, handle, handle_generally};
 use portolan::config::{self, Config};
-use portolan::engine::world;
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
 use portolan::model::{EndpointRef, KeyPrefix, Rules, Unix};
+use portolan::prepare::world;
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::state;
-use portolan::zone::{Dynamic, Zones};
 
 pub(crate) const ZONE: &[u8] = include_bytes!("fixture.zone");
 
@@ -35,11 +34,9 @@ pub(crate) static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
 /// The plan of a config, with its own networks for a geo database.
 pub(crate) fn compile(config: Config) -> Arc<Plan> {
     let index = Index::compile(&[], &config.geo.networks, &config.nets());
-    let dynamic = Dynamic::all(&config.topology.services);
-    let zones = Zones::join(config.zones, &dynamic).expect("the config says that services have places");
     let debug_names = config.dns.as_ref().is_some_and(|dns| dns.debug_names);
     let key_prefix = config.dns.map_or_else(KeyPrefix::default, |dns| dns.key_prefix);
-    Arc::new(Plan { debug_names, ..Plan::compile(config.topology, zones, index, true, key_prefix) })
+    Arc::new(Plan { debug_names, ..Plan::compile(config.topology, config.zones, index, true, key_prefix) })
 }
 
 /// A snapshot of a plan with addresses in these states.

@@ -49,7 +49,7 @@ fn told(node: &TestNode, words: &str) -> usize {
 
 /// Resolvers are asked at once after a reload.
 async fn reload(node: &TestNode) {
-    node.node.engine.reload("the test".into()).await.expect("an engine").expect("a good config");
+    node.node.reloads.reload("the test".into()).await.expect("a good config");
 }
 
 /// The apex's records of a type, one a line, as dig prints them.

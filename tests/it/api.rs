@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
-use portolan::engine::{Engine, Origin, prepare};
+use portolan::engine::Engine;
 use portolan::journal::Opened;
+use portolan::prepare::{Origin, prepare};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -393,7 +394,7 @@ async fn without_checks_a_node_is_ready_at_once() {
     let origin = Origin::File(folder.config());
     let prepared = prepare(&origin).unwrap_or_else(|why| panic!("{why}"));
     let in_memory = Opened::in_memory("[node] state_dir is not set");
-    let (handle, running) = Engine::start(origin, prepared, in_memory).unwrap_or_else(|why| panic!("{why}"));
+    let (handle, running) = Engine::start(prepared, in_memory);
     assert!(*handle.ready.borrow());
     running.stop().await;
 }

@@ -88,7 +88,7 @@ fn ten_mistakes_are_ten_complaints() {
     p.toml:13:12: error: expected a duration such as "5s", found integer 5
     p.toml:15:63: error: probe `raedy` is not defined; did you mean `ready`?
     p.toml:18:8: error: zone file none.zone: no such file
-    p.toml:22:10: error: fences leave nobody who may be sent to region `east`
+    p.toml:22:10: error: the fences leave no client that may be sent to region `east`
     p.toml:23:2: error: `proxy` is not supported yet
     "#);
     assert!(stderr(&output).ends_with("10 errors\n"), "{}", stderr(&output));
@@ -124,7 +124,7 @@ fn a_state_directory_that_cannot_be_made_is_warned_of() {
     for (state_dir, expected) in [
         ("state/of/the/node", None),
         ("/tmp", None),
-        ("p.toml", Some("this: p.toml is a file")),
+        ("p.toml", Some("state_dir p.toml: p.toml is a file")),
         ("p.toml/below/it", Some("p.toml is a file")),
     ] {
         let output = portolan(&format!("{GOOD}[node]\nstate_dir = {state_dir:?}\n"), &["check"]);
@@ -133,7 +133,8 @@ fn a_state_directory_that_cannot_be_made_is_warned_of() {
         match expected {
             None => assert_eq!(said, "", "{state_dir}"),
             Some(why) => assert!(
-                said.starts_with("p.toml:16:13: warning: nothing could be kept in ") && said.contains(why),
+                said.starts_with("p.toml:16:13: warning: the current user cannot write to ")
+                    && said.contains(why),
                 "{state_dir}: {said}"
             ),
         }

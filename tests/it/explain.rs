@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use portolan::api::dto::{self, Family, Instead, StageName};
 use portolan::api::{Question, explain};
-use portolan::engine::{Origin, prepare, world};
 use portolan::health::{Severity, State};
 use portolan::model::{EndpointRef, Fraction, Rules, Unix};
+use portolan::prepare::{Origin, prepare, world};
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Action, Override};
 use portolan::state;

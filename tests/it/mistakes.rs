@@ -52,7 +52,7 @@ struct Mistake {
 
 const IN_FILES: &[Mistake] = &[
     Mistake {
-        what: "a line that is no TOML",
+        what: "a line that is not TOML",
         make: |folder| folder.configure("[region.eu\n"),
         said: &["@/portolan.toml:31:11: error: unclosed table"],
     },
@@ -105,6 +105,19 @@ const IN_FILES: &[Mistake] = &[
         what: "a service outside of every zone",
         make: |folder| folder.configure(&GOOD.replace("www.example.test.", "www.example.invalid.")),
         said: &["@/portolan.toml:34:8: error: www.example.invalid. lies in none of the zones"],
+    },
+    Mistake {
+        what: "an authority that is not a certificate",
+        make: |folder| {
+            folder.write("ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+            folder.configure(&format!("{GOOD}[probe.edge]\nkind = \"tls\"\nca = \"ca.pem\"\n"));
+        },
+        said: &["@/portolan.toml:38:6: error: certificate 1 in @/ca.pem is not a valid authority: "],
+    },
+    Mistake {
+        what: "a path that no request can have",
+        make: |folder| folder.configure(&format!("{GOOD}[probe.edge]\nkind = \"http\"\npath = \"/<id>\"\n")),
+        said: &["@/portolan.toml:38:8: error: \"/<id>\" is not a valid path: invalid uri character"],
     },
     Mistake {
         what: "a geo database that is not there",
@@ -220,6 +233,70 @@ fn a_control_socket_that_another_node_has_and_one_left_behind() {
         &["cannot create the state directory", &state, "check its owner and mode"],
     );
     assert!(!folder.socket().exists(), "a node that did not start leaves no socket behind");
+}
+
+/// Both `check` and `serve` say this of a config, run by commands that `with` makes of the program's own.
+fn assert_refused_in(with: impl Fn(&str) -> Command, said: &[&str]) {
+    for name in ["check", "serve"] {
+        assert_told(name, &run(with(name)), said);
+    }
+}
+
+#[test]
+fn a_system_without_certificate_authorities() {
+    let folder = Folder::new(&format!(
+        "{}\n[probe.edge]\nkind = \"https\"\nhost = \"www.example.test\"\n",
+        GOOD.replace("address = \"192.0.2.1\"", "address = \"192.0.2.1\", probe = \"edge\"")
+    ));
+    let without = |name: &str| {
+        let mut command = program();
+        command.arg(name).arg("-c").arg(folder.config()).env("SSL_CERT_FILE", folder.path("none.pem"));
+        command.env_remove("SSL_CERT_DIR");
+        command
+    };
+    let said = "error: probe `edge` cannot verify certificates: the system's certificate authorities: ";
+    assert_refused_in(without, &[said, "or name the authorities to trust in `ca`"]);
+    // Without a probe that verifies certificates nobody needs them.
+    folder.reconfigure("kind = \"https\"", "kind = \"http\"");
+    let checked = run(without("check"));
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+}
+
+#[test]
+fn a_system_without_resolvers() {
+    let folder = Folder::new(&GOOD.replace("address = \"192.0.2.1\"", "host = \"lb.example.com\""));
+    folder.write("resolv.conf", "# nobody\n");
+    let hide = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+    let without = |name: &str| {
+        let mut command = clean(Command::new("unshare"));
+        command.args(["--mount", "--map-root-user", "sh", "-c", hide]).arg(folder.path("resolv.conf"));
+        command.arg(PROGRAM).arg(name).arg("-c").arg(folder.config());
+        command
+    };
+    let mut trial = clean(Command::new("unshare"));
+    trial.args(["--mount", "--map-root-user", "sh", "-c", hide]).arg(folder.path("resolv.conf")).arg("true");
+    if !is_installed("unshare") || run(trial).code != Some(0) {
+        skipped("nobody here may hide /etc/resolv.conf from the program");
+        return;
+    }
+    let said = "error: no resolver for the hosts of endpoints: ";
+    assert_refused_in(without, &[said, "name one in `resolver` of [node]"]);
+}
+
+#[test]
+fn an_ipv6_host_of_a_probe_is_good_for_check_and_serve() {
+    let probe = "\n[probe.edge]\nkind = \"http\"\nhost = \"2001:db8::1\"\n";
+    let mut served = Served::spawn(Folder::new(&format!(
+        "{}{probe}",
+        GOOD.replace("address = \"192.0.2.1\"", "address = \"127.0.0.1\", probe = \"edge\"")
+    )));
+    let checked = with_config("check", &served.folder);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        served.logged("it is ready", |line| line["message"] == "ready").await;
+        assert_eq!(served.stop().await, Some(0));
+    });
 }
 
 #[test]

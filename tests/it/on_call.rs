@@ -13,9 +13,9 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use portolan::api::{Question, dto, explain};
-use portolan::engine::{Origin, prepare, world};
 use portolan::health::{Severity, State};
 use portolan::model::Rules;
+use portolan::prepare::{Origin, prepare, world};
 use portolan::snapshot::Snapshot;
 use portolan::state;
 

@@ -423,7 +423,7 @@ async fn what_is_read_at_the_start_only_is_warned_of() {
     let mut expected = Vec::new();
     for (from, to, key) in changes {
         node.folder.reconfigure(from, to);
-        expected.push(format!("{key} has changed: that is read at the start only, so restart the node"));
+        expected.push(format!("{key} has changed, but is read only at the start: restart the node"));
         let (status, reply) = node.api.call(Method::POST, "/v1/reload", None).await;
         assert_eq!(status, 200);
         let warnings: BTreeSet<_> = reply["warnings"]
@@ -442,4 +442,14 @@ async fn what_is_read_at_the_start_only_is_warned_of() {
     let event = node.api.events("reload").await.pop().expect("an event");
     assert!(event["message"].as_str().expect("a text").contains("[dns] listen has changed"), "{event}");
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_has_stopped_reloads_no_more() {
+    let node = TestNode::with("").await;
+    let reloads = node.node.reloads.clone();
+    reloads.reload("the test".into()).await.expect("a good config");
+    node.stop().await;
+    let error = reloads.reload("the test".into()).await.expect_err("it has stopped");
+    assert_eq!(error.to_string(), "the node is stopping");
 }

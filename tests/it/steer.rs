@@ -8,13 +8,16 @@ use portolan::geo::{Index, Override as Network};
 use portolan::health::{Severity, State};
 use portolan::model::{
     AllDown, Condition, Due, Endpoint, EndpointRef, Family, Fence, FenceRule, Fraction, GeoEntry, Group,
-    KeyPrefix, LatencyRow, Location, Member, PlaceKey, Point, Rank, Reach, Region, RegionId, Rule, Rules,
-    Service, ServiceId, ServiceKind, Share, Steering, Target, Tolerance, Topology, Ttl, TtlRange, Unix,
+    KeyPrefix, Km, LatencyRow, Location, Member, Millis, PlaceKey, Point, Rank, Reach, Region, RegionId,
+    Rule, Rules, Service, ServiceId, ServiceKind, Share, Steering, Target, Topology, Ttl, TtlRange, Unix,
     Weight,
 };
 use portolan::safety::{self, Refusal, Unserved};
 use portolan::standing::{Action, AddressStanding, Dues, HeldFor, Inputs, Override, Standing};
 use portolan::steer::{Answer, Asked, Choice, Compiled, NoTrace, Note, Stage};
+
+const DISTANCE: Rank = Rank::Distance(Km(0.0));
+const LATENCY: Rank = Rank::Latency(Millis(0.0));
 
 const AP: RegionId = RegionId(0);
 const EU: RegionId = RegionId(1);
@@ -82,13 +85,11 @@ impl World {
             members: [EU, US, AP].map(|region| Member { region, weight: Weight(1) }).into(),
             steering: Steering {
                 rank,
-                tolerance: Tolerance::Exact,
                 share: Share::Weighted,
                 answers: 1,
                 ttl: Ttl(30).into(),
                 all_down: AllDown::All,
             },
-            geo: Vec::new(),
             fences: Vec::new(),
         };
         Self {
@@ -285,17 +286,17 @@ fn clients() -> impl Iterator<Item = IpAddr> {
 fn ranks_order_regions_by_place() {
     for (rank, client, expected) in [
         (Rank::Priority, AMERICAN, "eu-west"),
-        (Rank::Distance, GERMAN, "eu-west"),
-        (Rank::Distance, AMERICAN, "us-east"),
-        (Rank::Distance, INDIAN, "ap-south"),
-        (Rank::Distance, NOWHERE, "eu-west"),
-        (Rank::Latency, AMERICAN, "us-east"),
-        (Rank::Latency, INDIAN, "ap-south"),
-        (Rank::Latency, NOWHERE, "eu-west"),
-        (Rank::Distance, "2001:db8:1::1", "eu-west"),
-        (Rank::Distance, "::ffff:10.2.2.3", "us-east"),
+        (DISTANCE, GERMAN, "eu-west"),
+        (DISTANCE, AMERICAN, "us-east"),
+        (DISTANCE, INDIAN, "ap-south"),
+        (DISTANCE, NOWHERE, "eu-west"),
+        (LATENCY, AMERICAN, "us-east"),
+        (LATENCY, INDIAN, "ap-south"),
+        (LATENCY, NOWHERE, "eu-west"),
+        (DISTANCE, "2001:db8:1::1", "eu-west"),
+        (DISTANCE, "::ffff:10.2.2.3", "us-east"),
     ] {
-        assert_eq!(World::new(rank).sends(client), expected, "{rank:?} for {client}");
+        assert_eq!(World::new(rank.clone()).sends(client), expected, "{rank:?} for {client}");
     }
 }
 
@@ -311,7 +312,7 @@ fn what_is_down_leaves_and_the_next_takes_over() {
 
 #[test]
 fn a_measured_latency_goes_before_an_estimate() {
-    let mut world = World::new(Rank::Latency);
+    let mut world = World::new(LATENCY);
     let row = |from: PlaceKey, region, millis| LatencyRow { from, region, millis };
     let country = |code: &str| PlaceKey::Country(code.parse().unwrap());
     world.topology.latency = vec![
@@ -328,18 +329,18 @@ fn a_measured_latency_goes_before_an_estimate() {
 
 #[test]
 fn geo_entries_widen_until_somebody_serves() {
-    let mut world = World::new(Rank::Geo);
+    let mut world = World::new(Rank::Geo(Vec::new()));
     world.topology.groups =
         vec![Group { name: "dach".into(), places: vec![PlaceKey::Country("DE".parse().unwrap())] }];
     let entry = |place, groups: &[&[RegionId]]| GeoEntry {
         place,
         groups: groups.iter().map(|group| group.to_vec()).collect(),
     };
-    world.service().geo = vec![
+    world.service().steering.rank = Rank::Geo(vec![
         entry(PlaceKey::Group(0), &[&[AP]]),
         entry(PlaceKey::Continent("EU".parse().unwrap()), &[&[EU]]),
         entry(PlaceKey::Any, &[&[US]]),
-    ];
+    ]);
     assert_eq!(world.sends(GERMAN), "ap-south", "the group is the most specific");
     assert_eq!(world.sends(AMERICAN), "us-east", "by *");
     assert_eq!(world.sends(NOWHERE), "us-east", "by *");
@@ -351,7 +352,7 @@ fn geo_entries_widen_until_somebody_serves() {
 
 #[test]
 fn fences_hold_whatever_is_down() {
-    let mut world = World::new(Rank::Distance);
+    let mut world = World::new(DISTANCE);
     let europe = || vec![PlaceKey::Continent("EU".parse().unwrap())];
     world.service().fences = vec![
         Fence { region: EU, rule: FenceRule::Only(europe()) },
@@ -367,7 +368,7 @@ fn fences_hold_whatever_is_down() {
 
 #[test]
 fn a_networks_own_regions_come_first() {
-    let mut world = World::new(Rank::Distance);
+    let mut world = World::new(DISTANCE);
     world.networks.push(Network {
         prefix: "10.1.2.0/24".parse().unwrap(),
         location: None,
@@ -532,7 +533,7 @@ fn safety_holds_in_what_fails_softly() {
 
 #[test]
 fn a_brown_out_of_all_regions_does_not_stampede_to_one() {
-    let mut world = World::new(Rank::Distance);
+    let mut world = World::new(DISTANCE);
     world.rules = Rules::default();
     for region in [AP, EU, US] {
         world.set(region, None, State::Down(Severity::Soft));
@@ -711,7 +712,7 @@ fn safety_holds_in_what_a_service_has_left() {
 
 #[test]
 fn all_down_is_a_policy() {
-    let mut world = World::new(Rank::Distance);
+    let mut world = World::new(DISTANCE);
     for region in [AP, EU, US] {
         world.down(region);
     }
@@ -730,7 +731,7 @@ fn all_down_is_a_policy() {
 
 #[test]
 fn a_region_whose_host_is_not_resolved_yet_has_no_answer_and_denies_nothing() {
-    let mut world = World::new(Rank::Distance);
+    let mut world = World::new(DISTANCE);
     for endpoint in &mut world.topology.regions[usize::from(US.0)].endpoints {
         endpoint.reach = Reach::Resolved("lb.example.net.".parse().unwrap());
     }
@@ -745,7 +746,7 @@ fn a_region_whose_host_is_not_resolved_yet_has_no_answer_and_denies_nothing() {
 
 #[test]
 fn last_good_is_what_was_up_last_and_not_for_ever() {
-    let mut world = World::new(Rank::Distance);
+    let mut world = World::new(DISTANCE);
     world.service().steering.all_down = AllDown::LastGood(Duration::from_secs(600));
     let lose = |world: &mut World, region: RegionId| {
         world.previous = Some(world.compile().standing);
@@ -763,8 +764,8 @@ fn last_good_is_what_was_up_last_and_not_for_ever() {
 
 #[test]
 fn tolerance_makes_tie_groups() {
-    let mut world = World::new(Rank::Distance);
-    world.service().steering.tolerance = Tolerance::Kilometres(6_000.0);
+    let mut world = World::new(DISTANCE);
+    world.service().steering.rank = Rank::Distance(Km(6_000.0));
     let ready = world.compile();
     let sent: Vec<_> = (0..64).map(|n| ready.sends(&format!("10.1.{n}.1"), Family::V4)).collect();
     assert!(sent.iter().any(|to| to == "eu-west") && sent.iter().any(|to| to == "us-east"), "{sent:?}");
@@ -820,7 +821,7 @@ fn several_answers_are_several_endpoints() {
 
 #[test]
 fn scopes_are_as_wide_as_the_answer_allows() {
-    let mut world = World::new(Rank::Distance);
+    let mut world = World::new(DISTANCE);
     world.single_endpoints();
     let scope = |world: &World, client| world.compile().at(client, Family::V4).0.scope;
     assert_eq!(scope(&world, INDIAN), 16, "all of 10.3.0.0/16 is in India, 10.2.0.0/16 is not");
@@ -832,7 +833,7 @@ fn scopes_are_as_wide_as_the_answer_allows() {
     });
     assert_eq!(scope(&world, "10.1.2.3"), 25, "its neighbour within the /24 is sent elsewhere");
     assert_eq!(scope(&world, "10.1.200.3"), 17);
-    let two_endpoints = World::new(Rank::Distance);
+    let two_endpoints = World::new(DISTANCE);
     assert_eq!(scope(&two_endpoints, "10.1.200.3"), 24, "endpoints are drawn by the /24");
     world.service().steering.rank = Rank::Priority;
     world.networks.clear();

@@ -28,15 +28,16 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("wire", rooms("model zone")),
         ("snapshot", rooms("model pick geo health latency standing safety steer zone wire")),
         ("answer", rooms("model pick geo health latency standing safety steer zone wire snapshot")),
-        ("config", rooms("model zone geo health")),
+        ("config", rooms("model zone geo")),
         ("net", rooms("model")),
         ("probe", rooms("model health net")),
         ("journal", rooms("model health standing")),
-        ("engine", with(core(), "net probe journal")),
+        ("prepare", with(core(), "net probe")),
+        ("engine", with(core(), "net probe journal prepare")),
         ("dns", rooms("model zone wire answer snapshot net engine")),
-        ("api", with(core(), "engine net")),
-        ("node", with(core(), "net probe journal engine dns api")),
-        ("cli", with(core(), "engine node api")),
+        ("api", with(core(), "prepare engine net")),
+        ("node", with(core(), "net probe journal prepare engine dns api")),
+        ("cli", with(core(), "prepare engine node api")),
     ])
 }
 

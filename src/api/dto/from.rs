@@ -6,7 +6,7 @@ use super::{
 };
 use crate::engine;
 use crate::health::State;
-use crate::model::{self, ServiceKind};
+use crate::model::{self, RankKind, ServiceKind};
 use crate::standing;
 use crate::state::{self, EventKind, timestamp};
 use crate::steer;
@@ -73,14 +73,14 @@ impl From<&ServiceKind> for ServiceType {
     }
 }
 
-impl From<model::Rank> for Rank {
-    fn from(rank: model::Rank) -> Self {
+impl From<RankKind> for Rank {
+    fn from(rank: RankKind) -> Self {
         match rank {
-            model::Rank::Priority => Self::Priority,
-            model::Rank::Distance => Self::Distance,
-            model::Rank::Latency => Self::Latency,
-            model::Rank::Geo => Self::Geo,
-            model::Rank::None => Self::None,
+            RankKind::Priority => Self::Priority,
+            RankKind::Distance => Self::Distance,
+            RankKind::Latency => Self::Latency,
+            RankKind::Geo => Self::Geo,
+            RankKind::None => Self::None,
         }
     }
 }

@@ -9,7 +9,7 @@ fn hosts_that_lead_back_or_to_this_node() {
     let region = |name: &str, host: &str| {
         format!("region.{name}.endpoint = [{{ name = \"e\", host = \"{host}\" }}]\n")
     };
-    let help = "help: write its addresses, or use its regions, so that they do not come by way of resolvers";
+    let help = "help: write its addresses, or use its regions, so that no resolver is involved";
     let own = |place: &str, host: &str| {
         format!("{place}: warning: the host {host} is a name that this node answers itself\n  {help}")
     };
@@ -30,8 +30,8 @@ fn hosts_that_lead_back_or_to_this_node() {
                 + &region("b", "a.gslb.test")
                 + &service("a.gslb.test", "a")
                 + &service("b.gslb.test", "b"),
-            "5:8: endpoint `e` of region `a` leads back to the service itself by its host b.gslb.test.\n\
-             8:8: endpoint `e` of region `b` leads back to the service itself by its host a.gslb.test."
+            "5:8: endpoint `e` of region `a` leads back to the service itself through its host b.gslb.test.\n\
+             8:8: endpoint `e` of region `b` leads back to the service itself through its host a.gslb.test."
                 .into(),
         ),
         // A service may lead to a loop that it is no part of; the loop is complained of where it is.
@@ -40,7 +40,7 @@ fn hosts_that_lead_back_or_to_this_node() {
                 + &region("c", "c.gslb.test")
                 + &service("c.gslb.test", "c")
                 + &service("a.gslb.test", "a"),
-            "5:8: endpoint `e` of region `c` leads back to the service itself by its host c.gslb.test.\n"
+            "5:8: endpoint `e` of region `c` leads back to the service itself through its host c.gslb.test.\n"
                 .to_owned()
                 + &own("8:8", "alias.gslb.test."),
         ),
@@ -67,7 +67,7 @@ fn names_of_a_zone_without_anything_there_are_warned_of() {
     let warned = |name: &str| {
         format!(
             "p.toml:4:8: warning: it leads to {name}, but the zone gslb.test. has nothing there\n  help: \
-             resolvers are told that there is no such name: correct it, or add it to the zone"
+             resolvers get the answer that the name does not exist; correct it, or add it to the zone"
         )
     };
     for kind in ["type = \"cname\"", "type = \"mx\"", "type = \"srv\"\nsrv = { port = 1 }"] {

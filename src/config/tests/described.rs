@@ -7,10 +7,10 @@ use serde_json::json;
 use toml::{Table, Value};
 
 use super::super::keys::{Given, Key, Keys, Shape};
-use super::super::{Config, Diagnostics, ROOT, load, reference, schema, text};
+use super::super::{Config, ROOT, Refused, load, reference, schema, text};
 
 /// Loads a config whose files are all there.
-fn load_text(text: &str) -> Result<Config, Diagnostics> {
+fn load_text(text: &str) -> Result<Config, Refused> {
     static PEM: LazyLock<String> = LazyLock::new(|| {
         let key = rcgen::generate_simple_self_signed(["probe.test".to_owned()]).expect("a certificate");
         key.cert.pem()
@@ -140,7 +140,8 @@ fn value_of(toml: &str) -> Value {
 fn essence(text: &str) -> String {
     let Config { node, log, dns, control, geo, safety, topology, .. } =
         load_text(text).unwrap_or_else(|said| panic!("{said}of:\n{text}"));
-    format!("{node:?}{log:?}{dns:?}{control:?}{geo:?}{safety:?}{topology:?}")
+    let databases: Vec<_> = geo.databases.iter().map(|it| &it.source).collect();
+    format!("{node:?}{log:?}{dns:?}{control:?}{databases:?}{:?}{safety:?}{topology:?}", geo.networks)
 }
 
 #[test]

@@ -100,7 +100,7 @@ fn latency_files_tell_their_own_places() {
         "asn:1,east\ncountry:D, east, 1\nasn:1, est , 1\nasn:1,east,  zero\nasn:1,east,0\nplace,region,ms\n";
     assert_eq!(
         said(&[("l.csv", bad.as_bytes())]),
-        "l.csv:1:1: expected place,region,ms, found 2 fields\nl.csv:2:1: \"D\" is no country code of two letters (ISO 3166-1)\nl.csv:3:8: region `est` is not defined; did you mean `east`?\nl.csv:4:14: expected milliseconds above 0 and up to 60000, found \"zero\"\nl.csv:5:12: expected milliseconds above 0 and up to 60000, found \"0\"\nl.csv:6:1: \"place\" is no place; places start with net:, asn:, region:, country:, group:, continent: or are \"*\""
+        "l.csv:1:1: expected place,region,ms, found 2 fields\nl.csv:2:1: \"D\" is not a country code of two letters (ISO 3166-1)\nl.csv:3:8: region `est` is not defined; did you mean `east`?\nl.csv:4:14: expected milliseconds above 0 and up to 60000, found \"zero\"\nl.csv:5:12: expected milliseconds above 0 and up to 60000, found \"0\"\nl.csv:6:1: \"place\" is not a valid place; places start with net:, asn:, region:, country:, group:, continent: or are \"*\""
     );
     assert_eq!(
         said(&[]),
@@ -118,8 +118,17 @@ fn a_certificate_file_is_read() {
     let pem = key.cert.pem();
     let text = "version = 1\nprobe.p = { kind = \"tls\", ca = \"ca.pem\" }\n";
     let config = load_with(text, &[("ca.pem", pem.as_bytes())]).unwrap_or_else(|said| panic!("{said}"));
-    let crate::model::Kind::Tls(tls) = &config.topology.probes[0].kind else { panic!("kind is tls") };
-    assert_eq!(tls.ca_pem.as_deref(), Some(pem.as_str()));
+    let tls = config.topology.probes[0].kind.tls().expect("kind is tls");
+    assert_eq!(tls.authorities.as_ref().map(Vec::len), Some(1));
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert_eq!(
+        said_with(text, &[("ca.pem", [&pem, broken].concat().as_bytes())]),
+        "p.toml:2:32: certificate 2 in ca.pem is not a valid authority: invalid peer certificate: BadEncoding"
+    );
+    assert_eq!(
+        said_with(text, &[("ca.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n")]),
+        "p.toml:2:32: ca.pem is not a valid PEM file: its last section has no end"
+    );
     assert_eq!(
         said_with(text, &[]),
         "p.toml:2:32: PEM file ca.pem: no such file\n  help: a relative path starts at the folder of the config file"

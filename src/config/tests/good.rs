@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use http::uri::{Authority, PathAndQuery};
+use rustls::pki_types::ServerName;
+
 use super::super::*;
 use super::{ZONE, load_with, said};
 use crate::model::{
     AllDown, Assertion, Condition, Country, Endpoint, EndpointRef, Expect, Fence, FenceRule, Fraction,
-    GeoEntry, Group, HttpProbe, Identity, KeyPrefix, Kind, LatencyRow, Location, Member, Point, Probe,
-    ProbeId, Rank, Reach, RegionId, Service, ServiceKind, Share, Startup, StatusRange, Steering, Subdivision,
-    Thresholds, TlsProbe, Tolerance, Ttl, Weight,
+    GeoEntry, Group, HttpProbe, Identity, KeyPrefix, Kind, LatencyRow, Location, Member, Millis, Point,
+    Probe, ProbeId, Rank, Reach, RegionId, Rules, Service, ServiceKind, Share, Startup, StatusRange,
+    Steering, Subdivision, SuspectSelf, Thresholds, TlsProbe, Ttl, Weight,
 };
 
 /// The sample of the reference, as far as it is built.
@@ -89,7 +92,7 @@ address = "192.0.2.11"
 
 [region.us-east]
 location = { country = "US", lat = 38.95, lon = -77.45 }
-endpoint = [{ name = "lb1", address = ["192.0.2.20"], probe = ["edge"] }]
+endpoint = [{ name = "lb1", address = ["192.0.2.20", "2001:db8::20"], probe = ["edge"] }]
 
 [[zone]]
 origin = "gslb.test."
@@ -130,6 +133,7 @@ rank    = "geo"
 
 [safety]
 min_regions = 2
+suspect_self = { share = "50%", min = 4, anchors = ["tcp:192.0.2.250:53", "tcp:[2001:db8::53]:53"], at_most = "1m" }
 "#;
 
 pub(super) const LATENCY: &str =
@@ -180,9 +184,18 @@ fn the_node_and_its_listeners() {
         tokens: vec![token],
     };
     assert_eq!(config.control, control);
-    assert_eq!(config.safety, Safety { min_regions: 2 });
-    assert_eq!(config.zones.len(), 1);
-    assert_eq!(config.zones[0].origin.to_string(), "gslb.test.");
+    let suspect_self = SuspectSelf {
+        share: Fraction::from_percent(50.0).expect("a share"),
+        min: 4,
+        anchors: vec![
+            "192.0.2.250:53".parse().expect("a socket"),
+            "[2001:db8::53]:53".parse().expect("a socket"),
+        ],
+        at_most: Duration::from_secs(60),
+    };
+    assert_eq!(config.safety, Rules { min_regions: 2, suspect_self: Some(suspect_self) });
+    let origins: Vec<_> = config.zones.iter().map(|zone| zone.origin.to_string()).collect();
+    assert_eq!(origins, ["gslb.test."]);
 }
 
 #[test]
@@ -203,7 +216,9 @@ fn what_the_server_says_of_itself_is_what_is_written() {
 #[test]
 fn where_clients_are() {
     let config = full();
-    assert_eq!(config.geo.databases, [GeoSource::File("conf/city.mmdb".into()), GeoSource::Builtin]);
+    let databases = config.geo.databases.iter().map(|it| (it.source.clone(), it.at.line, it.at.column));
+    let city = GeoSource::File("conf/city.mmdb".into());
+    assert_eq!(databases.collect::<Vec<_>>(), [(city, 26, 13), (GeoSource::Builtin, 26, 26)]);
     let location = &config.geo.networks[0].location.expect("a location");
     let subdivision: Subdivision = "BE".parse().expect("a code");
     assert_eq!(
@@ -237,22 +252,22 @@ fn net(text: &str) -> PlaceKey {
 }
 
 #[test]
-fn how_addresses_are_looked_at() {
+fn how_addresses_are_probed() {
     let range = |first, last| StatusRange { first, last };
-    let assertion = |path: &str, equals: &str| Assertion { path: path.into(), equals: equals.into() };
+    let assertion = |path: &str, equals| Assertion { path: path.parse().expect("a JSONPath"), equals };
     let http = HttpProbe {
-        host: Some("www.example.com".into()),
-        path: "/health/ready?deep=1".into(),
+        host: Some(Authority::from_static("www.example.com")),
+        path: PathAndQuery::from_static("/health/ready?deep=1"),
         expect: Expect {
             status: vec![range(200, 200), range(300, 399), range(410, 420)],
             body: Some("ready".into()),
-            json: vec![assertion("$.checks.db.status", "\"healthy\""), assertion("$.n", "3")],
+            json: vec![assertion("$.checks.db.status", "healthy".into()), assertion("$.n", 3.into())],
         },
     };
+    let server_name = Some(ServerName::try_from("www.example.com").expect("a name"));
     let edge = Probe {
         name: "edge".into(),
-        kind: Kind::Https(http, TlsProbe { server_name: Some("www.example.com".into()), ca_pem: None }),
-        port: 8443,
+        kind: Kind::Https { port: 8443, http, tls: TlsProbe { server_name, authorities: None } },
         interval: Duration::from_secs(10),
         timeout: Duration::from_secs(3),
         thresholds: Thresholds {
@@ -266,7 +281,10 @@ fn how_addresses_are_looked_at() {
     };
     let topology = full().topology;
     assert_eq!(topology.probes[0], edge);
-    assert_eq!((topology.probes[1].name.as_str(), &topology.probes[1].kind), ("port443", &Kind::Tcp));
+    assert_eq!(
+        (topology.probes[1].name.as_str(), &topology.probes[1].kind),
+        ("port443", &Kind::Tcp { port: 443 })
+    );
 }
 
 #[test]
@@ -292,7 +310,7 @@ fn regions_and_their_endpoints() {
     ];
     assert_eq!(eu.endpoints, endpoints);
     assert_eq!(regions[1].healthy_when, Condition::Any(vec![endpoint_at(US, 0)]));
-    assert_eq!(regions[1].endpoints, [endpoint("lb1", &["192.0.2.20"], 100, &[0])]);
+    assert_eq!(regions[1].endpoints, [endpoint("lb1", &["192.0.2.20", "2001:db8::20"], 100, &[0])]);
 }
 
 #[test]
@@ -303,8 +321,7 @@ fn a_service_over_its_policy() {
         kind: ServiceKind::ADDRESS,
         members: vec![Member { region: EU, weight: Weight(1) }, Member { region: US, weight: Weight(3) }],
         steering: Steering {
-            rank: Rank::Latency,
-            tolerance: Tolerance::Millis(15.0),
+            rank: Rank::Latency(Millis(15.0)),
             share: Share::Hash,
             answers: 2,
             ttl: Ttl(20).into(),
@@ -312,7 +329,6 @@ fn a_service_over_its_policy() {
                 ["203.0.113.9", "2001:db8::9"].map(|it| it.parse().expect("an address")).into(),
             ),
         },
-        geo: Vec::new(),
         fences: vec![
             Fence { region: EU, rule: FenceRule::Only(vec![PlaceKey::Group(0)]) },
             Fence { region: US, rule: FenceRule::Except(vec![net("192.0.2.0/25")]) },
@@ -337,7 +353,7 @@ fn a_geo_table_is_sorted_by_how_specific_its_keys_are() {
         (PlaceKey::Any, vec![vec![US]]),
     ];
     let expected = expected.map(|(place, groups)| GeoEntry { place, groups });
-    assert_eq!(full().topology.services[1].geo, expected);
+    assert_eq!(full().topology.services[1].steering.rank, Rank::Geo(expected.into()));
 }
 
 #[test]
@@ -350,8 +366,10 @@ fn defaults_are_those_of_the_reference() {
         kind = "http"
         [probe.https]
         kind = "https"
+        host = "www.example.com"
         [probe.tls]
         kind = "tls"
+        host = "www.example.com"
         [region.one]
         endpoint = [{ name = "lb1", address = ["192.0.2.1"], probe = ["http", "https", "tls"] }]
         [[zone]]
@@ -369,21 +387,23 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!((dns.workers, dns.ecs, dns.key_prefix), (0, true, KeyPrefix { v4: 24, v6: 56 }));
     assert_eq!(config.control.listen, Some("127.0.0.1:8053".parse().expect("an address")));
     assert_eq!(config.control.socket.as_deref(), Some(Path::new("/run/portolan/control.sock")));
-    assert_eq!(config.geo, Geo { databases: vec![GeoSource::Builtin], networks: Vec::new() });
-    assert_eq!(config.safety, Safety { min_regions: 1 });
+    let databases = config.geo.databases.iter().map(|it| (&it.source, it.at.line, it.at.column));
+    assert_eq!(databases.collect::<Vec<_>>(), [(&GeoSource::Builtin, 1, 1)]);
+    assert!(config.geo.networks.is_empty());
+    assert_eq!(config.safety, Rules::default());
     let thresholds =
         Thresholds { fall: 3, clear: 1, rise: 2, hold: Duration::from_secs(30), startup: None, slow: None };
     let ports = config.topology.probes.iter().map(|probe| {
         assert_eq!((probe.interval, probe.timeout), (Duration::from_secs(5), Duration::from_secs(2)));
         assert_eq!(probe.thresholds, thresholds);
-        probe.port
+        probe.kind.port()
     });
     assert_eq!(ports.collect::<Vec<_>>(), [80, 443, 443]);
     let status = vec![StatusRange { first: 200, last: 399 }];
     let expect = Expect { status, body: None, json: Vec::new() };
     assert_eq!(
         config.topology.probes[0].kind,
-        Kind::Http(HttpProbe { host: None, path: "/".into(), expect })
+        Kind::Http { port: 80, http: HttpProbe { host: None, path: PathAndQuery::from_static("/"), expect } }
     );
     assert_eq!(
         config.topology.regions[0].healthy_when,
@@ -393,7 +413,6 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(config.topology.services[0].members, [Member { region: RegionId(0), weight: Weight(1) }]);
     let steering = Steering {
         rank: Rank::Priority,
-        tolerance: Tolerance::Exact,
         share: Share::Weighted,
         answers: 1,
         ttl: Ttl(30).into(),
@@ -425,5 +444,16 @@ fn all_forms_that_mean_the_same_are_read() {
         "dns = { listen = [\"127.0.0.1:0\", \"127.0.0.1:0\", \"[::1]:53\", \"127.0.0.1:53\"] }",
     ] {
         assert_eq!(said(snippet), "", "of {snippet}");
+    }
+}
+
+#[test]
+fn an_ipv6_host_is_written_with_or_without_brackets() {
+    for host in ["2001:db8::1", "[2001:db8::1]", "[2001:0db8::0001]"] {
+        let text = format!("version = 1\nprobe.p = {{ kind = \"https\", host = \"{host}\" }}");
+        let config = load_with(&text, &[]).unwrap_or_else(|said| panic!("{said}"));
+        let Kind::Https { http, tls, .. } = &config.topology.probes[0].kind else { panic!("kind is https") };
+        assert_eq!(http.host, Some(Authority::from_static("[2001:db8::1]")), "RFC 3986 §3.2.2: in brackets");
+        assert_eq!(tls.server_name, Some(ServerName::try_from("2001:db8::1").expect("an address")));
     }
 }

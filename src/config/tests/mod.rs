@@ -1,10 +1,12 @@
 //! Whole configs, through [`load`](super::load) and a loader that knows a handful of files.
 
+mod advice;
 mod alias;
 mod described;
 mod files;
 mod good;
 mod mistakes;
+mod named;
 mod slips;
 mod torn;
 
@@ -12,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::{Config, Diagnostics, load};
+use super::{Config, Refused, load};
 
 /// A zone with room for services, an alias and a delegation.
 const ZONE: &str = "\
@@ -24,7 +26,7 @@ alias  300 CNAME ns1
 ";
 
 /// Loads `text` as `conf/p.toml` beside `files`, which are named as the config names them.
-fn load_with(text: &str, files: &[(&str, &[u8])]) -> Result<Config, Diagnostics> {
+fn load_with(text: &str, files: &[(&str, &[u8])]) -> Result<Config, Refused> {
     let named = files.iter().map(|(name, bytes)| (format!("conf/{name}"), *bytes));
     let files: BTreeMap<String, &[u8]> = named.chain([("conf/p.toml".into(), text.as_bytes())]).collect();
     load(Path::new("conf/p.toml"), &|path| {
@@ -37,7 +39,7 @@ fn load_with(text: &str, files: &[(&str, &[u8])]) -> Result<Config, Diagnostics>
 fn said_with(text: &str, files: &[(&str, &[u8])]) -> String {
     let said = match load_with(text, files) {
         Ok(config) => config.warnings,
-        Err(diagnostics) => diagnostics,
+        Err(refused) => refused.diagnostics,
     };
     said.to_string().trim_end().replace("conf/", "").replace(": error: ", ": ")
 }
@@ -49,6 +51,7 @@ kind = "tcp"
 port = 443
 [probe.web]
 kind = "https"
+host = "www.test"
 [group.eea]
 places = ["country:DE", "country:FR"]
 [region.east]
@@ -71,7 +74,7 @@ fn said(snippet: &str) -> String {
 
 /// What is said, but for warnings of names without use: few snippets use all of [`WORLD`].
 fn without_unused(said: &str) -> String {
-    let is_unused = |line: &str| line.contains("is used by no ");
+    let is_unused = |line: &str| line.contains("is not used by any ");
     let mut lines = said.lines().peekable();
     let mut kept = Vec::new();
     while let Some(line) = lines.next() {

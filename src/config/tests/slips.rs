@@ -16,7 +16,7 @@ rank = "none"
 [region.east]
 endpoint = [{ name = "a", address = ["192.0.2.1", "2001:db8::1"], probe = "web" }]
 [region.west]
-endpoint = [{ name = "a", address = "192.0.2.2", probe = "web" }]
+endpoint = [{ name = "a", address = ["192.0.2.2", "2001:db8::2"], probe = "web" }]
 require = ["endpoint/third/a"]
 [region.third]
 endpoint = [{ name = "a", address = "192.0.2.3", probe = "web" }]
@@ -41,32 +41,32 @@ fn what_is_without_use_or_effect_is_warned_of() {
         (
             "probe = \"web\"",
             "",
-            "p.toml:3:8: warning: probe `web` is used by no endpoint\n  help: name it in an endpoint's `probe`, or take it out",
+            "p.toml:3:8: warning: probe `web` is not used by any endpoint\n  help: name it in an endpoint's `probe`, or remove it",
         ),
         (
             "\"group:in_group\", ",
             "",
-            "p.toml:7:8: warning: group `in_group` is used by no fence, geo table or latency\n  help: name it as \"group:NAME\", or take it out",
+            "p.toml:7:8: warning: group `in_group` is not used by any fence, geo table or latency\n  help: name it as \"group:NAME\", or remove it",
         ),
         (
             "policy = \"p\"",
             "",
-            "p.toml:9:9: warning: policy `p` is used by no service\n  help: name it in a service's `policy`, or take it out",
+            "p.toml:9:9: warning: policy `p` is not used by any service\n  help: name it in a service's `policy`, or remove it",
         ),
         (
             "require = [\"endpoint/third/a\"]",
             "",
-            "p.toml:16:9: warning: region `third` is used by no service\n  help: name it in a service's `regions`, or take it out",
+            "p.toml:16:9: warning: region `third` is not used by any service\n  help: name it in a service's `regions`, or remove it",
         ),
         (
-            "192.0.2.2",
+            "2001:db8::2",
             "2001:db8::1",
-            "p.toml:22:8: warning: its regions `east` and `west` have the same address 2001:db8::1\n  help: whom steering moves from the one to the other stays where they were: give each region addresses of its own",
+            "p.toml:22:8: warning: its regions `east` and `west` have the same address 2001:db8::1\n  help: clients that steering moves from one to the other stay where they are; give each region its own addresses",
         ),
         (
             "min_regions = 2",
             "min_regions = 3",
-            "p.toml:2:22: warning: `min_regions` = 3, but www.gslb.test. has 2 regions\n  help: a soft failure takes no region out of such a service, and no operator may: lower it, or give the service more regions",
+            "p.toml:2:22: warning: `min_regions` = 3, but www.gslb.test. has 2 regions\n  help: neither soft failures nor operators can then withdraw a region of it; lower it, or give the service more regions",
         ),
         (
             "kind = \"http\"",
@@ -82,7 +82,7 @@ fn what_is_without_use_or_effect_is_warned_of() {
         (
             "[\"west\", \"east\"]",
             "[\"west\", \"east\"]\nall_down = { fallback = \"sorry.test\" }",
-            "p.toml:29:25: \"sorry.test\" is no IP address",
+            "p.toml:29:25: \"sorry.test\" is not a valid IP address",
         ),
         ("policy = \"p\"", "policy = \"q\"", "p.toml:23:10: policy `q` is not defined; did you mean `p`?"),
     ] {
@@ -100,8 +100,8 @@ fn what_is_without_use_or_effect_is_warned_of() {
 #[test]
 fn common_slips_are_told_what_to_write() {
     let listen = |text: &str| format!("dns.listen = [{text:?}]");
-    let no_address = |text: &str, hint: &str| format!("2:15: {text:?} is no address with a port{hint}");
-    let ipv6 = |address: &str| format!("; an address of IPv6 stands in brackets: write {address:?}");
+    let no_address = |text: &str, hint: &str| format!("2:15: {text:?} is not an address with a port{hint}");
+    let ipv6 = |address: &str| format!("; an IPv6 address needs brackets: write {address:?}");
     for (text, hint) in [
         ("::1:53", ipv6("[::1]:53")),
         (":::53", ipv6("[::]:53")),
@@ -132,16 +132,19 @@ fn common_slips_are_told_what_to_write() {
         ("preference = 1", "2:1: unknown key `preference`; it belongs to `service.mx`"),
         (
             "region.x.endpoint = [{ name = \"a\", address = [\"192.0.2.1:80\", \"[::1]:443\", \"lb.test\", \"192.0.2.l\"] }]",
-            "2:47: \"192.0.2.1:80\" is no IP address: write 192.0.2.1, and the port in its probe\n\
-             2:63: \"[::1]:443\" is no IP address: write ::1, and the port in its probe\n\
-             2:76: \"lb.test\" is no IP address: write a name as `host`\n2:87: \"192.0.2.l\" is no IP address",
+            "2:47: \"192.0.2.1:80\" is not a valid IP address: write 192.0.2.1, and the port in its probe\n\
+             2:63: \"[::1]:443\" is not a valid IP address: write ::1, and the port in its probe\n\
+             2:76: \"lb.test\" is not a valid IP address: write a name as `host`\n2:87: \"192.0.2.l\" is not a valid IP address",
         ),
         (
             "region.x.endpoint = [{ name = \"a\", host = \"lb a.test\" }]",
-            "2:43: \"lb a.test\" is no domain name: it has a blank in it",
+            "2:43: \"lb a.test\" is not a valid domain name: it contains a space",
         ),
-        ("log.level = “info”", "2:13: “ is no quote in TOML: write \" before and after the text"),
-        ("log = { level = ‘info’ }", "2:17: ‘ is no quote in TOML: write \" before and after the text"),
+        ("log.level = “info”", "2:13: “ is not a quotation mark in TOML: write \" before and after the text"),
+        (
+            "log = { level = ‘info’ }",
+            "2:17: ‘ is not a quotation mark in TOML: write \" before and after the text",
+        ),
         ("[log]\r\n\tlevel\t=\t\"info\"\t# CRLF and tabs\r\n", ""),
     ]);
 }

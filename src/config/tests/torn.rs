@@ -1,8 +1,9 @@
 //! A config torn in many ways: it is refused or it is sound, and every complaint has a place that exists.
 
+use super::super::Refused;
 use super::good::{FULL, LATENCY};
 use super::{ZONE, load_with};
-use crate::model::{Condition, PlaceKey, RegionId, Topology};
+use crate::model::{Condition, PlaceKey, Rank, RegionId, Topology};
 
 /// Loads and holds what comes out to what every caller relies on.
 fn is_sound(text: &str) {
@@ -14,7 +15,7 @@ fn is_sound(text: &str) {
             assert!(!config.warnings.has_errors(), "{}\nof:\n{text}", config.warnings);
             config.warnings
         }
-        Err(said) => {
+        Err(Refused { diagnostics: said, .. }) => {
             assert!(said.has_errors(), "refused without a reason:\n{text}");
             said
         }
@@ -59,8 +60,10 @@ fn has_valid_ids(topology: &Topology) {
     for it in &topology.services {
         assert!(!it.members.is_empty());
         it.members.iter().for_each(|member| region(member.region));
-        it.geo.iter().for_each(|entry| place(&entry.place));
-        it.geo.iter().flat_map(|entry| entry.groups.iter().flatten()).for_each(|id| region(*id));
+        if let Rank::Geo(entries) = &it.steering.rank {
+            entries.iter().for_each(|entry| place(&entry.place));
+            entries.iter().flat_map(|entry| entry.groups.iter().flatten()).for_each(|id| region(*id));
+        }
     }
     topology.groups.iter().flat_map(|group| &group.places).for_each(place);
     topology.latency.iter().for_each(|row| region(row.region));

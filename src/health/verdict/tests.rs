@@ -192,8 +192,7 @@ fn a_statement_takes_effect_at_once() {
 fn a_verdict_survives_a_restart() {
     let probe = Probe {
         name: String::new(),
-        kind: crate::model::Kind::Tcp,
-        port: 1,
+        kind: crate::model::Kind::Tcp { port: 1 },
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(1),
         thresholds: DEFAULTS,
@@ -350,8 +349,7 @@ proptest! {
 fn left(thresholds: &Thresholds, signs: &str) -> [u64; 2] {
     let probe = Probe {
         name: String::new(),
-        kind: crate::model::Kind::Tcp,
-        port: 1,
+        kind: crate::model::Kind::Tcp { port: 443 },
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(1),
         thresholds: *thresholds,

@@ -7,7 +7,8 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::health::Severity;
-use crate::model::{Kind, Source, Thresholds};
+use crate::model::{Kind, Probe, Source, Thresholds};
+use crate::net::tls::Trust;
 use crate::probe::{Failure, Phase, Timings};
 
 const GOOD: Outcome =
@@ -26,7 +27,12 @@ fn refused() -> Outcome {
 
 /// A check of no consequence, new or not.
 fn some(name: &str, is_new: bool) -> Check {
-    Check { id: id(name), generation: 0, probe: Arc::new(probe(Kind::Tcp, 1)), is_new }
+    Check {
+        id: id(name),
+        generation: 0,
+        probe: Arc::new(Prepared::handshake(probe(Kind::Tcp { port: 1 }).into())),
+        is_new,
+    }
 }
 
 /// A watch over a fake target, in paused time.
@@ -217,14 +223,15 @@ async fn server() -> (u16, mpsc::Receiver<&'static str>) {
 }
 
 fn check(name: &str, probe: &Probe) -> Check {
-    Check { id: id(name), generation: 0, probe: Arc::new(probe.clone()), is_new: true }
+    let probe = Prepared::new(Arc::new(probe.clone()), &mut Trust::new()).unwrap();
+    Check { id: id(name), generation: 0, probe: Arc::new(probe), is_new: true }
 }
 
-fn probe(kind: Kind, port: u16) -> Probe {
+fn probe(kind: Kind) -> Probe {
     let thresholds =
         Thresholds { fall: 3, clear: 1, rise: 2, hold: Duration::ZERO, startup: None, slow: None };
     let (interval, timeout) = (Duration::from_millis(50), Duration::from_secs(60));
-    Probe { name: "edge".to_owned(), kind, port, interval, timeout, thresholds }
+    Probe { name: "edge".to_owned(), kind, interval, timeout, thresholds }
 }
 
 #[tokio::test]
@@ -232,8 +239,8 @@ async fn checks_run_as_set_and_stop_when_gone() {
     let (port, _events) = server().await;
     let (sender, mut results) = mpsc::channel(100);
     let mut scheduler = Scheduler::new(sender);
-    let tcp = probe(Kind::Tcp, port);
-    scheduler.set(vec![check("lb1", &tcp), check("lb2", &tcp)]).unwrap();
+    let tcp = probe(Kind::Tcp { port });
+    scheduler.set(vec![check("lb1", &tcp), check("lb2", &tcp)]);
     let mut seen = std::collections::HashSet::new();
     while seen.len() < 2 {
         let report = results.recv().await.unwrap();
@@ -241,7 +248,7 @@ async fn checks_run_as_set_and_stop_when_gone() {
         seen.insert(report.check);
     }
 
-    scheduler.set(vec![check("lb2", &tcp)]).unwrap();
+    scheduler.set(vec![check("lb2", &tcp)]);
     scheduler.shutdown().await;
     // With every task gone nobody holds a sender any more.
     while results.recv().await.is_some() {}
@@ -252,27 +259,23 @@ async fn a_look_under_way_is_cut_off_when_its_check_goes() {
     let (port, mut events) = server().await;
     let (sender, _results) = mpsc::channel(100);
     let mut scheduler = Scheduler::new(sender);
-    let hanging = probe(Kind::Http(crate::probe::tests::http()), port);
-    scheduler.set(vec![check("lb1", &hanging)]).unwrap();
+    let hanging = probe(Kind::Http { port, http: crate::probe::tests::http() });
+    scheduler.set(vec![check("lb1", &hanging)]);
     assert_eq!(events.recv().await, Some("made"));
 
-    // Neither the same definition nor one that cannot be prepared disturbs it.
-    scheduler.set(vec![check("lb1", &hanging)]).unwrap();
-    let mut bad = hanging.clone();
-    let Kind::Http(http) = &mut bad.kind else { unreachable!() };
-    http.path = "no path".to_owned();
-    assert_eq!(scheduler.set(vec![check("lb1", &bad)]).unwrap_err().probe, "edge");
+    // The same definition does not disturb it.
+    scheduler.set(vec![check("lb1", &hanging)]);
     assert_eq!(scheduler.running.len(), 1);
 
     // A changed one replaces it at once, long before its timeout.
     let mut changed = hanging.clone();
     changed.timeout = Duration::from_secs(50);
-    scheduler.set(vec![check("lb1", &changed)]).unwrap();
+    scheduler.set(vec![check("lb1", &changed)]);
     let mut next = [events.recv().await.unwrap(), events.recv().await.unwrap()];
     next.sort_unstable();
     assert_eq!(next, ["ended", "made"]);
 
-    scheduler.set(Vec::new()).unwrap();
+    scheduler.set(Vec::new());
     assert_eq!(events.recv().await, Some("ended"));
     scheduler.shutdown().await;
 }
@@ -282,13 +285,12 @@ async fn unchanged_checks_keep_their_task_and_their_preparation() {
     let (port, _events) = server().await;
     let (sender, _results) = mpsc::channel(100);
     let mut scheduler = Scheduler::new(sender);
-    let tcp = probe(Kind::Tcp, port);
-    scheduler.set(vec![check("lb1", &tcp)]).unwrap();
+    let tcp = probe(Kind::Tcp { port });
+    scheduler.set(vec![check("lb1", &tcp)]);
     let before = Arc::clone(&scheduler.running[&id("lb1")].probe);
-    scheduler.set(vec![check("lb1", &tcp), check("lb2", &tcp)]).unwrap();
+    scheduler.set(vec![check("lb1", &tcp), check("lb2", &tcp)]);
     assert!(Arc::ptr_eq(&before, &scheduler.running[&id("lb1")].probe));
-    assert!(Arc::ptr_eq(&before, &scheduler.running[&id("lb2")].probe), "one preparation for all");
-    assert_eq!((scheduler.prepared.len(), scheduler.tasks.len()), (1, 2));
+    assert_eq!(scheduler.tasks.len(), 2);
     scheduler.shutdown().await;
 }
 

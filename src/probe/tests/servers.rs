@@ -13,8 +13,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor};
 use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -44,8 +45,10 @@ impl Authority {
         Self { certificate, issuer: Issuer::new(params, key) }
     }
 
-    pub(super) fn pem(&self) -> String {
-        self.certificate.pem()
+    pub(super) fn anchor(&self) -> TrustAnchor<'static> {
+        let mut store = RootCertStore::empty();
+        store.add(self.certificate.der().clone()).unwrap();
+        store.roots.remove(0)
     }
 
     pub(super) fn certificate(&self, names: &[&str]) -> Identity {

@@ -32,14 +32,14 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use portolan::answer::{Outcome, Peer, Reply, Transport, handle};
-use portolan::engine::world;
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
 use portolan::model::KeyPrefix;
 use portolan::model::{
     AllDown, Condition, Endpoint, EndpointRef, Location, Member, Rank, Reach, Region, RegionId, Rules,
-    Service, ServiceId, ServiceKind, Share, Steering, Tolerance, Topology, Ttl, Unix, Weight,
+    Service, ServiceId, ServiceKind, Share, Steering, Topology, Ttl, Unix, Weight,
 };
+use portolan::prepare::world;
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::state;
 use portolan::zone::{Zone, Zones};
@@ -84,13 +84,11 @@ impl Server {
             members,
             steering: Steering {
                 rank: Rank::None,
-                tolerance: Tolerance::Exact,
                 share: Share::Weighted,
                 answers: 64,
                 ttl: Ttl(30).into(),
                 all_down,
             },
-            geo: Vec::new(),
             fences: Vec::new(),
         });
         self

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use portolan::engine::{Origin, prepare};
 use portolan::node::{Node, Options};
+use portolan::prepare::{Origin, prepare};
 
 use super::client::Client;
 use super::folder::Folder;

@@ -18,8 +18,7 @@ use portolan::health::{Severity, State};
 use portolan::model::{EndpointRef, KeyPrefix, Rules, Unix};
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::Override;
-use portolan::zone::{Dynamic, Zones};
-use portolan::{engine, state};
+use portolan::{prepare, state};
 use proptest::prelude::*;
 
 use super::some_of;
@@ -287,15 +286,13 @@ impl Node {
         let config = config::load(Path::new("portolan.toml"), &read)
             .unwrap_or_else(|said| panic!("{said}of:\n{text}"));
         let geo = Index::compile(&[], &config.geo.networks, &config.nets());
-        let dynamic = Dynamic::all(&config.topology.services);
-        let zones = Zones::join(config.zones, &dynamic).expect("services have places");
-        let plan = Arc::new(Plan::compile(config.topology, zones, geo, true, KeyPrefix::default()));
+        let plan = Arc::new(Plan::compile(config.topology, config.zones, geo, true, KeyPrefix::default()));
         let states = |at: EndpointRef, _: usize| {
             let is_down = world.down.contains(&plan.topology.region(at.region).name);
             if is_down { State::Down(Severity::Hard) } else { State::Up }
         };
         let assumed =
-            state::assume(&engine::world(&plan, Rules::default()), &world.overrides, Unix(START), &states);
+            state::assume(&prepare::world(&plan, Rules::default()), &world.overrides, Unix(START), &states);
         let standing = Arc::new(assumed);
         Self(Snapshot { plan, standing, epoch: 1 })
     }

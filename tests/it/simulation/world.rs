@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan::engine;
 use portolan::geo::{Index, Override as Network};
 use portolan::model::{
-    AllDown, Condition, Endpoint, EndpointRef, Fence, FenceRule, Fraction, KeyPrefix, Kind, Location, Member,
-    Name, PlaceKey, Point, Probe, ProbeId, Rank, Reach, Region, RegionId, Rules, Service, ServiceKind, Share,
-    Steering, SuspectSelf, Thresholds, Tolerance, Topology, Ttl, TtlRange, Weight,
+    AllDown, Condition, Endpoint, EndpointRef, Fence, FenceRule, Fraction, KeyPrefix, Kind, Km, Location,
+    Member, Name, PlaceKey, Point, Probe, ProbeId, Rank, Reach, Region, RegionId, Rules, Service,
+    ServiceKind, Share, Steering, SuspectSelf, Thresholds, Topology, Ttl, TtlRange, Weight,
 };
+use portolan::prepare;
 use portolan::snapshot::Plan;
 use portolan::state::World;
 use portolan::zone::Zones;
@@ -140,8 +140,9 @@ fn service(dice: &mut Dice, number: usize, regions: usize) -> Service {
         kind: ServiceKind::ADDRESS,
         members,
         steering: Steering {
-            rank: *dice.of(&[Rank::Priority, Rank::Distance, Rank::None]),
-            tolerance: *dice.of(&[Tolerance::Exact, Tolerance::Kilometres(5_000.0)]),
+            rank: dice
+                .of(&[Rank::Priority, Rank::Distance(Km(0.0)), Rank::Distance(Km(5_000.0)), Rank::None])
+                .clone(),
             share: *dice.of(&[Share::Weighted, Share::Hash]),
             answers: 1 + dice.below(3),
             ttl: *dice.of(&[Ttl(30).into(), TtlRange { max: Ttl(60), min: Ttl(0) }]),
@@ -154,7 +155,6 @@ fn service(dice: &mut Dice, number: usize, regions: usize) -> Service {
                 ])
                 .clone(),
         },
-        geo: Vec::new(),
         fences: fence.into_iter().collect(),
     }
 }
@@ -162,8 +162,7 @@ fn service(dice: &mut Dice, number: usize, regions: usize) -> Service {
 fn probe(dice: &mut Dice, name: &str) -> Probe {
     Probe {
         name: name.into(),
-        kind: Kind::Tcp,
-        port: 80,
+        kind: Kind::Tcp { port: 80 },
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(2),
         thresholds: Thresholds {
@@ -233,5 +232,5 @@ pub(super) fn plan(topology: Topology) -> Arc<Plan> {
 }
 
 pub(super) fn world(plan: &Plan, rules: &Rules) -> World {
-    engine::world(plan, rules.clone())
+    prepare::world(plan, rules.clone())
 }

@@ -1,4 +1,4 @@
-//! Places that a config names and that its geo databases put nobody in.
+//! Places that a config names and that match no client by its geo databases.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use crate::model::PlaceKey;
 /// Warnings about single places; who has more of them has them all for the same reason.
 const SHOWN: usize = 20;
 
-/// The kinds of places that databases tell.
+/// The kinds of places that databases have.
 const KINDS: [Kind; 4] = [
     Kind { start: "asn:", what: "AS numbers", is_of: |place| matches!(place, PlaceKey::Asn(_)) },
     Kind {
@@ -27,7 +27,7 @@ struct Kind {
     is_of: fn(&PlaceKey) -> bool,
 }
 
-/// Warns of each place once, where it is first named, and of kinds that no database tells at all.
+/// Warns of each place once, where it is first named, and of kinds that no database has at all.
 pub(super) fn check(named: &[(PlaceKey, Spot)], geo: &Index) -> Vec<Diagnostic> {
     if !named.iter().any(|(place, _)| KINDS.iter().any(|kind| (kind.is_of)(place))) {
         return Vec::new();
@@ -66,7 +66,7 @@ fn of_one(kind: &Kind, place: &PlaceKey, spot: &Spot) -> Diagnostic {
     };
     spot.warning(
         format!("the geo databases put no address in `{}{name}`", kind.start),
-        "nobody is matched; check the spelling, or describe the networks in [[geo.network]]".into(),
+        "it matches no client; check the spelling, or describe the networks in [[geo.network]]".into(),
     )
 }
 
@@ -77,8 +77,8 @@ fn of_all(kind: &Kind, first: &Spot, others: usize) -> Diagnostic {
         _ => format!(", nor {others} more places like it"),
     };
     first.warning(
-        format!("the geo databases tell no {}, so this matches nobody{also}", kind.what),
-        format!("name a database that tells {} in `database` of [geo]", kind.what),
+        format!("the geo databases have no {}, so this matches no client{also}", kind.what),
+        format!("name a database with {} in `database` of [geo]", kind.what),
     )
 }
 
@@ -86,7 +86,7 @@ fn of_all(kind: &Kind, first: &Spot, others: usize) -> Diagnostic {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use crate::engine::{Origin, PrepareError, prepare};
+    use crate::prepare::{Origin, prepare};
 
     /// What is said of the databases when two groups, which nothing uses, have these places.
     fn said(database: &str, places: &str) -> String {
@@ -98,18 +98,17 @@ mod tests {
         let files: [(PathBuf, Vec<u8>); 0] = [];
         let said = match prepare(&Origin::Text { toml: text.into(), files: files.into() }) {
             Ok(prepared) => prepared.config.warnings,
-            Err(PrepareError::Config(said)) => said,
-            Err(PrepareError::Other(why)) => panic!("{why}"),
+            Err(said) => said,
         };
         let of_databases =
-            said.iter().filter(|it| !it.message.ends_with("used by no fence, geo table or latency"));
+            said.iter().filter(|it| !it.message.ends_with("not used by any fence, geo table or latency"));
         let lines: String = of_databases.map(|it| format!("{it}\n")).collect();
         lines.replace(&data.display().to_string(), database)
     }
 
     #[test]
     fn places_that_the_databases_cannot_tell_are_warned_of() {
-        let help = "nobody is matched; check the spelling, or describe the networks in [[geo.network]]";
+        let help = "it matches no client; check the spelling, or describe the networks in [[geo.network]]";
         assert_eq!(
             said("GeoIP2-City-Test.mmdb", r#""country:GB", "country:AQ", "region:GB-ENG", "region:GB-XYZ""#),
             format!(
@@ -119,13 +118,13 @@ mod tests {
         );
         assert_eq!(
             said("GeoIP2-City-Test.mmdb", r#""asn:1", "asn:2", "country:GB""#),
-            "portolan.toml:3:19: warning: the geo databases tell no AS numbers, so this matches nobody, nor one \
-             more place like it\n  help: name a database that tells AS numbers in `database` of [geo]\n"
+            "portolan.toml:3:19: warning: the geo databases have no AS numbers, so this matches no client, nor one \
+             more place like it\n  help: name a database with AS numbers in `database` of [geo]\n"
         );
         assert_eq!(
             said("GeoLite2-ASN-Test.mmdb", r#""asn:1221", "country:DE""#),
-            "portolan.toml:3:31: warning: the geo databases tell no countries, so this matches nobody\n  \
-             help: name a database that tells countries in `database` of [geo]\n"
+            "portolan.toml:3:31: warning: the geo databases have no countries, so this matches no client\n  \
+             help: name a database with countries in `database` of [geo]\n"
         );
     }
 

@@ -1,0 +1,41 @@
+//! How the API and signals ask for a reload: the node, which owns the config, serves the requests.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::Reloaded;
+use crate::prepare::ReloadError;
+
+/// Requests that wait at most; further ones wait outside.
+const RELOAD_QUEUE: usize = 16;
+
+/// A request to read the config again, and where its outcome goes.
+#[derive(Debug)]
+pub struct ReloadRequest {
+    /// Who asks.
+    pub by: String,
+    /// How it went.
+    pub reply: oneshot::Sender<Result<Reloaded, ReloadError>>,
+}
+
+/// Asks the node to reload.
+#[derive(Clone, Debug)]
+pub struct Reloads(mpsc::Sender<ReloadRequest>);
+
+impl Reloads {
+    /// The side that asks, and the requests for the side that reloads.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<ReloadRequest>) {
+        let (sender, requests) = mpsc::channel(RELOAD_QUEUE);
+        (Self(sender), requests)
+    }
+
+    /// Reads the config again, as `by` asks. A bad one changes nothing.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the config, or that the node is stopping.
+    pub async fn reload(&self, by: String) -> Result<Reloaded, ReloadError> {
+        let (reply, outcome) = oneshot::channel();
+        self.0.send(ReloadRequest { by, reply }).await.map_err(|_| ReloadError::Stopped)?;
+        outcome.await.unwrap_or(Err(ReloadError::Stopped))
+    }
+}

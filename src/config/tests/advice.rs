@@ -1,0 +1,81 @@
+//! Warnings about services and probes that work, but probably not as meant.
+
+use super::{check, said};
+
+/// A service over both regions of the world.
+fn service(rank: &str, members: &str) -> String {
+    format!("[[service]]\nname = \"www.gslb.test\"\nregions = [{members}]\n{rank}")
+}
+
+#[test]
+fn a_weight_of_zero() {
+    let help = "  help: to keep clients away from a region, remove it from `regions`, or drain it while the node runs";
+    let members = "{ region = \"east\", weight = 0 }, \"west\"";
+    for (rank, warning) in [
+        ("", "the weight 0 of region `east` has no effect: with rank = \"priority\" regions never tie"),
+        ("rank = \"none\"", "region `east` never serves: it ties with the others, and its weight is 0"),
+        (
+            "rank = \"latency\"",
+            "region `east` has weight 0: it takes every client where it is alone, and none where it ties with others",
+        ),
+    ] {
+        assert_eq!(said(&service(rank, members)), format!("4:12: warning: {warning}\n{help}"));
+    }
+    let all = "{ region = \"east\", weight = 0 }, { region = \"west\", weight = 0 }";
+    assert_eq!(said(&service("rank = \"none\"", all)), "", "then each has an equal share");
+}
+
+#[test]
+fn a_region_that_lacks_a_family_of_the_others() {
+    let both = "region.both.endpoint = [{ name = \"a\", address = [\"192.0.2.9\", \"2001:db8::9\"] }]\n";
+    let with = |rank: &str, regions: &str| said(&format!("{both}{}", service(rank, regions)));
+    assert_eq!(
+        with("rank = \"none\"", "\"east\", \"both\""),
+        "4:8: warning: its region `east` has no IPv6 address, but `both` does\n  \
+         help: clients that are sent to `east` get no AAAA records; give it an address of that family"
+    );
+    assert_eq!(with("", "\"east\", \"both\""), "", "a fixed order");
+    assert_eq!(with("rank = \"none\"", "\"east\", \"west\""), "", "none has IPv6");
+    assert_eq!(
+        with("rank = \"none\"", "{ region = \"east\", weight = 0 }, \"both\"").lines().count(),
+        2,
+        "no family"
+    );
+}
+
+#[test]
+fn a_certificate_for_an_address() {
+    let help = "name what the certificate is for in `host`: hardly any certificate is for an address";
+    for kind in ["tls", "https"] {
+        assert_eq!(
+            said(&format!("probe.p = {{ kind = \"{kind}\" }}")),
+            format!(
+                "2:13: warning: probe `p` verifies that the certificate is for the address of the endpoint\n  help: {help}"
+            )
+        );
+        assert_eq!(said(&format!("probe.p = {{ kind = \"{kind}\", host = \"www.test\" }}")), "");
+    }
+}
+
+#[test]
+fn endpoints_of_weight_zero_do_not_count() {
+    let region = |need: &str, weights: [u8; 3]| {
+        let endpoint = |(index, weight)| {
+            format!("{{ name = \"lb{index}\", address = \"192.0.2.{index}\", weight = {weight} }}")
+        };
+        let endpoints: Vec<_> = (1..).zip(weights).map(endpoint).collect();
+        format!(
+            "region.r = {{ healthy_when = {{ at_least = {need} }}, endpoint = [{}] }}",
+            endpoints.join(", ")
+        )
+    };
+    check(&[
+        (&region("2", [1, 0, 1]), ""),
+        (&region("3", [0, 0, 0]), ""),
+        (
+            &region("2", [1, 0, 0]),
+            "2:42: at least 2 endpoints must be up, but only 1 of the region's 3 count: those of weight 0 do not",
+        ),
+        (&region("4", [1, 1, 1]), "2:42: at least 4 endpoints must be up, but the region has 3"),
+    ]);
+}

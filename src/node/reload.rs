@@ -1,0 +1,57 @@
+//! Reload: everything is prepared first, then committed everywhere by steps that cannot fail.
+
+use tokio::sync::{mpsc, watch};
+
+use crate::api::ReloadRequest;
+use crate::config::{AtStart, Token};
+use crate::engine::{Handle, Reloaded};
+use crate::prepare::{KeptIndex, Origin, Prepared, ReloadError, prepare_after};
+
+/// Owns where the config comes from and what every reload goes by.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    pub(super) origin: Origin,
+    /// What only a restart changes, as it was read at the start.
+    pub(super) at_start: AtStart,
+    /// The geo index in use.
+    pub(super) geo: KeptIndex,
+    pub(super) engine: Handle,
+    /// Who may change something over TCP.
+    pub(super) tokens: watch::Sender<Vec<Token>>,
+}
+
+impl Reloader {
+    /// Serves requests, one at a time, so that a config that was read later is never applied earlier.
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>) {
+        while let Some(ReloadRequest { by, reply }) = requests.recv().await {
+            // Nobody waiting for the outcome is fine.
+            reply.send(self.reload(by).await).ok();
+        }
+    }
+
+    async fn reload(&mut self, by: String) -> Result<Reloaded, ReloadError> {
+        let prepared = match self.prepare().await {
+            Ok(prepared) => prepared,
+            Err(why) => {
+                let reported = self.engine.report_failed_reload(why.to_string(), by).await;
+                return Err(if reported.is_ok() { why } else { ReloadError::Stopped });
+            }
+        };
+        let mut warnings: Vec<String> = prepared.config.warnings.iter().map(ToString::to_string).collect();
+        warnings.extend(self.at_start.changes(&AtStart::of(&prepared.config)));
+        let (geo, tokens) = (prepared.geo.clone(), prepared.config.control.tokens.clone());
+        let reloaded = self.engine.commit(prepared, warnings, by).await.map_err(|_| ReloadError::Stopped)?;
+        self.geo = geo;
+        self.tokens.send_replace(tokens);
+        Ok(reloaded)
+    }
+
+    /// Off the threads that answer: it takes as long as the rankings need.
+    async fn prepare(&self) -> Result<Prepared, ReloadError> {
+        let (origin, last) = (self.origin.clone(), self.geo.clone());
+        match tokio::task::spawn_blocking(move || prepare_after(&origin, Some(&last))).await {
+            Ok(prepared) => prepared.map_err(ReloadError::Refused),
+            Err(crash) => Err(ReloadError::Crashed(crash.to_string())),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The geo index of a config: compiled from the databases it names, or kept from the config before.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{Config, Diagnostic, GeoDatabase, GeoSource};
+use crate::geo::{self, Database, Index, Override};
+
+/// What the embedded geo database is called.
+pub const BUILTIN: &str = "the builtin database";
+
+/// A geo index, and what it was compiled from.
+#[derive(Clone, Debug)]
+pub struct KeptIndex {
+    /// The index.
+    pub index: Arc<Index>,
+    inputs: Arc<Inputs>,
+}
+
+/// Equal inputs compile to equal indexes.
+#[derive(Debug, PartialEq)]
+struct Inputs {
+    databases: Vec<Content>,
+    networks: Vec<Override>,
+    nets: Vec<IpNet>,
+}
+
+/// What a database holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Content {
+    Builtin,
+    /// SHA-256 of a file: one that is written over in place can keep its inode and its size, and even its time.
+    File([u8; 32]),
+}
+
+/// A database whose bytes were read.
+struct Opened<'a> {
+    database: &'a GeoDatabase,
+    content: Content,
+    bytes: Vec<u8>,
+}
+
+/// The index of the databases that a config names and of what the config itself says; the last one, if it was compiled
+/// from the same.
+///
+/// # Errors
+/// What is wrong with each database, where the config names it.
+pub(super) fn compile(config: &Config, last: Option<&KeptIndex>) -> Result<KeptIndex, Vec<Diagnostic>> {
+    let opened = all(config.geo.databases.iter().map(Opened::open))?;
+    let inputs = Inputs {
+        databases: opened.iter().map(|it| it.content).collect(),
+        networks: config.geo.networks.clone(),
+        nets: config.nets(),
+    };
+    if let Some(last) = last.filter(|last| *last.inputs == inputs) {
+        return Ok(last.clone());
+    }
+    let databases = all(opened.iter().map(Opened::decode))?;
+    let index = Index::compile(&databases, &inputs.networks, &inputs.nets);
+    Ok(KeptIndex { index: index.into(), inputs: inputs.into() })
+}
+
+/// What is wrong with the databases of a config that is refused anyway.
+pub(super) fn check(databases: &[GeoDatabase]) -> Vec<Diagnostic> {
+    let check = |database| Opened::open(database)?.decode().map(|_| ());
+    all(databases.iter().map(check)).err().unwrap_or_default()
+}
+
+/// What a config's databases are called.
+pub(super) fn sources(config: &Config) -> Vec<String> {
+    let name = |database: &GeoDatabase| match &database.source {
+        GeoSource::Builtin => BUILTIN.into(),
+        GeoSource::File(path) => path.display().to_string(),
+    };
+    config.geo.databases.iter().map(name).collect()
+}
+
+/// All of them, or everything that is wrong.
+fn all<T>(outcomes: impl Iterator<Item = Result<T, Diagnostic>>) -> Result<Vec<T>, Vec<Diagnostic>> {
+    let (mut good, mut wrong) = (Vec::new(), Vec::new());
+    for outcome in outcomes {
+        match outcome {
+            Ok(it) => good.push(it),
+            Err(why) => wrong.push(why),
+        }
+    }
+    if wrong.is_empty() { Ok(good) } else { Err(wrong) }
+}
+
+impl<'a> Opened<'a> {
+    /// The bytes of the builtin one are the program's.
+    fn open(database: &'a GeoDatabase) -> Result<Self, Diagnostic> {
+        let GeoSource::File(path) = &database.source else {
+            return Ok(Self { database, content: Content::Builtin, bytes: Vec::new() });
+        };
+        let bytes = fs::read(path).map_err(|error| {
+            let why = match error.kind() {
+                io::ErrorKind::NotFound => "no such file".into(),
+                _ => format!("cannot be read: {error}"),
+            };
+            unfit(database, &why, "a relative path starts at the folder of the config file")
+        })?;
+        Ok(Self { database, content: Content::File(Sha256::digest(&bytes).into()), bytes })
+    }
+
+    fn decode(&self) -> Result<Database, Diagnostic> {
+        let decoded = match self.content {
+            Content::Builtin => geo::builtin(),
+            Content::File(_) => Database::read(&self.bytes),
+        };
+        let help = "name an .mmdb file with countries, coordinates or ASNs, or \"builtin\"";
+        decoded.map_err(|error| unfit(self.database, &error.to_string(), help))
+    }
+}
+
+fn unfit(database: &GeoDatabase, why: &str, help: &str) -> Diagnostic {
+    let which = match &database.source {
+        GeoSource::Builtin => "the builtin geo database".into(),
+        GeoSource::File(path) => format!("geo database {}", path.display()),
+    };
+    database.at.error(format!("{which}: {why}"), help.into())
+}

@@ -1,0 +1,153 @@
+//! A config made ready to run: everything that can fail happens here, off the threads that answer.
+//!
+//! [`prepare`] reads the config with the files it names, compiles the geo index and the plan, and builds probes, TLS trust
+//! and the resolver. `check`, `serve`, reload and offline `explain` all come here, so `check` never passes what `serve`
+//! refuses. What it returns takes effect by steps that cannot fail.
+
+mod index;
+mod needs;
+mod origin;
+mod unanswered;
+
+use std::fmt;
+use std::sync::Arc;
+
+use tracing::warn;
+
+pub use index::{BUILTIN, KeptIndex};
+pub use origin::Origin;
+
+use crate::config::{Config, Diagnostics};
+use crate::geo::Index;
+use crate::model::Rules;
+use crate::net::resolver::Resolver;
+use crate::probe;
+use crate::snapshot::Plan;
+use crate::state::World;
+
+/// A config that is good, and everything that was made of it.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The config; its zones have become the plan's.
+    pub config: Config,
+    /// Its plan.
+    pub plan: Arc<Plan>,
+    /// Its probes, by [`ProbeId`](crate::model::ProbeId).
+    pub probes: Vec<Arc<probe::Prepared>>,
+    /// Resolves the hosts of endpoints, if there are any to be resolved.
+    pub resolver: Option<Resolver>,
+    /// The geo index of the plan, for the preparation after this.
+    pub geo: KeptIndex,
+}
+
+/// Why a running node has not taken a config.
+#[derive(Clone, Debug)]
+pub enum ReloadError {
+    /// It has mistakes, or something it names cannot be used.
+    Refused(Diagnostics),
+    /// The program failed while it prepared the config.
+    Crashed(String),
+    /// The node is stopping.
+    Stopped,
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(diagnostics) => diagnostics.fmt(f),
+            Self::Crashed(why) => write!(f, "the config could not be prepared: {why}"),
+            Self::Stopped => f.write_str("the node is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for ReloadError {}
+
+/// Reads a config with all that it names and compiles it.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn prepare(origin: &Origin) -> Result<Prepared, Diagnostics> {
+    prepare_after(origin, None)
+}
+
+/// As [`prepare`], and keeps the geo index of the config before, where it would be the same.
+///
+/// # Errors
+/// Everything that is wrong with the config.
+pub fn prepare_after(origin: &Origin, last: Option<&KeptIndex>) -> Result<Prepared, Diagnostics> {
+    let (mut config, geo) = read(origin, last)?;
+    let unanswered = unanswered::check(&config.places, &geo.index);
+    config.warnings.add(&config.file, unanswered);
+    match (needs::probes(&config), needs::resolver(&config)) {
+        (Ok(probes), Ok(resolver)) => {
+            let plan = Arc::new(compile(&mut config, &geo));
+            Ok(Prepared { config, plan, probes, resolver, geo })
+        }
+        (probes, resolver) => {
+            let wrong = [probes.err(), resolver.err()].into_iter().flatten().flatten();
+            config.warnings.add(&config.file, wrong.collect());
+            Err(config.warnings)
+        }
+    }
+}
+
+/// What the state depends on.
+#[must_use]
+pub fn world(plan: &Plan, rules: Rules) -> World {
+    World {
+        topology: Arc::clone(&plan.topology),
+        sets: Arc::clone(plan.steering.region_sets()),
+        rules,
+        computes_ttl: plan.steering.computes_ttl(),
+    }
+}
+
+/// The geo databases that a config names, compiled with its overrides, and what they are called.
+///
+/// # Errors
+/// Everything that is wrong with the config or a database.
+pub fn index(origin: &Origin) -> Result<(Arc<Index>, Vec<String>), Diagnostics> {
+    read(origin, None).map(|(config, geo)| (geo.index, index::sources(&config)))
+}
+
+/// The config and its geo index, or all mistakes in the one and in the databases of the other.
+fn read(origin: &Origin, last: Option<&KeptIndex>) -> Result<(Config, KeptIndex), Diagnostics> {
+    let mut config = match origin.load() {
+        Ok(config) => config,
+        Err(mut refused) => {
+            refused.diagnostics.add(origin.path(), index::check(&refused.databases));
+            return Err(refused.diagnostics);
+        }
+    };
+    match index::compile(&config, last) {
+        Ok(geo) => Ok((config, geo)),
+        Err(wrong) => {
+            config.warnings.add(&config.file, wrong);
+            Err(config.warnings)
+        }
+    }
+}
+
+fn compile(config: &mut Config, geo: &KeptIndex) -> Plan {
+    let zones = std::mem::take(&mut config.zones);
+    let dns = config.dns.as_ref();
+    let ecs = dns.is_none_or(|dns| dns.ecs);
+    let key_prefix = dns.map(|dns| dns.key_prefix).unwrap_or_default();
+    Plan {
+        geo_sources: index::sources(config),
+        debug_names: dns.is_some_and(|dns| dns.debug_names),
+        identity: dns.map(|dns| dns.identity.clone()).unwrap_or_default(),
+        ..Plan::compile(config.topology.clone(), zones, Arc::clone(&geo.index), ecs, key_prefix)
+    }
+}
+
+impl Prepared {
+    /// Logs the warnings about the config.
+    pub fn log_warnings(&self) {
+        for it in &self.config.warnings {
+            let help = it.help.as_deref().unwrap_or_default();
+            warn!(file = %it.file.display(), line = it.line, column = it.column, help, "{}", it.message);
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Where a config comes from.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::{self, Config, Refused};
+
+/// Where a config is read from, at start and at every reload.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A file.
+    File(PathBuf),
+    /// Text that the program brings along (the demo).
+    Text {
+        /// The config.
+        toml: Arc<str>,
+        /// The files that it names: their paths, as they are written there, and contents.
+        files: Arc<[(PathBuf, Vec<u8>)]>,
+    },
+}
+
+impl Origin {
+    /// What the config is called in diagnostics.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Text { .. } => Path::new("portolan.toml"),
+        }
+    }
+
+    /// Reads and checks the config. What it only names is not opened yet.
+    pub(super) fn load(&self) -> Result<Config, Refused> {
+        config::load(self.path(), &|path| self.read(path))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match self {
+            Self::File(_) => fs::read(path),
+            Self::Text { toml, .. } if path == self.path() => Ok(toml.as_bytes().to_vec()),
+            Self::Text { files, .. } => {
+                let found = files.iter().find(|(name, _)| name == path);
+                found.map(|(_, content)| content.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
+            }
+        }
+    }
+}
