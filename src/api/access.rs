@@ -1,4 +1,4 @@
-//! Who may change something: everybody on the socket, whose file mode decides; over TCP, bearers of a token.
+//! Who may change something: on the socket everybody whom its file mode lets in, over TCP bearers of a token.
 
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
@@ -14,13 +14,13 @@ use crate::config::{Role, Token};
 /// What a listener of the API allows.
 #[derive(Clone, Debug)]
 pub enum Access {
-    /// Everything, in the name of whoever comes this way, such as "socket".
+    /// Everything. Overrides and events name the listener as who asked, such as "socket".
     Open(&'static str),
     /// Reads; writes with one of these tokens, which a reload may change.
     Tokens(watch::Receiver<Vec<Token>>),
 }
 
-/// Who asks, and what that allows.
+/// Who asks, and their role.
 #[derive(Clone, Debug)]
 pub(super) struct Bearer {
     pub(super) role: Role,

@@ -13,7 +13,7 @@ pub const REFUSED_BY_SAFETY: &str = "urn:portolan:refused-by-safety";
 /// A problem document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// A URI that names the kind of problem; `about:blank` where the status says it all.
+    /// A URI that names the kind of problem; `about:blank` if it is the HTTP status.
     #[serde(rename = "type", default = "about_blank")]
     pub kind: String,
     /// The kind in a few words.
@@ -29,7 +29,7 @@ fn about_blank() -> String {
 }
 
 impl Problem {
-    /// A problem of which the status says the kind.
+    /// A problem whose kind is its HTTP status.
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("error").to_lowercase();

@@ -246,7 +246,7 @@ fn what_operators_said_is_told_with_who_said_it_and_why() {
     assert_eq!(kept(&told, StageName::Eligible), [("ap-south", "forced up by an operator: override 6")]);
 }
 
-fn kept<'a>(told: &'a dto::Explain, stage: StageName) -> Vec<(&'a str, &'a str)> {
+fn kept(told: &dto::Explain, stage: StageName) -> Vec<(&str, &str)> {
     let stage = told.stages.iter().find(|it| it.stage == stage).unwrap_or_else(|| panic!("{told:?}"));
     stage.kept.iter().map(|kept| (&*kept.region, &*kept.note)).collect()
 }
