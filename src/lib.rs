@@ -2,17 +2,18 @@
 //! query with the endpoints of the best *region* for that client, and a health engine that deep-probes the
 //! regions' balancers and withdraws a region that cannot serve.
 //!
-//! # The map of the house
+//! # Architecture
 //!
-//! The modules below stand in reading order. The *pure core* is synchronous and knows no sockets, files,
-//! clocks or runtimes: what it needs of the world, `now` included, is passed in. The *shells* do the I/O.
-//! A room imports only what this table allows; `tests/it/tidy.rs` holds every `crate::` path to it.
+//! The table lists the modules in reading order. The *core* is synchronous and pure: it opens no sockets or files,
+//! reads no clock and needs no runtime; callers pass in what it needs, `now` included. The *shells* do the I/O.
+//! A module imports only what the table allows. `tests/it/tidy.rs` reads this table and checks every `crate::` path
+//! against it; a module that a row names and nothing imports is an error, too.
 //!
-//! | room | what lives there | may import |
+//! | module | what lives there | may import |
 //! |---|---|---|
 //! | **core** | | |
 //! | [`model`] | regions, endpoints, probes, services, places: the validated words everyone uses | – |
-//! | [`pick`] | choosing one of many: weighted rendezvous | model |
+//! | [`pick`] | choosing one of many: weighted rendezvous | – |
 //! | [`geo`] | address → place and the prefix it holds for, compiled over MMDB data and overrides | model |
 //! | [`health`] | observation → verdict: thresholds, hold, composites | model |
 //! | [`latency`] | client place × region → round-trip time: table, distance estimate | model, geo |
@@ -31,19 +32,20 @@
 //! | [`journal`] | SQLite on a thread of its own: overrides and verdicts that survive a restart | model, health, standing |
 //! | [`prepare`] | a config made ready to run: files read, geo index, plan, probes, TLS trust, resolver. Everything that can fail happens here | core, net, probe |
 //! | [`engine`] | the one task that owns the state: observations, resolved hosts and commands in, snapshots out | core, net, probe, journal, prepare |
-//! | [`dns`] | UDP workers, TCP | model, zone, wire, answer, snapshot, net, engine |
-//! | [`api`] | REST, event stream, metrics; the shapes of its JSON | engine, prepare (why a reload failed), snapshot, net, model, and the core's reads |
-//! | [`node`] | assembly: builds the rooms a config asks for, signals, reload, drain; the demo's regions | everything but cli |
-//! | [`cli`] | one file per subcommand | node, api, engine, prepare, core |
+//! | [`dns`] | UDP workers, TCP | model, wire, answer, snapshot, net, engine |
+//! | [`api`] | REST, event stream, metrics; the shapes of its JSON | core, engine, prepare (why a reload failed) |
+//! | [`node`] | assembly: builds the modules that a config asks for; owns reload; signals, drain; the demo's regions | everything but cli |
+//! | [`cli`] | one file per subcommand | core, engine, prepare, api, node |
 //!
-//! # What never happens
+//! # Invariants
 //!
-//! - A query never sees two snapshots, and the query path never takes a lock.
+//! - A query sees exactly one snapshot, and the query path takes no lock.
 //! - `choose` has no random source of its own: same snapshot, client and time window, same answer on every node.
-//! - Losing the journal, the geo database or every route to probe over never stops answers: the last good state serves.
-//! - Unknown is never treated as down, and all regions down is a policy, never an accident.
-//! - An override stands beside a verdict and never overwrites it.
-//! - A hard-down address is not answered while an eligible one exists.
+//! - Losing the journal, the geo database or every route to the probed addresses never stops answers: the last good
+//!   state stays in use.
+//! - Unknown is never treated as down. What happens when all regions are down is a policy, never an accident.
+//! - An override never overwrites a verdict: both are kept.
+//! - A hard-down address is never answered while an eligible one exists.
 
 pub mod answer;
 pub mod api;

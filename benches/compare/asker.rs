@@ -26,7 +26,12 @@ usage: asker first SERVER NAME
            asks for the names of EXPECTED (lines of NAME, ADDRESS under config A, ADDRESS under B, \"-\" for NXDOMAIN)
            while it puts B, A, B … into the place of CONFIG and runs COMMAND after each
        asker flips SERVER NAME ENDPOINT TIMES
-           plays the ENDPOINT that a probe looks at, lets it fail and recover, and waits for NAME's answer to follow";
+           plays the ENDPOINT that a probe looks at, lets it fail and recover, and waits for NAME's answer to follow
+       asker targets PORT COUNT
+           answers HTTP requests with 200 at every IPv4 address and COUNT ports, from PORT on, until it is killed
+       asker outage SERVER NAMES FALLBACK COMMAND…
+           waits until no name of the file NAMES is answered with FALLBACK, runs COMMAND, waits until all of them are,
+           and prints the milliseconds from COMMAND to the first and to the last such answer";
 
 /// Queries under way at once. A receive buffer of the usual size holds some 200 answers: what it had to drop would
 /// look as if the server had lost it.
@@ -40,6 +45,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asked without a change before and after each flip.
 const CALM: Duration = Duration::from_millis(150);
+
+/// Between rounds of queries for names that are watched: exact enough, and no load.
+const ROUND: Duration = Duration::from_millis(10);
 
 /// Wrong answers that are told one by one.
 const SHOWN: u64 = 5;
@@ -55,6 +63,10 @@ fn main() -> ExitCode {
             reloads(server, expected, times, Swap { config, versions: [a, b], command })
         }
         ["flips", server, name, endpoint, times] => flips(server, name, endpoint, times),
+        ["targets", port, count] => targets(port, count),
+        ["outage", server, names, fallback, ref command @ ..] if !command.is_empty() => {
+            outage(server, names, fallback, command)
+        }
         _ => Err(USAGE.into()),
     };
     done.map_or_else(
@@ -285,17 +297,95 @@ fn play(listener: &TcpListener, endpoint: &Endpoint) {
 }
 
 /// One request, whatever it asks.
-fn serve(mut stream: &TcpStream, endpoint: &Endpoint, failed: &mut bool) -> io::Result<()> {
-    stream.set_read_timeout(Some(LOST_AFTER))?;
-    let mut lines = BufReader::new(stream).lines();
-    while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+fn serve(stream: &TcpStream, endpoint: &Endpoint, failed: &mut bool) -> io::Result<()> {
+    read_request(stream)?;
     let fails = endpoint.fails.load(Ordering::SeqCst);
     let status = if fails { "503 Service Unavailable" } else { "200 OK" };
-    let response = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     if fails != std::mem::replace(failed, fails) {
         *endpoint.turned.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
+    respond(stream, status)
+}
+
+fn read_request(stream: &TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(LOST_AFTER))?;
+    let mut lines = BufReader::new(stream).lines();
+    while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+    Ok(())
+}
+
+fn respond(mut stream: &TcpStream, status: &str) -> io::Result<()> {
+    let response = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     stream.write_all(response.as_bytes())
+}
+
+/// Many listeners instead of one, as each queues no more than 128 connections.
+fn targets(port: &str, count: &str) -> Result<()> {
+    let (port, count): (u16, u16) = (port.parse()?, count.parse()?);
+    let listeners = (port..port + count).map(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)));
+    let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+    thread::scope(|scope| {
+        for listener in listeners {
+            scope.spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    // A probe that breaks off is told by its own node.
+                    read_request(&stream).and_then(|()| respond(&stream, "200 OK")).ok();
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+fn outage(server: &str, names: &str, fallback: &str, command: &[&str]) -> Result<()> {
+    let fallback: Ipv4Addr = fallback.parse()?;
+    let names = fs::read_to_string(names)?;
+    let [program, arguments @ ..] = command else { return Err("no command".into()) };
+    let mut queries: Vec<Vec<u8>> = names.lines().map(query).collect();
+    let socket = connected(server)?;
+    socket.set_read_timeout(Some(LOST_AFTER))?;
+    let is_fallback = |query: &Vec<u8>| Ok::<_, Fault>(ask(&socket, query)? == Some(fallback));
+    let calm = Instant::now();
+    for query in &queries {
+        while is_fallback(query)? {
+            if calm.elapsed() > PATIENCE {
+                return Err("some are answered with the fallback before the outage".into());
+            }
+            thread::sleep(ROUND);
+        }
+    }
+    let started = Instant::now();
+    let output = Command::new(program).args(arguments).output()?;
+    if !output.status.success() {
+        return Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let (mut first, mut last) = (None, Duration::ZERO);
+    while !queries.is_empty() {
+        if started.elapsed() > PATIENCE {
+            return Err(format!("{} names keep their answers for {PATIENCE:?}", queries.len()).into());
+        }
+        let mut left = Vec::new();
+        for query in queries {
+            if is_fallback(&query)? {
+                last = started.elapsed();
+                first.get_or_insert(last);
+            } else {
+                left.push(query);
+            }
+        }
+        queries = left;
+        thread::sleep(ROUND);
+    }
+    println!("{:.0} {:.0}", millis(first.unwrap_or_default()), millis(last));
+    Ok(())
+}
+
+/// The answer to one query, whose id is 0 like that of all others: none is under way at the same time.
+fn ask(socket: &UdpSocket, query: &[u8]) -> Result<Answer> {
+    let mut reply = [0; 1500];
+    socket.send(query)?;
+    let length = socket.recv(&mut reply)?;
+    answer(query, &reply[..length]).ok_or_else(|| "an answer to something else".into())
 }
 
 /// Asks for one name, the next time as soon as it has been answered.

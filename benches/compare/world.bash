@@ -172,6 +172,27 @@ world_rankings() { # DIR PORT CONTROL NAMES RANKINGS
     } > "$1/portolan.toml"
 }
 
+# Probed TARGETS: addresses of 127.0.0.0/8 in 50 regions of equal size, each region with a port and a service that falls
+# back to 192.0.2.1, which is not probed. `names` lists the services.
+world_targets() { # DIR PORT CONTROL TARGETS TARGET-PORT
+    mkdir -p "$1"
+    world_zone 1000 > "$1/bench.test.zone"
+    {
+        portolan_head "$1" "$2" "$3"
+        awk -v targets="$4" -v port="$5" 'BEGIN {
+            endpoint = "{ name = \"e%03d\", address = \"127.%d.%d.%d\", probe = \"p%02d\" },\n"
+            for (r = 0; r < 50; r++) {
+                printf "[probe.p%02d]\nkind = \"http\"\nport = %d\ninterval = \"1s\"\n", r, port + r
+                printf "timeout = \"900ms\"\nfall = 3\nrise = 1\nhold = \"0s\"\n[region.r%02d]\nendpoint = [\n", r
+                for (e = 0; e < targets / 50; e++) printf endpoint, e, r + 1, e / 200, 1 + e % 200, r
+                printf "]\n[[service]]\nname = \"n%02d.bench.test.\"\nregions = [\"r%02d\", \"rest\"]\n", r, r
+            }
+            printf "[region.rest]\nendpoint = [{ name = \"lb1\", address = \"192.0.2.1\" }]\n"
+        }'
+    } > "$1/portolan.toml"
+    awk 'BEGIN { for (r = 0; r < 50; r++) printf "n%02d.bench.test.\n", r }' > "$1/names"
+}
+
 world_knot() { # DIR PORT NAMES STATICS
     mkdir -p "$1/knot"
     { world_zone "$4"; each_name "$3" 'n%04d 30 A 192.0.2.10'; } > "$1/knot/bench.test.zone"

@@ -1,4 +1,5 @@
-//! Who may change something: on the socket everybody whom its file mode lets in, over TCP bearers of a token.
+//! Who may make changes: everyone who can open the socket (its file mode decides), and over TCP the bearers of a
+//! token.
 
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
@@ -14,21 +15,21 @@ use crate::config::{Role, Token};
 /// What a listener of the API allows.
 #[derive(Clone, Debug)]
 pub enum Access {
-    /// Everything. Overrides and events name the listener as who asked, such as "socket".
+    /// Everything; overrides and events name this as the author, such as "socket".
     Open(&'static str),
-    /// Reads; writes with one of these tokens, which a reload may change.
+    /// Reads, and writes with one of these tokens, which a reload may change.
     Tokens(watch::Receiver<Vec<Token>>),
 }
 
-/// Who asks, and their role.
+/// The client of a request and its role.
 #[derive(Clone, Debug)]
 pub(super) struct Bearer {
     pub(super) role: Role,
-    /// As overrides and events name it.
+    /// The author that overrides and events name.
     pub(super) by: String,
 }
 
-/// Lets reads through, and writes with the role they need. Handlers find the [`Bearer`] among the extensions.
+/// Passes reads, and writes with the required role. Handlers find the [`Bearer`] among the extensions.
 pub(super) async fn guard(State(access): State<Access>, mut request: Request, next: Next) -> Response {
     match permit(&access, &request) {
         Ok(bearer) => {
@@ -39,7 +40,7 @@ pub(super) async fn guard(State(access): State<Access>, mut request: Request, ne
     }
 }
 
-/// What the bearer of a request may do.
+/// Authenticates a request.
 fn permit(access: &Access, request: &Request) -> Result<Bearer, Problem> {
     let tokens = match access {
         Access::Open(way) => return Ok(Bearer { role: Role::Admin, by: (*way).into() }),

@@ -13,10 +13,10 @@ pub const REFUSED_BY_SAFETY: &str = "urn:portolan:refused-by-safety";
 /// A problem document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// A URI that names the kind of problem; `about:blank` if it is the HTTP status.
+    /// A URI that names the kind of problem; `about:blank` if the status is sufficient.
     #[serde(rename = "type", default = "about_blank")]
     pub kind: String,
-    /// The kind in a few words.
+    /// The kind in a few words, such as "not found".
     pub title: String,
     /// The HTTP status.
     pub status: u16,
@@ -29,14 +29,14 @@ fn about_blank() -> String {
 }
 
 impl Problem {
-    /// A problem whose kind is its HTTP status.
+    /// A problem whose kind is its status.
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("error").to_lowercase();
         Self { kind: about_blank(), title, status: status.as_u16(), detail: detail.into() }
     }
 
-    /// A safety rule forbids it.
+    /// A safety rule forbids the change.
     #[must_use]
     pub fn refused_by_safety(detail: impl Into<String>) -> Self {
         Self {

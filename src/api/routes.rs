@@ -15,8 +15,7 @@ use axum::{Extension, Json, Router, middleware};
 use futures_util::{Stream, StreamExt as _, stream};
 use hickory_proto::rr::RecordType;
 use serde::Deserialize;
-use tokio::sync::broadcast;
-use tokio_stream::wrappers::BroadcastStream;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::access::{Access, Bearer, guard};
 use super::dto;
@@ -286,11 +285,44 @@ fn event_stream(
     kept: Vec<Arc<Event>>,
     live: broadcast::Receiver<Arc<Event>>,
 ) -> impl Stream<Item = Result<sse::Event, Infallible>> {
-    // A reader that lagged behind goes on with what is there; the ids show the gap.
-    let live = BroadcastStream::new(live).filter_map(|event| async { event.ok() });
+    let live = stream::unfold(live, |mut live| async {
+        loop {
+            match live.recv().await {
+                Ok(event) => return Some((event, live)),
+                // A reader that lagged behind goes on with what is there; the ids show the gap.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    });
     stream::iter(kept).chain(live).map(|event| {
         let dto = dto::Event::from(&*event);
         let message = sse::Event::default().id(dto.id.to_string()).event(dto.event.to_string());
         Ok(message.json_data(&dto).unwrap_or_default())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::EventKind;
+
+    #[tokio::test]
+    async fn a_reader_that_lags_goes_on_with_what_is_left() {
+        let event = |id| {
+            let kind = EventKind::Reloaded { by: "test".into(), warnings: Vec::new() };
+            Arc::new(Event { id, at: Unix(Duration::ZERO), epoch: 1, kind })
+        };
+        let (sender, live) = broadcast::channel(2);
+        for id in 2..=5 {
+            sender.send(event(id)).expect("a receiver");
+        }
+        drop(sender);
+        let sent = event_stream(vec![event(1)], live).map(|sent| format!("{:?}", sent.expect("infallible")));
+        let sent: Vec<String> = sent.collect().await;
+        assert_eq!(sent.len(), 3, "{sent:?}");
+        for (sent, id) in sent.iter().zip([1, 4, 5]) {
+            assert!(sent.contains(&format!("id: {id}\\n")), "{sent}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! A node, as the command line speaks to it.
+//! The command line's client of a node's API.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -11,38 +11,36 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{Problem, REFUSED_BY_SAFETY, dto};
-use crate::config;
+use crate::config::{self, Control};
+use crate::node::default_sockets;
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A large config takes seconds to compile, beside a loaded server longer.
+/// A large config takes seconds to compile, and longer beside a loaded server.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Where a node's API is when nobody says.
-const DEFAULT_TCP: &str = "127.0.0.1:8053";
-
-/// A node's API, called from code that does not run on a runtime.
+/// A blocking client of a node's API.
 pub(super) struct Client {
     runtime: tokio::runtime::Runtime,
     http: reqwest::Client,
     base: String,
     token: Option<String>,
-    /// As the operator would name it.
+    /// The address or socket as operators write it.
     place: String,
 }
 
-/// Why a node did not do what it was asked.
+/// Why a request to a node failed.
 #[derive(Debug)]
 pub(super) enum ClientError {
-    /// Nobody answers there.
+    /// No node answers there.
     Unreachable { place: String, why: String },
-    /// It answered, and then was gone.
+    /// The connection broke after an answer.
     Gone { place: String },
     /// A safety rule forbids it.
     RefusedBySafety(String),
-    /// It says no, and why.
+    /// The node refuses it.
     Refused(Problem),
-    /// The command cannot be understood.
+    /// The command line is invalid.
     Usage(String),
 }
 
@@ -71,7 +69,7 @@ enum Place {
 }
 
 impl Place {
-    /// `--control`, else the config's socket, else the usual places.
+    /// `--control`, else the config's socket, else the default ones.
     fn find(control: Option<&str>, config: Option<&Path>) -> Result<Self> {
         if let Some(control) = control {
             return Self::parse(control);
@@ -83,15 +81,13 @@ impl Place {
                 (_, Some(listen)) => Ok(Self::Url(format!("http://{listen}"))),
                 (Some(socket), None) => Ok(Self::Socket(socket)),
                 (None, None) => {
-                    Err(ClientError::Usage("this config turns the control API off: [control]".into()).into())
+                    Err(ClientError::Usage("this config turns the control API off: see [control]".into())
+                        .into())
                 }
             };
         }
-        let in_session =
-            std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("portolan.sock"));
-        let usual = [Some(PathBuf::from("/run/portolan/control.sock")), in_session];
-        let found = usual.into_iter().flatten().find(|socket| socket.exists());
-        Ok(found.map_or_else(|| Self::Url(format!("http://{DEFAULT_TCP}")), Self::Socket))
+        let found = default_sockets().find(|socket| socket.exists());
+        Ok(found.map_or_else(|| Self::Url(format!("http://{}", Control::DEFAULT_LISTEN)), Self::Socket))
     }
 
     fn parse(control: &str) -> Result<Self> {
@@ -105,15 +101,16 @@ impl Place {
         {
             Ok(Self::Url(format!("http://{control}")))
         } else {
-            let why =
-                format!("`{control}` names no node: write HOST:PORT, an http(s) URL or the path of a socket");
+            let why = format!(
+                "`{control}` is not a valid node: write HOST:PORT, an http(s) URL or the path of a socket"
+            );
             Err(ClientError::Usage(why).into())
         }
     }
 }
 
 impl Client {
-    /// Finds the node to speak to; nothing is sent yet.
+    /// Finds the node to talk to; sends nothing yet.
     pub(super) fn new(control: Option<&str>, token: Option<&str>, config: Option<&Path>) -> Result<Self> {
         let place = Place::find(control, config)?;
         let builder = reqwest::Client::builder().connect_timeout(TIMEOUT).no_proxy();
@@ -202,22 +199,22 @@ impl Client {
         })
     }
 
-    /// Hands each event to `tell` as it comes, until the node goes away.
-    pub(super) fn follow_events(&self, mut tell: impl FnMut(&dto::Event)) -> Result<Infallible> {
+    /// Passes each event to `print` as it arrives, until the node goes away.
+    pub(super) fn follow_events(&self, mut print: impl FnMut(&dto::Event)) -> Result<Infallible> {
         self.runtime.block_on(async {
             let request = self.request(Method::GET, "/v1/events").header("accept", "text/event-stream");
             let response = request.send().await.map_err(|e| self.unreachable(&e))?;
             let mut response = self.good(response).await?;
             let mut text = Vec::new();
-            // An event stream ends with its node only.
+            // An event stream ends only with its node.
             while let Ok(Some(chunk)) = response.chunk().await {
                 text.extend_from_slice(&chunk);
                 while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
                     let line: Vec<u8> = text.drain(..=end).collect();
-                    // The node writes each event's data in one line.
+                    // The node writes each event's data on one line.
                     if let Some(data) = line.strip_prefix(b"data:") {
                         let event = serde_json::from_slice(data);
-                        tell(
+                        print(
                             &event
                                 .with_context(|| format!("{} does not speak Portolan's API", self.place))?,
                         );
@@ -237,7 +234,7 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        // The innermost cause is the one that says what happened.
+        // The innermost cause is the one that explains the error.
         let mut cause: &dyn std::error::Error = error;
         while let Some(inner) = cause.source() {
             cause = inner;

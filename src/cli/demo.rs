@@ -11,14 +11,11 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use super::client::Client;
 use super::{logging, serve};
 use crate::api::dto;
-use crate::config::{Log, LogFormat, LogLevel};
+use crate::config::{Control, Log, LogFormat, LogLevel};
 use crate::model::Subject;
 use crate::node::demo::{Demo, REGIONS};
 use crate::node::drill;
 use crate::state::{Event, EventKind};
-
-/// Where the demo takes orders if that port is free.
-const DEFAULT_CONTROL: &str = "127.0.0.1:8053";
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -40,7 +37,7 @@ enum Turn {
         #[arg(long, default_value = "refuse")]
         how: How,
     },
-    /// Make it whole again
+    /// Repair a region of a running demo
     Heal {
         /// eu-west, us-east or ap-south
         target: String,
@@ -51,7 +48,7 @@ enum Turn {
 enum How {
     /// Connections are refused
     Refuse,
-    /// Connections are taken and never answered
+    /// Connections are accepted and never answered
     Hang,
     /// It answers 503
     #[value(name = "503")]
@@ -66,7 +63,7 @@ pub(super) fn run(arguments: Arguments, control: Option<&str>) -> Result<ExitCod
     match arguments.turn {
         Some(turn) => switch(turn, control),
         None => {
-            // The drill's view and the demo's own sentences tell what happens; log lines would break into them.
+            // The drill and the demo report what happens themselves; log lines would interrupt them.
             logging::start(&Log { format: Some(LogFormat::Text), level: LogLevel::Error });
             serve::runtime()?.block_on(async {
                 if arguments.drill {
@@ -82,11 +79,11 @@ pub(super) fn run(arguments: Arguments, control: Option<&str>) -> Result<ExitCod
     }
 }
 
-/// Tells what happens to regions, a sentence each.
+/// Prints what happens to regions, one sentence each.
 async fn narrate(mut events: broadcast::Receiver<Arc<Event>>) {
     loop {
         match events.recv().await {
-            Ok(event) if is_told(&event.kind) => {
+            Ok(event) if is_shown(&event.kind) => {
                 let millis = i64::try_from(event.at.0.as_millis()).unwrap_or(i64::MAX);
                 let at = jiff::Timestamp::from_millisecond(millis).unwrap_or_default();
                 say!("{}  {}", at.strftime("%H:%M:%SZ"), event.kind);
@@ -97,9 +94,9 @@ async fn narrate(mut events: broadcast::Receiver<Arc<Event>>) {
     }
 }
 
-/// Each of the demo's regions has one address, so that its own transitions would say the same twice. Errors are
-/// in the log.
-fn is_told(kind: &EventKind) -> bool {
+/// Each of the demo's regions has one address, whose own transitions would only repeat the region's. Errors are in
+/// the log.
+fn is_shown(kind: &EventKind) -> bool {
     match kind {
         EventKind::Transition { subject, .. } => matches!(subject, Subject::Region(_)),
         EventKind::ReloadFailed { .. } | EventKind::Alarm { .. } => false,
@@ -115,8 +112,11 @@ fn switch(turn: Turn, control: Option<&str>) -> Result<ExitCode> {
         }
         Turn::Heal { target } => (target, None),
     };
-    // The demo has no socket: where nobody says otherwise it is at its own address.
-    let client = Client::new(Some(control.unwrap_or(DEFAULT_CONTROL)), None, None)?;
+    // The demo has no socket: without --control it is at its default address.
+    let client = match control {
+        Some(control) => Client::new(Some(control), None, None)?,
+        None => Client::new(Some(&Control::DEFAULT_LISTEN.to_string()), None, None)?,
+    };
     let done: dto::DemoSwitch = client.post("/v1/demo", &dto::DemoSwitch { region, how })?;
     let region = done.region;
     match done.how.as_deref() {
@@ -124,7 +124,7 @@ fn switch(turn: Turn, control: Option<&str>) -> Result<ExitCode> {
             say!("{region} is broken now: slow; it stays in the answers as degraded, at half its weight");
         }
         Some(how) => say!("{region} is broken now: {how}"),
-        None => say!("{region} is whole again"),
+        None => say!("{region} is repaired"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -145,13 +145,14 @@ fn introduce(demo: &Demo) {
     for (command, comment) in commands {
         say!("    {command:<width$}  # {comment}");
     }
-    say!("\nCtrl-C ends the demo; what happens to the regions is told here:\n");
+    say!("\nCtrl-C ends the demo; what happens to the regions is shown here:\n");
 }
 
-/// The commands to try, each with what it shows.
+/// Commands to try, each with what it shows.
 fn commands(dns: SocketAddr, control: &str) -> Vec<(String, String)> {
     let program = program();
-    let options = if control == DEFAULT_CONTROL { String::new() } else { format!(" --control {control}") };
+    let is_default = control == Control::DEFAULT_LISTEN.to_string();
+    let options = if is_default { String::new() } else { format!(" --control {control}") };
     let mut commands: Vec<(String, String)> = drill::CLIENTS
         .iter()
         .map(|(place, client)| {
@@ -174,7 +175,7 @@ fn commands(dns: SocketAddr, control: &str) -> Vec<(String, String)> {
     commands
 }
 
-/// This program as the reader's shell finds it: by the path it was called by, or by its name.
+/// This program as the reader can call it: by the path it was called with, or by its name.
 fn program() -> String {
     let called = std::env::args().next().filter(|called| called.contains('/'));
     called.unwrap_or_else(|| "portolan".into())

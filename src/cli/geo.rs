@@ -1,4 +1,4 @@
-//! `portolan geo`: asking, building and judging place data.
+//! `portolan geo`: looks up, builds and compares place data.
 
 use std::fs;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crate::prepare::BUILTIN;
 /// What `portolan geo` can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum GeoCommand {
-    /// Tell where an address is, and for which prefix that holds
+    /// Show where an address is, and the prefix for which that holds
     Lookup {
         /// The client's address
         ip: IpAddr,
@@ -25,7 +25,7 @@ pub(crate) enum GeoCommand {
     },
     /// Reduce place data to countries and rounded coordinates, as in the built-in database
     Build {
-        /// Databases (.mmdb); the first that has an answer wins
+        /// Databases (.mmdb); the first with an answer wins
         #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
         from: Vec<PathBuf>,
         /// Where to write; compressed if the name ends in .zst
@@ -34,10 +34,10 @@ pub(crate) enum GeoCommand {
     },
     /// Measure on random addresses how well one database agrees with another
     Compare {
-        /// Databases (.mmdb) taken for the truth
+        /// Databases (.mmdb) to compare against
         #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
         source: Vec<PathBuf>,
-        /// Database to judge [default: the built-in one]
+        /// Database to measure [default: the built-in one]
         #[arg(long, value_name = "FILE")]
         with: Option<PathBuf>,
         /// How many IPv4 addresses to draw
@@ -77,7 +77,7 @@ pub(crate) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What an index over these databases knows of an address, for people.
+/// What an index over these databases knows about an address, as text.
 pub(crate) fn lookup(index: &Index, sources: &[String], address: IpAddr) -> String {
     let Located { place, prefix, .. } = index.locate(address);
     let location = place.location;

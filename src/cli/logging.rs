@@ -1,4 +1,4 @@
-//! The log: lines on stderr, so that stdout stays the commands' own.
+//! The log goes to stderr; stdout is for the output of commands.
 
 use std::io::{IsTerminal as _, stderr};
 
@@ -6,9 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
-/// Starts the log as the config says. `PORTOLAN_LOG` (such as `debug` or `portolan::probe=trace`) goes before it.
+/// Starts the log as configured. `PORTOLAN_LOG` (such as `debug` or `portolan::probe=trace`) takes precedence.
 pub(super) fn start(log: &Log) {
-    // The verifier logs each certificate it refuses; the probe that looked tells it already.
+    // The verifier logs each certificate that it rejects; the probe reports it anyway.
     let level = format!("{:?},rustls_platform_verifier=off", log.level).to_lowercase();
     let filter = EnvFilter::try_from_env("PORTOLAN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let on_terminal = stderr().is_terminal();

@@ -94,9 +94,9 @@ enum Command {
     Drain(overrides::Drain),
     /// Treat a target as up or down, whatever probes say
     Force(overrides::Force),
-    /// Take the overrides of a target back
+    /// Remove the overrides of a target
     Restore(overrides::Restore),
-    /// The overrides in force
+    /// List the current overrides
     Overrides {
         /// As JSON
         #[arg(long)]
@@ -104,7 +104,7 @@ enum Command {
         #[command(flatten)]
         node: NodeConfig,
     },
-    /// What happened lately
+    /// Show recent events
     Events(events::Arguments),
     /// Read the config again
     Reload {

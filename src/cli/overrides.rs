@@ -17,7 +17,7 @@ pub(super) struct Drain {
     /// region/NAME, endpoint/REGION/NAME or service/NAME/REGION
     #[arg(value_parser = target)]
     target: String,
-    /// Keep only this share of clients away
+    /// Drain only this share of clients
     #[arg(long, value_name = "25%", value_parser = share)]
     share: Option<Share>,
     #[command(flatten)]
@@ -50,7 +50,7 @@ struct Common {
     /// Remove the override after this time, such as 30m
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     lasts: Option<String>,
-    /// The reason, for those who see the override later
+    /// The reason, shown in status and events
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Do it even if a safety rule forbids it
@@ -128,11 +128,11 @@ pub(super) fn restore(client: &Client, arguments: &Restore) -> Result<ExitCode> 
     if mine.is_empty() {
         let targets: Vec<_> = all.iter().map(|o| o.target.as_str()).collect();
         let others = if targets.is_empty() { "none".into() } else { targets.join(", ") };
-        bail!("there is no override of {wanted}; targets with overrides: {others}");
+        bail!("there is no override of {wanted}; current overrides: {others}");
     }
     for o in mine {
         let applied = client.remove_override(o.id, arguments.override_safety)?;
-        say!("override {} removed: {} {}{} (epoch {})", o.id, o.action, o.target, part(o), applied.epoch);
+        say!("removed override {}: {} {}{} (epoch {})", o.id, o.action, o.target, part(o), applied.epoch);
         report_effect(&applied);
     }
     Ok(ExitCode::SUCCESS)
@@ -162,7 +162,7 @@ pub(super) fn list(client: &Client, json: bool) -> Result<ExitCode> {
         let mut table = table(&["ID", "TARGET", "ACTION", "SHARE", "SINCE", "UNTIL", "BY", "REASON"]);
         for o in overrides {
             let (id, action, share) = (o.id.to_string(), o.action.to_string(), o.share.to_string());
-            let until = o.until.unwrap_or_else(|| "restored".into());
+            let until = o.until.unwrap_or_else(|| "removed".into());
             let (by, reason) = (o.by.unwrap_or_default(), o.reason.unwrap_or_default());
             table.add_row([id, o.target, action, share, o.created, until, by, reason]);
         }

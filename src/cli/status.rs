@@ -81,7 +81,7 @@ fn add_endpoint(regions: &mut Table, endpoint: &dto::Endpoint) {
     }
 }
 
-/// How long ago a moment was; as it is if it cannot be read.
+/// How long ago a moment was; the text itself if it is not a timestamp.
 fn since(moment: &str) -> String {
     let Ok(moment) = moment.parse::<jiff::Timestamp>() else { return moment.to_owned() };
     span(u64::try_from(jiff::Timestamp::now().duration_since(moment).as_secs()).unwrap_or(0))

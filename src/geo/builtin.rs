@@ -1,4 +1,4 @@
-//! The database inside the program.
+//! The database embedded in the program.
 
 use super::database::{Database, GeoError};
 

@@ -1,6 +1,8 @@
-//! How well one index agrees with another, by random addresses.
+//! How well one index agrees with another, measured on random addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use fastrand::Rng;
 
 use super::index::Index;
 
@@ -18,14 +20,14 @@ pub struct Sampling {
 /// How addresses are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Draw {
-    /// Every address that the source covers has the same chance.
+    /// Every address that the source covers is equally likely.
     Addresses,
-    /// Every range that the source tells apart has the same chance, however small.
+    /// Every range of the source is equally likely, however small.
     Ranges,
 }
 
-/// What came out of one draw. Percentiles are of the distance between the two answers' points, in kilometres, over
-/// the addresses for which both have one.
+/// The result of one draw. Percentiles are of the distance between the two points, in kilometres, over the
+/// addresses for which both indexes have one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Agreement {
     /// Whether IPv4 addresses were drawn.
@@ -34,7 +36,7 @@ pub struct Agreement {
     pub draw: Draw,
     /// How many addresses.
     pub count: usize,
-    /// The part of them on whose country both agree, 0 to 1.
+    /// The fraction on whose country both agree, 0 to 1.
     pub country: f64,
     /// Median distance.
     pub p50_km: f64,
@@ -44,11 +46,11 @@ pub struct Agreement {
     pub p99_km: f64,
 }
 
-/// Draws addresses that `source` gives a country and compares what `other` says. A family that the source does not
-/// cover is left out.
+/// Draws addresses to which `source` gives a country and compares the locations in `other`. Skips a family that the
+/// source does not cover.
 #[must_use]
 pub fn compare(source: &Index, other: &Index, sampling: Sampling) -> Vec<Agreement> {
-    let mut random = SplitMix(sampling.seed);
+    let mut random = Rng::with_seed(sampling.seed);
     let mut rows = Vec::new();
     for (v4, count) in [(true, sampling.v4), (false, sampling.v6)] {
         let ranges: Vec<(u128, u128)> = covered(source, v4).collect();
@@ -77,7 +79,7 @@ fn covered(source: &Index, v4: bool) -> impl Iterator<Item = (u128, u128)> + '_ 
     source.ranges().iter().filter_map(known)
 }
 
-fn drawn(ranges: &[(u128, u128)], v4: bool, draw: Draw, count: usize, random: &mut SplitMix) -> Vec<IpAddr> {
+fn drawn(ranges: &[(u128, u128)], v4: bool, draw: Draw, count: usize, random: &mut Rng) -> Vec<IpAddr> {
     if ranges.is_empty() {
         return Vec::new();
     }
@@ -90,16 +92,16 @@ fn drawn(ranges: &[(u128, u128)], v4: bool, draw: Draw, count: usize, random: &m
             total - (last - first + 1)
         })
         .collect();
-    let one = |random: &mut SplitMix| {
+    let one = |random: &mut Rng| {
         let bits = match draw {
             Draw::Addresses => {
-                let nth = random.below(total);
+                let nth = random.u128(..total);
                 let at = before.partition_point(|before| *before <= nth) - 1;
                 ranges[at].0 + (nth - before[at])
             }
             Draw::Ranges => {
-                let (first, last) = ranges[random.below(ranges.len() as u128) as usize];
-                first + random.below(last - first + 1)
+                let (first, last) = ranges[random.usize(..ranges.len())];
+                random.u128(first..=last)
             }
         };
         if v4 { IpAddr::V4(Ipv4Addr::from_bits(bits as u32)) } else { IpAddr::V6(Ipv6Addr::from_bits(bits)) }
@@ -126,22 +128,4 @@ fn measure(addresses: &[IpAddr], source: &Index, other: &Index, v4: bool, draw: 
         p95_km: percentile(95)?,
         p99_km: percentile(99)?,
     })
-}
-
-/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// From 0 to below `bound`, which is at least 1. The bias is below bound / 2¹²⁸.
-    fn below(&mut self, bound: u128) -> u128 {
-        ((u128::from(self.next()) << 64) | u128::from(self.next())) % bound
-    }
 }

@@ -10,8 +10,8 @@ pub fn continent_of(country: Country) -> Option<Continent> {
     row_of(country).map(|row| row.continent)
 }
 
-/// A point that stands for a whole country: the mean position of its addresses, so near where its people are
-/// rather than at the middle of its land.
+/// A point that represents a whole country: the mean position of its addresses, so close to its population rather
+/// than the middle of its land.
 #[must_use]
 pub fn centre_of(country: Country) -> Option<Point> {
     row_of(country).map(|row| row.centre)
@@ -36,7 +36,7 @@ const fn row(code: &[u8; 2], continent: Continent, lat: f32, lon: f32) -> Row {
     Row { country: Country(*code), continent, centre: Point { lat, lon } }
 }
 
-/// Sorted by code. Continents are those of countries-list 3.4.1 (see NOTICE), but for Russia, which stands in
+/// Sorted by code. Continents are those of countries-list 3.4.1 (see NOTICE), except for Russia, which is in
 /// Europe as in GeoNames and the UN's M49, where most of its addresses are. Centres are the address-weighted
 /// means of DB-IP City Lite 2026-06 (see NOTICE); AC and TA, which have no addresses there, are the islands.
 #[rustfmt::skip]

@@ -1,4 +1,4 @@
-//! A geo database out of the bytes of an MMDB file.
+//! A geo database, decoded from the bytes of an MMDB file.
 
 use std::fmt;
 use std::io::Read;
@@ -15,23 +15,23 @@ use crate::model::{Country, Location};
 #[derive(Clone, Debug)]
 pub struct Database {
     ranges: RangeMap<u32>,
-    /// Distinct; the first is "nothing known".
+    /// Distinct locations; the first is the unknown one.
     locations: Box<[Location]>,
     kind: String,
     built: u64,
 }
 
-/// Why bytes are no geo database.
+/// Why bytes are not a valid geo database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GeoError {
-    /// Not an MMDB at all, or damaged so much that it cannot be opened.
+    /// Not an MMDB, or too damaged to be opened.
     NotMmdb(String),
-    /// An MMDB that tells no country, coordinates or ASN of anything.
+    /// An MMDB without any country, coordinates or ASN.
     NoPlaces {
         /// `database_type` of its metadata.
         kind: String,
     },
-    /// An MMDB whose inside is damaged.
+    /// An MMDB with damaged contents.
     Corrupt(String),
     /// The compressed form cannot be unpacked.
     Compression(String),
@@ -67,7 +67,7 @@ impl Database {
     /// and ASN files. Each distinct data record is decoded once.
     ///
     /// # Errors
-    /// If the bytes are no MMDB, are damaged anywhere, or hold no place data.
+    /// If the bytes are not an MMDB, are damaged anywhere, or hold no place data.
     pub fn read(bytes: &[u8]) -> Result<Self, GeoError> {
         if !bytes.starts_with(&ZSTD_MAGIC) {
             return Self::read_plain(bytes);
@@ -83,14 +83,14 @@ impl Database {
         let reader = Reader::from_source(bytes).map_err(|e| GeoError::NotMmdb(e.to_string()))?;
         let metadata = reader.metadata();
         let (kind, built) = (metadata.database_type.clone(), metadata.build_epoch);
-        // A tree of n nodes has n + 1 leaves. A damaged one that reaches nodes by several ways can have 2^128.
+        // A tree of n nodes has n + 1 leaves. A damaged one that reaches nodes on several paths can have 2^128.
         let leaves_max = metadata.node_count as usize * 2 + 2;
         let mut places = Places::new();
         let mut starts = Starts::default();
         let every_leaf = WithinOptions::default().include_networks_without_data();
         for (count, leaf) in reader.networks(every_leaf)?.enumerate() {
             if count >= leaves_max {
-                return Err(GeoError::Corrupt("its search tree is no tree".into()));
+                return Err(GeoError::Corrupt("its search tree has a cycle or shared nodes".into()));
             }
             let leaf = leaf?;
             starts.push(&leaf, places.index(&leaf)?)?;
@@ -102,7 +102,7 @@ impl Database {
         Ok(Self { ranges, locations: places.locations.into(), kind, built })
     }
 
-    /// What the database knows of an address.
+    /// The location of an address.
     #[must_use]
     pub fn lookup(&self, address: IpAddr) -> &Location {
         self.location(self.ranges.lookup(address).0)
@@ -114,13 +114,13 @@ impl Database {
         &self.ranges
     }
 
-    /// The location of an index that [`Database::ranges`] holds.
+    /// The location at an index from [`Database::ranges`].
     #[must_use]
     pub fn location(&self, index: u32) -> &Location {
         &self.locations[index as usize]
     }
 
-    /// How many distinct locations there are, "nothing known" included.
+    /// How many distinct locations there are, including the unknown one.
     #[must_use]
     pub fn location_count(&self) -> usize {
         self.locations.len()
@@ -148,7 +148,7 @@ impl Database {
 /// The first bytes of a zstd frame (RFC 8878 §3.1.1).
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// What is longer than this when unpacked is cut off, and so no MMDB any more.
+/// Decompressed data is cut off here, and is then not a valid MMDB.
 const UNPACKED_MAX: u64 = 2 << 30;
 
 /// A location as a key: coordinates by their bits.
@@ -165,7 +165,7 @@ fn key(location: &Location) -> LocationKey {
     )
 }
 
-/// Decoded records, found again by their offset in the file and by what they say.
+/// Decoded records by their offset in the file and by their location.
 struct Places {
     locations: Vec<Location>,
     by_offset: FxHashMap<usize, u32>,
@@ -186,7 +186,7 @@ impl Places {
         }
         let location = match leaf.decode::<Record>() {
             Ok(record) => record.unwrap_or_default().location(),
-            // A record that is no map at all: none of the known schemas.
+            // A record that is not a map follows none of the known schemas.
             Err(MaxMindDbError::Decoding { .. }) => Location::default(),
             Err(error) => return Err(error.into()),
         };
@@ -199,12 +199,12 @@ impl Places {
     }
 }
 
-/// Where values begin, in address order, with a return to 0 behind every gap.
+/// Where values begin, in address order, with a return to 0 after every gap.
 #[derive(Default)]
 struct Starts {
     v4: Vec<(Ipv4Addr, u32)>,
     v6: Vec<(Ipv6Addr, u32)>,
-    /// First address behind the last IPv6 network.
+    /// First address after the last IPv6 network.
     v6_next: u128,
 }
 

@@ -1,4 +1,4 @@
-//! Databases, the config's own networks and its `net:` keys, laid over one another and compiled.
+//! Databases, the config's own networks and its `net:` keys, merged and compiled.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,48 +16,48 @@ use crate::model::{Location, RegionId};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlaceId(pub u32);
 
-/// `[[geo.network]]`: what the config itself says about a prefix.
+/// `[[geo.network]]`: what the config itself defines for a prefix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
-    /// Where it holds.
+    /// The prefix.
     pub prefix: IpNet,
-    /// Where these clients are. `None` leaves what a shorter override or a database says.
+    /// Where these clients are. `None` inherits from a shorter override or a database.
     pub location: Option<Location>,
-    /// The regions to put first. Empty leaves what a shorter override says.
+    /// The regions to put first. Empty inherits from a shorter override.
     pub first: Box<[RegionId]>,
 }
 
-/// Address → [`Place`], compiled; every address has one.
+/// Address → [`Place`], compiled. Every address has a place.
 #[derive(Clone, Debug)]
 pub struct Index {
     ranges: RangeMap<PlaceId>,
     places: Box<[Place]>,
 }
 
-/// What [`Index::locate`] found.
+/// The result of [`Index::locate`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Located<'a> {
     /// The place.
     pub place: &'a Place,
     /// Its id.
     pub id: PlaceId,
-    /// The widest prefix around the address that is wholly this place; host bits are zero. For an IPv4-mapped
+    /// The widest prefix around the address that has only this place; host bits are zero. For an IPv4-mapped
     /// address it is an IPv4 prefix.
     pub prefix: IpNet,
 }
 
 impl Default for Index {
-    /// Everything is nowhere.
+    /// Every location is unknown.
     fn default() -> Self {
         Self { ranges: RangeMap::uniform(PlaceId(0)), places: Box::new([Place::default()]) }
     }
 }
 
 impl Index {
-    /// Compiles. For each address:
+    /// Compiles an index. For each address:
     ///
-    /// - The first database that knows a country or coordinates is believed. Later ones fill what it leaves open:
-    ///   the ASN always, subdivision and coordinates only if they speak of the same country.
+    /// - The first database with a country or coordinates wins. Later ones fill gaps: the ASN always, subdivision and
+    ///   coordinates only if they have the same country.
     /// - Of the overrides that contain it, the longest with a location wins over all databases, and the longest
     ///   with regions gives [`Place::first`].
     /// - A missing continent follows from the country, and missing coordinates are the country's centre.
@@ -86,7 +86,7 @@ impl Index {
     pub fn locate(&self, address: IpAddr) -> Located<'_> {
         let address = address.to_canonical();
         let (id, prefix_len) = self.ranges.lookup(address);
-        // A lookup never answers with more bits than the family has; the fallback is the address alone.
+        // A lookup never returns more bits than the family has; the fallback is the address alone.
         let prefix = IpNet::new(address, prefix_len).unwrap_or_else(|_| IpNet::from(address)).trunc();
         Located { place: self.place(id), id, prefix }
     }
@@ -117,10 +117,10 @@ impl Index {
     }
 }
 
-/// What the databases together say, and which of them said it.
+/// The merged location of all databases, and the database it came from.
 type Known = (Location, Source);
 
-/// Lays the databases over one another; the first of the answers is "nothing known".
+/// Merges the databases. The first of the results is the unknown location.
 fn believed(databases: &[Database]) -> (RangeMap<u32>, Vec<Known>) {
     let mut ranges = RangeMap::uniform(0);
     let mut known: Vec<Known> = vec![(Location::default(), Source::Nowhere)];
@@ -156,11 +156,11 @@ fn filled((mut location, mut source): Known, more: &Location, number: usize) -> 
     (location, source)
 }
 
-/// A place out of its layers; what is missing follows from the country.
+/// Builds a place from its layers; what is missing follows from the country.
 fn place((known, source): Known, over: Option<&Nested<'_>>, nets: &[IpNet]) -> Place {
     let (mut location, source) = match over.and_then(|over| over.location) {
         Some((own, prefix)) => {
-            // A network does not change its AS by being moved on the map.
+            // Moving a network on the map does not change its AS.
             (Location { asn: own.asn.or(known.asn), ..*own }, Source::Override(prefix))
         }
         None => (known, source),
@@ -173,7 +173,7 @@ fn place((known, source): Known, over: Option<&Nested<'_>>, nets: &[IpNet]) -> P
     Place { location, nets: nets.into(), first, source }
 }
 
-/// An override with what it leaves to shorter ones filled in.
+/// An override with what it inherits from shorter ones.
 #[derive(Clone, Copy)]
 struct Nested<'a> {
     location: Option<(&'a Location, IpNet)>,
@@ -210,7 +210,7 @@ fn nested_nets(nets: &[IpNet]) -> (Vec<Box<[IpNet]>>, RangeMap<Option<u32>>) {
     (chains, ranges)
 }
 
-/// For prefixes from short to long: which earlier one is the longest that contains each.
+/// For prefixes from short to long: the index of the longest earlier prefix that contains each.
 fn parents(prefixes: impl Iterator<Item = IpNet> + Clone) -> Vec<Option<usize>> {
     let mut at: HashMap<IpNet, usize> = HashMap::new();
     let mut parents = Vec::new();

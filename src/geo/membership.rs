@@ -1,10 +1,10 @@
-//! Which places of a config a client is in.
+//! Which place keys of a config match a client's place.
 
 use super::Place;
 use crate::model::{Group, PlaceKey};
 
 impl Place {
-    /// Whether this place lies in `key`. `groups` are the topology's, which never contain themselves.
+    /// Whether `key` matches this place. `groups` are the topology's, which never contain themselves.
     #[must_use]
     pub fn is_in(&self, key: &PlaceKey, groups: &[Group]) -> bool {
         let location = &self.location;

@@ -1,8 +1,8 @@
 //! Where a client is, and for which prefix that holds.
 //!
-//! [`Database`] is one decoded MMDB file; [`builtin()`] the one inside the program. [`Index`] lays databases
-//! and the config's own networks over one another, and is what a query asks. [`build`] makes the reduced
-//! file that `geodb/` holds, and [`compare()`] measures what the reduction costs.
+//! [`Database`] is one decoded MMDB file; [`builtin()`] is the one embedded in the program. [`Index`] merges
+//! databases and the config's own networks, and is what queries use. [`build`] makes the reduced file in `geodb/`,
+//! and [`compare()`] measures what the reduction costs.
 
 mod builtin;
 mod compare;
@@ -28,24 +28,24 @@ pub use index::{Index, Located, Override, PlaceId};
 pub use range_map::RangeMap;
 pub use write::{build, compress};
 
-/// All that steering can tell about a group of clients. Clients of one place are steered alike but for
-/// their share key.
+/// All that steering knows about a group of clients. Clients of one place are steered alike except for their share
+/// key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Place {
-    /// Where it is; may be unknown.
+    /// The location; may be unknown.
     pub location: Location,
     /// The prefixes named by the config (`net:` keys) that contain it, longest first.
     pub nets: Box<[IpNet]>,
-    /// `[[geo.network]] regions`: these first, in this order, whatever the rank.
+    /// `[[geo.network]] regions`: these come first, in this order, whatever the rank.
     pub first: Box<[RegionId]>,
-    /// Where this was learned.
+    /// The origin of the location.
     pub source: Source,
 }
 
-/// Where a location was learned.
+/// The origin of a location.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// Nobody knows where it is.
+    /// The location is unknown.
     #[default]
     Nowhere,
     /// A `[[geo.network]]` entry.

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::ranges::{Bits, Ranges, Starts};
 
-/// A total function from addresses to values, kept as sorted ranges. IPv4 and IPv6 stand apart; an
-/// IPv4-mapped address (`::ffff:0:0/96`, RFC 4291 §2.5.5.2) is looked up as the IPv4 address in it.
+/// A total function from addresses to values, stored as sorted ranges. IPv4 and IPv6 are separate; an IPv4-mapped
+/// address (`::ffff:0:0/96`, RFC 4291 §2.5.5.2) is looked up as the IPv4 address in it.
 ///
 /// Neighbouring ranges never have equal values, so a range is as wide as its value allows.
 #[derive(Clone, Debug)]
@@ -41,8 +41,8 @@ impl<V: Copy + Eq> RangeMap<V> {
         Self { v4, v6: starts.build() }
     }
 
-    /// Every address has the value of the longest prefix that contains it, `elsewhere` if none does. Of equal
-    /// prefixes the last wins. Host bits do not count. Takes O(n log n).
+    /// Every address has the value of the longest prefix that contains it, or `elsewhere`. Of equal prefixes the last
+    /// wins. Host bits are ignored. Takes O(n log n).
     pub fn from_prefixes(elsewhere: V, prefixes: impl IntoIterator<Item = (IpNet, V)>) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for (prefix, value) in prefixes {
@@ -62,7 +62,7 @@ impl<V: Copy + Eq> RangeMap<V> {
             IpAddr::V4(v4) => self.v4.lookup(v4.to_bits()),
             IpAddr::V6(v6) => {
                 let (value, prefix_len) = self.v6.lookup(v6.to_bits());
-                // A prefix that would hold the IPv4-mapped addresses, too, does so only if they have this value.
+                // A prefix may contain the IPv4-mapped addresses only if all of them have this value.
                 let parts_mapped = (v6.to_bits() ^ MAPPED).leading_zeros() as u8 + 1;
                 let is_mappeds = self.v4.is_all(value);
                 (value, if is_mappeds { prefix_len } else { prefix_len.max(parts_mapped) })
@@ -76,8 +76,8 @@ impl<V: Copy + Eq> RangeMap<V> {
         RangeMap { v4: self.v4.map(&mut f), v6: self.v6.map(&mut f) }
     }
 
-    /// Both maps at once: every address has `f` of the two values. `f` is called once for each piece of an
-    /// address range on which neither map changes.
+    /// Combines two maps: every address has `f` of its two values. `f` is called once for each range on which
+    /// neither map changes.
     #[must_use]
     pub fn zip<U: Copy + Eq, W: Copy + Eq>(
         &self,
@@ -123,7 +123,7 @@ fn layered<A: Bits, V: Copy + Eq>(elsewhere: V, mut prefixes: Vec<(A, u8, V)>) -
     starts.build()
 }
 
-/// Ends the open prefixes that end before `until`: what contains them goes on behind them.
+/// Closes the open prefixes that end before `until`; the prefix around them continues after them.
 fn close<A: Bits, V: Copy + Eq>(
     starts: &mut Starts<A, V>,
     open: &mut Vec<(A, V)>,

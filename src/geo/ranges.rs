@@ -1,9 +1,9 @@
-//! One address family's ranges, as a tree of 16-bit digits: small enough that one may be had for every distinct
-//! list of regions, and few cache lines to a lookup.
+//! The ranges of one address family as a tree of 16-bit digits: small enough to have one for every distinct list of
+//! regions, and a lookup touches few cache lines.
 //!
-//! A *node* is a prefix of whole digits on which the value changes; it parts the 65,536 *slots* of its next digit
-//! into *runs*. A run is one value throughout, or a single slot within which the value changes: a node again. As no
-//! prefix that holds a whole node is of one value, the runs of the node where a lookup ends tell the widest prefix.
+//! A *node* is a prefix of whole digits on which the value changes; it splits the 65,536 *slots* of its next digit
+//! into *runs*. A run has one value throughout, or is a single slot within which the value changes: another node.
+//! No prefix that contains a whole node has a single value, so the node where a lookup ends gives the widest prefix.
 
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
@@ -16,7 +16,7 @@ pub(super) trait Bits: Copy + Ord + Default {
     fn with_digit(self, level: u32, digit: u16) -> Self;
     /// Whether all digits below `level` are 0.
     fn ends_at(self, level: u32) -> bool;
-    /// The next address; `None` behind the last.
+    /// The next address; `None` after the last.
     fn next(self) -> Option<Self>;
     /// The address before; `None` before the first.
     fn previous(self) -> Option<Self>;
@@ -52,11 +52,11 @@ macro_rules! bits {
 }
 bits!(u32, u128);
 
-/// A total function from addresses to values. A node is known by the position of its first run; its others follow.
+/// A total function from addresses to values. A node is identified by the position of its first run; others follow.
 #[derive(Clone, Debug)]
 pub(super) struct Ranges<A, V> {
-    /// The slot at which each run begins. That of a node's first run is always 0: in its stead stands how many runs
-    /// follow it in the node.
+    /// The slot at which each run begins. A node's first run always begins at 0, so that entry stores the number of
+    /// further runs of the node instead.
     slots: Box<[u16]>,
     /// The value at the first address of each run; equal in neighbours only where one of them is a node.
     values: Box<[V]>,
@@ -75,7 +75,7 @@ const VALUE: u32 = u32::MAX;
 /// In [`Ranges::direct`]: a run of the root, and no node.
 const RUN: u32 = 1 << 31;
 
-/// From so many runs on the root's slots are looked up instead of searched: that takes 256 KiB.
+/// With at least this many runs, the root's slots are indexed directly instead of searched, which takes 256 KiB.
 const DIRECT_RUNS: u16 = 1024;
 
 impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
@@ -98,8 +98,8 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
         }
     }
 
-    /// What a lookup says that ends at a run. The value differs just before and just behind the run, so the prefix
-    /// must be long enough to part the address from both.
+    /// The result of a lookup that ends at a run. The value differs just before and just after the run, so the
+    /// prefix must be long enough to exclude both.
     #[inline]
     fn found(&self, node: usize, run: usize, address: A, level: u32) -> (V, u8) {
         // The bits in which the slot and one outside differ: the smaller, the more leading ones they share.
@@ -122,7 +122,7 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
         (node != VALUE).then_some(node as usize)
     }
 
-    /// How many runs are of nodes without nodes in them; these stand before the others.
+    /// How many runs belong to nodes without nodes in them; these come before the others.
     fn leaf_runs(&self) -> usize {
         self.slots.len() - self.nodes.len()
     }
@@ -144,7 +144,7 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
         })
     }
 
-    /// Tells the starts within a node, whose digits are those of `base`.
+    /// Pushes the starts within a node, whose digits are those of `base`.
     fn unfold(&self, node: usize, level: u32, base: A, starts: &mut Starts<A, V>) {
         for run in self.runs(node) {
             let start = base.with_digit(level, self.slot(node, run));
@@ -155,7 +155,7 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
         }
     }
 
-    /// Both at once: every address has `f` of the two values.
+    /// Combines two functions: every address has `f` of its two values.
     pub(super) fn zip<U: Copy + Eq, W: Copy + Eq>(
         &self,
         other: &Ranges<A, U>,
@@ -263,7 +263,7 @@ struct Runs<V> {
     values: Vec<V>,
 }
 
-/// Set in the position of nodes that have nodes in them, while it is not known how many runs stand before.
+/// Set in the position of nodes that have nodes in them while the number of runs before them is unknown.
 const INNER: usize = 1 << 31;
 
 impl<V: Copy + Eq> Builder<V> {
@@ -336,7 +336,7 @@ impl<V: Copy + Eq> Builder<V> {
         let (from_slots, from_values) = (&from.slots[runs.clone()], &from.values[runs]);
         slots.resize(position + from_slots.len(), 0);
         values.resize(position + from_slots.len(), first);
-        // Every run is written, but only one that differs stays: a branch would be guessed wrong too often.
+        // Every run is written, but only one that differs is kept: a branch would be mispredicted too often.
         let (to_slots, to_values) = (&mut slots[position..], &mut values[position..]);
         let (mut follow, mut before) = (0, first);
         for (slot, value) in from_slots.iter().zip(from_values).skip(1) {
@@ -356,7 +356,7 @@ impl<V: Copy + Eq> Builder<V> {
         Part::Node(position, first)
     }
 
-    /// Makes a node out of two that stand at the same place.
+    /// Merges two nodes at the same position.
     fn zip<A: Bits, L: Copy + Eq, R: Copy + Eq>(
         &mut self,
         (left, left_part): (&Ranges<A, L>, Part<L>),
@@ -400,7 +400,7 @@ impl<V: Copy + Eq> Builder<V> {
         self.open.push((slot, part));
     }
 
-    /// The runs behind `mark` are a node, unless they are one value.
+    /// The runs after `mark` are a node, unless they have a single value.
     fn close(&mut self, mark: usize) -> Part<V> {
         let runs = &self.open[mark..];
         let (Part::All(first) | Part::Node(_, first)) = runs[0].1;

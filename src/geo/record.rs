@@ -35,7 +35,7 @@ pub(super) struct Record {
     autonomous_system_number: Field,
 }
 
-/// A value as far as places need it. A list is its first element.
+/// A value, as far as places need it. Of a list only the first element counts.
 #[derive(Default)]
 enum Field {
     #[default]
@@ -55,7 +55,7 @@ struct Nested {
 }
 
 impl Record {
-    /// What the record says. Values out of range count as absent.
+    /// The location in the record. Values out of range count as absent.
     pub(super) fn location(&self) -> Location {
         let country =
             [&self.country, &self.country_code].into_iter().find_map(|field| country(field.code()?));
@@ -98,25 +98,25 @@ impl Record {
     }
 }
 
-/// ISO 3166-1 keeps ZZ and XX for "unknown" free; files use them so.
+/// ISO 3166-1 leaves ZZ and XX to users, and files use them for "unknown".
 fn country(text: &str) -> Option<Country> {
     text.parse().ok().filter(|code: &Country| ![*b"ZZ", *b"XX"].contains(&code.0))
 }
 
-/// Fields hold names or codes. A code is in capitals; "Lot" and "Zug" are names.
+/// Fields hold names or codes. Codes are in capitals; "Lot" and "Zug" are names.
 fn subdivision(text: &str) -> Option<Subdivision> {
     let code = text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
     if code { text.parse().ok() } else { None }
 }
 
-/// (0, 0) is open sea and stands for "not known" in such files.
+/// (0, 0) is open sea; files use it for "unknown".
 fn point(lat: f64, lon: f64) -> Option<Point> {
     let valid = (-90.0..=90.0).contains(&lat) && (-180.0..=180.0).contains(&lon) && (lat, lon) != (0.0, 0.0);
     valid.then_some(Point { lat: lat as f32, lon: lon as f32 })
 }
 
 impl Field {
-    /// The text itself, or the code of what is nested.
+    /// The text itself, or the code of a nested value.
     fn code(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),

@@ -1,26 +1,26 @@
 //! Reducing place data: the fewest prefixes for a given loss.
 //!
-//! Seen as a prefix tree, a database is reduced bottom-up. At each node there are two ways: keep the two halves as
-//! they are, or make the whole prefix one place. A kept prefix has a price, and so has each address that is moved;
-//! the cheaper way wins. For one price this is the best of all prunings of the tree (as in the pruning of
-//! decision trees), so that one number trades size for exactness.
+//! A database is a prefix tree and is reduced bottom-up. Each node either keeps its two halves as they are or
+//! becomes one place. A kept prefix has a price, and so has each address that is moved; the cheaper option wins.
+//! For a given price this is the best of all prunings (as in the pruning of decision trees), so one number trades
+//! size for accuracy.
 
 use std::net::IpAddr;
 
 use super::PlaceId;
 use super::index::Index;
-use crate::model::{Country, Location, Point};
+use crate::model::{Country, EARTH_RADIUS_KM, Location, Point};
 
 /// How finely an address family is kept.
 pub(super) struct Detail {
     /// No prefix is longer than this.
     longest: u8,
-    /// What a kept prefix must save: kilometres × weight of the addresses that are brought nearer.
+    /// What a kept prefix must save: kilometres × weight of the addresses that it brings nearer.
     price: f64,
     /// The weight of a source range is its size, counted in prefixes of length `longest`, to this power. Sizes
     /// mean clients in IPv4; in IPv6 they mean little, and a power below 1 keeps small networks in sight.
     exponent: f64,
-    /// How many kilometres it counts to move an address into another country.
+    /// The cost in kilometres of moving an address to another country.
     border_km: f64,
 }
 
@@ -28,7 +28,8 @@ pub(super) struct Detail {
 pub(super) const V4: Detail =
     Detail { longest: 32, price: 130_000.0, exponent: 1.0, border_km: f64::INFINITY };
 
-/// IPv6 sources tell single /48s of one network apart, often wrongly. The border is half way around the Earth.
+/// IPv6 sources distinguish single /48s of one network, often wrongly. The border costs half the Earth's
+/// circumference.
 pub(super) const V6: Detail = Detail { longest: 48, price: 1_000.0, exponent: 0.15, border_km: 20_000.0 };
 
 /// A kept prefix.
@@ -38,7 +39,7 @@ pub(super) struct Kept {
     pub(super) bits: u64,
     /// Its length.
     pub(super) len: u8,
-    /// What is there; never without a country.
+    /// The place; always has a country.
     pub(super) spot: Spot,
 }
 
@@ -70,8 +71,8 @@ pub(super) fn reduce(index: &Index, v4: bool, detail: &Detail) -> Vec<Kept> {
     reduction.kept
 }
 
-/// The starts of one family's ranges by their first 64 bits. Of ranges that differ only behind them the last
-/// stays: they are far longer than any prefix that is kept.
+/// The starts of one family's ranges by their first 64 bits. Of ranges that differ only after them the last is kept:
+/// they are far longer than any kept prefix.
 fn leading_bits(index: &Index, v4: bool) -> Vec<(u64, PlaceId)> {
     let mut starts: Vec<(u64, PlaceId)> = Vec::new();
     for (first, _, id) in index.ranges().iter() {
@@ -97,7 +98,10 @@ struct Source {
 
 impl Source {
     fn of(location: &Location) -> Self {
-        Self { country: location.country, vector: location.point.map_or([0.0; 3], unit_vector) }
+        Self {
+            country: location.country,
+            vector: location.point.map_or([0.0; 3], |point| point.direction().axes()),
+        }
     }
 }
 
@@ -108,8 +112,8 @@ struct Reduction<'a> {
 }
 
 impl Reduction<'_> {
-    /// Reduces one prefix. `ranges` are those that meet it, the first being the one that holds at its start.
-    /// Returns what is beneath and the cost of the way taken.
+    /// Reduces one prefix. `ranges` are those that overlap it; the first one covers its start. Returns what is
+    /// beneath and the cost of the chosen option.
     fn prefix(&mut self, bits: u64, len: u8, ranges: &[(u64, PlaceId)]) -> (Mixture, f64) {
         if ranges.len() == 1 || len == self.detail.longest {
             let mixture = self.pieces(bits, len, ranges);
@@ -134,7 +138,7 @@ impl Reduction<'_> {
         (mixture, merged)
     }
 
-    /// What the ranges put into this prefix.
+    /// What the ranges contribute to this prefix.
     fn pieces(&self, bits: u64, len: u8, ranges: &[(u64, PlaceId)]) -> Mixture {
         let whole = f64::from(self.detail.longest - len).exp2().powf(self.detail.exponent);
         let size = f64::from(64 - len).exp2();
@@ -152,7 +156,7 @@ impl Reduction<'_> {
 
     fn keep(&mut self, bits: u64, len: u8, mixture: &Mixture) {
         let Some(Share { country: Some(country), sum, .. }) = mixture.shares[0] else { return };
-        let point = direction(sum).map(|point| {
+        let point = point_towards(sum).map(|point| {
             let steps = |degrees: f32| (f64::from(degrees) * GRID_PER_DEGREE).round() as i16;
             (steps(point.lat), steps(point.lon))
         });
@@ -170,8 +174,8 @@ struct Share {
 }
 
 impl Share {
-    /// Root of the mean square distance to the mean point, in kilometres. The mean of unit vectors is the
-    /// shorter the more they spread: 1 − |mean|² is their variance.
+    /// Root mean square distance to the mean point, in kilometres. The more unit vectors spread, the shorter is their
+    /// mean: 1 − |mean|² is their variance.
     fn spread_km(&self) -> f64 {
         let square = self.sum.iter().map(|axis| axis * axis).sum::<f64>();
         if square == 0.0 {
@@ -181,12 +185,10 @@ impl Share {
     }
 }
 
-const EARTH_RADIUS_KM: f64 = 6371.0;
-
-/// How many countries a mixture tells apart.
+/// How many countries a mixture distinguishes.
 const SHARES_MAX: usize = 4;
 
-/// What lies beneath a prefix: a few countries, the heaviest first.
+/// What lies beneath a prefix: a few countries, heaviest first.
 #[derive(Clone, Copy, Default)]
 struct Mixture {
     shares: [Option<Share>; SHARES_MAX],
@@ -226,10 +228,10 @@ impl Mixture {
         }
     }
 
-    /// What is lost by making all of it the heaviest share's mean: kilometres × weight.
+    /// The loss of moving everything to the mean of the heaviest share: kilometres × weight.
     fn loss_as_one(&self, border_km: f64) -> f64 {
         let abroad = self.shares[1..].iter().map(weight).sum::<f64>() + self.others;
-        // Infinity times nothing is no number.
+        // Infinity times zero is NaN.
         let moved = if abroad > 0.0 { abroad * border_km } else { 0.0 };
         moved + self.shares[0].map_or(0.0, |share| share.weight * share.spread_km())
     }
@@ -239,13 +241,8 @@ fn weight(share: &Option<Share>) -> f64 {
     share.map_or(0.0, |share| share.weight)
 }
 
-fn unit_vector(point: Point) -> [f64; 3] {
-    let (lat, lon) = (f64::from(point.lat).to_radians(), f64::from(point.lon).to_radians());
-    [lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()]
-}
-
-/// The point in the direction of a vector; `None` if it has none.
-fn direction([x, y, z]: [f64; 3]) -> Option<Point> {
+/// The point in the direction of a vector; `None` for the zero vector.
+fn point_towards([x, y, z]: [f64; 3]) -> Option<Point> {
     let length = (x * x + y * y + z * z).sqrt();
     (length > 0.0)
         .then(|| Point { lat: (z / length).asin().to_degrees() as f32, lon: y.atan2(x).to_degrees() as f32 })

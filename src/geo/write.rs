@@ -14,8 +14,8 @@ use super::reduce::{self, Kept, Spot, reduce};
 /// `database_type` of what [`build`] makes.
 const KIND: &str = "Portolan-Place";
 
-/// Lays databases over one another as [`Index::compile`] does and writes a reduced one with countries and rounded
-/// coordinates as MMDB. The same input makes the same bytes; its build time is that of the newest input.
+/// Merges databases as [`Index::compile`] does and writes a reduced MMDB with countries and rounded coordinates.
+/// The same input makes the same bytes; the build time is that of the newest input.
 ///
 /// # Errors
 /// [`GeoError::NoPlaces`] if no input has countries, [`GeoError::Write`] if the result cannot be written.
@@ -31,7 +31,7 @@ pub fn build(databases: &[Database]) -> Result<Vec<u8>, GeoError> {
     let mut writer = Writer::builder(KIND)
         .description(&[("en", &format!("Countries and rounded coordinates, reduced from: {kinds}"))])
         .ip_version(IpVersion::V6)
-        // Sources say something of 2001::/32 and 2002::/16 themselves; the reader handles mapped addresses.
+        // Sources have their own data for 2001::/32 and 2002::/16; the reader handles mapped addresses.
         .ipv4_aliasing(Ipv4Aliasing::Disabled)
         .build_epoch(UNIX_EPOCH + Duration::from_secs(built))
         .build();
@@ -43,7 +43,7 @@ pub fn build(databases: &[Database]) -> Result<Vec<u8>, GeoError> {
     writer.to_bytes().map_err(|e| GeoError::Write(e.to_string()))
 }
 
-/// Packs a database as `geodb/` holds it; [`Database::read`] takes it so.
+/// Compresses a database as in `geodb/`; [`Database::read`] accepts it.
 ///
 /// # Errors
 /// [`GeoError::Compression`] if the compressor refuses.

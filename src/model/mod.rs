@@ -24,7 +24,7 @@ pub use due::Due;
 pub use identity::{Identity, MAX_IDENTITY};
 pub use lookup::{Found, Lookup};
 pub use name::{Name, NameError};
-pub use place::{Continent, Country, Direction, Location, PlaceKey, Point, Subdivision};
+pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceKey, Point, Subdivision};
 pub use probe::{
     Assertion, Expect, HttpProbe, JsonPath, JsonPathError, Kind, Probe, Startup, StatusRange, Thresholds,
     TlsProbe,

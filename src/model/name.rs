@@ -1,4 +1,4 @@
-//! Domain names as the core keeps them: lowercase, uncompressed wire format.
+//! Domain names in lowercase, uncompressed wire format.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use domain::base::Name as DomainName;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<[u8]>);
 
-/// Why a text is no domain name.
+/// Why a text is not a valid domain name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameError(String);
 
@@ -23,13 +23,13 @@ impl fmt::Display for NameError {
 impl std::error::Error for NameError {}
 
 impl Name {
-    /// The root.
+    /// The root of the DNS.
     #[must_use]
     pub fn root() -> Self {
         Self(Box::new([0]))
     }
 
-    /// Takes uncompressed wire bytes; checks and lowercases them.
+    /// Checks and lowercases a name in uncompressed wire format.
     ///
     /// # Errors
     /// If the bytes are not exactly one absolute name.
@@ -38,13 +38,13 @@ impl Name {
         Ok(Self(wire.to_ascii_lowercase().into_boxed_slice()))
     }
 
-    /// The bytes.
+    /// The name in wire format.
     #[must_use]
     pub fn as_wire(&self) -> &[u8] {
         &self.0
     }
 
-    /// The bytes, without a copy.
+    /// The name in wire format, without a copy.
     #[must_use]
     pub fn into_wire(self) -> Box<[u8]> {
         self.0
@@ -82,7 +82,7 @@ impl Name {
     }
 }
 
-/// The wire name behind the first label; `None` for the root.
+/// The name after the first label; `None` for the root.
 fn parent_wire(wire: &[u8]) -> Option<&[u8]> {
     match usize::from(wire[0]) {
         0 => None,

@@ -44,7 +44,7 @@ pub struct Location {
     pub country: Option<Country>,
     /// The subdivision within [`Location::country`].
     pub subdivision: Option<Subdivision>,
-    /// Coordinates.
+    /// The coordinates.
     pub point: Option<Point>,
     /// Autonomous system number.
     pub asn: Option<u32>,
@@ -93,11 +93,11 @@ impl PlaceKey {
     }
 }
 
-/// Radius of the sphere with the Earth's mean radius R₁, in kilometres (IUGG).
-const EARTH_RADIUS_KM: f64 = 6371.0088;
+/// The Earth's mean radius R₁ (IUGG), in kilometres.
+pub const EARTH_RADIUS_KM: f64 = 6371.0088;
 
-/// A point as the unit vector to it from the Earth's centre: what a distance needs of either end, worked out once
-/// where there are many.
+/// A point as the unit vector from the Earth's centre: what a distance needs of either end. Computed once for each
+/// point where there are many distances.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Direction([f64; 3]);
 
@@ -108,7 +108,7 @@ impl Point {
         self.direction().distance_km(other.direction())
     }
 
-    /// Where it is as seen from the Earth's centre.
+    /// The direction of the point from the Earth's centre.
     #[must_use]
     pub fn direction(self) -> Direction {
         let (lat, lon) = (f64::from(self.lat).to_radians(), f64::from(self.lon).to_radians());
@@ -117,6 +117,12 @@ impl Point {
 }
 
 impl Direction {
+    /// The coordinates of the unit vector.
+    #[must_use]
+    pub fn axes(self) -> [f64; 3] {
+        self.0
+    }
+
     /// Great-circle distance in kilometres, from the chord: exact for near points, too.
     #[must_use]
     pub fn distance_km(self, other: Self) -> f64 {

@@ -1,13 +1,13 @@
-//! Two clocks, told apart by type: one that only grows, one that people and other nodes read.
+//! Two clocks, distinguished by type: a monotonic one, and one that people and other nodes read.
 
 use std::time::Duration;
 
-/// Time since an arbitrary start, never set back. Health machines count in it.
+/// Time since an arbitrary start, never set back. Health verdicts count in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(pub Duration);
 
 impl Mono {
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// How long ago `earlier` was; zero if it lies in the future.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -26,7 +26,7 @@ impl Mono {
 pub struct Unix(pub Duration);
 
 impl Unix {
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// How long ago `earlier` was; zero if it lies in the future.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -42,7 +42,7 @@ impl Unix {
 /// Both clocks, read at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// The clock that only grows.
+    /// The monotonic clock.
     pub mono: Mono,
     /// The calendar's clock.
     pub unix: Unix,

@@ -26,7 +26,7 @@ impl Weight {
 pub struct Fraction(f64);
 
 impl Fraction {
-    /// All of it.
+    /// The whole: 100%.
     pub const WHOLE: Self = Self(1.0);
     /// Six tenths.
     pub const SIXTY_PERCENT: Self = Self(0.6);
@@ -49,7 +49,7 @@ impl Fraction {
         self.0
     }
 
-    /// The least whole number that is at least this part of `n`.
+    /// The smallest whole number that is at least this part of `n`.
     #[must_use]
     pub fn ceil_of(self, n: usize) -> usize {
         // 1e-9 keeps 50% of 2 from becoming 2 by a rounding error.
@@ -63,7 +63,7 @@ impl fmt::Display for Fraction {
     }
 }
 
-/// How much of a client's address shares and hashes are keyed on: clients of one prefix stay together.
+/// How many bits of a client's address key shares and hashes: clients in one prefix stay together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyPrefix {
     /// Bits of an IPv4 address, 0 to 32.
@@ -84,13 +84,13 @@ impl KeyPrefix {
 }
 
 impl Default for KeyPrefix {
-    /// The lengths that RFC 7871 §11.1 recommends to resolvers: nobody sends more.
+    /// The lengths that RFC 7871 §11.1 recommends to resolvers; few send more.
     fn default() -> Self {
         Self { v4: 24, v6: 56 }
     }
 }
 
-/// What an answer gives of endpoints: addresses of one family, or names.
+/// What an answer contains of endpoints: addresses of one family, or names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// A records.
@@ -102,7 +102,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Each, in the order of their numbers.
+    /// All of them, in the order of their numbers.
     pub const ALL: [Self; 3] = [Self::V4, Self::V6, Self::Host];
 
     /// Whether `address` is of this family.

@@ -1,4 +1,4 @@
-//! Limits that the kernel sets to a process.
+//! Resource limits of the process.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// listener needs one, and the usual soft limit of 1,024 is a relic of `select`.
 ///
 /// # Errors
-/// If the kernel refuses; the limit is then what it was.
+/// If the kernel refuses; the limit is then unchanged.
 pub fn raise_nofile() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {

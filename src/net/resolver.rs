@@ -1,4 +1,4 @@
-//! The addresses of hosts, as resolvers report them.
+//! The addresses of hosts, from resolvers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -13,22 +13,22 @@ use hickory_resolver::net::{DnsError, NetError};
 
 use crate::model::{Found, Lookup, Name};
 
-/// How long one resolver is waited for, once.
+/// How long to wait for one answer of one resolver.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often each is asked before the lookup fails.
+/// How often each resolver is asked before the lookup fails.
 const ATTEMPTS: usize = 2;
 
-/// Asks resolvers; remembers nothing itself.
+/// Asks resolvers; caches nothing itself.
 pub struct Resolver(TokioResolver);
 
 impl Resolver {
-    /// Asks these, over UDP and, if an answer does not fit, TCP; those of /etc/resolv.conf if there are none.
-    /// What else that file says, search domains and times, does not matter here, nor does the hosts file: all
-    /// nodes shall find the same.
+    /// Uses these resolvers, or without any those of /etc/resolv.conf, over UDP and, if an answer is truncated,
+    /// over TCP. Ignores the other settings of that file, such as search domains and timeouts, and the hosts file,
+    /// so that all nodes find the same.
     ///
     /// # Errors
-    /// A clause for people, if /etc/resolv.conf cannot be read or names nobody.
+    /// A message, if /etc/resolv.conf cannot be read or names no resolver.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, String> {
         let servers = if servers.is_empty() { of_system()? } else { servers.iter().map(server).collect() };
         let config = ResolverConfig::from_parts(None, Vec::new(), servers);
@@ -36,19 +36,19 @@ impl Resolver {
         let options = builder.options_mut();
         options.timeout = TIMEOUT;
         options.attempts = ATTEMPTS;
-        // Whoever asks keeps time by the TTL.
+        // Callers ask again by the TTL.
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         builder.build().map(Self).map_err(|e| e.to_string())
     }
 
-    /// The addresses of a host, at the end of its CNAMEs.
+    /// The addresses of a host, following CNAMEs.
     pub async fn addresses(&self, host: &Name) -> Lookup {
-        let (v4, v6) = tokio::join!(self.look_up(host, RecordType::A), self.look_up(host, RecordType::AAAA));
+        let (v4, v6) = tokio::join!(self.lookup(host, RecordType::A), self.lookup(host, RecordType::AAAA));
         Lookup { v4, v6 }
     }
 
-    async fn look_up(&self, host: &Name, rtype: RecordType) -> Result<Found, String> {
+    async fn lookup(&self, host: &Name, rtype: RecordType) -> Result<Found, String> {
         // From wire format it is absolute: no search domain is tried.
         let name = DnsName::from_bytes(host.as_wire()).map_err(|e| e.to_string())?;
         match self.0.lookup(name, rtype).await {
@@ -94,7 +94,7 @@ fn server(address: &SocketAddr) -> NameServerConfig {
     server
 }
 
-/// Whether a client could connect to it: whoever blocks a name answers 0.0.0.0 and the like.
+/// Whether a client could connect to it: resolvers that block a name answer 0.0.0.0 and the like.
 fn is_destination(address: &IpAddr) -> bool {
     let is_mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     !(address.is_unspecified() || address.is_multicast() || *address == IpAddr::from([255; 4]) || is_mapped)

@@ -1,4 +1,4 @@
-//! Whom TLS clients trust, and how they speak.
+//! Configuration of TLS clients: trusted authorities and protocols.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::TrustAnchor;
 use rustls::{ClientConfig, RootCertStore};
 
-/// Makes TLS client configurations. The system's authorities are read from disk when first needed and once
-/// per value, so a fresh value sees authorities that were installed since.
+/// Makes TLS client configurations. Reads the system's authorities from disk when first needed and once per value,
+/// so a new value sees authorities installed since.
 #[derive(Debug)]
 pub struct Trust {
     provider: Arc<CryptoProvider>,
@@ -30,15 +30,15 @@ impl fmt::Display for TrustError {
 impl std::error::Error for TrustError {}
 
 impl Trust {
-    /// Nothing is read yet.
+    /// Reads nothing yet.
     #[must_use]
     pub fn new() -> Self {
         Self { provider: Arc::new(aws_lc_rs::default_provider()), system: None }
     }
 
     /// A client that trusts these authorities, at least one, or the system's for `None`, and offers the protocols
-    /// `alpn` (RFC 7301) in this order. TLS 1.2 and 1.3, no client certificate, and no resumption: a resumed session
-    /// does not show its certificate, and would stay good when that expires.
+    /// `alpn` (RFC 7301) in this order. TLS 1.2 and 1.3, no client certificate, and no resumption: a resumed
+    /// session does not present the certificate, so it would remain valid after the certificate expires.
     ///
     /// # Errors
     /// If the system has no authorities.

@@ -39,7 +39,7 @@ impl ControlListeners {
         let tcp = control.listen.map(bind_tcp).transpose()?;
         let address = tcp.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
         let unix = match &control.socket {
-            Some(path) if path == Path::new(Control::DEFAULT_SOCKET) => bind_default(path)?,
+            Some(path) if path == Path::new(Control::DEFAULT_SOCKET) => bind_default()?,
             Some(path) => Some((path.clone(), bind_unix(path)?)),
             None => None,
         };
@@ -113,11 +113,16 @@ fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener> {
     })
 }
 
-/// The default socket is a convenience: where its folder cannot be had, the session's folder or none will do.
-fn bind_default(path: &Path) -> Result<Option<(PathBuf, std::os::unix::net::UnixListener)>> {
+/// Where the socket is if the config does not say: at its default path, else in the session's runtime folder.
+pub(crate) fn default_sockets() -> impl Iterator<Item = PathBuf> {
     let in_session = std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("portolan.sock"));
+    [Some(Control::DEFAULT_SOCKET.into()), in_session].into_iter().flatten()
+}
+
+/// The default socket is a convenience: a node that can create none of them starts without a socket.
+fn bind_default() -> Result<Option<(PathBuf, std::os::unix::net::UnixListener)>> {
     let mut last = None;
-    for path in [Some(path.to_owned()), in_session].into_iter().flatten() {
+    for path in default_sockets() {
         match bind_unix(&path) {
             Ok(listener) => return Ok(Some((path, listener))),
             Err(e) => last = Some(e),

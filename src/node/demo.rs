@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Node, Options, Signals};
 use crate::api::{Problem, dto};
+use crate::config::Control;
 use crate::prepare::{Origin, prepare};
 
 /// The demo's regions: name, address, where it is.
@@ -30,7 +31,6 @@ pub const REGIONS: [(&str, Ipv4Addr, &str); 3] = [
 /// Ports tried from the first on, when one is taken.
 const PORTS_TRIED: u16 = 100;
 const DNS_PORT: u16 = 5300;
-const CONTROL_PORT: u16 = 8053;
 const REGION_PORT: u16 = 18080;
 
 /// How slow a slow region is: slower than the probe's `slow`, faster than its timeout.
@@ -98,8 +98,9 @@ impl Demo {
         })?;
         give_way("the regions", REGION_PORT, region_port);
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let control_port = free_port(CONTROL_PORT, |port| can_bind_tcp(loopback, port))?;
-        give_way("control", CONTROL_PORT, control_port);
+        let usual_port = Control::DEFAULT_LISTEN.port();
+        let control_port = free_port(usual_port, |port| can_bind_tcp(loopback, port))?;
+        give_way("control", usual_port, control_port);
         let dns_port = free_port(DNS_PORT, |port| {
             can_bind_tcp(loopback, port) && std::net::UdpSocket::bind((loopback, port)).is_ok()
         })?;

@@ -26,6 +26,7 @@ use crate::journal::{Journal, Opened};
 use crate::net;
 use crate::prepare::{Origin, Prepared};
 use control::ControlListeners;
+pub(crate) use control::default_sockets;
 use reload::Reloader;
 
 /// How a node is started beside its config.

@@ -1,9 +1,9 @@
 //! Choosing one of many, without a random source: the same key and candidates give the same pick everywhere.
 //!
-//! [`rendezvous`] is weighted rendezvous hashing by the logarithmic method (Schindelhauer and Schomaker,
-//! "Weighted distributed hash tables", SPAA 2005): each candidate draws an exponential variate from the hash of
-//! key and candidate, divided by its weight, and the least one wins. Over many keys every candidate gets its
-//! share of the weights, and taking one away moves only the keys that it had.
+//! [`rendezvous`] is weighted rendezvous hashing by the logarithmic method (Schindelhauer and Schomaker, "Weighted
+//! distributed hash tables", SPAA 2005): each candidate draws an exponential variate from the hash of key and
+//! candidate, divided by its weight, and the lowest one wins. Over many keys every candidate gets its share of the
+//! weights, and removing one moves only the keys that it had.
 
 /// A 64-bit hash that is the same on every node, version and machine. Names are hashed when a plan is
 /// compiled; on the query path only integers are mixed in.
@@ -43,13 +43,13 @@ impl Hash {
     }
 }
 
-/// What a candidate draws under a key; the least draw wins. Infinite for weight 0, which never wins.
+/// A candidate's draw under a key; the lowest draw wins. Infinite for weight 0, which never wins.
 #[must_use]
 pub fn draw(key: Hash, candidate: Hash, weight: f64) -> f64 {
     -key.with(candidate.0).unit().ln() / weight
 }
 
-/// The candidate with the least draw; `None` if there is none with a weight above 0.
+/// The candidate with the lowest draw; `None` if none has a weight above 0.
 pub fn rendezvous<T>(key: Hash, candidates: impl Iterator<Item = (T, Hash, f64)>) -> Option<T> {
     let mut best: Option<(f64, T)> = None;
     for (item, hash, weight) in candidates {
@@ -75,7 +75,7 @@ mod tests {
         let weights = [1.0, 3.0, 0.0, 4.0];
         let mut counts = [0_u32; 4];
         for key in 0..80_000 {
-            counts[pick(key, &weights).expect("someone has weight")] += 1;
+            counts[pick(key, &weights).expect("a candidate has weight")] += 1;
         }
         for (count, share) in counts.iter().zip([0.125, 0.375, 0.0, 0.5]) {
             assert!((f64::from(*count) / 80_000.0 - share).abs() < 0.01, "{counts:?}");
@@ -93,14 +93,14 @@ mod tests {
     }
 
     #[test]
-    fn nobody_with_weight_is_nobody() {
+    fn without_weights_there_is_no_pick() {
         assert_eq!(pick(1, &[]), None);
         assert_eq!(pick(1, &[0.0, 0.0]), None);
     }
 
     #[test]
     fn hashes_are_a_contract_between_nodes() {
-        // Changing these moves every client once: a version that does so must say it.
+        // Changing these moves every client once: announce it in the changelog.
         let of = |text: &[u8]| Hash::of(text).0;
         assert_eq!(of(b"eu-west"), 0xb66027143b5fceba);
         assert_eq!(of(b"\x03www\x07example\x04test\0"), 0xfba53f630a62c1f6);

@@ -1,4 +1,4 @@
-//! Static RRsets and dynamic names in one tree, with everything worked out that lookups need.
+//! Static RRsets and dynamic names in one tree, with everything computed in advance that lookups need.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,24 +17,24 @@ pub struct Zones {
     /// Indices into `zones` by their origins.
     origins: HashTable<u32>,
     hash: NameHash,
-    /// The fewest and the most labels an origin has: other suffixes of a name need no look.
+    /// The fewest and the most labels of any origin: other suffixes of a name need no lookup.
     pub(super) origin_labels: (u8, u8),
 }
 
 /// A zone joined with its dynamic names.
 #[derive(Debug)]
 pub struct Served {
-    /// Its place among the zones, in the order they were given.
+    /// Its position among the zones, in the order in which they were given.
     pub number: usize,
     /// The name of its apex.
     pub origin: Name,
     /// SERIAL of its SOA.
     pub serial: u32,
-    /// How long "there is no such thing" may be cached: min(TTL of the SOA, MINIMUM) (RFC 2308 §3).
+    /// How long negative answers may be cached: min(TTL of the SOA, MINIMUM) (RFC 2308 §3).
     pub negative_ttl: Ttl,
     /// The apex first.
     pub(super) nodes: Vec<Node>,
-    /// Indices into `nodes` by their names; every name on the way to one that owns something is here.
+    /// Indices into `nodes` by their names, including every ancestor of a name that owns something.
     index: HashTable<u32>,
     hash: NameHash,
 }
@@ -42,14 +42,14 @@ pub struct Served {
 /// A name that exists: it owns something or something below it does (RFC 4592 §2.2.2).
 #[derive(Debug)]
 pub struct Node {
-    /// In lowercase wire format. Most are short enough to stand here, where a look-up need not wait for them.
+    /// In lowercase wire format. Most are short enough to be stored inline, which saves lookups a memory access.
     name: SmallVec<[u8; 24]>,
-    /// What it owns of static data; empty at an empty non-terminal.
+    /// Its static data; empty at an empty non-terminal.
     pub rrsets: Box<[RRset]>,
     services: Services,
-    /// The uppermost delegation or DNAME strictly above, as an index into the zone's nodes; [`NONE`] without.
+    /// The uppermost delegation or DNAME strictly above, as an index into the zone's nodes, or [`NONE`].
     pub(super) covered_by: u32,
-    /// The child `*`, as an index into the zone's nodes; [`NONE`] without.
+    /// The child `*`, as an index into the zone's nodes, or [`NONE`].
     pub(super) wildcard: u32,
     /// Labels of its name without the root.
     pub(super) labels: u8,
@@ -59,7 +59,7 @@ pub struct Node {
     pub(super) is_dname: bool,
 }
 
-/// The services of one name. As a rule it is one, which is found without another look into memory.
+/// The services of one name. Usually there is one, stored inline to save a memory access.
 #[derive(Debug)]
 enum Services {
     None,
@@ -87,7 +87,7 @@ impl Node {
         self.rrsets.iter().find(|set| set.rtype == rtype)
     }
 
-    fn hang(&mut self, service: ServiceId) {
+    fn attach(&mut self, service: ServiceId) {
         self.services = match self.services() {
             [] => Services::One(service),
             others => Services::Several([others, &[service]].concat().into()),
@@ -95,14 +95,14 @@ impl Node {
     }
 }
 
-/// A dynamic name that wants a place in a zone.
+/// A dynamic name to be added to a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dynamic {
-    /// Where.
+    /// The name.
     pub name: Name,
     /// The service that answers there.
     pub service: ServiceId,
-    /// The types that it answers; none: it may be an alias, beside which nothing can stand.
+    /// The types that it answers. Empty for what may be an alias, which excludes all other data at the name.
     owned: &'static [u16],
 }
 
@@ -110,13 +110,13 @@ pub struct Dynamic {
 const ADDRESSES: &[u16] = &[rtype::A, rtype::AAAA];
 
 impl Dynamic {
-    /// The places that all services want, by their ids.
+    /// The names of all services, ordered by id.
     #[must_use]
     pub fn all<'s>(services: impl IntoIterator<Item = &'s Service>) -> Vec<Self> {
         (0..).map(ServiceId).zip(services).map(|(id, service)| Self::of(id, service)).collect()
     }
 
-    /// The place that a service wants.
+    /// The name of a service.
     fn of(id: ServiceId, service: &Service) -> Self {
         let owned: &[u16] = match &service.kind {
             _ if service.may_be_alias() => &[],
@@ -129,7 +129,7 @@ impl Dynamic {
         Self { name: service.name.clone(), service: id, owned }
     }
 
-    /// Why it cannot stand beside another service of its name.
+    /// Why it conflicts with another service of its name.
     fn clash_with(&self, other: &Self) -> Option<String> {
         let Self { name, owned, .. } = self;
         if owned.is_empty() || other.owned.is_empty() {
@@ -144,7 +144,7 @@ impl Dynamic {
         ))
     }
 
-    /// Why it cannot stand beside what a zone has at its name.
+    /// Why it conflicts with the static data at its name.
     fn clash(&self, node: &Node, at_apex: bool, origin: &Name) -> Option<String> {
         let Self { name, owned, .. } = self;
         if owned.is_empty() && at_apex {
@@ -169,12 +169,12 @@ impl Dynamic {
     }
 }
 
-/// Why zones and dynamic names do not go together.
+/// Why zones and dynamic names cannot be joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZonesError {
-    /// The service that has no place; `None`: a zone is at fault.
+    /// The service that cannot be added; `None` if a zone is at fault.
     pub service: Option<ServiceId>,
-    /// A sentence without its full stop.
+    /// A sentence without a full stop.
     pub message: String,
 }
 
@@ -202,7 +202,7 @@ impl Served {
         self.apex().rrset(rtype::SOA).expect("every zone has a SOA")
     }
 
-    /// The node of a name in wire format, whatever its case, even below a delegation, where glue is.
+    /// The node of a name in wire format, in any case, including glue below a delegation.
     #[must_use]
     pub fn node(&self, name: &[u8]) -> Option<&Node> {
         self.find_index(name).map(|index| &self.nodes[index as usize])
@@ -234,13 +234,13 @@ impl Served {
         served
     }
 
-    /// The node of a name at or below the origin, made if need be together with those above it.
+    /// The node of a name at or below the origin; creates it and its ancestors if needed.
     fn add(&mut self, name: &[u8]) -> u32 {
         let known = self.find_index(name);
         known.unwrap_or_else(|| self.insert(name.into()))
     }
 
-    /// The same of a name that has none yet.
+    /// Creates the node of a name that has none yet.
     fn insert(&mut self, name: Box<[u8]>) -> u32 {
         let at_apex = *name == *self.origin.as_wire();
         let parent = if at_apex { NONE } else { self.add(&name[usize::from(name[0]) + 1..]) };
@@ -265,7 +265,7 @@ impl Served {
         index
     }
 
-    /// Works out cuts, DNAMEs and what they cover.
+    /// Computes cuts, DNAMEs and what they cover.
     fn finish(&mut self) {
         for (index, node) in self.nodes.iter_mut().enumerate() {
             node.is_cut = index != 0 && node.rrset(rtype::NS).is_some();
@@ -295,7 +295,7 @@ impl Served {
         cover
     }
 
-    /// Hangs a dynamic name into the tree. `all` has those that hang there already, by their ids.
+    /// Adds a dynamic name to the tree. `all` contains those added before, ordered by id.
     fn serve(&mut self, dynamic: &Dynamic, all: &[Dynamic]) -> Result<(), String> {
         let name = &dynamic.name;
         let index = self.add(name.as_wire());
@@ -309,9 +309,9 @@ impl Served {
             return Err(clash);
         }
         if index != 0 && node.rrset(rtype::NS).is_some() {
-            return Err(format!("the zone {} delegates {name} away", self.origin));
+            return Err(format!("the zone {} delegates {name}", self.origin));
         }
-        node.hang(dynamic.service);
+        node.attach(dynamic.service);
         let cover = self.cover(name.as_wire());
         if cover == NONE {
             return Ok(());
@@ -322,7 +322,7 @@ impl Served {
 }
 
 impl Zones {
-    /// Joins zones and names of services that answer addresses alone, as [`Zones::join`] does.
+    /// Joins zones with the names of services that answer addresses only, as [`Zones::join`] does.
     ///
     /// # Errors
     /// Those of [`Zones::join`].
@@ -335,19 +335,19 @@ impl Zones {
         Self::join(zones, &dynamic.collect::<Vec<_>>())
     }
 
-    /// Joins zones and dynamic names, which are in the order of their ids.
+    /// Joins zones with dynamic names, which are ordered by id.
     ///
     /// # Errors
-    /// Every zone that stands twice and every service that has no place: outside all zones, below a
+    /// Every zone that is given twice, and every service that cannot be added: outside all zones, below a
     /// delegation or a DNAME, at a name with a CNAME, or with records or an earlier service of a type that it
-    /// answers, or, if it may be an alias, at an apex or beside anything.
+    /// answers, or, if it may be an alias, at an apex or at a name with any other data.
     pub fn join(zones: Vec<Zone>, services: &[Dynamic]) -> Result<Self, Vec<ZonesError>> {
         debug_assert!(services.is_sorted_by_key(|dynamic| dynamic.service), "services in order");
         let mut errors = Vec::new();
         let mut seen = HashSet::new();
         for zone in &zones {
             if !seen.insert(zone.origin.clone()) {
-                let message = format!("the zone {} stands twice", zone.origin);
+                let message = format!("the zone {} is given twice", zone.origin);
                 errors.push(ZonesError { service: None, message });
             }
         }
@@ -358,7 +358,7 @@ impl Zones {
         let labels = |zone: &Served| zone.origin.label_count() as u8;
         let fewest = built.zones.iter().map(labels).min().unwrap_or(0);
         built.origin_labels = (fewest, built.zones.iter().map(labels).max().unwrap_or(0));
-        // Dynamic names neither cut nor redirect, and have their places outside of what is covered.
+        // Dynamic names neither cut nor redirect, and never lie below what does.
         built.zones.iter_mut().for_each(Served::finish);
         for dynamic in services {
             let name = &dynamic.name;
@@ -381,12 +381,12 @@ impl Zones {
         origins.insert_unique(hash_of(&(index as u32)), index as u32, hash_of);
     }
 
-    /// The zones, in the order they were given.
+    /// The zones, in the order in which they were given.
     pub fn iter(&self) -> impl Iterator<Item = &Served> {
         self.zones.iter()
     }
 
-    /// The place of the zone with an origin, whatever its case.
+    /// The index of the zone with an origin, in any case.
     pub(super) fn find_origin(&self, origin: &[u8]) -> Option<usize> {
         let is_its = |index: &u32| is_same(self.zones[*index as usize].origin.as_wire(), origin);
         self.origins.find(self.hash.of(origin), is_its).map(|index| *index as usize)

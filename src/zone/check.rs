@@ -1,4 +1,4 @@
-//! What makes records a zone: one SOA at the apex, nothing outside, aliases alone.
+//! The rules of a zone: one SOA at the apex, nothing outside, no other data beside an alias.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,7 +12,7 @@ use crate::model::{Name, Ttl};
 /// The RRsets of one name, each with the line of its first record.
 type Draft = HashMap<Name, Vec<(RRset, Position)>, NameHash>;
 
-/// Holds what was scanned to the rules of a zone.
+/// Checks scanned records against the rules of a zone.
 pub(super) fn check(origin: &Name, mut scanned: Scanned) -> Result<Zone, Vec<ZoneError>> {
     let mut errors = std::mem::take(&mut scanned.errors);
     let syntax_is_fine = errors.is_empty();
@@ -58,7 +58,7 @@ fn serial_and_minimum(soa: &[u8]) -> (u32, u32) {
     (number(20), number(4).min(Ttl::MAX.0))
 }
 
-/// Records → RRsets, without duplicates and without what lies outside.
+/// Groups records into RRsets, without duplicates and without records outside the zone.
 fn group(
     origin: &Name,
     records: Vec<Record>,
@@ -91,7 +91,7 @@ fn group(
             warnings.push(scanned.problem(record.at, 1, message));
         }
         if set.rdata.iter().any(|data| are_equal(record.rtype, data, &record.rdata)) {
-            let message = "this record stands here twice; it is served once (RFC 2181 §5)".to_owned();
+            let message = "this record is a duplicate; it is served once (RFC 2181 §5)".to_owned();
             warnings.push(scanned.problem(record.at, 1, message));
         } else {
             set.rdata.push(record.rdata);
@@ -100,8 +100,8 @@ fn group(
     draft
 }
 
-/// Whether two records of a type say the same: case does not count in names (RFC 1035 §2.3.3), which in these
-/// types come last.
+/// Whether the data of two records of a type is equal. Case does not matter in names (RFC 1035 §2.3.3), which come
+/// last in these types.
 fn are_equal(rtype: u16, one: &[u8], other: &[u8]) -> bool {
     let name = match rtype {
         rtype::NS | rtype::PTR => 0,
@@ -158,11 +158,11 @@ fn check_name(
         let rtype = || type_name(set.rtype);
         match set.rtype {
             rtype::SOA if name != origin => {
-                error(*at, format!("a SOA record at {name}; it belongs to the apex, {origin}"));
+                error(*at, format!("SOA at {name}; it belongs at the apex, {origin}"));
             }
             // RFC 2181 §10.1: one alias has one canonical name; RFC 1035 §5.2: "exactly one SOA RR".
             rtype::SOA | rtype::CNAME | rtype::DNAME if set.rdata.len() > 1 => {
-                error(*at, format!("{} {} records at {name}; there may be one", set.rdata.len(), rtype()));
+                error(*at, format!("{} {} records at {name}; only one is allowed", set.rdata.len(), rtype()));
             }
             rtype::NS | rtype::DNAME if name.is_wildcard() => {
                 error(

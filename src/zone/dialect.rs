@@ -1,5 +1,5 @@
-//! What name servers commonly take and the scanner does not: TTLs with units ("1h30m", as BIND, Knot and NSD
-//! do), and types that it has no text form for. Such a line is put in its words before it sees it.
+//! What other name servers accept but the scanner does not: TTLs with units ("1h30m", as in BIND, Knot and NSD),
+//! and types whose text form it does not know. Such a line is rewritten before it is scanned.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use super::fields::{Fault, Fields};
 use super::tokens::{Token, Tokens};
 
-/// A logical line in the scanner's words.
+/// A logical line in a form that the scanner accepts.
 #[derive(Debug)]
 pub(super) struct Plain<'a> {
     /// The line as it was written.
@@ -18,10 +18,10 @@ pub(super) struct Plain<'a> {
 }
 
 impl<'a> Plain<'a> {
-    /// Puts a line in the scanner's words, given the origin in force.
+    /// Rewrites a line for the scanner, given the current origin.
     ///
     /// # Errors
-    /// Where data of a type that is read here is malformed: the byte, and a clause for people.
+    /// If data of a type that is read here is malformed: the byte, and a message.
     pub(super) fn of(written: &'a str, origin: impl FnOnce() -> String) -> Result<Self, Fault> {
         let head = Head::of(written);
         let plain = match head.fields() {
@@ -35,14 +35,14 @@ impl<'a> Plain<'a> {
         Ok(Self { written, text, pieces })
     }
 
-    /// Where a byte of `text` stands in the line as it was written: line and column, from 1.
+    /// The position of a byte of `text` in the line as written: line and column, from 1.
     pub(super) fn place(&self, byte: usize) -> (usize, usize) {
         let piece = self.pieces.iter().rev().find(|(now, _)| *now <= byte);
         place(self.written, piece.map_or(byte, |(now, before)| before + byte - now))
     }
 }
 
-/// Line and column, from 1, of a byte of a logical line; behind its end, of its end.
+/// Line and column, from 1, of a byte of a logical line, or of the line's end if the byte lies beyond it.
 pub(super) fn place(line: &str, byte: usize) -> (usize, usize) {
     let before = &line.as_bytes()[..byte.min(line.trim_end().len())];
     let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |feed| feed + 1);
@@ -55,11 +55,11 @@ type Put = (String, Vec<(usize, usize)>);
 /// Owner, TTL, class and type, or a directive and its argument.
 struct Head<'a> {
     tokens: [Option<Token<'a>>; 4],
-    /// Where among them a TTL is.
+    /// The index of the TTL among them.
     ttl: Option<usize>,
-    /// Where among them the type is.
+    /// The index of the type among them.
     rtype: Option<usize>,
-    /// What is behind them.
+    /// The tokens after them.
     data: Tokens<'a>,
 }
 
@@ -84,7 +84,7 @@ impl<'a> Head<'a> {
         head
     }
 
-    /// How its data is read here, if it has to be.
+    /// The fields of its data, if it is read here.
     fn fields(&self) -> Option<Fields> {
         let fields = Fields::of(self.tokens[self.rtype?]?.text)?;
         // RFC 3597 §5: data of every type may be written as `\#`.
@@ -118,11 +118,11 @@ impl<'a> Head<'a> {
         Ok((text, pieces))
     }
 
-    /// The line with plain seconds for what has units, if anything has.
+    /// The line with units converted to seconds; `None` if it has none.
     fn spelled_out(&self, line: &str) -> Option<Put> {
         let ttl = self.ttl.and_then(|index| self.tokens[index]);
         let is_soa = |index: usize| self.tokens[index].is_some_and(|it| it.text.eq_ignore_ascii_case("SOA"));
-        // Behind MNAME, RNAME and SERIAL: REFRESH, RETRY, EXPIRE and MINIMUM (RFC 1035 §3.3.13).
+        // After MNAME, RNAME and SERIAL: REFRESH, RETRY, EXPIRE and MINIMUM (RFC 1035 §3.3.13).
         let timers = if self.rtype.is_some_and(is_soa) { 3..7 } else { 0..0 };
         let timers = self.data.clone().skip(timers.start).take(timers.len());
         let (mut text, mut pieces, mut taken) = (String::new(), Vec::new(), 0);
@@ -148,7 +148,7 @@ fn is_class(text: &str) -> bool {
         || text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("CLASS"))
 }
 
-/// A duration with units as seconds: "1h30m"; `None` for anything else, plain numbers too.
+/// A duration with units, such as "1h30m", in seconds; `None` for anything else, including plain numbers.
 fn seconds(text: &str) -> Option<u32> {
     let (mut total, mut number): (u32, Option<u32>) = (0, None);
     for byte in text.bytes() {
@@ -166,7 +166,7 @@ fn seconds(text: &str) -> Option<u32> {
         };
         total = total.checked_add(number.take()?.checked_mul(unit)?)?;
     }
-    // Digits behind the last unit would be anybody's guess.
+    // Digits after the last unit would be ambiguous.
     (number.is_none() && !text.is_empty()).then_some(total)
 }
 

@@ -13,18 +13,18 @@ use domain::utils::{base16, base64};
 use super::location;
 use super::tokens::Token;
 
-/// A field, and how it is written.
+/// The text form of a field.
 #[derive(Clone, Copy)]
 enum Field {
     U8,
     U16,
     U32,
-    /// A name, relative to the origin in force.
+    /// A name, relative to the current origin.
     Name,
     Ipv4,
     /// Four groups of four hexadecimal digits between colons (RFC 6742 §2.1.2).
     Locator,
-    /// So many pairs of hexadecimal digits between hyphens (RFC 7043 §3.2).
+    /// This many pairs of hexadecimal digits between hyphens (RFC 7043 §3.2).
     Pairs(usize),
     /// A number or a mnemonic of a certificate's type (RFC 4398 §2.1).
     Certificate,
@@ -32,7 +32,7 @@ enum Field {
     Algorithm,
     /// One text without a length of its own.
     Text,
-    /// Character strings to the end, one at least.
+    /// Character strings to the end, at least one.
     Strings,
     /// Hexadecimal to the end.
     Hex,
@@ -44,11 +44,11 @@ enum Field {
     Location,
 }
 
-/// What records of a type consist of.
+/// The fields of a record type.
 #[derive(Clone, Copy)]
 pub(super) struct Fields(&'static [Field]);
 
-/// Why data cannot be read: which token of it, from 0, and a clause for people.
+/// Why data cannot be read: the index of the token, from 0, and a message.
 pub(super) type Fault = (usize, String);
 
 impl Fields {
@@ -78,7 +78,7 @@ impl Fields {
         KNOWN.iter().find(|(name, _)| name.eq_ignore_ascii_case(mnemonic)).map(|(_, fields)| Self(fields))
     }
 
-    /// The data that tokens say, in wire format.
+    /// The data of the tokens in wire format.
     pub(super) fn encode(self, tokens: &[Token<'_>], origin: &str) -> Result<Vec<u8>, Fault> {
         let mut wire = Vec::new();
         let mut next = 0;
@@ -98,7 +98,7 @@ impl Fields {
 }
 
 impl Field {
-    /// How many of the tokens left it takes.
+    /// How many of the remaining tokens it takes.
     fn tokens(self, left: usize) -> usize {
         match self {
             Self::Strings | Self::Hex | Self::Base64 | Self::Types | Self::Location => left,
@@ -106,7 +106,7 @@ impl Field {
         }
     }
 
-    /// Writes what tokens say, of which there is at least one.
+    /// Writes the data of at least one token.
     fn write(self, tokens: &[Token<'_>], origin: &str, wire: &mut Vec<u8>) -> Result<(), Fault> {
         let text = tokens[0].text;
         let expected = |what: &str| (0, format!("expected {what}"));
@@ -166,7 +166,7 @@ fn joined(tokens: &[Token<'_>]) -> String {
     tokens.iter().map(|token| token.text).collect()
 }
 
-/// A name in uncompressed wire format, in the case in which it is written.
+/// A name in uncompressed wire format, with its case preserved.
 fn name(text: &str, origin: &str) -> Option<Vec<u8>> {
     // A last dot that is escaped is part of the last label.
     let is_absolute = text.strip_suffix('.').is_some_and(|before| {
@@ -182,7 +182,7 @@ fn name(text: &str, origin: &str) -> Option<Vec<u8>> {
     Some(name.to_vec().as_slice().to_vec())
 }
 
-/// What a token says, quotes and escapes taken off.
+/// The bytes of a token without quotes and escapes.
 fn octets(text: &str) -> Option<Vec<u8>> {
     let inner = unquoted(text);
     let mut chars = inner.chars();

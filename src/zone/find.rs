@@ -3,20 +3,20 @@
 use super::build::{NONE, Node, Served, Zones};
 use super::hash::is_same;
 
-/// What a server knows about a name. Offsets are into the name that was looked up: the owner of a node
-/// above it is the part of the name from there on.
+/// The result of looking up a name. Offsets point into that name: the owner of a node above it is the part of the
+/// name from there on.
 #[derive(Clone, Copy, Debug)]
 pub enum Found<'a> {
-    /// In none of the zones.
+    /// The name is in none of the zones.
     Outside,
-    /// The very name exists; it may own nothing (an empty non-terminal).
+    /// The name itself exists; it may own nothing (an empty non-terminal).
     Node {
         /// Its zone.
         zone: &'a Served,
         /// The node.
         node: &'a Node,
     },
-    /// The name does not exist and a wildcard stands for it (RFC 4592 §3.3.1).
+    /// The name does not exist, but a wildcard matches it (RFC 4592 §3.3.1).
     Wildcard {
         /// Its zone.
         zone: &'a Served,
@@ -31,7 +31,7 @@ pub enum Found<'a> {
         zone: &'a Served,
         /// The node that owns the NS records.
         cut: &'a Node,
-        /// Where in the name the cut's own name begins; 0: it is the name.
+        /// Where in the name the cut's own name begins; 0 if the name is the cut.
         offset: usize,
     },
     /// Below a name with a DNAME.
@@ -88,10 +88,10 @@ impl Labels {
 }
 
 impl Zones {
-    /// What there is at a name: in uncompressed wire format, in whatever case.
+    /// Looks up a name in uncompressed wire format, in any case.
     ///
-    /// Costs one hash of the name for each zone origin it may have, one if the name exists, and otherwise one
-    /// for each label that does exist: a flood of random names costs two.
+    /// Costs one hash for each possible zone origin, one if the name exists, and otherwise one for each existing
+    /// ancestor: a flood of random names costs two.
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Found<'_> {
         let labels = Labels::of(name);
@@ -101,8 +101,8 @@ impl Zones {
         }
     }
 
-    /// As [`Zones::find`], but of an apex whose parent zone is here, too, the parent's side: the delegation, which
-    /// owns the DS records. Otherwise it is the apex that has to deny them (RFC 4035 §3.1.4.1).
+    /// As [`Zones::find`], but at an apex whose parent zone is served here too, returns the delegation on the
+    /// parent's side, which owns the DS records. Without the parent, the apex has to deny them (RFC 4035 §3.1.4.1).
     #[must_use]
     pub fn find_in_parent(&self, name: &[u8]) -> Found<'_> {
         let labels = Labels::of(name);
@@ -116,8 +116,8 @@ impl Zones {
     /// The zone with the longest origin of at most `count` labels that is a suffix of `name`.
     fn zone_at_most(&self, name: &[u8], labels: &Labels, count: usize) -> Option<&Served> {
         if let [only] = &*self.zones {
-            // The usual server has one zone. A comparison is not only cheaper than a hash: nothing after it waits
-            // for what it found.
+            // Most servers have one zone. A comparison is cheaper than a hash, and no later load depends on its
+            // result.
             let fewest = usize::from(only.apex().labels);
             let is_below = || is_same(&name[labels.suffix(fewest)..], only.origin.as_wire());
             return (fewest <= count && is_below()).then_some(only);
@@ -145,8 +145,8 @@ impl Served {
                 None => Found::Node { zone: self, node },
             };
         }
-        // Match down, label by label: every name above an existing one exists, so the last that does is the
-        // closest encloser.
+        // Match down, label by label: every ancestor of an existing name exists, so the last match is the closest
+        // encloser.
         let mut encloser = self.apex();
         for count in usize::from(encloser.labels) + 1..labels.count {
             let Some(node) = self.node(&name[labels.suffix(count)..]) else { break };
@@ -168,7 +168,7 @@ impl Served {
         }
     }
 
-    /// What a node above hides this one behind.
+    /// The delegation or DNAME above a node that hides it.
     fn covered<'a>(&'a self, node: &Node, labels: &Labels) -> Option<Found<'a>> {
         if node.covered_by == NONE {
             return None;

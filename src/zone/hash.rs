@@ -1,14 +1,14 @@
-//! How names are hashed.
+//! Hashing and comparing names in any case.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher as _, RandomState};
 
 use rustc_hash::{FxHasher, FxSeededState};
 
-/// Hashes names fast, each table by a key of its own.
+/// Hashes names fast; each table has its own key.
 ///
-/// What is in the tables is the operator's, and what strangers ask for is only looked up: a name that collides costs
-/// them a query and us a comparison.
+/// Tables contain only the operator's names, and the names of queries are only looked up: a query for a colliding
+/// name costs us one comparison.
 #[derive(Clone)]
 pub struct NameHash(FxSeededState);
 
@@ -25,7 +25,7 @@ impl fmt::Debug for NameHash {
 }
 
 impl NameHash {
-    /// The hash of a name in wire format, the same whatever the case of its letters.
+    /// The hash of a name in wire format, independent of case.
     pub(super) fn of(&self, name: &[u8]) -> u64 {
         let key = self.0.build_hasher().finish() ^ name.len() as u64;
         words(name).fold(key, |hash, word| {
@@ -39,7 +39,7 @@ impl NameHash {
 /// Odd, and with as many bits set as not.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Whether two names in wire format are the same but for the case of their letters (RFC 4343 §3).
+/// Whether two names in wire format are equal except for case (RFC 4343 §3).
 pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && words(one).eq(words(other))
 }
@@ -55,8 +55,8 @@ fn words(name: &[u8]) -> impl Iterator<Item = u64> {
     words.iter().map(|word| u64::from_le_bytes(*word)).chain(rest).map(lowercase)
 }
 
-/// Eight bytes in lowercase at once. Of each, bit 7 of one sum says whether it is at least `A`, of the other whether it
-/// is above `Z`.
+/// Lowercases eight bytes at once. Bit 7 of each byte of one sum says whether that byte is at least `A`, of the other
+/// whether it is above `Z`.
 fn lowercase(word: u64) -> u64 {
     const fn each(byte: u8) -> u64 {
         u64::from_ne_bytes([byte; 8])

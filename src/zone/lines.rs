@@ -1,6 +1,6 @@
 //! A master file's logical lines: parentheses join physical lines, strings and comments hide parentheses
-//! (RFC 1035 §5.1). Cutting the text up first is what gives every record its line, and lets reading go on
-//! behind a mistake.
+//! (RFC 1035 §5.1). Splitting the text first gives every record its line number and lets reading continue after an
+//! error.
 
 /// A logical line.
 #[derive(Debug, PartialEq, Eq)]
@@ -9,22 +9,22 @@ pub(super) struct Line<'a> {
     pub(super) text: &'a str,
     /// The number of its first physical line, from 1.
     pub(super) number: usize,
-    /// What keeps it from being scanned.
+    /// Why it cannot be scanned.
     pub(super) fault: Option<Fault>,
 }
 
 /// A logical line that does not end as it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// From 1.
+    /// The physical line, from 1.
     pub(super) line: usize,
-    /// From 1.
+    /// The column in bytes, from 1.
     pub(super) column: usize,
-    /// A sentence.
+    /// The error message.
     pub(super) message: &'static str,
 }
 
-/// Cuts a text into logical lines.
+/// Splits a text into logical lines.
 pub(super) struct Lines<'a> {
     rest: &'a str,
     number: usize,
@@ -81,7 +81,7 @@ fn extent(text: &[u8], mut number: usize) -> (usize, Option<Fault>) {
             b'"' => {
                 let (line, column) = here;
                 let is_glued = quote.is_some() && text.get(index + 1).is_some_and(|next| is_of_word(*next));
-                let message = "there is no space behind this quoted string";
+                let message = "there is no space after this quoted string";
                 fault = fault.or_else(|| is_glued.then_some(Fault { line, column, message }));
                 quote = if quote.is_some() { None } else { Some(here) };
             }
@@ -102,7 +102,7 @@ fn extent(text: &[u8], mut number: usize) -> (usize, Option<Fault>) {
     (text.len(), unclosed.or(fault))
 }
 
-/// Whether a byte carries on what it stands behind.
+/// Whether a byte continues the token before it.
 fn is_of_word(byte: u8) -> bool {
     !byte.is_ascii_whitespace() && !b"\"();".contains(&byte)
 }
@@ -126,14 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_closed_is_told_where_it_opens() {
+    fn what_is_not_closed_is_reported_where_it_opens() {
         let faults = |text| Lines::of(text).filter_map(|line| line.fault).collect::<Vec<_>>();
         let at = |line, column, message| Fault { line, column, message };
         assert_eq!(faults("a\nb (\nc"), [at(2, 3, "this parenthesis is never closed")]);
         let quote = "this quoted string is not closed on its line";
         assert_eq!(faults("a \"x\\\"\nb \"y\" \"z"), [at(1, 3, quote), at(2, 7, quote)]);
         assert_eq!(faults("a \"x\" (y)\n"), []);
-        let glued = "there is no space behind this quoted string";
+        let glued = "there is no space after this quoted string";
         assert_eq!(faults("a (\n\"x\"\"y\"z) \"(\"\nb\n"), [at(2, 6, glued)]);
     }
 }

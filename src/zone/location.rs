@@ -3,14 +3,14 @@
 use super::fields::Fault;
 use super::tokens::Token;
 
-/// 2^31 stands for the equator and for the prime meridian.
+/// 2^31 is the equator and the prime meridian.
 const MIDDLE: u32 = 1 << 31;
 const SECOND: u32 = 1_000;
 const MINUTE: u32 = 60 * SECOND;
 const DEGREE: u32 = 60 * MINUTE;
 /// Altitudes count centimetres from 100 km below the reference spheroid.
 const LOWEST: i64 = -10_000_000;
-/// Nine times 10^9 centimetres: the largest size that the data can say.
+/// Nine times 10^9 centimetres: the largest size that the data can express.
 const LARGEST: u64 = 9_000_000_000;
 
 /// Reads all tokens of a LOC record.
@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
         Err((self.next - 1, format!("expected {what}")))
     }
 
-    /// Degrees, at most so many, perhaps minutes, perhaps seconds, and a direction.
+    /// Degrees up to a maximum, optional minutes and seconds, and a direction.
     fn angle(&mut self, most: u32, plus: char, minus: char) -> Result<u32, Fault> {
         let mut angle = self.part(most + 1, 0)? * DEGREE;
         for (unit, decimals) in [(MINUTE, 0), (1, 3)] {
@@ -66,7 +66,7 @@ impl<'a> Reader<'a> {
         )
     }
 
-    /// A number below another, with at most so many decimals and counted in the last of them.
+    /// A number below a bound with a limited number of decimals, in units of the last one.
     fn part(&mut self, below: u32, decimals: usize) -> Result<u32, Fault> {
         let scale = 10_u64.pow(decimals as u32);
         match fixed(self.take()?, decimals) {
@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The angle with its direction, if that is next and the angle no more than there are degrees.
+    /// The angle with its direction, if a direction is next and the angle does not exceed the maximum.
     fn direction(&mut self, angle: u32, most: u32, plus: char, minus: char) -> Option<u32> {
         let text = self.tokens.get(self.next).filter(|_| angle <= most * DEGREE)?.text;
         let is = |letter: char| text.len() == 1 && text.starts_with([letter, letter.to_ascii_lowercase()]);
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A size as one decimal digit and a power of ten, in centimetres; this if none is written.
+    /// A size in centimetres as one decimal digit and a power of ten; the default if none is written.
     fn size(&mut self, default: u8) -> Result<u8, Fault> {
         if self.next == self.tokens.len() {
             return Ok(default);

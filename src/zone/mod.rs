@@ -1,10 +1,11 @@
 //! Zones: RFC 1035 text in, one tree of static RRsets and dynamic names out.
 //!
-//! The way of a zone: [`Zone::read`] cuts its text into logical lines (`lines`), puts what the scanner does not know in
-//! its words (`dialect`, `fields`), has each line scanned into records (`scan`), and holds the records to the rules of a
-//! zone (`check`). [`Zones::build`] hangs the dynamic names into the same tree and works out, once, what a lookup would
-//! otherwise have to: empty non-terminals, what lies below a delegation or a DNAME, where wildcards are. [`Zones::find`]
-//! is then the algorithm of RFC 1034 §4.3.2 with the wildcards of RFC 4592: no allocation, at most one hash per label.
+//! [`Zone::read`] splits the text into logical lines (`lines`), rewrites what the scanner does not support
+//! (`dialect`, `fields`), scans each line into records (`scan`) and checks them against the rules of a zone
+//! (`check`). [`Zones::build`] adds the dynamic names to the same tree and computes in advance what lookups need:
+//! empty non-terminals, what lies below a delegation or a DNAME, where wildcards are. [`Zones::find`] then
+//! implements RFC 1034 §4.3.2 with the wildcards of RFC 4592, without allocation and with at most one hash per
+//! label.
 
 mod build;
 mod check;
@@ -73,12 +74,12 @@ pub struct RRset {
     pub rdata: SmallVec<[RecordData; 1]>,
 }
 
-/// The data of one record. An address is short enough to stand in the RRset, where an answer finds it at once.
+/// The data of one record. An address fits into the RRset itself, so that answers need no further memory access.
 pub type RecordData = SmallVec<[u8; 16]>;
 
 impl RRset {
-    /// The name that this DNAME makes of one below its owner, which begins at `offset` of `name`; `None` if it
-    /// grows beyond 255 bytes, which is YXDOMAIN (RFC 6672 §2.2).
+    /// Substitutes this DNAME in a name below its owner, which begins at `offset` of `name`. `None` if the result
+    /// exceeds 255 bytes, which is YXDOMAIN (RFC 6672 §2.2).
     #[must_use]
     pub fn substitute(&self, name: &[u8], offset: usize) -> Option<Box<[u8]>> {
         let made = [&name[..offset], &self.rdata[0]].concat();
@@ -86,34 +87,34 @@ impl RRset {
     }
 }
 
-/// Names looked up for one answer, the question's own included: a longer chain of CNAMEs and DNAMEs is cut
-/// there, and the resolver goes on by itself.
+/// Names looked up for one answer, including the question's own. A longer chain of CNAMEs and DNAMEs ends there,
+/// and the resolver follows the rest by itself.
 pub const MAX_ALIASES: usize = 8;
 
-/// A zone as its text says it: checked, but not yet joined with the dynamic names.
+/// A zone as read from its text: checked, but not yet joined with the dynamic names.
 #[derive(Clone, Debug)]
 pub struct Zone {
     /// The name of its apex.
     pub origin: Name,
     /// SERIAL of its SOA.
     pub serial: u32,
-    /// How long "there is no such thing" may be cached: min(TTL of the SOA, MINIMUM) (RFC 2308 §3).
+    /// How long negative answers may be cached: min(TTL of the SOA, MINIMUM) (RFC 2308 §3).
     pub negative_ttl: Ttl,
     /// The static names that own records.
     pub names: HashMap<Name, Vec<RRset>, NameHash>,
-    /// What is odd but served, in the order of the text; at most [`MAX_ERRORS`].
+    /// Oddities that do not keep the zone from being served, in the order of the text; at most [`MAX_ERRORS`].
     pub warnings: Vec<ZoneError>,
 }
 
 impl Zone {
     /// Reads a zone from RFC 1035 master-file text.
     ///
-    /// `file` names the text in messages. `include` is asked for the text of each `$INCLUDE` by the path as
-    /// written, in included files too; it decides what paths are relative to and which files may be read, and
-    /// its error becomes the message.
+    /// `file` names the text in messages. `include` returns the text of each `$INCLUDE`, given the path as written,
+    /// also in included files. It decides what paths are relative to and which files may be read; its error becomes
+    /// the message.
     ///
     /// # Errors
-    /// Every mistake that can be told apart, in the order of the text, at most [`MAX_ERRORS`].
+    /// Every independent error, in the order of the text, at most [`MAX_ERRORS`].
     pub fn read(
         origin: &Name,
         text: &str,
@@ -124,7 +125,7 @@ impl Zone {
     }
 }
 
-/// Mistakes reported for one zone; who has more has them all for the same reason.
+/// Errors reported for one zone; more than that usually share a cause.
 pub const MAX_ERRORS: usize = 100;
 
 /// Something wrong or odd in a zone's text.
@@ -132,11 +133,11 @@ pub const MAX_ERRORS: usize = 100;
 pub struct ZoneError {
     /// The file, as it was named to [`Zone::read`] or by `$INCLUDE`.
     pub file: String,
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
-    /// From 1.
+    /// The column in bytes, from 1.
     pub column: usize,
-    /// A sentence without its full stop.
+    /// A sentence without a full stop.
     pub message: String,
 }
 

@@ -1,4 +1,4 @@
-//! Logical lines → records, by the scanner of the `domain` crate, and back on its feet after a mistake.
+//! Logical lines → records, by the scanner of the `domain` crate, which is restarted after an error.
 
 use domain::base::iana::{Class, Rtype};
 use domain::base::name::{FlattenInto, ToName};
@@ -14,7 +14,7 @@ use super::tokens::{INCOMPLETE, TRAILING};
 use super::{MAX_ERRORS, RecordData, ZoneError, rtype, type_name};
 use crate::model::{Name, Ttl};
 
-/// A record with the place where it stands.
+/// A record and its position.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) owner: Name,
@@ -29,12 +29,12 @@ pub(super) struct Record {
 pub(super) struct Position {
     /// Index into [`Scanned::files`].
     pub(super) file: u16,
-    /// From 1.
+    /// The line, from 1.
     pub(super) line: u32,
 }
 
 impl Position {
-    /// That of a physical line of the logical one that begins here, from 1.
+    /// The position of a physical line, counted from 1, of the logical line that begins here.
     fn down(self, relative: usize) -> Self {
         Self { line: self.line + relative as u32 - 1, ..self }
     }
@@ -45,12 +45,12 @@ impl Position {
 pub(super) struct Scanned {
     pub(super) records: Vec<Record>,
     pub(super) files: Vec<String>,
-    /// Mistakes of syntax; with any of these, that a record is missing proves nothing.
+    /// Syntax errors. With any of these, a missing record proves nothing.
     pub(super) errors: Vec<ZoneError>,
 }
 
 impl Scanned {
-    /// A mistake or oddity at a place.
+    /// An error or warning at a position.
     pub(super) fn problem(&self, at: Position, column: usize, message: String) -> ZoneError {
         ZoneError { file: self.files[usize::from(at.file)].clone(), line: at.line as usize, column, message }
     }
@@ -58,9 +58,9 @@ impl Scanned {
 
 /// How deep `$INCLUDE` may nest; a file that includes itself ends here.
 const MAX_INCLUDE_DEPTH: usize = 8;
-/// Files of one zone, itself included.
+/// Files of one zone, including its own.
 const MAX_FILES: usize = 1_000;
-/// Stands for "no TTL was written": larger than any that may be (RFC 2181 §8).
+/// No TTL was written: larger than any valid TTL (RFC 2181 §8).
 const NO_TTL: u32 = u32::MAX;
 
 /// Reads a zone's text and what it includes.
@@ -83,16 +83,16 @@ struct Reader<'a> {
     depth: usize,
 }
 
-/// Where reading stands within one file.
+/// The state of reading one file.
 struct Cursor {
     scanner: Zonefile,
     /// Physical lines the scanner has been given, its preamble included.
     given: usize,
-    /// `$TTL` in force, as its number; [`NO_TTL`] before the first.
+    /// The current `$TTL`; [`NO_TTL`] before the first.
     default_ttl: u32,
     /// The last TTL stated by a record.
     stated_ttl: Option<Ttl>,
-    /// A line with an owner failed: what follows without an owner belongs to nobody knows whom.
+    /// A line with an owner failed, so the owner of following lines without one is unknown.
     owner_lost: bool,
     file: u16,
 }
@@ -111,7 +111,7 @@ impl Cursor {
         cursor
     }
 
-    /// A fresh scanner; the old one is in no defined state after an error.
+    /// Replaces the scanner, whose state is undefined after an error.
     fn restart(&mut self, origin: &str) {
         self.scanner = Zonefile::new();
         self.scanner.set_default_class(Class::IN);
@@ -125,8 +125,8 @@ impl Cursor {
     }
 }
 
-/// A name as a master file writes it, with its last dot. Every byte that could mean something there is escaped
-/// (RFC 1035 §5.1), which the name's own text form does not do.
+/// A name as written in a master file, with its last dot. Every byte with a special meaning is escaped (RFC 1035
+/// §5.1), which the name's own text form does not do.
 fn absolute<Octets: AsRef<[u8]>>(name: &DomainName<Octets>) -> String {
     let mut text = String::new();
     for label in name.iter().filter(|label| !label.is_root()) {
@@ -147,7 +147,7 @@ impl Reader<'_> {
         let file = self.scanned.files.len() as u16;
         self.scanned.files.push(name.to_owned());
         let mut cursor = Cursor::new(origin, default_ttl, file);
-        // The scanner reads its preamble before the first error can happen, so that an origin is always known.
+        // Reading the preamble first makes the origin known whatever follows.
         let _ = cursor.scanner.next_entry();
         for line in Lines::of(text) {
             if self.scanned.errors.len() >= MAX_ERRORS {
@@ -159,17 +159,17 @@ impl Reader<'_> {
 
     fn line(&mut self, cursor: &mut Cursor, line: &Line<'_>) {
         let has_owner = !line.text.starts_with([' ', '\t', '\r', '\n', ';']);
-        let says_something = !line.text.trim_start().is_empty() && !line.text.trim_start().starts_with(';');
+        let has_content = !line.text.trim_start().is_empty() && !line.text.trim_start().starts_with(';');
         if let Some(fault) = line.fault {
             let at = Position { file: cursor.file, line: fault.line as u32 };
             self.error(at, fault.column, fault.message.to_owned());
             cursor.owner_lost |= has_owner;
             return;
         }
-        if !has_owner && (cursor.owner_lost || !says_something) {
+        if !has_owner && (cursor.owner_lost || !has_content) {
             return;
         }
-        // A directive names no owner, so what follows it still belongs to the one that was lost.
+        // A directive has no owner, so what follows it still belongs to the lost one.
         cursor.owner_lost &= line.text.starts_with('$');
         let at = Position { file: cursor.file, line: line.number as u32 };
         let plain = match Plain::of(line.text, || cursor.origin()) {
@@ -198,7 +198,7 @@ impl Reader<'_> {
                 let ((relative, column), message) = locate(&error.to_string(), &plain, given_before);
                 self.error(at.down(relative), column, message);
                 let origin = cursor.origin();
-                // One complaint is enough: the records below are not to blame for having no TTL.
+                // One error is enough: do not report every record below for having no TTL.
                 if is_ttl_directive(&plain.text) {
                     cursor.default_ttl = Ttl::MAX.0;
                 }
@@ -209,12 +209,12 @@ impl Reader<'_> {
         }
     }
 
-    /// `$TTL` has been understood by the scanner; here it is kept for the next fresh one.
+    /// The scanner has read `$TTL`; it is kept here for the next scanner.
     fn directive(&mut self, cursor: &mut Cursor, line: &str, at: Position) {
         if !is_ttl_directive(line) {
             return;
         }
-        // The number stands before any comment, or the scanner had refused the line.
+        // The number comes before any comment, or the scanner would have rejected the line.
         match words(line).find_map(|word| word.parse::<u32>().ok()) {
             Some(ttl) if ttl <= Ttl::MAX.0 => cursor.default_ttl = ttl,
             _ => self.error(at, 1, ttl_too_large()),
@@ -224,7 +224,8 @@ impl Reader<'_> {
     fn record(&mut self, cursor: &mut Cursor, record: &ScannedRecord, at: Position) {
         let number = record.rtype().to_int();
         if number == 0 || number == rtype::OPT || (rtype::TKEY..=rtype::ANY).contains(&number) {
-            let message = format!("{} is no type that a zone can hold (RFC 6895 §3.1)", type_name(number));
+            let message =
+                format!("{} is not a type that a zone can contain (RFC 6895 §3.1)", type_name(number));
             return self.error(at, 1, message);
         }
         let written = record.ttl().as_secs();
@@ -252,7 +253,11 @@ impl Reader<'_> {
 
     fn include(&mut self, cursor: &Cursor, path: &str, origin: &str, at: Position) {
         if self.depth >= MAX_INCLUDE_DEPTH || self.scanned.files.len() >= MAX_FILES {
-            return self.error(at, 1, format!("$INCLUDE of {path} nests too deep; does it include itself"));
+            return self.error(
+                at,
+                1,
+                format!("$INCLUDE of {path} is nested too deeply; does it include itself?"),
+            );
         }
         match (self.include)(path) {
             Ok(text) => {
@@ -297,7 +302,7 @@ fn rdata(record: &ScannedRecord) -> Result<RecordData, String> {
 
 /// RFC 3597 §5: data written as `\#` for a type that is known must have that type's form.
 fn known_form(rtype: Rtype, wire: Vec<u8>) -> Result<Vec<u8>, String> {
-    let wrong = || format!("this \\# data has not the form of a {rtype} record");
+    let wrong = || format!("this \\# data is not valid for type {rtype}");
     let mut parser = Parser::from_ref(wire.as_slice());
     let parsed: AllRecordData<&[u8], ParsedName<&[u8]>> =
         ParseAnyRecordData::parse_any_rdata(rtype, &mut parser).map_err(|_| wrong())?;
@@ -313,8 +318,8 @@ fn known_form(rtype: Rtype, wire: Vec<u8>) -> Result<Vec<u8>, String> {
 /// The scanner's message for a record that is too short.
 const END_OF_ENTRY: &str = "unexpected end of entry";
 
-/// The scanner counts lines of what it was given and says `line:column: message`. The place in the logical line as
-/// it was written, from 1.
+/// The position of an error in the logical line as written, from 1, and its message. The scanner reports
+/// `line:column: message` and counts the lines that it was given.
 fn locate(error: &str, line: &Plain<'_>, given_before: usize) -> ((usize, usize), String) {
     let mut parts = error.splitn(3, ':');
     let number = parts.next().and_then(|text| text.parse::<usize>().ok());
@@ -324,13 +329,13 @@ fn locate(error: &str, line: &Plain<'_>, given_before: usize) -> ((usize, usize)
     let text = line.text.trim_end();
     let feeds = text.match_indices('\n').map(|(feed, _)| feed + 1);
     let start = std::iter::once(0).chain(feeds).nth(relative - 1);
-    // What ends a line is only noticed behind its line feed.
+    // The scanner notices the end of a line only after its line feed.
     let byte = start.map_or(text.len(), |start| start + column - 1);
     let byte = if message == END_OF_ENTRY { byte } else { token_start(text, byte) };
     (line.place(byte), plain(&message))
 }
 
-/// The scanner stops behind the token it does not like; people look for its first character.
+/// The first byte of the token before which or behind which the scanner stopped: readers look for its start.
 fn token_start(text: &str, byte: usize) -> usize {
     let before = &text.as_bytes()[..byte.min(text.len())];
     before.len() - before.iter().rev().take_while(|byte| !byte.is_ascii_whitespace()).count()

@@ -203,8 +203,8 @@ fn every_mistake_of_syntax_is_told_with_its_line() {
             "z:14:3: expected a record type, or a TTL such as 300 or 5m",
             "z:15:7: this quoted string is not closed on its line",
             "z:16:1: a TTL is a number of seconds, at most 2147483647 (RFC 2181 §8)",
-            "z:17:1: ANY is no type that a zone can hold (RFC 6895 §3.1)",
-            "z:18:1: this \\# data has not the form of a A record",
+            "z:17:1: ANY is not a type that a zone can contain (RFC 6895 §3.1)",
+            "z:18:1: this \\# data is not valid for type A",
             "z:19:6: expected a number; TTLs and the times of a SOA may have units, such as 5m",
             "z:21:3: this parenthesis is never closed",
         ],
@@ -236,11 +236,11 @@ fn windows_line_ends_and_comments_behind_directives_are_fine() {
 #[test]
 fn the_rules_of_a_zone_are_held() {
     let cases: &[(&str, &[&str])] = &[
-        ("@ SOA ns h 9 2 3 4 60\n", &["z:2:1: 2 SOA records at example.; there may be one"]),
-        ("x SOA ns h 1 2 3 4 60\n", &["z:5:1: a SOA record at x.example.; it belongs to the apex, example."]),
+        ("@ SOA ns h 9 2 3 4 60\n", &["z:2:1: 2 SOA records at example.; only one is allowed"]),
+        ("x SOA ns h 1 2 3 4 60\n", &["z:5:1: SOA at x.example.; it belongs at the apex, example."]),
         ("x.test. A 192.0.2.1\n", &["z:5:1: x.test. lies outside the zone example."]),
         ("x A 192.0.2.1\nx CNAME y\n", &["z:5:1: A beside a CNAME at x.example. (RFC 1034 §3.6.2)"]),
-        ("x CNAME y\nx CNAME z\n", &["z:5:1: 2 CNAME records at x.example.; there may be one"]),
+        ("x CNAME y\nx CNAME z\n", &["z:5:1: 2 CNAME records at x.example.; only one is allowed"]),
         (
             "x DNAME y\na.x A 192.0.2.1\n",
             &["z:6:1: a.x.example. lies below the DNAME at x.example. (RFC 6672 §2.4)"],
@@ -270,9 +270,9 @@ fn what_is_odd_is_served_with_a_warning() {
         said(&zone.warnings),
         [
             "z:6:1: the TTLs of this A RRset differ; the smallest is served (RFC 2181 §5.2)",
-            "z:7:1: this record stands here twice; it is served once (RFC 2181 §5)",
+            "z:7:1: this record is a duplicate; it is served once (RFC 2181 §5)",
             "z:8:1: no address for the name server ns.sub.example. of sub.example.",
-            "z:10:1: this record stands here twice; it is served once (RFC 2181 §5)",
+            "z:10:1: this record is a duplicate; it is served once (RFC 2181 §5)",
         ]
     );
     let set = &zone.names[&name("x.example.")][0];
@@ -317,7 +317,7 @@ fn included_text_has_its_own_origin_and_leaves_the_includers_alone() {
     let errors = Zone::read(&name("example."), &zone("$INCLUDE broken\n"), "z", &mut include).unwrap_err();
     assert_eq!(said(&errors), ["broken:2:5: expected IPv4 address"]);
     let errors = Zone::read(&name("example."), &zone("$INCLUDE loop\n"), "z", &mut include).unwrap_err();
-    assert_eq!(said(&errors), ["loop:1:1: $INCLUDE of loop nests too deep; does it include itself"]);
+    assert_eq!(said(&errors), ["loop:1:1: $INCLUDE of loop is nested too deeply; does it include itself?"]);
     assert_eq!(asked.len(), 2 + 8);
 }
 
@@ -484,13 +484,13 @@ fn services_without_a_place_are_refused() {
             "the zone example. has a CNAME of its own at c.example.",
             "the zone example. has A records of its own at a.example.",
             "x.d.example. lies below a DNAME in the zone example.",
-            "the zone example. delegates sub.example. away",
+            "the zone example. delegates sub.example.",
             "x.sub.example. lies below a delegation in the zone example.",
             "a service at t.example. answers A already; services of one name need a `type` each",
         ]
     );
     assert_eq!(
         zones(&[("example.", ""), ("example.", "")], &[]).unwrap_err(),
-        ["the zone example. stands twice"]
+        ["the zone example. is given twice"]
     );
 }

@@ -1,15 +1,15 @@
-//! The tokens of one logical line (RFC 1035 §5.1), raw: quotes and escapes are left in them.
+//! The raw tokens of one logical line (RFC 1035 §5.1), quotes and escapes included.
 
 /// A token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token<'a> {
     /// As written, quotes included.
     pub(super) text: &'a str,
-    /// Its first byte in the line.
+    /// The offset of its first byte in the line.
     pub(super) start: usize,
 }
 
-/// Cuts a logical line into tokens.
+/// Splits a logical line into tokens.
 #[derive(Clone)]
 pub(super) struct Tokens<'a> {
     line: &'a str,
@@ -58,9 +58,9 @@ impl<'a> Iterator for Tokens<'a> {
     }
 }
 
-/// What people read of a record that is too short.
+/// The message for a record that is too short.
 pub(super) const INCOMPLETE: &str = "the record ends before its data is complete";
-/// What people read of a record that is too long.
+/// The message for a record that is too long.
 pub(super) const TRAILING: &str = "there is more on this line than the record holds";
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ fn ten_mistakes_are_ten_complaints() {
     p.toml:23:2: error: `proxy` is not supported yet
     "#);
     assert!(stderr(&output).ends_with("10 errors\n"), "{}", stderr(&output));
-    assert!(stderr(&output).contains("\n 6 | worker = 4\n   : ^^^^^^\n"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("\n6 | worker = 4\n  | ^^^^^^\n"), "{}", stderr(&output));
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
     // A node that should start with it says the same.
     let serve = portolan(TEN, &["serve"]);
@@ -155,7 +155,7 @@ fn warnings_are_counted_and_let_pass() {
         said.contains("p.toml:9:9: warning: region `east` is probed by TCP handshakes alone\n"),
         "{said}"
     );
-    assert!(said.contains("\n  help: a balancer completes handshakes"), "{said}");
+    assert!(said.contains("\n  = help: a balancer completes handshakes"), "{said}");
     assert!(said.ends_with("2 warnings\n"), "{said}");
     let output = portolan(GOOD, &["check", "--json"]);
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "[]\n"));

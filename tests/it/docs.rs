@@ -1,6 +1,6 @@
-//! What the README says, held true.
+//! Checks that what the README says is true.
 //!
-//! `UPDATE=1 cargo test --test it docs` writes the list of metrics anew.
+//! `UPDATE=1 cargo test --test it docs` updates the list of metrics.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ fn readme() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README is text")
 }
 
-/// The fenced block of a kind that begins with `start`.
+/// The rest of the fenced block that contains `start`, from there on.
 fn block(readme: &str, start: &str) -> String {
     let from = readme.find(start).unwrap_or_else(|| panic!("no block begins with {start:?}"));
     readme[from..].split("```").next().expect("a block ends").to_owned()
@@ -37,7 +37,7 @@ fn the_readmes_config_passes_check() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_readmes_override_is_taken() {
+async fn the_readmes_override_is_accepted() {
     let region =
         |name: &str| format!("[region.{name}]\nendpoint = [{{ name = \"a\", address = \"192.0.2.1\" }}]\n");
     let node = TestNode::with(&region("eu-west")).await;
@@ -48,7 +48,7 @@ async fn the_readmes_override_is_taken() {
     node.stop().await;
 }
 
-/// One row for each metric of a scrape: name, type, labels, help.
+/// A table with one row for each metric of a scrape: name, type, labels, help.
 fn table(scrape: &str) -> String {
     let mut help = BTreeMap::new();
     let mut kinds = BTreeMap::new();
@@ -77,7 +77,7 @@ fn table(scrape: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_list_of_metrics_is_what_a_scrape_has() {
+async fn the_list_of_metrics_matches_a_scrape() {
     let three = Three::start();
     let node = TestNode::with(&three.config(&[])).await;
     // Every family has a sample once something has changed.
@@ -90,7 +90,7 @@ async fn the_list_of_metrics_is_what_a_scrape_has() {
     let (begin, end) = ("<!-- metrics: made by tests/it/docs.rs -->\n", "<!-- end of metrics -->");
     let readme = readme();
     let (before, rest) = readme.split_once(begin).expect("the mark before the list");
-    let (listed, after) = rest.split_once(end).expect("the mark behind the list");
+    let (listed, after) = rest.split_once(end).expect("the mark after the list");
     if std::env::var_os("UPDATE").is_some() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
         fs::write(path, format!("{before}{begin}{table}{end}{after}")).expect("the README can be written");

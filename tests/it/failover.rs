@@ -90,7 +90,7 @@ async fn fails_and_comes_back(way: Way) {
     assert_eq!(event["fields"]["from"], "up");
     let of_address = transition(&node.api, "endpoint/eu/lb1 127.0.1.1", "down").await;
     for event in [&event, &of_address] {
-        assert_evidence(event, "3 in a row: ");
+        assert_evidence(event, "3 consecutive failures: ");
         assert_evidence(event, way.evidence);
     }
     let region = node.api.region("eu").await;
@@ -104,7 +104,7 @@ async fn fails_and_comes_back(way: Way) {
     eu.heal();
     german_at(&mut client, &eu, others).await;
     let event = transition(&node.api, "region/eu", "up").await;
-    assert_evidence(&event, "in a row and good for");
+    assert_evidence(&event, "consecutive successes over");
     assert_eq!(sent(&mut client).await, [eu.ip(), us.ip(), ap.ip()]);
     node.stop().await;
 }
@@ -125,7 +125,7 @@ async fn a_closed_port() {
 async fn connections_that_are_reset() {
     fails_and_comes_back(Way {
         how: Break::Reset,
-        state: "down_hard",
+        state: "down_soft",
         evidence: "reset",
         probe: &[],
         https: false,
@@ -292,29 +292,33 @@ async fn when_every_region_is_down_the_policy_answers() {
     })
     .await;
     assert_eq!(node.api.get("/v1/status").await["alarms"], Value::Array(Vec::new()));
-    let [over] = &node.api.events("all_clear").await[..] else { panic!("one alarm, one end of it") };
-    let over = over["message"].as_str().expect("a text");
-    assert!(over.starts_with("regions can serve ") && over.ends_with(" again"), "{over}");
+    let over = node.api.events("all_clear").await;
+    let over = over.iter().filter_map(|it| it["message"].as_str());
+    let over: Vec<&str> = over.filter(|it| it.starts_with("regions can serve ")).collect();
+    assert!(over.len() == 1 && over[0].ends_with(" again"), "one alarm, one end of it: {over:?}");
     node.stop().await;
 }
 
 const HELD: &str = "portolan_safety_held{rule=\"min_regions\"}";
 
 /// What everybody who asks is told of a region that safety holds in.
-async fn assert_held(node: &TestNode, name: &str) {
+async fn assert_held(node: &TestNode, name: &str, count: f64) {
     let region = node.api.region(name).await;
     assert_eq!((&region["held"], &region["verdict"]), (&"min_regions".into(), &"down".into()));
     let services = node.api.get("/v1/services").await;
     assert_eq!(named(&services[0]["regions"], name)["held"], "min_regions");
-    assert_eq!(node.api.metric(HELD).await, Some(1.0));
+    assert_eq!(node.api.metric(HELD).await, Some(count));
     let alarms = node.api.get("/v1/status").await["alarms"].to_string();
-    assert!(alarms.contains(&format!("region/{name} fails, but min_regions holds it in")), "{alarms}");
+    assert!(alarms.contains(&format!("region/{name} fails, but min_regions holds it")), "{alarms}");
     let explained = node.api.get(&format!("/v1/explain?name={WWW}&client=10.1.0.1")).await;
-    assert_eq!(explained["region"], name);
-    assert!(explained["stages"].to_string().contains("fails, but min_regions holds it in"), "{explained}");
+    // Where another serves the client, its region comes first or last.
+    assert!(
+        count < 2.0 || explained["stages"].to_string().contains("fails, but min_regions holds it"),
+        "{explained}"
+    );
     let events = node.api.events("held").await;
-    let latest = &events.last().expect("an event")["fields"];
-    assert_eq!((&latest["region"], &latest["rule"]), (&name.into(), &"min_regions".into()));
+    let is_meant = |it: &&Value| it["fields"]["region"] == name && it["fields"]["rule"] == "min_regions";
+    assert!(events.iter().find(is_meant).is_some(), "{events:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -335,20 +339,29 @@ async fn safety_holds_the_last_region_in_while_it_fails_softly() {
     all_at(&three.eu).await;
     assert_eq!(node.api.metric(HELD).await, Some(0.0));
     three.eu.fail(Break::Unavailable);
-    until("eu is held", async || node.api.events("held").await.pop()).await;
-    all_at(&three.eu).await;
-    assert_held(&node, "eu").await;
+    until("all are held, and everybody is sent home", async || {
+        let home = [&three.eu, &three.us, &three.ap].map(Region::ip);
+        (sent(&mut node.client().await).await == home).then_some(())
+    })
+    .await;
+    assert_held(&node, "eu", 3.0).await;
 
-    // What fails hard is never held: the one that failed last before it is.
+    // What fails hard is never held: Germans go to the next that is.
     three.eu.fail(Break::Refuse);
-    all_at(&three.ap).await;
-    assert_held(&node, "ap").await;
-    let released = node.api.events("released").await.pop().expect("an event");
-    assert_eq!(released["fields"]["region"], "eu");
+    until("eu is released", async || {
+        let released = node.api.events("released").await.pop()?;
+        (released["fields"]["region"] == "eu").then_some(())
+    })
+    .await;
+    assert_held(&node, "us", 2.0).await;
 
+    // What is held stays so until it recovers itself.
     three.us.heal();
-    all_at(&three.us).await;
-    assert_eq!(node.api.metric(HELD).await, Some(0.0));
+    until("us serves", async || (node.api.region("us").await["verdict"] == "up").then_some(())).await;
+    assert_eq!(node.api.region("us").await["held"], Value::Null);
+    assert_held(&node, "ap", 1.0).await;
+    three.ap.heal();
+    until("nothing is held", async || (node.api.metric(HELD).await == Some(0.0)).then_some(())).await;
     assert_eq!(node.api.region("ap").await["held"], Value::Null);
     node.stop().await;
 }

@@ -379,7 +379,7 @@ fn a_node_that_cannot_be_reached() {
     }
     let nonsense = portolan(&["--control", "nobody", "status"]);
     assert_eq!(nonsense.code, Some(2), "{nonsense:?}");
-    assert!(nonsense.stderr.contains("`nobody` names no node: write HOST:PORT"), "{nonsense:?}");
+    assert!(nonsense.stderr.contains("`nobody` is not a valid node: write HOST:PORT"), "{nonsense:?}");
 }
 
 /// Something else than a node answers there.

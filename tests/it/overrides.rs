@@ -152,7 +152,7 @@ async fn drained_targets_are_left_and_restored_ones_come_back() {
         let told = (&fields["target"], &fields["action"], &fields["reason"]);
         assert_eq!(told, (&target.into(), &"drain".into(), &"new kernel".into()));
 
-        assert_done(&portolan_at(&node.folder, &["restore", target]), 0, "removed: ", "");
+        assert_done(&portolan_at(&node.folder, &["restore", target]), 0, "removed override", "");
         assert!(at_home(german(&node).await), "{target}");
         assert_eq!(node.api.events("restore").await.pop().expect("an event")["fields"]["target"], target);
     }
@@ -185,7 +185,7 @@ async fn an_override_never_changes_the_verdict() {
     let region = node.api.region("eu").await;
     assert_eq!((&region["verdict"], &region["usable"]), (&"down".into(), &"yes".into()));
 
-    assert_done(&portolan_at(&node.folder, &["restore", "region/eu"]), 0, "removed: ", "");
+    assert_done(&portolan_at(&node.folder, &["restore", "region/eu"]), 0, "removed override", "");
     german_at(&three.us).await;
     node.stop().await;
 }
@@ -273,7 +273,7 @@ async fn the_command_line_passes_tokens_on() {
     let mut restore = program();
     restore.args(["restore", "region/us"]);
     restore.env("PORTOLAN_CONTROL", format!("http://{control}")).env("PORTOLAN_TOKEN", "secret of olga");
-    assert_done(&run(restore), 0, "removed: ", "");
+    assert_done(&run(restore), 0, "removed override", "");
     node.stop().await;
 }
 
@@ -292,8 +292,8 @@ async fn overrides_survive_a_restart_and_removed_ones_do_not() {
     assert_eq!(german(&node).await, 2, "from the first answer on");
     let next = node.api.override_with(json!({"target": "region/ap", "action": "drain"})).await;
     assert!(next > gone, "ids are never given twice: {next} after {gone}");
-    assert_done(&portolan_at(&node.folder, &["restore", "region/eu"]), 0, "removed: ", "");
-    assert_done(&portolan_at(&node.folder, &["restore", "region/ap"]), 0, "removed: ", "");
+    assert_done(&portolan_at(&node.folder, &["restore", "region/eu"]), 0, "removed override", "");
+    assert_done(&portolan_at(&node.folder, &["restore", "region/ap"]), 0, "removed override", "");
 
     let node = node.restart().await;
     assert_eq!(node.api.get("/v1/overrides").await, json!([]));
@@ -311,7 +311,7 @@ async fn without_a_state_dir_the_reply_warns() {
         &done,
         0,
         "drain region/eu",
-        "warning: this holds until the next restart only: [node] state_dir is not set",
+        "warning: this lasts only until the next restart: [node] state_dir is not set",
     );
     node.stop().await;
 }
@@ -337,8 +337,8 @@ async fn exit_codes_tell_the_outcome() {
     let node = TestNode::with(&[&config(), ONLY].concat()).await;
     let cases: &[(&[&str], i32, &str, &str)] = &[
         (&["drain", "region/us"], 0, "override 1: drain region/us, until restored (epoch ", ""),
-        (&["restore", "region/us"], 0, "override 1 removed: drain region/us (epoch ", ""),
-        (&["restore", "region/us"], 1, "", "there is no override of region/us; targets with overrides: none"),
+        (&["restore", "region/us"], 0, "removed override 1: drain region/us (epoch ", ""),
+        (&["restore", "region/us"], 1, "", "there is no override of region/us; current overrides: none"),
         (&["drain", "region/mars"], 1, "", "there is no region `mars`; the regions are"),
         (
             &["drain", "endpoint/eu/lb9"],
@@ -368,7 +368,7 @@ async fn exit_codes_tell_the_outcome() {
     for (arguments, code, stdout, stderr) in cases {
         assert_done(&portolan_at(&node.folder, arguments), *code, stdout, stderr);
     }
-    // An operator withdrew the only region of the service, so `all_down` answers.
+    // An operator forced the only region of the service down: it is never answered.
     let reply = node.client().await.exchange(&query("only.example.test.", Some(ASIAN))).await;
     let (code, addresses) = outcome(&reply);
     assert_eq!((code, addresses.len()), (ResponseCode::ServFail, 0));

@@ -401,8 +401,8 @@ async fn overrides_of_what_a_config_does_not_have_are_warned_of() {
     let node = TestNode::with(&[&eu.config(DUBLIN, &[]), service].concat()).await;
     let drain = json!({ "target": "endpoint/eu/lb1", "action": "drain", "share": "50%" });
     assert_eq!(node.api.call(Method::POST, "/v1/overrides", Some(drain)).await.0, 200);
-    let expected = "override 1 drain endpoint/eu/lb1 is without effect: region `eu` has no endpoint `lb1`; \
-                    its endpoints are lb9; take it back if it is not to hold again";
+    let expected = "override 1 drain 50% endpoint/eu/lb1 has no effect: region `eu` has no endpoint `lb1`; \
+                    its endpoints are lb9; remove it unless it should apply when the target returns";
     node.folder.configure(&[&eu.config(DUBLIN, &[]).replace("\"lb1\"", "\"lb9\""), service].concat());
     let (status, reply) = node.api.call(Method::POST, "/v1/reload", None).await;
     let warnings = reply["warnings"].as_array().expect("a list");

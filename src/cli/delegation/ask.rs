@@ -1,39 +1,42 @@
-//! Questions to resolvers and to a parent's name servers.
+//! Queries to resolvers and to the name servers of a parent zone.
+//!
+//! The parent's servers are asked one by one, without recursion, and what matters is the referral that each of them
+//! sends. hickory's `Resolver` chooses servers by itself and turns replies without an answer into errors, so this
+//! uses its clients for a single server instead.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use hickory_proto::op::{Edns, Message, Query, ResponseCode};
-use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
+use anyhow::{Context as _, Result};
+use hickory_proto::op::{DnsRequestOptions, DnsResponse, Query, ResponseCode};
+use hickory_proto::rr::{Name as DnsName, RData, Record, RecordType};
+use hickory_proto::serialize::binary::BinDecodable as _;
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::tcp::TcpClientStream;
+use hickory_resolver::net::udp::UdpClientStream;
+use hickory_resolver::net::xfer::{DnsHandle as _, FirstAnswer as _};
+use hickory_resolver::system_conf::read_system_conf;
+use tokio::runtime::Runtime;
 
 use super::Delegation;
 use crate::model::Name;
 
-/// How long one datagram or connection is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait for a server's answer over UDP, in which the query is sent up to three times, and over TCP.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Datagrams sent before a server counts as silent.
-const TRIES: usize = 2;
-
-/// Addresses of a parent that are asked; even the root has no more worth asking.
+/// The most addresses of a parent to ask: as many as the root has.
 const MOST_SERVERS: usize = 26;
-
-/// The payload that DNS Flag Day 2020 found to fit nearly every path.
-const PAYLOAD: u16 = 1232;
-
-/// Where the system's resolvers are named.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 const DNS_PORT: u16 = 53;
 
-/// Asks.
+/// Asks resolvers for the parent of a zone, and the parent's servers for the zone.
 pub(crate) struct Asker {
     /// Tried in this order.
     pub(super) resolvers: Vec<SocketAddr>,
     /// The port of the parent's name servers.
-    pub(super) port: u16,
+    port: u16,
+    runtime: Runtime,
 }
 
 /// A zone and the addresses of its name servers.
@@ -43,26 +46,27 @@ pub(super) struct Parent {
 }
 
 impl Asker {
-    /// One that uses the resolver given, ADDR or ADDR:PORT, or else the system's.
+    /// Uses the resolver given as ADDR or ADDR:PORT, or else the system's.
     pub(crate) fn new(resolver: Option<&str>) -> Result<Self> {
         let resolvers = match resolver {
             Some(written) => {
                 let address = written.parse().or_else(|_| Ok(SocketAddr::new(written.parse()?, DNS_PORT)));
                 vec![address.map_err(|_: std::net::AddrParseError| {
-                    anyhow::anyhow!("{written:?} is no resolver: write ADDR or ADDR:PORT")
+                    anyhow::anyhow!("{written:?} is not a valid resolver: write ADDR or ADDR:PORT")
                 })?]
             }
             None => {
-                let text = std::fs::read_to_string(RESOLV_CONF).with_context(|| {
-                    format!("cannot read {RESOLV_CONF}; name a resolver with `--resolver ADDR`")
-                })?;
-                resolvers_of(&text)
+                let (config, _) = read_system_conf()
+                    .context("cannot use /etc/resolv.conf; name a resolver with `--resolver ADDR`")?;
+                config.name_servers().iter().map(|server| SocketAddr::new(server.ip, DNS_PORT)).collect()
             }
         };
-        if resolvers.is_empty() {
-            bail!("{RESOLV_CONF} names no resolver; name one with `--resolver ADDR`");
-        }
-        Ok(Self { resolvers, port: DNS_PORT })
+        Self::with(resolvers, DNS_PORT)
+    }
+
+    pub(super) fn with(resolvers: Vec<SocketAddr>, port: u16) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { resolvers, port, runtime })
     }
 
     /// The zone that delegates `origin`: the nearest name above it with name servers of its own.
@@ -97,15 +101,17 @@ impl Asker {
         Err("no name above it has name servers".into())
     }
 
-    /// What a name server of the parent says of the delegation of `origin`.
+    /// The delegation of `origin` at a name server of the parent.
     pub(super) fn delegation(&self, server: IpAddr, origin: &Name) -> Result<Delegation, String> {
         let server = SocketAddr::new(server, self.port);
-        let reply = ask(server, origin, RecordType::NS, false)?;
-        // NXDOMAIN is an answer: there is no delegation.
+        let mut options = DnsRequestOptions::default();
+        options.recursion_desired = false;
+        let reply = self.ask(server, origin, RecordType::NS, options)?;
+        // NXDOMAIN means that there is no delegation.
         if !matches!(reply.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain) {
             return Err(format!("it answers {}", reply.metadata.response_code));
         }
-        // A server of the zone itself has the records in its answer, any other in a referral.
+        // A server of the zone itself sends the records in the answer section, any other in a referral.
         let servers = targets(reply.answers.iter().chain(&reply.authorities), origin).collect();
         let mut found = Delegation { servers, ..Delegation::default() };
         for record in &reply.additionals {
@@ -113,7 +119,7 @@ impl Asker {
                 found.addresses.entry(owner).or_default().insert(address);
             }
         }
-        let reply = ask(server, origin, RecordType::DS, false)?;
+        let reply = self.ask(server, origin, RecordType::DS, options)?;
         let signers = reply.answers.iter().filter(|record| is_at(record, origin)).filter_map(|record| {
             let RData::Unknown { code: RecordType::DS, rdata } = &record.data else { return None };
             rdata.anything.first_chunk().map(|tag| u16::from_be_bytes(*tag))
@@ -123,10 +129,10 @@ impl Asker {
     }
 
     /// Asks the resolvers in turn until one answers.
-    fn resolve(&self, name: &Name, rtype: RecordType) -> Result<Message, String> {
+    fn resolve(&self, name: &Name, rtype: RecordType) -> Result<DnsResponse, String> {
         let mut failed = Vec::new();
         for resolver in &self.resolvers {
-            match ask(*resolver, name, rtype, true) {
+            match self.ask(*resolver, name, rtype, DnsRequestOptions::default()) {
                 Ok(reply) => match reply.metadata.response_code {
                     ResponseCode::NoError | ResponseCode::NXDomain => return Ok(reply),
                     code => failed.push(format!("the resolver {resolver} answers {code} for {name} {rtype}")),
@@ -136,18 +142,21 @@ impl Asker {
         }
         Err(failed.join("; "))
     }
+
+    fn ask(
+        &self,
+        server: SocketAddr,
+        name: &Name,
+        rtype: RecordType,
+        options: DnsRequestOptions,
+    ) -> Result<DnsResponse, String> {
+        let name = DnsName::from_bytes(name.as_wire()).map_err(|e| e.to_string())?;
+        let asked = ask(server, Query::query(name, rtype), options);
+        self.runtime.block_on(asked).map_err(|e| e.to_string())
+    }
 }
 
-/// The addresses behind `nameserver` in the text of resolv.conf(5).
-pub(super) fn resolvers_of(text: &str) -> Vec<SocketAddr> {
-    let address = |line: &str| {
-        let mut words = line.split_whitespace();
-        (words.next() == Some("nameserver")).then(|| words.next()?.parse().ok()).flatten()
-    };
-    text.lines().filter_map(address).map(|address| SocketAddr::new(address, DNS_PORT)).collect()
-}
-
-fn name_of(name: &hickory_proto::rr::Name) -> Option<Name> {
+fn name_of(name: &DnsName) -> Option<Name> {
     name.to_lowercase().to_ascii().parse().ok()
 }
 
@@ -171,77 +180,20 @@ fn address(record: &Record) -> Option<IpAddr> {
     }
 }
 
-/// Asks over UDP, and again over TCP if the answer was cut.
-fn ask(server: SocketAddr, name: &Name, rtype: RecordType, recursion: bool) -> Result<Message, String> {
-    let mut query = Message::query();
-    query.metadata.recursion_desired = recursion;
-    let owner = hickory_proto::rr::Name::from_ascii(name.to_string()).map_err(|e| e.to_string())?;
-    query.add_query(Query::query(owner, rtype));
-    let mut edns = Edns::new();
-    edns.set_max_payload(PAYLOAD);
-    query.set_edns(edns);
-    let bytes = query.to_vec().map_err(|e| e.to_string())?;
-    let answers = |reply: &Message| {
-        let question = reply.queries.first();
-        reply.metadata.id == query.metadata.id
-            && question.is_some_and(|it| {
-                it.query_class() == DNSClass::IN
-                    && it.query_type() == rtype
-                    && name_of(it.name()).as_ref() == Some(name)
-            })
-    };
-    let spoken = |error: io::Error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer".to_owned(),
-        _ => error.to_string(),
-    };
-    let mut reply = Err(io::ErrorKind::TimedOut.into());
-    for _ in 0..TRIES {
-        reply = over_udp(server, &bytes, &answers);
-        if reply.is_ok() {
-            break;
-        }
-    }
-    let reply = reply.map_err(spoken)?;
+/// Asks over UDP, and again over TCP if the answer was truncated.
+pub(super) async fn ask(
+    server: SocketAddr,
+    query: Query,
+    options: DnsRequestOptions,
+) -> Result<DnsResponse, NetError> {
+    let provider = TokioRuntimeProvider::default();
+    let udp = UdpClientStream::builder(server, provider.clone()).with_timeout(Some(TIMEOUT)).exchange();
+    let reply = udp.lookup(query.clone(), options).first_answer().await?;
     if !reply.metadata.truncation {
         return Ok(reply);
     }
-    let reply = over_tcp(server, &bytes).map_err(spoken)?;
-    if answers(&reply) { Ok(reply) } else { Err("it answers another question over TCP".into()) }
-}
-
-fn over_udp(server: SocketAddr, query: &[u8], answers: &dyn Fn(&Message) -> bool) -> io::Result<Message> {
-    let any: IpAddr =
-        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0))?;
-    socket.connect(server)?;
-    socket.send(query)?;
-    let deadline = Instant::now() + PATIENCE;
-    let mut space = [0; 4096];
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        socket.set_read_timeout(Some(left))?;
-        let length = socket.recv(&mut space)?;
-        // What is no answer to this question may be somebody's guess: the answer may still come.
-        if let Ok(reply) = Message::from_vec(&space[..length])
-            && answers(&reply)
-        {
-            return Ok(reply);
-        }
-    }
-}
-
-fn over_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Message> {
-    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let length = u16::try_from(query.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes(), query].concat())?;
-    let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
-    let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut bytes)?;
-    Message::from_vec(&bytes).map_err(io::Error::other)
+    let tcp = TcpClientStream::exchange(server, None, TIMEOUT, None, provider).await?;
+    let reply = tcp.lookup(query.clone(), options).first_answer().await?;
+    // Unlike the UDP client, the TCP client does not compare the question.
+    if reply.queries == [query] { Ok(reply) } else { Err("it answers another question over TCP".into()) }
 }

@@ -1,6 +1,6 @@
-//! `portolan check --delegation`: what the parent's name servers say of each zone, held to the zone itself.
+//! `portolan check --delegation`: compares each zone's delegation at its parent with the zone itself.
 //!
-//! Finding the parent and asking its servers is `ask`; here is what is compared and what is said of it.
+//! `ask` finds the parent and queries its servers; this compares and reports.
 
 mod ask;
 #[cfg(test)]
@@ -24,21 +24,21 @@ struct Delegation {
     signers: BTreeSet<u16>,
 }
 
-/// What one of the parent's servers said, or why it said nothing.
-struct Told {
+/// The answer of one of the parent's servers, or why there is none.
+struct Answer {
     server: String,
-    said: Result<Delegation, String>,
+    delegation: Result<Delegation, String>,
 }
 
-/// What was found out about a zone's delegation.
+/// The outcome of a zone's check.
 pub(super) struct Verdict {
-    /// Sentences, each line ended.
+    /// Sentences, with a line feed after each line.
     pub(super) text: String,
     /// Whether there is nothing to change.
     pub(super) is_good: bool,
 }
 
-/// Asks the parent about a zone.
+/// Checks the delegation of a zone.
 pub(super) fn check(zone: &Served, asker: &Asker) -> Verdict {
     let origin = &zone.origin;
     let parent = match asker.parent_of(origin) {
@@ -50,14 +50,14 @@ pub(super) fn check(zone: &Served, asker: &Asker) -> Verdict {
             };
         }
     };
-    let told = parent.servers.iter().map(|(name, address)| Told {
+    let answers = parent.servers.iter().map(|(name, address)| Answer {
         server: format!("{name} at {address}"),
-        said: asker.delegation(*address, origin),
+        delegation: asker.delegation(*address, origin),
     });
-    compare(origin, &parent.name, &own(zone), &told.collect::<Vec<_>>())
+    compare(origin, &parent.name, &own(zone), &answers.collect::<Vec<_>>())
 }
 
-/// The name servers that a zone itself names, with the addresses that it has of those within it.
+/// The name servers that a zone names, with its addresses of those within it.
 fn own(zone: &Served) -> Delegation {
     let servers = zone.apex().rrset(rtype::NS).into_iter().flat_map(|set| &set.rdata);
     let servers: BTreeSet<Name> = servers.filter_map(|rdata| Name::from_wire(rdata).ok()).collect();
@@ -73,40 +73,45 @@ fn own(zone: &Served) -> Delegation {
     Delegation { servers, addresses, signers: BTreeSet::new() }
 }
 
-fn compare(origin: &Name, parent: &Name, own: &Delegation, told: &[Told]) -> Verdict {
+fn compare(origin: &Name, parent: &Name, own: &Delegation, answers: &[Answer]) -> Verdict {
     let mut changes: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    let mut silent = String::new();
-    let mut heard = Vec::new();
-    for Told { server, said } in told {
-        match said {
+    let mut failures = String::new();
+    let mut answered = Vec::new();
+    for Answer { server, delegation } in answers {
+        match delegation {
             Err(why) => {
-                let _ = writeln!(silent, "  {server} could not be asked: {why}");
+                let _ = writeln!(failures, "  {server} could not be asked: {why}");
             }
             Ok(theirs) => {
-                heard.push(server.as_str());
+                answered.push(server.as_str());
                 for change in differences(origin, own, theirs) {
                     changes.entry(change).or_default().push(server);
                 }
             }
         }
     }
-    let is_good = changes.is_empty() && !heard.is_empty();
-    let mut text = match (heard.as_slice(), changes.len()) {
+    let is_good = changes.is_empty() && !answered.is_empty();
+    let mut text = match (answered.as_slice(), changes.len()) {
         ([], _) => format!("{origin}: none of the name servers of {parent} could be asked\n"),
-        (_, 0) => format!("{origin}: {parent} delegates it as the zone says ({})\n", heard.join(", ")),
+        (_, 0) => {
+            format!("{origin}: the delegation at {parent} matches the zone ({})\n", answered.join(", "))
+        }
         (_, 1) => format!("{origin}: one thing to change at {parent}\n"),
         (_, many) => format!("{origin}: {many} things to change at {parent}\n"),
     };
     for (change, servers) in &changes {
-        // What is wrong at some of the servers alone is usually on its way to the others.
-        let whose =
-            if servers.len() == heard.len() { String::new() } else { format!(" ({})", servers.join(", ")) };
+        // A difference at only some of the servers is usually about to reach the others.
+        let whose = if servers.len() == answered.len() {
+            String::new()
+        } else {
+            format!(" ({})", servers.join(", "))
+        };
         let _ = writeln!(text, "  {change}{whose}");
     }
-    Verdict { text: text + &silent, is_good }
+    Verdict { text: text + &failures, is_good }
 }
 
-/// What to change at the parent so that it says what the zone says.
+/// What to change at the parent so that it matches the zone.
 fn differences(origin: &Name, own: &Delegation, theirs: &Delegation) -> Vec<String> {
     let mut changes = Vec::new();
     let none = BTreeSet::new();
@@ -123,7 +128,7 @@ fn differences(origin: &Name, own: &Delegation, theirs: &Delegation) -> Vec<Stri
         let glue = theirs.addresses.get(server).unwrap_or(&none);
         for address in ours.difference(glue) {
             let why = if glue.is_empty() {
-                "without it nobody finds this server"
+                "without it resolvers cannot find this server"
             } else {
                 "the zone has this address"
             };

@@ -1,12 +1,16 @@
 //! A server that holds the parent zone, and is the resolver too, on a loopback port.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::ask::resolvers_of;
+use hickory_proto::op::{DnsRequestOptions, DnsResponse, Message, Query, ResponseCode};
+use hickory_proto::rr::RecordType;
+use hickory_resolver::net::NetError;
+
+use super::ask::ask;
 use super::{Asker, check};
 use crate::answer::{Outcome, Peer, Reply, Transport, handle};
 use crate::geo::Index;
@@ -18,7 +22,7 @@ use crate::zone::{Zone, Zones};
 const OWN: &str = "@ 300 SOA ns1 admin 1 3600 600 86400 60\n@ 300 NS ns1\n@ 300 NS ns2\n@ 300 NS ns.elsewhere.test.\n\
                    ns1 300 A 192.0.2.53\nns1 300 AAAA 2001:db8::53\nns2 300 A 192.0.2.54\n";
 
-/// What the parent says of itself.
+/// The parent's own records.
 const APEX: &str = "@ 300 SOA ns admin 1 3600 600 86400 60\n@ 300 NS ns\nns 300 A 127.0.0.1\n";
 
 /// The delegation as it should be.
@@ -28,11 +32,22 @@ const GOOD: &str = "gslb 300 NS ns1.gslb\ngslb 300 NS ns2.gslb\ngslb 300 NS ns.e
 fn zones(origin: &str, text: &str) -> Zones {
     let mut include = |_: &str| Err("nothing to include".to_owned());
     let origin = origin.parse().expect("an origin");
-    let zone = Zone::read(&origin, text, "zone", &mut include).unwrap_or_else(|said| panic!("{said:?}"));
+    let zone = Zone::read(&origin, text, "zone", &mut include).unwrap_or_else(|errors| panic!("{errors:?}"));
     Zones::build(vec![zone], &[]).expect("zones")
 }
 
-/// Serves `example.test.` over UDP and TCP until the process ends; with how many came over TCP.
+/// Sockets of both protocols at the same free port.
+fn bound() -> (UdpSocket, TcpListener) {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        // The same port of the other protocol may be taken by somebody else.
+        if let Ok(udp) = UdpSocket::bind(tcp.local_addr().expect("bound")) {
+            return (udp, tcp);
+        }
+    }
+}
+
+/// Serves `example.test.` over UDP and TCP until the process ends; with how many queries came over TCP.
 fn serve_counted(text: &str) -> (SocketAddr, Arc<AtomicUsize>) {
     let zones = zones("example.test.", &format!("{APEX}{text}"));
     let plan = Plan::compile(Topology::default(), zones, Index::default(), true, KeyPrefix::default());
@@ -43,13 +58,7 @@ fn serve_counted(text: &str) -> (SocketAddr, Arc<AtomicUsize>) {
         let outcome = handle(snapshot, query, Peer { address, transport }, Unix(Duration::ZERO), &mut reply);
         matches!(outcome, Outcome::Answered { .. }).then_some(reply.bytes)
     };
-    let (udp, tcp) = loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        // The same port of the other protocol may be taken by somebody else.
-        if let Ok(udp) = UdpSocket::bind(tcp.local_addr().expect("bound")) {
-            break (udp, tcp);
-        }
-    };
+    let (udp, tcp) = bound();
     let address = udp.local_addr().expect("bound");
     let (shared, count) = (Arc::clone(&snapshot), Arc::new(AtomicUsize::new(0)));
     let counter = Arc::clone(&count);
@@ -81,34 +90,36 @@ fn serve(text: &str) -> SocketAddr {
 }
 
 fn asker(address: SocketAddr) -> Asker {
-    Asker { resolvers: vec![address], port: address.port() }
+    Asker::with(vec![address], address.port()).expect("a runtime")
 }
 
-/// All that is said of the zone `gslb.example.test.` with a parent that has these records.
-fn said(own: &str, parent: &str) -> (bool, String) {
+/// The report on the zone `gslb.example.test.` with a parent that has these records.
+fn report(own: &str, parent: &str) -> (bool, String) {
     let zones = zones("gslb.example.test.", own);
     let verdict = check(zones.iter().next().expect("one zone"), &asker(serve(parent)));
     (verdict.is_good, verdict.text)
 }
 
 #[test]
-fn a_delegation_as_the_zone_says() {
+fn a_delegation_that_matches_the_zone() {
+    let (is_good, text) = report(OWN, GOOD);
+    let servers = "(ns.example.test. at 127.0.0.1)";
     let expected =
-        "gslb.example.test.: example.test. delegates it as the zone says (ns.example.test. at 127.0.0.1)\n";
-    assert_eq!(said(OWN, GOOD), (true, expected.to_owned()));
+        format!("gslb.example.test.: the delegation at example.test. matches the zone {servers}\n");
+    assert_eq!((is_good, text), (true, expected));
 }
 
 #[test]
-fn what_differs_is_said_in_sentences() {
+fn differences_are_reported_in_sentences() {
     let parent = "gslb 300 NS ns1.gslb\ngslb 300 NS old.elsewhere.test.\ngslb 300 DS 4711 13 2 \
                   0000000000000000000000000000000000000000000000000000000000000000\nns1.gslb 300 A 192.0.2.99\n";
-    insta::assert_snapshot!(said(OWN, parent).1, @r"
+    insta::assert_snapshot!(report(OWN, parent).1, @r"
     gslb.example.test.: 8 things to change at example.test.
       add `gslb.example.test. NS ns.elsewhere.test.`: the zone names this server
       add `gslb.example.test. NS ns2.gslb.example.test.`: the zone names this server
       add the glue `ns1.gslb.example.test. A 192.0.2.53`: the zone has this address
       add the glue `ns1.gslb.example.test. AAAA 2001:db8::53`: the zone has this address
-      add the glue `ns2.gslb.example.test. A 192.0.2.54`: without it nobody finds this server
+      add the glue `ns2.gslb.example.test. A 192.0.2.54`: without it resolvers cannot find this server
       remove `gslb.example.test. DS 4711 …`: the zone is not signed, so validating resolvers refuse every answer
       remove `gslb.example.test. NS old.elsewhere.test.`, or add it to the zone: the zone does not name this server
       remove the glue `ns1.gslb.example.test. A 192.0.2.99`: the zone does not have this address
@@ -117,7 +128,8 @@ fn what_differs_is_said_in_sentences() {
 
 #[test]
 fn no_delegation_at_all() {
-    let (is_good, text) = said("@ 300 SOA ns1 admin 1 3600 600 86400 60\n@ 300 NS ns.elsewhere.test.\n", "");
+    let (is_good, text) =
+        report("@ 300 SOA ns1 admin 1 3600 600 86400 60\n@ 300 NS ns.elsewhere.test.\n", "");
     assert!(!is_good);
     insta::assert_snapshot!(text, @r"
     gslb.example.test.: one thing to change at example.test.
@@ -126,7 +138,7 @@ fn no_delegation_at_all() {
 }
 
 #[test]
-fn what_is_cut_over_udp_is_asked_again_over_tcp() {
+fn truncated_answers_are_asked_again_over_tcp() {
     let mut own = "@ 300 SOA ns1 admin 1 3600 600 86400 60\n".to_owned();
     let mut parent = String::new();
     for n in 0..16 {
@@ -143,14 +155,14 @@ fn what_is_cut_over_udp_is_asked_again_over_tcp() {
 }
 
 #[test]
-fn a_parent_that_is_not_there_is_said_so() {
+fn a_parent_that_does_not_answer_is_reported() {
     let zones = zones("gslb.example.test.", OWN);
     let zone = zones.iter().next().expect("one zone");
     // The resolver is there, but nobody listens where it says that the parent's server is.
     let resolver = serve("");
     let closed =
         UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
-    let verdict = check(zone, &Asker { resolvers: vec![resolver], port: closed });
+    let verdict = check(zone, &Asker::with(vec![resolver], closed).expect("a runtime"));
     assert!(!verdict.is_good);
     let (first, second) = verdict.text.split_once('\n').expect("two lines");
     assert_eq!(first, "gslb.example.test.: none of the name servers of example.test. could be asked");
@@ -167,15 +179,93 @@ fn a_parent_that_is_not_there_is_said_so() {
 }
 
 #[test]
-fn resolvers_are_read_as_the_system_reads_them() {
-    let text = "# nameserver 192.0.2.9\nsearch example.test\nnameserver 192.0.2.1\n  nameserver\t2001:db8::1 # x\nnameserver junk\n";
-    assert_eq!(
-        resolvers_of(text).iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["192.0.2.1:53", "[2001:db8::1]:53"]
-    );
-    let resolver =
-        |written| Asker::new(Some(written)).map(|it| it.resolvers[0].to_string()).map_err(|e| e.to_string());
-    assert_eq!(resolver("192.0.2.1").as_deref(), Ok("192.0.2.1:53"));
-    assert_eq!(resolver("[::1]:5353").as_deref(), Ok("[::1]:5353"));
-    assert_eq!(resolver("x"), Err("\"x\" is no resolver: write ADDR or ADDR:PORT".into()));
+fn a_resolver_is_an_address_with_or_without_a_port() {
+    let resolver = |written| Asker::new(Some(written)).map(|it| it.resolvers).map_err(|e| e.to_string());
+    let socket = |text: &str| vec![text.parse::<SocketAddr>().expect("an address")];
+    assert_eq!(resolver("192.0.2.1"), Ok(socket("192.0.2.1:53")));
+    assert_eq!(resolver("2001:db8::1"), Ok(socket("[2001:db8::1]:53")));
+    assert_eq!(resolver("[::1]:5353"), Ok(socket("[::1]:5353")));
+    assert_eq!(resolver("x"), Err("\"x\" is not a valid resolver: write ADDR or ADDR:PORT".into()));
+}
+
+/// Answers one query over UDP with some messages, and one over TCP with one.
+fn serve_once(
+    udp_replies: impl FnOnce(&Message) -> Vec<Message> + Send + 'static,
+    tcp_reply: impl FnOnce(&Message) -> Message + Send + 'static,
+) -> SocketAddr {
+    let (udp, tcp) = bound();
+    let address = udp.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        let mut space = [0; 1500];
+        let (length, from) = udp.recv_from(&mut space).expect("a query");
+        let query = Message::from_vec(&space[..length]).expect("a query");
+        for reply in udp_replies(&query) {
+            udp.send_to(&reply.to_vec().expect("a message"), from).expect("sent");
+        }
+        let (mut stream, _) = tcp.accept().expect("a connection");
+        let reply = tcp_reply(&read_framed(&mut stream)).to_vec().expect("a message");
+        stream.write_all(&[&(reply.len() as u16).to_be_bytes(), &*reply].concat()).expect("sent");
+    });
+    address
+}
+
+fn read_framed(stream: &mut TcpStream) -> Message {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).expect("a length");
+    let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut query).expect("a query");
+    Message::from_vec(&query).expect("a query")
+}
+
+fn reply_to(query: &Message, change: impl FnOnce(&mut Message)) -> Message {
+    let mut reply = query.clone().into_response();
+    change(&mut reply);
+    reply
+}
+
+async fn ask_for_ns(server: SocketAddr) -> Result<DnsResponse, NetError> {
+    let name = "gslb.example.test.".parse().expect("a name");
+    ask(server, Query::query(name, RecordType::NS), DnsRequestOptions::default()).await
+}
+
+fn elsewhere(reply: &mut Message) {
+    reply.queries[0].set_name("elsewhere.test.".parse().expect("a name"));
+}
+
+#[tokio::test]
+async fn datagrams_that_answer_another_query_are_skipped() {
+    let replies = |query: &Message| {
+        vec![
+            reply_to(query, |reply| reply.metadata.id ^= 1),
+            reply_to(query, elsewhere),
+            reply_to(query, |reply| reply.metadata.response_code = ResponseCode::Refused),
+        ]
+    };
+    let server = serve_once(replies, Message::clone);
+    let reply = ask_for_ns(server).await.expect("an answer");
+    assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
+}
+
+#[tokio::test]
+async fn an_answer_to_another_question_over_tcp_is_an_error() {
+    let truncated = |query: &Message| vec![reply_to(query, |reply| reply.metadata.truncation = true)];
+    for (server, expected) in [
+        (serve_once(truncated, |query| reply_to(query, |_| {})), None),
+        (
+            serve_once(truncated, |query| reply_to(query, elsewhere)),
+            Some("it answers another question over TCP"),
+        ),
+        // A query is not an answer.
+        (serve_once(truncated, Message::clone), Some("io error: stream closed")),
+    ] {
+        let error = ask_for_ns(server).await.err().map(|e| e.to_string());
+        assert_eq!(error.as_deref(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_is_given_up() {
+    let (udp, _tcp) = bound();
+    let error = ask_for_ns(udp.local_addr().expect("bound")).await.expect_err("nobody answers");
+    assert_eq!(error.to_string(), "request timed out");
 }

@@ -23,7 +23,7 @@ fn keys_and_types() {
         ("[safety]\nmin_regions = -1", "3:15: expected an integer from 0 to 65535, found integer -1"),
         (
             "[safety]\nsuspect_self = { share = \"0%\", min = 0, anchors = [\"192.0.2.1:53\", \"tcp:a:1\"], at_most = \"2h\" }",
-            "x",
+            "3:26: expected a share above 0% and up to 100%, found \"0%\"\n3:38: expected an integer from 1 to 4294967295, found integer 0\n3:52: \"192.0.2.1:53\" is not a valid anchor: write tcp:ADDRESS:PORT\n3:68: \"tcp:a:1\" is not a valid anchor: write tcp:ADDRESS:PORT\n3:90: expected a duration from 1s to 1h, found \"2h\"",
         ),
         (
             "region.r = { endpoint = [{ name = \"a\", address = \"::1\" }], capacity = 0 }",
