@@ -1,8 +1,9 @@
 //! `explain`: why a client gets the answer it gets.
 //!
 //! The answer is the one that [`answer::handle`] gives to this very question; the stages are what
-//! [`Compiled::choose`](crate::steer::Compiled::choose) told while it made the choice.
+//! [`Compiled::choose`](crate::steer::Compiled::choose) recorded while it made the choice.
 
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -25,24 +26,23 @@ use crate::state::CheckStatus;
 use crate::steer::{Answer, Asked, Choice, Entry, Note, Recording, Stage, Why};
 use crate::wire::rcode_name;
 
-/// What is to be explained.
+/// The query to explain.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// The name asked for.
     pub name: Name,
     /// The type.
     pub rtype: RecordType,
-    /// For whom.
+    /// The client's address.
     pub client: IpAddr,
-    /// When; shares move with time.
+    /// When it asks: shares change with time.
     pub at: Unix,
 }
 
-/// Explains an answer. `checks` are the probes' views; without them (offline) nothing is known of health.
-/// `overrides` are those in force.
+/// Explains an answer. `checks` and `overrides` are cited as reasons; offline there are none.
 ///
 /// # Errors
-/// If the name is in none of the zones.
+/// If the name is not in any zone.
 pub fn explain(
     snapshot: &Snapshot,
     checks: &[CheckStatus],
@@ -56,23 +56,25 @@ pub fn explain(
         _ => None,
     };
     let topology = &snapshot.plan.topology;
-    let told = service.and_then(|id| {
+    let recorded = service.and_then(|id| {
         let family = answer::family(topology.service(id), question.rtype.into())?;
-        let told = tell(snapshot, question, id, family, &located);
-        // HTTPS holds addresses of both families, each chosen by itself.
+        let first = record_choice(snapshot, question, id, family, &located);
+        // HTTPS answers have addresses of both families, each chosen by itself.
         let other = (question.rtype == RecordType::HTTPS && family == Family::V4)
-            .then(|| tell(snapshot, question, id, Family::V6, &located));
-        Some((topology.service(id), told, other))
+            .then(|| record_choice(snapshot, question, id, Family::V6, &located));
+        Some((topology.service(id), first, other))
     });
+    let worst = worst_by_region(checks);
     let named = snapshot.plan.zones.find(question.name.as_wire()).node();
-    let (choice, stages) = told.map_or((None, Vec::new()), |(service, (choice, recording), other)| {
+    let (choice, stages) = recorded.map_or((None, Vec::new()), |(service, (choice, recording), other)| {
         let stages = |recording| {
-            stages(&Known { topology, standing: &snapshot.standing, checks, overrides, service }, recording)
+            let standing = &snapshot.standing;
+            stages(&Known { topology, standing, worst: &worst, overrides, service }, recording)
         };
-        let told = stages(&recording);
+        let first = stages(&recording);
         match other {
-            Some((other, recording)) => (Some(both(choice, other)), of_both(told, stages(&recording))),
-            None => (Some(choice), told),
+            Some((other, recording)) => (Some(both(choice, other)), of_both(first, stages(&recording))),
+            None => (Some(choice), first),
         }
     });
     let region = choice.and_then(|choice| choice.region);
@@ -80,14 +82,14 @@ pub fn explain(
         name: question.name.to_string(),
         rtype: question.rtype.to_string(),
         client: question.client,
-        kind: kind(outcome, &rcode(&reply), named.is_some_and(|it| !it.services().is_empty())).into(),
+        kind: kind(outcome, &rcode(&reply), named.is_some_and(|it| !it.services().is_empty())),
         service: service.map(|id| topology.service(id).name.to_string()),
         location: location(&snapshot.plan.geo_sources, &located),
         scope: scope(&reply),
         epoch: snapshot.epoch,
         stages,
         region: region.map(|id| topology.region(id).name.clone()),
-        instead: choice.and_then(instead).map(Into::into),
+        instead: choice.and_then(instead),
         answer: dto::Answer {
             rcode: rcode(&reply),
             ttl: least_ttl(&reply.answers).or_else(|| least_ttl(&reply.authorities)),
@@ -101,23 +103,23 @@ fn least_ttl(records: &[Record]) -> Option<u32> {
     records.iter().map(|record| record.ttl).min()
 }
 
-fn kind(outcome: Outcome, rcode: &str, is_service: bool) -> &'static str {
+fn kind(outcome: Outcome, rcode: &str, is_service: bool) -> dto::ExplainKind {
     match outcome {
-        Outcome::Answered { kind: Kind::Dynamic { .. }, .. } => "dynamic",
-        Outcome::Answered { kind: Kind::Referral, .. } => "referral",
-        _ if is_service => "unsteered",
-        Outcome::Answered { kind: Kind::Negative, .. } if rcode == "NXDOMAIN" => "no_name",
-        Outcome::Answered { kind: Kind::Negative, .. } => "no_data",
-        Outcome::Answered { .. } | Outcome::Dropped => "static",
+        Outcome::Answered { kind: Kind::Dynamic { .. }, .. } => dto::ExplainKind::Dynamic,
+        Outcome::Answered { kind: Kind::Referral, .. } => dto::ExplainKind::Referral,
+        _ if is_service => dto::ExplainKind::Unsteered,
+        Outcome::Answered { kind: Kind::Negative, .. } if rcode == "NXDOMAIN" => dto::ExplainKind::NoName,
+        Outcome::Answered { kind: Kind::Negative, .. } => dto::ExplainKind::NoData,
+        Outcome::Answered { .. } | Outcome::Dropped => dto::ExplainKind::Static,
     }
 }
 
-/// A record as in a zone file, where strings stand in quotes (RFC 1035 §5.1).
+/// A record in zone file format, with quotes around strings (RFC 1035 §5.1).
 fn record(record: &Record) -> String {
     let parts: Vec<String> = match &record.data {
         RData::TXT(txt) => txt.txt_data.iter().map(|text| quote(text)).collect(),
         RData::HINFO(hinfo) => vec![quote(&hinfo.cpu), quote(&hinfo.os)],
-        // The library's text ends lists in commas, which RFC 9460 §2.1 does not.
+        // The library writes a comma after the last item of a list, RFC 9460 §2.1 does not.
         RData::HTTPS(https) => {
             let params = https.0.svc_params.iter();
             let params =
@@ -145,7 +147,7 @@ fn quote(text: &[u8]) -> String {
     quoted + "\""
 }
 
-/// Asks the question as a resolver would that passes on the client's whole address.
+/// Asks as a resolver does that passes on the client's whole address.
 fn ask(snapshot: &Snapshot, question: &Question) -> Result<(Message, Outcome), Problem> {
     let internal = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why);
     let name = WireName::from_str(&question.name.to_string()).map_err(|e| internal(e.to_string()))?;
@@ -168,7 +170,7 @@ fn ask(snapshot: &Snapshot, question: &Question) -> Result<(Message, Outcome), P
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
             format!(
-                "{} is in none of the zones served here ({}): it would be refused",
+                "{} is not in any zone of this node ({}): a query for it would be refused",
                 question.name,
                 zones.join(", ")
             ),
@@ -188,8 +190,8 @@ fn scope(reply: &Message) -> u8 {
     }
 }
 
-/// The choice again, with somebody listening.
-fn tell(
+/// Makes the choice again and records why.
+fn record_choice(
     snapshot: &Snapshot,
     question: &Question,
     service: ServiceId,
@@ -201,29 +203,28 @@ fn tell(
     plan.steering.explain(&plan.topology, &snapshot.standing, located.place, &asked, &mut Vec::new())
 }
 
-/// What an answer says of where a client is sent that holds two choices: the first that is sent anywhere.
+/// Of the choices for IPv4 and IPv6 the one that sends the client to a region, preferably that for IPv4.
 fn both(one: Choice, other: Choice) -> Choice {
     if one.region.is_none() && other.region.is_some() { other } else { one }
 }
 
-/// The stages of choices by IPv4 and IPv6: told apart where they differ.
+/// The stages of the choices for IPv4 and IPv6: with their family if they differ.
 fn of_both(v4: Vec<dto::Stage>, v6: Vec<dto::Stage>) -> Vec<dto::Stage> {
     if v4 == v6 {
         return v4;
     }
-    let of = |family: &str, stages: Vec<dto::Stage>| {
-        let family = Some(family.to_owned());
-        stages.into_iter().map(move |stage| dto::Stage { family: family.clone(), ..stage })
+    let of = |family, stages: Vec<dto::Stage>| {
+        stages.into_iter().map(move |stage| dto::Stage { family: Some(family), ..stage })
     };
-    of("IPv4", v4).chain(of("IPv6", v6)).collect()
+    of(dto::Family::V4, v4).chain(of(dto::Family::V6, v6)).collect()
 }
 
-/// What is answered in the place of a region.
-fn instead(choice: Choice) -> Option<&'static str> {
+/// What is answered instead of a region.
+fn instead(choice: Choice) -> Option<dto::Instead> {
     match (choice.region, choice.answer) {
-        (None, Answer::Addresses) => Some("fallback"),
-        (None, Answer::Alias) => Some("cname"),
-        (None, Answer::Servfail) => Some("servfail"),
+        (None, Answer::Addresses) => Some(dto::Instead::Fallback),
+        (None, Answer::Alias) => Some(dto::Instead::Cname),
+        (None, Answer::Servfail) => Some(dto::Instead::Servfail),
         _ => None,
     }
 }
@@ -246,62 +247,47 @@ fn location(sources: &[String], located: &Located<'_>) -> dto::Location {
     }
 }
 
-/// What the words of a stage are made of.
+/// What the texts of a stage are made from.
 struct Known<'a> {
     topology: &'a Topology,
     standing: &'a Standing,
-    checks: &'a [CheckStatus],
+    /// The worst check of each region that has one that is not up.
+    worst: &'a HashMap<&'a str, &'a CheckStatus>,
     overrides: &'a [Override],
     service: &'a Service,
 }
 
 fn stages(known: &Known<'_>, recording: &Recording) -> Vec<dto::Stage> {
     let always = [Stage::Fence, Stage::Rank, Stage::TieGroups, Stage::Eligible, Stage::Share];
-    let is_told = |stage| recording.entries.iter().any(|entry| entry.stage == stage);
-    let all = always.into_iter().chain([Stage::Ttl].into_iter().filter(|stage| is_told(*stage)));
+    let has_entries = |stage| recording.entries.iter().any(|entry| entry.stage == stage);
+    let all = always.into_iter().chain([Stage::Ttl].into_iter().filter(|stage| has_entries(*stage)));
     let name = |id: RegionId| known.topology.region(id).name.clone();
     let stage = |stage: Stage| {
-        // What is put first is told last, after where it stood.
+        // What `geo.network` puts first is recorded last, after its place without that.
         let is_put_first = |entry: &Entry| entry.verdict == Ok(Note::NetworkFirst);
         let all = || recording.entries.iter().filter(move |entry| entry.stage == stage);
-        let is_told_again =
-            move |entry: &&Entry| all().any(|it| is_put_first(it) && it.region == entry.region);
+        let put_first: HashSet<RegionId> =
+            all().filter(|entry| is_put_first(entry)).map(|entry| entry.region).collect();
         let entries = || {
             let first = all().filter(|entry| is_put_first(entry));
-            first.chain(all().filter(move |entry| !is_told_again(entry)))
+            first.chain(all().filter(|entry| !put_first.contains(&entry.region)))
         };
-        let is_kept = |id| entries().any(|entry| entry.region == id && entry.verdict.is_ok());
+        let all_kept: HashSet<RegionId> =
+            entries().filter(|entry| entry.verdict.is_ok()).map(|entry| entry.region).collect();
         let kept = entries().filter_map(|Entry { region, verdict, .. }| {
             let note = note(known, *region, verdict.as_ref().ok()?);
             Some(dto::Kept { region: name(*region), note })
         });
-        // Several passes may tell of a region: that it was let in after all, else the first that dropped it.
-        let mut told = Vec::new();
+        // A region may have an entry for each of several passes: what counts is that one kept it, else the first.
+        let mut seen = HashSet::new();
         let dropped = entries().filter_map(|Entry { region, verdict, .. }| {
-            let why = why(known, *region, verdict.as_ref().err()?);
-            let is_news = !is_kept(*region) && !told.contains(region);
-            told.push(*region);
-            is_news.then(|| dto::Dropped { region: name(*region), why })
+            let reason = verdict.as_ref().err()?;
+            let is_new = seen.insert(*region) && !all_kept.contains(region);
+            is_new.then(|| dto::Dropped { region: name(*region), why: why(known, *region, reason) })
         });
-        dto::Stage {
-            stage: stage_name(stage).into(),
-            family: None,
-            kept: kept.collect(),
-            dropped: dropped.collect(),
-        }
+        dto::Stage { stage: stage.into(), family: None, kept: kept.collect(), dropped: dropped.collect() }
     };
     all.map(stage).collect()
-}
-
-fn stage_name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Fence => "fence",
-        Stage::Rank => "rank",
-        Stage::TieGroups => "tie groups",
-        Stage::Eligible => "eligible",
-        Stage::Share => "share",
-        Stage::Ttl => "ttl",
-    }
 }
 
 fn note(known: &Known<'_>, region: RegionId, note: &Note) -> String {
@@ -327,7 +313,7 @@ fn note(known: &Known<'_>, region: RegionId, note: &Note) -> String {
         }
         Note::Unknown => "not probed yet, and nothing is known to be up".into(),
         Note::Degraded => format!("degraded, at half its weight{}", because()),
-        Note::AllDown => format!("nobody is usable: all_down lets it in{}", because()),
+        Note::AllDown => format!("no region is usable: all_down lets it in{}", because()),
         Note::Won { among: 1 } => "alone in its group".into(),
         Note::Won { among } => format!("won the draw among {among}"),
         Note::MayChange(Duration::MAX) => "does not change by itself".into(),
@@ -360,7 +346,7 @@ fn why(known: &Known<'_>, region: RegionId, why: &Why) -> String {
             let cited = cited(known, region, is_partial);
             format!("a drain keeps {share:.0}% of clients away, this one among them{cited}")
         }
-        Why::LaterGroup => "an earlier group serves".into(),
+        Why::LaterGroup => "a higher-ranked group is available".into(),
         Why::LostDraw => "lost the draw".into(),
     }
 }
@@ -369,7 +355,7 @@ fn is_partial(o: &Override) -> bool {
     o.action.is_partial()
 }
 
-/// The overrides of a region within the service, or of its endpoints, that are meant; by whom and why.
+/// The overrides of a region, of its endpoints and of it within the service that are meant: who set them and why.
 fn cited(known: &Known<'_>, region: RegionId, is_meant: fn(&Override) -> bool) -> String {
     let name = &known.topology.region(region).name;
     let concerns = |target: &Target| match target {
@@ -385,20 +371,14 @@ fn cited(known: &Known<'_>, region: RegionId, is_meant: fn(&Override) -> bool) -
     if cited.is_empty() { String::new() } else { format!(": {}", cited.join(", ")) }
 }
 
-/// The evidence of a region's worst check, or the host that it waits for.
+/// The evidence of a region's worst check, or the host whose addresses it waits for.
 fn evidence(known: &Known<'_>, region: RegionId) -> Option<String> {
-    let Known { topology, checks, .. } = known;
+    let Known { topology, worst, .. } = known;
     let standing = known.standing.region(region);
-    let name = &topology.region(region).name;
-    let worst = checks.iter().filter(|check| check.state > State::Up);
-    let of_region = worst.filter_map(|check| match &check.id.subject {
-        Subject::Address { region, endpoint, address } if **region == **name => {
-            Some((check, format!("{endpoint} {address}")))
-        }
-        _ => None,
-    });
-    if let Some((worst, place)) = of_region.max_by_key(|(check, _)| check.state) {
-        return Some(format!("{place}: {worst}"));
+    if let Some(check) = worst.get(topology.region(region).name.as_str())
+        && let Subject::Address { endpoint, address, .. } = &check.id.subject
+    {
+        return Some(format!("{endpoint} {address}: {check}"));
     }
     let endpoints = topology.region(region).endpoints.iter().zip(standing.endpoints.iter());
     let mut unresolved = endpoints.filter(|(_, standing)| standing.addresses.is_empty());
@@ -406,6 +386,18 @@ fn evidence(known: &Known<'_>, region: RegionId) -> Option<String> {
         let host = endpoint.resolved_host()?;
         Some(format!("{}: the addresses of {host} are not known yet", endpoint.name))
     })
+}
+
+fn worst_by_region(checks: &[CheckStatus]) -> HashMap<&str, &CheckStatus> {
+    let mut worst: HashMap<&str, &CheckStatus> = HashMap::new();
+    for check in checks.iter().filter(|check| check.state > State::Up) {
+        let Subject::Address { region, .. } = &check.id.subject else { continue };
+        let known = worst.entry(region).or_insert(check);
+        if check.state >= known.state {
+            *known = check;
+        }
+    }
+    worst
 }
 
 fn place_names(topology: &Topology, places: &[PlaceKey]) -> String {

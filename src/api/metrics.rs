@@ -10,18 +10,19 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::status::held_by_region;
 use crate::health::{Severity, State};
 use crate::model::{Rule, Source, Subject, Unix};
 use crate::snapshot::Snapshot;
 use crate::state::CheckStatus;
 
-/// Adds the metrics of another room.
+/// Adds the metrics of another module.
 pub type Contributor = Arc<dyn Fn(&mut DescriptorEncoder<'_>) -> fmt::Result + Send + Sync>;
 
-/// What a scrape tells.
+/// What a scrape reports besides the standing and the checks.
 #[derive(Clone)]
 pub struct Metrics {
-    /// The other rooms that have something to tell.
+    /// One for each module with metrics of its own.
     pub contributors: Vec<Contributor>,
 }
 
@@ -86,8 +87,11 @@ impl Scrape {
             MetricType::Gauge,
         )?)?;
 
-        let help =
-            "1 while probes and overrides let a region serve, 0 otherwise, though safety may hold it in";
+        let help = "1 while this node suspects its own network and suspect_self keeps the last standing";
+        let suspicion = encoder.encode_descriptor("self_suspicion", help, None, MetricType::Gauge)?;
+        ConstGauge::new(u64::from(standing.suspected)).encode(suspicion)?;
+
+        let help = "1 while probes and overrides let a region serve, else 0, even if a safety rule holds it";
         let mut up = encoder.encode_descriptor("region_up", help, None, MetricType::Gauge)?;
         for (region, standing) in topology.regions.iter().zip(&standing.regions) {
             let serves = u64::from(!standing.usable().is_withdrawn());
@@ -95,7 +99,7 @@ impl Scrape {
             ConstGauge::new(serves).encode(up.encode_family(&labels)?)?;
         }
 
-        let help = "1 for each address that its probes find up or degraded, 0 otherwise";
+        let help = "1 for each address that its probes found up or degraded, else 0";
         let mut up = encoder.encode_descriptor("address_up", help, None, MetricType::Gauge)?;
         for (region, standing) in topology.regions.iter().zip(&standing.regions) {
             for (endpoint, states) in region.endpoints.iter().zip(standing.endpoints.iter()) {
@@ -113,10 +117,11 @@ impl Scrape {
 
         let help = "Regions that a safety rule holds though probes found them down";
         let mut rules = encoder.encode_descriptor("safety_held", help, None, MetricType::Gauge)?;
+        let held = held_by_region(standing);
         for rule in Rule::ALL {
-            let held = topology.region_ids().filter(|id| standing.held_anywhere(*id) == Some(rule));
+            let count = held.iter().filter(|held| **held == Some(rule)).count();
             let labels = [("rule", rule.name())];
-            ConstGauge::new(held.count() as u64).encode(rules.encode_family(&labels)?)?;
+            ConstGauge::new(count as u64).encode(rules.encode_family(&labels)?)?;
         }
 
         let help = "State changes of regions since the start";
@@ -148,7 +153,7 @@ impl Scrape {
     }
 }
 
-/// Soft and hard failures apart: only the one may be held in.
+/// Soft and hard failures have names of their own, as safety rules hold soft ones only.
 fn state_name(state: State) -> &'static str {
     match state {
         State::Up => "up",
@@ -159,7 +164,7 @@ fn state_name(state: State) -> &'static str {
     }
 }
 
-/// The labels of a check of an address; the metrics are about nothing else.
+/// The labels of a check of an address; other checks have no metrics.
 fn labels(check: &CheckStatus) -> Option<[(&'static str, String); 4]> {
     let Subject::Address { region, endpoint, address } = &check.id.subject else { return None };
     let Source::Probe(probe) = &check.id.source else { return None };

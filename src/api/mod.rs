@@ -1,6 +1,6 @@
-//! The control API: REST, the event stream and metrics. `portolan` itself speaks to a running node through it.
+//! The control API: REST, the event stream and metrics. The `portolan` command uses it to talk to a running node.
 
-#![allow(clippy::disallowed_methods, reason = "a shell: it lives in the world's time")]
+#![allow(clippy::disallowed_methods, reason = "a shell: it reads the clocks")]
 
 mod access;
 pub mod dto;
@@ -17,4 +17,3 @@ pub use metrics::{Contributor, Metrics};
 pub use problem::{Problem, REFUSED_BY_SAFETY};
 pub use reload::{ReloadRequest, Reloads};
 pub use routes::{Api, router};
-pub use status::status;

@@ -23,14 +23,14 @@ use super::explain::{Question, explain};
 use super::metrics::Metrics;
 use super::problem::Problem;
 use super::reload::Reloads;
-use super::status::{overridden, share, status, timestamp};
+use super::status::View;
 use crate::config::{self, Role};
-use crate::engine::{Applied, EventFeed, Handle, Reloaded, Stopped};
-use crate::model::{Fraction, Unix};
+use crate::engine::{Applied, EventFeed, Handle, Stopped};
+use crate::model::Unix;
 use crate::net::clock::Clock;
 use crate::prepare::ReloadError;
 use crate::standing::Action;
-use crate::state::{Event, EventKind, OverrideRequest, Rejection};
+use crate::state::{Event, OverrideRequest, Rejection};
 
 /// What the routes need.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub struct Api {
     pub node_name: Arc<str>,
     /// When the program started.
     pub started: Instant,
-    /// What a scrape tells.
+    /// What `/metrics` reports.
     pub metrics: Metrics,
 }
 
@@ -63,7 +63,7 @@ pub fn router(api: Api, access: Access) -> Router {
         .route("/v1/reload", post(reload))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method")
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method")
         })
         .with_state(api)
         .layer(middleware::from_fn_with_state(access, guard))
@@ -73,7 +73,7 @@ async fn readyz(State(api): State<Api>) -> Response {
     if *api.engine.ready.borrow() {
         "ok\n".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "waiting for the first look at every target\n").into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, "waiting for the first result of every check\n").into_response()
     }
 }
 
@@ -86,7 +86,7 @@ async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
-async fn whole_status(api: &Api) -> Result<dto::Status, Problem> {
+async fn get_status(State(api): State<Api>) -> Result<Json<dto::Status>, Problem> {
     let checks = api.engine.checks().await?;
     let overrides = api.engine.overrides().await?;
     let snapshot = api.engine.snapshots.load_full();
@@ -97,19 +97,20 @@ async fn whole_status(api: &Api) -> Result<dto::Status, Problem> {
         ready: *api.engine.ready.borrow(),
         uptime_s: api.started.elapsed().as_secs(),
     };
-    Ok(status(node, &snapshot, &checks, &overrides, Clock::unix()))
-}
-
-async fn get_status(State(api): State<Api>) -> Result<Json<dto::Status>, Problem> {
-    whole_status(&api).await.map(Json)
+    Ok(Json(View::new(&snapshot, &checks, &overrides, Clock::unix()).status(node)))
 }
 
 async fn get_regions(State(api): State<Api>) -> Result<Json<Vec<dto::Region>>, Problem> {
-    whole_status(&api).await.map(|status| Json(status.regions))
+    let checks = api.engine.checks().await?;
+    let overrides = api.engine.overrides().await?;
+    let snapshot = api.engine.snapshots.load_full();
+    Ok(Json(View::new(&snapshot, &checks, &overrides, Clock::unix()).regions()))
 }
 
 async fn get_services(State(api): State<Api>) -> Result<Json<Vec<dto::Service>>, Problem> {
-    whole_status(&api).await.map(|status| Json(status.services))
+    let overrides = api.engine.overrides().await?;
+    let snapshot = api.engine.snapshots.load_full();
+    Ok(Json(View::new(&snapshot, &[], &overrides, Clock::unix()).services()))
 }
 
 #[derive(Deserialize)]
@@ -147,14 +148,14 @@ impl Question {
                 .ok()
                 .and_then(|at| u64::try_from(at.as_millisecond()).ok())
                 .map(|millis| Unix(Duration::from_millis(millis)))
-                .ok_or_else(|| format!("`{text}` is no time: write it as 2026-11-20T12:00:00Z"))?,
+                .ok_or_else(|| format!("`{text}` is not a valid time: write it as 2026-11-20T12:00:00Z"))?,
         };
         Ok(Self {
-            name: name.parse().map_err(|e| format!("`{name}` is no domain name: {e}"))?,
+            name: name.parse().map_err(|e| format!("`{name}` is not a valid domain name: {e}"))?,
             rtype: record_type(rtype.unwrap_or("A"))?,
             client: client
                 .parse::<IpAddr>()
-                .map_err(|_| format!("`{client}` is no IP address: --client takes one such as 192.0.2.1"))?,
+                .map_err(|_| format!("`{client}` is not a valid IP address: write one such as 192.0.2.1"))?,
             at,
         })
     }
@@ -166,9 +167,9 @@ fn record_type(text: &str) -> Result<RecordType, String> {
     let number = upper.strip_prefix("TYPE").and_then(|number| number.parse::<u16>().ok());
     match number {
         Some(number) => Ok(RecordType::from(number)),
-        None => {
-            upper.parse().map_err(|_| format!("`{text}` is no record type: write it as AAAA, MX or TYPE65"))
-        }
+        None => upper
+            .parse()
+            .map_err(|_| format!("`{text}` is not a valid record type: write it as AAAA, MX or TYPE65")),
     }
 }
 
@@ -177,7 +178,7 @@ fn bad(why: impl Into<String>) -> Problem {
 }
 
 async fn get_overrides(State(api): State<Api>) -> Result<Json<Vec<dto::Override>>, Problem> {
-    Ok(Json(api.engine.overrides().await?.iter().map(overridden).collect()))
+    Ok(Json(api.engine.overrides().await?.iter().map(Into::into).collect()))
 }
 
 async fn post_override(
@@ -189,7 +190,7 @@ async fn post_override(
     may_override_safety(request.override_safety, role)?;
     let request = OverrideRequest {
         target: request.target.parse().map_err(|e: crate::model::TargetError| bad(e.to_string()))?,
-        action: action(&request.action, request.share.as_deref()).map_err(bad)?,
+        action: action(request.action, request.share).map_err(bad)?,
         lasts: match request.lasts {
             None => None,
             Some(text) => Some(config::parse_duration(&text).map_err(bad)?),
@@ -201,33 +202,30 @@ async fn post_override(
     applied_or_refused(api.engine.put_override(request).await?)
 }
 
-/// To set safety rules aside needs the role admin, or the control socket.
+/// Overriding safety rules requires the role admin, or the control socket.
 fn may_override_safety(asks: bool, role: Role) -> Result<(), Problem> {
     if asks && role < Role::Admin {
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
-            "to set safety rules aside needs the role admin, or the control socket on the node",
+            "overriding safety rules requires the role admin, or the control socket on the node",
         ));
     }
     Ok(())
 }
 
-/// An action and the share that goes with a drain.
-fn action(name: &str, share: Option<&str>) -> Result<Action, String> {
-    let action: Action = name.parse().map_err(|e: crate::standing::ActionError| e.to_string())?;
+/// The action of a request. A share goes with a drain only.
+fn action(action: dto::Action, share: Option<dto::Share>) -> Result<Action, String> {
     match (action, share) {
-        (action, None) => Ok(action),
-        (Action::Drain(_), Some(text)) => Fraction::parse(text)
-            .map(Action::Drain)
-            .ok_or_else(|| format!("`{text}` is not a valid share: write it as \"25%\", 0 to 100")),
-        (Action::Up | Action::Down, Some("100%")) => Ok(action),
-        (Action::Up | Action::Down, Some(_)) => Err(format!("a share goes with drain, not with {name}")),
+        (dto::Action::Drain, share) => Ok(Action::Drain(share.unwrap_or(dto::Share::WHOLE).0)),
+        (dto::Action::Up, None | Some(dto::Share::WHOLE)) => Ok(Action::Up),
+        (dto::Action::Down, None | Some(dto::Share::WHOLE)) => Ok(Action::Down),
+        (action, Some(_)) => Err(format!("a share goes with drain, not with {action}")),
     }
 }
 
 fn applied_or_refused(outcome: Result<Applied, Rejection>) -> Result<Json<dto::Applied>, Problem> {
     match outcome {
-        Ok(applied) => Ok(Json(applied_dto(applied))),
+        Ok(applied) => Ok(Json(applied.into())),
         Err(Rejection::NotFound(why)) => Err(Problem::new(StatusCode::NOT_FOUND, why)),
         Err(Rejection::Invalid(why)) => Err(bad(why)),
         Err(refused @ Rejection::Unsafe(_)) => Err(Problem::refused_by_safety(refused.to_string())),
@@ -252,41 +250,33 @@ async fn delete_override(
     applied_or_refused(api.engine.remove_override(id, by, override_safety).await?)
 }
 
-fn applied_dto(applied: Applied) -> dto::Applied {
-    dto::Applied {
-        subject: overridden(&applied.subject),
-        replaced: applied.replaced.as_ref().map(overridden),
-        epoch: applied.epoch,
-        no_effect: applied.no_effect,
-        not_durable: applied.not_durable,
-    }
-}
-
 async fn reload(
     State(api): State<Api>,
     Extension(Bearer { by, .. }): Extension<Bearer>,
 ) -> Result<Json<dto::Reloaded>, Problem> {
     match api.reloads.reload(by).await {
-        Ok(Reloaded { epoch, warnings }) => Ok(Json(dto::Reloaded { epoch, warnings })),
+        Ok(reloaded) => Ok(Json(reloaded.into())),
         Err(ReloadError::Stopped) => Err(Stopped.into()),
         Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())),
     }
 }
 
-/// The kept events as an array, or with `Accept: text/event-stream` those and all that follow.
+/// The kept events as an array, or with `Accept: text/event-stream` those and all that follow as a stream.
 async fn get_events(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
     let EventFeed { kept, live } = api.engine.events().await?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("text/event-stream") {
-        let after = last_seen(&headers);
-        let kept = kept.into_iter().filter(move |event| event.id > after).collect();
+        let newest = kept.last().map_or(0, |event| event.id);
+        // An id that this run has not reached is of an earlier one, before the clock was set back.
+        let after = Some(last_seen(&headers)).filter(|seen| *seen <= newest).unwrap_or(0);
+        let kept = kept.into_iter().filter(|event| event.id > after).collect();
         Ok(Sse::new(event_stream(kept, live)).keep_alive(KeepAlive::default()).into_response())
     } else {
-        Ok(Json(kept.iter().map(|event| event_dto(event)).collect::<Vec<_>>()).into_response())
+        Ok(Json(kept.iter().map(|event| dto::Event::from(&**event)).collect::<Vec<_>>()).into_response())
     }
 }
 
-/// The id a reconnecting reader has seen last (HTML Living Standard, server-sent events).
+/// The id of the last event that a reconnecting reader has seen (HTML Living Standard, server-sent events).
 fn last_seen(headers: &HeaderMap) -> u64 {
     let value = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     value.and_then(|text| text.parse().ok()).unwrap_or(0)
@@ -307,66 +297,16 @@ fn event_stream(
         }
     });
     stream::iter(kept).chain(live).map(|event| {
-        let dto = event_dto(&event);
-        let message = sse::Event::default().id(dto.id.to_string()).event(&dto.event);
+        let dto = dto::Event::from(&*event);
+        let message = sse::Event::default().id(dto.id.to_string()).event(dto.event.to_string());
         Ok(message.json_data(&dto).unwrap_or_default())
     })
-}
-
-fn listed(addresses: &[IpAddr]) -> String {
-    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-}
-
-fn event_dto(event: &Event) -> dto::Event {
-    let mut fields: Vec<(&str, String)> = Vec::new();
-    match &event.kind {
-        EventKind::Transition { subject, from, to, evidence } => {
-            fields.push(("subject", subject.to_string()));
-            fields.push(("from", from.to_string()));
-            fields.push(("to", to.to_string()));
-            fields.extend(to.severity().map(|severity| ("severity", severity.to_string())));
-            fields.push(("evidence", evidence.clone()));
-        }
-        EventKind::Overridden(o) | EventKind::Restored { subject: o, .. } | EventKind::Expired(o) => {
-            fields.push(("target", o.target.to_string()));
-            fields.push(("action", o.action.name().into()));
-            fields.push(("share", share(o.action).to_string()));
-            fields.extend(o.until.map(|until| ("until", timestamp(until))));
-            fields.extend(o.reason.clone().map(|reason| ("reason", reason)));
-        }
-        EventKind::Held { region, rule } | EventKind::Released { region, rule } => {
-            fields.push(("region", region.clone()));
-            fields.push(("rule", rule.name().into()));
-        }
-        EventKind::Resolved { host, addresses } => {
-            fields.push(("host", host.to_string()));
-            fields.push(("addresses", listed(addresses)));
-        }
-        EventKind::Unresolved { host, why, kept } => {
-            fields.push(("host", host.to_string()));
-            fields.push(("why", why.clone()));
-            fields.push(("kept", listed(kept)));
-        }
-        EventKind::ReloadFailed { why, .. } => fields.push(("why", why.clone())),
-        EventKind::Reloaded { warnings, .. } if !warnings.is_empty() => {
-            fields.push(("warnings", warnings.join("; ")));
-        }
-        EventKind::Reloaded { .. } | EventKind::Alarm { .. } | EventKind::AllClear { .. } => {}
-    }
-    fields.extend(event.kind.by().map(|by| ("by", by.to_owned())));
-    dto::Event {
-        id: event.id,
-        at: timestamp(event.at),
-        epoch: event.epoch,
-        event: event.kind.name().into(),
-        message: event.kind.to_string(),
-        fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::EventKind;
 
     #[tokio::test]
     async fn a_reader_that_lags_goes_on_with_what_is_left() {

@@ -153,8 +153,9 @@ impl Client {
         self.call(Method::POST, "/v1/overrides", &[], Some(request))
     }
 
-    pub(super) fn remove_override(&self, id: u64) -> Result<dto::Applied> {
-        self.call::<(), _>(Method::DELETE, &format!("/v1/overrides/{id}"), &[], None)
+    pub(super) fn remove_override(&self, id: u64, override_safety: bool) -> Result<dto::Applied> {
+        let query: &[_] = if override_safety { &[("override_safety", "true")] } else { &[] };
+        self.call::<(), _>(Method::DELETE, &format!("/v1/overrides/{id}"), query, None)
     }
 
     pub(super) fn reload(&self) -> Result<dto::Reloaded> {

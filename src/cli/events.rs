@@ -10,7 +10,7 @@ use crate::api::dto;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Keep printing new events
+    /// Keep printing events as they happen
     #[arg(short, long)]
     follow: bool,
     /// One JSON object per line
@@ -36,7 +36,7 @@ pub(super) fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// An event on one line. Further lines, such as those of a failed reload, are indented.
+/// An event in a line; if its message has several, the others are indented below.
 fn line(event: &dto::Event) -> String {
     format!("{}  {:<13} {}", event.at, event.event, event.message.replace('\n', "\n    "))
 }
@@ -44,20 +44,21 @@ fn line(event: &dto::Event) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::dto::EventName;
 
     #[test]
-    fn events_begin_at_the_margin_and_further_lines_are_indented() {
-        let event = |event: &str, message: &str| dto::Event {
+    fn events_begin_at_the_margin_and_nothing_else_does() {
+        let event = |event, message: &str| dto::Event {
             id: 1,
             at: "2027-01-15T08:00:00.000Z".into(),
             epoch: 1,
-            event: event.into(),
+            event,
             message: message.into(),
             fields: std::collections::BTreeMap::new(),
         };
         for (name, message, expected) in [
-            ("alarm", "one", "2027-01-15T08:00:00.000Z  alarm         one"),
-            ("reload_failed", "one\ntwo", "2027-01-15T08:00:00.000Z  reload_failed one\n    two"),
+            (EventName::Alarm, "one", "2027-01-15T08:00:00.000Z  alarm         one"),
+            (EventName::ReloadFailed, "one\ntwo", "2027-01-15T08:00:00.000Z  reload_failed one\n    two"),
         ] {
             assert_eq!(line(&event(name, message)), expected);
         }

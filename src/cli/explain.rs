@@ -8,7 +8,8 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 
 use super::client::{Client, ClientError};
-use crate::api::{self, Question, dto};
+use crate::api::dto::{self, ExplainKind, Instead, StageName};
+use crate::api::{self, Question};
 use crate::health::State;
 use crate::model::Rules;
 use crate::net::clock::Clock;
@@ -26,7 +27,7 @@ pub(super) struct Arguments {
     /// The client's address
     #[arg(long, value_name = "IP")]
     client: String,
-    /// As of then: shares move with time (RFC 3339)
+    /// Evaluate at this time: shares change with time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
     /// As JSON
@@ -84,47 +85,47 @@ fn text(e: &dto::Explain, config: Option<&Path>) -> String {
         line("service", format!("{service}, {}", way_to(service, &e.name)));
     }
     if e.service.is_none() {
-        line("service", unchosen(&e.kind).into());
+        line("service", unchosen(e.kind).into());
     }
     let mut family = None;
     for stage in e.stages.iter().filter(|stage| says_something(stage)) {
         if stage.family != family {
-            family.clone_from(&stage.family);
-            line("hints", family.clone().unwrap_or_default());
+            family = stage.family;
+            line("hints", family.map(|family| family.to_string()).unwrap_or_default());
         }
-        line(&stage.stage, kept(stage));
+        line(&stage.stage.to_string(), kept(stage));
         for dropped in &stage.dropped {
-            line("", format!("not {}: {}", dropped.region, dropped.why));
+            line("", format!("{} not used: {}", dropped.region, dropped.why));
         }
     }
     line("answer", answer(e));
-    let records = if e.kind == "referral" { &e.answer.authority } else { &e.answer.records };
+    let records = if e.kind == ExplainKind::Referral { &e.answer.authority } else { &e.answer.records };
     for record in records {
         line("", record.clone());
     }
     text
 }
 
-/// How a name comes to a service of another name.
+/// How a name leads to a service with another name.
 fn way_to(service: &str, name: &str) -> &'static str {
     let covered = service.strip_prefix('*').is_some_and(|suffix| name.ends_with(suffix));
     if covered { "a wildcard that covers it" } else { "where its CNAME leads" }
 }
 
-/// Why nothing was chosen.
-fn unchosen(kind: &str) -> &'static str {
+/// Why no service decides.
+fn unchosen(kind: ExplainKind) -> &'static str {
     match kind {
-        "no_name" => "none: there is no such name",
-        "no_data" => "none: the name has no record of this type",
-        "unsteered" => "yes, but not for this type, which is the same for every client",
-        "referral" => "none: other name servers answer for this part of the zone",
-        _ => "none: a record of the zone, the same for every client",
+        ExplainKind::NoName => "none: there is no such name",
+        ExplainKind::NoData => "none: the name has no record of this type",
+        ExplainKind::Unsteered => "yes, but not for this type, which is the same for every client",
+        ExplainKind::Referral => "none: other name servers answer for this part of the zone",
+        ExplainKind::Static | ExplainKind::Dynamic => "none: a record of the zone, the same for every client",
     }
 }
 
-/// A fence that keeps nobody out is not worth a line.
+/// A fence that drops no region is not worth a line.
 fn says_something(stage: &dto::Stage) -> bool {
-    stage.stage != "fence" || !stage.dropped.is_empty()
+    stage.stage != StageName::Fence || !stage.dropped.is_empty()
 }
 
 fn kept(stage: &dto::Stage) -> String {
@@ -133,7 +134,7 @@ fn kept(stage: &dto::Stage) -> String {
         note => format!("{} ({note})", kept.region),
     });
     let regions: Vec<String> = regions.collect();
-    if regions.is_empty() { "nobody".into() } else { regions.join(", ") }
+    if regions.is_empty() { "no region".into() } else { regions.join(", ") }
 }
 
 fn place(location: &dto::Location) -> String {
@@ -164,14 +165,14 @@ fn answer(e: &dto::Explain) -> String {
         (Some(region), false) => write!(text, " from {region}"),
         (Some(region), true) => write!(text, " without records: {region} has none of this type"),
         (None, _) if let Some(what) = &e.instead => {
-            let what = match what.as_str() {
-                "fallback" => "the fallback",
-                "cname" => "the CNAME",
-                _ => "the failure",
+            let what = match what {
+                Instead::Fallback => "the fallback",
+                Instead::Cname => "the CNAME",
+                Instead::Servfail => "the failure",
             };
             write!(text, ", {what} that all_down names: no region can serve this client")
         }
-        (None, true) if e.kind == "referral" => write!(text, ", a referral"),
+        (None, true) if e.kind == ExplainKind::Referral => write!(text, ", a referral"),
         (None, true) if e.answer.rcode == "NOERROR" => write!(text, " without records"),
         _ => Ok(()),
     }
@@ -180,10 +181,10 @@ fn answer(e: &dto::Explain) -> String {
         write!(text, ", for {ttl} s").expect("a String takes everything");
     }
     match e.scope {
-        0 => write!(text, "; holds for every client"),
-        bits => write!(text, "; holds for the client's /{bits}"),
+        0 => write!(text, "; valid for every client"),
+        bits => write!(text, "; valid for the client's /{bits} (ECS scope)"),
     }
     .expect("a String takes everything");
-    write!(text, " (epoch {})", e.epoch).expect("a String takes everything");
+    write!(text, "; epoch {}", e.epoch).expect("a String takes everything");
     text
 }

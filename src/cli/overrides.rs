@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use super::NodeConfig;
 use super::client::Client;
 use super::status::table;
-use crate::api::dto;
+use crate::api::dto::{self, Action, Share};
 use crate::config;
 use crate::model::{Fraction, Target, TargetError};
 
@@ -19,7 +19,7 @@ pub(super) struct Drain {
     target: String,
     /// Drain only this share of clients
     #[arg(long, value_name = "25%", value_parser = share)]
-    share: Option<String>,
+    share: Option<Share>,
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -47,7 +47,7 @@ enum Verdict {
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// Remove it after this time, such as 30m
+    /// Remove the override after this time, such as 30m
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     lasts: Option<String>,
     /// The reason, shown in status and events
@@ -63,6 +63,9 @@ pub(super) struct Restore {
     /// The target as it was drained or forced
     #[arg(value_parser = target)]
     target: String,
+    /// Do it even if a safety rule forbids it
+    #[arg(long)]
+    override_safety: bool,
     #[command(flatten)]
     pub(super) node: NodeConfig,
 }
@@ -72,8 +75,8 @@ fn target(text: &str) -> Result<String, TargetError> {
     text.parse::<Target>().map(|target| target.to_string())
 }
 
-fn share(text: &str) -> Result<String, String> {
-    Fraction::parse(text).map(|_| text.to_owned()).ok_or_else(|| "write it as 25%, 0 to 100".into())
+fn share(text: &str) -> Result<Share, String> {
+    Fraction::parse(text).map(Share).ok_or_else(|| "write a percentage from 0% to 100%, such as 25%".into())
 }
 
 fn time(text: &str) -> Result<String, String> {
@@ -81,13 +84,13 @@ fn time(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn drain(client: &Client, arguments: Drain) -> Result<ExitCode> {
-    put(client, arguments.target, "drain", arguments.share, arguments.common)
+    put(client, arguments.target, Action::Drain, arguments.share, arguments.common)
 }
 
 pub(super) fn force(client: &Client, arguments: Force) -> Result<ExitCode> {
     let action = match arguments.verdict {
-        Verdict::Up => "up",
-        Verdict::Down => "down",
+        Verdict::Up => Action::Up,
+        Verdict::Down => Action::Down,
     };
     put(client, arguments.target, action, None, arguments.common)
 }
@@ -95,12 +98,11 @@ pub(super) fn force(client: &Client, arguments: Force) -> Result<ExitCode> {
 fn put(
     client: &Client,
     target: String,
-    action: &str,
-    share: Option<String>,
+    action: Action,
+    share: Option<Share>,
     common: Common,
 ) -> Result<ExitCode> {
     let Common { lasts, reason, override_safety } = common;
-    let action = action.to_owned();
     let applied = client.put_override(&dto::OverrideRequest {
         target,
         action,
@@ -110,17 +112,12 @@ fn put(
         override_safety,
     })?;
     let o = &applied.subject;
-    let mut summary = format!("{} {}", o.action, o.target);
-    if o.share != "100%" {
-        summary += &format!(" for {} of its clients", o.share);
-    }
-    summary +=
-        &o.until.as_ref().map_or_else(|| ", until restored".into(), |until| format!(", until {until}"));
-    say!("override {}: {summary} (epoch {})", o.id, applied.epoch);
+    let until = o.until.as_ref().map_or_else(|| "until restored".into(), |until| format!("until {until}"));
+    say!("override {}: {} {}{}, {until} (epoch {})", o.id, o.action, o.target, part(o), applied.epoch);
     if let Some(replaced) = &applied.replaced {
-        say!("it replaces override {}: {} {}", replaced.id, replaced.action, replaced.share);
+        say!("it replaces override {}: {}{}", replaced.id, replaced.action, part(replaced));
     }
-    warn_not_durable(&applied);
+    report_effect(&applied);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -134,14 +131,22 @@ pub(super) fn restore(client: &Client, arguments: &Restore) -> Result<ExitCode> 
         bail!("there is no override of {wanted}; current overrides: {others}");
     }
     for o in mine {
-        let applied = client.remove_override(o.id)?;
-        say!("removed override {}: {} {} (epoch {})", o.id, o.action, o.target, applied.epoch);
-        warn_not_durable(&applied);
+        let applied = client.remove_override(o.id, arguments.override_safety)?;
+        say!("removed override {}: {} {}{} (epoch {})", o.id, o.action, o.target, part(o), applied.epoch);
+        report_effect(&applied);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn warn_not_durable(applied: &dto::Applied) {
+/// The share of a partial drain.
+fn part(o: &dto::Override) -> String {
+    if o.share == Share::WHOLE { String::new() } else { format!(" for {} of its clients", o.share) }
+}
+
+fn report_effect(applied: &dto::Applied) {
+    if let Some(why) = &applied.no_effect {
+        say!("nothing changes now: {why}");
+    }
     if let Some(why) = &applied.not_durable {
         eprintln!("portolan: warning: {why}");
     }
@@ -156,9 +161,10 @@ pub(super) fn list(client: &Client, json: bool) -> Result<ExitCode> {
     } else {
         let mut table = table(&["ID", "TARGET", "ACTION", "SHARE", "SINCE", "UNTIL", "BY", "REASON"]);
         for o in overrides {
+            let (id, action, share) = (o.id.to_string(), o.action.to_string(), o.share.to_string());
             let until = o.until.unwrap_or_else(|| "removed".into());
             let (by, reason) = (o.by.unwrap_or_default(), o.reason.unwrap_or_default());
-            table.add_row([o.id.to_string(), o.target, o.action, o.share, o.created, until, by, reason]);
+            table.add_row([id, o.target, action, share, o.created, until, by, reason]);
         }
         say!("{}", table.trim_fmt());
     }

@@ -1,5 +1,6 @@
 //! `portolan status`
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -7,75 +8,77 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
 use super::client::Client;
-use crate::api::dto;
+use crate::api::dto::{self, Action, Share, Usable, Verdict};
 
 pub(super) fn run(client: &Client, json: bool) -> Result<ExitCode> {
     let status = client.status()?;
     if json {
         say!("{}", serde_json::to_string_pretty(&status)?);
     } else {
-        print(&status);
+        say!("{}", text(&status));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A table with plain columns and a header in capitals, as similar tools print them.
+/// A table without lines and with headings in capitals.
 pub(super) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(head);
     table
 }
 
-fn print(status: &dto::Status) {
+fn text(status: &dto::Status) -> String {
     let node = &status.node;
     let ready = if node.ready { "ready" } else { "not ready" };
     let up = span(node.uptime_s);
-    say!("{} {}, {ready}, epoch {}, up {up}", node.name, node.version, node.epoch);
+    let mut text = format!("{} {}, {ready}, epoch {}, up {up}\n", node.name, node.version, node.epoch);
     for alarm in &status.alarms {
-        say!("ALARM {alarm}");
+        text += &format!("ALARM {alarm}\n");
     }
-    say!("");
     let mut regions = table(&["REGION", "ENDPOINT", "ADDRESS", "VERDICT", "FOR", "RTT", "EVIDENCE"]);
     for region in &status.regions {
         regions.add_row([&region.name, "", "", &verdict(region), &since(&region.since), "", &notes(region)]);
         for endpoint in &region.endpoints {
-            let prefix =
-                endpoint.overridden.as_ref().map(|o| format!("{}: ", summary(o))).unwrap_or_default();
-            if let Some(host) =
-                endpoint.host.as_ref().filter(|_| endpoint.resolved || endpoint.addresses.is_empty())
-            {
-                let count = match endpoint.addresses.len() {
-                    0 if endpoint.resolved => "its addresses are not known yet".into(),
-                    0 => "no address: always up".into(),
-                    1 => "its address:".into(),
-                    count => format!("its {count} addresses:"),
-                };
-                let evidence = format!("{prefix}{count}");
-                regions.add_row(["", &endpoint.name, host, &endpoint.verdict, "", "", &evidence]);
-            }
-            for address in &endpoint.addresses {
-                let rtt = address.rtt_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default();
-                regions.add_row([
-                    "",
-                    &endpoint.name,
-                    &address.address.to_string(),
-                    &address.verdict,
-                    // Without a probe it never changed.
-                    &if address.probes.is_empty() { String::new() } else { since(&address.since) },
-                    &rtt,
-                    &format!("{prefix}{}", address.evidence),
-                ]);
-            }
+            add_endpoint(&mut regions, endpoint);
         }
     }
-    say!("{}\n", regions.trim_fmt());
+    let down = status.regions.iter().filter(|region| region.verdict == Verdict::Down);
+    let down: HashSet<&str> = down.map(|region| region.name.as_str()).collect();
     let mut services = table(&["SERVICE", "TYPE", "RANK", "REGIONS"]);
     for service in &status.services {
-        let regions: Vec<String> =
-            service.regions.iter().map(|region| member(region, &status.regions)).collect();
-        services.add_row([&service.name, &service.kind, &service.rank, &regions.join(", ")]);
+        let regions: Vec<String> = service.regions.iter().map(|region| member(region, &down)).collect();
+        let (kind, rank) = (service.kind.to_string(), service.rank.to_string());
+        services.add_row([&service.name, &kind, &rank, &regions.join(", ")]);
     }
-    say!("{}", services.trim_fmt());
+    text + &format!("\n{}\n\n{}", regions.trim_fmt(), services.trim_fmt())
+}
+
+/// A row for a host whose addresses are looked up or not configured, and one for each address.
+fn add_endpoint(regions: &mut Table, endpoint: &dto::Endpoint) {
+    let overridden = endpoint.overridden.as_ref().map(|o| format!("{}: ", described(o))).unwrap_or_default();
+    if let Some(host) = endpoint.host.as_ref().filter(|_| endpoint.resolved || endpoint.addresses.is_empty())
+    {
+        let addresses = match endpoint.addresses.len() {
+            0 if endpoint.resolved => "its addresses are not known yet".into(),
+            0 => "no address: always up".into(),
+            1 => "its address:".into(),
+            count => format!("its {count} addresses:"),
+        };
+        let (verdict, evidence) = (endpoint.verdict.to_string(), format!("{overridden}{addresses}"));
+        regions.add_row(["", &endpoint.name, host, &verdict, "", "", &evidence]);
+    }
+    for address in &endpoint.addresses {
+        let entered_its_verdict = !address.probes.is_empty() && address.verdict != Verdict::Unobserved;
+        regions.add_row([
+            "",
+            &endpoint.name,
+            &address.address.to_string(),
+            &address.verdict.to_string(),
+            &if entered_its_verdict { since(&address.since) } else { String::new() },
+            &address.rtt_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default(),
+            &format!("{overridden}{}", address.evidence),
+        ]);
+    }
 }
 
 /// How long ago a moment was; the text itself if it is not a timestamp.
@@ -99,31 +102,37 @@ fn span(seconds: u64) -> String {
 }
 
 fn verdict(region: &dto::Region) -> String {
-    if is_withdrawn(region) { format!("{}, withdrawn", region.verdict) } else { region.verdict.clone() }
+    if is_withdrawn(region) { format!("{}, withdrawn", region.verdict) } else { region.verdict.to_string() }
 }
 
-/// The rule that holds it, and its overrides; those of its endpoints if they withdraw it.
+/// The rule that holds a region, and its override; those of its endpoints, if they withdraw it.
 fn notes(region: &dto::Region) -> String {
-    let held = region.held.as_ref().map(|rule| format!("held: {rule}"));
-    let withdraws = |o: &&dto::Override| o.action == "down" || (o.action == "drain" && o.share == "100%");
+    let held = region.held.map(|rule| format!("held: {rule}"));
     let own = region.overridden.as_ref();
-    let endpoints =
-        region.endpoints.iter().filter(|_| is_withdrawn(region) && own.filter(withdraws).is_none());
-    let notes = endpoints.filter_map(|endpoint| {
-        let overridden = endpoint.overridden.as_ref().filter(withdraws)?;
-        Some(format!("{}: {}", endpoint.name, summary(overridden)))
+    let by_endpoints = is_withdrawn(region) && !own.is_some_and(withdraws);
+    let endpoints = region.endpoints.iter().filter(|_| by_endpoints).filter_map(|endpoint| {
+        let overridden = endpoint.overridden.as_ref().filter(|o| withdraws(o))?;
+        Some(format!("{}: {}", endpoint.name, described(overridden)))
     });
-    held.into_iter().chain(notes).chain(own.map(summary)).collect::<Vec<_>>().join("; ")
+    held.into_iter().chain(endpoints).chain(own.map(described)).collect::<Vec<_>>().join("; ")
 }
 
-/// Whether operators have withdrawn it.
+fn withdraws(o: &dto::Override) -> bool {
+    match o.action {
+        Action::Down => true,
+        Action::Drain => o.share == Share::WHOLE,
+        Action::Up => false,
+    }
+}
+
+/// Whether operators withdrew it.
 fn is_withdrawn(region: &dto::Region) -> bool {
-    region.usable == "no" && region.held.is_none() && region.verdict != "down"
+    region.usable == Usable::No && region.held.is_none() && region.verdict != Verdict::Down
 }
 
-fn summary(o: &dto::Override) -> String {
+fn described(o: &dto::Override) -> String {
     let mut text = format!("override {} {}", o.id, o.action);
-    if o.share != "100%" {
+    if o.share != Share::WHOLE {
         text += &format!(" {}", o.share);
     }
     if let Some(until) = &o.until {
@@ -135,21 +144,20 @@ fn summary(o: &dto::Override) -> String {
     text
 }
 
-/// A region of a service with its weight and anything out of the ordinary.
-fn member(region: &dto::ServiceRegion, all: &[dto::Region]) -> String {
+/// A region of a service with its weight and, in brackets, whatever is not normal about it.
+fn member(region: &dto::ServiceRegion, down: &HashSet<&str>) -> String {
     let mut text = region.name.clone();
     if region.weight != 1 {
         text += &format!(" ×{}", region.weight);
     }
-    let is_down = || all.iter().any(|it| it.name == region.name && it.verdict == "down");
-    let state = match (region.usable.as_str(), &region.held) {
+    let state = match (region.usable, region.held) {
         (_, Some(rule)) => Some(format!("held: {rule}")),
-        ("yes", None) => None,
-        ("no", None) => Some(if is_down() { "down" } else { "withdrawn" }.into()),
-        ("if_nothing_else", None) => Some("unknown".into()),
-        (other, None) => Some(other.into()),
+        (Usable::Yes, None) => None,
+        (Usable::Reduced, None) => Some("reduced".into()),
+        (Usable::IfNothingElse, None) => Some("unknown".into()),
+        (Usable::No, None) => Some(if down.contains(&*region.name) { "down" } else { "withdrawn" }.into()),
     };
-    let notes: Vec<String> = state.into_iter().chain(region.overridden.as_ref().map(summary)).collect();
+    let notes: Vec<String> = state.into_iter().chain(region.overridden.as_ref().map(described)).collect();
     if !notes.is_empty() {
         text += &format!(" [{}]", notes.join("; "));
     }
@@ -158,50 +166,127 @@ fn member(region: &dto::ServiceRegion, all: &[dto::Region]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{member, span};
-    use crate::api::dto;
+    use super::*;
+    use crate::api::dto::{Rank, Rule, ServiceType};
+    use crate::model::Fraction;
 
-    #[test]
-    fn regions_of_services_show_what_is_out_of_the_ordinary() {
-        let region = |name: &str, verdict: &str| dto::Region {
-            name: name.into(),
-            verdict: verdict.into(),
-            since: String::new(),
-            usable: "no".into(),
-            held: None,
-            overridden: None,
-            capacity: None,
-            endpoints: Vec::new(),
-        };
-        let all = [region("one", "up"), region("two", "down")];
-        let drain = dto::Override {
+    fn overridden(share: f64) -> dto::Override {
+        dto::Override {
             id: 7,
             target: "service/www.example.test/one".into(),
-            action: "drain".into(),
-            share: "25%".into(),
+            action: Action::Drain,
+            share: Share(Fraction::from_percent(share).expect("a percentage")),
             created: String::new(),
             until: None,
             reason: Some("canary".into()),
             by: None,
-        };
-        for (name, usable, held, overridden, expected) in [
-            ("one", "yes", None, None, "one ×3"),
-            ("one", "no", None, None, "one ×3 [withdrawn]"),
-            ("two", "no", None, None, "two ×3 [down]"),
-            ("two", "no", Some("min_regions"), None, "two ×3 [held: min_regions]"),
-            ("one", "if_nothing_else", None, None, "one ×3 [unknown]"),
-            ("one", "yes", None, Some(&drain), "one ×3 [override 7 drain 25% (canary)]"),
-            ("two", "no", None, Some(&drain), "two ×3 [down; override 7 drain 25% (canary)]"),
-        ] {
-            let of_service = dto::ServiceRegion {
-                name: name.into(),
-                weight: 3,
-                usable: usable.into(),
-                held: held.map(Into::into),
-                overridden: overridden.cloned(),
-            };
-            assert_eq!(member(&of_service, &all), expected);
         }
+    }
+
+    #[test]
+    fn regions_of_services_show_what_is_not_normal() {
+        let drain = overridden(25.0);
+        for (name, usable, held, overridden, expected) in [
+            ("one", Usable::Yes, None, None, "one ×3"),
+            ("one", Usable::Reduced, None, None, "one ×3 [reduced]"),
+            ("one", Usable::No, None, None, "one ×3 [withdrawn]"),
+            ("two", Usable::No, None, None, "two ×3 [down]"),
+            ("two", Usable::No, Some(Rule::MinRegions), None, "two ×3 [held: min_regions]"),
+            ("two", Usable::Yes, Some(Rule::SuspectSelf), None, "two ×3 [held: suspect_self]"),
+            ("one", Usable::IfNothingElse, None, None, "one ×3 [unknown]"),
+            ("one", Usable::Yes, None, Some(&drain), "one ×3 [override 7 drain 25% (canary)]"),
+            ("two", Usable::No, None, Some(&drain), "two ×3 [down; override 7 drain 25% (canary)]"),
+        ] {
+            let overridden = overridden.cloned();
+            let of_service = dto::ServiceRegion { name: name.into(), weight: 3, usable, held, overridden };
+            assert_eq!(member(&of_service, &HashSet::from(["two"])), expected);
+        }
+    }
+
+    fn address(verdict: Verdict, evidence: &str) -> dto::Address {
+        dto::Address {
+            address: "192.0.2.1".parse().expect("an address"),
+            verdict,
+            since: "in 2027".into(),
+            evidence: evidence.into(),
+            rtt_ms: Some(1.25),
+            last_probe_s: None,
+            probes: vec![dto::Probe { name: "edge".into(), verdict: Verdict::Up, evidence: String::new() }],
+        }
+    }
+
+    fn region(name: &str, verdict: Verdict, usable: Usable, held: Option<Rule>) -> dto::Region {
+        let endpoint = dto::Endpoint {
+            name: "lb1".into(),
+            verdict,
+            weight: 100,
+            host: None,
+            resolved: false,
+            overridden: None,
+            addresses: vec![address(verdict, "its evidence")],
+        };
+        dto::Region {
+            name: name.into(),
+            verdict,
+            since: "in 2027".into(),
+            usable,
+            held,
+            overridden: None,
+            capacity: None,
+            endpoints: vec![endpoint],
+        }
+    }
+
+    #[test]
+    fn the_text_shows_alarms_what_holds_regions_and_what_is_unobserved() {
+        let mut unseen = region("unseen", Verdict::Up, Usable::Yes, None);
+        unseen.endpoints[0].addresses = vec![address(Verdict::Unobserved, "cannot be probed: no route")];
+        let mut drained = region("drained", Verdict::Up, Usable::No, None);
+        drained.endpoints[0].overridden = Some(overridden(100.0));
+        let status = dto::Status {
+            node: dto::Node {
+                name: "ns1".into(),
+                version: "1.2.3".into(),
+                epoch: 9,
+                ready: true,
+                uptime_s: 60,
+            },
+            regions: vec![
+                region("soft", Verdict::Down, Usable::No, Some(Rule::MinRegions)),
+                region("kept", Verdict::Down, Usable::Yes, Some(Rule::SuspectSelf)),
+                unseen,
+                drained,
+            ],
+            services: vec![dto::Service {
+                name: "www.example.test.".into(),
+                kind: ServiceType::Address,
+                rank: Rank::Latency,
+                regions: Vec::new(),
+            }],
+            alarms: vec!["region/soft fails, but min_regions holds it".into()],
+        };
+        let lines: Vec<String> =
+            text(&status).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "ns1 1.2.3, ready, epoch 9, up 1m",
+                "ALARM region/soft fails, but min_regions holds it",
+                "",
+                "REGION ENDPOINT ADDRESS VERDICT FOR RTT EVIDENCE",
+                "soft down in 2027 held: min_regions",
+                "lb1 192.0.2.1 down in 2027 1.2 ms its evidence",
+                "kept down in 2027 held: suspect_self",
+                "lb1 192.0.2.1 down in 2027 1.2 ms its evidence",
+                "unseen up in 2027",
+                "lb1 192.0.2.1 unobserved 1.2 ms cannot be probed: no route",
+                "drained up, withdrawn in 2027 lb1: override 7 drain (canary)",
+                "lb1 192.0.2.1 up in 2027 1.2 ms override 7 drain (canary): its evidence",
+                "",
+                "SERVICE TYPE RANK REGIONS",
+                "www.example.test. address latency",
+            ]
+        );
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::broadcast;
-use tracing::{error, info, warn};
+use tracing::Level;
+use tracing::field::display;
 
 use super::{EVENT_QUEUE, EventFeed};
 use crate::health::State as Health;
 use crate::model::Subject;
 use crate::net::clock::Clock;
-use crate::state::{Event, EventKind, timestamp};
+use crate::state::{Event, EventKind};
 
 /// Events kept for those who ask later.
 const EVENTS_KEPT: usize = 1000;
@@ -41,8 +42,8 @@ impl Transitions {
 }
 
 impl Events {
-    /// None yet. Ids are greater than those of earlier runs, so that a reader who reconnects after a restart misses
-    /// nothing: they start at the number of microseconds since 1970.
+    /// No events yet. Ids start at the number of microseconds since 1970, so that they are greater than those of earlier
+    /// runs and a reader that reconnects after a restart misses nothing.
     pub(super) fn new() -> Self {
         let (live, _) = broadcast::channel(EVENT_QUEUE);
         let last = u64::try_from(Clock::unix().0.as_micros()).unwrap_or(0);
@@ -79,35 +80,123 @@ impl Events {
     }
 }
 
-/// One line per event: its name, then its fields; a sentence only where there is none but that.
+/// Writes a line: the name of the event, then its fields.
 fn log(event: &Event) {
-    let (name, epoch, id) = (event.kind.name(), event.epoch, event.id);
-    match &event.kind {
-        EventKind::Transition { subject, from, to, evidence } if to.is_down() => {
-            let severity = to.severity().map(tracing::field::display);
-            warn!(%subject, %from, %to, severity, evidence, epoch, id, "{name}");
+    let Event { id, epoch, kind, .. } = event;
+    let (id, epoch, name, fields) = (*id, *epoch, kind.name(), kind.fields());
+    let text = |name| fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value.trim_end());
+    let token = |name| text(name).map(display);
+    // The names of a line's fields must be known when it is compiled; those without a value are left out.
+    macro_rules! line {
+        ($level:expr) => {
+            tracing::event!(
+                $level,
+                subject = token("subject"),
+                from = token("from"),
+                to = token("to"),
+                severity = token("severity"),
+                evidence = text("evidence"),
+                number = token("number"),
+                target = token("target"),
+                action = token("action"),
+                share = token("share"),
+                until = token("until"),
+                reason = text("reason"),
+                region = token("region"),
+                rule = token("rule"),
+                host = token("host"),
+                addresses = text("addresses"),
+                warnings = text("warnings"),
+                why = text("why"),
+                kept = text("kept"),
+                by = text("by"),
+                epoch,
+                id,
+                "{name}"
+            )
+        };
+    }
+    match level(kind) {
+        Level::ERROR => line!(Level::ERROR),
+        Level::WARN => line!(Level::WARN),
+        _ => line!(Level::INFO),
+    }
+}
+
+fn level(kind: &EventKind) -> Level {
+    match kind {
+        EventKind::ReloadFailed { .. } | EventKind::Alarm { .. } => Level::ERROR,
+        EventKind::Transition { to, .. } if to.is_down() => Level::WARN,
+        EventKind::Reloaded { warnings, .. } if !warnings.is_empty() => Level::WARN,
+        EventKind::Held { .. } | EventKind::Released { .. } | EventKind::Unresolved { .. } => Level::WARN,
+        EventKind::Transition { .. }
+        | EventKind::Reloaded { .. }
+        | EventKind::Overridden(_)
+        | EventKind::Restored { .. }
+        | EventKind::Expired(_)
+        | EventKind::Resolved { .. }
+        | EventKind::AllClear { .. } => Level::INFO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::model::Unix;
+    use crate::state::event_samples;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
         }
-        EventKind::Transition { subject, from, to, evidence } => {
-            info!(%subject, %from, %to, evidence, epoch, id, "{name}");
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
-        EventKind::Held { region, rule } | EventKind::Released { region, rule } => {
-            warn!(region, rule = rule.name(), epoch, id, "{name}");
+    }
+
+    /// The line of an event as JSON.
+    fn line(kind: &EventKind) -> BTreeMap<String, Value> {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_target(false);
+        let subscriber = subscriber.without_time().with_writer(move || writer.clone()).finish();
+        let event = Event { id: 7, at: Unix::default(), epoch: 5, kind: kind.clone() };
+        tracing::subscriber::with_default(subscriber, || log(&event));
+        let written = written.0.lock().expect("no panic");
+        serde_json::from_slice(&written).expect("one line of JSON")
+    }
+
+    #[test]
+    fn a_line_has_every_field_of_its_event() {
+        for kind in event_samples() {
+            let mut line = line(&kind);
+            assert_eq!(line.remove("message"), Some(kind.name().into()));
+            assert_eq!(line.remove("level"), Some(level(&kind).as_str().into()));
+            assert_eq!((line.remove("id"), line.remove("epoch")), (Some(7.into()), Some(5.into())));
+            let fields: BTreeMap<String, Value> =
+                kind.fields().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+            assert_eq!(line, fields, "{}", kind.name());
         }
-        EventKind::Overridden(o) | EventKind::Restored { subject: o, .. } | EventKind::Expired(o) => {
-            let (reason, until) = (o.reason.as_deref(), o.until.and_then(timestamp));
-            let by = event.kind.by();
-            info!(number = o.id, target = %o.target, action = %o.action, until, reason, by, epoch, id, "{name}");
+    }
+
+    #[test]
+    fn events_of_a_later_run_have_greater_ids() {
+        let mut earlier = Events::new();
+        for kind in event_samples() {
+            earlier.emit(kind, 1);
         }
-        EventKind::Reloaded { warnings, by } => {
-            info!(by, epoch, id, "{name}");
-            for warning in warnings {
-                warn!(epoch, id, "{warning}");
-            }
-        }
-        EventKind::ReloadFailed { why, by } => error!(by, epoch, id, why = why.trim_end(), "{name}"),
-        EventKind::Resolved { host, addresses } => info!(%host, ?addresses, epoch, id, "{name}"),
-        EventKind::Unresolved { host, why, kept } => warn!(%host, why, ?kept, epoch, id, "{name}"),
-        EventKind::Alarm { message } => error!(epoch, id, why = message, "{name}"),
-        EventKind::AllClear { message } => info!(epoch, id, why = message, "{name}"),
+        let last = earlier.feed().kept.last().expect("an event").id;
+        let mut later = Events::new();
+        later.emit(EventKind::Alarm { message: "one".into() }, 1);
+        assert!(later.feed().kept[0].id > last);
     }
 }

@@ -34,6 +34,8 @@ pub struct Standing {
     pub held: Box<[Held]>,
     /// When any of this can change at the earliest; worked out if a service's TTL is computed.
     pub dues: Dues,
+    /// Whether the node suspects its own network, so that `suspect_self` keeps what was found before.
+    pub suspected: bool,
 }
 
 /// A region.
@@ -347,17 +349,6 @@ impl Usable {
     #[must_use]
     pub fn is_withdrawn(self) -> bool {
         matches!(self, Self::No(_))
-    }
-
-    /// The name in status: yes, reduced, if_nothing_else or no.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Yes(factor) if factor < 1.0 => "reduced",
-            Self::Yes(_) => "yes",
-            Self::IfNothingElse => "if_nothing_else",
-            Self::No(_) => "no",
-        }
     }
 }
 

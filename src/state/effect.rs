@@ -4,10 +4,10 @@ use super::World;
 use crate::model::{Family, RegionId, ServiceId, Target};
 use crate::standing::{Action, Override, Standing, Usable};
 
-/// Why an override that turns `before` into `after` changes nothing now, as a sentence; `None` if it may.
+/// Why an override that turns `before` into `after` changes nothing now, as a clause; `None` if it may.
 pub(super) fn none(world: &World, before: &Standing, after: &Standing, new: &Override) -> Option<String> {
     if is_same(world, before, after) {
-        return Some(format!("it changes nothing now: {} is used as before", new.target));
+        return Some(format!("{} is used as before", new.target));
     }
     if !new.action.is_partial() {
         return None;
@@ -20,13 +20,13 @@ pub(super) fn none(world: &World, before: &Standing, after: &Standing, new: &Ove
             let has_other = sets
                 .flat_map(|set| world.sets.regions(*set))
                 .any(|other| *other != id && after.region(*other).usable().is_eligible());
-            (!has_other).then(|| format!("no client moves now: no region beside {name} serves"))
+            (!has_other).then(|| format!("no other region serves the clients of {name}"))
         }
         Target::Service { service, region } => {
             let id = topology.region_named(region)?;
             let has_other =
                 topology.services_named(service).any(|service| serves_elsewhere(world, after, service, id));
-            (!has_other).then(|| format!("no client moves now: no other region of {service} serves"))
+            (!has_other).then(|| format!("no other region of {service} serves"))
         }
         Target::Endpoint { region, endpoint } => {
             let id = topology.region_named(region)?;
@@ -50,14 +50,14 @@ fn endpoint_stays(world: &World, after: &Standing, region: RegionId, endpoint: &
     let topology = &world.topology;
     let most = after.region(region).pools.iter().map(|pool| pool.candidates.len()).max().unwrap_or(0);
     if most <= 1 {
-        return Some(format!("no client moves now: {endpoint} is the only endpoint of its region in use"));
+        return Some(format!("{endpoint} is the only endpoint of its region in use"));
     }
     let mut services = topology
         .services
         .iter()
         .filter(|service| service.members.iter().any(|member| member.region == region));
     let all = services.clone().next().is_some() && services.all(|service| service.steering.answers >= most);
-    all.then(|| format!("clients get every endpoint of the region: only the order changes, {endpoint} comes first less often"))
+    all.then(|| format!("clients get every endpoint of the region, though {endpoint} comes first less often"))
 }
 
 fn is_same(world: &World, before: &Standing, after: &Standing) -> bool {

@@ -4,34 +4,34 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::health::State;
-use crate::model::{Name, Rule, Subject, Unix};
+use crate::model::{Fraction, Name, Rule, Subject, Unix};
 use crate::standing::{Action, Override};
 
-/// Something that happened once. Steady state makes no events.
+/// Something that happened once. Nothing is emitted while nothing changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// Grows by one with each event of a run.
     pub id: u64,
-    /// When.
+    /// When it happened.
     pub at: Unix,
-    /// The epoch of the snapshot in which it shows.
+    /// The epoch of the first snapshot in which queries see it.
     pub epoch: u64,
-    /// What.
+    /// What happened.
     pub kind: EventKind,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventKind {
-    /// Something changed its state.
+    /// An address or a region changed its state.
     Transition {
-        /// What.
+        /// Which.
         subject: Subject,
-        /// The state before.
+        /// The old state.
         from: State,
-        /// The state since.
+        /// The new state.
         to: State,
-        /// What led to it, in words.
+        /// Why, as a clause.
         evidence: String,
     },
     /// An operator set an override.
@@ -43,7 +43,7 @@ pub enum EventKind {
         /// Who removed it.
         by: String,
     },
-    /// The time of an override is over.
+    /// An override expired.
     Expired(Override),
     /// A rule holds a region that probes found down.
     Held {
@@ -63,38 +63,38 @@ pub enum EventKind {
     Reloaded {
         /// What is probably not as meant; a sentence each.
         warnings: Vec<String>,
-        /// Who asked for it.
+        /// Who asked for the reload.
         by: String,
     },
     /// The config was read again and is bad; the one before still applies.
     ReloadFailed {
-        /// Everything wrong with it.
+        /// Every mistake in it.
         why: String,
-        /// Who asked for it.
+        /// Who asked for the reload.
         by: String,
     },
-    /// The addresses of a host changed, or are known again after a failure.
+    /// The addresses of a host changed, or it can be resolved again.
     Resolved {
         /// The host.
         host: Name,
-        /// All of them, sorted.
+        /// All its addresses, sorted.
         addresses: Vec<IpAddr>,
     },
-    /// The addresses of a host cannot be had any more; those known before are kept.
+    /// A host can no longer be resolved; the addresses known before are kept.
     Unresolved {
         /// The host.
         host: Name,
         /// Why not.
         why: String,
-        /// What is kept, sorted.
+        /// The addresses that are kept, sorted.
         kept: Vec<IpAddr>,
     },
-    /// Something an operator should know of.
+    /// Something an operator should look at.
     Alarm {
         /// A sentence.
         message: String,
     },
-    /// Services that an alarm was about can be served again.
+    /// The reason for an alarm is gone.
     AllClear {
         /// A sentence.
         message: String,
@@ -102,7 +102,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// The stable name that logs, metrics and the API use.
+    /// The stable name that logs and the API use.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -120,18 +120,54 @@ impl EventKind {
             Self::AllClear { .. } => "all_clear",
         }
     }
+
+    /// The details by their stable names, as far as known, for logs and the API.
+    #[must_use]
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        let fields: Vec<(&'static str, Option<String>)> = match self {
+            Self::Transition { subject, from, to, evidence } => vec![
+                ("subject", Some(subject.to_string())),
+                ("from", Some(from.to_string())),
+                ("to", Some(to.to_string())),
+                ("severity", to.severity().map(|severity| severity.to_string())),
+                ("evidence", Some(evidence.clone())),
+            ],
+            Self::Overridden(o) => override_fields(o, o.by.clone()),
+            Self::Restored { subject, by } => override_fields(subject, Some(by.clone())),
+            Self::Expired(o) => override_fields(o, None),
+            Self::Held { region, rule } | Self::Released { region, rule } => {
+                vec![("region", Some(region.clone())), ("rule", Some(rule.name().into()))]
+            }
+            Self::Reloaded { warnings, by } => {
+                let warnings = (!warnings.is_empty()).then(|| warnings.join("; "));
+                vec![("warnings", warnings), ("by", Some(by.clone()))]
+            }
+            Self::ReloadFailed { why, by } => vec![("why", Some(why.clone())), ("by", Some(by.clone()))],
+            Self::Resolved { host, addresses } => {
+                vec![("host", Some(host.to_string())), ("addresses", Some(list(addresses, " ")))]
+            }
+            Self::Unresolved { host, why, kept } => vec![
+                ("host", Some(host.to_string())),
+                ("why", Some(why.clone())),
+                ("kept", Some(list(kept, " "))),
+            ],
+            Self::Alarm { message } | Self::AllClear { message } => vec![("why", Some(message.clone()))],
+        };
+        fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
 }
 
-impl EventKind {
-    /// Who asked for it, if somebody did and that is known.
-    #[must_use]
-    pub fn by(&self) -> Option<&str> {
-        match self {
-            Self::Overridden(o) => o.by.as_deref(),
-            Self::Restored { by, .. } | Self::Reloaded { by, .. } | Self::ReloadFailed { by, .. } => Some(by),
-            _ => None,
-        }
-    }
+fn override_fields(o: &Override, by: Option<String>) -> Vec<(&'static str, Option<String>)> {
+    let share = if let Action::Drain(share) = o.action { share } else { Fraction::WHOLE };
+    vec![
+        ("number", Some(o.id.to_string())),
+        ("target", Some(o.target.to_string())),
+        ("action", Some(o.action.name().into())),
+        ("share", Some(share.to_string())),
+        ("until", o.until.map(timestamp)),
+        ("reason", o.reason.clone()),
+        ("by", by),
+    ]
 }
 
 impl fmt::Display for EventKind {
@@ -163,23 +199,27 @@ impl fmt::Display for EventKind {
                 let why = why.trim_end();
                 write!(f, "config not reloaded by {by}, the one before still applies: {why}")
             }
-            Self::Resolved { host, addresses } => write!(f, "{host} has {}", list(addresses)),
+            Self::Resolved { host, addresses } => write!(f, "{host} has {}", list(addresses, ", ")),
             Self::Unresolved { host, why, kept } if kept.is_empty() => {
                 write!(f, "{host} cannot be resolved: {why}")
             }
             Self::Unresolved { host, why, kept } => {
-                write!(f, "{host} cannot be resolved: {why}; kept: {}", list(kept))
+                write!(f, "{host} cannot be resolved: {why}; kept: {}", list(kept, ", "))
             }
             Self::Alarm { message } | Self::AllClear { message } => f.write_str(message),
         }
     }
 }
 
-/// RFC 3339 in UTC, to the second.
+/// RFC 3339 in UTC, to the millisecond.
 #[must_use]
-pub fn timestamp(at: Unix) -> Option<String> {
-    let millis = i64::try_from(at.0.as_millis()).ok()?;
-    jiff::Timestamp::from_millisecond(millis).ok().map(|at| format!("{at:.0}"))
+pub fn timestamp(at: Unix) -> String {
+    calendar(at).map_or_else(|| "never".into(), |at| format!("{at:.3}"))
+}
+
+/// `None` beyond the year 9999.
+fn calendar(at: Unix) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::from_millisecond(i64::try_from(at.0.as_millis()).ok()?).ok()
 }
 
 fn details(o: &Override) -> String {
@@ -189,8 +229,8 @@ fn details(o: &Override) -> String {
     {
         text += &format!(" for {share} of its clients");
     }
-    if let Some(until) = o.until.and_then(timestamp) {
-        text += &format!(" until {until}");
+    if let Some(until) = o.until.and_then(calendar) {
+        text += &format!(" until {until:.0}");
     }
     if let Some(reason) = &o.reason {
         text += &format!(" ({reason})");
@@ -198,18 +238,57 @@ fn details(o: &Override) -> String {
     text
 }
 
-/// Addresses, separated by commas.
-fn list(addresses: &[IpAddr]) -> String {
-    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+fn list(addresses: &[IpAddr], separator: &str) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
+}
+
+/// One event of each kind, with every field that it can have.
+#[cfg(test)]
+pub(crate) fn samples() -> Vec<EventKind> {
+    use std::time::Duration;
+
+    use crate::health::Severity;
+    use crate::model::Target;
+
+    let drain = Override {
+        id: 3,
+        target: Target::Region("eu-west".into()),
+        action: "drain 25%".parse().expect("an action"),
+        created: Unix(Duration::from_secs(1_800_000_000)),
+        until: Some(Unix(Duration::from_millis(1_800_001_800_250))),
+        reason: Some("new kernel".into()),
+        by: Some("token ci".into()),
+    };
+    let addresses: Vec<IpAddr> =
+        vec!["192.0.2.1".parse().expect("IPv4"), "2001:db8::1".parse().expect("IPv6")];
+    let host: Name = "lb.example.net.".parse().expect("a name");
+    let (region, rule) = ("eu-west".to_owned(), Rule::MinRegions);
+    let by = "SIGHUP".to_owned();
+    vec![
+        EventKind::Transition {
+            subject: Subject::Region("eu-west".into()),
+            from: State::Up,
+            to: State::Down(Severity::Hard),
+            evidence: "connection refused".into(),
+        },
+        EventKind::Overridden(drain.clone()),
+        EventKind::Restored { subject: drain.clone(), by: "socket".into() },
+        EventKind::Expired(drain),
+        EventKind::Held { region: region.clone(), rule },
+        EventKind::Released { region, rule },
+        EventKind::Reloaded { warnings: vec!["one warning".into(), "another".into()], by: by.clone() },
+        EventKind::ReloadFailed { why: "portolan.toml:1:1: expected a key".into(), by },
+        EventKind::Resolved { host: host.clone(), addresses: addresses.clone() },
+        EventKind::Unresolved { host, why: "SERVFAIL".into(), kept: addresses },
+        EventKind::Alarm { message: "no region can serve www.example.com.".into() },
+        EventKind::AllClear { message: "regions can serve www.example.com. again".into() },
+    ]
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::health::Severity;
-    use crate::model::Target;
 
     #[test]
     fn sentences() {
@@ -217,27 +296,57 @@ mod tests {
             subject: Subject::Region("eu-west".into()),
             from,
             to,
-            evidence: "connect refused".into(),
+            evidence: "connection refused".into(),
         };
         let (soft, hard) = (State::Down(Severity::Soft), State::Down(Severity::Hard));
-        let drain = Override {
-            id: 3,
-            target: Target::Region("eu-west".into()),
-            action: "drain 25%".parse().expect("an action"),
-            created: Unix(Duration::from_secs(1_800_000_000)),
-            until: Some(Unix(Duration::from_secs(1_800_001_800))),
-            reason: Some("new kernel".into()),
-            by: Some("token ci".into()),
-        };
         for (kind, expected) in [
-            (transition(State::Up, hard), "region/eu-west up -> down: connect refused"),
-            (transition(soft, hard), "region/eu-west still down, soft -> hard: connect refused"),
-            (
-                EventKind::Overridden(drain),
-                "override 3 by token ci: drain region/eu-west for 25% of its clients until 2027-01-15T08:30:00Z (new kernel)",
-            ),
+            (transition(State::Up, hard), "region/eu-west up -> down: connection refused"),
+            (transition(soft, hard), "region/eu-west still down, soft -> hard: connection refused"),
         ] {
             assert_eq!(kind.to_string(), expected);
         }
+        let of_kind = |name| {
+            let all = samples();
+            all.iter().find(|kind| kind.name() == name).map(ToString::to_string).expect("a sample")
+        };
+        for (name, expected) in [
+            (
+                "override",
+                "override 3 by token ci: drain region/eu-west for 25% of its clients until 2027-01-15T08:30:00Z (new kernel)",
+            ),
+            ("restore", "override 3 removed by socket: drain region/eu-west"),
+            ("held", "region/eu-west fails, but min_regions holds it"),
+            ("reload", "config reloaded by SIGHUP; warning: one warning; warning: another"),
+            ("unresolved", "lb.example.net. cannot be resolved: SERVFAIL; kept: 192.0.2.1, 2001:db8::1"),
+        ] {
+            assert_eq!(of_kind(name), expected);
+        }
+    }
+
+    #[test]
+    fn fields_are_written_for_programs() {
+        let of_kind = |name| -> Vec<String> {
+            let kind = samples().into_iter().find(|kind| kind.name() == name).expect("a sample");
+            kind.fields().iter().map(|(name, value)| format!("{name}={value}")).collect()
+        };
+        assert_eq!(
+            of_kind("transition"),
+            ["subject=region/eu-west", "from=up", "to=down", "severity=hard", "evidence=connection refused"]
+        );
+        assert_eq!(
+            of_kind("restore"),
+            [
+                "number=3",
+                "target=region/eu-west",
+                "action=drain",
+                "share=25%",
+                "until=2027-01-15T08:30:00.250Z",
+                "reason=new kernel",
+                "by=socket"
+            ]
+        );
+        assert_eq!(of_kind("resolved"), ["host=lb.example.net.", "addresses=192.0.2.1 2001:db8::1"]);
+        let plain = EventKind::Reloaded { warnings: Vec::new(), by: "socket".into() };
+        assert_eq!(plain.fields(), [("by", "socket".to_owned())], "what is not known is left out");
     }
 }

@@ -20,6 +20,8 @@ mod targets;
 use std::sync::Arc;
 
 pub use checks::CheckStatus;
+#[cfg(test)]
+pub(crate) use event::samples as event_samples;
 pub use event::{Event, EventKind, timestamp};
 pub use request::{OverrideRequest, Rejection, check_target};
 
@@ -391,7 +393,7 @@ impl State {
         let due = |at: EndpointRef| self.due(at);
         let basis = Basis { world: &self.world, inputs, due: &due, held: &self.standing.held };
         let kept = dirty.map(|dirty| stand::Kept { standing: &self.standing, dirty });
-        stand(&basis, kept.as_ref())
+        Standing { suspected: self.suspicion.is_active(), ..stand(&basis, kept.as_ref()) }
     }
 
     /// When what an endpoint is to steering can change at the earliest. A rule for several regions may hold one that is

@@ -28,7 +28,8 @@ impl State {
             .iter()
             .enumerate()
             .all(|(index, dirty)| !dirty || standing.regions[index] == self.standing.regions[index]);
-        if is_same && standing.held == self.standing.held && standing.dues == self.standing.dues {
+        let rest = |it: &Standing| (it.held.clone(), it.dues.clone(), it.suspected);
+        if is_same && rest(&standing) == rest(&self.standing) {
             return false;
         }
         self.publish(standing);

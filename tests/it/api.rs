@@ -1,4 +1,4 @@
-//! The control API: what it tells, that it tells the same as DNS, and what it says to nonsense.
+//! The control API: what it reports, that explain agrees with DNS, and how it refuses bad requests.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -152,9 +152,33 @@ async fn events_come_as_a_list_and_as_a_stream_that_goes_on_where_it_was() {
     node.api.override_with(json!({"target": "region/two", "action": "down", "reason": "flood"})).await;
     for stream in [&mut whole, &mut rest] {
         let event = stream.next().await;
-        let fields = json!({"target": "region/two", "action": "down", "share": "100%", "reason": "flood", "by": "socket"});
+        let fields = json!({"number": "2", "target": "region/two", "action": "down", "share": "100%", "reason": "flood", "by": "socket"});
         assert_eq!(event["fields"], fields);
         assert_eq!(event["id"].as_u64(), list[1]["id"].as_u64().map(|id| id + 1));
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_reconnects_after_a_restart_misses_nothing() {
+    let node = TestNode::with(WIDE).await;
+    for target in ["region/one", "region/two", "region/three"] {
+        node.api.override_with(json!({"target": target, "action": "up"})).await;
+    }
+    let events = node.api.get("/v1/events").await;
+    let last = events.as_array().and_then(|all| all.last()).expect("an event")["id"].clone();
+
+    let node = node.restart().await;
+    node.api.override_with(json!({"target": "region/one", "action": "drain"})).await;
+    let kept = node.api.get("/v1/events").await;
+    assert!(kept[0]["id"].as_u64() > last.as_u64(), "{kept} after {last}");
+    // The last is of a node whose clock was set back since.
+    for seen in [last.to_string(), u64::MAX.to_string()] {
+        let request = node.api.request(Method::GET, "/v1/events").header("accept", "text/event-stream");
+        let mut stream = Stream::of(request.header("last-event-id", seen)).await;
+        for event in kept.as_array().expect("a list") {
+            assert_eq!(stream.next().await, *event);
+        }
     }
     node.stop().await;
 }
@@ -252,6 +276,7 @@ async fn metrics_are_openmetrics_and_have_the_names_agreed() {
         ("portolan_address_up", "127.0.1.1", 1.0),
         ("portolan_address_up", "127.0.3.1", 0.0),
         ("portolan_safety_held", "rule=\"min_regions\"", 0.0),
+        ("portolan_self_suspicion", "", 0.0),
         ("portolan_transitions_total", "region=\"ap\",to=\"down_hard\"", 1.0),
     ] {
         assert!((find(name, labels) - value).abs() < 0.5, "{name} {labels}");
@@ -270,31 +295,35 @@ async fn nonsense_gets_a_problem_document_that_says_what_is_wrong() {
     let get = |path| (Method::GET, path, None);
     let cases = [
         (get("/v1/explain"), 400, "name"),
-        (get("/v1/explain?name=www.example.test&client=nobody"), 400, "`nobody` is no IP address"),
-        (get("/v1/explain?name=www.example.test&client=10.1.0.1&type=AAAAA"), 400, "no record type"),
-        (get("/v1/explain?name=www.example.test&client=10.1.0.1&at=noon"), 400, "`noon` is no time"),
-        (get("/v1/explain?name=a..b&client=10.1.0.1"), 400, "no domain name"),
+        (get("/v1/explain?name=www.example.test&client=nobody"), 400, "`nobody` is not a valid IP address"),
+        (
+            get("/v1/explain?name=www.example.test&client=10.1.0.1&type=AAAAA"),
+            400,
+            "`AAAAA` is not a valid record type",
+        ),
+        (get("/v1/explain?name=www.example.test&client=10.1.0.1&at=noon"), 400, "`noon` is not a valid time"),
+        (get("/v1/explain?name=a..b&client=10.1.0.1"), 400, "`a..b` is not a valid domain name"),
         (
             get("/v1/explain?name=www.elsewhere.invalid&client=10.1.0.1"),
             404,
-            "none of the zones served here (example.test.)",
+            "www.elsewhere.invalid. is not in any zone of this node (example.test.)",
         ),
         (get("/v1/nothing"), 404, "nothing at this path"),
-        (get("/v1/reload"), 405, "another method"),
+        (get("/v1/reload"), 405, "does not support this method"),
         ((Method::DELETE, "/v1/overrides/7", None), 404, "there is no override 7"),
         ((Method::DELETE, "/v1/overrides/seven", None), 400, "`seven` is not a valid override number"),
         (post(json!({"target": "region/one"})), 400, "action"),
         (
             post(json!({"target": "region/one", "action": "explode"})),
             400,
-            "`explode` is not a valid action: use drain, up or down",
+            "unknown variant `explode`, expected one of `drain`, `up`, `down`",
         ),
         (post(json!({"target": "one", "action": "drain"})), 400, "write region/NAME"),
         (post(json!({"target": "region/ten", "action": "drain"})), 404, "there is no region `ten`"),
         (
             post(json!({"target": "region/one", "action": "drain", "share": "half"})),
             400,
-            "`half` is not a valid share",
+            "`half` is not a valid share: write a percentage from 0% to 100%",
         ),
         (
             post(json!({"target": "region/one", "action": "up", "share": "50%"})),
@@ -342,7 +371,7 @@ async fn a_node_is_bound_at_once_and_answers_when_it_knows_its_targets() {
     let api = served.api();
     let response = api.request(Method::GET, "/readyz").send().await.expect("the API is served at once");
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(response.text().await.expect("text"), "waiting for the first look at every target\n");
+    assert_eq!(response.text().await.expect("text"), "waiting for the first result of every check\n");
     assert_eq!(api.text("/livez").await, "ok\n");
     let status = api.get("/v1/status").await;
     assert_eq!(status["node"]["ready"], false);
@@ -360,7 +389,7 @@ async fn a_node_is_bound_at_once_and_answers_when_it_knows_its_targets() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_there_is_nothing_to_look_at_nobody_waits() {
+async fn without_checks_a_node_is_ready_at_once() {
     let folder = Folder::new(WIDE);
     let origin = Origin::File(folder.config());
     let prepared = prepare(&origin).unwrap_or_else(|why| panic!("{why}"));

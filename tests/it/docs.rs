@@ -98,18 +98,3 @@ async fn the_list_of_metrics_matches_a_scrape() {
         assert_eq!(listed, table, "UPDATE=1 cargo test --test it docs");
     }
 }
-
-#[test]
-fn every_event_of_the_api_is_in_the_readme() {
-    let readme = readme();
-    let source = include_str!("../../src/state/event.rs");
-    let names = source.split("Self::").filter_map(|arm| {
-        let name = arm.split_once("=> \"")?.1.split_once('"')?.0;
-        (!name.contains(' ')).then_some(name)
-    });
-    let names: Vec<&str> = names.collect();
-    assert!(names.contains(&"transition") && names.len() >= 9, "{names:?}");
-    for name in names {
-        assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the README's table of events");
-    }
-}

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use portolan::api::{Question, dto, explain};
+use portolan::api::dto::{self, Family, Instead, StageName};
+use portolan::api::{Question, explain};
 use portolan::health::{Severity, State};
 use portolan::model::{EndpointRef, Fraction, Rules, Unix};
 use portolan::prepare::{Origin, prepare, world};
@@ -131,7 +132,8 @@ fn thousands_of_explanations_agree_with_answers() {
             };
             let region = told.region.as_ref().unwrap_or_else(|| panic!("{service} went nowhere: {told:?}"));
             assert!(answered.iter().all(|address| home[address] == *region), "{told:?}");
-            let share = told.stages.iter().find(|stage| stage.stage == "share").expect("a last stage");
+            let share =
+                told.stages.iter().find(|stage| stage.stage == StageName::Share).expect("a last stage");
             assert_eq!(share.kept.len(), 1, "{told:?}");
             assert_eq!(share.kept[0].region, *region, "{told:?}");
             let fenced = told.stages[0].dropped.iter().any(|dropped| dropped.region == *region);
@@ -229,7 +231,7 @@ fn what_operators_said_is_told_with_who_said_it_and_why() {
     let snapshot = Snapshot { plan: Arc::clone(&plan), standing: standing.into(), epoch: 1 };
     let question = Question::parse("all.example.test", Some("A"), "10.9.0.1", None).expect("a question");
     let told = explain(&snapshot, &[], &overrides, &Question { at: now, ..question }).expect("it is ours");
-    let eligible = told.stages.iter().find(|it| it.stage == "eligible").expect("a stage");
+    let eligible = told.stages.iter().find(|it| it.stage == StageName::Eligible).expect("a stage");
     let dropped: Vec<_> = eligible.dropped.iter().map(|it| (&*it.region, &*it.why)).collect();
     assert_eq!(
         dropped,
@@ -241,10 +243,10 @@ fn what_operators_said_is_told_with_who_said_it_and_why() {
             ("us-east", "withdrawn by an operator: override 3 by token ci (new kernel)"),
         ]
     );
-    assert_eq!(kept(&told, "eligible"), [("ap-south", "forced up by an operator: override 6")]);
+    assert_eq!(kept(&told, StageName::Eligible), [("ap-south", "forced up by an operator: override 6")]);
 }
 
-fn kept<'a>(told: &'a dto::Explain, stage: &str) -> Vec<(&'a str, &'a str)> {
+fn kept(told: &dto::Explain, stage: StageName) -> Vec<(&str, &str)> {
     let stage = told.stages.iter().find(|it| it.stage == stage).unwrap_or_else(|| panic!("{told:?}"));
     stage.kept.iter().map(|kept| (&*kept.region, &*kept.note)).collect()
 }
@@ -254,19 +256,22 @@ fn regions_are_told_of_once_and_groups_are_numbered_without_holes() {
     let groups = |regions: [&'static str; 3]| regions.into_iter().zip(["group 1", "group 2", "group 3"]);
     let (germany, all) = ("geo entry country:DE", "geo entry *");
     let plain = explained(&[], "order", "A", "10.9.0.1");
-    assert_eq!(kept(&plain, "rank"), [("eu-west", germany), ("us-east", germany), ("ap-south", all)]);
+    assert_eq!(
+        kept(&plain, StageName::Rank),
+        [("eu-west", germany), ("us-east", germany), ("ap-south", all)]
+    );
     let regions = ["eu-west", "us-east", "ap-south"];
-    assert_eq!(kept(&plain, "tie groups"), groups(regions).collect::<Vec<_>>());
+    assert_eq!(kept(&plain, StageName::TieGroups), groups(regions).collect::<Vec<_>>());
     let first = explained(&[], "order", "A", "10.8.0.1");
     assert_eq!(
-        kept(&first, "rank"),
+        kept(&first, StageName::Rank),
         [("us-east", "put first by geo.network"), ("eu-west", germany), ("ap-south", all)]
     );
     let regions = ["us-east", "eu-west", "ap-south"];
-    assert_eq!(kept(&first, "tie groups"), groups(regions).collect::<Vec<_>>());
+    assert_eq!(kept(&first, StageName::TieGroups), groups(regions).collect::<Vec<_>>());
     let fenced = explained(&[], "fenced", "A", "10.9.0.1");
     assert_eq!(
-        kept(&fenced, "rank"),
+        kept(&fenced, StageName::Rank),
         [("us-east", "number 2 in the config"), ("ap-south", "number 3 in the config")]
     );
 }
@@ -274,26 +279,26 @@ fn regions_are_told_of_once_and_groups_are_numbered_without_holes() {
 #[test]
 fn what_stands_in_the_place_of_regions_is_named() {
     for (name, client, down, instead) in [
-        ("fallback", "10.9.0.1", vec![], Some("fallback")),
+        ("fallback", "10.9.0.1", vec![], Some(Instead::Fallback)),
         ("fallback", "203.0.113.1", vec![], None),
         (
             "failure",
             "10.9.0.1",
             vec!["192.0.2.11", "192.0.2.12", "2001:db8::11", "2001:db8::12"],
-            Some("servfail"),
+            Some(Instead::Servfail),
         ),
         ("failure", "10.9.0.1", vec![], None),
         ("ns", "10.9.0.1", vec![], None),
     ] {
         let told = explained(&down, name, "A", client);
-        assert_eq!(told.instead.as_deref(), instead, "{told:?}");
+        assert_eq!(told.instead, instead, "{told:?}");
     }
 }
 
 #[test]
 fn both_families_of_https_are_told_where_they_differ() {
-    let families = |told: &dto::Explain| -> Vec<Option<String>> {
-        told.stages.iter().map(|stage| stage.family.clone()).collect()
+    let families = |told: &dto::Explain| -> Vec<Option<Family>> {
+        told.stages.iter().map(|stage| stage.family).collect()
     };
     let same = explained(&[], "https", "HTTPS", "10.9.0.1");
     assert!(families(&same).iter().all(Option::is_none), "{same:?}");
@@ -301,10 +306,10 @@ fn both_families_of_https_are_told_where_they_differ() {
     let winners: Vec<_> = differ
         .stages
         .iter()
-        .filter(|stage| stage.stage == "share")
-        .map(|stage| (stage.family.as_deref(), stage.kept[0].region.as_str()))
+        .filter(|stage| stage.stage == StageName::Share)
+        .map(|stage| (stage.family, stage.kept[0].region.as_str()))
         .collect();
-    assert_eq!(winners, [(Some("IPv4"), "eu-west"), (Some("IPv6"), "us-east")]);
+    assert_eq!(winners, [(Some(Family::V4), "eu-west"), (Some(Family::V6), "us-east")]);
     let none = explained(&["192.0.2.11", "192.0.2.12"], "https", "AAAA", "10.9.0.1");
     assert!(families(&none).iter().all(Option::is_none), "{none:?}");
 }

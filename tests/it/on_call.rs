@@ -234,22 +234,22 @@ fn explain_tells_where_an_answer_comes_from() {
         ("a.lab.gslb.test", "A", "referral", 300, vec![]),
     ] {
         let e = explained(State::Up, name, rtype);
-        assert_eq!((e.kind.as_str(), e.answer.ttl), (kind, Some(ttl)), "{name} {rtype}");
+        assert_eq!((e.kind.to_string().as_str(), e.answer.ttl), (kind, Some(ttl)), "{name} {rtype}");
         assert_eq!(e.answer.records, records, "{name} {rtype}");
     }
     let referral = explained(State::Up, "a.lab.gslb.test", "A");
     assert_eq!(referral.answer.authority, ["lab.gslb.test. 300 IN NS ns.lab.gslb.test."]);
     let why = Question::parse("www.gslb.test", Some("bogus"), "192.0.2.1", None).unwrap_err();
-    assert_eq!(why, "`bogus` is no record type: write it as AAAA, MX or TYPE65");
+    assert_eq!(why, "`bogus` is not a valid record type: write it as AAAA, MX or TYPE65");
 }
 
 /// Several passes look at a region when all are down; a reader wants to hear of each once.
 #[test]
 fn explain_tells_each_region_once() {
     let e = explained(State::Down(Severity::Hard), "www.gslb.test", "A");
-    let eligible = e.stages.iter().find(|stage| stage.stage == "eligible").expect("the stage");
+    let eligible = e.stages.iter().find(|stage| stage.stage == dto::StageName::Eligible).expect("the stage");
     let kept: Vec<_> = eligible.kept.iter().map(|kept| (&*kept.region, &*kept.note)).collect();
     let dropped: Vec<_> = eligible.dropped.iter().map(|dropped| (&*dropped.region, &*dropped.why)).collect();
-    assert_eq!(kept, [("one", "nobody is usable: all_down lets it in")]);
+    assert_eq!(kept, [("one", "no region is usable: all_down lets it in")]);
     assert_eq!(dropped, [("two", "down")]);
 }

@@ -240,7 +240,7 @@ async fn changes_over_tcp_need_a_token_with_the_right_role() {
         (None, &drain, 401, "need a token"),
         (Some("guess"), &drain, 401, "not known"),
         (Some("secret of eve"), &drain, 403, "viewer"),
-        (Some("secret of olga"), &unsafe_drain, 403, "needs the role admin"),
+        (Some("secret of olga"), &unsafe_drain, 403, "requires the role admin"),
         (Some("secret of olga"), &drain, 409, "min_regions = 1 forbids it"),
         (Some("secret of ada"), &unsafe_drain, 200, ""),
     ];
@@ -351,7 +351,12 @@ async fn exit_codes_tell_the_outcome() {
         (&["drain", "eu"], 2, "", "`eu` is no target: write region/NAME, endpoint/REGION/NAME"),
         (&["restore", "eu"], 2, "", "`eu` is no target"),
         (&["drain", "region/us", "--for", "soon"], 2, "", "soon"),
-        (&["drain", "region/us", "--share", "half"], 2, "", "write it as 25%"),
+        (
+            &["drain", "region/us", "--share", "half"],
+            2,
+            "",
+            "write a percentage from 0% to 100%, such as 25%",
+        ),
         (&["drain"], 2, "", "<TARGET>"),
         (&["force", "region/us", "sideways"], 2, "", "sideways"),
         (&["sink"], 2, "", "sink"),

@@ -65,29 +65,23 @@ fn overrides_that_change_nothing_say_so() {
     let quarter = Action::Drain(Fraction::parse("25%").unwrap());
     let note = |node: &mut Node, target: &str, action| node.set(target, action).unwrap().no_effect;
     let mut node = Node::up(world(topology(&[&["192.0.2.1"], &["192.0.2.3"]], &[&["192.0.2.2"]])));
-    assert_eq!(
-        note(&mut node, "region/eu", Action::Up).unwrap(),
-        "it changes nothing now: region/eu is used as before"
-    );
+    assert_eq!(note(&mut node, "region/eu", Action::Up).unwrap(), "region/eu is used as before");
     assert_eq!(note(&mut node, "endpoint/eu/lb1", quarter), None);
     assert_eq!(note(&mut node, "region/us", quarter), None);
     assert_eq!(note(&mut node, "region/eu", Action::DRAIN), None);
     assert_eq!(
         note(&mut node, "endpoint/us/lb1", quarter).unwrap(),
-        "no client moves now: lb1 is the only endpoint of its region in use"
+        "lb1 is the only endpoint of its region in use"
     );
     let mut node = Node::up(world(two_regions()));
     node.break_all(&["192.0.2.2"], Severity::Hard).probe_times(3);
     for (target, expected) in [
-        ("region/eu", "no client moves now: no region beside eu serves"),
-        ("service/www.example.test/eu", "no client moves now: no other region of www.example.test. serves"),
+        ("region/eu", "no other region serves the clients of eu"),
+        ("service/www.example.test/eu", "no other region of www.example.test. serves"),
     ] {
         assert_eq!(note(&mut node, target, quarter).unwrap(), expected);
     }
-    assert_eq!(
-        note(&mut node, "region/us", Action::DRAIN).unwrap(),
-        "it changes nothing now: region/us is used as before"
-    );
+    assert_eq!(note(&mut node, "region/us", Action::DRAIN).unwrap(), "region/us is used as before");
 }
 
 #[test]

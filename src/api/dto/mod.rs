@@ -1,10 +1,18 @@
-//! The shapes of the API's JSON. Names are a contract: fields are added, never renamed. Times are RFC 3339,
+//! The shapes of the API's JSON. Names are a contract: fields are added, never renamed. Times are RFC 3339 in UTC,
 //! durations in the unit that their name says.
+
+mod from;
+mod terms;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+pub use terms::{
+    Action, EventName, ExplainKind, Family, Instead, Rank, Rule, ServiceType, Share, StageName, Usable,
+    Verdict,
+};
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,22 +23,22 @@ pub struct Status {
     pub regions: Vec<Region>,
     /// In the order of the config.
     pub services: Vec<Service>,
-    /// What an operator should know of; empty when all is well.
+    /// What needs an operator's attention now, a sentence each.
     pub alarms: Vec<String>,
 }
 
-/// The node.
+/// A node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// `[node] name`
     pub name: String,
-    /// Of the program.
+    /// The version of the program.
     pub version: String,
-    /// Of the snapshot that answers queries.
+    /// The epoch of the snapshot that answers queries.
     pub epoch: u64,
     /// Whether queries are being answered.
     pub ready: bool,
-    /// Since the program started.
+    /// Seconds since the program started.
     pub uptime_s: u64,
 }
 
@@ -39,20 +47,20 @@ pub struct Node {
 pub struct Region {
     /// Its name.
     pub name: String,
-    /// What probes found: unknown, up, degraded or down.
-    pub verdict: String,
-    /// When the verdict was entered.
+    /// What probes found, whatever operators decided.
+    pub verdict: Verdict,
+    /// When it entered this verdict.
     pub since: String,
-    /// Whether it is answered: yes, reduced, if_nothing_else, no.
-    pub usable: String,
-    /// The safety rule that holds it in, if one does.
-    pub held: Option<String>,
-    /// The operator's word, if there is one.
+    /// Whether clients are sent to it.
+    pub usable: Usable,
+    /// The safety rule that holds it though probes found it down.
+    pub held: Option<Rule>,
+    /// The override of the whole region.
     #[serde(rename = "override")]
     pub overridden: Option<Override>,
     /// Requests per second it can take.
     pub capacity: Option<u64>,
-    /// Its balancers.
+    /// Its endpoints, in the order of the config.
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -61,49 +69,49 @@ pub struct Region {
 pub struct Endpoint {
     /// Its name.
     pub name: String,
-    /// The best of its addresses' verdicts.
-    pub verdict: String,
-    /// Its share within the region.
+    /// The best verdict of its addresses.
+    pub verdict: Verdict,
+    /// Its weight among the endpoints of the region.
     pub weight: u32,
-    /// The name that services of names answer.
+    /// Its host name, which CNAME, SRV and MX services answer.
     pub host: Option<String>,
-    /// Whether its addresses are those of the host, as resolvers tell them.
+    /// Whether its addresses are looked up under the host name.
     #[serde(default)]
     pub resolved: bool,
-    /// The operator's word, if there is one.
+    /// Its override.
     #[serde(rename = "override")]
     pub overridden: Option<Override>,
-    /// In the order of the config; sorted if they are the host's.
+    /// In the order of the config; sorted if they were looked up.
     pub addresses: Vec<Address>,
 }
 
 /// An address.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Address {
-    /// It.
+    /// The IP address.
     pub address: IpAddr,
-    /// The worst verdict of its probes.
-    pub verdict: String,
-    /// When that verdict was entered.
+    /// What its probes found together.
+    pub verdict: Verdict,
+    /// When the probe that decides entered its verdict.
     pub since: String,
-    /// What led to it, in words.
+    /// Why it has this verdict; for an unobserved address why this node cannot probe it.
     pub evidence: String,
-    /// TCP handshake of the last success.
+    /// How long the TCP handshake of the last success took.
     pub rtt_ms: Option<f64>,
-    /// When it was last looked at.
+    /// Seconds since the last probe ended.
     pub last_probe_s: Option<f64>,
-    /// Each probe apart.
+    /// Each probe's own verdict.
     pub probes: Vec<Probe>,
 }
 
-/// A probe's view of an address.
+/// A probe of an address.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
     /// Its name.
     pub name: String,
     /// Its verdict.
-    pub verdict: String,
-    /// What led to it, in words.
+    pub verdict: Verdict,
+    /// Why it has this verdict.
     pub evidence: String,
 }
 
@@ -112,11 +120,11 @@ pub struct Probe {
 pub struct Service {
     /// Its name.
     pub name: String,
-    /// What it answers: address, cname, srv or mx.
+    /// What it answers.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: ServiceType,
     /// How it ranks regions.
-    pub rank: String,
+    pub rank: Rank,
     /// Its regions in priority order.
     pub regions: Vec<ServiceRegion>,
 }
@@ -128,33 +136,33 @@ pub struct ServiceRegion {
     pub name: String,
     /// Its weight within a tie group.
     pub weight: u32,
-    /// Whether it is answered: yes, reduced, if_nothing_else, no.
-    pub usable: String,
-    /// The safety rule that holds it in for this service, if one does.
-    pub held: Option<String>,
-    /// What an operator said about it within this service.
+    /// Whether the service sends clients to it.
+    pub usable: Usable,
+    /// The safety rule that holds it for this service though probes found it down.
+    pub held: Option<Rule>,
+    /// Its override within this service.
     #[serde(default, rename = "override")]
     pub overridden: Option<Override>,
 }
 
-/// An override in force.
+/// An override that applies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Override {
     /// For `DELETE /v1/overrides/{id}`.
     pub id: u64,
-    /// About what.
+    /// The target: region/NAME, endpoint/REGION/NAME or service/NAME/REGION.
     pub target: String,
-    /// drain, up or down
-    pub action: String,
-    /// The share of clients that a drain keeps away, as "25%".
-    pub share: String,
-    /// When it was said.
+    /// What it does.
+    pub action: Action,
+    /// The share of clients that a drain keeps away; 100% for other actions.
+    pub share: Share,
+    /// When it was set.
     pub created: String,
-    /// When it ends by itself.
+    /// When it expires.
     pub until: Option<String>,
-    /// Why.
+    /// The operator's reason.
     pub reason: Option<String>,
-    /// Who said so: "token NAME", or "socket"; unknown of overrides that an earlier version took.
+    /// Who set it: "token NAME" or "socket"; unknown for overrides that an earlier version stored.
     #[serde(default)]
     pub by: Option<String>,
 }
@@ -163,20 +171,20 @@ pub struct Override {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OverrideRequest {
-    /// About what.
+    /// The target: region/NAME, endpoint/REGION/NAME or service/NAME/REGION.
     pub target: String,
-    /// drain, up or down
-    pub action: String,
-    /// The share of clients that a drain keeps away, as "25%"; all by default.
+    /// What to do with it.
+    pub action: Action,
+    /// The share of clients that a drain keeps away; all by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub share: Option<String>,
-    /// How long, as "30m"; until taken back by default.
+    pub share: Option<Share>,
+    /// For how long, such as "30m"; until it is removed by default.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub lasts: Option<String>,
-    /// Why.
+    /// The operator's reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Sets safety rules aside.
+    /// Whether to do it even if a safety rule forbids it.
     #[serde(default)]
     pub override_safety: bool,
 }
@@ -184,12 +192,12 @@ pub struct OverrideRequest {
 /// The answer to a change of overrides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Applied {
-    /// What was put into force or taken back.
+    /// The override that was set or removed.
     #[serde(rename = "override")]
     pub subject: Override,
-    /// What had been said about the same target before and is forgotten now.
+    /// The override of the same target that it replaced.
     pub replaced: Option<Override>,
-    /// The epoch from which on the change applies.
+    /// The first epoch in which the change applies.
     pub epoch: u64,
     /// Why it changes nothing now, if it does not.
     #[serde(default)]
@@ -201,9 +209,9 @@ pub struct Applied {
 /// The answer to `POST /v1/reload`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// The epoch from which on the new config holds.
+    /// The first epoch in which the new config applies.
     pub epoch: u64,
-    /// What is probably not as meant, or waits for a restart; a sentence each.
+    /// What is probably not as meant, or takes effect after a restart only; a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
@@ -211,19 +219,18 @@ pub struct Reloaded {
 /// `GET /v1/events`: one event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Grows by one with each event of a run.
+    /// Grows by one with each event of a run. The first of a run is greater than all of earlier runs.
     pub id: u64,
-    /// When.
+    /// When it happened.
     pub at: String,
-    /// The epoch in which it shows.
+    /// The first epoch in which queries see it.
     pub epoch: u64,
-    /// Its stable name: transition, override, restore, expire, held, released, reload, reload_failed, resolved,
-    /// unresolved, alarm, all_clear.
-    pub event: String,
-    /// A sentence.
+    /// What happened.
+    pub event: EventName,
+    /// The same as a sentence.
     pub message: String,
-    /// What it is about, by field: subject, from, to, severity, evidence, target, action, share,
-    /// until, reason, by, region, rule, host, addresses, kept, warnings, why.
+    /// The details by name: subject, from, to, severity, evidence, number, target, action, share, until, reason, by,
+    /// region, rule, warnings, why, host, addresses, kept. The README lists them by event.
     pub fields: BTreeMap<String, String>,
 }
 
@@ -235,28 +242,26 @@ pub struct Explain {
     /// A or AAAA, or another type.
     #[serde(rename = "type")]
     pub rtype: String,
-    /// For whom.
+    /// The client's address.
     pub client: IpAddr,
-    /// Where the answer comes from: dynamic (by choosing), static (a record of the zone), no_name, no_data,
-    /// unsteered (a service, asked for a type that is not chosen), referral (others answer for that name).
-    pub kind: String,
-    /// The dynamic name that decides, if one does: the asked one, or the end of its chain of CNAMEs.
+    /// Where the answer comes from.
+    pub kind: ExplainKind,
+    /// The service that decides, if one does: the name asked for, or the end of its chain of CNAMEs.
     pub service: Option<String>,
     /// Where the client is.
     pub location: Location,
-    /// For how many bits of the client's address the answer holds.
+    /// The ECS scope: for how many bits of the client's address the answer is valid.
     pub scope: u8,
-    /// Of the snapshot that answered.
+    /// The epoch of the snapshot that answered.
     pub epoch: u64,
-    /// What happened, in order; empty for static names.
+    /// The stages of the choice, in order; empty if no service decides.
     pub stages: Vec<Stage>,
     /// Where the client is sent.
     pub region: Option<String>,
-    /// What of all_down is answered in the place of regions, of which none can serve the client: fallback, cname
-    /// or servfail.
+    /// What `all_down` answers if no region can serve the client.
     #[serde(default)]
-    pub instead: Option<String>,
-    /// What is answered.
+    pub instead: Option<Instead>,
+    /// The answer.
     pub answer: Answer,
 }
 
@@ -265,7 +270,7 @@ pub struct Explain {
 pub struct Location {
     /// ISO 3166-1 alpha-2.
     pub country: Option<String>,
-    /// The usual two letters.
+    /// Two letters: AF, AN, AS, EU, NA, OC or SA.
     pub continent: Option<String>,
     /// ISO 3166-2.
     pub subdivision: Option<String>,
@@ -273,36 +278,36 @@ pub struct Location {
     pub lat: Option<f64>,
     /// Degrees east.
     pub lon: Option<f64>,
-    /// Where this was learned.
+    /// The database or `geo.network` entry that says so.
     pub source: String,
-    /// The prefix for which it holds.
+    /// The prefix around the client's address for which it says the same.
     pub prefix: String,
 }
 
 /// A stage of a choice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
-    /// fence, rank, tie groups, eligible, share or, where it is computed, ttl
-    pub stage: String,
-    /// Whose stage it is where IPv4 and IPv6 are chosen for one answer (HTTPS) and differ: IPv4 or IPv6.
+    /// Which stage.
+    pub stage: StageName,
+    /// The address family it chose for, in HTTPS answers for which IPv4 and IPv6 were chosen differently.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub family: Option<String>,
-    /// The regions that stayed in, in order.
+    pub family: Option<Family>,
+    /// The regions that stay in the choice, in order.
     pub kept: Vec<Kept>,
-    /// The regions that dropped out.
+    /// The regions that leave it.
     pub dropped: Vec<Dropped>,
 }
 
-/// A region that stayed in.
+/// A region that stays in the choice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
     /// Its name.
     pub region: String,
-    /// What speaks for it; may be empty.
+    /// What the stage found about it; may be empty.
     pub note: String,
 }
 
-/// A region that dropped out.
+/// A region that leaves the choice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dropped {
     /// Its name.
@@ -311,14 +316,14 @@ pub struct Dropped {
     pub why: String,
 }
 
-/// What is answered.
+/// An answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// NOERROR, NXDOMAIN, …
     pub rcode: String,
-    /// How long it may be kept, in seconds: the least TTL of the answer, or of what says that there is none.
+    /// How long it may be cached, in seconds: the least TTL of the records, or of the SOA of a negative answer.
     pub ttl: Option<u32>,
-    /// The answer section, as in a zone file.
+    /// The answer section, in zone file format.
     pub records: Vec<String>,
     /// The authority section: name servers of a referral, or the SOA of an answer without records.
     pub authority: Vec<String>,

@@ -1,0 +1,215 @@
+//! From what the core knows to what the API reports.
+
+use super::{
+    Action, Applied, Event, EventName, Override, Rank, Reloaded, Rule, ServiceType, Share, StageName, Usable,
+    Verdict,
+};
+use crate::engine;
+use crate::health::State;
+use crate::model::{self, RankKind, ServiceKind};
+use crate::standing;
+use crate::state::{self, EventKind, timestamp};
+use crate::steer;
+
+impl From<State> for Verdict {
+    fn from(state: State) -> Self {
+        match state {
+            State::Up => Self::Up,
+            State::Degraded => Self::Degraded,
+            State::Unknown => Self::Unknown,
+            State::Down(_) => Self::Down,
+        }
+    }
+}
+
+impl From<standing::Usable> for Usable {
+    fn from(usable: standing::Usable) -> Self {
+        match usable {
+            standing::Usable::Yes(factor) if factor < 1.0 => Self::Reduced,
+            standing::Usable::Yes(_) => Self::Yes,
+            standing::Usable::IfNothingElse => Self::IfNothingElse,
+            standing::Usable::No(_) => Self::No,
+        }
+    }
+}
+
+impl From<standing::Action> for Action {
+    fn from(action: standing::Action) -> Self {
+        match action {
+            standing::Action::Drain(_) => Self::Drain,
+            standing::Action::Up => Self::Up,
+            standing::Action::Down => Self::Down,
+        }
+    }
+}
+
+/// The share of clients that an override concerns.
+impl From<standing::Action> for Share {
+    fn from(action: standing::Action) -> Self {
+        match action {
+            standing::Action::Drain(share) => Self(share),
+            standing::Action::Up | standing::Action::Down => Self::WHOLE,
+        }
+    }
+}
+
+impl From<model::Rule> for Rule {
+    fn from(rule: model::Rule) -> Self {
+        match rule {
+            model::Rule::MinRegions => Self::MinRegions,
+            model::Rule::SuspectSelf => Self::SuspectSelf,
+        }
+    }
+}
+
+impl From<&ServiceKind> for ServiceType {
+    fn from(kind: &ServiceKind) -> Self {
+        match kind {
+            ServiceKind::Address { .. } => Self::Address,
+            ServiceKind::Cname => Self::Cname,
+            ServiceKind::Srv { .. } => Self::Srv,
+            ServiceKind::Mx { .. } => Self::Mx,
+        }
+    }
+}
+
+impl From<RankKind> for Rank {
+    fn from(rank: RankKind) -> Self {
+        match rank {
+            RankKind::Priority => Self::Priority,
+            RankKind::Distance => Self::Distance,
+            RankKind::Latency => Self::Latency,
+            RankKind::Geo => Self::Geo,
+            RankKind::None => Self::None,
+        }
+    }
+}
+
+impl From<steer::Stage> for StageName {
+    fn from(stage: steer::Stage) -> Self {
+        match stage {
+            steer::Stage::Fence => Self::Fence,
+            steer::Stage::Rank => Self::Rank,
+            steer::Stage::TieGroups => Self::TieGroups,
+            steer::Stage::Eligible => Self::Eligible,
+            steer::Stage::Share => Self::Share,
+            steer::Stage::Ttl => Self::Ttl,
+        }
+    }
+}
+
+impl From<&standing::Override> for Override {
+    fn from(o: &standing::Override) -> Self {
+        Self {
+            id: o.id,
+            target: o.target.to_string(),
+            action: o.action.into(),
+            share: o.action.into(),
+            created: timestamp(o.created),
+            until: o.until.map(timestamp),
+            reason: o.reason.clone(),
+            by: o.by.clone(),
+        }
+    }
+}
+
+impl From<engine::Applied> for Applied {
+    fn from(applied: engine::Applied) -> Self {
+        Self {
+            subject: (&applied.subject).into(),
+            replaced: applied.replaced.as_ref().map(Into::into),
+            epoch: applied.epoch,
+            no_effect: applied.no_effect,
+            not_durable: applied.not_durable,
+        }
+    }
+}
+
+impl From<engine::Reloaded> for Reloaded {
+    fn from(engine::Reloaded { epoch, warnings }: engine::Reloaded) -> Self {
+        Self { epoch, warnings }
+    }
+}
+
+impl From<&EventKind> for EventName {
+    fn from(kind: &EventKind) -> Self {
+        match kind {
+            EventKind::Transition { .. } => Self::Transition,
+            EventKind::Overridden(_) => Self::Override,
+            EventKind::Restored { .. } => Self::Restore,
+            EventKind::Expired(_) => Self::Expire,
+            EventKind::Held { .. } => Self::Held,
+            EventKind::Released { .. } => Self::Released,
+            EventKind::Reloaded { .. } => Self::Reload,
+            EventKind::ReloadFailed { .. } => Self::ReloadFailed,
+            EventKind::Resolved { .. } => Self::Resolved,
+            EventKind::Unresolved { .. } => Self::Unresolved,
+            EventKind::Alarm { .. } => Self::Alarm,
+            EventKind::AllClear { .. } => Self::AllClear,
+        }
+    }
+}
+
+impl From<&state::Event> for Event {
+    fn from(event: &state::Event) -> Self {
+        let fields = event.kind.fields().into_iter();
+        Self {
+            id: event.id,
+            at: timestamp(event.at),
+            epoch: event.epoch,
+            event: (&event.kind).into(),
+            message: event.kind.to_string(),
+            fields: fields.map(|(name, value)| (name.to_owned(), value)).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::state::event_samples;
+
+    #[test]
+    fn every_event_has_its_name_and_its_fields() {
+        for kind in event_samples() {
+            let event = state::Event { id: 7, at: model::Unix::default(), epoch: 5, kind };
+            let dto = Event::from(&event);
+            assert_eq!(dto.event.to_string(), event.kind.name());
+            assert_eq!(dto.message, event.kind.to_string());
+            assert_eq!(dto.fields.len(), event.kind.fields().len(), "{}: no field twice", dto.event);
+        }
+    }
+
+    #[test]
+    fn there_is_a_sample_of_every_event() {
+        let error = serde_json::from_str::<EventName>("\"none\"").unwrap_err().to_string();
+        let (_, names) = error.split_once("expected one of ").expect("serde lists what it expects");
+        let names: BTreeSet<&str> = names.split('`').skip(1).step_by(2).collect();
+        assert_eq!(names, event_samples().iter().map(EventKind::name).collect());
+    }
+
+    #[test]
+    fn the_readme_lists_the_fields_of_every_event() {
+        let readme = include_str!("../../../README.md");
+        for kind in event_samples() {
+            let row = readme.lines().find(|line| line.starts_with(&format!("| `{}` |", kind.name())));
+            let row = row.unwrap_or_else(|| panic!("{} is not in the README's table of events", kind.name()));
+            let listed = row.trim_end_matches('|').rsplit('|').next().expect("a cell").trim();
+            let fields: Vec<&str> = kind.fields().iter().map(|(name, _)| *name).collect();
+            assert_eq!(listed, fields.join(", "), "{}", kind.name());
+        }
+    }
+
+    #[test]
+    fn the_documentation_of_the_shape_lists_every_field() {
+        let source = include_str!("mod.rs");
+        let (_, rest) = source.split_once("/// The details by name: ").expect("the fields of an event");
+        let (listed, _) = rest.split_once('.').expect("the end of the list");
+        let listed: BTreeSet<&str> = listed.split(',').map(|it| it.trim_matches(['/', ' ', '\n'])).collect();
+        let all = event_samples();
+        let fields = all.iter().flat_map(EventKind::fields).map(|(name, _)| name).collect();
+        assert_eq!(listed, fields);
+    }
+}
