@@ -128,21 +128,21 @@ mod tests {
         6 |     level = "ïnfo" # ä
           |             ^^^^^^
         p.toml:7:10: error: expected "json" or "text", found "jsom"; did you mean `json`?
-           |
-         7 | format = "jsom"
-           |          ^^^^^^
-         p.toml:2:8: warning: probe `p` is not used by any endpoint
-           |
-         2 | [probe.p]
-           |        ^
-           |
-           = help: name it in an endpoint's `probe`, or remove it
-         p.toml:4:1: warning: probe `p` may take 9s but runs every 5s
-           |
-         4 | timeout = "9s"
-           | ^^^^^^^
-           |
-           = help: probes of an address never overlap, so slow ones stretch the interval; make `timeout` shorter than `interval`
+          |
+        7 | format = "jsom"
+          |          ^^^^^^
+        p.toml:2:8: warning: probe `p` is not used by any endpoint
+          |
+        2 | [probe.p]
+          |        ^
+          |
+          = help: name it in an endpoint's `probe`, or remove it
+        p.toml:4:1: warning: probe `p` may take 9s but runs every 5s
+          |
+        4 | timeout = "9s"
+          | ^^^^^^^
+          |
+          = help: probes of an address never overlap, so slow ones stretch the interval; make `timeout` shorter than `interval`
         "#);
         let torn = rendered(&loaded("version = 1\n[log"), false);
         assert!(torn.ends_with("\n2 | [log\n  |     ^\n"), "{torn}");

@@ -173,6 +173,15 @@ impl Checks {
         index
     }
 
+    /// A check without a result takes over that its subject fails, though that is not believed.
+    pub(super) fn inherit(&mut self, index: Index, failing: Failing) {
+        let check = &mut self.list[index as usize];
+        if !check.is_seen() && check.failing.is_none() {
+            check.failing = Some(failing);
+            self.failing += 1;
+        }
+    }
+
     pub(super) fn find(&self, id: &CheckId) -> Option<Index> {
         self.by_id.get(id).copied()
     }

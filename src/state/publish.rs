@@ -36,7 +36,7 @@ impl State {
         true
     }
 
-    fn update_suspicion(&mut self, now: Now) {
+    pub(super) fn update_suspicion(&mut self, now: Now) {
         let was_active = self.suspicion.is_active();
         let anchors = self.targets.anchors.clone();
         let event = self.suspicion.update(&self.targets.checks, anchors, &self.world.rules, now);

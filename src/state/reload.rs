@@ -17,6 +17,7 @@ impl State {
         let old = std::mem::replace(&mut self.world, world);
         self.hosts.set(&self.world.topology);
         self.renew_targets(now);
+        self.update_suspicion(now);
         let World { topology, sets, .. } = &self.world;
         self.dirty = vec![false; topology.regions.len()];
         self.dependents = dependents(topology);

@@ -58,6 +58,11 @@ impl Suspicion {
             anchors.clone().any(|anchor| checks.last_success(anchor).is_some_and(|at| at > onset))
         };
         match *self {
+            // A reload has removed the rule.
+            Self::Own { onset, .. } if rule.is_none() => {
+                *self = Self::Dropped { onset };
+                None
+            }
             Self::None => {
                 let mass = Mass::of(probes, now, rule)?;
                 self.begin(&mass, rule, now)

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::checks::{Check, Checks, Index};
+use super::checks::{Check, Checks, Failing, Index};
 use super::hosts::Hosts;
 use super::suspicion::Suspicion;
 use crate::health::{self, State};
@@ -121,6 +121,10 @@ impl Targets {
             }
             let checks = start..self.checks.list.len() as Index;
             let carried = carried.iter().find(|it| it.address == address).copied();
+            if let Some(kept) = carried.filter(|it| it.state.is_down() && it.used.serves()) {
+                let failing = Failing { since: now, before: kept.used };
+                checks.clone().for_each(|index| self.checks.inherit(index, failing));
+            }
             let served_until = carried.and_then(|it| it.served_until);
             addresses.list.push(Address { address, is_stale, checks, carried, served_until });
         }
@@ -183,15 +187,18 @@ impl Targets {
             .map(|address| AddressStanding {
                 address: address.address,
                 state: self.found(endpoint, address),
-                used: self.state(endpoint, address, address.carried.map(|it| it.used), &|check| {
-                    suspicion.state(check)
-                }),
+                used: self.used(endpoint, address, suspicion),
                 observed: !self.is_blind(address),
                 served_until: address.served_until,
             })
             .collect();
         follow_siblings(&mut found);
         found
+    }
+
+    fn used(&self, endpoint: &Addresses, address: &Address, suspicion: &Suspicion) -> State {
+        let carried = |it: AddressStanding| if suspicion.is_active() { it.used } else { it.state };
+        self.state(endpoint, address, address.carried.map(carried), &|check| suspicion.state(check))
     }
 
     /// By the endpoint's condition over the states of an address's checks.
