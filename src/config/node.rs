@@ -191,7 +191,8 @@ pub(super) fn read_safety(root: &Table<'_>, services: &[At<Service>]) -> Rules {
         .get("suspect_self")
         .and_then(|value| value.table(table.path("suspect_self"), &SUSPECT_SELF))
         .map(|table| read_suspect_self(&table));
-    Rules { min_regions: min_regions.unwrap_or(Rules::default().min_regions), suspect_self }
+    let default = Rules::default();
+    Rules { min_regions: min_regions.unwrap_or(default.min_regions), suspect_self }
 }
 
 fn read_min_regions(value: &Value<'_>, services: &[At<Service>]) -> Option<usize> {

@@ -274,7 +274,7 @@ impl Standing {
     #[must_use]
     pub fn held_anywhere(&self, region: RegionId) -> Option<Rule> {
         let held = self.held.iter().find(|held| held.region == region).map(|held| held.rule);
-        held.or(self.region(region).kept_by)
+        held.or_else(|| self.region(region).kept_by)
     }
 
     /// Whether a region may be answered in a family to clients of a service: an override within the service goes

@@ -102,7 +102,7 @@ impl Targets {
         let key = (Arc::clone(region), Arc::<str>::from(endpoint.name.as_str()));
         let known = before.by_name.get(&key).copied();
         let current =
-            endpoint.resolved_host().map_or(endpoint.listed(), |host| sources.hosts.addresses(host));
+            endpoint.resolved_host().map_or_else(|| endpoint.listed(), |host| sources.hosts.addresses(host));
         let stale = known.map(|known| before.stale(known, endpoint, current)).unwrap_or_default();
         let carried = known.map(|known| before.standing(known, sources.suspicion)).unwrap_or_default();
         let used = endpoint.healthy_when.probes();
