@@ -51,7 +51,9 @@ impl Suspicion {
     ) -> Option<EventKind> {
         let rule = rules.suspect_self.as_ref();
         let probes = &checks.list[..anchors.start as usize];
-        if checks.failing < least(rule, checks.seen().saturating_sub(anchors.len())) {
+        // New checks of a reload prove nothing before they have a result.
+        let is_kept = self.is_active() && !checks.all_seen();
+        if checks.failing < least(rule, checks.seen().saturating_sub(anchors.len())) && !is_kept {
             return self.end();
         }
         let anchor_answered = |onset: Mono| {
@@ -78,7 +80,7 @@ impl Suspicion {
                     let message = "suspect_self has kept the last standing for at_most: probes decide again";
                     return Some(EventKind::Alarm { message: message.into() });
                 }
-                self.end_if_recovered(probes, onset, rule)
+                if is_kept { None } else { self.end_if_recovered(probes, onset, rule) }
             }
             Self::Dropped { onset } => self.end_if_recovered(probes, onset, rule),
         }
