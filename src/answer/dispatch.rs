@@ -41,7 +41,7 @@ pub(super) fn answer(
     let asker = Asker::of(query, arrival, plan.ecs, now, draw);
     let found = walk::find(&plan.zones, question, question.name());
     if lane == Lane::Express {
-        let (header, limit) = (query.header, usize::from(limit));
+        let (header, edns, limit) = (query.header, edns.as_ref(), usize::from(limit));
         let addresses = &mut scratch.addresses;
         let express = Express { snapshot, header, question, edns, asker: &asker, limit, addresses, bytes };
         if let Some(outcome) = express.answer(found) {
@@ -63,12 +63,12 @@ fn limit(edns: Option<&Request>, transport: Transport) -> u16 {
 }
 
 /// The OPT record of the reply: the options that the client asks for, as far as it may have them.
-fn options<'a>(request: &Request, plan: &'a Plan, arrival: &Arrival) -> Response<'a> {
+fn options<'a>(request: &'a Request, plan: &'a Plan, arrival: &Arrival) -> Response<'a> {
     Response {
         dnssec_ok: request.dnssec_ok,
         nsid: plan.identity.nsid.as_deref().filter(|_| request.nsid).map(str::as_bytes),
         keepalive: arrival.keepalive.filter(|_| request.keepalive),
-        subnet: request.subnet.filter(|_| plan.ecs),
+        subnet: request.subnet.as_ref().filter(|_| plan.ecs),
         ..Response::default()
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Express<'a, 'r> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) header: Header,
     pub(super) question: &'r Question<'r>,
-    pub(super) edns: Option<Response<'r>>,
+    pub(super) edns: Option<&'r Response<'r>>,
     pub(super) asker: &'r Asker,
     /// Bytes that the reply may have.
     pub(super) limit: usize,
@@ -65,7 +65,7 @@ impl Express<'_, '_> {
                 for data in &set.rdata {
                     record(self.bytes, qtype, set.ttl, data);
                 }
-                Some(self.finish(ResponseCode::NoError, 0, Kind::Static))
+                self.finish(ResponseCode::NoError, 0, Kind::Static)
             }
             None if node.rrset(rtype::CNAME).is_none() => {
                 self.deny(zone, zone.negative_ttl, ResponseCode::NoError, 0, Kind::Negative)
@@ -91,7 +91,7 @@ impl Express<'_, '_> {
                         IpAddr::V6(v6) => record(self.bytes, rtype::AAAA, choice.ttl, &v6.octets()),
                     }
                 }
-                Some(self.finish(ResponseCode::NoError, choice.scope, kind))
+                self.finish(ResponseCode::NoError, choice.scope, kind)
             }
             Answer::NoData => {
                 let ttl = zone.negative_ttl.min(choice.ttl);
@@ -113,14 +113,13 @@ impl Express<'_, '_> {
         let denial = &self.snapshot.plan.denials[zone.number];
         self.start(rcode, 0, 1, denial.length())?;
         denial.write(self.bytes, self.question.name().len() - zone.origin.as_wire().len(), ttl);
-        Some(self.finish(rcode, scope, kind))
+        self.finish(rcode, scope, kind)
     }
 
     /// Writes header and question. `None` if records of `length` bytes do not fit beside them.
     fn start(&mut self, rcode: ResponseCode, answers: usize, authorities: u16, length: usize) -> Option<()> {
         let question = self.question.wire;
-        let opt = self.edns.as_ref().map_or(0, Response::length);
-        if HEADER + question.len() + length + opt > self.limit {
+        if HEADER + question.len() + length > self.limit {
             return None;
         }
         let status = Status { rcode, authoritative: true, truncated: false };
@@ -132,12 +131,15 @@ impl Express<'_, '_> {
         Some(())
     }
 
-    /// Writes the OPT record, if the query had one.
-    fn finish(&mut self, rcode: ResponseCode, scope: u8, kind: Kind) -> Outcome {
+    /// Writes the OPT record, if the query had one. `None` if it does not fit.
+    fn finish(&mut self, rcode: ResponseCode, scope: u8, kind: Kind) -> Option<Outcome> {
         if let Some(edns) = self.edns {
-            Response { scope, ..edns }.write(self.bytes, rcode, self.limit);
+            edns.write(self.bytes, rcode, scope);
+            if self.bytes.len() > self.limit {
+                return None;
+            }
         }
-        Outcome::Answered { rcode: rcode.into(), kind, truncated: false }
+        Some(Outcome::Answered { rcode: rcode.into(), kind, truncated: false })
     }
 }
 
@@ -185,7 +187,7 @@ mod tests {
         let snapshot = Snapshot { plan, standing: Arc::new(Standing::default()), epoch: 1 };
         let asker =
             Asker { client: "192.0.2.9".parse().unwrap(), dnssec_ok: false, now: Unix::default(), draw: 0 };
-        let takes_edns = |name: &[u8], qtype: u8, edns| {
+        let takes_edns = |name: &[u8], qtype: u8, edns: Option<&Response<'_>>| {
             let wire = [name, &[0, qtype, 0, 1]].concat();
             let question = Question { wire: &wire, qtype: qtype.into(), class: CLASS_IN };
             let found = walk::find(&snapshot.plan.zones, &question, question.name());
@@ -208,8 +210,8 @@ mod tests {
         assert!(!takes(b"\x02ns\x04test\0", 1), "somebody else's name");
         assert!(!takes(b"\x09_PORTOLAN\x02ns\x07example\0", 16), "perhaps a debug name");
         let edns = Response { nsid: Some(b"ns1"), ..Response::default() };
-        assert!(takes_edns(b"\x02ns\x07example\0", 1, Some(edns)), "EDNS");
+        assert!(takes_edns(b"\x02ns\x07example\0", 1, Some(&edns)), "EDNS");
         let longest = Response { nsid: Some(&[b'x'; 500]), ..Response::default() };
-        assert!(!takes_edns(b"\x02ns\x07example\0", 1, Some(longest)), "what does not fit");
+        assert!(!takes_edns(b"\x02ns\x07example\0", 1, Some(&longest)), "what does not fit");
     }
 }

@@ -61,9 +61,7 @@ pub struct Response<'a> {
     /// Why the answer is what it is (RFC 8914); left out where there is no room.
     pub error: Option<ExtendedError>,
     /// The client subnet of the query (RFC 7871).
-    pub subnet: Option<ClientSubnet>,
-    /// For how many bits of the client's address the answer holds; goes with the client subnet.
-    pub scope: u8,
+    pub subnet: Option<&'a ClientSubnet>,
 }
 
 /// Why, beyond the RCODE (RFC 8914).
@@ -109,9 +107,9 @@ impl Request {
 }
 
 impl Response<'_> {
-    /// Hands over each option: its code, and its data in two parts.
+    /// Hands over each option: its code, and its data in two parts. `scope` goes with the client subnet.
     #[inline]
-    fn options(&self, mut put: impl FnMut(u16, &[u8], &[u8])) {
+    fn options(&self, scope: u8, mut put: impl FnMut(u16, &[u8], &[u8])) {
         if let Some(nsid) = self.nsid {
             put(code::NSID, nsid, &[]);
         }
@@ -122,51 +120,44 @@ impl Response<'_> {
         if let Some(error) = self.error {
             put(code::ERROR, &error.code.to_be_bytes(), error.text.as_bytes());
         }
-        if let Some(subnet) = &self.subnet {
-            let (fixed, address) = subnet.reply(self.scope);
+        if let Some(subnet) = self.subnet {
+            let (fixed, address) = subnet.reply(scope);
             put(code::SUBNET, &fixed, address);
         }
     }
 
     /// Bytes of the record.
-    #[inline]
     #[must_use]
     pub fn length(&self) -> usize {
         let mut length = RECORD;
-        self.options(|_, first, second| length += OPTION + first.len() + second.len());
+        self.options(0, |_, first, second| length += OPTION + first.len() + second.len());
         length
     }
 
-    /// Appends the record to a reply of at most `limit` bytes (RFC 6891 §6.1.2, §6.1.3).
-    #[inline]
-    pub fn write(mut self, bytes: &mut Vec<u8>, rcode: ResponseCode, limit: usize) {
-        if self.error.is_some() && bytes.len() + self.length() > limit {
+    /// Leaves out the extended error if the record has more than `room` bytes with it.
+    pub(super) fn fit(&mut self, room: usize) {
+        if self.error.is_some() && self.length() > room {
             self.error = None;
         }
+    }
+
+    /// Appends the record to a reply that holds for `scope` bits of the client's address (RFC 6891 §6.1.2, §6.1.3).
+    pub fn write(&self, bytes: &mut Vec<u8>, rcode: ResponseCode, scope: u8) {
         let [payload_high, payload_low] = MAX_UDP_PAYLOAD.to_be_bytes();
-        let [length_high, length_low] = ((self.length() - RECORD) as u16).to_be_bytes();
         let flags = if self.dnssec_ok { DNSSEC_OK } else { 0 };
-        let record: [u8; RECORD] = [
-            0,
-            0,
-            rtype::OPT as u8,
-            payload_high,
-            payload_low,
-            rcode.high(),
-            VERSION,
-            flags,
-            0,
-            length_high,
-            length_low,
-        ];
+        let record: [u8; RECORD] =
+            [0, 0, rtype::OPT as u8, payload_high, payload_low, rcode.high(), VERSION, flags, 0, 0, 0];
         bytes.extend_from_slice(&record);
-        self.options(|code, first, second| {
+        let start = bytes.len();
+        self.options(scope, |code, first, second| {
             let [code_high, code_low] = code.to_be_bytes();
             let [length_high, length_low] = ((first.len() + second.len()) as u16).to_be_bytes();
             bytes.extend_from_slice(&[code_high, code_low, length_high, length_low]);
             bytes.extend_from_slice(first);
             bytes.extend_from_slice(second);
         });
+        let length = (bytes.len() - start) as u16;
+        bytes[start - 2..start].copy_from_slice(&length.to_be_bytes());
     }
 }
 
@@ -218,20 +209,22 @@ mod tests {
     #[test]
     fn a_record_has_the_length_it_says_and_leaves_out_the_error_first() {
         let subnet = read(SUBNET).unwrap().subnet;
+        let subnet = subnet.as_ref();
         let keepalive = Some(Duration::from_secs(10));
         let error = Some(ExtendedError::ALL_DOWN);
-        let response = Response { dnssec_ok: true, nsid: Some(b"ns1"), keepalive, error, subnet, scope: 20 };
-        let written = |limit| {
-            let mut bytes = vec![7; 3];
-            response.write(&mut bytes, ResponseCode::BADVERS, limit);
+        let response = Response { dnssec_ok: true, nsid: Some(b"ns1"), keepalive, error, subnet };
+        let written = |room| {
+            let (mut response, mut bytes) = (response, vec![7; 3]);
+            response.fit(room);
+            response.write(&mut bytes, ResponseCode::BADVERS, 20);
             bytes.split_off(3)
         };
-        let whole = written(3 + response.length());
+        let whole = written(response.length());
         assert_eq!(whole.len(), response.length());
         let (nsid, keepalive) = (b"\0\x03\0\x03ns1", b"\0\x0b\0\x02\0\x64");
         let (error, subnet) = (b"\0\x0f\0\x11\0\0no region is up", b"\0\x08\0\x07\0\x01\x18\x14\xc0\0\x02");
         let record = |length: u8| [0, 0, 41, 4, 208, 1, 0, 0x80, 0, 0, length];
         assert_eq!(whole, [&record(45)[..], nsid, keepalive, error, subnet].concat());
-        assert_eq!(written(2 + response.length()), [&record(24)[..], nsid, keepalive, subnet].concat());
+        assert_eq!(written(response.length() - 1), [&record(24)[..], nsid, keepalive, subnet].concat());
     }
 }

@@ -82,7 +82,7 @@ impl<'b> Writer<'b> {
             counts,
             truncated: false,
             limit,
-            room: limit.saturating_sub(edns.map_or(0, |edns| edns.length())),
+            room: limit.saturating_sub(edns.as_ref().map_or(0, Response::length)),
             edns,
         }
     }
@@ -146,8 +146,9 @@ impl<'b> Writer<'b> {
 
     /// Completes the reply, which holds for `scope` bits of the client's address.
     pub fn finish(&mut self, rcode: ResponseCode, authoritative: bool, scope: u8) {
-        if let Some(edns) = self.edns {
-            Response { scope, ..edns }.write(self.bytes, rcode, self.limit);
+        if let Some(edns) = &mut self.edns {
+            edns.fit(self.limit.saturating_sub(self.bytes.len()));
+            edns.write(self.bytes, rcode, scope);
             self.counts.additionals += 1;
         }
         let status = Status { rcode, authoritative, truncated: self.truncated };
