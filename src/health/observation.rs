@@ -14,6 +14,19 @@ pub enum Observation {
     Statement(Statement),
 }
 
+impl Observation {
+    /// How bad it is, if it is a failure.
+    #[must_use]
+    pub fn severity(&self) -> Option<Severity> {
+        match self {
+            Self::Probe(result) => result.failure.as_ref().map(|failure| failure.severity),
+            Self::Window(window) => window.failure().map(|failure| failure.severity),
+            Self::Statement(Statement::NotServing(_)) => Some(Severity::Soft),
+            Self::Statement(Statement::Serving) => None,
+        }
+    }
+}
+
 /// What one probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeResult {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::health::{Blind, Evidence, Failures, Memory, Observation, State, Verdict};
+use crate::health::{Blind, Evidence, Failures, Memory, Observation, Severity, State, Verdict};
 use crate::model::{CheckId, Due, Mono, Now, Probe, Unix};
 
 /// Index into the checks of a node.
@@ -16,8 +16,8 @@ pub(super) type Index = u32;
 pub(super) struct Checks {
     pub(super) list: Vec<Check>,
     by_id: HashMap<CheckId, Index>,
-    /// Checks whose last result was a failure.
-    pub(super) failing: usize,
+    /// Checks that have found nothing to connect to since [`Check::cut_off`].
+    pub(super) cut_off: usize,
     /// Checks that this node could not make when it last tried.
     pub(super) blind: usize,
     /// Checks without any result so far, neither of this run nor of the last.
@@ -34,8 +34,10 @@ pub(super) struct Check {
     pub(super) verdict: Verdict,
     /// When the verdict can change at the earliest, as known after the last result.
     pub(super) due: Due,
-    /// The failures since the last success.
-    pub(super) failing: Option<Failing>,
+    /// When the first of the failures since the last success came.
+    failing_since: Option<Unix>,
+    /// The hard failures since anything else was found: all that a lost network of this node looks like.
+    pub(super) cut_off: Option<CutOff>,
     /// Why this node could not make it when it last tried.
     pub(super) blind: Option<Blind>,
     is_restored: bool,
@@ -45,9 +47,9 @@ pub(super) struct Check {
     pub(super) last_success: Option<Now>,
 }
 
-/// A run of failures.
+/// Consecutive hard failures.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Failing {
+pub(super) struct CutOff {
     /// When the first came.
     pub(super) since: Now,
     /// The state before it.
@@ -114,7 +116,8 @@ impl Check {
             generation: 0,
             verdict: Verdict::new(now.mono),
             due: Due::ANY_TIME,
-            failing: None,
+            failing_since: None,
+            cut_off: None,
             blind: None,
             is_restored: false,
             rtt: None,
@@ -134,16 +137,22 @@ impl Check {
         self.verdict = verdict.observe(observation, &self.probe.thresholds, now.mono);
         self.due = self.verdict.due(&self.probe, now);
         self.last = Some(now.unix);
-        let (failed, result) = match observation {
-            Observation::Probe(result) => (result.failure.is_some(), Some(result)),
-            Observation::Window(window) => (window.failure().is_some(), None),
-            Observation::Statement(_) => (self.verdict.state().is_down(), None),
+        let result = match observation {
+            Observation::Probe(result) => Some(result),
+            Observation::Window(_) | Observation::Statement(_) => None,
         };
         self.took = result.map(|result| result.took).or(self.took);
-        if failed {
-            self.failing.get_or_insert(Failing { since: now, before });
+        let severity = observation.severity();
+        // Whatever else is wrong: something was reached.
+        if severity == Some(Severity::Hard) {
+            self.cut_off.get_or_insert(CutOff { since: now, before });
         } else {
-            self.failing = None;
+            self.cut_off = None;
+        }
+        if severity.is_some() {
+            self.failing_since.get_or_insert(now.unix);
+        } else {
+            self.failing_since = None;
             self.rtt = result.and_then(|result| result.rtt).or(self.rtt);
             self.last_success = Some(now);
         }
@@ -165,7 +174,7 @@ impl Checks {
             },
             None => Check::new(id, Arc::clone(probe), now),
         };
-        self.failing += usize::from(check.failing.is_some());
+        self.cut_off += usize::from(check.cut_off.is_some());
         self.blind += usize::from(check.blind.is_some());
         self.unseen += usize::from(!check.is_seen());
         self.by_id.insert(check.id.clone(), index);
@@ -174,11 +183,11 @@ impl Checks {
     }
 
     /// A check without a result takes over that its subject fails, though that is not believed.
-    pub(super) fn inherit(&mut self, index: Index, failing: Failing) {
+    pub(super) fn inherit(&mut self, index: Index, cut_off: CutOff) {
         let check = &mut self.list[index as usize];
-        if !check.is_seen() && check.failing.is_none() {
-            check.failing = Some(failing);
-            self.failing += 1;
+        if !check.is_seen() && check.cut_off.is_none() {
+            check.cut_off = Some(cut_off);
+            self.cut_off += 1;
         }
     }
 
@@ -199,7 +208,7 @@ impl Checks {
     ) -> Changed {
         let check = &mut self.list[index as usize];
         let (state, due, recovering) = (check.verdict.state(), check.due, check.verdict.is_recovering());
-        let (failing, blind, seen) = (check.failing.is_some(), check.blind.is_some(), check.is_seen());
+        let (cut_off, blind, seen) = (check.cut_off.is_some(), check.blind.is_some(), check.is_seen());
         match outcome {
             Ok(observation) => {
                 check.blind = None;
@@ -212,7 +221,7 @@ impl Checks {
             (true, false) => *count -= 1,
             _ => {}
         };
-        move_count(&mut self.failing, failing, check.failing.is_some());
+        move_count(&mut self.cut_off, cut_off, check.cut_off.is_some());
         move_count(&mut self.blind, blind, check.blind.is_some());
         move_count(&mut self.unseen, !seen, !check.is_seen());
         let state_changed = check.verdict.state() != state;
@@ -262,7 +271,7 @@ impl Checks {
             took: check.took,
             last_probe: check.last,
             last_success: check.last_success.map(|at| at.unix),
-            failing_since: check.failing.map(|failing| failing.since.unix),
+            failing_since: check.failing_since,
             blind: check.blind.as_ref().map(|blind| blind.reason.clone()),
         };
         self.list.iter().map(status).collect()

@@ -1,6 +1,6 @@
 //! Whether this node should doubt its own network rather than what it probes.
 //!
-//! Targets fail one by one; a node's own network fails for all of them at once. When many checks start to fail within
+//! Targets fail one by one; a node's own network fails for all of them at once, and hard. When many checks start to do so within
 //! one interval, and no anchor outside can be reached, verdicts go on as ever, but steering keeps using what was found
 //! before, for a limited time.
 
@@ -30,8 +30,8 @@ pub(super) enum Suspicion {
 impl Suspicion {
     /// The state of a check that steering goes by.
     pub(super) fn state(&self, check: &Check) -> State {
-        match (self, check.failing) {
-            (Self::Own { onset, .. }, Some(failing)) if failing.since.mono >= *onset => failing.before,
+        match (self, check.cut_off) {
+            (Self::Own { onset, .. }, Some(cut_off)) if cut_off.since.mono >= *onset => cut_off.before,
             _ => check.verdict.state(),
         }
     }
@@ -53,7 +53,7 @@ impl Suspicion {
         let probes = &checks.list[..anchors.start as usize];
         // New checks of a reload prove nothing before they have a result.
         let is_kept = self.is_active() && !checks.all_seen();
-        if checks.failing < least(rule, checks.seen().saturating_sub(anchors.len())) && !is_kept {
+        if checks.cut_off < least(rule, checks.seen().saturating_sub(anchors.len())) && !is_kept {
             return self.end();
         }
         let anchor_answered = |onset: Mono| {
@@ -142,8 +142,8 @@ impl Mass {
         let of = probes.iter().filter(|check| counts(check, start)).count();
         let recent = || probes.iter().filter(|check| is_failing_since(check, start));
         let failing = recent().count();
-        let onset = recent().filter_map(|check| check.failing).map(|failing| failing.since.mono).min()?;
-        let served = recent().any(|check| check.failing.is_some_and(|failing| failing.before.serves()));
+        let onset = recent().filter_map(|check| check.cut_off).map(|cut_off| cut_off.since.mono).min()?;
+        let served = recent().any(|check| check.cut_off.is_some_and(|cut_off| cut_off.before.serves()));
         (failing >= least(rule, of) && served).then_some(Self { failing, of, onset, within })
     }
 }
@@ -157,10 +157,10 @@ fn least(rule: Option<&SuspectSelf>, of: usize) -> usize {
 }
 
 fn is_failing_since(check: &Check, start: Mono) -> bool {
-    check.failing.is_some_and(|failing| failing.since.mono >= start)
+    check.cut_off.is_some_and(|cut_off| cut_off.since.mono >= start)
 }
 
 /// Whether a check has a result at all, and did not fail before.
 fn counts(check: &Check, start: Mono) -> bool {
-    check.is_seen() && check.failing.is_none_or(|failing| failing.since.mono >= start)
+    check.is_seen() && check.cut_off.is_none_or(|cut_off| cut_off.since.mono >= start)
 }

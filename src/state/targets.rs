@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::checks::{Check, Checks, Failing, Index};
+use super::checks::{Check, Checks, CutOff, Index};
 use super::hosts::Hosts;
 use super::suspicion::Suspicion;
 use crate::health::{self, State};
@@ -122,8 +122,8 @@ impl Targets {
             let checks = start..self.checks.list.len() as Index;
             let carried = carried.iter().find(|it| it.address == address).copied();
             if let Some(kept) = carried.filter(|it| it.state.is_down() && it.used.serves()) {
-                let failing = Failing { since: now, before: kept.used };
-                checks.clone().for_each(|index| self.checks.inherit(index, failing));
+                let cut_off = CutOff { since: now, before: kept.used };
+                checks.clone().for_each(|index| self.checks.inherit(index, cut_off));
             }
             let served_until = carried.and_then(|it| it.served_until);
             addresses.list.push(Address { address, is_stale, checks, carried, served_until });

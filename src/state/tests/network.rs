@@ -96,6 +96,14 @@ fn failures_of_a_part_or_one_after_another_are_believed() {
 }
 
 #[test]
+fn a_brown_out_is_no_reason_to_doubt_the_network() {
+    let mut node = Node::up(suspicious(&[]));
+    node.break_all(&ALL, Severity::Soft).probe_times(5);
+    assert_eq!(node.held(), [EU, US], "held by min_regions");
+    assert!(!node.state.standing().suspected, "whoever answers 503 was reached");
+}
+
+#[test]
 fn without_the_rule_there_is_only_the_alarm() {
     let mut node = Node::up(world(two_regions()));
     node.break_all(&ALL, Severity::Hard).probe_times(3);
