@@ -39,6 +39,14 @@ impl Unix {
     }
 }
 
+impl Now {
+    /// How far the wall clock is ahead of the monotonic one, in milliseconds: steady unless somebody sets it.
+    #[must_use]
+    pub fn ahead_millis(self) -> i128 {
+        self.unix.0.as_millis().cast_signed() - self.mono.0.as_millis().cast_signed()
+    }
+}
+
 /// Both clocks, read at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {

@@ -18,6 +18,8 @@ pub(super) struct Checks {
     by_id: HashMap<CheckId, Index>,
     /// Checks that have found nothing to connect to since [`Check::cut_off`].
     pub(super) cut_off: usize,
+    /// The longest interval and timeout of a check: what fails for one reason fails within this time.
+    pub(super) longest: Duration,
     /// Checks that this node could not make when it last tried.
     pub(super) blind: usize,
     /// Checks without any result so far, neither of this run nor of the last.
@@ -174,6 +176,7 @@ impl Checks {
             },
             None => Check::new(id, Arc::clone(probe), now),
         };
+        self.longest = self.longest.max(check.probe.interval + check.probe.timeout);
         self.cut_off += usize::from(check.cut_off.is_some());
         self.blind += usize::from(check.blind.is_some());
         self.unseen += usize::from(!check.is_seen());

@@ -109,6 +109,8 @@ pub struct State {
     /// Whether other checks are wanted than before.
     has_new_checks: bool,
     blind_reported: bool,
+    /// How far the wall clock is ahead of the monotonic one, in milliseconds.
+    wall_clock_ahead: i128,
 }
 
 impl State {
@@ -142,6 +144,7 @@ impl State {
             changed_verdicts: Vec::new(),
             has_new_checks: true,
             blind_reported: false,
+            wall_clock_ahead: now.ahead_millis(),
         };
         state.overrides.retain(|o| o.holds_at(now.unix));
         state.restore(now);
@@ -367,6 +370,7 @@ impl State {
         let (held, ended): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.overrides).into_iter().partition(|o| o.holds_at(now.unix));
         self.overrides = held;
+        self.refresh_dues();
         self.recompute(now);
         if !ended.is_empty() {
             self.events.extend(ended.iter().cloned().map(EventKind::Expired));
@@ -374,6 +378,14 @@ impl State {
             self.publish(standing);
         }
         ended
+    }
+
+    /// With `suspect_self`, what is due of a target that fails depends on how long it does.
+    fn refresh_dues(&mut self) {
+        if self.world.computes_ttl && self.world.rules.suspect_self.is_some() {
+            let regions: Vec<RegionId> = self.targets.cut_off().map(|at| at.region).collect();
+            regions.into_iter().for_each(|region| self.touch(region));
+        }
     }
 
     /// The standing, worked out from scratch.
@@ -390,7 +402,7 @@ impl State {
             previous: &previous,
             now,
         };
-        let due = |at: EndpointRef| self.due(at);
+        let due = |at: EndpointRef| self.due(at, now);
         let basis = Basis { world: &self.world, inputs, due: &due, held: &self.standing.held };
         let kept = dirty.map(|dirty| stand::Kept { standing: &self.standing, dirty });
         Standing { suspected: self.suspicion.is_active(), ..stand(&basis, kept.as_ref()) }
@@ -398,10 +410,12 @@ impl State {
 
     /// When what an endpoint is to steering can change at the earliest. A rule for several regions may hold one that is
     /// down beside others that serve, as soon as one result makes its failure soft.
-    fn due(&self, at: EndpointRef) -> Due {
+    fn due(&self, at: EndpointRef, now: Unix) -> Due {
         let endpoint = self.world.topology.endpoint(at);
         let is_down = || self.targets.standing(at, &self.suspicion).iter().any(|it| it.state.is_down());
-        if self.suspicion.is_active() || (self.world.rules.min_regions > 1 && is_down()) {
+        let rules = &self.world.rules;
+        let may_be_own = || rules.suspect_self.is_some() && self.targets.is_just_cut_off(at, now);
+        if self.suspicion.is_active() || (rules.min_regions > 1 && is_down()) || may_be_own() {
             return Due::ANY_TIME;
         }
         self.targets.due(at, endpoint, &self.hosts)

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use super::event::EventKind;
 use super::{State, World};
 use crate::health::State as Health;
-use crate::model::{Now, RegionId, Rule, Subject, Topology};
+use crate::model::{Due, Now, RegionId, Rule, Subject, Topology};
 use crate::safety::{self, Unserved};
 use crate::standing::{EndpointStanding, Standing};
 
 /// The evidence for a region's state that no observation led to.
 const WITHOUT_OBSERVATIONS: &str = "its endpoints, addresses or `healthy_when` changed";
 
+/// A wall clock that moves against the monotonic one by more than this has been set.
+const CLOCK_STEP_MILLIS: i128 = 500;
+
 impl State {
     /// Works the standing out again where something has changed, and publishes it if it differs. Returns whether it
     /// does.
     pub fn recompute(&mut self, now: Now) -> bool {
+        self.notice_clock_step(now);
         self.update_suspicion(now);
         self.report_blind();
         if !self.dirty.contains(&true) {
@@ -34,6 +38,18 @@ impl State {
         }
         self.publish(standing);
         true
+    }
+
+    /// Moments by the wall clock mean nothing once it has been set: until the next results anything may change at once.
+    fn notice_clock_step(&mut self, now: Now) {
+        let ahead = now.ahead_millis();
+        if (ahead - self.wall_clock_ahead).abs() > CLOCK_STEP_MILLIS {
+            self.targets.checks.list.iter_mut().for_each(|check| check.due = Due::ANY_TIME);
+            if self.world.computes_ttl {
+                self.dirty.fill(true);
+            }
+        }
+        self.wall_clock_ahead = ahead;
     }
 
     pub(super) fn update_suspicion(&mut self, now: Now) {

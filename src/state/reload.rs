@@ -33,7 +33,7 @@ impl State {
             previous: &previous,
             now: now.unix,
         };
-        let due = |at: EndpointRef| self.due(at);
+        let due = |at: EndpointRef| self.due(at, now.unix);
         let standing = stand(&Basis { world: &self.world, inputs, due: &due, held: &held }, None);
         let was_unserved = carried_unserved(&self.unserved, &old.topology, topology);
         let unserved = safety::unserved(topology, sets, &standing);

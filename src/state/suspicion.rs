@@ -66,7 +66,7 @@ impl Suspicion {
                 None
             }
             Self::None => {
-                let mass = Mass::of(probes, now, rule)?;
+                let mass = Mass::of(probes, checks.longest, now, rule)?;
                 self.begin(&mass, rule, now)
             }
             Self::Own { onset, until } => {
@@ -136,8 +136,7 @@ struct Mass {
 impl Mass {
     /// As many checks as it takes, all of which started to fail within the longest interval and timeout of a probe.
     /// Those that failed before do not count.
-    fn of(probes: &[Check], now: Now, rule: Option<&SuspectSelf>) -> Option<Self> {
-        let within = probes.iter().map(|check| check.probe.interval + check.probe.timeout).max()?;
+    fn of(probes: &[Check], within: Duration, now: Now, rule: Option<&SuspectSelf>) -> Option<Self> {
         let start = Mono(now.mono.0.saturating_sub(within));
         let of = probes.iter().filter(|check| counts(check, start)).count();
         let recent = || probes.iter().filter(|check| is_failing_since(check, start));

@@ -233,6 +233,20 @@ impl Targets {
         endpoint.resolved_host().map_or(due, |host| due.min(hosts.due(host)))
     }
 
+    /// Whether hard failures of an endpoint may turn out to be this node's own: they began within the time in which a
+    /// lost network shows in all checks.
+    pub(super) fn is_just_cut_off(&self, at: EndpointRef, now: Unix) -> bool {
+        let checks = self.endpoint(at).list.iter().flat_map(|it| it.checks.clone());
+        let mut cut_off = checks.filter_map(|index| self.checks.list[index as usize].cut_off);
+        cut_off.any(|it| now.since(it.since.unix) <= self.checks.longest * 2)
+    }
+
+    /// The endpoints with checks that are cut off.
+    pub(super) fn cut_off(&self) -> impl Iterator<Item = EndpointRef> {
+        let checks = self.checks.list.iter().zip(&self.places).filter(|(check, _)| check.cut_off.is_some());
+        checks.filter_map(|(_, place)| place.map(|(at, _)| at))
+    }
+
     /// What led to the state of an address, in words: the evidence of its worst check, named if it has several.
     pub(super) fn evidence(&self, at: EndpointRef, address: IpAddr) -> String {
         let found = self.endpoint(at).list.iter().find(|it| it.address == address);
