@@ -238,7 +238,7 @@ async fn changes_over_tcp_need_a_token_with_the_right_role() {
     let unsafe_drain = json!({"target": "region/eu", "action": "drain", "override_safety": true});
     let cases = [
         (None, &drain, 401, "need a token"),
-        (Some("guess"), &drain, 401, "not known"),
+        (Some("guess"), &drain, 401, "not valid"),
         (Some("secret of eve"), &drain, 403, "viewer"),
         (Some("secret of olga"), &unsafe_drain, 403, "requires the role admin"),
         (Some("secret of olga"), &drain, 409, "min_regions = 1 forbids it"),
