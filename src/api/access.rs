@@ -53,7 +53,7 @@ fn permit(access: &Access, request: &Request) -> Result<Bearer, Problem> {
     let Some(secret) = header.and_then(|value| value.strip_prefix("Bearer ")) else {
         return Err(Problem::new(
             StatusCode::UNAUTHORIZED,
-            "changes over TCP need a token: give --token or PORTOLAN_TOKEN, or use the control socket on the node",
+            "changes over TCP need a token: use --token or PORTOLAN_TOKEN, or use the control socket on the node",
         ));
     };
     let digest: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
@@ -62,15 +62,13 @@ fn permit(access: &Access, request: &Request) -> Result<Bearer, Problem> {
         .iter()
         .fold(None, |found, token| if bool::from(token.sha256.ct_eq(&digest)) { Some(token) } else { found });
     match found {
-        None => {
-            Err(Problem::new(StatusCode::UNAUTHORIZED, "this token is not known here: see [control] token"))
-        }
+        None => Err(Problem::new(StatusCode::UNAUTHORIZED, "this token is not valid: see [control] token")),
         Some(token) if token.role >= Role::Operator => {
             Ok(Bearer { role: token.role, by: format!("token {}", token.name) })
         }
         Some(token) => Err(Problem::new(
             StatusCode::FORBIDDEN,
-            format!("token `{}` is a viewer's: changes need the role operator or admin", token.name),
+            format!("token `{}` has the role viewer: changes need operator or admin", token.name),
         )),
     }
 }

@@ -147,7 +147,7 @@ fn quote(text: &[u8]) -> String {
     quoted + "\""
 }
 
-/// Asks as a resolver does that passes on the client's whole address.
+/// Asks as a resolver that forwards the client's whole address.
 fn ask(snapshot: &Snapshot, question: &Question) -> Result<(Message, Outcome), Problem> {
     let internal = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why);
     let name = WireName::from_str(&question.name.to_string()).map_err(|e| internal(e.to_string()))?;
@@ -203,7 +203,7 @@ fn record_choice(
     plan.steering.explain(&plan.topology, &snapshot.standing, located.place, &asked, &mut Vec::new())
 }
 
-/// Of the choices for IPv4 and IPv6 the one that sends the client to a region, preferably that for IPv4.
+/// The choice for IPv4, unless only the one for IPv6 sends the client to a region.
 fn both(one: Choice, other: Choice) -> Choice {
     if one.region.is_none() && other.region.is_some() { other } else { one }
 }
@@ -298,7 +298,7 @@ fn note(known: &Known<'_>, region: RegionId, note: &Note) -> String {
     let cited = |is_meant: fn(&Override) -> bool| cited(known, region, is_meant);
     match note {
         Note::Plain => String::new(),
-        Note::Position(position) => format!("number {position} in the config"),
+        Note::Position(position) => format!("position {position} in the config"),
         Note::Kilometres(km) => format!("{km:.0} km"),
         Note::Measured(millis) => format!("{millis:.0} ms by the latency table"),
         Note::Estimated { millis, km } => format!("{millis:.0} ms estimated from {km:.0} km"),
@@ -313,12 +313,12 @@ fn note(known: &Known<'_>, region: RegionId, note: &Note) -> String {
         }
         Note::Unknown => "not probed yet, and nothing is known to be up".into(),
         Note::Degraded => format!("degraded, at half its weight{}", because()),
-        Note::AllDown => format!("no region is usable: all_down lets it in{}", because()),
+        Note::AllDown => format!("no region is usable: all_down allows it{}", because()),
         Note::Won { among: 1 } => "alone in its group".into(),
         Note::Won { among } => format!("won the draw among {among}"),
         Note::MayChange(Duration::MAX) => "does not change by itself".into(),
         Note::MayChange(left) => format!("may change in {} s", left.as_secs()),
-        Note::WindowEnds(left) => format!("shares are drawn anew in {} s", left.as_secs()),
+        Note::WindowEnds(left) => format!("shares are drawn again in {} s", left.as_secs()),
     }
 }
 
@@ -355,7 +355,7 @@ fn is_partial(o: &Override) -> bool {
     o.action.is_partial()
 }
 
-/// The overrides of a region, of its endpoints and of it within the service that are meant: who set them and why.
+/// The matching overrides of a region, its endpoints and the region within the service: who set them and why.
 fn cited(known: &Known<'_>, region: RegionId, is_meant: fn(&Override) -> bool) -> String {
     let name = &known.topology.region(region).name;
     let concerns = |target: &Target| match target {

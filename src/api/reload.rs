@@ -5,15 +5,15 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::Reloaded;
 use crate::prepare::ReloadError;
 
-/// Requests that wait at most; further ones wait outside.
+/// The most requests that are queued; whoever makes a further one waits.
 const RELOAD_QUEUE: usize = 16;
 
 /// A request to read the config again, and where its outcome goes.
 #[derive(Debug)]
 pub struct ReloadRequest {
-    /// Who asks.
+    /// The author that events name.
     pub by: String,
-    /// How it went.
+    /// Where the outcome goes.
     pub reply: oneshot::Sender<Result<Reloaded, ReloadError>>,
 }
 

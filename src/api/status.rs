@@ -213,7 +213,7 @@ mod tests {
     use crate::standing::Action;
     use crate::state::{OverrideRequest, Remembered, State};
 
-    /// Small, as nobody is located here.
+    /// A small database, since these tests locate no client.
     const GEO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/mmdb/GeoIP2-City-Test.mmdb");
 
     const NOW: Now =
@@ -287,10 +287,10 @@ mod tests {
             scrape.lines().filter(about).map(str::to_owned).collect()
         }
 
-        fn view<R>(&self, look: impl FnOnce(&View<'_>) -> R) -> R {
+        fn view<R>(&self, read: impl FnOnce(&View<'_>) -> R) -> R {
             let snapshot = self.snapshot();
             let checks = self.state.checks(NOW);
-            look(&View::new(&snapshot, &checks, self.state.overrides(), NOW.unix))
+            read(&View::new(&snapshot, &checks, self.state.overrides(), NOW.unix))
         }
     }
 

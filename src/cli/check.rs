@@ -18,7 +18,7 @@ pub(super) struct Arguments {
     #[arg(short, long, default_value = super::DEFAULT_CONFIG, value_name = "FILE")]
     config: PathBuf,
 
-    /// Every mistake and warning as a JSON array
+    /// Print all errors and warnings as a JSON array
     #[arg(long)]
     json: bool,
 
@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     #[arg(long, conflicts_with = "json")]
     delegation: bool,
 
-    /// The resolver that finds the parent's name servers; default: the system's
+    /// The resolver that finds the parent's name servers [default: the system's]
     #[arg(long, value_name = "ADDR", requires = "delegation")]
     resolver: Option<String>,
 }
@@ -36,18 +36,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Ok(Prepared { config, .. }) = &mut prepared {
         config.warnings.add(&config.file, unwritable(config).into_iter().collect());
     }
-    let said = match &prepared {
+    let found = match &prepared {
         Ok(prepared) => &prepared.config.warnings,
-        Err(said) => said,
+        Err(errors) => errors,
     };
     if arguments.json {
-        say!("{}", diagnostics::json(said)?);
+        say!("{}", diagnostics::json(found)?);
     } else {
-        diagnostics::print(said);
+        diagnostics::print(found);
     }
     let Ok(prepared) = &prepared else { return Ok(ExitCode::from(exit::NO)) };
     if !arguments.json {
-        say!("{}", praise(prepared, said));
+        say!("{}", summary(prepared, found));
     }
     if !arguments.delegation {
         return Ok(ExitCode::SUCCESS);
@@ -80,8 +80,8 @@ fn unwritable(config: &Config) -> Option<Diagnostic> {
     ))
 }
 
-/// What a good config has.
-fn praise(prepared: &Prepared, said: &Diagnostics) -> String {
+/// What a config without errors contains.
+fn summary(prepared: &Prepared, warnings: &Diagnostics) -> String {
     let config = &prepared.config;
     let topology = &config.topology;
     format!(
@@ -90,7 +90,7 @@ fn praise(prepared: &Prepared, said: &Diagnostics) -> String {
         count(prepared.plan.zones.iter().count(), "zone"),
         count(topology.services.len(), "service"),
         count(topology.regions.len(), "region"),
-        diagnostics::counts(said).map_or_else(String::new, |counts| format!("; {counts}"))
+        diagnostics::counts(warnings).map_or_else(String::new, |counts| format!("; {counts}"))
     )
 }
 

@@ -16,7 +16,7 @@ use crate::node::default_sockets;
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A large config takes seconds to compile, and longer beside a loaded server.
+/// A large config takes seconds to compile, and longer on a busy machine.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A blocking client of a node's API.
@@ -49,11 +49,11 @@ impl fmt::Display for ClientError {
         match self {
             Self::Unreachable { place, why } => write!(
                 f,
-                "no node answers at {place}: {why}; is it running? --control names another place \
-                 (HOST:PORT or the path of the control socket)"
+                "no node answers at {place}: {why}; is it running? --control selects another node \
+                 (HOST:PORT or the path of its control socket)"
             ),
             Self::Gone { place } => {
-                write!(f, "{place} has gone: the node has stopped or the connection broke")
+                write!(f, "lost {place}: the node stopped or the connection broke")
             }
             Self::RefusedBySafety(why) | Self::Usage(why) => f.write_str(why),
             Self::Refused(problem) => problem.fmt(f),
@@ -81,8 +81,7 @@ impl Place {
                 (_, Some(listen)) => Ok(Self::Url(format!("http://{listen}"))),
                 (Some(socket), None) => Ok(Self::Socket(socket)),
                 (None, None) => {
-                    Err(ClientError::Usage("this config turns the control API off: see [control]".into())
-                        .into())
+                    Err(ClientError::Usage("this config has no control API: see [control]".into()).into())
                 }
             };
         }

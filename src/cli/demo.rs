@@ -20,7 +20,7 @@ use crate::state::{Event, EventKind};
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Arguments {
-    /// Play a failover by itself and time it
+    /// Run a failover drill and time it
     #[arg(long)]
     drill: bool,
     #[command(subcommand)]
@@ -37,7 +37,7 @@ enum Turn {
         #[arg(long, default_value = "refuse")]
         how: How,
     },
-    /// Repair a region of a running demo
+    /// Heal a region of a running demo
     Heal {
         /// eu-west, us-east or ap-south
         target: String,
@@ -121,10 +121,10 @@ fn switch(turn: Turn, control: Option<&str>) -> Result<ExitCode> {
     let region = done.region;
     match done.how.as_deref() {
         Some("slow") => {
-            say!("{region} is broken now: slow; it stays in the answers as degraded, at half its weight");
+            say!("{region} is now failing (slow): it stays in the answers as degraded, at half its weight");
         }
-        Some(how) => say!("{region} is broken now: {how}"),
-        None => say!("{region} is repaired"),
+        Some(how) => say!("{region} is now failing ({how})"),
+        None => say!("{region} is healed"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -169,7 +169,7 @@ fn commands(dns: SocketAddr, control: &str) -> Vec<(String, String)> {
         ),
         (
             format!("{program}{options} explain www.demo.test --client {german}"),
-            "why Germany is sent there".into(),
+            "why a German client is sent there".into(),
         ),
     ]);
     commands

@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     /// As JSON
     #[arg(long)]
     json: bool,
-    /// Explain a config instead of a running node: every region counts as up
+    /// Explain a config instead of a running node: every address counts as up
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 }
@@ -70,11 +70,11 @@ fn offline(origin: &Origin, question: &Question) -> Result<dto::Explain> {
     Ok(api::explain(&snapshot, &[], &[], question)?)
 }
 
-/// The same in sentences.
+/// The explanation as text.
 fn text(e: &dto::Explain, config: Option<&Path>) -> String {
     let mut text = String::new();
-    let mut line = |label: &str, words: String| {
-        writeln!(text, "{label:<11} {words}").expect("a String takes everything");
+    let mut line = |label: &str, value: String| {
+        writeln!(text, "{label:<11} {value}").expect("a String takes everything");
     };
     if let Some(config) = config {
         line("config", format!("{}: no node was asked, every address counts as up", config.display()));

@@ -1,4 +1,4 @@
-//! `portolan geo`: looks up, builds and compares place data.
+//! `portolan geo`: looks up addresses, builds and compares databases.
 
 use std::fs;
 use std::net::IpAddr;
@@ -12,10 +12,10 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use crate::geo::{self, Agreement, Database, Draw, Index, Located, Sampling, Source};
 use crate::prepare::BUILTIN;
 
-/// What `portolan geo` can do.
+/// The subcommands of `portolan geo`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum GeoCommand {
-    /// Show where an address is, and the prefix for which that holds
+    /// Show where an address is, and the prefix that this is valid for
     Lookup {
         /// The client's address
         ip: IpAddr,
@@ -204,8 +204,8 @@ mod tests {
         ");
         let databases = [read(Path::new(&fixture("GeoIP2-City-Test.mmdb"))).unwrap()];
         let index = Index::compile(&databases, &[], &[]);
-        let told = lookup(&index, &["places/city.mmdb".into()], "81.2.69.142".parse().unwrap());
-        assert!(told.contains("\nsource       places/city.mmdb"), "{told}");
+        let text = lookup(&index, &["places/city.mmdb".into()], "81.2.69.142".parse().unwrap());
+        assert!(text.contains("\nsource       places/city.mmdb"), "{text}");
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! The command line: one file per subcommand. Commands that look at or change a running node speak to it
-//! through its API; `check`, `geo` and `explain -c` need none.
+//! The command line: one file per subcommand. Commands that show or change a running node use its API; `check`,
+//! `geo` and `explain -c` work without one.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line does")]
-#![allow(clippy::disallowed_methods, reason = "a shell: it lives in the world's time")]
+#![allow(clippy::disallowed_methods, reason = "a shell: it reads the clocks")]
 
-/// `println!` that ends the program where the reader has gone, as in `portolan events | head`.
+/// `println!` that ends the program when its reader is gone, as in `portolan events | head`.
 macro_rules! say {
     ($($text:tt)*) => {
         $crate::cli::say_line(format_args!($($text)*))
@@ -37,26 +37,26 @@ use crate::geo::Index;
 use crate::prepare::{self, Origin};
 use client::{Client, ClientError};
 
-/// Exit codes, beside 0 for fine.
+/// Exit codes other than 0, success.
 mod exit {
-    /// The answer is no, the config is bad, or it is not allowed.
+    /// The command failed: the config has errors, for example, or the node rejected the request.
     pub(super) const NO: u8 = 1;
     /// The command line cannot be understood (clap's own code).
     pub(super) const USAGE: u8 = 2;
     /// The node cannot be reached.
     pub(super) const UNREACHABLE: u8 = 3;
-    /// A safety rule refuses it.
+    /// A safety rule refused the change.
     pub(super) const REFUSED: u8 = 4;
 }
 
-/// Where a config is when none is named.
+/// The config's path where none is given.
 const DEFAULT_CONFIG: &str = "/etc/portolan/portolan.toml";
 
 /// DNS-based global server load balancer that explains every answer
 #[derive(Debug, Parser)]
 #[command(name = "portolan", version, max_term_width = 100, arg_required_else_help = true)]
 struct Arguments {
-    /// The node to speak to: HOST:PORT, an http(s) URL, or the path of its control socket
+    /// The node to use: HOST:PORT, an http(s) URL, or a control socket [default: this host's socket]
     #[arg(long, global = true, env = "PORTOLAN_CONTROL", value_name = "NODE")]
     control: Option<String>,
 
@@ -70,9 +70,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Three regions on loopback with DNS and control, to try everything without a config
+    /// Run three regions, DNS and the control API on loopback, to try everything without a config
     Demo(demo::Arguments),
-    /// Run the roles that the config has
+    /// Run the server
     Serve {
         /// The config
         #[arg(short, long, default_value = DEFAULT_CONFIG, value_name = "FILE")]
@@ -80,9 +80,9 @@ enum Command {
     },
     /// Find every mistake in a config; exit 0 if there is none, else 1
     Check(check::Arguments),
-    /// Why a client gets the answer it gets
+    /// Explain why a client gets the answer it gets
     Explain(explain::Arguments),
-    /// Regions, endpoints, verdicts, overrides, and what safety holds
+    /// Show regions, endpoints, verdicts, overrides, and what safety rules hold
     Status {
         /// As JSON
         #[arg(long)]
@@ -90,9 +90,9 @@ enum Command {
         #[command(flatten)]
         node: NodeConfig,
     },
-    /// Send nobody, or fewer clients, to a target
+    /// Send no clients, or fewer, to a target
     Drain(overrides::Drain),
-    /// Treat a target as up or down, whatever probes say
+    /// Treat a target as up or down, whatever probes find
     Force(overrides::Force),
     /// Remove the overrides of a target
     Restore(overrides::Restore),
@@ -111,20 +111,20 @@ enum Command {
         #[command(flatten)]
         node: NodeConfig,
     },
-    /// Look into geo databases, build and compare them
+    /// Look up addresses in geo databases; build and compare databases
     #[command(subcommand)]
     Geo(geo::GeoCommand),
     /// Print shell completions
     Completions {
-        /// For which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
 }
 
-/// Names a node by its config.
+/// Selects a node by its config.
 #[derive(Debug, clap::Args)]
 struct NodeConfig {
-    /// The node's config: its control socket is used
+    /// Use the control socket of this config
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -134,7 +134,7 @@ struct NodeConfig {
 pub fn main() -> ExitCode {
     let matches = Arguments::command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    // One from the environment is for the commands that need it.
+    // A node that the environment names is no contradiction to `explain -c`.
     let is_node_named = matches.value_source("control") == Some(ValueSource::CommandLine);
     match run(arguments, is_node_named) {
         Ok(code) => code,
@@ -144,7 +144,7 @@ pub fn main() -> ExitCode {
                 Some(ClientError::Unreachable { .. } | ClientError::Gone { .. }) => exit::UNREACHABLE,
                 Some(ClientError::RefusedBySafety(_)) => exit::REFUSED,
                 Some(ClientError::Usage(_)) => exit::USAGE,
-                // What the node cannot make sense of was misspelt here.
+                // What the node cannot parse was typed here.
                 Some(ClientError::Refused(problem)) if problem.status == 400 => exit::USAGE,
                 _ => exit::NO,
             })
@@ -189,7 +189,7 @@ fn run(arguments: Arguments, is_node_named: bool) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// A line on stdout. Nobody reading it any more is no mistake; that it cannot be written is one.
+/// Prints a line on stdout. That its reader is gone is not an error; any other failure is.
 fn say_line(text: fmt::Arguments<'_>) {
     if let Err(error) = writeln!(io::stdout().lock(), "{text}") {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -200,7 +200,7 @@ fn say_line(text: fmt::Arguments<'_>) {
     }
 }
 
-/// The geo index that a config asks for, and what its databases are called.
+/// The geo index that a config asks for, and the names of its databases.
 fn index_of(config: &Path) -> anyhow::Result<(Index, Vec<String>)> {
     let (index, sources) = prepare::index(&Origin::File(config.to_owned()))?;
     Ok((Arc::unwrap_or_clone(index), sources))

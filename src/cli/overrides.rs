@@ -60,7 +60,7 @@ struct Common {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Restore {
-    /// The target as it was drained or forced
+    /// The target, as given to `drain` or `force`
     #[arg(value_parser = target)]
     target: String,
     /// Do it even if a safety rule forbids it
@@ -162,7 +162,7 @@ pub(super) fn list(client: &Client, json: bool) -> Result<ExitCode> {
         let mut table = table(&["ID", "TARGET", "ACTION", "SHARE", "SINCE", "UNTIL", "BY", "REASON"]);
         for o in overrides {
             let (id, action, share) = (o.id.to_string(), o.action.to_string(), o.share.to_string());
-            let until = o.until.unwrap_or_else(|| "removed".into());
+            let until = o.until.unwrap_or_else(|| "restored".into());
             let (by, reason) = (o.by.unwrap_or_default(), o.reason.unwrap_or_default());
             table.add_row([id, o.target, action, share, o.created, until, by, reason]);
         }

@@ -15,8 +15,8 @@ pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
         let origin = Origin::File(config);
         let prepared = match prepare(&origin) {
             Ok(prepared) => prepared,
-            Err(said) => {
-                diagnostics::print(&said);
+            Err(errors) => {
+                diagnostics::print(&errors);
                 return Ok(ExitCode::from(exit::NO));
             }
         };
@@ -31,7 +31,7 @@ pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
     })
 }
 
-/// The runtime of everything but the UDP workers.
+/// The runtime of everything except the UDP workers.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
 }

@@ -73,7 +73,7 @@ impl ControlListeners {
     }
 }
 
-/// Also where a node does not come to start after all.
+/// Removes the socket of a node that fails to start, too.
 impl Drop for ControlListeners {
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {
@@ -82,7 +82,7 @@ impl Drop for ControlListeners {
     }
 }
 
-/// A socket that this node made, told from one that another node has made at its path since.
+/// The identity of a socket that this node created: another node may have created one at the same path since.
 #[derive(Debug, PartialEq)]
 struct Bound {
     path: PathBuf,
@@ -98,7 +98,7 @@ impl Bound {
 
     fn remove(&self) {
         if Self::at(&self.path).is_ok_and(|now| now == *self) {
-            // Gone already is fine.
+            // It may be gone already, which is fine.
             fs::remove_file(&self.path).ok();
         }
     }
@@ -109,11 +109,11 @@ fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener> {
         io::ErrorKind::AddrInUse => anyhow::anyhow!(
             "{address} is in use: another program has the control API's address; stop it or change [control] listen"
         ),
-        _ => anyhow::Error::new(e).context(format!("cannot listen at {address}, [control] listen")),
+        _ => anyhow::Error::new(e).context(format!("cannot listen at {address}: see [control] listen")),
     })
 }
 
-/// Where the socket is if the config does not say: at its default path, else in the session's runtime folder.
+/// The paths to try where the config names no socket: the default path, then one in the session's runtime folder.
 pub(crate) fn default_sockets() -> impl Iterator<Item = PathBuf> {
     let in_session = std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("portolan.sock"));
     [Some(Control::DEFAULT_SOCKET.into()), in_session].into_iter().flatten()
@@ -142,7 +142,7 @@ fn bind_unix(path: &Path) -> Result<std::os::unix::net::UnixListener> {
     }
     if path.exists() {
         if UnixStream::connect(path).is_ok() {
-            bail!("{shown} is in use: another node runs on it; stop it or change [control] socket");
+            bail!("{shown} is in use: another node listens on it; stop it or change [control] socket");
         }
         // Left behind by a node that was killed.
         fs::remove_file(path).with_context(|| format!("cannot remove the stale socket {shown}"))?;
@@ -168,7 +168,7 @@ mod tests {
         fs::rename(&path, folder.path().join("old.sock")).unwrap();
         let _second = bind_unix(&path).unwrap();
         bound.remove();
-        assert!(path.exists(), "it is another's");
+        assert!(path.exists(), "it belongs to the other node");
         Bound::at(&path).unwrap().remove();
         assert!(!path.exists());
     }

@@ -1,4 +1,4 @@
-//! The demo: a node on loopback, and three regions to break in the ways regions really break.
+//! The demo: a node on loopback, and three regions that can be broken as real regions break.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -28,7 +28,7 @@ pub const REGIONS: [(&str, Ipv4Addr, &str); 3] = [
     ("us-east", Ipv4Addr::new(127, 0, 2, 1), "Virginia"),
 ];
 
-/// Ports tried from the first on, when one is taken.
+/// How many ports are tried, counting up, when one is taken.
 const PORTS_TRIED: u16 = 100;
 const DNS_PORT: u16 = 5300;
 const REGION_PORT: u16 = 18080;
@@ -41,13 +41,13 @@ const SLOWNESS: Duration = Duration::from_millis(600);
 pub enum Break {
     /// Its port is closed: connections are refused.
     Refuse,
-    /// It takes connections and never answers.
+    /// It accepts connections and never answers.
     Hang,
     /// It answers 503.
     Unavailable,
     /// It answers 200, but its readiness document says that the database is unhealthy.
     Document,
-    /// It answers well, but late.
+    /// It answers correctly, but late.
     Slow,
 }
 
@@ -69,14 +69,14 @@ impl Break {
 /// Each region's switch: how it is broken, if it is.
 pub type Switches = Arc<BTreeMap<&'static str, watch::Sender<Option<Break>>>>;
 
-/// The demo at work.
+/// The running demo.
 #[derive(Debug)]
 pub struct Demo {
     /// The node.
     pub node: Node,
     /// The regions' switches.
     pub switches: Switches,
-    /// Where ports had to give way, a sentence each.
+    /// A sentence for each port that was taken, with the port used instead.
     pub notes: Vec<String>,
     regions: CancellationToken,
 }
@@ -124,7 +124,7 @@ impl Demo {
         Ok(Self { node, switches, notes, regions })
     }
 
-    /// Works until a signal ends it.
+    /// Runs until a signal ends it.
     ///
     /// # Errors
     /// If signals cannot be listened for.
@@ -141,7 +141,7 @@ impl Demo {
     }
 }
 
-/// The demo's config and what stands beside it.
+/// The demo's config and the zone file that it names.
 fn origin(dns_port: u16, control_port: u16, region_port: u16) -> Origin {
     let toml = include_str!("demo.toml")
         .replace("@DNS@", &dns_port.to_string())
@@ -181,14 +181,14 @@ async fn turn(
         None => None,
         Some(how) => Some(Break::named(how).ok_or_else(|| {
             let ways: Vec<_> = Break::ALL.iter().map(|(name, _)| *name).collect();
-            bad(format!("`{how}` is no way to break: {}", ways.join(", ")))
+            bad(format!("`{how}` is not a way to break a region; the ways are {}", ways.join(", ")))
         })?),
     };
     switch.send_replace(how);
     Ok(Json(dto::DemoSwitch { region: name.to_owned(), how: request.how }))
 }
 
-/// One region: a listener that is open while it should be, and serves as its switch says.
+/// One region: its listener is closed while the switch says so, and serves as the switch says otherwise.
 async fn region(
     name: &'static str,
     address: SocketAddr,
@@ -213,7 +213,7 @@ async fn region(
                 () = stopped.cancelled() => false,
             },
             Some(open) => {
-                // Another task needs the switch while this one waits for it to be turned.
+                // The app and the wait for the port to close each need a receiver of their own.
                 let mut app_position = position.clone();
                 let app = region_app(name, app_position.clone());
                 let refused = async move {
@@ -242,7 +242,7 @@ fn region_app(name: &'static str, position: watch::Receiver<Option<Break>>) -> R
         .fallback(move || async move { format!("hello from {name}\n") })
 }
 
-/// The readiness document, or what a broken region gives instead.
+/// The readiness document, or what a broken region sends instead.
 async fn ready(name: &str, position: Option<Break>) -> Response {
     match position {
         Some(Break::Hang) => std::future::pending::<()>().await,

@@ -1,5 +1,5 @@
-//! A failover that plays itself: a region breaks, leaves the answers, heals and comes back, and every step is
-//! timed by what probes saw and what DNS answered.
+//! A failover drill that runs by itself: a region breaks, leaves the answers, heals and comes back. Every step is timed
+//! by what probes found and what DNS answered.
 
 #![allow(clippy::print_stdout, reason = "the drill's view is what the command prints")]
 
@@ -28,7 +28,7 @@ pub const CLIENTS: [(&str, &str); 3] =
 /// The region that breaks, and the client that is near it.
 const VICTIM: &str = "eu-west";
 
-/// How often every client asks, and the view is drawn.
+/// How often every client asks, and how often the view is drawn.
 const BEAT: Duration = Duration::from_millis(50);
 
 /// The drill gives up on a step after this long.
@@ -60,7 +60,7 @@ struct Sight {
 /// Plays the drill to its end and stops the demo.
 ///
 /// # Errors
-/// If a step does not come about, or DNS does not answer.
+/// If a step does not happen in time, or DNS does not answer.
 pub async fn play(demo: Demo) -> Result<()> {
     let played = Drill::new(&demo).await?.run().await;
     demo.stop().await;
@@ -130,13 +130,13 @@ impl<'a> Drill<'a> {
         self.demo.switches[VICTIM].send_replace(how);
     }
 
-    /// Looks at every beat until `done`, keeping the timeline.
+    /// Observes at every beat until `done`, and fills in the timeline.
     async fn until(&mut self, what: &str, done: impl Fn(&Sight, &mut Timeline) -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut beat = interval(BEAT);
         loop {
             beat.tick().await;
-            let sight = self.look().await?;
+            let sight = self.observe().await?;
             self.keep_time(&sight);
             let is_done = done(&sight, &mut self.timeline);
             self.draw(what, &sight);
@@ -149,7 +149,7 @@ impl<'a> Drill<'a> {
         }
     }
 
-    async fn look(&self) -> Result<Sight> {
+    async fn observe(&self) -> Result<Sight> {
         let mut sent = Vec::with_capacity(CLIENTS.len());
         for (_, client) in CLIENTS {
             sent.push(self.ask(client).await?);
@@ -162,7 +162,7 @@ impl<'a> Drill<'a> {
         Ok(Sight { now: Clock::unix(), checks: engine.checks().await?, regions, sent })
     }
 
-    /// Asks as a resolver would that passes on a client's /24.
+    /// Asks as a resolver that forwards a client's /24.
     async fn ask(&self, client: &str) -> Result<Option<IpAddr>> {
         let mut query = Message::new(1, MessageType::Query, OpCode::Query);
         query.add_query(Query::query(Name::from_str("www.demo.test.")?, RecordType::A));
@@ -227,10 +227,10 @@ impl<'a> Drill<'a> {
             out.flush().ok();
             self.drawn = lines.len();
         } else {
-            let told: Vec<String> = lines.into_iter().filter(|line| !self.shown.contains(line)).collect();
-            if !told.is_empty() {
+            let changed: Vec<String> = lines.into_iter().filter(|line| !self.shown.contains(line)).collect();
+            if !changed.is_empty() {
                 self.shown = view(waiting_for, sight);
-                told.iter().for_each(|line| println!("{line}"));
+                changed.iter().for_each(|line| println!("{line}"));
             }
         }
     }
@@ -257,7 +257,7 @@ impl<'a> Drill<'a> {
             }
         }
         println!(
-            "\nanswers are asked for every {} ms, so the last figures of a step are that coarse",
+            "\nDNS is asked every {} ms, so the times of changed answers are that coarse",
             BEAT.as_millis()
         );
     }

@@ -1,6 +1,6 @@
-//! A node: the rooms that a config asks for, put together, and the process around them.
+//! A node: the modules that a config asks for, assembled, and the process around them.
 
-#![allow(clippy::disallowed_methods, reason = "a shell: it lives in the world's time")]
+#![allow(clippy::disallowed_methods, reason = "a shell: it reads the clocks")]
 
 mod control;
 pub mod demo;
@@ -30,20 +30,20 @@ use control::ControlListeners;
 pub(crate) use control::default_sockets;
 use reload::Reloader;
 
-/// How a node is started beside its config.
+/// How a node is started, besides its config.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// Routes beside the API's, for the demo.
+    /// Routes in addition to the API's, for the demo.
     pub extra_routes: Option<Router>,
     /// Whether changes over TCP need no token: for the demo, on loopback.
     pub open_control: bool,
 }
 
-/// What the process is told from outside.
+/// The signals that the process handles.
 #[derive(Debug)]
 pub struct Signals {
     hangup: Signal,
-    /// What ends it.
+    /// Those that end it.
     pub end: End,
 }
 
@@ -55,8 +55,8 @@ pub struct End {
 }
 
 impl Signals {
-    /// Begins to listen, so that from now on no signal ends the process by itself. Before a node starts: one that
-    /// is still looking at its targets must survive a reload.
+    /// Starts to listen: from now on none of these signals ends the process by itself. To be called before a node
+    /// starts, because SIGHUP must not end a node that still waits for its first results.
     ///
     /// # Errors
     /// If signals cannot be listened for.
@@ -69,7 +69,7 @@ impl Signals {
 }
 
 impl End {
-    /// Waits for either.
+    /// Waits for either signal.
     pub async fn recv(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -78,16 +78,16 @@ impl End {
     }
 }
 
-/// A node at work.
+/// A running node.
 #[derive(Debug)]
 pub struct Node {
     /// The engine.
     pub engine: Handle,
     /// Asks for reloads.
     pub reloads: Reloads,
-    /// Where DNS is answered.
+    /// The addresses at which DNS is answered.
     pub dns_addresses: Vec<SocketAddr>,
-    /// Where the API is.
+    /// The TCP address of the API, if it has one.
     pub control_address: Option<SocketAddr>,
     running: engine::Running,
     reloading: JoinHandle<()>,
@@ -96,15 +96,15 @@ pub struct Node {
 }
 
 impl Node {
-    /// Binds every socket, starts the engine, waits until it knows how its targets are, and begins to answer.
-    /// Must be called within a tokio runtime.
+    /// Binds every socket, starts the engine, waits until its checks have results, and begins to answer. Must be
+    /// called within a tokio runtime.
     ///
     /// # Errors
-    /// If a socket cannot be bound or this user can keep nothing in the state directory; nothing is left running then.
+    /// If a socket cannot be bound or this user cannot write to the state directory; nothing is left running then.
     pub async fn start(origin: Origin, prepared: Prepared, options: Options) -> Result<Self> {
         let started = Instant::now();
         if let Err(e) = net::limits::raise_nofile() {
-            warn!("the limit of open files stays as it is: {e}");
+            warn!("cannot raise the limit of open files: {e}");
         }
         let config = &prepared.config;
         let server = match &config.dns {
@@ -115,7 +115,9 @@ impl Node {
         let opened = match &config.node.state_dir {
             Some(dir) => Journal::open(dir, Clock::unix()).await?,
             None => {
-                info!("no [node] state_dir: overrides are kept in memory and forgotten at a restart");
+                info!(
+                    "no [node] state_dir: overrides and verdicts are kept in memory only and lost at a restart"
+                );
                 Opened::in_memory("[node] state_dir is not set")
             }
         };
@@ -147,7 +149,7 @@ impl Node {
             "plan compiled"
         );
         let control_shown = control_address.map(tracing::field::display);
-        info!(dns = ?dns_addresses, control = control_shown, "bound, waiting for the first look at every target");
+        info!(dns = ?dns_addresses, control = control_shown, "bound, waiting for the first result of every check");
         engine.ready.clone().wait_for(|ready| *ready).await.context("the engine stopped")?;
         let shared = dns::Shared { snapshots: Arc::clone(&engine.snapshots), counters };
         let dns =
@@ -156,14 +158,14 @@ impl Node {
         Ok(Self { engine, reloads, dns_addresses, control_address, running, reloading, dns, control })
     }
 
-    /// Works until it is told to stop: SIGTERM and SIGINT end it, SIGHUP reads the config again.
+    /// Runs until SIGTERM or SIGINT. SIGHUP reads the config again.
     pub async fn run(self, mut signals: Signals) {
         // Not running under systemd is fine.
         sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
         loop {
             tokio::select! {
                 _ = signals.hangup.recv() => {
-                    // Events report how it went; the loop must stay free for the next signal.
+                    // Events report the outcome; the loop must stay free for the next signal.
                     let reloads = self.reloads.clone();
                     tokio::spawn(async move { reloads.reload("SIGHUP".into()).await.map(|_| ()) });
                 }
@@ -178,7 +180,7 @@ impl Node {
         self.stop().await;
     }
 
-    /// Answers what has arrived, then stops everything.
+    /// Answers the queries that have arrived, then stops everything.
     pub async fn stop(self) {
         if let Some(dns) = self.dns {
             dns.stop().await;

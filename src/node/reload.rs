@@ -7,16 +7,16 @@ use crate::config::{AtStart, Token};
 use crate::engine::{Handle, Reloaded};
 use crate::prepare::{KeptIndex, Origin, Prepared, ReloadError, prepare_after};
 
-/// Owns where the config comes from and what every reload goes by.
+/// Owns the origin of the config and what a reload needs of the config before.
 #[derive(Debug)]
 pub(super) struct Reloader {
     pub(super) origin: Origin,
-    /// What only a restart changes, as it was read at the start.
+    /// The settings that only a restart changes, as they were at the start.
     pub(super) at_start: AtStart,
     /// The geo index in use.
     pub(super) geo: KeptIndex,
     pub(super) engine: Handle,
-    /// Who may change something over TCP.
+    /// The tokens that allow changes over TCP.
     pub(super) tokens: watch::Sender<Vec<Token>>,
 }
 
@@ -24,7 +24,7 @@ impl Reloader {
     /// Serves requests, one at a time, so that a config that was read later is never applied earlier.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>) {
         while let Some(ReloadRequest { by, reply }) = requests.recv().await {
-            // Nobody waiting for the outcome is fine.
+            // Whoever asked may be gone, which is fine.
             reply.send(self.reload(by).await).ok();
         }
     }
@@ -46,7 +46,7 @@ impl Reloader {
         Ok(reloaded)
     }
 
-    /// Off the threads that answer: it takes as long as the rankings need.
+    /// On a thread of its own, because compiling the rankings can take seconds.
     async fn prepare(&self) -> Result<Prepared, ReloadError> {
         let (origin, last) = (self.origin.clone(), self.geo.clone());
         match tokio::task::spawn_blocking(move || prepare_after(&origin, Some(&last))).await {

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{Config, Diagnostic, GeoDatabase, GeoSource};
 use crate::geo::{self, Database, Index, Override};
 
-/// What the embedded geo database is called.
+/// The name of the embedded geo database.
 pub const BUILTIN: &str = "the builtin database";
 
 /// A geo index, and what it was compiled from.
@@ -33,7 +33,7 @@ struct Inputs {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Content {
     Builtin,
-    /// SHA-256 of a file: one that is written over in place can keep its inode and its size, and even its time.
+    /// SHA-256 of a file: one that is overwritten in place can keep its inode, its size and even its time.
     File([u8; 32]),
 }
 
@@ -44,8 +44,7 @@ struct Opened<'a> {
     bytes: Vec<u8>,
 }
 
-/// The index of the databases that a config names and of what the config itself says; the last one, if it was compiled
-/// from the same.
+/// The index of a config's databases and networks: the last one, if it was compiled from the same inputs.
 ///
 /// # Errors
 /// What is wrong with each database, where the config names it.
@@ -70,7 +69,7 @@ pub(super) fn check(databases: &[GeoDatabase]) -> Vec<Diagnostic> {
     all(databases.iter().map(check)).err().unwrap_or_default()
 }
 
-/// What a config's databases are called.
+/// The names of a config's databases.
 pub(super) fn sources(config: &Config) -> Vec<String> {
     let name = |database: &GeoDatabase| match &database.source {
         GeoSource::Builtin => BUILTIN.into(),
@@ -79,7 +78,7 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
     config.geo.databases.iter().map(name).collect()
 }
 
-/// All of them, or everything that is wrong.
+/// All results, or all errors.
 fn all<T>(outcomes: impl Iterator<Item = Result<T, Diagnostic>>) -> Result<Vec<T>, Vec<Diagnostic>> {
     let (mut good, mut wrong) = (Vec::new(), Vec::new());
     for outcome in outcomes {
@@ -92,7 +91,7 @@ fn all<T>(outcomes: impl Iterator<Item = Result<T, Diagnostic>>) -> Result<Vec<T
 }
 
 impl<'a> Opened<'a> {
-    /// The bytes of the builtin one are the program's.
+    /// The builtin database needs no bytes: they are part of the program.
     fn open(database: &'a GeoDatabase) -> Result<Self, Diagnostic> {
         let GeoSource::File(path) = &database.source else {
             return Ok(Self { database, content: Content::Builtin, bytes: Vec::new() });

@@ -1,4 +1,4 @@
-//! A config made ready to run: everything that can fail happens here, off the threads that answer.
+//! A config made ready to run: everything that can fail happens here, off the threads that answer queries.
 //!
 //! [`prepare`] reads the config with the files it names, compiles the geo index and the plan, and builds probes, TLS trust
 //! and the resolver. `check`, `serve`, reload and offline `explain` all come here, so `check` never passes what `serve`
@@ -25,22 +25,22 @@ use crate::probe;
 use crate::snapshot::Plan;
 use crate::state::World;
 
-/// A config that is good, and everything that was made of it.
+/// A valid config, and everything that was built from it.
 #[derive(Debug)]
 pub struct Prepared {
     /// The config; its zones have become the plan's.
     pub config: Config,
-    /// Its plan.
+    /// The plan, compiled from it.
     pub plan: Arc<Plan>,
-    /// Its probes, by [`ProbeId`](crate::model::ProbeId).
+    /// Its probes, ready to run, by [`ProbeId`](crate::model::ProbeId).
     pub probes: Vec<Arc<probe::Prepared>>,
-    /// Resolves the hosts of endpoints, if there are any to be resolved.
+    /// Resolves the hosts of endpoints, if any has to be resolved.
     pub resolver: Option<Resolver>,
-    /// The geo index of the plan, for the preparation after this.
+    /// The geo index of the plan, which the next preparation may reuse.
     pub geo: KeptIndex,
 }
 
-/// Why a running node has not taken a config.
+/// Why a running node did not apply a config.
 #[derive(Clone, Debug)]
 pub enum ReloadError {
     /// It has mistakes, or something it names cannot be used.
@@ -63,7 +63,7 @@ impl fmt::Display for ReloadError {
 
 impl std::error::Error for ReloadError {}
 
-/// Reads a config with all that it names and compiles it.
+/// Reads a config and the files that it names, and compiles it.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -71,7 +71,7 @@ pub fn prepare(origin: &Origin) -> Result<Prepared, Diagnostics> {
     prepare_after(origin, None)
 }
 
-/// As [`prepare`], and keeps the geo index of the config before, where it would be the same.
+/// As [`prepare`], but reuses the geo index of the config before if it would be the same.
 ///
 /// # Errors
 /// Everything that is wrong with the config.
@@ -92,7 +92,7 @@ pub fn prepare_after(origin: &Origin, last: Option<&KeptIndex>) -> Result<Prepar
     }
 }
 
-/// What the state depends on.
+/// The part of a config that the state depends on.
 #[must_use]
 pub fn world(plan: &Plan, rules: Rules) -> World {
     World {
@@ -103,7 +103,7 @@ pub fn world(plan: &Plan, rules: Rules) -> World {
     }
 }
 
-/// The geo databases that a config names, compiled with its overrides, and what they are called.
+/// The geo databases that a config names, compiled with its networks, and the names of the databases.
 ///
 /// # Errors
 /// Everything that is wrong with the config or a database.
@@ -111,7 +111,7 @@ pub fn index(origin: &Origin) -> Result<(Arc<Index>, Vec<String>), Diagnostics> 
     read(origin, None).map(|(config, geo)| (geo.index, index::sources(&config)))
 }
 
-/// The config and its geo index, or all mistakes in the one and in the databases of the other.
+/// The config and its geo index, or every mistake in the config and in its databases.
 fn read(origin: &Origin, last: Option<&KeptIndex>) -> Result<(Config, KeptIndex), Diagnostics> {
     let mut config = match origin.load() {
         Ok(config) => config,

@@ -1,4 +1,4 @@
-//! What a config needs of the system that it runs on: certificate authorities and resolvers.
+//! What a config needs from the system that it runs on: certificate authorities and resolvers.
 
 use std::sync::Arc;
 

@@ -12,17 +12,17 @@ use crate::config::{self, Config, Refused};
 pub enum Origin {
     /// A file.
     File(PathBuf),
-    /// Text that the program brings along (the demo).
+    /// Text that is part of the program (the demo).
     Text {
         /// The config.
         toml: Arc<str>,
-        /// The files that it names: their paths, as they are written there, and contents.
+        /// The files that it names: their paths, as written in the config, and contents.
         files: Arc<[(PathBuf, Vec<u8>)]>,
     },
 }
 
 impl Origin {
-    /// What the config is called in diagnostics.
+    /// The config's path in diagnostics.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -31,7 +31,7 @@ impl Origin {
         }
     }
 
-    /// Reads and checks the config. What it only names is not opened yet.
+    /// Reads and checks the config with its zones. Databases that it names are not opened yet.
     pub(super) fn load(&self) -> Result<Config, Refused> {
         config::load(self.path(), &|path| self.read(path))
     }

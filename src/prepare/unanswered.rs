@@ -1,4 +1,4 @@
-//! Places that a config names and that match no client by its geo databases.
+//! Warnings about places that match no client, because the geo databases do not have them.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use crate::config::{Diagnostic, Spot};
 use crate::geo::Index;
 use crate::model::PlaceKey;
 
-/// Warnings about single places; who has more of them has them all for the same reason.
+/// The most warnings about single places: more of them usually have the same cause.
 const SHOWN: usize = 20;
 
 /// The kinds of places that databases have.
@@ -27,26 +27,26 @@ struct Kind {
     is_of: fn(&PlaceKey) -> bool,
 }
 
-/// Warns of each place once, where it is first named, and of kinds that no database has at all.
+/// Warns about each place once, where it is first named, and once about each kind that no database has.
 pub(super) fn check(named: &[(PlaceKey, Spot)], geo: &Index) -> Vec<Diagnostic> {
     if !named.iter().any(|(place, _)| KINDS.iter().any(|kind| (kind.is_of)(place))) {
         return Vec::new();
     }
-    let mut told: HashSet<PlaceKey> = HashSet::new();
+    let mut found: HashSet<PlaceKey> = HashSet::new();
     for place in geo.places() {
         let it = &place.location;
-        told.extend(it.asn.map(PlaceKey::Asn));
-        told.extend(it.country.zip(it.subdivision).map(|(of, part)| PlaceKey::Subdivision(of, part)));
-        told.extend(it.country.map(PlaceKey::Country));
-        told.extend(it.continent.map(PlaceKey::Continent));
+        found.extend(it.asn.map(PlaceKey::Asn));
+        found.extend(it.country.zip(it.subdivision).map(|(of, part)| PlaceKey::Subdivision(of, part)));
+        found.extend(it.country.map(PlaceKey::Country));
+        found.extend(it.continent.map(PlaceKey::Continent));
     }
     let mut warnings = Vec::new();
     let mut seen = HashSet::new();
     for kind in &KINDS {
         let of_kind = |(place, _): &&(PlaceKey, Spot)| (kind.is_of)(place);
         let mut of_kind = named.iter().filter(of_kind).filter(|(place, _)| seen.insert(place)).peekable();
-        if told.iter().any(kind.is_of) {
-            let empty = of_kind.filter(|(place, _)| !told.contains(place));
+        if found.iter().any(kind.is_of) {
+            let empty = of_kind.filter(|(place, _)| !found.contains(place));
             warnings.extend(empty.map(|(place, spot)| of_one(kind, place, spot)));
         } else if let Some((_, first)) = of_kind.next() {
             warnings.push(of_all(kind, first, of_kind.count()));
@@ -65,19 +65,19 @@ fn of_one(kind: &Kind, place: &PlaceKey, spot: &Spot) -> Diagnostic {
         PlaceKey::Net(_) | PlaceKey::Group(_) | PlaceKey::Any => String::new(),
     };
     spot.warning(
-        format!("the geo databases put no address in `{}{name}`", kind.start),
+        format!("the geo databases have no address in `{}{name}`", kind.start),
         "it matches no client; check the spelling, or describe the networks in [[geo.network]]".into(),
     )
 }
 
 fn of_all(kind: &Kind, first: &Spot, others: usize) -> Diagnostic {
-    let also = match others {
-        0 => String::new(),
-        1 => ", nor one more place like it".into(),
-        _ => format!(", nor {others} more places like it"),
+    let unmatched = match others {
+        0 => "this matches no client".into(),
+        1 => "this and 1 more such place match no client".into(),
+        _ => format!("this and {others} more such places match no client"),
     };
     first.warning(
-        format!("the geo databases have no {}, so this matches no client{also}", kind.what),
+        format!("the geo databases have no {}, so {unmatched}", kind.what),
         format!("name a database with {} in `database` of [geo]", kind.what),
     )
 }
@@ -88,53 +88,56 @@ mod tests {
 
     use crate::prepare::{Origin, prepare};
 
-    /// What is said of the databases when two groups, which nothing uses, have these places.
-    fn said(database: &str, places: &str) -> String {
+    /// The warnings and errors about the databases if two groups, which nothing uses, have these places.
+    fn diagnostics(database: &str, places: &str) -> String {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mmdb").join(database);
         let text = format!(
             "version = 1\ngeo.database = {:?}\ngroup.g.places = [{places}]\ngroup.h.places = [{places}]\n",
             data.display().to_string()
         );
         let files: [(PathBuf, Vec<u8>); 0] = [];
-        let said = match prepare(&Origin::Text { toml: text.into(), files: files.into() }) {
+        let all = match prepare(&Origin::Text { toml: text.into(), files: files.into() }) {
             Ok(prepared) => prepared.config.warnings,
-            Err(said) => said,
+            Err(errors) => errors,
         };
         let of_databases =
-            said.iter().filter(|it| !it.message.ends_with("not used by any fence, geo table or latency"));
+            all.iter().filter(|it| !it.message.ends_with("not used by any fence, geo table or latency"));
         let lines: String = of_databases.map(|it| format!("{it}\n")).collect();
         lines.replace(&data.display().to_string(), database)
     }
 
     #[test]
-    fn places_that_the_databases_cannot_tell_are_warned_of() {
+    fn places_that_the_databases_do_not_have_get_a_warning() {
         let help = "it matches no client; check the spelling, or describe the networks in [[geo.network]]";
         assert_eq!(
-            said("GeoIP2-City-Test.mmdb", r#""country:GB", "country:AQ", "region:GB-ENG", "region:GB-XYZ""#),
+            diagnostics(
+                "GeoIP2-City-Test.mmdb",
+                r#""country:GB", "country:AQ", "region:GB-ENG", "region:GB-XYZ""#
+            ),
             format!(
-                "portolan.toml:3:33: warning: the geo databases put no address in `country:AQ`\n  help: {help}\n\
-                 portolan.toml:3:64: warning: the geo databases put no address in `region:GB-XYZ`\n  help: {help}\n"
+                "portolan.toml:3:33: warning: the geo databases have no address in `country:AQ`\n  help: {help}\n\
+                 portolan.toml:3:64: warning: the geo databases have no address in `region:GB-XYZ`\n  help: {help}\n"
             )
         );
         assert_eq!(
-            said("GeoIP2-City-Test.mmdb", r#""asn:1", "asn:2", "country:GB""#),
-            "portolan.toml:3:19: warning: the geo databases have no AS numbers, so this matches no client, nor one \
-             more place like it\n  help: name a database with AS numbers in `database` of [geo]\n"
+            diagnostics("GeoIP2-City-Test.mmdb", r#""asn:1", "asn:2", "country:GB""#),
+            "portolan.toml:3:19: warning: the geo databases have no AS numbers, so this and 1 more such place \
+             match no client\n  help: name a database with AS numbers in `database` of [geo]\n"
         );
         assert_eq!(
-            said("GeoLite2-ASN-Test.mmdb", r#""asn:1221", "country:DE""#),
+            diagnostics("GeoLite2-ASN-Test.mmdb", r#""asn:1221", "country:DE""#),
             "portolan.toml:3:31: warning: the geo databases have no countries, so this matches no client\n  \
              help: name a database with countries in `database` of [geo]\n"
         );
     }
 
     #[test]
-    fn databases_are_complained_of_where_they_are_named_beside_other_mistakes() {
-        let said = said("LICENSE-MIT", r#""country:ZZ""#);
-        let lines: Vec<_> = said.lines().collect();
+    fn bad_databases_are_reported_along_with_other_mistakes() {
+        let shown = diagnostics("LICENSE-MIT", r#""country:ZZ""#);
+        let lines: Vec<_> = shown.lines().collect();
         assert!(
             lines[0].starts_with("portolan.toml:2:16: error: geo database LICENSE-MIT: not a MaxMind DB"),
-            "{said}"
+            "{shown}"
         );
         assert_eq!(
             lines[1],

@@ -272,7 +272,7 @@ fn regions_are_told_of_once_and_groups_are_numbered_without_holes() {
     let fenced = explained(&[], "fenced", "A", "10.9.0.1");
     assert_eq!(
         kept(&fenced, StageName::Rank),
-        [("us-east", "number 2 in the config"), ("ap-south", "number 3 in the config")]
+        [("us-east", "position 2 in the config"), ("ap-south", "position 3 in the config")]
     );
 }
 

@@ -219,7 +219,7 @@ fn a_control_socket_that_another_node_has_and_one_left_behind() {
     let folder = Folder::new(GOOD);
     let socket = UnixListener::bind(folder.socket()).expect("a socket");
     let shown = folder.socket().display().to_string();
-    let said = format!("{shown} is in use: another node runs on it; stop it or change [control] socket");
+    let said = format!("{shown} is in use: another node listens on it; stop it or change [control] socket");
     assert_told("the socket", &serve(&folder), &[&said]);
     assert!(folder.socket().exists(), "it is the other's");
     drop(socket);
@@ -374,7 +374,7 @@ fn a_node_that_cannot_be_reached() {
         let said = format!("portolan: no node answers at {place}: ");
         assert!(done.stderr.starts_with(&said), "{arguments:?}: {}", done.stderr);
         let advice =
-            "is it running? --control names another place (HOST:PORT or the path of the control socket)";
+            "is it running? --control selects another node (HOST:PORT or the path of its control socket)";
         assert!(done.stderr.contains(advice), "{arguments:?}: {}", done.stderr);
     }
     let nonsense = portolan(&["--control", "nobody", "status"]);

@@ -145,7 +145,7 @@ fn a_node_that_is_starting_takes_orders_and_signals() {
     let (folder, config) = folder(silent.local_addr().expect("an address").port());
     let socket = folder.path().join("control.sock");
     let mut node = Node::start(&config);
-    node.says("waiting for the first look");
+    node.says("waiting for the first result");
     node.signal(Signal::SIGHUP);
 
     let on_socket = |arguments: &[&str]| {
@@ -250,6 +250,6 @@ fn explain_tells_each_region_once() {
     let eligible = e.stages.iter().find(|stage| stage.stage == dto::StageName::Eligible).expect("the stage");
     let kept: Vec<_> = eligible.kept.iter().map(|kept| (&*kept.region, &*kept.note)).collect();
     let dropped: Vec<_> = eligible.dropped.iter().map(|dropped| (&*dropped.region, &*dropped.why)).collect();
-    assert_eq!(kept, [("one", "no region is usable: all_down lets it in")]);
+    assert_eq!(kept, [("one", "no region is usable: all_down allows it")]);
     assert_eq!(dropped, [("two", "down")]);
 }

@@ -238,7 +238,7 @@ async fn changes_over_tcp_need_a_token_with_the_right_role() {
     let unsafe_drain = json!({"target": "region/eu", "action": "drain", "override_safety": true});
     let cases = [
         (None, &drain, 401, "need a token"),
-        (Some("guess"), &drain, 401, "not known"),
+        (Some("guess"), &drain, 401, "not valid"),
         (Some("secret of eve"), &drain, 403, "viewer"),
         (Some("secret of olga"), &unsafe_drain, 403, "requires the role admin"),
         (Some("secret of olga"), &drain, 409, "min_regions = 1 forbids it"),
@@ -267,7 +267,7 @@ async fn the_command_line_passes_tokens_on() {
     let node = TestNode::start(folder).await;
     let control = node.control().to_string();
     let drain = ["--control", &control, "drain", "region/us"];
-    assert_done(&portolan(&drain), 1, "", "changes over TCP need a token: give --token or PORTOLAN_TOKEN");
+    assert_done(&portolan(&drain), 1, "", "changes over TCP need a token: use --token or PORTOLAN_TOKEN");
     assert_done(&portolan(&[&drain[..], &["--token", "secret of eve"]].concat()), 1, "", "viewer");
     assert_done(&portolan(&[&drain[..], &["--token", "secret of olga"]].concat()), 0, "drain region/us", "");
     let mut restore = program();
@@ -376,7 +376,7 @@ async fn exit_codes_tell_the_outcome() {
     let folder = node.stop().await;
     let stopped = portolan_at(&folder, &["drain", "region/us"]);
     assert_done(&stopped, 3, "", "no node answers at");
-    assert_done(&stopped, 3, "", "--control names another place");
+    assert_done(&stopped, 3, "", "--control selects another node");
     assert!(!folder.socket().exists(), "a node that stops removes its socket");
 }
 

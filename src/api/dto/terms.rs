@@ -112,7 +112,7 @@ pub enum EventName {
     Resolved,
     /// A host cannot be resolved; its addresses are kept.
     Unresolved,
-    /// Something an operator should look at.
+    /// Something needs an operator's attention.
     Alarm,
     /// The reason for an alarm is gone.
     AllClear,

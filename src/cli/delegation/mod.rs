@@ -80,7 +80,7 @@ fn compare(origin: &Name, parent: &Name, own: &Delegation, answers: &[Answer]) -
     for Answer { server, delegation } in answers {
         match delegation {
             Err(why) => {
-                let _ = writeln!(failures, "  {server} could not be asked: {why}");
+                let _ = writeln!(failures, "  {server} could not be queried: {why}");
             }
             Ok(theirs) => {
                 answered.push(server.as_str());
@@ -92,7 +92,7 @@ fn compare(origin: &Name, parent: &Name, own: &Delegation, answers: &[Answer]) -
     }
     let is_good = changes.is_empty() && !answered.is_empty();
     let mut text = match (answered.as_slice(), changes.len()) {
-        ([], _) => format!("{origin}: none of the name servers of {parent} could be asked\n"),
+        ([], _) => format!("{origin}: none of the name servers of {parent} could be queried\n"),
         (_, 0) => {
             format!("{origin}: the delegation at {parent} matches the zone ({})\n", answered.join(", "))
         }

@@ -166,8 +166,8 @@ fn a_parent_that_does_not_answer_is_reported() {
     let verdict = check(zone, &Asker::with(vec![resolver], closed).expect("a runtime"));
     assert!(!verdict.is_good);
     let (first, second) = verdict.text.split_once('\n').expect("two lines");
-    assert_eq!(first, "gslb.example.test.: none of the name servers of example.test. could be asked");
-    assert!(second.starts_with("  ns.example.test. at 127.0.0.1 could not be asked: "), "{second}");
+    assert_eq!(first, "gslb.example.test.: none of the name servers of example.test. could be queried");
+    assert!(second.starts_with("  ns.example.test. at 127.0.0.1 could not be queried: "), "{second}");
     // Neither is there a resolver.
     let nobody = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), closed);
     let verdict = check(zone, &asker(nobody));
