@@ -49,7 +49,7 @@ pub struct BindError {
     pub address: SocketAddr,
     /// "TCP" or "UDP".
     pub protocol: &'static str,
-    /// The setting that has the address, such as "[dns] listen".
+    /// The setting that has the address, such as `[dns] listen`.
     pub setting: &'static str,
     /// The kernel's error.
     pub source: io::Error,

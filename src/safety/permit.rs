@@ -49,7 +49,11 @@ struct Change<'a> {
 
 impl Change<'_> {
     fn refuse(&self, set: SetId, family: Family, service: Option<ServiceId>) -> Option<Refusal> {
-        let needed = self.rules.min_regions.min(self.sets.regions(set).len());
+        let regions = self.sets.regions(set);
+        if !regions.iter().any(|id| self.before.region(*id).pool(family).configured) {
+            return None;
+        }
+        let needed = self.rules.min_regions.min(regions.len());
         let remaining = self.serving(self.after, set, family, service);
         if remaining >= needed {
             return None;

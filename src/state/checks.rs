@@ -22,7 +22,7 @@ pub(super) struct Checks {
     pub(super) longest: Duration,
     /// Checks that this node could not make when it last tried.
     pub(super) blind: usize,
-    /// Checks without any result so far, neither of this run nor of the last.
+    /// Checks without a verdict so far.
     unseen: usize,
 }
 
@@ -42,7 +42,6 @@ pub(super) struct Check {
     pub(super) cut_off: Option<CutOff>,
     /// Why this node could not make it when it last tried.
     pub(super) blind: Option<Blind>,
-    is_restored: bool,
     rtt: Option<Duration>,
     took: Option<Duration>,
     last: Option<Unix>,
@@ -121,7 +120,6 @@ impl Check {
             failing_since: None,
             cut_off: None,
             blind: None,
-            is_restored: false,
             rtt: None,
             took: None,
             last: None,
@@ -129,8 +127,11 @@ impl Check {
         }
     }
 
+    /// Whether it has a verdict, of this run or of the last, or cannot have one yet: a startup grace runs, or this node
+    /// cannot make it.
     pub(super) fn is_seen(&self) -> bool {
-        self.last.is_some() || self.is_restored || self.blind.is_some()
+        let is_starting = self.probe.thresholds.startup.is_some() && self.last.is_some();
+        self.verdict.state() != State::Unknown || is_starting || self.blind.is_some()
     }
 
     fn take_in(&mut self, observation: &Observation, now: Now) {
@@ -243,16 +244,15 @@ impl Checks {
         }
         check.verdict = Verdict::restored(memory, now);
         check.due = Due::ANY_TIME;
-        check.is_restored = true;
         self.unseen -= 1;
     }
 
-    /// Whether every check has a result, of this run or of the last.
+    /// Whether every check has a verdict.
     pub(super) fn all_seen(&self) -> bool {
         self.unseen == 0
     }
 
-    /// Checks that have a result, of this run or of the last.
+    /// Checks that have a verdict.
     pub(super) fn seen(&self) -> usize {
         self.list.len() - self.unseen
     }

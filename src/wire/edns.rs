@@ -1,6 +1,6 @@
 //! EDNS (RFC 6891): the OPT record of a query is read here and that of its reply written, and nowhere else.
 //!
-//! A new option takes an arm in [`Request::with_options`] if queries have it, and a line in [`Response::options`]
+//! A new option takes an arm in `Request::with_options` if queries have it, and a line in `Response::options`
 //! if replies do.
 
 use std::time::Duration;
