@@ -1,51 +1,53 @@
 //! Portolan is a DNS-based global server load balancer: an authoritative name server that answers each
-//! query with the endpoints of the best *region* for that client, and a health engine that deep-probes the
-//! regions' balancers and withdraws a region that cannot serve.
+//! query with the endpoints of the best *region* for that client, and a health engine that probes the
+//! regions' balancers in depth and withdraws regions that cannot serve.
 //!
 //! # Architecture
 //!
 //! The table lists the modules in reading order. The *core* is synchronous and pure: it opens no sockets or files,
 //! reads no clock and needs no runtime; callers pass in what it needs, `now` included. The *shells* do the I/O.
 //! A module imports only what the table allows. `tests/it/tidy.rs` reads this table and checks every `crate::` path
-//! against it; a module that a row names and nothing imports is an error, too.
+//! against it; naming a module that is not imported is an error, too.
 //!
-//! | module | what lives there | may import |
+//! | module | what it contains | may import |
 //! |---|---|---|
 //! | **core** | | |
-//! | [`model`] | regions, endpoints, probes, services, places: the validated words everyone uses | – |
-//! | [`pick`] | choosing one of many: weighted rendezvous | – |
-//! | [`geo`] | address → place and the prefix it holds for, compiled over MMDB data and overrides | model |
+//! | [`model`] | regions, endpoints, probes, services, places: the validated types that all modules use | – |
+//! | [`pick`] | deterministic weighted choice: rendezvous hashing | – |
+//! | [`geo`] | address → place and the prefix for which it is valid, compiled from MMDB data and overrides | model |
 //! | [`health`] | observation → verdict: thresholds, hold, composites | model |
 //! | [`latency`] | client place × region → round-trip time: table, distance estimate | model, geo |
-//! | [`standing`] | what may be used right now: verdicts, overrides, what safety holds | model, pick, health |
-//! | [`safety`] | rules that bind automation and operators | model, health, standing |
-//! | [`state`] | the node's memory: verdicts, overrides, resolved hosts; observations and commands in, a finished standing and events out | model, health, standing, safety |
-//! | [`steer`] | `rank` (compiled ahead) and `choose`, with the trace that *is* `explain` | model, pick, geo, latency, standing |
+//! | [`standing`] | what may be used right now, from verdicts, overrides and safety rules | model, pick, health |
+//! | [`safety`] | rules that restrict automation and operators | model, health, standing |
+//! | [`state`] | the node's state: verdicts, overrides, resolved hosts; observations and commands in, a finished standing and events out | model, health, standing, safety |
+//! | [`steer`] | `rank` (compiled in advance) and `choose`, with the trace that `explain` shows | model, pick, geo, latency, standing |
 //! | [`zone`] | RFC 1035 text → one label tree of RRsets and dynamic names | model |
 //! | [`wire`] | DNS messages: decoding, encoding, EDNS | model, zone |
-//! | [`snapshot`] | all that a query sees: plan, standing, epoch | all above |
+//! | [`snapshot`] | everything that a query sees: plan, standing, epoch | all above |
 //! | [`answer`] | `handle(&Snapshot, &[u8], Arrival, now, &mut Reply) → Outcome` | all above |
-//! | [`config`] | TOML text → model, with every mistake at its file, line and column; names what is to be opened, opens nothing | model, zone, geo |
+//! | [`config`] | TOML text → model, with every mistake at its file, line and column; names the files to open, but opens none | model, zone, geo |
 //! | **shells** | | |
 //! | [`net`] | sockets and their options, batched UDP, TLS, resolvers, the clock | model |
 //! | [`probe`] | one file per probe kind, and the scheduler that runs them | model, health, net |
-//! | [`journal`] | SQLite on a thread of its own: overrides and verdicts that survive a restart | model, health, standing |
-//! | [`prepare`] | a config made ready to run: files read, geo index, plan, probes, TLS trust, resolver. Everything that can fail happens here | core, net, probe |
-//! | [`engine`] | the one task that owns the state: observations, resolved hosts and commands in, snapshots out | core, net, probe, journal, prepare |
+//! | [`journal`] | SQLite on its own thread: overrides and verdicts that survive a restart | model, health, standing |
+//! | [`prepare`] | prepares a config to run: reads files, builds geo index, plan, probes, TLS trust, resolver. Everything that can fail happens here | core, net, probe |
+//! | [`engine`] | the task that owns the state: observations, resolved hosts and commands in, snapshots out | core, net, probe, journal, prepare |
 //! | [`dns`] | UDP workers, TCP | model, wire, answer, snapshot, net |
-//! | [`api`] | REST, event stream, metrics; the shapes of its JSON | core, net (its clock), engine, prepare (why a reload failed) |
+//! | [`api`] | REST, event stream, metrics; the types of its JSON | core, net (its clock), engine, prepare (why a reload failed) |
 //! | [`node`] | assembly: builds the modules that a config asks for; owns reload; signals, drain; the demo's regions | everything but cli |
 //! | [`cli`] | one file per subcommand | core, net (its clock), prepare, api, node |
 //!
 //! # Invariants
 //!
 //! - A query sees exactly one snapshot, and the query path takes no lock.
-//! - `choose` has no random source of its own: same snapshot, client and time window, same answer on every node.
+//! - `choose` has no random source of its own: the same snapshot, client and time window give the same answer on every
+//!   node.
 //! - Losing the journal, the geo database or every route to the probed addresses never stops answers: the last good
 //!   state stays in use.
-//! - Unknown is never treated as down. What happens when all regions are down is a policy, never an accident.
+//! - Unknown is never treated as down. What happens when all regions are down is a configured policy, never an
+//!   accident.
 //! - An override never overwrites a verdict: both are kept.
-//! - A hard-down address is never answered while an eligible one exists.
+//! - A hard-down address is never answered while an eligible address exists.
 
 pub mod answer;
 pub mod api;

@@ -1,4 +1,4 @@
-//! What the engine is asked to do.
+//! Commands to the engine.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::prepare::Prepared;
 use crate::standing::Override;
 use crate::state::{CheckStatus, Event, OverrideRequest, Rejection};
 
-/// One request to the engine, and where its answer goes.
+/// A request to the engine, and where to send the reply.
 pub(super) enum Command {
     Override { request: OverrideRequest, reply: oneshot::Sender<Result<Applied, Rejection>> },
     Restore { id: u64, by: String, override_safety: bool, reply: oneshot::Sender<Result<Applied, Rejection>> },
@@ -20,12 +20,12 @@ pub(super) enum Command {
     Stop { reply: oneshot::Sender<()> },
 }
 
-/// The events kept and those to come, without a gap between them.
+/// The retained events and a receiver of later ones, without a gap between them.
 #[derive(Debug)]
 pub struct EventFeed {
     /// Oldest first.
     pub kept: Vec<Arc<Event>>,
-    /// What comes after them.
+    /// Receives the events after them.
     pub live: broadcast::Receiver<Arc<Event>>,
 }
 
@@ -36,19 +36,19 @@ pub struct Applied {
     pub subject: Override,
     /// The override of the same target that it replaced.
     pub replaced: Option<Override>,
-    /// The epoch from which on the change applies.
+    /// The first epoch with the change.
     pub epoch: u64,
-    /// Why it changes nothing now, if it does not.
+    /// Why it has no effect right now, as a clause; `None` if it may have one.
     pub no_effect: Option<String>,
-    /// Why it could not be made durable, if it could not. It applies all the same, until the next restart.
+    /// Why it could not be saved; `None` if it was. It applies regardless, until the next restart.
     pub not_durable: Option<String>,
 }
 
-/// A config that was read again and applied.
+/// A config that was reloaded and applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reloaded {
-    /// The epoch from which on it applies.
+    /// The first epoch with the new config.
     pub epoch: u64,
-    /// What works, but probably not as meant, and what a running node cannot change; a sentence each.
+    /// Probable mistakes in the config, and settings that need a restart to change; a sentence each.
     pub warnings: Vec<String>,
 }

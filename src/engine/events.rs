@@ -1,4 +1,4 @@
-//! Events: numbered, logged, kept for those who ask later, and sent to those who listen.
+//! Events: numbered, logged, retained for later requests, and sent to subscribers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::model::Subject;
 use crate::net::clock::Clock;
 use crate::state::{Event, EventKind};
 
-/// Events kept for those who ask later.
+/// The number of events retained for later requests.
 const EVENTS_KEPT: usize = 1000;
 
 /// The events of a run.
@@ -25,7 +25,7 @@ pub(super) struct Events {
     transitions: Arc<Transitions>,
 }
 
-/// How often each region came into each state, for metrics: the engine counts, scrapes read.
+/// How often each region entered each state, for metrics: the engine counts, scrapes read.
 #[derive(Debug, Default)]
 pub(super) struct Transitions(Mutex<BTreeMap<(Arc<str>, Health), u64>>);
 
@@ -42,8 +42,8 @@ impl Transitions {
 }
 
 impl Events {
-    /// No events yet. Ids start at the number of microseconds since 1970, so that they are greater than those of earlier
-    /// runs and a reader that reconnects after a restart misses nothing.
+    /// No events yet. Ids start at the number of microseconds since 1970, so that they are greater than those of
+    /// earlier runs and a reader that reconnects after a restart misses nothing.
     pub(super) fn new() -> Self {
         let (live, _) = broadcast::channel(EVENT_QUEUE);
         let last = u64::try_from(Clock::unix().0.as_micros()).unwrap_or(0);
@@ -75,18 +75,18 @@ impl Events {
             self.kept.pop_front();
         }
         self.kept.push_back(Arc::clone(&event));
-        // Nobody listening is fine.
+        // An error means that there are no subscribers.
         self.live.send(event).ok();
     }
 }
 
-/// Writes a line: the name of the event, then its fields.
+/// Logs an event: its name, then its fields.
 fn log(event: &Event) {
     let Event { id, epoch, kind, .. } = event;
     let (id, epoch, name, fields) = (*id, *epoch, kind.name(), kind.fields());
     let text = |name| fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value.trim_end());
     let token = |name| text(name).map(display);
-    // The names of a line's fields must be known when it is compiled; those without a value are left out.
+    // The field names of a log line must be known at compile time; fields without a value are left out.
     macro_rules! line {
         ($level:expr) => {
             tracing::event!(
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// The line of an event as JSON.
+    /// The log line of an event as JSON.
     fn line(kind: &EventKind) -> BTreeMap<String, Value> {
         let written = Written::default();
         let writer = written.clone();

@@ -9,17 +9,17 @@ use tokio::time::sleep;
 use crate::model::{Lookup, Name, Topology};
 use crate::net::resolver::Resolver;
 
-/// Lookups under way at once; further ones wait their turn.
+/// The maximum number of concurrent lookups; further ones wait.
 const MAX_LOOKUPS: usize = 32;
 
-/// A host, and what came of a lookup.
+/// A host and the result of looking it up.
 #[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) host: Name,
     pub(super) lookup: Lookup,
 }
 
-/// The tasks, one for each host.
+/// The lookup tasks, one for each host.
 #[derive(Debug)]
 pub(super) struct Resolving {
     results: mpsc::Sender<Resolved>,
@@ -31,9 +31,10 @@ impl Resolving {
         Self { results, tasks: JoinSet::new() }
     }
 
-    /// From now on exactly the hosts of this topology are looked up, by this resolver, the first time at once.
+    /// Replaces the tasks by those for the hosts of this topology, with this resolver. Each looks up its host
+    /// immediately.
     pub(super) fn set(&mut self, topology: &Topology, resolver: Option<Resolver>) {
-        // Dropped, the tasks before end.
+        // Dropping the set ends the previous tasks.
         self.tasks = JoinSet::new();
         let Some(resolver) = resolver.map(Arc::new) else { return };
         let turns = Arc::new(Semaphore::new(MAX_LOOKUPS));
@@ -52,7 +53,7 @@ impl Resolving {
     }
 }
 
-/// Looks a host up, and again whenever the answer expires, until nobody wants the results any more.
+/// Looks up a host, and again whenever the answer expires, until the receiver of the results is gone.
 async fn keep_resolved<F: Future<Output = Resolved>>(
     host: Name,
     look_up: impl Fn(Name) -> F,

@@ -1,7 +1,7 @@
 //! The single writer: observations and commands come in, snapshots go out.
 //!
-//! One task owns every verdict and override. Readers load the latest [`Snapshot`] from an
-//! [`ArcSwap`] and are never waited for. What arrives together is published together.
+//! One task owns every verdict and override. Readers load the latest [`Snapshot`] from an [`ArcSwap`] and never block
+//! the task. What arrives together is published together.
 
 mod command;
 mod events;
@@ -24,20 +24,21 @@ use crate::state::{CheckStatus, Event, OverrideRequest, Rejection};
 use command::Command;
 use events::Transitions;
 
-/// Commands waiting for the engine at most; further ones wait outside.
+/// Capacity of the command queue; senders of further commands wait.
 const COMMAND_QUEUE: usize = 64;
 
-/// Events a slow reader may lag behind before it loses some.
+/// How many events a slow subscriber may lag behind before it misses some.
 const EVENT_QUEUE: usize = 1024;
 
-/// What the rest of the program holds of the engine.
+/// The interface of the engine to the rest of the program.
 #[derive(Clone, Debug)]
 pub struct Handle {
     /// The latest snapshot.
     pub snapshots: Arc<ArcSwap<Snapshot>>,
-    /// Whether every check has a result.
+    /// Whether the node is ready: every check has a result and every host has been looked up, or the wait for them is
+    /// over.
     pub ready: watch::Receiver<bool>,
-    /// Notified when a plan that a reload replaced is freed: a good time to give memory back.
+    /// Notified when a plan that a reload replaced has been freed: a good time to return memory to the system.
     pub retired: Arc<Notify>,
     transitions: Arc<Transitions>,
     commands: mpsc::Sender<Command>,
@@ -57,10 +58,10 @@ impl std::fmt::Display for Stopped {
 impl std::error::Error for Stopped {}
 
 impl Handle {
-    /// Sets an override; a rule may refuse it.
+    /// Sets an override; a safety rule may refuse it.
     ///
     /// # Errors
-    /// `Stopped`, or within it why the override was refused.
+    /// [`Stopped`] if the engine has stopped; the inner [`Rejection`] if the override was refused.
     pub async fn put_override(
         &self,
         request: OverrideRequest,
@@ -68,10 +69,11 @@ impl Handle {
         self.ask(|reply| Command::Override { request, reply }).await
     }
 
-    /// Removes an override, as somebody asks; a rule may refuse it.
+    /// Removes an override; `by` is who asked for it. A safety rule may refuse it.
     ///
     /// # Errors
-    /// `Stopped`, or within it why it was refused, or that there is no such override.
+    /// [`Stopped`] if the engine has stopped; the inner [`Rejection`] if the removal was refused or there is no such
+    /// override.
     pub async fn remove_override(
         &self,
         id: u64,
@@ -81,7 +83,7 @@ impl Handle {
         self.ask(|reply| Command::Restore { id, by, override_safety, reply }).await
     }
 
-    /// The overrides in force, oldest first.
+    /// The active overrides, oldest first.
     ///
     /// # Errors
     /// If the engine has stopped.
@@ -89,7 +91,7 @@ impl Handle {
         self.ask(|reply| Command::Overrides { reply }).await
     }
 
-    /// What each check found, with its evidence: in order of region, endpoint, address and probe, then anchors.
+    /// The status of each check with its evidence, sorted by region, endpoint, address and probe, then anchors.
     ///
     /// # Errors
     /// If the engine has stopped.
@@ -97,7 +99,7 @@ impl Handle {
         self.ask(|reply| Command::Checks { reply }).await
     }
 
-    /// The latest events, oldest first, and all that come after them.
+    /// The latest events, oldest first, and a receiver of all later ones.
     ///
     /// # Errors
     /// If the engine has stopped.
@@ -105,7 +107,7 @@ impl Handle {
         self.ask(|reply| Command::Events { reply }).await
     }
 
-    /// Applies a prepared config in place of the present one, as `by` asked; `warnings` are reported with it.
+    /// Replaces the current config by a prepared one. `by` is who asked for it; `warnings` are reported with it.
     ///
     /// # Errors
     /// If the engine has stopped.
@@ -119,7 +121,7 @@ impl Handle {
         self.ask(|reply| Command::Commit { prepared, warnings, by, reply }).await
     }
 
-    /// Reports that a config, which `by` asked for, was not taken, and why.
+    /// Emits the event that a reload, which `by` asked for, failed, and why.
     ///
     /// # Errors
     /// If the engine has stopped.
@@ -127,13 +129,13 @@ impl Handle {
         self.commands.send(Command::ReloadFailed { why, by }).await.map_err(|_| Stopped)
     }
 
-    /// Everything that happens from now on.
+    /// A receiver of all events from now on.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
         self.events.subscribe()
     }
 
-    /// How often each region came into each state since the start.
+    /// How often each region has entered each state since the start.
     #[must_use]
     pub fn transitions(&self) -> Vec<(String, State, u64)> {
         self.transitions.counts()

@@ -1,4 +1,4 @@
-//! The engine's one task: queues, clocks and the journal around a [`State`].
+//! The engine's task: queues, clocks and the journal around a [`State`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,35 +25,36 @@ use crate::state::{
     EventKind, OverrideRequest, Rejection, Remembered, SetOverride, State, Wanted, check_target,
 };
 
-/// Reports waiting for the engine at most; probes wait for a place.
+/// Capacity of the queue of probe reports; probes wait if it is full.
 const REPORT_QUEUE: usize = 4096;
 
-/// Results of lookups waiting for the engine at most; further ones wait outside.
+/// Capacity of the queue of lookup results; lookups wait if it is full.
 const RESOLVED_QUEUE: usize = 64;
 
-/// Reports taken in at once.
+/// The maximum number of reports processed at once.
 const REPORT_BATCH: usize = 1024;
 
-/// The shortest time between two snapshots that observations lead to: the first change is published at once, what
-/// follows within this time together.
+/// The minimum time between two snapshots caused by observations. The first change is published immediately; those
+/// that follow within this time are published together.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(3);
 
-/// How often time is let pass: overrides end, and what is suspected is looked at again.
+/// The interval at which overrides expire and suspicions are re-evaluated.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Between two looks whether a plan is still used: batches take less than a millisecond.
+/// The interval for polling whether a plan is still in use; batches take less than a millisecond.
 const RETIRE_PAUSE: Duration = Duration::from_millis(20);
 
-/// The longest that answers wait for the first result of every check.
+/// The maximum time that answers wait for the first result of every check.
 const READY_AFTER: Duration = Duration::from_secs(5);
 
-/// The task's state; everybody else holds a [`Handle`].
+/// The state of the task. All others use a [`Handle`].
 pub struct Engine {
     clock: Clock,
     plan: Arc<Plan>,
     state: State,
-    /// When the last change was published, and whether there may be another.
+    /// When the last change was published.
     published: Instant,
+    /// Whether there may be changes that are not published yet.
     is_pending: bool,
     scheduler: Scheduler,
     /// The probes of the plan, ready to run.
@@ -67,8 +68,8 @@ pub struct Engine {
     retired: Arc<Notify>,
 }
 
-/// Frees a plan that may be large, on a thread where that disturbs nobody: once those who still answer from it, such
-/// as workers in the middle of a batch, have let go of it.
+/// Frees a plan once nobody answers from it any more, such as workers in the middle of a batch. The plan may be large,
+/// so this runs on a thread where it blocks no one.
 async fn retire(plan: Arc<Plan>, retired: Arc<Notify>) {
     while Arc::strong_count(&plan) > 1 {
         tokio::time::sleep(RETIRE_PAUSE).await;
@@ -85,7 +86,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Stops the probes and the engine; snapshots that were published stay readable.
+    /// Stops the probes and the engine. Published snapshots stay readable.
     pub async fn stop(self) {
         let (reply, stopped) = oneshot::channel();
         if self.commands.send(Command::Stop { reply }).await.is_ok() {
@@ -131,7 +132,7 @@ impl Engine {
         for why in alarms {
             engine.alarm(why);
         }
-        for why in idle(engine.state.overrides(), &engine.plan.topology) {
+        for why in without_target(engine.state.overrides(), &engine.plan.topology) {
             engine.alarm(why);
         }
         engine.check_ready();
@@ -169,17 +170,17 @@ impl Engine {
                         reply.send(()).ok();
                         return;
                     }
-                    Some(command) => self.obey(command),
+                    Some(command) => self.handle(command),
                     None => return self.scheduler.shutdown().await,
                 },
-                () = sleep_until(self.published + PUBLISH_PAUSE), if self.is_pending => self.settle(),
+                () = sleep_until(self.published + PUBLISH_PAUSE), if self.is_pending => self.recompute(),
                 _ = ticks.tick() => self.tick(),
-                () = sleep_until(started + READY_AFTER), if !*self.ready.borrow() => self.now_ready(),
+                () = sleep_until(started + READY_AFTER), if !*self.ready.borrow() => self.mark_ready(),
             }
         }
     }
 
-    /// Takes in a report and all others that wait, then publishes once.
+    /// Processes a report and all others that wait, then publishes at most once.
     fn observe(&mut self, first: Report, queue: &mut mpsc::Receiver<Report>) {
         let now = self.clock.now();
         let waiting = std::iter::from_fn(|| queue.try_recv().ok());
@@ -187,11 +188,11 @@ impl Engine {
         {
             self.state.observe(&check, generation, outcome.as_ref(), now);
         }
-        self.settle_soon();
+        self.recompute_soon();
         self.check_ready();
     }
 
-    /// Takes in what a resolver reported and all else that waits.
+    /// Processes a lookup result and all others that wait.
     fn resolve(&mut self, first: Resolved, queue: &mut mpsc::Receiver<Resolved>) {
         let now = self.clock.now();
         for Resolved { host, lookup } in
@@ -199,33 +200,33 @@ impl Engine {
         {
             self.state.resolve(host, lookup, now);
         }
-        self.settle();
+        self.recompute();
         self.check_ready();
     }
 
-    /// Publishes what has changed: at once, unless something was published just now.
-    fn settle_soon(&mut self) {
-        if self.published.elapsed() >= PUBLISH_PAUSE { self.settle() } else { self.is_pending = true }
+    /// Publishes changes immediately, or later if something was published just now.
+    fn recompute_soon(&mut self) {
+        if self.published.elapsed() >= PUBLISH_PAUSE { self.recompute() } else { self.is_pending = true }
     }
 
-    fn settle(&mut self) {
+    fn recompute(&mut self) {
         self.is_pending = false;
         self.state.recompute(self.clock.now());
         self.publish();
     }
 
-    /// Ready as soon as everything has a result: at once, where there is nothing to check.
+    /// Marks the node as ready if everything has a result; immediately if there is nothing to check.
     fn check_ready(&self) {
         if !*self.ready.borrow() && self.state.is_ready() {
-            self.now_ready();
+            self.mark_ready();
         }
     }
 
-    fn now_ready(&self) {
+    fn mark_ready(&self) {
         self.ready.send_replace(true);
     }
 
-    /// Has exactly the checks made that the state wants.
+    /// Schedules exactly the checks that the state wants.
     fn schedule(&mut self) {
         if !self.state.take_new_checks() {
             return;
@@ -242,7 +243,7 @@ impl Engine {
         self.scheduler.set(self.state.wanted().map(check).collect());
     }
 
-    fn obey(&mut self, command: Command) {
+    fn handle(&mut self, command: Command) {
         match command {
             Command::Override { request, reply } => reply_when_durable(self.set_override(request), reply),
             Command::Restore { id, by, override_safety, reply } => {
@@ -259,10 +260,10 @@ impl Engine {
         }
     }
 
-    /// Applies a prepared config. Nothing in here can fail.
+    /// Applies a prepared config. This cannot fail.
     fn commit(&mut self, prepared: Prepared, mut warnings: Vec<String>, by: String) -> Reloaded {
         let Prepared { config, plan, probes, resolver, .. } = prepared;
-        warnings.extend(idle(self.state.overrides(), &plan.topology));
+        warnings.extend(without_target(self.state.overrides(), &plan.topology));
         let reloaded = EventKind::Reloaded { warnings: warnings.clone(), by };
         self.state.reload(world(&plan, config.safety), reloaded, self.clock.now());
         let old = std::mem::replace(&mut self.plan, plan);
@@ -301,7 +302,7 @@ impl Engine {
         let ended = self.state.tick(self.clock.now());
         self.publish();
         for gone in ended {
-            // The journal reports failures itself, and the next start deletes what has ended.
+            // The journal reports failures itself, and the next start deletes expired overrides.
             drop(self.journal.remove(gone.id));
         }
         self.journal.beat();
@@ -314,7 +315,7 @@ impl Engine {
         });
     }
 
-    /// Shows queries what is new, then reports what happened.
+    /// Publishes a snapshot if there are changes, then emits the events.
     fn publish(&mut self) {
         if self.snapshots.load().epoch != self.state.epoch() {
             self.published = Instant::now();
@@ -340,8 +341,8 @@ impl Engine {
     }
 }
 
-/// A sentence about each override whose target the config does not have, or no longer.
-fn idle(overrides: &[Override], topology: &Topology) -> Vec<String> {
+/// A sentence about each override whose target is not in the config.
+fn without_target(overrides: &[Override], topology: &Topology) -> Vec<String> {
     let sentence = |o: &Override| {
         let Err(Rejection::NotFound(why)) = check_target(topology, &o.target) else { return None };
         let (id, action, target) = (o.id, o.action, &o.target);
@@ -352,7 +353,7 @@ fn idle(overrides: &[Override], topology: &Topology) -> Vec<String> {
     overrides.iter().filter_map(sentence).collect()
 }
 
-/// What the last run left.
+/// What the journal recalled of the last run, for the state.
 fn remembered(recalled: Recalled) -> Remembered {
     let Recalled { overrides, last_override, verdicts, .. } = recalled;
     let verdicts = verdicts.into_iter().map(|it| (it.check, it.memory, it.seen));
@@ -364,7 +365,7 @@ fn records(verdicts: Vec<(CheckId, Memory)>) -> Vec<VerdictRecord> {
     verdicts.into_iter().map(|(check, memory)| VerdictRecord { check, memory, seen }).collect()
 }
 
-/// Replies once the journal has confirmed a change, or has taken too long. Commands that follow do not wait for it.
+/// Replies once the journal has confirmed a change, or has taken too long. Later commands do not wait for it.
 fn reply_when_durable(
     outcome: Result<(Applied, Confirmation), Rejection>,
     reply: oneshot::Sender<Result<Applied, Rejection>>,

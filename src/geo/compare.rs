@@ -1,4 +1,4 @@
-//! How well one index agrees with another, measured on random addresses.
+//! Measures how well one index agrees with another, on random addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,12 +6,12 @@ use fastrand::Rng;
 
 use super::index::Index;
 
-/// How many addresses to draw, and from which seed.
+/// How many random addresses to draw, and from which seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampling {
-    /// Random IPv4 addresses.
+    /// The number of IPv4 addresses.
     pub v4: usize,
-    /// Random IPv6 addresses.
+    /// The number of IPv6 addresses.
     pub v6: usize,
     /// The same seed draws the same addresses.
     pub seed: u64,
@@ -26,28 +26,28 @@ pub enum Draw {
     Ranges,
 }
 
-/// The result of one draw. Percentiles are of the distance between the two points, in kilometres, over the
-/// addresses for which both indexes have one.
+/// The result of one draw. Percentiles are of the distance in kilometres between the coordinates in the two indexes,
+/// over the addresses for which both have coordinates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Agreement {
     /// Whether IPv4 addresses were drawn.
     pub v4: bool,
     /// How they were drawn.
     pub draw: Draw,
-    /// How many addresses.
+    /// How many addresses were drawn.
     pub count: usize,
-    /// The fraction on whose country both agree, 0 to 1.
+    /// The fraction of addresses on whose country both agree, 0 to 1.
     pub country: f64,
-    /// Median distance.
+    /// Median distance in kilometres.
     pub p50_km: f64,
-    /// 95th percentile.
+    /// 95th percentile of the distance in kilometres.
     pub p95_km: f64,
-    /// 99th percentile.
+    /// 99th percentile of the distance in kilometres.
     pub p99_km: f64,
 }
 
-/// Draws addresses to which `source` gives a country and compares the locations in `other`. Skips a family that the
-/// source does not cover.
+/// Draws addresses for which `source` has a country, and compares their locations in `source` and `other`. Skips
+/// families that the source does not cover.
 #[must_use]
 pub fn compare(source: &Index, other: &Index, sampling: Sampling) -> Vec<Agreement> {
     let mut random = Rng::with_seed(sampling.seed);
@@ -61,7 +61,7 @@ pub fn compare(source: &Index, other: &Index, sampling: Sampling) -> Vec<Agreeme
     rows
 }
 
-/// The ranges to which `source` gives a country, as numbers. IPv6: global unicast alone, 2000::/3 (RFC 4291 §2.4).
+/// The ranges for which `source` has a country, as numbers. For IPv6, only global unicast: 2000::/3 (RFC 4291 §2.4).
 fn covered(source: &Index, v4: bool) -> impl Iterator<Item = (u128, u128)> + '_ {
     let known = move |(first, last, id)| {
         source.place(id).location.country?;
@@ -83,7 +83,7 @@ fn drawn(ranges: &[(u128, u128)], v4: bool, draw: Draw, count: usize, random: &m
     if ranges.is_empty() {
         return Vec::new();
     }
-    // How many covered addresses lie before each range.
+    // The number of covered addresses before each range.
     let mut total = 0;
     let before: Vec<u128> = ranges
         .iter()

@@ -1,4 +1,4 @@
-//! Country → continent and centre.
+//! The continent and centre of each country.
 
 use crate::model::{Continent, Country, Point};
 
@@ -10,14 +10,14 @@ pub fn continent_of(country: Country) -> Option<Continent> {
     row_of(country).map(|row| row.continent)
 }
 
-/// A point that represents a whole country: the mean position of its addresses, so close to its population rather
-/// than the middle of its land.
+/// A point that represents a whole country: the mean position of its addresses, which is closer to the centre of its
+/// population than to that of its area.
 #[must_use]
 pub fn centre_of(country: Country) -> Option<Point> {
     row_of(country).map(|row| row.centre)
 }
 
-/// Every country that ISO 3166-1 assigns a code, in the order of the codes.
+/// Every country with an ISO 3166-1 code, in the order of the codes.
 pub fn countries() -> impl Iterator<Item = Country> {
     COUNTRIES.iter().map(|row| row.country)
 }
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn countries_lie_where_they_lie() {
+    fn centres_are_near_their_countries() {
         for (code, continent, lat, lon) in
             [("DE", EU, 51.0, 9.0), ("RU", EU, 56.0, 45.0), ("JP", AS, 35.7, 139.0), ("NZ", OC, -40.0, 174.0)]
         {

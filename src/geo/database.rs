@@ -11,7 +11,7 @@ use super::range_map::RangeMap;
 use super::record::Record;
 use crate::model::{Country, Location};
 
-/// One MMDB file, decoded: address ranges → index into its distinct locations.
+/// A decoded MMDB file: address ranges → index into its distinct locations.
 #[derive(Clone, Debug)]
 pub struct Database {
     ranges: RangeMap<u32>,
@@ -24,18 +24,18 @@ pub struct Database {
 /// Why bytes are not a valid geo database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GeoError {
-    /// Not an MMDB, or too damaged to be opened.
+    /// Not an MMDB, or too damaged to open.
     NotMmdb(String),
-    /// An MMDB without any country, coordinates or ASN.
+    /// An MMDB without any countries, coordinates or ASNs.
     NoPlaces {
         /// `database_type` of its metadata.
         kind: String,
     },
     /// An MMDB with damaged contents.
     Corrupt(String),
-    /// The compressed form cannot be unpacked.
+    /// The compressed file cannot be decompressed.
     Compression(String),
-    /// A database could not be written.
+    /// The database cannot be written.
     Write(String),
 }
 
@@ -63,8 +63,8 @@ impl From<MaxMindDbError> for GeoError {
 }
 
 impl Database {
-    /// Decodes an MMDB, plain or compressed by zstd: GeoIP2's nested schema, the flat ones of DB-IP and IPinfo,
-    /// and ASN files. Each distinct data record is decoded once.
+    /// Decodes an MMDB, plain or compressed by zstd. Supports GeoIP2's nested schema, the flat schemas of DB-IP and
+    /// IPinfo, and ASN files. Each distinct data record is decoded once.
     ///
     /// # Errors
     /// If the bytes are not an MMDB, are damaged anywhere, or hold no place data.
@@ -83,7 +83,7 @@ impl Database {
         let reader = Reader::from_source(bytes).map_err(|e| GeoError::NotMmdb(e.to_string()))?;
         let metadata = reader.metadata();
         let (kind, built) = (metadata.database_type.clone(), metadata.build_epoch);
-        // A tree of n nodes has n + 1 leaves. A damaged one that reaches nodes on several paths can have 2^128.
+        // A tree of n nodes has n + 1 leaves. A damaged one that reaches nodes by several paths can have up to 2^128.
         let leaves_max = metadata.node_count as usize * 2 + 2;
         let mut places = Places::new();
         let mut starts = Starts::default();
@@ -120,7 +120,7 @@ impl Database {
         &self.locations[index as usize]
     }
 
-    /// How many distinct locations there are, including the unknown one.
+    /// The number of distinct locations, including the unknown one.
     #[must_use]
     pub fn location_count(&self) -> usize {
         self.locations.len()
@@ -138,7 +138,7 @@ impl Database {
         self.built
     }
 
-    /// Bytes on the heap.
+    /// Heap size in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.ranges.memory_bytes() + size_of_val(&*self.locations)
@@ -148,10 +148,10 @@ impl Database {
 /// The first bytes of a zstd frame (RFC 8878 §3.1.1).
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Decompressed data is cut off here, and is then not a valid MMDB.
+/// Decompressed data is truncated at this size, and is then not a valid MMDB.
 const UNPACKED_MAX: u64 = 2 << 30;
 
-/// A location as a key: coordinates by their bits.
+/// A location as a hash key: coordinates are represented by their bits.
 type LocationKey = (Option<Country>, Option<(u32, u32)>, [u8; 4], Option<u32>);
 
 fn key(location: &Location) -> LocationKey {
@@ -186,7 +186,7 @@ impl Places {
         }
         let location = match leaf.decode::<Record>() {
             Ok(record) => record.unwrap_or_default().location(),
-            // A record that is not a map follows none of the known schemas.
+            // A record that is not a map matches none of the known schemas.
             Err(MaxMindDbError::Decoding { .. }) => Location::default(),
             Err(error) => return Err(error.into()),
         };
@@ -199,12 +199,12 @@ impl Places {
     }
 }
 
-/// Where values begin, in address order, with a return to 0 after every gap.
+/// The first address of each value, in address order; value 0 begins after the last network before a gap.
 #[derive(Default)]
 struct Starts {
     v4: Vec<(Ipv4Addr, u32)>,
     v6: Vec<(Ipv6Addr, u32)>,
-    /// First address after the last IPv6 network.
+    /// The first address after the last IPv6 network.
     v6_next: u128,
 }
 
@@ -212,18 +212,18 @@ impl Starts {
     fn push(&mut self, leaf: &LookupResult<'_, &[u8]>, index: u32) -> Result<(), GeoError> {
         let network = leaf.network()?;
         match network.ip() {
-            // The tree leaves out no IPv4 address once it has a leaf for one.
+            // A tree that has a leaf for any IPv4 address has leaves for all of them.
             IpAddr::V4(start) => self.v4.push((start, index)),
             IpAddr::V6(start) => {
                 let bits = start.to_bits();
-                // The iteration skips aliases of the IPv4 part: nothing is known there.
+                // The iteration skips aliases of the IPv4 part: their locations are unknown.
                 if bits > self.v6_next {
                     self.v6.push((Ipv6Addr::from_bits(self.v6_next), 0));
                 }
                 self.v6.push((start, index));
                 let size = 1_u128.checked_shl(128 - u32::from(network.prefix())).unwrap_or(0);
                 self.v6_next = bits.wrapping_add(size);
-                // A leaf that spans ::/96 holds for all of IPv4 too.
+                // A leaf that spans ::/96 applies to all of IPv4, too.
                 if bits == 0 && network.prefix() <= 96 {
                     self.v4.push((Ipv4Addr::UNSPECIFIED, index));
                 }

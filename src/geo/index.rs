@@ -1,4 +1,4 @@
-//! Databases, the config's own networks and its `net:` keys, merged and compiled.
+//! The index of places: databases, the config's own networks and its `net:` keys, merged and compiled.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use super::range_map::RangeMap;
 use super::{Place, Source};
 use crate::model::{Location, RegionId};
 
-/// Index into [`Index::places`]. The first place is always [`Place::default`]: nowhere.
+/// Index into [`Index::places`]. The first place is always [`Place::default`], which is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlaceId(pub u32);
 
@@ -21,9 +21,9 @@ pub struct PlaceId(pub u32);
 pub struct Override {
     /// The prefix.
     pub prefix: IpNet,
-    /// Where these clients are. `None` inherits from a shorter override or a database.
+    /// The location of these clients. `None` inherits it from a shorter override or a database.
     pub location: Option<Location>,
-    /// The regions to put first. Empty inherits from a shorter override.
+    /// The regions to put first. An empty list inherits them from a shorter override.
     pub first: Box<[RegionId]>,
 }
 
@@ -41,13 +41,13 @@ pub struct Located<'a> {
     pub place: &'a Place,
     /// Its id.
     pub id: PlaceId,
-    /// The widest prefix around the address that has only this place; host bits are zero. For an IPv4-mapped
-    /// address it is an IPv4 prefix.
+    /// The shortest prefix around the address throughout which this is the place; host bits are zero. For an
+    /// IPv4-mapped address it is an IPv4 prefix.
     pub prefix: IpNet,
 }
 
 impl Default for Index {
-    /// Every location is unknown.
+    /// An index in which every location is unknown.
     fn default() -> Self {
         Self { ranges: RangeMap::uniform(PlaceId(0)), places: Box::new([Place::default()]) }
     }
@@ -63,7 +63,7 @@ impl Index {
     /// - A missing continent follows from the country, and missing coordinates are the country's centre.
     #[must_use]
     pub fn compile(databases: &[Database], overrides: &[Override], nets: &[IpNet]) -> Self {
-        let (ranges, known) = believed(databases);
+        let (ranges, known) = merge_databases(databases);
         let (overrides, override_ranges) = nested_overrides(overrides);
         let (nets, net_ranges) = nested_nets(nets);
         let layers = override_ranges.zip(&net_ranges, |entry, net| (entry, net));
@@ -86,18 +86,18 @@ impl Index {
     pub fn locate(&self, address: IpAddr) -> Located<'_> {
         let address = address.to_canonical();
         let (id, prefix_len) = self.ranges.lookup(address);
-        // A lookup never returns more bits than the family has; the fallback is the address alone.
+        // A lookup never returns more bits than the family has, so the fallback to a full-length prefix is not reached.
         let prefix = IpNet::new(address, prefix_len).unwrap_or_else(|_| IpNet::from(address)).trunc();
         Located { place: self.place(id), id, prefix }
     }
 
-    /// The place behind an id.
+    /// The place with this id.
     #[must_use]
     pub fn place(&self, id: PlaceId) -> &Place {
         &self.places[id.0 as usize]
     }
 
-    /// Every place, by id.
+    /// All places, by id.
     #[must_use]
     pub fn places(&self) -> &[Place] {
         &self.places
@@ -109,7 +109,7 @@ impl Index {
         &self.ranges
     }
 
-    /// Bytes on the heap.
+    /// Heap size in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let own = |place: &Place| size_of_val(&*place.nets) + size_of_val(&*place.first);
@@ -121,7 +121,7 @@ impl Index {
 type Known = (Location, Source);
 
 /// Merges the databases. The first of the results is the unknown location.
-fn believed(databases: &[Database]) -> (RangeMap<u32>, Vec<Known>) {
+fn merge_databases(databases: &[Database]) -> (RangeMap<u32>, Vec<Known>) {
     let mut ranges = RangeMap::uniform(0);
     let mut known: Vec<Known> = vec![(Location::default(), Source::Nowhere)];
     for (number, database) in databases.iter().enumerate() {
@@ -156,11 +156,11 @@ fn filled((mut location, mut source): Known, more: &Location, number: usize) -> 
     (location, source)
 }
 
-/// Builds a place from its layers; what is missing follows from the country.
+/// Builds a place from its layers; missing values are derived from the country.
 fn place((known, source): Known, over: Option<&Nested<'_>>, nets: &[IpNet]) -> Place {
     let (mut location, source) = match over.and_then(|over| over.location) {
         Some((own, prefix)) => {
-            // Moving a network on the map does not change its AS.
+            // A network that an override relocates keeps its AS.
             (Location { asn: own.asn.or(known.asn), ..*own }, Source::Override(prefix))
         }
         None => (known, source),
@@ -181,7 +181,7 @@ struct Nested<'a> {
 }
 
 fn nested_overrides(overrides: &[Override]) -> (Vec<Nested<'_>>, RangeMap<Option<u32>>) {
-    // Shorter prefixes first, so that what a prefix inherits is ready.
+    // Shorter prefixes first, so that what a prefix inherits is known.
     let mut order: Vec<&Override> = overrides.iter().collect();
     order.sort_by_key(|entry| entry.prefix.prefix_len());
     let mut nested: Vec<Nested<'_>> = Vec::with_capacity(order.len());

@@ -1,4 +1,4 @@
-//! Where a client is, and for which prefix that holds.
+//! Where a client is, and for which prefix that is true.
 //!
 //! [`Database`] is one decoded MMDB file; [`builtin()`] is the one embedded in the program. [`Index`] merges
 //! databases and the config's own networks, and is what queries use. [`build`] makes the reduced file in `geodb/`,
@@ -28,15 +28,15 @@ pub use index::{Index, Located, Override, PlaceId};
 pub use range_map::RangeMap;
 pub use write::{build, compress};
 
-/// All that steering knows about a group of clients. Clients of one place are steered alike except for their share
-/// key.
+/// Everything that steering knows about a group of clients. Clients of the same place are steered alike, except for
+/// their share key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Place {
-    /// The location; may be unknown.
+    /// The location, which may be unknown.
     pub location: Location,
     /// The prefixes named by the config (`net:` keys) that contain it, longest first.
     pub nets: Box<[IpNet]>,
-    /// `[[geo.network]] regions`: these come first, in this order, whatever the rank.
+    /// `[[geo.network]] regions`: these come first, in this order, regardless of the rank.
     pub first: Box<[RegionId]>,
     /// The origin of the location.
     pub source: Source,

@@ -1,4 +1,4 @@
-//! Address ranges → values, with the prefix on which each value holds.
+//! Address ranges → values, with the prefix throughout which each value applies.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -17,7 +17,7 @@ pub struct RangeMap<V> {
 }
 
 impl<V: Copy + Eq> RangeMap<V> {
-    /// Every address has this value.
+    /// A map in which every address has this value.
     #[must_use]
     pub fn uniform(value: V) -> Self {
         Self { v4: Starts::new(value).build(), v6: Starts::new(value).build() }
@@ -41,8 +41,8 @@ impl<V: Copy + Eq> RangeMap<V> {
         Self { v4, v6: starts.build() }
     }
 
-    /// Every address has the value of the longest prefix that contains it, or `elsewhere`. Of equal prefixes the last
-    /// wins. Host bits are ignored. Takes O(n log n).
+    /// Builds from prefixes: every address has the value of the longest prefix that contains it, or `elsewhere`. Of
+    /// equal prefixes, the last wins. Host bits are ignored. Takes O(n log n) time.
     pub fn from_prefixes(elsewhere: V, prefixes: impl IntoIterator<Item = (IpNet, V)>) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for (prefix, value) in prefixes {
@@ -54,8 +54,8 @@ impl<V: Copy + Eq> RangeMap<V> {
         Self { v4: layered(elsewhere, v4), v6: layered(elsewhere, v6) }
     }
 
-    /// The value at an address and the length of the widest prefix around it on which the value is the same:
-    /// 0..=32 for IPv4 and IPv4-mapped addresses, 0..=128 for others, whose prefix may hold the IPv4-mapped ones.
+    /// The value at an address, and the length of the shortest prefix around it throughout which the value is the same:
+    /// 0..=32 for IPv4 and IPv4-mapped addresses, 0..=128 for others, whose prefix may contain the IPv4-mapped ones.
     #[must_use]
     pub fn lookup(&self, address: IpAddr) -> (V, u8) {
         match address.to_canonical() {
@@ -70,13 +70,13 @@ impl<V: Copy + Eq> RangeMap<V> {
         }
     }
 
-    /// The same ranges with other values; those that become equal merge.
+    /// Maps the values; neighbouring ranges whose values become equal merge.
     #[must_use]
     pub fn map<W: Copy + Eq>(&self, mut f: impl FnMut(V) -> W) -> RangeMap<W> {
         RangeMap { v4: self.v4.map(&mut f), v6: self.v6.map(&mut f) }
     }
 
-    /// Combines two maps: every address has `f` of its two values. `f` is called once for each range on which
+    /// Combines two maps: every address gets `f` of its two values. `f` is called once for each range in which
     /// neither map changes.
     #[must_use]
     pub fn zip<U: Copy + Eq, W: Copy + Eq>(
@@ -98,7 +98,7 @@ impl<V: Copy + Eq> RangeMap<V> {
         v4.chain(v6)
     }
 
-    /// Bytes on the heap.
+    /// Heap size in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.v4.memory_bytes() + self.v6.memory_bytes()
@@ -108,9 +108,9 @@ impl<V: Copy + Eq> RangeMap<V> {
 /// The first IPv4-mapped address.
 const MAPPED: u128 = 0xffff_0000_0000;
 
-/// Prefixes sorted so that each follows all that contain it; then a sweep with the stack of open prefixes.
+/// Sorts the prefixes so that each follows all that contain it, then sweeps over them with a stack of open prefixes.
 fn layered<A: Bits, V: Copy + Eq>(elsewhere: V, mut prefixes: Vec<(A, u8, V)>) -> Ranges<A, V> {
-    // Stable: of equal prefixes the last given comes last and replaces the others.
+    // The sort is stable: of equal prefixes, the last one given comes last and replaces the others.
     prefixes.sort_by_key(|(start, prefix_len, _)| (*start, *prefix_len));
     let mut starts = Starts::new(elsewhere);
     let mut open: Vec<(A, V)> = Vec::new();
@@ -123,7 +123,7 @@ fn layered<A: Bits, V: Copy + Eq>(elsewhere: V, mut prefixes: Vec<(A, u8, V)>) -
     starts.build()
 }
 
-/// Closes the open prefixes that end before `until`; the prefix around them continues after them.
+/// Closes the open prefixes that end before `until`; after each, the enclosing prefix continues.
 fn close<A: Bits, V: Copy + Eq>(
     starts: &mut Starts<A, V>,
     open: &mut Vec<(A, V)>,
@@ -151,7 +151,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Digits of the tree of ranges where its nodes and runs begin and end.
+    /// Digits at the boundaries of nodes and runs in the tree of ranges.
     fn digit() -> impl Strategy<Value = u16> {
         prop_oneof![0..3_u16, 0x7fff..0x8001_u16, 0xfffd..=0xffff_u16]
     }
@@ -168,7 +168,7 @@ mod tests {
             (0..16_u128).prop_map(|bits| bits.rotate_right(4)),
             any::<u128>(),
             proptest::array::uniform8(digit()).prop_map(move |of| digits(&of)),
-            // Some that differ only far behind.
+            // Some that differ only in the last digits.
             [digit(), digit()].prop_map(move |of| digits(&[0x2001, 0xdb8, 0, 0, 0, 0, of[0], of[1]])),
         ];
         let v4 = (v4, 0..=32_u8).prop_map(|(bits, len)| (IpAddr::V4(Ipv4Addr::from_bits(bits)), len));
@@ -186,7 +186,7 @@ mod tests {
             .map_or(9, |(_, value)| *value)
     }
 
-    /// Both ends of every prefix and their neighbours: all places where the value can change.
+    /// Both ends of every prefix and their neighbours: all addresses at which the value can change.
     fn edges(prefixes: &[(IpNet, u8)]) -> Vec<IpAddr> {
         let mut edges = vec![address("0.0.0.0"), address("255.255.255.255"), address("::"), address("ff::")];
         for (prefix, _) in prefixes {
@@ -229,7 +229,8 @@ mod tests {
             for address in &edges {
                 let (value, len) = map.lookup(*address);
                 let scope = IpNet::new(*address, len).unwrap().trunc();
-                // A value changes only at an edge, so the edges inside a prefix and its two ends tell all of it.
+                // A value changes only at an edge, so the edges inside a prefix and its two ends determine whether it
+                // is uniform.
                 let same = |within: IpNet| {
                     edges
                         .iter()

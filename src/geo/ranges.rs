@@ -60,7 +60,7 @@ pub(super) struct Ranges<A, V> {
     slots: Box<[u16]>,
     /// The value at the first address of each run; equal in neighbours only where one of them is a node.
     values: Box<[V]>,
-    /// The node that each run is, or [`VALUE`]: for the last runs alone, those of nodes that have nodes in them.
+    /// The node that each run is, or [`VALUE`]. Only for the last runs, which belong to nodes that contain nodes.
     nodes: Box<[u32]>,
     root: u32,
     /// What each slot of the root is: a node, or [`RUN`] and the position of a run of one value. Empty if the root
@@ -72,14 +72,14 @@ pub(super) struct Ranges<A, V> {
 /// In [`Ranges::nodes`]: the run has one value.
 const VALUE: u32 = u32::MAX;
 
-/// In [`Ranges::direct`]: a run of the root, and no node.
+/// In [`Ranges::direct`]: a run of the root that is not a node.
 const RUN: u32 = 1 << 31;
 
 /// With at least this many runs, the root's slots are indexed directly instead of searched, which takes 256 KiB.
 const DIRECT_RUNS: u16 = 1024;
 
 impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
-    /// The value at an address and the length of the widest prefix around it on which the value is the same.
+    /// The value at an address, and the length of the shortest prefix around it throughout which the value is the same.
     pub(super) fn lookup(&self, address: A) -> (V, u8) {
         let (mut node, mut level) = (self.root as usize, 0);
         if let Some(step) = self.direct.get(usize::from(address.digit(0))) {
@@ -102,7 +102,7 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
     /// prefix must be long enough to exclude both.
     #[inline]
     fn found(&self, node: usize, run: usize, address: A, level: u32) -> (V, u8) {
-        // The bits in which the slot and one outside differ: the smaller, the more leading ones they share.
+        // The bits in which the slot and one outside differ: the smaller, the more leading bits they share.
         let apart = |outside: u16| u32::from(address.digit(level) ^ outside);
         let (others, nothing) = (self.others(node), 1 << DIGIT_BITS);
         let before = others.get((run - node).wrapping_sub(1)).map_or(nothing, |start| apart(start - 1));
@@ -111,7 +111,7 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
         (self.values[run], (level * DIGIT_BITS + bits) as u8)
     }
 
-    /// Where the runs of a node begin but for the first.
+    /// The slots at which the runs of a node begin, except for the first.
     fn others(&self, node: usize) -> &[u16] {
         &self.slots[node + 1..][..usize::from(self.slots[node])]
     }
@@ -122,7 +122,7 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
         (node != VALUE).then_some(node as usize)
     }
 
-    /// How many runs belong to nodes without nodes in them; these come before the others.
+    /// The number of runs in nodes that contain no nodes; these come before the others.
     fn leaf_runs(&self) -> usize {
         self.slots.len() - self.nodes.len()
     }
@@ -155,7 +155,7 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
         }
     }
 
-    /// Combines two functions: every address has `f` of its two values.
+    /// Combines two functions: every address gets `f` of its two values.
     pub(super) fn zip<U: Copy + Eq, W: Copy + Eq>(
         &self,
         other: &Ranges<A, U>,
@@ -166,7 +166,7 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
         builder.build(root)
     }
 
-    /// The same ranges with other values; those that become equal merge.
+    /// Maps the values; neighbouring ranges whose values become equal merge.
     pub(super) fn map<W: Copy + Eq>(&self, f: &mut impl FnMut(V) -> W) -> Ranges<A, W> {
         let mut builder = Builder::new();
         let root = builder.map(self, self.whole(), f);
@@ -188,7 +188,7 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
         node..=node + usize::from(self.slots[node])
     }
 
-    /// Where a run of a node begins.
+    /// The slot at which a run of a node begins.
     fn slot(&self, node: usize, run: usize) -> u16 {
         if run == node { 0 } else { self.slots[run] }
     }
@@ -201,19 +201,19 @@ impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
     }
 }
 
-/// Where ranges start, in order; neighbours have different values.
+/// The starts of ranges, in order; neighbours have different values.
 pub(super) struct Starts<A, V> {
     starts: Vec<A>,
     values: Vec<V>,
 }
 
 impl<A: Bits, V: Copy + Eq> Starts<A, V> {
-    /// All addresses have `value` until something is pushed.
+    /// All addresses have `value` until a start is pushed.
     pub(super) fn new(value: V) -> Self {
         Self { starts: vec![A::default()], values: vec![value] }
     }
 
-    /// From `start` on, `value`. A start equal to the last one replaces it.
+    /// Sets `value` from `start` on. A start equal to the last one replaces it.
     pub(super) fn push(&mut self, start: A, value: V) {
         let last = self.starts.len() - 1;
         assert!(self.starts[last] <= start, "range starts must not decrease");
@@ -238,7 +238,7 @@ impl<A: Bits, V: Copy + Eq> Starts<A, V> {
     }
 }
 
-/// What a slot is, or all addresses.
+/// The content of a slot, or of the whole address space.
 #[derive(Clone, Copy)]
 enum Part<V> {
     /// One value.
@@ -247,14 +247,14 @@ enum Part<V> {
     Node(usize, V),
 }
 
-/// Nodes on their way into [`Ranges`]; those within a node are there before it.
+/// Builds the nodes of [`Ranges`]; the nodes within a node are built before it.
 struct Builder<V> {
-    /// Runs of nodes without nodes in them.
+    /// The runs of nodes that contain no nodes.
     leaves: Runs<V>,
-    /// Runs of the others, whose positions are offset by [`INNER`], and the nodes that they are.
+    /// The runs of the other nodes, whose positions are offset by [`INNER`], and the nodes that these runs are.
     inner: Runs<V>,
     nodes: Vec<u32>,
-    /// The runs of nodes that are being made, each behind those of the node around it.
+    /// The runs of nodes under construction, each after those of the enclosing node.
     open: Vec<(u16, Part<V>)>,
 }
 
@@ -263,7 +263,7 @@ struct Runs<V> {
     values: Vec<V>,
 }
 
-/// Set in the position of nodes that have nodes in them while the number of runs before them is unknown.
+/// Set in the positions of nodes that contain nodes, as long as the number of runs before them is unknown.
 const INNER: usize = 1 << 31;
 
 impl<V: Copy + Eq> Builder<V> {
@@ -272,7 +272,7 @@ impl<V: Copy + Eq> Builder<V> {
         Self { leaves: none(), inner: none(), nodes: Vec::new(), open: Vec::new() }
     }
 
-    /// Makes a node whose slots are at `level`, out of the starts in it and their values. `value` is that at its
+    /// Builds a node whose slots are at `level` from the starts in it and their values. `value` is the value at its
     /// first address.
     fn fold<A: Bits>(&mut self, level: u32, mut value: V, starts: &[A], values: &[V]) -> Part<V> {
         let mark = self.open.len();
@@ -300,7 +300,7 @@ impl<V: Copy + Eq> Builder<V> {
         self.close(mark)
     }
 
-    /// Makes a node that has other values.
+    /// Builds a copy of a node with mapped values.
     fn map<A: Bits, U: Copy + Eq>(
         &mut self,
         from: &Ranges<A, U>,
@@ -322,7 +322,7 @@ impl<V: Copy + Eq> Builder<V> {
         self.close(mark)
     }
 
-    /// As [`Builder::map`], where most runs are: in a node without nodes in it.
+    /// Like [`Builder::map`], for a node that contains no nodes, as most runs are in these.
     fn map_leaf<A: Bits, U: Copy + Eq>(
         &mut self,
         from: &Ranges<A, U>,
@@ -372,7 +372,7 @@ impl<V: Copy + Eq> Builder<V> {
         let (ours, theirs) = (left.runs(left_node), right.runs(right_node));
         let (mut our, mut their) = (left_node, right_node);
         let mut slot = 0;
-        // A node is a single slot, so that what the other has there is the same slot or of one value.
+        // A node is a single slot, so the other side has either the same slot or a single value there.
         loop {
             let part = self.zip((left, left.part(our)), (right, right.part(their)), f);
             self.push(mark, slot, part);
@@ -388,7 +388,7 @@ impl<V: Copy + Eq> Builder<V> {
         }
     }
 
-    /// From this slot on. A slot equal to the last one replaces it.
+    /// Sets the content from this slot on. A slot equal to the last one replaces it.
     fn push(&mut self, mark: usize, slot: u16, part: Part<V>) {
         match (self.open[mark..].last(), part) {
             (Some((last, _)), _) if *last == slot => {
@@ -457,7 +457,7 @@ impl<V: Copy + Eq> Builder<V> {
 }
 
 impl<A: Bits, V: Copy + Eq> Ranges<A, V> {
-    /// What [`Ranges::direct`] must be.
+    /// The expected content of [`Ranges::direct`].
     fn direct(&self) -> Box<[u32]> {
         let root = self.root as usize;
         if self.slots[root] < DIRECT_RUNS {

@@ -1,4 +1,4 @@
-//! One data record of an MMDB, whatever its schema.
+//! A data record of an MMDB, in any known schema.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::model::{Continent, Country, Location, Point, Subdivision};
 
-/// The fields that any of the known schemas keeps a place in; all others are skipped.
+/// The fields in which any of the known schemas stores a place; all others are skipped.
 ///
 /// GeoIP2 nests (`country.iso_code`, `location.latitude`), DB-IP's and IPinfo's files are flat
 /// (`country_code`, `latitude`; `country` or `country_code`, `loc` or `lat` and `lng`), and each maker of
@@ -35,7 +35,7 @@ pub(super) struct Record {
     autonomous_system_number: Field,
 }
 
-/// A value, as far as places need it. Of a list only the first element counts.
+/// A value, as far as places need it. Only the first element of a list counts.
 #[derive(Default)]
 enum Field {
     #[default]
@@ -45,7 +45,7 @@ enum Field {
     Nested(Box<Nested>),
 }
 
-/// What the nested schemas keep one level down.
+/// The nested values of schemas that have them.
 #[derive(Default)]
 struct Nested {
     /// `iso_code` or `code`.
@@ -103,13 +103,13 @@ fn country(text: &str) -> Option<Country> {
     text.parse().ok().filter(|code: &Country| ![*b"ZZ", *b"XX"].contains(&code.0))
 }
 
-/// Fields hold names or codes. Codes are in capitals; "Lot" and "Zug" are names.
+/// Fields contain names or codes. Codes are in capitals; "Lot" and "Zug" are names.
 fn subdivision(text: &str) -> Option<Subdivision> {
     let code = text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
     if code { text.parse().ok() } else { None }
 }
 
-/// (0, 0) is open sea; files use it for "unknown".
+/// (0, 0) is in the open sea; files use it for "unknown".
 fn point(lat: f64, lon: f64) -> Option<Point> {
     let valid = (-90.0..=90.0).contains(&lat) && (-180.0..=180.0).contains(&lon) && (lat, lon) != (0.0, 0.0);
     valid.then_some(Point { lat: lat as f32, lon: lon as f32 })

@@ -1,9 +1,9 @@
-//! Reducing place data: the fewest prefixes for a given loss.
+//! Reduces place data to the fewest prefixes for a given loss.
 //!
 //! A database is a prefix tree and is reduced bottom-up. Each node either keeps its two halves as they are or
-//! becomes one place. A kept prefix has a price, and so has each address that is moved; the cheaper option wins.
-//! For a given price this is the best of all prunings (as in the pruning of decision trees), so one number trades
-//! size for accuracy.
+//! becomes one place. A kept prefix has a cost, and so has each address that is moved; the cheaper option wins.
+//! For a given price per prefix, this is the optimal pruning (as for decision trees), so one number trades size for
+//! accuracy.
 
 use std::net::IpAddr;
 
@@ -11,14 +11,14 @@ use super::PlaceId;
 use super::index::Index;
 use crate::model::{Country, EARTH_RADIUS_KM, Location, Point};
 
-/// How finely an address family is kept.
+/// How much detail of an address family to keep.
 pub(super) struct Detail {
     /// No prefix is longer than this.
     longest: u8,
-    /// What a kept prefix must save: kilometres × weight of the addresses that it brings nearer.
+    /// The minimum saving for a kept prefix: kilometres × weight of the addresses whose position it improves.
     price: f64,
-    /// The weight of a source range is its size, counted in prefixes of length `longest`, to this power. Sizes
-    /// mean clients in IPv4; in IPv6 they mean little, and a power below 1 keeps small networks in sight.
+    /// The weight of a source range is its size, counted in prefixes of length `longest`, to this power. In IPv4, size
+    /// reflects the number of clients; in IPv6 it does not, and a power below 1 gives small networks enough weight.
     exponent: f64,
     /// The cost in kilometres of moving an address to another country.
     border_km: f64,
@@ -35,11 +35,11 @@ pub(super) const V6: Detail = Detail { longest: 48, price: 1_000.0, exponent: 0.
 /// A kept prefix.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Kept {
-    /// Its leading bits, from the highest bit on for both families.
+    /// Its leading bits, left-aligned for both families.
     pub(super) bits: u64,
     /// Its length.
     pub(super) len: u8,
-    /// The place; always has a country.
+    /// The place; it always has a country.
     pub(super) spot: Spot,
 }
 
@@ -71,8 +71,8 @@ pub(super) fn reduce(index: &Index, v4: bool, detail: &Detail) -> Vec<Kept> {
     reduction.kept
 }
 
-/// The starts of one family's ranges by their first 64 bits. Of ranges that differ only after them the last is kept:
-/// they are far longer than any kept prefix.
+/// The starts of one family's ranges, truncated to their first 64 bits. Of ranges that differ only in later bits, the
+/// last is kept: they are far longer than any kept prefix.
 fn leading_bits(index: &Index, v4: bool) -> Vec<(u64, PlaceId)> {
     let mut starts: Vec<(u64, PlaceId)> = Vec::new();
     for (first, _, id) in index.ranges().iter() {
@@ -112,8 +112,8 @@ struct Reduction<'a> {
 }
 
 impl Reduction<'_> {
-    /// Reduces one prefix. `ranges` are those that overlap it; the first one covers its start. Returns what is
-    /// beneath and the cost of the chosen option.
+    /// Reduces one prefix. `ranges` are those that overlap it; the first one covers its start. Returns what lies
+    /// below it, and the cost of the chosen option.
     fn prefix(&mut self, bits: u64, len: u8, ranges: &[(u64, PlaceId)]) -> (Mixture, f64) {
         if ranges.len() == 1 || len == self.detail.longest {
             let mixture = self.pieces(bits, len, ranges);
@@ -164,7 +164,7 @@ impl Reduction<'_> {
     }
 }
 
-/// The addresses of one country (or of none) beneath a prefix.
+/// The addresses of one country (or of none) below a prefix.
 #[derive(Clone, Copy)]
 struct Share {
     country: Option<Country>,
@@ -174,7 +174,7 @@ struct Share {
 }
 
 impl Share {
-    /// Root mean square distance to the mean point, in kilometres. The more unit vectors spread, the shorter is their
+    /// Root mean square distance to the mean point, in kilometres. The more the unit vectors spread, the shorter their
     /// mean: 1 − |mean|² is their variance.
     fn spread_km(&self) -> f64 {
         let square = self.sum.iter().map(|axis| axis * axis).sum::<f64>();
@@ -185,14 +185,14 @@ impl Share {
     }
 }
 
-/// How many countries a mixture distinguishes.
+/// The maximum number of countries that a mixture distinguishes.
 const SHARES_MAX: usize = 4;
 
-/// What lies beneath a prefix: a few countries, heaviest first.
+/// What lies below a prefix: a few countries, heaviest first.
 #[derive(Clone, Copy, Default)]
 struct Mixture {
     shares: [Option<Share>; SHARES_MAX],
-    /// The weight of countries for which there was no room.
+    /// The total weight of the countries beyond [`SHARES_MAX`].
     others: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Databases of every schema, whole and damaged; the index over them; the one inside the program.
+//! Databases of every schema, intact and damaged; the index over them; the embedded database.
 
 use std::net::IpAddr;
 
@@ -41,7 +41,7 @@ fn database(records: &[(&str, Value)]) -> Database {
 }
 
 fn read_one(value: Value) -> Location {
-    // The second record keeps the database from being refused when the first tells nothing.
+    // The second record keeps the database valid if the first one has no place.
     let known = Value::map([("country_code", "FR")]);
     *database(&[("192.0.2.0/24", value), ("198.51.100.0/24", known)]).lookup(at("192.0.2.1"))
 }
@@ -109,7 +109,7 @@ fn flat_records_are_read() {
 }
 
 #[test]
-fn nonsense_in_a_record_counts_as_absent() {
+fn invalid_values_in_a_record_count_as_absent() {
     let point = |lat: f64, lon: f64| {
         read_one(Value::map([("latitude", Value::Double(lat)), ("longitude", Value::Double(lon))])).point
     };
@@ -135,7 +135,7 @@ fn nonsense_in_a_record_counts_as_absent() {
 }
 
 #[test]
-fn a_family_the_tree_does_not_part_is_known_as_a_whole() {
+fn a_leaf_above_the_ipv4_part_applies_to_all_of_ipv4() {
     let mut writer = Writer::builder("Test").ip_version(IpVersion::V6).build();
     writer.insert_value(net("::/1"), Value::map([("country_code", "CH")])).unwrap();
     let whole = Database::read(&writer.to_bytes().unwrap()).unwrap();
@@ -145,7 +145,7 @@ fn a_family_the_tree_does_not_part_is_known_as_a_whole() {
 }
 
 #[test]
-fn what_is_no_place_database_is_refused() {
+fn files_that_are_not_place_databases_are_rejected() {
     let error = Database::read(ANONYMOUS).unwrap_err();
     assert_eq!(error, GeoError::NoPlaces { kind: "GeoIP2-Anonymous-IP".into() });
     assert!(error.to_string().contains("has no places"), "{error}");
@@ -158,15 +158,15 @@ fn what_is_no_place_database_is_refused() {
 }
 
 #[test]
-fn damaged_databases_are_refused() {
+fn damaged_databases_are_rejected() {
     for (name, bytes) in [("tree", CORRUPT_TREE), ("cyclic", CYCLIC), ("deep", DEEP)] {
         assert!(Database::read(bytes).is_err(), "{name}");
     }
 }
 
 #[test]
-fn a_tree_with_too_many_leaves_is_refused() {
-    // Every node but the last leads to the next one by both ways: 2^24 leaves out of 24 nodes.
+fn a_tree_with_too_many_leaves_is_rejected() {
+    // Every node but the last leads to the next one on both sides: 2^24 leaves out of 24 nodes.
     let mut bytes = Vec::new();
     for node in 1..24_u32 {
         bytes.extend_from_slice(&node.to_be_bytes()[1..]);
@@ -177,7 +177,7 @@ fn a_tree_with_too_many_leaves_is_refused() {
     writer.insert_value(net("0.0.0.0/1"), Value::map([("country_code", "FR")])).unwrap();
     let whole = writer.to_bytes().unwrap();
     bytes.extend_from_slice(&whole[6..]);
-    // The metadata says one node: say 24. The count is the only value right behind its key.
+    // Change the node count in the metadata from 1 to 24. The value follows directly after its key.
     let key = b"node_count";
     let value = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len();
     assert_eq!(bytes[value..value + 2], [0xc1, 1], "a u32 of one byte");
@@ -187,7 +187,7 @@ fn a_tree_with_too_many_leaves_is_refused() {
 }
 
 #[test]
-fn damage_anywhere_is_an_error_or_another_database_but_no_panic() {
+fn damage_anywhere_never_panics() {
     let mut refused = 0;
     for position in (0..CITY.len()).step_by(41) {
         for flip in [0x01, 0x80, 0xff] {
@@ -203,7 +203,7 @@ fn damage_anywhere_is_an_error_or_another_database_but_no_panic() {
 }
 
 #[test]
-fn the_first_database_is_believed_and_later_ones_fill() {
+fn the_first_database_wins_and_later_ones_fill_gaps() {
     let flat = |code: &str, more: &[(&'static str, Value)]| {
         Value::map([("country_code", Value::from(code))].into_iter().chain(more.iter().cloned()))
     };
@@ -247,7 +247,7 @@ fn the_first_database_is_believed_and_later_ones_fill() {
 }
 
 #[test]
-fn overrides_and_nets_lie_over_the_databases() {
+fn overrides_and_nets_take_precedence_over_databases() {
     let berlin = Location {
         country: country("DE"),
         point: Some(Point { lat: 52.5, lon: 13.4 }),
@@ -305,7 +305,7 @@ fn overrides_and_nets_lie_over_the_databases() {
 }
 
 #[test]
-fn an_empty_index_places_nobody() {
+fn an_empty_index_locates_no_one() {
     for index in [Index::default(), Index::compile(&[], &[], &[])] {
         let found = index.locate(at("192.0.2.1"));
         assert_eq!((found.id, found.prefix), (PlaceId(0), net("0.0.0.0/0")));
@@ -406,7 +406,7 @@ fn a_reduced_database_agrees_with_its_source_and_is_reproducible() {
 }
 
 #[test]
-fn reducing_merges_what_is_near_and_keeps_borders() {
+fn reducing_merges_nearby_places_and_keeps_borders() {
     let spot = |code: &str, lat: f64, lon: f64| {
         Value::map([
             ("country_code", Value::from(code)),

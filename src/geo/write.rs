@@ -1,4 +1,4 @@
-//! Writing the reduced database.
+//! Writes the reduced database.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,7 +11,7 @@ use super::database::{Database, GeoError};
 use super::index::Index;
 use super::reduce::{self, Kept, Spot, reduce};
 
-/// `database_type` of what [`build`] makes.
+/// The `database_type` of databases made by [`build`].
 const KIND: &str = "Portolan-Place";
 
 /// Merges databases as [`Index::compile`] does and writes a reduced MMDB with countries and rounded coordinates.
@@ -43,15 +43,15 @@ pub fn build(databases: &[Database]) -> Result<Vec<u8>, GeoError> {
     writer.to_bytes().map_err(|e| GeoError::Write(e.to_string()))
 }
 
-/// Compresses a database as in `geodb/`; [`Database::read`] accepts it.
+/// Compresses a database with zstd, like the one in `geodb/`. [`Database::read`] accepts the result.
 ///
 /// # Errors
-/// [`GeoError::Compression`] if the compressor refuses.
+/// [`GeoError::Compression`] if compression fails.
 pub fn compress(mmdb: &[u8]) -> Result<Vec<u8>, GeoError> {
     zstd::bulk::compress(mmdb, COMPRESSION_LEVEL).map_err(|e| GeoError::Compression(e.to_string()))
 }
 
-/// The highest: it is compressed once and unpacked at every start, at the same speed for all levels.
+/// The highest level: the database is compressed once, and decompression is equally fast for all levels.
 const COMPRESSION_LEVEL: i32 = 22;
 
 fn prefix(kept: &Kept, v4: bool) -> Result<IpNet, GeoError> {

@@ -1,13 +1,13 @@
-//! The state of something that is made of several parts.
+//! The state of something that has several parts.
 
 use super::{Severity, State};
 use crate::model::Condition;
 
-/// The state that a condition comes to, where `leaf` gives that of each part; `None` for parts that do not count, such
-/// as endpoints of weight 0. `None` if nothing counts.
+/// Evaluates a condition. `leaf` returns the state of each part, or `None` for parts that do not count, such as
+/// endpoints of weight 0. The result is `None` if no part counts.
 ///
-/// *Unknown never lowers*: a part without a result yet changes nothing while the others decide. Where they do not, but
-/// could with the unknown ones, the whole is unknown.
+/// *Unknown never lowers*: a part without a result changes nothing as long as the other parts decide. If they do not,
+/// but could together with the unknown ones, the whole is unknown.
 #[must_use]
 pub fn evaluate(condition: &Condition, leaf: &impl Fn(&Condition) -> Option<State>) -> Option<State> {
     match condition {
@@ -31,7 +31,7 @@ fn states<'a>(
     parts.iter().filter_map(move |part| evaluate(part, leaf))
 }
 
-/// The worst of those that are known.
+/// The worst known state; unknown if all are unknown, `None` if there are no states.
 fn all(states: impl Iterator<Item = State>) -> Option<State> {
     states.reduce(|one, two| match (one, two) {
         (State::Unknown, known) | (known, State::Unknown) => known,
@@ -39,8 +39,8 @@ fn all(states: impl Iterator<Item = State>) -> Option<State> {
     })
 }
 
-/// Up with as many up, degraded if some of those serve slowly, unknown while the unknown ones could still make up the
-/// number, and else down: softly where any part fails softly, because something still answers there.
+/// Up if enough parts are up; degraded if enough serve, some of them slowly; unknown while unknown parts could still
+/// make up the number; otherwise down. Down is soft if any part is soft-down, because something still responds there.
 fn at_least(needed: impl Fn(usize) -> usize, states: impl Iterator<Item = State>) -> Option<State> {
     let (mut total, mut up, mut degraded, mut unknown, mut soft) = (0, 0, 0, 0, 0);
     for state in states {

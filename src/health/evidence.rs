@@ -1,44 +1,44 @@
-//! Why a verdict says what it says.
+//! Evidence: why a verdict is what it is.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-/// How many failures a verdict remembers in words.
+/// How many reasons of failures a verdict remembers.
 const REMEMBERED: usize = 5;
 
-/// What led to the present state. Its text is a clause for people.
+/// What led to the current state. Displays as a human-readable clause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// Unknown: there is no result yet.
     NotProbed,
-    /// Unknown: failures that do not count yet, because a startup grace runs or the first one waits for a second.
+    /// Unknown: the failures do not count yet, because a startup grace runs or a first failure awaits confirmation.
     Starting(Failures),
     /// Up since the first result.
     GoodAtOnce,
-    /// Up: the target says so itself.
+    /// Up: the target itself reports so.
     Stated,
     /// Up before the last restart; there is no result since.
     Restored,
     /// Up after down.
     Recovered {
-        /// Successes in a row.
+        /// Consecutive successes.
         successes: u32,
-        /// Since the first of them.
+        /// Time since the first of them.
         good_for: Duration,
     },
     /// Up after degraded.
     Fast {
-        /// Successes in a row, none of them slow.
+        /// Consecutive successes, none of them slow.
         successes: u32,
     },
-    /// Degraded.
+    /// Degraded by slow successes.
     Slow(Slow),
-    /// Down.
+    /// Down by failures.
     Failed {
-        /// What counted.
+        /// The failures that counted.
         failures: Failures,
-        /// Successes in a row since, not yet enough.
+        /// Consecutive successes since then, not yet enough.
         good_since: u32,
     },
 }
@@ -53,16 +53,16 @@ pub struct Slow {
 }
 
 impl Slow {
-    /// Slow before the last restart: how slow is not kept.
+    /// Slow before the last restart: the durations are not saved.
     pub(super) const UNMEASURED: Self = Self { limit: Duration::ZERO, took: Duration::ZERO };
 }
 
-/// Failures counted since they were last wiped.
+/// Failures counted since they were last cleared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
-    /// How many.
+    /// The number of failures.
     pub count: u32,
-    /// Whether successes came between them.
+    /// Whether there were successes between them.
     pub broken: bool,
     /// The reasons of the last five, oldest first.
     pub last: VecDeque<String>,
@@ -136,7 +136,7 @@ impl fmt::Display for Failures {
     }
 }
 
-/// A duration with no more digits than people want: whole seconds from ten seconds on, else milliseconds.
+/// A duration rounded for display: to whole seconds from ten seconds on, otherwise to milliseconds.
 struct Rounded(Duration);
 
 impl fmt::Display for Rounded {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_rounded_for_people() {
+    fn durations_are_rounded_for_display() {
         for (duration, expected) in [
             (Duration::from_nanos(912_345_678), "912ms"),
             (Duration::from_millis(1500), "1.5s"),

@@ -2,7 +2,7 @@
 //!
 //! An [`Observation`] is a probe's result, a window of counted requests, or a statement of the target about
 //! itself. A [`Verdict`] consumes it, with the target's thresholds and `now`, and becomes the next verdict.
-//! States combine by the [`Condition`](crate::model::Condition)s of the config, which [`evaluate`] works out.
+//! The [`Condition`](crate::model::Condition)s of the config, which [`evaluate`] evaluates, combine states.
 
 mod condition;
 mod evidence;

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub enum Observation {
     /// A probe ran to its end.
     Probe(ProbeResult),
-    /// Requests that were served, or not, since the last window: a proxy counts them.
+    /// A proxy's counts of successful and failed requests since the last window.
     Window(Window),
     /// What the target, or a peer responsible for it, says about itself.
     Statement(Statement),
@@ -41,9 +41,9 @@ pub struct ProbeResult {
 /// Why a probe failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Whether anything can be served at all.
+    /// Whether the target may still serve anything.
     pub severity: Severity,
-    /// A short clause for people: "connect refused", "timeout after 2s in tls", "status 503".
+    /// A short human-readable clause, such as "connect refused", "timeout after 2s in tls" or "status 503".
     pub reason: String,
 }
 
@@ -54,7 +54,7 @@ pub struct Window {
     pub succeeded: u32,
     /// Requests that failed.
     pub failed: u32,
-    /// How the latest of the failed ones failed; used only if [`Window::failed`] is not 0.
+    /// The latest failure; only used if [`Window::failed`] is not 0.
     pub latest: Failure,
 }
 
@@ -70,40 +70,40 @@ impl Window {
         is_failure.then_some(&self.latest)
     }
 
-    /// Whether no request was made: then the window says nothing.
+    /// Whether there were no requests, so that the window carries no information.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.succeeded == 0 && self.failed == 0
     }
 }
 
-/// A target's own word on itself. It takes effect at once: thresholds guard against noise, and this is none.
+/// A target's own report about itself. It takes effect immediately: thresholds only guard against noise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Statement {
-    /// It takes traffic.
+    /// It accepts traffic.
     Serving,
-    /// It takes no traffic, and says why.
+    /// It does not accept traffic, for this reason.
     NotServing(String),
 }
 
-/// Why this node could not make a check: no route, no such address family, out of file descriptors or ports. It says
-/// nothing about the target.
+/// Why this node could not run a check: no route, no such address family, out of file descriptors or ports. This
+/// reveals nothing about the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blind {
-    /// A short clause for people.
+    /// A short human-readable clause.
     pub reason: String,
 }
 
 /// How bad a failure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// It speaks but is not well: bad status, bad document, slow answer. Safety rules may hold it in.
+    /// It responds, but not correctly: bad status, bad document, slow answer. Safety rules may hold it.
     Soft,
     /// Nothing can be served: refused, unreachable, timeout at connect, TLS failure. Always withdrawn.
     Hard,
 }
 
-/// What is known of a target. Ordered from best to worst.
+/// The state of a target. Ordered from best to worst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     /// It serves.
@@ -118,7 +118,7 @@ pub enum State {
 }
 
 impl State {
-    /// The worst state there is.
+    /// The worst state.
     pub const HARD_DOWN: Self = Self::Down(Severity::Hard);
 
     /// Up or degraded.
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_fails_where_half_of_its_requests_did() {
+    fn a_window_fails_if_half_of_its_requests_failed() {
         let latest = Failure { severity: Severity::Soft, reason: "status 503".into() };
         for (succeeded, failed, fails) in [
             (0, 0, false),

@@ -24,7 +24,7 @@ const FIRST_FAILURES: u32 = 2;
 ///     Up ◀── rise consecutive successes, and hold since the first ────── Down
 /// ```
 ///
-/// Nothing leads back to unknown. A success may be slow and still counts as a success everywhere: towards
+/// No transition leads back to unknown. A slow success counts as a success everywhere: towards
 /// `clear`, `rise` and `hold`.
 ///
 /// Down is hard only if every failure that led to it was; it turns from soft to hard, or back, after `fall`
@@ -33,7 +33,7 @@ const FIRST_FAILURES: u32 = 2;
 #[must_use]
 pub struct Verdict {
     machine: Machine,
-    /// When the present state was entered. A down that turns from soft to hard stays the same down.
+    /// When the current state was entered. A change between soft-down and hard-down does not count.
     pub since: Mono,
     failures: Failures,
     /// Whether any of the counted failures was soft.
@@ -81,11 +81,11 @@ impl Kind {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Run {
     count: u32,
-    /// Of these the latest that came without a slow one between.
+    /// The latest of these without a slow one between.
     fast: u32,
-    /// Of these the latest that came without a fast one between.
+    /// The latest of these without a fast one between.
     slow: u32,
-    /// When the first came; means nothing while `count` is 0.
+    /// When the first was observed; meaningless while `count` is 0.
     first: Mono,
     /// The latest slow one.
     latest_slow: Option<Slow>,
@@ -103,7 +103,7 @@ impl Run {
     }
 }
 
-/// A verdict as it is kept over a restart. Times are wall clock, since monotonic clocks start anew.
+/// A verdict as saved for a restart. Times are wall-clock times, since a monotonic clock does not survive a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// The state; never unknown.
@@ -112,14 +112,14 @@ pub struct Memory {
     pub since: Unix,
     /// While down: how many consecutive successes there have been, and when the first of them ended.
     pub recovering: Option<(u32, Unix)>,
-    /// Failures counted so far, and the latest reason.
+    /// Failures counted so far.
     pub failures: u32,
-    /// The latest reason, in words.
+    /// The reason of the latest failure.
     pub reason: Option<String>,
 }
 
 impl Verdict {
-    /// Unknown: there is no result yet.
+    /// The initial verdict: unknown, without a result.
     pub fn new(now: Mono) -> Self {
         Self {
             machine: Machine::Unknown { first: None },
@@ -131,7 +131,8 @@ impl Verdict {
         }
     }
 
-    /// The verdict of the last run. A recovery that was under way goes on: its `hold` counts from its first success.
+    /// Restores the verdict of the last run. A recovery in progress continues: its `hold` counts from its first
+    /// success.
     pub fn restored(memory: &Memory, now: Now) -> Self {
         let mono = |at: Unix| Mono(now.mono.0.saturating_sub(now.unix.since(at)));
         let machine = match memory.state {
@@ -152,7 +153,7 @@ impl Verdict {
         Self { machine, since: mono(memory.since), failures, any_soft, kind: Kind::NONE, good }
     }
 
-    /// What to keep of it over a restart; `None` while unknown.
+    /// What to save for a restart; `None` while unknown.
     #[must_use]
     pub fn memory(&self, now: Now) -> Option<Memory> {
         let unix = |at: Mono| Unix(now.unix.0.saturating_sub(now.mono.since(at)));
@@ -180,13 +181,13 @@ impl Verdict {
         }
     }
 
-    /// Failures counted so far, also while they are too few for down; while unknown, those that do not count yet.
+    /// Failures counted so far, even while they are too few for down; while unknown, those that do not count yet.
     #[must_use]
     pub fn failures(&self) -> &Failures {
         &self.failures
     }
 
-    /// Whether consecutive successes are leading a down target up.
+    /// Whether a down target is recovering: its latest observations are successes.
     #[must_use]
     pub fn is_recovering(&self) -> bool {
         self.state().is_down() && self.good.count > 0
@@ -212,8 +213,8 @@ impl Verdict {
         }
     }
 
-    /// When the state can change at the earliest, as known after an observation at `now`. Jitter, which shortens an
-    /// interval a little, is left aside.
+    /// The earliest time at which the state can change, after an observation at `now`. Ignores jitter, which shortens
+    /// intervals slightly.
     #[must_use]
     pub fn due(&self, probe: &Probe, now: Now) -> Due {
         let Probe { thresholds, interval, .. } = probe;
@@ -235,7 +236,7 @@ impl Verdict {
                 Due::after(thresholds.hold.max(*interval * thresholds.rise.saturating_sub(1)))
             }
             Machine::Down(_) => {
-                // At least one more success: the ones so far were not enough.
+                // At least one more success is needed: those so far were not enough.
                 let missing = *interval * thresholds.rise.saturating_sub(self.good.count).max(1);
                 let held = thresholds.hold.saturating_sub(now.mono.since(self.good.first));
                 Due::counted(missing.max(held), now.unix)
@@ -270,7 +271,7 @@ impl Verdict {
         self.any_soft |= failure.severity == Severity::Soft;
         self.kind = self.kind.extended(failure.severity);
         match self.machine {
-            Machine::Unknown { first } => self.failed_at_first(first.unwrap_or(now), thresholds, now),
+            Machine::Unknown { first } => self.failed_while_unknown(first.unwrap_or(now), thresholds, now),
             Machine::Down(severity)
                 if severity != self.kind.severity && self.kind.count >= thresholds.fall =>
             {
@@ -285,8 +286,9 @@ impl Verdict {
         }
     }
 
-    /// No success yet: the first failure waits for a second, and a startup grace for its end.
-    fn failed_at_first(self, first: Mono, thresholds: &Thresholds, now: Mono) -> Self {
+    /// Handles a failure before the first success: a first failure awaits confirmation by a second one, and failures
+    /// do not count during a startup grace.
+    fn failed_while_unknown(self, first: Mono, thresholds: &Thresholds, now: Mono) -> Self {
         let is_starting = thresholds.startup.is_some_and(|startup| now.since(first) < startup.grace);
         if is_starting || self.failures.count < FIRST_FAILURES {
             return Self { machine: Machine::Unknown { first: Some(first) }, ..self };
@@ -295,7 +297,7 @@ impl Verdict {
         self.entered(Machine::Down(severity), now)
     }
 
-    /// Hard only if every counted failure was.
+    /// The severity of the counted failures: hard only if every one was.
     fn severity(&self) -> Severity {
         if self.any_soft { Severity::Soft } else { Severity::Hard }
     }
@@ -305,7 +307,7 @@ impl Verdict {
         let Run { count, fast, slow: slow_count, first, latest_slow } = self.good;
         self.kind = Kind::NONE;
         if !self.state().is_down() && (count >= thresholds.clear || self.state() == State::Unknown) {
-            self.forgive();
+            self.clear_failures();
         }
         match (self.machine, slow) {
             (Machine::Unknown { .. }, _) => self.entered(Machine::Up(Reason::GoodAtOnce), now),
@@ -317,7 +319,7 @@ impl Verdict {
                 self.entered(Machine::Up(Reason::Fast { successes: fast }), now)
             }
             (Machine::Down(_), _) if count >= thresholds.rise && now.since(first) >= thresholds.hold => {
-                self.forgive();
+                self.clear_failures();
                 match latest_slow {
                     Some(slow) if fast < thresholds.rise => self.entered(Machine::Degraded(slow), now),
                     _ => {
@@ -333,12 +335,12 @@ impl Verdict {
     fn stated(mut self, statement: &Statement, now: Mono) -> Self {
         match statement {
             Statement::Serving => {
-                self.forgive();
+                self.clear_failures();
                 if self.state().serves() { self } else { self.entered(Machine::Up(Reason::Stated), now) }
             }
             Statement::NotServing(reason) => {
                 self.good = Run::default();
-                self.forgive();
+                self.clear_failures();
                 self.failures.add(reason);
                 match self.machine {
                     Machine::Down(_) => Self { machine: Machine::Down(Severity::Soft), ..self },
@@ -348,8 +350,8 @@ impl Verdict {
         }
     }
 
-    /// Counted failures no longer count.
-    fn forgive(&mut self) {
+    /// Clears the counted failures.
+    fn clear_failures(&mut self) {
         self.failures = Failures::default();
         self.any_soft = false;
         self.kind = Kind::NONE;

@@ -1,4 +1,4 @@
-//! How long a round trip from a client's place to a region takes: as `[latency]` says, or estimated from the distance.
+//! The round-trip time from a client's place to a region: from the `[latency]` table, or estimated from the distance.
 
 use rustc_hash::FxHashMap;
 
@@ -14,7 +14,7 @@ pub struct Estimate {
     pub basis: Basis,
 }
 
-/// How a round-trip time is known, the surest first.
+/// How a round-trip time is known, the most reliable first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Basis {
     /// `[latency]` has a row for the place.
@@ -27,21 +27,21 @@ pub enum Basis {
 /// are longer than great circles by about a half, and queues and access networks add [`BASE_MILLIS`].
 const MILLIS_PER_KM: f64 = 0.0098 * 1.5;
 
-/// Round-trip milliseconds to a region next door.
+/// Round-trip milliseconds at distance zero.
 const BASE_MILLIS: f64 = 5.0;
 
-/// The round-trip times that a config knows, ready to be looked up.
+/// The round-trip times of a config, indexed for lookups.
 #[derive(Debug)]
 pub struct Latencies<'a> {
     groups: &'a [Group],
-    /// By region and place; not those of groups.
+    /// By region and place, except for groups.
     rows: FxHashMap<(RegionId, PlaceKey), f64>,
     /// By region: groups and their times, in the order of the rows.
     of_groups: FxHashMap<RegionId, Vec<(usize, f64)>>,
 }
 
 impl<'a> Latencies<'a> {
-    /// The rows of a topology. Of two for the same place and region the later counts.
+    /// Indexes the rows of a topology. Of two rows for the same place and region, the later one counts.
     #[must_use]
     pub fn of(topology: &'a Topology) -> Self {
         let mut rows = FxHashMap::default();
@@ -57,8 +57,8 @@ impl<'a> Latencies<'a> {
         Self { groups: &topology.groups, rows, of_groups }
     }
 
-    /// The best estimate for clients of `place`, who are so many kilometres of great circle away from the region,
-    /// where that is known; `None` if neither a row nor the distance tells.
+    /// The best estimate for clients of `place`. `km` is their great-circle distance from the region, if known.
+    /// `None` if there is no row and the distance is unknown.
     #[must_use]
     pub fn estimate(&self, place: &Place, region: RegionId, km: Option<f64>) -> Option<Estimate> {
         if let Some(millis) = self.measured(place, region) {
@@ -68,7 +68,7 @@ impl<'a> Latencies<'a> {
         Some(Estimate { millis: BASE_MILLIS + km * MILLIS_PER_KM, basis: Basis::Distance(km) })
     }
 
-    /// The most specific row that holds for the place; among groups the last.
+    /// The most specific row that matches the place; among groups, the last one.
     fn measured(&self, place: &Place, region: RegionId) -> Option<f64> {
         let at = |place| self.rows.get(&(region, place)).copied();
         let Location { asn, country, subdivision, continent, .. } = place.location;
@@ -137,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_most_specific_row_counts_and_of_equals_the_last(
+        fn the_last_of_the_most_specific_rows_counts(
             rows in proptest::collection::vec((0..12_usize, 0..2_u16, 1..1000_u16), 0..30),
             place in places(),
         ) {

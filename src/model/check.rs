@@ -1,11 +1,11 @@
-//! What is checked, and by what.
+//! The identity of checks: what is checked, and by what.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The identity of a check: a subject and a source of observations about it. It is made of names, so it outlives a
-/// reload.
+/// The identity of a check: a subject and a source of observations about it. It consists of names, so it stays the
+/// same over a reload.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CheckId {
     /// What is checked.
@@ -14,7 +14,7 @@ pub struct CheckId {
     pub source: Source,
 }
 
-/// What a state is known of.
+/// Something that has a state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// A region.
@@ -28,7 +28,8 @@ pub enum Subject {
         /// The address.
         address: IpAddr,
     },
-    /// Something outside that this node should always be able to reach, as `suspect_self` names it: `tcp:ADDRESS:PORT`.
+    /// An external address that this node should always be able to reach, as written in `suspect_self`:
+    /// `tcp:ADDRESS:PORT`.
     Anchor(Arc<str>),
 }
 

@@ -1,34 +1,34 @@
-//! When something made of several parts is healthy.
+//! Conditions: when something that has several parts is healthy.
 
 use super::{EndpointRef, Fraction, ProbeId, RegionId};
 
-/// A tree over checks, endpoints and regions. `probe = [...]` of an endpoint, `healthy_when` and `require` of a region
-/// are short forms of it.
+/// A boolean expression over checks, endpoints and regions. `probe = [...]` of an endpoint, and `healthy_when` and
+/// `require` of a region, are shorthand for it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
-    /// Every part.
+    /// All parts are healthy.
     All(Vec<Self>),
-    /// One part.
+    /// At least one part is healthy.
     Any(Vec<Self>),
-    /// This many parts, at least 1.
+    /// At least this many parts are healthy; the number is at least 1.
     AtLeast(usize, Vec<Self>),
-    /// This share of the parts, rounded up, at least one of them.
+    /// At least this share of the parts is healthy, rounded up to a whole number of at least 1.
     Fraction(Fraction, Vec<Self>),
-    /// The opposite.
+    /// The part is not healthy.
     Not(Box<Self>),
-    /// A probe of the address in question.
+    /// The check of the address in question by this probe passes.
     Check(ProbeId),
-    /// An endpoint, here or in another region.
+    /// The endpoint, in this or another region, is healthy.
     Endpoint(EndpointRef),
-    /// Another region.
+    /// The other region is healthy.
     Region(RegionId),
 }
 
 impl Condition {
-    /// Holds whatever happens.
+    /// Always true.
     pub const ALWAYS: Self = Self::All(Vec::new());
 
-    /// All of these probes.
+    /// The condition that all of these probes pass.
     #[must_use]
     pub fn checks(probes: impl IntoIterator<Item = ProbeId>) -> Self {
         Self::All(probes.into_iter().map(Self::Check).collect())
@@ -45,7 +45,7 @@ impl Condition {
         }
     }
 
-    /// The probes it names, each once, in order.
+    /// The probes it names, each once, in order of first appearance.
     #[must_use]
     pub fn probes(&self) -> Vec<ProbeId> {
         let mut found = Vec::new();

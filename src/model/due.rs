@@ -1,60 +1,60 @@
-//! When something can change at the earliest.
+//! The earliest time at which something can change.
 
 use std::time::Duration;
 
 use super::{Probe, Unix};
 
-/// The earliest moment at which something can change, as far as is known: the sooner of a time that begins
-/// whenever one asks, and of a moment that stands fixed.
+/// The earliest time at which something can change, as far as is known: the earlier of `after`, relative to when it
+/// is asked, and `at`, absolute.
 ///
-/// What is steady has the first: a check that has nothing but successes needs so many failures to fall, and the
-/// next look may come at once. It stays the same from look to look. What is under way has the second.
+/// Steady states use `after`: a check that only succeeds needs `fall` failures to go down, and the next probe may come
+/// immediately, whenever it is asked. Changes in progress use `at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// Not before so long from now, whenever now is.
+    /// Not earlier than this long after it is asked.
     pub after: Duration,
-    /// Not before then.
+    /// Not earlier than this time.
     pub at: Unix,
 }
 
 impl Due {
     /// Never, as far as is known.
     pub const NEVER: Self = Self { after: Duration::MAX, at: Unix(Duration::MAX) };
-    /// At any moment.
+    /// At any time, including now.
     pub const ANY_TIME: Self = Self { after: Duration::ZERO, at: Unix(Duration::MAX) };
 
-    /// So long from whatever moment one asks at.
+    /// This long after it is asked.
     #[must_use]
     pub fn after(after: Duration) -> Self {
         Self { after, ..Self::NEVER }
     }
 
-    /// At a moment.
+    /// At a fixed time.
     #[must_use]
     pub fn at(at: Unix) -> Self {
         Self { at, ..Self::NEVER }
     }
 
-    /// So long from `now` on; no longer than that either where the calendar's clock is set back.
+    /// After `left` from `now`. If the wall clock is set back, still no longer than `left` from when it is asked.
     #[must_use]
     pub fn counted(left: Duration, now: Unix) -> Self {
         Self { after: left, at: now.after(left) }
     }
 
-    /// When a target that has had nothing but successes can fall: its next look may come at once, and be the
-    /// first of as many failures as that takes.
+    /// When a target that has only succeeded can go down: the next probe may come immediately, and be the first of
+    /// `fall` failures.
     #[must_use]
     pub fn while_good(probe: &Probe) -> Self {
         Self::after(probe.interval * probe.thresholds.fall.saturating_sub(1))
     }
 
-    /// The sooner of two.
+    /// The earlier of the two.
     #[must_use]
     pub fn min(self, other: Self) -> Self {
         Self { after: self.after.min(other.after), at: self.at.min(other.at) }
     }
 
-    /// How long it is until then; zero once the moment has come, [`Duration::MAX`] if it never does.
+    /// The time left at `now`; zero if it is over, [`Duration::MAX`] for [`Due::NEVER`].
     #[must_use]
     pub fn left(self, now: Unix) -> Duration {
         if self.at == Self::NEVER.at { self.after } else { self.after.min(self.at.since(now)) }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_is_never_whenever_one_asks() {
+    fn time_left_is_that_of_the_earlier_part() {
         let at = |secs| Unix(Duration::from_secs(secs));
         assert_eq!(Due::NEVER.left(at(1_800_000_000)), Duration::MAX);
         assert_eq!(Due::at(at(90)).left(at(60)), Duration::from_secs(30));

@@ -1,6 +1,7 @@
 //! How a server identifies itself to clients that ask.
 
-/// The longest part of an [`Identity`] in bytes: with the longest question it still fits the shortest reply.
+/// The maximum length of a part of an [`Identity`] in bytes: with the longest question it still fits in the smallest
+/// reply.
 pub const MAX_IDENTITY: usize = 128;
 
 /// How a server identifies itself; queries for a part that is `None` are refused.

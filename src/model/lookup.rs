@@ -1,32 +1,32 @@
-//! What a resolver reports about a host.
+//! The result of looking up a host.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The addresses of one family.
+/// The addresses of one family that were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// In no particular order; none if the host has none.
+    /// In no particular order; empty if the host has none.
     pub addresses: Vec<IpAddr>,
-    /// The least TTL of all records on the way; `None` where there are none.
+    /// The lowest TTL of all records of the answer, CNAMEs included; `None` if there are none.
     pub ttl: Option<Duration>,
 }
 
-/// What was found for IPv4 and for IPv6, or why nothing is known.
+/// What was found for IPv4 and IPv6, or why the lookup failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lookup {
-    /// IPv4.
+    /// The IPv4 addresses, or the reason for the failure.
     pub v4: Result<Found, String>,
-    /// IPv6.
+    /// The IPv6 addresses, or the reason for the failure.
     pub v6: Result<Found, String>,
 }
 
 impl Lookup {
-    /// The shortest time between two lookups of a host, however short its TTL, and the time to the next after a
+    /// The shortest time between two lookups of a host, however low its TTL, and the time to the next lookup after a
     /// failure.
     pub const MIN_PAUSE: Duration = Duration::from_secs(5);
 
-    /// The longest time between two lookups of a host, however long its TTL.
+    /// The longest time between two lookups of a host, however high its TTL.
     pub const MAX_PAUSE: Duration = Duration::from_secs(60 * 60);
 
     /// How long to wait before the host is looked up again.

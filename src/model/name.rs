@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn invalid_names_are_rejected() {
         let long_label = format!("{}.test.", "a".repeat(64));
         for text in ["", "a..b", &long_label] {
             assert!(text.parse::<Name>().is_err(), "{text:?}");

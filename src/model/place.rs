@@ -9,7 +9,7 @@ use ipnet::IpNet;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Country(pub [u8; 2]);
 
-/// The part of an ISO 3166-2 code behind the hyphen: 1 to 3 uppercase letters or digits, zero-padded.
+/// The part of an ISO 3166-2 code after the hyphen: 1 to 3 uppercase letters or digits, padded with zero bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subdivision(pub [u8; 3]);
 
@@ -35,7 +35,7 @@ pub struct Point {
     pub lon: f32,
 }
 
-/// What is known of where somebody is. Nothing known is [`Location::default`].
+/// What is known about where a client or region is. [`Location::default`] is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Location {
     /// The continent, usually derived from the country.
@@ -51,7 +51,7 @@ pub struct Location {
 }
 
 impl Location {
-    /// Whether nothing at all is known.
+    /// Whether nothing is known.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         *self == Self::default()
@@ -78,7 +78,8 @@ pub enum PlaceKey {
 }
 
 impl PlaceKey {
-    /// How specific a key is; larger is more specific: net, asn, region, country, group, continent, `*`.
+    /// How specific a key is; higher is more specific. From most to least: net, asn, region, country, group, continent,
+    /// `*`.
     #[must_use]
     pub fn specificity(&self) -> u8 {
         match self {
@@ -96,8 +97,8 @@ impl PlaceKey {
 /// The Earth's mean radius R₁ (IUGG), in kilometres.
 pub const EARTH_RADIUS_KM: f64 = 6371.0088;
 
-/// A point as the unit vector from the Earth's centre: what a distance needs of either end. Computed once for each
-/// point where there are many distances.
+/// A point as the unit vector from the Earth's centre, from which distances are computed. Compute it once per point if
+/// there are many distances.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Direction([f64; 3]);
 
@@ -123,7 +124,7 @@ impl Direction {
         self.0
     }
 
-    /// Great-circle distance in kilometres, from the chord: exact for near points, too.
+    /// Great-circle distance in kilometres. Computed from the chord, which is accurate for near points, too.
     #[must_use]
     pub fn distance_km(self, other: Self) -> f64 {
         let square: f64 = self.0.iter().zip(other.0).map(|(one, two)| (one - two).powi(2)).sum();

@@ -1,4 +1,4 @@
-//! How an address is probed, and how many results make a verdict.
+//! How an address is probed, and how results lead to a verdict.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,17 +15,17 @@ use serde_json::Value;
 pub struct Probe {
     /// The name in the config.
     pub name: String,
-    /// What is spoken.
+    /// The protocol, port and expected answer.
     pub kind: Kind,
-    /// Start to start; jitter shortens it, never lengthens it.
+    /// Time between the starts of two probes. Jitter shortens it, never lengthens it.
     pub interval: Duration,
-    /// For the whole probe, from connect to the last byte read.
+    /// Limit for the whole probe, from connecting to the last byte read.
     pub timeout: Duration,
-    /// What a row of observations means.
+    /// How results lead to a verdict.
     pub thresholds: Thresholds,
 }
 
-/// What a probe speaks, and to which port, 1 to 65535.
+/// The protocol of a probe. Ports are 1 to 65535.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// A completed TCP handshake.
@@ -33,7 +33,7 @@ pub enum Kind {
         /// The port.
         port: u16,
     },
-    /// A completed TLS handshake with a certificate that verifies.
+    /// A completed TLS handshake with a valid certificate.
     Tls {
         /// The port.
         port: u16,
@@ -47,7 +47,7 @@ pub enum Kind {
         /// The request and the answer to expect.
         http: HttpProbe,
     },
-    /// An HTTP request over TLS; h2 if the server offers it by ALPN.
+    /// An HTTP request over TLS; HTTP/2 if the server selects it by ALPN.
     Https {
         /// The port.
         port: u16,
@@ -70,7 +70,7 @@ impl Kind {
         }
     }
 
-    /// The TLS part, if the kind has one.
+    /// The TLS settings, if the kind has any.
     #[must_use]
     pub fn tls(&self) -> Option<&TlsProbe> {
         match self {
@@ -80,47 +80,47 @@ impl Kind {
     }
 }
 
-/// The TLS part of a probe.
+/// The TLS settings of a probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsProbe {
-    /// Server name to ask for (SNI) and verify; without it the address itself is verified.
+    /// The server name to send (SNI) and to verify; `None` to verify the address itself.
     pub server_name: Option<ServerName<'static>>,
-    /// The authorities to trust, at least one; `None`: the system's.
+    /// The certificate authorities to trust, at least one; `None` for those of the system.
     pub authorities: Option<Vec<TrustAnchor<'static>>>,
 }
 
-/// The HTTP part of a probe.
+/// The HTTP settings of a probe.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpProbe {
-    /// `Host` or `:authority`; without it the address.
+    /// Value of `Host` or `:authority`; `None` for the address.
     pub host: Option<Authority>,
-    /// What is requested, in origin form.
+    /// Path and query of the request (origin form).
     pub path: PathAndQuery,
-    /// What a good answer looks like.
+    /// The expected response.
     pub expect: Expect,
 }
 
-/// What a good answer looks like. All parts must hold.
+/// The expected response. All conditions must hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expect {
-    /// Statuses that count as success; at least one.
+    /// Status codes that count as success; at least one range.
     pub status: Vec<StatusRange>,
     /// Text that the body must contain.
     pub body: Option<String>,
-    /// What the JSON document in the body must say.
+    /// Assertions about the JSON document in the body.
     pub json: Vec<Assertion>,
 }
 
-/// Statuses from `first` to `last`, both included, within 100..=599.
+/// Status codes from `first` to `last`, inclusive, within 100..=599.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusRange {
-    /// The lowest that counts.
+    /// The lowest code.
     pub first: u16,
-    /// The highest that counts.
+    /// The highest code.
     pub last: u16,
 }
 
-/// One statement over a JSON document.
+/// An assertion about a JSON document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assertion {
     /// Must select at least one value.
@@ -129,7 +129,7 @@ pub struct Assertion {
     pub equals: Value,
 }
 
-/// A JSONPath (RFC 9535) of at most [`JsonPath::MAX_FILTERS`] filters.
+/// A JSONPath (RFC 9535) with at most [`JsonPath::MAX_FILTERS`] filters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JsonPath {
     text: String,
@@ -139,17 +139,18 @@ pub struct JsonPath {
 /// Why a text is not a [`JsonPath`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonPathError {
-    /// RFC 9535 does not allow it.
+    /// It is not valid by RFC 9535.
     Syntax,
     /// It has more than [`JsonPath::MAX_FILTERS`] filters.
     TooManyFilters,
 }
 
 impl JsonPath {
-    /// Filters in one path: nested ones are evaluated again for every element, so time grows exponentially with them.
+    /// The maximum number of filters in a path. Nested filters are evaluated for every element, so the time grows
+    /// exponentially with their number.
     pub const MAX_FILTERS: usize = 4;
 
-    /// The path compiled.
+    /// The compiled path.
     #[must_use]
     pub fn query(&self) -> &JpQuery {
         &self.query
@@ -160,7 +161,7 @@ impl FromStr for JsonPath {
     type Err = JsonPathError;
 
     fn from_str(text: &str) -> Result<Self, JsonPathError> {
-        // Every `?` may start a filter; within a quoted name it is counted, too.
+        // Every `?` may start a filter. One in a quoted name counts, too.
         if text.matches('?').count() > Self::MAX_FILTERS {
             return Err(JsonPathError::TooManyFilters);
         }
@@ -175,24 +176,25 @@ impl fmt::Display for JsonPath {
     }
 }
 
-/// What a row of observations means. All counts are at least 1.
+/// How a series of results leads to a verdict. All counts are at least 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
-    /// Counted failures before down.
+    /// Counted failures until the target is down.
     pub fall: u32,
-    /// Successes in a row that wipe counted failures; 1 makes `fall` mean consecutive.
+    /// Consecutive successes that reset the failure count. With 1, `fall` counts consecutive failures.
     pub clear: u32,
-    /// Successes in a row before up.
+    /// Consecutive successes until a target that was down is up.
     pub rise: u32,
-    /// A target that was down must stay good this long, counted from the first success, overlapping `rise`.
+    /// How long a target that was down must succeed, from the first success on, until it is up. Runs concurrently with
+    /// `rise`.
     pub hold: Duration,
-    /// How failures are treated before the first success.
+    /// How failures before the first success are treated.
     pub startup: Option<Startup>,
-    /// A success that took longer is degraded.
+    /// A success that takes longer counts as slow: enough of them degrade the target.
     pub slow: Option<Duration>,
 }
 
-/// Patience with a target that has just appeared.
+/// Leniency towards a target that has just been added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Startup {
     /// Failures do not count until the first success or until this long after the first probe.

@@ -1,16 +1,17 @@
-//! `[safety]`: what neither automation nor operators may do.
+//! `[safety]`: the rules that restrict automation and operators.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Fraction;
 
-/// `[safety]`.
+/// The safety rules, as configured in `[safety]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
-    /// Regions that each service keeps in every address family, as far as it has as many. 0 turns the rule off.
+    /// The minimum number of regions that every service keeps in every address family; all of its regions if it has
+    /// fewer. 0 disables the rule.
     pub min_regions: usize,
-    /// When this node doubts its own network rather than what it probes.
+    /// When this node suspects its own network rather than the probed addresses; `None` if never.
     pub suspect_self: Option<SuspectSelf>,
 }
 
@@ -23,18 +24,18 @@ impl Default for Rules {
 /// `suspect_self`: many checks that start to fail within one interval point at this node's own network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SuspectSelf {
-    /// The share of all checks that must fail.
+    /// The minimum share of all checks that must fail.
     pub share: Fraction,
-    /// The least number of checks that must fail, at least 1.
+    /// The minimum number of checks that must fail, at least 1.
     pub min: usize,
-    /// Addresses outside that must fail, too, if there are any: one that can be reached clears this node.
+    /// External addresses. If any of them can be reached, this node's network is considered to work.
     pub anchors: Vec<SocketAddr>,
-    /// How long the last standing is kept at most.
+    /// The maximum time for which the last standing stays in use.
     pub at_most: Duration,
 }
 
 impl Default for SuspectSelf {
-    /// Six of ten checks, three at least, for two minutes.
+    /// 60 % of all checks, but at least three, for at most two minutes.
     fn default() -> Self {
         Self {
             share: Fraction::SIXTY_PERCENT,
@@ -45,7 +46,7 @@ impl Default for SuspectSelf {
     }
 }
 
-/// A rule by its name in the config.
+/// A safety rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
     /// `min_regions`

@@ -1,4 +1,4 @@
-//! A name that is answered by choosing, and the rules of the choice.
+//! Services: names with steered answers, and how they are steered.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use super::{Name, PlaceKey, RegionId, Ttl, Weight};
 /// `[[service]]`: a dynamic name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
-    /// Where it is answered; may be a zone's apex or a wildcard.
+    /// The name; may be a zone's apex or a wildcard.
     pub name: Name,
-    /// What is answered there.
+    /// The type of answer.
     pub kind: ServiceKind,
     /// The regions in priority order; at least one, each once.
     pub members: Vec<Member>,
-    /// How to choose among them.
+    /// How to choose among the regions.
     pub steering: Steering,
-    /// Where a region may be used.
+    /// Which clients may be sent to which region.
     pub fences: Vec<Fence>,
 }
 
@@ -25,21 +25,21 @@ pub struct Service {
 pub enum ServiceKind {
     /// A and AAAA.
     Address {
-        /// Answers HTTPS, too.
+        /// If set, HTTPS queries are answered, too.
         https: Option<Https>,
     },
-    /// A CNAME to one endpoint, whatever is asked for.
+    /// A CNAME to the name of one endpoint, regardless of the query type.
     Cname,
     /// SRV (RFC 2782), one record for each endpoint; weights are those of the endpoints.
     Srv {
-        /// The lower the sooner; of every record.
+        /// The priority of every record; clients prefer the lowest.
         priority: u16,
-        /// Of every endpoint, 1 to 65535.
+        /// The port of every record, 1 to 65535.
         port: u16,
     },
     /// MX (RFC 1035 §3.3.9), one record for each endpoint.
     Mx {
-        /// The lower the sooner; of every record.
+        /// The preference of every record; clients prefer the lowest.
         preference: u16,
     },
 }
@@ -48,7 +48,7 @@ impl ServiceKind {
     /// A and AAAA alone.
     pub const ADDRESS: Self = Self::Address { https: None };
 
-    /// One of each type, with the least that its keys can say.
+    /// One kind of each type, with placeholder values.
     pub const EACH: [Self; 4] =
         [Self::ADDRESS, Self::Cname, Self::Srv { priority: 0, port: 0 }, Self::Mx { preference: 0 }];
 
@@ -64,19 +64,19 @@ impl ServiceKind {
     }
 }
 
-/// What an HTTPS record says beside the addresses (RFC 9460, ServiceMode).
+/// The parameters of an HTTPS record besides the addresses (RFC 9460, ServiceMode).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Https {
     /// SvcPriority, 1 to 65535.
     pub priority: u16,
-    /// Protocols beside HTTP/1.1, 1 to 255 bytes each; none: HTTP/1.1 alone.
+    /// ALPN ids besides HTTP/1.1, 1 to 255 bytes each; empty for HTTP/1.1 alone.
     pub alpn: Vec<String>,
-    /// Another port than 443.
+    /// The port, if it is not 443.
     pub port: Option<u16>,
 }
 
 impl Service {
-    /// Whether a CNAME may be answered at its name, beside which nothing else can stand (RFC 1034 §3.6.2).
+    /// Whether it may answer a CNAME, next to which no other data may exist (RFC 1034 §3.6.2).
     #[must_use]
     pub fn may_be_alias(&self) -> bool {
         self.kind == ServiceKind::Cname || matches!(self.steering.all_down, AllDown::Cname(_))
@@ -86,45 +86,45 @@ impl Service {
 /// A region within a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
-    /// Which region.
+    /// The region.
     pub region: RegionId,
     /// Its weight within a tie group.
     pub weight: Weight,
 }
 
-/// The keys of `[policy]` after a service's own have been laid over them.
+/// The keys of `[policy]`, overridden by a service's own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Steering {
-    /// What puts one region before another.
+    /// How regions are ordered.
     pub rank: Rank,
-    /// How a tie group is shared out.
+    /// How clients are distributed within a tie group.
     pub share: Share,
-    /// Endpoints in one answer, 1 to 64.
+    /// The maximum number of endpoints in one answer, 1 to 64.
     pub answers: usize,
-    /// Time a client may keep the answer; its maximum is the length of a share's window.
+    /// How long a client may cache the answer. Its maximum is also the length of a share's time window.
     pub ttl: TtlRange,
     /// What to answer when no region may be used.
     pub all_down: AllDown,
 }
 
-/// How long an answer may be kept: fixed where both are the same, else the least time to the next possible
-/// change of anything it was chosen by, within these limits.
+/// How long an answer may be cached. If both limits are equal, this is a fixed time; otherwise it is the time until
+/// anything that the answer depends on can change, within these limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TtlRange {
-    /// The most.
+    /// The maximum.
     pub max: Ttl,
-    /// The least; at most [`TtlRange::max`].
+    /// The minimum; at most [`TtlRange::max`].
     pub min: Ttl,
 }
 
 impl TtlRange {
-    /// Whether the time depends on what may change.
+    /// Whether the TTL is computed, not fixed.
     #[must_use]
     pub fn is_computed(self) -> bool {
         self.min < self.max
     }
 
-    /// The TTL of an answer that nothing can change before `left` is over, in whole seconds.
+    /// The TTL of an answer that cannot change before `left` is over, in whole seconds.
     #[must_use]
     pub fn within(self, left: Duration) -> Ttl {
         let seconds = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
@@ -133,30 +133,30 @@ impl TtlRange {
 }
 
 impl From<Ttl> for TtlRange {
-    /// Fixed.
+    /// A fixed TTL.
     fn from(ttl: Ttl) -> Self {
         Self { max: ttl, min: ttl }
     }
 }
 
-/// What puts one region before another, and what that depends on. Regions whose distance or time differs from that of
-/// the best by no more than the tolerance tie; at zero only equals do.
+/// How regions are ordered, with parameters. Regions tie if their distance or time exceeds that of the best by no more
+/// than the tolerance; with a tolerance of zero, only equal ones tie.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rank {
     /// The order of `regions`.
     Priority,
     /// Great-circle distance, with a tolerance.
     Distance(Km),
-    /// Round-trip time, measured or else estimated from the distance, with a tolerance.
+    /// Round-trip time, from the latency table or else estimated from the distance, with a tolerance.
     Latency(Millis),
     /// The `geo` table, most specific key first.
     Geo(Vec<GeoEntry>),
-    /// Nothing: all regions are one group.
+    /// No order: all regions are one tie group.
     None,
 }
 
 impl Rank {
-    /// The rank without what it depends on.
+    /// The rank without its parameters.
     #[must_use]
     pub fn kind(&self) -> RankKind {
         match self {
@@ -169,7 +169,7 @@ impl Rank {
     }
 }
 
-/// A [`Rank`] without what it depends on.
+/// A [`Rank`] without its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "described at Rank")]
 pub enum RankKind {
@@ -205,19 +205,19 @@ pub struct Km(pub f64);
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Millis(pub f64);
 
-/// How a tie group is shared out among clients.
+/// How clients are distributed among the regions of a tie group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Share {
-    /// By weight, anew in each time window: weights hold over clients and over time.
+    /// By weight, with a new draw in each time window: shares follow the weights over clients and over time.
     Weighted,
-    /// By weight, sticky: as `Weighted` without the window.
+    /// By weight, sticky: like `Weighted`, without the window.
     Hash,
-    /// By weight, a fresh draw for each query.
+    /// By weight, with a new draw for each query.
     Random,
 }
 
 impl Share {
-    /// Every way to share.
+    /// Every kind.
     pub const ALL: [Self; 3] = [Self::Weighted, Self::Hash, Self::Random];
 
     /// The share as the config writes it.
@@ -234,40 +234,40 @@ impl Share {
 /// What to answer when no region may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllDown {
-    /// As if every region were up: clients may still reach something.
+    /// The most promising regions: clients may still reach something.
     All,
-    /// What was up last, as long as it was up no longer ago than this.
+    /// The regions that served last, provided that they served within this time.
     LastGood(Duration),
     /// These addresses.
     Fallback(Vec<IpAddr>),
     /// A CNAME to this name.
     Cname(Name),
-    /// SERVFAIL: resolvers may use what they still have (RFC 8767).
+    /// SERVFAIL: resolvers may serve stale data (RFC 8767).
     Servfail,
 }
 
-/// One line of a `geo` table.
+/// One entry of a `geo` table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GeoEntry {
-    /// Who it is for.
+    /// The clients that it applies to.
     pub place: PlaceKey,
     /// Groups in order of preference; the regions of one group tie.
     pub groups: Vec<Vec<RegionId>>,
 }
 
-/// Where a region may be used: `fence = [{ region, only | except }]`.
+/// A restriction of a region to certain clients: `fence = [{ region, only | except }]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fence {
     /// The region that is fenced.
     pub region: RegionId,
-    /// Who may be sent there.
+    /// The clients that may be sent there.
     pub rule: FenceRule,
 }
 
-/// Who may be sent to a fenced region.
+/// The clients that may be sent to a fenced region.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FenceRule {
-    /// Clients in one of these places; a client that cannot be located is not.
+    /// Clients in one of these places. Clients that cannot be located are in none.
     Only(Vec<PlaceKey>),
     /// Clients in none of these places.
     Except(Vec<PlaceKey>),

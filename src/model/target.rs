@@ -1,4 +1,4 @@
-//! What an operator, an event or a carried-over verdict points at, by names that outlive a reload.
+//! Targets of overrides, identified by names, which stay the same over a reload.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,13 +26,17 @@ pub enum Target {
     },
 }
 
-/// Why a text is no target.
+/// Why a text is not a valid target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetError(String);
 
 impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is no target: write region/NAME, endpoint/REGION/NAME or service/NAME/REGION", self.0)
+        write!(
+            f,
+            "`{}` is not a valid target: use region/NAME, endpoint/REGION/NAME or service/NAME/REGION",
+            self.0
+        )
     }
 }
 

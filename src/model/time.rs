@@ -1,8 +1,8 @@
-//! Two clocks, distinguished by type: a monotonic one, and one that people and other nodes read.
+//! Two clocks, distinguished by type: a monotonic clock and the wall clock.
 
 use std::time::Duration;
 
-/// Time since an arbitrary start, never set back. Health verdicts count in it.
+/// Monotonic time since an arbitrary start. Health verdicts use it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(pub Duration);
 
@@ -13,7 +13,7 @@ impl Mono {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The moment `by` later.
+    /// This time plus `by`.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by))
@@ -32,7 +32,7 @@ impl Unix {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The moment `by` later.
+    /// This time plus `by`.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by))

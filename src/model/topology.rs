@@ -1,4 +1,4 @@
-//! Everything a config says about what there is to choose from.
+//! The regions, services, probes and places of a config.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ pub struct ServiceId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProbeId(pub u16);
 
-/// An endpoint by its place in the topology.
+/// Reference to an endpoint by its position in the topology.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointRef {
     /// The region.
@@ -26,7 +26,7 @@ pub struct EndpointRef {
     pub index: u16,
 }
 
-/// Regions, services and what they refer to. Ids in it are valid indices.
+/// Regions, services and what they refer to. All ids in it are valid indices.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Topology {
     /// In the order of their names.
@@ -42,22 +42,23 @@ pub struct Topology {
     pub latency: Vec<LatencyRow>,
 }
 
-/// `[region.NAME]`.
+/// A region: `[region.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Region {
     /// The name in the config.
     pub name: String,
     /// Where it is.
     pub location: Location,
-    /// Requests per second it can take.
+    /// Requests per second that it can handle.
     pub capacity: Option<u64>,
-    /// When it is healthy: `healthy_when` over its endpoints that have weight, and all that it requires.
+    /// The condition for it to be healthy: `healthy_when` over its endpoints that have weight, and everything in
+    /// `require`.
     pub healthy_when: Condition,
     /// Its balancers; at least one.
     pub endpoints: Vec<Endpoint>,
 }
 
-/// `[[region.NAME.endpoint]]`.
+/// An endpoint of a region: `[[region.NAME.endpoint]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     /// Unique within the region.
@@ -66,17 +67,18 @@ pub struct Endpoint {
     pub reach: Reach,
     /// Its share within the region.
     pub weight: Weight,
-    /// When an address of it is healthy: the probes that must pass. [`Condition::ALWAYS`] without probes.
+    /// The condition for one of its addresses to be healthy: the probes that must pass. [`Condition::ALWAYS`] without
+    /// probes.
     pub healthy_when: Condition,
 }
 
-/// How clients reach an endpoint. Each address has a verdict of its own.
+/// How clients reach an endpoint. Each address has its own verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// At these addresses.
     Addresses(Vec<IpAddr>),
-    /// By a name that services of names answer, and at these addresses, if any. A name is not probed: without addresses
-    /// the endpoint is always up.
+    /// By a host name, which CNAME, SRV and MX services answer, and at these addresses, if any. Names are not probed:
+    /// without addresses the endpoint is always up.
     Named(Name, Vec<IpAddr>),
     /// At the addresses of this host, as resolvers report them; also by its name.
     Resolved(Name),
@@ -87,7 +89,7 @@ pub enum Reach {
 pub struct Group {
     /// The name in the config.
     pub name: String,
-    /// Its places; may name other groups, but never itself by any way.
+    /// Its places; may include other groups, but never itself, directly or indirectly.
     pub places: Vec<PlaceKey>,
 }
 
@@ -96,7 +98,7 @@ pub struct Group {
 pub struct LatencyRow {
     /// Where the client is.
     pub from: PlaceKey,
-    /// Where it is sent.
+    /// The region that is measured.
     pub region: RegionId,
     /// Milliseconds, above 0.
     pub millis: f64,
@@ -112,7 +114,7 @@ impl Endpoint {
         }
     }
 
-    /// The name that services of names answer.
+    /// The host name, which CNAME, SRV and MX services answer.
     #[must_use]
     pub fn host(&self) -> Option<&Name> {
         match &self.reach {
@@ -121,7 +123,7 @@ impl Endpoint {
         }
     }
 
-    /// The host whose addresses are its own, unless they are listed.
+    /// The host to resolve for its addresses; `None` if they are listed in the config.
     #[must_use]
     pub fn resolved_host(&self) -> Option<&Name> {
         match &self.reach {
@@ -132,7 +134,8 @@ impl Endpoint {
 }
 
 impl Region {
-    /// The share of an endpoint; `None` for weight 0, which takes no clients, unless every weight of the region is 0.
+    /// The weight of an endpoint; `None` for weight 0, which gets no clients. If all weights of the region are 0, they
+    /// count as equal.
     #[must_use]
     pub fn weight(&self, index: usize) -> Option<f64> {
         match self.endpoints[index].weight.0 {
@@ -151,43 +154,43 @@ impl Topology {
         endpoints.filter_map(Endpoint::resolved_host).collect()
     }
 
-    /// The region behind an id.
+    /// The region with this id.
     #[must_use]
     pub fn region(&self, id: RegionId) -> &Region {
         &self.regions[usize::from(id.0)]
     }
 
-    /// The service behind an id.
+    /// The service with this id.
     #[must_use]
     pub fn service(&self, id: ServiceId) -> &Service {
         &self.services[id.0 as usize]
     }
 
-    /// The probe behind an id.
+    /// The probe with this id.
     #[must_use]
     pub fn probe(&self, id: ProbeId) -> &Probe {
         &self.probes[usize::from(id.0)]
     }
 
-    /// The endpoint behind a reference.
+    /// The endpoint that a reference points to.
     #[must_use]
     pub fn endpoint(&self, at: EndpointRef) -> &Endpoint {
         &self.region(at.region).endpoints[usize::from(at.index)]
     }
 
-    /// Every region with its id.
+    /// The ids of all regions.
     pub fn region_ids(&self) -> impl Iterator<Item = RegionId> + use<> {
         (0..self.regions.len()).map(|index| RegionId(index as u16))
     }
 
-    /// The region of a name.
+    /// The id of the region with this name.
     #[must_use]
     pub fn region_named(&self, name: &str) -> Option<RegionId> {
         let found = self.regions.binary_search_by(|region| region.name.as_str().cmp(name));
         found.ok().map(|index| RegionId(index as u16))
     }
 
-    /// The services of a name, each of other types.
+    /// The ids of the services with this name, each of a different type.
     pub fn services_named(&self, name: &Name) -> impl Iterator<Item = ServiceId> {
         (0..).map(ServiceId).zip(&self.services).filter(move |(_, it)| it.name == *name).map(|(id, _)| id)
     }

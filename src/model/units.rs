@@ -8,7 +8,7 @@ use std::net::IpAddr;
 pub struct Ttl(pub u32);
 
 impl Ttl {
-    /// The largest TTL there is (RFC 2181 §8).
+    /// The highest valid TTL (RFC 2181 §8).
     pub const MAX: Self = Self(0x7fff_ffff);
 }
 
@@ -17,42 +17,42 @@ impl Ttl {
 pub struct Weight(pub u32);
 
 impl Weight {
-    /// The largest weight a config may name.
+    /// The highest weight that a config may use.
     pub const MAX: Self = Self(1_000_000);
 }
 
-/// A part of a whole, 0 to 1, written as a percentage.
+/// A fraction from 0 to 1, written as a percentage.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Fraction(f64);
 
 impl Fraction {
-    /// The whole: 100%.
+    /// 100%.
     pub const WHOLE: Self = Self(1.0);
-    /// Six tenths.
+    /// 60%.
     pub const SIXTY_PERCENT: Self = Self(0.6);
 
-    /// `percent` must lie in 0..=100.
+    /// The fraction of a percentage; `None` unless it is within 0..=100.
     #[must_use]
     pub fn from_percent(percent: f64) -> Option<Self> {
         (0.0..=100.0).contains(&percent).then_some(Self(percent / 100.0))
     }
 
-    /// Reads `"25%"`.
+    /// Parses text such as `25%`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::from_percent(text.strip_suffix('%')?.trim().parse().ok()?)
     }
 
-    /// As a number from 0 to 1.
+    /// The fraction as a number from 0 to 1.
     #[must_use]
     pub fn get(self) -> f64 {
         self.0
     }
 
-    /// The smallest whole number that is at least this part of `n`.
+    /// This fraction of `n`, rounded up.
     #[must_use]
     pub fn ceil_of(self, n: usize) -> usize {
-        // 1e-9 keeps 50% of 2 from becoming 2 by a rounding error.
+        // Subtracting 1e-9 prevents rounding errors, such as 50% of 2 becoming 2.
         (self.0 * n as f64 - 1e-9).ceil().max(0.0) as usize
     }
 }
@@ -63,17 +63,17 @@ impl fmt::Display for Fraction {
     }
 }
 
-/// How many bits of a client's address key shares and hashes: clients in one prefix stay together.
+/// The length of the address prefix that is a client's share key: clients in the same prefix get the same answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyPrefix {
-    /// Bits of an IPv4 address, 0 to 32.
+    /// Prefix length for IPv4 clients, 0 to 32.
     pub v4: u8,
-    /// Bits of an IPv6 address, 0 to 128.
+    /// Prefix length for IPv6 clients, 0 to 128.
     pub v6: u8,
 }
 
 impl KeyPrefix {
-    /// Bits of an address of this family.
+    /// The prefix length for the family of this address.
     #[must_use]
     pub fn bits(self, address: IpAddr) -> u8 {
         match address {
@@ -84,13 +84,13 @@ impl KeyPrefix {
 }
 
 impl Default for KeyPrefix {
-    /// The lengths that RFC 7871 §11.1 recommends to resolvers; few send more.
+    /// The prefix lengths that RFC 7871 §11.1 recommends to resolvers; few send longer ones.
     fn default() -> Self {
         Self { v4: 24, v6: 56 }
     }
 }
 
-/// What an answer contains of endpoints: addresses of one family, or names.
+/// What an answer contains: addresses of one family, or host names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// A records.
@@ -102,7 +102,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// All of them, in the order of their numbers.
+    /// All families, in numerical order.
     pub const ALL: [Self; 3] = [Self::V4, Self::V6, Self::Host];
 
     /// Whether `address` is of this family.

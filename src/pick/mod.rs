@@ -1,4 +1,4 @@
-//! Choosing one of many, without a random source: the same key and candidates give the same pick everywhere.
+//! Deterministic weighted choice: the same key and candidates give the same pick everywhere.
 //!
 //! [`rendezvous`] is weighted rendezvous hashing by the logarithmic method (Schindelhauer and Schomaker, "Weighted
 //! distributed hash tables", SPAA 2005): each candidate draws an exponential variate from the hash of key and
@@ -26,10 +26,10 @@ impl Hash {
         })
     }
 
-    /// Hash of this and one more value.
+    /// Hash of this hash and one more value.
     #[must_use]
     pub fn with(self, value: u64) -> Self {
-        // The finaliser of SplitMix64, which passes every bit through the whole word.
+        // The finaliser of SplitMix64, which diffuses every bit over the whole word.
         let mut z = (self.0 ^ value.wrapping_mul(GAMMA)).wrapping_add(GAMMA);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn losing_a_candidate_moves_only_its_own_keys() {
+    fn removing_a_candidate_moves_only_its_keys() {
         for key in 0..10_000 {
             let before = pick(key, &[2.0, 3.0, 5.0]).unwrap();
             let after = pick(key, &[2.0, 0.0, 5.0]).unwrap();

@@ -1,8 +1,9 @@
-//! Rules that bind automation and operators, so that neither makes an outage worse.
+//! Rules that restrict automation and operators, so that neither makes an outage worse.
 //!
-//! A rule never stops the withdrawal of what fails hard: nobody can be served there. It holds what fails softly,
-//! visibly, and refuses an operator's change unless told otherwise. Regions are counted per address family and per
-//! set of regions that clients of a service may be sent to, since fences give different clients different sets.
+//! A rule never prevents the withdrawal of a region that is hard-down: it cannot serve anyone. It holds regions that
+//! are soft-down, visibly, and refuses an operator's change unless the operator overrides it. Regions are counted per
+//! address family and per set of regions that clients of a service may be sent to, since fences give different
+//! clients different sets.
 
 mod permit;
 mod unserved;
@@ -14,10 +15,10 @@ use crate::health::Severity;
 use crate::model::{Family, RegionId, Rule, Rules};
 use crate::standing::{Cause, Held, HeldFor, RegionSets, SetId, Standing, Usable};
 
-/// What the rules hold in `standing`, in order; `before` is what they held until now.
+/// The regions that the rules hold in `standing`, sorted; `before` is what they held until now.
 ///
-/// Where fewer than `min_regions` would serve, every region that fails softly is held: one alone would get the clients
-/// of all. A region that is held stays held until it recovers or fails hard.
+/// If fewer than `min_regions` would serve, every soft-down region is held, because a single one would get the clients
+/// of all. A region stays held until it recovers or turns hard-down.
 #[must_use]
 pub fn hold(rules: &Rules, sets: &RegionSets, standing: &Standing, before: &[Held]) -> Box<[Held]> {
     if rules.min_regions == 0 {
@@ -48,7 +49,8 @@ struct Hold<'a> {
 }
 
 impl Hold<'_> {
-    /// Only sets with such a region can have anything to hold: as a rule none, however many sets there are.
+    /// The sets with a soft-down region: only these can have anything to hold. Usually there are none, however many
+    /// sets exist.
     fn sets_that_fail_softly(&self) -> Vec<SetId> {
         let fails = |usable| usable == SOFT;
         let regions = (0..self.standing.regions.len()).map(|index| RegionId(index as u16));
@@ -66,7 +68,8 @@ impl Hold<'_> {
         }
     }
 
-    /// What is held for its set serves a service, unless operators keep the service from it.
+    /// Holds regions for one service with overrides. A region that is held for the whole set serves it, unless
+    /// operators withdrew the region from the service.
     fn service(&self, scope: HeldFor, set: SetId, of_set: &[Held], into: &mut Vec<Held>) {
         let HeldFor::Service(service, _) = scope else { return };
         for family in Family::ALL {

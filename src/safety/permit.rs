@@ -1,4 +1,4 @@
-//! Whether an operator may change what is used.
+//! Whether the rules permit an operator's change.
 
 use crate::model::{Family, RegionId, Rule, Rules, ServiceId, Topology};
 use crate::standing::{RegionSets, SetId, Standing, Usable};
@@ -6,25 +6,26 @@ use crate::standing::{RegionSets, SetId, Standing, Usable};
 /// A change that a rule forbids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The rule.
+    /// The rule that forbids it.
     pub rule: Rule,
-    /// How many regions the rule asks for.
+    /// How many regions the rule requires.
     pub needed: usize,
-    /// How many would remain.
+    /// How many would remain usable.
     pub remaining: usize,
     /// The set of regions that would have too few.
     pub set: SetId,
-    /// In which address family.
+    /// The address family in which they would be too few.
     pub family: Family,
-    /// The one service that would be short, if it is not all services with these regions.
+    /// The service that would have too few; `None` if that holds for all services with these regions.
     pub service: Option<ServiceId>,
 }
 
-/// Whether an operator may turn `before` into `after`: nothing that had more regions may come to have too few, in
-/// any address family, neither all services with a set of regions nor one service with overrides of its own.
+/// Whether an operator may turn `before` into `after`. A change is refused if it reduces the usable regions in any
+/// address family to fewer than the rule requires, for all services with a set of regions or for one service with
+/// overrides of its own.
 ///
 /// # Errors
-/// The first that would have too few.
+/// A refusal that names the first set of regions with too few.
 pub fn permit(rules: &Rules, sets: &RegionSets, before: &Standing, after: &Standing) -> Result<(), Refusal> {
     let change = Change { rules, sets, before, after };
     let services: Vec<ServiceId> = before.overridden_services().chain(after.overridden_services()).collect();
@@ -63,7 +64,7 @@ impl Change<'_> {
         is_less.then_some(refusal)
     }
 
-    /// Regions that serve, as this node has seen itself, or are held.
+    /// The number of regions that serve, as observed by this node itself, or are held.
     fn serving(&self, standing: &Standing, set: SetId, family: Family, service: Option<ServiceId>) -> usize {
         let serves = |id: RegionId| {
             let pool = standing.region(id).pool(family);
@@ -88,12 +89,12 @@ fn is_held(
     id: RegionId,
     service: Option<ServiceId>,
 ) -> bool {
-    // Without a service of its own nothing but the set's own entries is found.
+    // No service has this id, so only the entries of the set are found.
     standing.held(service.unwrap_or(ServiceId(u32::MAX)), set, family, id).is_some()
 }
 
 impl Refusal {
-    /// The refusal as a sentence for the operator.
+    /// A sentence that explains the refusal to the operator.
     #[must_use]
     pub fn explain(&self, topology: &Topology, sets: &RegionSets) -> String {
         let names: Vec<&str> =

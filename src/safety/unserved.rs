@@ -3,10 +3,10 @@
 use crate::model::{Family, ServiceId, ServiceKind, Topology};
 use crate::standing::{RegionSets, SetId, Standing};
 
-/// Services that an alarm names; of the others it says how many there are.
+/// The number of services that an alarm names; the others are only counted.
 const NAMED: usize = 5;
 
-/// A service that no region can serve in an address family: its `all_down` policy answers.
+/// A service that no region can serve in an address family, so that its `all_down` policy applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Unserved {
     /// The service.
@@ -15,7 +15,7 @@ pub struct Unserved {
     pub family: Family,
 }
 
-/// The services for which no region may be answered to some clients, and none is held, in order.
+/// The services that have clients for whom no region may be answered and none is held, sorted.
 #[must_use]
 pub fn unserved(topology: &Topology, sets: &RegionSets, standing: &Standing) -> Vec<Unserved> {
     let of_sets: Vec<[bool; 3]> =
@@ -57,7 +57,7 @@ fn answers(topology: &Topology, service: ServiceId, standing: &Standing, family:
 
 fn is_set_served(sets: &RegionSets, standing: &Standing, set: SetId, family: Family) -> bool {
     let regions = sets.regions(set);
-    // A client that is fenced off from every region is not waiting for one.
+    // If fences exclude a client from every region, none has failed it.
     regions.is_empty()
         || regions.iter().any(|id| {
             !standing.region(*id).pool(family).usable.is_withdrawn()
@@ -82,21 +82,21 @@ fn is_service_served(
         })
 }
 
-/// A sentence about services that no region can serve, if there are any.
+/// The message of an alarm about services that no region can serve; `None` if there are none.
 #[must_use]
 pub fn alarm(topology: &Topology, unserved: &[Unserved]) -> Option<String> {
     let names = listed(topology, unserved)?;
     Some(format!("no region can serve {names}: answered as all_down says"))
 }
 
-/// A sentence about services that regions can serve again, if there are any.
+/// The message that services can be served by regions again; `None` if there are none.
 #[must_use]
 pub fn all_clear(topology: &Topology, served: &[Unserved]) -> Option<String> {
     let names = listed(topology, served)?;
     Some(format!("regions can serve {names} again"))
 }
 
-/// The services, each once, with the family where it is only one.
+/// The names of the services, each once; with the address family if only one of two is affected.
 fn listed(topology: &Topology, unserved: &[Unserved]) -> Option<String> {
     let mut services: Vec<(ServiceId, Vec<Family>)> = Vec::new();
     for Unserved { service, family } in unserved {
@@ -120,7 +120,7 @@ fn listed(topology: &Topology, unserved: &[Unserved]) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-/// Whether any region of a service lists addresses of a family; a host may always have some.
+/// Whether any region of a service can have addresses of a family: it lists some, or it has a host to resolve.
 fn has_addresses(topology: &Topology, service: ServiceId, family: Family) -> bool {
     let members = topology.service(service).members.iter();
     let mut endpoints = members.flat_map(|member| &topology.region(member.region).endpoints);

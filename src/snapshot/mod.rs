@@ -1,4 +1,4 @@
-//! All that a query sees.
+//! Everything that a query sees.
 
 use std::sync::Arc;
 
@@ -9,43 +9,44 @@ use crate::steer::Compiled;
 use crate::wire::Denial;
 use crate::zone::Zones;
 
-/// One consistent view. A query loads one and sees nothing else; the engine publishes a new one on every change.
+/// A consistent view of everything a query needs. Each query loads one snapshot; the engine publishes a new one on
+/// every change.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// What the config says, compiled.
+    /// The compiled config.
     pub plan: Arc<Plan>,
     /// What may be used right now.
     pub standing: Arc<Standing>,
-    /// Grows with every snapshot published, and never shrinks.
+    /// Increases with every published snapshot.
     pub epoch: u64,
 }
 
-/// What the config says, compiled for queries. Immutable; a reload makes a new one.
+/// The config, compiled for queries. Immutable; a reload makes a new one.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Regions and services.
     pub topology: Arc<Topology>,
     /// Static RRsets and dynamic names.
     pub zones: Arc<Zones>,
-    /// What each zone says to names and types that it does not have, by its number.
+    /// The negative answers of each zone, for names and types that it does not have; by the number of the zone.
     pub denials: Arc<[Denial]>,
-    /// Where clients are.
+    /// The locations of clients.
     pub geo: Arc<Index>,
-    /// What the databases behind [`Plan::geo`] are called, by [`Source::Database`](crate::geo::Source::Database).
+    /// The names of the databases behind [`Plan::geo`], by [`Source::Database`](crate::geo::Source::Database).
     pub geo_sources: Vec<String>,
-    /// Rankings of every service for every place.
+    /// The rankings of every service for every place.
     pub steering: Compiled,
-    /// Whether ECS is read and answered (RFC 7871).
+    /// Whether EDNS Client Subnet (RFC 7871) is used and answered.
     pub ecs: bool,
-    /// Whether `_portolan.NAME` TXT tells what was decided on a service's name for the asker.
+    /// Whether TXT queries for `_portolan.NAME` are answered with the choice made for a service's name and the client.
     pub debug_names: bool,
-    /// What the server says of itself.
+    /// How the server identifies itself.
     pub identity: Identity,
 }
 
 impl Plan {
-    /// Compiles a plan, with [`Plan::geo_sources`] and [`Plan::identity`] left empty. Takes as long as the rankings
-    /// need: not for threads that answer queries.
+    /// Compiles a plan; [`Plan::geo_sources`] and [`Plan::identity`] are left empty. Computing the rankings takes
+    /// time, so do not call it on threads that answer queries.
     #[must_use]
     pub fn compile(
         topology: Topology,

@@ -1,21 +1,21 @@
-//! When what may be used can change at the earliest, for TTLs that are computed.
+//! The earliest time at which a standing can change, for computed TTLs.
 
 use std::sync::Arc;
 
 use super::{Inputs, Override};
 use crate::model::{Condition, Due, EndpointRef, RegionId, ServiceId, Target, Topology};
 
-/// When a region, or a region within one service, can change at the earliest.
+/// The earliest time at which each region, or a region within one service, can change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dues {
-    /// By [`RegionId`]; empty where no TTL is computed.
+    /// By [`RegionId`]; empty if no service has a computed TTL.
     pub regions: Box<[Due]>,
-    /// When overrides of a region within one service end; in order of service and region, usually none.
+    /// When overrides of a region within one service end, sorted by service and region; usually empty.
     pub services: Arc<[((ServiceId, RegionId), Due)]>,
 }
 
 impl Dues {
-    /// When what a service can expect of a region changes.
+    /// The earliest time at which a region can change for a service.
     #[must_use]
     pub fn of_member(&self, service: ServiceId, region: RegionId) -> Due {
         let own = self.regions.get(usize::from(region.0)).copied().unwrap_or(Due::ANY_TIME);
@@ -27,7 +27,8 @@ impl Dues {
 }
 
 impl Inputs<'_> {
-    /// The soonest of a region's endpoints, of those it requires and of the ends of overrides.
+    /// The earliest time at which a region can change: when one of its endpoints, or of those that it requires, can
+    /// change, or when one of their overrides ends.
     #[must_use]
     pub fn due(&self, id: RegionId, endpoints: &dyn Fn(EndpointRef) -> Due) -> Due {
         let topology = self.topology;
@@ -36,21 +37,21 @@ impl Inputs<'_> {
             .map(|index| EndpointRef { region: id, index: index as u16 })
             .collect();
         required(topology, id, &mut vec![id], &mut involved);
-        let is_meant = |target: &Target| match target {
+        let applies = |target: &Target| match target {
             Target::Region(name) => *name == region.name,
             Target::Endpoint { region, endpoint } => involved.iter().any(|at| {
                 topology.region(at.region).name == *region && topology.endpoint(*at).name == *endpoint
             }),
             Target::Service { .. } => false,
         };
-        let ends = self.in_force().filter(|o| is_meant(&o.target)).map(ends);
+        let ends = self.in_force().filter(|o| applies(&o.target)).map(ends);
         involved.iter().map(|at| endpoints(*at)).chain(ends).fold(Due::NEVER, Due::min)
     }
 
-    /// When overrides of a region within a service end, in order.
+    /// When overrides of a region within a service end, sorted by service and region.
     #[must_use]
     pub fn service_dues(&self) -> Arc<[((ServiceId, RegionId), Due)]> {
-        let mut services: Vec<_> = self.in_force().flat_map(|o| within(self.topology, o)).collect();
+        let mut services: Vec<_> = self.in_force().flat_map(|o| member_dues(self.topology, o)).collect();
         services.sort_unstable_by_key(|(place, _)| *place);
         services.into()
     }
@@ -60,7 +61,7 @@ impl Inputs<'_> {
     }
 }
 
-/// The endpoints elsewhere that a region's condition names, by way of other regions, too.
+/// Adds the endpoints that a region's condition names, directly or through other regions.
 fn required(topology: &Topology, id: RegionId, seen: &mut Vec<RegionId>, into: &mut Vec<EndpointRef>) {
     topology.region(id).healthy_when.leaves(&mut |leaf| match leaf {
         Condition::Endpoint(at) if !into.contains(at) => into.push(*at),
@@ -72,7 +73,7 @@ fn required(topology: &Topology, id: RegionId, seen: &mut Vec<RegionId>, into: &
     });
 }
 
-fn within(topology: &Topology, o: &Override) -> Vec<((ServiceId, RegionId), Due)> {
+fn member_dues(topology: &Topology, o: &Override) -> Vec<((ServiceId, RegionId), Due)> {
     let Target::Service { service, region } = &o.target else { return Vec::new() };
     let Some(region) = topology.region_named(region) else { return Vec::new() };
     topology.services_named(service).map(|service| ((service, region), ends(o))).collect()

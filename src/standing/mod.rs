@@ -1,8 +1,8 @@
 //! What may be used right now.
 //!
-//! A [`Standing`] is made from the states that probes found, the overrides of operators and what safety holds.
-//! It is small, and made anew on every change; queries read it, nothing changes it. It keeps the probes' states
-//! apart from what follows from them, so that an override never hides a verdict.
+//! A [`Standing`] is computed from the states that probes found, the overrides of operators and the regions that
+//! safety rules hold. It is small and immutable: every change makes a new one, and queries only read it. It keeps the
+//! probes' states apart from what follows from them, so that an override never hides a verdict.
 
 mod dues;
 mod overrides;
@@ -20,84 +20,84 @@ pub use sets::{RegionSets, SetId};
 use crate::health::{Severity, State};
 use crate::model::{EndpointRef, Family, RegionId, Rule, ServiceId, Unix};
 
-/// The part of its weight that a degraded endpoint or region keeps.
+/// The fraction of its weight that a degraded endpoint or region keeps.
 pub const DEGRADED_FACTOR: f64 = 0.5;
 
-/// What may be used right now, by the ids of one topology. Cheap to copy: what is large is shared.
+/// What may be used right now, by the ids of one topology. Cheap to clone: the large parts are shared.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Standing {
     /// By [`RegionId`].
     pub regions: Box<[RegionStanding]>,
-    /// Overrides of a region within one service, in order of service and region; usually none.
+    /// Overrides of a region within one service, sorted by service and region; usually empty.
     pub services: Arc<[ServiceOverride]>,
-    /// Regions that a safety rule holds, in order; usually none.
+    /// Regions that a safety rule holds, sorted; usually empty.
     pub held: Box<[Held]>,
-    /// When any of this can change at the earliest; worked out if a service's TTL is computed.
+    /// When any of this can change at the earliest; only filled in if a service has a computed TTL.
     pub dues: Dues,
-    /// Whether the node suspects its own network, so that `suspect_self` keeps what was found before.
+    /// Whether the node suspects its own network, so that `suspect_self` keeps earlier states in use.
     pub suspected: bool,
 }
 
-/// A region.
+/// The standing of a region.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegionStanding {
-    /// What probes found, whatever operators decided.
+    /// What probes found, regardless of overrides.
     pub state: State,
     /// When [`RegionStanding::state`] was entered.
     pub since: Unix,
     /// The override of the whole region.
     pub action: Option<Action>,
-    /// What may be answered, by family: addresses for A, for AAAA, then names.
+    /// What may be answered, by family: addresses for A, addresses for AAAA, host names.
     pub pools: [Pool; 3],
-    /// By index of the endpoint.
+    /// By the index of the endpoint.
     pub endpoints: Arc<[EndpointStanding]>,
-    /// Whether all its addresses are those of hosts that have not been resolved yet.
+    /// Whether it has no addresses at all because its hosts have not been resolved yet.
     pub unresolved: bool,
-    /// Whether it would be down, but for a rule that keeps what was found before: `suspect_self`.
+    /// The rule that keeps it in use although probes found it down: `suspect_self`.
     pub kept_by: Option<Rule>,
 }
 
-/// What a region has to answer in one family.
+/// What a region can answer in one family.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
-    /// Whether it may be answered.
+    /// Whether it may be answered, overrides of the region included.
     pub usable: Usable,
-    /// Whether anything of this family is configured. If nothing is, [`Pool::usable`] is another family's.
+    /// Whether the region has anything of this family. If not, [`Pool::usable`] is that of another family.
     pub configured: bool,
-    /// Whether this node has itself seen that it serves, or an operator says so: only then it counts towards a minimum
-    /// that operators must keep.
+    /// Whether this node itself has seen it serve, or an operator forced it up. Only then does it count towards the
+    /// minimum that operators must keep.
     pub observed: bool,
-    /// Whether the best of what no operator withdrew serves, by what steering goes by.
+    /// Whether the best endpoint that no operator withdrew serves, by the state that steering uses.
     pub serves: bool,
-    /// The best endpoints that no operator withdrew, with the best of their addresses.
+    /// The best endpoints that no operator withdrew, each with its best addresses.
     pub candidates: Arc<[Candidate]>,
-    /// What to answer of it when no region may be answered.
+    /// What to answer from it when no region may be used.
     pub last_resort: LastResort,
-    /// What served last, for `all_down = { last_good }`; `None` while it serves, or if it never did.
+    /// The endpoints that served last, for `all_down = { last_good }`; `None` while it serves, or if it never did.
     pub last_good: Option<LastGood>,
 }
 
-/// What to answer of a pool when no region may be answered.
+/// What to answer from a pool when no region may be used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LastResort {
-    /// How promising that is.
+    /// How promising the candidates are.
     pub class: Resort,
-    /// The endpoints.
+    /// The endpoints to answer.
     pub candidates: Arc<[Candidate]>,
 }
 
-/// How promising it is to answer something that may not be used. Ordered from best to worst.
+/// How promising it is to answer with something that may not be used. Ordered from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resort {
     /// The region serves in another address family.
     OtherFamily,
     /// An operator drained it, but it is healthy.
     Drained,
-    /// Something answers there, though badly.
+    /// It is soft-down: something responds there, but not correctly.
     Soft,
     /// There is no result yet.
     Unknown,
-    /// Nothing answers there.
+    /// It is hard-down: nothing responds there.
     Hard,
     /// An operator drained it, and it is down.
     DrainedDown,
@@ -105,36 +105,36 @@ pub enum Resort {
     Never,
 }
 
-/// What served last.
+/// The endpoints that served last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LastGood {
-    /// When it ceased to serve.
+    /// When the last of them stopped serving.
     pub until: Unix,
-    /// The endpoints, with those of their addresses that were lost together last.
+    /// The endpoints, each with its addresses that stopped serving within a minute of `until`.
     pub candidates: Arc<[Candidate]>,
 }
 
-/// An endpoint and those of its addresses that may be answered.
+/// An endpoint and its addresses that may be answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
-    /// Which endpoint.
+    /// The endpoint.
     pub endpoint: EndpointRef,
     /// Hash of its name.
     pub hash: u64,
-    /// Its weight, reduced while it is degraded or drained in part.
+    /// Its weight, reduced while it is degraded or partially drained.
     pub weight: f64,
-    /// At least one; none where names are answered.
+    /// At least one address; empty if names are answered.
     pub addresses: Box<[IpAddr]>,
 }
 
 /// Whether something may be answered.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Usable {
-    /// Yes, at this part of its weight, above 0.
+    /// It may be answered, at this fraction of its weight: above 0, at most 1.
     Yes(f64),
-    /// While nothing else may: there is no result yet.
+    /// Only while nothing else may be answered, because there is no result yet.
     IfNothingElse,
-    /// No.
+    /// It may not be answered.
     No(Cause),
 }
 
@@ -149,35 +149,35 @@ pub enum Cause {
     ForcedDown,
 }
 
-/// An endpoint.
+/// The standing of an endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndpointStanding {
-    /// What probes found: the best of its addresses.
+    /// What probes found: the state of its best address.
     pub state: State,
     /// Its override.
     pub action: Option<Action>,
-    /// In the order of the config; sorted if they are those of a host.
+    /// In the order of the config; sorted if they come from resolving a host.
     pub addresses: Box<[AddressStanding]>,
 }
 
-/// An address of an endpoint.
+/// The standing of an address of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AddressStanding {
     /// The address.
     pub address: IpAddr,
     /// What probes found.
     pub state: State,
-    /// What steering goes by. It differs where this node cannot probe the address and follows its endpoint's other
-    /// addresses, and where `suspect_self` keeps what was found before.
+    /// The state that steering uses. It differs from `state` where this node cannot probe the address, which then
+    /// follows its endpoint's other addresses, and where `suspect_self` keeps an earlier state in use.
     pub used: State,
-    /// Whether this node can probe it, or has nothing to probe.
+    /// Whether this node can probe it, or it has no probe.
     pub observed: bool,
-    /// When it ceased to serve; `None` while it serves, or if it never did.
+    /// When it stopped serving; `None` while it serves, or if it never did.
     pub served_until: Option<Unix>,
 }
 
 impl AddressStanding {
-    /// An address in a state that was observed.
+    /// An address whose state this node has observed, and which steering uses as it is.
     #[must_use]
     pub fn observed(address: IpAddr, state: State) -> Self {
         Self { address, state, used: state, observed: true, served_until: None }
@@ -195,12 +195,12 @@ pub struct ServiceOverride {
     pub action: Action,
 }
 
-/// A region that a safety rule holds: answered though it fails softly.
+/// A region that a safety rule holds: it is answered although it is soft-down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Held {
-    /// For whom.
+    /// The clients that it is held for.
     pub scope: HeldFor,
-    /// In which address family.
+    /// The address family that it is held in.
     pub family: Family,
     /// The region.
     pub region: RegionId,
@@ -208,12 +208,12 @@ pub struct Held {
     pub rule: Rule,
 }
 
-/// Whom a region is held for.
+/// The clients that a region is held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HeldFor {
-    /// All services with clients who may be sent to these regions.
+    /// Clients of any service that may be sent to exactly this set of regions.
     Set(SetId),
-    /// One service with overrides of its own, for those clients.
+    /// Such clients of one service that has overrides of its own.
     Service(ServiceId, SetId),
 }
 
@@ -251,12 +251,12 @@ impl Standing {
         &self.services[start..start + length]
     }
 
-    /// The services that have overrides of their own, each once.
+    /// The services that have overrides of their own, each listed once.
     pub fn overridden_services(&self) -> impl Iterator<Item = ServiceId> {
         self.services.chunk_by(|one, two| one.service == two.service).map(|chunk| chunk[0].service)
     }
 
-    /// The rule that holds a region for those clients of a service who may be sent to a set of regions.
+    /// The rule that holds a region for the clients of a service that may be sent to a set of regions.
     #[must_use]
     pub fn held(&self, service: ServiceId, set: SetId, family: Family, region: RegionId) -> Option<Rule> {
         if self.held.is_empty() {
@@ -270,15 +270,15 @@ impl Standing {
         find(HeldFor::Set(set)).or_else(|| find(HeldFor::Service(service, set)))
     }
 
-    /// The rule that holds or keeps a region for anyone.
+    /// The rule that holds or keeps a region for any clients.
     #[must_use]
     pub fn held_anywhere(&self, region: RegionId) -> Option<Rule> {
         let held = self.held.iter().find(|held| held.region == region).map(|held| held.rule);
         held.or_else(|| self.region(region).kept_by)
     }
 
-    /// Whether a region may be answered in a family to clients of a service: an override within the service goes
-    /// before the region's own, but a partial drain does not readmit what the region's override withdraws.
+    /// Whether a region may be answered in a family to clients of a service. An override within the service takes
+    /// precedence over the region's own, but a partial drain does not readmit what the region's override withdraws.
     #[must_use]
     pub fn usable_within(&self, service: ServiceId, region: RegionId, family: Family) -> Usable {
         let standing = self.region(region);
@@ -293,13 +293,13 @@ impl Standing {
 }
 
 impl RegionStanding {
-    /// What it has to answer in a family.
+    /// What it can answer in a family.
     #[must_use]
     pub fn pool(&self, family: Family) -> &Pool {
         &self.pools[family as usize]
     }
 
-    /// The best of the families.
+    /// The best usability over all families.
     #[must_use]
     pub fn usable(&self) -> Usable {
         let [first, rest @ ..] = self.pools.each_ref().map(|pool| pool.usable);
@@ -314,7 +314,7 @@ impl RegionStanding {
 }
 
 impl Pool {
-    /// Whether there is anything to answer, or nothing is configured and the answer has no records.
+    /// Whether it can be answered: it has candidates, or it has nothing of this family and the answer is NODATA.
     #[must_use]
     pub fn has_answer(&self) -> bool {
         !self.configured || !self.candidates.is_empty()
@@ -333,13 +333,13 @@ impl Usable {
         }
     }
 
-    /// The better of two.
+    /// The better of the two.
     #[must_use]
     pub fn best(self, other: Self) -> Self {
         if other.order() < self.order() { other } else { self }
     }
 
-    /// Whether it may be answered while others may, too.
+    /// Whether it may be answered alongside others.
     #[must_use]
     pub fn is_eligible(self) -> bool {
         matches!(self, Self::Yes(_))

@@ -1,4 +1,4 @@
-//! What operators decided about targets.
+//! Overrides: what operators decided about targets.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use crate::model::{Fraction, Target, Unix};
 /// What an operator decided about a target, until when and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
-    /// Grows with each override of a node; never used twice.
+    /// Unique on a node: ascending, and never reused.
     pub id: u64,
     /// The target.
     pub target: Target,
@@ -16,7 +16,7 @@ pub struct Override {
     pub action: Action,
     /// When it was set.
     pub created: Unix,
-    /// When it ends by itself.
+    /// When it expires; `None` if it stays until it is removed.
     pub until: Option<Unix>,
     /// Why, in the operator's words.
     pub reason: Option<String>,
@@ -27,11 +27,11 @@ pub struct Override {
 /// What an override does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Action {
-    /// Keep this share of the clients away, above 0.
+    /// Keep this share of the clients away; the share is above 0.
     Drain(Fraction),
-    /// Treat it as up, whatever probes find.
+    /// Treat it as up, regardless of probes.
     Up,
-    /// Treat it as down, whatever probes find.
+    /// Treat it as down, regardless of probes.
     Down,
 }
 
@@ -39,7 +39,7 @@ impl Action {
     /// Keep all clients away.
     pub const DRAIN: Self = Self::Drain(Fraction::WHOLE);
 
-    /// The name without the share: drain, up or down.
+    /// The name without the share: `drain`, `up` or `down`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -65,7 +65,7 @@ impl Action {
         self.kept_away() >= 1.0
     }
 
-    /// Whether it keeps some clients away, and not all.
+    /// Whether it keeps some clients away, but not all.
     #[must_use]
     pub fn is_partial(self) -> bool {
         self.kept_away() > 0.0 && !self.withdraws()
@@ -110,7 +110,7 @@ impl fmt::Display for ActionError {
 impl std::error::Error for ActionError {}
 
 impl Override {
-    /// Whether it has not ended yet.
+    /// Whether it has not expired by `now`.
     #[must_use]
     pub fn holds_at(&self, now: Unix) -> bool {
         self.until.is_none_or(|until| now < until)
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn actions_are_read_as_they_are_written() {
+    fn actions_round_trip_through_text() {
         for text in ["drain", "drain 25%", "up", "down"] {
             assert_eq!(text.parse::<Action>().unwrap().to_string(), text);
         }

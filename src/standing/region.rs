@@ -1,4 +1,4 @@
-//! How a region's standing follows from the states of its addresses and from overrides.
+//! Computes a region's standing from the states of its addresses and from overrides.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,26 +13,26 @@ use crate::model::{
 };
 use crate::pick;
 
-/// Addresses of a region that ceased to serve within this many seconds of each other were lost together.
+/// Addresses of a region that stopped serving within this many seconds of each other count as lost together.
 const LOST_TOGETHER_SECS: u64 = 60;
 
-/// What a standing is made from.
+/// What a standing is computed from.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
-    /// What there is.
+    /// The regions, endpoints and services.
     pub topology: &'a Topology,
-    /// What is known of the addresses of an endpoint.
+    /// Returns the standing of the addresses of an endpoint.
     pub addresses: &'a dyn Fn(EndpointRef) -> Box<[AddressStanding]>,
-    /// Those in force.
+    /// All overrides; expired ones are ignored.
     pub overrides: &'a [Override],
-    /// The region's standing before, if it had one: since when, and what served.
+    /// Returns the region's previous standing, if any: it tells since when a state has lasted, and what served.
     pub previous: &'a dyn Fn(RegionId) -> Option<&'a RegionStanding>,
-    /// The present moment.
+    /// The current time.
     pub now: Unix,
 }
 
 impl Inputs<'_> {
-    /// Works out the standing of a region.
+    /// Computes the standing of a region.
     #[must_use]
     pub fn region(&self, id: RegionId) -> RegionStanding {
         let region = self.topology.region(id);
@@ -42,10 +42,10 @@ impl Inputs<'_> {
             .map(|index| self.endpoint(endpoint_ref(id, index), &overrides))
             .collect();
         let before = (self.previous)(id);
-        let work = Work { inputs: self, id, region, action, endpoints: &endpoints, before };
+        let work = RegionWork { inputs: self, id, region, action, endpoints: &endpoints, before };
         let found = work.state(&|it| it.state);
         let state = match before {
-            // A check without a result yet does not lower what served.
+            // Checks without a result do not take down a region that served.
             Some(before) if found == State::Unknown && before.state.serves() => before.state,
             _ => found,
         };
@@ -61,7 +61,8 @@ impl Inputs<'_> {
         }
     }
 
-    /// The overrides of regions within services, in order.
+    /// The overrides of regions within services, sorted by service and region. If there are several for the same pair,
+    /// the latest counts.
     #[must_use]
     pub fn services(&self) -> Arc<[ServiceOverride]> {
         let mut found: Vec<(u64, ServiceOverride)> = Vec::new();
@@ -78,7 +79,7 @@ impl Inputs<'_> {
         found.into_iter().map(|(_, it)| it).collect()
     }
 
-    /// The overrides in force of a region and of its endpoints.
+    /// The overrides of a region and of its endpoints that have not expired.
     fn overrides_in(&self, name: &str) -> Vec<&Override> {
         let is_in = |target: &Target| match target {
             Target::Region(region) | Target::Endpoint { region, .. } => region == name,
@@ -87,7 +88,7 @@ impl Inputs<'_> {
         self.overrides.iter().filter(|o| o.holds_at(self.now) && is_in(&o.target)).collect()
     }
 
-    /// `overrides` are those of its region.
+    /// The standing of an endpoint. `overrides` are those of its region.
     fn endpoint(&self, at: EndpointRef, overrides: &[&Override]) -> EndpointStanding {
         let endpoint = self.topology.endpoint(at);
         let action = action(
@@ -96,7 +97,7 @@ impl Inputs<'_> {
         );
         let addresses = (self.addresses)(at);
         let state = match &endpoint.reach {
-            // A name is not probed.
+            // A host name without addresses is not probed.
             Reach::Named(..) if addresses.is_empty() => State::Up,
             _ => addresses.iter().map(|it| it.state).min().unwrap_or_default(),
         };
@@ -104,27 +105,28 @@ impl Inputs<'_> {
     }
 }
 
-/// Of several overrides of one target the latest counts.
-fn action(overrides: &[&Override], is_meant: impl Fn(&Target) -> bool) -> Option<Action> {
-    overrides.iter().filter(|o| is_meant(&o.target)).max_by_key(|o| o.id).map(|o| o.action)
+/// The action of the latest override of a target.
+fn action(overrides: &[&Override], applies: impl Fn(&Target) -> bool) -> Option<Action> {
+    overrides.iter().filter(|o| applies(&o.target)).max_by_key(|o| o.id).map(|o| o.action)
 }
 
 fn endpoint_ref(region: RegionId, index: usize) -> EndpointRef {
     EndpointRef { region, index: index as u16 }
 }
 
-/// A down that turns from soft to hard is the same down.
+/// Whether two states count as the same for [`RegionStanding::since`]: soft-down and hard-down do.
 fn same_kind(one: State, other: State) -> bool {
     one == other || (one.is_down() && other.is_down())
 }
 
 impl EndpointStanding {
-    /// What steering goes by, before overrides.
+    /// The state that steering uses, before overrides.
     fn used(&self) -> State {
         self.addresses.iter().map(|it| it.used).min().unwrap_or(self.state)
     }
 
-    /// The same for one family, where it has addresses of it.
+    /// The state that steering uses for one family, forced up included. Without addresses of the family, that of the
+    /// whole endpoint.
     fn used_in(&self, family: Family) -> State {
         let of_family = self.addresses.iter().filter(|it| family.has(it.address));
         let state = of_family.map(|it| it.used).min().unwrap_or_else(|| self.used());
@@ -140,8 +142,8 @@ impl EndpointStanding {
     }
 }
 
-/// One region being worked out.
-struct Work<'a, 'b> {
+/// The working state of computing one region.
+struct RegionWork<'a, 'b> {
     inputs: &'b Inputs<'a>,
     id: RegionId,
     region: &'b Region,
@@ -150,26 +152,26 @@ struct Work<'a, 'b> {
     before: Option<&'a RegionStanding>,
 }
 
-/// An endpoint that has something to answer in a family.
+/// An endpoint that can answer in a family.
 struct Offer {
     index: usize,
-    /// The state of its best address of the family, or of the endpoint whose name is answered.
+    /// The state of its best address of the family, or of the whole endpoint if its name is answered.
     best: State,
     weight: f64,
     addresses: Vec<AddressStanding>,
 }
 
-impl Work<'_, '_> {
-    /// The region's state by `healthy_when`, whatever operators decided; `of` gives an endpoint's.
+impl RegionWork<'_, '_> {
+    /// The region's state by `healthy_when`, regardless of overrides; `of` returns the state of an endpoint.
     fn state(&self, of: &dyn Fn(&EndpointStanding) -> State) -> State {
-        self.evaluate(&|at| Some(self.other(at, of)), &mut Vec::new()).unwrap_or_default()
+        self.evaluate(&|at| Some(self.endpoint_state(at, of)), &mut Vec::new()).unwrap_or_default()
     }
 
-    /// The state in a family over the endpoints that no operator withdrew; `None` if none is left.
+    /// The region's state in a family, over the endpoints that no operator withdrew; `None` if none is left.
     fn effective(&self, family: Family) -> Option<State> {
         let of = |at: EndpointRef| {
             if at.region != self.id {
-                return Some(self.other(at, &EndpointStanding::used));
+                return Some(self.endpoint_state(at, &EndpointStanding::used));
             }
             let endpoint = &self.endpoints[usize::from(at.index)];
             (!endpoint.is_withdrawn()).then(|| endpoint.used_in(family))
@@ -185,8 +187,8 @@ impl Work<'_, '_> {
         evaluate(self.inputs.topology, &self.region.healthy_when, endpoint, within)
     }
 
-    /// An endpoint of this region, or one that it requires of another.
-    fn other(&self, at: EndpointRef, of: &dyn Fn(&EndpointStanding) -> State) -> State {
+    /// The state of an endpoint of this region, or of another region that this one requires.
+    fn endpoint_state(&self, at: EndpointRef, of: &dyn Fn(&EndpointStanding) -> State) -> State {
         if at.region == self.id {
             of(&self.endpoints[usize::from(at.index)])
         } else {
@@ -195,13 +197,13 @@ impl Work<'_, '_> {
         }
     }
 
-    /// Whether a rule keeps any address that probes found down.
+    /// Whether `suspect_self` keeps any address in use that probes found down.
     fn is_kept(&self) -> bool {
         let addresses = self.endpoints.iter().flat_map(|it| &it.addresses);
         addresses.filter(|it| it.observed).any(|it| it.state.is_down() && it.used.serves())
     }
 
-    /// Whether it has no address at all and waits for those of a host.
+    /// Whether it has no address at all and waits for a host to be resolved.
     fn is_unresolved(&self) -> bool {
         self.endpoints.iter().all(|it| it.addresses.is_empty())
             && self.region.endpoints.iter().any(|it| it.resolved_host().is_some())
@@ -228,7 +230,7 @@ impl Work<'_, '_> {
         let (mut open, mut withdrawn) = (Vec::new(), Vec::new());
         let mut configured = family != Family::Host && self.is_unresolved();
         for (index, (endpoint, standing)) in self.region.endpoints.iter().zip(self.endpoints).enumerate() {
-            if !has(endpoint, standing, family) {
+            if !can_answer(endpoint, standing, family) {
                 continue;
             }
             let Some(weight) = self.region.weight(index) else { continue };
@@ -246,14 +248,15 @@ impl Work<'_, '_> {
             usable: self.usable(family, best),
             configured,
             serves: best.is_some_and(State::serves),
-            observed: self.action == Some(Action::Up) || open.iter().any(Offer::is_seen_to_serve),
+            observed: self.action == Some(Action::Up) || open.iter().any(Offer::is_observed_serving),
             last_resort: self.last_resort(best, &candidates, &withdrawn),
             last_good: self.last_good(&open, best),
             candidates,
         }
     }
 
-    /// `best` is the state of the best address of the family that no operator withdrew.
+    /// Whether the region may be answered in a family. `best` is the state of its best address of the family that no
+    /// operator withdrew.
     fn usable(&self, family: Family, best: Option<State>) -> Usable {
         let is_addresses = family != Family::Host;
         match self.action {
@@ -281,13 +284,14 @@ impl Work<'_, '_> {
         };
         let served = self.before.filter(|before| !is_forced(before));
         match (found, served.map(|before| before.pool(family).usable)) {
-            // What served keeps serving until there is a result.
+            // A region that served keeps serving until there is a result.
             (Usable::IfNothingElse, Some(before @ Usable::Yes(_))) => before,
             (found, _) => found,
         }
     }
 
-    /// Whether too few endpoints are left, though all that are left are fine by their probes.
+    /// Whether the region is down only because operators withdrew endpoints: the remaining ones are too few, but none
+    /// is down, and by its probes alone the region is not down either.
     fn only_operators_withdraw(&self, family: Family) -> bool {
         let mut counted =
             self.endpoints.iter().enumerate().filter(|(index, _)| self.region.weight(*index).is_some());
@@ -302,7 +306,7 @@ impl Work<'_, '_> {
         if all_forced { Cause::ForcedDown } else { Cause::Drained }
     }
 
-    /// Of a pool's endpoints those as good as any: up and degraded ones side by side, of others only the best.
+    /// The best endpoints of a pool: those that are up or degraded, or else those in the best state.
     fn candidates(&self, offers: &[Offer], best: State) -> Arc<[Candidate]> {
         let good = |state: State| state == best || (state.serves() && best.serves());
         let good_offers = offers.iter().filter(|offer| good(offer.best));
@@ -356,7 +360,7 @@ impl Work<'_, '_> {
         }
     }
 
-    /// The addresses that were lost together with the last of them.
+    /// The addresses that stopped serving last, within [`LOST_TOGETHER_SECS`] of the latest; `None` while any serves.
     fn last_good(&self, open: &[Offer], best: Option<State>) -> Option<LastGood> {
         if best.is_some_and(State::serves) {
             return None;
@@ -373,7 +377,8 @@ impl Work<'_, '_> {
     }
 }
 
-/// The state of a region's condition. A region that is asked for again while it is worked out does not count.
+/// The state of a region's condition. `within` lists the regions that are being evaluated; one that is reached again
+/// does not count.
 fn evaluate(
     topology: &Topology,
     condition: &Condition,
@@ -397,8 +402,8 @@ fn evaluate(
     })
 }
 
-/// Whether an endpoint has something to answer in a family.
-fn has(endpoint: &Endpoint, standing: &EndpointStanding, family: Family) -> bool {
+/// Whether an endpoint can answer in a family.
+fn can_answer(endpoint: &Endpoint, standing: &EndpointStanding, family: Family) -> bool {
     match family {
         Family::V4 | Family::V6 => standing.addresses.iter().any(|it| family.has(it.address)),
         Family::Host => endpoint.host().is_some(),
@@ -413,8 +418,9 @@ fn offer(index: usize, standing: &EndpointStanding, family: Family, weight: f64)
 }
 
 impl Offer {
-    /// Whether this node has seen an address of it serve; a name is not probed.
-    fn is_seen_to_serve(&self) -> bool {
+    /// Whether it serves, as this node itself has observed of one of its addresses. Names are not probed and count as
+    /// observed.
+    fn is_observed_serving(&self) -> bool {
         self.best.serves()
             && (self.addresses.is_empty() || self.addresses.iter().any(|it| it.observed && it.used.serves()))
     }

@@ -1,4 +1,4 @@
-//! The sets of regions that clients of services may be sent to: safety counts regions per set.
+//! The sets of regions that clients of services may be sent to; safety rules count regions per set.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use crate::model::{RegionId, ServiceId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetId(pub u32);
 
-/// The distinct sets of regions. A service has one for each group of clients that its fences tell apart.
+/// The distinct sets of regions. A service has one set for each group of clients that its fences distinguish.
 #[derive(Clone, Debug, Default)]
 pub struct RegionSets {
-    /// Each in order of region.
+    /// Each sorted by region.
     pub sets: Vec<Box<[RegionId]>>,
     ids: HashMap<Box<[RegionId]>, SetId>,
-    /// By service.
+    /// By [`ServiceId`]: the sets of the service.
     of_service: Vec<Arc<[SetId]>>,
-    /// By region: the sets it is in.
+    /// By [`RegionId`]: the sets that contain it.
     of_region: Vec<Vec<SetId>>,
 }
 
 impl RegionSets {
-    /// The set of these regions, which is added if it is new.
+    /// The id of the set of these regions; adds the set if it is new.
     pub fn intern(&mut self, mut regions: Vec<RegionId>) -> SetId {
         regions.sort_unstable();
         regions.dedup();
@@ -42,18 +42,18 @@ impl RegionSets {
         id
     }
 
-    /// Adds the next service, whose clients are sent to one of these sets.
+    /// Adds the next service. Each of its clients may be sent to one of these sets.
     pub fn add_service(&mut self, sets: Arc<[SetId]>) {
         self.of_service.push(sets);
     }
 
-    /// The set of exactly these regions, which are in order.
+    /// The id of the set of exactly these regions, which must be sorted.
     #[must_use]
     pub fn find(&self, regions: &[RegionId]) -> Option<SetId> {
         self.ids.get(regions).copied()
     }
 
-    /// The regions of a set, in order.
+    /// The regions of a set, sorted.
     #[must_use]
     pub fn regions(&self, set: SetId) -> &[RegionId] {
         &self.sets[set.0 as usize]
@@ -65,18 +65,18 @@ impl RegionSets {
         &self.of_service[service.0 as usize]
     }
 
-    /// The sets that a region is in.
+    /// The sets that contain a region.
     #[must_use]
     pub fn of_region(&self, region: RegionId) -> &[SetId] {
         self.of_region.get(usize::from(region.0)).map_or(&[], Vec::as_slice)
     }
 
-    /// Every set.
+    /// The ids of all sets.
     pub fn ids(&self) -> impl Iterator<Item = SetId> + use<> {
         (0..self.sets.len() as u32).map(SetId)
     }
 
-    /// Every service.
+    /// The ids of all services.
     pub fn services(&self) -> impl Iterator<Item = ServiceId> + use<> {
         (0..self.of_service.len() as u32).map(ServiceId)
     }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_sets_are_one() {
+    fn equal_sets_have_one_id() {
         let mut sets = RegionSets::default();
         let [a, b, c] = [0, 1, 2].map(RegionId);
         let first = sets.intern(vec![b, a]);

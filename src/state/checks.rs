@@ -1,4 +1,4 @@
-//! The verdict of every check.
+//! All checks of a node, with their verdicts.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,36 +11,36 @@ use crate::model::{CheckId, Due, Mono, Now, Probe, Unix};
 /// Index into the checks of a node.
 pub(super) type Index = u32;
 
-/// All checks: those of addresses in order of region, endpoint, address and probe, then those of anchors.
+/// All checks: first those of addresses, sorted by region, endpoint, address and probe, then those of anchors.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     pub(super) list: Vec<Check>,
     by_id: HashMap<CheckId, Index>,
-    /// Checks that have found nothing to connect to since [`Check::cut_off`].
+    /// Checks whose latest results are hard failures, see [`Check::cut_off`].
     pub(super) cut_off: usize,
-    /// The longest interval and timeout of a check: what fails for one reason fails within this time.
+    /// The longest interval plus timeout of a check: failures with one cause begin within this time.
     pub(super) longest: Duration,
-    /// Checks that this node could not make when it last tried.
+    /// Checks that this node could not run when it last tried.
     pub(super) blind: usize,
     /// Checks without a verdict so far.
     unseen: usize,
 }
 
-/// A check and what came of it so far.
+/// A check and its results so far.
 #[derive(Clone, Debug)]
 pub(super) struct Check {
     pub(super) id: CheckId,
     pub(super) probe: Arc<Probe>,
-    /// Grows when the probe changes: a result of the old one no longer counts.
+    /// Incremented when the probe changes: results of the old one no longer count.
     pub(super) generation: u32,
     pub(super) verdict: Verdict,
-    /// When the verdict can change at the earliest, as known after the last result.
+    /// The earliest time at which the verdict can change, as of the last result.
     pub(super) due: Due,
-    /// When the first of the failures since the last success came.
+    /// When the first of the failures since the last success was observed.
     failing_since: Option<Unix>,
-    /// The hard failures since anything else was found: all that a lost network of this node looks like.
+    /// The hard failures since the last other result. A lost network of this node shows as these and nothing else.
     pub(super) cut_off: Option<CutOff>,
-    /// Why this node could not make it when it last tried.
+    /// Why this node could not run it when it last tried; `None` if it could.
     pub(super) blind: Option<Blind>,
     rtt: Option<Duration>,
     took: Option<Duration>,
@@ -51,24 +51,24 @@ pub(super) struct Check {
 /// Consecutive hard failures.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CutOff {
-    /// When the first came.
+    /// When the first failure was observed.
     pub(super) since: Now,
-    /// The state before it.
+    /// The state before the first failure.
     pub(super) before: State,
 }
 
-/// What came of a check, for status and explain.
+/// The state and latest results of a check, for status and explain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckStatus {
-    /// Which check.
+    /// The check.
     pub id: CheckId,
     /// The state.
     pub state: State,
-    /// Since when.
+    /// When the state was entered.
     pub since: Unix,
-    /// Why.
+    /// What led to the state.
     pub evidence: Evidence,
-    /// Failures counted so far, also while they are too few for down.
+    /// Failures counted so far, even while they are too few for down.
     pub failures: Failures,
     /// How long the last successful TCP handshake took.
     pub rtt: Option<Duration>,
@@ -78,13 +78,13 @@ pub struct CheckStatus {
     pub last_probe: Option<Unix>,
     /// When the last success ended.
     pub last_success: Option<Unix>,
-    /// When the first of the failures since then ended; `None` while it succeeds.
+    /// When the first failure since the last success ended; `None` while it succeeds.
     pub failing_since: Option<Unix>,
-    /// Why this node cannot make it, if it cannot.
+    /// Why this node cannot run it; `None` if it can.
     pub blind: Option<String>,
 }
 
-/// What led to the state, and what speaks against it by now.
+/// What led to the state, and failures since then that have not changed it yet.
 impl fmt::Display for CheckStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.evidence.fmt(f)?;
@@ -101,11 +101,11 @@ impl fmt::Display for CheckStatus {
 /// What an observation changed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Changed {
-    /// The state, or whether this node can make the check at all.
+    /// The state, or whether this node can run the check at all.
     pub(super) state: bool,
-    /// When the state can change at the earliest.
+    /// The earliest time at which the state can change.
     pub(super) due: bool,
-    /// What must be kept over a restart.
+    /// Anything that must survive a restart.
     pub(super) memory: bool,
 }
 
@@ -134,7 +134,7 @@ impl Check {
         self.verdict.state() != State::Unknown || is_starting || self.blind.is_some()
     }
 
-    fn take_in(&mut self, observation: &Observation, now: Now) {
+    fn apply(&mut self, observation: &Observation, now: Now) {
         let before = self.verdict.state();
         let verdict = std::mem::replace(&mut self.verdict, Verdict::new(now.mono));
         self.verdict = verdict.observe(observation, &self.probe.thresholds, now.mono);
@@ -163,12 +163,12 @@ impl Check {
 }
 
 impl Checks {
-    /// Adds a check; one that was there before, under the same id, keeps its verdict.
+    /// Adds a check. If `before` has one with the same id, the check keeps its verdict.
     pub(super) fn add(&mut self, before: &Self, id: CheckId, probe: &Arc<Probe>, now: Now) -> Index {
         let index = self.list.len() as Index;
         let check = match before.get(&id) {
             Some(known) if *known.probe == **probe => known.clone(),
-            // Under another definition only the next result can tell.
+            // The definition of the probe changed: the next result decides when the state can change.
             Some(known) => Check {
                 probe: Arc::clone(probe),
                 generation: known.generation + 1,
@@ -186,7 +186,7 @@ impl Checks {
         index
     }
 
-    /// A check without a result takes over that its subject fails, though that is not believed.
+    /// Makes a check without a verdict inherit the failures of its subject that `suspect_self` disregards.
     pub(super) fn inherit(&mut self, index: Index, cut_off: CutOff) {
         let check = &mut self.list[index as usize];
         if !check.is_seen() && check.cut_off.is_none() {
@@ -203,7 +203,7 @@ impl Checks {
         self.find(id).map(|index| &self.list[index as usize])
     }
 
-    /// Takes in what came of a check.
+    /// Records the outcome of a check.
     pub(super) fn observe(
         &mut self,
         index: Index,
@@ -216,7 +216,7 @@ impl Checks {
         match outcome {
             Ok(observation) => {
                 check.blind = None;
-                check.take_in(observation, now);
+                check.apply(observation, now);
             }
             Err(reason) => check.blind = Some(reason.clone()),
         }
@@ -236,7 +236,7 @@ impl Checks {
         }
     }
 
-    /// Gives a check without a result the verdict of the last run.
+    /// Restores the verdict of the last run for a check without a result.
     pub(super) fn restore(&mut self, index: Index, memory: &Memory, now: Now) {
         let check = &mut self.list[index as usize];
         if check.is_seen() {
@@ -252,12 +252,12 @@ impl Checks {
         self.unseen == 0
     }
 
-    /// Checks that have a verdict.
+    /// The number of checks that have a verdict.
     pub(super) fn seen(&self) -> usize {
         self.list.len() - self.unseen
     }
 
-    /// The last success of a check.
+    /// When a check last succeeded.
     pub(super) fn last_success(&self, index: Index) -> Option<Mono> {
         self.list[index as usize].last_success.map(|at| at.mono)
     }

@@ -1,12 +1,17 @@
-//! Whether an override changes anything for clients right now.
+//! Whether an override has any effect on clients right now.
 
 use super::World;
 use crate::model::{Family, RegionId, ServiceId, Target};
 use crate::standing::{Action, Override, Standing, Usable};
 
-/// Why an override that turns `before` into `after` changes nothing now, as a clause; `None` if it may.
-pub(super) fn none(world: &World, before: &Standing, after: &Standing, new: &Override) -> Option<String> {
-    if is_same(world, before, after) {
+/// Why an override that turns `before` into `after` has no effect right now, as a clause; `None` if it may have one.
+pub(super) fn no_effect(
+    world: &World,
+    before: &Standing,
+    after: &Standing,
+    new: &Override,
+) -> Option<String> {
+    if is_unchanged(world, before, after) {
         return Some(format!("{} is used as before", new.target));
     }
     if !new.action.is_partial() {
@@ -30,7 +35,7 @@ pub(super) fn none(world: &World, before: &Standing, after: &Standing, new: &Ove
         }
         Target::Endpoint { region, endpoint } => {
             let id = topology.region_named(region)?;
-            endpoint_stays(world, after, id, endpoint)
+            no_endpoint_effect(world, after, id, endpoint)
         }
     }
 }
@@ -45,8 +50,9 @@ fn serves_elsewhere(world: &World, after: &Standing, service: ServiceId, region:
     serves.any(|serves| serves)
 }
 
-/// A partial drain lowers the weight of an endpoint, which matters only where others are drawn beside it.
-fn endpoint_stays(world: &World, after: &Standing, region: RegionId, endpoint: &str) -> Option<String> {
+/// Why a partial drain of an endpoint has no effect: it lowers the endpoint's weight, which only matters if clients
+/// draw among several endpoints.
+fn no_endpoint_effect(world: &World, after: &Standing, region: RegionId, endpoint: &str) -> Option<String> {
     let topology = &world.topology;
     let most = after.region(region).pools.iter().map(|pool| pool.candidates.len()).max().unwrap_or(0);
     if most <= 1 {
@@ -60,15 +66,15 @@ fn endpoint_stays(world: &World, after: &Standing, region: RegionId, endpoint: &
     all.then(|| format!("clients get every endpoint of the region, though {endpoint} comes first less often"))
 }
 
-fn is_same(world: &World, before: &Standing, after: &Standing) -> bool {
-    // What the last resort would be matters only then.
+fn is_unchanged(world: &World, before: &Standing, after: &Standing) -> bool {
+    // The last resort only matters while no region serves.
     let serves = after.regions.iter().any(|region| region.usable().is_eligible());
     let region = |id: RegionId| {
         let (before, after) = (before.region(id), after.region(id));
         let pools = before.pools.iter().zip(&after.pools);
         before.kept_away() == after.kept_away()
             && pools.into_iter().all(|(before, after)| {
-                is_same_use(before.usable, after.usable)
+                has_same_effect(before.usable, after.usable)
                     && before.candidates == after.candidates
                     && (serves || before.last_resort == after.last_resort)
             })
@@ -79,16 +85,19 @@ fn is_same(world: &World, before: &Standing, after: &Standing) -> bool {
     world.topology.region_ids().all(region)
         && before.held == after.held
         && overridden.all(|it| {
-            let use_of = |standing: &Standing| {
+            let usable_in = |standing: &Standing| {
                 Family::ALL.map(|family| standing.usable_within(it.service, it.region, family))
             };
-            let same = use_of(before).into_iter().zip(use_of(after)).all(|(one, two)| is_same_use(one, two));
+            let same = usable_in(before)
+                .into_iter()
+                .zip(usable_in(after))
+                .all(|(one, two)| has_same_effect(one, two));
             let within = |standing: &Standing| kept_away(standing.within(it.service, it.region));
             same && within(before) == within(after)
         })
 }
 
-/// Whoever withdrew it: nobody is sent there.
-fn is_same_use(one: Usable, two: Usable) -> bool {
+/// Whether two usabilities have the same effect on clients. The cause of a withdrawal does not matter.
+fn has_same_effect(one: Usable, two: Usable) -> bool {
     one == two || (one.is_withdrawn() && two.is_withdrawn())
 }

@@ -1,4 +1,4 @@
-//! What happened, for logs, `portolan events` and the event stream.
+//! Events for logs, `portolan events` and the event stream.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,14 +7,14 @@ use crate::health::State;
 use crate::model::{Fraction, Name, Rule, Subject, Unix};
 use crate::standing::{Action, Override};
 
-/// Something that happened once. Nothing is emitted while nothing changes.
+/// A change at a point in time. No events are emitted while nothing changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Grows by one with each event of a run.
+    /// Incremented with each event of a run.
     pub id: u64,
     /// When it happened.
     pub at: Unix,
-    /// The epoch of the first snapshot in which queries see it.
+    /// The epoch of the first snapshot that includes the change.
     pub epoch: u64,
     /// What happened.
     pub kind: EventKind,
@@ -25,7 +25,7 @@ pub struct Event {
 pub enum EventKind {
     /// An address or a region changed its state.
     Transition {
-        /// Which.
+        /// The address or region.
         subject: Subject,
         /// The old state.
         from: State,
@@ -59,16 +59,16 @@ pub enum EventKind {
         /// The rule.
         rule: Rule,
     },
-    /// The config was read again and applied.
+    /// The config was reloaded.
     Reloaded {
-        /// What is probably not as meant; a sentence each.
+        /// Probable mistakes, one sentence each.
         warnings: Vec<String>,
         /// Who asked for the reload.
         by: String,
     },
-    /// The config was read again and is bad; the one before still applies.
+    /// A reload failed because of mistakes in the config; the previous config still applies.
     ReloadFailed {
-        /// Every mistake in it.
+        /// All mistakes in it.
         why: String,
         /// Who asked for the reload.
         by: String,
@@ -84,19 +84,19 @@ pub enum EventKind {
     Unresolved {
         /// The host.
         host: Name,
-        /// Why not.
+        /// The reason.
         why: String,
         /// The addresses that are kept, sorted.
         kept: Vec<IpAddr>,
     },
-    /// Something an operator should look at.
+    /// A condition that needs an operator's attention.
     Alarm {
-        /// A sentence.
+        /// The message, a sentence.
         message: String,
     },
     /// The reason for an alarm is gone.
     AllClear {
-        /// A sentence.
+        /// The message, a sentence.
         message: String,
     },
 }
@@ -121,7 +121,7 @@ impl EventKind {
         }
     }
 
-    /// The details by their stable names, as far as known, for logs and the API.
+    /// The details with their stable names, for logs and the API. Those without a value are left out.
     #[must_use]
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         let fields: Vec<(&'static str, Option<String>)> = match self {
@@ -211,7 +211,7 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// RFC 3339 in UTC, to the millisecond.
+/// RFC 3339 in UTC with milliseconds; "never" beyond the year 9999.
 #[must_use]
 pub fn timestamp(at: Unix) -> String {
     calendar(at).map_or_else(|| "never".into(), |at| format!("{at:.3}"))
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_written_for_programs() {
+    fn fields_are_machine_readable() {
         let of_kind = |name| -> Vec<String> {
             let kind = samples().into_iter().find(|kind| kind.name() == name).expect("a sample");
             kind.fields().iter().map(|(name, value)| format!("{name}={value}")).collect()

@@ -1,4 +1,4 @@
-//! What resolvers reported about the hosts of endpoints.
+//! The addresses of the hosts of endpoints, as reported by resolvers.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use super::event::EventKind;
 use crate::model::{Due, Found, Lookup, Name, Topology, Unix};
 
-/// The addresses taken of one host; of more, the lowest of each family.
+/// The maximum number of addresses used of one host; if it has more, the lowest of each family are used.
 const MAX_ADDRESSES: usize = 16;
 
-/// What is known of every host that is to be resolved.
+/// All hosts to resolve, with what is known of each.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hosts(BTreeMap<Name, Known>);
 
@@ -19,44 +19,44 @@ struct Known {
     /// The last good answer of each family, sorted.
     v4: Vec<IpAddr>,
     v6: Vec<IpAddr>,
-    /// Both of them, as they are used.
+    /// The addresses in use, of both families.
     addresses: Vec<IpAddr>,
-    /// When it is looked up again; `None` before the first lookup.
+    /// When it will be looked up again; `None` before the first lookup.
     next: Option<Unix>,
     is_failing: bool,
 }
 
 impl Hosts {
-    /// From now on exactly the hosts of this topology; what is known of those that stay is kept.
+    /// Replaces the hosts by those of this topology; what is known of hosts that stay is kept.
     pub(super) fn set(&mut self, topology: &Topology) {
         let mut before = std::mem::take(&mut self.0);
         let hosts = topology.resolved_hosts().into_iter();
         self.0 = hosts.map(|host| (host.clone(), before.remove(host).unwrap_or_default())).collect();
     }
 
-    /// Whether every host has been looked up once.
+    /// Whether every host has been looked up at least once.
     pub(super) fn all_looked_up(&self) -> bool {
         self.0.values().all(|known| known.next.is_some())
     }
 
-    /// The addresses of a host, sorted by family; none before the first good answer.
+    /// The addresses of a host, IPv4 before IPv6, each sorted; empty before the first good answer.
     pub(super) fn addresses(&self, host: &Name) -> &[IpAddr] {
         self.0.get(host).map_or(&[], |known| &known.addresses)
     }
 
-    /// When the addresses of a host can change.
+    /// The earliest time at which the addresses of a host can change.
     pub(super) fn due(&self, host: &Name) -> Due {
         let next = self.0.get(host).and_then(|known| known.next);
         next.map_or(Due::ANY_TIME, Due::at)
     }
 
-    /// Takes in a lookup, and reports what is new: other addresses, the first failure, the end of failures.
-    pub(super) fn take_in(&mut self, host: Name, lookup: Lookup, now: Unix) -> Option<EventKind> {
-        // A lookup may come in after a reload that needs it no longer.
+    /// Applies the result of a lookup. Returns an event if the addresses changed, or if failures began or ended.
+    pub(super) fn apply(&mut self, host: Name, lookup: Lookup, now: Unix) -> Option<EventKind> {
+        // The result may arrive after a reload that removed the host.
         let known = self.0.get_mut(&host)?;
         let (was_failing, before) = (known.is_failing, known.addresses.clone());
         known.next = Some(now.after(lookup.pause()));
-        let failure = known.take_in(lookup);
+        let failure = known.apply(lookup);
         known.is_failing = failure.is_some();
         let addresses = known.addresses.clone();
         match failure {
@@ -69,9 +69,9 @@ impl Hosts {
 }
 
 impl Known {
-    /// A family that cannot be had keeps what it had, and so do both where the host has no address at all: that
-    /// is more often a mistake in its zone than meant. Returns why the answer is not whole.
-    fn take_in(&mut self, lookup: Lookup) -> Option<String> {
+    /// A family whose lookup failed keeps its addresses. If the host has no address at all, both families do: that is
+    /// more often a mistake in its zone than intended. Returns why the answer is incomplete, if it is.
+    fn apply(&mut self, lookup: Lookup) -> Option<String> {
         let is_nothing = |found: &Result<Found, String>| !matches!(found, Ok(it) if !it.addresses.is_empty());
         let failure = match (&lookup.v4, &lookup.v6) {
             (Err(why), Err(other)) if why == other => Some(why.clone()),
@@ -92,9 +92,10 @@ impl Known {
             kept.sort_unstable();
             kept.dedup();
         }
-        // Sorted, so that all nodes take the same of too many; a family leaves the other half of the room.
-        let room = |other: &[IpAddr]| MAX_ADDRESSES - other.len().min(MAX_ADDRESSES / 2);
-        let (v4, v6) = (self.v4.iter().take(room(&self.v6)), self.v6.iter().take(room(&self.v4)));
+        // Addresses are sorted, so that all nodes use the same ones if there are too many. Each family leaves up to
+        // half of the limit to the other.
+        let limit = |other: &[IpAddr]| MAX_ADDRESSES - other.len().min(MAX_ADDRESSES / 2);
+        let (v4, v6) = (self.v4.iter().take(limit(&self.v6)), self.v6.iter().take(limit(&self.v4)));
         self.addresses = v4.chain(v6).copied().collect();
         failure
     }
@@ -119,12 +120,12 @@ mod tests {
         "lb.example.net.".parse().expect("a name")
     }
 
-    /// One host and these answers: the event that each makes, and the addresses after it.
+    /// Applies these answers for one host. Returns the event of each, and the addresses after it.
     fn events(answers: Vec<(Result<Found, String>, Result<Found, String>)>) -> Vec<(Option<String>, String)> {
         let mut hosts = Hosts([(host(), Known::default())].into());
         let mut reported = Vec::new();
         for (v4, v6) in answers {
-            let event = hosts.take_in(host(), Lookup { v4, v6 }, Unix::default());
+            let event = hosts.apply(host(), Lookup { v4, v6 }, Unix::default());
             let addresses: Vec<_> = hosts.0[&host()].addresses.iter().map(ToString::to_string).collect();
             reported.push((event.map(|event| event.to_string()), addresses.join(" ")));
         }
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_the_least_of_each_family_are_taken() {
+    fn the_lowest_addresses_of_each_family_are_used() {
         let v4: Vec<String> = (1..=40).rev().map(|n| format!("192.0.2.{n}")).collect();
         let v4: Vec<&str> = v4.iter().map(String::as_str).collect();
         let v6: Vec<String> = (1..=9).map(|n| format!("2001:db8::{n}")).collect();

@@ -1,11 +1,13 @@
-//! A node's memory: every check's verdict, every override, what resolvers reported, and how a standing follows.
+//! A node's state: the verdict of every check, every override, what resolvers reported, and the standing computed
+//! from them.
 //!
-//! Observations and commands come in, a finished [`Standing`] and events go out. No queues, clocks, files or sockets
-//! here, so that a simulation can drive the very code that runs. It knows targets and checks, not zones.
+//! Observations and commands come in, a finished [`Standing`] and events go out. There are no queues, clocks, files or
+//! sockets here, so that a simulation runs the same code as a node. It knows targets and checks, but not zones.
 //!
-//! Changes are collected: [`State::observe`] and [`State::resolve`] only mark what they touch, [`State::recompute`]
-//! works the standing out again, for the touched regions alone. So many flips at once cost little more than one.
+//! Changes are batched: [`State::observe`] and [`State::resolve`] only mark the regions that they affect, and
+//! [`State::recompute`] recomputes the standing of those regions. So many changes at once cost little more than one.
 
+mod assemble;
 mod checks;
 mod effect;
 mod event;
@@ -13,7 +15,6 @@ mod hosts;
 mod publish;
 mod reload;
 mod request;
-mod stand;
 mod suspicion;
 mod targets;
 
@@ -31,26 +32,26 @@ use crate::model::{
 };
 use crate::safety::{self, Unserved};
 use crate::standing::{AddressStanding, Inputs, Override, RegionSets, Standing};
+use assemble::{Basis, assemble};
 use checks::Index;
 use hosts::Hosts;
-use stand::{Basis, stand};
 use suspicion::Suspicion;
 use targets::{Sources, Targets};
 
-/// What the config says, as far as the state depends on it.
+/// The parts of the config that the state depends on.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// What there is.
+    /// Regions, endpoints, services and probes.
     pub topology: Arc<Topology>,
     /// The sets of regions that clients of its services may be sent to.
     pub sets: Arc<RegionSets>,
-    /// What neither automation nor operators may do.
+    /// The safety rules.
     pub rules: Rules,
-    /// Whether the TTL of any service follows from what is due.
+    /// Whether any service has a computed TTL.
     pub computes_ttl: bool,
 }
 
-/// What a node starts with.
+/// What a node remembers from its last run.
 #[derive(Clone, Debug, Default)]
 pub struct Remembered {
     /// The overrides of the last run.
@@ -66,26 +67,26 @@ pub struct Remembered {
 pub struct SetOverride {
     /// The override.
     pub subject: Override,
-    /// The override of the same target before.
+    /// The override of the same target that it replaced.
     pub replaced: Option<Override>,
-    /// Why it changes nothing now, if it does not.
+    /// Why it has no effect right now, as a clause; `None` if it may have one.
     pub no_effect: Option<String>,
 }
 
-/// A check, for those who make it.
+/// A check to be run.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// Which.
+    /// The check.
     pub id: CheckId,
-    /// Results carry it; those of an older generation do not count.
+    /// Passed back with every result; results of an older generation do not count.
     pub generation: u32,
-    /// How it is made.
+    /// The probe to run.
     pub probe: Arc<Probe>,
-    /// Whether it has no result yet: then a failure is repeated at once.
+    /// Whether it has no result yet. If so, a failed probe is repeated immediately.
     pub is_new: bool,
 }
 
-/// The state of a node. Whoever owns it is the single writer.
+/// The state of a node. Its owner is the single writer.
 #[derive(Debug)]
 pub struct State {
     world: World,
@@ -98,15 +99,15 @@ pub struct State {
     epoch: u64,
     unserved: Vec<Unserved>,
     events: Vec<EventKind>,
-    /// By region: whether something it depends on has changed.
+    /// By [`RegionId`]: whether anything that the region depends on has changed.
     dirty: Vec<bool>,
-    /// By region: the regions whose conditions name it or its endpoints.
+    /// By [`RegionId`]: the regions whose conditions name the region or its endpoints.
     dependents: Vec<Vec<RegionId>>,
-    /// The verdicts of the last run, for addresses of hosts that are not known yet.
+    /// The verdicts of the last run, kept for addresses of hosts that are not resolved yet.
     remembered: Vec<(CheckId, Memory, Unix)>,
-    /// Checks whose verdict is to be kept over a restart.
+    /// Checks whose changed verdict is to be saved.
     changed_verdicts: Vec<Index>,
-    /// Whether other checks are wanted than before.
+    /// Whether the set of checks to run has changed.
     has_new_checks: bool,
     blind_reported: bool,
     /// How far the wall clock is ahead of the monotonic one, in milliseconds.
@@ -152,7 +153,7 @@ impl State {
         state
     }
 
-    /// Verdicts hold after a restart as long as they could still be true.
+    /// Restores the verdicts of the last run that are recent enough to still be valid.
     fn restore(&mut self, now: Now) {
         for (id, memory, seen) in &self.remembered {
             let Some(index) = self.targets.checks.find(id) else { continue };
@@ -164,37 +165,37 @@ impl State {
         }
     }
 
-    /// What may be used now.
+    /// The current standing.
     #[must_use]
     pub fn standing(&self) -> &Arc<Standing> {
         &self.standing
     }
 
-    /// Grows with every change that queries should see.
+    /// Incremented with every published change.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// What the config says.
+    /// The parts of the config that the state depends on.
     #[must_use]
     pub fn world(&self) -> &World {
         &self.world
     }
 
-    /// The overrides in force, oldest first.
+    /// The active overrides, oldest first.
     #[must_use]
     pub fn overrides(&self) -> &[Override] {
         &self.overrides
     }
 
-    /// What each check found: in order of region, endpoint, address and probe, then anchors.
+    /// The status of each check, sorted by region, endpoint, address and probe, then anchors.
     #[must_use]
     pub fn checks(&self, now: Now) -> Vec<CheckStatus> {
         self.targets.checks.status(now)
     }
 
-    /// The checks to make, in the same order.
+    /// The checks to run, in the same order.
     pub fn wanted(&self) -> impl Iterator<Item = Wanted> {
         self.targets.checks.list.iter().map(|check| Wanted {
             id: check.id.clone(),
@@ -204,7 +205,7 @@ impl State {
         })
     }
 
-    /// Whether other checks are wanted than when this was last called.
+    /// Whether the set of checks to run has changed since the last call.
     pub fn take_new_checks(&mut self) -> bool {
         std::mem::take(&mut self.has_new_checks)
     }
@@ -215,12 +216,12 @@ impl State {
         self.targets.checks.all_seen() && self.hosts.all_looked_up()
     }
 
-    /// What has happened since this was last called, oldest first.
+    /// The events since the last call, oldest first.
     pub fn take_events(&mut self) -> Vec<EventKind> {
         std::mem::take(&mut self.events)
     }
 
-    /// The verdicts that have changed since this was last called, as they are to be kept over a restart.
+    /// The verdicts that have changed since the last call, in the form to be saved for a restart.
     pub fn take_changed_verdicts(&mut self, now: Now) -> Vec<(CheckId, Memory)> {
         let mut changed = std::mem::take(&mut self.changed_verdicts);
         changed.sort_unstable();
@@ -229,14 +230,14 @@ impl State {
         checks.filter_map(|check| Some((check.id.clone(), check.verdict.memory(now)?))).collect()
     }
 
-    /// All verdicts, as they are to be kept over a restart.
+    /// All verdicts, in the form to be saved for a restart.
     #[must_use]
     pub fn verdicts(&self, now: Now) -> Vec<(CheckId, Memory)> {
         let checks = self.targets.checks.list.iter();
         checks.filter_map(|check| Some((check.id.clone(), check.verdict.memory(now)?))).collect()
     }
 
-    /// Takes in what came of a check. One that is gone, or of an older generation, changes nothing.
+    /// Records the outcome of a check. Outcomes of a removed check or of an older generation are ignored.
     pub fn observe(
         &mut self,
         id: &CheckId,
@@ -253,23 +254,23 @@ impl State {
         let changed = self.targets.checks.observe(index, outcome, now);
         let Some((place, before)) = place.zip(before) else { return };
         if before.serves() && !self.targets.found_at(place).serves() {
-            self.targets.ceased(place, now.unix);
+            self.targets.stopped_serving(place, now.unix);
         }
         if changed.memory {
             self.changed_verdicts.push(index);
         }
         if changed.state || (changed.due && self.world.computes_ttl) {
-            self.touch(place.0.region);
+            self.mark_dirty(place.0.region);
         }
         if changed.state && self.targets.has_outlived_addresses(place.0) {
             self.renew_targets(now);
         }
     }
 
-    /// Takes in what a resolver reported about a host.
+    /// Records the result of looking up a host.
     pub fn resolve(&mut self, host: Name, lookup: Lookup, now: Now) {
         let before = self.hosts.addresses(&host).to_vec();
-        let event = self.hosts.take_in(host.clone(), lookup, now.unix);
+        let event = self.hosts.apply(host.clone(), lookup, now.unix);
         self.events.extend(event);
         if self.hosts.addresses(&host) != before {
             self.renew_targets(now);
@@ -277,12 +278,13 @@ impl State {
         for id in self.world.topology.clone().region_ids() {
             let mut endpoints = self.world.topology.region(id).endpoints.iter();
             if endpoints.any(|endpoint| endpoint.resolved_host() == Some(&host)) {
-                self.touch(id);
+                self.mark_dirty(id);
             }
         }
     }
 
-    /// Hosts have other addresses, addresses that were kept are needed no longer, or the config is another one.
+    /// Rebuilds the targets after the addresses of a host changed, kept addresses became unnecessary, or the config
+    /// changed.
     fn renew_targets(&mut self, now: Now) {
         self.targets = Targets::of(&Sources {
             topology: &self.world.topology,
@@ -293,22 +295,22 @@ impl State {
             now,
         });
         self.restore(now);
-        // Indices of checks have changed: all are kept.
+        // The indices of checks have changed: save all verdicts.
         self.changed_verdicts = (0..self.targets.checks.list.len() as Index).collect();
         self.has_new_checks = true;
     }
 
-    fn touch(&mut self, region: RegionId) {
+    fn mark_dirty(&mut self, region: RegionId) {
         self.dirty[usize::from(region.0)] = true;
         for dependent in &self.dependents[usize::from(region.0)] {
             self.dirty[usize::from(dependent.0)] = true;
         }
     }
 
-    /// Sets an override, in the place of the one of the same target.
+    /// Sets an override; it replaces that of the same target, if any.
     ///
     /// # Errors
-    /// There is no such target, it makes no sense, or a safety rule forbids it. Nothing changes then.
+    /// If there is no such target, the request makes no sense, or a safety rule forbids it. Nothing changes then.
     pub fn set_override(&mut self, request: OverrideRequest, now: Now) -> Result<SetOverride, Rejection> {
         self.recompute(now);
         let override_safety = request.override_safety;
@@ -317,7 +319,7 @@ impl State {
         let replaced = overrides.iter().position(|o| o.target == new.target).map(|at| overrides.remove(at));
         overrides.push(new.clone());
         let after = self.permitted(&overrides, override_safety, now)?;
-        let no_effect = effect::none(&self.world, &self.standing, &after, &new);
+        let no_effect = effect::no_effect(&self.world, &self.standing, &after, &new);
         self.last_override = new.id;
         self.overrides = overrides;
         self.events.push(EventKind::Overridden(new.clone()));
@@ -325,10 +327,10 @@ impl State {
         Ok(SetOverride { subject: new, replaced, no_effect })
     }
 
-    /// Removes an override, as somebody asks.
+    /// Removes an override; `by` is who asked for it.
     ///
     /// # Errors
-    /// There is no such override, or a safety rule forbids it. Nothing changes then.
+    /// If there is no such override, or a safety rule forbids its removal. Nothing changes then.
     pub fn remove_override(
         &mut self,
         id: u64,
@@ -349,7 +351,10 @@ impl State {
         Ok(gone)
     }
 
-    /// The standing under these overrides, if the safety rules allow it.
+    /// The standing with these overrides.
+    ///
+    /// # Errors
+    /// If a safety rule forbids the change, unless `override_safety` is set.
     fn permitted(
         &self,
         overrides: &[Override],
@@ -365,7 +370,7 @@ impl State {
         Ok(after)
     }
 
-    /// Lets time pass: ends the overrides whose time is over, and returns them. To be called once a second.
+    /// Removes the overrides that have expired and returns them. To be called once a second.
     pub fn tick(&mut self, now: Now) -> Vec<Override> {
         let (held, ended): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.overrides).into_iter().partition(|o| o.holds_at(now.unix));
@@ -380,20 +385,20 @@ impl State {
         ended
     }
 
-    /// With `suspect_self`, what is due of a target that fails depends on how long it does.
+    /// With `suspect_self`, when a failing target can change depends on how long it has failed.
     fn refresh_dues(&mut self) {
         if self.world.computes_ttl && self.world.rules.suspect_self.is_some() {
             let regions: Vec<RegionId> = self.targets.cut_off().map(|at| at.region).collect();
-            regions.into_iter().for_each(|region| self.touch(region));
+            regions.into_iter().for_each(|region| self.mark_dirty(region));
         }
     }
 
-    /// The standing, worked out from scratch.
+    /// The standing, computed from scratch.
     fn compute(&self, overrides: &[Override], now: Unix) -> Standing {
-        self.stand(overrides, now, None)
+        self.assemble(overrides, now, None)
     }
 
-    fn stand(&self, overrides: &[Override], now: Unix, dirty: Option<&[bool]>) -> Standing {
+    fn assemble(&self, overrides: &[Override], now: Unix, dirty: Option<&[bool]>) -> Standing {
         let previous = |id: RegionId| self.standing.regions.get(usize::from(id.0));
         let inputs = Inputs {
             topology: &self.world.topology,
@@ -404,12 +409,12 @@ impl State {
         };
         let due = |at: EndpointRef| self.due(at, now);
         let basis = Basis { world: &self.world, inputs, due: &due, held: &self.standing.held };
-        let kept = dirty.map(|dirty| stand::Kept { standing: &self.standing, dirty });
-        Standing { suspected: self.suspicion.is_active(), ..stand(&basis, kept.as_ref()) }
+        let kept = dirty.map(|dirty| assemble::Kept { standing: &self.standing, dirty });
+        Standing { suspected: self.suspicion.is_active(), ..assemble(&basis, kept.as_ref()) }
     }
 
-    /// When what an endpoint is to steering can change at the earliest. A rule for several regions may hold one that is
-    /// down beside others that serve, as soon as one result makes its failure soft.
+    /// The earliest time at which an endpoint's part in steering can change. With `min_regions` above 1, a down
+    /// region may be held while others serve, as soon as a single result turns its failure soft.
     fn due(&self, at: EndpointRef, now: Unix) -> Due {
         let endpoint = self.world.topology.endpoint(at);
         let is_down = || self.targets.standing(at, &self.suspicion).iter().any(|it| it.state.is_down());
@@ -422,8 +427,8 @@ impl State {
     }
 }
 
-/// The standing of a world without a node: every address that the config lists is in the state that `of` gives, by its
-/// endpoint and its index there. For explanations offline.
+/// The standing of a config without a running node, for `explain` offline: `of` returns the state of each address that
+/// the config lists, by its endpoint and its index in the endpoint.
 #[must_use]
 pub fn assume(
     world: &World,
@@ -441,10 +446,10 @@ pub fn assume(
         probes.into_iter().map(|id| Due::while_good(topology.probe(id))).fold(Due::NEVER, Due::min)
     };
     let inputs = Inputs { topology, addresses: &addresses, overrides, previous: &|_| None, now };
-    stand(&Basis { world, inputs, due: &due, held: &[] }, None)
+    assemble(&Basis { world, inputs, due: &due, held: &[] }, None)
 }
 
-/// By region: the regions whose conditions name it or its endpoints, by way of others, too.
+/// By [`RegionId`]: the regions whose conditions name the region or its endpoints, directly or through other regions.
 fn dependents(topology: &Topology) -> Vec<Vec<RegionId>> {
     let mut dependents = vec![Vec::new(); topology.regions.len()];
     for id in topology.region_ids() {

@@ -1,4 +1,4 @@
-//! From what changed to a new standing and the events about it.
+//! Publishes changes: a new standing, and the events about what changed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::model::{Due, Now, RegionId, Rule, Subject, Topology};
 use crate::safety::{self, Unserved};
 use crate::standing::{EndpointStanding, Standing};
 
-/// The evidence for a region's state that no observation led to.
+/// The evidence for a region's state that no observation caused.
 const WITHOUT_OBSERVATIONS: &str = "its endpoints, addresses or `healthy_when` changed";
 
 /// A wall clock that moves against the monotonic one by more than this has been set.
 const CLOCK_STEP_MILLIS: i128 = 500;
 
 impl State {
-    /// Works the standing out again where something has changed, and publishes it if it differs. Returns whether it
+    /// Recomputes the standing of the regions that changes affect, and publishes it if it differs. Returns whether it
     /// does.
     pub fn recompute(&mut self, now: Now) -> bool {
         self.notice_clock_step(now);
@@ -27,7 +27,7 @@ impl State {
             return false;
         }
         let dirty = std::mem::replace(&mut self.dirty, vec![false; self.world.topology.regions.len()]);
-        let standing = self.stand(&self.overrides, now.unix, Some(&dirty));
+        let standing = self.assemble(&self.overrides, now.unix, Some(&dirty));
         let is_same = dirty
             .iter()
             .enumerate()
@@ -62,7 +62,7 @@ impl State {
         }
     }
 
-    /// Raises an alarm when this node cannot make some checks, and ends it when it can make all again.
+    /// Raises an alarm when this node cannot run some checks, and clears it when it can run all of them again.
     fn report_blind(&mut self) {
         let checks = &self.targets.checks;
         if self.blind_reported == (checks.blind > 0) {
@@ -81,7 +81,7 @@ impl State {
         });
     }
 
-    /// Publishes a standing of the present world.
+    /// Publishes a standing of the current config.
     pub(super) fn publish(&mut self, standing: Standing) {
         let World { topology, sets, .. } = &self.world;
         let topology = Arc::clone(topology);
@@ -90,8 +90,8 @@ impl State {
         self.replace(standing, before.0, before.1, unserved);
     }
 
-    /// Publishes a standing and reports what changed. `topology_before` is that of the present standing; `was_unserved`
-    /// is what could not be served until now, by the ids of the present world.
+    /// Publishes a standing and reports what changed. `topology_before` is the topology of the standing being replaced;
+    /// `was_unserved` lists what could not be served until now, by the ids of the current config.
     pub(super) fn replace(
         &mut self,
         standing: Standing,
@@ -108,7 +108,8 @@ impl State {
         self.unserved = unserved;
     }
 
-    /// Reports which addresses and regions, there before too, changed their state, a region after its addresses.
+    /// Reports the addresses and regions whose state changed, each region after its addresses. New ones are not
+    /// reported.
     fn report_transitions(&mut self, before: &Standing, topology_before: &Topology) {
         let topology = Arc::clone(&self.world.topology);
         let standing = Arc::clone(&self.standing);
@@ -135,9 +136,9 @@ impl State {
                         endpoint: endpoint.name.as_str().into(),
                         address,
                     };
-                    let words = self.targets.evidence(at, address);
-                    evidence.push(format!("{} {words}", endpoint.name));
-                    self.events.push(EventKind::Transition { subject, from, to, evidence: words });
+                    let evidence_text = self.targets.evidence(at, address);
+                    evidence.push(format!("{} {evidence_text}", endpoint.name));
+                    self.events.push(EventKind::Transition { subject, from, to, evidence: evidence_text });
                 }
             }
             if old.state != new.state {
@@ -162,20 +163,20 @@ impl State {
         }
     }
 
-    /// Raises an alarm for services that could be served before and cannot now, and ends it for those that can again.
+    /// Raises an alarm for services that can no longer be served, and clears it for those that can be served again.
     fn report_unserved(&mut self, before: &[Unserved], now: &[Unserved]) {
         let topology = &self.world.topology;
         let without = |these: &[Unserved], those: &[Unserved]| -> Vec<Unserved> {
             these.iter().filter(|it| those.binary_search(it).is_err()).copied().collect()
         };
-        let begun = safety::alarm(topology, &without(now, before));
-        self.events.extend(begun.map(|message| EventKind::Alarm { message }));
-        let over = safety::all_clear(topology, &without(before, now));
-        self.events.extend(over.map(|message| EventKind::AllClear { message }));
+        let raised = safety::alarm(topology, &without(now, before));
+        self.events.extend(raised.map(|message| EventKind::Alarm { message }));
+        let cleared = safety::all_clear(topology, &without(before, now));
+        self.events.extend(cleared.map(|message| EventKind::AllClear { message }));
     }
 }
 
-/// The regions that rules hold for anyone, by name: a reload may change their ids.
+/// The regions that rules hold for any clients, by name, because a reload may change their ids.
 fn held(standing: &Standing, topology: &Topology) -> BTreeSet<(String, Rule)> {
     let name = |id: RegionId| topology.region(id).name.clone();
     let held = standing.held.iter().map(|held| (name(held.region), held.rule));
@@ -184,13 +185,13 @@ fn held(standing: &Standing, topology: &Topology) -> BTreeSet<(String, Rule)> {
     held.chain(kept).collect()
 }
 
-/// The region of a name, which is as a rule where it was.
+/// The region with this name; `id`, where it used to be, is tried first.
 pub(super) fn same(id: RegionId, name: &str, topology: &Topology) -> Option<RegionId> {
-    let is_there = topology.regions.get(usize::from(id.0)).is_some_and(|region| region.name == name);
-    if is_there { Some(id) } else { topology.region_named(name) }
+    let is_unmoved = topology.regions.get(usize::from(id.0)).is_some_and(|region| region.name == name);
+    if is_unmoved { Some(id) } else { topology.region_named(name) }
 }
 
-/// The addresses of an endpoint, there before and after, whose state changed: address, from, to.
+/// The addresses of an endpoint, present before and after, whose state changed: address, old state, new state.
 fn changes(old: &EndpointStanding, new: &EndpointStanding) -> Vec<(std::net::IpAddr, Health, Health)> {
     let before = |index: usize, address| match old.addresses.get(index) {
         Some(it) if it.address == address => Some(it.state),

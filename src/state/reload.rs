@@ -1,17 +1,17 @@
-//! From one config to the next: verdicts, overrides and what safety holds carry over by name.
+//! Replaces the config: verdicts, overrides and held regions carry over by name.
 
 use std::collections::HashMap;
 
+use super::assemble::{Basis, assemble};
 use super::event::EventKind;
 use super::publish::same;
-use super::stand::{Basis, stand};
 use super::{State, World, dependents};
 use crate::model::{EndpointRef, Name, Now, RegionId, Service, ServiceId, Topology};
 use crate::safety::{self, Unserved};
 use crate::standing::{Held, HeldFor, Inputs, SetId};
 
 impl State {
-    /// Goes over to another config; `reloaded` is the event about it.
+    /// Switches to another config; `reloaded` is the event to emit about it.
     pub fn reload(&mut self, world: World, reloaded: EventKind, now: Now) {
         self.recompute(now);
         let old = std::mem::replace(&mut self.world, world);
@@ -34,7 +34,7 @@ impl State {
             now: now.unix,
         };
         let due = |at: EndpointRef| self.due(at, now.unix);
-        let standing = stand(&Basis { world: &self.world, inputs, due: &due, held: &held }, None);
+        let standing = assemble(&Basis { world: &self.world, inputs, due: &due, held: &held }, None);
         let was_unserved = carried_unserved(&self.unserved, &old.topology, topology);
         let unserved = safety::unserved(topology, sets, &standing);
         self.events.push(reloaded);
@@ -42,19 +42,19 @@ impl State {
     }
 }
 
-/// Services of several types may share a name.
+/// Identifies a service over a reload. Services of different types may share a name.
 type Key = (Name, std::mem::Discriminant<crate::model::ServiceKind>);
 
 fn key(service: &Service) -> Key {
     (service.name.clone(), std::mem::discriminant(&service.kind))
 }
 
-/// The services of a topology by what identifies them over a reload.
+/// The services of a topology by key.
 fn by_key(topology: &Topology) -> HashMap<Key, ServiceId> {
     topology.services.iter().zip(0..).map(|(service, index)| (key(service), ServiceId(index))).collect()
 }
 
-/// What was held, as the new world numbers it; what it no longer has is left out.
+/// The held regions, translated to the ids of the new config; what it no longer has is left out.
 fn carried_held(held: &[Held], old: &World, new: &World) -> Vec<Held> {
     if held.is_empty() {
         return Vec::new();
@@ -78,7 +78,7 @@ fn carried_held(held: &[Held], old: &World, new: &World) -> Vec<Held> {
     carried.collect()
 }
 
-/// What could not be served, as the new topology numbers it, in order.
+/// What could not be served, translated to the ids of the new topology and sorted.
 fn carried_unserved(unserved: &[Unserved], old: &Topology, new: &Topology) -> Vec<Unserved> {
     if unserved.is_empty() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! What operators ask for, and why it may be refused.
+//! Requests for overrides, and the reasons to refuse them.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,31 +6,31 @@ use std::time::Duration;
 use crate::model::{Target, Topology, Unix};
 use crate::standing::{Action, Override};
 
-/// What an operator asks for.
+/// An operator's request for an override.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OverrideRequest {
     /// The target.
     pub target: Target,
     /// What to do with it.
     pub action: Action,
-    /// For how long; without it until it is removed.
+    /// How long it lasts; `None` if until it is removed.
     pub lasts: Option<Duration>,
-    /// Why.
+    /// Why, in the operator's words.
     pub reason: Option<String>,
-    /// Whether safety rules are set aside.
+    /// Whether to ignore safety rules.
     pub override_safety: bool,
-    /// Who asks.
+    /// Who asks: "token NAME" or "socket".
     pub by: String,
 }
 
 /// Why a change of overrides was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// The config has no such target, or there is no such override; a sentence that says what there is.
+    /// The config has no such target, or there is no such override. A sentence, with what exists instead where known.
     NotFound(String),
-    /// The request makes no sense.
+    /// The request makes no sense. A sentence that explains why.
     Invalid(String),
-    /// A safety rule forbids it.
+    /// A safety rule forbids it. The rule's explanation.
     Unsafe(String),
 }
 
@@ -46,14 +46,14 @@ impl fmt::Display for Rejection {
 }
 
 impl OverrideRequest {
-    /// The override it asks for, if the topology has its target.
+    /// Validates the request and makes the override.
     pub(super) fn accept(self, topology: &Topology, id: u64, now: Unix) -> Result<Override, Rejection> {
         check_target(topology, &self.target)?;
         if matches!(self.action, Action::Drain(share) if share.get() == 0.0) {
             return Err(Rejection::Invalid("a drain of 0% changes nothing: use restore".into()));
         }
         if self.lasts.is_some_and(|lasts| lasts.is_zero()) {
-            return Err(Rejection::Invalid("it would end at once: give a longer time".into()));
+            return Err(Rejection::Invalid("it would expire immediately: use a longer time".into()));
         }
         Ok(Override {
             id,
@@ -67,10 +67,10 @@ impl OverrideRequest {
     }
 }
 
-/// Whether the topology has a target.
+/// Checks that the topology has a target.
 ///
 /// # Errors
-/// A sentence that says what there is instead.
+/// [`Rejection::NotFound`] with a sentence that lists what exists instead.
 pub fn check_target(topology: &Topology, target: &Target) -> Result<(), Rejection> {
     let one_of = |names: Vec<String>| if names.is_empty() { "none".into() } else { names.join(", ") };
     let regions = || one_of(topology.regions.iter().map(|region| region.name.clone()).collect());

@@ -1,8 +1,8 @@
 //! Whether this node should doubt its own network rather than what it probes.
 //!
-//! Targets fail one by one; a node's own network fails for all of them at once, and hard. When many checks start to do so within
-//! one interval, and no anchor outside can be reached, verdicts go on as ever, but steering keeps using what was found
-//! before, for a limited time.
+//! Targets fail one by one; a failure of the node's own network affects all of them at once, and is hard. When many
+//! checks start to fail hard within one interval, and no external anchor can be reached, verdicts change as usual, but
+//! steering keeps using the states from before, for a limited time.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -12,23 +12,25 @@ use super::event::EventKind;
 use crate::health::State;
 use crate::model::{Mono, Now, Rules, SuspectSelf};
 
-/// Checks that must all fail together for an alarm where `suspect_self` is not set: fewer prove nothing.
+/// The least number of checks that must all fail together for an alarm if `suspect_self` is not set; fewer prove
+/// nothing.
 const MIN_FOR_ALARM: usize = 2;
 
-/// What is suspected.
+/// What the node currently suspects.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) enum Suspicion {
     /// Nothing.
     #[default]
     None,
-    /// This node's own network, since the first of these failures: results from then on are not believed.
+    /// This node's own network, since the first of these failures (`onset`): steering disregards failures from then on.
     Own { onset: Mono, until: Mono },
-    /// Nothing any more: an anchor can be reached, the time is over, or no rule says so. Only the alarm stands.
+    /// Nothing any more: an anchor can be reached, the time limit is over, or `suspect_self` is not set. Only the alarm
+    /// remains.
     Dropped { onset: Mono },
 }
 
 impl Suspicion {
-    /// The state of a check that steering goes by.
+    /// The state of a check that steering uses.
     pub(super) fn state(&self, check: &Check) -> State {
         match (self, check.cut_off) {
             (Self::Own { onset, .. }, Some(cut_off)) if cut_off.since.mono >= *onset => cut_off.before,
@@ -36,12 +38,12 @@ impl Suspicion {
         }
     }
 
-    /// Whether what is found is not believed right now.
+    /// Whether steering currently disregards recent failures.
     pub(super) fn is_active(&self) -> bool {
         matches!(self, Self::Own { .. })
     }
 
-    /// Looks at all checks again. Returns what happened.
+    /// Re-evaluates all checks. Returns an event if an alarm begins or ends.
     pub(super) fn update(
         &mut self,
         checks: &Checks,
@@ -51,9 +53,9 @@ impl Suspicion {
     ) -> Option<EventKind> {
         let rule = rules.suspect_self.as_ref();
         let probes = &checks.list[..anchors.start as usize];
-        // New checks of a reload prove nothing before they have a result.
+        // New checks after a reload prove nothing before they have a verdict.
         let is_kept = self.is_active() && !checks.all_seen();
-        if checks.cut_off < least(rule, checks.seen().saturating_sub(anchors.len())) && !is_kept {
+        if checks.cut_off < required(rule, checks.seen().saturating_sub(anchors.len())) && !is_kept {
             return self.end();
         }
         let anchor_answered = |onset: Mono| {
@@ -66,8 +68,8 @@ impl Suspicion {
                 None
             }
             Self::None => {
-                let mass = Mass::of(probes, checks.longest, now, rule)?;
-                self.begin(&mass, rule, now)
+                let failure = MassFailure::of(probes, checks.longest, now, rule)?;
+                self.begin(&failure, rule, now)
             }
             Self::Own { onset, until } => {
                 if anchor_answered(onset) {
@@ -86,8 +88,8 @@ impl Suspicion {
         }
     }
 
-    fn begin(&mut self, mass: &Mass, rule: Option<&SuspectSelf>, now: Now) -> Option<EventKind> {
-        let Mass { failing, of, onset, within } = *mass;
+    fn begin(&mut self, failure: &MassFailure, rule: Option<&SuspectSelf>, now: Now) -> Option<EventKind> {
+        let MassFailure { failing, of, onset, within } = *failure;
         let what = format!("{failing} of {of} checks started to fail within {within:?}");
         let message = match rule {
             Some(rule) => {
@@ -105,7 +107,7 @@ impl Suspicion {
         Some(EventKind::Alarm { message })
     }
 
-    /// Fewer checks of those that failed together still fail than it takes.
+    /// Ends the suspicion once too few of the checks that failed together still fail.
     fn end_if_recovered(
         &mut self,
         probes: &[Check],
@@ -114,7 +116,7 @@ impl Suspicion {
     ) -> Option<EventKind> {
         let together = probes.iter().filter(|check| is_failing_since(check, onset)).count();
         let of = probes.iter().filter(|check| counts(check, onset)).count();
-        if together < least(rule, of) { self.end() } else { None }
+        if together < required(rule, of) { self.end() } else { None }
     }
 
     fn end(&mut self) -> Option<EventKind> {
@@ -125,17 +127,17 @@ impl Suspicion {
 }
 
 /// Checks that started to fail together.
-struct Mass {
+struct MassFailure {
     failing: usize,
     of: usize,
-    /// When the first of them did.
+    /// When the first of them started to fail.
     onset: Mono,
     within: Duration,
 }
 
-impl Mass {
-    /// As many checks as it takes, all of which started to fail within the longest interval and timeout of a probe.
-    /// Those that failed before do not count.
+impl MassFailure {
+    /// The checks that started to fail within `within` (the longest interval plus timeout of any probe), if they are
+    /// enough. Checks that failed before do not count.
     fn of(probes: &[Check], within: Duration, now: Now, rule: Option<&SuspectSelf>) -> Option<Self> {
         let start = Mono(now.mono.0.saturating_sub(within));
         let of = probes.iter().filter(|check| counts(check, start)).count();
@@ -143,12 +145,12 @@ impl Mass {
         let failing = recent().count();
         let onset = recent().filter_map(|check| check.cut_off).map(|cut_off| cut_off.since.mono).min()?;
         let served = recent().any(|check| check.cut_off.is_some_and(|cut_off| cut_off.before.serves()));
-        (failing >= least(rule, of) && served).then_some(Self { failing, of, onset, within })
+        (failing >= required(rule, of) && served).then_some(Self { failing, of, onset, within })
     }
 }
 
 /// How many checks must fail together.
-fn least(rule: Option<&SuspectSelf>, of: usize) -> usize {
+fn required(rule: Option<&SuspectSelf>, of: usize) -> usize {
     match rule {
         Some(rule) => rule.share.ceil_of(of).max(rule.min).max(1),
         None => of.max(MIN_FOR_ALARM),
@@ -159,7 +161,7 @@ fn is_failing_since(check: &Check, start: Mono) -> bool {
     check.cut_off.is_some_and(|cut_off| cut_off.since.mono >= start)
 }
 
-/// Whether a check has a result at all, and did not fail before.
+/// Whether a check has a result, and was not failing before `start`.
 fn counts(check: &Check, start: Mono) -> bool {
     check.is_seen() && check.cut_off.is_none_or(|cut_off| cut_off.since.mono >= start)
 }

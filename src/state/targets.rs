@@ -15,13 +15,13 @@ use crate::model::{
 };
 use crate::standing::AddressStanding;
 
-/// The endpoints of a topology, with their addresses as they are now, and the checks of all that is checked.
+/// The endpoints of a topology with their current addresses, and all checks, those of anchors included.
 #[derive(Debug, Default)]
 pub(super) struct Targets {
     pub(super) checks: Checks,
-    /// By region and endpoint.
+    /// By [`RegionId`] and index of the endpoint.
     endpoints: Vec<Vec<Addresses>>,
-    /// By check: its endpoint and the index of its address; `None` for anchors.
+    /// By check: its endpoint and the index of the address there; `None` for anchors.
     places: Vec<Option<(EndpointRef, usize)>>,
     /// The checks of anchors.
     pub(super) anchors: Range<Index>,
@@ -29,23 +29,23 @@ pub(super) struct Targets {
     by_name: HashMap<(Arc<str>, Arc<str>), EndpointRef>,
 }
 
-/// The addresses of an endpoint: those of the config or of its host, then those that its host no longer has.
+/// The addresses of an endpoint: first those of the config or of its host, then those that its host no longer has.
 #[derive(Clone, Debug)]
 struct Addresses {
     list: Vec<Address>,
-    /// When an address is healthy.
+    /// The condition for an address to be healthy.
     condition: Condition,
-    /// The probe of each check of an address.
+    /// The probes of each address, in the order of its checks.
     probes: Vec<ProbeId>,
 }
 
 #[derive(Clone, Debug)]
 struct Address {
     address: IpAddr,
-    /// Whether the host has it no longer: it stays until one that the host has now has a result.
+    /// Whether its host no longer has it. It is kept until one of the host's current addresses has a result.
     is_stale: bool,
     checks: Range<Index>,
-    /// What was known of it under the probes of the config before: it counts while none of the present ones has a result.
+    /// Its standing under the probes of the previous config. It counts until one of the current probes has a result.
     carried: Option<AddressStanding>,
     served_until: Option<Unix>,
 }
@@ -53,41 +53,41 @@ struct Address {
 /// How an anchor is probed: once a second, by a TCP handshake.
 const ANCHOR_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// What targets are made from.
+/// What targets are built from.
 pub(super) struct Sources<'a> {
     pub(super) topology: &'a Topology,
     pub(super) hosts: &'a Hosts,
     pub(super) rules: &'a Rules,
-    /// The targets until now, and what of their failures is not believed.
+    /// The previous targets. `suspicion` tells which of their failures steering disregards.
     pub(super) before: &'a Targets,
     pub(super) suspicion: &'a Suspicion,
     pub(super) now: Now,
 }
 
 impl Targets {
-    /// The targets of a topology. Checks that were there before keep their verdicts; addresses whose probes are all new
-    /// keep their state until the first result.
+    /// Builds the targets of a topology. Checks that existed before keep their verdicts; addresses whose probes are all
+    /// new keep their state until the first result.
     pub(super) fn of(sources: &Sources<'_>) -> Self {
         let Sources { topology, rules, before, now, .. } = *sources;
         let probes: Vec<Arc<Probe>> = topology.probes.iter().cloned().map(Arc::new).collect();
-        let mut made = Self::default();
+        let mut targets = Self::default();
         for id in topology.region_ids() {
-            made.endpoints.push(Vec::with_capacity(topology.region(id).endpoints.len()));
+            targets.endpoints.push(Vec::with_capacity(topology.region(id).endpoints.len()));
             let region_name: Arc<str> = topology.region(id).name.as_str().into();
             for index in 0..topology.region(id).endpoints.len() {
                 let at = EndpointRef { region: id, index: index as u16 };
-                made.add_endpoint(sources, at, &region_name, &probes);
+                targets.add_endpoint(sources, at, &region_name, &probes);
             }
         }
-        let start = made.checks.list.len() as Index;
+        let start = targets.checks.list.len() as Index;
         for anchor in rules.suspect_self.iter().flat_map(|rule| &rule.anchors) {
             let name: Arc<str> = format!("tcp:{anchor}").into();
             let id = CheckId { subject: Subject::Anchor(Arc::clone(&name)), source: Source::Probe(name) };
-            made.checks.add(&before.checks, id, &Arc::new(anchor_probe(anchor.port())), now);
-            made.places.push(None);
+            targets.checks.add(&before.checks, id, &Arc::new(anchor_probe(anchor.port())), now);
+            targets.places.push(None);
         }
-        made.anchors = start..made.checks.list.len() as Index;
-        made
+        targets.anchors = start..targets.checks.list.len() as Index;
+        targets
     }
 
     fn add_endpoint(
@@ -132,7 +132,8 @@ impl Targets {
         self.endpoints[usize::from(at.region.0)].push(addresses);
     }
 
-    /// The addresses of a host to keep though it has them no longer: all of them, until one that it has now has a result.
+    /// The addresses to keep although the host no longer has them: all of them, until one of its current addresses
+    /// has a result.
     fn stale(&self, known: EndpointRef, endpoint: &Endpoint, current: &[IpAddr]) -> Vec<IpAddr> {
         let known = self.endpoint(known);
         if endpoint.resolved_host().is_none() || known.probes.is_empty() || current.is_empty() {
@@ -145,7 +146,7 @@ impl Targets {
         known.list.iter().filter(|it| !current.contains(&it.address)).map(|it| it.address).collect()
     }
 
-    /// Whether an endpoint keeps addresses that it needs no longer.
+    /// Whether an endpoint keeps stale addresses that it no longer needs.
     pub(super) fn has_outlived_addresses(&self, at: EndpointRef) -> bool {
         let endpoint = self.endpoint(at);
         let is_known = |it: &Address| !it.is_stale && self.found(endpoint, it) != State::Unknown;
@@ -156,18 +157,18 @@ impl Targets {
         &self.endpoints[usize::from(at.region.0)][usize::from(at.index)]
     }
 
-    /// The endpoint of a check and the index of its address; `None` for anchors.
+    /// The endpoint of a check and the index of the address there; `None` for anchors.
     pub(super) fn place(&self, check: Index) -> Option<(EndpointRef, usize)> {
         self.places[check as usize]
     }
 
-    /// Remembers that an address ceased to serve.
-    pub(super) fn ceased(&mut self, (at, address): (EndpointRef, usize), now: Unix) {
+    /// Records that an address stopped serving.
+    pub(super) fn stopped_serving(&mut self, (at, address): (EndpointRef, usize), now: Unix) {
         let endpoint = &mut self.endpoints[usize::from(at.region.0)][usize::from(at.index)];
         endpoint.list[address].served_until = Some(now);
     }
 
-    /// What probes found of the address of a check.
+    /// The state that probes found for an address.
     pub(super) fn found_at(&self, (at, address): (EndpointRef, usize)) -> State {
         let endpoint = self.endpoint(at);
         self.found(endpoint, &endpoint.list[address])
@@ -178,7 +179,7 @@ impl Targets {
         self.state(endpoint, address, carried, &|check| check.verdict.state())
     }
 
-    /// What is known of the addresses of an endpoint.
+    /// The standing of the addresses of an endpoint.
     pub(super) fn standing(&self, at: EndpointRef, suspicion: &Suspicion) -> Box<[AddressStanding]> {
         let endpoint = self.endpoint(at);
         let mut found: Box<[AddressStanding]> = endpoint
@@ -201,7 +202,7 @@ impl Targets {
         self.state(endpoint, address, address.carried.map(carried), &|check| suspicion.state(check))
     }
 
-    /// By the endpoint's condition over the states of an address's checks.
+    /// Evaluates the endpoint's condition over the states of an address's checks. Without a result, `carried` applies.
     fn state(
         &self,
         endpoint: &Addresses,
@@ -226,7 +227,7 @@ impl Targets {
         checks.iter().any(|check| check.blind.is_some())
     }
 
-    /// When an endpoint's state can change at the earliest.
+    /// The earliest time at which an endpoint's state can change.
     pub(super) fn due(&self, at: EndpointRef, endpoint: &Endpoint, hosts: &Hosts) -> Due {
         let checks = self.endpoint(at).list.iter().flat_map(|it| it.checks.clone());
         let due = checks.fold(Due::NEVER, |due, index| due.min(self.checks.list[index as usize].due));
@@ -247,7 +248,8 @@ impl Targets {
         checks.filter_map(|(_, place)| place.map(|(at, _)| at))
     }
 
-    /// What led to the state of an address, in words: the evidence of its worst check, named if it has several.
+    /// What led to the state of an address, as a clause: the evidence of its worst check, with the name of the check if
+    /// the address has several.
     pub(super) fn evidence(&self, at: EndpointRef, address: IpAddr) -> String {
         let found = self.endpoint(at).list.iter().find(|it| it.address == address);
         let Some(found) = found else { return String::new() };
@@ -260,7 +262,8 @@ impl Targets {
     }
 }
 
-/// An address that this node cannot probe follows the others of its endpoint, unless it is known to be worse.
+/// Gives each address that this node cannot probe the best state of its endpoint's other addresses, unless it is known
+/// to be worse.
 fn follow_siblings(addresses: &mut [AddressStanding]) {
     let siblings = addresses.iter().filter(|it| it.observed).map(|it| (it.state, it.used));
     let Some(best) = siblings.reduce(|one, two| (one.0.min(two.0), one.1.min(two.1))) else { return };

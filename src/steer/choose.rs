@@ -1,4 +1,5 @@
-//! The choice for one query: what of a ranking may be used right now, and who of a tie group gets the client.
+//! The choice for one query: which regions of a ranking may be used right now, and which one of a tie group gets
+//! the client.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,82 +13,83 @@ use crate::model::{AllDown, Family, RegionId, Service, ServiceId, Share, Topolog
 use crate::pick::{Hash, draw, rendezvous};
 use crate::standing::{Action, Candidate, Cause, LastGood, Pool, Resort, SetId, Standing, Usable};
 
-/// A question to steering.
+/// One query, as far as steering needs it.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
-    /// For which service.
+    /// The service asked for.
     pub service: ServiceId,
-    /// For whom.
+    /// The client's address: from ECS if there is one, otherwise the resolver's.
     pub client: IpAddr,
-    /// A, AAAA or names.
+    /// The kind of data asked for: IPv4 addresses, IPv6 addresses or host names.
     pub family: Family,
-    /// When.
+    /// The time of the query.
     pub unix: Unix,
-    /// A random number; used with [`Share::Random`] only.
+    /// A random number; only used with [`Share::Random`].
     pub draw: u64,
 }
 
-/// Its answer.
+/// The result of steering one query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// Where the client is sent; `None` if no region was chosen.
+    /// The region that the client is sent to; `None` if none was chosen.
     pub region: Option<RegionId>,
     /// What to answer.
     pub answer: Answer,
-    /// For how long.
+    /// How long the answer may be cached.
     pub ttl: Ttl,
-    /// For how many bits of the client's address the same ranking and share key hold.
+    /// The ECS scope: clients that share this many leading address bits have the same ranking and share key.
     pub scope: u8,
 }
 
 /// What to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The addresses chosen, or the hosts.
+    /// The addresses or hosts that were chosen.
     Addresses,
-    /// A CNAME to the name that `all_down` gives.
+    /// A CNAME to the name configured in `all_down`.
     Alias,
-    /// The name exists, but has nothing of this family for this client.
+    /// NODATA: the name exists, but has no records of this family for this client.
     NoData,
-    /// The name cannot be answered.
+    /// SERVFAIL: there is nothing that could be answered.
     Servfail,
 }
 
-/// Regions that were last to serve within this many seconds of each other were lost together.
+/// Regions that stopped serving within this many seconds of each other count as lost together.
 const LOST_TOGETHER_SECS: u64 = 60;
 
-/// Who may be chosen. They are tried in this order until somebody may.
+/// Which regions may be chosen. Passes are tried in this order until one finds a region.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Pass {
-    /// What is up, forced up or held.
+    /// Regions that are up, forced up or held.
     Eligible,
-    /// The same, partial drains set aside: nobody else serves.
+    /// The same, ignoring partial drains, since no other region serves.
     DrainedInPart,
-    /// What nobody knows of.
+    /// Regions whose state is unknown.
     Unknown,
-    /// `all_down = { last_good }`: what served last, no earlier than this.
+    /// `all_down = { last_good }`: regions that stopped serving no earlier than this.
     LastGood(Unix),
-    /// `all_down = "all"`: the most promising there is.
+    /// `all_down = "all"`: the most promising regions.
     LastResort(Resort),
 }
 
-/// One choice being made.
+/// The working state of one choice.
 pub(super) struct Chooser<'a, T> {
     pub(super) topology: &'a Topology,
     pub(super) standing: &'a Standing,
     pub(super) asked: &'a Asked,
     pub(super) terms: Terms,
-    /// The regions that the client may be sent to.
+    /// The set of regions that the client may be sent to.
     set: SetId,
     /// Hash of the service and the client's key prefix.
     pub(super) client: Hash,
-    /// `client` and, by the kind of share, the window or the draw.
+    /// `client`, mixed with the time window or the query's random number as the kind of share requires.
     key: Hash,
     pub(super) trace: &'a mut T,
 }
 
 impl Compiled {
-    /// Chooses the region and its endpoints for a client; their addresses replace what is in `addresses`.
+    /// Chooses the region and its endpoints for a client, and replaces the contents of `addresses` with their
+    /// addresses.
     pub fn choose<T: Trace>(
         &self,
         topology: &Topology,
@@ -100,7 +102,7 @@ impl Compiled {
         self.select(topology, standing, asked, addresses, trace)
     }
 
-    /// As [`Compiled::choose`] for [`Family::Host`]: the endpoints themselves replace what is in `hosts`.
+    /// Like [`Compiled::choose`], for [`Family::Host`]: replaces the contents of `hosts` with the endpoints.
     pub fn choose_hosts<T: Trace>(
         &self,
         topology: &Topology,
@@ -136,8 +138,8 @@ impl Compiled {
         Choice { region, answer, ttl, scope }
     }
 
-    /// Makes a choice as [`Compiled::choose`] does, and tells every stage of it: the ranking is worked out anew
-    /// by the function that compiled it, the rest is `choose` itself.
+    /// Makes the same choice as [`Compiled::choose`] and records every stage of it. The ranking is recomputed by the
+    /// function that compiled it; the rest is `choose` itself.
     pub fn explain(
         &self,
         topology: &Topology,
@@ -157,7 +159,7 @@ impl Compiled {
         (choice, recording)
     }
 
-    /// Hash of a service and the part of a client's address that its shares are keyed on.
+    /// Hash of a service and of the prefix of the client's address that is its share key.
     fn client_hash(&self, terms: Terms, client: IpAddr) -> Hash {
         let prefix_len = u32::from(self.key_prefix.bits(client));
         match client {
@@ -172,14 +174,15 @@ impl Compiled {
         }
     }
 
-    /// The scope of an answer: where the ranking holds, and no wider than a share key where one was drawn.
+    /// The ECS scope of an answer: the prefix for which the ranking holds, but no shorter than the share key if a
+    /// draw may have been involved.
     fn scope(&self, is_keyed: bool, client: IpAddr, prefix_len: u8) -> u8 {
         if is_keyed { prefix_len.max(self.key_prefix.bits(client)) } else { prefix_len }
     }
 }
 
-/// What a client draws with. Windows are as long as the TTL, and each client's begin at a moment of its own,
-/// so that a resolver's clients do not all move at once.
+/// The key of a client's draws. Windows are as long as the TTL, and their start is offset per client, so that the
+/// clients of a resolver do not all move at once.
 fn share_key(terms: Terms, client: Hash, asked: &Asked) -> Hash {
     match terms.share {
         Share::Hash => client,
@@ -188,7 +191,7 @@ fn share_key(terms: Terms, client: Hash, asked: &Asked) -> Hash {
     }
 }
 
-/// The number of a client's time window at a moment, and when that window ends.
+/// The number of the time window that a client is in at `now`, and when that window ends.
 pub(super) fn window(terms: Terms, client: Hash, now: Unix) -> (u64, Unix) {
     let length = u64::from(terms.ttl.max.0.max(1));
     let phase = client.with(1).0 % length;
@@ -205,12 +208,14 @@ impl<T: Trace> Chooser<'_, T> {
             }
         }
         if ranking.groups.is_empty() {
-            // Fenced off from every region: that is no outage.
-            return self.instead(into).unwrap_or((None, Answer::NoData));
+            // Fences exclude the client from every region: this is not an outage.
+            return self.configured_fallback(into).unwrap_or((None, Answer::NoData));
         }
         match &self.service().steering.all_down {
             AllDown::Servfail => (None, Answer::Servfail),
-            AllDown::Fallback(_) | AllDown::Cname(_) => self.instead(into).unwrap_or((None, Answer::NoData)),
+            AllDown::Fallback(_) | AllDown::Cname(_) => {
+                self.configured_fallback(into).unwrap_or((None, Answer::NoData))
+            }
             AllDown::All => self.last_resort(ranking, into),
             AllDown::LastGood(age) => {
                 let last_good = self.last_good(ranking, *age).map(Pass::LastGood);
@@ -221,7 +226,7 @@ impl<T: Trace> Chooser<'_, T> {
         }
     }
 
-    /// The service itself, for what only matters while no region serves.
+    /// The service as configured. Only needed while no region serves; everything else is in `terms`.
     fn service(&self) -> &Service {
         self.topology.service(self.asked.service)
     }
@@ -233,12 +238,12 @@ impl<T: Trace> Chooser<'_, T> {
             Some(best) if best != Resort::Never => {
                 self.pass(Pass::LastResort(best), ranking, into).unwrap_or((None, Answer::NoData))
             }
-            // Resolvers shall ask again, not keep that there is nothing.
+            // SERVFAIL, so that resolvers ask again instead of caching a negative answer.
             _ => (None, Answer::Servfail),
         }
     }
 
-    /// How promising a region is though none may be answered.
+    /// How promising a region is as a last resort.
     fn resort(&self, region: RegionId) -> Resort {
         let pool = self.standing.region(region).pool(self.asked.family);
         match self.standing.within(self.asked.service, region) {
@@ -251,12 +256,12 @@ impl<T: Trace> Chooser<'_, T> {
         }
     }
 
-    /// What is answered in the place of regions, if the config names it.
-    fn instead<S: Selection>(&self, into: &mut S) -> Option<(Option<RegionId>, Answer)> {
+    /// The answer configured for when no region serves (`fallback` or `cname`), if any.
+    fn configured_fallback<S: Selection>(&self, into: &mut S) -> Option<(Option<RegionId>, Answer)> {
         let answer = match &self.service().steering.all_down {
             AllDown::Cname(_) => Answer::Alias,
             AllDown::Fallback(addresses) => {
-                into.fall_back(addresses, self.asked.family);
+                into.add_fallback(addresses, self.asked.family);
                 if into.is_empty() { Answer::NoData } else { Answer::Addresses }
             }
             AllDown::All | AllDown::LastGood(_) | AllDown::Servfail => return None,
@@ -264,17 +269,18 @@ impl<T: Trace> Chooser<'_, T> {
         Some((None, answer))
     }
 
-    /// The earliest moment of last service that counts as last good, over the regions that this client may be sent to and
-    /// no operator withdrew.
+    /// The earliest time at which a region may have stopped serving and still count as last good. Considers the regions
+    /// that this client may be sent to and that no operator withdrew; `None` if the latest stopped longer ago than
+    /// `age`.
     fn last_good(&self, ranking: &Ranking, age: Duration) -> Option<Unix> {
-        let served = ranking.groups.iter().flatten().filter_map(|ranked| self.good_until(ranked.region));
+        let served = ranking.groups.iter().flatten().filter_map(|ranked| self.stopped_serving(ranked.region));
         let latest = served.max()?;
         let together = Unix(latest.0.saturating_sub(Duration::from_secs(LOST_TOGETHER_SECS)));
         (self.asked.unix.since(latest) <= age).then_some(together)
     }
 
-    /// When a region that no operator withdrew ceased to serve.
-    fn good_until(&self, region: RegionId) -> Option<Unix> {
+    /// When a region stopped serving; `None` if it serves, never did, or was withdrawn by an operator.
+    fn stopped_serving(&self, region: RegionId) -> Option<Unix> {
         let is_withdrawn = matches!(self.usable(region), Usable::No(cause) if cause.is_operator());
         let pool = self.standing.region(region).pool(self.asked.family);
         pool.last_good.as_ref().filter(|_| !is_withdrawn).map(|good| good.until)
@@ -284,7 +290,7 @@ impl<T: Trace> Chooser<'_, T> {
         self.standing.usable_within(self.asked.service, region, self.asked.family)
     }
 
-    /// Tries the tie groups in order; the first with somebody who may be chosen decides.
+    /// Tries the tie groups in order: the first one with a region that the pass admits decides.
     fn pass<S: Selection>(
         &mut self,
         pass: Pass,
@@ -300,7 +306,7 @@ impl<T: Trace> Chooser<'_, T> {
             } else {
                 found = self.group(pass, group, into);
             }
-            if found.is_some() && !T::LISTENS {
+            if found.is_some() && !T::ENABLED {
                 break;
             }
         }
@@ -326,7 +332,7 @@ impl<T: Trace> Chooser<'_, T> {
             }
         }
         let (_, winner) = best?;
-        if T::LISTENS {
+        if T::ENABLED {
             let lost = group.iter().filter(|ranked| ranked.region != winner);
             let lost: Vec<_> =
                 lost.filter(|ranked| self.is_admitted(pass, ranked)).map(|r| r.region).collect();
@@ -343,7 +349,7 @@ impl<T: Trace> Chooser<'_, T> {
         let verdict = self.verdict(pass, ranked);
         match verdict {
             Ok((_, note)) => self.trace.kept(Stage::Eligible, ranked.region, || note),
-            // Only the first pass tells why a region may not be used; later ones tell whom they let in.
+            // Only the first pass records why a region may not be used; later ones record what they admit.
             Err(why) if pass == Pass::Eligible => {
                 self.trace.dropped(Stage::Eligible, ranked.region, || why);
             }
@@ -365,7 +371,7 @@ impl<T: Trace> Chooser<'_, T> {
                 let (factor, note) = self.eligible(ranked.region)?;
                 let partial = within.filter(|action| action.is_partial()).map_or(0.0, Action::kept_away);
                 let kept_away = region.kept_away().max(partial);
-                // Independent of the share's key: a drain keeps the same clients away from window to window.
+                // Independent of the share key, so that a drain keeps the same clients away in every window.
                 if kept_away > 0.0 && self.client.with(ranked.hash.0).with(2).unit() < kept_away {
                     return Err(Why::KeptAway(kept_away));
                 }
@@ -377,7 +383,7 @@ impl<T: Trace> Chooser<'_, T> {
                 Ok((factor, Note::DrainedInPart))
             }
             Pass::Unknown if self.usable(ranked.region) == Usable::IfNothingElse => Ok((1.0, Note::Unknown)),
-            Pass::LastGood(since) if self.good_until(ranked.region) >= Some(since) => {
+            Pass::LastGood(since) if self.stopped_serving(ranked.region) >= Some(since) => {
                 Ok((1.0, Note::AllDown))
             }
             Pass::LastResort(best) if self.resort(ranked.region) == best => Ok((1.0, Note::AllDown)),
@@ -405,37 +411,37 @@ impl<T: Trace> Chooser<'_, T> {
         }
     }
 
-    /// Puts the region's endpoints into the answer.
+    /// Adds the region's endpoints to the answer.
     fn endpoints<S: Selection>(&self, pass: Pass, region: RegionId, into: &mut S) -> Answer {
         let pool = self.standing.region(region).pool(self.asked.family);
         self.draw(candidates(pool, pass), into);
         if !into.is_empty() {
             Answer::Addresses
         } else if self.standing.region(region).unresolved {
-            // It has addresses, but nobody knows them: resolvers shall ask again, not keep that there are none.
+            // Its hosts are not resolved yet: SERVFAIL, so that resolvers ask again instead of caching NODATA.
             Answer::Servfail
         } else {
             Answer::NoData
         }
     }
 
-    /// As many endpoints as are wanted, in the order of their draws: the first follows the weights.
+    /// Adds up to `answers` endpoints in the order of their draws: how often each comes first follows the weights.
     fn draw<S: Selection>(&self, candidates: &[Candidate], into: &mut S) {
         let wanted = self.terms.answers as usize;
         match candidates {
             [] => {}
-            [only] => into.take(only),
+            [only] => into.add(only),
             several if wanted == 1 => {
                 let drawn = several.iter().map(|c| (c, endpoint_hash(c), c.weight));
                 if let Some(winner) = rendezvous(self.key, drawn) {
-                    into.take(winner);
+                    into.add(winner);
                 }
             }
             several => self.draw_several(several, wanted, into),
         }
     }
 
-    /// The `wanted` least draws, in their order. Quadratic in small numbers, and without allocating.
+    /// The `wanted` lowest draws, in order. Quadratic, but the numbers are small and nothing is allocated.
     fn draw_several<S: Selection>(&self, candidates: &[Candidate], wanted: usize, into: &mut S) {
         let mut least = f64::NEG_INFINITY;
         for _ in 0..wanted.min(candidates.len()) {
@@ -443,11 +449,11 @@ impl<T: Trace> Chooser<'_, T> {
             let next = draws.filter(|(drawn, _)| *drawn > least).min_by(|(a, _), (b, _)| a.total_cmp(b));
             let Some((drawn, candidate)) = next else { break };
             least = drawn;
-            into.take(candidate);
+            into.add(candidate);
         }
     }
 
-    /// Whether the client's key can make a difference under this ranking: then scopes are no wider than the key.
+    /// Whether the share key can affect the answer under this ranking. If so, the ECS scope is no shorter than the key.
     fn is_keyed(&self, ranking: &Ranking) -> bool {
         let mut own = self.standing.overrides_of(self.asked.service).iter();
         let mut regions = ranking.groups.iter().flatten();
@@ -458,7 +464,7 @@ impl<T: Trace> Chooser<'_, T> {
     }
 }
 
-/// What to answer of a pool.
+/// The endpoints of a pool to choose from in a pass.
 fn candidates(pool: &Pool, pass: Pass) -> &[Candidate] {
     match (pass, &pool.last_good) {
         (Pass::LastGood(_), Some(LastGood { candidates, .. })) => candidates,

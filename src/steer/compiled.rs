@@ -1,4 +1,4 @@
-//! Rankings worked out ahead, for every place a client can be in.
+//! Rankings, precomputed for every place a client can be in.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -16,26 +16,26 @@ use crate::model::{
 use crate::pick::Hash;
 use crate::standing::{RegionSets, SetId};
 
-/// Everything about choosing that is known before a query arrives: compiled when the config changes.
+/// Everything about choosing that is known before a query arrives. Compiled when the config changes.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
     pub(super) key_prefix: KeyPrefix,
     pub(super) sets: Arc<RegionSets>,
     pub(super) services: Arc<[Terms]>,
-    /// By distinct inputs of a ranking, not by service.
+    /// One for each distinct [`Inputs`]; services with the same inputs share a table.
     pub(super) tables: Arc<[RankingTable]>,
     computes_ttl: bool,
 }
 
-/// What each query asks of a service, close together: half a cache line.
+/// What every query needs of a service, packed into half a cache line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
-    /// Hash of its name: services are shared out independently of each other.
+    /// Hash of its name, so that the draws of different services are independent.
     pub(super) hash: Hash,
     /// Index into [`Compiled::tables`].
     pub(super) table: u32,
     pub(super) ttl: TtlRange,
-    /// Endpoints in one answer.
+    /// The maximum number of endpoints in one answer.
     pub(super) answers: u32,
     pub(super) share: Share,
 }
@@ -45,11 +45,11 @@ pub(super) struct Terms {
 pub(super) struct RankingTable {
     by_address: ByAddress,
     rankings: Vec<Ranking>,
-    /// By ranking: the set of its regions.
+    /// The set of regions of each ranking, by the same index.
     sets: Vec<SetId>,
 }
 
-/// Client address → index of its ranking, in as few bytes as there are rankings for.
+/// Client address → index of its ranking, in the narrowest integer that can number all rankings.
 #[derive(Debug)]
 enum ByAddress {
     Byte(RangeMap<u8>),
@@ -58,11 +58,11 @@ enum ByAddress {
 }
 
 impl Compiled {
-    /// Compiles the rankings of all services. `topology` is the one that every later call passes, too.
+    /// Compiles the rankings of all services. Every later call must pass the same `topology`.
     #[must_use]
     pub fn new(topology: &Topology, geo: &Index, key_prefix: KeyPrefix) -> Self {
         let mut sets = RegionSets::default();
-        // By table: the sets of its rankings.
+        // The region sets of each table's rankings, by the index of the table.
         let mut sets_of: Vec<Arc<[SetId]>> = Vec::new();
         let mut tables: Vec<RankingTable> = Vec::new();
         let mut by_inputs: HashMap<Inputs<'_>, u32> = HashMap::new();
@@ -85,39 +85,39 @@ impl Compiled {
         Self { key_prefix, sets: sets.into(), services: services.into(), tables: tables.into(), computes_ttl }
     }
 
-    /// The sets of regions that clients of services may be sent to, for safety.
+    /// The sets of regions that clients of services may be sent to; safety rules count regions per set.
     #[must_use]
     pub fn region_sets(&self) -> &Arc<RegionSets> {
         &self.sets
     }
 
-    /// Whether the TTL of any service follows from what is due.
+    /// Whether any service has a computed TTL.
     #[must_use]
     pub fn computes_ttl(&self) -> bool {
         self.computes_ttl
     }
 
-    /// The ranking for a client, the set of its regions, and the length of the widest prefix around the client for which
-    /// it holds.
+    /// The ranking for a client, the set of its regions, and the length of the shortest prefix around the client's
+    /// address throughout which the ranking holds.
     pub(super) fn ranking(&self, terms: Terms, client: IpAddr) -> (&Ranking, SetId, u8) {
         let table = &self.tables[terms.table as usize];
         let (ranking, prefix_len) = table.by_address.lookup(client);
         (&table.rankings[ranking], table.sets[ranking], prefix_len)
     }
 
-    /// Bytes that the ranking tables take.
+    /// Heap size of the ranking tables in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.tables.iter().map(|table| table.by_address.memory_bytes()).sum()
     }
 }
 
-/// Where clients can be, with what all tables need of it.
+/// The places clients can be in, with data that all tables need.
 struct Places<'a> {
     geo: &'a Index,
-    /// By place.
+    /// The direction of each place from the Earth's centre, by the index of the place.
     directions: Vec<Option<Direction>>,
-    /// Whether `[[geo.network]] regions` puts any first anywhere.
+    /// Whether any `[[geo.network]]` entry has `regions`.
     any_first: bool,
 }
 
@@ -156,7 +156,7 @@ impl RankingTable {
             let order = ranker.order(service, place, *from, &mut NoTrace);
             shape.clear();
             for group in groups(order) {
-                // A region, and whether it ties with the one before.
+                // A region, and whether it ties with the previous one.
                 let region = |(index, placed): (usize, &Placed)| (placed.member.region.0, index > 0);
                 shape.extend(group.iter().enumerate().map(region));
             }
@@ -228,7 +228,7 @@ impl ByAddress {
     }
 }
 
-/// What a ranking depends on: two services that agree in it share a table.
+/// The parts of a service that its rankings depend on: services that agree in them share a table.
 struct Inputs<'a>(&'a Service);
 
 impl PartialEq for Inputs<'_> {
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn rankings_are_numbered_in_as_few_bytes_as_they_need() {
         for (rankings, bytes) in [(256, 1), (257, 2), (65_536, 2), (65_537, 4)] {
-            // With all that is outside of them there is one place more than networks.
+            // There is one place more than networks: everything outside of them.
             let address = |number: u32| (number << 8).into();
             let network = |number| Override {
                 prefix: IpNet::V4(Ipv4Net::new(address(number), 24).unwrap()),

@@ -1,4 +1,4 @@
-//! When a choice can change at the earliest, for TTLs that are computed.
+//! The earliest time at which a choice can change, for computed TTLs.
 
 use super::choose::{Chooser, Pass, window};
 use super::rank::{RankedRegion, Ranking};
@@ -6,12 +6,12 @@ use super::trace::{Note, Stage, Trace, Why};
 use crate::model::{Due, RegionId, Share};
 
 impl<T: Trace> Chooser<'_, T> {
-    /// When any of what the choice was made by can change at the earliest.
+    /// The earliest time at which anything that the choice depends on can change.
     pub(super) fn due(&mut self, ranking: &Ranking, region: Option<RegionId>) -> Due {
         let chosen = ranking.groups.iter().flatten().find(|ranked| Some(ranked.region) == region);
         let verdict = chosen.map(|ranked| self.verdict(Pass::Eligible, ranked));
         let is_held = matches!(verdict, Some(Ok((_, Note::Held(_)))));
-        let by_itself = matches!(verdict, Some(Ok(_))) && !is_held;
+        let eligible_unheld = matches!(verdict, Some(Ok(_))) && !is_held;
         let pool = region.map(|region| self.standing.region(region).pool(self.asked.family));
         let has_good = pool.is_some_and(|pool| !pool.configured || pool.serves);
         let withdrawn = matches!(verdict, Some(Err(Why::Withdrawn(_))));
@@ -19,8 +19,8 @@ impl<T: Trace> Chooser<'_, T> {
         let mut due = Due::NEVER;
         for group in &ranking.groups {
             for ranked in group {
-                // How hard failures are decides what is held in, and what of the down is answered: each look
-                // may tell otherwise.
+                // The severity of failures decides what is held and which down region is answered, and any
+                // probe result may change it.
                 let member = if serves {
                     self.standing.dues.of_member(self.asked.service, ranked.region)
                 } else {
@@ -30,8 +30,8 @@ impl<T: Trace> Chooser<'_, T> {
                 self.trace.kept(Stage::Ttl, ranked.region, || Note::MayChange(left));
                 due = due.min(member);
             }
-            // Who is eligible by itself was chosen whatever the groups behind it are.
-            if by_itself && group.iter().any(|ranked| Some(ranked.region) == region) {
+            // A region that is eligible without being held was chosen regardless of later groups.
+            if eligible_unheld && group.iter().any(|ranked| Some(ranked.region) == region) {
                 break;
             }
         }
@@ -46,7 +46,7 @@ impl<T: Trace> Chooser<'_, T> {
         due
     }
 
-    /// Whether a region, or what is answered of it, was drawn from several.
+    /// Whether the region, or its endpoints, were drawn from several.
     fn is_drawn(&self, ranking: &Ranking, region: RegionId) -> bool {
         let endpoints = self.topology.region(region).endpoints.len();
         let among = |group: &[RankedRegion]| group.len() > 1 && group.iter().any(|r| r.region == region);

@@ -1,12 +1,12 @@
 //! Which region, and which of its endpoints, a client is sent to.
 //!
-//! The order is fence → rank → tie groups → eligible → share → endpoints. The first three depend on the
-//! config and the client's place alone: [`rank`](rank::rank) works them out, and [`Compiled`] does so ahead for
-//! every place there is. The others depend on what may be used right now: [`Compiled::choose`] works them out
-//! for each query. So the order of regions never depends on health, and losing a region moves only its clients.
+//! The order is fence → rank → tie groups → eligible → share → endpoints. The first three depend only on the config
+//! and the client's place: [`rank`](rank::rank) computes them, and [`Compiled`] does so in advance for every place.
+//! The others depend on what may be used right now: [`Compiled::choose`] computes them for each query. So the order
+//! of regions never depends on health, and losing a region moves only its clients.
 //!
-//! Both tell a [`Trace`] what they do. Queries are answered with [`NoTrace`], which costs nothing; `explain`
-//! passes a [`Recording`] to the very same functions.
+//! Both report their decisions to a [`Trace`]. Queries use [`NoTrace`], which costs nothing; `explain` passes a
+//! [`Recording`] to the same functions.
 
 mod choose;
 mod compiled;

@@ -1,4 +1,4 @@
-//! The order of regions for a place: fence, rank, tie groups. Nothing here knows of health.
+//! The order of regions for a place: fence, rank, tie groups. Independent of health.
 
 use std::cell::OnceCell;
 
@@ -13,11 +13,11 @@ use crate::pick::Hash;
 /// The order of regions for clients of a place.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ranking {
-    /// Tie groups, best first; regions of one group share its clients.
+    /// Tie groups, best first; the regions of a group share its clients.
     pub groups: Box<[Box<[RankedRegion]>]>,
-    /// Whether regions tie anywhere in it.
+    /// Whether any group has more than one region.
     pub ties: bool,
-    /// The most endpoints that a region of it has.
+    /// The largest number of endpoints that any region in it has.
     pub most_endpoints: usize,
 }
 
@@ -32,16 +32,17 @@ pub struct RankedRegion {
     pub hash: Hash,
 }
 
-/// A region in its place in the order.
+/// A region at its position in the order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Placed {
-    /// The number of its tie group. Numbers grow, but may leave some out.
+    /// The number of its tie group. Numbers ascend, but may have gaps.
     pub(super) group: usize,
-    /// Which, and its weight as configured.
+    /// The region and its configured weight.
     pub(super) member: Member,
 }
 
-/// A region on its way into the order: how far it is, in the rank's unit, and how that is known.
+/// A region to be ordered by score: its distance in kilometres or round-trip time in milliseconds, whichever the
+/// rank uses, and how it is known; `None` if unknown.
 struct Scored {
     member: Member,
     score: Option<(f64, Basis)>,
@@ -54,7 +55,7 @@ pub fn rank(topology: &Topology, service: &Service, place: &Place, trace: &mut i
 }
 
 impl Ranking {
-    /// The ranking that an order is.
+    /// Builds the ranking from an order.
     pub(super) fn new(topology: &Topology, order: &[Placed]) -> Self {
         let ranked = |group: &[Placed]| {
             let all_zero = group.iter().all(|placed| placed.member.weight.0 == 0);
@@ -80,12 +81,12 @@ pub(super) fn groups(order: &[Placed]) -> impl Iterator<Item = &[Placed]> {
     order.chunk_by(|one, two| one.group == two.group)
 }
 
-/// Computes orders one after another: what they have in common is computed once, and buffers are reused.
+/// Computes one order after another. Shared data is computed once, and buffers are reused.
 pub(super) struct Ranker<'a> {
     topology: &'a Topology,
-    /// Where the regions are.
+    /// The direction of each region from the Earth's centre, by region id.
     regions: Vec<Option<Direction>>,
-    /// Built for the first service that is ranked by latency.
+    /// Built when the first service that is ranked by latency needs it.
     latencies: OnceCell<Latencies<'a>>,
     inside: Vec<Member>,
     scored: Vec<Scored>,
@@ -105,7 +106,7 @@ impl<'a> Ranker<'a> {
         }
     }
 
-    /// The order of a service's regions for clients of a place, which is in the direction `from`.
+    /// The order of a service's regions for clients of a place. `from` is the direction of the place.
     pub(super) fn order(
         &mut self,
         service: &Service,
@@ -146,13 +147,13 @@ impl<'a> Ranker<'a> {
                 by_score(tolerance, scored, order, note, trace);
             }
         }
-        put_first(place, order, trace);
-        weigh(order, trace);
+        move_to_front(place, order, trace);
+        drop_weightless(order, trace);
         order
     }
 }
 
-/// Drops the regions that this place must not be sent to.
+/// Drops the regions that clients of this place must not be sent to.
 fn fence(
     topology: &Topology,
     service: &Service,
@@ -179,12 +180,12 @@ fn fence(
     }
 }
 
-/// The number of a group that comes after all others.
+/// The number for a new group after all others.
 fn next_group(order: &[Placed]) -> usize {
     order.last().map_or(0, |placed| placed.group + 1)
 }
 
-/// Each alone, as listed.
+/// Appends every member in the order of the config, each in a group of its own.
 fn in_config_order(
     members: &[Member],
     order: &mut Vec<Placed>,
@@ -197,7 +198,7 @@ fn in_config_order(
     }
 }
 
-/// Where the config lists a region, fenced ones and those already named counted too.
+/// Notes the position of a region in the config. Regions that are fenced or already placed count, too.
 fn position(service: &Service) -> impl Fn(RegionId) -> Note {
     |region| {
         let before = service.members.iter().take_while(|member| member.region != region);
@@ -205,8 +206,8 @@ fn position(service: &Service) -> impl Fn(RegionId) -> Note {
     }
 }
 
-/// Nearest first; those within the tolerance of a group's nearest tie with it. Regions whose score is unknown
-/// come last, as listed; if none is known the order of the config holds.
+/// Lowest score first; regions within the tolerance of a group's lowest tie with it. Regions without a score come
+/// last, in the order of the config; so if no score is known, the order of the config applies.
 fn by_score(
     tolerance: f64,
     scored: &mut [Scored],
@@ -214,7 +215,7 @@ fn by_score(
     note: impl Fn(Basis, f64) -> Note,
     trace: &mut impl Trace,
 ) {
-    // Stable: of equals the one listed first is first.
+    // The sort is stable: regions with equal scores keep the order of the config.
     scored.sort_by(|a, b| match (a.score, b.score) {
         (Some((a, _)), Some((b, _))) => a.total_cmp(&b),
         (a, b) => a.is_none().cmp(&b.is_none()),
@@ -237,7 +238,8 @@ fn by_score(
     }
 }
 
-/// The most specific entry that holds, then the next wider, then `*`, then the rest as listed.
+/// The most specific entry that matches, then the next wider one, then `*`, then the remaining regions in the order
+/// of the config.
 fn by_geo(
     topology: &Topology,
     service: &Service,
@@ -259,8 +261,8 @@ fn by_geo(
     in_config_order(rest, order, trace, position(service));
 }
 
-/// `[[geo.network]] regions`: these first, in this order, each alone.
-fn put_first(place: &Place, order: &mut [Placed], trace: &mut impl Trace) {
+/// Moves the regions of `[[geo.network]] regions` to the front, in this order, each in a group of its own.
+fn move_to_front(place: &Place, order: &mut [Placed], trace: &mut impl Trace) {
     let mut count = 0;
     for region in &place.first {
         let found = order[count..].iter().position(|placed| placed.member.region == *region);
@@ -274,8 +276,8 @@ fn put_first(place: &Place, order: &mut [Placed], trace: &mut impl Trace) {
     }
 }
 
-/// Weight 0 drops out of a group, unless all in it are 0.
-fn weigh(order: &mut Vec<Placed>, trace: &mut impl Trace) {
+/// Drops regions of weight 0 from a group, unless all its weights are 0.
+fn drop_weightless(order: &mut Vec<Placed>, trace: &mut impl Trace) {
     let has_weight = |placed: &Placed| placed.member.weight.0 != 0;
     for (index, group) in groups(order).enumerate() {
         let any = group.iter().any(has_weight);
@@ -291,7 +293,7 @@ fn weigh(order: &mut Vec<Placed>, trace: &mut impl Trace) {
     if order.iter().all(has_weight) {
         return;
     }
-    let weighty: Vec<usize> =
+    let weighted_groups: Vec<usize> =
         order.iter().filter(|placed| has_weight(placed)).map(|placed| placed.group).collect();
-    order.retain(|placed| has_weight(placed) || !weighty.contains(&placed.group));
+    order.retain(|placed| has_weight(placed) || !weighted_groups.contains(&placed.group));
 }

@@ -1,28 +1,28 @@
-//! What a choice fills in: addresses, or endpoints whose names are answered.
+//! What a choice returns: addresses, or endpoints whose host names are answered.
 
 use std::net::IpAddr;
 
 use crate::model::{EndpointRef, Family};
 use crate::standing::Candidate;
 
-/// An endpoint that was chosen for its name.
+/// An endpoint whose host name is answered.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Host {
-    /// Which; it has a host.
+    /// The endpoint; it has a host name.
     pub endpoint: EndpointRef,
-    /// Its share among those chosen with it: its weight, reduced while it is degraded or drained in part.
+    /// Its weight relative to the others in the answer, reduced while it is degraded or partially drained.
     pub weight: f64,
 }
 
-/// Where the endpoints of a choice go.
+/// Collects the chosen endpoints.
 pub(super) trait Selection {
     fn is_empty(&self) -> bool;
 
-    /// Takes an endpoint.
-    fn take(&mut self, candidate: &Candidate);
+    /// Adds an endpoint.
+    fn add(&mut self, candidate: &Candidate);
 
-    /// Takes those addresses of a fallback that are of the family.
-    fn fall_back(&mut self, addresses: &[IpAddr], family: Family);
+    /// Adds those fallback addresses that are of the family.
+    fn add_fallback(&mut self, addresses: &[IpAddr], family: Family);
 }
 
 impl Selection for Vec<IpAddr> {
@@ -30,11 +30,11 @@ impl Selection for Vec<IpAddr> {
         self.is_empty()
     }
 
-    fn take(&mut self, candidate: &Candidate) {
+    fn add(&mut self, candidate: &Candidate) {
         if self.is_empty() {
             return self.extend_from_slice(&candidate.addresses);
         }
-        // Endpoints may share an address, and no record stands twice in an RRset (RFC 2181 §5).
+        // Endpoints may share an address, and an RRset has no duplicate records (RFC 2181 §5).
         for address in &candidate.addresses {
             if !self.contains(address) {
                 self.push(*address);
@@ -42,7 +42,7 @@ impl Selection for Vec<IpAddr> {
         }
     }
 
-    fn fall_back(&mut self, addresses: &[IpAddr], family: Family) {
+    fn add_fallback(&mut self, addresses: &[IpAddr], family: Family) {
         self.extend(addresses.iter().filter(|address| family.has(**address)));
     }
 }
@@ -52,10 +52,10 @@ impl Selection for Vec<Host> {
         self.is_empty()
     }
 
-    fn take(&mut self, candidate: &Candidate) {
+    fn add(&mut self, candidate: &Candidate) {
         self.push(Host { endpoint: candidate.endpoint, weight: candidate.weight });
     }
 
-    /// The config refuses fallback addresses where names are answered.
-    fn fall_back(&mut self, _: &[IpAddr], _: Family) {}
+    /// Does nothing: the config rejects fallback addresses for services that answer names.
+    fn add_fallback(&mut self, _: &[IpAddr], _: Family) {}
 }

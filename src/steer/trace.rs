@@ -1,4 +1,4 @@
-//! What steering tells of its work.
+//! The trace of a choice: which regions each stage keeps or drops, and why.
 
 use std::time::Duration;
 
@@ -8,108 +8,108 @@ use crate::standing::Cause;
 /// The stages of a choice, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
-    /// Where a region may be used.
+    /// Fences: drops the regions that the client must not be sent to.
     Fence,
-    /// What puts one region before another.
+    /// The order of regions by rank.
     Rank,
-    /// Regions that tie, and weights.
+    /// Tie groups, and weights within them.
     TieGroups,
-    /// What may be used right now.
+    /// Which regions may be used right now.
     Eligible,
     /// The draw within a tie group.
     Share,
-    /// How long the answer may be kept, where that is computed.
+    /// The TTL of the answer, if it is computed.
     Ttl,
 }
 
-/// Why a region stays in.
+/// Why a region was kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Note {
-    /// Nothing to say.
+    /// Nothing worth mentioning.
     Plain,
-    /// Its place in the order of the config, from 1.
+    /// Its position in the config, counted from 1.
     Position(usize),
-    /// Kilometres from the client.
+    /// Its distance from the client in kilometres.
     Kilometres(f64),
-    /// Milliseconds from the client, by table.
+    /// The round-trip time from the client in milliseconds, from the latency table.
     Measured(f64),
-    /// Milliseconds from the client, estimated from so many kilometres.
+    /// The round-trip time from the client, estimated from the distance.
     Estimated {
-        /// The estimate.
+        /// The estimated round-trip time in milliseconds.
         millis: f64,
-        /// The distance it comes from.
+        /// The distance in kilometres that it was estimated from.
         km: f64,
     },
-    /// A `geo` entry names it.
+    /// The `geo` entry for this place lists it.
     Geo(PlaceKey),
     /// A `[[geo.network]]` entry puts it first.
     NetworkFirst,
-    /// The client cannot be located, or not be measured from: the order of the config holds.
+    /// The client's location or its distance from the region is unknown: the order of the config applies.
     Unlocated,
-    /// In the tie group of this number, from 1.
+    /// The number of its tie group, counted from 1.
     TieGroup(usize),
-    /// A safety rule holds it though probes found it down.
+    /// A safety rule holds it, although probes found it down.
     Held(Rule),
     /// An operator forced it up.
     Forced,
-    /// A partial drain keeps this client away, but nobody else serves.
+    /// A partial drain keeps this client away, but no other region serves.
     DrainedInPart,
-    /// Nobody knows whether it is up, and nothing else is.
+    /// Its state is unknown, and no other region is up.
     Unknown,
-    /// It is slow: it takes part at a reduced weight.
+    /// It is degraded and takes part at a reduced weight.
     Degraded,
-    /// Every region is down: answered as the `all_down` policy says.
+    /// Every region is down, and the `all_down` policy admits it.
     AllDown,
     /// It won the draw among this many.
     Won {
-        /// How many took part.
+        /// The number of regions that took part.
         among: usize,
     },
-    /// It can change so soon.
+    /// Its standing can change after this long at the earliest.
     MayChange(Duration),
-    /// The client's share is drawn anew so soon.
+    /// The client's share is drawn again after this long.
     WindowEnds(Duration),
 }
 
-/// Why a region is out.
+/// Why a region was dropped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Why {
-    /// The fence at this place among those of the service keeps this client from it.
+    /// The service's fence with this index excludes this client.
     Fenced(usize),
-    /// Weight 0 beside others that have weight.
+    /// Its weight is 0, and others in its tie group have weight.
     NoWeight,
-    /// It is withdrawn.
+    /// It is withdrawn, by probes or by an operator.
     Withdrawn(Cause),
-    /// Nobody knows whether it is up, while others are known to be.
+    /// Its state is unknown, and others are known to be up.
     Unknown,
     /// It is up, but its addresses of the family asked for are down.
     FamilyDown(Family),
-    /// A partial drain keeps this client from it.
+    /// A partial drain of this share of clients keeps this client away.
     KeptAway(f64),
-    /// A tie group before its own had somebody eligible.
+    /// An earlier tie group had an eligible region.
     LaterGroup,
-    /// Another won the draw.
+    /// Another region won the draw.
     LostDraw,
 }
 
-/// Told of each region that stays in or drops out at a stage.
+/// Receives each region that is kept or dropped at a stage.
 pub trait Trace {
-    /// Whether anybody listens; work that only serves the trace is skipped otherwise.
-    const LISTENS: bool;
+    /// Whether entries are recorded. If not, work that only serves the trace is skipped.
+    const ENABLED: bool;
 
-    /// It stays in.
+    /// Records that a stage kept a region.
     fn kept(&mut self, stage: Stage, region: RegionId, note: impl FnOnce() -> Note);
 
-    /// It drops out.
+    /// Records that a stage dropped a region.
     fn dropped(&mut self, stage: Stage, region: RegionId, why: impl FnOnce() -> Why);
 }
 
-/// Nobody listens.
+/// Records nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct NoTrace;
 
 impl Trace for NoTrace {
-    const LISTENS: bool = false;
+    const ENABLED: bool = false;
 
     #[inline]
     fn kept(&mut self, _: Stage, _: RegionId, _: impl FnOnce() -> Note) {}
@@ -118,26 +118,26 @@ impl Trace for NoTrace {
     fn dropped(&mut self, _: Stage, _: RegionId, _: impl FnOnce() -> Why) {}
 }
 
-/// Everything that was told, in order.
+/// Records everything, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
-    /// What was told.
+    /// The entries, oldest first.
     pub entries: Vec<Entry>,
 }
 
-/// One thing that was told.
+/// One region at one stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// At which stage.
+    /// The stage.
     pub stage: Stage,
-    /// Of which region.
+    /// The region.
     pub region: RegionId,
-    /// Why it stays in, or why it drops out.
+    /// Why the region was kept (`Ok`) or dropped (`Err`).
     pub verdict: Result<Note, Why>,
 }
 
 impl Trace for Recording {
-    const LISTENS: bool = true;
+    const ENABLED: bool = true;
 
     fn kept(&mut self, stage: Stage, region: RegionId, note: impl FnOnce() -> Note) {
         self.entries.push(Entry { stage, region, verdict: Ok(note()) });

@@ -348,8 +348,8 @@ async fn exit_codes_tell_the_outcome() {
         ),
         (&["drain", "service/only.example.test/us"], 1, "", "does not use region `us`; it uses eu"),
         (&["drain", "service/nobody.test/us"], 1, "", "there is no service `nobody.test.`"),
-        (&["drain", "eu"], 2, "", "`eu` is no target: write region/NAME, endpoint/REGION/NAME"),
-        (&["restore", "eu"], 2, "", "`eu` is no target"),
+        (&["drain", "eu"], 2, "", "`eu` is not a valid target: use region/NAME, endpoint/REGION/NAME"),
+        (&["restore", "eu"], 2, "", "`eu` is not a valid target"),
         (&["drain", "region/us", "--for", "soon"], 2, "", "soon"),
         (
             &["drain", "region/us", "--share", "half"],

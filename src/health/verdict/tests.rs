@@ -95,12 +95,12 @@ fn a_first_success_decides_and_a_first_failure_needs_a_second() {
 fn fall_counted_failures_bring_it_down() {
     check(&DEFAULTS, "+hhh", "UUUH");
     check(&DEFAULTS, "+sss", "UUUS");
-    // Hard only where every one was.
+    // Hard only if every failure was.
     check(&DEFAULTS, "+hhs", "UUUS");
     check(&DEFAULTS, "+shh", "UUUS");
     // clear = 1: they must be consecutive.
     check(&DEFAULTS, "+hh+hh+hhh", "UUUUUUUUUH");
-    // clear = 2: one success between does not wipe them, two do.
+    // clear = 2: one success in between does not clear them, two do.
     let clear_two = Thresholds { clear: 2, ..DEFAULTS };
     check(&clear_two, "+h+h+h", "UUUUUH");
     check(&clear_two, "+h+h++hh", "UUUUUUUU");
@@ -108,7 +108,7 @@ fn fall_counted_failures_bring_it_down() {
 }
 
 #[test]
-fn a_down_target_rises_only_when_good_for_long_enough() {
+fn a_down_target_is_up_only_after_rise_and_hold() {
     // Every 5 s: the seventh success is 30 s after the first.
     check(&DEFAULTS, "hh+++++++", "?HHHHHHHU");
     check(&DEFAULTS, "hh+++++s+++++++", "?HHHHHHHHHHHHHU");
@@ -119,13 +119,13 @@ fn a_down_target_rises_only_when_good_for_long_enough() {
 }
 
 #[test]
-fn what_comes_back_starts_counting_afresh() {
+fn a_recovered_target_starts_counting_afresh() {
     check(&Thresholds { clear: 5, ..NO_HOLD }, "hhh++hh+h", "?HHHUUUUH");
 }
 
 #[test]
 fn severity_changes_after_fall_consecutive_failures_of_a_kind() {
-    // A balancer that answers 503 and resets in turn stays what it was.
+    // A balancer that alternates between 503 and resets keeps its severity.
     check(&DEFAULTS, "+ssshshshsh", "UUUSSSSSSSS");
     check(&DEFAULTS, "+sssh+hhh", "UUUSSSSSH");
     check(&DEFAULTS, "+hhhsssh", "UUUHHHSS");
@@ -137,7 +137,7 @@ fn slow_successes_degrade_after_fall_and_fast_ones_restore_without_hold() {
     check(&DEFAULTS, "+~~~", "UUUG");
     check(&DEFAULTS, "~~~", "UUG");
     check(&DEFAULTS, "+~~+~~", "UUUUUU");
-    // A failure between is no slow success.
+    // A failure in between is not a slow success.
     check(&DEFAULTS, "+~~s~~~", "UUUUUUG");
     check(&DEFAULTS, "~~~+~++", "UUGGGGU");
     check(&DEFAULTS, "~~~s+s++", "UUGGGGGU");
@@ -235,7 +235,7 @@ fn failures_do_not_count_while_the_startup_grace_runs() {
 }
 
 #[test]
-fn every_state_says_why() {
+fn every_state_has_evidence() {
     let startup = Some(Startup { grace: Duration::from_secs(60) });
     for (thresholds, signs, expected) in [
         (DEFAULTS, "", "not probed yet"),
@@ -269,7 +269,7 @@ fn since_is_when_the_state_was_entered() {
     }
 }
 
-/// One observation of a random history: what came, and how long after the one before.
+/// One observation of a random history: its sign, and the time since the previous one.
 fn any_observation() -> impl Strategy<Value = (char, u64)> {
     (prop::sample::select(vec!['+', '+', '+', '~', 's', 'h']), 0..20_u64)
 }
@@ -289,7 +289,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn no_history_breaks_the_rules(thresholds in any_thresholds(), signs in prop::collection::vec(any_observation(), 1..80)) {
+    fn no_history_violates_the_thresholds(thresholds in any_thresholds(), signs in prop::collection::vec(any_observation(), 1..80)) {
         let mut now = Mono(Duration::from_secs(1000));
         let mut verdict = Verdict::new(now);
         let mut history: Vec<(char, Mono)> = Vec::new();
@@ -345,7 +345,7 @@ proptest! {
     }
 }
 
-/// How long the state of a target lasts at least, as seen at the last of these observations and two seconds later.
+/// The minimum time that the state lasts, as computed at the last of these observations and two seconds later.
 fn left(thresholds: &Thresholds, signs: &str) -> [u64; 2] {
     let probe = Probe {
         name: String::new(),
@@ -361,7 +361,7 @@ fn left(thresholds: &Thresholds, signs: &str) -> [u64; 2] {
 }
 
 #[test]
-fn a_state_lasts_until_so_many_results_have_come() {
+fn due_follows_from_the_missing_results() {
     let clear = Thresholds { clear: 2, ..DEFAULTS };
     for (thresholds, signs, expected) in [
         (&DEFAULTS, "", [0, 0]),

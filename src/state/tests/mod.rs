@@ -36,7 +36,7 @@ fn probe(name: &str) -> Probe {
     }
 }
 
-/// `eu` and `us`, each with the endpoints `lb1` and so on at these addresses, all probed by `edge`.
+/// The regions `eu` and `us`, each with endpoints `lb1`, `lb2`, ... at these addresses, all probed by `edge`.
 fn topology(eu: &[&[&str]], us: &[&[&str]]) -> Topology {
     let region = |id: RegionId, name: &str, endpoints: &[&[&str]]| {
         let endpoint = |(index, addresses): (usize, &&[&str])| Endpoint {
@@ -88,7 +88,7 @@ fn world(topology: Topology) -> World {
     World { topology: topology.into(), sets: sets.into(), rules: Rules::default(), computes_ttl: false }
 }
 
-/// A node in a world where everything is fine unless it is said to be broken.
+/// A node in a simulated network, where every address works unless it is in `broken`.
 struct Node {
     state: State,
     now: Now,
@@ -112,7 +112,7 @@ impl Node {
         Self { state: State::new(world, remembered, now), now, broken, blind, anchors_answer: true }
     }
 
-    /// Everything works, and everything has been probed.
+    /// A node where everything works and has been probed.
     fn up(world: World) -> Self {
         let mut node = Self::new(world);
         node.probe();
@@ -130,7 +130,7 @@ impl Node {
         self
     }
 
-    /// Every check once, all at the same moment, an interval after the last.
+    /// Runs every check once, all at the same moment, one interval after the last round.
     fn probe(&mut self) -> &mut Self {
         self.pass(INTERVAL);
         let wanted: Vec<Wanted> = self.state.wanted().collect();
@@ -176,7 +176,7 @@ impl Node {
         self.state.standing().region(region).pool(family).usable
     }
 
-    /// The addresses that are answered of a region.
+    /// The addresses that a region answers with.
     fn candidates(&self, region: RegionId, family: Family) -> Vec<String> {
         let pool = self.state.standing().region(region).pool(family);
         pool.candidates.iter().flat_map(|it| &it.addresses).map(ToString::to_string).collect()
@@ -225,7 +225,7 @@ fn a_held_region_does_not_flap_with_the_kind_of_its_failures() {
         node.break_all(&["192.0.2.1"], severity).probe();
     }
     assert_eq!((node.held(), node.state.epoch()), (vec![EU, US], epoch));
-    // It stays held when the other recovers, until it recovers itself.
+    // A region stays held when the other one recovers, until it recovers itself.
     node.broken.remove(&"192.0.2.2".parse::<IpAddr>().unwrap());
     node.probe_times(8);
     assert_eq!((node.health(US), node.held()), (Health::Up, vec![EU]));
@@ -247,7 +247,7 @@ fn a_held_region_is_released_when_it_fails_hard() {
 }
 
 #[test]
-fn a_flip_works_out_its_own_region_only() {
+fn a_state_change_recomputes_only_its_region() {
     let mut node = Node::up(world(topology(&[&["192.0.2.1"], &["192.0.2.3"]], &[&["192.0.2.2"]])));
     let before = Arc::clone(node.state.standing());
     node.break_all(&["192.0.2.1"], Severity::Hard).probe_times(3);

@@ -1,4 +1,4 @@
-//! What this node cannot probe, and its own network.
+//! Addresses that this node cannot probe, and failures of its own network.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn dual_stack() -> Topology {
     topology(&[&["192.0.2.1", "2001:db8::1"]], &[&["192.0.2.2", "2001:db8::2"]])
 }
 
-/// Four regions' worth of targets in two, and `suspect_self`.
+/// Two regions with two endpoints each, and `suspect_self`.
 fn suspicious(anchors: &[&str]) -> World {
     let mut world = world(topology(&[&["192.0.2.1"], &["192.0.2.3"]], &[&["192.0.2.2"], &["192.0.2.4"]]));
     world.rules.suspect_self = Some(SuspectSelf {
@@ -32,7 +32,7 @@ fn an_address_that_this_node_cannot_probe_follows_its_siblings() {
     assert!(!address.observed && address.state == Health::Up);
     assert!(node.state.is_ready());
     assert!(node.events().iter().any(|it| it.contains("cannot probe") && it.contains("network unreachable")));
-    // What cannot be observed counts towards no minimum.
+    // Regions that cannot be observed do not count towards the minimum.
     assert!(node.is_refused("region/us", Action::DRAIN));
     node.blind.clear();
     node.probe();
@@ -40,7 +40,7 @@ fn an_address_that_this_node_cannot_probe_follows_its_siblings() {
 }
 
 #[test]
-fn an_address_known_to_be_down_stays_down_when_it_cannot_be_probed_any_more() {
+fn a_down_address_stays_down_when_it_can_no_longer_be_probed() {
     let mut node = Node::up(world(dual_stack()));
     node.break_all(&["2001:db8::1"], Severity::Hard).probe_times(3);
     node.blind = vec!["2001:db8::1".parse().unwrap()];
@@ -60,10 +60,10 @@ fn a_node_that_loses_its_own_network_keeps_the_last_standing_for_a_while() {
     let alarm = "4 of 4 checks started to fail within 6s: this node suspects its own network and keeps the last standing for at most 120s";
     assert!(events.contains(&alarm.to_owned()), "{events:?}");
     assert!(events.contains(&"region/eu fails, but suspect_self holds it".to_owned()), "{events:?}");
-    // Not for ever.
+    // Only for a limited time.
     node.probe_times(24);
     assert_eq!(node.usable(EU, Family::V4), Usable::No(Cause::Probes(Severity::Hard)));
-    // And not again for the same failures; when they are over all is well.
+    // The same failures do not start a new suspicion; it ends once they are over.
     node.probe_times(24);
     assert_eq!(node.usable(EU, Family::V4), Usable::No(Cause::Probes(Severity::Hard)));
     node.broken.clear();
@@ -73,7 +73,7 @@ fn a_node_that_loses_its_own_network_keeps_the_last_standing_for_a_while() {
 }
 
 #[test]
-fn an_anchor_that_answers_clears_this_node() {
+fn a_reachable_anchor_ends_the_suspicion() {
     let mut node = Node::up(suspicious(&["192.0.2.250:53"]));
     node.anchors_answer = false;
     node.break_all(&ALL, Severity::Hard).probe_times(3);
@@ -86,7 +86,7 @@ fn an_anchor_that_answers_clears_this_node() {
 }
 
 #[test]
-fn failures_of_a_part_or_one_after_another_are_believed() {
+fn partial_or_gradual_failures_raise_no_suspicion() {
     let mut node = Node::up(suspicious(&[]));
     node.break_all(&ALL[..2], Severity::Hard).probe_times(3);
     assert_eq!(node.state.standing().region(EU).endpoints[0].addresses[0].used, HARD);
@@ -100,11 +100,11 @@ fn a_brown_out_is_no_reason_to_doubt_the_network() {
     let mut node = Node::up(suspicious(&[]));
     node.break_all(&ALL, Severity::Soft).probe_times(5);
     assert_eq!(node.held(), [EU, US], "held by min_regions");
-    assert!(!node.state.standing().suspected, "whoever answers 503 was reached");
+    assert!(!node.state.standing().suspected, "a target that answers 503 was reached");
 }
 
 #[test]
-fn without_the_rule_there_is_only_the_alarm() {
+fn without_suspect_self_there_is_only_an_alarm() {
     let mut node = Node::up(world(two_regions()));
     node.break_all(&ALL, Severity::Hard).probe_times(3);
     assert_eq!(node.usable(EU, Family::V4), Usable::No(Cause::Probes(Severity::Hard)));

@@ -1,4 +1,4 @@
-//! What operators decide.
+//! Overrides.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn a_drained_endpoint_does_not_hide_that_the_rest_fails() {
     assert_eq!(node.usable(EU, Family::V4), Usable::No(Cause::Probes(Severity::Soft)));
     assert_eq!(node.held(), [EU]);
     assert_eq!(node.candidates(EU, Family::V4), ["192.0.2.3"], "and not the drained one");
-    // Where nothing is held, a healthy endpoint that was drained is better than one that fails.
+    // As a last resort, a drained but healthy endpoint is better than a failing one.
     let resort = &node.state.standing().region(EU).pool(Family::V4).last_resort;
     assert_eq!(resort.class, Resort::Drained);
     assert_eq!(&*resort.candidates[0].addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
@@ -25,7 +25,7 @@ fn draining_an_endpoint_of_a_region_that_needs_all_leaves_the_others() {
     let mut node = Node::up(world(all.clone()));
     node.set("endpoint/eu/lb1", Action::DRAIN).expect("lb2 is left");
     assert_eq!(node.usable(EU, Family::V4), Usable::Yes(1.0));
-    // Too few are left where a number is needed: that is the operator's doing.
+    // Too few endpoints are left for the required number, and that is due to the operator.
     let Condition::All(own) = all.regions[0].healthy_when.clone() else { panic!("it is all") };
     all.regions[0].healthy_when = Condition::AtLeast(2, own);
     node.reload(world(all));
@@ -61,7 +61,7 @@ fn draining_the_only_endpoint_of_a_family_is_guarded() {
 }
 
 #[test]
-fn overrides_that_change_nothing_say_so() {
+fn overrides_without_effect_are_reported() {
     let quarter = Action::Drain(Fraction::parse("25%").unwrap());
     let note = |node: &mut Node, target: &str, action| node.set(target, action).unwrap().no_effect;
     let mut node = Node::up(world(topology(&[&["192.0.2.1"], &["192.0.2.3"]], &[&["192.0.2.2"]])));
@@ -85,20 +85,20 @@ fn overrides_that_change_nothing_say_so() {
 }
 
 #[test]
-fn a_partial_drain_within_a_service_goes_before_a_forced_region() {
+fn a_partial_drain_within_a_service_takes_precedence_over_a_forced_region() {
     let mut node = Node::up(world(two_regions()));
     node.set("region/eu", Action::Up).unwrap();
     let half = Action::Drain(Fraction::parse("50%").unwrap());
     assert_eq!(node.set("service/www.example.test/eu", half).unwrap().no_effect, None);
     assert_eq!(node.state.standing().within(ServiceId(0), EU), Some(half));
-    // But it does not readmit what the region's own override withdraws.
+    // But a partial drain does not readmit what the region's own override withdraws.
     node.set("region/eu", Action::DRAIN).unwrap();
     let usable = node.state.standing().usable_within(ServiceId(0), EU, Family::V4);
     assert_eq!(usable, Usable::No(Cause::Drained));
 }
 
 #[test]
-fn overrides_end_by_the_wall_clock() {
+fn overrides_expire_by_the_wall_clock() {
     let mut node = Node::up(world(two_regions()));
     let request = OverrideRequest {
         target: "region/eu".parse().unwrap(),
@@ -109,7 +109,7 @@ fn overrides_end_by_the_wall_clock() {
         by: "the test".into(),
     };
     node.state.set_override(request, node.now).unwrap();
-    // The calendar's clock is set forward; the monotonic one stays.
+    // The wall clock is set forward; the monotonic clock is not.
     node.now.unix = node.now.unix.after(Duration::from_secs(599));
     assert!(node.state.tick(node.now).is_empty());
     node.now.unix = node.now.unix.after(Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! Reloads, hosts and restarts.
+//! Reloads, changes of hosts, and restarts.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn a_reload_that_adds_or_renames_probes_withdraws_nothing() {
 }
 
 #[test]
-fn what_was_down_stays_down_over_a_reload_that_renames_its_probe() {
+fn a_down_address_stays_down_over_a_reload_that_renames_its_probe() {
     let mut node = Node::up(world(two_regions()));
     node.break_all(&["192.0.2.1"], Severity::Hard).probe_times(3);
     let mut renamed = two_regions();
@@ -33,7 +33,7 @@ fn what_was_down_stays_down_over_a_reload_that_renames_its_probe() {
 }
 
 #[test]
-fn results_of_an_older_definition_do_not_count() {
+fn results_of_an_older_probe_definition_are_ignored() {
     let mut node = Node::up(world(two_regions()));
     let old: Vec<Wanted> = node.state.wanted().collect();
     let mut changed = two_regions();
@@ -71,7 +71,7 @@ fn a_host_that_changes_its_addresses_serves_from_the_old_ones_until_a_new_one_ha
         assert_eq!(node.candidates(EU, Family::V4), [format!("192.0.2.{last}")]);
         assert_eq!(node.state.wanted().count(), 2, "the old address is no longer probed");
     }
-    // Also where the new address turns out to be down: the old one is somebody else's now.
+    // Even if the new address turns out to be down: the old one may belong to somebody else now.
     node.break_all(&["192.0.2.20"], Severity::Hard);
     resolve(&mut node, "192.0.2.20");
     node.probe();
@@ -82,12 +82,12 @@ fn a_host_that_changes_its_addresses_serves_from_the_old_ones_until_a_new_one_ha
 }
 
 #[test]
-fn what_is_held_carries_over_a_reload() {
+fn held_regions_carry_over_a_reload() {
     let mut node = Node::up(world(two_regions()));
     node.break_all(&["192.0.2.1", "192.0.2.2"], Severity::Soft).probe_times(3);
     node.broken.remove(&"192.0.2.2".parse::<IpAddr>().unwrap());
     node.probe_times(8);
-    // A region in front of the others changes all ids.
+    // A new region that sorts before the others changes all ids.
     let mut more = two_regions();
     let mut first = more.regions[1].clone();
     first.name = "ap".into();
@@ -105,7 +105,7 @@ fn what_is_held_carries_over_a_reload() {
 }
 
 #[test]
-fn a_restart_remembers_verdicts_and_holds_in_progress() {
+fn a_restart_restores_verdicts_and_recoveries_in_progress() {
     let mut node = Node::up(world(two_regions()));
     node.break_all(&["192.0.2.1"], Severity::Hard).probe_times(3);
     node.broken.clear();
@@ -131,7 +131,7 @@ fn a_restart_remembers_verdicts_and_holds_in_progress() {
     assert_eq!(restarted.health(EU), HARD, "good for 27 seconds");
     restarted.probe();
     assert_eq!(restarted.health(EU), Health::Up);
-    // Verdicts that may no longer be true are forgotten, and so are those from a future.
+    // Outdated verdicts are discarded, and so are verdicts from the future.
     assert_eq!(restart(60, &verdicts).health(EU), Health::Unknown);
     let future: Vec<_> =
         verdicts.iter().map(|(id, memory, _)| (id.clone(), memory.clone(), Unix(Duration::MAX))).collect();

@@ -1,30 +1,30 @@
-//! The one function that makes a finished standing.
+//! Assembles a finished standing.
 
 use super::World;
 use crate::model::{Due, EndpointRef, RegionId};
 use crate::safety;
 use crate::standing::{Dues, Held, Inputs, RegionStanding, Standing};
 
-/// What a standing is made from.
+/// The inputs of a standing.
 pub(super) struct Basis<'a> {
     pub(super) world: &'a World,
     pub(super) inputs: Inputs<'a>,
-    /// When an endpoint can change at the earliest.
+    /// The earliest time at which an endpoint can change.
     pub(super) due: &'a dyn Fn(EndpointRef) -> Due,
-    /// What safety held until now, by the ids of the present world.
+    /// The regions held until now, by the ids of the current config.
     pub(super) held: &'a [Held],
 }
 
-/// What need not be worked out again.
+/// The parts of the previous standing that need not be recomputed.
 pub(super) struct Kept<'a> {
-    /// The standing before, of the same topology and overrides.
+    /// The previous standing, of the same topology and overrides.
     pub(super) standing: &'a Standing,
-    /// By region: whether it is to be worked out again.
+    /// By [`RegionId`]: whether the region must be recomputed.
     pub(super) dirty: &'a [bool],
 }
 
-/// Makes a standing: what probes and overrides come to, when that can change, and what safety holds.
-pub(super) fn stand(basis: &Basis<'_>, kept: Option<&Kept<'_>>) -> Standing {
+/// Assembles a standing: the regions as probes and overrides make them, when they can change, and what safety holds.
+pub(super) fn assemble(basis: &Basis<'_>, kept: Option<&Kept<'_>>) -> Standing {
     let Basis { world, inputs, due, held } = basis;
     let is_dirty = |id: RegionId| kept.is_none_or(|kept| kept.dirty[usize::from(id.0)]);
     let region = |id| match kept {
@@ -36,7 +36,7 @@ pub(super) fn stand(basis: &Basis<'_>, kept: Option<&Kept<'_>>) -> Standing {
         Some(kept) if !is_dirty(id) => kept.standing.dues.regions[usize::from(id.0)],
         _ => inputs.due(id, due),
     };
-    // Without need for them, what is due would be published again and again.
+    // Only if needed: dues may change with every result, and each change is published.
     let dues = world.computes_ttl.then(|| Dues {
         regions: world.topology.region_ids().map(region_due).collect(),
         services: kept.map_or_else(|| inputs.service_dues(), |kept| kept.standing.dues.services.clone()),
