@@ -25,7 +25,7 @@ pub(super) const PROBE: Keys = Keys {
             "kind",
             Words(&["tcp", "tls", "http", "https"]),
             required("\"https\""),
-            "what is format_duration: \"tcp\", \"tls\", \"http\" or \"https\"",
+            "what is spoken: \"tcp\", \"tls\", \"http\" or \"https\"",
         ),
         key("port", Integer(1, 65535), otherwise("443", "443 for tls and https, 80 for http"), "the port"),
         key("host", Text, otherwise("\"www.example.com\"", "the address"), "Host header and SNI"),

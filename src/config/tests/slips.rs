@@ -35,8 +35,8 @@ regions = ["west", "east"]
 
 #[test]
 fn unused_or_ineffective_settings_are_warned_of() {
-    let reported_of = |text: &str| reported_with(text, &[("z.zone", ZONE.as_bytes())]);
-    assert_eq!(reported_of(USED), "");
+    let reported_with_zone = |text: &str| reported_with(text, &[("z.zone", ZONE.as_bytes())]);
+    assert_eq!(reported_with_zone(USED), "");
     for (from, to, expected) in [
         (
             "probe = \"web\"",
@@ -87,14 +87,14 @@ fn unused_or_ineffective_settings_are_warned_of() {
         ("policy = \"p\"", "policy = \"q\"", "p.toml:23:10: policy `q` is not defined; did you mean `p`?"),
     ] {
         assert!(USED.contains(from), "{from}");
-        assert_eq!(reported_of(&USED.replace(from, to)), expected, "with {to:?} for {from:?}");
+        assert_eq!(reported_with_zone(&USED.replace(from, to)), expected, "with {to:?} for {from:?}");
     }
     // Services that answer host names separate clients, whatever the addresses.
     let of_names = USED
         .replace("192.0.2.2", "2001:db8::1")
         .replace("name = \"a\"", "name = \"a\", host = \"lb.test\"")
         .replace("\nregions", "\ntype = \"cname\"\nregions");
-    assert_eq!(reported_of(&of_names), "");
+    assert_eq!(reported_with_zone(&of_names), "");
 }
 
 #[test]
