@@ -3,7 +3,7 @@
 use crate::wire::{LowerName, Owner, Section, Writer};
 use crate::zone::{Node, RRset, Served, Zones, rtype};
 
-/// At most so many records of an RRset have the addresses of their targets added.
+/// The most records of an RRset whose target addresses are added.
 const MAX_TARGETS: usize = 16;
 /// Priority of an SVCB or HTTPS record in AliasMode (RFC 9460 §2.4.1).
 const ALIAS_MODE: &[u8] = &[0, 0];
@@ -29,8 +29,8 @@ fn target<'a>(rtype: u16, rdata: &'a [u8], owner: &'a [u8]) -> Option<&'a [u8]> 
     }
 }
 
-/// Adds the addresses, as far as zones here have them, of the names that an RRset refers to. Addresses of dynamic
-/// names are left to a query of their own, which steering answers.
+/// Adds the addresses of the names that an RRset refers to, as far as zones here have them. Addresses of dynamic
+/// names need a query of their own, which steering answers.
 pub(super) fn addresses(zones: &Zones, owner: &[u8], set: &RRset, writer: &mut Writer<'_>) {
     let records = || set.rdata.iter().take(MAX_TARGETS);
     let targets = || records().filter_map(|rdata| target(set.rtype, rdata, owner));
@@ -49,7 +49,7 @@ pub(super) fn addresses(zones: &Zones, owner: &[u8], set: &RRset, writer: &mut W
     }
 }
 
-/// Adds the addresses, as far as zones here have them, of one name.
+/// Adds the addresses of one name, as far as zones here have them.
 pub(super) fn addresses_of(zones: &Zones, target: &[u8], writer: &mut Writer<'_>) {
     if let Some(node) = zones.find(target).node() {
         write_addresses(Section::Additional, target, node, writer);
@@ -59,7 +59,7 @@ pub(super) fn addresses_of(zones: &Zones, target: &[u8], writer: &mut Writer<'_>
 /// Adds glue to a referral: it must have all addresses of name servers below the cut (RFC 9471 §3), and may have
 /// others of the zone.
 pub(super) fn glue(zone: &Served, cut: &[u8], servers: &RRset, writer: &mut Writer<'_>) {
-    // What it must have goes first, so that nothing optional takes its place.
+    // Required glue goes first, so that optional addresses do not take its place.
     for (section, most) in [(Section::Glue, usize::MAX), (Section::Additional, MAX_TARGETS)] {
         for target in servers.rdata.iter().take(most) {
             if writer.is_truncated() {
@@ -84,7 +84,7 @@ fn write_addresses(section: Section, target: &[u8], node: &Node, writer: &mut Wr
     }
 }
 
-/// Whether a name is another or lies below it.
+/// Whether a name equals another or lies below it.
 fn is_at_or_below(name: &[u8], ancestor: &[u8]) -> bool {
     let mut rest = name;
     loop {

@@ -1,4 +1,4 @@
-//! Who asks, and when.
+//! The client that an answer is chosen for, and when.
 
 use std::net::IpAddr;
 
@@ -6,9 +6,9 @@ use super::Arrival;
 use crate::model::Unix;
 use crate::wire::Query;
 
-/// What an answer depends on beside the question.
+/// What an answer depends on besides the question.
 pub(super) struct Asker {
-    /// The client that the resolver asks for, or else the sender of the query.
+    /// The client that the resolver asks for, or the sender of the query.
     pub(super) client: IpAddr,
     pub(super) dnssec_ok: bool,
     pub(super) now: Unix,

@@ -48,7 +48,7 @@ impl<'a> General<'a, '_, '_> {
         Some(done(scope))
     }
 
-    /// One fact in each string, and for how many bits of the client's address they hold. The services share one name.
+    /// One fact per string, and for how many bits of the client's address they hold. The services share one name.
     fn facts(&self, services: &[ServiceId]) -> (Vec<String>, u8) {
         let plan = &self.snapshot.plan;
         let located = plan.geo.locate(self.asker.client);
@@ -77,7 +77,7 @@ impl<'a> General<'a, '_, '_> {
         (strings, scope)
     }
 
-    /// `A answer=addresses region=eu ttl=30 scope=24 order=eu,us out=us@eligible`
+    /// For example `A answer=addresses region=eu ttl=30 scope=24 order=eu,us out=us@eligible`
     fn decision(&self, family: Family, choice: &Choice, recording: &Recording) -> String {
         let topology = &self.snapshot.plan.topology;
         let name = |id: RegionId| topology.region(id).name.as_str();

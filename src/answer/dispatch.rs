@@ -1,4 +1,4 @@
-//! Hands a message that was read to the part that answers it.
+//! Dispatches a decoded message to the module that answers it.
 
 use super::asker::Asker;
 use super::express::Express;
@@ -9,12 +9,12 @@ use crate::snapshot::{Plan, Snapshot};
 use crate::wire::edns::{Request, Response};
 use crate::wire::{CLASS_CH, MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, Query, Writer};
 
-/// How an answer is made.
+/// The path that produces an answer.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Lane {
-    /// By the express lane if it takes the question, else by the general path.
+    /// The express lane if it supports the question, otherwise the general path.
     Express,
-    /// By the general path.
+    /// Always the general path.
     General,
 }
 
@@ -52,7 +52,7 @@ pub(super) fn answer(
     walk::answer(snapshot, question, found, &asker, scratch, writer)
 }
 
-/// Bytes that the reply may have.
+/// The largest size of the reply, in bytes.
 fn limit(edns: Option<&Request>, transport: Transport) -> u16 {
     match (transport, edns) {
         (Transport::Tcp, _) => u16::MAX,
@@ -62,7 +62,7 @@ fn limit(edns: Option<&Request>, transport: Transport) -> u16 {
     }
 }
 
-/// The OPT record of the reply: the options that the client asks for, as far as it may have them.
+/// The OPT record of the reply: the options that the client asks for and may receive.
 fn options<'a>(request: &'a Request, plan: &'a Plan, arrival: &Arrival) -> Response<'a> {
     Response {
         dnssec_ok: request.dnssec_ok,

@@ -68,7 +68,7 @@ impl<'a> General<'a, '_, '_> {
         }
     }
 
-    /// An HTTPS record whose hints are the addresses that A and AAAA would give (RFC 9460 §7.3).
+    /// An HTTPS record whose hints are the addresses that A and AAAA would return (RFC 9460 §7.3).
     fn https(&mut self, at: &Current<'a>, zone: &'a Served, id: ServiceId, https: &Https) -> Step<'a> {
         self.scratch.start_https(https);
         let v4 = self.choose_addresses(id, Family::V4);
@@ -158,7 +158,7 @@ impl<'a> General<'a, '_, '_> {
         self.snapshot.plan.topology.endpoint(at).host()
     }
 
-    /// The answer where no endpoint answers the question.
+    /// The answer if no endpoint can answer the question.
     fn without_endpoints(
         &mut self,
         at: &Current<'a>,
@@ -179,7 +179,7 @@ impl<'a> General<'a, '_, '_> {
         }
     }
 
-    /// A CNAME; the question goes on at its target, unless it asks for the CNAME.
+    /// A CNAME; resolution continues at its target, unless the question asks for the CNAME.
     fn alias(&mut self, at: &Current<'a>, service: ServiceId, choice: &Choice, target: &'a Name) -> Step<'a> {
         self.writer.records(Section::Answer, at.owner(), rtype::CNAME, choice.ttl, [target.as_wire()]);
         if self.question.qtype == rtype::CNAME {
@@ -225,7 +225,7 @@ impl Scratch {
         }
     }
 
-    /// Adds the addresses chosen as a hint, if there are any. Returns where they are.
+    /// Adds the chosen addresses as a hint, if there are any. Returns their position in the buffer.
     fn hint(&mut self, key: u16) -> Range<usize> {
         let bytes = if key == IPV4HINT { 4 } else { 16 };
         if !self.addresses.is_empty() {

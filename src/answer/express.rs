@@ -1,8 +1,8 @@
-//! The express lane: the plainest answers, which most queries get, without the general path's bookkeeping.
+//! The express lane: the simplest answers, which most queries get, without the general path's bookkeeping.
 //!
-//! It decides nothing. It is given what was found for the name, regions are chosen by the same `choose` as on the
-//! general path, and header and OPT record are written by the same code. Whatever is not plain is left to the general
-//! path by returning `None`. Tests hold both to the same message for any query.
+//! It decides nothing. It receives the result of the name lookup, regions are chosen by the same `choose` as on the
+//! general path, and header and OPT record are written by the same code. It returns `None` for everything else, which
+//! leaves the query to the general path. Tests check that both produce the same message for any query.
 
 use std::net::IpAddr;
 
@@ -18,14 +18,14 @@ use crate::zone::{Found, Node, Served, rtype};
 /// A pointer to the question's name, which owns every answer of this lane (RFC 1035 §4.1.4).
 const OWNER: [u8; 2] = [0xc0, HEADER as u8];
 
-/// One answer being made.
+/// One answer being built.
 pub(super) struct Express<'a, 'r> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) header: Header,
     pub(super) question: &'r Question<'r>,
     pub(super) edns: Option<&'r Response<'r>>,
     pub(super) asker: &'r Asker,
-    /// Bytes that the reply may have.
+    /// The largest size of the reply, in bytes.
     pub(super) limit: usize,
     pub(super) addresses: &'r mut Vec<IpAddr>,
     pub(super) bytes: &'r mut Vec<u8>,
@@ -176,9 +176,9 @@ mod tests {
 
     const ZONE: &str = "$TTL 60\n@ SOA ns h 1 2 3 4 5\n@ NS ns\nns A 192.0.2.1\n*.w TXT x\nalias CNAME ns\n";
 
-    /// That its answers are right is for the tests that compare both paths.
+    /// The tests that compare both paths check that its answers are correct.
     #[test]
-    fn plain_answers_are_taken_and_others_left() {
+    fn simple_answers_are_taken_and_others_left() {
         let origin = "example.".parse().unwrap();
         let zone = Zone::read(&origin, ZONE, "zone", &mut |_| Err(String::new())).unwrap();
         let zones = Zones::build(vec![zone], []).unwrap();

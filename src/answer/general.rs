@@ -1,4 +1,4 @@
-//! The general path: the state of one answer being made, and what its parts have in common.
+//! The general path: the state of one answer being built, and what its parts share.
 
 use super::Kind;
 use super::asker::Asker;
@@ -8,7 +8,7 @@ use crate::snapshot::Snapshot;
 use crate::wire::{Owner, Question, ResponseCode, Section, Writer};
 use crate::zone::{Served, rtype};
 
-/// One answer being made.
+/// One answer being built.
 pub(super) struct General<'a, 'r, 'b> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) question: &'r Question<'r>,
@@ -22,19 +22,19 @@ pub(super) struct General<'a, 'r, 'b> {
 /// The name that is being looked up: the question's, or an alias's target.
 pub(super) enum Current<'a> {
     Question,
-    /// From a CNAME's data.
+    /// The target of a CNAME, borrowed from its data.
     Target(&'a [u8]),
-    /// Made by a DNAME.
+    /// Synthesised by a DNAME.
     Made(Box<[u8]>),
 }
 
-/// Where a step leads.
+/// The result of a step.
 pub(super) enum Step<'a> {
     Done(Resolved),
     Alias(Current<'a>),
 }
 
-/// What the records written amount to.
+/// Properties of the records written.
 pub(super) struct Resolved {
     pub(super) rcode: ResponseCode,
     pub(super) authoritative: bool,
@@ -50,7 +50,7 @@ impl General<'_, '_, '_> {
         self.writer.records(Section::Authority, at.owner_from(apex), rtype::SOA, ttl, &zone.soa().rdata);
     }
 
-    /// Notes that steering chose an alias on the way.
+    /// Records that steering chose an alias on the way.
     pub(super) fn pass_alias(&mut self, kind: Kind, scope: u8) {
         let (kind, before) = self.steered.unwrap_or((kind, 0));
         self.steered = Some((kind, before.max(scope)));
@@ -71,7 +71,7 @@ impl Current<'_> {
         }
     }
 
-    /// Bytes of the name on the wire.
+    /// The length of the name on the wire, in bytes.
     pub(super) fn length(&self, question: &Question<'_>) -> usize {
         match self {
             Self::Question => question.name().len(),
@@ -80,7 +80,7 @@ impl Current<'_> {
         }
     }
 
-    /// The name in the case in which it was written, perhaps with more behind it.
+    /// The name in its original case, possibly followed by other bytes.
     pub(super) fn wire<'s>(&'s self, question: &'s Question<'_>) -> &'s [u8] {
         match self {
             Self::Question => question.wire,

@@ -7,7 +7,7 @@ use crate::wire::edns::ExtendedError;
 use crate::wire::{Owner, Question, ResponseCode, Section, Writer};
 use crate::zone::rtype;
 
-/// Answers a question of class CH: with TXT if the config has it, else with REFUSED.
+/// Answers a question of class CH: with TXT if the config provides it, otherwise with REFUSED.
 pub(super) fn answer(identity: &Identity, question: &Question<'_>, mut writer: Writer<'_>) -> Outcome {
     let text = match &*question.name().to_ascii_lowercase() {
         b"\x07version\x04bind\0" | b"\x07version\x06server\0" => &identity.version,
@@ -19,7 +19,7 @@ pub(super) fn answer(identity: &Identity, question: &Question<'_>, mut writer: W
         return Refusal::because(ResponseCode::Refused, ExtendedError::NOT_SUPPORTED).write(writer);
     };
     let data = [&[text.len() as u8], text.as_bytes()].concat();
-    // Not to be cached: another server may answer next time.
+    // Not cached, because another server may answer next time.
     writer.records(Section::Answer, Owner::Question(0), rtype::TXT, Ttl(0), [data]);
     writer.finish(ResponseCode::NoError, true, 0);
     Outcome::Answered { rcode: 0, kind: Kind::Static, truncated: false }

@@ -7,11 +7,11 @@
 //!                     ──▶ walk ──▶ dynamic, debug, additional ──▶ general
 //! ```
 //!
-//! `dispatch` hands a message that was read to one of: `refusal`, for what no zone is asked for; `identity`, which
-//! answers for the server itself; `express`, for the plainest answers; `walk`, for all others, from the question's
-//! name over CNAMEs to what answers it. On that general path `dynamic` writes what services answer, `debug` why, and
-//! `additional` the addresses that go with it; `general` is what they share. Records are written straight into
-//! [`Reply::bytes`].
+//! `dispatch` passes a decoded message to one of: `refusal`, for what is refused without a lookup; `identity`, which
+//! answers for the server itself; `express`, for the simplest answers; `walk`, for all others, from the question's
+//! name through CNAMEs to the final answer. On that general path `dynamic` writes the answers of services, `debug`
+//! explains them, and `additional` adds related addresses; `general` is what they share. Records are written directly
+//! into [`Reply::bytes`].
 
 mod additional;
 mod asker;
@@ -38,23 +38,23 @@ use crate::model::{RegionId, ServiceId, Unix};
 use crate::snapshot::Snapshot;
 use crate::wire::Query;
 
-/// How a message arrived: what its listener knows of it beside its bytes.
+/// How a message arrived: what its listener knows about it besides its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     /// Where it came from.
     pub peer: SocketAddr,
     /// The address that it was sent to.
     pub local: SocketAddr,
-    /// What carries it.
+    /// Its transport.
     pub transport: Transport,
-    /// Whether nobody between the peer and this server can read it.
+    /// Whether it was encrypted between the peer and this server.
     pub encrypted: bool,
-    /// How long the connection may be without a query, for clients that ask (RFC 7828); `None` where the option must
+    /// How long the connection may be idle, for clients that ask (RFC 7828); `None` where the option must
     /// not be sent, as over UDP (§3.2.2).
     pub keepalive: Option<Duration>,
 }
 
-/// What carries a message, which bounds its reply.
+/// The transport of a message, which bounds the size of its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// Replies have at most [`MAX_UDP_PAYLOAD`](crate::wire::MAX_UDP_PAYLOAD) bytes, and no more than the client
@@ -76,7 +76,7 @@ pub enum Outcome {
         /// TC is set.
         truncated: bool,
     },
-    /// It gets no reply: it is no query.
+    /// It gets no reply, because it is not a query.
     Dropped,
 }
 
@@ -116,7 +116,7 @@ pub fn handle(
     }
 }
 
-/// As [`handle`], but always by the general path: the reference that tests compare the express lane with.
+/// Like [`handle`], but always by the general path: the reference for tests of the express lane.
 pub fn handle_generally(
     snapshot: &Snapshot,
     message: &[u8],

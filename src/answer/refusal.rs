@@ -1,4 +1,4 @@
-//! What is refused without being looked up.
+//! Questions that are refused without a lookup.
 
 use super::{Kind, Outcome};
 use crate::wire::edns::ExtendedError;
@@ -35,7 +35,7 @@ impl Refusal {
             (CLASS_IN, rtype::OPT | rtype::TKEY | rtype::TSIG | rtype::NXNAME) => {
                 Err(Self::because(ResponseCode::FormErr, ExtendedError::INVALID_QUERY_TYPE))
             }
-            // RFC 1035's obsolete queries.
+            // Obsolete query types of RFC 1035.
             (CLASS_IN, rtype::MAILA | rtype::MAILB) => {
                 Err(Self::because(ResponseCode::NotImp, ExtendedError::NOT_SUPPORTED))
             }

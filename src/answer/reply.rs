@@ -1,4 +1,4 @@
-//! The reply, and the buffers that are kept from query to query so that none allocates them anew.
+//! The reply, and the buffers that are reused from query to query to avoid allocations.
 
 use std::net::IpAddr;
 
@@ -17,13 +17,13 @@ pub struct Reply {
     drawn: u64,
 }
 
-/// What is chosen and written for one query.
+/// The buffers for one query.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) hosts: Vec<Host>,
     pub(super) rdata: Vec<u8>,
-    /// The names that aliases led over.
+    /// The names that aliases led through.
     pub(super) seen: Vec<LowerName>,
 }
 

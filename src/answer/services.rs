@@ -1,10 +1,10 @@
-//! Which service of a name answers a question, and with what of its endpoints.
+//! Which service of a name answers a question, and with which data of its endpoints.
 
 use crate::model::{Family, Service, ServiceId, ServiceKind, Topology};
 use crate::zone::{Node, rtype};
 
-/// What of its endpoints a service answers a question of a type with; `None` if nothing is chosen. HTTPS has
-/// addresses of both families: the first is given.
+/// The family of endpoint data with which a service answers a question of a type; `None` if it does not answer the
+/// type. HTTPS has addresses of both families: the first is returned.
 #[must_use]
 pub fn family(service: &Service, rtype: u16) -> Option<Family> {
     match (&service.kind, rtype) {
@@ -21,7 +21,7 @@ pub fn family(service: &Service, rtype: u16) -> Option<Family> {
     }
 }
 
-/// The service of a name that answers a question of a type, and with what of its endpoints.
+/// The service of a name that answers a question of a type, and the family of endpoint data that it answers with.
 pub(super) fn answering(topology: &Topology, node: &Node, rtype: u16) -> Option<(ServiceId, Family)> {
     node.services().iter().find_map(|id| Some((*id, family(topology.service(*id), rtype)?)))
 }

@@ -1,4 +1,4 @@
-//! From the question's name to what answers it (RFC 1034 §4.3.2).
+//! From the question's name to its answer (RFC 1034 §4.3.2).
 
 use super::asker::Asker;
 use super::general::{Current, General, Resolved, Step};
@@ -15,7 +15,7 @@ const ANY_TTL: Ttl = Ttl(3600);
 /// RFC 8482 §4.2: HINFO with CPU "RFC8482" and an empty OS.
 const ANY_HINFO: &[u8] = b"\x07RFC8482\x00";
 
-/// What the zones have at a name, for a question.
+/// Looks up a name for a question.
 pub(super) fn find<'a>(zones: &'a Zones, question: &Question<'_>, name: &[u8]) -> Found<'a> {
     if question.qtype == rtype::DS { zones.find_in_parent(name) } else { zones.find(name) }
 }

@@ -1,4 +1,4 @@
-//! What works in services, but probably not as meant.
+//! Warnings about services that work, but probably not as intended.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -14,10 +14,10 @@ use super::steering::Written;
 use super::table::{At, Table};
 use super::text;
 
-/// A TTL beyond this many times the time a failure takes to be noticed outweighs all probing.
+/// Warn of TTLs longer than this many times the detection time of a failure: caches then outweigh all probing.
 const LONGEST_TTL: u32 = 4;
 
-/// A service to be warned of.
+/// A service to check.
 pub(super) struct Advice<'a> {
     pub(super) table: &'a Table<'a>,
     pub(super) members: &'a [At<Member>],
@@ -34,14 +34,14 @@ impl Advice<'_> {
         ids.filter_map(|id| self.scope.probes[usize::from(id.0)].as_ref())
     }
 
-    /// Of a TTL that keeps clients on a failed region long after it was noticed.
+    /// Warns of a TTL that keeps clients on a failed region long after the failure was detected.
     pub(super) fn on_ttl(&self, written: &Written) {
         let noticed = |probe: &Probe| probe.interval * probe.thresholds.fall + probe.timeout;
         let slowest = self.regions().flat_map(|region| self.probes(region)).map(noticed).max();
         let (Some(slowest), Some(ttl)) = (slowest, &written.ttl) else { return };
         let kept = duration(ttl.value.min);
         if kept > slowest * LONGEST_TTL {
-            let (kept, slowest) = (text::spoken(kept), text::spoken(slowest));
+            let (kept, slowest) = (text::format_duration(kept), text::format_duration(slowest));
             self.table.report.warning(
                 ttl.span.clone(),
                 format!("clients keep an answer for {kept}, but a failure is noticed within {slowest}"),
@@ -50,7 +50,7 @@ impl Advice<'_> {
         }
     }
 
-    /// Of a computed TTL whose maximum no answer can have: each region may change sooner.
+    /// Warns of a computed TTL whose maximum is never reached, because every region may change sooner.
     pub(super) fn on_computed_ttl(&self, written: &Written) {
         let Some(ttl) = written.ttl.as_ref().filter(|ttl| ttl.value.is_computed()) else { return };
         let steady = |region| self.probes(region).map(Due::while_good).fold(Due::NEVER, Due::min).after;
@@ -58,8 +58,8 @@ impl Advice<'_> {
         if longest >= duration(ttl.value.max) {
             return;
         }
-        let (max, reached) = (text::spoken(duration(ttl.value.max)), text::spoken(longest));
-        let most = text::spoken(duration(ttl.value.within(longest)));
+        let (max, reached) = (text::format_duration(duration(ttl.value.max)), text::format_duration(longest));
+        let most = text::format_duration(duration(ttl.value.within(longest)));
         self.table.report.warning(
             ttl.span.clone(),
             format!("`max` = {max} is never reached: a region may be found down within {reached}"),
@@ -67,10 +67,10 @@ impl Advice<'_> {
         );
     }
 
-    /// Of a fallback that leaves a family without an answer.
+    /// Warns of a fallback that leaves an address family without an answer.
     pub(super) fn on_fallback(&self, written: &Written) {
         let Some(At { value: AllDown::Fallback(fallback), span }) = &written.all_down else { return };
-        // A mistake may be why one is missing.
+        // It may be missing because of an error.
         if self.table.report.errors() > 0 {
             return;
         }
@@ -88,7 +88,7 @@ impl Advice<'_> {
         }
     }
 
-    /// Of regions of weight 0, which are rarely given what was meant.
+    /// Warns of regions of weight 0, which rarely do what was intended.
     pub(super) fn on_weights(&self, written: &Written) {
         const HELP: &str =
             "to keep clients away from a region, remove it from `regions`, or drain it while the node runs";
@@ -115,8 +115,8 @@ impl Advice<'_> {
     }
 }
 
-/// Warns of regions with addresses of one family in services whose other regions have both, unless they are chosen in a
-/// fixed order: there it is plain who falls back to whom. Reported once for a region, however many services have it.
+/// Warns of regions with addresses of one family in services whose other regions have both, unless regions are chosen
+/// in a fixed order, which makes the fallback obvious. Reported once per region, however many services use it.
 pub(super) fn on_families(report: &Report<'_>, services: &[At<Service>], regions: &[Region]) {
     let mut reported: HashSet<RegionId> = HashSet::new();
     for At { value: service, span } in services {
@@ -156,7 +156,7 @@ struct Families {
     v6: bool,
 }
 
-/// `None` if resolvers decide.
+/// `None` if the addresses come from resolvers.
 fn families(region: &Region) -> Option<Families> {
     if region.endpoints.iter().any(|endpoint| endpoint.resolved_host().is_some()) {
         return None;
@@ -166,8 +166,8 @@ fn families(region: &Region) -> Option<Families> {
     Some(Families { v4: has(true), v6: has(false) })
 }
 
-/// Warns of an address that several regions of one service of addresses have: to move a client away from the one is then to
-/// leave it where it was. Reported once for two regions, however many services have them.
+/// Warns of an address shared by several regions of an address service: a client moved from one of them to another
+/// stays where it was. Reported once per pair of regions, however many services use them.
 pub(super) fn on_shared_addresses(report: &Report<'_>, services: &[At<Service>], regions: &[Region]) {
     let mut owners: HashMap<IpAddr, Vec<RegionId>> = HashMap::new();
     for (id, region) in (0..).map(RegionId).zip(regions) {
@@ -181,7 +181,7 @@ pub(super) fn on_shared_addresses(report: &Report<'_>, services: &[At<Service>],
     owners.retain(|_, owners| owners.len() > 1);
     let mut shared: Vec<(IpAddr, Vec<RegionId>)> = owners.into_iter().collect();
     shared.sort_unstable();
-    let mut told: HashSet<Vec<RegionId>> = HashSet::new();
+    let mut reported: HashSet<Vec<RegionId>> = HashSet::new();
     let of_addresses = services.iter().filter(|it| matches!(it.value.kind, ServiceKind::Address { .. }));
     for At { value: service, span } in of_addresses {
         for (address, owners) in &shared {
@@ -189,7 +189,7 @@ pub(super) fn on_shared_addresses(report: &Report<'_>, services: &[At<Service>],
             let mut both: Vec<RegionId> = owners.iter().filter(is_member).copied().collect();
             both.truncate(2);
             let &[one, other] = &both[..] else { continue };
-            if told.insert(both) {
+            if reported.insert(both) {
                 let [one, other] = [one, other].map(|id| &regions[usize::from(id.0)].name);
                 report.warning(
                     span.clone(),

@@ -1,4 +1,4 @@
-//! Endpoints without addresses of their own: those of their `host`, and where that leads.
+//! Endpoints without addresses of their own: they use those of their `host`, which may lead back to this node.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,8 +8,8 @@ use crate::zone::{Zone, rtype};
 use super::report::Report;
 use super::table::At;
 
-/// Marks the endpoints whose addresses services answer, but which have none of their own. Those with probes are
-/// marked already.
+/// Marks endpoints without addresses of their own whose addresses are needed for answers, so that their hosts are
+/// resolved. Endpoints with probes are marked already.
 pub(super) fn resolve(services: &[At<Service>], regions: &mut [Region]) {
     let of_addresses = services.iter().filter(|it| matches!(it.value.kind, ServiceKind::Address { .. }));
     for member in of_addresses.flat_map(|service| &service.value.members) {
@@ -23,12 +23,12 @@ pub(super) fn resolve(services: &[At<Service>], regions: &mut [Region]) {
     }
 }
 
-/// Reports services that would have to be resolved through themselves, and warns of hosts that this very
-/// node answers: what it answered to itself would depend on what it knew before.
+/// Reports services that depend on their own answer, and warns of hosts that this node answers itself: its answers
+/// would then depend on its own earlier answers.
 pub(super) fn check(report: &Report<'_>, zones: &[Zone], services: &[At<Service>], regions: &[Region]) {
     let mut by_name: HashMap<&Name, &Service> = HashMap::new();
     for At { value: service, .. } in services {
-        // Beside one that leads on there may be others, which answer names as data.
+        // A name with an alias may also have services that answer host names as data.
         if !matches!(service.kind, ServiceKind::Srv { .. } | ServiceKind::Mx { .. }) {
             by_name.insert(&service.name, service);
         }
@@ -56,16 +56,16 @@ pub(super) fn check(report: &Report<'_>, zones: &[Zone], services: &[At<Service>
     }
 }
 
-/// Where names lead within this node.
+/// The names of this node, and where they lead.
 struct Ways<'a> {
     zones: &'a [Zone],
-    /// Those that answer addresses or a CNAME.
+    /// The services that answer addresses or a CNAME.
     services: HashMap<&'a Name, &'a Service>,
     regions: &'a [Region],
 }
 
 impl<'a> Ways<'a> {
-    /// The hosts that a service's endpoints lead to: of an address service those to resolve, of an alias all.
+    /// The hosts that a service's endpoints lead to: for an address service those to resolve, for an alias all.
     fn hosts(&self, service: &'a Service) -> impl Iterator<Item = (&'a Region, &'a Endpoint, &'a Name)> {
         let regions = self.regions;
         let members = service.members.iter().map(move |member| &regions[usize::from(member.region.0)]);
@@ -80,7 +80,7 @@ impl<'a> Ways<'a> {
         })
     }
 
-    /// Whether a name leads to another, by static CNAMEs and services.
+    /// Whether a name leads to another through static CNAMEs and services.
     fn leads_to(&self, from: &'a Name, to: &Name) -> bool {
         let mut seen: HashSet<Name> = HashSet::new();
         let mut open = vec![from.clone()];
@@ -99,8 +99,8 @@ impl<'a> Ways<'a> {
         false
     }
 
-    /// Warns of names in the zones of this node that answers lead to, but where nothing stands. Not where there are
-    /// mistakes, which may be why.
+    /// Warns of names in the zones of this node that answers lead to, but that do not exist. Skipped if there are
+    /// errors, which may be the reason.
     fn warn_of_missing(&self, report: &Report<'_>, services: &[At<Service>]) {
         if report.errors() > 0 {
             return;
@@ -130,22 +130,22 @@ impl<'a> Ways<'a> {
         }
     }
 
-    /// The zone that a name belongs to, unless something answers it there or leads out of the zone above it.
+    /// The zone that a name belongs to, unless the name is answered or lies below a delegation or DNAME.
     fn zone_without(&self, name: &Name, services: &HashSet<&Name>) -> Option<&Zone> {
         let around = self.zones.iter().filter(|zone| name.is_at_or_below(&zone.origin));
         let zone = around.max_by_key(|zone| zone.origin.label_count())?;
-        let stands = |name: &Name| zone.names.contains_key(name) || services.contains(name);
+        let exists = |name: &Name| zone.names.contains_key(name) || services.contains(name);
         let leads_out = |name: &Name| {
             let sets = zone.names.get(name).filter(|_| *name != zone.origin);
             sets.is_some_and(|sets| sets.iter().any(|set| [rtype::NS, rtype::DNAME].contains(&set.rtype)))
         };
         let has_wildcard = |name: &Name| {
             let wildcard = Name::from_wire(&[b"\x01*", name.as_wire()].concat());
-            wildcard.is_ok_and(|wildcard| stands(&wildcard))
+            wildcard.is_ok_and(|wildcard| exists(&wildcard))
         };
         let mut above = std::iter::successors(name.parent(), Name::parent)
             .take_while(|name| name.is_at_or_below(&zone.origin));
-        let is_answered = stands(name) || above.any(|name| leads_out(&name) || has_wildcard(&name));
+        let is_answered = exists(name) || above.any(|name| leads_out(&name) || has_wildcard(&name));
         (!is_answered).then_some(zone)
     }
 

@@ -1,4 +1,4 @@
-//! What is wrong in a file, and where.
+//! Diagnostics: what is wrong in a file, and where.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,12 +6,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Whether a config may be used in spite of it.
+/// Whether a config with this diagnostic can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// The config is refused.
+    /// The config is rejected.
     Error,
-    /// The config works, but probably not as meant.
+    /// The config works, but probably not as intended.
     Warning,
 }
 
@@ -24,20 +24,20 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One mistake at its place.
+/// One problem and its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Whether it refuses the config.
+    /// Whether the config is rejected.
     pub severity: Severity,
-    /// The file, as it was named: on the command line, or below the config file's folder.
+    /// The file as named on the command line, or relative to the config file's folder.
     pub file: PathBuf,
     /// Line, from 1; a file that cannot be read is reported at 1:1.
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
-    /// The column behind the last character concerned, in the same line; at least `column + 1`.
+    /// The column after the last affected character, in the same line; at least `column + 1`.
     pub end_column: usize,
-    /// Lowercase, no full stop.
+    /// What is wrong, in lowercase and without a full stop.
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
@@ -54,7 +54,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Where something stands in a file; the fields are those of [`Diagnostic`].
+/// A location in a file; the fields are those of [`Diagnostic`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "described at Diagnostic")]
 pub struct Spot {
@@ -65,13 +65,13 @@ pub struct Spot {
 }
 
 impl Spot {
-    /// Something wrong with what stands here, found after the config was read.
+    /// An error at this location, found after the config was read.
     #[must_use]
     pub fn error(&self, message: String, help: String) -> Diagnostic {
         self.diagnostic(Severity::Error, message, help)
     }
 
-    /// A warning about what stands here.
+    /// A warning at this location.
     #[must_use]
     pub fn warning(&self, message: String, help: String) -> Diagnostic {
         self.diagnostic(Severity::Warning, message, help)
@@ -90,8 +90,8 @@ impl Spot {
     }
 }
 
-/// All that is wrong in a config and the files it names: by file (the config first), line and column.
-/// Displays as lines of `FILE:LINE:COL: error|warning: message`, each followed by the line of its help and all ended.
+/// Everything that is wrong in a config and the files it names, ordered by file (the config first), line and column.
+/// Displays as lines of `FILE:LINE:COL: error|warning: message`, each followed by its help, if any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
@@ -99,7 +99,7 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Sorts; what was found twice is kept once.
+    /// Sorts the list and removes duplicates.
     pub(super) fn new(first: &Path, mut list: Vec<Diagnostic>, sources: BTreeMap<PathBuf, Arc<str>>) -> Self {
         list.sort_by(|a, b| {
             let by_file = (a.file != first, &a.file).cmp(&(b.file != first, &b.file));
@@ -117,37 +117,37 @@ impl Diagnostics {
         Self { list: kept, sources }
     }
 
-    /// Adds what was found later; `first` is the config file.
+    /// Adds diagnostics found later; `first` is the config file.
     pub fn add(&mut self, first: &Path, more: Vec<Diagnostic>) {
         let mut list = std::mem::take(&mut self.list);
         list.extend(more);
         *self = Self::new(first, list, std::mem::take(&mut self.sources));
     }
 
-    /// Every mistake, in order.
+    /// Every diagnostic, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.list.iter()
     }
 
-    /// How many there are.
+    /// The number of diagnostics.
     #[must_use]
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there are no diagnostics.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Whether one of them refuses the config.
+    /// Whether any of them is an error.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.list.iter().any(|it| it.severity == Severity::Error)
     }
 
-    /// The text of a file that was read, so that the line of a diagnostic can be shown.
+    /// The text of a file that was read, to show the line of a diagnostic.
     #[must_use]
     pub fn source(&self, file: &Path) -> Option<&str> {
         self.sources.get(file).map(|text| &**text)
@@ -185,7 +185,7 @@ impl<'a> Lines<'a> {
     }
 
     /// Line, column and end column (all from 1, in characters) of a range of bytes; a range over several
-    /// lines ends with its first.
+    /// lines is cut at the end of its first line.
     pub(super) fn position(&self, span: Range<usize>) -> (usize, usize, usize) {
         let start = self.text.floor_char_boundary(span.start);
         let end = self.text.ceil_char_boundary(span.end.min(self.text.len())).max(start);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_twice_is_said_once_and_the_config_comes_first() {
+    fn duplicates_are_removed_and_the_config_comes_first() {
         let at = |file: &str, line, message: &str| Diagnostic {
             severity: Severity::Error,
             file: file.into(),

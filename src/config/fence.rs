@@ -27,7 +27,7 @@ pub(super) const FENCE: Keys = Keys {
     later: &[],
 };
 
-/// Reads the fences of a service, and reports those that leave no client.
+/// Reads the fences of a service, and reports those that exclude every client.
 pub(super) fn read_all(
     table: &Table<'_>,
     members: &[At<Member>],
@@ -48,7 +48,7 @@ pub(super) fn read_all(
         }
         fences.push(fence);
         let region = fences[fences.len() - 1].region;
-        if leaves_nobody(region, &fences, scope.groups) {
+        if excludes_everybody(region, &fences, scope.groups) {
             let name = scope.region_names.name(usize::from(region.0));
             item.fail::<()>(format!("the fences leave no client that may be sent to region `{name}`"));
         }
@@ -75,7 +75,7 @@ fn read_fence(
     Some(Fence { region: region?, rule: rule? })
 }
 
-/// The places of a region's `only` and of its `except`, groups taken apart; `None` where there is no such fence.
+/// The places of a region's `only` and of its `except`, with groups expanded; `None` where there is no such fence.
 fn sides(region: RegionId, fences: &[Fence], groups: &[Group]) -> [Option<Vec<PlaceKey>>; 2] {
     let mut sides = [None, None];
     for fence in fences.iter().filter(|fence| fence.region == region) {
@@ -85,32 +85,32 @@ fn sides(region: RegionId, fences: &[Fence], groups: &[Group]) -> [Option<Vec<Pl
         };
         let mut open = Vec::new();
         let mut seen = vec![false; groups.len()];
-        places.iter().for_each(|place| take_apart(place, groups, &mut seen, &mut open));
+        places.iter().for_each(|place| expand(place, groups, &mut seen, &mut open));
         sides[side] = Some(open);
     }
     sides
 }
 
-/// A group that contains itself was reported; here it is passed through once.
-fn take_apart(place: &PlaceKey, groups: &[Group], seen: &mut [bool], into: &mut Vec<PlaceKey>) {
+/// Expands groups. A group that contains itself has been reported; here it is visited once.
+fn expand(place: &PlaceKey, groups: &[Group], seen: &mut [bool], into: &mut Vec<PlaceKey>) {
     match *place {
         PlaceKey::Group(group) if std::mem::replace(&mut seen[group], true) => {}
         PlaceKey::Group(group) => {
-            groups[group].places.iter().for_each(|inner| take_apart(inner, groups, seen, into));
+            groups[group].places.iter().for_each(|inner| expand(inner, groups, seen, into));
         }
         _ => into.push(*place),
     }
 }
 
-/// Whether, for certain, no client may be sent to a region.
-fn leaves_nobody(region: RegionId, fences: &[Fence], groups: &[Group]) -> bool {
+/// Whether it is certain that no client may be sent to a region.
+fn excludes_everybody(region: RegionId, fences: &[Fence], groups: &[Group]) -> bool {
     let [only, except] = sides(region, fences, groups);
     let Some(except) = except else { return false };
     let only = only.unwrap_or_else(|| vec![PlaceKey::Any]);
     only.iter().all(|place| except.iter().any(|other| covers(other, place)))
 }
 
-/// Whether everybody in `inner` is in `outer` too.
+/// Whether every client in `inner` is in `outer` too.
 fn covers(outer: &PlaceKey, inner: &PlaceKey) -> bool {
     match (outer, inner) {
         (PlaceKey::Any, _) => true,
@@ -123,11 +123,11 @@ fn covers(outer: &PlaceKey, inner: &PlaceKey) -> bool {
     }
 }
 
-/// Warns where the fences of several regions leave none of them to the clients of a country, or to those that
-/// cannot be located. Of one region alone its fence is plainly meant so.
+/// Warns if the fences of several regions together exclude the clients of a country, or those that cannot be located.
+/// The fence of a single region is obviously intended.
 fn warn_of_gaps(table: &Table<'_>, fences: &[Fence], members: &[At<Member>], scope: &Scope<'_>) {
     let fenced: Vec<_> = members.iter().map(|it| sides(it.value.region, fences, scope.groups)).collect();
-    // Networks, ASNs and subdivisions let in some of a country: then nothing is certain.
+    // A network, ASN or subdivision may admit part of a country, so the gap is not certain.
     let is_coarse =
         |place: &PlaceKey| matches!(place, PlaceKey::Country(_) | PlaceKey::Continent(_) | PlaceKey::Any);
     let is_certain = fenced.iter().all(|[only, _]| only.iter().flatten().all(is_coarse));
@@ -160,7 +160,7 @@ fn warn_of_gaps(table: &Table<'_>, fences: &[Fence], members: &[At<Member>], sco
     }
 }
 
-/// "DE, FR", or the first few and how many more there are.
+/// "DE, FR", or the first few and the number of the rest.
 fn listed(countries: &[Country]) -> String {
     const SHOWN: usize = 5;
     let names: Vec<_> = countries.iter().take(SHOWN).map(ToString::to_string).collect();

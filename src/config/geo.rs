@@ -1,4 +1,4 @@
-//! `[geo]`: where clients are looked up, and what is known better than the database.
+//! `[geo]`: the databases that locate clients, and the networks whose location the config overrides.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -15,28 +15,28 @@ use super::place::{LOCATION, Names, location};
 use super::table::{Table, Value};
 use super::text;
 
-/// `[geo]`.
+/// The table `[geo]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Geo {
-    /// Databases, the first match wins; at most 16.
+    /// Databases; the first match wins. At most 16.
     pub databases: Vec<GeoDatabase>,
-    /// `[[geo.network]]`, each prefix once; the longest wins, over the databases too.
+    /// `[[geo.network]]`, each prefix once; the longest match wins, also over the databases.
     pub networks: Vec<Override>,
 }
 
 /// A database of places, not opened yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GeoDatabase {
-    /// Which.
+    /// Where it comes from.
     pub source: GeoSource,
-    /// Where the config names it; the start of the config if it names none.
+    /// Where the config names it; the start of the config if it does not name one.
     pub at: Spot,
 }
 
-/// Where a database comes from.
+/// The source of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GeoSource {
-    /// The one that comes with Portolan.
+    /// The database compiled into Portolan.
     Builtin,
     /// An `.mmdb` file.
     File(PathBuf),
@@ -130,7 +130,7 @@ fn read_network(value: &Value<'_>, regions: &Names<'_>) -> Option<Override> {
     Some(Override { prefix: prefix?, location, first: first.into() })
 }
 
-/// A list of regions: at least one, none twice.
+/// A list of at least one region without duplicates.
 fn read_regions(value: &Value<'_>, regions: &Names<'_>) -> Vec<RegionId> {
     let mut found = Vec::new();
     for item in value.one_or_many("a list of regions").unwrap_or_default() {

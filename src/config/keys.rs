@@ -1,28 +1,28 @@
-//! The description of the config: each table's keys, with what each may hold and what it means.
+//! The description of the config: the keys of each table, their allowed values and their meaning.
 //!
-//! The readers check what is written against it, and the schema and the reference in `deploy/` are made of it.
+//! The readers check the config against it, and the schema and the reference in `deploy/` are generated from it.
 
 /// The keys that a table may have.
 pub(super) struct Keys {
-    /// Those that are read.
+    /// Supported keys.
     pub(super) known: &'static [Key],
-    /// Those that are promised; refused as "not supported yet".
+    /// Planned keys, rejected as "not supported yet".
     pub(super) later: &'static [&'static str],
 }
 
 impl Keys {
-    /// Whether a key is read.
+    /// Whether a key is supported.
     pub(super) fn knows(&self, name: &str) -> bool {
         self.known.iter().any(|key| key.name == name)
     }
 
-    /// The names of all keys, read or promised.
+    /// The names of all keys, supported or planned.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.known.iter().map(|key| key.name).chain(self.later.iter().copied())
     }
 }
 
-/// A clause that names the tables a key belongs to, if they are few.
+/// A clause that names the tables a key belongs to, if there are few of them.
 pub(super) fn belongs(root: &Keys, key: &str) -> String {
     const MOST: usize = 2;
     let mut homes = Vec::new();
@@ -34,7 +34,7 @@ pub(super) fn belongs(root: &Keys, key: &str) -> String {
     }
 }
 
-/// Gathers the tables at and below one at `path` that have a key.
+/// Collects the tables at and below `path` that have a key.
 fn search(keys: &Keys, path: &str, key: &str, homes: &mut Vec<String>) {
     if keys.names().any(|name| name == key) && !path.is_empty() {
         homes.push(format!("`{path}`"));
@@ -57,13 +57,13 @@ fn search_shape(shape: Shape, path: &str, key: &str, homes: &mut Vec<String>) {
     }
 }
 
-/// A key that is read.
+/// A supported key.
 #[derive(Clone, Copy)]
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
     pub(super) given: Given,
-    /// One line, without a full stop.
+    /// What it means, in one line without a full stop.
     pub(super) about: &'static str,
 }
 
@@ -88,49 +88,49 @@ pub(super) const fn instead(example: &'static str, of: &'static str) -> Given {
 }
 
 impl Key {
-    /// The same key with another value in the reference.
+    /// The same key, shown with a different value in the reference.
     pub(super) const fn shown(self, example: &'static str, otherwise: &'static str) -> Self {
         Self { given: Given::Otherwise(example, otherwise), ..self }
     }
 }
 
-/// Whether a key must be written. Values are TOML; of a section, the name that stands for all it may have.
+/// Whether a key is required. Values are TOML; for a section, a placeholder for the names that it may have.
 #[derive(Clone, Copy)]
 pub(super) enum Given {
-    /// It must; an example.
+    /// Required; an example.
     Required(&'static str),
-    /// If it is not, this value holds.
+    /// Optional, with this default.
     Default(&'static str),
-    /// It need not; an example, and what holds otherwise, in words.
+    /// Optional; an example, and a description of what applies without it.
     Otherwise(&'static str, &'static str),
     /// Only valid when another key has a value that the reference does not show; an example, and that value.
     Instead(&'static str, &'static str),
 }
 
-/// What a key may hold, as far as a schema can tell: the readers know more.
+/// The values of a key, as far as a schema can express them: the readers check more.
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
     Text,
     Boolean,
     False,
-    /// From, to.
+    /// Between these bounds, inclusive.
     Integer(u64, u64),
-    /// From, to.
+    /// Between these bounds, inclusive.
     Number(f64, f64),
     Words(&'static [&'static str]),
-    /// Whatever JSON has too.
+    /// Any value that JSON can express.
     Json,
-    /// One at least.
+    /// A list of at least one.
     List(&'static Self),
-    /// One by itself, or a list of one at least.
+    /// A single value, or a list of at least one.
     OneOrMany(&'static Self),
     /// As `OneOrMany`, or an empty list.
     Any(&'static Self),
     Either(&'static [Self]),
     /// A table of these keys.
     Fields(&'static Keys),
-    /// Tables by names that the config gives.
+    /// Tables under names that the config chooses.
     Named(&'static Keys),
-    /// Values by places.
+    /// Values by place.
     ByPlace(&'static Self),
 }

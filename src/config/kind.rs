@@ -1,4 +1,4 @@
-//! What a service answers, `type` and the keys that go with it, and what it needs for that.
+//! What a service answers: `type` and the keys that belong to it, and what each type requires of endpoints.
 
 use crate::model::{AllDown, Endpoint, Https, Member, Name, Service, ServiceKind};
 
@@ -42,7 +42,7 @@ const DEFAULT_HTTPS_PRIORITY: u16 = 1;
 const DEFAULT_SRV_PRIORITY: u16 = 0;
 const DEFAULT_PREFERENCE: u16 = 10;
 
-/// The type and its keys; those of the other types are refused.
+/// Reads the type and its keys; keys of other types are rejected.
 pub(super) fn read(table: &Table<'_>) -> ServiceKind {
     let options = ServiceKind::EACH.map(|kind| (kind.name(), kind));
     let kind =
@@ -100,7 +100,7 @@ fn read_https(table: &Table<'_>, value: &Value<'_>) -> Option<Https> {
     })
 }
 
-/// Holds what was written to what the type needs.
+/// Checks that the service has what its type requires.
 pub(super) fn check(
     table: &Table<'_>,
     service: &Service,
@@ -143,7 +143,7 @@ pub(super) fn check(
 
 /// Why a service of a type cannot answer an endpoint.
 fn unfit(kind: &ServiceKind, name: &Name, endpoint: &Endpoint) -> Option<String> {
-    // Where the `host` of endpoints leads to is followed by `alias`.
+    // `alias` follows the `host` of endpoints.
     if matches!(kind, ServiceKind::Address { .. }) {
         return None;
     }

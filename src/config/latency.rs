@@ -31,11 +31,11 @@ const ROW: Keys = Keys {
 /// One minute: nothing on Earth is further away.
 const MOST_MILLIS: f64 = 60_000.0;
 
-/// Mistakes reported in one file before the rest of it is passed over.
+/// Errors reported for one file before the rest of it is skipped.
 const MOST_REPORTED: usize = 20;
 
-/// Reads the file first: of two rows for the same place and region the later wins, so what stands in the
-/// config itself corrects the file.
+/// Reads the file first: of two rows for the same place and region the later wins, so rows in the config itself
+/// override the file.
 pub(super) fn read(root: &Table<'_>, groups: &Names<'_>, regions: &Names<'_>) -> Vec<LatencyRow> {
     let Some(table) = root.get("latency").and_then(|value| value.table("latency", &LATENCY)) else {
         return Vec::new();
@@ -87,11 +87,11 @@ fn read_file(value: &Value<'_>, groups: &Names<'_>, regions: &Names<'_>) -> Vec<
             }
             Err(field) if reported < MOST_REPORTED => {
                 reported += 1;
-                complain(value.report, &path, index + 1, field);
+                report_field(value.report, &path, index + 1, field);
             }
             Err(_) => {
                 let message = format!("more than {MOST_REPORTED} bad lines; the rest was not read");
-                complain(value.report, &path, index + 1, Field { column: 1, width: 1, message });
+                report_field(value.report, &path, index + 1, Field { column: 1, width: 1, message });
                 break;
             }
         }
@@ -99,14 +99,14 @@ fn read_file(value: &Value<'_>, groups: &Names<'_>, regions: &Names<'_>) -> Vec<
     rows
 }
 
-/// What is wrong with a part of a line.
+/// An error in a part of a line.
 struct Field {
     column: usize,
     width: usize,
     message: String,
 }
 
-fn complain(report: &Report<'_>, file: &Path, line: usize, field: Field) {
+fn report_field(report: &Report<'_>, file: &Path, line: usize, field: Field) {
     report.push(Diagnostic {
         severity: Severity::Error,
         file: file.to_path_buf(),
@@ -124,7 +124,7 @@ fn parse_line(line: &str, groups: &Names<'_>, regions: &Names<'_>) -> Result<Lat
         let message = format!("expected place,region,ms, found {} fields", fields.len());
         return Err(Field { column: 1, width: line.chars().count(), message });
     };
-    // The fields are parts of the line, so their places in it follow from what stands before them.
+    // The fields are slices of the line, so their columns follow from the text before them.
     let at = |before: &[&str], field: &str, message: String| {
         let skipped: usize = before.iter().map(|it| it.chars().count() + 1).sum();
         let blanks = field.chars().take_while(|c| c.is_whitespace()).count();

@@ -17,11 +17,11 @@ pub struct Dns {
     pub listen: Vec<SocketAddr>,
     /// UDP workers per address, at most 1024; 0: one per core.
     pub workers: usize,
-    /// Whether EDNS Client Subnet (RFC 7871) is used and answered.
+    /// Whether EDNS Client Subnet (RFC 7871) is used and echoed.
     pub ecs: bool,
-    /// How much of a client's address shares and hashes are keyed on.
+    /// The prefix lengths of the client address that shares and hashes are keyed on.
     pub key_prefix: KeyPrefix,
-    /// Whether `_portolan.NAME` TXT shows clients the decision for them.
+    /// Whether `_portolan.NAME` TXT shows clients how they are steered.
     pub debug_names: bool,
     /// What the server reveals about itself.
     pub identity: Identity,
@@ -34,14 +34,14 @@ pub struct Control {
     pub listen: Option<SocketAddr>,
     /// Unix socket; `None` for `socket = false`.
     pub socket: Option<PathBuf>,
-    /// Who may make changes over TCP.
+    /// The tokens that may make changes over TCP.
     pub tokens: Vec<Token>,
 }
 
 impl Control {
     /// Where the API listens unless the config says otherwise.
     pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8053);
-    /// The socket unless the config says otherwise.
+    /// The path of the socket unless the config says otherwise.
     pub const DEFAULT_SOCKET: &str = "/run/portolan/control.sock";
 }
 
@@ -58,22 +58,22 @@ impl Default for Control {
 /// A token that lets its bearer make changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// Who has it.
+    /// Its name, which identifies the bearer.
     pub name: String,
-    /// What it allows.
+    /// What it permits.
     pub role: Role,
     /// SHA-256 of the token; the token itself is never in a config.
     pub sha256: [u8; 32],
 }
 
-/// What a token allows; each role may do what the ones before it may.
+/// What a token permits; each role includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Read.
+    /// Read only.
     Viewer,
     /// Drain, force and restore.
     Operator,
-    /// Everything, including what safety rules forbid.
+    /// Everything, including changes that the safety rules forbid.
     Admin,
 }
 
@@ -172,7 +172,7 @@ pub(super) fn read(root: &Table<'_>) -> (Option<Dns>, Control) {
         Some(value) => read_control(&value, &mut taken).unwrap_or_default(),
         None => Control::default(),
     };
-    // Addresses in the config are compared by `claim`; the default is in none.
+    // `claim` compares the addresses in the config; the default address is not written there.
     let default = Control::DEFAULT_LISTEN;
     if control.listen == Some(default)
         && let Some(other) =
@@ -240,7 +240,7 @@ fn read_key_prefix(value: &Value<'_>) -> Option<KeyPrefix> {
     Some(KeyPrefix { v4: bits("v4", 32).unwrap_or(default.v4), v6: bits("v6", 128).unwrap_or(default.v6) })
 }
 
-/// Whether two listeners would compete: a wildcard takes the port of every address of its family.
+/// Whether two listeners conflict: a wildcard takes the port on every address of its family.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() != 0
         && a.port() == b.port()

@@ -1,14 +1,14 @@
-//! The config file: TOML text in, the model out, or every mistake in it at its file, line and column.
+//! The config file: TOML text in, the model out, or every error in it with file, line and column.
 //!
-//! [`load`] parses the text into tables that know their places (`toml`'s `DeTable`) and hands each to a
-//! reader written by hand. A reader that finds something wrong writes it into the one `Report` and goes on, so
-//! one run shows every mistake of every table. Zone files, the latency table and trusted authorities are read through
+//! [`load`] parses the text into tables with source positions (`toml`'s `DeTable`) and passes each to a
+//! hand-written reader. A reader that finds an error adds it to the one `Report` and continues, so
+//! one run shows every error of every table. Zone files, the latency table and trusted authorities are read through
 //! the loader passed in. What only a running node can open, such as geo databases, is named with its [`Spot`], so that
-//! whoever opens it ([`prepare`](crate::prepare)) can report mistakes there. This module does no I/O of its own.
+//! whoever opens it ([`prepare`](crate::prepare)) can report errors there. This module does no I/O of its own.
 //!
-//! From the ground up: `diagnostic` (what is wrong and where), `report` (where it is written down), `text`
-//! (texts with a meaning), `keys` (what each table may hold), `table` (typed access to tables), then a file per
-//! table of the config. [`schema`] and [`reference()`] say what `keys` says, for editors and for people.
+//! Bottom up: `diagnostic` (what is wrong and where), `report` (collects diagnostics), `text` (values written as
+//! strings), `keys` (the keys of each table), `table` (typed access to tables), then one file per
+//! table of the config. [`schema`] and [`reference()`] render `keys` for editors and for people.
 
 mod advice;
 mod alias;
@@ -58,42 +58,42 @@ use place::Names;
 use report::{Report, Unreadable, text_of};
 use table::Table;
 
-/// A config that was found in order.
+/// A valid config.
 #[derive(Debug)]
 pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
-    /// This process.
+    /// Settings of this process.
     pub node: Node,
-    /// Where `state_dir` is written.
+    /// Where the config sets `state_dir`.
     pub state_dir_at: Option<Spot>,
-    /// Its log.
+    /// Logging.
     pub log: Log,
     /// The name server, if this node is one.
     pub dns: Option<Dns>,
-    /// API and metrics.
+    /// The API and metrics.
     pub control: Control,
-    /// Where clients are looked up.
+    /// The geo databases and network overrides.
     pub geo: Geo,
-    /// What automation and operators may never do.
+    /// The safety rules that bind automation and operators.
     pub safety: Rules,
-    /// The zones, and every service in its place there.
+    /// The zones, with every service at its name.
     pub zones: Zones,
     /// Regions, services and what they refer to.
     pub topology: Topology,
     /// Where each probe is defined, by [`ProbeId`](crate::model::ProbeId).
     pub probes_at: Vec<Spot>,
-    /// Every host of an endpoint, and where it is written.
+    /// Every host of an endpoint, and where the config names it.
     pub hosts: Vec<(Name, Spot)>,
-    /// Every place that the config names, and where.
+    /// Every place that the config names, and where it does.
     pub places: Vec<(PlaceKey, Spot)>,
-    /// What works, but probably not as meant. Warnings only.
+    /// What works, but probably not as intended. Warnings only.
     pub warnings: Diagnostics,
 }
 
 impl Config {
-    /// Every prefix named by a `net:` key, wherever it stands: geo tables, groups, fences and latencies.
-    /// Sorted, each once.
+    /// Every prefix named by a `net:` key: in geo tables, groups, fences and latencies. Sorted, without
+    /// duplicates.
     #[must_use]
     pub fn nets(&self) -> Vec<IpNet> {
         let nets = self.places.iter().filter_map(|(place, _)| match place {
@@ -149,23 +149,23 @@ const ROOT: Keys = Keys {
     later: &["include", "alert", "journal", "cluster", "proxy", "tsig"],
 };
 
-/// The one version of the config's format.
+/// The only version of the config format.
 const VERSION: u64 = 1;
 
-/// Reads a duration as the config writes it: "250ms", "5s", "10m", "1h30m".
+/// Parses a duration in the config's syntax: "250ms", "5s", "10m", "1h30m".
 ///
 /// # Errors
-/// A clause for people, if the text is not a duration.
+/// A readable clause, if the text is not a duration.
 pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     text::duration(text)
 }
 
-/// Why a config is refused.
+/// Why a config is rejected.
 #[derive(Clone, Debug)]
 pub struct Refused {
-    /// Every mistake in it; warnings stand among them.
+    /// Every error and warning in it.
     pub diagnostics: Diagnostics,
-    /// The geo databases that it names: they can be checked all the same, so that one run shows every mistake.
+    /// The geo databases that it names: they can still be checked, so that one run shows every error.
     pub databases: Vec<GeoDatabase>,
 }
 
@@ -177,10 +177,10 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Reads a config and the files it names; relative paths in it start at its own folder.
+/// Reads a config and the files it names; paths in it are relative to its own folder.
 ///
 /// # Errors
-/// Every mistake in it, if there is one. A config with nothing but warnings is fine and carries them in
+/// Every error in it, if there is one. A config with nothing but warnings is valid and carries them in
 /// [`Config::warnings`].
 pub fn load(path: &Path, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Config, Refused> {
     let text = text_of(path, read)
@@ -200,11 +200,11 @@ pub fn load(path: &Path, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<
     Ok(Config { places, hosts, warnings: diagnostics, ..config })
 }
 
-/// Reads only where a node with this config takes orders: mistakes in other parts of it are no reason not to
-/// reach the node that runs.
+/// Reads only where to reach a node with this config: errors in other parts of it must not keep commands from the
+/// running node.
 ///
 /// # Errors
-/// Every mistake, if there is one in `[control]` or `[dns]`, or the file cannot be read.
+/// Every error, if there is one in `[control]` or `[dns]`, or the file cannot be read.
 pub fn load_control(
     path: &Path,
     read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
@@ -218,7 +218,7 @@ pub fn load_control(
     if report.errors() > before { Err(report.finish()) } else { Ok(control) }
 }
 
-/// Reports a config file that gave no text.
+/// The diagnostics of a config file that cannot be read as text.
 fn unreadable(path: &Path, error: Unreadable) -> Diagnostics {
     let is_found = error.place.is_some();
     let (line, column) = error.place.unwrap_or((1, 1));
@@ -234,7 +234,7 @@ fn unreadable(path: &Path, error: Unreadable) -> Diagnostics {
     Diagnostics::new(path, vec![diagnostic], BTreeMap::new())
 }
 
-/// Reads table by table. The result is complete unless a mistake was reported.
+/// Reads table by table. The result is complete unless an error was reported.
 fn decode(path: &Path, root: &Table<'_>) -> Config {
     if let Some(value) = root.need("version")
         && value.as_integer() != Some(VERSION.into())
@@ -268,7 +268,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
     alias::resolve(&services, &mut regions);
     alias::check(root.report, &read_zones.zones, &services, &regions);
     let zones = read_zones.join(root.report, &services);
-    // A region that only geo networks and latencies name is never chosen.
+    // Regions named only by geo networks and latencies are never chosen.
     region_names.warn_of_unused(&region_entries, "service", "name it in a service's `regions`, or remove it");
     policy_names.warn_of_unused(&policy_entries, "service", "name it in a service's `policy`, or remove it");
     probe_names.warn_of_unused(&probe_entries, "endpoint", "name it in an endpoint's `probe`, or remove it");
@@ -300,7 +300,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
             regions,
         },
         probes_at: probe_entries.iter().map(|entry| root.report.spot(entry.span.clone())).collect(),
-        // Filled in once every reader has been there.
+        // Filled in after every reader has run.
         hosts: Vec::new(),
         places: Vec::new(),
         warnings: Diagnostics::default(),

@@ -12,32 +12,32 @@ use super::keys::{Keys, default, key, otherwise};
 use super::table::{At, Table, Value};
 use super::text;
 
-/// `[node]`: this process.
+/// `[node]`: settings of this process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
-    /// What it is called in status and metrics; `None`: the host name.
+    /// Its name in status and metrics; `None`: the host name.
     pub name: Option<String>,
-    /// Where state is kept over restarts; `None`: in memory only.
+    /// The directory for state that survives restarts; `None`: in memory only.
     pub state_dir: Option<PathBuf>,
-    /// Who is asked for the addresses of endpoints by host name, over UDP and TCP; none: those of the system.
+    /// The resolvers for endpoints with a host name, over UDP and TCP; empty: the system's.
     pub resolvers: Vec<SocketAddr>,
 }
 
-/// `[log]`.
+/// The table `[log]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Log {
-    /// How lines are written; `None`: text on a terminal, else JSON.
+    /// The format of lines; `None`: text on a terminal, otherwise JSON.
     pub format: Option<LogFormat>,
-    /// The least severe level that is written.
+    /// The least severe level that is logged.
     pub level: LogLevel,
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// One JSON object per line.
     Json,
-    /// For people.
+    /// Readable text.
     Text,
 }
 
@@ -125,10 +125,10 @@ const SUSPECT_SELF: Keys = Keys {
     later: &[],
 };
 
-/// How long `suspect_self` may keep the last standing: longer would hide a real outage.
+/// How long `suspect_self` may keep the last verdicts: longer would hide a real outage.
 const MOST_KEPT: Duration = Duration::from_secs(60 * 60);
 
-/// With the place of `state_dir`.
+/// Reads `[node]`, and where the config sets `state_dir`.
 pub(super) fn read_node(root: &Table<'_>) -> (Node, Option<Spot>) {
     let Some(table) = root.get("node").and_then(|value| value.table("node", &NODE)) else {
         return <_>::default();
@@ -198,7 +198,7 @@ pub(super) fn read_safety(root: &Table<'_>, services: &[At<Service>]) -> Rules {
 fn read_min_regions(value: &Value<'_>, services: &[At<Service>]) -> Option<usize> {
     let min_regions = value.integer(0..=u64::from(u16::MAX))? as usize;
     let is_short = |service: &&At<Service>| service.value.members.len() < min_regions;
-    // A mistake may be why regions are missing.
+    // Regions may be missing because of an error.
     if value.report.errors() == 0
         && let Some(At { value: service, .. }) = services.iter().find(is_short)
     {
@@ -230,7 +230,7 @@ fn read_suspect_self(table: &Table<'_>) -> SuspectSelf {
     }
 }
 
-/// `tcp:ADDRESS:PORT`.
+/// Parses `tcp:ADDRESS:PORT`.
 fn anchor(text: &str) -> Result<SocketAddr, String> {
     let address = text.strip_prefix("tcp:").and_then(|address| address.parse::<SocketAddr>().ok());
     address

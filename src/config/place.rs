@@ -11,19 +11,19 @@ use super::keys::{Keys, key, otherwise, required};
 use super::table::{At, Entry, Table, Value};
 use super::text;
 
-/// How a place is asked for.
+/// The description of a place in messages.
 pub(super) const A_PLACE: &str = "a place such as \"country:DE\"";
 
-/// The names of one kind that the config defines, in their order: the index is the id.
+/// The names of one kind that the config defines, in order: the index is the id.
 pub(super) struct Names<'a> {
     what: &'static str,
     names: Vec<&'a str>,
-    /// By index, whether anything has referred to it.
+    /// By index, whether anything refers to it.
     used: RefCell<Vec<bool>>,
 }
 
 impl<'a> Names<'a> {
-    /// Takes the names of a table of tables, e.g. `[region.NAME]`, and its entries.
+    /// The names of a table of tables, e.g. `[region.NAME]`, and its entries.
     pub(super) fn read(root: &Table<'a>, what: &'static str) -> (Self, Vec<Entry<'a>>) {
         let entries = root.get(what).map(|value| value.entries()).unwrap_or_default();
         if entries.len() > usize::from(u16::MAX) {
@@ -38,7 +38,7 @@ impl<'a> Names<'a> {
         (Self { what, names, used: RefCell::new(vec![false; entries.len()]) }, entries)
     }
 
-    /// The index of a name; or what to say of a name that is not defined.
+    /// The index of a name, or the message for a name that is not defined.
     pub(super) fn index(&self, name: &str) -> Result<usize, String> {
         let index = self.names.iter().position(|other| *other == name).ok_or_else(|| {
             let hint = text::did_you_mean(name, self.names.iter().copied());
@@ -48,7 +48,7 @@ impl<'a> Names<'a> {
         Ok(index)
     }
 
-    /// Warns of names that nothing has referred to so far. Not where there are mistakes, which may be why.
+    /// Warns of names that nothing has referred to so far. Skipped if there are errors, which may be the reason.
     pub(super) fn warn_of_unused(&self, entries: &[Entry<'_>], by: &str, help: &str) {
         for (entry, is_used) in entries.iter().zip(&*self.used.borrow()) {
             let report = entry.value.report;
@@ -66,7 +66,7 @@ impl<'a> Names<'a> {
         };
         match self.index(name) {
             Ok(index) => Some(index),
-            // Its table stands there after all, but a syntax error has swallowed it.
+            // Its table is there, but a syntax error has swallowed it.
             Err(_) if value.report.is_torn() && value.report.mentions(&format!("{}.{name}", self.what)) => {
                 None
             }
@@ -121,7 +121,7 @@ fn country(text: &str) -> Result<Country, String> {
     if continent_of(country).is_some() {
         return Ok(country);
     }
-    // The two that people write most: one reserved, one of another standard.
+    // The two most common mistakes: one code is reserved, the other is from another standard.
     let hint = match &country.0 {
         b"UK" => "; did you mean `GB`?",
         b"EL" => "; did you mean `GR`?",
@@ -142,7 +142,7 @@ fn subdivision(text: &str) -> Result<(Country, Subdivision), String> {
     Ok((country(of)?, part.parse().map_err(|()| error())?))
 }
 
-/// Reads a list of places: at least one, none twice.
+/// Reads a list of at least one place without duplicates.
 pub(super) fn places(value: &Value<'_>, groups: &Names<'_>) -> Vec<At<PlaceKey>> {
     let mut places: Vec<At<PlaceKey>> = Vec::new();
     let mut seen: HashSet<PlaceKey> = HashSet::new();
@@ -193,23 +193,23 @@ pub(super) fn read_groups(names: &Names<'_>, entries: &[Entry<'_>]) -> Vec<Group
     named.map(|(index, places)| Group { name: names.name(index).into(), places: bare(places) }).collect()
 }
 
-/// Each way by which a group comes to contain itself, from its smallest member on: the groups it leads to and
-/// the places where they are named, ending with the group itself.
+/// Each cycle of groups that contain each other, starting at its lowest index: the groups it leads through and the
+/// places where they are named, ending with the first group again.
 fn cycles(groups: &[Vec<At<PlaceKey>>]) -> Vec<Vec<At<usize>>> {
     let mut found = Vec::new();
     let mut done = vec![false; groups.len()];
     for start in 0..groups.len() {
-        if let Some(path) = way_back(groups, start, &done) {
+        if let Some(path) = shortest_cycle(groups, start, &done) {
             found.push(path);
         }
-        // Later cycles through `start` are the ones just reported.
+        // Later cycles through `start` are those just reported.
         done[start] = true;
     }
     found
 }
 
-/// The shortest way from `start` back to itself that passes through no group of `closed`.
-fn way_back(groups: &[Vec<At<PlaceKey>>], start: usize, closed: &[bool]) -> Option<Vec<At<usize>>> {
+/// The shortest path from `start` back to itself that avoids the groups in `closed`.
+fn shortest_cycle(groups: &[Vec<At<PlaceKey>>], start: usize, closed: &[bool]) -> Option<Vec<At<usize>>> {
     let mut came_from: Vec<Option<At<usize>>> = vec![None; groups.len()];
     let mut queue = VecDeque::from([start]);
     while let Some(group) = queue.pop_front() {
@@ -220,7 +220,7 @@ fn way_back(groups: &[Vec<At<PlaceKey>>], start: usize, closed: &[bool]) -> Opti
             }
             came_from[next] = Some(At { value: group, span: place.span.clone() });
             if next == start {
-                return Some(walk_back(&came_from, start));
+                return Some(path_of(&came_from, start));
             }
             queue.push_back(next);
         }
@@ -228,7 +228,7 @@ fn way_back(groups: &[Vec<At<PlaceKey>>], start: usize, closed: &[bool]) -> Opti
     None
 }
 
-fn walk_back(came_from: &[Option<At<usize>>], start: usize) -> Vec<At<usize>> {
+fn path_of(came_from: &[Option<At<usize>>], start: usize) -> Vec<At<usize>> {
     let mut path = Vec::new();
     let mut at = start;
     while let Some(step) = &came_from[at] {
@@ -263,8 +263,8 @@ pub(super) const LOCATION: Keys = Keys {
     later: &[],
 };
 
-/// Reads `{ country, lat, lon, continent, subdivision }`; at least one of them. A continent that is not written
-/// follows from the country.
+/// Reads `{ country, lat, lon, continent, subdivision }`; at least one of them. The continent defaults to that of the
+/// country.
 pub(super) fn location(value: &Value<'_>, name: String) -> Option<Location> {
     let before = value.report.errors();
     let table = value.table(name, &LOCATION)?;
@@ -296,7 +296,7 @@ pub(super) fn location(value: &Value<'_>, name: String) -> Option<Location> {
     Some(found)
 }
 
-/// `CA` or `US-CA`.
+/// Parses `CA` or `US-CA`.
 fn own_subdivision(text: &str) -> Result<(Option<Country>, Subdivision), String> {
     if text.contains('-') {
         return subdivision(text).map(|(country, part)| (Some(country), part));

@@ -93,7 +93,7 @@ const LATER_KINDS: [&str; 6] = ["grpc", "dns", "udp", "icmp", "exec", "file"];
 
 const MS: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
-/// Shorter intervals are more likely a slip of the pen than meant.
+/// Shorter intervals are more likely a typo than intended.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
 const COUNTS: RangeInclusive<u64> = 1..=1000;
@@ -103,17 +103,17 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_HOLD: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, PartialEq)]
-enum Word {
+enum KindName {
     Tcp,
     Tls,
     Http,
     Https,
 }
 
-const WORDS: [(&str, Word); 4] =
-    [("tcp", Word::Tcp), ("tls", Word::Tls), ("http", Word::Http), ("https", Word::Https)];
+const KINDS: [(&str, KindName); 4] =
+    [("tcp", KindName::Tcp), ("tls", KindName::Tls), ("http", KindName::Http), ("https", KindName::Https)];
 
-/// Reads every `[probe.NAME]`; `None` where one is too wrong to be kept.
+/// Reads every `[probe.NAME]`; `None` for those with errors that leave no usable probe.
 pub(super) fn read_all(names: &Names<'_>, entries: &[Entry<'_>]) -> Vec<Option<Probe>> {
     debug_assert_eq!(names.len(), entries.len());
     entries.iter().map(read).collect()
@@ -122,12 +122,12 @@ pub(super) fn read_all(names: &Names<'_>, entries: &[Entry<'_>]) -> Vec<Option<P
 fn read(entry: &Entry<'_>) -> Option<Probe> {
     let before = entry.value.report.errors();
     let table = entry.value.table(format!("probe.{}", entry.name), &PROBE)?;
-    let word = table.need("kind").and_then(|value| value.choice(&WORDS, &LATER_KINDS));
-    let port = read_port(&table, word);
+    let kind_name = table.need("kind").and_then(|value| value.choice(&KINDS, &LATER_KINDS));
+    let port = read_port(&table, kind_name);
     let interval = table.get("interval").and_then(|value| value.duration(INTERVALS));
     let timeout = table.get("timeout").and_then(|value| value.duration(TIMEOUTS));
     let thresholds = read_thresholds(&table);
-    let kind = read_kind(&table, word?, port.unwrap_or_default());
+    let kind = read_kind(&table, kind_name?, port.unwrap_or_default());
     port?;
     let probe = Probe {
         name: entry.name.into(),
@@ -138,7 +138,8 @@ fn read(entry: &Entry<'_>) -> Option<Probe> {
     };
     if probe.timeout >= probe.interval && table.report.errors() == before {
         let key = if table.get("timeout").is_some() { "timeout" } else { "interval" };
-        let (timeout, interval) = (text::spoken(probe.timeout), text::spoken(probe.interval));
+        let (timeout, interval) =
+            (text::format_duration(probe.timeout), text::format_duration(probe.interval));
         table.report.warning(
             table.key_span(key),
             format!("probe `{}` may take {timeout} but runs every {interval}", entry.name),
@@ -160,7 +161,7 @@ fn read(entry: &Entry<'_>) -> Option<Probe> {
     if let Some(slow) = probe.thresholds.slow.filter(|slow| *slow >= probe.timeout)
         && table.report.errors() == before
     {
-        let (slow, timeout) = (text::spoken(slow), text::spoken(probe.timeout));
+        let (slow, timeout) = (text::format_duration(slow), text::format_duration(probe.timeout));
         table.report.warning(
             table.key_span("slow"),
             format!("`slow` = {slow} is never reached: probe `{}` fails after {timeout}", entry.name),
@@ -170,33 +171,33 @@ fn read(entry: &Entry<'_>) -> Option<Probe> {
     Some(probe)
 }
 
-fn read_port(table: &Table<'_>, word: Option<Word>) -> Option<u16> {
+fn read_port(table: &Table<'_>, kind_name: Option<KindName>) -> Option<u16> {
     if let Some(value) = table.get("port") {
         return value.integer(1..=65535).map(|port| port as u16);
     }
-    match word? {
-        Word::Tls | Word::Https => Some(443),
-        Word::Http => Some(80),
-        // A bare handshake has no port of its own.
-        Word::Tcp => table.need("port").and(None),
+    match kind_name? {
+        KindName::Tls | KindName::Https => Some(443),
+        KindName::Http => Some(80),
+        // A bare handshake has no default port.
+        KindName::Tcp => table.need("port").and(None),
     }
 }
 
-fn read_kind(table: &Table<'_>, word: Word, port: u16) -> Kind {
-    match word {
-        Word::Tcp => {
+fn read_kind(table: &Table<'_>, kind_name: KindName, port: u16) -> Kind {
+    match kind_name {
+        KindName::Tcp => {
             table.refuse(&["host", "ca", "path", "expect"], "for kind \"tcp\"");
             Kind::Tcp { port }
         }
-        Word::Tls => {
+        KindName::Tls => {
             table.refuse(&["path", "expect"], "for kind \"tls\"");
             Kind::Tls { port, tls: read_tls(table, read_host(table)) }
         }
-        Word::Http => {
+        KindName::Http => {
             table.refuse(&["ca"], "for kind \"http\"");
             Kind::Http { port, http: read_http(table, read_host(table).as_ref()) }
         }
-        Word::Https => {
+        KindName::Https => {
             let host = read_host(table);
             Kind::Https { port, http: read_http(table, host.as_ref()), tls: read_tls(table, host) }
         }
@@ -282,7 +283,7 @@ fn read_expect(probe: &Table<'_>, value: &Value<'_>) -> Option<Expect> {
     })
 }
 
-/// 200, "2xx" or "200-399".
+/// Reads 200, "2xx" or "200-399".
 fn read_status(value: &Value<'_>) -> Option<StatusRange> {
     const WHAT: &str = "a status such as 200, \"2xx\" or \"200-399\"";
     let within = |status: &u16| (100..=599).contains(status);

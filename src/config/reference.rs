@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::ROOT;
 use super::keys::{Given, Key, Keys, Shape};
 
-/// The config as a JSON Schema (draft 7, which editors know best). What it refuses [`load`](super::load)
-/// refuses too; not the other way round.
+/// The config as a JSON Schema (draft 7, which editors support best). [`load`](super::load) rejects everything that
+/// the schema rejects, and more.
 #[must_use]
 pub fn schema() -> Value {
     let Value::Object(root) = fields(&ROOT) else { unreachable!("a table's schema is an object") };
@@ -67,7 +67,7 @@ fn of(shape: &Shape) -> Value {
     }
 }
 
-/// A value of the description, which is TOML.
+/// A value from the description, which is TOML.
 fn example(toml: &str) -> Value {
     let table: toml::Table =
         toml::from_str(&format!("it = {toml}")).expect("the description's values are TOML");
@@ -80,10 +80,10 @@ const HEAD: &str = "\
 # start at this file's folder; durations are \"250ms\", \"5s\", \"10m\", \"1h30m\"; shares are \"25%\".
 ";
 
-/// Where comments begin, unless the line is longer.
+/// The column where comments begin, unless the line is longer.
 const COMMENT_COLUMN: usize = 46;
 
-/// A config with every key, each with its default or an example, and its meaning.
+/// A config with every key: its default or an example, and its meaning.
 #[must_use]
 pub fn reference() -> String {
     let mut text = HEAD.to_owned();
@@ -124,14 +124,14 @@ fn section(text: &mut String, path: &str, keys: &Keys) {
     }
 }
 
-/// How a table of keys stands in the reference.
+/// How the reference shows a table of keys.
 enum Kind {
     One,
     Many,
     Named,
 }
 
-/// The keys of what stands as a section of its own.
+/// The keys of a value that is shown as its own section.
 fn inner(key: &Key) -> Option<(&'static Keys, Kind)> {
     match key.shape {
         Shape::Fields(keys) => Some((keys, Kind::One)),
@@ -141,7 +141,7 @@ fn inner(key: &Key) -> Option<(&'static Keys, Kind)> {
     }
 }
 
-/// Comments on the keys of a table that may stand within a value.
+/// Comments on the keys of a table that may be nested in a value.
 fn parts(text: &mut String, name: &str, shape: &Shape) {
     match shape {
         Shape::Fields(keys) => {

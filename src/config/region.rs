@@ -69,7 +69,7 @@ const HEALTHY: Keys = Keys {
 const MOST_ENDPOINTS: usize = u16::MAX as usize;
 const DEFAULT_WEIGHT: Weight = Weight(100);
 
-/// Reads every `[region.NAME]`; the result has one region per name, complete unless a mistake was reported.
+/// Reads every `[region.NAME]`; the result has one region per name, complete unless an error was reported.
 pub(super) fn read_all(names: &Names<'_>, entries: &[Entry<'_>], probes: &Names<'_>) -> Vec<Region> {
     debug_assert_eq!(names.len(), entries.len());
     let tables: Vec<_> =
@@ -102,7 +102,7 @@ pub(super) fn read_all(names: &Names<'_>, entries: &[Entry<'_>], probes: &Names<
         .collect()
 }
 
-/// `healthy_when` as it is written.
+/// `healthy_when` as written.
 enum Need {
     Any,
     All,
@@ -110,7 +110,7 @@ enum Need {
     Fraction(Fraction),
 }
 
-/// So many of the endpoints that take clients, and all that is required.
+/// The condition of a region: enough of the endpoints that take clients, and everything in `require`.
 fn healthy_when(id: RegionId, need: Need, endpoints: &[Endpoint], mut require: Vec<Condition>) -> Condition {
     let endpoint = |index: usize| Condition::Endpoint(EndpointRef { region: id, index: index as u16 });
     let own: Vec<Condition> = counted(endpoints).map(endpoint).collect();
@@ -131,7 +131,7 @@ fn read_location(table: &Table<'_>) -> Option<Location> {
     location(&table.get("location")?, table.path("location"))
 }
 
-/// An address of an endpoint, whose name and port are written elsewhere.
+/// The address of an endpoint; names and ports have keys of their own.
 fn own_address(written: &str) -> Result<IpAddr, String> {
     text::destination(written).map_err(|why| match written.parse::<SocketAddr>() {
         Ok(with_port) => format!("{why}: write {}, and the port in its probe", with_port.ip()),
@@ -201,7 +201,7 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
     let named = name.is_some();
     let reach = match host {
         None => Reach::Addresses(found),
-        // Without probes, only if a service answers the addresses: see `alias`.
+        // Without probes it is resolved only if a service answers its addresses: see `alias`.
         Some(host) if !table.has("address") && !probed.is_empty() => Reach::Resolved(host),
         Some(host) => Reach::Named(host, found),
     };
@@ -215,7 +215,7 @@ fn probe_items<'a>(value: &Value<'a>) -> Vec<Value<'a>> {
     if value.is_empty_list() { Vec::new() } else { value.one_or_many("a list of probes").unwrap_or_default() }
 }
 
-/// A weight from 0 to [`Weight::MAX`].
+/// Reads a weight from 0 to [`Weight::MAX`].
 pub(super) fn read_weight(value: &Value<'_>) -> Option<Weight> {
     value.integer(0..=u64::from(Weight::MAX.0)).map(|weight| Weight(weight as u32))
 }
@@ -251,14 +251,14 @@ fn read_need(region: &Table<'_>, endpoints: &[Endpoint]) -> Option<Need> {
     }
 }
 
-/// The endpoints that count towards the health of their region: those with a weight, or all if none has one.
+/// The endpoints that count towards the health of their region: those with a weight above 0, or all if none has one.
 fn counted(endpoints: &[Endpoint]) -> impl Iterator<Item = usize> {
     let all_zero = endpoints.iter().all(|it| it.weight.0 == 0);
     let counts = move |(index, it): (usize, &Endpoint)| (all_zero || it.weight.0 > 0).then_some(index);
     endpoints.iter().enumerate().filter_map(counts)
 }
 
-/// `"lb1"`, of the region itself, `"endpoint/REGION/NAME"` or `"region/REGION"`.
+/// Reads `"lb1"` (in the same region), `"endpoint/REGION/NAME"` or `"region/REGION"`.
 fn read_require(
     table: &Table<'_>,
     own: RegionId,
@@ -317,7 +317,7 @@ fn endpoint_ref(
     Ok(EndpointRef { region, index: index as u16 })
 }
 
-/// Warns of regions about which nothing but a handshake is known.
+/// Warns of regions probed by TCP handshakes alone.
 pub(super) fn warn_of_bare_handshakes(regions: &[Region], entries: &[Entry<'_>], probes: &[Option<Probe>]) {
     for (region, entry) in regions.iter().zip(entries) {
         let mut used = region.endpoints.iter().flat_map(|it| it.healthy_when.probes()).peekable();

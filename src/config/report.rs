@@ -1,4 +1,4 @@
-//! Where the readers write down what they find wrong, and how they get at other files.
+//! Where the readers report what is wrong, and how they read other files.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,20 +11,20 @@ use super::diagnostic::Lines;
 use super::{Diagnostic, Diagnostics, Severity, Spot};
 use crate::model::{Name, PlaceKey};
 
-/// How a file is read: the one door to the world outside.
+/// Reads a file: the only access to the outside world.
 pub(super) type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
-/// Quotation marks as word processors and web pages make them of plain ones.
+/// Quotation marks that word processors and web pages substitute for plain ones.
 const TYPOGRAPHIC: [char; 7] = ['“', '”', '„', '‘', '’', '«', '»'];
 
-/// Collects diagnostics over one config file and the files it names.
+/// Collects diagnostics about one config file and the files it names.
 pub(super) struct Report<'a> {
     file: &'a Path,
     lines: Lines<'a>,
     read: Loader<'a>,
     places: RefCell<Vec<(PlaceKey, Spot)>>,
     hosts: RefCell<Vec<(Name, Spot)>>,
-    /// Lines with a syntax error: what was decoded there is torn, so it is not reported a second time.
+    /// Lines with a syntax error: values decoded there may be incomplete, so they are not reported again.
     torn: RefCell<BTreeSet<usize>>,
     found: RefCell<Vec<Diagnostic>>,
     sources: RefCell<BTreeMap<PathBuf, Arc<str>>>,
@@ -47,9 +47,9 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// A syntax error. The rest is still read, so that one run shows every mistake.
+    /// Reports a syntax error. The rest is still read, so that one run shows every error.
     pub(super) fn syntax(&self, error: &toml::de::Error) {
-        // Without a span the error concerns the end of the file.
+        // Without a span the error is at the end of the file.
         let span = error.span().unwrap_or(self.lines.text.len()..self.lines.text.len());
         let line = self.lines.position(span.clone()).0;
         let message = match (error.message(), self.lines.text.get(span.clone())) {
@@ -60,7 +60,7 @@ impl<'a> Report<'a> {
             }
             (message, _) => message.trim().to_owned(),
         };
-        // A list that is not closed is reported in each of the lines below it.
+        // An unclosed list is reported again in each of the lines below it.
         let found = self.found.borrow();
         let is_echo = self.torn.borrow().contains(&(line - 1))
             && found.last().is_some_and(|last| last.message == message);
@@ -72,7 +72,7 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn error(&self, span: Range<usize>, message: impl Into<String>) {
-        self.say(Severity::Error, span, message.into(), None);
+        self.add(Severity::Error, span, message.into(), None);
     }
 
     pub(super) fn error_with_help(
@@ -81,14 +81,14 @@ impl<'a> Report<'a> {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
-        self.say(Severity::Error, span, message.into(), Some(help.into()));
+        self.add(Severity::Error, span, message.into(), Some(help.into()));
     }
 
     pub(super) fn warning(&self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
-        self.say(Severity::Warning, span, message.into(), Some(help.into()));
+        self.add(Severity::Warning, span, message.into(), Some(help.into()));
     }
 
-    /// Something is missing. Not reported where a syntax error may have swallowed it.
+    /// Reports that something is missing, unless a syntax error may have swallowed it.
     pub(super) fn absent(&self, span: Range<usize>, message: impl Into<String>) {
         if !self.is_torn() {
             self.error(span, message);
@@ -100,12 +100,12 @@ impl<'a> Report<'a> {
         !self.torn.borrow().is_empty()
     }
 
-    /// Whether the config has these words anywhere.
-    pub(super) fn mentions(&self, words: &str) -> bool {
-        self.lines.text.contains(words)
+    /// Whether the config contains this text anywhere.
+    pub(super) fn mentions(&self, text: &str) -> bool {
+        self.lines.text.contains(text)
     }
 
-    fn say(&self, severity: Severity, span: Range<usize>, message: String, help: Option<String>) {
+    fn add(&self, severity: Severity, span: Range<usize>, message: String, help: Option<String>) {
         let (line, column, end_column) = self.lines.position(span);
         if self.torn.borrow().contains(&line) {
             return;
@@ -114,7 +114,7 @@ impl<'a> Report<'a> {
         self.push(Diagnostic { severity, file, line, column, end_column, message, help });
     }
 
-    /// A mistake in another file, which knows its own place.
+    /// Adds a diagnostic about another file, which has its own location.
     pub(super) fn push(&self, diagnostic: Diagnostic) {
         if diagnostic.severity == Severity::Error {
             self.errors.set(self.errors.get() + 1);
@@ -122,12 +122,12 @@ impl<'a> Report<'a> {
         self.found.borrow_mut().push(diagnostic);
     }
 
-    /// Errors so far. A repeated one counts again: compare two readings to learn whether all went well in between.
+    /// The number of errors so far, repeated ones included: compare two readings to see whether any occurred between.
     pub(super) fn errors(&self) -> usize {
         self.errors.get()
     }
 
-    /// A path of the config: relative ones start at the config file's folder.
+    /// Resolves a path from the config relative to the config file's folder.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         self.file.parent().unwrap_or_else(|| Path::new("")).join(path)
     }
@@ -173,18 +173,18 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// A spot in the config.
+    /// A location in the config.
     pub(super) fn spot(&self, span: Range<usize>) -> Spot {
         let (line, column, end_column) = self.lines.position(span);
         Spot { file: self.file.into(), line, column, end_column }
     }
 
-    /// Keeps where the config names a place.
+    /// Records where the config names a place.
     pub(super) fn place(&self, span: Range<usize>, key: &PlaceKey) {
         self.place_at(self.spot(span), key);
     }
 
-    /// As [`Report::place`], in another file.
+    /// Like [`Report::place`], in another file.
     pub(super) fn place_at(&self, spot: Spot, key: &PlaceKey) {
         self.places.borrow_mut().push((*key, spot));
     }
@@ -194,7 +194,7 @@ impl<'a> Report<'a> {
         self.places.take()
     }
 
-    /// Keeps where the config names the host of an endpoint.
+    /// Records where the config names the host of an endpoint.
     pub(super) fn host(&self, span: Range<usize>, host: &Name) {
         self.hosts.borrow_mut().push((host.clone(), self.spot(span)));
     }
@@ -209,9 +209,9 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Why a file gave no text.
+/// Why a file cannot be read as text.
 pub(super) struct Unreadable {
-    /// Line and column within it, where it was read but is not text.
+    /// Line and column of the invalid text; `None` if the file could not be read.
     pub(super) place: Option<(usize, usize)>,
     /// A short clause.
     pub(super) why: String,

@@ -1,10 +1,10 @@
-//! What a running node cannot change.
+//! Settings that take effect only when a node starts.
 
 use std::net::SocketAddr;
 
 use super::{Config, Control, Log, Node};
 
-/// The part of a config that is read when a node starts, and by no reload.
+/// The part of a config that is read at start and not by a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AtStart {
     node: Node,
@@ -15,7 +15,7 @@ pub struct AtStart {
 }
 
 impl AtStart {
-    /// The part of this config.
+    /// Extracts it from a config.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         Self {
@@ -27,7 +27,7 @@ impl AtStart {
         }
     }
 
-    /// What is different in `newer`, a sentence each. Both come from one file, or the paths do not compare.
+    /// The differences in `newer`, a sentence each. Both must come from the same file, or their paths do not compare.
     #[must_use]
     pub fn changes(&self, newer: &Self) -> Vec<String> {
         let (now, then) = (&self.control, &newer.control);

@@ -1,4 +1,4 @@
-//! `[[service]]`: names that are answered by choosing.
+//! `[[service]]`: names whose answers are steered.
 
 use crate::model::{
     AllDown, GeoEntry, Group, Member, Name, PlaceKey, Probe, RankKind, Region, RegionId, Service, Weight,
@@ -91,7 +91,7 @@ const MEMBER: Keys = Keys {
 
 const DEFAULT_WEIGHT: Weight = Weight(1);
 
-/// What services refer to.
+/// The definitions that services refer to.
 pub(super) struct Scope<'a> {
     pub(super) region_names: &'a Names<'a>,
     pub(super) group_names: &'a Names<'a>,
@@ -102,7 +102,7 @@ pub(super) struct Scope<'a> {
     pub(super) probes: &'a [Option<Probe>],
 }
 
-/// Reads every `[[service]]`, each with the place of its name.
+/// Reads every `[[service]]`, with the location of its name.
 pub(super) fn read_all(root: &Table<'_>, scope: &Scope<'_>) -> Vec<At<Service>> {
     let mut services: Vec<At<Service>> = Vec::new();
     for item in root.get("service").and_then(|value| value.items("a list of services")).unwrap_or_default() {
@@ -143,8 +143,8 @@ fn read(table: &Table<'_>, name: Name, scope: &Scope<'_>) -> Service {
     service
 }
 
-/// The service's own keys over its policy's; a tolerance must fit the rank that comes out.
-/// A policy that is wrong in itself is reported at the same place again; diagnostics keep that once.
+/// The service's own keys over its policy's; a tolerance must fit the resulting rank. An error in the policy itself is
+/// reported again at the same location, and removed as a duplicate.
 fn read_steering(table: &Table<'_>, scope: &Scope<'_>) -> Written {
     let own = steering::read(table);
     let policy = table.get("policy").and_then(|value| scope.policy_names.refer(&value));
@@ -154,7 +154,7 @@ fn read_steering(table: &Table<'_>, scope: &Scope<'_>) -> Written {
     let rank = written.rank_kind();
     match (&written.tolerance, own_rank) {
         (None, _) => {}
-        // The policy's tolerance is for the policy's rank; a rank without use for one sets it aside.
+        // The policy's tolerance is for the policy's rank; a rank that takes none ignores it.
         (Some(_), Some(_)) if !own_tolerance && !matches!(rank, RankKind::Distance | RankKind::Latency) => {}
         (Some(tolerance), Some(own_rank)) if !own_tolerance => {
             steering::check_unit(table.report, rank, &At { value: tolerance.value, span: own_rank.span });
@@ -164,7 +164,7 @@ fn read_steering(table: &Table<'_>, scope: &Scope<'_>) -> Written {
     written
 }
 
-/// `"eu-west"` or `{ region = "eu-west", weight = 3 }`, in priority order; none twice.
+/// Reads `"eu-west"` or `{ region = "eu-west", weight = 3 }` in priority order, without duplicates.
 fn read_members(table: &Table<'_>, scope: &Scope<'_>) -> Vec<At<Member>> {
     let items = table.need("regions").and_then(|value| value.items("a list of regions"));
     let mut members: Vec<At<Member>> = Vec::new();
@@ -187,7 +187,7 @@ fn read_members(table: &Table<'_>, scope: &Scope<'_>) -> Vec<At<Member>> {
     members
 }
 
-/// A region that the service has.
+/// Reads the name of a region that is a member of the service.
 pub(super) fn member(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_>) -> Option<RegionId> {
     let region = RegionId(scope.region_names.refer(value)? as u16);
     if members.iter().any(|member| member.value.region == region) {
@@ -198,7 +198,7 @@ pub(super) fn member(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_
     None
 }
 
-/// The `geo` table, the most specific key first, of prefixes the longest; equals in the order written.
+/// The `geo` table, most specific key first, longest prefix first; equally specific keys keep their order.
 fn read_geo(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_>) -> Vec<GeoEntry> {
     let mut entries = value.entries();
     if entries.is_empty() && value.is_table() {
@@ -229,7 +229,7 @@ fn read_geo(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_>) -> Vec
     found
 }
 
-/// `["eu-west", ["us-east", "us-west"]]`: regions in order, a nested list is a tie group.
+/// Reads `["eu-west", ["us-east", "us-west"]]`: regions in order, where a nested list is a tie group.
 fn read_preference(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_>) -> Vec<Vec<RegionId>> {
     let mut groups: Vec<Vec<RegionId>> = Vec::new();
     for item in value.items("a list of regions").unwrap_or_default() {
@@ -249,7 +249,7 @@ fn read_preference(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_>)
     groups
 }
 
-/// What a rank needs, and what is of use to one rank alone.
+/// Checks for keys that the rank requires, and for keys that only another rank uses.
 fn check_rank(table: &Table<'_>, rank: RankKind, has_geo: bool, members: &[At<Member>], scope: &Scope<'_>) {
     if rank == RankKind::Geo && !has_geo {
         table.report.absent(table.key_span("rank"), "rank = \"geo\" needs the table `geo`");

@@ -88,7 +88,7 @@ const SHARES: [&str; 3] = {
     [weighted.name(), hash.name(), random.name()]
 };
 
-/// `tolerance` as it is written: only one that fits its rank becomes part of it.
+/// `tolerance` as written; it becomes part of the rank only if it fits.
 #[derive(Clone, Copy)]
 pub(super) enum Tolerance {
     Zero,
@@ -96,7 +96,7 @@ pub(super) enum Tolerance {
     Distance(Km),
 }
 
-/// Steering keys as far as they are written; what is not falls through to the policy, then to the default.
+/// The steering keys that are written; the others fall through to the policy, then to the default.
 #[derive(Clone, Default)]
 pub(super) struct Written {
     pub(super) rank: Option<At<RankKind>>,
@@ -147,7 +147,7 @@ pub(super) fn read(table: &Table<'_>) -> Written {
 }
 
 impl Written {
-    /// A service's own keys, laid over its policy's.
+    /// A service's own keys, which override its policy's.
     pub(super) fn over(self, policy: Self) -> Self {
         Self {
             rank: self.rank.or(policy.rank),
@@ -207,7 +207,7 @@ pub(super) fn check_unit(report: &Report<'_>, rank: RankKind, tolerance: &At<Tol
     report.error(tolerance.span.clone(), message);
 }
 
-/// "15ms", "300km"; zero fits either rank.
+/// Reads "15ms" or "300km"; zero fits either rank.
 fn read_tolerance(value: &Value<'_>) -> Option<Tolerance> {
     const WHAT: &str = "a tolerance such as \"15ms\" or \"300km\"";
     if value.as_integer() == Some(0) {
@@ -228,7 +228,7 @@ fn read_tolerance(value: &Value<'_>) -> Option<Tolerance> {
     })
 }
 
-/// "30s", or the limits of one that is computed.
+/// Reads "30s", or the limits of a computed TTL.
 fn read_ttl(value: &Value<'_>, name: String) -> Option<TtlRange> {
     if !value.is_table() {
         return read_seconds(value).map(TtlRange::from);

@@ -1,8 +1,7 @@
-//! Reading tables by hand: every reader reports what is wrong, where, and goes on.
+//! Typed access to tables: every reader reports what is wrong and where, and continues.
 //!
-//! A reader returns `None` once it has reported a mistake, so a caller may take a default in its place: with one
-//! mistake the config is refused anyway. A table's keys are declared, so what is unknown, or not built
-//! yet, is found on opening it.
+//! A reader returns `None` after it has reported an error, so a caller may use a default instead: with one error the
+//! config is rejected anyway. A table's keys are declared, so unknown or unsupported keys are found when it is opened.
 
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
@@ -13,14 +12,14 @@ use super::keys::{self, Keys};
 use super::report::Report;
 use super::text;
 
-/// A thing and where it was written.
+/// A value and where it was written.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
     pub(super) value: T,
     pub(super) span: Range<usize>,
 }
 
-/// A value, where it stands, and where to report mistakes.
+/// A value, its location, and where to report errors.
 #[derive(Clone)]
 pub(super) struct Value<'a> {
     pub(super) report: &'a Report<'a>,
@@ -37,7 +36,7 @@ pub(super) struct Table<'a> {
     keys: &'static Keys,
 }
 
-/// `name = value` in a table whose keys are the config's own names.
+/// `name = value` in a table whose keys are names chosen by the config.
 pub(super) struct Entry<'a> {
     pub(super) name: &'a str,
     pub(super) span: Range<usize>,
@@ -71,14 +70,14 @@ impl<'a> Table<'a> {
         if self.name.is_empty() { key.into() } else { format!("{}.{key}", self.name) }
     }
 
-    /// The value of a declared key, if it is there.
+    /// The value of a declared key, if it is present.
     pub(super) fn get(&self, key: &str) -> Option<Value<'a>> {
         debug_assert!(self.keys.knows(key), "`{key}` is read but not declared");
         let value = self.raw.get(key)?;
         Some(Value { report: self.report, span: value.span(), raw: value.get_ref() })
     }
 
-    /// The value of a key that must be there.
+    /// The value of a required key.
     pub(super) fn need(&self, key: &str) -> Option<Value<'a>> {
         let found = self.get(key);
         if found.is_none() {
@@ -91,17 +90,17 @@ impl<'a> Table<'a> {
         found
     }
 
-    /// Whether a key is there, built or not.
+    /// Whether a key is present, supported or not.
     pub(super) fn has(&self, key: &str) -> bool {
         self.raw.contains_key(key)
     }
 
-    /// Where a key itself stands; the table's own place if it is not there.
+    /// The location of a key itself, or of the table if the key is absent.
     pub(super) fn key_span(&self, key: &str) -> Range<usize> {
         self.raw.get_key_value(key).map_or_else(|| self.span.clone(), |(key, _)| key.span())
     }
 
-    /// Reports each of `keys` that is there, and why it is out of place.
+    /// Reports each of `keys` that is present, and why it is not allowed.
     pub(super) fn refuse(&self, keys: &[&str], why: &str) {
         for key in keys.iter().filter(|key| self.raw.contains_key(**key)) {
             self.report.error(self.key_span(key), format!("`{key}` has no meaning {why}"));
@@ -110,12 +109,12 @@ impl<'a> Table<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Reports that something else stands here.
+    /// Reports that the value is something else.
     pub(super) fn expected<T>(&self, what: &str) -> Option<T> {
         self.fail(format!("expected {what}, found {}", self.found()))
     }
 
-    /// Reports a mistake in this value.
+    /// Reports an error in this value.
     pub(super) fn fail<T>(&self, message: impl Into<String>) -> Option<T> {
         self.report.error(self.span.clone(), message);
         None
@@ -126,7 +125,7 @@ impl<'a> Value<'a> {
         self.fail(format!("`{what}` is not supported yet"))
     }
 
-    /// What stands here, for people.
+    /// A description of the value for messages.
     fn found(&self) -> String {
         match self.raw {
             DeValue::String(text) => format!("{:?}", text::shortened(text)),
@@ -144,7 +143,7 @@ impl<'a> Value<'a> {
         At { value, span: self.span.clone() }
     }
 
-    /// The text, if it is one; reports nothing.
+    /// The string, if it is one; reports nothing.
     pub(super) fn as_text(&self) -> Option<&'a str> {
         match self.raw {
             DeValue::String(text) => Some(text),
@@ -152,7 +151,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The truth value, if it is one; reports nothing.
+    /// The boolean, if it is one; reports nothing.
     pub(super) fn as_boolean(&self) -> Option<bool> {
         match self.raw {
             DeValue::Boolean(truth) => Some(*truth),
@@ -180,7 +179,7 @@ impl<'a> Value<'a> {
         matches!(self.raw, DeValue::Array(items) if items.is_empty())
     }
 
-    /// A text that is not empty.
+    /// A string that is not empty.
     pub(super) fn text(&self, what: &str) -> Option<&'a str> {
         match self.as_text() {
             Some("") | None => self.expected(what),
@@ -214,7 +213,7 @@ impl<'a> Value<'a> {
         number.filter(|number| range.contains(number)).or_else(|| self.expected(&what()))
     }
 
-    /// A text that `read` understands; its error says what is wrong, `what` names the shape.
+    /// A string that `read` can parse; its error says what is wrong, `what` describes the expected form.
     pub(super) fn parsed<T>(&self, what: &str, read: impl FnOnce(&'a str) -> Result<T, String>) -> Option<T> {
         let Some(text) = self.as_text() else { return self.expected(what) };
         read(text).map_or_else(|message| self.fail(message), Some)
@@ -226,11 +225,11 @@ impl<'a> Value<'a> {
         if range.contains(&found) {
             return Some(found);
         }
-        let (from, to) = (text::spoken(*range.start()), text::spoken(*range.end()));
+        let (from, to) = (text::format_duration(*range.start()), text::format_duration(*range.end()));
         self.expected(&format!("a duration from {from} to {to}"))
     }
 
-    /// One of a closed set of words; those of `later` are promised.
+    /// One of a closed set of strings; those in `later` are not supported yet.
     pub(super) fn choice<T: Clone>(&self, options: &[(&str, T)], later: &[&str]) -> Option<T> {
         let words = options.iter().map(|(word, _)| *word);
         let Some(text) = self.as_text() else {
@@ -265,7 +264,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A list as [`Value::items`], or a single item in its place.
+    /// A list like [`Value::items`], or a single item instead.
     pub(super) fn one_or_many(&self, what: &str) -> Option<Vec<Self>> {
         if self.is_list() { self.items(what) } else { Some(vec![self.clone()]) }
     }
@@ -278,7 +277,7 @@ impl<'a> Value<'a> {
         Some(table)
     }
 
-    /// The entries of a table whose keys are free, in the order of the keys.
+    /// The entries of a table with free keys, in the order of the keys.
     pub(super) fn entries(&self) -> Vec<Entry<'a>> {
         let DeValue::Table(raw) = self.raw else {
             return self.expected("a table").unwrap_or_default();

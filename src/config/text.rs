@@ -1,4 +1,4 @@
-//! Texts with a meaning: durations, addresses, prefixes, names. The error of each reader is a clause.
+//! Values written as strings: durations, addresses, prefixes, names. Each parser returns its error as a clause.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -9,31 +9,31 @@ use rustls::pki_types::ServerName;
 
 use crate::model::{Fraction, Name};
 
-/// How a duration is asked for.
+/// The description of a duration in messages.
 pub(super) const A_DURATION: &str = "a duration such as \"5s\"";
 
-/// A share above 0 % and up to 100 %.
+/// Parses a share above 0 % and up to 100 %.
 pub(super) fn share(text: &str) -> Result<Fraction, String> {
     Fraction::parse(text)
         .filter(|part| part.get() > 0.0)
         .ok_or_else(|| format!("expected a share above 0% and up to 100%, found {:?}", shortened(text)))
 }
 
-/// Reads "250ms", "5s", "10m", "1h", "1h30m".
+/// Parses "250ms", "5s", "10m", "1h", "1h30m".
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     jiff::fmt::friendly::SpanParser::new()
         .parse_unsigned_duration(text)
         .map_err(|_| format!("expected {A_DURATION}, found {:?}", shortened(text)))
 }
 
-/// A duration as it would be written in the config.
-pub(super) fn spoken(duration: Duration) -> String {
+/// Formats a duration in the config's syntax.
+pub(super) fn format_duration(duration: Duration) -> String {
     jiff::fmt::friendly::SpanPrinter::new()
         .spacing(jiff::fmt::friendly::Spacing::None)
         .unsigned_duration_to_string(&duration)
 }
 
-/// At most 40 characters of a text, for a message.
+/// The first 40 characters of a text, for a message.
 pub(super) fn shortened(text: &str) -> String {
     const SHOWN: usize = 40;
     match text.char_indices().nth(SHOWN) {
@@ -51,7 +51,7 @@ pub(super) fn either<'w>(words: impl Iterator<Item = &'w str>) -> String {
     }
 }
 
-/// A clause that names the nearest of the words, if one is near.
+/// A clause that suggests the most similar word, if there is a similar one.
 pub(super) fn did_you_mean<'w>(word: &str, words: impl Iterator<Item = &'w str>) -> String {
     let allowed = (word.chars().count() / 3).max(1);
     words
@@ -61,7 +61,7 @@ pub(super) fn did_you_mean<'w>(word: &str, words: impl Iterator<Item = &'w str>)
         .map_or_else(String::new, |(_, other)| format!("; did you mean `{other}`?"))
 }
 
-/// A name given by the config: it stands in targets, metrics and URLs.
+/// Checks a name chosen by the config, which appears in targets, metrics and URLs.
 pub(super) fn own_name(text: &str) -> Result<(), String> {
     const LONGEST: usize = 63;
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -71,7 +71,7 @@ pub(super) fn own_name(text: &str) -> Result<(), String> {
     Err(format!("{:?} is not a valid name: 1 to {LONGEST} letters, digits, `-`, `_` or `.`", shortened(text)))
 }
 
-/// A domain name; the last dot may be left out.
+/// Parses a domain name; the final dot is optional.
 pub(super) fn domain(text: &str) -> Result<Name, String> {
     if text.contains(char::is_whitespace) {
         return Err(format!("{:?} is not a valid domain name: it contains a space", shortened(text)));
@@ -79,7 +79,7 @@ pub(super) fn domain(text: &str) -> Result<Name, String> {
     text.parse().map_err(|error| format!("{:?} is not a valid domain name: {error}", shortened(text)))
 }
 
-/// A domain name that records can lead to.
+/// Parses a domain name that records can point to.
 pub(super) fn target(text: &str) -> Result<Name, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Err(format!("{address} is an address, not a name"));
@@ -91,7 +91,7 @@ pub(super) fn target(text: &str) -> Result<Name, String> {
     Ok(name)
 }
 
-/// A host name or an address, as a certificate names it; no port. An IPv6 address may stand in brackets.
+/// Parses a host name or address as in a certificate, without a port. An IPv6 address may be in brackets.
 pub(super) fn host(text: &str) -> Result<ServerName<'static>, String> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     if let Some(Ok(address)) = bare.map(str::parse::<Ipv6Addr>) {
@@ -102,7 +102,7 @@ pub(super) fn host(text: &str) -> Result<ServerName<'static>, String> {
     })
 }
 
-/// A host as the `Host` header names it: an IPv6 address in brackets (RFC 3986 §3.2.2).
+/// A host as in the `Host` header: an IPv6 address is in brackets (RFC 3986 §3.2.2).
 pub(super) fn authority(host: &ServerName<'_>) -> Authority {
     let text = host.to_str();
     let written = match text.parse::<Ipv6Addr>() {
@@ -112,8 +112,8 @@ pub(super) fn authority(host: &ServerName<'_>) -> Authority {
     written.expect("host names and addresses are authorities")
 }
 
-/// The IPv4 address within an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2): such an address is no
-/// destination of its own, so an AAAA record of it is useless.
+/// The IPv4 address within an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2): clients cannot connect to such an
+/// address over IPv6, so an AAAA record with it is useless.
 fn mapped(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map(IpAddr::V4),
@@ -121,7 +121,7 @@ fn mapped(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// An address that a client can connect to.
+/// Parses an address that a client can connect to.
 pub(super) fn destination(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr =
         text.parse().map_err(|_| format!("{:?} is not a valid IP address", shortened(text)))?;
@@ -134,7 +134,7 @@ pub(super) fn destination(text: &str) -> Result<IpAddr, String> {
     Ok(address)
 }
 
-/// `address:port` to listen on; port 0 lets the system choose.
+/// Parses `address:port` to listen on; port 0 lets the system choose.
 pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = text
         .parse()
@@ -148,7 +148,7 @@ pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
     Ok(address)
 }
 
-/// What was probably meant by a text that is not an address with a port.
+/// A suggestion for a text that is not an address with a port.
 fn listener_hint(text: &str) -> String {
     let split = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     let meant = match (split, text.parse::<IpAddr>()) {
@@ -167,7 +167,7 @@ fn listener_hint(text: &str) -> String {
     format!("; write {meant}")
 }
 
-/// A prefix whose host bits are zero.
+/// Parses a prefix whose host bits are zero.
 pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
     let net: IpNet = text.parse().map_err(|_| {
         let hint = match text.parse::<IpAddr>() {
@@ -185,7 +185,7 @@ pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
     Ok(net)
 }
 
-/// 32 bytes as 64 hexadecimal digits.
+/// Parses 32 bytes from 64 hexadecimal digits.
 pub(super) fn sha256(text: &str) -> Result<[u8; 32], String> {
     let error = || "expected a SHA-256 in 64 hexadecimal digits".to_owned();
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -203,11 +203,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_back_as_spoken() {
+    fn formatted_durations_parse_back() {
         for (text, millis) in [("250ms", 250), ("5s", 5_000), ("10m", 600_000), ("1h30m", 5_400_000)] {
             let found = duration(text).expect("a duration");
             assert_eq!(found, Duration::from_millis(millis), "{text}");
-            assert_eq!(spoken(found), text);
+            assert_eq!(format_duration(found), text);
         }
         for text in ["", "5", "s", "-5s", "5 parsecs", "5s ago"] {
             assert!(duration(text).is_err(), "{text:?}");

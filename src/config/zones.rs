@@ -1,4 +1,4 @@
-//! `[[zone]]`: static records, and where services may stand among them.
+//! `[[zone]]`: static records, and the services that share their zones.
 
 use std::path::{Component, Path};
 
@@ -23,7 +23,7 @@ pub(super) const ZONE: Keys = Keys {
 /// The zones of a config, as far as they could be read.
 pub(super) struct ReadZones {
     pub(super) zones: Vec<Zone>,
-    /// Origins of zones of which not enough is known to say what stands in them.
+    /// Origins of zones with errors: what they contain is not known.
     unread: Vec<Name>,
 }
 
@@ -46,13 +46,13 @@ pub(super) fn read_all(root: &Table<'_>) -> ReadZones {
 }
 
 impl ReadZones {
-    /// Puts the services into their zones, and reports those that have no place there.
+    /// Adds the services to their zones, and reports those that cannot be added.
     pub(super) fn join(self, report: &Report<'_>, services: &[At<Service>]) -> Zones {
         let mut wanted = Dynamic::all(services.iter().map(|service| &service.value));
         wanted.retain(|dynamic| !self.unread.iter().any(|origin| dynamic.name.is_at_or_below(origin)));
         Zones::join(self.zones, &wanted).unwrap_or_else(|errors| {
             for error in errors {
-                // A zone that is defined twice has been reported where it stands.
+                // A zone that is defined twice has been reported already.
                 if let Some(id) = error.service {
                     report.absent(services[id.0 as usize].span.clone(), error.message);
                 }
@@ -62,7 +62,7 @@ impl ReadZones {
     }
 }
 
-/// The origin and, if its file is in order, the zone.
+/// The origin and, if its file has no errors, the zone.
 fn read(value: &Value<'_>, origins: &mut Vec<Name>) -> Option<(Name, Option<Zone>)> {
     let table = value.table("zone", &ZONE)?;
     let origin = table.need("origin").and_then(|value| {
@@ -114,7 +114,7 @@ fn read_file(report: &Report<'_>, origin: &Name, file: &At<&str>) -> Option<Zone
     }
 }
 
-/// A zone may come from elsewhere, so it must not draw in files from outside of its own folder.
+/// Reads an included file. A zone may come from elsewhere, so it must not include files outside its own folder.
 fn included(report: &Report<'_>, folder: &Path, written: &str) -> Result<String, String> {
     let path = Path::new(written);
     if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {

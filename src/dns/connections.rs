@@ -32,7 +32,7 @@ struct Connection {
     evicted: CancellationToken,
 }
 
-/// The right of a connection to be open; returned when dropped.
+/// A slot for an open connection; released when dropped.
 #[derive(Debug)]
 pub(super) struct Admission {
     connections: Arc<Connections>,
@@ -72,7 +72,7 @@ impl Connections {
 }
 
 impl Admission {
-    /// Notes that a query came.
+    /// Records that a query arrived.
     pub(super) fn touch(&self) {
         self.connection.active.store(self.connections.moment(), Ordering::Relaxed);
     }

@@ -17,9 +17,9 @@ pub struct Totals {
     pub tcp_queries: u64,
     /// Answers given, by response code, the extended ones of EDNS included.
     pub responses: [u64; RCODES],
-    /// Of those, answers with TC set (RFC 1035 §4.1.1): the client comes again over TCP.
+    /// Of those, answers with TC set (RFC 1035 §4.1.1): the client retries over TCP.
     pub truncated: u64,
-    /// Messages without an answer, because they are no queries.
+    /// Messages without an answer, because they are not queries.
     pub dropped: u64,
     /// Answers that could not be sent.
     pub unsent: u64,

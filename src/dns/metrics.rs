@@ -13,7 +13,7 @@ use crate::wire::rcode_name;
 const ALWAYS_REPORTED: usize = 6;
 
 impl Counters {
-    /// Adds `dns_queries`, `dns_responses` and the counters of the rest to a scrape.
+    /// Adds `dns_queries`, `dns_responses` and the other counters to a scrape.
     ///
     /// # Errors
     /// If the encoder cannot write.

@@ -6,8 +6,8 @@
 //!
 //! Sockets are bound at once, so that nothing else takes the port and early queries wait in the kernel, and are
 //! read once [`Server::start`] is called. A listener describes each message by an [`Arrival`](crate::answer::Arrival)
-//! and does what the `responder` says: that loads one snapshot and reads the clock once per batch, and a query that
-//! makes the answer panic costs that query alone.
+//! and does what the `responder` decides: it loads one snapshot and reads the clock once per batch, and a panic while
+//! answering a query affects only that query.
 
 mod connections;
 mod counters;
@@ -36,7 +36,7 @@ use connections::Connections;
 use responder::{Handler, Responder};
 use tcp::Limits;
 
-/// The setting that has the addresses.
+/// The setting that contains the addresses.
 const SETTING: &str = "[dns] listen";
 
 /// Port 0 asks for any port that is free for TCP and UDP alike. The kernel picks one for TCP; UDP may have it taken.
@@ -51,7 +51,7 @@ pub struct Shared {
     pub counters: Arc<Counters>,
 }
 
-/// Listeners that are bound and not yet read.
+/// Listeners that are bound but not yet read.
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<SocketAddr>,
@@ -59,7 +59,7 @@ pub struct Server {
     tcp: Vec<Tcp>,
 }
 
-/// Listeners at work. When dropped without [`stop`](Self::stop), they end soon, but nobody waits for it.
+/// Running listeners. When dropped without [`stop`](Self::stop), they end soon, but nothing waits for it.
 #[derive(Debug)]
 pub struct Running {
     addresses: Vec<SocketAddr>,
@@ -70,7 +70,7 @@ pub struct Running {
 }
 
 impl Server {
-    /// Binds UDP and TCP at every address, with so many UDP workers each; 0 means one per core.
+    /// Binds UDP and TCP at every address, with this many UDP workers each; 0 means one per core.
     ///
     /// # Errors
     /// On the first address that cannot be bound; then none is.
@@ -95,10 +95,10 @@ impl Server {
         self.addresses.clone()
     }
 
-    /// Begins to answer.
+    /// Starts to answer queries.
     ///
     /// # Errors
-    /// If a thread cannot be made or the runtime does not take a socket.
+    /// If a thread cannot be started or the runtime rejects a socket.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -140,7 +140,7 @@ impl Server {
     }
 }
 
-/// Binds both protocols to one address; port 0 finds one port for both. TCP goes first, because it shares with nobody.
+/// Binds both protocols to one address; port 0 finds one port for both. TCP goes first, because it shares no ports.
 fn bind_both(address: SocketAddr, workers: usize) -> Result<(Udp, Tcp), BindError> {
     let mut tries = if address.port() == 0 { TRIES_FOR_ANY_PORT } else { 1 };
     loop {

@@ -1,4 +1,4 @@
-//! Whether the journal can be written, and who hears when that changes.
+//! Whether the journal can be written, and notices when that changes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,15 +9,15 @@ use tokio::time::timeout;
 /// How long a write may take before it counts as stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(5);
 
-/// Notices waiting for the engine at most. They alternate, at the pace of retries.
+/// The most notices that wait for the engine. They alternate, at the pace of retries.
 pub(super) const NOTICES: usize = 16;
 
 /// A change in whether the journal can be written; a sentence for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// It cannot be written from now on.
+    /// Writes have started to fail.
     Failing(String),
-    /// It can be written again.
+    /// Writes succeed again.
     Recovered(String),
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Condition {
 #[derive(Debug, Default)]
 struct State {
     is_failing: bool,
-    /// Changes that will never be in the file, because the queue had no place for them.
+    /// The number of changes dropped because the queue was full: they will never be in the file.
     lost: u64,
 }
 
@@ -56,7 +56,7 @@ impl Condition {
         }
     }
 
-    /// A change found no place in the queue.
+    /// Records that a change was dropped because the queue was full.
     pub(super) fn lose(&self, why: &str) {
         let mut state = self.lock();
         state.lost += 1;
@@ -93,7 +93,7 @@ impl Condition {
 
     fn failing(&self, state: &mut State, why: String) {
         if !state.is_failing {
-            // One that finds no place is reported with the next failure.
+            // If the queue is full, it is reported with the next failure.
             state.is_failing = self.notices.try_send(Notice::Failing(why)).is_ok();
         }
     }

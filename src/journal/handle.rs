@@ -1,4 +1,4 @@
-//! What the engine holds of the journal.
+//! The engine's handle to the journal.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,7 +21,7 @@ use super::worker::{Change, FULL, Request, Worker};
 use crate::model::{CheckId, Unix};
 use crate::standing::Override;
 
-/// Changes waiting for the disk at most. Operators make a few a day.
+/// The most changes that wait for the disk. Operators make a few a day.
 pub(super) const QUEUE: usize = 1024;
 
 /// How long a start waits for the journal.
@@ -33,7 +33,7 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
 /// How long a stop waits for the writes that are queued.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Where changes go that must survive a restart. No call here waits for a disk.
+/// Takes the changes that must survive a restart. No call here waits for a disk.
 #[derive(Debug)]
 pub struct Journal {
     store: Store,
@@ -41,10 +41,10 @@ pub struct Journal {
 
 #[derive(Debug)]
 enum Store {
-    /// There is no file to write; `why` is for replies.
+    /// There is no file to write to; `why` is used in replies.
     Memory {
         why: String,
-        /// The overrides that a file has which cannot be written: they come back at the next start.
+        /// The overrides in a file that cannot be written: they return at the next start.
         in_file: BTreeSet<u64>,
     },
     Thread(Queue),
@@ -56,23 +56,23 @@ struct Queue {
     unsaved: Arc<Mutex<Unsaved>>,
     condition: Arc<Condition>,
     notices: mpsc::Receiver<Notice>,
-    /// Ends with the thread.
+    /// Resolves when the thread ends.
     ended: oneshot::Receiver<()>,
 }
 
-/// A journal, and what was found in it.
+/// An opened journal and its content.
 #[derive(Debug)]
 pub struct Opened {
-    /// The journal.
+    /// The handle.
     pub journal: Journal,
     /// What the last run left.
     pub recalled: Recalled,
-    /// What operators should know of, a sentence each.
+    /// Alarms for operators, a sentence each.
     pub alarms: Vec<String>,
 }
 
 impl Opened {
-    /// Without a file. `why` completes "this holds until the next restart only".
+    /// A journal without a file. `why` completes "this holds until the next restart only".
     #[must_use]
     pub fn in_memory(why: &str) -> Self {
         Self::recalled_in_memory(why, Recalled::default())
@@ -91,7 +91,7 @@ impl Journal {
     /// be called within a tokio runtime.
     ///
     /// # Errors
-    /// If the state directory is not a place where this user could keep anything: the config is wrong.
+    /// If this user cannot store anything in the state directory, which is an error in the config.
     pub async fn open(state_dir: &Path, now: Unix) -> Result<Opened> {
         let (requests, queue) = sync_channel(QUEUE);
         let (notify, notices) = mpsc::channel(NOTICES);
@@ -107,7 +107,7 @@ impl Journal {
                     Ok(Found { db, recalled, alarms }) => (Some(db), Ok((recalled, alarms))),
                     Err(refusal) => (None, Err(refusal)),
                 };
-                // If opening took too long, the node has started without it.
+                // If opening took too long, the node has started without the journal.
                 if let (Ok(()), Some(db)) = (result.send(outcome), db) {
                     Worker::new(db, queue, unsaved, condition).run();
                 }
@@ -141,11 +141,11 @@ impl Journal {
         }
     }
 
-    /// Removes an override; one that is not there is fine.
+    /// Removes an override; does nothing if there is none with this id.
     pub fn remove(&self, id: u64) -> Confirmation {
         match &self.store {
             Store::Memory { why, in_file } if in_file.contains(&id) => Confirmation::NotDurable(why.clone()),
-            // Without a file it cannot come back.
+            // Without a file it cannot return at the next start.
             Store::Memory { .. } => Confirmation::Durable,
             Store::Thread(queue) => queue.change(Change::Remove(id)),
         }
@@ -169,7 +169,7 @@ impl Journal {
         }
     }
 
-    /// Notes that the node runs, so that the verdicts saved so far are still true. To be called every few seconds.
+    /// Records that the node is running, so the verdicts saved so far are still current. Call it every few seconds.
     pub fn beat(&self) {
         if let Store::Thread(queue) = &self.store {
             queue.unsaved().beat = true;
@@ -187,10 +187,10 @@ impl Journal {
         std::future::pending().await
     }
 
-    /// Writes what is queued, and ends the thread; gives up on a disk that takes too long.
+    /// Writes what is queued and ends the thread, but gives up if the disk takes too long.
     pub async fn close(self) {
         let Store::Thread(Queue { requests, ended, .. }) = self.store else { return };
-        // The thread writes what is left, then sees that nobody can ask for more.
+        // The thread writes the rest, then ends because the sender is gone.
         drop(requests);
         if timeout(CLOSE_WITHIN, ended).await.is_err() {
             let seconds = CLOSE_WITHIN.as_secs();
@@ -199,7 +199,7 @@ impl Journal {
     }
 }
 
-/// A start without a file, after trying to use one.
+/// Starts without a file, after one could not be used.
 fn unusable(why: &str, recalled: Recalled) -> Opened {
     let alarm = match recalled.overrides.len() {
         0 => format!(
@@ -241,14 +241,14 @@ fn not_durable(why: &str) -> String {
     format!("not durable yet: {why}")
 }
 
-/// What becomes of a change.
+/// Whether a change is durable.
 #[derive(Debug)]
 pub enum Confirmation {
     /// It survives a restart.
     Durable,
-    /// It may not; why.
+    /// It may not, for this reason.
     NotDurable(String),
-    /// The thread will say.
+    /// The writing thread will report it.
     Pending(oneshot::Receiver<Result<(), String>>),
 }
 

@@ -1,8 +1,8 @@
 //! What must survive a restart, in SQLite: `state_dir/portolan.db`.
 //!
-//! A thread named `journal` owns the connection that writes. The engine hands its changes to a bounded queue and never
-//! waits for a disk: one that is slow, stalled or full delays neither probes, nor answers, nor commands. Losing the
-//! journal stops nothing; an alarm says what the next restart may forget.
+//! A thread named `journal` owns the connection that writes. The engine sends its changes to a bounded queue and never
+//! waits for a disk: a slow, stalled or full disk delays neither probes nor answers nor commands. Losing the journal
+//! stops nothing; an alarm states what the next restart may lose.
 
 #![allow(clippy::disallowed_methods, reason = "a shell: it lives in the world's time")]
 

@@ -1,4 +1,4 @@
-//! Opening what is there, whatever state it is in.
+//! Opens the journal, whatever state its file is in.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -22,16 +22,16 @@ const SHORTEST: u64 = 512;
 /// How long another program, such as a backup, may lock the file before a write fails.
 const BUSY: Duration = Duration::from_secs(2);
 
-/// A journal ready to be written.
+/// A journal ready for writing.
 pub(super) struct Found {
     pub(super) db: Connection,
     pub(super) recalled: Recalled,
     pub(super) alarms: Vec<String>,
 }
 
-/// Why there is none.
+/// Why the journal cannot be opened.
 pub(super) enum Refusal {
-    /// The config names a place where this user can keep nothing.
+    /// The config names a directory in which this user cannot store anything.
     Misconfigured(anyhow::Error),
     /// Something is wrong with the disk or the file. What could be read is recalled.
     Unusable { why: String, recalled: Recalled },
@@ -39,7 +39,7 @@ pub(super) enum Refusal {
 
 /// What is wrong with a file.
 enum Fault {
-    /// Its content is not a journal's.
+    /// It is damaged or not a journal.
     Damaged(String),
     /// A later version wrote it, with this schema.
     Later(i64),
@@ -87,8 +87,8 @@ pub(super) fn open(state_dir: &Path, now: Unix) -> Result<Found, Refusal> {
     Ok(found)
 }
 
-/// Creates the state directory. Only what a change of the config or of permissions cures is an error of the config;
-/// what a disk does is not.
+/// Creates the state directory. A failure is an error of the config only if a change of the config or of permissions
+/// can fix it; a failing disk is not.
 fn create(state_dir: &Path, path: &Path) -> Result<(), Refusal> {
     let shown = state_dir.display();
     if let Err(e) = fs::create_dir_all(state_dir) {
@@ -132,11 +132,11 @@ fn refuse(path: &Path, fault: Fault) -> Refusal {
 
 fn open_file(path: &Path, now: Unix) -> Result<Found, Fault> {
     match fs::metadata(path) {
-        // SQLite takes a file without a whole page for a new one.
+        // SQLite treats a file shorter than a page as new.
         Ok(file) if file.is_file() && file.len() < SHORTEST => {
             return Err(Fault::Damaged(format!("it has {} bytes", file.len())));
         }
-        // Before anything that writes.
+        // Before anything writes to the file.
         Ok(_) => match Reader::open(path)?.schema()? {
             later if later > SCHEMA => return Err(Fault::Later(later)),
             _ => {}
@@ -161,7 +161,7 @@ fn open_file(path: &Path, now: Unix) -> Result<Found, Fault> {
     Ok(Found { db, recalled, alarms })
 }
 
-/// Renames the file and what SQLite keeps beside it, so that its tools still find them together.
+/// Renames the file and SQLite's companion files, so that its tools still find them together.
 fn move_aside(path: &Path, now: Unix) -> anyhow::Result<PathBuf> {
     let at =
         jiff::Timestamp::from_millisecond(super::rows::millis(now)).context("the clock is out of range")?;

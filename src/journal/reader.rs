@@ -1,4 +1,4 @@
-//! The connection that reads. It never writes, so that nobody who reads can delay the thread that writes.
+//! The read-only connection, so that readers never delay the thread that writes.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -17,12 +17,12 @@ pub(super) struct Reader {
     db: Connection,
 }
 
-/// What the last run left.
+/// The state that the last run saved.
 #[derive(Debug, Default, PartialEq)]
 pub struct Recalled {
-    /// The overrides that were not removed and had not ended at the latest write, oldest first.
+    /// The overrides that had been neither removed nor ended at the latest write, oldest first.
     pub overrides: Vec<Override>,
-    /// The largest id ever given to an override, 0 if none was.
+    /// The largest id ever assigned to an override; 0 if there was none.
     pub last_override: u64,
     /// The verdicts, in order of check.
     pub verdicts: Vec<VerdictRecord>,
@@ -46,7 +46,7 @@ impl Reader {
         Self::open(path).and_then(read).or_else(|_| Self::open_as_it_is(path).and_then(read)).ok()
     }
 
-    /// Without the files beside it, which a full disk has no room for: without locks, and without the write-ahead log,
+    /// Without the companion files, for which a full disk has no room: without locks, and without the write-ahead log,
     /// which is empty after a run that was not killed.
     fn open_as_it_is(path: &Path) -> rusqlite::Result<Self> {
         let mut uri = "file:".to_owned();
@@ -62,7 +62,7 @@ impl Reader {
         schema::version(&self.db)
     }
 
-    /// Everything that a start needs. A row that cannot be read is left out alone.
+    /// Everything that a start needs. A row that cannot be read is skipped.
     pub(super) fn recall(&self) -> rusqlite::Result<Recalled> {
         let mut recalled = Recalled { last_override: self.last_override_id()?, ..Recalled::default() };
         let mut select = self.db.prepare(
@@ -88,7 +88,7 @@ impl Reader {
         let mut failed = (0, None);
         while let Some(row) = rows.next()? {
             match read_verdict(row) {
-                // They were true as long as the node ran.
+                // They were current as long as the node ran.
                 Ok(it) => verdicts.push(VerdictRecord { seen: it.seen.max(unix(newest)), ..it }),
                 Err(e) => failed = (failed.0 + 1, Some(e)),
             }

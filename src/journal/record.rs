@@ -1,4 +1,4 @@
-//! What is stored of a check and its verdict.
+//! The stored verdict of a check.
 
 use crate::health::Memory;
 use crate::model::{CheckId, Unix};
@@ -10,6 +10,6 @@ pub struct VerdictRecord {
     pub check: CheckId,
     /// Its verdict.
     pub memory: Memory,
-    /// When that was last known to be true.
+    /// When it was last known to be current.
     pub seen: Unix,
 }

@@ -1,4 +1,4 @@
-//! Rows of the tables, and what they mean.
+//! Reads and writes the rows of the tables.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(super) fn remove_override(db: &Connection, id: u64) -> rusqlite::Result<()> 
     Ok(())
 }
 
-/// The share column: the whole for what is not a drain.
+/// The share column: 1 for everything but a drain.
 fn share(action: Action) -> f64 {
     match action {
         Action::Drain(share) => share.get(),

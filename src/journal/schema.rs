@@ -1,14 +1,14 @@
-//! The tables, and how those of earlier versions become them.
+//! The tables, and the upgrades from earlier versions.
 
 use rusqlite::Connection;
 
 use super::rows::millis;
 use crate::model::Unix;
 
-/// The schema this version writes (`PRAGMA user_version`).
+/// The schema that this version writes (`PRAGMA user_version`).
 pub(super) const SCHEMA: i64 = 3;
 
-/// What takes each schema to the next one, beginning with an empty file.
+/// The upgrade from each schema to the next, starting with an empty file.
 const STEPS: [&str; SCHEMA as usize] = [
     "CREATE TABLE override (
          id      INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -44,7 +44,7 @@ pub(super) fn version(db: &Connection) -> rusqlite::Result<i64> {
     db.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// Brings the file of this or an earlier version to the present schema.
+/// Upgrades the file of this or an earlier version to the current schema.
 pub(super) fn upgrade(db: &mut Connection) -> rusqlite::Result<()> {
     let found = version(db)?;
     let steps = usize::try_from(found).ok().and_then(|found| STEPS.get(found..)).unwrap_or_default();
@@ -70,14 +70,14 @@ pub(super) fn delete_ended(db: &mut Connection, now: Unix) -> rusqlite::Result<V
     Ok(ended)
 }
 
-/// Notes the time of a write.
+/// Records the time of a write.
 pub(super) fn advance_clock(db: &Connection, now: Unix) -> rusqlite::Result<()> {
     db.execute("UPDATE clock SET newest = max(newest, ?1)", [millis(now)])?;
     Ok(())
 }
 
-/// Notes the time at which an override was made, even if it lies before that of the latest write: a clock that was
-/// ahead for a moment must not end what operators say after it was corrected.
+/// Records the time at which an override was made, even if it is before the latest write: a clock that was briefly
+/// ahead must not end overrides made after it was corrected.
 pub(super) fn set_clock(db: &Connection, now: Unix) -> rusqlite::Result<()> {
     db.execute("UPDATE clock SET newest = ?1", [millis(now)])?;
     Ok(())

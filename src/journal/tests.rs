@@ -56,14 +56,14 @@ async fn open(dir: &Path) -> Opened {
     Journal::open(dir, at(CREATED)).await.unwrap()
 }
 
-/// Opens a journal that must be fine.
+/// Opens a journal that must raise no alarms.
 async fn open_good(dir: &Path) -> (Journal, Recalled) {
     let Opened { journal, recalled, alarms } = open(dir).await;
     assert_eq!(alarms, [""; 0]);
     (journal, recalled)
 }
 
-/// The next notice, which must come.
+/// The next notice, which must arrive.
 async fn notice(journal: &mut Journal) -> Notice {
     timeout(PATIENCE, journal.notice()).await.expect("a notice")
 }
@@ -72,12 +72,12 @@ async fn assert_durable(confirmation: Confirmation) {
     assert_eq!(confirmation.not_durable().await, None);
 }
 
-/// A connection beside the journal's, to do what no version does.
+/// A second connection, to make changes that the journal itself never makes.
 fn db(dir: &Path) -> Connection {
     Connection::open(dir.join("portolan.db")).unwrap()
 }
 
-/// The files that were moved aside, without what SQLite keeps beside them.
+/// The files that were moved aside, without SQLite's companion files.
 fn damaged(dir: &Path) -> Vec<String> {
     let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names
@@ -184,7 +184,7 @@ async fn a_second_damaged_file_does_not_replace_the_first() {
     assert_eq!(kept.collect::<Vec<_>>(), ["the first shopping list", "the second shopping list"]);
 }
 
-/// Every file here was a journal once, and either is read as it was or is moved aside.
+/// Every file here was a journal once; it is either read unchanged or moved aside.
 #[tokio::test]
 async fn a_truncated_or_overwritten_file_never_stops_a_start() {
     let dir = tempfile::tempdir().unwrap();
@@ -237,8 +237,8 @@ async fn a_later_schema_is_left_alone() {
     let Opened { journal, recalled, alarms } = open(dir.path()).await;
     assert_eq!(recalled, Recalled::default());
     assert!(alarms.len() == 1 && alarms[0].contains("written by a later version"), "{alarms:?}");
-    let said = journal.put(drain(1, "region/eu-west")).not_durable().await.unwrap();
-    assert!(said.starts_with("this holds until the next restart only: the journal"), "{said}");
+    let message = journal.put(drain(1, "region/eu-west")).not_durable().await.unwrap();
+    assert!(message.starts_with("this holds until the next restart only: the journal"), "{message}");
     assert_durable(journal.remove(1)).await;
     journal.close().await;
     assert_eq!(fs::read(dir.path().join("portolan.db")).unwrap(), before);
@@ -246,7 +246,7 @@ async fn a_later_schema_is_left_alone() {
 }
 
 #[tokio::test]
-async fn an_unreadable_row_is_left_out_alone() {
+async fn only_an_unreadable_row_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = open_good(dir.path()).await;
     for (id, target) in [(1, "region/eu"), (2, "region/us"), (3, "region/ap")] {
@@ -276,7 +276,7 @@ async fn an_unreadable_row_is_left_out_alone() {
 }
 
 #[tokio::test]
-async fn what_ended_while_the_node_was_stopped_is_deleted_for_good() {
+async fn overrides_that_ended_while_the_node_was_stopped_are_deleted_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = open_good(dir.path()).await;
     assert_durable(journal.put(drain(1, "region/eu-west"))).await;
@@ -298,14 +298,14 @@ async fn a_clock_that_starts_in_the_past_revives_nothing() {
     let (journal, _) = open_good(dir.path()).await;
     assert_durable(journal.put(drain(1, "region/eu-west"))).await;
     journal.close().await;
-    // As of a node that ran until after the end of the override and could not remove it.
+    // Like a node that ran until after the end of the override but could not remove it.
     db(dir.path()).execute("UPDATE clock SET newest = ?1", [(UNTIL * 1000).cast_signed()]).unwrap();
     let Opened { recalled, .. } = Journal::open(dir.path(), at(0)).await.unwrap();
     assert_eq!(recalled.overrides, []);
 }
 
 #[tokio::test]
-async fn a_clock_that_was_ahead_for_a_moment_ends_nothing_said_later() {
+async fn a_clock_that_was_briefly_ahead_ends_no_later_override() {
     let dir = tempfile::tempdir().unwrap();
     let ahead = Journal::open(dir.path(), at(UNTIL + 1_000_000)).await.unwrap().journal;
     ahead.close().await;
@@ -348,7 +348,7 @@ async fn verdicts_are_replaced_one_by_one() {
 }
 
 #[test]
-fn what_could_not_be_saved_goes_beneath_what_is_newer() {
+fn records_that_could_not_be_saved_do_not_replace_newer_ones() {
     let mut older = Unsaved::default();
     older.save([verdict("eu", State::Up), verdict("gone", State::Up), verdict("us", State::Up)]);
     let mut unsaved = Unsaved::default();
@@ -362,14 +362,14 @@ fn what_could_not_be_saved_goes_beneath_what_is_newer() {
 }
 
 #[tokio::test]
-async fn failures_are_reported_once_and_written_when_that_is_possible() {
+async fn failures_are_reported_once_and_changes_written_after_recovery() {
     let dir = tempfile::tempdir().unwrap();
     let (mut journal, _) = open_good(dir.path()).await;
     let other = db(dir.path());
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     for id in 1..=2 {
-        let said = journal.put(drain(id, &format!("region/r{id}"))).not_durable().await.unwrap();
-        assert!(said.starts_with("not durable yet: the journal "), "{said}");
+        let message = journal.put(drain(id, &format!("region/r{id}"))).not_durable().await.unwrap();
+        assert!(message.starts_with("not durable yet: the journal "), "{message}");
     }
     journal.save(vec![verdict("eu", State::Up)]);
     other.execute_batch("ROLLBACK").unwrap();
@@ -398,12 +398,12 @@ async fn a_full_queue_refuses_changes_at_once() {
     assert_eq!(refused.as_deref(), Some("not durable yet: too many changes wait for the journal"));
     assert!(matches!(notice(&mut journal).await, Notice::Failing(_)));
     other.execute_batch("ROLLBACK").unwrap();
-    let Notice::Recovered(said) = notice(&mut journal).await else { panic!("it recovers") };
-    assert!(said.contains("because its queue was full"), "{said}");
+    let Notice::Recovered(message) = notice(&mut journal).await else { panic!("it recovers") };
+    assert!(message.contains("because its queue was full"), "{message}");
 }
 
 #[tokio::test]
-async fn a_place_where_nothing_can_be_kept_is_a_mistake_in_the_config() {
+async fn an_unusable_state_directory_is_an_error_in_the_config() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a-file");
     fs::write(&file, "").unwrap();
@@ -417,7 +417,7 @@ async fn a_place_where_nothing_can_be_kept_is_a_mistake_in_the_config() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_file_leaves_the_node_without_a_journal() {
+async fn a_journal_that_is_not_a_file_is_not_used() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("portolan.db")).unwrap();
     let Opened { journal, alarms, .. } = open(dir.path()).await;

@@ -11,9 +11,9 @@ use crate::model::CheckId;
 pub(super) struct Unsaved {
     /// Records to write; a newer one replaces an older one of the same check.
     pub(super) records: BTreeMap<CheckId, VerdictRecord>,
-    /// The only checks that may keep a row, if that changed.
+    /// The only checks that may keep a row, if that set changed.
     pub(super) only: Option<BTreeSet<CheckId>>,
-    /// Whether the time is to be noted: verdicts without a newer record are still true.
+    /// Whether to record the time: verdicts without a newer record are still current.
     pub(super) beat: bool,
 }
 
@@ -31,7 +31,7 @@ impl Unsaved {
         self.only = Some(checks);
     }
 
-    /// Returns what could not be written, beneath whatever has been saved since.
+    /// Puts back what could not be written, without replacing newer records.
     pub(super) fn put_back(&mut self, older: Self) {
         let newer = std::mem::replace(self, older);
         if let Some(only) = newer.only {

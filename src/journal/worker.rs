@@ -16,13 +16,13 @@ use super::{rows, schema};
 use crate::model::{CheckId, Unix};
 use crate::standing::Override;
 
-/// The pause before what could not be written is tried again.
+/// The pause before a failed write is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Why a change is not even tried.
+/// Why a change is not even attempted.
 pub(super) const FULL: &str = "too many changes wait for the journal";
 
-/// What the thread is asked to write.
+/// A request to the thread.
 pub(super) enum Request {
     Change(Change, oneshot::Sender<Result<(), String>>),
     /// There are verdicts to save.
@@ -35,15 +35,15 @@ pub(super) enum Change {
     Remove(u64),
 }
 
-/// Writes until the handle is gone.
+/// The state of the thread, which writes until the handle is dropped.
 pub(super) struct Worker {
     db: Connection,
     requests: Receiver<Request>,
     unsaved: Arc<Mutex<Unsaved>>,
     condition: Arc<Condition>,
-    /// Changes that are not durable yet, oldest first; those that failed are tried again before later ones.
+    /// Changes that are not durable yet, oldest first; failed ones are retried before later ones.
     changes: Vec<Change>,
-    /// Who waits to hear of them.
+    /// The callers that wait for them.
     waiting: Vec<oneshot::Sender<Result<(), String>>>,
 }
 
@@ -76,8 +76,8 @@ impl Worker {
         self.changes.is_empty() && self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Waits for a request, or until it is time to try again, and takes all that have come. Returns whether there will
-    /// be no more.
+    /// Waits for a request or the next retry, and takes all requests that have arrived. Returns whether there will be
+    /// no more.
     fn receive(&mut self) -> bool {
         let first = if self.is_done() {
             self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -115,14 +115,14 @@ impl Worker {
         let now = now();
         let changed = self.write_changes(now).map_err(|e| e.to_string());
         for confirm in self.waiting.drain(..) {
-            // Whoever has waited long enough is gone.
+            // A caller that timed out has dropped its receiver.
             confirm.send(changed.clone()).ok();
         }
         let saved = self.write_verdicts(now).map_err(|e| e.to_string());
         self.condition.end_write(changed.and(saved));
     }
 
-    /// What an operator was told must survive a power cut: the commit reaches the disk.
+    /// A confirmed change must survive a power cut: the commit is flushed to disk.
     fn write_changes(&mut self, now: Unix) -> rusqlite::Result<()> {
         if self.changes.is_empty() {
             return Ok(());
@@ -144,7 +144,7 @@ impl Worker {
         Ok(())
     }
 
-    /// A power cut may cost the latest verdicts, which the next probes find again: no commit waits for the disk.
+    /// A power cut may lose the latest verdicts, which the next probes restore: the commit does not wait for the disk.
     fn write_verdicts(&mut self, now: Unix) -> rusqlite::Result<()> {
         let unsaved = std::mem::take(&mut *self.unsaved.lock().unwrap_or_else(PoisonError::into_inner));
         if unsaved.is_empty() {

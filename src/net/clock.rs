@@ -1,4 +1,4 @@
-//! The clocks whose readings the core is given.
+//! The clocks whose readings are passed to the core.
 
 #![allow(clippy::disallowed_methods, reason = "the one place where `now` comes from")]
 
@@ -12,8 +12,7 @@ pub struct Clock {
     start: Instant,
 }
 
-/// What the monotonic clock shows when it is made: what happened before the start, and survived a restart, has a time
-/// on it, too.
+/// The initial reading of the monotonic clock, so that events from before a restart have a time on it, too.
 const BEFORE_START: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 impl Default for Clock {

@@ -1,4 +1,4 @@
-//! Datagrams in batches, whatever carries them.
+//! Datagrams in batches, over any transport.
 //!
 //! ```text
 //! receive ──▶ query(0), query(1), … ──▶ answer(0, …), answer(1, …) ──▶ flush
@@ -9,10 +9,10 @@ use std::net::SocketAddr;
 
 /// Where datagrams come from and their answers go. Each answer leaves from the address that was asked.
 pub trait Exchange {
-    /// Receives a batch in place of the last one and returns its size: 0 if nothing came.
+    /// Receives a batch, which replaces the last one, and returns its size: 0 if nothing arrived.
     ///
     /// # Errors
-    /// If receiving fails, other than because nothing came or a signal did.
+    /// If receiving fails, other than by a timeout or a signal.
     fn receive(&mut self, wait: Wait) -> io::Result<usize>;
 
     /// A datagram of the batch.
@@ -28,7 +28,7 @@ pub trait Exchange {
     /// If `index` is not below what [`receive`](Self::receive) returned.
     fn answer(&mut self, index: usize, bytes: &mut Vec<u8>);
 
-    /// Sends the answers taken. Returns how many of them could not be sent; they are gone.
+    /// Sends the answers taken. Returns how many of them could not be sent; these are dropped.
     fn flush(&mut self) -> usize;
 }
 
@@ -44,7 +44,7 @@ pub enum Wait {
 /// A datagram received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram<'a> {
-    /// Its payload; what is longer than anything answered may be cut.
+    /// Its payload; one that is too long to be a valid query may be cut.
     pub bytes: &'a [u8],
     /// Who sent it.
     pub peer: SocketAddr,

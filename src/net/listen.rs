@@ -1,8 +1,8 @@
 //! Binding the sockets of listeners, by protocol.
 //!
 //! The UDP sockets of one address share its port by `SO_REUSEPORT`, one for each worker. That would let a second
-//! server of the same user join them unnoticed and take half of the queries, so a socket that shares with nobody is
-//! tried before those that do.
+//! server of the same user join them unnoticed and take half of the queries, so a socket without sharing is
+//! tried before those with it.
 
 use std::fmt;
 use std::io;
@@ -42,14 +42,14 @@ pub struct Udp {
     pub sockets: Vec<UdpSocket>,
 }
 
-/// Why a listener cannot be bound, with what to change.
+/// Why a listener cannot be bound, and what to change.
 #[derive(Debug)]
 pub struct BindError {
     /// The address as configured.
     pub address: SocketAddr,
     /// "TCP" or "UDP".
     pub protocol: &'static str,
-    /// The setting that has the address, such as `[dns] listen`.
+    /// The setting that contains the address, such as `[dns] listen`.
     pub setting: &'static str,
     /// The kernel's error.
     pub source: io::Error,
@@ -90,10 +90,10 @@ impl std::error::Error for BindError {
 }
 
 impl Tcp {
-    /// Binds a listener to the address that `setting` has.
+    /// Binds a listener to the address in `setting`.
     ///
     /// # Errors
-    /// If the address is taken, not of this host, or not allowed.
+    /// If the address is in use, not an address of this host, or not permitted.
     pub fn bind(address: SocketAddr, setting: &'static str) -> Result<Self, BindError> {
         let failed = |source| BindError { address, protocol: "TCP", setting, source };
         let listener = tcp_listener(address).map_err(failed)?;
@@ -103,10 +103,10 @@ impl Tcp {
 }
 
 impl Udp {
-    /// Binds `workers` sockets (at least one) to the address that `setting` has.
+    /// Binds `workers` sockets (at least one) to the address in `setting`.
     ///
     /// # Errors
-    /// If the address is taken, not of this host, or not allowed.
+    /// If the address is in use, not an address of this host, or not permitted.
     pub fn bind(address: SocketAddr, workers: usize, setting: &'static str) -> Result<Self, BindError> {
         let failed = |source| BindError { address, protocol: "UDP", setting, source };
         let alone = udp_socket(address, Sharing::Alone).map_err(failed)?;
@@ -177,7 +177,7 @@ nix::setsockopt_impl!(
     sockopt::SetStruct<'_, libc::c_int>
 );
 
-/// Ignores what ICMP says of the path's MTU. A forged message could make answers leave in fragments, the second of
+/// Ignores ICMP messages about the path MTU. A forged message could make answers leave in fragments, the second of
 /// which an attacker can replace in a resolver's cache; answers are small enough for any path.
 fn ignore_path_mtu(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     if address.is_ipv6() {
@@ -188,7 +188,7 @@ fn ignore_path_mtu(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// A smaller buffer than asked for is no error: it only holds less of a burst.
+/// A smaller buffer than requested is not an error: it only holds less of a burst.
 fn enlarge_buffers(socket: &Socket) {
     let asked =
         socket.set_recv_buffer_size(RECEIVE_BUFFER).and_then(|()| socket.set_send_buffer_size(SEND_BUFFER));
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_second_server_is_refused_whatever_the_first_allows() {
-        // An address of its own: nobody else takes the port when it is given back.
+        // An address used by this test alone: nothing else takes the port when it is released.
         let first = tcp("127.0.77.1:0").unwrap();
         let text = |protocol, address: SocketAddr| {
             format!(

@@ -16,7 +16,7 @@ use crate::model::{Found, Lookup, Name};
 /// How long to wait for one answer of one resolver.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often each resolver is asked before the lookup fails.
+/// How many times each resolver is asked before the lookup fails.
 const ATTEMPTS: usize = 2;
 
 /// Asks resolvers; caches nothing itself.

@@ -17,7 +17,7 @@ pub struct Trust {
     system: Option<Arc<dyn ServerCertVerifier>>,
 }
 
-/// Why the system's authorities cannot be trusted: as a rule because it has none.
+/// Why the system's authorities cannot be used: usually because there are none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrustError(rustls::Error);
 
@@ -30,7 +30,7 @@ impl fmt::Display for TrustError {
 impl std::error::Error for TrustError {}
 
 impl Trust {
-    /// Reads nothing yet.
+    /// Does not read the system's authorities yet.
     #[must_use]
     pub fn new() -> Self {
         Self { provider: Arc::new(aws_lc_rs::default_provider()), system: None }

@@ -22,7 +22,7 @@ use super::exchange::{Datagram, Exchange, Wait};
 /// Datagrams in one system call.
 pub const BATCH: usize = 64;
 
-/// Bytes taken of a datagram; what is longer is left out. This is the most that fits an Ethernet frame, and an
+/// Bytes read of a datagram; the rest is cut off. This is the most that fits an Ethernet frame, and an
 /// odd number of cache lines, so that the heads of a batch do not all compete for the same lines of the cache.
 pub const LONGEST: usize = 1472;
 
@@ -41,9 +41,9 @@ pub struct Socket {
     /// [`BATCH`] times [`LONGEST`] bytes.
     space: Box<[u8]>,
     arrived: Vec<Arrived>,
-    /// [`BATCH`] of them.
+    /// One buffer for each of [`BATCH`] answers.
     departing: Box<[Answer]>,
-    /// How many of those are to be sent.
+    /// How many of them hold answers to send.
     ready: usize,
 }
 
@@ -63,7 +63,7 @@ struct Both<S> {
     to: Vec<Option<S>>,
 }
 
-/// A datagram received, as it lies in the space.
+/// A received datagram and its position in the space.
 #[derive(Clone, Copy, Debug)]
 struct Arrived {
     /// Which [`LONGEST`] bytes of the space hold it.
@@ -102,7 +102,7 @@ impl Exchange for Socket {
     fn receive(&mut self, wait: Wait) -> io::Result<usize> {
         self.arrived.clear();
         let flags = match wait {
-            // The first is waited for, the others must be there.
+            // It waits for the first datagram only; the others must have arrived already.
             Wait::Patiently => MsgFlags::MSG_WAITFORONE,
             Wait::Not => MsgFlags::MSG_DONTWAIT,
         };

@@ -1,4 +1,4 @@
-//! Whether an answer is the good one that a probe expects.
+//! Whether a response is what a probe expects.
 
 use jsonpath_rust::query::js_path_process;
 use serde_json::Value;
@@ -6,12 +6,12 @@ use serde_json::Value;
 use super::outcome::quote;
 use crate::model::{Assertion, Expect, StatusRange};
 
-/// Whether anything is expected of the body; else nobody needs to read it.
+/// Whether anything is expected of the body; otherwise it need not be read.
 pub(super) fn needs_body(expect: &Expect) -> bool {
     expect.body.is_some() || !expect.json.is_empty()
 }
 
-/// Holds a status to the ranges.
+/// Checks a status against the expected ranges.
 ///
 /// # Errors
 /// What is wrong, as a clause.
@@ -30,7 +30,7 @@ pub(super) fn check_status(expect: &Expect, status: u16) -> Result<(), String> {
     Err(format!("status {status}, expected {}", expected.join(", ")))
 }
 
-/// Holds a whole body to the text and the assertions.
+/// Checks a complete body against the expected text and the assertions.
 ///
 /// # Errors
 /// What is wrong, as a clause of bounded length.
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_must_say_so() {
+    fn documents_must_satisfy_every_assertion() {
         let document =
             br#"{"checks": {"database": {"status": "healthy", "lag": 0.0}, "queue": {"status": "slow"}},
                             "peers": [{"n": 1}, {"n": 1.0}], "none": null, "huge": 18446744073709551615,
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_peer_says_is_cut_short() {
+    fn quotes_of_a_peer_are_shortened() {
         let expected = expecting(&[], None, &[("$.ok", "true")]);
         let document = format!("{{\"ok\": \"{}\"}}", "x".repeat(10_000));
         assert!(check_body(&expected, document.as_bytes()).unwrap_err().len() < 200);

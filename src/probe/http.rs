@@ -1,4 +1,4 @@
-//! HTTP over TCP or TLS: one GET on a connection of its own, and what its answer says.
+//! HTTP over TCP or TLS: one GET on its own connection, and the verdict on the response.
 
 use std::error::Error;
 use std::future::Future;
@@ -25,45 +25,45 @@ use super::expectation::{check_body, check_status, needs_body};
 use super::outcome::{Failure, Phase, Progress, quote, soft};
 use crate::model::{Expect, HttpProbe};
 
-/// The most of a body that a probe reads, in bytes. A longer one, where the body matters, is a failure.
+/// The longest body that a probe reads, in bytes. If the body matters, a longer one is a failure.
 pub const MAX_BODY: usize = 256 * 1024;
 
-/// The longest that a probe that knows its answer goes on reading, until the server closes.
-const COURTESY: Duration = Duration::from_millis(200);
+/// How long a probe that has its result keeps reading while it waits for the server to close.
+const CLOSE_WAIT: Duration = Duration::from_millis(200);
 
-/// The part of the interval that this may take: whatever servers do, probes keep their interval, and those that wait for
-/// the server to close leave room among [`MAX_IN_FLIGHT`](super::MAX_IN_FLIGHT) beside a third that hangs.
-const COURTESY_PART: u32 = 10;
+/// The divisor of the interval that bounds this wait: whatever servers do, probes keep their interval, and those that
+/// wait for the server to close leave room within [`MAX_IN_FLIGHT`](super::MAX_IN_FLIGHT) even if a third hangs.
+const CLOSE_WAIT_DIVISOR: u32 = 10;
 
-/// The most of a response head that a probe reads, in bytes.
+/// The longest response head that a probe reads, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("portolan/", env!("CARGO_PKG_VERSION"), " probe"));
 
-/// The request, and the answer that is expected.
+/// The request, and the expected response.
 #[derive(Debug)]
 pub(super) struct Ask {
     scheme: Scheme,
     host: Option<Authority>,
     path: PathAndQuery,
     expect: Expect,
-    courtesy: Duration,
+    close_wait: Duration,
 }
 
 impl Ask {
-    /// `interval` is that of the probe.
+    /// Prepares the request of a probe that runs at `interval`.
     pub(super) fn new(probe: &HttpProbe, scheme: Scheme, interval: Duration) -> Self {
         Self {
             scheme,
             host: probe.host.clone(),
             path: probe.path.clone(),
             expect: probe.expect.clone(),
-            courtesy: COURTESY.min(interval / COURTESY_PART),
+            close_wait: CLOSE_WAIT.min(interval / CLOSE_WAIT_DIVISOR),
         }
     }
 
-    /// The host asked for: the configured one, or the address, with its port unless that is the scheme's own
+    /// The requested host: the configured one, or the address, with its port unless that is the scheme's default
     /// (RFC 9110 §4.2.3).
     fn authority(&self, address: SocketAddr) -> Authority {
         if let Some(host) = &self.host {
@@ -87,7 +87,7 @@ impl Ask {
         request
     }
 
-    /// RFC 9113 §8.3.1: `:scheme`, `:authority` and `:path`, all out of the URI.
+    /// RFC 9113 §8.3.1: `:scheme`, `:authority` and `:path`, all taken from the URI.
     fn http2(&self, address: SocketAddr) -> Request<Empty<Bytes>> {
         let uri = Uri::builder()
             .scheme(self.scheme.clone())
@@ -106,7 +106,7 @@ impl Ask {
     }
 }
 
-/// Kind `http`: HTTP/1.1 on a connection just made.
+/// Kind `http`: HTTP/1.1 on a new connection.
 pub(super) async fn over_tcp(
     stream: TcpStream,
     ask: &Ask,
@@ -147,11 +147,11 @@ async fn speak_http1(
         tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.ok();
     };
     let mut connection = pin!(until_closed.fuse());
-    let verdict = beside(connection.as_mut(), judge(response, &ask.expect, progress)).await;
+    let verdict = drive(connection.as_mut(), judge(response, &ask.expect, progress)).await;
     // We close with RST; a server that has not closed yet would log a connection reset.
     progress.decided = Some(verdict.clone());
     if !connection.is_terminated() {
-        tokio::time::timeout(ask.courtesy, connection).await.ok();
+        tokio::time::timeout(ask.close_wait, connection).await.ok();
     }
     verdict
 }
@@ -163,7 +163,7 @@ async fn speak_http2(
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     let executor = Executor(CancellationToken::new());
-    // However this probe ends, nothing of its connection stays behind.
+    // However this probe ends, no task of its connection outlives it.
     let _end = executor.0.clone().drop_guard();
     let window = MAX_BODY as u32 + 1;
     let handshake = http2::Builder::new(executor)
@@ -173,7 +173,7 @@ async fn speak_http2(
         .await;
     let (mut sender, connection) = handshake.map_err(|error| failure(&error, Phase::Response))?;
     let response = sender.send_request(ask.http2(address));
-    beside(connection, judge(response, &ask.expect, progress)).await
+    drive(connection, judge(response, &ask.expect, progress)).await
 }
 
 /// Runs the tasks of an HTTP/2 connection until the token is cancelled.
@@ -187,13 +187,13 @@ impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Execut
 }
 
 /// Drives a connection and the exchange on it in one task, until the exchange is over.
-async fn beside<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
+async fn drive<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
     let mut connection = pin!(connection);
     let mut exchange = pin!(exchange);
     tokio::select! {
         biased;
         outcome = &mut exchange => outcome,
-        // What ended the connection reaches the exchange as an error, if it matters there.
+        // If the end of the connection matters to the exchange, it sees it as an error.
         _ = &mut connection => exchange.await,
     }
 }
@@ -232,7 +232,8 @@ async fn read(mut body: Incoming) -> Result<Vec<u8>, Failure> {
     Ok(read)
 }
 
-/// Whoever accepted the connection is alive: a balancer without backends closes by FIN or RST, and is unwell either way.
+/// The failure for an HTTP error. It is always soft, because the peer accepted the connection; a balancer without
+/// backends closes by FIN or RST, so both count alike.
 fn failure(error: &hyper::Error, phase: Phase) -> Failure {
     let whereabouts = if phase == Phase::Body { "within the body" } else { "before the response" };
     let chain = || std::iter::successors(Some(error as &dyn Error), |&error| error.source());
@@ -258,10 +259,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn courtesy_leaves_an_interval_to_its_looks() {
+    fn waiting_for_the_close_is_bounded_by_the_interval() {
         for (interval, expected) in [(100, 10), (1_000, 100), (5_000, 200)] {
             let ask = Ask::new(&http(), Scheme::HTTP, Duration::from_millis(interval));
-            assert_eq!(ask.courtesy, Duration::from_millis(expected));
+            assert_eq!(ask.close_wait, Duration::from_millis(expected));
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Probing targets over the network: one file per kind of probe, and the scheduler that runs them.
 //!
-//! [`Prepared`] is a probe definition made ready once: TLS configured. A [`Target`] is one
-//! address to probe with it, and [`run`] probes it once. The [`Scheduler`] probes many targets again and again and
-//! sends a [`Report`] each time.
+//! [`Prepared`] is a probe definition with its TLS configuration built. A [`Target`] is one address to probe with
+//! it, and [`run`] probes it once. The [`Scheduler`] probes many targets periodically and sends a [`Report`] each
+//! time.
 
 mod expectation;
 mod http;
@@ -29,16 +29,16 @@ use prepared::Speech;
 /// One address and how to probe it.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Where; the port is the probe's.
+    /// The address; the port is the probe's.
     pub address: IpAddr,
-    /// How.
+    /// The probe to run.
     pub probe: Arc<Prepared>,
 }
 
 /// Probes once. Takes no longer than the probe's timeout and leaves no connection behind, also when dropped.
 ///
 /// # Errors
-/// If this node could not probe at all, which says nothing about the target.
+/// If this node could not probe at all, which is no evidence about the target.
 pub async fn run(target: &Target) -> Result<Outcome, LocalFault> {
     let timeout = target.probe.definition.timeout;
     let mut progress = Progress::start();

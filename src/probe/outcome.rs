@@ -1,4 +1,4 @@
-//! How far a probe came and what went wrong.
+//! How far a probe got and what went wrong.
 
 use std::fmt;
 use std::io;
@@ -8,23 +8,23 @@ use tokio::time::Instant;
 
 use crate::health::{self, Blind, Observation, ProbeResult, Severity};
 
-/// Longest piece of a peer's words in a reason, in characters.
+/// The longest quote from a peer in a reason, in characters.
 const MAX_QUOTE: usize = 80;
 
-/// What one probe came to.
+/// The result of one probe.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// How long each phase took, as far as the probe came.
+    /// How long each phase took, up to the last one reached.
     pub timings: Timings,
-    /// Why it failed; `None` is a success.
+    /// Why it failed; `None` if it succeeded.
     pub failure: Option<Failure>,
 }
 
-/// Time spent in each phase, the one in which a probe failed included; `None` where the probe did not come that
-/// far or the kind has no such phase.
+/// Time spent in each phase, including the one in which a probe failed; `None` for phases that the probe did not
+/// reach or its kind does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
-    /// TCP handshake, which is also the best measure of the round-trip time.
+    /// TCP handshake; also the best measure of the round-trip time.
     pub connect: Option<Duration>,
     /// TLS handshake.
     pub tls: Option<Duration>,
@@ -43,23 +43,23 @@ pub enum Phase {
     Tls,
     /// Request and response head.
     Response,
-    /// Response body and what is asserted over it.
+    /// Response body and the assertions about it.
     Body,
 }
 
 /// Why a probe failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Whether anything can be served at all.
+    /// Hard if nothing can be served at all.
     pub severity: Severity,
     /// Where it failed.
     pub phase: Phase,
-    /// A short clause for people: "connect refused", "timeout after 2s in tls", "status 503".
+    /// A short readable clause: "connect refused", "timeout after 2s in tls", "status 503".
     pub reason: String,
 }
 
 impl Timings {
-    /// The whole probe.
+    /// The duration of the whole probe.
     #[must_use]
     pub fn total(&self) -> Duration {
         [self.connect, self.tls, self.first_byte, self.body].into_iter().flatten().sum()
@@ -85,7 +85,7 @@ impl fmt::Display for Phase {
 }
 
 /// Why this node could not probe: out of file descriptors or local ports, no such address family, no route, forbidden
-/// by its own packet filter. It says nothing about the target.
+/// by its own packet filter. It is no evidence about the target.
 #[derive(Debug)]
 pub struct LocalFault(pub io::Error);
 
@@ -112,7 +112,7 @@ impl std::error::Error for LocalFault {
 pub(super) enum Trouble {
     /// The target failed.
     Target(Failure),
-    /// This node did.
+    /// This node failed.
     Local(LocalFault),
 }
 
@@ -127,12 +127,12 @@ pub(super) fn hard(phase: Phase, reason: impl Into<String>) -> Failure {
     Failure { severity: Severity::Hard, phase, reason: reason.into() }
 }
 
-/// A failure of something that still speaks.
+/// A failure of a target that still responds.
 pub(super) fn soft(phase: Phase, reason: impl Into<String>) -> Failure {
     Failure { severity: Severity::Soft, phase, reason: reason.into() }
 }
 
-/// `text` cut to a length fit for a reason.
+/// `text` cut to the length allowed in a reason.
 pub(super) fn quote(text: &str) -> String {
     match text.char_indices().nth(MAX_QUOTE) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -140,10 +140,10 @@ pub(super) fn quote(text: &str) -> String {
     }
 }
 
-/// How far a probe has come. It outlives the probe, so that a timeout knows where it struck.
+/// How far a probe has got. It outlives the probe, so that a timeout knows which phase it interrupted.
 pub(super) struct Progress {
     pub(super) timings: Timings,
-    /// The result, where only closing the connection is left: no timeout changes it.
+    /// The result, once only closing the connection is left: a timeout no longer changes it.
     pub(super) decided: Option<Result<(), Failure>>,
     phase: Phase,
     phase_began: Instant,
@@ -159,7 +159,7 @@ impl Progress {
         }
     }
 
-    /// The present phase succeeded.
+    /// Records that the current phase succeeded.
     pub(super) fn completed(&mut self) {
         let now = Instant::now();
         let took = now - self.phase_began;
@@ -167,7 +167,7 @@ impl Progress {
         self.phase_began = now;
     }
 
-    /// The probe ended in the present phase: what that took counts, too.
+    /// Records the time of the current phase, in which the probe ended.
     pub(super) fn ended(&mut self) {
         let took = self.phase_began.elapsed();
         self.timing().get_or_insert(took);
@@ -182,12 +182,12 @@ impl Progress {
         }
     }
 
-    /// The next phase begins where the one before ended.
+    /// Starts the next phase, at the moment when the previous one ended.
     pub(super) fn enter(&mut self, phase: Phase) {
         self.phase = phase;
     }
 
-    /// The failure of a probe that `timeout` cut off here.
+    /// The failure of a probe that timed out in the current phase.
     pub(super) fn timed_out(&self, timeout: Duration) -> Failure {
         let reason = format!("timeout after {timeout:?} in {}", self.phase);
         match self.phase {

@@ -1,4 +1,4 @@
-//! A probe definition made ready to run many times.
+//! A probe definition prepared to run many times.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use super::tls::Client;
 use crate::model::{Kind, Probe, TlsProbe};
 use crate::net::tls::{Trust, TrustError};
 
-/// A probe with everything built that its runs share.
+/// A probe, with everything that its runs share.
 #[derive(Debug)]
 pub struct Prepared {
-    /// What it was made from.
+    /// The definition it was built from.
     pub definition: Arc<Probe>,
     pub(super) speech: Speech,
 }
 
-/// What is spoken, ready to speak.
+/// The protocol, with its clients built.
 #[derive(Debug)]
 pub(super) enum Speech {
     Tcp,
@@ -28,13 +28,13 @@ pub(super) enum Speech {
 }
 
 impl Prepared {
-    /// A TCP handshake, which needs nothing built.
+    /// A TCP handshake, which needs no preparation.
     #[must_use]
     pub fn handshake(definition: Arc<Probe>) -> Self {
         Self { definition, speech: Speech::Tcp }
     }
 
-    /// Builds once what all runs share.
+    /// Builds what all runs share.
     ///
     /// # Errors
     /// If the probe relies on the system's authorities and there are none.

@@ -16,41 +16,41 @@ use super::{LocalFault, Outcome, Prepared, Target, run};
 use crate::health::{Blind, Observation};
 use crate::model::{CheckId, Subject};
 
-/// The most probes under way at once; further ones wait their turn. A third of 10,000 targets hanging until
-/// their timeout stays below it, so that they cannot keep the others from being probed.
+/// The most probes in flight at once; further ones wait their turn. If a third of 10,000 targets hang until their
+/// timeout, they stay below it and cannot keep the others from being probed.
 pub const MAX_IN_FLIGHT: usize = 4096;
 
-/// New targets are probed within this time, so that a start is quick.
+/// New targets are probed within this time, so that a node starts quickly.
 const FIRST_PROBES: Duration = Duration::from_secs(1);
 
-/// A failed first probe is repeated after this time, or after the interval if that is shorter: one lost packet must not
-/// cost a new target its `hold`.
+/// A failed first probe is repeated after this time, or after the interval if that is shorter: one lost packet must
+/// not keep a new target down for its `hold`.
 const REPEAT_FIRST: Duration = Duration::from_millis(500);
 
-/// The most by which jitter shortens an interval, as a part of it.
+/// The largest fraction of an interval by which jitter shortens it.
 const JITTER: f64 = 0.05;
 
-/// A check to make again and again. Its subject is an address, or an anchor that names one.
+/// A check to run periodically. Its subject is an address, or an anchor that names one.
 #[derive(Clone, Debug)]
 pub struct Check {
-    /// What it is.
+    /// Its identity.
     pub id: CheckId,
-    /// Reports carry it, so that those of an older definition can be told apart.
+    /// Copied into reports, so that those of an older definition can be recognized.
     pub generation: u32,
-    /// How it is made.
+    /// The probe to run.
     pub probe: Arc<Prepared>,
-    /// Whether there is no result yet: then a failure is repeated at once.
+    /// Whether there is no result yet: then a failure is repeated soon.
     pub is_new: bool,
 }
 
-/// One probe of one check.
+/// The result of one probe of one check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Which check.
+    /// The check.
     pub check: CheckId,
-    /// Of which generation.
+    /// The generation of the check.
     pub generation: u32,
-    /// What was found, or why this node could not probe.
+    /// The outcome, or why this node could not probe.
     pub outcome: Result<Observation, Blind>,
 }
 
@@ -73,7 +73,7 @@ struct Running {
 }
 
 impl Scheduler {
-    /// Nothing runs yet. Reports go to `results`; when that is full, probes wait for it.
+    /// Without checks yet. Reports go to `results`; when that is full, probes wait for it.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -88,9 +88,9 @@ impl Scheduler {
         }
     }
 
-    /// From now on exactly these checks run. Those that ran before with the same id, generation and probe definition keep
-    /// their rhythm; those that are gone or changed stop at once, even in the midst of a probe, though a report that is
-    /// already under way may still arrive. Of two with the same id the later counts.
+    /// Replaces the set of checks. Those that already run with the same id, generation and probe definition keep their
+    /// schedule; those that are gone or changed stop at once, even during a probe, though a report that has already
+    /// been sent may still arrive. Of two with the same id the later one is used.
     pub fn set(&mut self, checks: Vec<Check>) {
         let wanted: HashMap<CheckId, Check> =
             checks.into_iter().map(|check| (check.id.clone(), check)).collect();
@@ -125,10 +125,10 @@ impl Scheduler {
             Subject::Region(_) => return None,
         };
         let (probe, generation) = (Arc::clone(&check.probe), check.generation);
-        let rhythm = Rhythm::new(&check.id, probe.definition.interval, now);
+        let schedule = Schedule::new(&check.id, probe.definition.interval, now);
         let target = Arc::new(Target { address, probe: Arc::clone(&probe) });
         let watch =
-            Watch { check, rhythm, permits: Arc::clone(&self.permits), results: self.results.clone() };
+            Watch { check, schedule, permits: Arc::clone(&self.permits), results: self.results.clone() };
         let task = watch.keep(move || {
             let target = Arc::clone(&target);
             // Boxed, so that the thousands of tasks that sleep between probes stay small.
@@ -145,16 +145,16 @@ fn anchor(name: &str) -> Option<std::net::IpAddr> {
     Some(socket.ip())
 }
 
-/// The life of one check.
+/// The task of one check.
 struct Watch {
     check: Check,
-    rhythm: Rhythm,
+    schedule: Schedule,
     permits: Arc<Semaphore>,
     results: mpsc::Sender<Report>,
 }
 
 impl Watch {
-    /// Probes in its rhythm, never twice at once, until nobody wants the reports any more.
+    /// Probes on schedule, never twice at once, until the receiver of the reports is gone.
     async fn keep<F, P>(mut self, probe: F)
     where
         F: Fn() -> P,
@@ -162,7 +162,7 @@ impl Watch {
     {
         let mut is_first = self.check.is_new;
         loop {
-            sleep_until(self.rhythm.next).await;
+            sleep_until(self.schedule.next).await;
             let Ok(permit) = self.permits.acquire().await else { return };
             let outcome = probe().await;
             drop(permit);
@@ -176,27 +176,27 @@ impl Watch {
                 return;
             }
             if is_first && failed {
-                self.rhythm.repeat(Instant::now());
+                self.schedule.repeat(Instant::now());
             } else {
-                self.rhythm.advance(Instant::now());
+                self.schedule.advance(Instant::now());
             }
             is_first = false;
         }
     }
 }
 
-/// When to probe.
-struct Rhythm {
+/// The schedule of one check.
+struct Schedule {
     next: Instant,
     interval: Duration,
-    /// To the second probe; the shorter the first wait was, the shorter.
+    /// The wait from the first probe to the second.
     first_gap: Option<Duration>,
     jitter: u64,
 }
 
-impl Rhythm {
-    /// The identity decides where in the interval a check has its place, so the probes of many checks spread
-    /// evenly. The first comes within a second, and the second at that place of the interval after it.
+impl Schedule {
+    /// The identity of a check determines its offset in the interval, so the probes of many checks spread evenly.
+    /// The first probe runs within a second, the second at that offset of the interval after it.
     fn new(id: &CheckId, interval: Duration, now: Instant) -> Self {
         let mut hasher = DefaultHasher::new();
         id.hash(&mut hasher);
@@ -206,13 +206,13 @@ impl Rhythm {
             next: now + head_start.mul_f64(place),
             interval,
             first_gap: Some(head_start + (interval - head_start).mul_f64(place)),
-            // Seeded anew in each process: nodes that start together must not stay in step. Never zero, where
-            // the generator would stay.
+            // Seeded differently in each process: nodes that start together must not stay in step. Never zero, where
+            // the generator would stay forever.
             jitter: RandomState::new().hash_one(id) | 1,
         }
     }
 
-    /// Comes soon again, as for the first time.
+    /// Schedules the next probe soon, as for a new check.
     fn repeat(&mut self, now: Instant) {
         self.next = now + self.interval.min(REPEAT_FIRST);
     }
@@ -228,7 +228,7 @@ impl Rhythm {
         }
     }
 
-    /// The next number of 0..1 (xorshift64).
+    /// The next random number in 0..1 (xorshift64).
     fn draw(&mut self) -> f64 {
         self.jitter ^= self.jitter << 13;
         self.jitter ^= self.jitter >> 7;

@@ -9,13 +9,13 @@ use tokio::net::TcpStream;
 use super::outcome::Phase;
 use super::outcome::{LocalFault, Progress, Trouble, hard};
 
-/// Connects. The connection closes by RST, so that thousands of looks a second leave no sockets in TIME_WAIT
+/// Connects. The connection closes by RST, so that thousands of probes a second leave no sockets in TIME_WAIT
 /// on either side.
 pub(super) async fn connect(address: SocketAddr, progress: &mut Progress) -> Result<TcpStream, Trouble> {
     let stream = TcpStream::connect(address).await.map_err(|error| trouble(error, || has_route(address)))?;
     progress.completed();
     if let Err(error) = stream.set_zero_linger() {
-        // A peer may have reset the connection already. The next phase will say so if it matters.
+        // A peer may have reset the connection already. If it matters, the next phase reports it.
         tracing::trace!(%address, %error, "connection will close by FIN");
     }
     Ok(stream)
@@ -26,18 +26,18 @@ fn trouble(error: io::Error, has_route: impl FnOnce() -> bool) -> Trouble {
         _ if is_local(&error) => return Trouble::Local(LocalFault(error)),
         ErrorKind::ConnectionRefused => "connect refused".to_owned(),
         ErrorKind::ConnectionReset => "connect reset".to_owned(),
-        // Said by a router on the way it tells of the target; said by this node, of this node alone.
+        // From a router on the path this is evidence about the target; from this node's own routing table it is not.
         ErrorKind::NetworkUnreachable if !has_route() => return Trouble::Local(LocalFault(error)),
         ErrorKind::NetworkUnreachable => "connect: network unreachable".to_owned(),
         ErrorKind::HostUnreachable => "connect: host unreachable".to_owned(),
-        // The kernel gave up on its own before the probe's timeout did.
+        // The kernel gave up before the probe's timeout.
         ErrorKind::TimedOut => "connect timed out".to_owned(),
         _ => format!("connect: {error}"),
     };
     hard(Phase::Connect, clause).into()
 }
 
-/// Whether this node has a route to an address: connecting a UDP socket asks for one and sends nothing.
+/// Whether this node has a route to an address: connecting a UDP socket looks it up and sends nothing.
 fn has_route(address: SocketAddr) -> bool {
     let any: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -47,7 +47,7 @@ fn has_route(address: SocketAddr) -> bool {
     !connected.is_err_and(|error| error.kind() == ErrorKind::NetworkUnreachable)
 }
 
-/// Whether connecting failed for want of something on this node.
+/// Whether connecting failed because this node lacks something.
 fn is_local(error: &io::Error) -> bool {
     let Some(code) = error.raw_os_error() else { return false };
     matches!(
@@ -71,7 +71,7 @@ mod tests {
     use crate::health::Severity;
 
     #[test]
-    fn what_the_target_did_is_told_from_what_this_node_lacks() {
+    fn failures_of_the_target_are_distinguished_from_faults_of_this_node() {
         for (code, expected) in [
             (Errno::ECONNREFUSED, Some("connect refused")),
             (Errno::ECONNRESET, Some("connect reset")),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_a_route_knows_nothing_of_the_target() {
+    fn a_missing_route_is_a_fault_of_this_node() {
         let unreachable = io::Error::from_raw_os_error(Errno::ENETUNREACH as i32);
         assert!(matches!(trouble(unreachable, || false), Trouble::Local(_)));
         assert!(has_route("127.0.0.1:9".parse().unwrap()));

@@ -16,7 +16,7 @@ use super::outcome::{Progress, hard, quote};
 /// The client's side of a handshake.
 pub(super) struct Client {
     pub(super) connector: TlsConnector,
-    /// Asked for and verified; without it the address is.
+    /// The name sent as SNI and verified; `None`: the address.
     pub(super) server_name: Option<ServerName<'static>>,
 }
 

@@ -1,4 +1,4 @@
-//! The authority section of a negative answer, encoded ahead.
+//! The authority section of a negative answer, encoded in advance.
 
 use hickory_proto::op::ResponseCode;
 
@@ -10,7 +10,7 @@ use super::reply::{Owner, Section, Writer};
 use crate::model::Ttl;
 use crate::zone::{Served, rtype};
 
-/// The SOA record of a zone, as it is in a reply to any question that the zone denies.
+/// The SOA record of a zone, as it appears in a reply to any question that the zone denies.
 ///
 /// It is encoded once, for a question about the apex itself. A longer question moves everything that the record's
 /// names are compressed against, the question and the record itself, by as many bytes as it is longer, so all
@@ -22,9 +22,9 @@ pub struct Denial {
     pointers: Vec<usize>,
 }
 
-/// Where the TTL of a record is whose owner is a pointer.
+/// Offset of the TTL in a record whose owner is a pointer.
 const TTL: usize = 6;
-/// Where its data begins.
+/// Offset of its data.
 const DATA: usize = 12;
 
 impl Denial {

@@ -1,6 +1,6 @@
 //! EDNS (RFC 6891): the OPT record of a query is read here and that of its reply written, and nowhere else.
 //!
-//! A new option takes an arm in `Request::with_options` if queries have it, and a line in `Response::options`
+//! A new option needs an arm in `Request::with_options` if queries carry it, and a line in `Response::options`
 //! if replies do.
 
 use std::time::Duration;
@@ -32,12 +32,12 @@ const RECORD: usize = 11;
 /// Bytes of an option before its data: code, length.
 const OPTION: usize = 4;
 
-/// What the OPT record of a query says (RFC 6891 §6.1).
+/// The content of a query's OPT record (RFC 6891 §6.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    /// The largest UDP payload that the client says it takes, in bytes.
+    /// The largest UDP payload that the client advertises, in bytes.
     pub payload: u16,
-    /// 0 is the only version; of others nothing more is read.
+    /// The version of EDNS; only 0 exists, and the options of others are not read.
     pub version: u8,
     /// DO (RFC 3225).
     pub dnssec_ok: bool,
@@ -69,7 +69,7 @@ pub struct Response<'a> {
 pub struct ExtendedError {
     /// INFO-CODE, by IANA's registry.
     code: u16,
-    /// EXTRA-TEXT, for people; may be empty.
+    /// EXTRA-TEXT, in readable form; may be empty.
     text: &'static str,
 }
 
@@ -79,7 +79,7 @@ impl Request {
     pub(super) fn read(class: u16, ttl: [u8; 4], options: &[u8]) -> Result<Self, Self> {
         let [_, version, flags, _] = ttl;
         let bare = Self { payload: class, version, dnssec_ok: flags & DNSSEC_OK != 0, ..Self::default() };
-        // Options of another version may mean anything.
+        // Options of another version may have any meaning.
         if version != VERSION {
             return Ok(bare);
         }
@@ -107,7 +107,7 @@ impl Request {
 }
 
 impl Response<'_> {
-    /// Hands over each option: its code, and its data in two parts. `scope` goes with the client subnet.
+    /// Passes each option to `put`: its code, and its data in two parts. `scope` is that of the client subnet.
     #[inline]
     fn options(&self, scope: u8, mut put: impl FnMut(u16, &[u8], &[u8])) {
         if let Some(nsid) = self.nsid {
@@ -170,7 +170,7 @@ impl ExtendedError {
     pub const NOT_AUTHORITATIVE: Self = Self { code: 20, text: "" };
     /// §4.22: no such operation.
     pub const NOT_SUPPORTED: Self = Self { code: 21, text: "" };
-    /// RFC 9824 §3.5: a type that nobody can own.
+    /// RFC 9824 §3.5: a type that no name can own.
     pub const INVALID_QUERY_TYPE: Self = Self { code: 30, text: "" };
 }
 

@@ -10,12 +10,12 @@ const RESPONSE: u8 = 0x80;
 /// RD, in the same byte.
 const RECURSION_DESIRED: u8 = 0x01;
 
-/// What a query's header says; all of it is copied into the reply's.
+/// The header fields of a query that are copied into the reply's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// The client's number for the query.
+    /// The ID chosen by the client.
     pub id: u16,
-    /// 0 to 15; 0 is a standard query.
+    /// The opcode, 0 to 15; 0 is a standard query.
     pub opcode: u8,
     /// RD.
     pub recursion_desired: bool,
@@ -34,7 +34,7 @@ pub struct Counts {
     pub additionals: u16,
 }
 
-/// What a reply's header says of the reply.
+/// The header fields that describe a reply.
 #[derive(Clone, Copy, Debug)]
 pub struct Status {
     /// RCODE; the header has its lower 4 bits, the OPT record the rest.
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_copies_what_the_query_says() {
+    fn a_reply_copies_id_opcode_and_rd_of_the_query() {
         let query = b"\x12\x34\x29\xff\0\x01\0\x02\0\x03\x01\x04rest";
         let (header, counts) = Header::read(query).unwrap();
         assert_eq!(header, Header { id: 0x1234, opcode: 5, recursion_desired: true });

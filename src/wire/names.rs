@@ -76,11 +76,11 @@ impl Names {
             Some(place) => message.extend_from_slice(&(POINTER | place).to_be_bytes()),
             None => message.push(0),
         }
-        self.learn(name, labels.len(), start);
+        self.remember(name, labels.len(), start);
     }
 
-    /// Learns a name whose labels up to byte `written` were written at `start`.
-    fn learn(&mut self, name: &[u8], written: usize, start: usize) {
+    /// Remembers a name whose labels up to byte `written` were written at `start`.
+    fn remember(&mut self, name: &[u8], written: usize, start: usize) {
         let mut label = 0;
         // RFC 1035 §4.1.4: a pointer has 14 bits.
         while label < written && self.count < MAX_PLACES && start + label <= usize::from(!POINTER) {
@@ -105,7 +105,7 @@ impl Names {
 
     /// Whether the question's name is `name` from `place` on.
     fn is_in_question(&self, message: &[u8], place: usize, name: &[u8]) -> bool {
-        // Most have the same case, too, which is faster to find out.
+        // Most also have the same case, which is faster to check.
         let there = &message[place..self.question_end];
         there.first() == name.first() && (there == name || there.eq_ignore_ascii_case(name))
     }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_only_look_like_a_name_are_not_pointed_to() {
+    fn bytes_that_merely_resemble_a_name_are_not_pointed_to() {
         // One label whose last bytes read like a name, and one within the name before.
         assert_eq!(written(b"\x07ab\x04test\0", &[], b"\x04test\0"), b"\x04test\0");
         assert_eq!(written(b"\0", &[b"\x07ab\x04test\0"], b"\x04test\0"), b"\x04test\0");

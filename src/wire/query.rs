@@ -1,4 +1,4 @@
-//! What a query asks.
+//! The content of a query.
 
 use super::edns::Request;
 use super::header::Header;
@@ -7,11 +7,11 @@ use super::question::Question;
 /// A message that gets a reply, as far as it could be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query<'a> {
-    /// Its header, which the reply's is made from.
+    /// Its header, from which the reply's is built.
     pub header: Header,
     /// What it asks.
     pub content: Content<'a>,
-    /// What its OPT record says, if it has one.
+    /// The content of its OPT record, if it has one.
     pub edns: Option<Request>,
 }
 
@@ -27,9 +27,9 @@ pub enum Content<'a> {
 /// Why a message cannot be answered, whatever it asks. The first that applies counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It has another version of EDNS than 0.
+    /// Its EDNS version is not 0.
     Version,
-    /// Its opcode is another than QUERY.
+    /// Its opcode is not QUERY.
     Opcode,
     /// It is cut short, has not exactly one question, or its OPT record is malformed, misplaced or one of several.
     Malformed,

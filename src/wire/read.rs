@@ -1,4 +1,4 @@
-//! Reads any message.
+//! Reads any message, with a complete decoder.
 
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
@@ -22,7 +22,7 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// As [`Query::read`], but always by the decoder for any message: the reference that tests compare it with.
+    /// Like [`Query::read`], but always by the complete decoder: the reference that tests compare it with.
     #[must_use]
     pub fn decode(message: &'a [u8]) -> Option<Self> {
         let (header, counts) = Header::read(message)?;
@@ -56,7 +56,7 @@ struct Sections<'a> {
 }
 
 impl<'a> Sections<'a> {
-    /// Reads on after what is malformed, as far as the message can be decoded at all.
+    /// Continues after malformed parts, as far as the message can be decoded at all.
     fn read(&mut self, message: &'a [u8], counts: Counts) -> Result<(), DecodeError> {
         let mut decoder = BinDecoder::new(message).clone(HEADER as u16);
         if counts.questions == 1 {

@@ -13,13 +13,13 @@ use crate::zone::{RRset, rtype};
 /// Sections of records in the order in which they must be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Section {
-    /// What was asked for. What does not fit sets TC.
+    /// The records asked for. If they do not fit, TC is set.
     Answer,
-    /// SOA of a negative answer, NS of a referral. What does not fit sets TC.
+    /// SOA of a negative answer, NS of a referral. If they do not fit, TC is set.
     Authority,
-    /// Glue without which a referral is useless: what does not fit sets TC (RFC 9471 §3).
+    /// Glue that a referral requires. If it does not fit, TC is set (RFC 9471 §3).
     Glue,
-    /// Helpful addresses. What does not fit is left out (RFC 2181 §9).
+    /// Optional addresses. They are left out if they do not fit (RFC 2181 §9).
     Additional,
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The option as a query has it (RFC 7871 §6); bits beyond the prefix are 0.
+/// The option in a query (RFC 7871 §6); bits beyond the prefix are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientSubnet {
     /// FAMILY: 1 is IPv4, 2 is IPv6, 0 is none, with no address.
@@ -55,7 +55,7 @@ impl ClientSubnet {
         Some(subnet)
     }
 
-    /// The option's data in a reply that holds for so many bits of the client's address: the fixed part, and the
+    /// The option's data in a reply that holds for `bits` bits of the client's address: the fixed part, and the
     /// address. RFC 7871 §7.2.1: FAMILY, SOURCE PREFIX-LENGTH and ADDRESS "MUST match those of the original".
     pub(super) fn reply(&self, bits: u8) -> ([u8; Self::FIXED], &[u8]) {
         let [family_high, family_low] = self.family.to_be_bytes();

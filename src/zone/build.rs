@@ -129,7 +129,7 @@ impl Dynamic {
         Self { name: service.name.clone(), service: id, owned }
     }
 
-    /// Why it conflicts with another service of its name.
+    /// The reason why it conflicts with another service at its name, if it does.
     fn clash_with(&self, other: &Self) -> Option<String> {
         let Self { name, owned, .. } = self;
         if owned.is_empty() || other.owned.is_empty() {
@@ -144,7 +144,7 @@ impl Dynamic {
         ))
     }
 
-    /// Why it conflicts with the static data at its name.
+    /// The reason why it conflicts with the static data at its name, if it does.
     fn clash(&self, node: &Node, at_apex: bool, origin: &Name) -> Option<String> {
         let Self { name, owned, .. } = self;
         if owned.is_empty() && at_apex {

@@ -1,4 +1,4 @@
-//! The rules of a zone: one SOA at the apex, nothing outside, no other data beside an alias.
+//! The rules of a zone: one SOA at the apex, no names outside it, no other data at an alias.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -49,7 +49,7 @@ pub(super) fn check(origin: &Name, mut scanned: Scanned) -> Result<Zone, Vec<Zon
     Ok(Zone { origin: origin.clone(), serial, negative_ttl: soa.ttl.min(Ttl(minimum)), names, warnings })
 }
 
-/// SERIAL and MINIMUM out of a SOA's data, which ends in five 32-bit numbers (RFC 1035 §3.3.13).
+/// SERIAL and MINIMUM from a SOA's data, which ends in five 32-bit numbers (RFC 1035 §3.3.13).
 fn serial_and_minimum(soa: &[u8]) -> (u32, u32) {
     let number = |from_end: usize| {
         let at = soa.len() - from_end;

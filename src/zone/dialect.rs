@@ -21,7 +21,7 @@ impl<'a> Plain<'a> {
     /// Rewrites a line for the scanner, given the current origin.
     ///
     /// # Errors
-    /// If data of a type that is read here is malformed: the byte, and a message.
+    /// If data of a type that this module reads is malformed: the byte, and a message.
     pub(super) fn of(written: &'a str, origin: impl FnOnce() -> String) -> Result<Self, Fault> {
         let head = Head::of(written);
         let plain = match head.fields() {
@@ -84,7 +84,7 @@ impl<'a> Head<'a> {
         head
     }
 
-    /// The fields of its data, if it is read here.
+    /// The fields of its data, if this module reads its type.
     fn fields(&self) -> Option<Fields> {
         let fields = Fields::of(self.tokens[self.rtype?]?.text)?;
         // RFC 3597 §5: data of every type may be written as `\#`.
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_a_ttl_is_one() {
+    fn only_ttl_fields_are_converted() {
         let put = |line| Plain::of(line, || "example.".to_owned()).unwrap().text.into_owned();
         for (line, expected) in [
             ("a 1h A 192.0.2.1\n", "a 3600 A 192.0.2.1\n"),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_those_of_the_line_as_written() {
+    fn positions_are_those_of_the_line_as_written() {
         let line = "a 1h30m IN ( \n  A 1h )\n";
         let plain = Plain::of(line, String::new).unwrap();
         for (word, place) in [("a", (1, 1)), ("5400", (1, 3)), ("IN", (1, 9)), ("A", (2, 3)), ("1h", (2, 5))]

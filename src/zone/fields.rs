@@ -30,7 +30,7 @@ enum Field {
     Certificate,
     /// A number or a mnemonic of a DNSSEC algorithm.
     Algorithm,
-    /// One text without a length of its own.
+    /// One string without a length byte.
     Text,
     /// Character strings to the end, at least one.
     Strings,
@@ -52,7 +52,7 @@ pub(super) struct Fields(&'static [Field]);
 pub(super) type Fault = (usize, String);
 
 impl Fields {
-    /// Those of a type that is read here.
+    /// The fields of a type that this module reads.
     pub(super) fn of(mnemonic: &str) -> Option<Self> {
         use Field::*;
         const KNOWN: [(&str, &[Field]); 18] = [
@@ -78,7 +78,7 @@ impl Fields {
         KNOWN.iter().find(|(name, _)| name.eq_ignore_ascii_case(mnemonic)).map(|(_, fields)| Self(fields))
     }
 
-    /// The data of the tokens in wire format.
+    /// Encodes the tokens as record data in wire format.
     pub(super) fn encode(self, tokens: &[Token<'_>], origin: &str) -> Result<Vec<u8>, Fault> {
         let mut wire = Vec::new();
         let mut next = 0;

@@ -36,7 +36,7 @@ impl NameHash {
     }
 }
 
-/// Odd, and with as many bits set as not.
+/// An odd number with half of its bits set.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Whether two names in wire format are equal except for case (RFC 4343 §3).

@@ -5,7 +5,7 @@
 /// A logical line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line<'a> {
-    /// With its line feeds, the last one included if there is one.
+    /// The text, including its line feeds.
     pub(super) text: &'a str,
     /// The number of its first physical line, from 1.
     pub(super) number: usize,
@@ -80,7 +80,8 @@ fn extent(text: &[u8], mut number: usize) -> (usize, Option<Fault>) {
             b'\\' if text.get(index + 1).is_some_and(|next| *next != b'\n') => index += 1,
             b'"' => {
                 let (line, column) = here;
-                let is_glued = quote.is_some() && text.get(index + 1).is_some_and(|next| is_of_word(*next));
+                let is_glued =
+                    quote.is_some() && text.get(index + 1).is_some_and(|next| continues_token(*next));
                 let message = "there is no space after this quoted string";
                 fault = fault.or_else(|| is_glued.then_some(Fault { line, column, message }));
                 quote = if quote.is_some() { None } else { Some(here) };
@@ -102,8 +103,8 @@ fn extent(text: &[u8], mut number: usize) -> (usize, Option<Fault>) {
     (text.len(), unclosed.or(fault))
 }
 
-/// Whether a byte continues the token before it.
-fn is_of_word(byte: u8) -> bool {
+/// Whether a byte continues the preceding token.
+fn continues_token(byte: u8) -> bool {
     !byte.is_ascii_whitespace() && !b"\"();".contains(&byte)
 }
 

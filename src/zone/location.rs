@@ -13,7 +13,7 @@ const LOWEST: i64 = -10_000_000;
 /// Nine times 10^9 centimetres: the largest size that the data can express.
 const LARGEST: u64 = 9_000_000_000;
 
-/// Reads all tokens of a LOC record.
+/// Encodes the tokens of a LOC record.
 pub(super) fn encode(tokens: &[Token<'_>]) -> Result<Vec<u8>, Fault> {
     let mut reader = Reader { tokens, next: 0 };
     let latitude = reader.angle(90, 'N', 'S')?;
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_place_is_refused() {
+    fn invalid_locations_are_refused() {
         for (text, token) in [
             ("91 N 0 E 0", 0),
             ("90 0 1 N 0 E 0", 3),

@@ -169,7 +169,7 @@ impl Reader<'_> {
         if !has_owner && (cursor.owner_lost || !has_content) {
             return;
         }
-        // A directive has no owner, so what follows it still belongs to the lost one.
+        // A directive has no owner, so lines after it still belong to the unknown one.
         cursor.owner_lost &= line.text.starts_with('$');
         let at = Position { file: cursor.file, line: line.number as u32 };
         let plain = match Plain::of(line.text, || cursor.origin()) {
@@ -209,7 +209,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The scanner has read `$TTL`; it is kept here for the next scanner.
+    /// Stores the `$TTL` that the scanner has read, for the next scanner.
     fn directive(&mut self, cursor: &mut Cursor, line: &str, at: Position) {
         if !is_ttl_directive(line) {
             return;
@@ -335,13 +335,13 @@ fn locate(error: &str, line: &Plain<'_>, given_before: usize) -> ((usize, usize)
     (line.place(byte), plain(&message))
 }
 
-/// The first byte of the token before which or behind which the scanner stopped: readers look for its start.
+/// The first byte of the token before or after which the scanner stopped, where a reader expects the error.
 fn token_start(text: &str, byte: usize) -> usize {
     let before = &text.as_bytes()[..byte.min(text.len())];
     before.len() - before.iter().rev().take_while(|byte| !byte.is_ascii_whitespace()).count()
 }
 
-/// The scanner's messages in this program's words where those are clearer.
+/// The scanner's message, reworded where that is clearer.
 fn plain(message: &str) -> String {
     if let Some(classes) = message.strip_prefix("different class: ") {
         let found = classes.split(" != ").next().unwrap_or_default();
@@ -354,7 +354,7 @@ fn plain(message: &str) -> String {
         "expected rtype" => "expected a record type, or a TTL such as 300 or 5m".to_owned(),
         END_OF_ENTRY => INCOMPLETE.to_owned(),
         "trailing tokens" => TRAILING.to_owned(),
-        // It takes neither 9 nor z in them, which RFC 9460 §2.1 allows.
+        // The scanner rejects 9 and z in them, which RFC 9460 §2.1 allows.
         "invalid SvcParamKey" => "expected a key such as alpn or key65280, in lower case; a record with a 9 or a z in the name of a key has to be written as \\# (RFC 3597 §5)".to_owned(),
         "missing last owner" => "no owner: the first record of a file must name one".to_owned(),
         "unknown record type with concrete data" => {

@@ -1,4 +1,4 @@
-//! Reading and looking up, by tables.
+//! Table-driven tests of reading and looking up.
 
 use super::*;
 use crate::model::ServiceId;
@@ -15,18 +15,18 @@ fn read(text: &str) -> Result<Zone, Vec<ZoneError>> {
     Zone::read(&name("example."), text, "z", &mut no_include)
 }
 
-/// A zone with an apex and what else is given.
+/// A zone with an apex and the given records.
 fn zone(text: &str) -> String {
     format!("$TTL 300\n@ SOA ns h 1 2 3 4 60\n@ NS ns\nns A 192.0.2.1\n{text}")
 }
 
-fn said(errors: &[ZoneError]) -> Vec<String> {
+fn messages(errors: &[ZoneError]) -> Vec<String> {
     errors.iter().map(ToString::to_string).collect()
 }
 
 #[track_caller]
 fn refused(text: &str, expected: &[&str]) {
-    assert_eq!(said(&read(&zone(text)).unwrap_err()), expected, "{text}");
+    assert_eq!(messages(&read(&zone(text)).unwrap_err()), expected, "{text}");
 }
 
 fn rdata(zone: &Zone, owner: &str, rtype: u16) -> Vec<Vec<u8>> {
@@ -109,7 +109,7 @@ fn types_that_the_scanner_lacks_are_read() {
         ("URI 10 1 \"ftp://a/\\\"\\065;\"", 256, b"\0\x0a\0\x01ftp://a/\"A;"),
         ("DLV 1 8 2 00ff", 32769, b"\0\x01\x08\x02\0\xff"),
         ("LOC 1 N 1 E 0", 29, &[0, 0x12, 0x16, 0x13, 128, 54, 238, 128, 128, 54, 238, 128, 0, 152, 150, 128]),
-        // A dot behind an escape ends no name.
+        // An escaped dot does not end a name.
         ("AFSDB 1 a\\.", 18, b"\0\x01\x02a.\x07example\0"),
         ("IN 5m afsdb 1 a\\\\.", 18, b"\0\x01\x02a\\\0"),
     ];
@@ -119,7 +119,7 @@ fn types_that_the_scanner_lacks_are_read() {
 }
 
 #[test]
-fn what_is_wrong_with_them_is_told_at_its_token() {
+fn errors_in_them_are_reported_at_the_token() {
     refused(
         concat!(
             "a AFSDB 1\n",
@@ -152,7 +152,7 @@ fn what_is_wrong_with_them_is_told_at_its_token() {
 }
 
 #[test]
-fn the_demo_zone_is_a_zone() {
+fn the_demo_zone_is_valid() {
     let text = include_str!("../../zones/demo.test.zone");
     let zone = Zone::read(&name("demo.test."), text, "demo.test.zone", &mut no_include).unwrap();
     assert_eq!(zone.warnings, []);
@@ -166,13 +166,13 @@ fn a_ttl_is_the_records_the_directives_or_the_last_stated() {
     let ttl = |owner: &str| zone.names[&name(owner)][0].ttl.0;
     assert_eq!((ttl("b.example."), ttl("c.example."), zone.negative_ttl.0), (50, 70, 900));
     assert_eq!(
-        said(&read("@ SOA ns h 1 2 3 4 5\n@ 5 NS ns.example.net.\n").unwrap_err()),
+        messages(&read("@ SOA ns h 1 2 3 4 5\n@ 5 NS ns.example.net.\n").unwrap_err()),
         ["z:1:1: no TTL here, in an earlier record or by $TTL (RFC 2308 §4)"]
     );
 }
 
 #[test]
-fn every_mistake_of_syntax_is_told_with_its_line() {
+fn every_syntax_error_is_reported_with_its_line() {
     refused(
         concat!(
             "a A 192.0.2.300\n",
@@ -212,21 +212,21 @@ fn every_mistake_of_syntax_is_told_with_its_line() {
 }
 
 #[test]
-fn behind_a_mistake_nothing_is_told_that_only_follows_from_it() {
+fn an_error_causes_no_follow_up_errors() {
     refused(
         "a A 192.0.2.1\n  A oops\n  CNAME x\n$TTL 9\n  CNAME x\nb A 192.0.2.2\n",
         &["z:6:5: expected IPv4 address"],
     );
     // The SOA is there, though it cannot be read.
-    assert_eq!(said(&read("$TTL 5\n@ SOA oops\n").unwrap_err()).len(), 1);
-    // Every record would want for a TTL.
+    assert_eq!(messages(&read("$TTL 5\n@ SOA oops\n").unwrap_err()).len(), 1);
+    // Otherwise every record would lack a TTL.
     let text = zone("").replace("$TTL 300", "$TTL 1h30");
     let expected = ["z:1:6: expected a number; TTLs and the times of a SOA may have units, such as 5m"];
-    assert_eq!(said(&read(&text).unwrap_err()), expected);
+    assert_eq!(messages(&read(&text).unwrap_err()), expected);
 }
 
 #[test]
-fn windows_line_ends_and_comments_behind_directives_are_fine() {
+fn windows_line_ends_and_comments_after_directives_are_accepted() {
     let text = zone("a A 192.0.2.1 ; x\r\n\r\n   ; y\r\n$TTL 20;z\nb A 192.0.2.2\n").replace('\n', "\r\n");
     let zone = read(&text).unwrap();
     assert_eq!(zone.names[&name("b.example.")][0].ttl, Ttl(20));
@@ -234,7 +234,7 @@ fn windows_line_ends_and_comments_behind_directives_are_fine() {
 }
 
 #[test]
-fn the_rules_of_a_zone_are_held() {
+fn the_rules_of_a_zone_are_enforced() {
     let cases: &[(&str, &[&str])] = &[
         ("@ SOA ns h 9 2 3 4 60\n", &["z:2:1: 2 SOA records at example.; only one is allowed"]),
         ("x SOA ns h 1 2 3 4 60\n", &["z:5:1: SOA at x.example.; it belongs at the apex, example."]),
@@ -253,7 +253,7 @@ fn the_rules_of_a_zone_are_held() {
         refused(text, expected);
     }
     assert_eq!(
-        said(&read("a 5 A 192.0.2.1\n").unwrap_err()),
+        messages(&read("a 5 A 192.0.2.1\n").unwrap_err()),
         [
             "z:1:1: no NS record at example., the apex of the zone",
             "z:1:1: no SOA record at example., the apex of the zone"
@@ -262,12 +262,12 @@ fn the_rules_of_a_zone_are_held() {
 }
 
 #[test]
-fn what_is_odd_is_served_with_a_warning() {
+fn oddities_are_served_with_a_warning() {
     let text =
         "x 5 A 192.0.2.1\nx 3 A 192.0.2.2\nx 3 A 192.0.2.2\nsub NS ns.sub\nx MX 10 A\nx MX 10 a\nx MX 9 a\n";
     let zone = read(&zone(text)).unwrap();
     assert_eq!(
-        said(&zone.warnings),
+        messages(&zone.warnings),
         [
             "z:6:1: the TTLs of this A RRset differ; the smallest is served (RFC 2181 §5.2)",
             "z:7:1: this record is a duplicate; it is served once (RFC 2181 §5)",
@@ -289,7 +289,7 @@ fn origins_may_be_of_any_bytes() {
         let zone = Zone::read(&origin, &zone("www A 192.0.2.7\n"), "z", &mut no_include).unwrap();
         let www = Name::from_wire(&[b"\x03www", &wire[..]].concat()).unwrap();
         assert!(zone.names.contains_key(&www), "{label:?}");
-        // Reading goes on with the same origin behind a mistake.
+        // Reading continues with the same origin after an error.
         let text = self::zone("bad A nonsense\nwww A 192.0.2.7\nwww CNAME ns\n");
         let errors = Zone::read(&origin, &text, "z", &mut no_include).unwrap_err();
         assert_eq!(errors.len(), 2, "{label:?}: {errors:?}");
@@ -298,7 +298,7 @@ fn origins_may_be_of_any_bytes() {
 }
 
 #[test]
-fn included_text_has_its_own_origin_and_leaves_the_includers_alone() {
+fn included_text_has_its_own_origin_and_does_not_change_the_includers() {
     let mut asked = Vec::new();
     let mut include = |path: &str| {
         asked.push(path.to_owned());
@@ -315,9 +315,12 @@ fn included_text_has_its_own_origin_and_leaves_the_includers_alone() {
     assert_eq!(rdata(&read, "o.example.", rtype::A).len(), 2);
     assert_eq!(read.names[&name("z.example.")][0].ttl, Ttl(300));
     let errors = Zone::read(&name("example."), &zone("$INCLUDE broken\n"), "z", &mut include).unwrap_err();
-    assert_eq!(said(&errors), ["broken:2:5: expected IPv4 address"]);
+    assert_eq!(messages(&errors), ["broken:2:5: expected IPv4 address"]);
     let errors = Zone::read(&name("example."), &zone("$INCLUDE loop\n"), "z", &mut include).unwrap_err();
-    assert_eq!(said(&errors), ["loop:1:1: $INCLUDE of loop is nested too deeply; does it include itself?"]);
+    assert_eq!(
+        messages(&errors),
+        ["loop:1:1: $INCLUDE of loop is nested too deeply; does it include itself?"]
+    );
     assert_eq!(asked.len(), 2 + 8);
 }
 
@@ -380,7 +383,7 @@ fn describe(zones: &Zones, at: &str) -> String {
 }
 
 #[test]
-fn names_are_found_as_rfc_1034_and_rfc_4592_have_it() {
+fn names_are_found_as_rfc_1034_and_rfc_4592_specify() {
     let example = concat!(
         "a.b.c TXT x\n*.w TXT x\nsub.w TXT x\ndeep.sub NS ns.deep.sub\nns.deep.sub A 192.0.2.1\n",
         "*.deep.sub TXT hidden\nd DNAME target\n",
@@ -430,7 +433,7 @@ fn names_are_found_as_rfc_1034_and_rfc_4592_have_it() {
 }
 
 #[test]
-fn ds_is_looked_for_on_the_parents_side_of_a_cut() {
+fn ds_is_looked_up_on_the_parents_side_of_a_cut() {
     let zones = zones(
         &[
             (
@@ -454,7 +457,7 @@ other NS ns.other
     for (at, expected) in [
         ("child.example.", "cut at 0 in example."),
         ("other.example.", "cut at 0 in example."),
-        // Of its parent only the delegation is here.
+        // Only the delegation of its parent is served here.
         ("deep.other.example.", "in deep.other.example."),
         ("uncut.example.", "in uncut.example."),
         ("example.", "in example."),
@@ -465,7 +468,7 @@ other NS ns.other
 }
 
 #[test]
-fn services_without_a_place_are_refused() {
+fn services_that_conflict_with_a_zone_are_refused() {
     let text = "c CNAME x\na A 192.0.2.1\nd DNAME x\nsub NS ns\nt TXT beside\n";
     let services = [
         ("x.test.", 0),

@@ -1,4 +1,4 @@
-//! Config text: refused with places that exist, or compiled and able to answer.
+//! Config text: rejected with locations that exist, or compiled and able to answer.
 
 use std::io;
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::fixture::{self, ZONE};
 
 /// Services asked for per config.
 const MAX_ASKED: usize = 16;
-/// Networks and places a config may have before compiling it takes too long for a fuzzer.
+/// The most networks and places of a config that a fuzzer can compile fast enough.
 const MAX_COMPILED: usize = 64;
 
-/// Loads text as `portolan.toml` beside a zone and a latency table.
+/// Loads text as `portolan.toml`, along with a zone and a latency table.
 pub(crate) fn load(bytes: &[u8]) {
     let read = |path: &Path| match path.to_str() {
         Some("portolan.toml") => Ok(bytes.to_vec()),
@@ -27,17 +27,17 @@ pub(crate) fn load(bytes: &[u8]) {
     match config::load(Path::new("portolan.toml"), &read) {
         Ok(config) => {
             assert!(!config.warnings.has_errors(), "{}", config.warnings);
-            have_places(&config.warnings);
+            have_valid_locations(&config.warnings);
             serve(config);
         }
         Err(config::Refused { diagnostics, .. }) => {
-            assert!(diagnostics.has_errors(), "refused without a reason");
-            have_places(&diagnostics);
+            assert!(diagnostics.has_errors(), "rejected without a reason");
+            have_valid_locations(&diagnostics);
         }
     }
 }
 
-fn have_places(diagnostics: &Diagnostics) {
+fn have_valid_locations(diagnostics: &Diagnostics) {
     for it in diagnostics {
         let Some(source) = diagnostics.source(&it.file) else {
             let is_no_text = it.message.starts_with("not UTF-8");
@@ -51,14 +51,14 @@ fn have_places(diagnostics: &Diagnostics) {
     }
 }
 
-/// What was found in order compiles, and every service answers, up and down.
+/// A valid config compiles, and every service answers, with all addresses up and with all down.
 fn serve(config: Config) {
     if config.nets().len() + config.geo.networks.len() > MAX_COMPILED {
         return;
     }
     let plan = fixture::compile(config);
     for state in [State::Up, State::Unknown, State::Down(Severity::Hard)] {
-        let snapshot = fixture::stand(Arc::clone(&plan), &|_, _| state);
+        let snapshot = fixture::snapshot_with(Arc::clone(&plan), &|_, _| state);
         for service in plan.topology.services.iter().take(MAX_ASKED) {
             for rtype in [rtype::A, rtype::AAAA, rtype::SOA] {
                 let query = fixture::query(service.name.as_wire(), rtype);

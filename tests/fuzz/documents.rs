@@ -1,4 +1,4 @@
-//! Readiness documents: whatever a target says, a probe makes a short clause of it or is content.
+//! Readiness documents: whatever a target sends, a probe succeeds or fails with a short clause.
 
 use std::sync::LazyLock;
 
@@ -28,23 +28,23 @@ fn expecting(path: &str, equals: &str) -> Option<Expect> {
     Some(Expect { status: Vec::new(), body: None, json: vec![assertion] })
 }
 
-/// The first line is a JSONPath, the second a value; the rest is the document they are checked against. All of it
-/// is a document, too.
+/// The first line is a JSONPath, the second a value; the rest is the document they are checked against. The whole
+/// input is also checked as a document.
 pub(crate) fn check(bytes: &[u8]) {
     for expect in &*FIXED {
-        judge(expect, bytes);
+        check_verdict(expect, bytes);
     }
     let mut lines = bytes.splitn(3, |byte| *byte == b'\n').map(String::from_utf8_lossy);
     let [Some(path), Some(equals), Some(document)] = [lines.next(), lines.next(), lines.next()] else {
         return;
     };
     if let Some(expect) = expecting(&path, &equals) {
-        judge(&expect, document.as_bytes());
+        check_verdict(&expect, document.as_bytes());
     }
 }
 
-/// The verdict is short, and the same of the document written another way.
-fn judge(expect: &Expect, document: &[u8]) {
+/// The verdict is short, and the same for the document in another layout.
+fn check_verdict(expect: &Expect, document: &[u8]) {
     let verdict = check_body(expect, document);
     if let Err(clause) = &verdict {
         assert!(clause.len() <= MAX_CLAUSE, "{} bytes", clause.len());

@@ -1,4 +1,4 @@
-//! Well-formed queries with any OPT record, against a second reading of its options.
+//! Well-formed queries with any OPT record, compared with an independent parser of its options.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ const SUBNET: u16 = 8;
 const BADVERS: u16 = 16;
 const FORMERR: u16 = 1;
 
-/// The first byte is the question, then follow payload, version and flags of the OPT record; the rest are its
+/// The first byte selects the question, followed by payload, version and flags of the OPT record; the rest are its
 /// options.
 pub(crate) fn answer(bytes: &[u8]) {
     let [choice, payload_high, payload_low, version, flags, options @ ..] = bytes else { return };
@@ -40,12 +40,12 @@ pub(crate) fn answer(bytes: &[u8]) {
     };
     let (echoed, before) = (&reply[reply.len() - subnet.len()..], &reply[..reply.len() - subnet.len()]);
     assert!(before.ends_with(&[&SUBNET.to_be_bytes()[..], &(subnet.len() as u16).to_be_bytes()].concat()));
-    assert_eq!((&echoed[..3], &echoed[4..]), (&subnet[..3], &subnet[4..]), "repeated but for the scope");
+    assert_eq!((&echoed[..3], &echoed[4..]), (&subnet[..3], &subnet[4..]), "repeated except for the scope");
     let longest = if subnet[1] == 1 { 32 } else { 128 };
     assert!(echoed[3] <= if subnet[2] == 0 { 0 } else { longest }, "scope {}", echoed[3]);
 }
 
-/// The data of the one client subnet option, if all is well formed.
+/// The data of the only client subnet option, if all options are well formed.
 fn subnet(mut options: &[u8]) -> Result<Option<&[u8]>, ()> {
     let mut found = None;
     while !options.is_empty() {

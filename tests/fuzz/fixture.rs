@@ -26,13 +26,14 @@ pub(crate) static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
         Some("fixture.zone") => Ok(ZONE.to_vec()),
         _ => Err(io::ErrorKind::NotFound.into()),
     };
-    let config = config::load(Path::new("portolan.toml"), &read).unwrap_or_else(|said| panic!("{said}"));
+    let config =
+        config::load(Path::new("portolan.toml"), &read).unwrap_or_else(|refused| panic!("{refused}"));
     let plan = compile(config);
     let dark = plan.topology.region_named("dark").expect("a region");
-    stand(plan, &|at, _| if at.region == dark { State::Down(Severity::Hard) } else { State::Up })
+    snapshot_with(plan, &|at, _| if at.region == dark { State::Down(Severity::Hard) } else { State::Up })
 });
 
-/// The plan of a config, with its own networks for a geo database.
+/// The plan of a config, with only its own networks as geo data.
 pub(crate) fn compile(config: Config) -> Arc<Plan> {
     let index = Index::compile(&[], &config.geo.networks, &config.nets());
     let debug_names = config.dns.as_ref().is_some_and(|dns| dns.debug_names);
@@ -40,13 +41,13 @@ pub(crate) fn compile(config: Config) -> Arc<Plan> {
     Arc::new(Plan { debug_names, ..Plan::compile(config.topology, config.zones, index, true, key_prefix) })
 }
 
-/// A snapshot of a plan with addresses in these states.
-pub(crate) fn stand(plan: Arc<Plan>, states: &dyn Fn(EndpointRef, usize) -> State) -> Snapshot {
+/// A snapshot of a plan whose addresses have these states.
+pub(crate) fn snapshot_with(plan: Arc<Plan>, states: &dyn Fn(EndpointRef, usize) -> State) -> Snapshot {
     let standing = Arc::new(state::assume(&world(&plan, Rules::default()), &[], NOW, states));
     Snapshot { plan, standing, epoch: 1 }
 }
 
-/// What a server says to a message; no bytes if it drops it.
+/// A server's reply to a message; no bytes if it drops the message.
 pub(crate) fn ask(snapshot: &Snapshot, message: &[u8], transport: Transport) -> (Vec<u8>, Outcome) {
     ask_by(handle, snapshot, message, transport)
 }
@@ -72,12 +73,12 @@ fn arrival(transport: Transport) -> Arrival {
     }
 }
 
-/// What the fixture says: on the general path, which the express lane is held to, and by the way that messages take.
+/// The fixture's replies: by the general path, which is the reference, and by the path that messages normally take.
 pub(crate) fn ask_fixture(message: &[u8], transport: Transport) -> [(Vec<u8>, Outcome); 2] {
     [handle_generally, handle].map(|handle| ask_by(handle, &SNAPSHOT, message, transport))
 }
 
-/// Answers a message with what is kept from one answer to the next, as often as it is called.
+/// A closure that answers a message each time it is called, with the buffers kept from one answer to the next.
 pub(crate) fn answer_again(message: &[u8], transport: Transport) -> impl FnMut() {
     let arrival = arrival(transport);
     let mut reply = Reply::new(1);

@@ -1,4 +1,4 @@
-//! Every name of the fixture with every common form of a query, by either path. The general path is the measure.
+//! Every name of the fixture with every common form of a query, by either path. The general path is the reference.
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ use crate::packets;
 
 const TYPES: [u16; 14] = [1, 2, 5, 6, 12, 15, 16, 28, 33, 43, 52, 65, 255, 65280];
 
-/// What stands behind the question: nothing, or an OPT record with these flags and options.
+/// What follows the question: nothing, or an OPT record with these flags and options.
 const TAILS: [Option<(u8, &[u8])>; 10] = [
     None,
     Some((0, b"")),
@@ -22,13 +22,13 @@ const TAILS: [Option<(u8, &[u8])>; 10] = [
     Some((0, b"\x00\x08\x00\x04\x00\x01\x00\x00")),
     // NSID, edns-tcp-keepalive.
     Some((0, b"\x00\x03\x00\x00\x00\x0b\x00\x00")),
-    // A cookie before a subnet, padding, and an option that nobody knows.
+    // A cookie before a subnet, padding, and an unknown option.
     Some((0, b"\x00\x0a\x00\x08cookie!!\x00\x08\x00\x06\x00\x01\x10\x00\x0a\x02")),
     Some((0, b"\x00\x0c\x00\x02\x00\x00")),
     Some((0, b"\xff\xfe\x00\x00")),
 ];
 
-/// The names of the zone and of its services, and beside each one below it; somebody else's.
+/// The names of the zone and of its services, a name below each of them, and one outside the zone.
 static NAMES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let origin: Name = "example.".parse().expect("a name");
     let text = std::str::from_utf8(ZONE).expect("text");
@@ -56,11 +56,11 @@ fn messages() -> impl Iterator<Item = Vec<u8>> {
 }
 
 #[test]
-fn every_name_by_either_path() {
+fn both_paths_agree_on_every_name() {
     messages().for_each(|message| packets::answer(&message));
 }
 
-/// But where a DNAME makes a name that nobody owns.
+/// Except where a DNAME synthesises a name that no zone owns.
 #[test]
 fn answers_allocate_nothing() {
     const DNAME: &[u8] = &[0, 39, 0, 1, 0, 0, 1, 44];
@@ -71,7 +71,7 @@ fn answers_allocate_nothing() {
             continue;
         }
         let mut answer = answer_again(&message, Transport::Udp);
-        // The first answer finds its buffers too small.
+        // The first answer still has to grow its buffers.
         answer();
         assert_eq!(measure(&mut answer).count_total, 0, "{message:02x?}");
         measured += 1;

@@ -1,7 +1,7 @@
-//! Fuzzing. Each target is a function from bytes to nothing that panics where the product breaks a promise.
+//! Fuzzing. Each target is a function that takes bytes and panics if an invariant is violated.
 //!
-//! `cargo test` replays the corpora in `__fuzz__/TARGET/corpus` and tries random bytes for a second. To look
-//! for more with libFuzzer: `./tests/fuzz/run`. What it finds becomes a file of the corpus, with the fix.
+//! `cargo test` replays the corpora in `__fuzz__/TARGET/corpus` and tries random bytes for a second. To search
+//! further with libFuzzer, run `./tests/fuzz/run`. Each finding is added to the corpus along with its fix.
 
 mod config;
 mod documents;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use bolero::check;
 
-/// A target takes longer inputs than this to be no better.
+/// The longest inputs worth trying: longer ones find nothing new.
 const MAX_PACKET: usize = 1_500;
 const MAX_TEXT: usize = 16 * 1024;
 
@@ -63,7 +63,7 @@ const TARGETS: [(&str, Target); 6] = [
     ("documents", documents::check),
 ];
 
-/// The files of a target's corpus, in the order of their names.
+/// The files of a target's corpus, ordered by name.
 fn corpus(target: &str) -> Vec<PathBuf> {
     let folder =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/__fuzz__").join(target).join("corpus");
@@ -73,7 +73,7 @@ fn corpus(target: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Whole, unlike what `check!` does within its second.
+/// Replays the whole corpora, unlike `check!`, which has only a second.
 #[test]
 fn corpora_replay() {
     for (name, target) in TARGETS {

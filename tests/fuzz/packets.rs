@@ -1,4 +1,4 @@
-//! Whatever bytes arrive: what leaves is a reply to them, can be read, and is no weapon.
+//! Whatever bytes arrive, the reply belongs to them, can be decoded, and is useless for amplification.
 
 use hickory_proto::op::{Message, MessageType};
 use portolan::answer::{Kind, Outcome, Transport};
@@ -8,7 +8,7 @@ use crate::fixture::ask_fixture;
 
 const HEADER: usize = 12;
 
-/// Answers a message over UDP and TCP and holds both replies to what they must be.
+/// Answers a message over UDP and TCP and checks both replies.
 pub(crate) fn answer(message: &[u8]) {
     let udp = exchange(message, Transport::Udp);
     let tcp = exchange(message, Transport::Tcp);
@@ -32,7 +32,7 @@ pub(crate) fn exchange(message: &[u8], transport: Transport) -> Option<Message> 
         assert!(reply.is_empty());
         return None;
     };
-    assert!(!deserves_none, "a reply to what deserves none");
+    assert!(!deserves_none, "a reply to a message that must be dropped");
     belongs_to(&reply, message);
     is_no_longer_than_allowed(reply.len(), kind, message, transport);
     let decoded = decode(reply, message);
@@ -57,14 +57,14 @@ fn belongs_to(reply: &[u8], message: &[u8]) {
     assert!(message[HEADER..].starts_with(question));
 }
 
-/// An error is never longer than what it answers but for the reason it gives (RFC 8914), and an answer never longer than
-/// the client takes.
+/// An error is never longer than the query plus its extended error (RFC 8914), and an answer never longer than the
+/// client accepts.
 fn is_no_longer_than_allowed(length: usize, kind: Kind, message: &[u8], transport: Transport) {
     if kind == Kind::Refused {
         const REASON: usize = 6;
         assert!(length <= message.len() + REASON, "an error of {length} bytes for {} bytes", message.len());
     }
-    // What an independent decoder cannot read may still be answered; the one bound for all holds then.
+    // A query that the independent decoder cannot read may still be answered, within the general bound.
     let payload = match Message::from_vec(message) {
         Ok(query) => query.edns.map_or(0, |edns| edns.max_payload()),
         Err(_) => MAX_UDP_PAYLOAD,
@@ -75,8 +75,8 @@ fn is_no_longer_than_allowed(length: usize, kind: Kind, message: &[u8], transpor
     }
 }
 
-/// Reads a reply with an independent decoder. A client subnet of FAMILY 0 is beyond that one: its option, the last
-/// of the last record, is read as one that nobody knows.
+/// Reads a reply with an independent decoder. That one does not support a client subnet of FAMILY 0: the option, the
+/// last of the last record, is changed to an unknown one.
 fn decode(mut reply: Vec<u8>, message: &[u8]) -> Message {
     const FAMILY_0: &[u8] = &[0, 8, 0, 4, 0, 0, 0, 0];
     const UNKNOWN: [u8; 2] = 65_001_u16.to_be_bytes();

@@ -1,4 +1,4 @@
-//! Zone text: refused with places that exist, or served whatever is asked of it.
+//! Zone text: rejected with locations that exist, or able to answer every query.
 
 use std::sync::Arc;
 
@@ -25,17 +25,17 @@ pub(crate) fn read(bytes: &[u8]) {
     };
     match Zone::read(&origin, &text, "zone", &mut include) {
         Ok(zone) => {
-            have_places(&zone.warnings, &text);
+            have_valid_locations(&zone.warnings, &text);
             serve(zone);
         }
         Err(errors) => {
-            assert!(!errors.is_empty(), "refused without a reason");
-            have_places(&errors, &text);
+            assert!(!errors.is_empty(), "rejected without a reason");
+            have_valid_locations(&errors, &text);
         }
     }
 }
 
-fn have_places(errors: &[ZoneError], text: &str) {
+fn have_valid_locations(errors: &[ZoneError], text: &str) {
     assert!(errors.len() <= MAX_ERRORS, "{} errors", errors.len());
     for error in errors.iter().filter(|error| error.file == "zone") {
         let line = text.split('\n').nth(error.line.max(1) - 1);
@@ -44,13 +44,13 @@ fn have_places(errors: &[ZoneError], text: &str) {
     }
 }
 
-/// All that a zone holds can be looked up and encoded.
+/// Everything in a zone can be looked up and encoded.
 fn serve(zone: Zone) {
     let owned = zone.names.iter().flat_map(|(name, sets)| sets.iter().map(move |set| (name, set.rtype)));
     let asked: Vec<(Name, u16)> = owned.take(MAX_ASKED).map(|(name, rtype)| (name.clone(), rtype)).collect();
-    let zones = Zones::build(vec![zone], []).expect("nothing else wants a place in it");
+    let zones = Zones::build(vec![zone], []).expect("no services to conflict with it");
     let plan = Plan::compile(Topology::default(), zones, Index::default(), true, KeyPrefix::default());
-    let snapshot = fixture::stand(Arc::new(plan), &|_, _| State::Up);
+    let snapshot = fixture::snapshot_with(Arc::new(plan), &|_, _| State::Up);
     for (name, set) in asked {
         for rtype in [set, rtype::A, rtype::DS] {
             let query = fixture::query(name.as_wire(), rtype);

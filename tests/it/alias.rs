@@ -12,7 +12,7 @@ use crate::harness::client::{Client, outcome, typed};
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
 use crate::harness::region::{Break, GERMAN, Region, VIRGINIA};
-use crate::harness::resolver::{Resolver, Says};
+use crate::harness::resolver::{Resolver, Response};
 use crate::harness::until;
 
 /// A folder whose config asks this resolver.
@@ -41,18 +41,18 @@ async fn until_answered(client: &mut Client, name: &str, rtype: RecordType, expe
     .await;
 }
 
-/// How many events say this.
-fn told(node: &TestNode, words: &str) -> usize {
+/// How many events contain this text.
+fn count_events(node: &TestNode, text: &str) -> usize {
     let done = portolan_at(&node.folder, &["events"]);
-    done.stdout.lines().filter(|line| line.contains(words)).count()
+    done.stdout.lines().filter(|line| line.contains(text)).count()
 }
 
-/// Resolvers are asked at once after a reload.
+/// Reloads the config, after which resolvers are asked at once.
 async fn reload(node: &TestNode) {
     node.node.reloads.reload("the test".into()).await.expect("a good config");
 }
 
-/// The apex's records of a type, one a line, as dig prints them.
+/// The apex's records of a type, one per line, as dig prints them.
 fn dig(node: &TestNode, rtype: &str) -> String {
     let mut command = clean(Command::new("dig"));
     command.args(["@127.0.0.1", "-p", &node.dns.port().to_string(), "+short", "example.test", rtype]);
@@ -60,7 +60,7 @@ fn dig(node: &TestNode, rtype: &str) -> String {
     run(command).stdout
 }
 
-/// The apex, led to a host, beside the records that an apex has.
+/// A service at the apex, whose endpoint has a host name.
 const APEX: &str = r#"
 [region.cdn]
 endpoint = [{ name = "lb", host = "lb.elsewhere.example" }]
@@ -87,38 +87,39 @@ async fn an_apex_has_the_addresses_of_a_host_and_keeps_the_last_good_ones() {
     }
     for rtype in [RecordType::SOA, RecordType::NS] {
         let reply = client.exchange(&typed("example.test.", rtype, Some(GERMAN))).await;
-        assert_eq!(reply.answers.len(), 1, "{rtype} stands beside the addresses");
+        assert_eq!(reply.answers.len(), 1, "{rtype} coexists with the addresses");
     }
 
-    for (number, says) in
-        [Says::NoSuchName, Says::Addresses(Vec::new()), Says::Failure].into_iter().enumerate()
+    for (number, response) in
+        [Response::NoSuchName, Response::Addresses(Vec::new()), Response::Failure].into_iter().enumerate()
     {
-        resolver.say(says);
+        resolver.respond_with(response);
         reload(&node).await;
-        until("the failure is told of", async || {
-            (told(&node, "lb.elsewhere.example. cannot be resolved") == number + 1).then_some(())
+        until("the failure is reported", async || {
+            (count_events(&node, "lb.elsewhere.example. cannot be resolved") == number + 1).then_some(())
         })
         .await;
         assert_eq!(ask(&mut client, "example.test.", RecordType::A).await.1, v4);
         assert_eq!(ask(&mut client, "example.test.", RecordType::AAAA).await.1, v6);
-        resolver.say_addresses(&first);
+        resolver.respond_with_addresses(&first);
         reload(&node).await;
         until("it is over", async || {
-            (told(&node, "lb.elsewhere.example. has 192.0.2.80, 192.0.2.81, 2001:db8::80") == number + 2)
+            (count_events(&node, "lb.elsewhere.example. has 192.0.2.80, 192.0.2.81, 2001:db8::80")
+                == number + 2)
                 .then_some(())
         })
         .await;
     }
 
-    // Without a reload it happens when the TTL runs out: see the tests of the engine, where time can be stopped.
-    resolver.say_addresses(&["192.0.2.90"]);
+    // Without a reload it happens when the TTL expires: see the tests of the engine, where time can be paused.
+    resolver.respond_with_addresses(&["192.0.2.90"]);
     reload(&node).await;
     until_answered(&mut client, "example.test.", RecordType::A, &["192.0.2.90"]).await;
     assert_eq!(ask(&mut client, "example.test.", RecordType::AAAA).await, (ResponseCode::NoError, vec![]));
     node.stop().await;
 }
 
-/// The one endpoint of the region that is resolved, as status tells it.
+/// The endpoint of the resolved region, from the status.
 async fn resolved_endpoint(node: &TestNode) -> Value {
     let status = node.api.get("/v1/status").await;
     let regions = status["regions"].as_array().expect("regions");
@@ -127,11 +128,11 @@ async fn resolved_endpoint(node: &TestNode) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn resolved_addresses_are_probed_each_for_itself() {
+async fn resolved_addresses_are_probed_individually() {
     let (eu, us) = (Region::start("eu", 61), Region::start("us", 62));
     let (eu_ip, us_ip) = (eu.ip().to_string(), us.ip().to_string());
     let (eu_ip, us_ip) = (eu_ip.as_str(), us_ip.as_str());
-    // Nobody listens there.
+    // Nothing listens there.
     let dead = "127.0.61.9";
     let config = format!(
         "{}{}[region.far]\nendpoint = [{{ name = \"lb\", host = \"lb.elsewhere.example\", probe = [\"eu\"] }}]\n\
@@ -140,7 +141,7 @@ async fn resolved_addresses_are_probed_each_for_itself() {
         eu.probe(&[]),
         us.config(VIRGINIA, &[]),
     );
-    let resolver = Resolver::start(Says::NoSuchName).await;
+    let resolver = Resolver::start(Response::NoSuchName).await;
     let node = TestNode::start(folder(&resolver, &config)).await;
     let mut client = node.client().await;
     until_answered(&mut client, "www.example.test.", RecordType::A, &[us_ip]).await;
@@ -158,7 +159,7 @@ async fn resolved_addresses_are_probed_each_for_itself() {
         done.stdout
     );
 
-    resolver.say_addresses(&[dead, eu_ip]);
+    resolver.respond_with_addresses(&[dead, eu_ip]);
     reload(&node).await;
     until_answered(&mut client, "www.example.test.", RecordType::A, &[eu_ip]).await;
     until("the other is known to be down", async || {
@@ -180,16 +181,16 @@ async fn resolved_addresses_are_probed_each_for_itself() {
     eu.heal();
     until_answered(&mut client, "www.example.test.", RecordType::A, &[eu_ip]).await;
 
-    // The verdict of the address that stays is carried over: no moment without an answer from there.
+    // The remaining address keeps its verdict: it is answered without interruption.
     let since = resolved_endpoint(&node).await["addresses"][0]["since"].clone();
-    resolver.say_addresses(&[eu_ip]);
+    resolver.respond_with_addresses(&[eu_ip]);
     reload(&node).await;
     until("the other is gone", async || {
         (resolved_endpoint(&node).await["addresses"].as_array().expect("addresses").len() == 1).then_some(())
     })
     .await;
     assert_eq!(resolved_endpoint(&node).await["addresses"][0]["since"], since);
-    resolver.say_addresses(&[dead]);
+    resolver.respond_with_addresses(&[dead]);
     reload(&node).await;
     until_answered(&mut client, "www.example.test.", RecordType::A, &[us_ip]).await;
     node.stop().await;

@@ -19,7 +19,7 @@ use crate::harness::region::{Break, GERMAN, NEAREST, Region, Three};
 use crate::harness::{Numbers, PATIENCE, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn status_tells_of_every_region_address_and_service() {
+async fn status_lists_every_region_address_and_service() {
     let three = Three::start();
     let node = TestNode::with(&[three.config(&[]), NEAREST.into()].concat()).await;
     let status = node.api.get("/v1/status").await;
@@ -32,14 +32,14 @@ async fn status_tells_of_every_region_address_and_service() {
     let names: Vec<_> = status["regions"].as_array().expect("a list").iter().map(|it| &it["name"]).collect();
     assert_eq!(names, ["ap", "eu", "us"]);
     for region in [&three.eu, &three.us, &three.ap] {
-        let told = named(&status["regions"], region.name);
-        let summary = (&told["verdict"], &told["usable"], &told["held"], &told["override"]);
+        let found = named(&status["regions"], region.name);
+        let summary = (&found["verdict"], &found["usable"], &found["held"], &found["override"]);
         assert_eq!(summary, (&json!("up"), &json!("yes"), &Value::Null, &Value::Null));
-        let address = &told["endpoints"][0]["addresses"][0];
+        let address = &found["endpoints"][0]["addresses"][0];
         assert_eq!(address["address"], json!(region.ip()));
         assert_eq!((&address["verdict"], &address["probes"][0]["name"]), (&json!("up"), &json!(region.name)));
         assert!(address["rtt_ms"].as_f64() > Some(0.0) && address["last_probe_s"].is_f64(), "{address}");
-        for moment in [&told["since"], &address["since"]] {
+        for moment in [&found["since"], &address["since"]] {
             moment.as_str().expect("a text").parse::<jiff::Timestamp>().expect("RFC 3339");
         }
     }
@@ -83,13 +83,13 @@ const NAMES: [&str; 6] = [
     "nothing.example.test.",
 ];
 
-/// Records as zone files have them.
+/// Records in the syntax of zone files.
 fn records(reply: &Message) -> Vec<String> {
     reply.answers.iter().map(ToString::to_string).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn explain_says_what_dns_answers() {
+async fn explain_agrees_with_dns_answers() {
     let node = TestNode::with(WIDE).await;
     node.api.override_with(json!({"target": "region/two", "action": "drain", "share": "40%"})).await;
     let mut client = node.client().await;
@@ -105,21 +105,21 @@ async fn explain_says_what_dns_answers() {
         };
         let rtype = if turn % 5 == 0 { RecordType::AAAA } else { RecordType::A };
         let reply = client.exchange(&typed(name, rtype, Some(&format!("{from}/{bits}")))).await;
-        let told = node.api.get(&format!("/v1/explain?name={name}&type={rtype}&client={from}")).await;
-        let about = format!("{name} {rtype} for {from}: {told}");
-        assert_eq!(told["answer"]["records"], json!(records(&reply)), "{about}");
-        assert_eq!(told["scope"], json!(scope(&reply)), "{about}");
+        let explained = node.api.get(&format!("/v1/explain?name={name}&type={rtype}&client={from}")).await;
+        let about = format!("{name} {rtype} for {from}: {explained}");
+        assert_eq!(explained["answer"]["records"], json!(records(&reply)), "{about}");
+        assert_eq!(explained["scope"], json!(scope(&reply)), "{about}");
         let negative = reply.authorities.iter().map(|it| it.ttl).min();
         let ttl = reply.answers.iter().map(|it| it.ttl).min().or(negative);
-        assert_eq!(told["answer"]["ttl"], json!(ttl), "{about}");
+        assert_eq!(explained["answer"]["ttl"], json!(ttl), "{about}");
         let code = format!("{:?}", reply.metadata.response_code).to_uppercase();
-        assert_eq!(told["answer"]["rcode"], code, "{about}");
-        if let (Some(last), Some(region)) = (outcome(&reply).1.last(), told["region"].as_str()) {
+        assert_eq!(explained["answer"]["rcode"], code, "{about}");
+        if let (Some(last), Some(region)) = (outcome(&reply).1.last(), explained["region"].as_str()) {
             let number = last.to_string();
             let wanted =
                 [("one", "1"), ("two", "2"), ("three", "3")].iter().find(|(name, _)| *name == region);
             assert!(number.ends_with(wanted.expect("a region").1), "{about}");
-            let kept = told["stages"].as_array().expect("a list").last().expect("share")["kept"].clone();
+            let kept = explained["stages"].as_array().expect("a list").last().expect("share")["kept"].clone();
             assert_eq!(kept[0]["region"], region, "{about}");
             answered += 1;
         }
@@ -129,7 +129,7 @@ async fn explain_says_what_dns_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_come_as_a_list_and_as_a_stream_that_goes_on_where_it_was() {
+async fn events_are_a_list_and_a_stream_that_resumes_where_it_ended() {
     let node = TestNode::with(WIDE).await;
     let one = node.api.override_with(json!({"target": "region/one", "action": "drain"})).await;
     node.api.restore(one).await;
@@ -148,7 +148,7 @@ async fn events_come_as_a_list_and_as_a_stream_that_goes_on_where_it_was() {
     let mut rest = Stream::of(stream(list[0]["id"].to_string().as_str().into())).await;
     assert_eq!(whole.next().await, list[0]);
     assert_eq!(whole.next().await, list[1]);
-    assert_eq!(rest.next().await, list[1], "what was seen is not told again");
+    assert_eq!(rest.next().await, list[1], "events already seen are not repeated");
     node.api.override_with(json!({"target": "region/two", "action": "down", "reason": "flood"})).await;
     for stream in [&mut whole, &mut rest] {
         let event = stream.next().await;
@@ -172,7 +172,7 @@ async fn a_reader_that_reconnects_after_a_restart_misses_nothing() {
     node.api.override_with(json!({"target": "region/one", "action": "drain"})).await;
     let kept = node.api.get("/v1/events").await;
     assert!(kept[0]["id"].as_u64() > last.as_u64(), "{kept} after {last}");
-    // The last is of a node whose clock was set back since.
+    // The last id is from a node whose clock has been set back since.
     for seen in [last.to_string(), u64::MAX.to_string()] {
         let request = node.api.request(Method::GET, "/v1/events").header("accept", "text/event-stream");
         let mut stream = Stream::of(request.header("last-event-id", seen)).await;
@@ -196,7 +196,7 @@ impl Stream {
         Self { response, text: String::new() }
     }
 
-    /// The data of the next event, whose id and name must be those in its head.
+    /// The data of the next event; its id and name must match the SSE fields.
     async fn next(&mut self) -> Value {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
@@ -215,7 +215,7 @@ impl Stream {
     }
 }
 
-/// Samples as (name, labels, value); every line must be as OpenMetrics has it.
+/// Samples as (name, labels, value); every line must be valid OpenMetrics.
 fn parsed(text: &str) -> Vec<(String, String, f64)> {
     assert!(text.ends_with("\n# EOF\n"), "the end is marked");
     let mut families = Vec::new();
@@ -244,7 +244,7 @@ fn parsed(text: &str) -> Vec<(String, String, f64)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metrics_are_openmetrics_and_have_the_names_agreed() {
+async fn metrics_are_openmetrics_with_the_documented_names() {
     let three = Three::start();
     let node = TestNode::with(&[three.config(&[]), NEAREST.into()].concat()).await;
     let mut client = node.client().await;
@@ -289,7 +289,7 @@ async fn metrics_are_openmetrics_and_have_the_names_agreed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nonsense_gets_a_problem_document_that_says_what_is_wrong() {
+async fn invalid_requests_get_a_problem_document_with_the_cause() {
     let node = TestNode::with(WIDE).await;
     let post = |body: Value| (Method::POST, "/v1/overrides", Some(body));
     let get = |path| (Method::GET, path, None);
@@ -338,7 +338,7 @@ async fn nonsense_gets_a_problem_document_that_says_what_is_wrong() {
         ),
         (post(json!(["region/one"])), 400, ""),
     ];
-    for ((method, path, body), status, said) in cases {
+    for ((method, path, body), status, expected) in cases {
         let what = format!("{method} {path} {}", body.as_ref().map(Value::to_string).unwrap_or_default());
         let request = node.api.request(method, path);
         let request = if let Some(body) = body { request.json(&body) } else { request };
@@ -349,7 +349,7 @@ async fn nonsense_gets_a_problem_document_that_says_what_is_wrong() {
         assert_eq!((&problem["status"], &problem["type"]), (&json!(status), &json!("about:blank")), "{what}");
         let (title, detail) = (problem["title"].as_str(), problem["detail"].as_str().expect("a text"));
         assert!(title.is_some_and(|title| !title.is_empty()) && !detail.is_empty(), "{what}: {problem}");
-        assert!(detail.contains(said), "{what}: expected {said:?} in {detail:?}");
+        assert!(detail.contains(expected), "{what}: expected {expected:?} in {detail:?}");
     }
     let text = node.api.request(Method::POST, "/v1/overrides").body("{").send().await.expect("an answer");
     assert_eq!(text.status(), StatusCode::BAD_REQUEST);
@@ -359,10 +359,10 @@ async fn nonsense_gets_a_problem_document_that_says_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_is_bound_at_once_and_answers_when_it_knows_its_targets() {
+async fn a_node_binds_at_once_and_answers_once_its_targets_are_known() {
     let eu = Region::start("eu", 1);
     eu.fail(Break::Hang);
-    // It is asked within 100 ms and not answered before the test says so, nor before the node would begin anyway.
+    // The node receives the query within 100 ms, but answers only once its targets are known or its wait expires.
     let config = eu.config("{ country = \"IE\" }", &[("timeout", "\"600s\""), ("interval", "\"601s\"")]);
     let service = "[[service]]\nname = \"www.example.test.\"\nregions = [\"eu\"]\n";
     let mut served = Served::spawn(Folder::new(&[&config, service].concat()));

@@ -1,4 +1,4 @@
-//! `portolan check` and the start of `portolan serve`, as a user meets them.
+//! `portolan check` and the start of `portolan serve`, as users see them.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 const ZONE: &str = "@ 300 SOA ns1 admin 1 3600 600 86400 60\n@ 300 NS ns1\nns1 300 A 192.0.2.53\n";
 
-/// Two regions and a service, with nothing to complain of.
+/// Two regions and a service, without warnings.
 const GOOD: &str = r#"version = 1
 geo.database = "places.mmdb"
 dns.listen = ["127.0.0.1:0"]
@@ -24,7 +24,7 @@ name = "www.gslb.test"
 regions = ["east", "west"]
 "#;
 
-/// Ten mistakes in eight tables.
+/// Ten errors in eight tables.
 const TEN: &str = r#"version = 1
 [log]
 level = "inform"
@@ -51,7 +51,7 @@ fence = [{ region = "east", except = ["*"] }]
 workers = 1
 "#;
 
-/// Runs `portolan` beside a config.
+/// Runs `portolan` in the folder of a config.
 fn portolan(config: &str, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mmdb/GeoIP2-City-Test.mmdb");
@@ -75,7 +75,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn ten_mistakes_are_ten_complaints() {
+fn ten_mistakes_are_ten_errors() {
     let output = portolan(TEN, &["check"]);
     let heads =
         stderr(&output).lines().filter(|line| line.starts_with("p.toml:")).collect::<Vec<_>>().join("\n");
@@ -94,7 +94,7 @@ fn ten_mistakes_are_ten_complaints() {
     assert!(stderr(&output).ends_with("10 errors\n"), "{}", stderr(&output));
     assert!(stderr(&output).contains("\n6 | worker = 4\n  | ^^^^^^\n"), "{}", stderr(&output));
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
-    // A node that should start with it says the same.
+    // `serve` reports the same.
     let serve = portolan(TEN, &["serve"]);
     assert_eq!((serve.status.code(), stderr(&serve)), (Some(1), stderr(&output)));
 }
@@ -120,7 +120,7 @@ fn the_same_as_json() {
 }
 
 #[test]
-fn a_state_directory_that_cannot_be_made_is_warned_of() {
+fn a_state_directory_that_cannot_be_created_is_warned_of() {
     for (state_dir, expected) in [
         ("state/of/the/node", None),
         ("/tmp", None),
@@ -129,20 +129,20 @@ fn a_state_directory_that_cannot_be_made_is_warned_of() {
     ] {
         let output = portolan(&format!("{GOOD}[node]\nstate_dir = {state_dir:?}\n"), &["check"]);
         assert_eq!(output.status.code(), Some(0), "{state_dir}: {}", stderr(&output));
-        let said = stderr(&output);
+        let warnings = stderr(&output);
         match expected {
-            None => assert_eq!(said, "", "{state_dir}"),
+            None => assert_eq!(warnings, "", "{state_dir}"),
             Some(why) => assert!(
-                said.starts_with("p.toml:16:13: warning: the current user cannot write to ")
-                    && said.contains(why),
-                "{state_dir}: {said}"
+                warnings.starts_with("p.toml:16:13: warning: the current user cannot write to ")
+                    && warnings.contains(why),
+                "{state_dir}: {warnings}"
             ),
         }
     }
 }
 
 #[test]
-fn warnings_are_counted_and_let_pass() {
+fn warnings_are_counted_and_not_errors() {
     let output = portolan(GOOD, &["check"]);
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
     assert_eq!(stdout(&output), "p.toml is fine: 1 zone, 1 service, 2 regions\n");
@@ -150,13 +150,13 @@ fn warnings_are_counted_and_let_pass() {
     let output = portolan(&odd, &["check"]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(stdout(&output), "p.toml is fine: 1 zone, 1 service, 2 regions; 2 warnings\n");
-    let said = stderr(&output);
+    let warnings = stderr(&output);
     assert!(
-        said.contains("p.toml:9:9: warning: region `east` is probed by TCP handshakes alone\n"),
-        "{said}"
+        warnings.contains("p.toml:9:9: warning: region `east` is probed by TCP handshakes alone\n"),
+        "{warnings}"
     );
-    assert!(said.contains("\n  = help: a balancer completes handshakes"), "{said}");
-    assert!(said.ends_with("2 warnings\n"), "{said}");
+    assert!(warnings.contains("\n  = help: a balancer completes handshakes"), "{warnings}");
+    assert!(warnings.ends_with("2 warnings\n"), "{warnings}");
     let output = portolan(GOOD, &["check", "--json"]);
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "[]\n"));
 }

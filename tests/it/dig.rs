@@ -1,4 +1,4 @@
-//! Answers as the usual tools read them. Without the tool a test says so and passes.
+//! Answers as the usual tools read them. A test whose tool is not installed is skipped.
 
 use std::process::Command;
 
@@ -14,13 +14,13 @@ endpoint = [{ name = \"lb1\", address = [\"192.0.2.1\", \"2001:db8::1\"] }]
 endpoint = [{ name = \"lb1\", address = [\"192.0.2.2\", \"2001:db8::2\"] }]
 [[service]]\nname = \"www.example.test.\"\nregions = [\"eu\", \"us\"]\nrank = \"distance\"\n";
 
-/// Runs a tool against a node; what it prints, runs of blanks made one.
+/// Runs a tool against a node and returns its output, with runs of blanks collapsed.
 fn ask(tool: &str, node: &TestNode, arguments: &[&str]) -> String {
     let mut command = clean(Command::new(tool));
     command
         .args(["@127.0.0.1", "-p", &node.dns.port().to_string(), "+retry=0", "+norecurse"])
         .args(arguments);
-    // What the user's own settings file says must not matter.
+    // The user's own settings file must not matter.
     command.env("HOME", node.folder.path(""));
     let done = run(command);
     assert_eq!(done.code, Some(0), "{tool} {arguments:?}: {done:?}");
@@ -28,8 +28,8 @@ fn ask(tool: &str, node: &TestNode, arguments: &[&str]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What is asked, and the lines that must be printed. Of 10.0.0.0/15 one half is nowhere and the other in Germany:
-/// both are sent to the same region. 10.3.0.0/16 beside 10.2.0.0/16 is not.
+/// Questions, and the lines that must be printed. One half of 10.0.0.0/15 has no location and the other is in Germany:
+/// both are sent to the same region. 10.3.0.0/16, next to 10.2.0.0/16, is not.
 const ASKED: &[(&[&str], &[&str])] = &[
     (
         &["www.example.test", "A", "+subnet=10.1.7.0/24", "+nocookie"],
@@ -102,14 +102,14 @@ async fn kdig_reads_every_answer() {
         return;
     }
     let node = TestNode::with(CONFIG).await;
-    // It prints headers in its own words and names in small letters; records are the same.
+    // It prints headers in its own format and names in lowercase; records are the same.
     tool_reads("kdig", &node, |line| {
         (line.contains(" IN ") && !line.starts_with("wWw")).then(|| line.to_owned())
     });
     node.stop().await;
 }
 
-/// What each form of `all_down` answers for a region that never served: the key, the type asked for, the lines.
+/// The answers of each form of `all_down` for a region that never served: the key, the type asked for, the lines.
 const ALL_DOWN: &[(&str, &str, &str, &[&str])] = &[
     ("all", "\"all\"", "A", &["status: NOERROR", "all.example.test. 30 IN A 127.0.1.1"]),
     ("last", "{ last_good = \"10m\" }", "A", &["last.example.test. 30 IN A 127.0.1.1"]),

@@ -1,4 +1,4 @@
-//! Checks that what the README says is true.
+//! Checks that the README is correct.
 //!
 //! `UPDATE=1 cargo test --test it docs` updates the list of metrics.
 

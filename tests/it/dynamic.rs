@@ -23,7 +23,7 @@ async fn ask(client: &mut Client, name: &str, rtype: RecordType) -> Vec<String> 
     records(&client.exchange(&typed(name, rtype, Some(GERMAN))).await)
 }
 
-/// Two regions of two endpoints with addresses of both families and names, and one of a single IPv4 address.
+/// Two regions of two endpoints with host names and addresses of both families, and one with a single IPv4 address.
 const REGIONS: &str = r#"
 [region.one]
 location = { country = "IE", lat = 53.35, lon = -6.26 }
@@ -70,16 +70,16 @@ fn hints(reply: &Message) -> (Vec<IpAddr>, Vec<IpAddr>) {
     (four, six)
 }
 
-/// The TTL of an answer, or of what says that there is none.
+/// The TTL of an answer or a denial.
 async fn ttl(client: &mut Client, rtype: RecordType) -> u32 {
     let reply = client.exchange(&typed("www.example.test.", rtype, Some(GERMAN))).await;
     reply.answers.iter().chain(&reply.authorities).map(|record| record.ttl).min().expect("a record")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_computed_ttl_follows_what_may_change() {
+async fn a_computed_ttl_is_the_time_until_the_answer_may_change() {
     let (eu, us) = (Region::start("eu", 1), Region::start("us", 2));
-    // 501 failures, one each 100 ms: 50 s at least.
+    // 501 failures, one every 100 ms: at least 50 s.
     let slowly = [("fall", "501")];
     let node = TestNode::with(&format!(
         "{}{}[[service]]\nname = \"www.example.test.\"\nregions = [\"eu\", \"us\"]\nttl = {{ max = \"50s\", min = \"1s\" }}\n",
@@ -100,9 +100,9 @@ async fn a_computed_ttl_follows_what_may_change() {
     assert!(node.api.get("/v1/status").await["node"]["epoch"].as_u64() > epoch.as_u64());
     assert!(ttl(&mut client, RecordType::AAAA).await < 50);
     let path = "/v1/explain?name=www.example.test&client=10.1.0.1";
-    let told = node.api.get(path).await;
-    let stage = told["stages"].as_array().expect("stages").iter().find(|stage| stage["stage"] == "ttl");
-    let kept = &stage.unwrap_or_else(|| panic!("{told}"))["kept"];
+    let explained = node.api.get(path).await;
+    let stage = explained["stages"].as_array().expect("stages").iter().find(|stage| stage["stage"] == "ttl");
+    let kept = &stage.unwrap_or_else(|| panic!("{explained}"))["kept"];
     assert_eq!(kept[0]["region"], "eu");
     assert!(kept[0]["note"].as_str().expect("a note").starts_with("may change in "), "{kept}");
     assert_eq!(kept.as_array().map(Vec::len), Some(1), "us was not consulted: {kept}");
@@ -156,11 +156,11 @@ async fn https_hints_are_the_addresses_that_a_and_aaaa_give() {
         }
     }
     assert_eq!(seen.len(), 5, "clients are sent everywhere: {seen:?}");
-    let told = async |name: &str| {
+    let explained = async |name: &str| {
         node.api.get(&format!("/v1/explain?name={name}&type=HTTPS&client=10.1.0.1")).await["answer"]["records"].clone()
     };
-    let near = told("near.example.test").await[0].as_str().expect("a record").to_owned();
-    // The hints are in the order of their draws, which moves with time.
+    let near = explained("near.example.test").await[0].as_str().expect("a record").to_owned();
+    // The hints are in the order of their draws, which changes over time.
     let orders = [
         ("192.0.2.11,192.0.2.12", "2001:db8::11,2001:db8::12"),
         ("192.0.2.12,192.0.2.11", "2001:db8::12,2001:db8::11"),
@@ -170,7 +170,7 @@ async fn https_hints_are_the_addresses_that_a_and_aaaa_give() {
     });
     assert!(near_by.contains(&near), "{near}");
     let four = "four.example.test. 30 IN HTTPS 1 . ipv4hint=192.0.2.41";
-    assert_eq!(told("four.example.test").await, json!([four]));
+    assert_eq!(explained("four.example.test").await, json!([four]));
     assert!(ask(&mut client, "plain.example.test.", RecordType::HTTPS).await.is_empty());
     assert!(ask(&mut client, "near.example.test.", RecordType::SVCB).await.is_empty());
 
@@ -178,9 +178,9 @@ async fn https_hints_are_the_addresses_that_a_and_aaaa_give() {
     let drained =
         hints(&client.exchange(&typed("near.example.test.", RecordType::HTTPS, Some(GERMAN))).await);
     assert_eq!(drained, (vec!["192.0.2.12".parse().unwrap()], vec!["2001:db8::12".parse().unwrap()]));
-    let told = node.api.get("/v1/explain?name=near.example.test&type=HTTPS&client=10.1.0.1").await;
-    assert_eq!((&told["kind"], &told["region"]), (&json!("dynamic"), &json!("one")), "{told}");
-    assert_eq!(told["stages"].as_array().map(Vec::len), Some(5), "{told}");
+    let explained = node.api.get("/v1/explain?name=near.example.test&type=HTTPS&client=10.1.0.1").await;
+    assert_eq!((&explained["kind"], &explained["region"]), (&json!("dynamic"), &json!("one")), "{explained}");
+    assert_eq!(explained["stages"].as_array().map(Vec::len), Some(5), "{explained}");
     node.stop().await;
 }
 
@@ -204,7 +204,7 @@ async fn names_of_endpoints_as_cname_srv_and_mx() {
     .concat();
     let node = TestNode::with(&config).await;
     let mut client = node.client().await;
-    // `one` is Germany's, and its first endpoint has three of four clients.
+    // Germans are sent to `one`, whose first endpoint gets three of four clients.
     let found = ask(&mut client, "c.example.test.", RecordType::A).await;
     assert!(
         found == ["c.example.test. 30 IN CNAME a.one.example.test."]
@@ -219,7 +219,7 @@ async fn names_of_endpoints_as_cname_srv_and_mx() {
         records(&reply),
         ["own.example.test. 30 IN CNAME static.example.test.", "static.example.test. 300 IN A 192.0.2.1"]
     );
-    assert_eq!(scope(&reply), Some(24), "the static end holds for all, the way to it does not");
+    assert_eq!(scope(&reply), Some(24), "the static target holds for all clients, the alias to it does not");
     let looped = ask(&mut client, "to.example.test.", RecordType::A).await;
     assert_eq!(
         looped,
@@ -230,7 +230,7 @@ async fn names_of_endpoints_as_cname_srv_and_mx() {
     );
 
     let srv = |target: &str, weight| format!("_sip._udp.example.test. 30 IN SRV 7 {weight} 5060 {target}.");
-    // In the order of their draws, which moves with time.
+    // In the order of their draws, which changes over time.
     let mut found = ask(&mut client, "_sip._udp.example.test.", RecordType::SRV).await;
     found.sort();
     assert_eq!(found, [srv("b.one.example.test", 100), srv("a.one.example.test", 3)]);
@@ -260,8 +260,12 @@ async fn names_of_endpoints_as_cname_srv_and_mx() {
     );
     for (name, rtype) in [("_sip._udp", "SRV"), ("mail", "MX"), ("own", "A"), ("c", "CNAME")] {
         let path = format!("/v1/explain?name={name}.example.test&type={rtype}&client=10.1.0.1");
-        let told = node.api.get(&path).await;
-        assert_eq!((&told["kind"], &told["region"]), (&json!("dynamic"), &json!("two")), "{told}");
+        let explained = node.api.get(&path).await;
+        assert_eq!(
+            (&explained["kind"], &explained["region"]),
+            (&json!("dynamic"), &json!("two")),
+            "{explained}"
+        );
     }
     let done = portolan_at(&node.folder, &["status"]);
     assert!(
@@ -330,23 +334,23 @@ async fn services_of_other_types_and_static_records_share_a_name() {
     let chosen: Vec<_> = chosen.map(|it| it.split(' ').next().unwrap_or_default().to_owned()).collect();
     assert_eq!(chosen, ["host", "a", "aaaa", "host"]);
 
-    // An override of a region in a service is one in all services of that name.
+    // An override of a region in a service applies to all services of that name.
     node.api
         .override_with(json!({"target": "service/www.example.test/one", "action": "down", "for": "1h"}))
         .await;
     for rtype in types {
         let path = format!("/v1/explain?name=www.example.test&type={rtype}&client=10.1.0.1");
-        let told = node.api.get(&path).await;
-        assert_eq!(told["region"], "two", "{told}");
+        let explained = node.api.get(&path).await;
+        assert_eq!(explained["region"], "two", "{explained}");
     }
-    let told = node.api.get("/v1/explain?name=mail.example.test&type=A&client=10.1.0.1").await;
-    assert_eq!(told["kind"], "unsteered", "{told}");
+    let explained = node.api.get("/v1/explain?name=mail.example.test&type=A&client=10.1.0.1").await;
+    assert_eq!(explained["kind"], "unsteered", "{explained}");
     node.stop().await;
 }
 
-/// RFC 2181 §5: no record stands twice in an RRset.
+/// RFC 2181 §5: an RRset has no duplicate records.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_endpoints_share_is_answered_once() {
+async fn hosts_and_addresses_shared_by_endpoints_are_answered_once() {
     let region = r#"
 [region.shared]
 endpoint = [
@@ -373,7 +377,7 @@ endpoint = [
     for rtype in [RecordType::SRV, RecordType::MX] {
         let reply = ask(&mut client, rtype).await;
         assert_eq!((reply.answers.len(), reply.additionals.len()), (1, 1), "{reply}");
-        // Each endpoint's weight is 100; theirs together is that of the host.
+        // Each endpoint has weight 100; the host has their sum.
         if let RData::SRV(srv) = &reply.answers[0].data {
             assert_eq!(srv.weight, 200);
         }
@@ -431,7 +435,7 @@ async fn a_wildcard_answers_for_every_name_below_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_all_are_down_a_service_may_be_an_alias() {
+async fn a_service_may_be_an_alias_while_all_regions_are_down() {
     let eu = Region::start("eu", 1);
     let config = [
         eu.config(DUBLIN, &[]),
@@ -478,7 +482,7 @@ async fn while_all_are_down_a_service_may_be_an_alias() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn debug_names_tell_the_asker_what_was_decided() {
+async fn debug_names_show_the_decision_for_the_client() {
     let near = "regions = [\"one\", \"two\"]\nrank = \"distance\"";
     let config = [
         REGIONS.to_owned(),
@@ -491,7 +495,7 @@ async fn debug_names_tell_the_asker_what_was_decided() {
     let mut client = node.client().await;
     let asked = typed("_portolan.www.example.test.", RecordType::TXT, Some(GERMAN));
     let reply = client.exchange(&asked).await;
-    assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain, "off unless it is asked for");
+    assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain, "off by default");
 
     node.folder.reconfigure("[dns]\n", "[dns]\ndebug_names = true\n");
     let (status, reloaded) = node.api.call(reqwest::Method::POST, "/v1/reload", None).await;
@@ -535,6 +539,6 @@ async fn debug_names_tell_the_asker_what_was_decided() {
     node.api.override_with(down).await;
     let decision = "answer=servfail region=none ttl=30 scope=24 order=one,two out=one@eligible,two@eligible";
     let all_down = strings(&client.exchange(&asked).await);
-    assert_eq!(all_down[3], format!("a {decision}"), "what operators forced down is never answered");
+    assert_eq!(all_down[3], format!("a {decision}"), "a region forced down is never answered");
     node.stop().await;
 }

@@ -1,4 +1,4 @@
-//! `explain` is the trace of the very choice that is answered: thousands of explanations against answers.
+//! `explain` traces the same choice that is answered: compares thousands of explanations with answers.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -123,21 +123,27 @@ fn thousands_of_explanations_agree_with_answers() {
         let snapshot = snapshot(&plan, &mut dice);
         for _ in 0..25 {
             let question = question(&mut dice);
-            let told = explain(&snapshot, &[], &[], &question).expect("the name is ours");
-            let answered = addresses(&told.answer);
-            let Some(service) = &told.service else {
+            let explanation = explain(&snapshot, &[], &[], &question).expect("the name is ours");
+            let answered = addresses(&explanation.answer);
+            let Some(service) = &explanation.service else {
                 assert!(question.name.to_string().starts_with("ns."), "{question:?}");
-                assert!(told.stages.is_empty() && told.region.is_none());
+                assert!(explanation.stages.is_empty() && explanation.region.is_none());
                 continue;
             };
-            let region = told.region.as_ref().unwrap_or_else(|| panic!("{service} went nowhere: {told:?}"));
-            assert!(answered.iter().all(|address| home[address] == *region), "{told:?}");
-            let share =
-                told.stages.iter().find(|stage| stage.stage == StageName::Share).expect("a last stage");
-            assert_eq!(share.kept.len(), 1, "{told:?}");
-            assert_eq!(share.kept[0].region, *region, "{told:?}");
-            let fenced = told.stages[0].dropped.iter().any(|dropped| dropped.region == *region);
-            assert!(!fenced, "{told:?}");
+            let region = explanation
+                .region
+                .as_ref()
+                .unwrap_or_else(|| panic!("{service} chose no region: {explanation:?}"));
+            assert!(answered.iter().all(|address| home[address] == *region), "{explanation:?}");
+            let share = explanation
+                .stages
+                .iter()
+                .find(|stage| stage.stage == StageName::Share)
+                .expect("a last stage");
+            assert_eq!(share.kept.len(), 1, "{explanation:?}");
+            assert_eq!(share.kept[0].region, *region, "{explanation:?}");
+            let fenced = explanation.stages[0].dropped.iter().any(|dropped| dropped.region == *region);
+            assert!(!fenced, "{explanation:?}");
             steered += 1;
             empty += usize::from(answered.is_empty());
         }
@@ -145,7 +151,7 @@ fn thousands_of_explanations_agree_with_answers() {
     assert!(steered > 4_000 && empty > 0 && empty < steered / 4, "{steered} steered, {empty} of them empty");
 }
 
-/// Services that each show one thing, and networks whose first region is another.
+/// Services that each demonstrate one case, and networks that differ in their first region.
 const SHOWN: &str = r#"
 [[geo.network]]
 prefix = "10.9.0.0/16"
@@ -178,7 +184,7 @@ regions = ["eu-west"]
 all_down = "servfail"
 "#;
 
-/// What is explained to a client where the addresses `down` are down.
+/// The explanation for a client while the addresses `down` are down.
 fn explained(down: &[&str], name: &str, rtype: &str, client: &str) -> dto::Explain {
     static PLAN: LazyLock<Arc<Plan>> = LazyLock::new(|| {
         let files = [("zone".into(), ZONE.as_bytes().to_vec())];
@@ -201,12 +207,12 @@ fn explained(down: &[&str], name: &str, rtype: &str, client: &str) -> dto::Expla
 }
 
 #[test]
-fn what_operators_said_is_told_with_who_said_it_and_why() {
+fn overrides_are_explained_with_their_author_and_reason() {
     let files = [("zone".into(), ZONE.as_bytes().to_vec())];
     let origin = Origin::Text { toml: format!("{CONFIG}{SHOWN}").into(), files: files.into() };
     let plan = prepare(&origin).expect("the config is good").plan;
     let now = Unix(Duration::from_secs(1_800_000_000));
-    let word = |id, target: &str, action, share, by: Option<&str>| Override {
+    let new_override = |id, target: &str, action, share, by: Option<&str>| Override {
         id,
         target: target.parse().expect("a target"),
         action: match action {
@@ -219,10 +225,10 @@ fn what_operators_said_is_told_with_who_said_it_and_why() {
         by: by.map(Into::into),
     };
     let overrides = [
-        word(3, "region/us-east", Action::DRAIN, "100%", Some("token ci")),
-        word(4, "service/geo.example.test/eu-west", Action::DRAIN, "100%", None),
-        word(5, "service/all.example.test/eu-west", Action::DRAIN, "99.999%", Some("socket")),
-        word(6, "region/ap-south", Action::Up, "100%", None),
+        new_override(3, "region/us-east", Action::DRAIN, "100%", Some("token ci")),
+        new_override(4, "service/geo.example.test/eu-west", Action::DRAIN, "100%", None),
+        new_override(5, "service/all.example.test/eu-west", Action::DRAIN, "99.999%", Some("socket")),
+        new_override(6, "region/ap-south", Action::Up, "100%", None),
     ];
     let of = |at: EndpointRef, _| if at.region.0 == 0 { State::Down(Severity::Hard) } else { State::Up };
     let standing = state::assume(&world(&plan, Rules::default()), &overrides, now, &of);
@@ -230,8 +236,9 @@ fn what_operators_said_is_told_with_who_said_it_and_why() {
     assert_eq!(ap.0, 0, "the region that is forced up");
     let snapshot = Snapshot { plan: Arc::clone(&plan), standing: standing.into(), epoch: 1 };
     let question = Question::parse("all.example.test", Some("A"), "10.9.0.1", None).expect("a question");
-    let told = explain(&snapshot, &[], &overrides, &Question { at: now, ..question }).expect("it is ours");
-    let eligible = told.stages.iter().find(|it| it.stage == StageName::Eligible).expect("a stage");
+    let explanation =
+        explain(&snapshot, &[], &overrides, &Question { at: now, ..question }).expect("it is ours");
+    let eligible = explanation.stages.iter().find(|it| it.stage == StageName::Eligible).expect("a stage");
     let dropped: Vec<_> = eligible.dropped.iter().map(|it| (&*it.region, &*it.why)).collect();
     assert_eq!(
         dropped,
@@ -243,16 +250,20 @@ fn what_operators_said_is_told_with_who_said_it_and_why() {
             ("us-east", "withdrawn by an operator: override 3 by token ci (new kernel)"),
         ]
     );
-    assert_eq!(kept(&told, StageName::Eligible), [("ap-south", "forced up by an operator: override 6")]);
+    assert_eq!(
+        kept(&explanation, StageName::Eligible),
+        [("ap-south", "forced up by an operator: override 6")]
+    );
 }
 
-fn kept(told: &dto::Explain, stage: StageName) -> Vec<(&str, &str)> {
-    let stage = told.stages.iter().find(|it| it.stage == stage).unwrap_or_else(|| panic!("{told:?}"));
+fn kept(explanation: &dto::Explain, stage: StageName) -> Vec<(&str, &str)> {
+    let stage =
+        explanation.stages.iter().find(|it| it.stage == stage).unwrap_or_else(|| panic!("{explanation:?}"));
     stage.kept.iter().map(|kept| (&*kept.region, &*kept.note)).collect()
 }
 
 #[test]
-fn regions_are_told_of_once_and_groups_are_numbered_without_holes() {
+fn regions_are_reported_once_and_groups_are_numbered_without_gaps() {
     let groups = |regions: [&'static str; 3]| regions.into_iter().zip(["group 1", "group 2", "group 3"]);
     let (germany, all) = ("geo entry country:DE", "geo entry *");
     let plain = explained(&[], "order", "A", "10.9.0.1");
@@ -277,7 +288,7 @@ fn regions_are_told_of_once_and_groups_are_numbered_without_holes() {
 }
 
 #[test]
-fn what_stands_in_the_place_of_regions_is_named() {
+fn answers_instead_of_regions_are_explained() {
     for (name, client, down, instead) in [
         ("fallback", "10.9.0.1", vec![], Some(Instead::Fallback)),
         ("fallback", "203.0.113.1", vec![], None),
@@ -290,15 +301,15 @@ fn what_stands_in_the_place_of_regions_is_named() {
         ("failure", "10.9.0.1", vec![], None),
         ("ns", "10.9.0.1", vec![], None),
     ] {
-        let told = explained(&down, name, "A", client);
-        assert_eq!(told.instead, instead, "{told:?}");
+        let explanation = explained(&down, name, "A", client);
+        assert_eq!(explanation.instead, instead, "{explanation:?}");
     }
 }
 
 #[test]
-fn both_families_of_https_are_told_where_they_differ() {
-    let families = |told: &dto::Explain| -> Vec<Option<Family>> {
-        told.stages.iter().map(|stage| stage.family).collect()
+fn both_families_of_https_are_explained_where_they_differ() {
+    let families = |explanation: &dto::Explain| -> Vec<Option<Family>> {
+        explanation.stages.iter().map(|stage| stage.family).collect()
     };
     let same = explained(&[], "https", "HTTPS", "10.9.0.1");
     assert!(families(&same).iter().all(Option::is_none), "{same:?}");
@@ -328,14 +339,14 @@ fn a_config_is_explained_without_a_node() {
         command.envs(control.map(|control| ("PORTOLAN_CONTROL", control)));
         run(command)
     };
-    // One in the environment is for other commands.
+    // A control address in the environment applies to other commands.
     for done in [explain(&[], None), explain(&[], Some("127.0.0.1:1"))] {
         assert_eq!(done.code, Some(0), "{done:?}");
-        for said in [
+        for expected in [
             "portolan.toml: no node was asked, every address counts as up\n",
             "NOERROR, the fallback that all_down names: no region can serve this client, for 30 s",
         ] {
-            assert!(done.stdout.contains(said), "{said} in:\n{}", done.stdout);
+            assert!(done.stdout.contains(expected), "{expected} in:\n{}", done.stdout);
         }
     }
     let done = explain(&["--control", "127.0.0.1:1"], None);

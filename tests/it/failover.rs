@@ -1,4 +1,4 @@
-//! A region breaks, its clients go elsewhere, it heals and they come back; and what happens when all break.
+//! A region fails and its clients move elsewhere, it recovers and they return; and what happens when all fail.
 
 use std::net::IpAddr;
 
@@ -15,12 +15,12 @@ use crate::harness::until;
 
 const WWW: &str = "www.example.test.";
 
-/// One way to fail.
+/// One kind of failure.
 struct Way {
     how: Break,
-    /// The state by its name in metrics.
+    /// The state, by its name in metrics.
     state: &'static str,
-    /// What the evidence of the withdrawal must say.
+    /// Text that the evidence of the withdrawal must contain.
     evidence: &'static str,
     /// Keys of every probe.
     probe: &'static [(&'static str, &'static str)],
@@ -28,7 +28,7 @@ struct Way {
     https: bool,
 }
 
-/// Who is sent where: a German, an American and an Asian client.
+/// Where a German, an American and an Asian client are sent.
 async fn sent(client: &mut Client) -> [IpAddr; 3] {
     let mut found = Vec::new();
     for place in [GERMAN, AMERICAN, ASIAN] {
@@ -37,7 +37,7 @@ async fn sent(client: &mut Client) -> [IpAddr; 3] {
     found.try_into().expect("three")
 }
 
-/// Waits until the German client is sent to a region, and holds the others to theirs meanwhile.
+/// Waits until the German client is sent to a region, and checks that the others keep theirs meanwhile.
 async fn german_at(client: &mut Client, wanted: &Region, others: [IpAddr; 2]) {
     until(&format!("the German client is sent to {}", wanted.name), async || {
         let [german, american, asian] = sent(client).await;
@@ -49,7 +49,7 @@ async fn german_at(client: &mut Client, wanted: &Region, others: [IpAddr; 2]) {
 
 /// The latest transition of a region to this state.
 async fn transition(api: &Api, subject: &str, to: &str) -> Value {
-    until(&format!("{subject} is told to be {to}"), async || {
+    until(&format!("{subject} is reported {to}"), async || {
         let events = api.events("transition").await;
         let mut latest = events.into_iter().rev();
         latest.find(|event| event["fields"]["subject"] == subject && event["fields"]["to"] == to)
@@ -58,8 +58,8 @@ async fn transition(api: &Api, subject: &str, to: &str) -> Value {
 }
 
 fn assert_evidence(event: &Value, expected: &str) {
-    let said = event["fields"]["evidence"].as_str().expect("a text");
-    assert!(said.contains(expected), "expected {expected:?} in {said:?}");
+    let evidence = event["fields"]["evidence"].as_str().expect("a text");
+    assert!(evidence.contains(expected), "expected {expected:?} in {evidence:?}");
 }
 
 async fn fails_and_comes_back(way: Way) {
@@ -95,8 +95,8 @@ async fn fails_and_comes_back(way: Way) {
     }
     let region = node.api.region("eu").await;
     assert_eq!((&region["verdict"], &region["usable"]), (&"down".into(), &"no".into()));
-    let told = region["endpoints"][0]["addresses"][0]["evidence"].as_str().expect("a text").to_owned();
-    assert!(told.contains(way.evidence), "{told}");
+    let evidence = region["endpoints"][0]["addresses"][0]["evidence"].as_str().expect("a text").to_owned();
+    assert!(evidence.contains(way.evidence), "{evidence}");
     let sample = format!("portolan_transitions_total{{region=\"eu\",to=\"{}\"}}", way.state);
     assert!(node.api.metric(&sample).await >= Some(1.0), "{sample}");
     assert_eq!(node.api.metric("portolan_region_up{region=\"eu\"}").await, Some(0.0));
@@ -232,7 +232,7 @@ async fn an_endpoint_that_fails_leaves_the_answers_of_its_region() {
     for (broken, left) in [(&one, two.ip()), (&two, one.ip())] {
         broken.fail(Break::Refuse);
         until("the other is answered alone", async || (answered().await == [left]).then_some(())).await;
-        assert_eq!(node.api.region("eu").await["verdict"], "up", "any of its endpoints will do");
+        assert_eq!(node.api.region("eu").await["verdict"], "up", "any healthy endpoint is enough");
         broken.heal();
         until("both are answered", async || (answered().await.len() == 2).then_some(())).await;
     }
@@ -295,13 +295,13 @@ async fn when_every_region_is_down_the_policy_answers() {
     let over = node.api.events("all_clear").await;
     let over = over.iter().filter_map(|it| it["message"].as_str());
     let over: Vec<&str> = over.filter(|it| it.starts_with("regions can serve ")).collect();
-    assert!(over.len() == 1 && over[0].ends_with(" again"), "one alarm, one end of it: {over:?}");
+    assert!(over.len() == 1 && over[0].ends_with(" again"), "one alarm and one all-clear: {over:?}");
     node.stop().await;
 }
 
 const HELD: &str = "portolan_safety_held{rule=\"min_regions\"}";
 
-/// What everybody who asks is told of a region that safety holds in.
+/// Checks how status, metrics, alarms and explain report a region that safety rules hold in service.
 async fn assert_held(node: &TestNode, name: &str, count: f64) {
     let region = node.api.region(name).await;
     assert_eq!((&region["held"], &region["verdict"]), (&"min_regions".into(), &"down".into()));
@@ -311,7 +311,7 @@ async fn assert_held(node: &TestNode, name: &str, count: f64) {
     let alarms = node.api.get("/v1/status").await["alarms"].to_string();
     assert!(alarms.contains(&format!("region/{name} fails, but min_regions holds it")), "{alarms}");
     let explained = node.api.get(&format!("/v1/explain?name={WWW}&client=10.1.0.1")).await;
-    // Where another serves the client, its region comes first or last.
+    // If another region serves the client, the held one comes first or last.
     assert!(
         count < 2.0 || explained["stages"].to_string().contains("fails, but min_regions holds it"),
         "{explained}"
@@ -346,7 +346,7 @@ async fn safety_holds_the_last_region_in_while_it_fails_softly() {
     .await;
     assert_held(&node, "eu", 3.0).await;
 
-    // What fails hard is never held: Germans go to the next that is.
+    // A hard failure is never held: Germans are sent to the next region that is.
     three.eu.fail(Break::Refuse);
     until("eu is released", async || {
         let released = node.api.events("released").await.pop()?;
@@ -355,7 +355,7 @@ async fn safety_holds_the_last_region_in_while_it_fails_softly() {
     .await;
     assert_held(&node, "us", 2.0).await;
 
-    // What is held stays so until it recovers itself.
+    // A held region stays held until it recovers.
     three.us.heal();
     until("us serves", async || (node.api.region("us").await["verdict"] == "up").then_some(())).await;
     assert_eq!(node.api.region("us").await["held"], Value::Null);

@@ -1,4 +1,4 @@
-//! The journal on disks that fail: nothing waits for it, and nothing is lost that could be written.
+//! The journal on failing disks: nothing waits for it, and nothing that could be written is lost.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ async fn command(served: &Served, arguments: &[&str]) -> Done {
 }
 
 /// The alarms about the journal and their all-clears, as logged so far.
-fn said(served: &Served) -> Vec<String> {
+fn journal_alarms(served: &Served) -> Vec<String> {
     let about = |line: &Value| {
         let why = line["why"].as_str().filter(|why| why.contains("journal"))?;
         Some(format!("{}: {why}", line["message"].as_str().expect("a name")))
@@ -38,7 +38,7 @@ fn said(served: &Served) -> Vec<String> {
 
 async fn recovered(served: &Served) {
     until("the journal works again", async || {
-        said(served).iter().any(|it| it.starts_with("all_clear")).then_some(())
+        journal_alarms(served).iter().any(|it| it.starts_with("all_clear")).then_some(())
     })
     .await;
 }
@@ -59,7 +59,7 @@ async fn fails_over(served: &Served, three: &Three) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stalled_disk_delays_nothing_but_the_reply() {
+async fn a_stalled_disk_delays_only_the_reply() {
     let three = Three::start();
     let folder = Folder::new(&[three.config(&[]), NEAREST.into()].concat());
     fs::create_dir(folder.path("state")).expect("a folder");
@@ -90,16 +90,16 @@ async fn a_stalled_disk_delays_nothing_but_the_reply() {
 
     disk.resume();
     recovered(&served).await;
-    let said = said(&served);
-    assert_eq!(said.len(), 2, "{said:?}");
-    assert!(said[0].starts_with("alarm: the journal's disk stalls"), "{said:?}");
-    // The node is killed: what was written needs no tidy end.
+    let alarms = journal_alarms(&served);
+    assert_eq!(alarms.len(), 2, "{alarms:?}");
+    assert!(alarms[0].starts_with("alarm: the journal's disk stalls"), "{alarms:?}");
+    // The node is killed: writes must be durable without a clean shutdown.
     let again = Served::start(served.into_folder()).await;
     assert_eq!(overridden(&again).await, ["region/ap"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_that_stalls_at_the_start_delays_it_for_a_bound() {
+async fn a_disk_that_stalls_at_the_start_delays_it_only_briefly() {
     let three = Three::start();
     let folder = Folder::new(&[three.config(&[]), NEAREST.into()].concat());
     fs::create_dir(folder.path("state")).expect("a folder");
@@ -111,8 +111,8 @@ async fn a_disk_that_stalls_at_the_start_delays_it_for_a_bound() {
     program.envs(disk.environment());
     let served = Served::spawn_by(program, folder);
     served.ready().await;
-    let said = said(&served);
-    assert!(said.len() == 1 && said[0].contains("could not be opened within 5 s"), "{said:?}");
+    let alarms = journal_alarms(&served);
+    assert!(alarms.len() == 1 && alarms[0].contains("could not be opened within 5 s"), "{alarms:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,21 +133,21 @@ async fn a_full_disk_delays_nothing_and_is_reported_once() {
         );
     }
     fails_over(&served, &three).await;
-    let alarms = said(&served);
+    let alarms = journal_alarms(&served);
     assert!(alarms.len() == 1 && alarms[0].contains("disk is full"), "{alarms:?}");
 
     disk.make_room();
     recovered(&served).await;
-    assert_eq!(said(&served)[1..], ["all_clear: the journal is written again and complete"]);
+    assert_eq!(journal_alarms(&served)[1..], ["all_clear: the journal is written again and complete"]);
     let all = overridden(&served).await;
     assert_eq!(all.len(), 3);
     assert_eq!(served.stop().await, Some(0));
 
-    // Overrides of the last run stay in force when the next one can only read them.
+    // Overrides of the last run stay in force even if the next one can only read them.
     disk.fill();
     let mut served = Served::start(served.into_folder()).await;
     assert_eq!(overridden(&served).await, all);
-    let alarms = said(&served);
+    let alarms = journal_alarms(&served);
     assert!(alarms.len() == 1 && alarms[0].contains("its 3 overrides are in force"), "{alarms:?}");
     assert_eq!(served.stop().await, Some(0));
     disk.make_read_only();
@@ -185,8 +185,8 @@ async fn a_damaged_journal_never_stops_a_start() {
     fs::create_dir(folder.path("state")).expect("a folder");
     folder.write("state/portolan.db", "this is a shopping list");
     let mut served = Served::start(folder).await;
-    let said = said(&served);
-    assert!(said.len() == 1 && said[0].contains("portolan.db.damaged-"), "{said:?}");
+    let alarms = journal_alarms(&served);
+    assert!(alarms.len() == 1 && alarms[0].contains("portolan.db.damaged-"), "{alarms:?}");
     let drain = json!({"target": "region/eu", "action": "drain"});
     let (_, reply) = served.api().call(reqwest::Method::POST, "/v1/overrides", Some(drain)).await;
     assert_eq!(reply["not_durable"], Value::Null, "{reply}");

@@ -24,7 +24,7 @@ use crate::harness::Numbers;
 /// Far more than loopback ever needs; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Mutated queries, beside the fuzzing corpus.
+/// Mutated queries, in addition to the fuzzing corpus.
 const MUTATED: usize = 3_000;
 
 /// Addresses of `many.example.`: too many for a datagram without EDNS.
@@ -144,7 +144,7 @@ async fn no_packet_keeps_a_server_from_answering_the_next() {
         let reply = Message::from_vec(&bytes[..length]).expect("a message");
         assert_eq!((reply.metadata.id, reply.answers.len()), (index as u16, 1));
 
-        // A message without a reply ends its connection, so each has its own.
+        // A message without a reply ends its connection, so each is sent on its own.
         for packet in lot {
             let mut stream = TcpStream::connect(address).await.expect("a connection");
             let framed = [&(packet.len() as u16).to_be_bytes()[..], packet].concat();

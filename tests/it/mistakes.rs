@@ -1,4 +1,4 @@
-//! The mistakes that people make, and what the program says to them: what is wrong, where, and what to do.
+//! Common mistakes, and how the program reports them: what is wrong, where, and what to do.
 
 use std::fs::{self, Permissions};
 use std::net::{TcpListener, UdpSocket};
@@ -33,28 +33,28 @@ fn serve(folder: &Folder) -> Done {
     with_config("serve", folder)
 }
 
-/// The program ended with 1, said nothing on stdout, and all of this on stderr.
+/// The program exited with 1, with nothing on stdout and all of this on stderr.
 #[track_caller]
-fn assert_told(what: &str, done: &Done, said: &[&str]) {
+fn assert_reports(what: &str, done: &Done, expected: &[&str]) {
     assert_eq!((done.code, &*done.stdout), (Some(1), ""), "{what}: {done:?}");
-    for said in said {
-        assert!(done.stderr.contains(said), "{what}: expected {said:?} in:\n{}", done.stderr);
+    for expected in expected {
+        assert!(done.stderr.contains(expected), "{what}: expected {expected:?} in:\n{}", done.stderr);
     }
 }
 
-/// A mistake in a config or in a file it names, told alike by `check` and `serve`.
+/// A mistake in a config or in a file it names, reported alike by `check` and `serve`.
 struct Mistake {
     what: &'static str,
     make: fn(&Folder),
-    /// The complaint; `@` stands for the folder.
-    said: &'static [&'static str],
+    /// Parts of the expected error; `@` stands for the folder.
+    expected: &'static [&'static str],
 }
 
 const IN_FILES: &[Mistake] = &[
     Mistake {
         what: "a line that is not TOML",
         make: |folder| folder.configure("[region.eu\n"),
-        said: &["@/portolan.toml:31:11: error: unclosed table"],
+        expected: &["@/portolan.toml:31:11: error: unclosed table"],
     },
     Mistake {
         what: "names that are not there",
@@ -66,7 +66,7 @@ const IN_FILES: &[Mistake] = &[
                     .replace("region.eu", "probe.ready]\nkind = \"http\"\n[region.eu-west"),
             );
         },
-        said: &[
+        expected: &[
             "@/portolan.toml:34:61: error: probe `redy` is not defined; did you mean `ready`?",
             "@/portolan.toml:37:12: error: region `eu-wset` is not defined; did you mean `eu-west`?",
         ],
@@ -74,17 +74,17 @@ const IN_FILES: &[Mistake] = &[
     Mistake {
         what: "a key that is not there",
         make: |folder| folder.configure(&GOOD.replace("regions = ", "region = ")),
-        said: &["@/portolan.toml:35:1: error: ", "`region`", "did you mean `regions`?"],
+        expected: &["@/portolan.toml:35:1: error: ", "`region`", "did you mean `regions`?"],
     },
     Mistake {
         what: "a feature that is not there",
         make: |folder| folder.reconfigure("workers = 1", "workers = 1\ncookies = { secret_file = \"x\" }"),
-        said: &["@/portolan.toml:13:1: error: ", "not supported yet"],
+        expected: &["@/portolan.toml:13:1: error: ", "not supported yet"],
     },
     Mistake {
         what: "a zone file that is not there",
         make: |folder| folder.reconfigure("\"example.test.zone\"", "\"zones/example.test.zone\""),
-        said: &[
+        expected: &[
             "@/portolan.toml:29:10: error: zone file @/zones/example.test.zone: no such file",
             "help: a relative path starts at the folder of the config file",
         ],
@@ -94,17 +94,17 @@ const IN_FILES: &[Mistake] = &[
         make: |folder| {
             folder.write("example.test.zone", "$TTL 60\n@ SOA a b 1 2 3 4 5\n@ NS a\na A 192.0.2.300\n")
         },
-        said: &["@/example.test.zone:4:5: error: expected IPv4 address"],
+        expected: &["@/example.test.zone:4:5: error: expected IPv4 address"],
     },
     Mistake {
         what: "a zone without its head",
         make: |folder| folder.write("example.test.zone", "$TTL 60\nwww A 192.0.2.1\n"),
-        said: &["@/example.test.zone:", "SOA"],
+        expected: &["@/example.test.zone:", "SOA"],
     },
     Mistake {
         what: "a service outside of every zone",
         make: |folder| folder.configure(&GOOD.replace("www.example.test.", "www.example.invalid.")),
-        said: &["@/portolan.toml:34:8: error: www.example.invalid. lies in none of the zones"],
+        expected: &["@/portolan.toml:34:8: error: www.example.invalid. lies in none of the zones"],
     },
     Mistake {
         what: "an authority that is not a certificate",
@@ -112,23 +112,23 @@ const IN_FILES: &[Mistake] = &[
             folder.write("ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
             folder.configure(&format!("{GOOD}[probe.edge]\nkind = \"tls\"\nca = \"ca.pem\"\n"));
         },
-        said: &["@/portolan.toml:38:6: error: certificate 1 in @/ca.pem is not a valid authority: "],
+        expected: &["@/portolan.toml:38:6: error: certificate 1 in @/ca.pem is not a valid authority: "],
     },
     Mistake {
         what: "a path that no request can have",
         make: |folder| folder.configure(&format!("{GOOD}[probe.edge]\nkind = \"http\"\npath = \"/<id>\"\n")),
-        said: &["@/portolan.toml:38:8: error: \"/<id>\" is not a valid path: invalid uri character"],
+        expected: &["@/portolan.toml:38:8: error: \"/<id>\" is not a valid path: invalid uri character"],
     },
     Mistake {
         what: "a geo database that is not there",
         make: |folder| folder.reconfigure("\"places.mmdb\"", "\"city.mmdb\""),
-        said: &[
+        expected: &[
             "@/portolan.toml:19:12: error: geo database @/city.mmdb: no such file",
             "help: a relative path starts at the folder of the config file",
         ],
     },
     Mistake {
-        what: "geo databases of other kinds, both told of",
+        what: "geo databases of other kinds, both reported",
         make: |folder| {
             let of_another_kind =
                 fs::read(test_data("GeoIP2-Anonymous-IP-Test.mmdb")).expect("it is committed");
@@ -136,7 +136,7 @@ const IN_FILES: &[Mistake] = &[
             folder.write("places.csv", "place,region\n");
             folder.reconfigure("\"places.mmdb\"", "[\"anonymous.mmdb\", \"places.csv\"]");
         },
-        said: &[
+        expected: &[
             "@/portolan.toml:19:13: error: geo database @/anonymous.mmdb: the database is of type \"GeoIP2-Anonymous-IP\" and has no places",
             "@/portolan.toml:19:31: error: geo database @/places.csv: not a MaxMind DB (.mmdb) file",
             "help: name an .mmdb file with countries, coordinates or ASNs, or \"builtin\"",
@@ -145,15 +145,15 @@ const IN_FILES: &[Mistake] = &[
 ];
 
 #[test]
-fn mistakes_in_files_are_told_with_their_place_by_check_and_serve() {
+fn mistakes_in_files_are_reported_with_their_location_by_check_and_serve() {
     for mistake in IN_FILES {
         let folder = Folder::new(GOOD);
         (mistake.make)(&folder);
         let at = folder.path("").display().to_string();
-        let said: Vec<_> = mistake.said.iter().map(|said| said.replace("@/", &at)).collect();
-        let said: Vec<_> = said.iter().map(String::as_str).collect();
+        let expected: Vec<_> = mistake.expected.iter().map(|expected| expected.replace("@/", &at)).collect();
+        let expected: Vec<_> = expected.iter().map(String::as_str).collect();
         let (checked, served) = (with_config("check", &folder), serve(&folder));
-        assert_told(mistake.what, &checked, &said);
+        assert_reports(mistake.what, &checked, &expected);
         assert_eq!(checked.stderr, served.stderr, "{}", mistake.what);
         assert_eq!((served.code, &*served.stdout), (Some(1), ""), "{}", mistake.what);
     }
@@ -164,7 +164,7 @@ fn mistakes_in_files_are_told_with_their_place_by_check_and_serve() {
 }
 
 #[test]
-fn a_config_that_is_not_there() {
+fn a_missing_config() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let missing = folder.path().join("portolan.toml").display().to_string();
     for (path, why) in
@@ -172,22 +172,22 @@ fn a_config_that_is_not_there() {
     {
         for command in ["serve", "check"] {
             let done = portolan(&[command, "-c", &path]);
-            let said = format!("{path}:1:1: error: config file: {why}");
-            assert_told(command, &done, &[&said, "help: name the config with `-c FILE`"]);
+            let expected = format!("{path}:1:1: error: config file: {why}");
+            assert_reports(command, &done, &[&expected, "help: name the config with `-c FILE`"]);
         }
     }
 }
 
 #[test]
-fn a_port_that_somebody_else_has() {
+fn a_port_in_use() {
     let listen = |folder: &Folder, from: &str, port: u16| {
         folder.reconfigure(from, &from.replace("127.0.0.1:0", &format!("127.0.0.77:{port}")));
     };
-    // An address of this test's own, where the same port of the other protocol is surely free.
+    // An address used by this test alone, where the same port of the other protocol is certainly free.
     let tcp = TcpListener::bind("127.0.0.77:0").expect("a free port");
     let udp = UdpSocket::bind("127.0.0.77:0").expect("a free port");
     let (tcp_port, udp_port) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
-    for (what, from, port, said) in [
+    for (what, from, port, expected) in [
         (
             "DNS over TCP",
             "listen  = [\"127.0.0.1:0\"]",
@@ -209,25 +209,30 @@ fn a_port_that_somebody_else_has() {
     ] {
         let folder = Folder::new(GOOD);
         listen(&folder, from, port);
-        assert_told(what, &serve(&folder), &[&format!("portolan: 127.0.0.77:{port} is in use: {said}")]);
+        assert_reports(
+            what,
+            &serve(&folder),
+            &[&format!("portolan: 127.0.0.77:{port} is in use: {expected}")],
+        );
         assert!(!folder.socket().exists(), "{what}: nothing is left behind");
     }
 }
 
 #[test]
-fn a_control_socket_that_another_node_has_and_one_left_behind() {
+fn a_control_socket_in_use_and_one_left_behind() {
     let folder = Folder::new(GOOD);
     let socket = UnixListener::bind(folder.socket()).expect("a socket");
     let shown = folder.socket().display().to_string();
-    let said = format!("{shown} is in use: another node listens on it; stop it or change [control] socket");
-    assert_told("the socket", &serve(&folder), &[&said]);
+    let expected =
+        format!("{shown} is in use: another node listens on it; stop it or change [control] socket");
+    assert_reports("the socket", &serve(&folder), &[&expected]);
     assert!(folder.socket().exists(), "it is the other's");
     drop(socket);
-    // Nobody listens any more: it is replaced, and what is wrong next is told.
+    // Nothing listens on it any more: it is replaced, and the next error is reported.
     folder.write("state", "a file where a folder should be");
     let done = serve(&folder);
     let state = folder.path("state").display().to_string();
-    assert_told(
+    assert_reports(
         "the state",
         &done,
         &["cannot create the state directory", &state, "check its owner and mode"],
@@ -235,10 +240,10 @@ fn a_control_socket_that_another_node_has_and_one_left_behind() {
     assert!(!folder.socket().exists(), "a node that did not start leaves no socket behind");
 }
 
-/// Both `check` and `serve` say this of a config, run by commands that `with` makes of the program's own.
-fn assert_refused_in(with: impl Fn(&str) -> Command, said: &[&str]) {
+/// Checks that `check` and `serve`, run by the commands that `with` builds, both report these errors.
+fn assert_refused_in(with: impl Fn(&str) -> Command, expected: &[&str]) {
     for name in ["check", "serve"] {
-        assert_told(name, &run(with(name)), said);
+        assert_reports(name, &run(with(name)), expected);
     }
 }
 
@@ -254,9 +259,9 @@ fn a_system_without_certificate_authorities() {
         command.env_remove("SSL_CERT_DIR");
         command
     };
-    let said = "error: probe `edge` cannot verify certificates: the system's certificate authorities: ";
-    assert_refused_in(without, &[said, "or name the authorities to trust in `ca`"]);
-    // Without a probe that verifies certificates nobody needs them.
+    let expected = "error: probe `edge` cannot verify certificates: the system's certificate authorities: ";
+    assert_refused_in(without, &[expected, "or name the authorities to trust in `ca`"]);
+    // They are not needed without a probe that verifies certificates.
     folder.reconfigure("kind = \"https\"", "kind = \"http\"");
     let checked = run(without("check"));
     assert_eq!(checked.code, Some(0), "{checked:?}");
@@ -279,12 +284,12 @@ fn a_system_without_resolvers() {
         skipped("nobody here may hide /etc/resolv.conf from the program");
         return;
     }
-    let said = "error: no resolver for the hosts of endpoints: ";
-    assert_refused_in(without, &[said, "name one in `resolver` of [node]"]);
+    let expected = "error: no resolver for the hosts of endpoints: ";
+    assert_refused_in(without, &[expected, "name one in `resolver` of [node]"]);
 }
 
 #[test]
-fn an_ipv6_host_of_a_probe_is_good_for_check_and_serve() {
+fn an_ipv6_host_of_a_probe_is_accepted_by_check_and_serve() {
     let probe = "\n[probe.edge]\nkind = \"http\"\nhost = \"2001:db8::1\"\n";
     let mut served = Served::spawn(Folder::new(&format!(
         "{}{probe}",
@@ -300,11 +305,11 @@ fn an_ipv6_host_of_a_probe_is_good_for_check_and_serve() {
 }
 
 #[test]
-fn an_address_that_is_not_of_this_host() {
+fn an_address_of_another_host() {
     let folder = Folder::new(GOOD);
     folder.reconfigure("[\"127.0.0.1:0\"]", "[\"192.0.2.53:5300\"]");
-    let said = "192.0.2.53 is not an address of this host: add it to an interface or change [dns] listen";
-    assert_told("the address", &serve(&folder), &[said]);
+    let expected = "192.0.2.53 is not an address of this host: add it to an interface or change [dns] listen";
+    assert_reports("the address", &serve(&folder), &[expected]);
 }
 
 /// The first port that needs no privilege.
@@ -326,7 +331,7 @@ fn port_53_without_the_permission() {
             skipped("root may do everything, and there is no setpriv to be less");
             return;
         }
-        // The program may lie where only root looks, and the folder is its owner's alone.
+        // The program may be in a folder that only root can read, and this folder only its owner.
         let copy = folder.path("portolan");
         fs::hard_link(PROGRAM, &copy).or_else(|_| fs::copy(PROGRAM, &copy).map(drop)).expect("a copy");
         fs::set_permissions(folder.path(""), Permissions::from_mode(0o755)).expect("our folder");
@@ -337,7 +342,7 @@ fn port_53_without_the_permission() {
         program()
     };
     command.arg("serve").arg("-c").arg(folder.config());
-    assert_told(
+    assert_reports(
         "port 53",
         &run(command),
         &[
@@ -355,7 +360,7 @@ fn a_node_that_cannot_be_reached() {
     let socket = folder.socket().display().to_string();
     folder.write("no.sock", "a file that is no socket");
     let no_socket = folder.path("no.sock").display().to_string();
-    // Bound and not listening, so that nobody else gets the port.
+    // Bound but not listening, so that nothing else gets the port.
     let closed = tokio::net::TcpSocket::new_v4().expect("a socket");
     closed.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
     let closed = closed.local_addr().expect("an address").to_string();
@@ -371,8 +376,8 @@ fn a_node_that_cannot_be_reached() {
     for (arguments, place) in cases {
         let done = portolan(arguments);
         assert_eq!((done.code, &*done.stdout), (Some(3), ""), "{arguments:?}: {done:?}");
-        let said = format!("portolan: no node answers at {place}: ");
-        assert!(done.stderr.starts_with(&said), "{arguments:?}: {}", done.stderr);
+        let expected = format!("portolan: no node answers at {place}: ");
+        assert!(done.stderr.starts_with(&expected), "{arguments:?}: {}", done.stderr);
         let advice =
             "is it running? --control selects another node (HOST:PORT or the path of its control socket)";
         assert!(done.stderr.contains(advice), "{arguments:?}: {}", done.stderr);
@@ -382,7 +387,7 @@ fn a_node_that_cannot_be_reached() {
     assert!(nonsense.stderr.contains("`nobody` is not a valid node: write HOST:PORT"), "{nonsense:?}");
 }
 
-/// Something else than a node answers there.
+/// Another program than a node answers there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_place_where_another_program_answers() {
     let other = Region::start("other", 9);
@@ -397,14 +402,14 @@ async fn a_place_where_another_program_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_signal_while_a_node_still_looks_at_its_targets() {
+async fn a_signal_while_a_node_waits_for_its_first_probes() {
     let region = Region::start("eu", 1);
     region.fail(Break::Hang);
     let config = region.config("{ country = \"IE\" }", &[("timeout", "\"600s\""), ("interval", "\"601s\"")]);
     let mut served = Served::spawn(Folder::new(&config));
     served.dns().await;
     served.signal(Signal::SIGHUP);
-    // It lives on, and reads its config again once it answers.
+    // It keeps running, and reloads its config once it answers.
     served.logged("the config was read again", |line| line["message"] == "reload").await;
     assert_eq!(Api::socket(&served.folder.socket()).text("/readyz").await, "ok\n");
     assert_eq!(served.stop().await, Some(0));
@@ -413,6 +418,6 @@ async fn a_signal_while_a_node_still_looks_at_its_targets() {
     early.dns().await;
     assert!(early.folder.socket().exists());
     assert_eq!(early.stop().await, Some(0));
-    assert!(!early.folder.socket().exists(), "it takes its socket along");
-    assert!(early.log().iter().all(|line| line["message"] != "ready"), "it never came to answer");
+    assert!(!early.folder.socket().exists(), "it removes its socket");
+    assert!(early.log().iter().all(|line| line["message"] != "ready"), "it never started to answer");
 }

@@ -1,4 +1,4 @@
-//! What a tired operator does to a node: signals at the wrong moment, commands beside a torn config, pipes
+//! What a tired operator does to a node: signals at the wrong moment, commands while the config is broken, pipes
 //! that close, and questions about every kind of name.
 
 use std::fs;
@@ -80,11 +80,11 @@ fn portolan(arguments: &[&str]) -> Command {
     command
 }
 
-/// A node in a process of its own, ended when the test ends.
+/// A node in its own process, stopped when the test ends.
 struct Node {
     child: Child,
     log: BufReader<ChildStderr>,
-    /// Dropped with the node; otherwise it is killed when patience ends, so that no test waits for ever.
+    /// Dropped with the node; until then a watchdog kills the node after `PATIENCE`, so that no test waits forever.
     _alive: mpsc::Sender<()>,
 }
 
@@ -103,8 +103,8 @@ impl Node {
         Self { child, log, _alive: alive }
     }
 
-    /// Reads the log up to a line with this text.
-    fn says(&mut self, text: &str) {
+    /// Reads the log until a line contains this text.
+    fn wait_for_log(&mut self, text: &str) {
         let mut read = String::new();
         while self.log.read_line(&mut read).expect("a log") > 0 {
             if read.lines().last().is_some_and(|line| line.contains(text)) {
@@ -134,18 +134,18 @@ fn code(output: &Output) -> Option<i32> {
     output.status.code()
 }
 
-fn complaint(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The target never answers, so the node waits for its first look when the signals come.
+/// The target never answers, so the node is waiting for its first probe when the signals arrive.
 #[test]
-fn a_node_that_is_starting_takes_orders_and_signals() {
+fn a_node_that_is_starting_accepts_commands_and_signals() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let (folder, config) = folder(silent.local_addr().expect("an address").port());
     let socket = folder.path().join("control.sock");
     let mut node = Node::start(&config);
-    node.says("waiting for the first result");
+    node.wait_for_log("waiting for the first result");
     node.signal(Signal::SIGHUP);
 
     let on_socket = |arguments: &[&str]| {
@@ -154,21 +154,21 @@ fn a_node_that_is_starting_takes_orders_and_signals() {
         portolan(&all).output().expect("it runs")
     };
     assert_eq!(code(&on_socket(&["status"])), Some(0));
-    // What cannot be understood is a matter of usage, what is not there is a no.
+    // A malformed target is a usage error; one that does not exist is refused.
     let misspelt = on_socket(&["drain", "one"]);
-    assert_eq!(code(&misspelt), Some(2), "{}", complaint(&misspelt));
+    assert_eq!(code(&misspelt), Some(2), "{}", stderr(&misspelt));
     assert_eq!(code(&on_socket(&["drain", "region/three"])), Some(1));
 
-    // A config that is being edited does not keep anybody from the node that runs.
+    // A config that is being edited does not keep commands from the running node.
     fs::write(&config, self::config(1, "[[service]]\nname = 7\n[nonsense]\n")).expect("a config");
     let status = portolan(&["status", "-c", config.to_str().expect("a path")]).output().expect("it runs");
-    assert_eq!(code(&status), Some(0), "{}", complaint(&status));
+    assert_eq!(code(&status), Some(0), "{}", stderr(&status));
 
     node.signal(Signal::SIGTERM);
     assert!(node.ends().success());
     assert!(!socket.exists(), "the socket is left behind");
     let gone = on_socket(&["status"]);
-    assert_eq!(code(&gone), Some(3), "{}", complaint(&gone));
+    assert_eq!(code(&gone), Some(3), "{}", stderr(&gone));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_closed_pipe_ends_a_command_quietly() {
     let mut command = portolan(&["completions", "bash"]);
     let output = command.stdout(writer).stderr(Stdio::piped()).spawn().expect("it starts");
     let output = output.wait_with_output().expect("it ends");
-    assert_eq!((code(&output), complaint(&output).as_str()), (Some(0), ""));
+    assert_eq!((code(&output), stderr(&output).as_str()), (Some(0), ""));
 }
 
 /// Explains a question where every address is in one state.
@@ -208,7 +208,7 @@ fn explained(state: State, name: &str, rtype: &str) -> dto::Explain {
 }
 
 #[test]
-fn explain_tells_where_an_answer_comes_from() {
+fn explain_names_the_source_of_an_answer() {
     for (name, rtype, kind, ttl, records) in [
         ("www.gslb.test", "A", "dynamic", 5, vec!["www.gslb.test. 5 IN A 127.0.0.1"]),
         ("www.gslb.test", "AAAA", "dynamic", 5, vec![]),
@@ -243,9 +243,9 @@ fn explain_tells_where_an_answer_comes_from() {
     assert_eq!(why, "`bogus` is not a valid record type: write it as AAAA, MX or TYPE65");
 }
 
-/// Several passes look at a region when all are down; a reader wants to hear of each once.
+/// Several passes consider a region when all are down, but readers need it only once.
 #[test]
-fn explain_tells_each_region_once() {
+fn explain_lists_each_region_once() {
     let e = explained(State::Down(Severity::Hard), "www.gslb.test", "A");
     let eligible = e.stages.iter().find(|stage| stage.stage == dto::StageName::Eligible).expect("the stage");
     let kept: Vec<_> = eligible.kept.iter().map(|kept| (&*kept.region, &*kept.note)).collect();

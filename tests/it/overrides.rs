@@ -1,4 +1,4 @@
-//! Overrides: over the socket and over TCP, with an end, across a restart, and within the safety rules.
+//! Overrides: over the socket and over TCP, with an expiry, across a restart, and within the safety rules.
 
 use hickory_proto::op::ResponseCode;
 use reqwest::Method;
@@ -30,7 +30,7 @@ fn config() -> String {
     [REGIONS, NEAREST].concat()
 }
 
-/// The last numbers of the addresses that a German client of the usual name gets.
+/// The last octet of the address that a German client of the usual name gets.
 async fn german(node: &TestNode) -> u8 {
     match node.client().await.address("www.example.test.", GERMAN).await {
         std::net::IpAddr::V4(address) => address.octets()[3],
@@ -64,16 +64,16 @@ async fn overrides_and_events_name_who_made_them() {
     node.folder.reconfigure("workers = 1", "workers = \"one\"");
     assert_eq!(olga.call(Method::POST, "/v1/reload", None).await.0, 422);
     node.folder.reconfigure("workers = \"one\"", "workers = 1");
-    for (event, expected, words) in [
+    for (event, expected, text) in [
         ("override", &["token olga", "socket"][..], "override 1 by token olga: down region/us"),
         ("restore", &["socket"], "override 1 removed by socket: down region/us"),
         ("reload", &["token olga"], "config reloaded by token olga"),
         ("reload_failed", &["token olga"], "config not reloaded by token olga, the one before still applies"),
     ] {
-        let told = node.api.events(event).await;
-        let by: Vec<&Value> = told.iter().map(|it| &it["fields"]["by"]).collect();
+        let reported = node.api.events(event).await;
+        let by: Vec<&Value> = reported.iter().map(|it| &it["fields"]["by"]).collect();
         assert_eq!(by, expected, "{event}");
-        assert!(told[0]["message"].as_str().expect("a text").starts_with(words), "{told:?}");
+        assert!(reported[0]["message"].as_str().expect("a text").starts_with(text), "{reported:?}");
     }
     let node = node.restart().await;
     assert_eq!(by(&node.api.get("/v1/overrides").await), ["socket"], "it is kept with the override");
@@ -131,7 +131,7 @@ async fn status_names_what_withdraws_a_region() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn drained_targets_are_left_and_restored_ones_come_back() {
+async fn clients_leave_drained_targets_and_return_to_restored_ones() {
     let node = TestNode::with(&config()).await;
     let at_home = |last| matches!(last, 1 | 11);
     assert!(at_home(german(&node).await));
@@ -149,8 +149,8 @@ async fn drained_targets_are_left_and_restored_ones_come_back() {
         assert_done(&listed, 0, "new kernel", "");
         let event = node.api.events("override").await.pop().expect("an event");
         let fields = &event["fields"];
-        let told = (&fields["target"], &fields["action"], &fields["reason"]);
-        assert_eq!(told, (&target.into(), &"drain".into(), &"new kernel".into()));
+        let reported = (&fields["target"], &fields["action"], &fields["reason"]);
+        assert_eq!(reported, (&target.into(), &"drain".into(), &"new kernel".into()));
 
         assert_done(&portolan_at(&node.folder, &["restore", target]), 0, "removed override", "");
         assert!(at_home(german(&node).await), "{target}");
@@ -244,11 +244,11 @@ async fn changes_over_tcp_need_a_token_with_the_right_role() {
         (Some("secret of olga"), &drain, 409, "min_regions = 1 forbids it"),
         (Some("secret of ada"), &unsafe_drain, 200, ""),
     ];
-    for (token, body, status, said) in cases {
+    for (token, body, status, detail) in cases {
         let api = token.map_or_else(|| open.clone(), |token| open.with_token(token));
         let (got, reply) = api.call(Method::POST, "/v1/overrides", Some(body.clone())).await;
         assert_eq!(got, status, "{token:?}: {reply}");
-        assert!(reply["detail"].as_str().unwrap_or_default().contains(said), "{reply}");
+        assert!(reply["detail"].as_str().unwrap_or_default().contains(detail), "{reply}");
     }
     assert_eq!(open.get("/v1/overrides").await.as_array().map(Vec::len), Some(1), "reads need nothing");
     for (token, status) in [(None, 401), (Some("secret of eve"), 403), (Some("secret of olga"), 200)] {
@@ -261,7 +261,7 @@ async fn changes_over_tcp_need_a_token_with_the_right_role() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_command_line_passes_tokens_on() {
+async fn the_command_line_sends_tokens() {
     let folder = Folder::new(&config());
     folder.reconfigure("socket = \"control.sock\"", &tokens());
     let node = TestNode::start(folder).await;
@@ -291,7 +291,7 @@ async fn overrides_survive_a_restart_and_removed_ones_do_not() {
     assert_eq!(node.api.get("/v1/overrides").await, before);
     assert_eq!(german(&node).await, 2, "from the first answer on");
     let next = node.api.override_with(json!({"target": "region/ap", "action": "drain"})).await;
-    assert!(next > gone, "ids are never given twice: {next} after {gone}");
+    assert!(next > gone, "ids are never reused: {next} after {gone}");
     assert_done(&portolan_at(&node.folder, &["restore", "region/eu"]), 0, "removed override", "");
     assert_done(&portolan_at(&node.folder, &["restore", "region/ap"]), 0, "removed override", "");
 
@@ -317,7 +317,7 @@ async fn without_a_state_dir_the_reply_warns() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_override_ends_when_its_time_is_over() {
+async fn an_override_ends_when_it_expires() {
     let node = TestNode::with(&config()).await;
     let done = portolan_at(&node.folder, &["drain", "region/eu", "--for", "1h"]);
     assert_done(&done, 0, "drain region/eu, until 2", "");
@@ -328,7 +328,7 @@ async fn an_override_ends_when_its_time_is_over() {
     assert_eq!(node.api.get("/v1/overrides").await, json!([]));
     assert!(matches!(german(&node).await, 1 | 11));
     let node = node.restart().await;
-    assert_eq!(node.api.get("/v1/overrides").await, json!([]), "it is gone for good");
+    assert_eq!(node.api.get("/v1/overrides").await, json!([]), "it does not return");
     node.stop().await;
 }
 
@@ -368,7 +368,7 @@ async fn exit_codes_tell_the_outcome() {
     for (arguments, code, stdout, stderr) in cases {
         assert_done(&portolan_at(&node.folder, arguments), *code, stdout, stderr);
     }
-    // An operator forced the only region of the service down: it is never answered.
+    // The only region of the service is forced down, so it is never answered.
     let reply = node.client().await.exchange(&query("only.example.test.", Some(ASIAN))).await;
     let (code, addresses) = outcome(&reply);
     assert_eq!((code, addresses.len()), (ResponseCode::ServFail, 0));

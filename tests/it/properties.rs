@@ -1,4 +1,4 @@
-//! Properties of whole plans, made from generated config text and asked through `answer::handle`.
+//! Properties of whole plans, built from generated config text and queried through `answer::handle`.
 
 mod shares;
 mod world;
@@ -11,7 +11,7 @@ use proptest::sample::{Index, subsequence};
 
 use world::{Node, World, any_client, any_world};
 
-/// Plans are many and cheap; each is asked for many clients.
+/// Plans are cheap, so there are many; each is queried for many clients.
 const CASES: u32 = 64;
 const CLIENTS: usize = 40;
 
@@ -20,7 +20,7 @@ fn any_moment() -> impl Strategy<Value = u64> {
     0..86_400_u64
 }
 
-/// The same things in another order.
+/// The same items in another order.
 fn shuffled<T: Clone + std::fmt::Debug>(items: &[T]) -> impl Strategy<Value = Vec<T>> + use<T> {
     Just(items.to_vec()).prop_shuffle()
 }
@@ -119,7 +119,7 @@ proptest! {
     }
 }
 
-/// Some of a list, at least `least`, in their order.
+/// A sublist of at least `least` items.
 fn some_of<T: Clone + std::fmt::Debug + 'static>(
     items: &[T],
     least: usize,

@@ -1,4 +1,4 @@
-//! Reading the config again, while everybody is asking: a bad one changes nothing, a good one loses nothing.
+//! Reloads under load: an invalid config changes nothing, a valid one loses no query.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -20,11 +20,11 @@ use crate::harness::region::{
 };
 use crate::harness::until;
 
-/// Clients that keep asking, each for the next as soon as it has been answered; nothing is sent twice.
+/// Clients that keep asking: each sends its next query as soon as the last is answered, and none twice.
 struct Load {
     clients: JoinSet<Counts>,
     over: Arc<AtomicBool>,
-    /// What may be answered to each client of [`ASKED`].
+    /// The addresses that each client of [`ASKED`] may get.
     right: Arc<[Mutex<BTreeSet<IpAddr>>]>,
 }
 
@@ -34,7 +34,7 @@ struct Counts {
     wrong: Vec<String>,
 }
 
-/// What they ask for, and as whom.
+/// The names that they ask for, and their client subnets.
 const ASKED: [(&str, &str); 4] = [
     ("www.example.test.", GERMAN),
     ("www.example.test.", AMERICAN),
@@ -55,14 +55,14 @@ impl Load {
     }
 
     fn allow(&self, index: usize, address: IpAddr) {
-        self.right[index].lock().expect("nobody panicked").insert(address);
+        self.right[index].lock().expect("no panic").insert(address);
     }
 
     fn forbid(&self, index: usize, address: IpAddr) {
-        self.right[index].lock().expect("nobody panicked").remove(&address);
+        self.right[index].lock().expect("no panic").remove(&address);
     }
 
-    /// Ends it; how many were answered. A query without an answer, or with a wrong one, fails the test.
+    /// Stops it and returns the number of answers. A query without an answer, or with a wrong one, fails the test.
     async fn stop(self) -> usize {
         self.over.store(true, Ordering::Relaxed);
         let counts = self.clients.join_all().await;
@@ -80,7 +80,7 @@ async fn keep_asking(
 ) -> Counts {
     let (name, place) = ASKED[index];
     let asked = query(name, Some(place));
-    let allowed = || right[index].lock().expect("nobody panicked").clone();
+    let allowed = || right[index].lock().expect("no panic").clone();
     let mut client = Client::of(server).await;
     let mut counts = Counts::default();
     while !over.load(Ordering::Relaxed) {
@@ -99,15 +99,15 @@ async fn keep_asking(
 
 const MOVING: &str = "[[service]]\nname = \"moves.example.test.\"\nregions = [\"eu\"]\nttl = \"1s\"\n\n";
 
-/// A way to break what the config says, and where the complaint must point.
+/// A way to break the config, and where the error must point.
 struct Mistake {
     what: &'static str,
-    /// Text of the config, and what stands there instead.
+    /// Text of the config, and its replacement.
     config: Option<(&'static str, &'static str)>,
-    /// A file beside it, and its content.
+    /// Another file, and its new content.
     file: Option<(&'static str, &'static str)>,
-    /// File, text in the config's line (or the line itself), column, and what is said.
-    said: (&'static str, Line, usize, &'static str),
+    /// File, text in the config's line (or the line itself), column, and message.
+    expected: (&'static str, Line, usize, &'static str),
 }
 
 enum Line {
@@ -122,19 +122,19 @@ fn mistakes() -> [Mistake; 5] {
             what: "a torn line",
             config: Some(("answers-here", "answers = [")),
             file: None,
-            said: (config, Line::Of("answers = ["), 12, "unclosed array"),
+            expected: (config, Line::Of("answers = ["), 12, "unclosed array"),
         },
         Mistake {
             what: "a region that is not there",
             config: Some(("[\"eu\", \"us\", \"ap\"]", "[\"eu\", \"mars\", \"ap\"]")),
             file: None,
-            said: (config, Line::Of("mars"), 18, "region `mars` is not defined"),
+            expected: (config, Line::Of("mars"), 18, "region `mars` is not defined"),
         },
         Mistake {
             what: "a zone file that is not there",
             config: Some(("\"example.test.zone\"", "\"gone.zone\"")),
             file: None,
-            said: (config, Line::Of("gone.zone"), 10, "zone file "),
+            expected: (config, Line::Of("gone.zone"), 10, "zone file "),
         },
         Mistake {
             what: "a zone with a bad line",
@@ -143,18 +143,18 @@ fn mistakes() -> [Mistake; 5] {
                 "example.test.zone",
                 "$TTL 300\n@ SOA ns h 7 3600 600 86400 60\n@ NS ns\nns A 192.0.2.999\n",
             )),
-            said: ("example.test.zone", Line::Number(4), 6, "expected IPv4 address"),
+            expected: ("example.test.zone", Line::Number(4), 6, "expected IPv4 address"),
         },
         Mistake {
             what: "a geo database of another kind",
             config: None,
             file: Some(("places.mmdb", "place,region\n")),
-            said: (config, Line::Of("places.mmdb"), 12, "geo database "),
+            expected: (config, Line::Of("places.mmdb"), 12, "geo database "),
         },
     ]
 }
 
-/// Makes the mistake; gives what undoes it and the words of the complaint.
+/// Makes the mistake; returns what undoes it, and the expected error.
 fn make(folder: &Folder, mistake: &Mistake) -> (impl FnOnce() + use<>, String) {
     let config = folder.config();
     let other = mistake.file.map(|(name, _)| folder.path(name));
@@ -166,12 +166,12 @@ fn make(folder: &Folder, mistake: &Mistake) -> (impl FnOnce() + use<>, String) {
     if let Some((name, content)) = mistake.file {
         folder.write(name, content);
     }
-    let (file, line, column, why) = &mistake.said;
+    let (file, line, column, why) = &mistake.expected;
     let line = match line {
         Line::Number(number) => *number,
         Line::Of(text) => folder.line_of(text),
     };
-    let said = format!("{file}:{line}:{column}: error: {why}");
+    let expected = format!("{file}:{line}:{column}: error: {why}");
     let undo = move || {
         std::fs::write(config, good).expect("written");
         other
@@ -179,7 +179,7 @@ fn make(folder: &Folder, mistake: &Mistake) -> (impl FnOnce() + use<>, String) {
             .zip(good_other)
             .for_each(|(path, text)| std::fs::write(path, text).expect("written"));
     };
-    (undo, said)
+    (undo, expected)
 }
 
 fn is(event: &'static str) -> impl Fn(&Value) -> bool {
@@ -197,17 +197,17 @@ async fn a_broken_config_under_load_loses_nothing_and_a_good_one_takes_effect() 
     let epoch = api.get("/v1/status").await["node"]["epoch"].clone();
 
     for (count, mistake) in mistakes().iter().enumerate() {
-        let (undo, said) = make(folder, mistake);
+        let (undo, expected) = make(folder, mistake);
         served.signal(Signal::SIGHUP);
         let what = format!("{} is logged", mistake.what);
         let line = served.logged_times(3 * count + 1, &what, is("reload_failed")).await;
         let why = line["why"].as_str().expect("a text");
-        assert!(why.contains(&said), "{}: expected {said:?} in {why:?}", mistake.what);
+        assert!(why.contains(&expected), "{}: expected {expected:?} in {why:?}", mistake.what);
         let (status, problem) = api.call(Method::POST, "/v1/reload", None).await;
         let detail = problem["detail"].as_str().expect("a text");
-        assert!(status == 422 && detail.contains(&said), "{}: {status} {detail}", mistake.what);
+        assert!(status == 422 && detail.contains(&expected), "{}: {status} {detail}", mistake.what);
         let done = portolan_at(folder, &["reload"]);
-        assert!(done.code == Some(1) && done.stderr.contains(&said), "{done:?}");
+        assert!(done.code == Some(1) && done.stderr.contains(&expected), "{done:?}");
         assert_eq!(api.get("/v1/status").await["node"]["epoch"], epoch, "{}", mistake.what);
         undo();
     }
@@ -229,7 +229,7 @@ async fn a_broken_config_under_load_loses_nothing_and_a_good_one_takes_effect() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn verdicts_and_overrides_outlive_a_reload() {
+async fn verdicts_and_overrides_survive_a_reload() {
     let three = Three::start();
     let config = [three.config(&[("hold", "\"1h\"")]), NEAREST.into()].concat();
     let node = TestNode::with(&config).await;
@@ -294,7 +294,7 @@ async fn the_geo_index_is_kept_while_nothing_in_it_changes() {
     assert_eq!(node.client().await.address("moves.example.test.", GERMAN).await.to_string(), "192.0.2.7");
 
     assert_eq!(country("81.2.69.142").map(|it| it.to_string()).as_deref(), Some("GB"));
-    // Written over in place: the same file, of the same length and, for all its times tell, of the same moment.
+    // Overwritten in place: the same file, with the same length and the same times.
     let path = node.folder.path("places.mmdb");
     let mut bytes = std::fs::read(&path).expect("the database");
     let codes: Vec<_> = (0..bytes.len() - 2).filter(|at| bytes[*at..].starts_with(b"BGB")).collect();
@@ -318,7 +318,7 @@ async fn the_geo_index_is_kept_while_nothing_in_it_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_new_rule_holds_or_lets_go_is_told() {
+async fn regions_that_a_new_rule_holds_or_releases_are_reported() {
     let eu = Region::start("eu", 1);
     let service = "[[service]]\nname = \"www.example.test.\"\nregions = [\"eu\"]\nall_down = \"servfail\"\n";
     let config = [&eu.config("{ country = \"IE\" }", &[]), service, "[safety]\nmin_regions = 0\n"].concat();
@@ -333,19 +333,19 @@ async fn what_a_new_rule_holds_or_lets_go_is_told() {
         node.folder.reconfigure(&format!("min_regions = {from}"), &format!("min_regions = {to}"));
         let (status, reply) = node.api.call(Method::POST, "/v1/reload", None).await;
         assert_eq!(status, 200, "{reply}");
-        let told = node.api.events(event).await;
-        assert_eq!(told.len(), 1, "{event}");
-        assert_eq!(told[0]["fields"]["region"], "eu");
+        let reported = node.api.events(event).await;
+        assert_eq!(reported.len(), 1, "{event}");
+        assert_eq!(reported[0]["fields"]["region"], "eu");
         assert_eq!(outcome(&client.exchange(&asked).await).0, code);
     }
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_reload_changes_in_regions_is_told_of() {
+async fn transitions_caused_by_a_reload_are_reported() {
     let (one, two) = (Region::start("one", 41), Region::start("two", 42));
     two.fail(Break::Refuse);
-    // Another order after the reload: regions are known by their names.
+    // The order differs after the reload: regions are identified by name.
     let rest = |regions: [String; 2]| {
         regions.concat() + "[[service]]\nname = \"www.example.test.\"\nregions = [\"one\", \"two\"]\n"
     };
@@ -356,11 +356,11 @@ async fn what_a_reload_changes_in_regions_is_told_of() {
 
     node.folder.configure(&rest([with_two.replace("probe = [\"two\"]", "probe = []"), with_one]));
     assert_eq!(node.api.call(Method::POST, "/v1/reload", None).await.0, 200);
-    let told = node.api.events("transition").await.split_off(before);
-    let told: Vec<_> = told.iter().map(|it| it["message"].as_str().expect("a text")).collect();
+    let reported = node.api.events("transition").await.split_off(before);
+    let reported: Vec<_> = reported.iter().map(|it| it["message"].as_str().expect("a text")).collect();
     let evidence = "no probe: always up";
     let address = format!("endpoint/two/lb1 {} down -> up: {evidence}", two.ip());
-    assert_eq!(told, [address, format!("region/two down -> up: lb1 {evidence}")]);
+    assert_eq!(reported, [address, format!("region/two down -> up: lb1 {evidence}")]);
     node.stop().await;
 }
 
@@ -375,12 +375,12 @@ async fn a_reload_that_leaves_a_service_without_a_region_raises_an_alarm_and_end
     let both = r#"["one", "two"]"#;
     let node = TestNode::with(&[&regions, &*service("www", both)].concat()).await;
     until("it is down", async || (node.api.region("two").await["verdict"] == "down").then_some(())).await;
-    let told = async |event: &str| -> Vec<String> {
+    let reported = async |event: &str| -> Vec<String> {
         let events = node.api.events(event).await;
         events.iter().map(|it| it["message"].as_str().expect("a text").to_owned()).collect()
     };
     let alarm = "no region can serve www.example.test.: answered as all_down says";
-    // Another service before it: its own number changes.
+    // Another service before it changes its index.
     for (services, alarms, ends) in [
         (service("www", r#"["two"]"#) + &service("api", both), vec![alarm], vec![]),
         (service("api", both) + &service("www", r#"["two"]"#), vec![alarm], vec![]),
@@ -388,14 +388,14 @@ async fn a_reload_that_leaves_a_service_without_a_region_raises_an_alarm_and_end
     ] {
         node.folder.configure(&[&regions, &*services].concat());
         assert_eq!(node.api.call(Method::POST, "/v1/reload", None).await.0, 200);
-        assert_eq!(told("alarm").await, alarms, "{services}");
-        assert_eq!(told("all_clear").await, ends, "{services}");
+        assert_eq!(reported("alarm").await, alarms, "{services}");
+        assert_eq!(reported("all_clear").await, ends, "{services}");
     }
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn overrides_of_what_a_config_does_not_have_are_warned_of() {
+async fn overrides_without_a_target_in_the_config_are_warned_of() {
     let eu = Region::start("eu", 45);
     let service = "[[service]]\nname = \"www.example.test.\"\nregions = [\"eu\"]\n";
     let node = TestNode::with(&[&eu.config(DUBLIN, &[]), service].concat()).await;
@@ -411,7 +411,7 @@ async fn overrides_of_what_a_config_does_not_have_are_warned_of() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_read_at_the_start_only_is_warned_of() {
+async fn changes_that_need_a_restart_are_warned_of() {
     let node = TestNode::with("").await;
     let changes = [
         ("listen  = [\"127.0.0.1:0\"]", "listen  = [\"127.0.0.1:0\", \"127.0.0.2:0\"]", "[dns] listen"),
@@ -445,7 +445,7 @@ async fn what_is_read_at_the_start_only_is_warned_of() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_has_stopped_reloads_no_more() {
+async fn a_stopped_node_refuses_to_reload() {
     let node = TestNode::with("").await;
     let reloads = node.node.reloads.clone();
     reloads.reload("the test".into()).await.expect("a good config");

@@ -1,4 +1,4 @@
-//! Steering as tables: who is sent where, when what is down.
+//! Table-driven tests of steering: where clients are sent, depending on what is down.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ const AP: RegionId = RegionId(0);
 const EU: RegionId = RegionId(1);
 const US: RegionId = RegionId(2);
 
-/// Everything needed for a choice, built up case by case.
+/// Everything needed for a choice, modified case by case.
 struct World {
     topology: Topology,
     networks: Vec<Network>,
@@ -33,7 +33,7 @@ struct World {
     overrides: Vec<Override>,
     rules: Rules,
     previous: Option<Standing>,
-    /// When regions may change, if they do by themselves.
+    /// When regions may change without an operator, if they do.
     dues: HashMap<RegionId, Due>,
     now: Unix,
 }
@@ -122,7 +122,7 @@ impl World {
         &mut self.topology.services[0]
     }
 
-    /// Leaves each region its first endpoint, so that none need be drawn.
+    /// Reduces each region to its first endpoint, so that none has to be drawn.
     fn single_endpoints(&mut self) {
         for region in &mut self.topology.regions {
             region.endpoints.truncate(1);
@@ -145,7 +145,7 @@ impl World {
         self.set(region, None, State::Down(Severity::Hard))
     }
 
-    fn say(&mut self, target: &str, action: Action, share: &str) -> &mut Self {
+    fn set_override(&mut self, target: &str, action: Action, share: &str) -> &mut Self {
         self.overrides.push(Override {
             id: self.overrides.len() as u64 + 1,
             target: target.parse::<Target>().unwrap(),
@@ -189,7 +189,7 @@ impl World {
         standing
     }
 
-    /// An address whose last service is that of the standing before.
+    /// The standing of an address that served last when the previous standing did.
     fn address(&self, address: IpAddr, state: State) -> AddressStanding {
         let before = self.previous.iter().flat_map(|it| &it.regions).flat_map(|it| it.endpoints.iter());
         let before = before.flat_map(|it| &it.addresses).find(|it| it.address == address);
@@ -206,7 +206,7 @@ impl World {
         Ready { world: self, geo, compiled, standing }
     }
 
-    /// Where a client is sent: the region's name, `nodata`, `servfail`, or `fallback` without a region.
+    /// Where a client is sent: the region's name, or `nodata`, `servfail` or `fallback` without a region.
     fn sends(&self, client: &str) -> String {
         self.compile().sends(client, Family::V4)
     }
@@ -220,13 +220,13 @@ struct Ready<'a> {
     standing: Standing,
 }
 
-/// Whether the rules allow an operator to turn one into the other.
+/// Whether the rules permit an operator's change from one to the other.
 fn permit(rules: &Rules, before: &Ready<'_>, after: &Ready<'_>) -> Result<(), Refusal> {
     safety::permit(rules, after.compiled.region_sets(), &before.standing, &after.standing)
 }
 
 impl Ready<'_> {
-    /// The regions that are held for anyone, each once.
+    /// The regions that are held for any clients, without duplicates.
     fn held(&self) -> Vec<RegionId> {
         let mut held: Vec<RegionId> = self.standing.held.iter().map(|it| it.region).collect();
         held.sort_unstable();
@@ -246,7 +246,7 @@ impl Ready<'_> {
         let place = self.geo.locate(client).place;
         let (explained, recording) =
             self.compiled.explain(topology, &self.standing, place, &asked, &mut Vec::new());
-        assert_eq!(choice, explained, "explain tells of another choice");
+        assert_eq!(choice, explained, "explain reports another choice");
         let winners = recording.entries.iter().filter(|e| matches!(e.verdict, Ok(Note::Won { .. })));
         assert_eq!(
             winners.map(|e| e.region).collect::<Vec<_>>(),
@@ -277,7 +277,7 @@ const AMERICAN: &str = "10.2.2.3";
 const INDIAN: &str = "10.3.2.3";
 const NOWHERE: &str = "10.9.2.3";
 
-/// 10,000 clients, each in a /24 of its own.
+/// 10,000 clients, each in its own /24.
 fn clients() -> impl Iterator<Item = IpAddr> {
     (0..10_000_u32).map(|n| IpAddr::V4((0x0a01_0005 + (n << 8)).into()))
 }
@@ -301,7 +301,7 @@ fn ranks_order_regions_by_place() {
 }
 
 #[test]
-fn what_is_down_leaves_and_the_next_takes_over() {
+fn the_next_region_takes_over_from_one_that_is_down() {
     let mut world = World::new(Rank::Priority);
     assert_eq!(world.sends(GERMAN), "eu-west");
     assert_eq!(world.down(EU).sends(GERMAN), "us-east");
@@ -311,7 +311,7 @@ fn what_is_down_leaves_and_the_next_takes_over() {
 }
 
 #[test]
-fn a_measured_latency_goes_before_an_estimate() {
+fn a_measured_latency_takes_precedence_over_an_estimate() {
     let mut world = World::new(LATENCY);
     let row = |from: PlaceKey, region, millis| LatencyRow { from, region, millis };
     let country = |code: &str| PlaceKey::Country(code.parse().unwrap());
@@ -323,12 +323,12 @@ fn a_measured_latency_goes_before_an_estimate() {
     ];
     world.nets = vec!["10.1.7.0/24".parse().unwrap()];
     assert_eq!(world.sends(GERMAN), "us-east", "70 ms against 80 ms, though Dublin is nearer");
-    assert_eq!(world.sends("10.1.7.1"), "eu-west", "the prefix's own row says 200 ms");
-    assert_eq!(world.sends(INDIAN), "us-east", "5 ms for everybody else");
+    assert_eq!(world.sends("10.1.7.1"), "eu-west", "the prefix's own row has 200 ms");
+    assert_eq!(world.sends(INDIAN), "us-east", "5 ms for all others");
 }
 
 #[test]
-fn geo_entries_widen_until_somebody_serves() {
+fn geo_entries_widen_until_a_region_serves() {
     let mut world = World::new(Rank::Geo(Vec::new()));
     world.topology.groups =
         vec![Group { name: "dach".into(), places: vec![PlaceKey::Country("DE".parse().unwrap())] }];
@@ -351,7 +351,7 @@ fn geo_entries_widen_until_somebody_serves() {
 }
 
 #[test]
-fn fences_hold_whatever_is_down() {
+fn fences_apply_whatever_is_down() {
     let mut world = World::new(DISTANCE);
     let europe = || vec![PlaceKey::Continent("EU".parse().unwrap())];
     world.service().fences = vec![
@@ -359,11 +359,11 @@ fn fences_hold_whatever_is_down() {
         Fence { region: US, rule: FenceRule::Except(europe()) },
     ];
     assert_eq!(world.sends(GERMAN), "eu-west");
-    assert_eq!(world.sends(NOWHERE), "us-east", "a client nobody can locate is not in Europe");
+    assert_eq!(world.sends(NOWHERE), "us-east", "a client without a location is not in Europe");
     assert_eq!(world.down(EU).sends(GERMAN), "ap-south", "never us-east");
     assert_eq!(world.down(AP).sends(GERMAN), "eu-west", "all down: as if up, within the fence");
     world.service().members.retain(|member| member.region == US);
-    assert_eq!(world.sends(GERMAN), "nodata", "nobody is left for this client");
+    assert_eq!(world.sends(GERMAN), "nodata", "no region is left for this client");
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn a_networks_own_regions_come_first() {
 }
 
 #[test]
-fn weights_hold_over_clients_and_losing_a_region_moves_only_its_own() {
+fn weights_are_shares_of_clients_and_losing_a_region_moves_only_its_own() {
     let mut world = World::new(Rank::None);
     for (member, weight) in world.service().members.iter_mut().zip([5, 3, 2]) {
         member.weight = Weight(weight);
@@ -407,7 +407,7 @@ fn weights_hold_over_clients_and_losing_a_region_moves_only_its_own() {
 }
 
 #[test]
-fn weight_0_is_never_unless_all_are() {
+fn weight_0_is_never_chosen_unless_all_weights_are_0() {
     let mut world = World::new(Rank::None);
     let members = &mut world.service().members;
     members[0].weight = Weight(0);
@@ -431,7 +431,7 @@ fn both_families_of_a_client_go_to_one_region() {
 }
 
 #[test]
-fn families_down_and_families_missing_differ() {
+fn a_family_that_is_down_differs_from_one_that_is_missing() {
     let mut world = World::new(Rank::Priority);
     world.set(EU, Some(Family::V4), State::Down(Severity::Soft));
     let ready = world.compile();
@@ -454,40 +454,40 @@ fn families_down_and_families_missing_differ() {
 fn unknown_is_used_while_nothing_is_up() {
     let mut world = World::new(Rank::Priority);
     world.set(EU, None, State::Unknown);
-    assert_eq!(world.sends(GERMAN), "us-east", "somebody is known to be up");
-    assert_eq!(world.down(US).down(AP).sends(GERMAN), "eu-west", "unknown goes before down");
+    assert_eq!(world.sends(GERMAN), "us-east", "another region is known to be up");
+    assert_eq!(world.down(US).down(AP).sends(GERMAN), "eu-west", "unknown is preferred to down");
     world.states.clear();
     for region in [AP, EU, US] {
         world.set(region, None, State::Unknown);
     }
-    assert_eq!(world.sends(GERMAN), "eu-west", "at the start everybody is unknown");
+    assert_eq!(world.sends(GERMAN), "eu-west", "at the start every region is unknown");
 }
 
 #[test]
-fn operators_drain_force_and_do_so_in_part() {
+fn operators_drain_and_force_regions_and_parts_of_them() {
     let mut world = World::new(Rank::Priority);
-    assert_eq!(world.say("region/eu-west", Action::DRAIN, "100%").sends(GERMAN), "us-east");
+    assert_eq!(world.set_override("region/eu-west", Action::DRAIN, "100%").sends(GERMAN), "us-east");
     assert_eq!(
-        world.say("region/eu-west", Action::Up, "100%").sends(GERMAN),
+        world.set_override("region/eu-west", Action::Up, "100%").sends(GERMAN),
         "eu-west",
-        "the later word wins"
+        "the later override wins"
     );
-    assert_eq!(world.down(EU).sends(GERMAN), "eu-west", "forced up goes before probes");
+    assert_eq!(world.down(EU).sends(GERMAN), "eu-west", "forced up takes precedence over probes");
 
     let mut world = World::new(Rank::Priority);
-    world.say("service/www.example.test/eu-west", Action::Down, "100%");
+    world.set_override("service/www.example.test/eu-west", Action::Down, "100%");
     assert_eq!(world.sends(GERMAN), "us-east");
 
     let mut world = World::new(Rank::Priority);
-    world.say("endpoint/eu-west/lb1", Action::DRAIN, "100%");
+    world.set_override("endpoint/eu-west/lb1", Action::DRAIN, "100%");
     let ready = world.compile();
     let lb2: IpAddr = "192.0.2.22".parse().unwrap();
     assert!(clients().take(200).all(|c| ready.choose(c, Family::V4, world.now).1 == [lb2]));
-    world.say("endpoint/eu-west/lb2", Action::DRAIN, "100%");
+    world.set_override("endpoint/eu-west/lb2", Action::DRAIN, "100%");
     assert_eq!(world.sends(GERMAN), "us-east", "both endpoints drained is the region drained");
 
     let mut world = World::new(Rank::Priority);
-    world.say("region/eu-west", Action::DRAIN, "25%");
+    world.set_override("region/eu-west", Action::DRAIN, "25%");
     let ready = world.compile();
     let away = |now| -> Vec<IpAddr> {
         clients().filter(|c| ready.choose(*c, Family::V4, now).0.region == Some(US)).collect()
@@ -499,13 +499,16 @@ fn operators_drain_force_and_do_so_in_part() {
     world.down(US).down(AP);
     let ready = world.compile();
     let sent = |c: IpAddr| ready.choose(c, Family::V4, world.now).0.region;
-    assert!(kept_away.iter().all(|c| sent(*c) == Some(EU)), "nobody else serves: better there than nowhere");
+    assert!(
+        kept_away.iter().all(|c| sent(*c) == Some(EU)),
+        "no other region serves, so the drained one does"
+    );
 }
 
 #[test]
-fn overrides_end_by_themselves() {
+fn overrides_expire() {
     let mut world = World::new(Rank::Priority);
-    world.say("region/eu-west", Action::DRAIN, "100%");
+    world.set_override("region/eu-west", Action::DRAIN, "100%");
     world.overrides[0].until = Some(world.now.after(Duration::from_secs(60)));
     assert_eq!(world.sends(GERMAN), "us-east");
     world.now = world.now.after(Duration::from_secs(60));
@@ -513,18 +516,18 @@ fn overrides_end_by_themselves() {
 }
 
 #[test]
-fn safety_holds_in_what_fails_softly() {
+fn safety_holds_soft_failures() {
     let soft = State::Down(Severity::Soft);
     let mut world = World::new(Rank::Priority);
     world.rules = Rules::default();
     world.set(US, None, soft).down(AP);
     assert_eq!(world.compile().held(), [], "eu-west serves");
-    // When nothing serves any more, everything that fails softly is held: clients stay where they are.
+    // Once nothing serves, every region that fails softly is held: clients stay where they are.
     world.set(EU, None, soft);
     let ready = world.compile();
     assert_eq!(ready.held(), [EU, US]);
     assert_eq!(ready.sends(GERMAN, Family::V4), "eu-west");
-    // What fails hard is never held.
+    // A hard failure is never held.
     world.set(EU, None, State::Down(Severity::Hard));
     let ready = world.compile();
     assert_eq!(ready.held(), [US]);
@@ -544,7 +547,7 @@ fn a_brown_out_of_all_regions_does_not_stampede_to_one() {
 }
 
 #[test]
-fn a_family_that_fails_softly_is_held_by_itself() {
+fn a_family_that_fails_softly_is_held_separately() {
     let mut world = World::new(Rank::Priority);
     world.rules = Rules::default();
     world.service().steering.all_down = AllDown::Servfail;
@@ -553,7 +556,7 @@ fn a_family_that_fails_softly_is_held_by_itself() {
     assert_eq!(ready.sends(GERMAN, Family::V4), "eu-west", "held for IPv4");
     assert_eq!(ready.sends(GERMAN, Family::V6), "eu-west");
     assert!(ready.standing.held.iter().all(|it| (it.region, it.family) == (EU, Family::V4)));
-    // And one that fails hard is unserved by itself.
+    // A family that fails hard is unserved separately.
     world.set(EU, Some(Family::V4), State::Down(Severity::Hard));
     let ready = world.compile();
     assert_eq!(ready.sends(GERMAN, Family::V4), "servfail");
@@ -575,7 +578,7 @@ fn safety_counts_for_each_set_of_clients_that_fences_define() {
         Fence { region: US, rule: FenceRule::Except(europe.clone()) },
         Fence { region: AP, rule: FenceRule::Except(europe) },
     ];
-    // Germans have nothing but eu-west: its soft failure is held for them, and for nobody else.
+    // Germans have only eu-west: its soft failure is held for them alone.
     world.set(EU, None, State::Down(Severity::Soft));
     let ready = world.compile();
     assert_eq!(ready.sends(GERMAN, Family::V4), "eu-west");
@@ -584,7 +587,7 @@ fn safety_counts_for_each_set_of_clients_that_fences_define() {
     let before = world.compile();
     let mut drained = World::new(Rank::Priority);
     drained.service().fences.clone_from(&world.topology.services[0].fences);
-    drained.say("region/eu-west", Action::DRAIN, "100%");
+    drained.set_override("region/eu-west", Action::DRAIN, "100%");
     let after = drained.compile();
     let refusal = permit(&world.rules, &before, &after).unwrap_err();
     assert_eq!(after.compiled.region_sets().regions(refusal.set), [EU]);
@@ -641,7 +644,7 @@ fn scopes_narrow_only_for_the_service_concerned() {
         let mut other = world.topology.services[0].clone();
         other.name = "other.example.test.".parse().unwrap();
         world.topology.services.push(other);
-        world.say(target, Action::DRAIN, share);
+        world.set_override(target, Action::DRAIN, share);
         world.compile().at(GERMAN, Family::V4).0.scope
     };
     assert_eq!(scope("region/us-east", "100%"), 0, "a full drain is the same for every client");
@@ -658,10 +661,10 @@ fn operators_cannot_withdraw_the_last_region() {
         |before: &World, after: &World| permit(&Rules::default(), &before.compile(), &after.compile());
     world.down(US).down(AP);
     let mut drained = World::new(Rank::Priority);
-    drained.down(US).down(AP).say("region/eu-west", Action::DRAIN, "100%");
+    drained.down(US).down(AP).set_override("region/eu-west", Action::DRAIN, "100%");
     assert_eq!(permit(&world, &drained).unwrap_err().remaining, 0);
     let mut partly = World::new(Rank::Priority);
-    partly.down(US).down(AP).say("region/eu-west", Action::DRAIN, "50%");
+    partly.down(US).down(AP).set_override("region/eu-west", Action::DRAIN, "50%");
     assert_eq!(permit(&world, &partly), Ok(()));
     drained.states.clear();
     assert_eq!(permit(&World::new(Rank::Priority), &drained), Ok(()));
@@ -672,11 +675,11 @@ fn safety_counts_the_regions_that_operators_leave_to_a_service() {
     let rules = Rules::default();
     let mut before = World::new(Rank::Priority);
     before.rules = rules.clone();
-    before.down(US).say("service/www.example.test/eu-west", Action::DRAIN, "100%");
+    before.down(US).set_override("service/www.example.test/eu-west", Action::DRAIN, "100%");
     let mut after = World::new(Rank::Priority);
     after.rules = rules.clone();
-    after.down(US).say("service/www.example.test/eu-west", Action::DRAIN, "100%");
-    after.say("region/ap-south", Action::DRAIN, "100%");
+    after.down(US).set_override("service/www.example.test/eu-west", Action::DRAIN, "100%");
+    after.set_override("region/ap-south", Action::DRAIN, "100%");
     let (before, after) = (before.compile(), after.compile());
     let sets = after.compiled.region_sets();
     let refusal = permit(&rules, &before, &after).unwrap_err();
@@ -694,14 +697,14 @@ fn safety_counts_the_regions_that_operators_leave_to_a_service() {
 }
 
 #[test]
-fn safety_holds_in_what_a_service_has_left() {
+fn safety_holds_the_last_regions_of_a_service() {
     let mut world = World::new(Rank::Priority);
     world.rules = Rules::default();
     world.service().steering.all_down = AllDown::Servfail;
     world.down(US).set(AP, None, State::Down(Severity::Soft));
     assert_eq!(world.sends(GERMAN), "eu-west");
-    // Its set still has eu-west; the service has not.
-    world.say("service/www.example.test/eu-west", Action::DRAIN, "100%");
+    // Its set of clients still has eu-west, but the service does not.
+    world.set_override("service/www.example.test/eu-west", Action::DRAIN, "100%");
     let ready = world.compile();
     assert_eq!(ready.sends(GERMAN, Family::V4), "ap-south");
     assert_eq!(ready.held(), [AP]);
@@ -717,10 +720,14 @@ fn all_down_is_a_policy() {
         world.down(region);
     }
     assert_eq!(world.sends(AMERICAN), "us-east", "all: as if up");
-    world.say("region/us-east", Action::DRAIN, "100%");
-    assert_eq!(world.sends(AMERICAN), "eu-west", "but not what an operator withdrew");
-    world.say("region/eu-west", Action::DRAIN, "100%").say("region/ap-south", Action::DRAIN, "100%");
-    assert_eq!(world.sends(AMERICAN), "us-east", "unless that is all there is");
+    world.set_override("region/us-east", Action::DRAIN, "100%");
+    assert_eq!(world.sends(AMERICAN), "eu-west", "but not a region that an operator withdrew");
+    world.set_override("region/eu-west", Action::DRAIN, "100%").set_override(
+        "region/ap-south",
+        Action::DRAIN,
+        "100%",
+    );
+    assert_eq!(world.sends(AMERICAN), "us-east", "unless no other is left");
 
     world.service().steering.all_down = AllDown::Servfail;
     assert_eq!(world.sends(AMERICAN), "servfail");
@@ -730,7 +737,7 @@ fn all_down_is_a_policy() {
 }
 
 #[test]
-fn a_region_whose_host_is_not_resolved_yet_has_no_answer_and_denies_nothing() {
+fn a_region_whose_host_is_not_resolved_yet_gives_neither_answers_nor_denials() {
     let mut world = World::new(DISTANCE);
     for endpoint in &mut world.topology.regions[usize::from(US.0)].endpoints {
         endpoint.reach = Reach::Resolved("lb.example.net.".parse().unwrap());
@@ -738,14 +745,18 @@ fn a_region_whose_host_is_not_resolved_yet_has_no_answer_and_denies_nothing() {
     assert_eq!(world.sends(AMERICAN), "eu-west", "the next has addresses");
     world.down(EU).down(AP);
     assert_eq!(world.sends(AMERICAN), "eu-west", "all: as if up, of those with addresses");
-    world.say("region/us-east", Action::Up, "100%");
-    assert_eq!(world.sends(AMERICAN), "eu-west", "forced up, it has no address either");
-    world.say("region/eu-west", Action::Down, "100%").say("region/ap-south", Action::Down, "100%");
-    assert_eq!(world.sends(AMERICAN), "servfail", "nothing that resolvers would keep");
+    world.set_override("region/us-east", Action::Up, "100%");
+    assert_eq!(world.sends(AMERICAN), "eu-west", "forced up, it still has no address");
+    world.set_override("region/eu-west", Action::Down, "100%").set_override(
+        "region/ap-south",
+        Action::Down,
+        "100%",
+    );
+    assert_eq!(world.sends(AMERICAN), "servfail", "not a denial that resolvers would cache");
 }
 
 #[test]
-fn last_good_is_what_was_up_last_and_not_for_ever() {
+fn last_good_is_the_region_that_was_up_last_for_a_limited_time() {
     let mut world = World::new(DISTANCE);
     world.service().steering.all_down = AllDown::LastGood(Duration::from_secs(600));
     let lose = |world: &mut World, region: RegionId| {
@@ -756,7 +767,7 @@ fn last_good_is_what_was_up_last_and_not_for_ever() {
     for region in [US, AP, EU] {
         lose(&mut world, region);
     }
-    assert_eq!(world.sends(AMERICAN), "eu-west", "us-east has been gone for four minutes more");
+    assert_eq!(world.sends(AMERICAN), "eu-west", "us-east has been down for four minutes longer");
     world.previous = Some(world.compile().standing);
     world.now = world.now.after(Duration::from_secs(601));
     assert_eq!(world.sends(AMERICAN), "us-east", "after that: as if up");
@@ -825,7 +836,7 @@ fn scopes_are_as_wide_as_the_answer_allows() {
     world.single_endpoints();
     let scope = |world: &World, client| world.compile().at(client, Family::V4).0.scope;
     assert_eq!(scope(&world, INDIAN), 16, "all of 10.3.0.0/16 is in India, 10.2.0.0/16 is not");
-    assert_eq!(scope(&world, GERMAN), 15, "nobody knows where 10.0.0.0/16 is, but its order is the same");
+    assert_eq!(scope(&world, GERMAN), 15, "10.0.0.0/16 has no location, but its order is the same");
     world.networks.push(Network {
         prefix: "10.1.2.128/25".parse().unwrap(),
         location: None,
@@ -837,7 +848,7 @@ fn scopes_are_as_wide_as_the_answer_allows() {
     assert_eq!(scope(&two_endpoints, "10.1.200.3"), 24, "endpoints are drawn by the /24");
     world.service().steering.rank = Rank::Priority;
     world.networks.clear();
-    assert_eq!(scope(&world, GERMAN), 0, "the same for everybody");
+    assert_eq!(scope(&world, GERMAN), 0, "the same for all clients");
 }
 
 #[test]
@@ -890,16 +901,16 @@ fn a_computed_ttl_is_the_least_time_to_a_change_of_what_was_consulted() {
     world.dues = HashMap::from([(EU, world.at(0)), (US, after(30))]);
     assert_eq!(world.ttl(GERMAN), 5, "never below the minimum");
     world.service().steering.ttl = Ttl(30).into();
-    assert_eq!(world.ttl(GERMAN), 30, "a fixed one does not care");
+    assert_eq!(world.ttl(GERMAN), 30, "a fixed TTL does not depend on it");
 }
 
 #[test]
-fn a_computed_ttl_ends_with_what_operators_said() {
+fn a_computed_ttl_ends_with_an_override() {
     let mut world = computed(Rank::Priority);
     for (seconds, target) in
         [(50, "region/eu-west"), (40, "endpoint/eu-west/lb1"), (30, "service/www.example.test./eu-west")]
     {
-        world.say(target, Action::DRAIN, "100%");
+        world.set_override(target, Action::DRAIN, "100%");
         world.overrides.last_mut().unwrap().until = Some(world.now.after(Duration::from_secs(seconds)));
         assert_eq!(world.ttl(GERMAN), seconds as u32, "{target}");
     }
@@ -930,7 +941,7 @@ fn a_computed_ttl_ends_with_the_window_of_the_share() {
 }
 
 #[test]
-fn a_computed_ttl_is_the_least_while_nobody_serves() {
+fn a_computed_ttl_is_the_minimum_while_no_region_serves() {
     for all_down in [AllDown::All, AllDown::Servfail, AllDown::LastGood(Duration::from_secs(600))] {
         let mut world = computed(Rank::Priority);
         world.service().steering.all_down = all_down;
@@ -943,7 +954,7 @@ fn a_computed_ttl_is_the_least_while_nobody_serves() {
         assert_eq!(world.ttl(GERMAN), 5, "held in, until it fails hard");
     }
     let mut world = computed(Rank::Priority);
-    world.say("region/eu-west", Action::DRAIN, "99.9%");
+    world.set_override("region/eu-west", Action::DRAIN, "99.9%");
     for region in [US, AP] {
         world.down(region);
     }
@@ -952,10 +963,10 @@ fn a_computed_ttl_is_the_least_while_nobody_serves() {
 }
 
 #[test]
-fn explain_tells_what_a_computed_ttl_follows_from() {
+fn explain_shows_what_determines_a_computed_ttl() {
     let mut world = computed(Rank::Priority);
     world.dues.insert(EU, after(20));
-    let told = |world: &World| {
+    let ttl_reasons = |world: &World| {
         let ready = world.compile();
         let client: IpAddr = GERMAN.parse().unwrap();
         let asked = Asked { service: ServiceId(0), client, family: Family::V4, unix: world.now, draw: 0 };
@@ -965,7 +976,7 @@ fn explain_tells_what_a_computed_ttl_follows_from() {
         let ttl = recording.entries.into_iter().filter(|entry| entry.stage == Stage::Ttl);
         ttl.map(|entry| (entry.region, entry.verdict)).collect::<Vec<_>>()
     };
-    assert_eq!(told(&world), [(EU, Ok(Note::MayChange(Duration::from_secs(20))))]);
+    assert_eq!(ttl_reasons(&world), [(EU, Ok(Note::MayChange(Duration::from_secs(20))))]);
     world.service().steering.ttl = Ttl(30).into();
-    assert_eq!(told(&world), []);
+    assert_eq!(ttl_reasons(&world), []);
 }

@@ -47,7 +47,7 @@ fn config() -> String {
     .concat()
 }
 
-/// The number of the region that a reply's only address names.
+/// The number of the region, from the only address of a reply.
 fn region(reply: &Message) -> u8 {
     match outcome(reply) {
         (ResponseCode::NoError, addresses) if addresses.len() == 1 => match addresses[0] {
@@ -60,7 +60,7 @@ fn region(reply: &Message) -> u8 {
 
 fn prefix(number: u32) -> String {
     let [_, a, b, c] = (number << 8).to_be_bytes();
-    // Numbers stay below 2^16: 16.a.b.0/24 and on.
+    // Numbers are below 2^16: 16.a.b.0/24 and up.
     assert_eq!(c, 0);
     format!("16.{a}.{b}.0/24")
 }
@@ -84,7 +84,7 @@ async fn shares_are_the_weights_over_10_000_prefixes() {
     node.stop().await;
 }
 
-/// Clients of both families, some of them in places that the config knows.
+/// Clients of both families, some of them in networks of the config.
 fn some_clients() -> Vec<String> {
     let placed = (0..300).map(|n| format!("10.{}.{}.0/24", n % 3 + 1, n / 3));
     let v4 = (0..300).map(prefix).chain(placed);
@@ -114,7 +114,7 @@ async fn a_client_is_sent_to_one_region_in_both_families_and_over_both_transport
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn losing_a_region_moves_its_clients_only_and_they_come_back() {
+async fn losing_a_region_moves_only_its_clients_and_they_return() {
     let node = TestNode::with(&config()).await;
     let mut client = node.client().await;
     for name in ["weighted.example.test.", "hash.example.test.", "near.example.test."] {
@@ -132,7 +132,7 @@ async fn losing_a_region_moves_its_clients_only_and_they_come_back() {
                     "{name}: {place} had nothing to do with {lost}"
                 );
             }
-            assert!(before.contains(&lost), "{name}: nobody was sent to {lost}, so this shows nothing");
+            assert!(before.contains(&lost), "{name}: no client was sent to {lost}, so this tests nothing");
             node.api.restore(id).await;
             assert_eq!(sent().await, before, "{name}");
         }
@@ -145,7 +145,7 @@ async fn a_scope_is_as_wide_as_the_answer_holds() {
     let node = TestNode::with(&config()).await;
     let mut client = node.client().await;
     for (name, place, expected) in [
-        // geo.network says it of the whole /16.
+        // geo.network covers the whole /16.
         ("nearest.example.test.", "10.1.7.0/24", 16),
         ("nearest.example.test.", "10.1.7.9/32", 16),
         ("nearest.example.test.", "2001:db8:1:2300::/56", 48),
@@ -153,9 +153,9 @@ async fn a_scope_is_as_wide_as_the_answer_holds() {
         ("weighted.example.test.", "10.1.7.0/24", 24),
         ("weighted.example.test.", "10.1.7.9/32", 24),
         ("weighted.example.test.", "2001:db8:1:2300::/56", 56),
-        // Everybody is sent to the first, wherever he is.
+        // Every client is sent to the first, wherever it is.
         ("first.example.test.", "10.1.7.0/24", 0),
-        // Nobody is anywhere.
+        // No client has a location.
         ("static.example.test.", "10.1.7.0/24", 0),
         ("nearest.example.test.", "0.0.0.0/0", 0),
     ] {
@@ -166,11 +166,11 @@ async fn a_scope_is_as_wide_as_the_answer_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_shares_a_scope_is_answered_alike() {
+async fn clients_in_one_scope_get_the_same_answer() {
     let node = TestNode::with(&config()).await;
     let mut client = node.client().await;
     let mut numbers = Numbers(7);
-    // Within and outside of what the small database knows.
+    // Inside and outside the networks of the small database.
     let known: [u32; 4] = [0x5102_4500, 0xd8a0_5300, 0x5991_9b00, 0xca2e_2400];
     let places: Vec<u32> = (0..400)
         .map(|n: usize| {
@@ -219,7 +219,7 @@ fn with_option(bytes: &[u8]) -> Message {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_subnet_in_none_out_and_a_malformed_one_is_a_format_error() {
+async fn a_subnet_is_echoed_only_if_sent_and_a_malformed_one_is_a_format_error() {
     let node = TestNode::with(&config()).await;
     let mut client = node.client().await;
     let plain = client.exchange(&query("nearest.example.test.", None)).await;
@@ -252,6 +252,6 @@ async fn no_subnet_in_none_out_and_a_malformed_one_is_a_format_error() {
     client.send(&[1, 2, 3]).await;
     client.send(&with_id(&good, 77)).await;
     let next = Message::from_vec(&client.receive().await).expect("a message");
-    assert_eq!(next.metadata.id, 77, "nothing was said to the fragment");
+    assert_eq!(next.metadata.id, 77, "the fragment got no reply");
     node.stop().await;
 }

@@ -1,16 +1,16 @@
-//! Rules of the code base that the compiler does not know.
+//! Rules of the code base that the compiler does not enforce.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Lines of a file below src.
+/// The most lines of a file below src.
 const FILE_LINES: usize = 500;
 
 /// Files that are longer, each because it is one table.
 const LONG_FILES: [&str; 1] = ["src/config/tests/mistakes.rs"];
 
-/// Lines of a function below src, from `fn` to its closing brace.
+/// The most lines of a function below src, from `fn` to its closing brace.
 const FUNCTION_LINES: usize = 70;
 
 /// Functions that are longer, each because it is one list.
@@ -24,14 +24,14 @@ const LONG_FUNCTIONS: [&str; 3] = [
 #[derive(Debug)]
 struct Row {
     module: String,
-    /// What the row names one by one.
+    /// The modules that the row names explicitly.
     named: BTreeSet<String>,
-    /// That, and what "core", "all above" and "everything but cli" stand for.
+    /// Those and the modules that "core", "all above" and "everything but cli" stand for.
     allowed: BTreeSet<String>,
 }
 
 /// Reads the rows `| [`module`] | what lives there | may import |`. A row with a bold first cell begins a section;
-/// what stands in parentheses is for people alone.
+/// text in parentheses is a remark for readers.
 fn table(source: &str) -> Vec<Row> {
     let mut written: Vec<(&str, &str, String)> = Vec::new();
     let mut section = "";
@@ -73,8 +73,8 @@ fn without_remarks(cell: &str) -> String {
     pieces.collect()
 }
 
-/// What is wrong with the imports of `sources` by the table: edges that it does not have, and edges that it names
-/// and nothing uses.
+/// Violations of the table by the imports of `sources`: edges that it does not allow, and edges that it names but
+/// nothing uses.
 fn wrong_edges(rows: &[Row], sources: &[(PathBuf, String)]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut unused: BTreeMap<&str, BTreeSet<String>> =
@@ -168,7 +168,7 @@ fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn modules_import_what_the_table_allows_and_all_that_it_names() {
+fn imports_match_the_table() {
     let rows = table(include_str!("../../src/lib.rs"));
     let sources = sources();
     let known: BTreeSet<&str> = sources.iter().filter_map(|(path, _)| module_of(path)).collect();
@@ -179,7 +179,7 @@ fn modules_import_what_the_table_allows_and_all_that_it_names() {
 }
 
 #[test]
-fn the_table_is_read_as_it_is_written() {
+fn the_table_is_parsed() {
     let rows = table(
         "//! | module | what lives there | may import |\n//! |---|---|---|\n//! | **core** | | |\n\
          //! | [`a`] | a | – |\n//! | [`b`] | an arrow → and | a |\n//! | [`c`] | c | all above but a |\n\
@@ -197,7 +197,7 @@ fn the_table_is_read_as_it_is_written() {
 }
 
 #[test]
-fn edges_that_the_table_lacks_and_edges_without_use_are_found() {
+fn missing_and_unused_edges_are_found() {
     let rows = table("//! | [`a`] | x | – |\n//! | [`b`] | x | a |\n//! | [`c`] | x | a, b |\n");
     let source = |path: &str, text: &str| (PathBuf::from(path), text.to_owned());
     let sources = [

@@ -1,8 +1,8 @@
-//! Warnings about services and probes that work, but probably not as meant.
+//! Warnings about services and probes that work, but probably not as intended.
 
-use super::{check, said};
+use super::{check, reported};
 
-/// A service over both regions of the world.
+/// A service in `WORLD`.
 fn service(rank: &str, members: &str) -> String {
     format!("[[service]]\nname = \"www.gslb.test\"\nregions = [{members}]\n{rank}")
 }
@@ -19,16 +19,16 @@ fn a_weight_of_zero() {
             "region `east` has weight 0: it takes every client where it is alone, and none where it ties with others",
         ),
     ] {
-        assert_eq!(said(&service(rank, members)), format!("4:12: warning: {warning}\n{help}"));
+        assert_eq!(reported(&service(rank, members)), format!("4:12: warning: {warning}\n{help}"));
     }
     let all = "{ region = \"east\", weight = 0 }, { region = \"west\", weight = 0 }";
-    assert_eq!(said(&service("rank = \"none\"", all)), "", "then each has an equal share");
+    assert_eq!(reported(&service("rank = \"none\"", all)), "", "all regions then have an equal share");
 }
 
 #[test]
 fn a_region_that_lacks_a_family_of_the_others() {
     let both = "region.both.endpoint = [{ name = \"a\", address = [\"192.0.2.9\", \"2001:db8::9\"] }]\n";
-    let with = |rank: &str, regions: &str| said(&format!("{both}{}", service(rank, regions)));
+    let with = |rank: &str, regions: &str| reported(&format!("{both}{}", service(rank, regions)));
     assert_eq!(
         with("rank = \"none\"", "\"east\", \"both\""),
         "4:8: warning: its region `east` has no IPv6 address, but `both` does\n  \
@@ -48,12 +48,12 @@ fn a_certificate_for_an_address() {
     let help = "name what the certificate is for in `host`: hardly any certificate is for an address";
     for kind in ["tls", "https"] {
         assert_eq!(
-            said(&format!("probe.p = {{ kind = \"{kind}\" }}")),
+            reported(&format!("probe.p = {{ kind = \"{kind}\" }}")),
             format!(
                 "2:13: warning: probe `p` verifies that the certificate is for the address of the endpoint\n  help: {help}"
             )
         );
-        assert_eq!(said(&format!("probe.p = {{ kind = \"{kind}\", host = \"www.test\" }}")), "");
+        assert_eq!(reported(&format!("probe.p = {{ kind = \"{kind}\", host = \"www.test\" }}")), "");
     }
 }
 

@@ -1,6 +1,6 @@
-//! What is said of endpoints by host name whose host leads to this very node.
+//! Diagnostics about endpoints whose host name leads to this node itself.
 
-use super::{ZONE, check, said_with};
+use super::{ZONE, check, reported_with};
 
 #[test]
 fn hosts_that_lead_back_or_to_this_node() {
@@ -15,7 +15,7 @@ fn hosts_that_lead_back_or_to_this_node() {
     };
     let cases = [
         (region("a", "lb.elsewhere.test") + &service("a.gslb.test", "a"), String::new()),
-        // A static name, over an alias; named once, however many services use it.
+        // A static name, reached through an alias; reported once, however many services use it.
         (
             region("a", "alias.gslb.test") + &service("a.gslb.test", "a") + &service("b.gslb.test", "a"),
             own("4:8", "alias.gslb.test."),
@@ -24,7 +24,7 @@ fn hosts_that_lead_back_or_to_this_node() {
             region("a", "b.gslb.test") + &service("a.gslb.test", "a") + &service("b.gslb.test", "east"),
             own("4:8", "b.gslb.test."),
         ),
-        // Each leads to the other.
+        // Two services that lead to each other.
         (
             region("a", "b.gslb.test")
                 + &region("b", "a.gslb.test")
@@ -34,7 +34,7 @@ fn hosts_that_lead_back_or_to_this_node() {
              8:8: endpoint `e` of region `b` leads back to the service itself through its host a.gslb.test."
                 .into(),
         ),
-        // A service may lead to a loop that it is no part of; the loop is complained of where it is.
+        // A service may lead to a loop that it is not part of; the loop is reported at its members.
         (
             region("a", "alias.gslb.test")
                 + &region("c", "c.gslb.test")
@@ -44,7 +44,7 @@ fn hosts_that_lead_back_or_to_this_node() {
                 .to_owned()
                 + &own("8:8", "alias.gslb.test."),
         ),
-        // Names are answered as they are.
+        // Host names are answered as data and not resolved.
         (region("a", "alias.gslb.test") + &service("a.gslb.test", "a") + "type = \"cname\"\n", String::new()),
     ];
     let cases: Vec<_> = cases.iter().map(|(text, expected)| (text.as_str(), expected.as_str())).collect();
@@ -52,17 +52,17 @@ fn hosts_that_lead_back_or_to_this_node() {
 }
 
 #[test]
-fn names_of_a_zone_without_anything_there_are_warned_of() {
+fn names_that_do_not_exist_in_their_zone_are_warned_of() {
     const MORE: &str = "below 300 NS ns.elsewhere.test.\nredirected 300 DNAME elsewhere.test.\n\
                         *.wild 300 A 192.0.2.9\n_tcp.lb 300 TXT text\n";
     let zone = [ZONE, MORE].concat();
-    let said = |region: &str, kind: &str| {
+    let reported = |region: &str, kind: &str| {
         let service = "[[service]]\nname = \"www.gslb.test\"\nregions = [\"a\"]\n";
         let text = format!(
             "version = 1\nregion.a.endpoint = [{{ name = \"e\", {region} }}]\n{service}{kind}\n\
              [[zone]]\norigin = \"gslb.test.\"\nfile = \"z.zone\"\n"
         );
-        said_with(&text, &[("z.zone", zone.as_bytes())])
+        reported_with(&text, &[("z.zone", zone.as_bytes())])
     };
     let warned = |name: &str| {
         format!(
@@ -72,17 +72,17 @@ fn names_of_a_zone_without_anything_there_are_warned_of() {
     };
     for kind in ["type = \"cname\"", "type = \"mx\"", "type = \"srv\"\nsrv = { port = 1 }"] {
         for host in ["ns1", "alias", "lb.below", "lb.redirected", "lb.wild", "a.b.wild"] {
-            assert_eq!(said(&format!("host = \"{host}.gslb.test\""), kind), "", "{host}");
+            assert_eq!(reported(&format!("host = \"{host}.gslb.test\""), kind), "", "{host}");
         }
-        assert_eq!(said("host = \"lb.elsewhere.test\"", kind), "");
+        assert_eq!(reported("host = \"lb.elsewhere.test\"", kind), "");
         for host in ["nobody.gslb.test.", "a.ns1.gslb.test.", "lb.gslb.test."] {
-            assert_eq!(said(&format!("host = \"{host}\""), kind), warned(host));
+            assert_eq!(reported(&format!("host = \"{host}\""), kind), warned(host));
         }
     }
-    // What addresses have a name for besides is not answered.
-    assert_eq!(said("host = \"nobody.gslb.test\", address = \"192.0.2.1\"", ""), "");
-    assert_eq!(said("host = \"nobody.gslb.test\"", ""), warned("nobody.gslb.test."));
+    // The host of an endpoint with addresses of its own is not answered.
+    assert_eq!(reported("host = \"nobody.gslb.test\", address = \"192.0.2.1\"", ""), "");
+    assert_eq!(reported("host = \"nobody.gslb.test\"", ""), warned("nobody.gslb.test."));
     let away = |name: &str| format!("all_down = {{ cname = \"{name}\" }}");
-    assert_eq!(said("address = \"192.0.2.1\"", &away("sorry.gslb.test")), warned("sorry.gslb.test."));
-    assert_eq!(said("address = \"192.0.2.1\"", &away("ns1.gslb.test")), "");
+    assert_eq!(reported("address = \"192.0.2.1\"", &away("sorry.gslb.test")), warned("sorry.gslb.test."));
+    assert_eq!(reported("address = \"192.0.2.1\"", &away("ns1.gslb.test")), "");
 }

@@ -1,4 +1,4 @@
-//! The description of the config says what the readers do, and the files made of it are up to date.
+//! The description of the config agrees with the readers, and the files generated from it are up to date.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use super::super::keys::{Given, Key, Keys, Shape};
 use super::super::{Config, ROOT, Refused, load, reference, schema, text};
 
-/// Loads a config whose files are all there.
+/// Loads a config whose files all exist.
 fn load_text(text: &str) -> Result<Config, Refused> {
     static PEM: LazyLock<String> = LazyLock::new(|| {
         let key = rcgen::generate_simple_self_signed(["probe.test".to_owned()]).expect("a certificate");
@@ -25,7 +25,7 @@ fn load_text(text: &str) -> Result<Config, Refused> {
     })
 }
 
-/// What the schema says against a config, if anything.
+/// Why the schema rejects a config, if it does.
 fn refuses(instance: &serde_json::Value) -> Option<String> {
     static COMPILED: LazyLock<(boon::Schemas, boon::SchemaIndex)> = LazyLock::new(|| {
         let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
@@ -45,7 +45,7 @@ fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Compares with a file in the repository, or writes it where UPDATE is set.
+/// Compares generated text with a file in the repository, or writes the file if UPDATE is set.
 fn up_to_date(path: &str, made: &str) {
     let path = repository(path);
     if std::env::var_os("UPDATE").is_some() {
@@ -61,15 +61,15 @@ fn the_schema_in_deploy_is_up_to_date() {
 }
 
 #[test]
-fn the_reference_in_deploy_is_up_to_date_and_in_order() {
+fn the_reference_in_deploy_is_up_to_date_and_valid() {
     let reference = reference();
     up_to_date("deploy/portolan.reference.toml", &reference);
-    let config = load_text(&reference).unwrap_or_else(|said| panic!("{said}"));
+    let config = load_text(&reference).unwrap_or_else(|reported| panic!("{reported}"));
     assert!(config.warnings.is_empty(), "{}", config.warnings);
 }
 
 #[test]
-fn the_schema_accepts_configs_that_are_in_order() {
+fn the_schema_accepts_valid_configs() {
     let demo = std::fs::read_to_string(repository("src/node/demo.toml")).expect("the demo's config");
     let demo = demo.replace("@DNS@", "5300").replace("@CONTROL@", "8053").replace("@REGION@", "18080");
     let example = std::fs::read_to_string(repository("deploy/portolan.toml")).expect("the example");
@@ -78,13 +78,13 @@ fn the_schema_accepts_configs_that_are_in_order() {
     }
 }
 
-/// A key and the steps to it in the reference: names, and 0 into lists.
+/// A key and the path to it in the reference: names, and 0 for lists.
 struct Found {
     steps: Vec<String>,
     key: Key,
 }
 
-/// Every key that stands in the reference as `key = value` or as a section.
+/// Every key that the reference shows as `key = value` or as a section.
 fn found_keys(keys: &Keys, above: &[String], into: &mut Vec<Found>) {
     for key in keys.known {
         let steps: Vec<String> = above.iter().cloned().chain([key.name.to_owned()]).collect();
@@ -105,7 +105,7 @@ fn all_keys() -> Vec<Found> {
     found
 }
 
-/// The table of the reference that holds the last of the steps.
+/// The table of the reference that contains the last step of a path.
 fn holder<'a>(root: &'a mut Table, steps: &[String]) -> &'a mut Table {
     let mut table = root;
     for step in &steps[..steps.len() - 1] {
@@ -121,7 +121,7 @@ fn holder<'a>(root: &'a mut Table, steps: &[String]) -> &'a mut Table {
     table
 }
 
-/// The reference with one value changed or taken out.
+/// The reference with one value changed or removed.
 fn with(found: &Found, value: Option<Value>) -> String {
     let mut root: Table = toml::from_str(&reference()).expect("the reference is TOML");
     let table = holder(&mut root, &found.steps);
@@ -136,16 +136,16 @@ fn value_of(toml: &str) -> Value {
     toml::from_str::<Table>(&format!("it = {toml}")).expect("the description's values are TOML")["it"].clone()
 }
 
-/// What a config comes to, without where it stands.
+/// A loaded config as text, without source locations.
 fn essence(text: &str) -> String {
     let Config { node, log, dns, control, geo, safety, topology, .. } =
-        load_text(text).unwrap_or_else(|said| panic!("{said}of:\n{text}"));
+        load_text(text).unwrap_or_else(|reported| panic!("{reported}of:\n{text}"));
     let databases: Vec<_> = geo.databases.iter().map(|it| &it.source).collect();
     format!("{node:?}{log:?}{dns:?}{control:?}{databases:?}{:?}{safety:?}{topology:?}", geo.networks)
 }
 
 #[test]
-fn every_default_is_what_holds_where_nothing_is_written() {
+fn every_documented_default_applies_to_a_missing_key() {
     let mut seen = 0;
     for found in all_keys() {
         let Given::Default(value) = found.key.given else { continue };
@@ -157,36 +157,38 @@ fn every_default_is_what_holds_where_nothing_is_written() {
 }
 
 #[test]
-fn what_is_required_is_missed() {
+fn missing_required_keys_are_reported() {
     for found in all_keys() {
         let text = with(&found, None);
         let is_required = matches!(found.key.given, Given::Required(_));
         let missing = format!("`{}` is missing", found.key.name);
-        let is_missed = load_text(&text).is_err_and(|said| said.to_string().contains(&missing));
+        let is_missed = load_text(&text).is_err_and(|reported| reported.to_string().contains(&missing));
         assert_eq!(is_missed, is_required, "{:?}", found.steps);
         assert_eq!(refuses(&json_of(&text)).is_some(), is_required, "{:?}", found.steps);
     }
 }
 
 #[test]
-fn words_are_those_that_the_readers_know() {
+fn documented_choices_are_those_that_the_readers_accept() {
     for found in all_keys() {
         let Shape::Words(words) = found.key.shape else { continue };
         for word in words {
             let about = found.key.about;
             let is_named = words.len() == 1 || about.contains(&format!("\"{word}\""));
-            assert!(is_named, "{word:?} is not in what is said about {:?}", found.steps);
-            let said = load_text(&with(&found, Some(Value::from(*word)))).err().map(|said| said.to_string());
-            assert!(!said.unwrap_or_default().contains("expected"), "{:?} = {word:?}", found.steps);
+            assert!(is_named, "{word:?} is not in the description of {:?}", found.steps);
+            let reported =
+                load_text(&with(&found, Some(Value::from(*word)))).err().map(|reported| reported.to_string());
+            assert!(!reported.unwrap_or_default().contains("expected"), "{:?} = {word:?}", found.steps);
         }
-        let said = load_text(&with(&found, Some(Value::from("-")))).expect_err("no such word").to_string();
+        let reported =
+            load_text(&with(&found, Some(Value::from("-")))).expect_err("no such word").to_string();
         let expected = format!("expected {}, found", text::either(words.iter().copied()));
-        assert!(said.contains(&expected), "{:?}: {said}", found.steps);
+        assert!(reported.contains(&expected), "{:?}: {reported}", found.steps);
     }
 }
 
 #[test]
-fn the_schema_refuses_nothing_that_the_readers_take() {
+fn the_schema_rejects_nothing_that_the_readers_accept() {
     let odd = [
         "true",
         "false",
@@ -218,8 +220,8 @@ fn the_schema_refuses_nothing_that_the_readers_take() {
         let beside = Found { key: Key { name: "unheard", ..found.key }, steps: found.steps };
         let text = with(&beside, Some(Value::from(1)));
         assert!(refuses(&json_of(&text)).is_some(), "an unknown key beside {:?}", beside.steps);
-        let said = load_text(&text).expect_err("an unknown key").to_string();
-        assert!(said.contains("unknown key `unheard`"), "{said}");
+        let reported = load_text(&text).expect_err("an unknown key").to_string();
+        assert!(reported.contains("unknown key `unheard`"), "{reported}");
     }
     assert!(refused > 300, "only {refused}");
     assert!(refuses(&json!({ "version": 2 })).is_some());

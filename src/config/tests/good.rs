@@ -1,4 +1,4 @@
-//! What a config in order comes to.
+//! What valid configs are read as.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use http::uri::{Authority, PathAndQuery};
 use rustls::pki_types::ServerName;
 
 use super::super::*;
-use super::{ZONE, load_with, said};
+use super::{ZONE, load_with, reported};
 use crate::model::{
     AllDown, Assertion, Condition, Country, Endpoint, EndpointRef, Expect, Fence, FenceRule, Fraction,
     GeoEntry, Group, HttpProbe, Identity, KeyPrefix, Kind, LatencyRow, Location, Member, Millis, Point,
@@ -14,7 +14,7 @@ use crate::model::{
     Steering, Subdivision, SuspectSelf, Thresholds, TlsProbe, Ttl, Weight,
 };
 
-/// The sample of the reference, as far as it is built.
+/// A config that uses nearly every table.
 pub(super) const FULL: &str = r#"
 version = 1
 
@@ -145,7 +145,7 @@ const US: RegionId = RegionId(1);
 fn full() -> Config {
     let files: &[(&str, &[u8])] =
         &[("latency.csv", LATENCY.as_bytes()), ("zones/gslb.test.zone", ZONE.as_bytes())];
-    load_with(FULL, files).unwrap_or_else(|said| panic!("{said}"))
+    load_with(FULL, files).unwrap_or_else(|reported| panic!("{reported}"))
 }
 
 fn country(code: &str) -> Country {
@@ -168,7 +168,7 @@ fn the_node_and_its_listeners() {
         ecs: false,
         key_prefix: KeyPrefix { v4: 22, v6: 48 },
         debug_names: false,
-        // Whoever says who it is says so in NSID, too.
+        // The identity is also the NSID by default.
         identity: Identity {
             version: None,
             hostname: Some("ns1.gslb.test".into()),
@@ -199,10 +199,14 @@ fn the_node_and_its_listeners() {
 }
 
 #[test]
-fn what_the_server_says_of_itself_is_what_is_written() {
+fn the_server_reveals_only_the_configured_identity() {
     let identity = |text: &str| {
         let dns = format!("version = 1\ndns = {{ listen = [\"[::]:53\"], {text} }}\n");
-        load_with(&dns, &[]).unwrap_or_else(|said| panic!("{said}")).dns.expect("a name server").identity
+        load_with(&dns, &[])
+            .unwrap_or_else(|reported| panic!("{reported}"))
+            .dns
+            .expect("a name server")
+            .identity
     };
     assert_eq!(identity("ecs = true"), Identity::default());
     let quiet = identity("identity = { version = \"9\", hostname = \"a\", nsid = false }");
@@ -214,7 +218,7 @@ fn what_the_server_says_of_itself_is_what_is_written() {
 }
 
 #[test]
-fn where_clients_are() {
+fn geo_data_and_latencies() {
     let config = full();
     let databases = config.geo.databases.iter().map(|it| (it.source.clone(), it.at.line, it.at.column));
     let city = GeoSource::File("conf/city.mmdb".into());
@@ -238,7 +242,7 @@ fn where_clients_are() {
         ("nordic", vec![PlaceKey::Country(country("SE"))]),
     ];
     assert_eq!(config.topology.groups, groups.map(|(name, places)| Group { name: name.into(), places }));
-    // The file before the table, so that the table corrects it.
+    // The file comes before the table, so that the table overrides it.
     let rows = [(PlaceKey::Asn(64500), US, 12.5), (net("192.0.2.128/25"), EU, 7.0)];
     let rows = rows.into_iter().chain([(PlaceKey::Country(country("IN")), EU, 140.0)]);
     let rows: Vec<_> = rows.map(|(from, region, millis)| LatencyRow { from, region, millis }).collect();
@@ -252,7 +256,7 @@ fn net(text: &str) -> PlaceKey {
 }
 
 #[test]
-fn how_addresses_are_probed() {
+fn probes_of_every_kind() {
     let range = |first, last| StatusRange { first, last };
     let assertion = |path: &str, equals| Assertion { path: path.parse().expect("a JSONPath"), equals };
     let http = HttpProbe {
@@ -346,7 +350,7 @@ fn a_geo_table_is_sorted_by_how_specific_its_keys_are() {
         (PlaceKey::Asn(64500), vec![vec![US]]),
         (PlaceKey::Subdivision(country("US"), california), vec![vec![US]]),
         (PlaceKey::Country(country("CA")), vec![vec![US]]),
-        // Groups in the order written.
+        // Groups keep the order written.
         (PlaceKey::Group(1), vec![vec![EU]]),
         (PlaceKey::Group(0), vec![vec![EU], vec![US]]),
         (PlaceKey::Continent(crate::model::Continent::EU), vec![vec![US, EU]]),
@@ -357,7 +361,7 @@ fn a_geo_table_is_sorted_by_how_specific_its_keys_are() {
 }
 
 #[test]
-fn defaults_are_those_of_the_reference() {
+fn omitted_keys_have_the_defaults_of_the_reference() {
     let text = r#"
         version = 1
         [dns]
@@ -379,7 +383,8 @@ fn defaults_are_those_of_the_reference() {
         name = "www.gslb.test."
         regions = ["one"]
     "#;
-    let config = load_with(text, &[("z.zone", ZONE.as_bytes())]).unwrap_or_else(|said| panic!("{said}"));
+    let config =
+        load_with(text, &[("z.zone", ZONE.as_bytes())]).unwrap_or_else(|reported| panic!("{reported}"));
     assert!(config.warnings.is_empty(), "{}", config.warnings);
     assert_eq!(config.node, Node::default());
     assert_eq!(config.log, Log { format: None, level: LogLevel::Info });
@@ -424,13 +429,13 @@ fn defaults_are_those_of_the_reference() {
 #[test]
 fn without_dns_there_is_no_name_server_and_control_may_be_off() {
     let config = load_with("version = 1\n[control]\nlisten = false\nsocket = false", &[]);
-    let config = config.unwrap_or_else(|said| panic!("{said}"));
+    let config = config.unwrap_or_else(|reported| panic!("{reported}"));
     assert_eq!(config.dns, None);
     assert_eq!(config.control, Control { listen: None, socket: None, tokens: Vec::new() });
 }
 
 #[test]
-fn all_forms_that_mean_the_same_are_read() {
+fn all_equivalent_forms_are_accepted() {
     for snippet in [
         "policy.p = { rank = \"distance\", tolerance = \"300km\" }",
         "policy.p = { rank = \"distance\", tolerance = \"0ms\" }",
@@ -443,7 +448,7 @@ fn all_forms_that_mean_the_same_are_read() {
         "service = [{ name = \"gslb.test\", regions = [\"east\"], rank = \"distance\" }]",
         "dns = { listen = [\"127.0.0.1:0\", \"127.0.0.1:0\", \"[::1]:53\", \"127.0.0.1:53\"] }",
     ] {
-        assert_eq!(said(snippet), "", "of {snippet}");
+        assert_eq!(reported(snippet), "", "of {snippet}");
     }
 }
 
@@ -451,7 +456,7 @@ fn all_forms_that_mean_the_same_are_read() {
 fn an_ipv6_host_is_written_with_or_without_brackets() {
     for host in ["2001:db8::1", "[2001:db8::1]", "[2001:0db8::0001]"] {
         let text = format!("version = 1\nprobe.p = {{ kind = \"https\", host = \"{host}\" }}");
-        let config = load_with(&text, &[]).unwrap_or_else(|said| panic!("{said}"));
+        let config = load_with(&text, &[]).unwrap_or_else(|reported| panic!("{reported}"));
         let Kind::Https { http, tls, .. } = &config.topology.probes[0].kind else { panic!("kind is https") };
         assert_eq!(http.host, Some(Authority::from_static("[2001:db8::1]")), "RFC 3986 §3.2.2: in brackets");
         assert_eq!(tls.server_name, Some(ServerName::try_from("2001:db8::1").expect("an address")));

@@ -1,7 +1,7 @@
-//! Diagnostics of configs with mistakes: each mistake, where it stands.
+//! Diagnostics of invalid configs: every error at its location.
 
 use super::super::Severity;
-use super::{check, load_with, said, said_with};
+use super::{check, load_with, reported, reported_with};
 
 #[test]
 fn keys_and_types() {
@@ -92,7 +92,7 @@ fn listeners_and_tokens() {
         ),
     ]);
     let token = format!("{{ name = \"ci\", role = \"viewer\", sha256 = \"{}\" }}", "0".repeat(64));
-    assert_eq!(said(&format!("control.token = [{token},\n{token}]")), "3:1: token `ci` is defined twice");
+    assert_eq!(reported(&format!("control.token = [{token},\n{token}]")), "3:1: token `ci` is defined twice");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn regions() {
     ]);
 }
 
-/// As [`check`], of a service in line 2 with its keys from line 4 on.
+/// Like [`check`], for a service in line 2 whose keys start in line 4.
 pub(super) fn check_services(cases: &[(&str, &str)]) {
     let service = |keys: &str| format!("[[service]]\nname = \"www.gslb.test\"\n{keys}");
     let whole: Vec<_> = cases.iter().map(|(keys, expected)| (service(keys), *expected)).collect();
@@ -374,7 +374,7 @@ fn tolerances_fit_their_rank() {
     };
     let near = "policy.p = { rank = \"distance\", tolerance = \"300km\" }\n";
     check(&[
-        // Said once, where it is written, though a service inherits it.
+        // Reported once, where it is written, although a service inherits it.
         (
             &format!("policy.p = {{ rank = \"distance\", tolerance = \"5ms\" }}\n{}", service("")),
             "2:45: rank = \"distance\" takes a tolerance in kilometres such as \"300km\"",
@@ -387,7 +387,7 @@ fn tolerances_fit_their_rank() {
             &format!("{near}{}", service(", rank = \"latency\"")),
             "3:80: rank = \"latency\" takes a tolerance in time such as \"15ms\"",
         ),
-        // A rank without tolerances sets the policy's aside.
+        // A rank that takes no tolerance ignores the policy's.
         (&format!("{near}{}", service(", rank = \"priority\"")), ""),
         (&format!("{near}{}", service(", rank = \"latency\", tolerance = \"5ms\"")), ""),
     ]);
@@ -434,7 +434,7 @@ fn geo_tables_and_fences() {
 }
 
 #[test]
-fn fences_that_leave_nobody() {
+fn fences_that_exclude_everybody() {
     let nobody =
         |place: &str| format!("{place}: the fences leave no client that may be sent to region `east`");
     let east = |only: &str, except: &str| {
@@ -474,13 +474,13 @@ fn fences_that_leave_gaps_between_them() {
         (&two("except = [\"country:DE\"]", "except = [\"group:eea\"]"), &gap("clients in DE")),
         (&two("only = [\"group:eea\"]", "only = [\"*\"]"), ""),
         (&two("only = [\"country:DE\"]", "except = [\"country:FR\"]"), &gap("clients in FR")),
-        // Some of the clients of a country may be let in by their network, and those of a fallback are served.
+        // A network may admit some clients of a country, and a fallback serves the others.
         (&two("only = [\"net:192.0.2.0/24\"]", "except = [\"country:FR\"]"), ""),
         (&format!("{}{fallback}", two("except = [\"country:DE\"]", "except = [\"group:eea\"]")), ""),
-        // One region alone is fenced on purpose.
+        // The fence of a single region is intended.
         ("regions = [\"east\"]\nfence = { region = \"east\", only = [\"group:eea\"] }", ""),
     ]);
-    let all = said(&format!(
+    let all = reported(&format!(
         "[[service]]\nname = \"www.gslb.test\"\n{}",
         two("only = [\"continent:EU\"]", "only = [\"continent:NA\"]")
     ));
@@ -488,7 +488,7 @@ fn fences_that_leave_gaps_between_them() {
 }
 
 #[test]
-fn a_fallback_has_the_families_of_the_regions() {
+fn a_fallback_should_have_the_families_of_the_regions() {
     check_services(&[
         (
             "regions = [\"east\"]\nall_down = { fallback = [\"2001:db8::1\"] }",
@@ -514,7 +514,7 @@ fn services_need_a_place_in_a_zone() {
 }
 
 #[test]
-fn what_is_odd_is_warned_of() {
+fn unusual_settings_are_warned_of() {
     check(&[
         (
             "probe.p = { kind = \"http\", timeout = \"5s\" }",
@@ -530,7 +530,7 @@ fn what_is_odd_is_warned_of() {
         ),
     ]);
     check_services(&[
-        // 3 × 5 s + 2 s, four times over.
+        // Four times (3 × 5 s + 2 s).
         ("regions = [\"east\"]\nttl = \"68s\"", ""),
         ("regions = [\"east\"]\nttl = { max = \"10s\", min = \"0s\" }", ""),
         (
@@ -545,7 +545,7 @@ fn what_is_odd_is_warned_of() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_told_from_what_is_unknown() {
+fn unsupported_keys_are_distinguished_from_unknown_ones() {
     let service = "service = [{ name = \"www.gslb.test\", regions = [\"east\"], ";
     let mut cases: Vec<(String, String)> = Vec::new();
     for key in ["include", "alert", "journal", "cluster", "proxy", "tsig"] {
@@ -569,21 +569,21 @@ fn what_is_not_built_yet_is_told_from_what_is_unknown() {
     }
     cases.push((format!("{service}spill = true }}]"), "spill = true".into()));
     for (text, what) in cases {
-        let said = said(&text);
-        let (line, help) = said.split_once('\n').unwrap_or((&said, ""));
+        let reported = reported(&text);
+        let (line, help) = reported.split_once('\n').unwrap_or((&reported, ""));
         let expected =
             if text.contains("p.kind") { "  help: use \"tcp\", \"tls\", \"http\" or \"https\"" } else { "" };
-        assert_eq!(help, expected, "of {text}:\n{said}");
+        assert_eq!(help, expected, "of {text}:\n{reported}");
         assert!(line.starts_with("2:"), "{line}");
         assert!(line.ends_with(&format!(": `{what}` is not supported yet")), "{line} does not say {what}");
     }
     let dnssec = "[[zone]]\norigin = \"sub.gslb.test\"\nfile = \"sub.zone\"\ndnssec = true";
-    let said = said(dnssec);
-    assert!(said.ends_with("\n5:10: `dnssec = true` is not supported yet"), "{said}");
+    let reported = reported(dnssec);
+    assert!(reported.ends_with("\n5:10: `dnssec = true` is not supported yet"), "{reported}");
 }
 
 #[test]
-fn every_mistake_is_shown_in_one_run() {
+fn every_error_is_shown_in_one_run() {
     let text = r#"version = 2
 [dns]
 listen = ["0.0.0.0"]
@@ -605,7 +605,7 @@ file = "z.zone"
 [proxy]
 workers = 1
 "#;
-    insta::assert_snapshot!(said_with(text, &[]), @r#"
+    insta::assert_snapshot!(reported_with(text, &[]), @r#"
     p.toml:1:11: expected version 1 of the config's format, found integer 2
     p.toml:3:11: "0.0.0.0" is not an address with a port; write "0.0.0.0:53" with the port you mean
     p.toml:4:1: unknown key `worker` in `dns`; did you mean `workers`?
@@ -620,9 +620,9 @@ workers = 1
       help: a relative path starts at the folder of the config file
     p.toml:19:2: `proxy` is not supported yet
     "#);
-    // A syntax error hides no more than what it may have swallowed.
-    let said = said_with(&text.replace("[proxy]", "no TOML"), &[]);
-    insta::assert_snapshot!(said, @r#"
+    // A syntax error hides only what it may have swallowed.
+    let reported = reported_with(&text.replace("[proxy]", "no TOML"), &[]);
+    insta::assert_snapshot!(reported, @r#"
     p.toml:1:11: expected version 1 of the config's format, found integer 2
     p.toml:3:11: "0.0.0.0" is not an address with a port; write "0.0.0.0:53" with the port you mean
     p.toml:4:1: unknown key `worker` in `dns`; did you mean `workers`?
@@ -639,7 +639,7 @@ workers = 1
 }
 
 #[test]
-fn a_syntax_error_is_not_followed_by_echoes() {
+fn a_syntax_error_causes_no_follow_up_errors() {
     for (text, expected) in [
         (
             "version = 1\n[dns]\nlisten = [\"[::]:53\"\n[log]\nlevel = \"info\"\n",
@@ -650,21 +650,22 @@ fn a_syntax_error_is_not_followed_by_echoes() {
             "2:1: `version` is written twice\n4:1: `log` is written twice",
         ),
         ("[dns]\nlisten = \n", "2:10: string values must be quoted, expected literal string"),
-        // The region is swallowed by the list above it.
+        // The unclosed list above swallows the region.
         (
             "version = 1\ngeo.network = [{ prefix = \"::/0\", regions = [\"east\"] }\n[region.east]\nendpoint = []\n",
             "3:1: missing comma between array elements, expected `,`",
         ),
     ] {
-        assert_eq!(said_with(text, &[]).replace("p.toml:", ""), expected, "of:\n{text}");
+        assert_eq!(reported_with(text, &[]).replace("p.toml:", ""), expected, "of:\n{text}");
     }
 }
 
 #[test]
 fn diagnostics_carry_what_a_renderer_needs() {
-    let said = load_with("version = 1\n[log]\nlevel = \"ïnfo\"", &[]).expect_err("a bad level").diagnostics;
-    let it = said.iter().next().expect("one diagnostic");
+    let reported =
+        load_with("version = 1\n[log]\nlevel = \"ïnfo\"", &[]).expect_err("a bad level").diagnostics;
+    let it = reported.iter().next().expect("one diagnostic");
     assert_eq!((it.severity, it.line, it.column, it.end_column), (Severity::Error, 3, 9, 15));
-    let line = said.source(&it.file).and_then(|text| text.lines().nth(it.line - 1));
+    let line = reported.source(&it.file).and_then(|text| text.lines().nth(it.line - 1));
     assert_eq!(line, Some("level = \"ïnfo\""));
 }

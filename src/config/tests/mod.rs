@@ -1,4 +1,4 @@
-//! Whole configs, through [`load`](super::load) and a loader that knows a handful of files.
+//! Whole configs, through [`load`](super::load) and a loader with a handful of files.
 
 mod advice;
 mod alias;
@@ -25,7 +25,7 @@ ns1    300 A   192.0.2.53
 alias  300 CNAME ns1
 ";
 
-/// Loads `text` as `conf/p.toml` beside `files`, which are named as the config names them.
+/// Loads `text` as `conf/p.toml` along with `files`, which are named as in the config.
 fn load_with(text: &str, files: &[(&str, &[u8])]) -> Result<Config, Refused> {
     let named = files.iter().map(|(name, bytes)| (format!("conf/{name}"), *bytes));
     let files: BTreeMap<String, &[u8]> = named.chain([("conf/p.toml".into(), text.as_bytes())]).collect();
@@ -35,16 +35,16 @@ fn load_with(text: &str, files: &[(&str, &[u8])]) -> Result<Config, Refused> {
     })
 }
 
-/// All that is said of a config, one per line as `FILE:LINE:COL: message`; only warnings say what they are.
-fn said_with(text: &str, files: &[(&str, &[u8])]) -> String {
-    let said = match load_with(text, files) {
+/// The diagnostics of a config, one per line as `FILE:LINE:COL: message`; only warnings state their severity.
+fn reported_with(text: &str, files: &[(&str, &[u8])]) -> String {
+    let reported = match load_with(text, files) {
         Ok(config) => config.warnings,
         Err(refused) => refused.diagnostics,
     };
-    said.to_string().trim_end().replace("conf/", "").replace(": error: ", ": ")
+    reported.to_string().trim_end().replace("conf/", "").replace(": error: ", ": ")
 }
 
-/// Two regions, a group, two probes and a zone, to stand below a snippet that refers to them.
+/// Two regions, a group, two probes and a zone, appended to a snippet that refers to them.
 const WORLD: &str = r#"
 [probe.tcp]
 kind = "tcp"
@@ -64,18 +64,18 @@ origin = "gslb.test."
 file = "z.zone"
 "#;
 
-/// What is said of a snippet that starts in line 2, above [`WORLD`].
-fn said(snippet: &str) -> String {
+/// The diagnostics of a snippet that starts in line 2, above [`WORLD`].
+fn reported(snippet: &str) -> String {
     let text = format!("version = 1\n{snippet}\n{WORLD}");
     let files: [(&str, &[u8]); 2] = [("z.zone", ZONE.as_bytes()), ("notes.txt", b"no certificate")];
-    let said = said_with(&text, &files).replace("p.toml:", "");
-    without_unused(&said)
+    let reported = reported_with(&text, &files).replace("p.toml:", "");
+    without_unused(&reported)
 }
 
-/// What is said, but for warnings of names without use: few snippets use all of [`WORLD`].
-fn without_unused(said: &str) -> String {
+/// Removes warnings about unused names: few snippets use all of [`WORLD`].
+fn without_unused(reported: &str) -> String {
     let is_unused = |line: &str| line.contains("is not used by any ");
-    let mut lines = said.lines().peekable();
+    let mut lines = reported.lines().peekable();
     let mut kept = Vec::new();
     while let Some(line) = lines.next() {
         if is_unused(line) {
@@ -87,9 +87,9 @@ fn without_unused(said: &str) -> String {
     kept.join("\n")
 }
 
-/// Each snippet and all that is said of it.
+/// Checks each snippet against its expected diagnostics.
 fn check(cases: &[(&str, &str)]) {
-    let told = cases.iter().map(|(snippet, expected)| (*snippet, said(snippet), *expected));
+    let told = cases.iter().map(|(snippet, expected)| (*snippet, reported(snippet), *expected));
     let wrong: Vec<_> = told
         .filter(|(_, found, expected)| found != expected)
         .map(|(snippet, found, expected)| {

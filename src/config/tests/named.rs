@@ -1,9 +1,9 @@
-//! Mistakes in services that answer the names of endpoints, and in CNAMEs.
+//! Errors in services that answer the host names of endpoints, and in CNAMEs.
 
 use super::mistakes::check_services;
-use super::{check, said};
+use super::{check, reported};
 
-/// Regions whose endpoints have names: `r` with addresses too, `n` without.
+/// Regions whose endpoints have host names: `r` also has addresses, `n` has none.
 const NAMED: &str = "[region.r]\nendpoint = [{ name = \"a\", host = \"a.test\", address = \"192.0.2.7\" }]\n\
      [region.n]\nendpoint = [{ name = \"a\", host = \"n.test\" }]\n";
 
@@ -101,7 +101,7 @@ fn services_of_names() {
 }
 
 #[test]
-fn no_cname_stands_beside_anything() {
+fn a_cname_excludes_all_other_data() {
     let alias = "all_down = { cname = \"b.test\" }";
     let at = |name: &str, keys: &str| {
         format!("[[service]]\nname = \"{name}\"\nregions = [\"r\"]\n{keys}\n{NAMED}")
@@ -130,6 +130,6 @@ fn no_cname_stands_beside_anything() {
         (two(alias, "type = \"srv\"\nsrv.port = 1"), format!("7:8: {cname}")),
     ];
     for (text, expected) in cases {
-        assert_eq!(said(&text), expected, "of {text}");
+        assert_eq!(reported(&text), expected, "of {text}");
     }
 }

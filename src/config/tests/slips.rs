@@ -1,8 +1,8 @@
-//! What works but has no use or effect, and slips of the pen.
+//! Settings without effect, unused definitions, and typos.
 
-use super::{ZONE, check, said, said_with};
+use super::{ZONE, check, reported, reported_with};
 
-/// Two regions and all that a service may have, so that nothing stands unused.
+/// Two regions and a service with every key, so that nothing is unused.
 const USED: &str = r#"version = 1
 safety.min_regions = 2
 [probe.web]
@@ -34,9 +34,9 @@ regions = ["west", "east"]
 "#;
 
 #[test]
-fn what_is_without_use_or_effect_is_warned_of() {
-    let said_of = |text: &str| said_with(text, &[("z.zone", ZONE.as_bytes())]);
-    assert_eq!(said_of(USED), "");
+fn unused_or_ineffective_settings_are_warned_of() {
+    let reported_with_zone = |text: &str| reported_with(text, &[("z.zone", ZONE.as_bytes())]);
+    assert_eq!(reported_with_zone(USED), "");
     for (from, to, expected) in [
         (
             "probe = \"web\"",
@@ -73,7 +73,7 @@ fn what_is_without_use_or_effect_is_warned_of() {
             "kind = \"http\"\ntimeout = \"2s\"\nslow = \"2s\"",
             "p.toml:6:1: warning: `slow` = 2s is never reached: probe `web` fails after 2s\n  help: make `slow` shorter than `timeout`",
         ),
-        // A mistake may be why something is unused or missing.
+        // Something may be unused or missing because of an error.
         (
             "[\"west\", \"east\"]",
             "[\"vest\"]",
@@ -87,18 +87,18 @@ fn what_is_without_use_or_effect_is_warned_of() {
         ("policy = \"p\"", "policy = \"q\"", "p.toml:23:10: policy `q` is not defined; did you mean `p`?"),
     ] {
         assert!(USED.contains(from), "{from}");
-        assert_eq!(said_of(&USED.replace(from, to)), expected, "with {to:?} for {from:?}");
+        assert_eq!(reported_with_zone(&USED.replace(from, to)), expected, "with {to:?} for {from:?}");
     }
-    // Services that answer names part clients, whatever the addresses.
+    // Services that answer host names separate clients, whatever the addresses.
     let of_names = USED
         .replace("192.0.2.2", "2001:db8::1")
         .replace("name = \"a\"", "name = \"a\", host = \"lb.test\"")
         .replace("\nregions", "\ntype = \"cname\"\nregions");
-    assert_eq!(said_of(&of_names), "");
+    assert_eq!(reported_with_zone(&of_names), "");
 }
 
 #[test]
-fn common_slips_are_told_what_to_write() {
+fn common_typos_get_a_suggestion() {
     let listen = |text: &str| format!("dns.listen = [{text:?}]");
     let no_address = |text: &str, hint: &str| format!("2:15: {text:?} is not an address with a port{hint}");
     let ipv6 = |address: &str| format!("; an IPv6 address needs brackets: write {address:?}");
@@ -114,7 +114,7 @@ fn common_slips_are_told_what_to_write() {
         ("ns1.test:53", String::new()),
         ("127.0.0.1:99999", String::new()),
     ] {
-        assert_eq!(said(&listen(text)), no_address(text, &hint), "of {text}");
+        assert_eq!(reported(&listen(text)), no_address(text, &hint), "of {text}");
     }
     check(&[
         (

@@ -1,31 +1,31 @@
-//! A config torn in many ways: it is refused or it is sound, and every complaint has a place that exists.
+//! A config damaged in many ways: it is rejected or valid, and every diagnostic has a location that exists.
 
 use super::super::Refused;
 use super::good::{FULL, LATENCY};
 use super::{ZONE, load_with};
 use crate::model::{Condition, PlaceKey, Rank, RegionId, Topology};
 
-/// Loads and holds what comes out to what every caller relies on.
+/// Loads a config and checks the properties that every caller relies on.
 fn is_sound(text: &str) {
     let files: &[(&str, &[u8])] =
         &[("latency.csv", LATENCY.as_bytes()), ("zones/gslb.test.zone", ZONE.as_bytes())];
-    let said = match load_with(text, files) {
+    let reported = match load_with(text, files) {
         Ok(config) => {
             has_valid_ids(&config.topology);
             assert!(!config.warnings.has_errors(), "{}\nof:\n{text}", config.warnings);
             config.warnings
         }
-        Err(Refused { diagnostics: said, .. }) => {
-            assert!(said.has_errors(), "refused without a reason:\n{text}");
-            said
+        Err(Refused { diagnostics: reported, .. }) => {
+            assert!(reported.has_errors(), "rejected without a reason:\n{text}");
+            reported
         }
     };
-    for it in &said {
-        let Some(source) = said.source(&it.file) else {
+    for it in &reported {
+        let Some(source) = reported.source(&it.file) else {
             assert_eq!((it.line, it.column), (1, 1), "{it}");
             continue;
         };
-        // An error at the end of a file may stand in the line behind its last newline.
+        // An error at the end of a file may be in the line after its last newline.
         let line =
             source.split('\n').nth(it.line - 1).unwrap_or_else(|| panic!("no such line: {it}\nof:\n{text}"));
         let width = line.chars().count() + 1;

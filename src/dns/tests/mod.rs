@@ -38,7 +38,7 @@ fn shared() -> Shared {
     Shared { snapshots: Arc::new(ArcSwap::from_pointee(snapshot)), counters: Arc::default() }
 }
 
-/// Messages as they go over TCP.
+/// Messages framed for TCP.
 fn framed<'a>(messages: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for message in messages {

@@ -50,7 +50,7 @@ fn ask(client: &mut TcpStream, query: &[u8]) {
     assert_eq!(answer, query);
 }
 
-/// Blocking clients need the server's runtime to go on beside them.
+/// Multi-threaded, because the clients block while the server's runtime must go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn both_transports_and_families_are_answered_and_counted() {
     let mut listen = vec!["127.0.0.1:0"];
@@ -152,7 +152,7 @@ async fn a_connection_too_many_replaces_the_longest_idle() {
 async fn a_second_server_on_the_port_is_refused_and_leaves_the_first_alone() {
     let listen = ["127.0.0.1:0".parse().unwrap()];
     let first = Server::bind(&listen, 2).unwrap();
-    // The second list has a free address too: of all or nothing, it is nothing.
+    // The second list has a free address too, but either all addresses are bound or none.
     let error = Server::bind(&[listen[0], first.local_addrs()[0]], 2).unwrap_err().to_string();
     let in_use = format!("{} is in use: another server is listening there", first.local_addrs()[0]);
     assert!(error.starts_with(&in_use), "{error}");
@@ -168,7 +168,7 @@ fn port_0_is_one_port_for_both_protocols() {
 }
 
 #[test]
-fn a_server_that_holds_udp_alone_is_noticed() {
+fn a_server_that_holds_only_udp_is_noticed() {
     let listen = ["127.0.78.2:0".parse().unwrap()];
     let Server { addresses, udp, tcp } = Server::bind(&listen, 2).unwrap();
     drop(tcp);

@@ -39,7 +39,7 @@ impl Memory {
     }
 }
 
-/// Who sent the datagram of an index.
+/// The sender of the datagram at an index.
 fn peer(index: usize) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 1024 + index as u16))
 }
@@ -94,7 +94,7 @@ fn draining_ends_although_queries_keep_coming() {
     assert_eq!(exchange.sent.len(), BATCHES_TO_DRAIN);
 }
 
-/// Replies with the addresses of the arrival, if the rest of it is right for UDP.
+/// Replies with the addresses of the arrival, after checking its other fields.
 fn describe(_: &Snapshot, _: &[u8], arrival: Arrival, _: Unix, reply: &mut Reply) -> Outcome {
     let Arrival { peer, local, transport: Transport::Udp, encrypted: false, keepalive: None } = arrival
     else {

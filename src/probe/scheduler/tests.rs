@@ -25,7 +25,7 @@ fn refused() -> Outcome {
     Outcome { failure: Some(Failure { severity: Severity::Hard, phase: Phase::Connect, reason }), ..GOOD }
 }
 
-/// A check of no consequence, new or not.
+/// A check whose probe does not matter.
 fn some(name: &str, is_new: bool) -> Check {
     Check {
         id: id(name),
@@ -38,19 +38,19 @@ fn some(name: &str, is_new: bool) -> Check {
 /// A watch over a fake target, in paused time.
 struct Bench {
     results: mpsc::Receiver<Report>,
-    looks: Arc<AtomicUsize>,
+    probes: Arc<AtomicUsize>,
     most_at_once: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
-/// Each look takes `took`.
+/// Each probe takes `took`.
 fn watch(name: &str, interval: Duration, took: Duration, permits: &Arc<Semaphore>) -> Bench {
     let (sender, results) = mpsc::channel(1000);
-    let rhythm = Rhythm::new(&id(name), interval, Instant::now());
-    let watch = Watch { check: some(name, true), rhythm, permits: Arc::clone(permits), results: sender };
-    let (looks, most_at_once) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let schedule = Schedule::new(&id(name), interval, Instant::now());
+    let watch = Watch { check: some(name, true), schedule, permits: Arc::clone(permits), results: sender };
+    let (probes, most_at_once) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let at_once = Arc::new(AtomicUsize::new(0));
-    let (counted, most) = (Arc::clone(&looks), Arc::clone(&most_at_once));
+    let (counted, most) = (Arc::clone(&probes), Arc::clone(&most_at_once));
     let task = tokio::spawn(watch.keep(move || {
         let (counted, most, at_once) = (Arc::clone(&counted), Arc::clone(&most), Arc::clone(&at_once));
         async move {
@@ -61,7 +61,7 @@ fn watch(name: &str, interval: Duration, took: Duration, permits: &Arc<Semaphore
             Ok(GOOD)
         }
     }));
-    Bench { results, looks, most_at_once, task }
+    Bench { results, probes, most_at_once, task }
 }
 
 fn permits(number: usize) -> Arc<Semaphore> {
@@ -91,17 +91,21 @@ async fn starts_are_never_further_apart_than_the_interval() {
 }
 
 #[test]
-fn places_follow_from_the_identity_and_spread_evenly() {
+fn offsets_follow_from_the_identity_and_spread_evenly() {
     const CHECKS: usize = 10_000;
     let (now, interval) = (Instant::now(), Duration::from_secs(10));
     let mut first = [0_usize; 10];
     let mut second = [0_usize; 10];
     for number in 0..CHECKS {
         let key = id(&format!("lb{number}"));
-        let rhythm = Rhythm::new(&key, interval, now);
-        assert_eq!(rhythm.next, Rhythm::new(&key, interval, now).next, "the same identity, the same place");
-        let start = rhythm.next - now;
-        let place = start + rhythm.first_gap.unwrap() - FIRST_PROBES;
+        let schedule = Schedule::new(&key, interval, now);
+        assert_eq!(
+            schedule.next,
+            Schedule::new(&key, interval, now).next,
+            "the same identity, the same offset"
+        );
+        let start = schedule.next - now;
+        let place = start + schedule.first_gap.unwrap() - FIRST_PROBES;
         first[(start.as_secs_f64() * 10.0) as usize] += 1;
         second[place.as_secs_f64() as usize] += 1;
     }
@@ -112,7 +116,7 @@ fn places_follow_from_the_identity_and_spread_evenly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_longer_than_the_interval_is_never_doubled() {
+async fn a_probe_longer_than_the_interval_never_overlaps_the_next() {
     let interval = Duration::from_secs(1);
     let mut bench = watch("lb1", interval, Duration::from_millis(2500), &permits(8));
     let mut ends = Vec::new();
@@ -134,14 +138,14 @@ async fn a_look_longer_than_the_interval_is_never_doubled() {
 fn missed_slots_are_skipped_however_many() {
     let now = Instant::now();
     let interval = Duration::from_secs(1);
-    let mut rhythm = Rhythm::new(&id("lb1"), interval, now);
+    let mut schedule = Schedule::new(&id("lb1"), interval, now);
     let later = now + Duration::from_secs(1_000_000);
-    rhythm.advance(later);
-    assert!(rhythm.next > later && rhythm.next <= later + interval);
+    schedule.advance(later);
+    assert!(schedule.next > later && schedule.next <= later + interval);
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_looks_are_under_way_than_allowed() {
+async fn no_more_probes_are_in_flight_than_allowed() {
     let permits = permits(2);
     let benches: Vec<_> = (0..10)
         .map(|number| {
@@ -150,9 +154,9 @@ async fn no_more_looks_are_under_way_than_allowed() {
         .collect();
     sleep(Duration::from_millis(10_500)).await;
     // Two at a time, a second each, for ten seconds and a half.
-    let looks: usize = benches.iter().map(|bench| bench.looks.load(SeqCst)).sum();
-    assert_eq!(looks, 20);
-    assert!(benches.iter().all(|bench| bench.looks.load(SeqCst) >= 1), "everybody gets a turn");
+    let probes: usize = benches.iter().map(|bench| bench.probes.load(SeqCst)).sum();
+    assert_eq!(probes, 20);
+    assert!(benches.iter().all(|bench| bench.probes.load(SeqCst) >= 1), "every check gets a turn");
     for bench in benches {
         bench.task.abort();
     }
@@ -162,8 +166,8 @@ async fn no_more_looks_are_under_way_than_allowed() {
 async fn a_failed_first_probe_is_repeated_within_a_second() {
     for (is_new, soon) in [(true, true), (false, false)] {
         let (sender, mut results) = mpsc::channel(10);
-        let rhythm = Rhythm::new(&id("lb1"), Duration::from_secs(30), Instant::now());
-        let watch = Watch { check: some("lb1", is_new), rhythm, permits: permits(1), results: sender };
+        let schedule = Schedule::new(&id("lb1"), Duration::from_secs(30), Instant::now());
+        let watch = Watch { check: some("lb1", is_new), schedule, permits: permits(1), results: sender };
         let task = tokio::spawn(watch.keep(async || Ok(refused())));
         results.recv().await.unwrap();
         let first = Instant::now();
@@ -179,31 +183,28 @@ async fn a_failed_first_probe_is_repeated_within_a_second() {
 #[tokio::test(start_paused = true)]
 async fn faults_of_this_node_are_reported_as_such() {
     let (sender, mut results) = mpsc::channel(10);
-    let rhythm = Rhythm::new(&id("lb1"), Duration::from_secs(1), Instant::now());
-    let watch = Watch { check: some("lb1", true), rhythm, permits: permits(1), results: sender };
-    let looks = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&looks);
-    let task =
-        tokio::spawn(
-            watch.keep(move || {
-                let look = counted.fetch_add(1, SeqCst);
-                async move {
-                    if look < 3 { Err(LocalFault(std::io::Error::from_raw_os_error(24))) } else { Ok(GOOD) }
-                }
-            }),
-        );
+    let schedule = Schedule::new(&id("lb1"), Duration::from_secs(1), Instant::now());
+    let watch = Watch { check: some("lb1", true), schedule, permits: permits(1), results: sender };
+    let probes = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&probes);
+    let task = tokio::spawn(watch.keep(move || {
+        let probe_number = counted.fetch_add(1, SeqCst);
+        async move {
+            if probe_number < 3 { Err(LocalFault(std::io::Error::from_raw_os_error(24))) } else { Ok(GOOD) }
+        }
+    }));
     for _ in 0..3 {
         assert!(results.recv().await.unwrap().outcome.is_err());
     }
     let report = Report { check: id("lb1"), generation: 0, outcome: Ok(GOOD.into()) };
     assert_eq!(results.recv().await, Some(report));
-    assert_eq!(looks.load(SeqCst), 4);
-    // And it ends when nobody listens any more.
+    assert_eq!(probes.load(SeqCst), 4);
+    // The task ends when the receiver is gone.
     drop(results);
     task.await.unwrap();
 }
 
-/// A server that counts and reports what reaches it: one message per connection made, one per connection ended.
+/// A server that reports its connections: one message when a connection is made, one when it ends.
 async fn server() -> (u16, mpsc::Receiver<&'static str>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -235,7 +236,7 @@ fn probe(kind: Kind) -> Probe {
 }
 
 #[tokio::test]
-async fn checks_run_as_set_and_stop_when_gone() {
+async fn checks_run_as_set_and_stop_when_removed() {
     let (port, _events) = server().await;
     let (sender, mut results) = mpsc::channel(100);
     let mut scheduler = Scheduler::new(sender);
@@ -250,12 +251,12 @@ async fn checks_run_as_set_and_stop_when_gone() {
 
     scheduler.set(vec![check("lb2", &tcp)]);
     scheduler.shutdown().await;
-    // With every task gone nobody holds a sender any more.
+    // Once every task has ended, no sender is left.
     while results.recv().await.is_some() {}
 }
 
 #[tokio::test]
-async fn a_look_under_way_is_cut_off_when_its_check_goes() {
+async fn a_probe_in_flight_is_cancelled_when_its_check_is_removed() {
     let (port, mut events) = server().await;
     let (sender, _results) = mpsc::channel(100);
     let mut scheduler = Scheduler::new(sender);
@@ -263,7 +264,7 @@ async fn a_look_under_way_is_cut_off_when_its_check_goes() {
     scheduler.set(vec![check("lb1", &hanging)]);
     assert_eq!(events.recv().await, Some("made"));
 
-    // The same definition does not disturb it.
+    // Setting the same definition does not disturb it.
     scheduler.set(vec![check("lb1", &hanging)]);
     assert_eq!(scheduler.running.len(), 1);
 
@@ -295,6 +296,6 @@ async fn unchanged_checks_keep_their_task_and_their_preparation() {
 }
 
 #[test]
-fn ids_read_well() {
+fn ids_are_readable() {
     assert_eq!(id("lb1").to_string(), "endpoint/eu-west/lb1 127.0.0.1 by edge");
 }

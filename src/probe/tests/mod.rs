@@ -1,4 +1,4 @@
-//! Looks at real sockets on loopback.
+//! Probes of real sockets on loopback.
 
 mod servers;
 
@@ -23,7 +23,7 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Long enough that no healthy server misses it.
 const PATIENT: Duration = Duration::from_secs(30);
 
-/// For servers that never answer, yet long enough for what comes before.
+/// For servers that never answer, yet long enough for the phases before.
 const SHORT: Duration = Duration::from_secs(1);
 
 pub(super) fn probe(kind: Kind, timeout: Duration) -> Probe {
@@ -59,11 +59,11 @@ fn verifying(authority: &Authority, server_name: Option<&str>) -> TlsProbe {
     TlsProbe { server_name, authorities: Some(vec![authority.anchor()]) }
 }
 
-async fn look(kind: Kind, timeout: Duration) -> Outcome {
-    look_at(LOOPBACK, kind, timeout).await
+async fn run_probe(kind: Kind, timeout: Duration) -> Outcome {
+    run_probe_at(LOOPBACK, kind, timeout).await
 }
 
-async fn look_at(address: IpAddr, kind: Kind, timeout: Duration) -> Outcome {
+async fn run_probe_at(address: IpAddr, kind: Kind, timeout: Duration) -> Outcome {
     let prepared = Prepared::new(Arc::new(probe(kind, timeout)), &mut Trust::new()).unwrap();
     run(&Target { address, probe: Arc::new(prepared) }).await.unwrap()
 }
@@ -76,10 +76,10 @@ fn soft(phase: Phase, reason: &str) -> Option<Failure> {
     Some(Failure { severity: Severity::Soft, phase, reason: reason.to_owned() })
 }
 
-/// What an HTTP look at a server that says `response` fails with.
+/// The failure of an HTTP probe of a server that sends `response`.
 async fn failure_of(response: impl Into<Vec<u8>>, ask: HttpProbe) -> Option<Failure> {
     let (port, _requests) = respond(response).await;
-    look(Kind::Http { port, http: ask }, PATIENT).await.failure
+    run_probe(Kind::Http { port, http: ask }, PATIENT).await.failure
 }
 
 fn ok(body: &str) -> String {
@@ -87,7 +87,7 @@ fn ok(body: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_port_that_nobody_listens_on_refuses() {
+async fn a_closed_port_refuses_the_connection() {
     let port = {
         let listener = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
         listener.local_addr().unwrap().port()
@@ -97,14 +97,14 @@ async fn a_port_that_nobody_listens_on_refuses() {
         Kind::Http { port, http: http() },
         Kind::Tls { port, tls: verifying(&Authority::new(), None) },
     ] {
-        let seen = look(kind, PATIENT).await;
-        assert_eq!(seen.failure, hard(Phase::Connect, "connect refused"));
-        assert_eq!(seen.timings.connect, Some(seen.timings.total()), "being refused took its time, too");
+        let outcome = run_probe(kind, PATIENT).await;
+        assert_eq!(outcome.failure, hard(Phase::Connect, "connect refused"));
+        assert_eq!(outcome.timings.connect, Some(outcome.timings.total()), "a refusal has a duration, too");
     }
 }
 
 #[tokio::test]
-async fn timeouts_name_the_phase_in_which_they_strike() {
+async fn timeouts_name_the_phase_that_they_interrupt() {
     let (full, _queue) = backlog_full().await;
     let (silent, _listener) = hang().await;
     let (halting, _requests) = respond("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
@@ -113,11 +113,11 @@ async fn timeouts_name_the_phase_in_which_they_strike() {
     let silent_h2 = tls(certificate, &[b"h2"]).await;
 
     let (connect, handshake, response, http2, body) = tokio::join!(
-        look(Kind::Tcp { port: full }, SHORT),
-        look(Kind::Tls { port: silent, tls: verifying(&authority, None) }, SHORT),
-        look(Kind::Http { port: silent, http: http() }, SHORT),
-        look(Kind::Https { port: silent_h2, http: http(), tls: verifying(&authority, None) }, SHORT),
-        look(Kind::Http { port: halting, http: expecting(Some("x"), &[]) }, SHORT),
+        run_probe(Kind::Tcp { port: full }, SHORT),
+        run_probe(Kind::Tls { port: silent, tls: verifying(&authority, None) }, SHORT),
+        run_probe(Kind::Http { port: silent, http: http() }, SHORT),
+        run_probe(Kind::Https { port: silent_h2, http: http(), tls: verifying(&authority, None) }, SHORT),
+        run_probe(Kind::Http { port: halting, http: expecting(Some("x"), &[]) }, SHORT),
     );
     assert_eq!(connect.failure, hard(Phase::Connect, "timeout after 1s in connect"));
     assert_eq!(handshake.failure, hard(Phase::Tls, "timeout after 1s in tls"));
@@ -132,16 +132,16 @@ async fn timeouts_name_the_phase_in_which_they_strike() {
 #[tokio::test]
 async fn tcp_is_good_when_it_connects() {
     let (port, _listener) = hang().await;
-    let seen = look(Kind::Tcp { port }, PATIENT).await;
-    assert_eq!(seen.failure, None);
-    assert_eq!(seen.timings.connect, Some(seen.timings.total()));
+    let outcome = run_probe(Kind::Tcp { port }, PATIENT).await;
+    assert_eq!(outcome.failure, None);
+    assert_eq!(outcome.timings.connect, Some(outcome.timings.total()));
 }
 
 #[tokio::test]
 async fn connections_close_by_reset() {
     let listener = TcpListener::bind((LOOPBACK, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    assert_eq!(look(Kind::Tcp { port }, PATIENT).await.failure, None);
+    assert_eq!(run_probe(Kind::Tcp { port }, PATIENT).await.failure, None);
     let (stream, _peer) = listener.accept().await.unwrap();
     stream.readable().await.unwrap();
     let error = stream.try_read(&mut [0]).unwrap_err();
@@ -149,14 +149,14 @@ async fn connections_close_by_reset() {
 }
 
 #[tokio::test]
-async fn a_reset_before_the_response_is_as_hard_as_a_refusal() {
+async fn a_reset_is_soft_before_the_response_and_hard_in_the_tls_handshake() {
     let port = reset().await;
     assert_eq!(
-        look(Kind::Http { port, http: http() }, PATIENT).await.failure,
+        run_probe(Kind::Http { port, http: http() }, PATIENT).await.failure,
         soft(Phase::Response, "connection reset before the response")
     );
     assert_eq!(
-        look(Kind::Tls { port, tls: verifying(&Authority::new(), None) }, PATIENT).await.failure,
+        run_probe(Kind::Tls { port, tls: verifying(&Authority::new(), None) }, PATIENT).await.failure,
         hard(Phase::Tls, "tls: connection reset in the handshake")
     );
 }
@@ -164,9 +164,9 @@ async fn a_reset_before_the_response_is_as_hard_as_a_refusal() {
 #[tokio::test]
 async fn http_asks_for_the_address_or_the_configured_host() {
     let (port, mut requests) = respond(ok("")).await;
-    let seen = look(Kind::Http { port, http: http() }, PATIENT).await;
-    assert_eq!(seen.failure, None);
-    assert!(seen.timings.connect.is_some() && seen.timings.first_byte.is_some());
+    let outcome = run_probe(Kind::Http { port, http: http() }, PATIENT).await;
+    assert_eq!(outcome.failure, None);
+    assert!(outcome.timings.connect.is_some() && outcome.timings.first_byte.is_some());
     let request = requests.recv().await.unwrap().to_ascii_lowercase();
     assert!(request.starts_with("get /ready?deep=1 http/1.1\r\n"), "{request}");
     assert!(request.contains(&format!("\r\nhost: 127.0.0.1:{port}\r\n")), "{request}");
@@ -174,15 +174,15 @@ async fn http_asks_for_the_address_or_the_configured_host() {
     assert!(request.contains(agent), "{request}");
 
     let named = HttpProbe { host: Some("www.example.com".parse().unwrap()), ..http() };
-    assert_eq!(look(Kind::Http { port, http: named }, PATIENT).await.failure, None);
+    assert_eq!(run_probe(Kind::Http { port, http: named }, PATIENT).await.failure, None);
     let request = requests.recv().await.unwrap().to_ascii_lowercase();
     assert!(request.contains("\r\nhost: www.example.com\r\n"), "{request}");
 }
 
 #[tokio::test]
-async fn ipv6_targets_are_looked_at_too() {
+async fn ipv6_targets_are_probed_too() {
     let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await else {
-        // A machine without IPv6: then this node cannot look, and says nothing about the target.
+        // Without IPv6 on this machine the probe is a local fault, not evidence about the target.
         let prepared =
             Prepared::new(Arc::new(probe(Kind::Tcp { port: 1 }, PATIENT)), &mut Trust::new()).unwrap();
         let target = Target { address: Ipv6Addr::LOCALHOST.into(), probe: Arc::new(prepared) };
@@ -191,8 +191,8 @@ async fn ipv6_targets_are_looked_at_too() {
     };
     let port = listener.local_addr().unwrap().port();
     let mut requests = servers::respond_on(listener, ok(""));
-    let seen = look_at(Ipv6Addr::LOCALHOST.into(), Kind::Http { port, http: http() }, PATIENT).await;
-    assert_eq!(seen.failure, None);
+    let outcome = run_probe_at(Ipv6Addr::LOCALHOST.into(), Kind::Http { port, http: http() }, PATIENT).await;
+    assert_eq!(outcome.failure, None);
     let request = requests.recv().await.unwrap().to_ascii_lowercase();
     assert!(request.contains(&format!("\r\nhost: [::1]:{port}\r\n")), "{request}");
 }
@@ -236,26 +236,26 @@ async fn bodies_beyond_the_bound_are_not_read() {
     assert_eq!(failure_of(ok(&whole), expecting(Some("ready"), &[])).await, None);
     let too_long = soft(Phase::Body, "body longer than 256 KiB");
     assert_eq!(failure_of(ok(&format!("{whole}!")), expecting(Some("ready"), &[])).await, too_long);
-    // Without a length nobody knows before.
+    // Without a declared length the excess shows only while reading.
     let endless = format!("HTTP/1.1 200 OK\r\n\r\n{whole}!");
     assert_eq!(failure_of(endless, expecting(Some("ready"), &[])).await, too_long);
-    // A length that says so is believed: nobody waits for what will not be read.
+    // A declared length that is too long fails at once, without reading the body.
     let announced = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", MAX_BODY + 1);
     assert_eq!(failure_of(announced, expecting(Some("ready"), &[])).await, too_long);
-    // Nor does it matter where nothing is said about the body.
+    // The length does not matter if nothing is expected of the body.
     assert_eq!(failure_of(ok(&format!("{whole}!")), http()).await, None);
 }
 
 #[tokio::test]
-async fn what_is_no_whole_response_is_soft() {
+async fn incomplete_responses_are_soft() {
     let before = soft(Phase::Response, "connection closed before the response");
     for cut in ["", "HTTP/1.1 200 OK\r\nContent-"] {
         let port = servers::respond_and_close(cut).await;
-        assert_eq!(look(Kind::Http { port, http: http() }, PATIENT).await.failure, before, "{cut:?}");
+        assert_eq!(run_probe(Kind::Http { port, http: http() }, PATIENT).await.failure, before, "{cut:?}");
     }
     let port = servers::respond_and_close("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
     assert_eq!(
-        look(Kind::Http { port, http: expecting(Some("x"), &[]) }, PATIENT).await.failure,
+        run_probe(Kind::Http { port, http: expecting(Some("x"), &[]) }, PATIENT).await.failure,
         soft(Phase::Body, "connection closed within the body")
     );
     let greeting = "SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned();
@@ -272,37 +272,37 @@ async fn tls_verifies_the_certificate() {
     let authority = Authority::new();
     let port = tls(authority.certificate(&["www.example.com", "127.0.0.1"]), &[]).await;
     let kind = Kind::Tls { port, tls: verifying(&authority, Some("www.example.com")) };
-    let seen = look(kind, PATIENT).await;
-    assert_eq!(seen.failure, None);
-    assert!(seen.timings.tls.is_some());
-    assert_eq!(look(Kind::Tls { port, tls: verifying(&authority, None) }, PATIENT).await.failure, None);
+    let outcome = run_probe(kind, PATIENT).await;
+    assert_eq!(outcome.failure, None);
+    assert!(outcome.timings.tls.is_some());
+    assert_eq!(run_probe(Kind::Tls { port, tls: verifying(&authority, None) }, PATIENT).await.failure, None);
 
     let other = Kind::Tls { port, tls: verifying(&authority, Some("other.example.com")) };
     assert_eq!(
-        look(other, PATIENT).await.failure,
+        run_probe(other, PATIENT).await.failure,
         hard(Phase::Tls, "tls: certificate not valid for name other.example.com")
     );
     let stranger = Kind::Tls { port, tls: verifying(&Authority::new(), None) };
-    assert_eq!(look(stranger, PATIENT).await.failure, hard(Phase::Tls, "tls: unknown issuer"));
+    assert_eq!(run_probe(stranger, PATIENT).await.failure, hard(Phase::Tls, "tls: unknown issuer"));
 }
 
 #[tokio::test]
-async fn certificates_out_of_their_time_are_refused() {
+async fn certificates_outside_their_validity_are_refused() {
     let authority = Authority::new();
     for (years, reason) in
         [((2001, 2002), "tls: certificate expired"), ((4001, 4002), "tls: certificate not valid yet")]
     {
         let port = tls(authority.certificate_of_years(&["127.0.0.1"], years), &[]).await;
-        let seen = look(Kind::Tls { port, tls: verifying(&authority, None) }, PATIENT).await;
-        assert_eq!(seen.failure, hard(Phase::Tls, reason));
+        let outcome = run_probe(Kind::Tls { port, tls: verifying(&authority, None) }, PATIENT).await;
+        assert_eq!(outcome.failure, hard(Phase::Tls, reason));
     }
 }
 
 #[tokio::test]
-async fn a_plain_server_on_a_tls_port_is_told() {
+async fn a_plain_server_on_a_tls_port_is_recognized() {
     let port = servers::greet("220 mail.example.com ESMTP\r\n").await;
-    let seen = look(Kind::Tls { port, tls: verifying(&Authority::new(), None) }, PATIENT).await;
-    assert_eq!(seen.failure, hard(Phase::Tls, "tls: the answer is not TLS"));
+    let outcome = run_probe(Kind::Tls { port, tls: verifying(&Authority::new(), None) }, PATIENT).await;
+    assert_eq!(outcome.failure, hard(Phase::Tls, "tls: the answer is not TLS"));
 }
 
 #[tokio::test]
@@ -313,9 +313,9 @@ async fn https_speaks_http2_where_it_is_offered() {
     let mut ask = expecting(Some("ready"), &[("$.status", "\"ready\"")]);
     ask.host = Some("www.example.com".parse().unwrap());
     let kind = Kind::Https { port, http: ask.clone(), tls: verifying(&authority, Some("www.example.com")) };
-    let seen = look(kind, PATIENT).await;
-    assert_eq!(seen.failure, None);
-    let timings = seen.timings;
+    let outcome = run_probe(kind, PATIENT).await;
+    assert_eq!(outcome.failure, None);
+    let timings = outcome.timings;
     assert!([timings.connect, timings.tls, timings.first_byte, timings.body].iter().all(Option::is_some));
     let request = requests.recv().await.unwrap();
     assert_eq!(request, "HTTP/2.0 GET https://www.example.com/ready?deep=1 portolan");
@@ -323,24 +323,24 @@ async fn https_speaks_http2_where_it_is_offered() {
     ask.expect.json[0].equals = "fine".into();
     let kind = Kind::Https { port, http: ask, tls: verifying(&authority, Some("www.example.com")) };
     assert_eq!(
-        look(kind, PATIENT).await.failure,
+        run_probe(kind, PATIENT).await.failure,
         soft(Phase::Body, "$.status is \"ready\", expected \"fine\"")
     );
 }
 
 #[tokio::test]
-async fn https_speaks_http1_with_everybody_else() {
+async fn https_speaks_http1_with_all_other_servers() {
     let authority = Authority::new();
     for alpn in [&[][..], &[&b"http/1.1"[..]]] {
         let (port, _handshakes) = tls_respond(authority.certificate(&["127.0.0.1"]), alpn, ok("ready")).await;
         let kind =
             Kind::Https { port, http: expecting(Some("ready"), &[]), tls: verifying(&authority, None) };
-        assert_eq!(look(kind, PATIENT).await.failure, None, "{alpn:?}");
+        assert_eq!(run_probe(kind, PATIENT).await.failure, None, "{alpn:?}");
     }
 }
 
 #[tokio::test]
-async fn every_look_sees_the_certificate_anew() {
+async fn every_probe_verifies_the_certificate_again() {
     let authority = Authority::new();
     let (port, mut handshakes) = tls_respond(authority.certificate(&["127.0.0.1"]), &[], ok("ready")).await;
     let kind = Kind::Https { port, http: expecting(Some("ready"), &[]), tls: verifying(&authority, None) };
@@ -348,24 +348,24 @@ async fn every_look_sees_the_certificate_anew() {
     let target = Target { address: LOOPBACK, probe: Arc::new(prepared) };
     for _ in 0..2 {
         assert_eq!(run(&target).await.unwrap().failure, None);
-        // A resumed handshake would not show it.
+        // A resumed handshake would not present the certificate.
         assert_eq!(handshakes.recv().await, Some(HandshakeKind::Full));
     }
 }
 
 #[tokio::test]
-async fn a_body_without_interest_is_read_before_the_connection_is_closed() {
+async fn a_body_that_does_not_matter_is_read_before_the_connection_is_closed() {
     let body = |length: usize| format!("Content-Length: {length}\r\n\r\n{}", "x".repeat(length));
     for (status, failure) in
         [("200 OK", None), ("503 Service Unavailable", soft(Phase::Response, "status 503, expected 200-399"))]
     {
         let (port, mut ends) = respond_and_watch(format!("HTTP/1.1 {status}\r\n{}", body(250 * 1024))).await;
-        assert_eq!(look(Kind::Http { port, http: http() }, PATIENT).await.failure, failure);
+        assert_eq!(run_probe(Kind::Http { port, http: http() }, PATIENT).await.failure, failure);
         assert_eq!(ends.recv().await.unwrap(), Ok(()), "{status}");
     }
-    // What never ends does not hold the look up, nor change what it found.
+    // A body that never ends neither delays the probe nor changes its result.
     let (port, _requests) = respond("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx").await;
     for timeout in [Duration::from_millis(100), PATIENT] {
-        assert_eq!(look(Kind::Http { port, http: http() }, timeout).await.failure, None, "{timeout:?}");
+        assert_eq!(run_probe(Kind::Http { port, http: http() }, timeout).await.failure, None, "{timeout:?}");
     }
 }

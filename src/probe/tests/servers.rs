@@ -37,7 +37,7 @@ impl Authority {
     pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Each has a name of its own, so that one is a stranger to the other's certificates.
+        // Each has its own name, so that one does not accept the other's certificates.
         let number = AUTHORITIES.fetch_add(1, Relaxed);
         params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
         let key = KeyPair::generate().unwrap();
@@ -72,7 +72,7 @@ async fn listen() -> (u16, TcpListener) {
     (listener.local_addr().unwrap().port(), listener)
 }
 
-/// The kernel completes handshakes, and nobody ever answers.
+/// The kernel completes handshakes, and nothing ever answers.
 pub(super) async fn hang() -> (u16, TcpListener) {
     listen().await
 }
@@ -98,26 +98,26 @@ pub(super) async fn reset() -> u16 {
     port
 }
 
-/// Says this before it is asked.
-pub(super) async fn greet(words: &'static str) -> u16 {
+/// Sends this before any request.
+pub(super) async fn greet(greeting: &'static str) -> u16 {
     let (port, listener) = listen().await;
     tokio::spawn(async move {
         let mut open = Vec::new();
         while let Ok((mut stream, _peer)) = listener.accept().await {
-            stream.write_all(words.as_bytes()).await.unwrap();
+            stream.write_all(greeting.as_bytes()).await.unwrap();
             open.push(stream);
         }
     });
     port
 }
 
-/// Answers every request with these bytes and leaves the connection open. Also gives the requests.
+/// Answers every request with these bytes and leaves the connection open. Also returns the requests.
 pub(super) async fn respond(response: impl Into<Vec<u8>>) -> (u16, mpsc::Receiver<String>) {
     let (port, listener) = listen().await;
     (port, respond_on(listener, response))
 }
 
-/// As [`respond`], on a socket already bound.
+/// Like [`respond`], on a socket already bound.
 pub(super) fn respond_on(listener: TcpListener, response: impl Into<Vec<u8>>) -> mpsc::Receiver<String> {
     let response: Arc<[u8]> = response.into().into();
     let (requests, received) = mpsc::channel(16);
@@ -129,8 +129,8 @@ pub(super) fn respond_on(listener: TcpListener, response: impl Into<Vec<u8>>) ->
     received
 }
 
-/// Answers with these bytes, of which little fits into buffers, closes as it is asked to, and tells whether the client
-/// took them all.
+/// Answers with these bytes, most of which exceed the buffers, closes as requested, and reports whether the client
+/// read them all.
 pub(super) async fn respond_and_watch(
     response: impl Into<Vec<u8>>,
 ) -> (u16, mpsc::Receiver<Result<(), io::ErrorKind>>) {
@@ -168,7 +168,7 @@ async fn exchange(
     response: Arc<[u8]>,
     requests: mpsc::Sender<String>,
 ) {
-    // The test may not care for its requests, and the client may have read as much as it wants.
+    // The test may ignore the requests, and the client may have read enough.
     let _ = requests.send(head(&mut stream).await).await;
     let _ = stream.write_all(&response).await;
     let _ = stream.flush().await;
@@ -195,7 +195,7 @@ fn acceptor((certificate, key): Identity, alpn: &[&[u8]]) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// Shakes hands and goes silent.
+/// Completes the handshake, then sends nothing.
 pub(super) async fn tls(identity: Identity, alpn: &[&[u8]]) -> u16 {
     let (port, listener) = listen().await;
     let acceptor = acceptor(identity, alpn);
@@ -208,7 +208,7 @@ pub(super) async fn tls(identity: Identity, alpn: &[&[u8]]) -> u16 {
     port
 }
 
-/// Answers every HTTP/1.1 request over TLS with these bytes. Also gives the kind of each handshake.
+/// Answers every HTTP/1.1 request over TLS with these bytes. Also returns the kind of each handshake.
 pub(super) async fn tls_respond(
     identity: Identity,
     alpn: &[&[u8]],
@@ -222,7 +222,7 @@ pub(super) async fn tls_respond(
         while let Ok((stream, _peer)) = listener.accept().await {
             let stream = acceptor.accept(stream).await.unwrap();
             let kind = stream.get_ref().1.handshake_kind().unwrap();
-            // The test may not care.
+            // The test may ignore it.
             let _ = handshakes.send(kind).await;
             let (requests, _nobody) = mpsc::channel(1);
             tokio::spawn(exchange(stream, Arc::clone(&response), requests));
@@ -231,7 +231,7 @@ pub(super) async fn tls_respond(
     (port, received)
 }
 
-/// An HTTP/2 server with one document. Also gives version, method, URI and the agent's first word.
+/// An HTTP/2 server with one document. Also returns version, method, URI and the product name of the agent.
 pub(super) async fn h2(identity: Identity, document: &'static str) -> (u16, mpsc::Receiver<String>) {
     let (port, listener) = listen().await;
     let acceptor = acceptor(identity, &[b"h2", b"http/1.1"]);
@@ -243,10 +243,11 @@ pub(super) async fn h2(identity: Identity, document: &'static str) -> (u16, mpsc
             let answer = service_fn(move |request: Request<Incoming>| {
                 let agent =
                     request.headers()[USER_AGENT].to_str().unwrap().split('/').next().unwrap().to_owned();
-                let told = format!("{:?} {} {} {agent}", request.version(), request.method(), request.uri());
+                let summary =
+                    format!("{:?} {} {} {agent}", request.version(), request.method(), request.uri());
                 let requests = requests.clone();
                 async move {
-                    requests.send(told).await.unwrap();
+                    requests.send(summary).await.unwrap();
                     Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(document.as_bytes()))))
                 }
             });

@@ -47,7 +47,7 @@ use portolan::zone::{Zone, Zones};
 /// The apex of every zone, which the text given for it leaves out.
 const APEX: &str = "$TTL 300\n@ 600 SOA ns h 7 3600 600 86400 60\n@ NS ns\nns A 192.0.2.53\n";
 
-/// A server: zones, services and what is up.
+/// A server: its zones, its services and the state of their addresses.
 struct Server {
     topology: Topology,
     zones: Vec<Zone>,
@@ -121,7 +121,7 @@ impl Server {
             .zip(&self.topology.services)
             .map(|(id, service)| (service.name.clone(), ServiceId(id)))
             .collect();
-        let zones = Zones::build(self.zones, &services).expect("services have places");
+        let zones = Zones::build(self.zones, &services).expect("services that fit the zones");
         let plan = Plan::compile(self.topology, zones, Index::default(), self.ecs, KeyPrefix::default());
         let standing = state::assume(&world(&plan, Rules::default()), &[], NOW, &|_, _| state);
         Running(Snapshot { plan: Arc::new(plan), standing: Arc::new(standing), epoch: 1 })
@@ -194,7 +194,7 @@ fn query(asked: &str) -> Message {
     message
 }
 
-/// The same with EDNS.
+/// Adds EDNS to a query.
 fn with_edns(mut message: Message, payload: u16) -> Message {
     let mut edns = Edns::new();
     edns.set_max_payload(payload);
@@ -202,7 +202,7 @@ fn with_edns(mut message: Message, payload: u16) -> Message {
     message
 }
 
-/// The same with a client subnet.
+/// Adds a client subnet to a query.
 fn with_subnet(message: Message, address: &str, source: u8) -> Message {
     let mut message = with_edns(message, 1232);
     let address: IpAddr = address.parse().expect("an address");

@@ -67,7 +67,7 @@ fn section_4_3_2_exact_match() {
 }
 
 #[test]
-fn section_4_3_2_step_2_no_zone_of_ours() {
+fn section_4_3_2_step_2_names_in_no_zone_are_refused() {
     server().check("www.elsewhere.test. A", "REFUSED");
     server().check(". NS", "REFUSED");
 }
@@ -90,7 +90,7 @@ fn section_3_6_2_aliases_are_followed_within_the_zones_served() {
          AN a.example.org. 300 A 192.0.2.9",
     );
     server.check("far.example. A", "NOERROR aa\nAN far.example. 300 CNAME www.elsewhere.test.");
-    // Into a delegation: the referral goes with the alias, whose owner AA is about (RFC 1035 §4.1.1).
+    // Into a delegation: the referral follows the alias, and AA refers to the alias's owner (RFC 1035 §4.1.1).
     server.check(
         "away.example. A",
         "NOERROR aa

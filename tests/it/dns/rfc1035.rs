@@ -57,7 +57,7 @@ fn replies_and_fragments_of_headers_get_no_reply() {
 }
 
 #[test]
-fn what_is_cut_short_is_a_format_error() {
+fn truncated_queries_are_a_format_error() {
     let server = server();
     let bytes = super::with_edns(query("www.example. A"), 1232).to_vec().unwrap();
     for length in 12..bytes.len() {

@@ -60,7 +60,7 @@ fn section_9_an_rrset_is_written_whole_or_not_at_all() {
 }
 
 #[test]
-fn tcp_holds_every_answer() {
+fn every_answer_fits_over_tcp() {
     let reply = server().exchange(&query("many.example. A"), Transport::Tcp);
     assert!(!reply.metadata.truncation);
     assert_eq!(reply.answers.len(), 100);
@@ -96,7 +96,7 @@ fn rfc9471_glue_that_does_not_fit_sets_tc() {
 }
 
 #[test]
-fn rfc9471_all_glue_of_a_referral_is_in_it() {
+fn rfc9471_a_referral_has_all_its_glue() {
     let mut text = String::new();
     for number in 0..40 {
         writeln!(text, "sub NS ns{number}.sub\nns{number}.sub A 198.51.100.{number}").unwrap();

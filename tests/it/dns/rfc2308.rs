@@ -20,7 +20,7 @@ fn section_2_1_name_error_has_the_soa_with_the_smaller_ttl() {
 }
 
 #[test]
-fn section_2_1_name_error_behind_an_alias() {
+fn section_2_1_name_error_after_an_alias() {
     server().check(
         "gone.example. A",
         &format!("NXDOMAIN aa\nAN gone.example. 300 CNAME none.example.\nNS example. 60 SOA {SOA}"),

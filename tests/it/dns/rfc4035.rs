@@ -38,7 +38,7 @@ fn below_the_cut_ds_is_referred_like_other_types() {
 }
 
 #[test]
-fn section_3_1_4_a_referral_has_ds_for_those_who_set_do() {
+fn section_3_1_4_a_referral_has_ds_for_clients_that_set_do() {
     let server = Server::new(&[("example.", &parent())]).start();
     let mut message = with_edns(query("x.sub.example. A"), 1232);
     message.edns.as_mut().unwrap().set_dnssec_ok(true);
@@ -68,7 +68,7 @@ fn section_3_1_4_1_a_child_without_its_immediate_parent_denies() {
 }
 
 #[test]
-fn section_3_1_4_1_the_parent_answers_behind_aliases_too() {
+fn section_3_1_4_1_the_parent_answers_after_aliases_too() {
     let text = format!("{}alias CNAME sub\n", parent());
     let server = Server::new(&[("example.", &text), ("sub.example.", "")]).start();
     server.check(

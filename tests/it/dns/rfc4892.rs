@@ -12,7 +12,7 @@ use super::{Running, Server, query, text, with_edns};
 
 fn server(identity: Identity) -> Running {
     let mut running = Server::new(&[("example.", "www A 192.0.2.1\n")]).start();
-    Arc::get_mut(&mut running.0.plan).expect("nobody else has it").identity = identity;
+    Arc::get_mut(&mut running.0.plan).expect("no other reference").identity = identity;
     running
 }
 
@@ -29,7 +29,7 @@ fn chaos(asked: &str) -> Message {
 
 #[test]
 fn chaos_txt_has_version_and_host_name() {
-    for (asked, said) in [
+    for (asked, identity) in [
         ("version.bind. TXT", "9"),
         ("version.server. TXT", "9"),
         ("hostname.bind. TXT", "ns1"),
@@ -38,7 +38,7 @@ fn chaos_txt_has_version_and_host_name() {
     ] {
         let name = asked.split(' ').next().unwrap();
         let reply = named().exchange(&chaos(asked), Transport::Udp);
-        assert_eq!(text(&reply), format!("NOERROR aa\nAN {name} 0 TXT {said}\n"));
+        assert_eq!(text(&reply), format!("NOERROR aa\nAN {name} 0 TXT {identity}\n"));
         assert_eq!(reply.answers[0].dns_class, DNSClass::CH);
     }
 }
@@ -58,7 +58,7 @@ fn what_is_not_configured_is_refused() {
     }
 }
 
-/// What the option holds in the reply to a query that asks for it, or does not.
+/// The option's data in the reply to a query, which may or may not ask for it.
 fn nsid(server: &Running, asked: &str, wants: bool) -> Option<Vec<u8>> {
     let mut message = with_edns(query(asked), 512);
     if wants {

@@ -50,7 +50,7 @@ fn section_2_2_a_name_that_grows_too_long_is_yxdomain() {
 }
 
 #[test]
-fn section_3_2_step_3c_what_it_makes_is_looked_up_whatever_the_type() {
+fn section_3_2_step_3c_the_synthesised_name_is_looked_up_for_every_type() {
     server().check(
         "www.d.example. CNAME",
         "NOERROR aa
@@ -87,7 +87,7 @@ fn section_2_3_an_apex_may_have_one() {
 }
 
 #[test]
-fn redirections_in_a_circle_end_where_they_began() {
+fn redirection_loops_end_where_they_began() {
     server().check(
         "x.there.example. A",
         "NOERROR aa
@@ -96,7 +96,7 @@ fn redirections_in_a_circle_end_where_they_began() {
          AN back.example. 300 DNAME there.example.
          AN x.back.example. 300 CNAME x.there.example.",
     );
-    // This one grows with every round.
+    // This one produces a longer name with every round.
     let reply = server().exchange(&super::query("x.round.example. A"), portolan::answer::Transport::Tcp);
     assert_eq!(reply.answers.len(), 2 * 8);
 }

@@ -13,7 +13,7 @@ fn server() -> super::Running {
 const ANSWER: &str = "AN www.example. 300 A 192.0.2.1";
 
 #[test]
-fn section_6_1_1_opt_is_answered_with_opt_and_nothing_with_nothing() {
+fn section_6_1_1_a_reply_has_opt_only_if_the_query_has() {
     server().check("www.example. A", &format!("NOERROR aa\n{ANSWER}"));
     server().check_message(
         &with_edns(query("www.example. A"), 4096),
@@ -97,7 +97,7 @@ fn section_7_errors_have_opt_as_well() {
 }
 
 #[test]
-fn bytes_behind_the_message_are_ignored() {
+fn bytes_after_the_message_are_ignored() {
     let mut bytes = with_edns(query("www.example. A"), 1232).to_vec().unwrap();
     bytes.extend(b"garbage");
     let reply = server().raw(&bytes, Transport::Udp).0.unwrap();

@@ -7,7 +7,7 @@ use super::{Server, query, with_edns};
 
 const KEEPALIVE: u16 = 11;
 
-/// What the option holds in the reply to a query that has it with `data`, or does not have it.
+/// The option's data in the reply to a query, which has the option with `data` or does not have it.
 fn keepalive(asked: &str, data: Option<&[u8]>, transport: Transport) -> Option<Vec<u8>> {
     let mut message = with_edns(query(asked), 1232);
     if let Some(data) = data {

@@ -27,7 +27,7 @@ fn with_bytes(option: &[u8]) -> Message {
 const STATIC: &str = "AN static.example. 300 A 192.0.2.1";
 
 #[test]
-fn section_7_2_1_the_option_is_repeated_and_static_data_is_for_everybody() {
+fn section_7_2_1_the_option_is_repeated_and_static_data_has_scope_0() {
     let server = build(true);
     server.check_message(
         &with_subnet(query("static.example. A"), "203.0.113.0", 24),
@@ -45,7 +45,7 @@ fn section_7_1_2_a_source_of_0_is_repeated_with_scope_0() {
         &with_subnet(query("static.example. A"), "0.0.0.0", 0),
         &format!("NOERROR aa\nedns 1232 0.0.0.0/0/0\n{STATIC}"),
     );
-    // FAMILY 0 says the same without naming a family.
+    // FAMILY 0 means the same without naming a family.
     let (reply, _) = build(true).raw(&with_bytes(&[0, 0, 0, 0]).to_vec().unwrap(), Transport::Udp);
     assert!(reply.unwrap().ends_with(&[0, 8, 0, 8, 0, 4, 0, 0, 0, 0]));
 }
@@ -67,7 +67,7 @@ fn a_server_without_ecs_ignores_the_option() {
 }
 
 #[test]
-fn section_7_1_2_what_is_malformed_is_a_format_error_and_not_repeated() {
+fn section_7_1_2_a_malformed_option_is_a_format_error_and_not_repeated() {
     let malformed: &[&[u8]] = &[
         &[],
         &[0, 1, 24],
@@ -92,7 +92,7 @@ fn section_7_1_2_what_is_malformed_is_a_format_error_and_not_repeated() {
 fn one_query_has_one_client() {
     let mut bytes = with_bytes(&[0, 1, 8, 0, 203]).to_vec().unwrap();
     let length = bytes.len();
-    // The option once more: 9 bytes more in the OPT record, whose length precedes its 9 bytes.
+    // Repeats the option: the OPT record, whose length precedes its 9 bytes of data, gets 9 more.
     bytes.extend_from_within(length - 9..);
     bytes[length - 10] += 9;
     let reply = build(true).raw(&bytes, Transport::Udp).0.unwrap();
@@ -156,7 +156,7 @@ fn section_7_2_1_the_client_named_is_the_client_served() {
     let first = answers.iter().filter(|answer| **answer == ["192.0.2.80"]).count();
     let second = answers.iter().filter(|answer| **answer == ["192.0.2.81"]).count();
     assert!(first + second == 64 && first > 10 && second > 10, "{first} and {second} clients");
-    // One that gives no address away is served as the resolver that asks, 198.51.100.7.
+    // A query that reveals no address is served for the resolver that sends it, 198.51.100.7.
     let of_resolver: Vec<String> = answer(&query("www.example. A"));
     assert_eq!(answer(&with_subnet(query("www.example. A"), "0.0.0.0", 0)), of_resolver);
     assert_eq!(answer(&with_subnet(query("www.example. A"), "198.51.100.0", 24)), of_resolver);

@@ -31,7 +31,7 @@ fn code(asked: &str) -> Option<u16> {
 }
 
 #[test]
-fn errors_say_why() {
+fn errors_have_a_reason() {
     assert_eq!(code("www.elsewhere.test. A"), Some(20));
     assert_eq!(code("example. AXFR"), Some(18));
     let down = error(&with_edns(query("down.example. A"), 1232));
@@ -44,14 +44,14 @@ fn errors_say_why() {
         message.queries[0].set_query_class(class);
         assert_eq!(error(&message), Some((21, String::new())));
     }
-    // RFC 9824 §3.5: NXNAME is never asked for.
+    // RFC 9824 §3.5: NXNAME cannot be queried.
     let mut message = with_edns(query("www.example. A"), 1232);
     message.queries[0].set_query_type(RecordType::Unknown(128));
     assert_eq!(error(&message), Some((30, String::new())));
 }
 
 #[test]
-fn answers_say_nothing() {
+fn answers_have_no_reason() {
     for asked in ["www.example. A", "www.example. TXT", "gone.example. A"] {
         assert_eq!(code(asked), None);
     }

@@ -14,7 +14,7 @@ fn server(all_down: AllDown, down: bool) -> super::Running {
 }
 
 #[test]
-fn addresses_are_the_regions() {
+fn answers_are_the_addresses_of_the_region() {
     let server = server(AllDown::All, false);
     server.check("www.example. A", "NOERROR aa\nAN www.example. 30 A 192.0.2.80");
     server.check("www.example. AAAA", "NOERROR aa\nAN www.example. 30 AAAA 2001:db8::80");
@@ -39,7 +39,7 @@ fn servfail_removes_records_already_written() {
 }
 
 #[test]
-fn the_fallback_is_answered_when_all_is_down() {
+fn the_fallback_is_answered_when_all_regions_are_down() {
     let fallback = AllDown::Fallback(vec!["203.0.113.9".parse().unwrap()]);
     server(fallback, true).check("www.example. A", "NOERROR aa\nAN www.example. 30 A 203.0.113.9");
 }

@@ -1,4 +1,4 @@
-//! The real program: commands that end, and nodes as processes of their own.
+//! The real program: commands run to completion, and nodes in their own processes.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use super::{PATIENCE, until};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_portolan");
 
-/// What a command that ended has left.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Done {
     /// `None` if a signal ended it.
@@ -27,12 +27,12 @@ pub(crate) struct Done {
     pub(crate) stderr: String,
 }
 
-/// The program, free of what the environment of the tests may say to it.
+/// The program, without the variables that the environment of the tests may set for it.
 pub(crate) fn program() -> Command {
     clean(Command::new(PROGRAM))
 }
 
-/// A command without the variables that the program looks at.
+/// A command without the environment variables that the program reads.
 pub(crate) fn clean(mut command: Command) -> Command {
     for name in ["PORTOLAN_CONTROL", "PORTOLAN_TOKEN", "PORTOLAN_LOG", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET"] {
         command.env_remove(name);
@@ -41,14 +41,14 @@ pub(crate) fn clean(mut command: Command) -> Command {
     command
 }
 
-/// Runs the program with these arguments to its end.
+/// Runs the program with these arguments to completion.
 pub(crate) fn portolan(arguments: &[&str]) -> Done {
     let mut command = program();
     command.args(arguments);
     run(command)
 }
 
-/// The same with a node's control socket named.
+/// The same with a node's control socket.
 pub(crate) fn portolan_at(folder: &Folder, arguments: &[&str]) -> Done {
     let socket = folder.socket();
     let mut command = program();
@@ -56,7 +56,7 @@ pub(crate) fn portolan_at(folder: &Folder, arguments: &[&str]) -> Done {
     run(command)
 }
 
-/// Runs a command to its end; one that does not end is killed and fails the test.
+/// Runs a command to completion; one that does not end is killed and fails the test.
 pub(crate) fn run(mut command: Command) -> Done {
     let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let pid = process(&child);
@@ -79,7 +79,7 @@ fn process(child: &Child) -> Pid {
     Pid::from_raw(child.id().cast_signed())
 }
 
-/// `portolan serve` at work. It is killed with the test.
+/// A running `portolan serve`. It is killed when the test ends.
 pub(crate) struct Served {
     child: Killed,
     log: Arc<Mutex<Vec<Value>>>,
@@ -92,7 +92,7 @@ impl Served {
         Self::spawn_by(program(), folder)
     }
 
-    /// The same with a command that was prepared, for example with an environment.
+    /// The same with a prepared command, for example with environment variables.
     pub(crate) fn spawn_by(mut command: Command, folder: Folder) -> Self {
         command.arg("serve").arg("-c").arg(folder.config());
         let mut child = command.spawn().expect("the program starts");
@@ -129,7 +129,7 @@ impl Served {
         until(what, async || self.log().into_iter().find(&is_it)).await
     }
 
-    /// Waits until that many lines of a kind have been logged and gives the last.
+    /// Waits until that many lines of a kind have been logged, and returns the last.
     pub(crate) async fn logged_times(
         &self,
         count: usize,
@@ -140,7 +140,7 @@ impl Served {
         until(what, async || nth()).await
     }
 
-    /// Where it answers DNS, as its log says.
+    /// Its DNS address, from its log.
     pub(crate) async fn dns(&self) -> SocketAddr {
         let line = self.logged("it has bound its sockets", |line| line.get("dns").is_some()).await;
         let addresses = line["dns"].as_str().expect("a text");
@@ -164,14 +164,14 @@ impl Served {
         self.folder
     }
 
-    /// Tells it to stop and waits until it has; its exit code.
+    /// Asks it to stop, waits until it has, and returns its exit code.
     pub(crate) async fn stop(&mut self) -> Option<i32> {
         self.signal(Signal::SIGTERM);
         until("it stops", async || self.child.0.try_wait().expect("our child")).await.code()
     }
 }
 
-/// A process that is killed with its owner.
+/// A process that is killed when this is dropped.
 struct Killed(Child);
 
 impl Drop for Killed {

@@ -12,10 +12,10 @@ use tokio::time::timeout;
 
 use super::PATIENCE;
 
-/// Queries under way at once; few enough for any socket buffer.
+/// Queries in flight at once; few enough for any socket buffer.
 const WINDOW: usize = 32;
 
-/// A query for an A record, with client subnet if a client is named.
+/// A query for an A record, with a client subnet if a client is given.
 pub(crate) fn query(name: &str, client: Option<&str>) -> Message {
     typed(name, RecordType::A, client)
 }
@@ -64,7 +64,7 @@ impl Client {
         Self { socket, server, last_id: 0 }
     }
 
-    /// The only address answered.
+    /// The only address in the answer.
     pub(crate) async fn address(&mut self, name: &str, client: &str) -> IpAddr {
         let reply = self.exchange(&query(name, Some(client))).await;
         match outcome(&reply) {
@@ -78,7 +78,7 @@ impl Client {
         self.exchange_all(std::slice::from_ref(message)).await.remove(0)
     }
 
-    /// Many queries, each sent once, some under way at the same time; replies in the order of the queries.
+    /// Many queries, each sent once, several in flight at a time; replies in the order of the queries.
     pub(crate) async fn exchange_all(&mut self, messages: &[Message]) -> Vec<Message> {
         let mut replies = Vec::with_capacity(messages.len());
         for window in messages.chunks(WINDOW) {
@@ -114,13 +114,13 @@ impl Client {
         bytes
     }
 
-    /// One query over a TCP connection of its own.
+    /// One query over its own TCP connection.
     pub(crate) async fn over_tcp(&self, message: &Message) -> Message {
         let bytes = self.raw_over_tcp(&with_id(message, 4711)).await;
         Message::from_vec(&bytes).expect("a message")
     }
 
-    /// The same with bytes that may be wrong.
+    /// The same with bytes that may be malformed.
     pub(crate) async fn raw_over_tcp(&self, bytes: &[u8]) -> Vec<u8> {
         let exchange = async {
             let mut stream = TcpStream::connect(self.server).await.expect("a connection");

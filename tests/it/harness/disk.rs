@@ -6,8 +6,8 @@ use std::process::Command;
 
 use super::binary::is_installed;
 
-/// A disk whose writes below one folder block while it stalls. A library that is loaded before the C library blocks
-/// them, which works everywhere and without root.
+/// A disk that can stall: writes below one folder then block. A preloaded library blocks them, which works everywhere
+/// and without root.
 pub(crate) struct Stalling {
     library: PathBuf,
     folder: PathBuf,
@@ -29,7 +29,7 @@ impl Stalling {
         Some(Self { library, folder, flag })
     }
 
-    /// The environment of the program whose writes shall stall.
+    /// The environment for the program whose writes are to stall.
     pub(crate) fn environment(&self) -> [(&'static str, &Path); 3] {
         [("LD_PRELOAD", &self.library), ("STALL_DIR", &self.folder), ("STALL_WHILE", &self.flag)]
     }
@@ -43,13 +43,13 @@ impl Stalling {
     }
 }
 
-/// A small file system of its own, for as long as the test runs.
+/// A small file system, mounted for as long as the test runs.
 pub(crate) struct Small {
     at: PathBuf,
 }
 
 impl Small {
-    /// At `at`, which is created. `None` where this user may mount nothing.
+    /// Mounts it at `at`, which is created. `None` if this user may not mount.
     pub(crate) fn mount(at: &Path) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() || !is_installed("mount") {
             return None;
@@ -59,7 +59,7 @@ impl Small {
         made.run("mount", &["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).then_some(made)
     }
 
-    /// Writes into a file until there is no room left.
+    /// Fills the disk with a file.
     pub(crate) fn fill(&self) {
         fs::write(self.filler(), vec![1; 2 << 20]).expect_err("it is smaller than that");
     }

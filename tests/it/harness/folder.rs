@@ -1,12 +1,12 @@
-//! A node's folder: its config and what stands beside it.
+//! A node's folder: its config and the other files in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// The beginning of every config here: ports that are free, a small geo database, places for three countries,
-/// and a zone. Text that follows goes on with tables of its own.
+/// The start of every config here: free ports, a small geo database, networks of three countries, and a zone. The
+/// text appended to it must start with a table.
 const HEAD: &str = r#"version = 1
 
 [node]
@@ -48,13 +48,13 @@ static     A   192.0.2.1
 alias      CNAME www
 ";
 
-/// A folder that is gone when the test is over.
+/// A folder that is removed when the test ends.
 pub(crate) struct Folder {
     folder: TempDir,
 }
 
 impl Folder {
-    /// With a config of the head and `rest`, and the files that it names.
+    /// A folder with a config of the head and `rest`, and the files that the config names.
     pub(crate) fn new(rest: &str) -> Self {
         let made = Self { folder: tempfile::tempdir().expect("a temporary folder") };
         made.write("places.mmdb", fs::read(test_data("GeoIP2-City-Test.mmdb")).expect("it is committed"));
@@ -63,12 +63,12 @@ impl Folder {
         made
     }
 
-    /// Another config with the same head.
+    /// Replaces the config by one with the same head.
     pub(crate) fn configure(&self, rest: &str) {
         self.write("portolan.toml", format!("{HEAD}{rest}"));
     }
 
-    /// Another config with something of it, head included, replaced.
+    /// Replaces a part of the config, possibly in its head.
     pub(crate) fn reconfigure(&self, from: &str, to: &str) {
         let text = fs::read_to_string(self.config()).expect("a config");
         assert!(text.contains(from), "the config has no {from:?}");
@@ -91,7 +91,7 @@ impl Folder {
         self.path("control.sock")
     }
 
-    /// The line of the config, counted from 1, on which `text` first stands.
+    /// The first line of the config, from 1, that contains `text`.
     pub(crate) fn line_of(&self, text: &str) -> usize {
         let config = fs::read_to_string(self.config()).expect("a config");
         let line = config.lines().position(|line| line.contains(text));
@@ -99,7 +99,7 @@ impl Folder {
     }
 }
 
-/// A database of MaxMind's test data.
+/// The path of a MaxMind test database.
 pub(crate) fn test_data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mmdb").join(name)
 }

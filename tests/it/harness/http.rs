@@ -1,4 +1,4 @@
-//! The control API as its clients see it.
+//! A client of the control API.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -42,21 +42,21 @@ impl Api {
         }
     }
 
-    /// The JSON of a path that must be fine.
+    /// The JSON at a path, with status 200.
     pub(crate) async fn get(&self, path: &str) -> Value {
         let response = self.request(Method::GET, path).send().await.expect("an answer");
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         response.json().await.expect("JSON")
     }
 
-    /// The text of a path that must be fine.
+    /// The text at a path, with status 200.
     pub(crate) async fn text(&self, path: &str) -> String {
         let response = self.request(Method::GET, path).send().await.expect("an answer");
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         response.text().await.expect("text")
     }
 
-    /// Status and JSON of whatever comes.
+    /// Status and JSON of any response.
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let request = self.request(method, path);
         let request = if let Some(body) = body { request.json(&body) } else { request };
@@ -64,7 +64,7 @@ impl Api {
         (response.status().as_u16(), response.json().await.expect("JSON"))
     }
 
-    /// An override that must be taken; its id.
+    /// Creates an override, which must be accepted, and returns its id.
     pub(crate) async fn override_with(&self, body: Value) -> u64 {
         let (status, reply) = self.call(Method::POST, "/v1/overrides", Some(body)).await;
         assert_eq!(status, 200, "{reply}");
@@ -88,7 +88,7 @@ impl Api {
         all.filter(|event| event["event"] == name).cloned().collect()
     }
 
-    /// The value of a sample of `/metrics`, written as there; `None` if there is no such sample.
+    /// The value of a sample of `/metrics`, given by its name and labels; `None` if there is no such sample.
     pub(crate) async fn metric(&self, sample: &str) -> Option<f64> {
         let text = self.text("/metrics").await;
         let mut values = text.lines().filter_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
@@ -96,7 +96,7 @@ impl Api {
     }
 }
 
-/// The member of a list of objects that has this name.
+/// The object with this name in a list.
 pub(crate) fn named(list: &Value, name: &str) -> Value {
     let found = list.as_array().expect("a list").iter().find(|it| it["name"] == name);
     found.unwrap_or_else(|| panic!("no {name} in {list}")).clone()

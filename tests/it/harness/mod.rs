@@ -1,5 +1,5 @@
-//! What tests of the whole product share: nodes in this process and as processes of their own, regions that
-//! break at a word, and clients of both that wait for what must come instead of sleeping.
+//! Shared by tests of the whole product: nodes in this process and in their own processes, regions that break on
+//! command, and clients of both that wait for conditions instead of sleeping.
 
 pub(crate) mod binary;
 pub(crate) mod client;
@@ -17,31 +17,31 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 /// Far more than anything here needs; a test that waits this long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Between two looks at a condition that nothing announces.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+/// How often a condition is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Looks until there is something to see.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let looks = async {
-        let mut turns = interval(BETWEEN_LOOKS);
+/// Polls a condition until it returns a value.
+pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let polling = async {
+        let mut turns = interval(POLL_INTERVAL);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             turns.tick().await;
-            if let Some(seen) = look().await {
-                return seen;
+            if let Some(value) = condition().await {
+                return value;
             }
         }
     };
-    timeout(PATIENCE, looks).await.unwrap_or_else(|_| panic!("it never came about that {what}"))
+    timeout(PATIENCE, polling).await.unwrap_or_else(|_| panic!("this never happened: {what}"))
 }
 
-/// Tells that a test passes without having tested, and why.
+/// Reports that a test is skipped, and why.
 #[allow(clippy::print_stdout, reason = "it is for whoever reads the tests' output")]
 pub(crate) fn skipped(why: &str) {
     println!("skipped: {why}");
 }
 
-/// Numbers that look random and are the same in every run (splitmix64).
+/// Numbers that condition random and are the same in every run (splitmix64).
 pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {

@@ -9,12 +9,12 @@ use super::client::Client;
 use super::folder::Folder;
 use super::http::Api;
 
-/// A node at work, and its folder.
+/// A running node and its folder.
 pub(crate) struct TestNode {
     pub(crate) node: Node,
     pub(crate) folder: Folder,
     pub(crate) dns: SocketAddr,
-    /// Over the socket, where everything is allowed.
+    /// The API over the socket, where everything is permitted.
     pub(crate) api: Api,
 }
 
@@ -27,7 +27,7 @@ impl TestNode {
         Self { node, folder, dns, api }
     }
 
-    /// With a config of the usual head and `rest`.
+    /// Starts a node with a config of the usual head and `rest`.
     pub(crate) async fn with(rest: &str) -> Self {
         Self::start(Folder::new(rest)).await
     }
@@ -40,7 +40,7 @@ impl TestNode {
         self.node.control_address.expect("the config has one")
     }
 
-    /// Stops it; the folder stays.
+    /// Stops it and returns its folder.
     pub(crate) async fn stop(self) -> Folder {
         self.node.stop().await;
         self.folder

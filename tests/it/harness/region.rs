@@ -1,4 +1,4 @@
-//! A region as probes meet it: a small readiness-serving endpoint with a switch that breaks it.
+//! A region as probes see it: a small server of readiness documents that can be broken on command.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,10 +20,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-/// How late a slow region answers: later than `slow` in the configs here, long before any timeout.
+/// The delay of a slow region: longer than `slow` in the configs here, far shorter than any timeout.
 pub(crate) const SLOWNESS: Duration = Duration::from_millis(400);
 
-/// Connections that may wait to be accepted.
+/// The most connections that wait to be accepted.
 const BACKLOG: u32 = 64;
 
 /// The name that good certificates are for.
@@ -33,13 +33,13 @@ pub(crate) const HOST: &str = "region.test";
 pub(crate) enum Break {
     /// Its port is closed.
     Refuse,
-    /// It takes connections and does not answer until it is healed.
+    /// It accepts connections but does not answer until it is healed.
     Hang,
     /// It answers 503.
     Unavailable,
-    /// Its document says that the database is unhealthy.
+    /// Its document reports an unhealthy database.
     Document,
-    /// It answers well, but late.
+    /// It answers correctly, but slowly.
     Slow,
     /// It resets every connection.
     Reset,
@@ -47,7 +47,7 @@ pub(crate) enum Break {
     Certificate,
 }
 
-/// A region's endpoint on a loopback address, at a port that is its own as long as it lives.
+/// A region's endpoint on a loopback address, at a port that stays reserved as long as it exists.
 pub(crate) struct Region {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
@@ -55,11 +55,11 @@ pub(crate) struct Region {
     /// The certificate to trust, if it speaks HTTPS.
     pub(crate) certificate: Option<String>,
     _tasks: JoinSet<()>,
-    /// Bound and never listening: while the region refuses, nobody else gets its port.
+    /// Bound but never listening: nothing else gets the port while the region refuses connections.
     _reservation: TcpSocket,
 }
 
-/// Whom the TLS of a region shows itself as: by a good certificate, by one for another name.
+/// The TLS identities of a region: with a valid certificate, and with one for another name.
 #[derive(Clone)]
 struct Identities {
     good: TlsAcceptor,
@@ -67,12 +67,12 @@ struct Identities {
 }
 
 impl Region {
-    /// In place `number` of a test: 127.0.`number`.1.
+    /// Starts region `number` of a test, at 127.0.`number`.1.
     pub(crate) fn start(name: &'static str, number: u8) -> Self {
         Self::start_with(name, number, None, None)
     }
 
-    /// Speaking HTTPS.
+    /// Starts a region that speaks HTTPS.
     pub(crate) fn start_tls(name: &'static str, number: u8) -> Self {
         let (good, certificate) = acceptor(HOST);
         let (bad, _) = acceptor("elsewhere.test");
@@ -106,7 +106,7 @@ impl Region {
         self.switch.send_replace(None);
     }
 
-    /// A probe for it with short times, named like it; `more` goes before what is usual.
+    /// A probe for it with short times, under the same name; `more` overrides the usual keys.
     pub(crate) fn probe(&self, more: &[(&str, &str)]) -> String {
         let port = self.address.port().to_string();
         let usual = [
@@ -128,7 +128,7 @@ impl Region {
         format!("[probe.{}]\n{}\n", self.name, lines.collect::<String>())
     }
 
-    /// The region as a config has it, at a place on earth, with its probe.
+    /// The config of the region and its probe, at a location.
     pub(crate) fn config(&self, location: &str, probe: &[(&str, &str)]) -> String {
         let (name, address) = (self.name, self.ip());
         format!(
@@ -139,14 +139,14 @@ impl Region {
     }
 }
 
-/// Three regions: nearest to Germany, the United States and Singapore, as the head of the configs knows them.
+/// Three regions: near Germany, the United States and Singapore, as located by the head of the configs.
 pub(crate) struct Three {
     pub(crate) eu: Region,
     pub(crate) us: Region,
     pub(crate) ap: Region,
 }
 
-/// A client of each of them.
+/// A client near each of them.
 pub(crate) const GERMAN: &str = "10.1.0.0/24";
 pub(crate) const AMERICAN: &str = "10.2.0.0/24";
 pub(crate) const ASIAN: &str = "10.3.0.0/24";
@@ -160,7 +160,7 @@ impl Three {
         Self { eu: Region::start("eu", 1), us: Region::start("us", 2), ap: Region::start("ap", 3) }
     }
 
-    /// With the same keys for every probe.
+    /// The config of all three, with the same keys for every probe.
     pub(crate) fn config(&self, probe: &[(&str, &str)]) -> String {
         [(&self.eu, DUBLIN), (&self.us, VIRGINIA), (&self.ap, SINGAPORE)]
             .map(|(region, place)| region.config(place, probe))
@@ -168,7 +168,7 @@ impl Three {
     }
 }
 
-/// A service over the three that sends everybody to the nearest.
+/// A service over the three that sends every client to the nearest.
 pub(crate) const NEAREST: &str = "[[service]]\nname = \"www.example.test.\"\n\
      regions = [\"eu\", \"us\", \"ap\"]\nrank = \"distance\"\nttl = \"1s\"\n\n";
 
@@ -198,7 +198,7 @@ fn acceptor(host: &str) -> (TlsAcceptor, String) {
     (TlsAcceptor::from(Arc::new(config)), certificate.pem())
 }
 
-/// Listens while it should, and serves every connection as the switch says.
+/// Listens unless it should refuse, and serves every connection as its current failure requires.
 async fn run(
     name: &'static str,
     listener: TcpListener,
@@ -251,7 +251,7 @@ async fn serve(
         None => speak(name, stream, position).await,
         Some(Identities { good, bad }) => {
             let acceptor = if how == Some(Break::Certificate) { bad } else { good };
-            // A probe that dislikes the certificate goes away.
+            // A probe that rejects the certificate disconnects.
             let Ok(stream) = acceptor.accept(stream).await else { return };
             speak(name, stream, position).await;
         }
@@ -266,7 +266,7 @@ async fn speak(
     let service = service_fn(move |_: Request<_>| answer(name, position.clone()));
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    // Probes hang up whenever they have seen enough.
+    // Probes disconnect as soon as they have a result.
     connection.await.ok();
 }
 
@@ -279,7 +279,7 @@ async fn answer(
         Some(Break::Hang) => {
             position.wait_for(|position| *position != Some(Break::Hang)).await.ok();
         }
-        // Not a test that waits: this is what a slow region does.
+        // This delay is the behaviour of a slow region, not a test that waits.
         Some(Break::Slow) => tokio::time::sleep(SLOWNESS).await,
         _ => {}
     }

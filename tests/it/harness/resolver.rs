@@ -1,4 +1,4 @@
-//! A resolver that knows one answer for every name, and gives another at a word.
+//! A resolver with one answer for every name, which tests can change.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,68 +8,68 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What it says.
+/// The response to every query.
 #[derive(Clone, Debug)]
-pub(crate) enum Says {
+pub(crate) enum Response {
     /// These addresses, with a TTL of 1 s.
     Addresses(Vec<IpAddr>),
-    /// That there is no such name.
+    /// NXDOMAIN.
     NoSuchName,
-    /// That it cannot tell.
+    /// SERVFAIL.
     Failure,
 }
 
-/// At work on a loopback address until it is dropped.
+/// Runs on a loopback address until it is dropped.
 pub(crate) struct Resolver {
     pub(crate) address: SocketAddr,
-    says: watch::Sender<Says>,
+    response: watch::Sender<Response>,
     _task: JoinSet<()>,
 }
 
 impl Resolver {
-    pub(crate) async fn start(says: Says) -> Self {
+    pub(crate) async fn start(response: Response) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
         let address = socket.local_addr().expect("an address");
-        let (says, now) = watch::channel(says);
+        let (response, now) = watch::channel(response);
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut bytes = vec![0; 4096];
-            // Whoever is gone before the answer comes makes the socket complain.
+            // A client that is gone before the answer arrives causes an error here.
             loop {
                 let Ok((length, asker)) = socket.recv_from(&mut bytes).await else { continue };
                 let query = Message::from_vec(&bytes[..length]).expect("a query");
-                let says = now.borrow().clone();
-                socket.send_to(&reply(&query, &says), asker).await.ok();
+                let response = now.borrow().clone();
+                socket.send_to(&reply(&query, &response), asker).await.ok();
             }
         });
-        Self { address, says, _task: task }
+        Self { address, response, _task: task }
     }
 
     pub(crate) async fn with(addresses: &[&str]) -> Self {
         Self::start(all(addresses)).await
     }
 
-    pub(crate) fn say(&self, says: Says) {
-        self.says.send_replace(says);
+    pub(crate) fn respond_with(&self, response: Response) {
+        self.response.send_replace(response);
     }
 
-    pub(crate) fn say_addresses(&self, addresses: &[&str]) {
-        self.say(all(addresses));
+    pub(crate) fn respond_with_addresses(&self, addresses: &[&str]) {
+        self.respond_with(all(addresses));
     }
 }
 
-fn all(addresses: &[&str]) -> Says {
-    Says::Addresses(addresses.iter().map(|text| text.parse().expect("an address")).collect())
+fn all(addresses: &[&str]) -> Response {
+    Response::Addresses(addresses.iter().map(|text| text.parse().expect("an address")).collect())
 }
 
-fn reply(query: &Message, says: &Says) -> Vec<u8> {
+fn reply(query: &Message, response: &Response) -> Vec<u8> {
     let question = query.queries.first().expect("a question").clone();
     let mut reply = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
     reply.metadata.recursion_available = true;
-    match says {
-        Says::Failure => reply.metadata.response_code = ResponseCode::ServFail,
-        Says::NoSuchName => reply.metadata.response_code = ResponseCode::NXDomain,
-        Says::Addresses(addresses) => {
+    match response {
+        Response::Failure => reply.metadata.response_code = ResponseCode::ServFail,
+        Response::NoSuchName => reply.metadata.response_code = ResponseCode::NXDomain,
+        Response::Addresses(addresses) => {
             for address in addresses {
                 let data = match (address, question.query_type()) {
                     (IpAddr::V4(v4), RecordType::A) => RData::A((*v4).into()),

@@ -1,4 +1,4 @@
-//! Where Portolan answers otherwise, and why.
+//! Where Portolan answers differently, and why.
 
 use portolan::model::Name;
 use portolan::zone::rtype;
@@ -6,11 +6,11 @@ use portolan::zone::rtype;
 use super::questions::Question;
 use super::reply::Reply;
 
-/// A difference that is meant.
+/// An intended difference.
 pub(super) struct Choice {
-    /// Why, with the section that allows it.
+    /// The reason, with the section that allows it.
     pub(super) why: &'static str,
-    /// Whose answers differ so.
+    /// The servers that differ in this way.
     pub(super) peers: &'static [&'static str],
     applies: fn(&Question, &Reply, &Reply) -> bool,
 }
@@ -28,7 +28,7 @@ pub(super) const LIST: &[Choice] = &[
         peers: &["knot", "nsd"],
         applies: |question, ours, theirs| {
             let is_minimal = ours.answer.iter().any(|it| it.contains(" hinfo \"rfc8482\"") || is_alias(it));
-            // NSD has those who ask over UDP come back over TCP, before it looks for the name.
+            // NSD makes clients over UDP retry over TCP before it looks up the name.
             question.rtype == rtype::ANY && (is_minimal || theirs.truncated && theirs.answer.is_empty())
         },
     },
@@ -73,7 +73,7 @@ pub(super) const LIST: &[Choice] = &[
         },
     },
     Choice {
-        why: "RFC 8020 §2: that a zone which is here does not exist is not said where its parent does not delegate it",
+        why: "RFC 8020 §2: a zone served here is not denied even if its parent does not delegate it",
         peers: &["knot", "nsd"],
         applies: |question, _, _| {
             question.rtype == rtype::DS && question.name.to_string() == "uncut.example."
@@ -97,7 +97,7 @@ pub(super) const LIST: &[Choice] = &[
         },
     },
     Choice {
-        why: "RFC 2181 §5: no record stands twice in an answer, not where names go in a circle either",
+        why: "RFC 2181 §5: no record appears twice in an answer, not even in a loop of aliases",
         peers: &["knot"],
         applies: |_, ours, theirs| {
             let mut once = theirs.answer.clone();
@@ -138,7 +138,7 @@ fn is_alias(record: &str) -> bool {
     record.contains(" cname ") || record.contains(" dname ")
 }
 
-/// Whether a record is a CNAME from one zone into another that is here, too.
+/// Whether a record is a CNAME from one of these zones into another.
 fn leaves_its_zone(record: &str) -> bool {
     let zone_of = |name: &str| {
         let name: Name = name.parse().expect("a name");

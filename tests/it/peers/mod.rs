@@ -1,5 +1,5 @@
-//! The same zones served by Knot and NSD: what Portolan answers is what they answer, or the difference is listed in
-//! `choices` with its reason. Without either of them a test says so and passes.
+//! The same zones served by Knot and NSD: Portolan's answers equal theirs, or the difference is listed in `choices`
+//! with its reason. A test whose server is not installed is skipped.
 
 mod choices;
 mod questions;
@@ -33,7 +33,7 @@ const ZONES: [(&str, &str); 6] = [
     ("apex.test.", include_str!("zones/apex.test.zone")),
 ];
 
-/// Unexplained differences that are shown.
+/// The most unexplained differences that are shown.
 const SHOWN: usize = 20;
 
 fn read() -> Vec<Zone> {
@@ -83,17 +83,17 @@ fn compare(mut peer: Server) {
         .filter(|choice| choice.peers.contains(&peer.name) && !explained.contains_key(choice.why))
         .map(|choice| choice.why)
         .collect();
-    let mut said =
+    let mut report =
         format!("{} of {} questions differ without a reason\n", unexplained.len(), questions.len());
     for difference in unexplained.iter().take(SHOWN) {
-        let _ = writeln!(said, "{difference}");
+        let _ = writeln!(report, "{difference}");
     }
-    assert!(unexplained.is_empty(), "{said}");
+    assert!(unexplained.is_empty(), "{report}");
     assert!(stale.is_empty(), "reasons that explain nothing: {stale:?}");
 }
 
 #[tokio::test]
-async fn answers_are_those_of_knot() {
+async fn answers_equal_those_of_knot() {
     match Server::knot(&ZONES).await {
         Some(knot) => compare(knot),
         None => skipped("knotd is not installed (Debian package knot)"),
@@ -101,7 +101,7 @@ async fn answers_are_those_of_knot() {
 }
 
 #[tokio::test]
-async fn answers_are_those_of_nsd() {
+async fn answers_equal_those_of_nsd() {
     match Server::nsd(&ZONES).await {
         Some(nsd) => compare(nsd),
         None => skipped("nsd is not installed (Debian package nsd)"),

@@ -1,4 +1,4 @@
-//! What is asked: every name of the zones, names above, beside and below, each for many types.
+//! The questions: every name of the zones, and names above, next to and below them, each for many types.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,11 +16,11 @@ pub(super) struct Question {
     pub(super) payload: Option<u16>,
     pub(super) dnssec_ok: bool,
     pub(super) tcp: bool,
-    /// Whose bits turn letters into capitals.
+    /// A mask whose bits turn letters into capitals.
     case: u64,
 }
 
-/// Asked of every name: with data of its own at some, without at most.
+/// The types asked for at every name; most names have only some of them.
 const TYPES: [u16; 14] = [
     rtype::A,
     rtype::AAAA,
@@ -38,7 +38,7 @@ const TYPES: [u16; 14] = [
     65280,
 ];
 
-/// Payload, DO, TCP.
+/// UDP payload, DO, and whether to use TCP.
 const MODES: [(Option<u16>, bool, bool); 8] = [
     (None, false, false),
     (None, false, true),
@@ -84,13 +84,13 @@ pub(super) fn of(zones: &[Zone]) -> Vec<Question> {
 }
 
 impl Question {
-    /// For the SOA record of a zone, over UDP without EDNS.
+    /// A question for the SOA record of a zone, over UDP without EDNS.
     pub(super) fn plain(origin: &str) -> Self {
         let name = origin.parse().expect("a name");
         Self { name, rtype: rtype::SOA, payload: None, dnssec_ok: false, tcp: false, case: 0 }
     }
 
-    /// Its message.
+    /// The query as a message.
     pub(super) fn message(&self) -> Vec<u8> {
         let mut message = vec![0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(self.payload.is_some())];
         message.extend(self.name.as_wire().iter().enumerate().map(|(index, byte)| {

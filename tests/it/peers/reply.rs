@@ -1,5 +1,5 @@
-//! Replies in a form in which what may legally differ does not: the order of records, the case of names and how
-//! they are compressed, the UDP payload that the server states, options of its own.
+//! Replies in a canonical form that removes legitimate differences: the order of records, the case of names and how
+//! they are compressed, the UDP payload that the server advertises, its own options.
 
 use std::fmt::Write as _;
 
@@ -9,11 +9,11 @@ use domain::rdata::AllRecordData;
 /// A reply, its records as text in lower case, sorted.
 #[derive(PartialEq, Eq)]
 pub(super) struct Reply {
-    /// With its extension by EDNS.
+    /// The RCODE, with its extension by EDNS.
     pub(super) rcode: u16,
     pub(super) authoritative: bool,
     pub(super) truncated: bool,
-    /// Of its OPT record: DO and version.
+    /// DO and version from its OPT record.
     pub(super) edns: Option<(bool, u8)>,
     pub(super) answer: Vec<String>,
     pub(super) authority: Vec<String>,
@@ -40,7 +40,7 @@ impl Reply {
         }
     }
 
-    /// What is not the same, for people.
+    /// A readable description of the difference, if any.
     pub(super) fn difference(&self, theirs: &Self) -> Option<String> {
         // RFC 2181 §9: with TC set, "the DNS client should ignore that response".
         let is_the_same = if self.truncated && theirs.truncated {

@@ -1,4 +1,4 @@
-//! Knot and NSD as processes of this test, on ports of their own on loopback.
+//! Knot and NSD as child processes, on their own loopback ports.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -16,7 +16,7 @@ use super::questions::Question;
 use super::reply::Reply;
 use crate::harness::{PATIENCE, until};
 
-/// A name server that is ended with the test.
+/// A name server that is stopped when the test ends.
 pub(super) struct Server {
     pub(super) name: &'static str,
     child: Child,
@@ -113,7 +113,7 @@ impl Server {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// What it answers.
+    /// Its reply to a question.
     pub(super) fn ask(&mut self, question: &Question) -> Reply {
         let message = question.message();
         let reply = if question.tcp { self.over_tcp(&message) } else { self.exchange(&message) };
@@ -125,12 +125,12 @@ impl Server {
     fn exchange(&mut self, message: &[u8]) -> Option<Vec<u8>> {
         self.last_id = self.last_id.wrapping_add(1);
         let id = self.last_id.to_be_bytes();
-        // An error of the send before, "refused", comes up here.
+        // The previous send may report "connection refused" here.
         self.socket.send(&[&id, &message[2..]].concat()).ok()?;
         let mut bytes = vec![0; 65_535];
         loop {
             let length = self.socket.recv(&mut bytes).ok()?;
-            // What was asked while it started may be answered late.
+            // Replies to queries sent while it was starting may arrive late.
             if bytes[..2] == id {
                 bytes.truncate(length);
                 return Some(bytes);
@@ -162,7 +162,7 @@ impl Drop for Server {
     }
 }
 
-/// Where a program is; name servers are not in everybody's path.
+/// The path of a program; name servers may not be in the user's PATH.
 fn installed(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));

@@ -1,4 +1,4 @@
-//! Shares under generated weights: what weights, failures and operators do to them, and to nobody else.
+//! Shares under generated weights: weights, failures and operators move the clients they should, and no others.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,9 +12,9 @@ use proptest::sample::Index;
 use super::world::{Node, Region, Service, World};
 
 const CASES: u32 = 24;
-/// Each in a /24 of its own.
+/// The number of clients, each in its own /24.
 const CLIENTS: u32 = 1_000;
-/// How far a share may lie from its mean, in standard deviations: farther once in 500 million draws.
+/// How far a share may be from its mean, in standard deviations: exceeded once in 500 million draws.
 const DEVIATIONS: f64 = 6.0;
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
@@ -59,11 +59,11 @@ fn sent(world: &World) -> Vec<String> {
     let node = Node::start(world);
     let client = |number: u32| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0001 | number << 8));
     (0..CLIENTS)
-        .map(|number| node.ask("s.example.", "A", client(number), 0).region.expect("somebody serves"))
+        .map(|number| node.ask("s.example.", "A", client(number), 0).region.expect("some region serves"))
         .collect()
 }
 
-/// Two weights above 0 at least, so that whoever is lost leaves somebody.
+/// At least two weights above 0, so that a region remains when one is lost.
 fn any_weights() -> impl Strategy<Value = Vec<u32>> {
     let weight = prop_oneof![1 => Just(0_u32), 2 => 1..10_u32, 1 => 1..1000_u32];
     prop::collection::vec(weight, 2..=NAMES.len())
@@ -84,7 +84,7 @@ fn counts(sent: &[String]) -> BTreeMap<&str, usize> {
 }
 
 #[test]
-fn all_weights_0_share_alike() {
+fn regions_share_equally_if_all_weights_are_0() {
     for regions in 2..=NAMES.len() {
         assert_eq!(sent(&shared(&vec![0; regions])), sent(&shared(&vec![1; regions])));
     }

@@ -1,4 +1,4 @@
-//! Generated worlds: written as config text, loaded as a node loads it, asked as a resolver asks.
+//! Generated worlds: written as config text, loaded as by a node, queried as by a resolver.
 
 use std::fmt::Write;
 use std::io;
@@ -41,7 +41,7 @@ pub(super) struct Service {
     pub(super) body: String,
 }
 
-/// All that a config says, and which regions are down.
+/// The content of a config, and the regions that are down.
 #[derive(Clone, Debug)]
 pub(super) struct World {
     pub(super) regions: Vec<Region>,
@@ -62,7 +62,7 @@ const LOCATIONS: [&str; 4] = [
 const PLACES: [&str; 6] =
     ["country:DE", "continent:EU", "country:US", "group:nearby", "net:10.1.0.0/17", "net:2001:db8:1::/48"];
 
-/// Networks lie close together, so that they nest and neighbour each other.
+/// Networks are close together, so that they nest and adjoin each other.
 fn any_prefix() -> impl Strategy<Value = IpNet> {
     prop_oneof![
         3 => (0..4_u8, any::<u8>(), any::<u8>(), 9..=32_u8).prop_map(|(b, c, d, length)| {
@@ -75,7 +75,7 @@ fn any_prefix() -> impl Strategy<Value = IpNet> {
     ]
 }
 
-/// A client where the networks are; sometimes an IPv4 one in the clothes of IPv6.
+/// A client in or near the networks; sometimes an IPv4-mapped IPv6 address.
 pub(super) fn any_client() -> impl Strategy<Value = IpAddr> {
     let v4 = (0..5_u8, any::<u8>(), any::<u8>()).prop_map(|(b, c, d)| Ipv4Addr::new(10, b, c & 0xc3, d));
     let v6 = (0..5_u16, any::<u16>(), any::<u16>())
@@ -151,7 +151,7 @@ fn any_places() -> impl Strategy<Value = Vec<&'static str>> {
     some_of(&PLACES, 1)
 }
 
-/// Everything but the members of a service.
+/// All keys of a service but its members.
 fn any_steering() -> impl Strategy<Value = String> {
     let rank = prop::sample::select(vec![
         "rank = \"priority\"\n",
@@ -226,7 +226,7 @@ impl World {
         text
     }
 
-    /// Addresses in a prefix: its ends, one anywhere, and the ends of every network in it with their neighbours.
+    /// Addresses in a prefix: its ends, a random one, and the ends of every network in it with their neighbours.
     pub(super) fn neighbours(&self, scope: IpNet, inside: u128) -> Vec<IpAddr> {
         let mut found = vec![scope.network(), scope.broadcast()];
         match scope {
@@ -262,12 +262,12 @@ impl World {
     }
 }
 
-/// What a resolver is told.
+/// The answer to a resolver.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Answer {
     pub(super) region: Option<String>,
     pub(super) rcode: u16,
-    /// As text, with their TTLs, in the order of the reply.
+    /// Records as text, with their TTLs, in the order of the reply.
     pub(super) records: Vec<String>,
     pub(super) scope: u8,
 }
@@ -284,7 +284,7 @@ impl Node {
             _ => Err(io::ErrorKind::NotFound.into()),
         };
         let config = config::load(Path::new("portolan.toml"), &read)
-            .unwrap_or_else(|said| panic!("{said}of:\n{text}"));
+            .unwrap_or_else(|refused| panic!("{refused}of:\n{text}"));
         let geo = Index::compile(&[], &config.geo.networks, &config.nets());
         let plan = Arc::new(Plan::compile(config.topology, config.zones, geo, true, KeyPrefix::default()));
         let states = |at: EndpointRef, _: usize| {
@@ -297,12 +297,12 @@ impl Node {
         Self(Snapshot { plan, standing, epoch: 1 })
     }
 
-    /// Asks for one client, so many seconds after the start.
+    /// Queries for one client, this many seconds after the start.
     pub(super) fn ask(&self, name: &str, rtype: &str, client: IpAddr, seconds: u64) -> Answer {
         self.ask_for(name, rtype, client.into(), seconds)
     }
 
-    /// Asks for the clients of a prefix.
+    /// Queries for the clients of a prefix.
     pub(super) fn ask_for(&self, name: &str, rtype: &str, subnet: IpNet, seconds: u64) -> Answer {
         let mut query = Message::new(4711, MessageType::Query, OpCode::Query);
         let rtype: RecordType = rtype.parse().expect("a type");

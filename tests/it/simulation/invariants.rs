@@ -1,4 +1,4 @@
-//! What must hold at every step.
+//! The invariants that are checked at every step.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl Simulation {
         for o in self.state.overrides() {
             assert!(o.holds_at(self.now.unix), "an override outlived its end");
         }
-        self.a_brown_out_holds_all(&snapshot);
+        self.brown_outs_are_held(&snapshot);
         self.suspicion_is_bounded(&snapshot);
         self.keep_promises(&snapshot);
         for index in 0..snapshot.plan.topology.services.len() {
@@ -47,8 +47,8 @@ impl Simulation {
         IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 | (self.dice.roll() as u32 & 0x00ff_ffff)))
     }
 
-    /// Only soft failures are held; and where too few regions serve, all of them are.
-    fn a_brown_out_holds_all(&self, snapshot: &Snapshot) {
+    /// Only soft failures are held; and if too few regions serve, all regions that fail softly are.
+    fn brown_outs_are_held(&self, snapshot: &Snapshot) {
         let (standing, sets) = (&snapshot.standing, snapshot.plan.steering.region_sets());
         for held in standing.held.iter().filter(|it| matches!(it.scope, HeldFor::Set(_))) {
             let usable = standing.region(held.region).pool(held.family).usable;
@@ -76,7 +76,7 @@ impl Simulation {
         }
     }
 
-    /// Nothing is kept without the rule.
+    /// Nothing is kept unless the rule is on.
     fn suspicion_is_bounded(&self, snapshot: &Snapshot) {
         let keeps = snapshot.standing.regions.iter().any(|region| region.kept_by.is_some());
         assert!(!keeps || self.rules.suspect_self.is_some());
@@ -95,7 +95,7 @@ impl Simulation {
         }
     }
 
-    /// What was answered before may be answered still, though there are checks without a result.
+    /// Regions that served before still serve, although there are checks without a result.
     pub(super) fn serves_as_before(&self, before: &Standing, why: &str) {
         let now = self.state.standing();
         for (number, (before, now)) in before.regions.iter().zip(&now.regions).enumerate() {
@@ -112,7 +112,7 @@ impl Simulation {
         }
     }
 
-    /// A client that a region served, as this node has seen itself, is served by one after an operator's change.
+    /// A client served by a region that this node has observed itself is still served after an operator's change.
     pub(super) fn leaves_a_region(&mut self, before: &Snapshot) {
         let after = self.snapshot();
         for index in 0..before.plan.topology.services.len() {
@@ -132,7 +132,7 @@ impl Simulation {
                         });
                         Some((usable.is_eligible() && (pool.observed || forced)) || held)
                     };
-                    // Who was drained in part beside others is served by them, or again by the drained one.
+                    // A client of a partly drained region is served by another, or by the drained one as a last resort.
                     if served(before) == Some(true) {
                         let usable = answer(&after, &asked)
                             .0
@@ -200,19 +200,19 @@ impl Simulation {
             assert!(addresses.iter().all(|address| family.has(*address)));
             assert_eq!(choice.answer == Answer::Addresses, !addresses.is_empty());
             if let Some(region) = choice.region {
-                self.region_is_fit(snapshot, service, region, family);
-                operators_are_heeded(snapshot, service, region, family, &addresses);
+                self.region_is_usable(snapshot, service, region, family);
+                overrides_are_respected(snapshot, service, region, family, &addresses);
                 no_hard_down_beside_better(snapshot, region, family, &addresses);
             }
         }
     }
 
-    /// Nobody is sent to what may not be used while there is a region that may.
-    fn region_is_fit(&self, snapshot: &Snapshot, service: ServiceId, region: RegionId, family: Family) {
+    /// No client is sent to an unusable region while there is a usable one.
+    fn region_is_usable(&self, snapshot: &Snapshot, service: ServiceId, region: RegionId, family: Family) {
         let (topology, standing) = (&snapshot.plan.topology, &snapshot.standing);
         let service_of = topology.service(service);
         let members = &service_of.members;
-        // Those of weight 0 are never chosen beside others, fences keep some clients out, and so do partial drains.
+        // Weight 0 is never chosen among other weights, and fences and partial drains exclude some clients.
         let weighs = |m: &&Member| m.weight.0 > 0 || members.iter().all(|m| m.weight.0 == 0);
         let is_open = |m: &Member| !service_of.fences.iter().any(|fence| fence.region == m.region);
         let eligible = |m: &Member| {
@@ -231,8 +231,8 @@ impl Simulation {
     }
 }
 
-/// What an operator forced down is never answered, and what was drained only where nothing else is left in the region.
-fn operators_are_heeded(
+/// Whatever is forced down is never answered, and whatever is drained only if nothing else is left in the region.
+fn overrides_are_respected(
     snapshot: &Snapshot,
     service: ServiceId,
     region: RegionId,

@@ -1,5 +1,5 @@
-//! Simulated days: a seeded run drives the very state that a node has, and answers queries from its snapshots,
-//! against the invariants of the crate's documentation.
+//! Simulated days: a seeded run drives the same state machine as a node, answers queries from its snapshots, and checks
+//! the invariants in the crate's documentation.
 //!
 //! On failure the seed is printed; `SEED=n cargo test --test it simulation` replays it. `SEEDS=n` runs more.
 
@@ -23,7 +23,7 @@ use crate::harness::Numbers;
 use invariants::Promise;
 use world::{Dice, both, plan, reworded, rules, topology, world};
 
-/// Runs per test; each is some simulated days.
+/// Runs per test; each simulates several days.
 const SEEDS: u64 = 300;
 
 /// Steps of a run.
@@ -31,14 +31,14 @@ const STEPS: u32 = 300;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// A node and what the simulation knows of the world around it.
+/// A node and the state of the simulated world around it.
 struct Simulation {
     dice: Dice,
     plan: Arc<Plan>,
     state: State,
     rules: Rules,
     now: Now,
-    /// What is really the matter with each address: it decides what probes find.
+    /// The real condition of each address, which determines what probes find.
     truth: HashMap<IpAddr, Option<Severity>>,
     /// Whether this node has lost its network, and whether it has a route for IPv6.
     is_cut_off: bool,
@@ -100,7 +100,7 @@ impl Simulation {
         self.now = Now { mono: self.now.mono.after(time), unix: self.now.unix.after(time) };
     }
 
-    /// Somebody sets the calendar's clock.
+    /// The wall clock is set to another time.
     fn step_clock(&mut self) {
         let by = Duration::from_secs(self.dice.below(7_200) as u64);
         let unix = self.now.unix.0;
@@ -138,7 +138,7 @@ impl Simulation {
         self.held_stays(&held);
     }
 
-    /// What a probe finds: the truth, now and then a slow answer or a lost packet.
+    /// What a probe finds: the real condition, or occasionally a slow answer or a lost packet.
     fn probe(&mut self, subject: &Subject) -> Result<Observation, Blind> {
         let address = match subject {
             Subject::Address { address, .. } => Some(*address),
@@ -154,7 +154,7 @@ impl Simulation {
         Ok(Observation::Probe(ProbeResult { took, rtt: None, failure }))
     }
 
-    /// A host has other addresses, or cannot be resolved. What served keeps serving.
+    /// A host gets other addresses, or cannot be resolved. Regions that served keep serving.
     fn resolve(&mut self) {
         let topology = Arc::clone(&self.plan.topology);
         let hosts: Vec<&Name> = topology.resolved_hosts().into_iter().collect();
@@ -165,7 +165,7 @@ impl Simulation {
         let number = 100 + self.dice.below(100) as u8;
         let found =
             |address: IpAddr| Ok(Found { addresses: vec![address], ttl: Some(Duration::from_secs(30)) });
-        // Always of both families: one that a host no longer has is gone indeed.
+        // Always of both families: if a host loses a family, its answers are really gone.
         let [v4, v6] = both(number);
         let lookup = match self.dice.below(4) {
             0 => Lookup { v4: Err("timed out".into()), v6: Err("timed out".into()) },
@@ -215,7 +215,7 @@ impl Simulation {
         }
     }
 
-    /// A change of overrides: one that is refused changes nothing, one that is not leaves every client a region.
+    /// Changes overrides: a refused change has no effect, an accepted one leaves every client a region.
     fn change(&mut self, set_aside: bool, change: impl FnOnce(&mut State, Now) -> Result<(), Rejection>) {
         self.state.recompute(self.now);
         let before = self.snapshot();
@@ -226,7 +226,7 @@ impl Simulation {
         }
     }
 
-    /// Another config: now and then one whose probes alone are written in another way.
+    /// Loads another config: occasionally one that differs only in its probes.
     fn reload(&mut self) {
         let before: HashMap<_, Health> =
             self.state.checks(self.now).into_iter().map(|check| (check.id, check.state)).collect();
@@ -253,7 +253,7 @@ impl Simulation {
         }
     }
 
-    /// The process stops and starts again a little later, with what a journal kept.
+    /// The process stops and restarts a little later, with the content of its journal.
     fn restart(&mut self) {
         let seen = self.now.unix;
         let verdicts = self.state.verdicts(self.now).into_iter().map(|(id, memory)| (id, memory, seen));
@@ -287,14 +287,14 @@ impl Simulation {
         }
     }
 
-    /// What is held, and was so before a step that may end it.
+    /// The regions held before a step that may release them.
     fn held(&self) -> (Arc<Standing>, Arc<Plan>) {
         (Arc::clone(self.state.standing()), Arc::clone(&self.plan))
     }
 }
 
 #[test]
-fn days_go_by() {
+fn invariants_hold_over_simulated_days() {
     let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("SEED") {
         Some(seed) => seed..seed + 1,

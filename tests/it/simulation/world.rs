@@ -17,7 +17,7 @@ use portolan::zone::Zones;
 
 use crate::harness::Numbers;
 
-/// The whole run follows from its seed.
+/// The random numbers of a run, which follow from its seed.
 pub(super) struct Dice(pub(super) Numbers);
 
 impl Dice {
@@ -52,7 +52,7 @@ pub(super) fn topology(dice: &mut Dice) -> Topology {
     let probes = PROBES.map(|name| probe(dice, name)).into();
     let mut topology = Topology { regions, services, probes, ..Topology::default() };
     if dice.one_in(4) {
-        // One region needs another, or one of its endpoints.
+        // One region requires another, or one of its endpoints.
         let needed = match dice.below(2) {
             0 => Condition::Region(RegionId(1)),
             _ => Condition::Endpoint(EndpointRef { region: RegionId(1), index: 0 }),
@@ -69,7 +69,7 @@ pub(super) fn both(number: u8) -> [IpAddr; 2] {
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, number)), IpAddr::V6(v6)]
 }
 
-/// Of IPv4, of IPv6 or of both.
+/// Addresses of IPv4, of IPv6 or of both.
 fn addresses(dice: &mut Dice, number: u8) -> Vec<IpAddr> {
     let [v4, v6] = both(number);
     match dice.below(5) {
@@ -93,7 +93,7 @@ fn region(dice: &mut Dice, number: usize) -> Region {
     }
 }
 
-/// As the config makes it: over the endpoints that have weight.
+/// As the config builds it: over the endpoints with a weight above 0.
 fn healthy_when(dice: &mut Dice, id: RegionId, endpoints: &[Endpoint]) -> Condition {
     let all_zero = endpoints.iter().all(|it| it.weight.0 == 0);
     let counted = endpoints.iter().enumerate().filter(|(_, it)| all_zero || it.weight.0 > 0);
@@ -186,8 +186,8 @@ pub(super) fn rules(dice: &mut Dice) -> Rules {
     Rules { min_regions: dice.below(3), suspect_self }
 }
 
-/// Something about the probes is written in another way, which withdraws nothing: a probe has another name, or an
-/// endpoint another one more. The endpoints of a region may also stand in another order.
+/// Changes only the definition of probes, which must not withdraw anything: a probe is renamed, or an endpoint gets an
+/// additional one. The endpoints of a region may also be reordered.
 pub(super) fn reworded(dice: &mut Dice, before: &Topology) -> Topology {
     let mut topology = before.clone();
     match dice.below(3) {
