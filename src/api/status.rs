@@ -156,7 +156,7 @@ impl<'a> View<'a> {
         let standing = &self.snapshot.standing;
         let sets = self.snapshot.plan.steering.region_sets().of_service(service).iter();
         let mut held = sets
-            .flat_map(|set| Family::ALL.map(|family| standing.held(service, *set, family, region)))
+            .flat_map(|set| Family::ALL.map(|family| standing.held(Some(service), *set, family, region)))
             .flatten();
         held.next().or_else(|| standing.region(region).kept_by)
     }

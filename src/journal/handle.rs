@@ -17,12 +17,9 @@ use super::open::{Found, Refusal, open};
 use super::reader::Recalled;
 use super::record::VerdictRecord;
 use super::unsaved::Unsaved;
-use super::worker::{Change, FULL, Request, Worker};
+use super::worker::{Change, FULL, QUEUE, Request, Worker};
 use crate::model::{CheckId, Unix};
 use crate::standing::Override;
-
-/// The most changes that wait for the disk. Operators make a few a day.
-pub(super) const QUEUE: usize = 1024;
 
 /// How long a start waits for the journal.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);

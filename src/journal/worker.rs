@@ -10,11 +10,13 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::condition::Condition;
-use super::handle::QUEUE;
 use super::unsaved::Unsaved;
 use super::{rows, schema};
 use crate::model::{CheckId, Unix};
 use crate::standing::Override;
+
+/// The most changes that wait for the disk. Operators make a few a day.
+pub(super) const QUEUE: usize = 1024;
 
 /// The pause before a failed write is retried.
 const RETRY: Duration = Duration::from_secs(1);

@@ -6,8 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use nix::errno::Errno;
 use tokio::net::TcpStream;
 
-use super::outcome::Phase;
-use super::outcome::{LocalFault, Progress, Trouble, hard};
+use super::outcome::{LocalFault, Phase, Progress, Trouble, hard, soft};
 
 /// Connects. The connection closes by RST, so that thousands of probes a second leave no sockets in TIME_WAIT
 /// on either side.
@@ -25,7 +24,8 @@ fn trouble(error: io::Error, has_route: impl FnOnce() -> bool) -> Trouble {
     let clause = match error.kind() {
         _ if is_local(&error) => return Trouble::Local(LocalFault(error)),
         ErrorKind::ConnectionRefused => "connect refused".to_owned(),
-        ErrorKind::ConnectionReset => "connect reset".to_owned(),
+        // A refused SYN is reported as refused: the handshake completed, then the peer closed the connection.
+        ErrorKind::ConnectionReset => return soft(Phase::Connect, "connect reset").into(),
         // From a router on the path this is evidence about the target; from this node's own routing table it is not.
         ErrorKind::NetworkUnreachable if !has_route() => return Trouble::Local(LocalFault(error)),
         ErrorKind::NetworkUnreachable => "connect: network unreachable".to_owned(),
@@ -73,18 +73,18 @@ mod tests {
     #[test]
     fn failures_of_the_target_are_distinguished_from_faults_of_this_node() {
         for (code, expected) in [
-            (Errno::ECONNREFUSED, Some("connect refused")),
-            (Errno::ECONNRESET, Some("connect reset")),
-            (Errno::ENETUNREACH, Some("connect: network unreachable")),
-            (Errno::EHOSTUNREACH, Some("connect: host unreachable")),
-            (Errno::ETIMEDOUT, Some("connect timed out")),
+            (Errno::ECONNREFUSED, Some((Severity::Hard, "connect refused"))),
+            (Errno::ECONNRESET, Some((Severity::Soft, "connect reset"))),
+            (Errno::ENETUNREACH, Some((Severity::Hard, "connect: network unreachable"))),
+            (Errno::EHOSTUNREACH, Some((Severity::Hard, "connect: host unreachable"))),
+            (Errno::ETIMEDOUT, Some((Severity::Hard, "connect timed out"))),
             (Errno::EMFILE, None),
             (Errno::EADDRNOTAVAIL, None),
             (Errno::EPERM, None),
         ] {
             match (trouble(io::Error::from_raw_os_error(code as i32), || true), expected) {
-                (Trouble::Target(failure), Some(reason)) => {
-                    assert_eq!((failure.severity, failure.reason.as_str()), (Severity::Hard, reason));
+                (Trouble::Target(failure), Some(expected)) => {
+                    assert_eq!((failure.severity, failure.reason.as_str()), expected);
                 }
                 (Trouble::Local(_), None) => {}
                 (other, _) => panic!("{code}: {other:?}"),

@@ -75,22 +75,13 @@ impl Change<'_> {
             match usable {
                 Usable::Yes(_) => pool.observed || pool.usable != usable,
                 Usable::IfNothingElse => false,
-                Usable::No(cause) => !cause.is_operator() && is_held(standing, set, family, id, service),
+                Usable::No(cause) => {
+                    !cause.is_operator() && standing.held(service, set, family, id).is_some()
+                }
             }
         };
         self.sets.regions(set).iter().filter(|id| serves(**id)).count()
     }
-}
-
-fn is_held(
-    standing: &Standing,
-    set: SetId,
-    family: Family,
-    id: RegionId,
-    service: Option<ServiceId>,
-) -> bool {
-    // No service has this id, so only the entries of the set are found.
-    standing.held(service.unwrap_or(ServiceId(u32::MAX)), set, family, id).is_some()
 }
 
 impl Refusal {

@@ -61,7 +61,7 @@ fn is_set_served(sets: &RegionSets, standing: &Standing, set: SetId, family: Fam
     regions.is_empty()
         || regions.iter().any(|id| {
             !standing.region(*id).pool(family).usable.is_withdrawn()
-                || standing.held(ServiceId(u32::MAX), set, family, *id).is_some()
+                || standing.held(None, set, family, *id).is_some()
         })
 }
 
@@ -76,7 +76,7 @@ fn is_service_served(
     regions.is_empty()
         || regions.iter().any(|id| match standing.usable_within(service, *id, family) {
             crate::standing::Usable::No(cause) => {
-                !cause.is_operator() && standing.held(service, set, family, *id).is_some()
+                !cause.is_operator() && standing.held(Some(service), set, family, *id).is_some()
             }
             _ => true,
         })

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 pub use dues::Dues;
 pub use overrides::{Action, ActionError, Override};
-pub use region::Inputs;
+pub use region::{Inputs, LOST_TOGETHER};
 pub use sets::{RegionSets, SetId};
 
 use crate::health::{Severity, State};
@@ -256,9 +256,16 @@ impl Standing {
         self.services.chunk_by(|one, two| one.service == two.service).map(|chunk| chunk[0].service)
     }
 
-    /// The rule that holds a region for the clients of a service that may be sent to a set of regions.
+    /// The rule that holds a region for the clients of a service that may be sent to a set of regions; without a
+    /// service, for those of all services.
     #[must_use]
-    pub fn held(&self, service: ServiceId, set: SetId, family: Family, region: RegionId) -> Option<Rule> {
+    pub fn held(
+        &self,
+        service: Option<ServiceId>,
+        set: SetId,
+        family: Family,
+        region: RegionId,
+    ) -> Option<Rule> {
         if self.held.is_empty() {
             return None;
         }
@@ -267,7 +274,7 @@ impl Standing {
             let found = self.held.binary_search_by_key(&key, |held| (held.scope, held.family, held.region));
             found.ok().map(|index| self.held[index].rule)
         };
-        find(HeldFor::Set(set)).or_else(|| find(HeldFor::Service(service, set)))
+        find(HeldFor::Set(set)).or_else(|| find(HeldFor::Service(service?, set)))
     }
 
     /// The rule that holds or keeps a region for any clients.

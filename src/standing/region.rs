@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{
     Action, AddressStanding, Candidate, Cause, DEGRADED_FACTOR, EndpointStanding, LastGood, LastResort,
@@ -14,7 +15,7 @@ use crate::model::{
 use crate::pick;
 
 /// Addresses of a region that stopped serving within this many seconds of each other count as lost together.
-const LOST_TOGETHER_SECS: u64 = 60;
+pub const LOST_TOGETHER: Duration = Duration::from_secs(60);
 
 /// What a standing is computed from.
 #[derive(Clone, Copy)]
@@ -360,14 +361,14 @@ impl RegionWork<'_, '_> {
         }
     }
 
-    /// The addresses that stopped serving last, within [`LOST_TOGETHER_SECS`] of the latest; `None` while any serves.
+    /// The addresses that stopped serving last, within [`LOST_TOGETHER`] of the latest; `None` while any serves.
     fn last_good(&self, open: &[Offer], best: Option<State>) -> Option<LastGood> {
         if best.is_some_and(State::serves) {
             return None;
         }
         let served = |it: &AddressStanding| it.served_until;
         let until = open.iter().flat_map(|offer| &offer.addresses).filter_map(served).max()?;
-        let since = Unix(until.0.saturating_sub(std::time::Duration::from_secs(LOST_TOGETHER_SECS)));
+        let since = Unix(until.0.saturating_sub(LOST_TOGETHER));
         let candidate = |offer: &Offer| {
             let lost = offer.addresses.iter().filter(|it| served(it).is_some_and(|at| at >= since));
             let addresses: Box<[IpAddr]> = lost.map(|it| it.address).collect();

@@ -11,7 +11,9 @@ use super::trace::{Note, Recording, Stage, Trace, Why};
 use crate::geo::Place;
 use crate::model::{AllDown, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
 use crate::pick::{Hash, draw, rendezvous};
-use crate::standing::{Action, Candidate, Cause, LastGood, Pool, Resort, SetId, Standing, Usable};
+use crate::standing::{
+    Action, Candidate, Cause, LOST_TOGETHER, LastGood, Pool, Resort, SetId, Standing, Usable,
+};
 
 /// One query, as far as steering needs it.
 #[derive(Clone, Copy, Debug)]
@@ -53,9 +55,6 @@ pub enum Answer {
     /// SERVFAIL: there is nothing that could be answered.
     Servfail,
 }
-
-/// Regions that stopped serving within this many seconds of each other count as lost together.
-const LOST_TOGETHER_SECS: u64 = 60;
 
 /// Which regions may be chosen. Passes are tried in this order until one finds a region.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -275,7 +274,7 @@ impl<T: Trace> Chooser<'_, T> {
     fn last_good(&self, ranking: &Ranking, age: Duration) -> Option<Unix> {
         let served = ranking.groups.iter().flatten().filter_map(|ranked| self.stopped_serving(ranked.region));
         let latest = served.max()?;
-        let together = Unix(latest.0.saturating_sub(Duration::from_secs(LOST_TOGETHER_SECS)));
+        let together = Unix(latest.0.saturating_sub(LOST_TOGETHER));
         (self.asked.unix.since(latest) <= age).then_some(together)
     }
 
@@ -401,7 +400,7 @@ impl<T: Trace> Chooser<'_, T> {
             Usable::IfNothingElse => Err(Why::Unknown),
             Usable::No(cause @ Cause::Probes(_)) => {
                 let Asked { service, family, .. } = *self.asked;
-                match self.standing.held(service, self.set, family, id) {
+                match self.standing.held(Some(service), self.set, family, id) {
                     Some(rule) => Ok((1.0, Note::Held(rule))),
                     None if self.standing.region(id).usable().is_eligible() => Err(Why::FamilyDown(family)),
                     None => Err(Why::Withdrawn(cause)),

@@ -774,6 +774,36 @@ fn last_good_is_the_region_that_was_up_last_for_a_limited_time() {
 }
 
 #[test]
+fn last_good_ignores_what_operators_drained_and_what_was_never_good() {
+    let mut world = World::new(Rank::Priority);
+    world.service().steering.all_down = AllDown::LastGood(Duration::from_secs(600));
+    // us-east fails, and a little later eu-west; ap-south is healthy, but drained.
+    world.set_override("region/ap-south", Action::DRAIN, "100%");
+    for (seconds, region) in [(0, US), (67, EU)] {
+        world.previous = Some(world.compile().standing);
+        world.now = world.now.after(Duration::from_secs(seconds));
+        world.down(region);
+    }
+    world.previous = Some(world.compile().standing);
+    world.now = world.now.after(Duration::from_secs(65));
+    assert_eq!(world.sends(AMERICAN), "eu-west");
+    // Only addresses that served: the second endpoint of eu-west never did.
+    let mut world = World::new(Rank::Priority);
+    world.service().steering.all_down = AllDown::LastGood(Duration::from_secs(600));
+    world.down(US).down(AP);
+    let dead: Vec<IpAddr> = world.topology.region(EU).endpoints[1].listed().to_vec();
+    world.states.extend(dead.iter().map(|address| (*address, State::Down(Severity::Hard))));
+    world.previous = Some(world.compile().standing);
+    world.now = world.now.after(Duration::from_secs(60));
+    world.down(EU);
+    let ready = world.compile();
+    for client in clients().take(100) {
+        let (choice, addresses) = ready.choose(client, Family::V4, world.now);
+        assert_eq!((choice.region, &*addresses), (Some(EU), &["192.0.2.21".parse::<IpAddr>().unwrap()][..]));
+    }
+}
+
+#[test]
 fn tolerance_makes_tie_groups() {
     let mut world = World::new(DISTANCE);
     world.service().steering.rank = Rank::Distance(Km(6_000.0));

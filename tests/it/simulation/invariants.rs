@@ -65,7 +65,7 @@ impl Simulation {
                     continue;
                 }
                 for id in regions.iter().filter(|id| usable(id) == SOFT) {
-                    let held = standing.held(ServiceId(u32::MAX), set, family, *id);
+                    let held = standing.held(None, set, family, *id);
                     assert_eq!(
                         held,
                         Some(Rule::MinRegions),
@@ -122,7 +122,8 @@ impl Simulation {
                 for family in [Family::V4, Family::V6] {
                     let asked = Asked { service, client, family, unix: self.now.unix, draw: 0 };
                     let served = |snapshot: &Snapshot| {
-                        let region = answer(snapshot, &asked).0.region?;
+                        let (choice, _) = answer(snapshot, &asked);
+                        let region = choice.region.filter(|_| choice.answer == Answer::Addresses)?;
                         let pool = snapshot.standing.region(region).pool(family);
                         let usable = snapshot.standing.usable_within(service, region, family);
                         let forced = usable.is_eligible() && !pool.usable.is_eligible();
