@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::Reloaded;
 use crate::prepare::ReloadError;
 
-/// The most requests that are queued; whoever makes a further one waits.
+/// Requests queued at most; further ones wait.
 const RELOAD_QUEUE: usize = 16;
 
 /// A request to read the config again, and where its outcome goes.
