@@ -19,7 +19,7 @@ use crate::standing::AddressStanding;
 #[derive(Debug, Default)]
 pub(super) struct Targets {
     pub(super) checks: Checks,
-    /// By [`RegionId`] and index of the endpoint.
+    /// By region, then by index of the endpoint.
     endpoints: Vec<Vec<Addresses>>,
     /// By check: its endpoint and the index of the address there; `None` for anchors.
     places: Vec<Option<(EndpointRef, usize)>>,
