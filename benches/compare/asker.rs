@@ -291,7 +291,7 @@ fn flips(server: &str, name: &str, endpoint: &str, times: &str) -> Result<()> {
 fn play(listener: &TcpListener, endpoint: &Endpoint) {
     let mut failed = false;
     for stream in listener.incoming().flatten() {
-        // A probe that breaks off is told by its own node.
+        // The node reports a probe that is cut off.
         serve(&stream, endpoint, &mut failed).ok();
     }
 }
@@ -328,7 +328,7 @@ fn targets(port: &str, count: &str) -> Result<()> {
         for listener in listeners {
             scope.spawn(move || {
                 for stream in listener.incoming().flatten() {
-                    // A probe that breaks off is told by its own node.
+                    // The node reports a probe that is cut off.
                     read_request(&stream).and_then(|()| respond(&stream, "200 OK")).ok();
                 }
             });
