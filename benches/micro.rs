@@ -16,13 +16,13 @@ use hickory_proto::rr::{Name, RecordType};
 use ipnet::Ipv4Net;
 use portolan::answer::{Arrival, Reply, Transport, handle};
 use portolan::config;
-use portolan::geo::{Index, Override};
+use portolan::geo::{Index, NetworkOverride};
 use portolan::health::State;
 use portolan::model::{Family, KeyPrefix, Location, Rules, ServiceId, Unix};
 use portolan::prepare::{Origin, prepare, world};
 use portolan::snapshot::Snapshot;
 use portolan::state;
-use portolan::steer::{Asked, Compiled, NoTrace};
+use portolan::steer::{Compiled, NoTrace, SteeringRequest};
 
 /// Dynamic names, as in `benches/compare/dns`.
 const SERVICES: usize = 1000;
@@ -131,8 +131,9 @@ fn bench(criterion: &mut Criterion) {
     criterion.bench_function("choose", |b| {
         b.iter(|| {
             let service = ServiceId(500);
-            let asked = Asked { service, client: client(), family: Family::V4, unix: NOW, draw: 0 };
-            plan.steering.choose(&plan.topology, &snapshot.standing, &asked, &mut addresses, &mut NoTrace)
+            let request =
+                SteeringRequest { service, client: client(), family: Family::V4, unix: NOW, draw: 0 };
+            plan.steering.choose(&plan.topology, &snapshot.standing, &request, &mut addresses, &mut NoTrace)
         });
     });
     let name: portolan::model::Name = "n0500.bench.test.".parse().expect("a name");
@@ -146,7 +147,7 @@ const ASNS: u32 = 50_000;
 
 /// Compiles the rankings of one service by the times to four regions that a latency file has by AS number.
 fn bench_latencies(criterion: &mut Criterion) {
-    let network = |asn: u32| Override {
+    let network = |asn: u32| NetworkOverride {
         prefix: Ipv4Net::new((asn << 8).into(), 24).expect("a prefix").into(),
         location: Some(Location { asn: Some(asn), ..Location::default() }),
         first: Box::default(),

@@ -3,10 +3,10 @@
 
 use std::fmt::Write as _;
 
-use super::Kind;
+use super::AnswerKind;
 use super::general::{Current, General, Resolved, Step};
 use crate::model::{Family, RegionId, Service, ServiceId, ServiceKind, Ttl};
-use crate::steer::{Choice, Recording, Stage};
+use crate::steer::{Answer, Choice, Recording, Stage};
 use crate::wire::{ResponseCode, Section};
 use crate::zone::{Served, rtype};
 
@@ -29,7 +29,7 @@ impl<'a> General<'a, '_, '_> {
             return None;
         }
         let node = plan.zones.find(&name[LABEL.len()..]).node()?;
-        let kind = Kind::Dynamic { service: *node.services().first()?, region: None };
+        let kind = AnswerKind::Dynamic { service: *node.services().first()?, region: None };
         let done =
             |scope| Step::Done(Resolved { rcode: ResponseCode::NoError, authoritative: true, kind, scope });
         if self.question.qtype != rtype::TXT {
@@ -61,23 +61,23 @@ impl<'a> General<'a, '_, '_> {
         ];
         let mut scope = 0;
         let choices = services.iter().flat_map(|id| {
-            families(plan.topology.service(*id)).iter().map(|family| self.asked(*id, *family))
+            families(plan.topology.service(*id)).iter().map(|family| self.request(*id, *family))
         });
-        for asked in choices {
+        for request in choices {
             let (choice, recording) = plan.steering.explain(
                 &plan.topology,
                 &self.snapshot.standing,
                 located.place,
-                &asked,
+                &request,
                 &mut Vec::new(),
             );
             scope = scope.max(choice.scope);
-            strings.push(self.decision(asked.family, &choice, &recording));
+            strings.push(self.decision(request.family, &choice, &recording));
         }
         (strings, scope)
     }
 
-    /// For example `A answer=addresses region=eu ttl=30 scope=24 order=eu,us out=us@eligible`
+    /// For example `a answer=addresses region=eu ttl=30 scope=24 order=eu,us out=us@eligible`
     fn decision(&self, family: Family, choice: &Choice, recording: &Recording) -> String {
         let topology = &self.snapshot.plan.topology;
         let name = |id: RegionId| topology.region(id).name.as_str();
@@ -95,11 +95,18 @@ impl<'a> General<'a, '_, '_> {
             }
         }
         let what = match family {
-            Family::V4 => "A",
-            Family::V6 => "AAAA",
+            Family::V4 => "a",
+            Family::V6 => "aaaa",
             Family::Host => "host",
         };
-        let mut text = format!("{what} answer={:?}", choice.answer).to_lowercase();
+        let answer = match (choice.answer, family) {
+            (Answer::Endpoints, Family::V4 | Family::V6) => "addresses",
+            (Answer::Endpoints, Family::Host) => "hosts",
+            (Answer::Alias, _) => "alias",
+            (Answer::NoData, _) => "nodata",
+            (Answer::Servfail, _) => "servfail",
+        };
+        let mut text = format!("{what} answer={answer}");
         let region = choice.region.map_or("none", name);
         // Writing to a String does not fail.
         let _ = write!(text, " region={region} ttl={} scope={}", choice.ttl.0, choice.scope);

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::Kind;
+use super::AnswerKind;
 use super::additional;
 use super::general::{Current, General, Resolved, Step};
 use super::reply::Scratch;
 use crate::model::{AllDown, EndpointRef, Family, Https, Name, Service, ServiceId, ServiceKind, Ttl};
-use crate::steer::{Answer, Asked, Choice, Host, NoTrace};
+use crate::steer::{Answer, Choice, Host, NoTrace, SteeringRequest};
 use crate::wire::{ResponseCode, Section};
 use crate::zone::{Served, rtype};
 
@@ -32,7 +32,7 @@ impl<'a> General<'a, '_, '_> {
     fn addresses(&mut self, at: &Current<'a>, zone: &'a Served, id: ServiceId, family: Family) -> Step<'a> {
         let choice = self.choose_addresses(id, family);
         match (choice.answer, self.question.qtype) {
-            (Answer::Addresses, rtype::A | rtype::AAAA) => {
+            (Answer::Endpoints, rtype::A | rtype::AAAA) => {
                 self.write_addresses(at, family, choice.ttl);
                 chosen(id, &choice, ResponseCode::NoError)
             }
@@ -41,14 +41,20 @@ impl<'a> General<'a, '_, '_> {
     }
 
     fn choose_addresses(&mut self, service: ServiceId, family: Family) -> Choice {
-        let asked = self.asked(service, family);
+        let request = self.request(service, family);
         let plan = &self.snapshot.plan;
         let addresses = &mut self.scratch.addresses;
-        plan.steering.choose(&plan.topology, &self.snapshot.standing, &asked, addresses, &mut NoTrace)
+        plan.steering.choose(&plan.topology, &self.snapshot.standing, &request, addresses, &mut NoTrace)
     }
 
-    pub(super) fn asked(&self, service: ServiceId, family: Family) -> Asked {
-        Asked { service, client: self.asker.client, family, unix: self.asker.now, draw: self.asker.draw }
+    pub(super) fn request(&self, service: ServiceId, family: Family) -> SteeringRequest {
+        SteeringRequest {
+            service,
+            client: self.asker.client,
+            family,
+            unix: self.asker.now,
+            draw: self.asker.draw,
+        }
     }
 
     fn write_addresses(&mut self, at: &Current<'_>, family: Family, ttl: Ttl) {
@@ -95,19 +101,19 @@ impl<'a> General<'a, '_, '_> {
 
     /// Names of endpoints: a CNAME to the first, or a record for each.
     fn hosts(&mut self, at: &Current<'a>, zone: &'a Served, id: ServiceId, service: &'a Service) -> Step<'a> {
-        let asked = self.asked(id, Family::Host);
+        let request = self.request(id, Family::Host);
         let (plan, standing) = (&self.snapshot.plan, &self.snapshot.standing);
         let hosts = &mut self.scratch.hosts;
-        let choice = plan.steering.choose_hosts(&plan.topology, standing, &asked, hosts, &mut NoTrace);
+        let choice = plan.steering.choose_hosts(&plan.topology, standing, &request, hosts, &mut NoTrace);
         match (choice.answer, &service.kind, self.question.qtype) {
-            (Answer::Addresses, ServiceKind::Cname, _) => {
+            (Answer::Endpoints, ServiceKind::Cname, _) => {
                 match self.scratch.hosts.first().and_then(|host| self.host(host.endpoint)) {
                     Some(target) => self.alias(at, id, &choice, target),
                     None => self.without_endpoints(at, zone, id, &choice),
                 }
             }
-            (Answer::Addresses, ServiceKind::Srv { .. }, rtype::SRV)
-            | (Answer::Addresses, ServiceKind::Mx { .. }, rtype::MX) => {
+            (Answer::Endpoints, ServiceKind::Srv { .. }, rtype::SRV)
+            | (Answer::Endpoints, ServiceKind::Mx { .. }, rtype::MX) => {
                 self.write_hosts(at, &service.kind, choice.ttl);
                 chosen(id, &choice, ResponseCode::NoError)
             }
@@ -185,13 +191,13 @@ impl<'a> General<'a, '_, '_> {
         if self.question.qtype == rtype::CNAME {
             return chosen(service, choice, ResponseCode::NoError);
         }
-        self.pass_alias(Kind::Dynamic { service, region: choice.region }, choice.scope);
+        self.pass_alias(AnswerKind::Dynamic { service, region: choice.region }, choice.scope);
         Step::Alias(Current::Target(target.as_wire()))
     }
 }
 
 fn chosen(service: ServiceId, choice: &Choice, rcode: ResponseCode) -> Step<'static> {
-    let kind = Kind::Dynamic { service, region: choice.region };
+    let kind = AnswerKind::Dynamic { service, region: choice.region };
     let authoritative = rcode == ResponseCode::NoError;
     Step::Done(Resolved { rcode, authoritative, kind, scope: choice.scope })
 }

@@ -7,10 +7,10 @@
 use std::net::IpAddr;
 
 use super::asker::Asker;
-use super::{Kind, Outcome, debug, services};
+use super::{AnswerKind, Outcome, debug, services};
 use crate::model::{Family, ServiceId, Ttl};
 use crate::snapshot::Snapshot;
-use crate::steer::{Answer, Asked, NoTrace};
+use crate::steer::{Answer, NoTrace, SteeringRequest};
 use crate::wire::edns::Response;
 use crate::wire::{CLASS_IN, Counts, HEADER, Header, Question, ResponseCode, Status};
 use crate::zone::{Found, Node, Served, rtype};
@@ -40,7 +40,7 @@ impl Express<'_, '_> {
             Found::Node { zone, node } => self.node(zone, node),
             Found::Wildcard { zone, node, .. } if !self.may_be_debug() => self.node(zone, node),
             Found::NoName { zone } if !self.may_be_debug() => {
-                self.deny(zone, zone.negative_ttl, ResponseCode::NXDomain, 0, Kind::Negative)
+                self.deny(zone, zone.negative_ttl, ResponseCode::NXDomain, 0, AnswerKind::Negative)
             }
             _ => None,
         }
@@ -65,10 +65,10 @@ impl Express<'_, '_> {
                 for data in &set.rdata {
                     record(self.bytes, qtype, set.ttl, data);
                 }
-                self.finish(ResponseCode::NoError, 0, Kind::Static)
+                self.finish(ResponseCode::NoError, 0, AnswerKind::Static)
             }
             None if node.rrset(rtype::CNAME).is_none() => {
-                self.deny(zone, zone.negative_ttl, ResponseCode::NoError, 0, Kind::Negative)
+                self.deny(zone, zone.negative_ttl, ResponseCode::NoError, 0, AnswerKind::Negative)
             }
             _ => None,
         }
@@ -77,11 +77,11 @@ impl Express<'_, '_> {
     fn steer(&mut self, zone: &Served, service: ServiceId, family: Family) -> Option<Outcome> {
         let Snapshot { plan, standing, .. } = self.snapshot;
         let &Asker { client, now, draw, .. } = self.asker;
-        let asked = Asked { service, client, family, unix: now, draw };
-        let choice = plan.steering.choose(&plan.topology, standing, &asked, self.addresses, &mut NoTrace);
-        let kind = Kind::Dynamic { service, region: choice.region };
+        let request = SteeringRequest { service, client, family, unix: now, draw };
+        let choice = plan.steering.choose(&plan.topology, standing, &request, self.addresses, &mut NoTrace);
+        let kind = AnswerKind::Dynamic { service, region: choice.region };
         match choice.answer {
-            Answer::Addresses => {
+            Answer::Endpoints => {
                 let data = if family == Family::V4 { 4 } else { 16 };
                 let count = self.addresses.len();
                 self.start(ResponseCode::NoError, count, 0, count * (RECORD + data))?;
@@ -108,7 +108,7 @@ impl Express<'_, '_> {
         ttl: Ttl,
         rcode: ResponseCode,
         scope: u8,
-        kind: Kind,
+        kind: AnswerKind,
     ) -> Option<Outcome> {
         let denial = &self.snapshot.plan.denials[zone.number];
         self.start(rcode, 0, 1, denial.length())?;
@@ -132,7 +132,7 @@ impl Express<'_, '_> {
     }
 
     /// Writes the OPT record, if the query had one. `None` if it does not fit.
-    fn finish(&mut self, rcode: ResponseCode, scope: u8, kind: Kind) -> Option<Outcome> {
+    fn finish(&mut self, rcode: ResponseCode, scope: u8, kind: AnswerKind) -> Option<Outcome> {
         if let Some(edns) = self.edns {
             edns.write(self.bytes, rcode, scope);
             if self.bytes.len() > self.limit {

@@ -1,6 +1,6 @@
 //! The general path: the state of one answer being built, and what its parts share.
 
-use super::Kind;
+use super::AnswerKind;
 use super::asker::Asker;
 use super::reply::Scratch;
 use crate::model::Ttl;
@@ -16,7 +16,7 @@ pub(super) struct General<'a, 'r, 'b> {
     pub(super) scratch: &'r mut Scratch,
     pub(super) writer: &'r mut Writer<'b>,
     /// The kind of the first alias that steering chose, and for how many bits of the client's address all of them hold.
-    pub(super) steered: Option<(Kind, u8)>,
+    pub(super) steered: Option<(AnswerKind, u8)>,
 }
 
 /// The name that is being looked up: the question's, or an alias's target.
@@ -38,7 +38,7 @@ pub(super) enum Step<'a> {
 pub(super) struct Resolved {
     pub(super) rcode: ResponseCode,
     pub(super) authoritative: bool,
-    pub(super) kind: Kind,
+    pub(super) kind: AnswerKind,
     /// For how many bits of the client's address the answer holds; 0: for everybody.
     pub(super) scope: u8,
 }
@@ -51,7 +51,7 @@ impl General<'_, '_, '_> {
     }
 
     /// Records that steering chose an alias on the way.
-    pub(super) fn pass_alias(&mut self, kind: Kind, scope: u8) {
+    pub(super) fn pass_alias(&mut self, kind: AnswerKind, scope: u8) {
         let (kind, before) = self.steered.unwrap_or((kind, 0));
         self.steered = Some((kind, before.max(scope)));
     }
@@ -92,7 +92,7 @@ impl Current<'_> {
 
 impl Resolved {
     /// An authoritative answer that holds for everybody.
-    pub(super) fn of(rcode: ResponseCode, kind: Kind) -> Self {
+    pub(super) fn of(rcode: ResponseCode, kind: AnswerKind) -> Self {
         Self { rcode, authoritative: true, kind, scope: 0 }
     }
 }

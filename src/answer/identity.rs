@@ -1,7 +1,7 @@
 //! The class Chaos: which server this is, and what runs on it (RFC 4892).
 
 use super::refusal::Refusal;
-use super::{Kind, Outcome};
+use super::{AnswerKind, Outcome};
 use crate::model::{Identity, Ttl};
 use crate::wire::edns::ExtendedError;
 use crate::wire::{Owner, Question, ResponseCode, Section, Writer};
@@ -22,5 +22,5 @@ pub(super) fn answer(identity: &Identity, question: &Question<'_>, mut writer: W
     // Not cached, because another server may answer next time.
     writer.records(Section::Answer, Owner::Question(0), rtype::TXT, Ttl(0), [data]);
     writer.finish(ResponseCode::NoError, true, 0);
-    Outcome::Answered { rcode: 0, kind: Kind::Static, truncated: false }
+    Outcome::Answered { rcode: 0, kind: AnswerKind::Static, truncated: false }
 }

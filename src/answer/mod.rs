@@ -72,7 +72,7 @@ pub enum Outcome {
         /// RCODE with its extension by EDNS: 0 to 4095.
         rcode: u16,
         /// What kind of answer it is.
-        kind: Kind,
+        kind: AnswerKind,
         /// TC is set.
         truncated: bool,
     },
@@ -82,7 +82,7 @@ pub enum Outcome {
 
 /// What kind of answer a query got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum AnswerKind {
     /// Records from a zone file, or about the server itself.
     Static,
     /// What steering chose.

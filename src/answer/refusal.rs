@@ -1,6 +1,6 @@
 //! Questions that are refused without a lookup.
 
-use super::{Kind, Outcome};
+use super::{AnswerKind, Outcome};
 use crate::wire::edns::ExtendedError;
 use crate::wire::{CLASS_CH, CLASS_IN, Content, Fault, Question, ResponseCode, Writer};
 use crate::zone::rtype;
@@ -54,6 +54,6 @@ impl Refusal {
             writer.explain(error);
         }
         writer.finish(self.rcode, false, 0);
-        Outcome::Answered { rcode: self.rcode.into(), kind: Kind::Refused, truncated: false }
+        Outcome::Answered { rcode: self.rcode.into(), kind: AnswerKind::Refused, truncated: false }
     }
 }

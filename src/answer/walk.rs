@@ -3,7 +3,7 @@
 use super::asker::Asker;
 use super::general::{Current, General, Resolved, Step};
 use super::reply::Scratch;
-use super::{Kind, Outcome, additional, services};
+use super::{AnswerKind, Outcome, additional, services};
 use crate::model::Ttl;
 use crate::snapshot::Snapshot;
 use crate::wire::edns::ExtendedError;
@@ -38,7 +38,7 @@ pub(super) fn answer<'a>(
     };
     match (rcode, kind) {
         (ResponseCode::Refused, _) => writer.explain(ExtendedError::NOT_AUTHORITATIVE),
-        (ResponseCode::ServFail, Kind::Dynamic { .. }) => writer.explain(ExtendedError::ALL_DOWN),
+        (ResponseCode::ServFail, AnswerKind::Dynamic { .. }) => writer.explain(ExtendedError::ALL_DOWN),
         _ => {}
     }
     writer.finish(rcode, authoritative, scope);
@@ -71,22 +71,24 @@ impl<'a> General<'a, '_, '_> {
             match step {
                 // RFC 1035 §4.1.1: AA "corresponds to the name which matches the query name, or the first owner
                 // name in the answer section", which is the alias, wherever it leads.
-                Step::Done(resolved) if resolved.kind == Kind::Referral => {
+                Step::Done(resolved) if resolved.kind == AnswerKind::Referral => {
                     return Resolved { authoritative: true, ..resolved };
                 }
                 Step::Done(resolved) => return resolved,
                 Step::Alias(target) => current = target,
             }
         }
-        Resolved::of(ResponseCode::NoError, Kind::Static)
+        Resolved::of(ResponseCode::NoError, AnswerKind::Static)
     }
 
     /// Answers at one name, or finds an alias there.
     fn step(&mut self, at: &Current<'a>, name: &[u8], found: Found<'a>) -> Step<'a> {
         match found {
             Found::Outside => {
-                let refused =
-                    Resolved { authoritative: false, ..Resolved::of(ResponseCode::Refused, Kind::Refused) };
+                let refused = Resolved {
+                    authoritative: false,
+                    ..Resolved::of(ResponseCode::Refused, AnswerKind::Refused)
+                };
                 Step::Done(refused)
             }
             Found::Node { zone, node } => self.node(at, zone, node),
@@ -105,7 +107,7 @@ impl<'a> General<'a, '_, '_> {
                     return step;
                 }
                 self.deny(at, zone, zone.negative_ttl);
-                Step::Done(Resolved::of(ResponseCode::NXDomain, Kind::Negative))
+                Step::Done(Resolved::of(ResponseCode::NXDomain, AnswerKind::Negative))
             }
         }
     }
@@ -122,14 +124,14 @@ impl<'a> General<'a, '_, '_> {
             self.writer.rrset(Section::Answer, at.owner(), set);
             // RFC 8482 §4.2: an alias may answer ANY by itself.
             if self.question.qtype == rtype::ANY {
-                return Step::Done(Resolved::of(ResponseCode::NoError, Kind::Static));
+                return Step::Done(Resolved::of(ResponseCode::NoError, AnswerKind::Static));
             }
             return Step::Alias(Current::Target(&set.rdata[0]));
         }
         let exists = !node.services().is_empty() || !node.rrsets.is_empty();
         if self.question.qtype == rtype::ANY && exists {
             self.writer.records(Section::Answer, at.owner(), rtype::HINFO, ANY_TTL, [ANY_HINFO]);
-            return Step::Done(Resolved::of(ResponseCode::NoError, Kind::Static));
+            return Step::Done(Resolved::of(ResponseCode::NoError, AnswerKind::Static));
         }
         self.data(at, zone, node)
     }
@@ -138,12 +140,12 @@ impl<'a> General<'a, '_, '_> {
     fn data(&mut self, at: &Current<'a>, zone: &'a Served, node: &'a Node) -> Step<'a> {
         let Some(set) = node.rrset(self.question.qtype) else {
             self.deny(at, zone, zone.negative_ttl);
-            return Step::Done(Resolved::of(ResponseCode::NoError, Kind::Negative));
+            return Step::Done(Resolved::of(ResponseCode::NoError, AnswerKind::Negative));
         };
         self.writer.rrset(Section::Answer, at.owner(), set);
         let owner = &at.wire(self.question)[..at.length(self.question)];
         additional::addresses(&self.snapshot.plan.zones, owner, set, self.writer);
-        Step::Done(Resolved::of(ResponseCode::NoError, Kind::Static))
+        Step::Done(Resolved::of(ResponseCode::NoError, AnswerKind::Static))
     }
 
     /// A referral to the name servers of the cut, whose name is `below`.
@@ -158,18 +160,18 @@ impl<'a> General<'a, '_, '_> {
             additional::glue(zone, below, servers, self.writer);
         }
         let referral =
-            Resolved { authoritative: false, ..Resolved::of(ResponseCode::NoError, Kind::Referral) };
+            Resolved { authoritative: false, ..Resolved::of(ResponseCode::NoError, AnswerKind::Referral) };
         Step::Done(referral)
     }
 
     /// The DNAME, and the CNAME synthesised from it for the name asked for (RFC 6672 §3.2).
     fn dname(&mut self, at: &Current<'a>, node: &'a Node, offset: usize) -> Step<'a> {
         let Some(set) = node.rrset(rtype::DNAME) else {
-            return Step::Done(Resolved::of(ResponseCode::ServFail, Kind::Refused));
+            return Step::Done(Resolved::of(ResponseCode::ServFail, AnswerKind::Refused));
         };
         self.writer.rrset(Section::Answer, at.owner_from(offset), set);
         let Some(target) = set.substitute(at.wire(self.question), offset) else {
-            return Step::Done(Resolved::of(ResponseCode::YXDomain, Kind::Static));
+            return Step::Done(Resolved::of(ResponseCode::YXDomain, AnswerKind::Static));
         };
         self.writer.records(Section::Answer, at.owner(), rtype::CNAME, set.ttl, [&target]);
         Step::Alias(Current::Made(target))

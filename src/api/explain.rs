@@ -14,7 +14,7 @@ use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name as WireName, RData, Record, RecordType};
 
 use super::{dto, problem::Problem};
-use crate::answer::{self, Arrival, Kind, Outcome, Reply, Transport};
+use crate::answer::{self, AnswerKind, Arrival, Outcome, Reply, Transport};
 use crate::geo::{Located, Source};
 use crate::health::State;
 use crate::model::{
@@ -23,7 +23,7 @@ use crate::model::{
 use crate::snapshot::Snapshot;
 use crate::standing::{Action, Cause, Override, Standing};
 use crate::state::CheckStatus;
-use crate::steer::{Answer, Asked, Choice, Entry, Note, Recording, Stage, Why};
+use crate::steer::{Answer, Choice, DropReason, Entry, Note, Recording, Stage, SteeringRequest};
 use crate::wire::rcode_name;
 
 /// The query to explain.
@@ -52,7 +52,7 @@ pub fn explain(
     let (reply, outcome) = ask(snapshot, question)?;
     let located = snapshot.plan.geo.locate(question.client);
     let service = match outcome {
-        Outcome::Answered { kind: Kind::Dynamic { service, .. }, .. } => Some(service),
+        Outcome::Answered { kind: AnswerKind::Dynamic { service, .. }, .. } => Some(service),
         _ => None,
     };
     let topology = &snapshot.plan.topology;
@@ -69,7 +69,7 @@ pub fn explain(
     let (choice, stages) = recorded.map_or((None, Vec::new()), |(service, (choice, recording), other)| {
         let stages = |recording| {
             let standing = &snapshot.standing;
-            stages(&Known { topology, standing, worst: &worst, overrides, service }, recording)
+            stages(&Context { topology, standing, worst: &worst, overrides, service }, recording)
         };
         let first = stages(&recording);
         match other {
@@ -105,11 +105,13 @@ fn least_ttl(records: &[Record]) -> Option<u32> {
 
 fn kind(outcome: Outcome, rcode: &str, is_service: bool) -> dto::ExplainKind {
     match outcome {
-        Outcome::Answered { kind: Kind::Dynamic { .. }, .. } => dto::ExplainKind::Dynamic,
-        Outcome::Answered { kind: Kind::Referral, .. } => dto::ExplainKind::Referral,
+        Outcome::Answered { kind: AnswerKind::Dynamic { .. }, .. } => dto::ExplainKind::Dynamic,
+        Outcome::Answered { kind: AnswerKind::Referral, .. } => dto::ExplainKind::Referral,
         _ if is_service => dto::ExplainKind::Unsteered,
-        Outcome::Answered { kind: Kind::Negative, .. } if rcode == "NXDOMAIN" => dto::ExplainKind::NoName,
-        Outcome::Answered { kind: Kind::Negative, .. } => dto::ExplainKind::NoData,
+        Outcome::Answered { kind: AnswerKind::Negative, .. } if rcode == "NXDOMAIN" => {
+            dto::ExplainKind::NoName
+        }
+        Outcome::Answered { kind: AnswerKind::Negative, .. } => dto::ExplainKind::NoData,
         Outcome::Answered { .. } | Outcome::Dropped => dto::ExplainKind::Static,
     }
 }
@@ -199,8 +201,8 @@ fn record_choice(
     located: &Located<'_>,
 ) -> (Choice, Recording) {
     let plan = &snapshot.plan;
-    let asked = Asked { service, client: question.client, family, unix: question.at, draw: 0 };
-    plan.steering.explain(&plan.topology, &snapshot.standing, located.place, &asked, &mut Vec::new())
+    let request = SteeringRequest { service, client: question.client, family, unix: question.at, draw: 0 };
+    plan.steering.explain(&plan.topology, &snapshot.standing, located.place, &request, &mut Vec::new())
 }
 
 /// The choice for IPv4, unless only the one for IPv6 sends the client to a region.
@@ -222,7 +224,7 @@ fn of_both(v4: Vec<dto::Stage>, v6: Vec<dto::Stage>) -> Vec<dto::Stage> {
 /// What is answered instead of a region.
 fn instead(choice: Choice) -> Option<dto::Instead> {
     match (choice.region, choice.answer) {
-        (None, Answer::Addresses) => Some(dto::Instead::Fallback),
+        (None, Answer::Endpoints) => Some(dto::Instead::Fallback),
         (None, Answer::Alias) => Some(dto::Instead::Cname),
         (None, Answer::Servfail) => Some(dto::Instead::Servfail),
         _ => None,
@@ -248,7 +250,7 @@ fn location(sources: &[String], located: &Located<'_>) -> dto::Location {
 }
 
 /// What the texts of a stage are made from.
-struct Known<'a> {
+struct Context<'a> {
     topology: &'a Topology,
     standing: &'a Standing,
     /// The worst check of each region that has one that is not up.
@@ -257,7 +259,7 @@ struct Known<'a> {
     service: &'a Service,
 }
 
-fn stages(known: &Known<'_>, recording: &Recording) -> Vec<dto::Stage> {
+fn stages(known: &Context<'_>, recording: &Recording) -> Vec<dto::Stage> {
     let always = [Stage::Fence, Stage::Rank, Stage::TieGroups, Stage::Eligible, Stage::Share];
     let has_entries = |stage| recording.entries.iter().any(|entry| entry.stage == stage);
     let all = always.into_iter().chain([Stage::Ttl].into_iter().filter(|stage| has_entries(*stage)));
@@ -290,7 +292,7 @@ fn stages(known: &Known<'_>, recording: &Recording) -> Vec<dto::Stage> {
     all.map(stage).collect()
 }
 
-fn note(known: &Known<'_>, region: RegionId, note: &Note) -> String {
+fn note(known: &Context<'_>, region: RegionId, note: &Note) -> String {
     let because = || match evidence(known, region) {
         Some(evidence) => format!(": {evidence}"),
         None => String::new(),
@@ -308,7 +310,7 @@ fn note(known: &Known<'_>, region: RegionId, note: &Note) -> String {
         Note::TieGroup(number) => format!("group {number}"),
         Note::Held(rule) => format!("fails, but {} holds it{}", rule.name(), because()),
         Note::Forced => format!("forced up by an operator{}", cited(|it| it.action == Action::Up)),
-        Note::DrainedInPart => {
+        Note::PartlyDrained => {
             format!("a drain keeps this client away{}, but nothing else serves", cited(is_partial))
         }
         Note::Unknown => "not probed yet, and nothing is known to be up".into(),
@@ -322,32 +324,32 @@ fn note(known: &Known<'_>, region: RegionId, note: &Note) -> String {
     }
 }
 
-fn why(known: &Known<'_>, region: RegionId, why: &Why) -> String {
-    let Known { topology, service, .. } = known;
+fn why(known: &Context<'_>, region: RegionId, why: &DropReason) -> String {
+    let Context { topology, service, .. } = known;
     match why {
-        Why::Fenced(fence) => match &service.fences[*fence].rule {
+        DropReason::Fenced(fence) => match &service.fences[*fence].rule {
             FenceRule::Only(places) => format!("only for {}", place_names(topology, places)),
             FenceRule::Except(places) => format!("not for {}", place_names(topology, places)),
         },
-        Why::NoWeight => "weight 0".into(),
-        Why::Withdrawn(Cause::Drained | Cause::ForcedDown) => {
+        DropReason::NoWeight => "weight 0".into(),
+        DropReason::Withdrawn(Cause::Drained | Cause::ForcedDown) => {
             format!("withdrawn by an operator{}", cited(known, region, |it| it.action.withdraws()))
         }
-        Why::Withdrawn(Cause::Probes(_)) => match evidence(known, region) {
+        DropReason::Withdrawn(Cause::Probes(_)) => match evidence(known, region) {
             Some(evidence) => format!("down: {evidence}"),
             None => "down".into(),
         },
-        Why::Unknown => "not probed yet, while others are known to be up".into(),
-        Why::FamilyDown(Family::V4) => "its IPv4 addresses are down".into(),
-        Why::FamilyDown(Family::V6) => "its IPv6 addresses are down".into(),
-        Why::FamilyDown(Family::Host) => "its endpoints with names are down".into(),
-        Why::KeptAway(share) => {
+        DropReason::Unknown => "not probed yet, while others are known to be up".into(),
+        DropReason::FamilyDown(Family::V4) => "its IPv4 addresses are down".into(),
+        DropReason::FamilyDown(Family::V6) => "its IPv6 addresses are down".into(),
+        DropReason::FamilyDown(Family::Host) => "its endpoints with names are down".into(),
+        DropReason::PartlyDrained(share) => {
             let share = share * 100.0;
             let cited = cited(known, region, is_partial);
             format!("a drain keeps {share:.0}% of clients away, this one among them{cited}")
         }
-        Why::LaterGroup => "a higher-ranked group is available".into(),
-        Why::LostDraw => "lost the draw".into(),
+        DropReason::LaterGroup => "a higher-ranked group is available".into(),
+        DropReason::LostDraw => "lost the draw".into(),
     }
 }
 
@@ -356,7 +358,7 @@ fn is_partial(o: &Override) -> bool {
 }
 
 /// The matching overrides of a region, its endpoints and the region within the service: who set them and why.
-fn cited(known: &Known<'_>, region: RegionId, is_meant: fn(&Override) -> bool) -> String {
+fn cited(known: &Context<'_>, region: RegionId, is_meant: fn(&Override) -> bool) -> String {
     let name = &known.topology.region(region).name;
     let concerns = |target: &Target| match target {
         Target::Region(region) | Target::Endpoint { region, .. } => region == name,
@@ -372,8 +374,8 @@ fn cited(known: &Known<'_>, region: RegionId, is_meant: fn(&Override) -> bool) -
 }
 
 /// The evidence of a region's worst check, or the host whose addresses it waits for.
-fn evidence(known: &Known<'_>, region: RegionId) -> Option<String> {
-    let Known { topology, worst, .. } = known;
+fn evidence(known: &Context<'_>, region: RegionId) -> Option<String> {
+    let Context { topology, worst, .. } = known;
     let standing = known.standing.region(region);
     if let Some(check) = worst.get(topology.region(region).name.as_str())
         && let Subject::Address { endpoint, address, .. } = &check.id.subject

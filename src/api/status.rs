@@ -207,11 +207,11 @@ mod tests {
 
     use super::super::metrics::Metrics;
     use super::*;
-    use crate::health::{Blind, Failure, Observation, ProbeResult, Severity};
+    use crate::health::{CannotProbe, Failure, Observation, ProbeResult, Severity};
     use crate::model::{Mono, Now, Rules, SuspectSelf};
     use crate::prepare::{Origin, prepare, world};
     use crate::standing::Action;
-    use crate::state::{OverrideRequest, Remembered, State};
+    use crate::state::{OverrideRequest, SavedState, State};
 
     /// A small database, since these tests locate no client.
     const GEO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/mmdb/GeoIP2-City-Test.mmdb");
@@ -258,12 +258,12 @@ mod tests {
             let prepared = prepare(&Origin::Text { toml: toml.into(), files: files.into() });
             let plan = prepared.unwrap_or_else(|e| panic!("{e}")).plan;
             let world = world(&plan, Rules { suspect_self, ..Rules::default() });
-            Self { plan, state: State::new(world, Remembered::default(), NOW) }
+            Self { plan, state: State::new(world, SavedState::default(), NOW) }
         }
 
         /// Every check gets this result, which may depend on its address and its probe.
-        fn observe(&mut self, of: impl Fn(IpAddr, &str) -> Result<Observation, Blind>) -> &mut Self {
-            let wanted: Vec<_> = self.state.wanted().map(|it| (it.id, it.generation)).collect();
+        fn observe(&mut self, of: impl Fn(IpAddr, &str) -> Result<Observation, CannotProbe>) -> &mut Self {
+            let wanted: Vec<_> = self.state.checks_to_run().map(|it| (it.id, it.generation)).collect();
             for (id, generation) in wanted {
                 let Subject::Address { address, .. } = id.subject else { panic!("{id}") };
                 let probe = id.source.to_string();
@@ -322,8 +322,8 @@ mod tests {
         assert_eq!(alarms.len(), 20, "one for each held region: {alarms:?}");
     }
 
-    fn no_route() -> Result<Observation, Blind> {
-        Err(Blind { reason: "no route".into() })
+    fn no_route() -> Result<Observation, CannotProbe> {
+        Err(CannotProbe { reason: "no route".into() })
     }
 
     #[test]

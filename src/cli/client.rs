@@ -63,12 +63,12 @@ impl fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
-enum Place {
+enum Server {
     Socket(PathBuf),
     Url(String),
 }
 
-impl Place {
+impl Server {
     /// `--control`, else the config's socket, else the default ones.
     fn find(control: Option<&str>, config: Option<&Path>) -> Result<Self> {
         if let Some(control) = control {
@@ -111,14 +111,14 @@ impl Place {
 impl Client {
     /// Finds the node to talk to; sends nothing yet.
     pub(super) fn new(control: Option<&str>, token: Option<&str>, config: Option<&Path>) -> Result<Self> {
-        let place = Place::find(control, config)?;
+        let place = Server::find(control, config)?;
         let builder = reqwest::Client::builder().connect_timeout(TIMEOUT).no_proxy();
         let (builder, base, place) = match place {
-            Place::Socket(path) => {
+            Server::Socket(path) => {
                 let shown = path.display().to_string();
                 (builder.unix_socket(path), "http://localhost".to_owned(), shown)
             }
-            Place::Url(url) => {
+            Server::Url(url) => {
                 let shown = url.trim_start_matches("http://").to_owned();
                 (builder, url, shown)
             }

@@ -151,7 +151,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::geo::Override;
+    use crate::geo::NetworkOverride;
     use crate::model::{Location, Point};
 
     #[derive(Parser)]
@@ -182,7 +182,7 @@ mod tests {
             ..Location::default()
         };
         let prefix = "10.20.0.0/16".parse().unwrap();
-        let network = Override { prefix, location: Some(location), first: Box::default() };
+        let network = NetworkOverride { prefix, location: Some(location), first: Box::default() };
         let index = Index::compile(&[], &[network], &["10.20.0.0/17".parse().unwrap()]);
         insta::assert_snapshot!(lookup(&index, &[], "10.20.30.40".parse().unwrap()), @r"
         country      DE

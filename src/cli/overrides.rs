@@ -32,7 +32,7 @@ pub(super) struct Force {
     #[arg(value_parser = target)]
     target: String,
     /// What to treat it as
-    verdict: Verdict,
+    verdict: TargetState,
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub(super) struct Force {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Verdict {
+enum TargetState {
     Up,
     Down,
 }
@@ -89,8 +89,8 @@ pub(super) fn drain(client: &Client, arguments: Drain) -> Result<ExitCode> {
 
 pub(super) fn force(client: &Client, arguments: Force) -> Result<ExitCode> {
     let action = match arguments.verdict {
-        Verdict::Up => Action::Up,
-        Verdict::Down => Action::Down,
+        TargetState::Up => Action::Up,
+        TargetState::Down => Action::Down,
     };
     put(client, arguments.target, action, None, arguments.common)
 }

@@ -9,7 +9,7 @@ use crate::model::{
 };
 
 use super::report::Report;
-use super::service::Scope;
+use super::scope::Scope;
 use super::steering::Written;
 use super::table::{At, Table};
 use super::text;

@@ -3,25 +3,25 @@
 use super::keys::Shape::{OneOrMany, Text};
 use super::keys::{Keys, key, otherwise, required};
 use super::place::{bare, places};
-use super::service::{Scope, member};
+use super::scope::{Scope, member};
 use super::table::{At, Table, Value};
 use crate::geo::{Place, continent_of, countries};
 use crate::model::{Country, Fence, FenceRule, Group, Location, Member, PlaceKey, RegionId};
 
 pub(super) const FENCE: Keys = Keys {
     known: &[
-        key("region", Text, required("\"eu-west\""), "the region that is fenced"),
+        key("region", Text, required("\"eu-west\""), "the restricted region"),
         key(
             "only",
             OneOrMany(&Text),
             otherwise("[\"group:eea\"]", "`except`"),
-            "clients in one of these places",
+            "only clients in one of these places",
         ),
         key(
             "except",
             OneOrMany(&Text),
             otherwise("[\"country:CH\"]", "`only`"),
-            "clients in none of these places",
+            "all clients except those in these places",
         ),
     ],
     later: &[],

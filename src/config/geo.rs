@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use crate::geo::Override;
+use crate::geo::NetworkOverride;
 use crate::model::RegionId;
 
 use super::Spot;
@@ -21,7 +21,7 @@ pub struct Geo {
     /// Databases; the first match wins. At most 16.
     pub databases: Vec<GeoDatabase>,
     /// `[[geo.network]]`, each prefix once; the longest match wins, also over the databases.
-    pub networks: Vec<Override>,
+    pub networks: Vec<NetworkOverride>,
 }
 
 /// A database of places, not opened yet.
@@ -48,31 +48,31 @@ pub(super) const GEO: Keys = Keys {
             "database",
             OneOrMany(&Text),
             default("\"builtin\""),
-            "\"builtin\" or .mmdb files; the first match wins",
+            "\"builtin\" or .mmdb files; the first file that knows the client wins",
         ),
         key(
             "network",
             List(&Fields(&NETWORK)),
             otherwise("", "none"),
-            "what is known better than the database",
+            "networks for which the config overrides the database",
         ),
     ],
     later: &[],
 };
 const NETWORK: Keys = Keys {
     known: &[
-        key("prefix", Text, required("\"10.20.0.0/16\""), "where it holds; the longest prefix wins"),
+        key("prefix", Text, required("\"10.20.0.0/16\""), "the network; the longest matching prefix wins"),
         key(
             "location",
             Fields(&LOCATION),
-            otherwise("", "what a shorter prefix or the database says"),
-            "where these clients are",
+            otherwise("", "as for a shorter prefix, or as in the database"),
+            "location of these clients",
         ),
         key(
             "regions",
             OneOrMany(&Text),
-            otherwise("[\"eu-west\"]", "the rank decides"),
-            "these first, in this order, whatever the rank; fences still hold",
+            otherwise("[\"eu-west\"]", "as `rank` decides"),
+            "regions to rank first, in this order; fences still apply",
         ),
     ],
     later: &[],
@@ -87,7 +87,7 @@ pub(super) fn read(root: &Table<'_>, regions: &Names<'_>) -> Geo {
         None => vec![GeoDatabase { source: GeoSource::Builtin, at: root.report.spot(root.key_span("geo")) }],
     };
     let Some(table) = table else { return Geo { databases, networks: Vec::new() } };
-    let mut networks: Vec<Override> = Vec::new();
+    let mut networks: Vec<NetworkOverride> = Vec::new();
     let mut prefixes: HashSet<IpNet> = HashSet::new();
     let items = table.get("network").and_then(|value| value.items("a list of networks"));
     for item in items.unwrap_or_default() {
@@ -116,7 +116,7 @@ fn read_databases(value: &Value<'_>) -> Vec<GeoDatabase> {
     items.into_iter().filter_map(database).collect()
 }
 
-fn read_network(value: &Value<'_>, regions: &Names<'_>) -> Option<Override> {
+fn read_network(value: &Value<'_>, regions: &Names<'_>) -> Option<NetworkOverride> {
     let table = value.table("geo.network", &NETWORK)?;
     let prefix: Option<IpNet> =
         table.need("prefix").and_then(|value| value.parsed("a prefix such as \"10.0.0.0/8\"", text::prefix));
@@ -127,7 +127,7 @@ fn read_network(value: &Value<'_>, regions: &Names<'_>) -> Option<Override> {
     }
     let location = place.and_then(|value| location(&value, "geo.network.location".into()));
     let first = first.map(|value| read_regions(&value, regions)).unwrap_or_default();
-    Some(Override { prefix: prefix?, location, first: first.into() })
+    Some(NetworkOverride { prefix: prefix?, location, first: first.into() })
 }
 
 /// A list of at least one region without duplicates.

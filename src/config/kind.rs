@@ -4,22 +4,32 @@ use crate::model::{AllDown, Endpoint, Https, Member, Name, Service, ServiceKind}
 
 use super::keys::Shape::{Integer, OneOrMany, Text};
 use super::keys::{Keys, default, key, otherwise, required};
-use super::service::Scope;
+use super::scope::Scope;
 use super::steering::Written;
 use super::table::{At, Table, Value};
 
 pub(super) const HTTPS: Keys = Keys {
     known: &[
-        key("alpn", OneOrMany(&Text), otherwise("[\"h2\"]", "HTTP/1.1 alone"), "protocols beside HTTP/1.1"),
-        key("port", Integer(1, u16::MAX as u64), otherwise("8443", "443"), "another port than 443"),
+        key(
+            "alpn",
+            OneOrMany(&Text),
+            otherwise("[\"h2\"]", "HTTP/1.1 only"),
+            "ALPN protocols besides HTTP/1.1",
+        ),
+        key("port", Integer(1, u16::MAX as u64), otherwise("8443", "443"), "port, if not 443"),
         key("priority", Integer(1, u16::MAX as u64), default("1"), "SvcPriority"),
     ],
     later: &[],
 };
 pub(super) const SRV: Keys = Keys {
     known: &[
-        key("port", Integer(1, u16::MAX as u64), required("443"), "of every endpoint"),
-        key("priority", Integer(0, u16::MAX as u64), default("0"), "of every record: all are of one region"),
+        key("port", Integer(1, u16::MAX as u64), required("443"), "port of every endpoint"),
+        key(
+            "priority",
+            Integer(0, u16::MAX as u64),
+            default("0"),
+            "the same for all records, as all are of one region",
+        ),
     ],
     later: &[],
 };
@@ -28,7 +38,7 @@ pub(super) const MX: Keys = Keys {
         "preference",
         Integer(0, u16::MAX as u64),
         default("10"),
-        "of every record: all are of one region",
+        "the same for all records, as all are of one region",
     )],
     later: &[],
 };

@@ -14,16 +14,16 @@ use super::{Diagnostic, Severity, Spot, text};
 
 pub(super) const LATENCY: Keys = Keys {
     known: &[
-        key("file", Text, otherwise("\"latency.csv\"", "none"), "lines of place,region,ms"),
-        key("table", List(&Fields(&ROW)), otherwise("", "none"), "rows that correct the file"),
+        key("file", Text, otherwise("\"latency.csv\"", "none"), "CSV file with lines of place,region,ms"),
+        key("table", List(&Fields(&ROW)), otherwise("", "none"), "rows that take precedence over the file"),
     ],
     later: &[],
 };
 const ROW: Keys = Keys {
     known: &[
-        key("from", Text, required("\"country:DE\""), "the place of the clients"),
-        key("region", Text, required("\"eu-west\""), "the region they are sent to"),
-        key("ms", Number(0.0, MOST_MILLIS), required("25"), "the round-trip time in milliseconds, above 0"),
+        key("from", Text, required("\"country:DE\""), "place of the clients"),
+        key("region", Text, required("\"eu-west\""), "region that serves them"),
+        key("ms", Number(0.0, MOST_MILLIS), required("25"), "round-trip time in milliseconds, above 0"),
     ],
     later: &[],
 };

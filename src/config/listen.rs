@@ -83,72 +83,97 @@ pub(super) const DNS: Keys = Keys {
             "listen",
             List(&Text),
             required("[\"0.0.0.0:53\", \"[::]:53\"]"),
-            "addresses for UDP and TCP; IPv6 sockets accept IPv6 only",
+            "addresses to listen on, UDP and TCP; IPv6 sockets accept IPv6 only",
         ),
-        key("workers", Integer(0, MOST_WORKERS), default("0"), "UDP workers per address; 0: one per core"),
-        key("ecs", Boolean, default("true"), "whether EDNS Client Subnet is used and answered"),
+        key(
+            "workers",
+            Integer(0, MOST_WORKERS),
+            default("0"),
+            "UDP workers per address; 0 means one per core",
+        ),
+        key("ecs", Boolean, default("true"), "whether to use EDNS Client Subnet (RFC 7871)"),
         key(
             "key_prefix",
             Fields(&KEY_PREFIX),
             otherwise("", "as shown there"),
-            "the client prefix that shares and hashes are keyed on",
+            "client prefix that `share` uses as its key",
         ),
         key(
             "debug_names",
             Boolean,
             default("false"),
-            "whether _portolan.NAME TXT shows the epoch and the decision for the client at a service's NAME",
+            "whether TXT queries for _portolan.NAME return the epoch and the decision for the client, for each service NAME",
         ),
         key(
             "identity",
             Fields(&IDENTITY),
             otherwise("", "nothing"),
-            "what the server reveals about itself; questions for the rest are refused",
+            "what the server reveals about itself; other identity queries are refused",
         ),
     ],
     later: &["tls", "cookies", "rate_limit", "allow", "proxy_protocol_from", "tcp", "transfer"],
 };
 const KEY_PREFIX: Keys = Keys {
     known: &[
-        key("v4", Integer(0, 32), default("24"), "bits of an IPv4 address"),
-        key("v6", Integer(0, 128), default("56"), "bits of an IPv6 address"),
+        key("v4", Integer(0, 32), default("24"), "prefix length for IPv4, in bits"),
+        key("v6", Integer(0, 128), default("56"), "prefix length for IPv6, in bits"),
     ],
     later: &[],
 };
 const IDENTITY: Keys = Keys {
     known: &[
-        key("version", Text, otherwise("\"9.9\"", "refused"), "CHAOS TXT version.bind and version.server"),
-        key("hostname", Text, otherwise("\"ns1\"", "refused"), "CHAOS TXT hostname.bind and id.server"),
+        key(
+            "version",
+            Text,
+            otherwise("\"9.9\"", "refused"),
+            "answer to CHAOS TXT version.bind and version.server",
+        ),
+        key(
+            "hostname",
+            Text,
+            otherwise("\"ns1\"", "refused"),
+            "answer to CHAOS TXT hostname.bind and id.server",
+        ),
         key(
             "nsid",
             Either(&[Text, False]),
             otherwise("\"ns1\"", "`hostname`"),
-            "the EDNS option NSID, or false for none",
+            "value of the EDNS option NSID; false: no NSID",
         ),
     ],
     later: &[],
 };
 pub(super) const CONTROL: Keys = Keys {
     known: &[
-        key("listen", Either(&[Text, False]), default("\"127.0.0.1:8053\""), "address for TCP, or false"),
+        key(
+            "listen",
+            Either(&[Text, False]),
+            default("\"127.0.0.1:8053\""),
+            "TCP address to listen on; false: no TCP listener",
+        ),
         key(
             "socket",
             Either(&[Text, False]),
             default("\"/run/portolan/control.sock\""),
-            "path of the Unix socket, or false",
+            "path of the Unix socket; false: no socket",
         ),
-        key("token", List(&Fields(&TOKEN)), otherwise("", "none"), "who may make changes over TCP"),
+        key(
+            "token",
+            List(&Fields(&TOKEN)),
+            otherwise("", "none"),
+            "bearer tokens that allow changes over TCP",
+        ),
     ],
     later: &["tls", "metrics"],
 };
 const TOKEN: Keys = Keys {
     known: &[
-        key("name", Text, required("\"ci\""), "who has it"),
+        key("name", Text, required("\"ci\""), "name of its holder, shown in logs and overrides"),
         key(
             "role",
             Words(&["viewer", "operator", "admin"]),
             required("\"operator\""),
-            "\"viewer\": only reads; \"operator\": changes; \"admin\": also changes that safety rules forbid",
+            "\"viewer\" may only read, \"operator\" may make changes, \"admin\" may also override safety rules",
         ),
         key(
             "sha256",

@@ -26,6 +26,7 @@ mod reference;
 mod region;
 mod report;
 mod restart;
+mod scope;
 mod service;
 mod steering;
 mod table;
@@ -106,44 +107,49 @@ impl Config {
 
 const ROOT: Keys = Keys {
     known: &[
-        key("version", Integer(VERSION, VERSION), required("1"), "the version of the config's format"),
-        key("node", Fields(&node::NODE), otherwise("", "as shown there"), "this process"),
-        key("log", Fields(&node::LOG), otherwise("", "as shown there"), "its log, on standard error"),
+        key("version", Integer(VERSION, VERSION), required("1"), "version of the config format"),
+        key("node", Fields(&node::NODE), otherwise("", "as shown there"), "this node"),
+        key("log", Fields(&node::LOG), otherwise("", "as shown there"), "the log, on standard error"),
         key("dns", Fields(&listen::DNS), otherwise("", "no name server"), "the name server"),
-        key("control", Fields(&listen::CONTROL), otherwise("", "as shown there"), "API and metrics"),
-        key("geo", Fields(&geo::GEO), otherwise("", "as shown there"), "where clients are looked up"),
+        key("control", Fields(&listen::CONTROL), otherwise("", "as shown there"), "the API and metrics"),
+        key("geo", Fields(&geo::GEO), otherwise("", "as shown there"), "how clients are located"),
         key(
             "latency",
             Fields(&latency::LATENCY),
             otherwise("", "estimated by distance"),
             "known round-trip times",
         ),
-        key("group", Named(&place::GROUP), otherwise("eea", "none"), "a name for a set of places"),
-        key("probe", Named(&probe::PROBE), otherwise("edge", "none"), "a named way to probe an address"),
-        key("region", Named(&region::REGION), otherwise("eu-west", "none"), "a place that serves"),
+        key("group", Named(&place::GROUP), otherwise("eea", "none"), "a named set of places"),
+        key(
+            "probe",
+            Named(&probe::PROBE),
+            otherwise("edge", "none"),
+            "a probe that endpoints refer to by name",
+        ),
+        key("region", Named(&region::REGION), otherwise("eu-west", "none"), "a region"),
         key(
             "zone",
             List(&Fields(&zones::ZONE)),
             otherwise("", "none"),
-            "static records, and room for services",
+            "a zone: static records and services",
         ),
         key(
             "policy",
             Named(&steering::POLICY),
             otherwise("nearby", "none"),
-            "steering keys that services share",
+            "steering keys that several services share",
         ),
         key(
             "service",
             List(&Fields(&service::SERVICE)),
             otherwise("", "none"),
-            "a name that is answered by choosing",
+            "a service: a name that is answered by steering",
         ),
         key(
             "safety",
             Fields(&node::SAFETY),
             otherwise("", "as shown there"),
-            "what automation and operators may never do",
+            "limits on what automation and operators may do",
         ),
     ],
     later: &["include", "alert", "journal", "cluster", "proxy", "tsig"],
@@ -254,7 +260,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
     let policies = steering::read_policies(&policy_names, &policy_entries);
     let services = service::read_all(
         root,
-        &service::Scope {
+        &scope::Scope {
             region_names: &region_names,
             group_names: &group_names,
             groups: &groups,

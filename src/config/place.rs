@@ -167,7 +167,7 @@ pub(super) const GROUP: Keys = Keys {
         "places",
         OneOrMany(&Text),
         required("[\"country:DE\", \"net:198.51.100.0/24\"]"),
-        "net:, asn:, region: (ISO 3166-2), country:, group:, continent: or \"*\"",
+        "places: net:, asn:, region: (ISO 3166-2), country:, group:, continent: or \"*\"",
     )],
     later: &[],
 };
@@ -244,21 +244,21 @@ fn path_of(came_from: &[Option<At<usize>>], start: usize) -> Vec<At<usize>> {
 
 pub(super) const LOCATION: Keys = Keys {
     known: &[
-        key("country", Text, otherwise("\"IE\"", "unknown"), "ISO 3166-1, two letters"),
+        key("country", Text, otherwise("\"IE\"", "unknown"), "two-letter country code (ISO 3166-1)"),
         key(
             "lat",
             Number(-90.0, 90.0),
-            otherwise("53.35", "unknown; of a client the country's centre"),
-            "degrees north",
+            otherwise("53.35", "unknown; for clients, the centre of the country"),
+            "latitude in degrees north",
         ),
         key(
             "lon",
             Number(-180.0, 180.0),
-            otherwise("-6.26", "unknown; of a client the country's centre"),
-            "degrees east",
+            otherwise("-6.26", "unknown; for clients, the centre of the country"),
+            "longitude in degrees east",
         ),
         key("continent", Text, otherwise("\"EU\"", "that of the country"), "AF, AN, AS, EU, NA, OC or SA"),
-        key("subdivision", Text, otherwise("\"IE-D\"", "unknown"), "ISO 3166-2"),
+        key("subdivision", Text, otherwise("\"IE-D\"", "unknown"), "subdivision code (ISO 3166-2)"),
     ],
     later: &[],
 };

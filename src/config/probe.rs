@@ -25,31 +25,46 @@ pub(super) const PROBE: Keys = Keys {
             "kind",
             Words(&["tcp", "tls", "http", "https"]),
             required("\"https\""),
-            "what is spoken: \"tcp\", \"tls\", \"http\" or \"https\"",
+            "protocol: \"tcp\", \"tls\", \"http\" or \"https\"",
         ),
-        key("port", Integer(1, 65535), otherwise("443", "443 for tls and https, 80 for http"), "the port"),
-        key("host", Text, otherwise("\"www.example.com\"", "the address"), "Host header and SNI"),
-        key("path", Text, default("\"/\""), "path and query, of http and https"),
-        key("expect", Fields(&EXPECT), otherwise("", "status 200-399"), "what a good answer looks like"),
+        key(
+            "port",
+            Integer(1, 65535),
+            otherwise("443", "443 for tls and https, 80 for http"),
+            "port to connect to",
+        ),
+        key(
+            "host",
+            Text,
+            otherwise("\"www.example.com\"", "the address"),
+            "Host header and TLS server name (SNI)",
+        ),
+        key("path", Text, default("\"/\""), "path and query; for http and https"),
+        key(
+            "expect",
+            Fields(&EXPECT),
+            otherwise("", "status 200-399"),
+            "what a good response must look like",
+        ),
         key(
             "ca",
             Text,
-            otherwise("\"ca.pem\"", "the system's"),
-            "PEM file of the authorities trusted instead",
+            otherwise("\"ca.pem\"", "those of the system"),
+            "PEM file of the certificate authorities to trust",
         ),
-        key("interval", Text, default("\"5s\""), "from start to start; at least 100ms"),
-        key("timeout", Text, default("\"2s\""), "for the whole probe; shorter than the interval"),
-        key("fall", COUNT, default("3"), "failures before down"),
-        key("clear", COUNT, default("1"), "successes in a row that wipe counted failures"),
-        key("rise", COUNT, default("2"), "successes in a row before up"),
+        key("interval", Text, default("\"5s\""), "time from one start to the next; at least 100ms"),
+        key("timeout", Text, default("\"2s\""), "time limit of the whole probe; shorter than the interval"),
+        key("fall", COUNT, default("3"), "failures before the verdict is down"),
+        key("clear", COUNT, default("1"), "consecutive successes that reset the count of failures"),
+        key("rise", COUNT, default("2"), "consecutive successes before a down target is up again"),
         key(
             "hold",
             Text,
             default("\"30s\""),
-            "must stay good this long before up, counted from the first success",
+            "minimum time from the first success until a down target is up again",
         ),
-        key("startup", Fields(&STARTUP), otherwise("", "none"), "time to come up"),
-        key("slow", Text, otherwise("\"800ms\"", "never"), "slower successes make it degraded"),
+        key("startup", Fields(&STARTUP), otherwise("", "none"), "grace period for a target that is starting"),
+        key("slow", Text, otherwise("\"800ms\"", "never"), "successes slower than this lead to degraded"),
     ],
     later: &[],
 };
@@ -60,22 +75,22 @@ const EXPECT: Keys = Keys {
             "status",
             OneOrMany(&Either(&[Integer(100, 599), Text])),
             default("[\"200-399\"]"),
-            "one of these: 200, \"2xx\" or \"200-399\"",
+            "accepted status codes: 200, \"2xx\" or \"200-399\"",
         ),
-        key("body", Text, otherwise("\"ready\"", "whatever"), "a text that the body must contain"),
+        key("body", Text, otherwise("\"ready\"", "anything"), "text that the body must contain"),
         key(
             "json",
             OneOrMany(&Fields(&JSON)),
-            otherwise("[{ path = \"$.status\", equals = \"ready\" }]", "whatever"),
-            "what the JSON in the body must say",
+            otherwise("[{ path = \"$.status\", equals = \"ready\" }]", "anything"),
+            "values that the JSON body must contain",
         ),
     ],
     later: &[],
 };
 const JSON: Keys = Keys {
     known: &[
-        key("path", Text, required("\"$.status\""), "a JSONPath (RFC 9535)"),
-        key("equals", Json, required("\"ready\""), "the value there"),
+        key("path", Text, required("\"$.status\""), "JSONPath of the value (RFC 9535)"),
+        key("equals", Json, required("\"ready\""), "expected value"),
     ],
     later: &[],
 };
@@ -84,7 +99,7 @@ const STARTUP: Keys = Keys {
         "grace",
         Text,
         required("\"60s\""),
-        "failures don't count until the first success or this long",
+        "failures do not count before the first success, for at most this long",
     )],
     later: &["path", "timeout"],
 };
@@ -270,7 +285,7 @@ fn read_expect(probe: &Table<'_>, value: &Value<'_>) -> Option<Expect> {
         let items = value.one_or_many("a list of statuses such as [200, \"3xx\"]")?;
         Some(items.iter().filter_map(read_status).collect())
     });
-    let body = table.get("body").and_then(|value| value.text("a text that the body must contain"));
+    let body = table.get("body").and_then(|value| value.text("text that the body must contain"));
     let json = table.get("json").and_then(|value| {
         let items = value.one_or_many("a list of assertions such as [{ path = \"$.ok\", equals = true }]")?;
         let name = table.path("json");

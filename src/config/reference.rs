@@ -75,9 +75,9 @@ fn example(toml: &str) -> Value {
 }
 
 const HEAD: &str = "\
-# Every key of the config, in a config that is in order once the files that it names are there. The value shown
-# is what holds where the key is not written, unless the line says \"required\" or what holds \"otherwise\". Paths
-# start at this file's folder; durations are \"250ms\", \"5s\", \"10m\", \"1h30m\"; shares are \"25%\".
+# Every config key. This file is itself a valid config once the files that it names exist. The value shown is the
+# default, unless the line says \"required\" or gives another default. Paths are relative to this file; durations
+# are written as \"250ms\", \"5s\", \"10m\" or \"1h30m\", shares as \"25%\".
 ";
 
 /// The column where comments begin, unless the line is longer.
@@ -98,8 +98,8 @@ fn section(text: &mut String, path: &str, keys: &Keys) {
         let (value, remark) = match key.given {
             Given::Required(value) => (value, "; required".to_owned()),
             Given::Default(value) => (value, String::new()),
-            Given::Otherwise(value, otherwise) => (value, format!("; otherwise {otherwise}")),
-            Given::Instead(value, of) => (value, format!("; goes with {of}")),
+            Given::Otherwise(value, otherwise) => (value, format!("; default: {otherwise}")),
+            Given::Instead(value, of) => (value, format!("; only with {of}")),
         };
         let hidden = if matches!(key.given, Given::Instead(..)) { "# " } else { "" };
         line(text, &format!("{hidden}{} = {value}", key.name), &format!("{}{remark}", key.about));
@@ -109,14 +109,14 @@ fn section(text: &mut String, path: &str, keys: &Keys) {
         let (name, remark) = match key.given {
             Given::Required(name) => (name, "; required".to_owned()),
             Given::Otherwise(name, "as shown there") => (name, String::new()),
-            Given::Otherwise(name, otherwise) => (name, format!("; otherwise {otherwise}")),
+            Given::Otherwise(name, otherwise) => (name, format!("; default: {otherwise}")),
             Given::Default(_) | Given::Instead(..) => unreachable!("a section is always shown"),
         };
         let path = below(key);
         let (header, path) = match kind {
-            Kind::One => (format!("[{path}]"), path),
-            Kind::Many => (format!("[[{path}]]"), path),
-            Kind::Named => (format!("[{path}.{name}]"), format!("{path}.{name}")),
+            SectionKind::One => (format!("[{path}]"), path),
+            SectionKind::Many => (format!("[[{path}]]"), path),
+            SectionKind::Named => (format!("[{path}.{name}]"), format!("{path}.{name}")),
         };
         text.push('\n');
         line(text, &header, &format!("{}{remark}", key.about));
@@ -125,18 +125,18 @@ fn section(text: &mut String, path: &str, keys: &Keys) {
 }
 
 /// How the reference shows a table of keys.
-enum Kind {
+enum SectionKind {
     One,
     Many,
     Named,
 }
 
 /// The keys of a value that is shown as its own section.
-fn inner(key: &Key) -> Option<(&'static Keys, Kind)> {
+fn inner(key: &Key) -> Option<(&'static Keys, SectionKind)> {
     match key.shape {
-        Shape::Fields(keys) => Some((keys, Kind::One)),
-        Shape::List(Shape::Fields(keys)) => Some((keys, Kind::Many)),
-        Shape::Named(keys) => Some((keys, Kind::Named)),
+        Shape::Fields(keys) => Some((keys, SectionKind::One)),
+        Shape::List(Shape::Fields(keys)) => Some((keys, SectionKind::Many)),
+        Shape::Named(keys) => Some((keys, SectionKind::Named)),
         _ => None,
     }
 }

@@ -15,12 +15,12 @@ use super::text;
 
 pub(super) const REGION: Keys = Keys {
     known: &[
-        key("location", Fields(&LOCATION), otherwise("", "unknown"), "where it is"),
+        key("location", Fields(&LOCATION), otherwise("", "unknown"), "its location"),
         key(
             "capacity",
             Integer(1, u64::MAX),
-            otherwise("40000", "not limited"),
-            "requests per second it can take",
+            otherwise("40000", "unlimited"),
+            "requests per second that it can serve",
         ),
         key(
             "healthy_when",
@@ -32,36 +32,41 @@ pub(super) const REGION: Keys = Keys {
             "require",
             Any(&Text),
             default("[]"),
-            "what must be up too: NAME of an own endpoint, endpoint/REGION/NAME or region/REGION",
+            "what else must be up: NAME (an endpoint of this region), endpoint/REGION/NAME or region/REGION",
         ),
-        key("endpoint", List(&Fields(&ENDPOINT)), required(""), "its balancers"),
+        key("endpoint", List(&Fields(&ENDPOINT)), required(""), "an endpoint: a balancer of the region"),
     ],
     later: &[],
 };
 const ENDPOINT: Keys = Keys {
     known: &[
-        key("name", Text, required("\"lb1\""), "unique within the region"),
+        key("name", Text, required("\"lb1\""), "name, unique within the region"),
         key(
             "address",
             OneOrMany(&Text),
             otherwise("[\"192.0.2.10\", \"2001:db8::10\"]", "`host`"),
-            "IPv4 and IPv6; each address has a verdict of its own",
+            "IPv4 and IPv6 addresses; each is probed separately",
         ),
         key(
             "host",
             Text,
             otherwise("\"lb.example.net\"", "`address`"),
-            "its name, for services of type \"cname\", \"srv\" and \"mx\"; without `address` also where its addresses come from, asked again as their TTL runs out and kept while that fails",
+            "host name to answer in services of type \"cname\", \"srv\" and \"mx\"; without `address`, it is also resolved to get the addresses, again whenever their TTL expires, and the last ones are kept while that fails",
         ),
-        key("weight", Integer(0, Weight::MAX.0 as u64), default("100"), "its share within the region"),
-        key("probe", Any(&Text), otherwise("[\"edge\"]", "always up"), "all of these must pass"),
+        key(
+            "weight",
+            Integer(0, Weight::MAX.0 as u64),
+            default("100"),
+            "weight within the region; 0: only if all weights are 0",
+        ),
+        key("probe", Any(&Text), otherwise("[\"edge\"]", "always up"), "probes, all of which must pass"),
     ],
     later: &[],
 };
 const HEALTHY: Keys = Keys {
     known: &[
-        key("at_least", Integer(1, u16::MAX as u64), otherwise("2", "`fraction`"), "this many"),
-        key("fraction", Text, otherwise("\"50%\"", "`at_least`"), "this part of them, rounded up"),
+        key("at_least", Integer(1, u16::MAX as u64), otherwise("2", "`fraction`"), "at least this many"),
+        key("fraction", Text, otherwise("\"50%\"", "`at_least`"), "at least this share of them, rounded up"),
     ],
     later: &[],
 };

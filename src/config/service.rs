@@ -1,16 +1,15 @@
 //! `[[service]]`: names whose answers are steered.
 
-use crate::model::{
-    AllDown, GeoEntry, Group, Member, Name, PlaceKey, Probe, RankKind, Region, RegionId, Service, Weight,
-};
+use crate::model::{AllDown, GeoEntry, Member, Name, PlaceKey, RankKind, RegionId, Service, Weight};
 
 use super::advice::Advice;
 use super::fence;
 use super::keys::Shape::{ByPlace, Either, Fields, Integer, List, OneOrMany, Text, Words};
 use super::keys::{Keys, default, instead, key, otherwise, required};
 use super::kind;
-use super::place::{Names, place};
+use super::place::place;
 use super::region::read_weight;
+use super::scope::{Scope, member};
 use super::steering::{self, ALL_DOWN, ANSWERS, RANK, SHARE, SPILL, TOLERANCE, TTL, Written};
 use super::table::{At, Table, Value};
 use super::text;
@@ -21,43 +20,43 @@ pub(super) const SERVICE: Keys = Keys {
             "name",
             Text,
             required("\"www.gslb.example.com.\""),
-            "where it is answered, in one of the zones; static records and services of other types may share it",
+            "its name, within one of the zones; static records and services of other types may have the same name",
         ),
         key(
             "type",
             Words(&kind::TYPES),
             default("\"address\""),
-            "what is answered: \"address\", A and AAAA; \"cname\", \"srv\" or \"mx\", such records of the endpoints' names",
+            "what to answer: \"address\" (A and AAAA), or \"cname\", \"srv\" or \"mx\" (records that point to the endpoints' host names)",
         ),
         key(
             "https",
             Either(&[Fields(&kind::HTTPS)]),
             otherwise("{ alpn = [\"h2\"] }", "none"),
-            "also answers HTTPS (RFC 9460), with the very addresses that A and AAAA would give as hints",
+            "also answer HTTPS records (RFC 9460), with the addresses of the A and AAAA answers as hints",
         ),
         key(
             "srv",
             Either(&[Fields(&kind::SRV)]),
             instead("{ port = 443, priority = 0 }", "type = \"srv\""),
-            "the records of type \"srv\"; their weights are those of the endpoints",
+            "contents of SRV records; their weights are those of the endpoints",
         ),
         key(
             "mx",
             Either(&[Fields(&kind::MX)]),
             instead("{ preference = 10 }", "type = \"mx\""),
-            "the records of type \"mx\"",
+            "contents of MX records",
         ),
         key(
             "policy",
             Text,
             otherwise("\"nearby\"", "none"),
-            "the policy whose steering keys it takes; its own win",
+            "policy whose steering keys it inherits; its own keys take precedence",
         ),
         key(
             "regions",
             List(&Either(&[Text, Fields(&MEMBER)])),
             required("[{ region = \"eu-west\", weight = 1 }]"),
-            "in the order of priority; \"eu-west\" alone has weight 1",
+            "regions in order of priority; plain \"eu-west\" means weight 1",
         ),
         RANK.shown("\"geo\"", "\"priority\""),
         TOLERANCE,
@@ -70,13 +69,13 @@ pub(super) const SERVICE: Keys = Keys {
             "geo",
             ByPlace(&List(&Either(&[Text, List(&Text)]))),
             otherwise("{ \"country:DE\" = [\"eu-west\"], \"*\" = [\"eu-west\"] }", "none"),
-            "for rank \"geo\": regions in order by place, the most specific place first, and last those it does not name; a nested list ties",
+            "for rank \"geo\": regions in order for each place; the most specific place applies, regions not listed come last, and those in a nested list tie",
         ),
         key(
             "fence",
             OneOrMany(&Fields(&fence::FENCE)),
             otherwise("[{ region = \"eu-west\", only = [\"group:eea\"] }]", "none"),
-            "where a region may be used",
+            "restrictions on which clients a region serves",
         ),
     ],
     later: &[],
@@ -84,23 +83,12 @@ pub(super) const SERVICE: Keys = Keys {
 const MEMBER: Keys = Keys {
     known: &[
         key("region", Text, required("\"eu-west\""), "the region"),
-        key("weight", Integer(0, Weight::MAX.0 as u64), default("1"), "its share where regions tie"),
+        key("weight", Integer(0, Weight::MAX.0 as u64), default("1"), "weight among regions that tie"),
     ],
     later: &[],
 };
 
 const DEFAULT_WEIGHT: Weight = Weight(1);
-
-/// The definitions that services refer to.
-pub(super) struct Scope<'a> {
-    pub(super) region_names: &'a Names<'a>,
-    pub(super) group_names: &'a Names<'a>,
-    pub(super) groups: &'a [Group],
-    pub(super) policy_names: &'a Names<'a>,
-    pub(super) policies: &'a [Written],
-    pub(super) regions: &'a [Region],
-    pub(super) probes: &'a [Option<Probe>],
-}
 
 /// Reads every `[[service]]`, with the location of its name.
 pub(super) fn read_all(root: &Table<'_>, scope: &Scope<'_>) -> Vec<At<Service>> {
@@ -185,17 +173,6 @@ fn read_members(table: &Table<'_>, scope: &Scope<'_>) -> Vec<At<Member>> {
         members.push(item.at(Member { region, weight: weight.unwrap_or(DEFAULT_WEIGHT) }));
     }
     members
-}
-
-/// Reads the name of a region that is a member of the service.
-pub(super) fn member(value: &Value<'_>, members: &[At<Member>], scope: &Scope<'_>) -> Option<RegionId> {
-    let region = RegionId(scope.region_names.refer(value)? as u16);
-    if members.iter().any(|member| member.value.region == region) {
-        return Some(region);
-    }
-    let name = scope.region_names.name(usize::from(region.0));
-    value.report.absent(value.span.clone(), format!("region `{name}` is not among the service's `regions`"));
-    None
 }
 
 /// The `geo` table, most specific key first, longest prefix first; equally specific keys keep their order.

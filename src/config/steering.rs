@@ -18,32 +18,37 @@ pub(super) const RANK: Key = key(
     "rank",
     Words(&RANKS),
     default("\"priority\""),
-    "what puts one region before another: \"priority\", \"distance\", \"latency\", \"geo\" or \"none\"",
+    "how regions are ranked: by \"priority\", \"distance\", \"latency\" or \"geo\", or \"none\": all tie",
 );
 pub(super) const TOLERANCE: Key = key(
     "tolerance",
     Either(&[Text, Integer(0, 0)]),
     default("0"),
-    "\"15ms\" for latency, \"300km\" for distance: regions this close to the best tie",
+    "regions this close to the best one tie with it: such as \"15ms\" for rank latency, \"300km\" for distance",
 );
 pub(super) const SHARE: Key = key(
     "share",
     Words(&SHARES),
     default("\"weighted\""),
-    "how tied regions share clients: \"weighted\" anew in each time window, \"hash\" sticky, \"random\" anew in each query",
+    "how tied regions share clients: \"weighted\" draws again in each time window, \"hash\" is sticky, \"random\" draws for each query",
 );
 pub(super) const ANSWERS: Key =
-    key("answers", Integer(1, MOST_ANSWERS), default("1"), "endpoints in one answer");
+    key("answers", Integer(1, MOST_ANSWERS), default("1"), "maximum number of endpoints in an answer");
 pub(super) const TTL: Key = key(
     "ttl",
     Either(&[Text, Fields(&COMPUTED_TTL)]),
     default("\"30s\""),
-    "how long clients may keep an answer; { max, min }: until the next change there may be, within these",
+    "TTL of answers; { max, min }: computed, so that an answer expires before it can change, within these limits",
 );
 const COMPUTED_TTL: Keys = Keys {
     known: &[
-        key("max", Text, required("\"60s\""), "the most, and the length of a share's window"),
-        key("min", Text, required("\"5s\""), "the least"),
+        key(
+            "max",
+            Text,
+            required("\"60s\""),
+            "maximum, and the length of the time windows of share \"weighted\"",
+        ),
+        key("min", Text, required("\"5s\""), "minimum"),
     ],
     later: &[],
 };
@@ -51,7 +56,7 @@ pub(super) const ALL_DOWN: Key = key(
     "all_down",
     Either(&[Words(&["all", "servfail"]), Fields(&WHEN_ALL_DOWN)]),
     default("\"all\""),
-    "what to answer when no region may be used: \"all\", as if every one were up, \"servfail\", or a table",
+    "what to answer when no region may be used: \"all\" (the most promising regions anyway), \"servfail\", or a table",
 );
 pub(super) const SPILL: Key = key("spill", Boolean, default("false"), "not supported yet");
 const WHEN_ALL_DOWN: Keys = Keys {
@@ -60,14 +65,14 @@ const WHEN_ALL_DOWN: Keys = Keys {
             "last_good",
             Text,
             otherwise("\"10m\"", "another"),
-            "what was up last, if no longer ago than this",
+            "the endpoints that served last, if they stopped no longer ago than this",
         ),
         key("fallback", OneOrMany(&Text), otherwise("[\"203.0.113.9\"]", "another"), "these addresses"),
         key(
             "cname",
             Text,
             otherwise("\"lb.example.net\"", "another"),
-            "a CNAME to this name, beside which nothing else may stand",
+            "a CNAME to this name; the service's name must have no other records",
         ),
     ],
     later: &[],

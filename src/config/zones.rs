@@ -13,9 +13,9 @@ use super::{Diagnostic, Severity, text};
 
 pub(super) const ZONE: Keys = Keys {
     known: &[
-        key("origin", Text, required("\"gslb.example.com.\""), "the name of its apex"),
-        key("file", Text, required("\"gslb.example.com.zone\""), "RFC 1035 text"),
-        key("dnssec", Boolean, default("false"), "whether it is signed; not supported yet"),
+        key("origin", Text, required("\"gslb.example.com.\""), "name of its apex"),
+        key("file", Text, required("\"gslb.example.com.zone\""), "zone file (RFC 1035)"),
+        key("dnssec", Boolean, default("false"), "whether to sign it; not supported yet"),
     ],
     later: &[],
 };

@@ -1,7 +1,7 @@
 //! The DNS listeners: UDP workers on threads of their own, TCP on the runtime.
 //!
 //! ```text
-//! Server::bind ──▶ Server ── start ──▶ Running ── stop ──▶ all answered, all closed
+//! Server::bind ──▶ Server ── start ──▶ Listeners ── stop ──▶ all answered, all closed
 //! ```
 //!
 //! Sockets are bound at once, so that nothing else takes the port and early queries wait in the kernel, and are
@@ -59,9 +59,9 @@ pub struct Server {
     tcp: Vec<Tcp>,
 }
 
-/// Running listeners. When dropped without [`stop`](Self::stop), they end soon, but nothing waits for it.
+/// Listeners listeners. When dropped without [`stop`](Self::stop), they end soon, but nothing waits for it.
 #[derive(Debug)]
-pub struct Running {
+pub struct Listeners {
     addresses: Vec<SocketAddr>,
     stopping: Arc<AtomicBool>,
     closing: CancellationToken,
@@ -102,12 +102,12 @@ impl Server {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn start(self, shared: Shared) -> io::Result<Running> {
+    pub fn start(self, shared: Shared) -> io::Result<Listeners> {
         self.start_with(&shared, answer::handle, Limits::default())
     }
 
-    fn start_with(self, shared: &Shared, handler: Handler, limits: Limits) -> io::Result<Running> {
-        let mut running = Running {
+    fn start_with(self, shared: &Shared, handler: Handler, limits: Limits) -> io::Result<Listeners> {
+        let mut running = Listeners {
             addresses: self.addresses,
             stopping: Arc::default(),
             closing: CancellationToken::new(),
@@ -154,7 +154,7 @@ fn bind_both(address: SocketAddr, workers: usize) -> Result<(Udp, Tcp), BindErro
     }
 }
 
-impl Running {
+impl Listeners {
     /// The addresses listened on, in the order of the config.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
@@ -172,7 +172,7 @@ impl Running {
         });
         self.tasks.wait().await;
         if let Ok(lost @ 1..) = joined.await {
-            tracing::error!(lost, "UDP workers ended before they were told to stop");
+            tracing::error!(lost, "UDP workers ended before the server was stopped");
         }
     }
 
@@ -183,7 +183,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for Listeners {
     fn drop(&mut self) {
         self.signal();
     }

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 pub use command::{Applied, EventFeed, Reloaded};
-pub use task::{Engine, Running};
+pub use task::{Engine, EngineTask};
 
 use crate::health::State;
 use crate::prepare::Prepared;

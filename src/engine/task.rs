@@ -13,16 +13,16 @@ use super::command::{Applied, Command, Reloaded};
 use super::events::Events;
 use super::hosts::{Resolved, Resolving};
 use super::{COMMAND_QUEUE, Handle};
-use crate::health::Memory;
+use crate::health::SavedVerdict;
 use crate::journal::{Confirmation, Journal, Notice, Opened, Recalled, VerdictRecord};
 use crate::model::{CheckId, Subject, Topology};
 use crate::net::clock::Clock;
 use crate::prepare::{Prepared, world};
-use crate::probe::{self, Check, Report, Scheduler};
+use crate::probe::{CheckReport, PreparedProbe, ScheduledCheck, Scheduler};
 use crate::snapshot::{Plan, Snapshot};
 use crate::standing::Override;
 use crate::state::{
-    EventKind, OverrideRequest, Rejection, Remembered, SetOverride, State, Wanted, check_target,
+    CheckToRun, EventKind, OverrideRequest, Rejection, SavedState, SetOverride, State, check_target,
 };
 
 /// Capacity of the queue of probe reports; probes wait if it is full.
@@ -58,7 +58,7 @@ pub struct Engine {
     is_pending: bool,
     scheduler: Scheduler,
     /// The probes of the plan, ready to run.
-    probes: Vec<Arc<probe::Prepared>>,
+    probes: Vec<Arc<PreparedProbe>>,
     resolving: Resolving,
     journal: Journal,
     snapshots: Arc<ArcSwap<Snapshot>>,
@@ -80,12 +80,12 @@ async fn retire(plan: Arc<Plan>, retired: Arc<Notify>) {
 
 /// A running engine.
 #[derive(Debug)]
-pub struct Running {
+pub struct EngineTask {
     task: JoinHandle<()>,
     commands: mpsc::Sender<Command>,
 }
 
-impl Running {
+impl EngineTask {
     /// Stops the probes and the engine. Published snapshots stay readable.
     pub async fn stop(self) {
         let (reply, stopped) = oneshot::channel();
@@ -98,7 +98,7 @@ impl Running {
 
 impl Engine {
     /// Applies a prepared config and starts its probes. Must be called within a tokio runtime.
-    pub fn start(prepared: Prepared, opened: Opened) -> (Handle, Running) {
+    pub fn start(prepared: Prepared, opened: Opened) -> (Handle, EngineTask) {
         let clock = Clock::default();
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (reports, report_queue) = mpsc::channel(REPORT_QUEUE);
@@ -145,13 +145,13 @@ impl Engine {
             events: engine.events.sender(),
         };
         let task = tokio::spawn(engine.run(command_queue, report_queue, resolved_queue));
-        (handle, Running { task, commands })
+        (handle, EngineTask { task, commands })
     }
 
     async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
-        mut reports: mpsc::Receiver<Report>,
+        mut reports: mpsc::Receiver<CheckReport>,
         mut resolved: mpsc::Receiver<Resolved>,
     ) {
         let started = Instant::now();
@@ -181,10 +181,11 @@ impl Engine {
     }
 
     /// Processes a report and all others that wait, then publishes at most once.
-    fn observe(&mut self, first: Report, queue: &mut mpsc::Receiver<Report>) {
+    fn observe(&mut self, first: CheckReport, queue: &mut mpsc::Receiver<CheckReport>) {
         let now = self.clock.now();
         let waiting = std::iter::from_fn(|| queue.try_recv().ok());
-        for Report { check, generation, outcome } in std::iter::once(first).chain(waiting).take(REPORT_BATCH)
+        for CheckReport { check, generation, outcome } in
+            std::iter::once(first).chain(waiting).take(REPORT_BATCH)
         {
             self.state.observe(&check, generation, outcome.as_ref(), now);
         }
@@ -231,16 +232,16 @@ impl Engine {
         if !self.state.take_new_checks() {
             return;
         }
-        let by_name: HashMap<&str, &Arc<probe::Prepared>> =
+        let by_name: HashMap<&str, &Arc<PreparedProbe>> =
             self.probes.iter().map(|probe| (probe.definition.name.as_str(), probe)).collect();
-        let check = |it: Wanted| {
+        let check = |it: CheckToRun| {
             let probe = match it.id.subject {
-                Subject::Anchor(_) => Arc::new(probe::Prepared::handshake(it.probe)),
+                Subject::Anchor(_) => Arc::new(PreparedProbe::handshake(it.probe)),
                 Subject::Address { .. } | Subject::Region(_) => Arc::clone(by_name[it.probe.name.as_str()]),
             };
-            Check { id: it.id, generation: it.generation, probe, is_new: it.is_new }
+            ScheduledCheck { id: it.id, generation: it.generation, probe, is_new: it.is_new }
         };
-        self.scheduler.set(self.state.wanted().map(check).collect());
+        self.scheduler.set(self.state.checks_to_run().map(check).collect());
     }
 
     fn handle(&mut self, command: Command) {
@@ -270,7 +271,7 @@ impl Engine {
         self.probes = probes;
         self.resolving.set(&self.plan.topology, resolver);
         self.publish();
-        self.journal.keep_only(self.state.wanted().map(|check| check.id).collect());
+        self.journal.keep_only(self.state.checks_to_run().map(|check| check.id).collect());
         self.check_ready();
         tokio::spawn(retire(old, Arc::clone(&self.retired)));
         Reloaded { epoch: self.state.epoch(), warnings }
@@ -354,13 +355,13 @@ fn without_target(overrides: &[Override], topology: &Topology) -> Vec<String> {
 }
 
 /// What the journal recalled of the last run, for the state.
-fn remembered(recalled: Recalled) -> Remembered {
+fn remembered(recalled: Recalled) -> SavedState {
     let Recalled { overrides, last_override, verdicts, .. } = recalled;
     let verdicts = verdicts.into_iter().map(|it| (it.check, it.memory, it.seen));
-    Remembered { overrides, last_override, verdicts: verdicts.collect() }
+    SavedState { overrides, last_override, verdicts: verdicts.collect() }
 }
 
-fn records(verdicts: Vec<(CheckId, Memory)>) -> Vec<VerdictRecord> {
+fn records(verdicts: Vec<(CheckId, SavedVerdict)>) -> Vec<VerdictRecord> {
     let seen = Clock::unix();
     verdicts.into_iter().map(|(check, memory)| VerdictRecord { check, memory, seen }).collect()
 }

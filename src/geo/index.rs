@@ -18,7 +18,7 @@ pub struct PlaceId(pub u32);
 
 /// `[[geo.network]]`: what the config itself defines for a prefix.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Override {
+pub struct NetworkOverride {
     /// The prefix.
     pub prefix: IpNet,
     /// The location of these clients. `None` inherits it from a shorter override or a database.
@@ -62,7 +62,7 @@ impl Index {
     ///   with regions gives [`Place::first`].
     /// - A missing continent follows from the country, and missing coordinates are the country's centre.
     #[must_use]
-    pub fn compile(databases: &[Database], overrides: &[Override], nets: &[IpNet]) -> Self {
+    pub fn compile(databases: &[Database], overrides: &[NetworkOverride], nets: &[IpNet]) -> Self {
         let (ranges, known) = merge_databases(databases);
         let (overrides, override_ranges) = nested_overrides(overrides);
         let (nets, net_ranges) = nested_nets(nets);
@@ -118,12 +118,12 @@ impl Index {
 }
 
 /// The merged location of all databases, and the database it came from.
-type Known = (Location, Source);
+type MergedLocation = (Location, Source);
 
 /// Merges the databases. The first of the results is the unknown location.
-fn merge_databases(databases: &[Database]) -> (RangeMap<u32>, Vec<Known>) {
+fn merge_databases(databases: &[Database]) -> (RangeMap<u32>, Vec<MergedLocation>) {
     let mut ranges = RangeMap::uniform(0);
-    let mut known: Vec<Known> = vec![(Location::default(), Source::Nowhere)];
+    let mut known: Vec<MergedLocation> = vec![(Location::default(), Source::Nowhere)];
     for (number, database) in databases.iter().enumerate() {
         let mut merged = vec![known[0]];
         let mut ids = FxHashMap::from_iter([((0, 0), 0)]);
@@ -138,7 +138,7 @@ fn merge_databases(databases: &[Database]) -> (RangeMap<u32>, Vec<Known>) {
     (ranges, known)
 }
 
-fn filled((mut location, mut source): Known, more: &Location, number: usize) -> Known {
+fn filled((mut location, mut source): MergedLocation, more: &Location, number: usize) -> MergedLocation {
     if location.country.is_none() && location.point.is_none() {
         let asn = location.asn.or(more.asn);
         let continent = more.continent.or(location.continent);
@@ -157,7 +157,7 @@ fn filled((mut location, mut source): Known, more: &Location, number: usize) -> 
 }
 
 /// Builds a place from its layers; missing values are derived from the country.
-fn place((known, source): Known, over: Option<&Nested<'_>>, nets: &[IpNet]) -> Place {
+fn place((known, source): MergedLocation, over: Option<&Nested<'_>>, nets: &[IpNet]) -> Place {
     let (mut location, source) = match over.and_then(|over| over.location) {
         Some((own, prefix)) => {
             // A network that an override relocates keeps its AS.
@@ -180,9 +180,9 @@ struct Nested<'a> {
     first: &'a [RegionId],
 }
 
-fn nested_overrides(overrides: &[Override]) -> (Vec<Nested<'_>>, RangeMap<Option<u32>>) {
+fn nested_overrides(overrides: &[NetworkOverride]) -> (Vec<Nested<'_>>, RangeMap<Option<u32>>) {
     // Shorter prefixes first, so that what a prefix inherits is known.
-    let mut order: Vec<&Override> = overrides.iter().collect();
+    let mut order: Vec<&NetworkOverride> = overrides.iter().collect();
     order.sort_by_key(|entry| entry.prefix.prefix_len());
     let mut nested: Vec<Nested<'_>> = Vec::with_capacity(order.len());
     let parents = parents(order.iter().map(|entry| entry.prefix));

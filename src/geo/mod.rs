@@ -24,7 +24,7 @@ pub use builtin::builtin;
 pub use compare::{Agreement, Draw, Sampling, compare};
 pub use countries::{centre_of, continent_of, countries};
 pub use database::{Database, GeoError};
-pub use index::{Index, Located, Override, PlaceId};
+pub use index::{Index, Located, NetworkOverride, PlaceId};
 pub use range_map::RangeMap;
 pub use write::{build, compress};
 

@@ -40,12 +40,12 @@ pub(super) struct Kept {
     /// Its length.
     pub(super) len: u8,
     /// The place; it always has a country.
-    pub(super) spot: Spot,
+    pub(super) spot: GridPoint,
 }
 
 /// A country and a point in it on a grid of [`GRID_PER_DEGREE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Spot {
+pub(super) struct GridPoint {
     pub(super) country: Country,
     /// Latitude and longitude in grid steps.
     pub(super) point: Option<(i16, i16)>,
@@ -54,7 +54,7 @@ pub(super) struct Spot {
 /// A step is at most 28 km, so rounding moves a point by 10 km on average.
 const GRID_PER_DEGREE: f64 = 4.0;
 
-impl Spot {
+impl GridPoint {
     /// The point in degrees.
     pub(super) fn degrees(self) -> Option<Point> {
         let degrees = |steps: i16| (f64::from(steps) / GRID_PER_DEGREE) as f32;
@@ -65,7 +65,7 @@ impl Spot {
 /// Reduces IPv4 or IPv6; what has no country is left out.
 pub(super) fn reduce(index: &Index, v4: bool, detail: &Detail) -> Vec<Kept> {
     let ranges = leading_bits(index, v4);
-    let sources = index.places().iter().map(|place| Source::of(&place.location)).collect();
+    let sources = index.places().iter().map(|place| SourcePlace::of(&place.location)).collect();
     let mut reduction = Reduction { sources, detail, kept: Vec::new() };
     reduction.prefix(0, 0, &ranges);
     reduction.kept
@@ -90,13 +90,13 @@ fn leading_bits(index: &Index, v4: bool) -> Vec<(u64, PlaceId)> {
 }
 
 /// A source place as the reduction sees it.
-struct Source {
+struct SourcePlace {
     country: Option<Country>,
     /// Its point on the unit sphere; zero if unknown.
     vector: [f64; 3],
 }
 
-impl Source {
+impl SourcePlace {
     fn of(location: &Location) -> Self {
         Self {
             country: location.country,
@@ -106,7 +106,7 @@ impl Source {
 }
 
 struct Reduction<'a> {
-    sources: Vec<Source>,
+    sources: Vec<SourcePlace>,
     detail: &'a Detail,
     kept: Vec<Kept>,
 }
@@ -149,31 +149,31 @@ impl Reduction<'_> {
             let source = &self.sources[id.0 as usize];
             let weight = whole * (to - from) / size;
             let sum = source.vector.map(|axis| axis * weight);
-            mixture.push(Share { country: source.country, weight, sum });
+            mixture.push(Weights { country: source.country, weight, sum });
         }
         mixture
     }
 
     fn keep(&mut self, bits: u64, len: u8, mixture: &Mixture) {
-        let Some(Share { country: Some(country), sum, .. }) = mixture.shares[0] else { return };
+        let Some(Weights { country: Some(country), sum, .. }) = mixture.shares[0] else { return };
         let point = point_towards(sum).map(|point| {
             let steps = |degrees: f32| (f64::from(degrees) * GRID_PER_DEGREE).round() as i16;
             (steps(point.lat), steps(point.lon))
         });
-        self.kept.push(Kept { bits, len, spot: Spot { country, point } });
+        self.kept.push(Kept { bits, len, spot: GridPoint { country, point } });
     }
 }
 
 /// The addresses of one country (or of none) below a prefix.
 #[derive(Clone, Copy)]
-struct Share {
+struct Weights {
     country: Option<Country>,
     weight: f64,
     /// Sum of weight × unit vector.
     sum: [f64; 3],
 }
 
-impl Share {
+impl Weights {
     /// Root mean square distance to the mean point, in kilometres. The more the unit vectors spread, the shorter their
     /// mean: 1 − |mean|² is their variance.
     fn spread_km(&self) -> f64 {
@@ -191,7 +191,7 @@ const SHARES_MAX: usize = 4;
 /// What lies below a prefix: a few countries, heaviest first.
 #[derive(Clone, Copy, Default)]
 struct Mixture {
-    shares: [Option<Share>; SHARES_MAX],
+    shares: [Option<Weights>; SHARES_MAX],
     /// The total weight of the countries beyond [`SHARES_MAX`].
     others: f64,
 }
@@ -202,7 +202,7 @@ impl Mixture {
         more.shares.iter().flatten().for_each(|share| self.push(*share));
     }
 
-    fn push(&mut self, share: Share) {
+    fn push(&mut self, share: Weights) {
         let mut at = SHARES_MAX;
         for (place, slot) in self.shares.iter_mut().enumerate() {
             match slot {
@@ -237,7 +237,7 @@ impl Mixture {
     }
 }
 
-fn weight(share: &Option<Share>) -> f64 {
+fn weight(share: &Option<Weights>) -> f64 {
     share.map_or(0.0, |share| share.weight)
 }
 

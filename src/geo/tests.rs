@@ -253,7 +253,7 @@ fn overrides_and_nets_take_precedence_over_databases() {
         point: Some(Point { lat: 52.5, lon: 13.4 }),
         ..Location::default()
     };
-    let entry = |prefix: &str, location: Option<Location>, first: &[u16]| Override {
+    let entry = |prefix: &str, location: Option<Location>, first: &[u16]| NetworkOverride {
         prefix: net(prefix),
         location,
         first: first.iter().map(|region| RegionId(*region)).collect(),

@@ -9,7 +9,7 @@ use mmdb_writer::{IpVersion, Ipv4Aliasing, Value, Writer};
 
 use super::database::{Database, GeoError};
 use super::index::Index;
-use super::reduce::{self, Kept, Spot, reduce};
+use super::reduce::{self, GridPoint, Kept, reduce};
 
 /// The `database_type` of databases made by [`build`].
 const KIND: &str = "Portolan-Place";
@@ -63,7 +63,7 @@ fn prefix(kept: &Kept, v4: bool) -> Result<IpNet, GeoError> {
     IpNet::new(address, kept.len).map_err(|e| GeoError::Write(e.to_string()))
 }
 
-fn value(spot: Spot) -> Value {
+fn value(spot: GridPoint) -> Value {
     let country = ("country_code", Value::from(spot.country.to_string()));
     match spot.degrees() {
         Some(point) => Value::map([

@@ -109,8 +109,10 @@ impl fmt::Display for Failures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.count > 1 {
             write!(f, "{} {}", self.count, if self.broken { "failures" } else { "consecutive failures" })?;
-            if self.count as usize > self.last.len() {
-                write!(f, ", the last {}", self.last.len())?;
+            match self.last.len() {
+                all if all >= self.count as usize => {}
+                1 => f.write_str(", the last")?,
+                some => write!(f, ", the last {some}")?,
             }
             f.write_str(": ")?;
         }
@@ -177,6 +179,13 @@ mod tests {
             evidence.to_string(),
             "7 failures, the last 5: status 503, status 504, status 505, status 506, status 507; 1 success since"
         );
+    }
+
+    /// After a restart only the last reason is known.
+    #[test]
+    fn the_only_known_reason_is_the_last() {
+        let failures = Failures { count: 1147, last: ["refused".into()].into(), ..Failures::default() };
+        assert_eq!(failures.to_string(), "1147 consecutive failures, the last: refused");
     }
 
     #[test]

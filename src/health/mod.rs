@@ -11,5 +11,5 @@ mod verdict;
 
 pub use condition::evaluate;
 pub use evidence::{Evidence, Failures, Slow};
-pub use observation::{Blind, Failure, Observation, ProbeResult, Severity, State, Statement, Window};
-pub use verdict::{Memory, Verdict};
+pub use observation::{CannotProbe, Failure, Observation, ProbeResult, Severity, State, Statement, Window};
+pub use verdict::{SavedVerdict, Verdict};

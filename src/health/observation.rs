@@ -89,7 +89,7 @@ pub enum Statement {
 /// Why this node could not run a check: no route, no such address family, out of file descriptors or ports. This
 /// reveals nothing about the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blind {
+pub struct CannotProbe {
     /// A short human-readable clause.
     pub reason: String,
 }

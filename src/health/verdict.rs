@@ -38,8 +38,8 @@ pub struct Verdict {
     failures: Failures,
     /// Whether any of the counted failures was soft.
     any_soft: bool,
-    /// The latest consecutive failures of one kind.
-    kind: Kind,
+    /// The latest consecutive failures of the same severity.
+    streak: Streak,
     good: Run,
 }
 
@@ -63,12 +63,12 @@ enum Reason {
 
 /// Consecutive failures of the same severity.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Kind {
+struct Streak {
     severity: Severity,
     count: u32,
 }
 
-impl Kind {
+impl Streak {
     const NONE: Self = Self { severity: Severity::Soft, count: 0 };
 
     fn extended(self, severity: Severity) -> Self {
@@ -105,7 +105,7 @@ impl Run {
 
 /// A verdict as saved for a restart. Times are wall-clock times, since a monotonic clock does not survive a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
+pub struct SavedVerdict {
     /// The state; never unknown.
     pub state: State,
     /// When it was entered.
@@ -126,14 +126,14 @@ impl Verdict {
             since: now,
             failures: Failures::default(),
             any_soft: false,
-            kind: Kind::NONE,
+            streak: Streak::NONE,
             good: Run::default(),
         }
     }
 
     /// Restores the verdict of the last run. A recovery in progress continues: its `hold` counts from its first
     /// success.
-    pub fn restored(memory: &Memory, now: Now) -> Self {
+    pub fn restored(memory: &SavedVerdict, now: Now) -> Self {
         let mono = |at: Unix| Mono(now.mono.0.saturating_sub(now.unix.since(at)));
         let machine = match memory.state {
             State::Unknown => Machine::Unknown { first: None },
@@ -150,18 +150,18 @@ impl Verdict {
             ..Run::default()
         });
         let any_soft = failures.count > 0 && memory.state != State::HARD_DOWN;
-        Self { machine, since: mono(memory.since), failures, any_soft, kind: Kind::NONE, good }
+        Self { machine, since: mono(memory.since), failures, any_soft, streak: Streak::NONE, good }
     }
 
     /// What to save for a restart; `None` while unknown.
     #[must_use]
-    pub fn memory(&self, now: Now) -> Option<Memory> {
+    pub fn memory(&self, now: Now) -> Option<SavedVerdict> {
         let unix = |at: Mono| Unix(now.unix.0.saturating_sub(now.mono.since(at)));
         if self.state() == State::Unknown {
             return None;
         }
         let recovering = (self.state().is_down() && self.good.count > 0).then_some(self.good);
-        Some(Memory {
+        Some(SavedVerdict {
             state: self.state(),
             since: unix(self.since),
             recovering: recovering.map(|run| (run.count, unix(run.first))),
@@ -218,7 +218,7 @@ impl Verdict {
     #[must_use]
     pub fn due(&self, probe: &Probe, now: Now) -> Due {
         let Probe { thresholds, interval, .. } = probe;
-        let steps = |missing: u32| Due::counted(*interval * missing, now.unix);
+        let steps = |missing: u32| Due::within(*interval * missing, now.unix);
         let fall = match self.failures.count {
             0 => Due::while_good(probe),
             count => steps(thresholds.fall.saturating_sub(count)),
@@ -239,7 +239,7 @@ impl Verdict {
                 // At least one more success is needed: those so far were not enough.
                 let missing = *interval * thresholds.rise.saturating_sub(self.good.count).max(1);
                 let held = thresholds.hold.saturating_sub(now.mono.since(self.good.first));
-                Due::counted(missing.max(held), now.unix)
+                Due::within(missing.max(held), now.unix)
             }
         }
     }
@@ -269,13 +269,13 @@ impl Verdict {
         self.good = Run::default();
         self.failures.add(&failure.reason);
         self.any_soft |= failure.severity == Severity::Soft;
-        self.kind = self.kind.extended(failure.severity);
+        self.streak = self.streak.extended(failure.severity);
         match self.machine {
             Machine::Unknown { first } => self.failed_while_unknown(first.unwrap_or(now), thresholds, now),
             Machine::Down(severity)
-                if severity != self.kind.severity && self.kind.count >= thresholds.fall =>
+                if severity != self.streak.severity && self.streak.count >= thresholds.fall =>
             {
-                Self { machine: Machine::Down(self.kind.severity), ..self }
+                Self { machine: Machine::Down(self.streak.severity), ..self }
             }
             Machine::Down(_) => self,
             Machine::Up(_) | Machine::Degraded(_) if self.failures.count < thresholds.fall => self,
@@ -305,7 +305,7 @@ impl Verdict {
     fn succeeded(mut self, slow: Option<Slow>, thresholds: &Thresholds, now: Mono) -> Self {
         self.good = self.good.extended(slow, now);
         let Run { count, fast, slow: slow_count, first, latest_slow } = self.good;
-        self.kind = Kind::NONE;
+        self.streak = Streak::NONE;
         if !self.state().is_down() && (count >= thresholds.clear || self.state() == State::Unknown) {
             self.clear_failures();
         }
@@ -354,7 +354,7 @@ impl Verdict {
     fn clear_failures(&mut self) {
         self.failures = Failures::default();
         self.any_soft = false;
-        self.kind = Kind::NONE;
+        self.streak = Streak::NONE;
     }
 
     fn entered(self, machine: Machine, now: Mono) -> Self {

@@ -23,7 +23,7 @@ pub enum Notice {
 
 /// Reports the first failure and the recovery from it, not each failed write.
 #[derive(Debug)]
-pub(super) struct Condition {
+pub(super) struct WriteCondition {
     state: Mutex<State>,
     notices: mpsc::Sender<Notice>,
     /// Odd while a write is in progress.
@@ -37,7 +37,7 @@ struct State {
     lost: u64,
 }
 
-impl Condition {
+impl WriteCondition {
     pub(super) fn new(notices: mpsc::Sender<Notice>) -> Self {
         Self { state: Mutex::default(), notices, writes: watch::Sender::new(0) }
     }

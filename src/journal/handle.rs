@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::condition::{Condition, NOTICES, Notice};
+use super::condition::{NOTICES, Notice, WriteCondition};
 use super::open::{Found, Refusal, open};
 use super::reader::Recalled;
 use super::record::VerdictRecord;
@@ -39,7 +39,7 @@ pub struct Journal {
 #[derive(Debug)]
 enum Store {
     /// There is no file to write to; `why` is used in replies.
-    Memory {
+    SavedVerdict {
         why: String,
         /// The overrides in a file that cannot be written: they return at the next start.
         in_file: BTreeSet<u64>,
@@ -51,7 +51,7 @@ enum Store {
 struct Queue {
     requests: SyncSender<Request>,
     unsaved: Arc<Mutex<Unsaved>>,
-    condition: Arc<Condition>,
+    condition: Arc<WriteCondition>,
     notices: mpsc::Receiver<Notice>,
     /// Resolves when the thread ends.
     ended: oneshot::Receiver<()>,
@@ -78,7 +78,11 @@ impl Opened {
     fn recalled_in_memory(why: &str, recalled: Recalled) -> Self {
         let why = format!("this holds until the next restart only: {why}");
         let in_file = recalled.overrides.iter().map(|it| it.id).collect();
-        Self { journal: Journal { store: Store::Memory { why, in_file } }, recalled, alarms: Vec::new() }
+        Self {
+            journal: Journal { store: Store::SavedVerdict { why, in_file } },
+            recalled,
+            alarms: Vec::new(),
+        }
     }
 }
 
@@ -93,7 +97,7 @@ impl Journal {
         let (requests, queue) = sync_channel(QUEUE);
         let (notify, notices) = mpsc::channel(NOTICES);
         let unsaved: Arc<Mutex<Unsaved>> = Arc::default();
-        let condition = Arc::new(Condition::new(notify));
+        let condition = Arc::new(WriteCondition::new(notify));
         let (result, opened) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let work = {
@@ -125,7 +129,7 @@ impl Journal {
                 return Ok(unusable(&why, Recalled::default()));
             }
         };
-        tokio::spawn(Condition::watch_for_stalls(Arc::downgrade(&condition)));
+        tokio::spawn(WriteCondition::watch_for_stalls(Arc::downgrade(&condition)));
         let store = Store::Thread(Queue { requests, unsaved, condition, notices, ended });
         Ok(Opened { journal: Self { store }, recalled, alarms })
     }
@@ -133,7 +137,7 @@ impl Journal {
     /// Writes an override in place of all others on its target.
     pub fn put(&self, new: Override) -> Confirmation {
         match &self.store {
-            Store::Memory { why, .. } => Confirmation::NotDurable(why.clone()),
+            Store::SavedVerdict { why, .. } => Confirmation::NotDurable(why.clone()),
             Store::Thread(queue) => queue.change(Change::Put(new)),
         }
     }
@@ -141,9 +145,11 @@ impl Journal {
     /// Removes an override; does nothing if there is none with this id.
     pub fn remove(&self, id: u64) -> Confirmation {
         match &self.store {
-            Store::Memory { why, in_file } if in_file.contains(&id) => Confirmation::NotDurable(why.clone()),
+            Store::SavedVerdict { why, in_file } if in_file.contains(&id) => {
+                Confirmation::NotDurable(why.clone())
+            }
             // Without a file it cannot return at the next start.
-            Store::Memory { .. } => Confirmation::Durable,
+            Store::SavedVerdict { .. } => Confirmation::Durable,
             Store::Thread(queue) => queue.change(Change::Remove(id)),
         }
     }
@@ -202,9 +208,9 @@ fn unusable(why: &str, recalled: Recalled) -> Opened {
         0 => format!(
             "{why}; whatever it holds has no effect, and changes are kept in memory until the next start"
         ),
-        count => format!(
-            "{why}; its {count} overrides are in force, and changes are kept in memory until the next start"
-        ),
+        count => {
+            format!("{why}; its {count} overrides apply, and changes are kept in memory until the next start")
+        }
     };
     let alarms = [vec![alarm], recalled.unreadable.clone()].concat();
     Opened { alarms, ..Opened::recalled_in_memory(why, recalled) }

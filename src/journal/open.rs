@@ -38,7 +38,7 @@ pub(super) enum Refusal {
 }
 
 /// What is wrong with a file.
-enum Fault {
+enum OpenError {
     /// It is damaged or not a journal.
     Damaged(String),
     /// A later version wrote it, with this schema.
@@ -47,7 +47,7 @@ enum Fault {
     Unusable(String),
 }
 
-impl From<rusqlite::Error> for Fault {
+impl From<rusqlite::Error> for OpenError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(
@@ -72,11 +72,14 @@ pub(super) fn open(state_dir: &Path, now: Unix) -> Result<Found, Refusal> {
     create(state_dir, &path)?;
     let damage = match open_file(&path, now) {
         Ok(found) => return Ok(found),
-        Err(Fault::Damaged(why)) => why,
+        Err(OpenError::Damaged(why)) => why,
         Err(fault) => return Err(refuse(&path, fault)),
     };
     let aside = move_aside(&path, now).map_err(|e| {
-        refuse(&path, Fault::Unusable(format!("it is damaged ({damage}) and cannot be moved aside: {e:#}")))
+        refuse(
+            &path,
+            OpenError::Unusable(format!("it is damaged ({damage}) and cannot be moved aside: {e:#}")),
+        )
     })?;
     let mut found = open_file(&path, now).map_err(|fault| refuse(&path, fault))?;
     found.alarms.push(format!(
@@ -114,42 +117,42 @@ fn create(state_dir: &Path, path: &Path) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn refuse(path: &Path, fault: Fault) -> Refusal {
+fn refuse(path: &Path, fault: OpenError) -> Refusal {
     let shown = path.display();
     match fault {
-        Fault::Later(schema) => Refusal::Unusable {
+        OpenError::Later(schema) => Refusal::Unusable {
             why: format!(
                 "the journal {shown} was written by a later version (its schema is {schema}, this version knows {SCHEMA}) and is left alone"
             ),
             recalled: Recalled::default(),
         },
-        Fault::Damaged(why) | Fault::Unusable(why) => Refusal::Unusable {
+        OpenError::Damaged(why) | OpenError::Unusable(why) => Refusal::Unusable {
             why: format!("the journal {shown} cannot be used: {why}"),
             recalled: Reader::rescue(path).unwrap_or_default(),
         },
     }
 }
 
-fn open_file(path: &Path, now: Unix) -> Result<Found, Fault> {
+fn open_file(path: &Path, now: Unix) -> Result<Found, OpenError> {
     match fs::metadata(path) {
         // SQLite treats a file shorter than a page as new.
         Ok(file) if file.is_file() && file.len() < SHORTEST => {
-            return Err(Fault::Damaged(format!("it has {} bytes", file.len())));
+            return Err(OpenError::Damaged(format!("it has {} bytes", file.len())));
         }
         // Before anything writes to the file.
         Ok(_) => match Reader::open(path)?.schema()? {
-            later if later > SCHEMA => return Err(Fault::Later(later)),
+            later if later > SCHEMA => return Err(OpenError::Later(later)),
             _ => {}
         },
         Err(e) if e.kind() == ErrorKind::NotFound => {}
-        Err(e) => return Err(Fault::Unusable(e.to_string())),
+        Err(e) => return Err(OpenError::Unusable(e.to_string())),
     }
     let mut db = Connection::open(path)?;
     db.busy_timeout(BUSY)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if check != "ok" {
-        return Err(Fault::Damaged(check));
+        return Err(OpenError::Damaged(check));
     }
     schema::upgrade(&mut db)?;
     let ended = schema::delete_ended(&mut db, now)?;

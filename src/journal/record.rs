@@ -1,6 +1,6 @@
 //! The stored verdict of a check.
 
-use crate::health::Memory;
+use crate::health::SavedVerdict;
 use crate::model::{CheckId, Unix};
 
 /// The verdict of a check, as far as a restart needs it. Only probes of addresses are stored.
@@ -9,7 +9,7 @@ pub struct VerdictRecord {
     /// The check.
     pub check: CheckId,
     /// Its verdict.
-    pub memory: Memory,
+    pub memory: SavedVerdict,
     /// When it was last known to be current.
     pub seen: Unix,
 }

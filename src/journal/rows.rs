@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use rusqlite::{Connection, Row, params};
 
 use super::record::VerdictRecord;
-use crate::health::{Memory, Severity, State};
+use crate::health::{SavedVerdict, Severity, State};
 use crate::model::{CheckId, Fraction, Source, Subject, Target, Unix};
 use crate::standing::{Action, Override};
 
@@ -66,7 +66,7 @@ pub(super) fn read_override(row: &Row<'_>) -> Result<Override> {
 
 pub(super) fn put_verdict(db: &Connection, record: &VerdictRecord) -> rusqlite::Result<()> {
     let Some([region, endpoint, address, probe]) = columns(&record.check) else { return Ok(()) };
-    let Memory { state, since, recovering, failures, reason } = &record.memory;
+    let SavedVerdict { state, since, recovering, failures, reason } = &record.memory;
     let mut insert = db.prepare_cached(
         "INSERT OR REPLACE INTO verdict (region, endpoint, address, probe, state, severity, since, first_success,
                                          successes, failures, last_failure, seen)
@@ -124,7 +124,7 @@ pub(super) fn read_verdict(row: &Row<'_>) -> Result<VerdictRecord> {
         ("down", Some("hard")) => State::Down(Severity::Hard),
         (state, severity) => bail!("`{state}` with severity {severity:?} is not a valid state"),
     };
-    let memory = Memory {
+    let memory = SavedVerdict {
         state,
         since: unix(row.get("since")?),
         recovering: first_success.map(|first| (successes, unix(first))),

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::unsaved::Unsaved;
 use super::*;
-use crate::health::{Memory, Severity, State};
+use crate::health::{SavedVerdict, Severity, State};
 use crate::model::{CheckId, Fraction, Source, Subject, Unix};
 use crate::standing::{Action, Override};
 
@@ -41,7 +41,7 @@ fn verdict(region: &str, state: State) -> VerdictRecord {
         endpoint: "lb1".into(),
         address: "2001:db8::1".parse().unwrap(),
     };
-    let memory = Memory {
+    let memory = SavedVerdict {
         state,
         since: at(CREATED),
         recovering: state.is_down().then(|| (2, at(CREATED + 5))),

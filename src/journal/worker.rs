@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::condition::Condition;
+use super::condition::WriteCondition;
 use super::unsaved::Unsaved;
 use super::{rows, schema};
 use crate::model::{CheckId, Unix};
@@ -42,7 +42,7 @@ pub(super) struct Worker {
     db: Connection,
     requests: Receiver<Request>,
     unsaved: Arc<Mutex<Unsaved>>,
-    condition: Arc<Condition>,
+    condition: Arc<WriteCondition>,
     /// Changes that are not durable yet, oldest first; failed ones are retried before later ones.
     changes: Vec<Change>,
     /// The callers that wait for them.
@@ -54,7 +54,7 @@ impl Worker {
         db: Connection,
         requests: Receiver<Request>,
         unsaved: Arc<Mutex<Unsaved>>,
-        condition: Arc<Condition>,
+        condition: Arc<WriteCondition>,
     ) -> Self {
         Self { db, requests, unsaved, condition, changes: Vec::new(), waiting: Vec::new() }
     }

@@ -37,7 +37,7 @@ impl Due {
 
     /// After `left` from `now`. If the wall clock is set back, still no longer than `left` from when it is asked.
     #[must_use]
-    pub fn counted(left: Duration, now: Unix) -> Self {
+    pub fn within(left: Duration, now: Unix) -> Self {
         Self { after: left, at: now.after(left) }
     }
 

@@ -42,7 +42,7 @@ pub struct Socket {
     space: Box<[u8]>,
     arrived: Vec<Arrived>,
     /// One buffer for each of [`BATCH`] answers.
-    departing: Box<[Answer]>,
+    departing: Box<[PendingAnswer]>,
     /// How many of them hold answers to send.
     ready: usize,
 }
@@ -76,7 +76,7 @@ struct Arrived {
 
 /// An answer to send.
 #[derive(Debug)]
-struct Answer {
+struct PendingAnswer {
     bytes: Vec<u8>,
     to: SocketAddr,
     from: Option<IpAddr>,
@@ -92,7 +92,9 @@ impl Socket {
             headers: Headers::new(address),
             space: vec![0; BATCH * LONGEST].into_boxed_slice(),
             arrived: Vec::with_capacity(BATCH),
-            departing: (0..BATCH).map(|_| Answer { bytes: Vec::new(), to: address, from: None }).collect(),
+            departing: (0..BATCH)
+                .map(|_| PendingAnswer { bytes: Vec::new(), to: address, from: None })
+                .collect(),
             ready: 0,
         }
     }
@@ -207,7 +209,7 @@ fn receive<S: SockaddrLike + Copy>(
     Ok(complete)
 }
 
-fn send_v4(fd: RawFd, both: &mut Both<SockaddrIn>, run: &[Answer]) -> usize {
+fn send_v4(fd: RawFd, both: &mut Both<SockaddrIn>, run: &[PendingAnswer]) -> usize {
     let address = |to: SocketAddr| match to {
         SocketAddr::V4(to) => Some(SockaddrIn::from(to)),
         SocketAddr::V6(_) => None,
@@ -226,7 +228,7 @@ fn send_v4(fd: RawFd, both: &mut Both<SockaddrIn>, run: &[Answer]) -> usize {
     }
 }
 
-fn send_v6(fd: RawFd, both: &mut Both<SockaddrIn6>, run: &[Answer]) -> usize {
+fn send_v6(fd: RawFd, both: &mut Both<SockaddrIn6>, run: &[PendingAnswer]) -> usize {
     let address = |to: SocketAddr| match to {
         SocketAddr::V6(to) => Some(SockaddrIn6::from(to)),
         SocketAddr::V4(_) => None,
@@ -245,7 +247,7 @@ fn send_v6(fd: RawFd, both: &mut Both<SockaddrIn6>, run: &[Answer]) -> usize {
 fn send<S: SockaddrLike + Copy>(
     fd: RawFd,
     both: &mut Both<S>,
-    run: &[Answer],
+    run: &[PendingAnswer],
     address: impl Fn(SocketAddr) -> Option<S>,
     source: &[ControlMessage<'_>],
 ) -> usize {

@@ -89,9 +89,9 @@ pub struct Node {
     pub dns_addresses: Vec<SocketAddr>,
     /// The TCP address of the API, if it has one.
     pub control_address: Option<SocketAddr>,
-    running: engine::Running,
+    running: engine::EngineTask,
     reloading: JoinHandle<()>,
-    dns: Option<dns::Running>,
+    dns: Option<dns::Listeners>,
     control: ControlListeners,
 }
 

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, Diagnostic, GeoDatabase, GeoSource};
-use crate::geo::{self, Database, Index, Override};
+use crate::geo::{self, Database, Index, NetworkOverride};
 
 /// The name of the embedded geo database.
 pub const BUILTIN: &str = "the builtin database";
@@ -18,14 +18,14 @@ pub const BUILTIN: &str = "the builtin database";
 pub struct KeptIndex {
     /// The index.
     pub index: Arc<Index>,
-    inputs: Arc<Inputs>,
+    inputs: Arc<IndexInputs>,
 }
 
 /// Equal inputs compile to equal indexes.
 #[derive(Debug, PartialEq)]
-struct Inputs {
+struct IndexInputs {
     databases: Vec<Content>,
-    networks: Vec<Override>,
+    networks: Vec<NetworkOverride>,
     nets: Vec<IpNet>,
 }
 
@@ -50,7 +50,7 @@ struct Opened<'a> {
 /// What is wrong with each database, where the config names it.
 pub(super) fn compile(config: &Config, last: Option<&KeptIndex>) -> Result<KeptIndex, Vec<Diagnostic>> {
     let opened = all(config.geo.databases.iter().map(Opened::open))?;
-    let inputs = Inputs {
+    let inputs = IndexInputs {
         databases: opened.iter().map(|it| it.content).collect(),
         networks: config.geo.networks.clone(),
         nets: config.nets(),

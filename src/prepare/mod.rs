@@ -21,7 +21,7 @@ use crate::config::{Config, Diagnostics};
 use crate::geo::Index;
 use crate::model::Rules;
 use crate::net::resolver::Resolver;
-use crate::probe;
+use crate::probe::PreparedProbe;
 use crate::snapshot::Plan;
 use crate::state::World;
 
@@ -33,7 +33,7 @@ pub struct Prepared {
     /// The plan, compiled from it.
     pub plan: Arc<Plan>,
     /// Its probes, ready to run, by [`ProbeId`](crate::model::ProbeId).
-    pub probes: Vec<Arc<probe::Prepared>>,
+    pub probes: Vec<Arc<PreparedProbe>>,
     /// Resolves the hosts of endpoints, if any has to be resolved.
     pub resolver: Option<Resolver>,
     /// The geo index of the plan, which the next preparation may reuse.

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use crate::config::{Config, Diagnostic};
 use crate::net::resolver::Resolver;
 use crate::net::tls::Trust;
-use crate::probe;
+use crate::probe::PreparedProbe;
 
 /// The probes of a config ready to run, by [`ProbeId`](crate::model::ProbeId).
 ///
 /// # Errors
 /// A diagnostic for each that relies on the system's certificate authorities where there are none.
-pub(super) fn probes(config: &Config) -> Result<Vec<Arc<probe::Prepared>>, Vec<Diagnostic>> {
+pub(super) fn probes(config: &Config) -> Result<Vec<Arc<PreparedProbe>>, Vec<Diagnostic>> {
     let mut trust = Trust::new();
     let (mut prepared, mut wrong) = (Vec::new(), Vec::new());
     for (definition, at) in config.topology.probes.iter().zip(&config.probes_at) {
-        match probe::Prepared::new(Arc::new(definition.clone()), &mut trust) {
+        match PreparedProbe::new(Arc::new(definition.clone()), &mut trust) {
             Ok(probe) => prepared.push(Arc::new(probe)),
             Err(error) => wrong.push(at.error(
                 format!("probe `{}` cannot verify certificates: {error}", definition.name),

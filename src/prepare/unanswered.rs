@@ -10,18 +10,22 @@ use crate::model::PlaceKey;
 const SHOWN: usize = 20;
 
 /// The kinds of places that databases have.
-const KINDS: [Kind; 4] = [
-    Kind { start: "asn:", what: "AS numbers", is_of: |place| matches!(place, PlaceKey::Asn(_)) },
-    Kind {
+const KINDS: [PlaceKind; 4] = [
+    PlaceKind { start: "asn:", what: "AS numbers", is_of: |place| matches!(place, PlaceKey::Asn(_)) },
+    PlaceKind {
         start: "region:",
         what: "subdivisions",
         is_of: |place| matches!(place, PlaceKey::Subdivision(..)),
     },
-    Kind { start: "country:", what: "countries", is_of: |place| matches!(place, PlaceKey::Country(_)) },
-    Kind { start: "continent:", what: "continents", is_of: |place| matches!(place, PlaceKey::Continent(_)) },
+    PlaceKind { start: "country:", what: "countries", is_of: |place| matches!(place, PlaceKey::Country(_)) },
+    PlaceKind {
+        start: "continent:",
+        what: "continents",
+        is_of: |place| matches!(place, PlaceKey::Continent(_)),
+    },
 ];
 
-struct Kind {
+struct PlaceKind {
     start: &'static str,
     what: &'static str,
     is_of: fn(&PlaceKey) -> bool,
@@ -56,7 +60,7 @@ pub(super) fn check(named: &[(PlaceKey, Spot)], geo: &Index) -> Vec<Diagnostic> 
     warnings
 }
 
-fn of_one(kind: &Kind, place: &PlaceKey, spot: &Spot) -> Diagnostic {
+fn of_one(kind: &PlaceKind, place: &PlaceKey, spot: &Spot) -> Diagnostic {
     let name = match place {
         PlaceKey::Asn(asn) => asn.to_string(),
         PlaceKey::Subdivision(country, part) => format!("{country}-{part}"),
@@ -70,7 +74,7 @@ fn of_one(kind: &Kind, place: &PlaceKey, spot: &Spot) -> Diagnostic {
     )
 }
 
-fn of_all(kind: &Kind, first: &Spot, others: usize) -> Diagnostic {
+fn of_all(kind: &PlaceKind, first: &Spot, others: usize) -> Diagnostic {
     let unmatched = match others {
         0 => "this matches no client".into(),
         1 => "this and 1 more such place match no client".into(),

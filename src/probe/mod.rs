@@ -1,7 +1,7 @@
 //! Probing targets over the network: one file per kind of probe, and the scheduler that runs them.
 //!
-//! [`Prepared`] is a probe definition with its TLS configuration built. A [`Target`] is one address to probe with
-//! it, and [`run`] probes it once. The [`Scheduler`] probes many targets periodically and sends a [`Report`] each
+//! [`PreparedProbe`] is a probe definition with its TLS configuration built. A [`ProbeTarget`] is one address to probe with
+//! it, and [`run`] probes it once. The [`Scheduler`] probes many targets periodically and sends a [`CheckReport`] each
 //! time.
 
 mod expectation;
@@ -20,26 +20,26 @@ use std::sync::Arc;
 pub use expectation::check_body;
 pub use http::MAX_BODY;
 pub use outcome::{Failure, LocalFault, Outcome, Phase, Timings};
-pub use prepared::Prepared;
-pub use scheduler::{Check, MAX_IN_FLIGHT, Report, Scheduler};
+pub use prepared::PreparedProbe;
+pub use scheduler::{CheckReport, MAX_IN_FLIGHT, ScheduledCheck, Scheduler};
 
 use outcome::{Progress, Trouble};
 use prepared::Speech;
 
 /// One address and how to probe it.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct ProbeTarget {
     /// The address; the port is the probe's.
     pub address: IpAddr,
     /// The probe to run.
-    pub probe: Arc<Prepared>,
+    pub probe: Arc<PreparedProbe>,
 }
 
 /// Probes once. Takes no longer than the probe's timeout and leaves no connection behind, also when dropped.
 ///
 /// # Errors
 /// If this node could not probe at all, which is no evidence about the target.
-pub async fn run(target: &Target) -> Result<Outcome, LocalFault> {
+pub async fn run(target: &ProbeTarget) -> Result<Outcome, LocalFault> {
     let timeout = target.probe.definition.timeout;
     let mut progress = Progress::start();
     let outcome = tokio::time::timeout(timeout, attempt(target, &mut progress)).await;
@@ -56,7 +56,7 @@ pub async fn run(target: &Target) -> Result<Outcome, LocalFault> {
     Ok(Outcome { timings: progress.timings, failure })
 }
 
-async fn attempt(target: &Target, progress: &mut Progress) -> Result<(), Trouble> {
+async fn attempt(target: &ProbeTarget, progress: &mut Progress) -> Result<(), Trouble> {
     let address = SocketAddr::new(target.address, target.probe.definition.kind.port());
     let stream = tcp::connect(address, progress).await?;
     match &target.probe.speech {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::health::{self, Blind, Observation, ProbeResult, Severity};
+use crate::health::{self, CannotProbe, Observation, ProbeResult, Severity};
 
 /// The longest quote from a peer in a reason, in characters.
 const MAX_QUOTE: usize = 80;
@@ -95,7 +95,7 @@ impl fmt::Display for LocalFault {
     }
 }
 
-impl From<LocalFault> for Blind {
+impl From<LocalFault> for CannotProbe {
     fn from(fault: LocalFault) -> Self {
         Self { reason: fault.0.to_string() }
     }

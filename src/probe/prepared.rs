@@ -12,7 +12,7 @@ use crate::net::tls::{Trust, TrustError};
 
 /// A probe, with everything that its runs share.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedProbe {
     /// The definition it was built from.
     pub definition: Arc<Probe>,
     pub(super) speech: Speech,
@@ -27,7 +27,7 @@ pub(super) enum Speech {
     Https(Ask, Client),
 }
 
-impl Prepared {
+impl PreparedProbe {
     /// A TCP handshake, which needs no preparation.
     #[must_use]
     pub fn handshake(definition: Arc<Probe>) -> Self {

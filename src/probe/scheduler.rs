@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::{LocalFault, Outcome, Prepared, Target, run};
-use crate::health::{Blind, Observation};
+use super::{LocalFault, Outcome, PreparedProbe, ProbeTarget, run};
+use crate::health::{CannotProbe, Observation};
 use crate::model::{CheckId, Subject};
 
 /// The most probes in flight at once; further ones wait their turn. If a third of 10,000 targets hang until their
@@ -32,41 +32,41 @@ const JITTER: f64 = 0.05;
 
 /// A check to run periodically. Its subject is an address, or an anchor that names one.
 #[derive(Clone, Debug)]
-pub struct Check {
+pub struct ScheduledCheck {
     /// Its identity.
     pub id: CheckId,
     /// Copied into reports, so that those of an older definition can be recognized.
     pub generation: u32,
     /// The probe to run.
-    pub probe: Arc<Prepared>,
+    pub probe: Arc<PreparedProbe>,
     /// Whether there is no result yet: then a failure is repeated soon.
     pub is_new: bool,
 }
 
 /// The result of one probe of one check.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Report {
+pub struct CheckReport {
     /// The check.
     pub check: CheckId,
     /// The generation of the check.
     pub generation: u32,
     /// The outcome, or why this node could not probe.
-    pub outcome: Result<Observation, Blind>,
+    pub outcome: Result<Observation, CannotProbe>,
 }
 
 /// Runs checks until it is dropped or shut down. Each check is a task that sleeps, probes and reports.
 #[derive(Debug)]
 pub struct Scheduler {
-    results: mpsc::Sender<Report>,
+    results: mpsc::Sender<CheckReport>,
     runtime: Handle,
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
-    running: HashMap<CheckId, Running>,
+    running: HashMap<CheckId, RunningCheck>,
 }
 
 #[derive(Debug)]
-struct Running {
-    probe: Arc<Prepared>,
+struct RunningCheck {
+    probe: Arc<PreparedProbe>,
     generation: u32,
     /// Dropped with the entry, and stops the task.
     _stop: DropGuard,
@@ -78,7 +78,7 @@ impl Scheduler {
     /// # Panics
     /// Outside a tokio runtime.
     #[must_use]
-    pub fn new(results: mpsc::Sender<Report>) -> Self {
+    pub fn new(results: mpsc::Sender<CheckReport>) -> Self {
         Self {
             results,
             runtime: Handle::current(),
@@ -91,8 +91,8 @@ impl Scheduler {
     /// Replaces the set of checks. Those that already run with the same id, generation and probe definition keep their
     /// schedule; those that are gone or changed stop at once, even during a probe, though a report that has already
     /// been sent may still arrive. Of two with the same id the later one is used.
-    pub fn set(&mut self, checks: Vec<Check>) {
-        let wanted: HashMap<CheckId, Check> =
+    pub fn set(&mut self, checks: Vec<ScheduledCheck>) {
+        let wanted: HashMap<CheckId, ScheduledCheck> =
             checks.into_iter().map(|check| (check.id.clone(), check)).collect();
         self.running.retain(|id, running| {
             wanted.get(id).is_some_and(|check| {
@@ -117,7 +117,7 @@ impl Scheduler {
     }
 
     /// `None` for a subject that has no address to probe.
-    fn start(&self, check: Check, now: Instant) -> Option<Running> {
+    fn start(&self, check: ScheduledCheck, now: Instant) -> Option<RunningCheck> {
         let stop = CancellationToken::new();
         let address = match &check.id.subject {
             Subject::Address { address, .. } => *address,
@@ -126,7 +126,7 @@ impl Scheduler {
         };
         let (probe, generation) = (Arc::clone(&check.probe), check.generation);
         let schedule = Schedule::new(&check.id, probe.definition.interval, now);
-        let target = Arc::new(Target { address, probe: Arc::clone(&probe) });
+        let target = Arc::new(ProbeTarget { address, probe: Arc::clone(&probe) });
         let watch =
             Watch { check, schedule, permits: Arc::clone(&self.permits), results: self.results.clone() };
         let task = watch.keep(move || {
@@ -135,7 +135,7 @@ impl Scheduler {
             Box::pin(async move { run(&target).await })
         });
         self.tasks.spawn_on(stop.clone().run_until_cancelled_owned(task), &self.runtime);
-        Some(Running { probe, generation, _stop: stop.drop_guard() })
+        Some(RunningCheck { probe, generation, _stop: stop.drop_guard() })
     }
 }
 
@@ -147,10 +147,10 @@ fn anchor(name: &str) -> Option<std::net::IpAddr> {
 
 /// The task of one check.
 struct Watch {
-    check: Check,
+    check: ScheduledCheck,
     schedule: Schedule,
     permits: Arc<Semaphore>,
-    results: mpsc::Sender<Report>,
+    results: mpsc::Sender<CheckReport>,
 }
 
 impl Watch {
@@ -167,10 +167,10 @@ impl Watch {
             let outcome = probe().await;
             drop(permit);
             let failed = matches!(&outcome, Ok(Outcome { failure: Some(_), .. }));
-            let report = Report {
+            let report = CheckReport {
                 check: self.check.id.clone(),
                 generation: self.check.generation,
-                outcome: outcome.map(Observation::from).map_err(Blind::from),
+                outcome: outcome.map(Observation::from).map_err(CannotProbe::from),
             };
             if self.results.send(report).await.is_err() {
                 return;

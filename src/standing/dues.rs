@@ -44,19 +44,21 @@ impl Inputs<'_> {
             }),
             Target::Service { .. } => false,
         };
-        let ends = self.in_force().filter(|o| applies(&o.target)).map(ends);
+        let ends = self.active_overrides().filter(|o| applies(&o.target)).map(ends);
         involved.iter().map(|at| endpoints(*at)).chain(ends).fold(Due::NEVER, Due::min)
     }
 
     /// When overrides of a region within a service end, sorted by service and region.
     #[must_use]
     pub fn service_dues(&self) -> Arc<[((ServiceId, RegionId), Due)]> {
-        let mut services: Vec<_> = self.in_force().flat_map(|o| member_dues(self.topology, o)).collect();
+        let mut services: Vec<_> =
+            self.service_overrides().map(|(service, region, o)| ((service, region), ends(o))).collect();
         services.sort_unstable_by_key(|(place, _)| *place);
         services.into()
     }
 
-    fn in_force(&self) -> impl Iterator<Item = &Override> {
+    /// The overrides that have not expired.
+    pub(super) fn active_overrides(&self) -> impl Iterator<Item = &Override> {
         self.overrides.iter().filter(|o| o.holds_at(self.now))
     }
 }
@@ -71,12 +73,6 @@ fn required(topology: &Topology, id: RegionId, seen: &mut Vec<RegionId>, into: &
         }
         _ => {}
     });
-}
-
-fn member_dues(topology: &Topology, o: &Override) -> Vec<((ServiceId, RegionId), Due)> {
-    let Target::Service { service, region } = &o.target else { return Vec::new() };
-    let Some(region) = topology.region_named(region) else { return Vec::new() };
-    topology.services_named(service).map(|service| ((service, region), ends(o))).collect()
 }
 
 fn ends(o: &Override) -> Due {

@@ -81,14 +81,14 @@ pub struct Pool {
 #[derive(Clone, Debug, PartialEq)]
 pub struct LastResort {
     /// How promising the candidates are.
-    pub class: Resort,
+    pub class: LastResortClass,
     /// The endpoints to answer.
     pub candidates: Arc<[Candidate]>,
 }
 
 /// How promising it is to answer with something that may not be used. Ordered from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Resort {
+pub enum LastResortClass {
     /// The region serves in another address family.
     OtherFamily,
     /// An operator drained it, but it is healthy.
@@ -315,8 +315,8 @@ impl RegionStanding {
 
     /// The share of clients that a partial drain of the region keeps away, 0 if there is none.
     #[must_use]
-    pub fn kept_away(&self) -> f64 {
-        self.action.filter(|action| action.is_partial()).map_or(0.0, Action::kept_away)
+    pub fn drained_share(&self) -> f64 {
+        self.action.filter(|action| action.is_partial()).map_or(0.0, Action::drained_share)
     }
 }
 

@@ -51,7 +51,7 @@ impl Action {
 
     /// The share of clients kept away, 0 to 1.
     #[must_use]
-    pub fn kept_away(self) -> f64 {
+    pub fn drained_share(self) -> f64 {
         match self {
             Self::Drain(share) => share.get(),
             Self::Up => 0.0,
@@ -62,13 +62,13 @@ impl Action {
     /// Whether it keeps every client away.
     #[must_use]
     pub fn withdraws(self) -> bool {
-        self.kept_away() >= 1.0
+        self.drained_share() >= 1.0
     }
 
     /// Whether it keeps some clients away, but not all.
     #[must_use]
     pub fn is_partial(self) -> bool {
-        self.kept_away() > 0.0 && !self.withdraws()
+        self.drained_share() > 0.0 && !self.withdraws()
     }
 }
 

@@ -1,16 +1,18 @@
 //! Computes a region's standing from the states of its addresses and from overrides.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
     Action, AddressStanding, Candidate, Cause, DEGRADED_FACTOR, EndpointStanding, LastGood, LastResort,
-    Override, Pool, RegionStanding, Resort, ServiceOverride, Usable,
+    LastResortClass, Override, Pool, RegionStanding, ServiceOverride, Usable,
 };
 use crate::health::{self, Severity, State};
 use crate::model::{
-    Condition, Endpoint, EndpointRef, Family, Reach, Region, RegionId, Rule, Target, Topology, Unix,
+    Condition, Endpoint, EndpointRef, Family, Name, Reach, Region, RegionId, Rule, ServiceId, Target,
+    Topology, Unix,
 };
 use crate::pick;
 
@@ -26,7 +28,7 @@ pub struct Inputs<'a> {
     pub addresses: &'a dyn Fn(EndpointRef) -> Box<[AddressStanding]>,
     /// All overrides; expired ones are ignored.
     pub overrides: &'a [Override],
-    /// Returns the region's previous standing, if any: it tells since when a state has lasted, and what served.
+    /// Returns the region's previous standing, if any: from it follow when its state was entered and what served before.
     pub previous: &'a dyn Fn(RegionId) -> Option<&'a RegionStanding>,
     /// The current time.
     pub now: Unix,
@@ -66,18 +68,29 @@ impl Inputs<'_> {
     /// the latest counts.
     #[must_use]
     pub fn services(&self) -> Arc<[ServiceOverride]> {
-        let mut found: Vec<(u64, ServiceOverride)> = Vec::new();
-        for o in self.overrides.iter().filter(|o| o.holds_at(self.now)) {
-            let Target::Service { service, region } = &o.target else { continue };
-            let Some(region) = self.topology.region_named(region) else { continue };
-            let services = self.topology.services_named(service);
-            found.extend(
-                services.map(|service| (o.id, ServiceOverride { service, region, action: o.action })),
-            );
-        }
+        let of_services = self.service_overrides();
+        let mut found: Vec<(u64, ServiceOverride)> = of_services
+            .map(|(service, region, o)| (o.id, ServiceOverride { service, region, action: o.action }))
+            .collect();
         found.sort_by_key(|(id, it)| (it.service, it.region, std::cmp::Reverse(*id)));
         found.dedup_by_key(|(_, it)| (it.service, it.region));
         found.into_iter().map(|(_, it)| it).collect()
+    }
+
+    /// The active overrides of regions within services, with the ids of both. One pass over all services, however many
+    /// overrides there are.
+    pub(super) fn service_overrides(&self) -> impl Iterator<Item = (ServiceId, RegionId, &Override)> {
+        let mut by_name: HashMap<&Name, Vec<(RegionId, &Override)>> = HashMap::new();
+        for o in self.active_overrides() {
+            let Target::Service { service, region } = &o.target else { continue };
+            let Some(region) = self.topology.region_named(region) else { continue };
+            by_name.entry(service).or_default().push((region, o));
+        }
+        let services = if by_name.is_empty() { &[][..] } else { &self.topology.services };
+        (0..).map(ServiceId).zip(services).flat_map(move |(id, service)| {
+            let overrides = by_name.get(&service.name).cloned().unwrap_or_default();
+            overrides.into_iter().map(move |(region, o)| (id, region, o))
+        })
     }
 
     /// The overrides of a region and of its endpoints that have not expired.
@@ -86,7 +99,7 @@ impl Inputs<'_> {
             Target::Region(region) | Target::Endpoint { region, .. } => region == name,
             Target::Service { .. } => false,
         };
-        self.overrides.iter().filter(|o| o.holds_at(self.now) && is_in(&o.target)).collect()
+        self.active_overrides().filter(|o| is_in(&o.target)).collect()
     }
 
     /// The standing of an endpoint. `overrides` are those of its region.
@@ -220,8 +233,8 @@ impl RegionWork<'_, '_> {
         let serves = [0, 1, 2].map(serves_in);
         for (index, pool) in pools.iter_mut().enumerate() {
             let elsewhere = [0, 1].into_iter().any(|other| other != index && serves[other]);
-            if elsewhere && index < 2 && pool.last_resort.class != Resort::Never {
-                pool.last_resort.class = Resort::OtherFamily;
+            if elsewhere && index < 2 && pool.last_resort.class != LastResortClass::Never {
+                pool.last_resort.class = LastResortClass::OtherFamily;
             }
         }
         pools
@@ -334,24 +347,26 @@ impl RegionWork<'_, '_> {
         withdrawn: &[Offer],
     ) -> LastResort {
         let state = match best {
-            Some(best) if best.serves() => Resort::Drained,
-            Some(State::Down(Severity::Hard)) => Resort::Hard,
-            Some(State::Down(Severity::Soft)) => Resort::Soft,
-            Some(_) => Resort::Unknown,
-            None => Resort::Never,
+            Some(best) if best.serves() => LastResortClass::Drained,
+            Some(State::Down(Severity::Hard)) => LastResortClass::Hard,
+            Some(State::Down(Severity::Soft)) => LastResortClass::Soft,
+            Some(_) => LastResortClass::Unknown,
+            None => LastResortClass::Never,
         };
         let is_drained = self.action.is_some_and(Action::withdraws);
         let open = match state {
-            _ if self.action == Some(Action::Down) => Resort::Never,
-            state if is_drained && state > Resort::Drained => state.max(Resort::DrainedDown),
+            _ if self.action == Some(Action::Down) => LastResortClass::Never,
+            state if is_drained && state > LastResortClass::Drained => {
+                state.max(LastResortClass::DrainedDown)
+            }
             state => state,
         };
         let others = withdrawn.iter().map(|offer| offer.best).min();
         let drained = match others {
-            _ if self.action == Some(Action::Down) => Resort::Never,
-            Some(best) if best.serves() => Resort::Drained,
-            Some(_) => Resort::DrainedDown,
-            None => Resort::Never,
+            _ if self.action == Some(Action::Down) => LastResortClass::Never,
+            Some(best) if best.serves() => LastResortClass::Drained,
+            Some(_) => LastResortClass::DrainedDown,
+            None => LastResortClass::Never,
         };
         match others {
             Some(best) if drained < open => {
@@ -414,8 +429,8 @@ fn can_answer(endpoint: &Endpoint, standing: &EndpointStanding, family: Family) 
 fn offer(index: usize, standing: &EndpointStanding, family: Family, weight: f64) -> Offer {
     let addresses: Vec<_> = standing.addresses.iter().copied().filter(|it| family.has(it.address)).collect();
     let best = addresses.iter().map(|it| it.used).min().unwrap_or_else(|| standing.used());
-    let kept_away = standing.action.filter(|it| it.is_partial()).map_or(0.0, Action::kept_away);
-    Offer { index, best: standing.forced_or(best), weight: weight * (1.0 - kept_away), addresses }
+    let drained_share = standing.action.filter(|it| it.is_partial()).map_or(0.0, Action::drained_share);
+    Offer { index, best: standing.forced_or(best), weight: weight * (1.0 - drained_share), addresses }
 }
 
 impl Offer {

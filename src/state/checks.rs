@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::health::{Blind, Evidence, Failures, Memory, Observation, Severity, State, Verdict};
+use crate::health::{CannotProbe, Evidence, Failures, Observation, SavedVerdict, Severity, State, Verdict};
 use crate::model::{CheckId, Due, Mono, Now, Probe, Unix};
 
 /// Index into the checks of a node.
@@ -41,7 +41,7 @@ pub(super) struct Check {
     /// The hard failures since the last other result. A lost network of this node shows as these and nothing else.
     pub(super) cut_off: Option<CutOff>,
     /// Why this node could not run it when it last tried; `None` if it could.
-    pub(super) blind: Option<Blind>,
+    pub(super) blind: Option<CannotProbe>,
     rtt: Option<Duration>,
     took: Option<Duration>,
     last: Option<Unix>,
@@ -207,7 +207,7 @@ impl Checks {
     pub(super) fn observe(
         &mut self,
         index: Index,
-        outcome: Result<&Observation, &Blind>,
+        outcome: Result<&Observation, &CannotProbe>,
         now: Now,
     ) -> Changed {
         let check = &mut self.list[index as usize];
@@ -237,7 +237,7 @@ impl Checks {
     }
 
     /// Restores the verdict of the last run for a check without a result.
-    pub(super) fn restore(&mut self, index: Index, memory: &Memory, now: Now) {
+    pub(super) fn restore(&mut self, index: Index, memory: &SavedVerdict, now: Now) {
         let check = &mut self.list[index as usize];
         if check.is_seen() {
             return;

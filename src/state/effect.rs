@@ -72,15 +72,15 @@ fn is_unchanged(world: &World, before: &Standing, after: &Standing) -> bool {
     let region = |id: RegionId| {
         let (before, after) = (before.region(id), after.region(id));
         let pools = before.pools.iter().zip(&after.pools);
-        before.kept_away() == after.kept_away()
+        before.drained_share() == after.drained_share()
             && pools.into_iter().all(|(before, after)| {
                 has_same_effect(before.usable, after.usable)
                     && before.candidates == after.candidates
                     && (serves || before.last_resort == after.last_resort)
             })
     };
-    let kept_away =
-        |action: Option<Action>| action.filter(|it| it.is_partial()).map_or(0.0, Action::kept_away);
+    let drained_share =
+        |action: Option<Action>| action.filter(|it| it.is_partial()).map_or(0.0, Action::drained_share);
     let mut overridden = before.services.iter().chain(after.services.iter());
     world.topology.region_ids().all(region)
         && before.held == after.held
@@ -92,7 +92,7 @@ fn is_unchanged(world: &World, before: &Standing, after: &Standing) -> bool {
                 .into_iter()
                 .zip(usable_in(after))
                 .all(|(one, two)| has_same_effect(one, two));
-            let within = |standing: &Standing| kept_away(standing.within(it.service, it.region));
+            let within = |standing: &Standing| drained_share(standing.within(it.service, it.region));
             same && within(before) == within(after)
         })
 }

@@ -11,11 +11,11 @@ const MAX_ADDRESSES: usize = 16;
 
 /// All hosts to resolve, with what is known of each.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Hosts(BTreeMap<Name, Known>);
+pub(super) struct Hosts(BTreeMap<Name, KnownHost>);
 
 /// What is known of a host.
 #[derive(Clone, Debug, Default)]
-struct Known {
+struct KnownHost {
     /// The last good answer of each family, sorted.
     v4: Vec<IpAddr>,
     v6: Vec<IpAddr>,
@@ -68,7 +68,7 @@ impl Hosts {
     }
 }
 
-impl Known {
+impl KnownHost {
     /// A family whose lookup failed keeps its addresses. If the host has no address at all, both families do: that is
     /// more often a mistake in its zone than intended. Returns why the answer is incomplete, if it is.
     fn apply(&mut self, lookup: Lookup) -> Option<String> {
@@ -122,7 +122,7 @@ mod tests {
 
     /// Applies these answers for one host. Returns the event of each, and the addresses after it.
     fn events(answers: Vec<(Result<Found, String>, Result<Found, String>)>) -> Vec<(Option<String>, String)> {
-        let mut hosts = Hosts([(host(), Known::default())].into());
+        let mut hosts = Hosts([(host(), KnownHost::default())].into());
         let mut reported = Vec::new();
         for (v4, v6) in answers {
             let event = hosts.apply(host(), Lookup { v4, v6 }, Unix::default());

@@ -26,7 +26,7 @@ pub(crate) use event::samples as event_samples;
 pub use event::{Event, EventKind, timestamp};
 pub use request::{OverrideRequest, Rejection, check_target};
 
-use crate::health::{Blind, Memory, Observation, State as Health};
+use crate::health::{CannotProbe, Observation, SavedVerdict, State as Health};
 use crate::model::{
     CheckId, Condition, Due, EndpointRef, Lookup, Name, Now, Probe, RegionId, Rules, Topology, Unix,
 };
@@ -53,13 +53,13 @@ pub struct World {
 
 /// What a node remembers from its last run.
 #[derive(Clone, Debug, Default)]
-pub struct Remembered {
+pub struct SavedState {
     /// The overrides of the last run.
     pub overrides: Vec<Override>,
     /// The largest override id ever given.
     pub last_override: u64,
     /// The verdicts of the last run, and when each was last known to be true.
-    pub verdicts: Vec<(CheckId, Memory, Unix)>,
+    pub verdicts: Vec<(CheckId, SavedVerdict, Unix)>,
 }
 
 /// An override that was set.
@@ -75,7 +75,7 @@ pub struct SetOverride {
 
 /// A check to be run.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct CheckToRun {
     /// The check.
     pub id: CheckId,
     /// Passed back with every result; results of an older generation do not count.
@@ -104,7 +104,7 @@ pub struct State {
     /// By [`RegionId`]: the regions whose conditions name the region or its endpoints.
     dependents: Vec<Vec<RegionId>>,
     /// The verdicts of the last run, kept for addresses of hosts that are not resolved yet.
-    remembered: Vec<(CheckId, Memory, Unix)>,
+    remembered: Vec<(CheckId, SavedVerdict, Unix)>,
     /// Checks whose changed verdict is to be saved.
     changed_verdicts: Vec<Index>,
     /// Whether the set of checks to run has changed.
@@ -117,7 +117,7 @@ pub struct State {
 impl State {
     /// A node that has just started.
     #[must_use]
-    pub fn new(world: World, remembered: Remembered, now: Now) -> Self {
+    pub fn new(world: World, remembered: SavedState, now: Now) -> Self {
         let mut hosts = Hosts::default();
         hosts.set(&world.topology);
         let targets = Targets::of(&Sources {
@@ -196,8 +196,8 @@ impl State {
     }
 
     /// The checks to run, in the same order.
-    pub fn wanted(&self) -> impl Iterator<Item = Wanted> {
-        self.targets.checks.list.iter().map(|check| Wanted {
+    pub fn checks_to_run(&self) -> impl Iterator<Item = CheckToRun> {
+        self.targets.checks.list.iter().map(|check| CheckToRun {
             id: check.id.clone(),
             generation: check.generation,
             probe: Arc::clone(&check.probe),
@@ -222,7 +222,7 @@ impl State {
     }
 
     /// The verdicts that have changed since the last call, in the form to be saved for a restart.
-    pub fn take_changed_verdicts(&mut self, now: Now) -> Vec<(CheckId, Memory)> {
+    pub fn take_changed_verdicts(&mut self, now: Now) -> Vec<(CheckId, SavedVerdict)> {
         let mut changed = std::mem::take(&mut self.changed_verdicts);
         changed.sort_unstable();
         changed.dedup();
@@ -232,7 +232,7 @@ impl State {
 
     /// All verdicts, in the form to be saved for a restart.
     #[must_use]
-    pub fn verdicts(&self, now: Now) -> Vec<(CheckId, Memory)> {
+    pub fn verdicts(&self, now: Now) -> Vec<(CheckId, SavedVerdict)> {
         let checks = self.targets.checks.list.iter();
         checks.filter_map(|check| Some((check.id.clone(), check.verdict.memory(now)?))).collect()
     }
@@ -242,7 +242,7 @@ impl State {
         &mut self,
         id: &CheckId,
         generation: u32,
-        outcome: Result<&Observation, &Blind>,
+        outcome: Result<&Observation, &CannotProbe>,
         now: Now,
     ) {
         let Some(index) = self.targets.checks.find(id) else { return };

@@ -58,7 +58,7 @@ pub(super) struct Sources<'a> {
     pub(super) topology: &'a Topology,
     pub(super) hosts: &'a Hosts,
     pub(super) rules: &'a Rules,
-    /// The previous targets. `suspicion` tells which of their failures steering disregards.
+    /// The previous targets. `suspicion` decides which of their failures steering disregards.
     pub(super) before: &'a Targets,
     pub(super) suspicion: &'a Suspicion,
     pub(super) now: Now,

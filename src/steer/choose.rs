@@ -7,17 +7,17 @@ use std::time::Duration;
 use super::compiled::{Compiled, Terms};
 use super::rank::{RankedRegion, Ranking, rank};
 use super::selection::{Host, Selection};
-use super::trace::{Note, Recording, Stage, Trace, Why};
+use super::trace::{DropReason, Note, Recording, Stage, Trace};
 use crate::geo::Place;
 use crate::model::{AllDown, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
 use crate::pick::{Hash, draw, rendezvous};
 use crate::standing::{
-    Action, Candidate, Cause, LOST_TOGETHER, LastGood, Pool, Resort, SetId, Standing, Usable,
+    Action, Candidate, Cause, LOST_TOGETHER, LastGood, LastResortClass, Pool, SetId, Standing, Usable,
 };
 
 /// One query, as far as steering needs it.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct SteeringRequest {
     /// The service asked for.
     pub service: ServiceId,
     /// The client's address: from ECS if there is one, otherwise the resolver's.
@@ -47,7 +47,7 @@ pub struct Choice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The addresses or hosts that were chosen.
-    Addresses,
+    Endpoints,
     /// A CNAME to the name configured in `all_down`.
     Alias,
     /// NODATA: the name exists, but has no records of this family for this client.
@@ -62,20 +62,20 @@ pub(super) enum Pass {
     /// Regions that are up, forced up or held.
     Eligible,
     /// The same, ignoring partial drains, since no other region serves.
-    DrainedInPart,
+    PartlyDrained,
     /// Regions whose state is unknown.
     Unknown,
     /// `all_down = { last_good }`: regions that stopped serving no earlier than this.
     LastGood(Unix),
     /// `all_down = "all"`: the most promising regions.
-    LastResort(Resort),
+    LastResort(LastResortClass),
 }
 
 /// The working state of one choice.
 pub(super) struct Chooser<'a, T> {
     pub(super) topology: &'a Topology,
     pub(super) standing: &'a Standing,
-    pub(super) asked: &'a Asked,
+    pub(super) request: &'a SteeringRequest,
     pub(super) terms: Terms,
     /// The set of regions that the client may be sent to.
     set: SetId,
@@ -93,12 +93,12 @@ impl Compiled {
         &self,
         topology: &Topology,
         standing: &Standing,
-        asked: &Asked,
+        request: &SteeringRequest,
         addresses: &mut Vec<IpAddr>,
         trace: &mut T,
     ) -> Choice {
         addresses.clear();
-        self.select(topology, standing, asked, addresses, trace)
+        self.select(topology, standing, request, addresses, trace)
     }
 
     /// Like [`Compiled::choose`], for [`Family::Host`]: replaces the contents of `hosts` with the endpoints.
@@ -106,31 +106,31 @@ impl Compiled {
         &self,
         topology: &Topology,
         standing: &Standing,
-        asked: &Asked,
+        request: &SteeringRequest,
         hosts: &mut Vec<Host>,
         trace: &mut T,
     ) -> Choice {
         hosts.clear();
-        self.select(topology, standing, asked, hosts, trace)
+        self.select(topology, standing, request, hosts, trace)
     }
 
     fn select<S: Selection, T: Trace>(
         &self,
         topology: &Topology,
         standing: &Standing,
-        asked: &Asked,
+        request: &SteeringRequest,
         into: &mut S,
         trace: &mut T,
     ) -> Choice {
-        let terms = self.services[asked.service.0 as usize];
-        let (ranking, set, prefix_len) = self.ranking(terms, asked.client);
-        let client = self.client_hash(terms, asked.client);
-        let key = share_key(terms, client, asked);
-        let mut chooser = Chooser { topology, standing, asked, terms, set, client, key, trace };
+        let terms = self.services[request.service.0 as usize];
+        let (ranking, set, prefix_len) = self.ranking(terms, request.client);
+        let client = self.client_hash(terms, request.client);
+        let key = share_key(terms, client, request);
+        let mut chooser = Chooser { topology, standing, request, terms, set, client, key, trace };
         let (region, answer) = chooser.run(ranking, into);
-        let scope = self.scope(chooser.is_keyed(ranking), asked.client, prefix_len);
+        let scope = self.scope(chooser.is_keyed(ranking), request.client, prefix_len);
         let ttl = if terms.ttl.is_computed() {
-            terms.ttl.within(chooser.due(ranking, region).left(asked.unix))
+            terms.ttl.within(chooser.due(ranking, region).left(request.unix))
         } else {
             terms.ttl.max
         };
@@ -144,16 +144,16 @@ impl Compiled {
         topology: &Topology,
         standing: &Standing,
         place: &Place,
-        asked: &Asked,
+        request: &SteeringRequest,
         addresses: &mut Vec<IpAddr>,
     ) -> (Choice, Recording) {
         let mut recording = Recording::default();
-        let ranking = rank(topology, topology.service(asked.service), place, &mut recording);
-        debug_assert_eq!(&ranking, self.ranking(self.services[asked.service.0 as usize], asked.client).0);
-        let choice = if asked.family == Family::Host {
-            self.choose_hosts(topology, standing, asked, &mut Vec::new(), &mut recording)
+        let ranking = rank(topology, topology.service(request.service), place, &mut recording);
+        debug_assert_eq!(&ranking, self.ranking(self.services[request.service.0 as usize], request.client).0);
+        let choice = if request.family == Family::Host {
+            self.choose_hosts(topology, standing, request, &mut Vec::new(), &mut recording)
         } else {
-            self.choose(topology, standing, asked, addresses, &mut recording)
+            self.choose(topology, standing, request, addresses, &mut recording)
         };
         (choice, recording)
     }
@@ -182,11 +182,11 @@ impl Compiled {
 
 /// The key of a client's draws. Windows are as long as the TTL, and their start is offset per client, so that the
 /// clients of a resolver do not all move at once.
-fn share_key(terms: Terms, client: Hash, asked: &Asked) -> Hash {
+fn share_key(terms: Terms, client: Hash, request: &SteeringRequest) -> Hash {
     match terms.share {
         Share::Hash => client,
-        Share::Random => client.with(asked.draw),
-        Share::Weighted => client.with(window(terms, client, asked.unix).0),
+        Share::Random => client.with(request.draw),
+        Share::Weighted => client.with(window(terms, client, request.unix).0),
     }
 }
 
@@ -201,7 +201,7 @@ pub(super) fn window(terms: Terms, client: Hash, now: Unix) -> (u64, Unix) {
 
 impl<T: Trace> Chooser<'_, T> {
     fn run<S: Selection>(&mut self, ranking: &Ranking, into: &mut S) -> (Option<RegionId>, Answer) {
-        for pass in [Pass::Eligible, Pass::DrainedInPart, Pass::Unknown] {
+        for pass in [Pass::Eligible, Pass::PartlyDrained, Pass::Unknown] {
             if let Some(found) = self.pass(pass, ranking, into) {
                 return found;
             }
@@ -227,14 +227,14 @@ impl<T: Trace> Chooser<'_, T> {
 
     /// The service as configured. Only needed while no region serves; everything else is in `terms`.
     fn service(&self) -> &Service {
-        self.topology.service(self.asked.service)
+        self.topology.service(self.request.service)
     }
 
     /// The most promising regions, in the order of the ranking.
     fn last_resort<S: Selection>(&mut self, ranking: &Ranking, into: &mut S) -> (Option<RegionId>, Answer) {
         let resorts = ranking.groups.iter().flatten().map(|ranked| self.resort(ranked.region));
         match resorts.min() {
-            Some(best) if best != Resort::Never => {
+            Some(best) if best != LastResortClass::Never => {
                 self.pass(Pass::LastResort(best), ranking, into).unwrap_or((None, Answer::NoData))
             }
             // SERVFAIL, so that resolvers ask again instead of caching a negative answer.
@@ -243,14 +243,14 @@ impl<T: Trace> Chooser<'_, T> {
     }
 
     /// How promising a region is as a last resort.
-    fn resort(&self, region: RegionId) -> Resort {
-        let pool = self.standing.region(region).pool(self.asked.family);
-        match self.standing.within(self.asked.service, region) {
-            Some(Action::Down) => Resort::Never,
-            Some(action) if action.withdraws() && pool.last_resort.class > Resort::Drained => {
-                pool.last_resort.class.max(Resort::DrainedDown)
+    fn resort(&self, region: RegionId) -> LastResortClass {
+        let pool = self.standing.region(region).pool(self.request.family);
+        match self.standing.within(self.request.service, region) {
+            Some(Action::Down) => LastResortClass::Never,
+            Some(action) if action.withdraws() && pool.last_resort.class > LastResortClass::Drained => {
+                pool.last_resort.class.max(LastResortClass::DrainedDown)
             }
-            Some(action) if action.withdraws() => Resort::Drained,
+            Some(action) if action.withdraws() => LastResortClass::Drained,
             _ => pool.last_resort.class,
         }
     }
@@ -260,8 +260,8 @@ impl<T: Trace> Chooser<'_, T> {
         let answer = match &self.service().steering.all_down {
             AllDown::Cname(_) => Answer::Alias,
             AllDown::Fallback(addresses) => {
-                into.add_fallback(addresses, self.asked.family);
-                if into.is_empty() { Answer::NoData } else { Answer::Addresses }
+                into.add_fallback(addresses, self.request.family);
+                if into.is_empty() { Answer::NoData } else { Answer::Endpoints }
             }
             AllDown::All | AllDown::LastGood(_) | AllDown::Servfail => return None,
         };
@@ -275,18 +275,18 @@ impl<T: Trace> Chooser<'_, T> {
         let served = ranking.groups.iter().flatten().filter_map(|ranked| self.stopped_serving(ranked.region));
         let latest = served.max()?;
         let together = Unix(latest.0.saturating_sub(LOST_TOGETHER));
-        (self.asked.unix.since(latest) <= age).then_some(together)
+        (self.request.unix.since(latest) <= age).then_some(together)
     }
 
     /// When a region stopped serving; `None` if it serves, never did, or was withdrawn by an operator.
     fn stopped_serving(&self, region: RegionId) -> Option<Unix> {
         let is_withdrawn = matches!(self.usable(region), Usable::No(cause) if cause.is_operator());
-        let pool = self.standing.region(region).pool(self.asked.family);
+        let pool = self.standing.region(region).pool(self.request.family);
         pool.last_good.as_ref().filter(|_| !is_withdrawn).map(|good| good.until)
     }
 
     fn usable(&self, region: RegionId) -> Usable {
-        self.standing.usable_within(self.asked.service, region, self.asked.family)
+        self.standing.usable_within(self.request.service, region, self.request.family)
     }
 
     /// Tries the tie groups in order: the first one with a region that the pass admits decides.
@@ -300,7 +300,7 @@ impl<T: Trace> Chooser<'_, T> {
         for group in &ranking.groups {
             if found.is_some() {
                 for ranked in group {
-                    self.trace.dropped(Stage::Eligible, ranked.region, || Why::LaterGroup);
+                    self.trace.dropped(Stage::Eligible, ranked.region, || DropReason::LaterGroup);
                 }
             } else {
                 found = self.group(pass, group, into);
@@ -337,7 +337,7 @@ impl<T: Trace> Chooser<'_, T> {
                 lost.filter(|ranked| self.is_admitted(pass, ranked)).map(|r| r.region).collect();
             self.trace.kept(Stage::Share, winner, || Note::Won { among });
             for region in lost {
-                self.trace.dropped(Stage::Share, region, || Why::LostDraw);
+                self.trace.dropped(Stage::Share, region, || DropReason::LostDraw);
             }
         }
         Some((Some(winner), self.endpoints(pass, winner, into)))
@@ -362,60 +362,62 @@ impl<T: Trace> Chooser<'_, T> {
     }
 
     #[inline]
-    pub(super) fn verdict(&self, pass: Pass, ranked: &RankedRegion) -> Result<(f64, Note), Why> {
+    pub(super) fn verdict(&self, pass: Pass, ranked: &RankedRegion) -> Result<(f64, Note), DropReason> {
         let region = self.standing.region(ranked.region);
-        let within = self.standing.within(self.asked.service, ranked.region);
+        let within = self.standing.within(self.request.service, ranked.region);
         match pass {
             Pass::Eligible => {
                 let (factor, note) = self.eligible(ranked.region)?;
-                let partial = within.filter(|action| action.is_partial()).map_or(0.0, Action::kept_away);
-                let kept_away = region.kept_away().max(partial);
+                let partial = within.filter(|action| action.is_partial()).map_or(0.0, Action::drained_share);
+                let drained_share = region.drained_share().max(partial);
                 // Independent of the share key, so that a drain keeps the same clients away in every window.
-                if kept_away > 0.0 && self.client.with(ranked.hash.0).with(2).unit() < kept_away {
-                    return Err(Why::KeptAway(kept_away));
+                if drained_share > 0.0 && self.client.with(ranked.hash.0).with(2).unit() < drained_share {
+                    return Err(DropReason::PartlyDrained(drained_share));
                 }
                 let forced = within == Some(Action::Up) || region.action == Some(Action::Up);
                 Ok((factor, if forced && note == Note::Plain { Note::Forced } else { note }))
             }
-            Pass::DrainedInPart => {
+            Pass::PartlyDrained => {
                 let (factor, _) = self.eligible(ranked.region)?;
-                Ok((factor, Note::DrainedInPart))
+                Ok((factor, Note::PartlyDrained))
             }
             Pass::Unknown if self.usable(ranked.region) == Usable::IfNothingElse => Ok((1.0, Note::Unknown)),
             Pass::LastGood(since) if self.stopped_serving(ranked.region) >= Some(since) => {
                 Ok((1.0, Note::AllDown))
             }
             Pass::LastResort(best) if self.resort(ranked.region) == best => Ok((1.0, Note::AllDown)),
-            Pass::Unknown | Pass::LastGood(_) | Pass::LastResort(_) => Err(Why::Unknown),
+            Pass::Unknown | Pass::LastGood(_) | Pass::LastResort(_) => Err(DropReason::Unknown),
         }
     }
 
-    fn eligible(&self, id: RegionId) -> Result<(f64, Note), Why> {
+    fn eligible(&self, id: RegionId) -> Result<(f64, Note), DropReason> {
         match self.usable(id) {
             Usable::Yes(factor) if factor < 1.0 => Ok((factor, Note::Degraded)),
             Usable::Yes(factor) => match self.standing.region(id).kept_by {
                 Some(rule) => Ok((factor, Note::Held(rule))),
                 None => Ok((factor, Note::Plain)),
             },
-            Usable::IfNothingElse => Err(Why::Unknown),
+            Usable::IfNothingElse => Err(DropReason::Unknown),
             Usable::No(cause @ Cause::Probes(_)) => {
-                let Asked { service, family, .. } = *self.asked;
+                let SteeringRequest { service, family, .. } = *self.request;
                 match self.standing.held(Some(service), self.set, family, id) {
                     Some(rule) => Ok((1.0, Note::Held(rule))),
-                    None if self.standing.region(id).usable().is_eligible() => Err(Why::FamilyDown(family)),
-                    None => Err(Why::Withdrawn(cause)),
+                    None if self.standing.region(id).usable().is_eligible() => {
+                        Err(DropReason::FamilyDown(family))
+                    }
+                    None => Err(DropReason::Withdrawn(cause)),
                 }
             }
-            Usable::No(cause) => Err(Why::Withdrawn(cause)),
+            Usable::No(cause) => Err(DropReason::Withdrawn(cause)),
         }
     }
 
     /// Adds the region's endpoints to the answer.
     fn endpoints<S: Selection>(&self, pass: Pass, region: RegionId, into: &mut S) -> Answer {
-        let pool = self.standing.region(region).pool(self.asked.family);
+        let pool = self.standing.region(region).pool(self.request.family);
         self.draw(candidates(pool, pass), into);
         if !into.is_empty() {
-            Answer::Addresses
+            Answer::Endpoints
         } else if self.standing.region(region).unresolved {
             // Its hosts are not resolved yet: SERVFAIL, so that resolvers ask again instead of caching NODATA.
             Answer::Servfail
@@ -454,12 +456,12 @@ impl<T: Trace> Chooser<'_, T> {
 
     /// Whether the share key can affect the answer under this ranking. If so, the ECS scope is no shorter than the key.
     fn is_keyed(&self, ranking: &Ranking) -> bool {
-        let mut own = self.standing.overrides_of(self.asked.service).iter();
+        let mut own = self.standing.overrides_of(self.request.service).iter();
         let mut regions = ranking.groups.iter().flatten();
         ranking.ties
             || ranking.most_endpoints > 1
             || own.any(|it| it.action.is_partial())
-            || regions.any(|ranked| self.standing.region(ranked.region).kept_away() > 0.0)
+            || regions.any(|ranked| self.standing.region(ranked.region).drained_share() > 0.0)
     }
 }
 

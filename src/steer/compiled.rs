@@ -22,7 +22,7 @@ pub struct Compiled {
     pub(super) key_prefix: KeyPrefix,
     pub(super) sets: Arc<RegionSets>,
     pub(super) services: Arc<[Terms]>,
-    /// One for each distinct [`Inputs`]; services with the same inputs share a table.
+    /// One for each distinct [`RankingInputs`]; services with the same inputs share a table.
     pub(super) tables: Arc<[RankingTable]>,
     computes_ttl: bool,
 }
@@ -65,12 +65,12 @@ impl Compiled {
         // The region sets of each table's rankings, by the index of the table.
         let mut sets_of: Vec<Arc<[SetId]>> = Vec::new();
         let mut tables: Vec<RankingTable> = Vec::new();
-        let mut by_inputs: HashMap<Inputs<'_>, u32> = HashMap::new();
+        let mut by_inputs: HashMap<RankingInputs<'_>, u32> = HashMap::new();
         let mut ranker = Ranker::new(topology);
         let places = Places::new(geo);
         let mut services = Vec::with_capacity(topology.services.len());
         for service in &topology.services {
-            let table = *by_inputs.entry(Inputs(service)).or_insert_with(|| {
+            let table = *by_inputs.entry(RankingInputs(service)).or_insert_with(|| {
                 tables.push(RankingTable::new(topology, &places, service, &mut ranker));
                 let table = tables.last_mut().expect("it was just added");
                 sets_of.push(table.intern_sets(&mut sets));
@@ -229,18 +229,18 @@ impl ByAddress {
 }
 
 /// The parts of a service that its rankings depend on: services that agree in them share a table.
-struct Inputs<'a>(&'a Service);
+struct RankingInputs<'a>(&'a Service);
 
-impl PartialEq for Inputs<'_> {
+impl PartialEq for RankingInputs<'_> {
     fn eq(&self, other: &Self) -> bool {
         let (a, b) = (self.0, other.0);
         a.members == b.members && a.steering.rank == b.steering.rank && a.fences == b.fences
     }
 }
 
-impl Eq for Inputs<'_> {}
+impl Eq for RankingInputs<'_> {}
 
-impl std::hash::Hash for Inputs<'_> {
+impl std::hash::Hash for RankingInputs<'_> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.0.members.hash(state);
         let rank = &self.0.steering.rank;
@@ -261,7 +261,7 @@ mod tests {
     use ipnet::{IpNet, Ipv4Net};
 
     use super::*;
-    use crate::geo::Override;
+    use crate::geo::NetworkOverride;
     use crate::model::Location;
 
     #[test]
@@ -269,12 +269,12 @@ mod tests {
         for (rankings, bytes) in [(256, 1), (257, 2), (65_536, 2), (65_537, 4)] {
             // There is one place more than networks: everything outside of them.
             let address = |number: u32| (number << 8).into();
-            let network = |number| Override {
+            let network = |number| NetworkOverride {
                 prefix: IpNet::V4(Ipv4Net::new(address(number), 24).unwrap()),
                 location: Some(Location { asn: Some(number), ..Location::default() }),
                 first: Box::default(),
             };
-            let networks: Vec<Override> = (0..rankings - 1).map(network).collect();
+            let networks: Vec<NetworkOverride> = (0..rankings - 1).map(network).collect();
             let geo = Index::compile(&[], &networks, &[]);
             let by_place: Vec<u32> = (0..rankings).collect();
             let table = ByAddress::new(&geo, &by_place, geo.places().len());

@@ -2,7 +2,7 @@
 
 use super::choose::{Chooser, Pass, window};
 use super::rank::{RankedRegion, Ranking};
-use super::trace::{Note, Stage, Trace, Why};
+use super::trace::{DropReason, Note, Stage, Trace};
 use crate::model::{Due, RegionId, Share};
 
 impl<T: Trace> Chooser<'_, T> {
@@ -12,9 +12,9 @@ impl<T: Trace> Chooser<'_, T> {
         let verdict = chosen.map(|ranked| self.verdict(Pass::Eligible, ranked));
         let is_held = matches!(verdict, Some(Ok((_, Note::Held(_)))));
         let eligible_unheld = matches!(verdict, Some(Ok(_))) && !is_held;
-        let pool = region.map(|region| self.standing.region(region).pool(self.asked.family));
+        let pool = region.map(|region| self.standing.region(region).pool(self.request.family));
         let has_good = pool.is_some_and(|pool| !pool.configured || pool.serves);
-        let withdrawn = matches!(verdict, Some(Err(Why::Withdrawn(_))));
+        let withdrawn = matches!(verdict, Some(Err(DropReason::Withdrawn(_))));
         let serves = ranking.groups.is_empty() || (has_good && !is_held && !withdrawn);
         let mut due = Due::NEVER;
         for group in &ranking.groups {
@@ -22,11 +22,11 @@ impl<T: Trace> Chooser<'_, T> {
                 // The severity of failures decides what is held and which down region is answered, and any
                 // probe result may change it.
                 let member = if serves {
-                    self.standing.dues.of_member(self.asked.service, ranked.region)
+                    self.standing.dues.of_member(self.request.service, ranked.region)
                 } else {
                     Due::ANY_TIME
                 };
-                let left = member.left(self.asked.unix);
+                let left = member.left(self.request.unix);
                 self.trace.kept(Stage::Ttl, ranked.region, || Note::MayChange(left));
                 due = due.min(member);
             }
@@ -39,8 +39,8 @@ impl<T: Trace> Chooser<'_, T> {
             && self.terms.share == Share::Weighted
             && self.is_drawn(ranking, region)
         {
-            let (_, end) = window(self.terms, self.client, self.asked.unix);
-            self.trace.kept(Stage::Ttl, region, || Note::WindowEnds(end.since(self.asked.unix)));
+            let (_, end) = window(self.terms, self.client, self.request.unix);
+            self.trace.kept(Stage::Ttl, region, || Note::WindowEnds(end.since(self.request.unix)));
             due = due.min(Due::at(end));
         }
         due

@@ -15,8 +15,8 @@ mod rank;
 mod selection;
 mod trace;
 
-pub use choose::{Answer, Asked, Choice};
+pub use choose::{Answer, Choice, SteeringRequest};
 pub use compiled::Compiled;
 pub use rank::{RankedRegion, Ranking, rank};
 pub use selection::Host;
-pub use trace::{Entry, NoTrace, Note, Recording, Stage, Trace, Why};
+pub use trace::{DropReason, Entry, NoTrace, Note, Recording, Stage, Trace};

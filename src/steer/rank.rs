@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use super::trace::{Note, Stage, Trace, Why};
+use super::trace::{DropReason, Note, Stage, Trace};
 use crate::geo::Place;
 use crate::latency::{Basis, Latencies};
 use crate::model::{
@@ -172,7 +172,7 @@ fn fence(
                 }
         });
         if let Some(fence) = broken {
-            trace.dropped(Stage::Fence, member.region, || Why::Fenced(fence));
+            trace.dropped(Stage::Fence, member.region, || DropReason::Fenced(fence));
         } else {
             trace.kept(Stage::Fence, member.region, || Note::Plain);
             inside.push(*member);
@@ -284,7 +284,7 @@ fn drop_weightless(order: &mut Vec<Placed>, trace: &mut impl Trace) {
         for placed in group {
             let region = placed.member.region;
             if any && !has_weight(placed) {
-                trace.dropped(Stage::TieGroups, region, || Why::NoWeight);
+                trace.dropped(Stage::TieGroups, region, || DropReason::NoWeight);
             } else {
                 trace.kept(Stage::TieGroups, region, || Note::TieGroup(index + 1));
             }

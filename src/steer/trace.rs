@@ -53,7 +53,7 @@ pub enum Note {
     /// An operator forced it up.
     Forced,
     /// A partial drain keeps this client away, but no other region serves.
-    DrainedInPart,
+    PartlyDrained,
     /// Its state is unknown, and no other region is up.
     Unknown,
     /// It is degraded and takes part at a reduced weight.
@@ -73,7 +73,7 @@ pub enum Note {
 
 /// Why a region was dropped.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Why {
+pub enum DropReason {
     /// The service's fence with this index excludes this client.
     Fenced(usize),
     /// Its weight is 0, and others in its tie group have weight.
@@ -85,7 +85,7 @@ pub enum Why {
     /// It is up, but its addresses of the family asked for are down.
     FamilyDown(Family),
     /// A partial drain of this share of clients keeps this client away.
-    KeptAway(f64),
+    PartlyDrained(f64),
     /// An earlier tie group had an eligible region.
     LaterGroup,
     /// Another region won the draw.
@@ -101,7 +101,7 @@ pub trait Trace {
     fn kept(&mut self, stage: Stage, region: RegionId, note: impl FnOnce() -> Note);
 
     /// Records that a stage dropped a region.
-    fn dropped(&mut self, stage: Stage, region: RegionId, why: impl FnOnce() -> Why);
+    fn dropped(&mut self, stage: Stage, region: RegionId, why: impl FnOnce() -> DropReason);
 }
 
 /// Records nothing.
@@ -115,7 +115,7 @@ impl Trace for NoTrace {
     fn kept(&mut self, _: Stage, _: RegionId, _: impl FnOnce() -> Note) {}
 
     #[inline]
-    fn dropped(&mut self, _: Stage, _: RegionId, _: impl FnOnce() -> Why) {}
+    fn dropped(&mut self, _: Stage, _: RegionId, _: impl FnOnce() -> DropReason) {}
 }
 
 /// Records everything, in order.
@@ -133,7 +133,7 @@ pub struct Entry {
     /// The region.
     pub region: RegionId,
     /// Why the region was kept (`Ok`) or dropped (`Err`).
-    pub verdict: Result<Note, Why>,
+    pub verdict: Result<Note, DropReason>,
 }
 
 impl Trace for Recording {
@@ -143,7 +143,7 @@ impl Trace for Recording {
         self.entries.push(Entry { stage, region, verdict: Ok(note()) });
     }
 
-    fn dropped(&mut self, stage: Stage, region: RegionId, why: impl FnOnce() -> Why) {
+    fn dropped(&mut self, stage: Stage, region: RegionId, why: impl FnOnce() -> DropReason) {
         self.entries.push(Entry { stage, region, verdict: Err(why()) });
     }
 }

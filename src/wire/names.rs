@@ -8,13 +8,13 @@ pub(super) struct Names {
     /// Where the question's name ends.
     question_end: usize,
     /// Names that were written, and the names that those end with.
-    places: [Place; MAX_PLACES],
+    places: [Position; MAX_PLACES],
     count: usize,
 }
 
 /// Where a name begins in a message.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
+struct Position {
     at: u16,
     /// Bytes of the uncompressed name. Names of another length are skipped: otherwise long names that differ only in
     /// their last labels would be compared once for each pair of their labels.
@@ -45,7 +45,7 @@ pub(super) fn length(wire: &[u8]) -> usize {
 impl Names {
     /// Knows only the question's name: `question` bytes behind the header, uncompressed.
     pub(super) fn new(question: usize) -> Self {
-        Self { question_end: HEADER + question, places: [Place::default(); MAX_PLACES], count: 0 }
+        Self { question_end: HEADER + question, places: [Position::default(); MAX_PLACES], count: 0 }
     }
 
     /// The number of labels known, for [`Names::forget`].
@@ -85,7 +85,7 @@ impl Names {
         // RFC 1035 §4.1.4: a pointer has 14 bits.
         while label < written && self.count < MAX_PLACES && start + label <= usize::from(!POINTER) {
             self.places[self.count] =
-                Place { at: (start + label) as u16, length: (name.len() - label) as u8 };
+                Position { at: (start + label) as u16, length: (name.len() - label) as u8 };
             self.count += 1;
             label += usize::from(name[label]) + 1;
         }

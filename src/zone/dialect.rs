@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::fields::{Fault, Fields};
-use super::tokens::{Token, Tokens};
+use super::fields::Fields;
+use super::tokens::{FieldError, Token, Tokens};
 
 /// A logical line in a form that the scanner accepts.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl<'a> Plain<'a> {
     ///
     /// # Errors
     /// If data of a type that this module reads is malformed: the byte, and a message.
-    pub(super) fn of(written: &'a str, origin: impl FnOnce() -> String) -> Result<Self, Fault> {
+    pub(super) fn of(written: &'a str, origin: impl FnOnce() -> String) -> Result<Self, FieldError> {
         let head = Head::of(written);
         let plain = match head.fields() {
             Some(fields) => Some(head.encoded(written, fields, &origin())?),
@@ -93,7 +93,7 @@ impl<'a> Head<'a> {
     }
 
     /// The line with its data as `\#`, on one physical line.
-    fn encoded(&self, line: &str, fields: Fields, origin: &str) -> Result<Put, Fault> {
+    fn encoded(&self, line: &str, fields: Fields, origin: &str) -> Result<Put, FieldError> {
         let tokens: Vec<_> = self.data.clone().collect();
         let start_of = |index: usize| tokens.get(index).map_or(line.len(), |token: &Token<'_>| token.start);
         let data = fields.encode(&tokens, origin).map_err(|(token, why)| (start_of(token), why))?;

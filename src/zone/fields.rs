@@ -11,7 +11,7 @@ use domain::rdata::dnssec::RtypeBitmapBuilder;
 use domain::utils::{base16, base64};
 
 use super::location;
-use super::tokens::Token;
+use super::tokens::{FieldError, Token};
 
 /// The text form of a field.
 #[derive(Clone, Copy)]
@@ -48,9 +48,6 @@ enum Field {
 #[derive(Clone, Copy)]
 pub(super) struct Fields(&'static [Field]);
 
-/// Why data cannot be read: the index of the token, from 0, and a message.
-pub(super) type Fault = (usize, String);
-
 impl Fields {
     /// The fields of a type that this module reads.
     pub(super) fn of(mnemonic: &str) -> Option<Self> {
@@ -79,7 +76,7 @@ impl Fields {
     }
 
     /// Encodes the tokens as record data in wire format.
-    pub(super) fn encode(self, tokens: &[Token<'_>], origin: &str) -> Result<Vec<u8>, Fault> {
+    pub(super) fn encode(self, tokens: &[Token<'_>], origin: &str) -> Result<Vec<u8>, FieldError> {
         let mut wire = Vec::new();
         let mut next = 0;
         for field in self.0 {
@@ -107,7 +104,7 @@ impl Field {
     }
 
     /// Writes the data of at least one token.
-    fn write(self, tokens: &[Token<'_>], origin: &str, wire: &mut Vec<u8>) -> Result<(), Fault> {
+    fn write(self, tokens: &[Token<'_>], origin: &str, wire: &mut Vec<u8>) -> Result<(), FieldError> {
         let text = tokens[0].text;
         let expected = |what: &str| (0, format!("expected {what}"));
         match self {
@@ -197,7 +194,7 @@ fn unquoted(text: &str) -> &str {
     text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text)
 }
 
-fn strings(tokens: &[Token<'_>], wire: &mut Vec<u8>) -> Result<(), Fault> {
+fn strings(tokens: &[Token<'_>], wire: &mut Vec<u8>) -> Result<(), FieldError> {
     for (index, token) in tokens.iter().enumerate() {
         let expected = || (index, "expected a string of at most 255 bytes".to_owned());
         let string = octets(token.text).and_then(|octets| CharStr::from_octets(octets).ok());
@@ -208,7 +205,7 @@ fn strings(tokens: &[Token<'_>], wire: &mut Vec<u8>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn types(tokens: &[Token<'_>], wire: &mut Vec<u8>) -> Result<(), Fault> {
+fn types(tokens: &[Token<'_>], wire: &mut Vec<u8>) -> Result<(), FieldError> {
     let mut builder = RtypeBitmapBuilder::new_vec();
     for (index, token) in tokens.iter().enumerate() {
         let rtype = Rtype::from_str(token.text).map_err(|_| (index, "expected a record type".to_owned()))?;

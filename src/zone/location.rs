@@ -1,7 +1,6 @@
 //! LOC records: RFC 1876 §3 as text, §2 as data.
 
-use super::fields::Fault;
-use super::tokens::Token;
+use super::tokens::{FieldError, Token};
 
 /// 2^31 is the equator and the prime meridian.
 const MIDDLE: u32 = 1 << 31;
@@ -14,7 +13,7 @@ const LOWEST: i64 = -10_000_000;
 const LARGEST: u64 = 9_000_000_000;
 
 /// Encodes the tokens of a LOC record.
-pub(super) fn encode(tokens: &[Token<'_>]) -> Result<Vec<u8>, Fault> {
+pub(super) fn encode(tokens: &[Token<'_>]) -> Result<Vec<u8>, FieldError> {
     let mut reader = Reader { tokens, next: 0 };
     let latitude = reader.angle(90, 'N', 'S')?;
     let longitude = reader.angle(180, 'E', 'W')?;
@@ -37,19 +36,19 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn take(&mut self) -> Result<&'a str, Fault> {
+    fn take(&mut self) -> Result<&'a str, FieldError> {
         let token = self.tokens.get(self.next);
         let token = token.ok_or_else(|| (self.next, super::tokens::INCOMPLETE.to_owned()))?;
         self.next += 1;
         Ok(token.text)
     }
 
-    fn expected<T>(&self, what: impl std::fmt::Display) -> Result<T, Fault> {
+    fn expected<T>(&self, what: impl std::fmt::Display) -> Result<T, FieldError> {
         Err((self.next - 1, format!("expected {what}")))
     }
 
     /// Degrees up to a maximum, optional minutes and seconds, and a direction.
-    fn angle(&mut self, most: u32, plus: char, minus: char) -> Result<u32, Fault> {
+    fn angle(&mut self, most: u32, plus: char, minus: char) -> Result<u32, FieldError> {
         let mut angle = self.part(most + 1, 0)? * DEGREE;
         for (unit, decimals) in [(MINUTE, 0), (1, 3)] {
             if let Some(signed) = self.direction(angle, most, plus, minus) {
@@ -67,7 +66,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A number below a bound with a limited number of decimals, in units of the last one.
-    fn part(&mut self, below: u32, decimals: usize) -> Result<u32, Fault> {
+    fn part(&mut self, below: u32, decimals: usize) -> Result<u32, FieldError> {
         let scale = 10_u64.pow(decimals as u32);
         match fixed(self.take()?, decimals) {
             Some(value) if value < u64::from(below) * scale => Ok(value as u32),
@@ -88,7 +87,7 @@ impl<'a> Reader<'a> {
         Some(signed)
     }
 
-    fn altitude(&mut self) -> Result<u32, Fault> {
+    fn altitude(&mut self) -> Result<u32, FieldError> {
         let text = self.take()?;
         let (is_negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let centimetres = fixed(metres(rest), 2).and_then(|value| i64::try_from(value).ok());
@@ -100,7 +99,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A size in centimetres as one decimal digit and a power of ten; the default if none is written.
-    fn size(&mut self, default: u8) -> Result<u8, Fault> {
+    fn size(&mut self, default: u8) -> Result<u8, FieldError> {
         if self.next == self.tokens.len() {
             return Ok(default);
         }
@@ -136,7 +135,7 @@ mod tests {
     use super::*;
     use crate::zone::tokens::Tokens;
 
-    fn read(text: &str) -> Result<Vec<u8>, Fault> {
+    fn read(text: &str) -> Result<Vec<u8>, FieldError> {
         encode(&Tokens::of(text).collect::<Vec<_>>())
     }
 

@@ -9,6 +9,9 @@ pub(super) struct Token<'a> {
     pub(super) start: usize,
 }
 
+/// Why data cannot be read: the index of the token, from 0, and a message.
+pub(super) type FieldError = (usize, String);
+
 /// Splits a logical line into tokens.
 #[derive(Clone)]
 pub(super) struct Tokens<'a> {

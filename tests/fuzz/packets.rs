@@ -1,7 +1,7 @@
 //! Whatever bytes arrive, the reply belongs to them, can be decoded, and is useless for amplification.
 
 use hickory_proto::op::{Message, MessageType};
-use portolan::answer::{Kind, Outcome, Transport};
+use portolan::answer::{AnswerKind, Outcome, Transport};
 use portolan::wire::{MAX_UDP_PAYLOAD, MIN_UDP_PAYLOAD, Query};
 
 use crate::fixture::ask_fixture;
@@ -59,8 +59,8 @@ fn belongs_to(reply: &[u8], message: &[u8]) {
 
 /// An error is never longer than the query plus its extended error (RFC 8914), and an answer never longer than the
 /// client accepts.
-fn is_no_longer_than_allowed(length: usize, kind: Kind, message: &[u8], transport: Transport) {
-    if kind == Kind::Refused {
+fn is_no_longer_than_allowed(length: usize, kind: AnswerKind, message: &[u8], transport: Transport) {
+    if kind == AnswerKind::Refused {
         const REASON: usize = 6;
         assert!(length <= message.len() + REASON, "an error of {length} bytes for {} bytes", message.len());
     }

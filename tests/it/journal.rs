@@ -148,7 +148,7 @@ async fn a_full_disk_delays_nothing_and_is_reported_once() {
     let mut served = Served::start(served.into_folder()).await;
     assert_eq!(overridden(&served).await, all);
     let alarms = journal_alarms(&served);
-    assert!(alarms.len() == 1 && alarms[0].contains("its 3 overrides are in force"), "{alarms:?}");
+    assert!(alarms.len() == 1 && alarms[0].contains("its 3 overrides apply"), "{alarms:?}");
     assert_eq!(served.stop().await, Some(0));
     disk.make_read_only();
     let mut served = Served::start(served.into_folder()).await;

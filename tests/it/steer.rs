@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use portolan::geo::{Index, Override as Network};
+use portolan::geo::{Index, NetworkOverride as Network};
 use portolan::health::{Severity, State};
 use portolan::model::{
     AllDown, Condition, Due, Endpoint, EndpointRef, Family, Fence, FenceRule, Fraction, GeoEntry, Group,
@@ -14,7 +14,7 @@ use portolan::model::{
 };
 use portolan::safety::{self, Refusal, Unserved};
 use portolan::standing::{Action, AddressStanding, Dues, HeldFor, Inputs, Override, Standing};
-use portolan::steer::{Answer, Asked, Choice, Compiled, NoTrace, Note, Stage};
+use portolan::steer::{Answer, Choice, Compiled, NoTrace, Note, Stage, SteeringRequest};
 
 const DISTANCE: Rank = Rank::Distance(Km(0.0));
 const LATENCY: Rank = Rank::Latency(Millis(0.0));
@@ -239,13 +239,13 @@ impl Ready<'_> {
     }
 
     fn choose(&self, client: IpAddr, family: Family, now: Unix) -> (Choice, Vec<IpAddr>) {
-        let asked = Asked { service: ServiceId(0), client, family, unix: now, draw: 7 };
+        let request = SteeringRequest { service: ServiceId(0), client, family, unix: now, draw: 7 };
         let mut addresses = Vec::new();
         let topology = &self.world.topology;
-        let choice = self.compiled.choose(topology, &self.standing, &asked, &mut addresses, &mut NoTrace);
+        let choice = self.compiled.choose(topology, &self.standing, &request, &mut addresses, &mut NoTrace);
         let place = self.geo.locate(client).place;
         let (explained, recording) =
-            self.compiled.explain(topology, &self.standing, place, &asked, &mut Vec::new());
+            self.compiled.explain(topology, &self.standing, place, &request, &mut Vec::new());
         assert_eq!(choice, explained, "explain reports another choice");
         let winners = recording.entries.iter().filter(|e| matches!(e.verdict, Ok(Note::Won { .. })));
         assert_eq!(
@@ -265,8 +265,8 @@ impl Ready<'_> {
         match (choice.answer, choice.region) {
             (Answer::Servfail, _) => "servfail".into(),
             (Answer::NoData, _) => "nodata".into(),
-            (Answer::Addresses, Some(region)) => self.world.topology.region(region).name.clone(),
-            (Answer::Addresses, None) => "fallback".into(),
+            (Answer::Endpoints, Some(region)) => self.world.topology.region(region).name.clone(),
+            (Answer::Endpoints, None) => "fallback".into(),
             (Answer::Alias, _) => "alias".into(),
         }
     }
@@ -492,15 +492,19 @@ fn operators_drain_and_force_regions_and_parts_of_them() {
     let away = |now| -> Vec<IpAddr> {
         clients().filter(|c| ready.choose(*c, Family::V4, now).0.region == Some(US)).collect()
     };
-    let kept_away = away(world.now);
-    assert!((kept_away.len() as f64 / 10_000.0 - 0.25).abs() < 0.02, "{} of 10000", kept_away.len());
-    assert_eq!(kept_away, away(world.now.after(Duration::from_secs(3600))), "the same clients all the time");
+    let drained_share = away(world.now);
+    assert!((drained_share.len() as f64 / 10_000.0 - 0.25).abs() < 0.02, "{} of 10000", drained_share.len());
+    assert_eq!(
+        drained_share,
+        away(world.now.after(Duration::from_secs(3600))),
+        "the same clients all the time"
+    );
     world.service().steering.all_down = AllDown::Servfail;
     world.down(US).down(AP);
     let ready = world.compile();
     let sent = |c: IpAddr| ready.choose(c, Family::V4, world.now).0.region;
     assert!(
-        kept_away.iter().all(|c| sent(*c) == Some(EU)),
+        drained_share.iter().all(|c| sent(*c) == Some(EU)),
         "no other region serves, so the drained one does"
     );
 }
@@ -999,10 +1003,11 @@ fn explain_shows_what_determines_a_computed_ttl() {
     let ttl_reasons = |world: &World| {
         let ready = world.compile();
         let client: IpAddr = GERMAN.parse().unwrap();
-        let asked = Asked { service: ServiceId(0), client, family: Family::V4, unix: world.now, draw: 0 };
+        let request =
+            SteeringRequest { service: ServiceId(0), client, family: Family::V4, unix: world.now, draw: 0 };
         let place = ready.geo.locate(client).place;
         let (_, recording) =
-            ready.compiled.explain(&world.topology, &ready.standing, place, &asked, &mut Vec::new());
+            ready.compiled.explain(&world.topology, &ready.standing, place, &request, &mut Vec::new());
         let ttl = recording.entries.into_iter().filter(|entry| entry.stage == Stage::Ttl);
         ttl.map(|entry| (entry.region, entry.verdict)).collect::<Vec<_>>()
     };

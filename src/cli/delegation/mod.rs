@@ -25,13 +25,13 @@ struct Delegation {
 }
 
 /// The answer of one of the parent's servers, or why there is none.
-struct Answer {
+struct ParentAnswer {
     server: String,
     delegation: Result<Delegation, String>,
 }
 
 /// The outcome of a zone's check.
-pub(super) struct Verdict {
+pub(super) struct ZoneResult {
     /// Sentences, with a line feed after each line.
     pub(super) text: String,
     /// Whether there is nothing to change.
@@ -39,18 +39,18 @@ pub(super) struct Verdict {
 }
 
 /// Checks the delegation of a zone.
-pub(super) fn check(zone: &Served, asker: &Asker) -> Verdict {
+pub(super) fn check(zone: &Served, asker: &Asker) -> ZoneResult {
     let origin = &zone.origin;
     let parent = match asker.parent_of(origin) {
         Ok(parent) => parent,
         Err(why) => {
-            return Verdict {
+            return ZoneResult {
                 text: format!("{origin}: its parent cannot be found: {why}\n"),
                 is_good: false,
             };
         }
     };
-    let answers = parent.servers.iter().map(|(name, address)| Answer {
+    let answers = parent.servers.iter().map(|(name, address)| ParentAnswer {
         server: format!("{name} at {address}"),
         delegation: asker.delegation(*address, origin),
     });
@@ -73,11 +73,11 @@ fn own(zone: &Served) -> Delegation {
     Delegation { servers, addresses, signers: BTreeSet::new() }
 }
 
-fn compare(origin: &Name, parent: &Name, own: &Delegation, answers: &[Answer]) -> Verdict {
+fn compare(origin: &Name, parent: &Name, own: &Delegation, answers: &[ParentAnswer]) -> ZoneResult {
     let mut changes: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     let mut failures = String::new();
     let mut answered = Vec::new();
-    for Answer { server, delegation } in answers {
+    for ParentAnswer { server, delegation } in answers {
         match delegation {
             Err(why) => {
                 let _ = writeln!(failures, "  {server} could not be queried: {why}");
@@ -108,7 +108,7 @@ fn compare(origin: &Name, parent: &Name, own: &Delegation, answers: &[Answer]) -
         };
         let _ = writeln!(text, "  {change}{whose}");
     }
-    Verdict { text: text + &failures, is_good }
+    ZoneResult { text: text + &failures, is_good }
 }
 
 /// What to change at the parent so that it matches the zone.

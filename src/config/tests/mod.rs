@@ -89,8 +89,8 @@ fn without_unused(reported: &str) -> String {
 
 /// Checks each snippet against its expected diagnostics.
 fn check(cases: &[(&str, &str)]) {
-    let told = cases.iter().map(|(snippet, expected)| (*snippet, reported(snippet), *expected));
-    let wrong: Vec<_> = told
+    let results = cases.iter().map(|(snippet, expected)| (*snippet, reported(snippet), *expected));
+    let wrong: Vec<_> = results
         .filter(|(_, found, expected)| found != expected)
         .map(|(snippet, found, expected)| {
             format!("of {snippet}\nit says:\n{found}\ninstead of:\n{expected}\n")

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::Shared;
-use crate::answer::{Arrival, Kind, Outcome, Reply};
+use crate::answer::{AnswerKind, Arrival, Outcome, Reply};
 use crate::model::Unix;
 use crate::snapshot::Snapshot;
 
@@ -30,7 +30,7 @@ fn echo(_: &Snapshot, query: &[u8], _: Arrival, _: Unix, reply: &mut Reply) -> O
     }
     reply.bytes.clear();
     reply.bytes.extend_from_slice(query);
-    Outcome::Answered { rcode: 3, kind: Kind::Negative, truncated: query == TRUNCATED }
+    Outcome::Answered { rcode: 3, kind: AnswerKind::Negative, truncated: query == TRUNCATED }
 }
 
 fn shared() -> Shared {

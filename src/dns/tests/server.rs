@@ -9,14 +9,14 @@ use super::{PANIC, TRUNCATED, UNANSWERED, echo, framed, shared};
 use crate::dns::responder::Responder;
 use crate::dns::tcp::Limits;
 use crate::dns::udp::run;
-use crate::dns::{Running, Server, Shared};
+use crate::dns::{Listeners, Server, Shared};
 use crate::net::listen::Udp;
 use crate::net::udp::Socket;
 
 /// Far more than loopback ever needs; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn start(shared: &Shared, listen: &[&str], workers: usize, limits: Limits) -> Running {
+fn start(shared: &Shared, listen: &[&str], workers: usize, limits: Limits) -> Listeners {
     let listen: Vec<SocketAddr> = listen.iter().map(|address| address.parse().unwrap()).collect();
     Server::bind(&listen, workers).unwrap().start_with(shared, echo, limits).unwrap()
 }

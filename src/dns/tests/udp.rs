@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 
 use super::{UNANSWERED, echo, shared};
-use crate::answer::{Arrival, Kind, Outcome, Reply, Transport};
+use crate::answer::{AnswerKind, Arrival, Outcome, Reply, Transport};
 use crate::dns::responder::Responder;
 use crate::dns::udp::{BATCHES_TO_DRAIN, run};
 use crate::model::Unix;
@@ -101,7 +101,7 @@ fn describe(_: &Snapshot, _: &[u8], arrival: Arrival, _: Unix, reply: &mut Reply
         return Outcome::Dropped;
     };
     reply.bytes = format!("{peer} {local}").into_bytes();
-    Outcome::Answered { rcode: 0, kind: Kind::Static, truncated: false }
+    Outcome::Answered { rcode: 0, kind: AnswerKind::Static, truncated: false }
 }
 
 #[test]

@@ -26,18 +26,18 @@ fn refused() -> Outcome {
 }
 
 /// A check whose probe does not matter.
-fn some(name: &str, is_new: bool) -> Check {
-    Check {
+fn some(name: &str, is_new: bool) -> ScheduledCheck {
+    ScheduledCheck {
         id: id(name),
         generation: 0,
-        probe: Arc::new(Prepared::handshake(probe(Kind::Tcp { port: 1 }).into())),
+        probe: Arc::new(PreparedProbe::handshake(probe(Kind::Tcp { port: 1 }).into())),
         is_new,
     }
 }
 
 /// A watch over a fake target, in paused time.
 struct Bench {
-    results: mpsc::Receiver<Report>,
+    results: mpsc::Receiver<CheckReport>,
     probes: Arc<AtomicUsize>,
     most_at_once: Arc<AtomicUsize>,
     task: JoinHandle<()>,
@@ -196,7 +196,7 @@ async fn faults_of_this_node_are_reported_as_such() {
     for _ in 0..3 {
         assert!(results.recv().await.unwrap().outcome.is_err());
     }
-    let report = Report { check: id("lb1"), generation: 0, outcome: Ok(GOOD.into()) };
+    let report = CheckReport { check: id("lb1"), generation: 0, outcome: Ok(GOOD.into()) };
     assert_eq!(results.recv().await, Some(report));
     assert_eq!(probes.load(SeqCst), 4);
     // The task ends when the receiver is gone.
@@ -223,9 +223,9 @@ async fn server() -> (u16, mpsc::Receiver<&'static str>) {
     (port, received)
 }
 
-fn check(name: &str, probe: &Probe) -> Check {
-    let probe = Prepared::new(Arc::new(probe.clone()), &mut Trust::new()).unwrap();
-    Check { id: id(name), generation: 0, probe: Arc::new(probe), is_new: true }
+fn check(name: &str, probe: &Probe) -> ScheduledCheck {
+    let probe = PreparedProbe::new(Arc::new(probe.clone()), &mut Trust::new()).unwrap();
+    ScheduledCheck { id: id(name), generation: 0, probe: Arc::new(probe), is_new: true }
 }
 
 fn probe(kind: Kind) -> Probe {

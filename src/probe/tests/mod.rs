@@ -64,8 +64,8 @@ async fn run_probe(kind: Kind, timeout: Duration) -> Outcome {
 }
 
 async fn run_probe_at(address: IpAddr, kind: Kind, timeout: Duration) -> Outcome {
-    let prepared = Prepared::new(Arc::new(probe(kind, timeout)), &mut Trust::new()).unwrap();
-    run(&Target { address, probe: Arc::new(prepared) }).await.unwrap()
+    let prepared = PreparedProbe::new(Arc::new(probe(kind, timeout)), &mut Trust::new()).unwrap();
+    run(&ProbeTarget { address, probe: Arc::new(prepared) }).await.unwrap()
 }
 
 fn hard(phase: Phase, reason: &str) -> Option<Failure> {
@@ -184,8 +184,8 @@ async fn ipv6_targets_are_probed_too() {
     let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await else {
         // Without IPv6 on this machine the probe is a local fault, not evidence about the target.
         let prepared =
-            Prepared::new(Arc::new(probe(Kind::Tcp { port: 1 }, PATIENT)), &mut Trust::new()).unwrap();
-        let target = Target { address: Ipv6Addr::LOCALHOST.into(), probe: Arc::new(prepared) };
+            PreparedProbe::new(Arc::new(probe(Kind::Tcp { port: 1 }, PATIENT)), &mut Trust::new()).unwrap();
+        let target = ProbeTarget { address: Ipv6Addr::LOCALHOST.into(), probe: Arc::new(prepared) };
         run(&target).await.unwrap_err();
         return;
     };
@@ -344,8 +344,8 @@ async fn every_probe_verifies_the_certificate_again() {
     let authority = Authority::new();
     let (port, mut handshakes) = tls_respond(authority.certificate(&["127.0.0.1"]), &[], ok("ready")).await;
     let kind = Kind::Https { port, http: expecting(Some("ready"), &[]), tls: verifying(&authority, None) };
-    let prepared = Prepared::new(Arc::new(probe(kind, PATIENT)), &mut Trust::new()).unwrap();
-    let target = Target { address: LOOPBACK, probe: Arc::new(prepared) };
+    let prepared = PreparedProbe::new(Arc::new(probe(kind, PATIENT)), &mut Trust::new()).unwrap();
+    let target = ProbeTarget { address: LOOPBACK, probe: Arc::new(prepared) };
     for _ in 0..2 {
         assert_eq!(run(&target).await.unwrap().failure, None);
         // A resumed handshake would not present the certificate.

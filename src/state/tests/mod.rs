@@ -12,7 +12,7 @@ use crate::model::{
     AllDown, Endpoint, Family, Found, Fraction, Kind, Location, Member, Mono, ProbeId, Rank, Reach, Region,
     Service, ServiceId, ServiceKind, Share, Source, Steering, Subject, SuspectSelf, Thresholds, Ttl, Weight,
 };
-use crate::standing::{Action, Cause, Resort, Usable};
+use crate::standing::{Action, Cause, LastResortClass, Usable};
 
 const EU: RegionId = RegionId(0);
 const US: RegionId = RegionId(1);
@@ -100,10 +100,10 @@ struct Node {
 
 impl Node {
     fn new(world: World) -> Self {
-        Self::remembering(world, Remembered::default())
+        Self::remembering(world, SavedState::default())
     }
 
-    fn remembering(world: World, remembered: Remembered) -> Self {
+    fn remembering(world: World, remembered: SavedState) -> Self {
         let now = Now {
             mono: Mono(Duration::from_secs(1_000_000)),
             unix: Unix(Duration::from_secs(1_800_000_000)),
@@ -133,7 +133,7 @@ impl Node {
     /// Runs every check once, all at the same moment, one interval after the last round.
     fn probe(&mut self) -> &mut Self {
         self.pass(INTERVAL);
-        let wanted: Vec<Wanted> = self.state.wanted().collect();
+        let wanted: Vec<CheckToRun> = self.state.checks_to_run().collect();
         for check in wanted {
             let outcome = self.outcome(&check.id.subject);
             self.state.observe(&check.id, check.generation, outcome.as_ref(), self.now);
@@ -149,10 +149,10 @@ impl Node {
         self
     }
 
-    fn outcome(&self, subject: &Subject) -> Result<Observation, Blind> {
+    fn outcome(&self, subject: &Subject) -> Result<Observation, CannotProbe> {
         let severity = match subject {
             Subject::Address { address, .. } if self.blind.contains(address) => {
-                return Err(Blind { reason: "network unreachable".into() });
+                return Err(CannotProbe { reason: "network unreachable".into() });
             }
             Subject::Address { address, .. } => self.broken.get(address).copied(),
             Subject::Anchor(_) if !self.anchors_answer => Some(Severity::Hard),
@@ -273,7 +273,7 @@ fn a_region_follows_the_regions_and_endpoints_that_it_requires() {
 #[test]
 fn two_sources_of_one_subject_are_two_checks() {
     let node = Node::up(world(two_regions()));
-    let mut ids: Vec<CheckId> = node.state.wanted().map(|it| it.id).collect();
+    let mut ids: Vec<CheckId> = node.state.checks_to_run().map(|it| it.id).collect();
     let traffic: Vec<CheckId> =
         ids.iter().map(|id| CheckId { source: Source::Traffic, ..id.clone() }).collect();
     ids.extend(traffic);

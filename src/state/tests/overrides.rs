@@ -13,7 +13,7 @@ fn a_drained_endpoint_does_not_hide_that_the_rest_fails() {
     assert_eq!(node.candidates(EU, Family::V4), ["192.0.2.3"], "and not the drained one");
     // As a last resort, a drained but healthy endpoint is better than a failing one.
     let resort = &node.state.standing().region(EU).pool(Family::V4).last_resort;
-    assert_eq!(resort.class, Resort::Drained);
+    assert_eq!(resort.class, LastResortClass::Drained);
     assert_eq!(&*resort.candidates[0].addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
 }
 

@@ -35,7 +35,7 @@ fn a_down_address_stays_down_over_a_reload_that_renames_its_probe() {
 #[test]
 fn results_of_an_older_probe_definition_are_ignored() {
     let mut node = Node::up(world(two_regions()));
-    let old: Vec<Wanted> = node.state.wanted().collect();
+    let old: Vec<CheckToRun> = node.state.checks_to_run().collect();
     let mut changed = two_regions();
     changed.probes[0].kind = Kind::Tcp { port: 8080 };
     node.reload(world(changed));
@@ -69,7 +69,7 @@ fn a_host_that_changes_its_addresses_serves_from_the_old_ones_until_a_new_one_ha
         assert_eq!(node.candidates(EU, Family::V4), [format!("192.0.2.{}", last - 1)], "make before break");
         node.probe();
         assert_eq!(node.candidates(EU, Family::V4), [format!("192.0.2.{last}")]);
-        assert_eq!(node.state.wanted().count(), 2, "the old address is no longer probed");
+        assert_eq!(node.state.checks_to_run().count(), 2, "the old address is no longer probed");
     }
     // Even if the new address turns out to be down: the old one may belong to somebody else now.
     node.break_all(&["192.0.2.20"], Severity::Hard);
@@ -114,12 +114,12 @@ fn a_restart_restores_verdicts_and_recoveries_in_progress() {
     let verdicts: Vec<_> =
         node.state.verdicts(node.now).into_iter().map(|(id, memory)| (id, memory, node.now.unix)).collect();
     assert_eq!(verdicts.len(), 2);
-    let restart = |after: u64, verdicts: &[(CheckId, Memory, Unix)]| {
+    let restart = |after: u64, verdicts: &[(CheckId, SavedVerdict, Unix)]| {
         let now = Now {
             mono: Mono(Duration::from_secs(5_000_000)),
             unix: node.now.unix.after(Duration::from_secs(after)),
         };
-        let remembered = Remembered { verdicts: verdicts.to_vec(), ..Remembered::default() };
+        let remembered = SavedState { verdicts: verdicts.to_vec(), ..SavedState::default() };
         let state = State::new(world(two_regions()), remembered, now);
         let broken = HashMap::new();
         Node { state, now, broken, blind: Vec::new(), anchors_answer: true }

@@ -1,6 +1,6 @@
 //! Dynamic names on the wire.
 
-use portolan::answer::{Kind, Outcome, Transport};
+use portolan::answer::{AnswerKind, Outcome, Transport};
 use portolan::model::{AllDown, RegionId, ServiceId};
 
 use super::{Server, query};
@@ -19,7 +19,7 @@ fn answers_are_the_addresses_of_the_region() {
     server.check("www.example. A", "NOERROR aa\nAN www.example. 30 A 192.0.2.80");
     server.check("www.example. AAAA", "NOERROR aa\nAN www.example. 30 AAAA 2001:db8::80");
     let (_, outcome) = server.raw(&query("www.example. A").to_vec().unwrap(), Transport::Udp);
-    let kind = Kind::Dynamic { service: ServiceId(0), region: Some(RegionId(0)) };
+    let kind = AnswerKind::Dynamic { service: ServiceId(0), region: Some(RegionId(0)) };
     assert_eq!(outcome, Outcome::Answered { rcode: 0, kind, truncated: false });
 }
 

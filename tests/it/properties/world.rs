@@ -11,7 +11,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RecordType};
 use ipnet::IpNet;
-use portolan::answer::{Arrival, Kind, Outcome, Reply, Transport, handle};
+use portolan::answer::{AnswerKind, Arrival, Outcome, Reply, Transport, handle};
 use portolan::config;
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
@@ -318,7 +318,7 @@ impl Node {
         let now = Unix(START + Duration::from_secs(seconds));
         let mut reply = Reply::new(1);
         let outcome = handle(&self.0, &query.to_vec().expect("an encodable query"), arrival, now, &mut reply);
-        let Outcome::Answered { rcode, kind: Kind::Dynamic { region, .. }, truncated: false } = outcome
+        let Outcome::Answered { rcode, kind: AnswerKind::Dynamic { region, .. }, truncated: false } = outcome
         else {
             panic!("{outcome:?} for {name}")
         };

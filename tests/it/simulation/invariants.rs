@@ -8,7 +8,7 @@ use portolan::health::{Severity, State as Health};
 use portolan::model::{EndpointRef, Family, Member, RegionId, Rule, ServiceId, Unix};
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Action, Cause, HeldFor, Standing, Usable};
-use portolan::steer::{Answer, Asked, Choice, NoTrace};
+use portolan::steer::{Answer, Choice, NoTrace, SteeringRequest};
 
 use super::Simulation;
 
@@ -16,7 +16,7 @@ const SOFT: Usable = Usable::No(Cause::Probes(Severity::Soft));
 
 /// An answer and how long it holds.
 pub(super) struct Promise {
-    asked: Asked,
+    request: SteeringRequest,
     until: Unix,
     region: Option<RegionId>,
     answer: Answer,
@@ -120,10 +120,10 @@ impl Simulation {
             for _ in 0..8 {
                 let client = self.client();
                 for family in [Family::V4, Family::V6] {
-                    let asked = Asked { service, client, family, unix: self.now.unix, draw: 0 };
+                    let request = SteeringRequest { service, client, family, unix: self.now.unix, draw: 0 };
                     let served = |snapshot: &Snapshot| {
-                        let (choice, _) = answer(snapshot, &asked);
-                        let region = choice.region.filter(|_| choice.answer == Answer::Addresses)?;
+                        let (choice, _) = answer(snapshot, &request);
+                        let region = choice.region.filter(|_| choice.answer == Answer::Endpoints)?;
                         let pool = snapshot.standing.region(region).pool(family);
                         let usable = snapshot.standing.usable_within(service, region, family);
                         let forced = usable.is_eligible() && !pool.usable.is_eligible();
@@ -135,7 +135,7 @@ impl Simulation {
                     };
                     // A client of a partly drained region is served by another, or by the drained one as a last resort.
                     if served(before) == Some(true) {
-                        let usable = answer(&after, &asked)
+                        let usable = answer(&after, &request)
                             .0
                             .region
                             .map(|region| after.standing.usable_within(service, region, family));
@@ -157,18 +157,18 @@ impl Simulation {
         if !snapshot.plan.topology.service(service).steering.ttl.is_computed() {
             return;
         }
-        let asked = Asked { service, client, family: Family::V4, unix: self.now.unix, draw: 0 };
-        let (choice, addresses) = answer(snapshot, &asked);
-        let until = asked.unix.after(Duration::from_secs(u64::from(choice.ttl.0)));
+        let request = SteeringRequest { service, client, family: Family::V4, unix: self.now.unix, draw: 0 };
+        let (choice, addresses) = answer(snapshot, &request);
+        let until = request.unix.after(Duration::from_secs(u64::from(choice.ttl.0)));
         let Choice { region, answer, .. } = choice;
-        self.promises.push(Promise { asked, until, region, answer, addresses });
+        self.promises.push(Promise { request, until, region, answer, addresses });
     }
 
     fn keep_promises(&mut self, snapshot: &Snapshot) {
         let now = self.now.unix;
         self.promises.retain(|promise| now < promise.until);
         for promise in &self.promises {
-            let (choice, addresses) = answer(snapshot, &Asked { unix: now, ..promise.asked });
+            let (choice, addresses) = answer(snapshot, &SteeringRequest { unix: now, ..promise.request });
             let (found, promised) = (
                 (choice.region, choice.answer, addresses),
                 (promise.region, promise.answer, promise.addresses.clone()),
@@ -176,14 +176,14 @@ impl Simulation {
             assert_eq!(
                 found, promised,
                 "of {:?}, promised until {:?}, at {now:?}",
-                promise.asked, promise.until
+                promise.request, promise.until
             );
         }
     }
 
     fn query(&self, snapshot: &Snapshot, service: ServiceId, client: IpAddr) {
         let choose = |client, family| {
-            answer(snapshot, &Asked { service, client, family, unix: self.now.unix, draw: 0 })
+            answer(snapshot, &SteeringRequest { service, client, family, unix: self.now.unix, draw: 0 })
         };
         for family in [Family::V4, Family::V6] {
             let (choice, addresses) = choose(client, family);
@@ -199,7 +199,7 @@ impl Simulation {
                 );
             }
             assert!(addresses.iter().all(|address| family.has(*address)));
-            assert_eq!(choice.answer == Answer::Addresses, !addresses.is_empty());
+            assert_eq!(choice.answer == Answer::Endpoints, !addresses.is_empty());
             if let Some(region) = choice.region {
                 self.region_is_usable(snapshot, service, region, family);
                 overrides_are_respected(snapshot, service, region, family, &addresses);
@@ -218,7 +218,7 @@ impl Simulation {
         let is_open = |m: &Member| !service_of.fences.iter().any(|fence| fence.region == m.region);
         let eligible = |m: &Member| {
             standing.region(m.region).pool(family).usable.is_eligible()
-                && standing.region(m.region).kept_away() == 0.0
+                && standing.region(m.region).drained_share() == 0.0
                 && standing.within(service, m.region).is_none()
                 && is_open(m)
         };
@@ -281,9 +281,9 @@ fn no_hard_down_beside_better(snapshot: &Snapshot, region: RegionId, family: Fam
     }
 }
 
-fn answer(snapshot: &Snapshot, asked: &Asked) -> (Choice, Vec<IpAddr>) {
+fn answer(snapshot: &Snapshot, request: &SteeringRequest) -> (Choice, Vec<IpAddr>) {
     let mut addresses = Vec::new();
     let Snapshot { plan, standing, .. } = snapshot;
-    let choice = plan.steering.choose(&plan.topology, standing, asked, &mut addresses, &mut NoTrace);
+    let choice = plan.steering.choose(&plan.topology, standing, request, &mut addresses, &mut NoTrace);
     (choice, addresses)
 }

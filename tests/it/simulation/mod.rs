@@ -13,11 +13,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan::health::{Blind, Failure, Observation, ProbeResult, Severity, State as Health};
+use portolan::health::{CannotProbe, Failure, Observation, ProbeResult, Severity, State as Health};
 use portolan::model::{Found, Fraction, Lookup, Mono, Name, Now, Rules, Subject, Target, Unix};
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Action, Override, Standing};
-use portolan::state::{EventKind, OverrideRequest, Rejection, Remembered, State, Wanted};
+use portolan::state::{CheckToRun, EventKind, OverrideRequest, Rejection, SavedState, State};
 
 use crate::harness::Numbers;
 use invariants::Promise;
@@ -57,7 +57,7 @@ impl Simulation {
         let unix = Unix(Duration::from_secs(1_800_000_000));
         let now = Now { mono: Mono(Duration::from_secs(1_000_000)), unix };
         let plan = plan(topology(&mut dice));
-        let state = State::new(world(&plan, &rules), Remembered::default(), now);
+        let state = State::new(world(&plan, &rules), SavedState::default(), now);
         let (truth, reported, promises) = Default::default();
         let (is_cut_off, has_v6) = (false, true);
         Self { dice, plan, state, rules, now, truth, is_cut_off, has_v6, epoch: 0, reported, promises }
@@ -129,7 +129,7 @@ impl Simulation {
     fn probe_all(&mut self) {
         self.pass(INTERVAL);
         let held = self.held();
-        let wanted: Vec<Wanted> = self.state.wanted().collect();
+        let wanted: Vec<CheckToRun> = self.state.checks_to_run().collect();
         for check in wanted {
             let outcome = self.probe(&check.id.subject);
             self.state.observe(&check.id, check.generation, outcome.as_ref(), self.now);
@@ -139,13 +139,13 @@ impl Simulation {
     }
 
     /// What a probe finds: the real condition, or occasionally a slow answer or a lost packet.
-    fn probe(&mut self, subject: &Subject) -> Result<Observation, Blind> {
+    fn probe(&mut self, subject: &Subject) -> Result<Observation, CannotProbe> {
         let address = match subject {
             Subject::Address { address, .. } => Some(*address),
             Subject::Region(_) | Subject::Anchor(_) => None,
         };
         if !self.has_v6 && address.is_some_and(|it| it.is_ipv6()) {
-            return Err(Blind { reason: "network unreachable".into() });
+            return Err(CannotProbe { reason: "network unreachable".into() });
         }
         let took = Duration::from_millis(if self.dice.one_in(30) { 900 } else { 20 });
         let matter = address.and_then(|it| self.truth.get(&it).copied().flatten());
@@ -259,7 +259,7 @@ impl Simulation {
         let verdicts = self.state.verdicts(self.now).into_iter().map(|(id, memory)| (id, memory, seen));
         let overrides: Vec<Override> = self.state.overrides().to_vec();
         let last_override = overrides.iter().map(|o| o.id).max().unwrap_or(0);
-        let remembered = Remembered { overrides, last_override, verdicts: verdicts.collect() };
+        let remembered = SavedState { overrides, last_override, verdicts: verdicts.collect() };
         let before: HashMap<_, Health> =
             self.state.checks(self.now).into_iter().map(|check| (check.id, check.state)).collect();
         self.pass(Duration::from_secs(3));

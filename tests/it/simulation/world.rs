@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan::geo::{Index, Override as Network};
+use portolan::geo::{Index, NetworkOverride as Network};
 use portolan::model::{
     AllDown, Condition, Endpoint, EndpointRef, Fence, FenceRule, Fraction, KeyPrefix, Kind, Km, Location,
     Member, Name, PlaceKey, Point, Probe, ProbeId, Rank, Reach, Region, RegionId, Rules, Service,
