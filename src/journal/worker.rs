@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::condition::WriteCondition;
+use super::open::JournalFile;
 use super::unsaved::Unsaved;
 use super::{rows, schema};
 use crate::model::{CheckId, Unix};
@@ -39,7 +40,7 @@ pub(super) enum Change {
 
 /// The state of the thread, which writes until the handle is dropped.
 pub(super) struct Worker {
-    db: Connection,
+    file: JournalFile,
     requests: Receiver<Request>,
     unsaved: Arc<Mutex<Unsaved>>,
     condition: Arc<WriteCondition>,
@@ -51,12 +52,12 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(
-        db: Connection,
+        file: JournalFile,
         requests: Receiver<Request>,
         unsaved: Arc<Mutex<Unsaved>>,
         condition: Arc<WriteCondition>,
     ) -> Self {
-        Self { db, requests, unsaved, condition, changes: Vec::new(), waiting: Vec::new() }
+        Self { file, requests, unsaved, condition, changes: Vec::new(), waiting: Vec::new() }
     }
 
     pub(super) fn run(mut self) {
@@ -115,7 +116,7 @@ impl Worker {
     fn write(&mut self) {
         self.condition.begin_write();
         let now = now();
-        let changed = self.write_changes(now).map_err(|e| e.to_string());
+        let changed = self.file.check().and_then(|()| self.write_changes(now).map_err(|e| e.to_string()));
         for confirm in self.waiting.drain(..) {
             // A caller that timed out has dropped its receiver.
             confirm.send(changed.clone()).ok();
@@ -129,8 +130,8 @@ impl Worker {
         if self.changes.is_empty() {
             return Ok(());
         }
-        self.db.pragma_update(None, "synchronous", "FULL")?;
-        let write = self.db.transaction()?;
+        self.file.db.pragma_update(None, "synchronous", "FULL")?;
+        let write = self.file.db.transaction()?;
         schema::advance_clock(&write, now)?;
         for change in &self.changes {
             match change {
@@ -152,7 +153,7 @@ impl Worker {
         if unsaved.is_empty() {
             return Ok(());
         }
-        let outcome = save(&mut self.db, &unsaved, now);
+        let outcome = save(&mut self.file.db, &unsaved, now);
         if outcome.is_err() {
             self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).put_back(unsaved);
         }
