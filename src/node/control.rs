@@ -47,6 +47,11 @@ impl ControlListeners {
         Ok(Self { address, tcp, unix, socket, tasks: JoinSet::new(), stop: CancellationToken::new() })
     }
 
+    /// The path of the Unix socket, if there is one.
+    pub(super) fn socket_path(&self) -> Option<&Path> {
+        self.socket.as_ref().map(|socket| socket.path.as_path())
+    }
+
     /// Serves the socket with everything allowed, because its file mode guards it, and TCP with `over_tcp`.
     pub(super) fn serve(&mut self, router: impl Fn(Access) -> Router, over_tcp: Access) -> Result<()> {
         if let Some(listener) = self.tcp.take() {

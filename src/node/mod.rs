@@ -5,6 +5,7 @@
 mod control;
 pub mod demo;
 pub mod drill;
+mod privileges;
 mod reload;
 
 use std::net::SocketAddr;
@@ -103,6 +104,7 @@ impl Node {
     /// If a socket cannot be bound or this user cannot write to the state directory; nothing is left running then.
     pub async fn start(origin: Origin, prepared: Prepared, options: Options) -> Result<Self> {
         let started = Instant::now();
+        privileges::forbid_core_dumps();
         if let Err(e) = net::limits::raise_nofile() {
             warn!("cannot raise the limit of open files: {e}");
         }
@@ -112,6 +114,11 @@ impl Node {
             None => None,
         };
         let mut control = ControlListeners::bind(&config.control)?;
+        privileges::drop_to(
+            config.node.user.as_deref(),
+            config.node.state_dir.as_deref(),
+            control.socket_path(),
+        )?;
         let opened = match &config.node.state_dir {
             Some(dir) => Journal::open(dir, Clock::unix()).await?,
             None => {

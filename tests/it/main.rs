@@ -16,6 +16,7 @@ mod mistakes;
 mod on_call;
 mod overrides;
 mod peers;
+mod privileges;
 mod properties;
 mod reload;
 mod simulation;

@@ -21,6 +21,7 @@ version = 1
 [node]
 name      = "ns1"
 state_dir = "/var/lib/portolan"
+user = "portolan"
 resolver = ["192.0.2.53", "[2001:db8::53]:5353"]
 
 [log]
@@ -159,7 +160,12 @@ fn the_node_and_its_listeners() {
     assert_eq!(config.file, Path::new("conf/p.toml"));
     let resolvers =
         vec!["192.0.2.53:53".parse().expect("it is"), "[2001:db8::53]:5353".parse().expect("it is")];
-    let node = Node { name: Some("ns1".into()), state_dir: Some("/var/lib/portolan".into()), resolvers };
+    let node = Node {
+        name: Some("ns1".into()),
+        state_dir: Some("/var/lib/portolan".into()),
+        user: Some("portolan".into()),
+        resolvers,
+    };
     assert_eq!(config.node, node);
     assert_eq!(config.log, Log { format: Some(LogFormat::Json), level: LogLevel::Debug });
     let dns = Dns {

@@ -155,8 +155,12 @@ impl Served {
         Api::socket(&self.folder.socket())
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        process(&self.child.0)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(process(&self.child.0), signal).expect("it runs");
+        kill(self.pid(), signal).expect("it runs");
     }
 
     /// Its folder, for another node. It is killed if it still runs.
