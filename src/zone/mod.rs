@@ -15,6 +15,7 @@ mod find;
 mod hash;
 mod lines;
 mod location;
+mod parameters;
 mod scan;
 #[cfg(test)]
 mod tests;

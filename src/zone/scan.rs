@@ -118,6 +118,14 @@ impl Cursor {
         let preamble = format!("$ORIGIN {origin}\n$TTL {}\n", self.default_ttl);
         self.scanner.extend_from_slice(preamble.as_bytes());
         self.given = 2;
+        // Reading the preamble first makes the origin known whatever follows.
+        let _ = self.scanner.next_entry();
+    }
+
+    /// Continues after a `$TTL` with an error, which is enough: records below are not reported for having no TTL.
+    fn lose_ttl(&mut self, origin: &str) {
+        self.default_ttl = Ttl::MAX.0;
+        self.restart(origin);
     }
 
     fn origin(&self) -> String {
@@ -147,8 +155,6 @@ impl Reader<'_> {
         let file = self.scanned.files.len() as u16;
         self.scanned.files.push(name.to_owned());
         let mut cursor = Cursor::new(origin, default_ttl, file);
-        // Reading the preamble first makes the origin known whatever follows.
-        let _ = cursor.scanner.next_entry();
         for line in Lines::of(text) {
             if self.scanned.errors.len() >= MAX_ERRORS {
                 return;
@@ -177,7 +183,12 @@ impl Reader<'_> {
             Err((byte, message)) => {
                 let (relative, column) = dialect::place(line.text, byte);
                 self.error(at.down(relative), column, message);
-                cursor.owner_lost = has_owner;
+                if is_ttl_directive(line.text) {
+                    let origin = cursor.origin();
+                    cursor.lose_ttl(&origin);
+                } else {
+                    cursor.owner_lost = has_owner;
+                }
                 return;
             }
         };
@@ -193,31 +204,29 @@ impl Reader<'_> {
                 let sub = sub.map_or_else(|| cursor.origin(), |sub| absolute(&sub));
                 self.include(cursor, path.as_ref(), &sub, at);
             }
-            Ok(None) => self.directive(cursor, &plain.text, at),
+            Ok(None) => Self::directive(cursor, &plain.text),
             Err(error) => {
                 let ((relative, column), message) = locate(&error.to_string(), &plain, given_before);
                 self.error(at.down(relative), column, message);
                 let origin = cursor.origin();
-                // One error is enough: do not report every record below for having no TTL.
                 if is_ttl_directive(&plain.text) {
-                    cursor.default_ttl = Ttl::MAX.0;
+                    cursor.lose_ttl(&origin);
+                } else {
+                    cursor.restart(&origin);
                 }
-                cursor.restart(&origin);
-                let _ = cursor.scanner.next_entry();
                 cursor.owner_lost = true;
             }
         }
     }
 
     /// Stores the `$TTL` that the scanner has read, for the next scanner.
-    fn directive(&mut self, cursor: &mut Cursor, line: &str, at: Position) {
+    fn directive(cursor: &mut Cursor, line: &str) {
         if !is_ttl_directive(line) {
             return;
         }
         // The number comes before any comment, or the scanner would have rejected the line.
-        match words(line).find_map(|word| word.parse::<u32>().ok()) {
-            Some(ttl) if ttl <= Ttl::MAX.0 => cursor.default_ttl = ttl,
-            _ => self.error(at, 1, ttl_too_large()),
+        if let Some(ttl) = words(line).find_map(|word| word.parse().ok()) {
+            cursor.default_ttl = ttl;
         }
     }
 
@@ -228,15 +237,10 @@ impl Reader<'_> {
                 format!("{} is not a type that a zone can contain (RFC 6895 §3.1)", type_name(number));
             return self.error(at, 1, message);
         }
-        let written = record.ttl().as_secs();
-        let ttl = if written != NO_TTL && written > Ttl::MAX.0 {
-            return self.error(at, 1, ttl_too_large());
-        } else if written != NO_TTL {
-            cursor.stated_ttl = Some(Ttl(written));
-            Ttl(written)
-        } else if let Some(ttl) = cursor.stated_ttl {
-            ttl
-        } else {
+        // Larger TTLs were refused before the line was scanned, so that this is none.
+        let written = Some(Ttl(record.ttl().as_secs())).filter(|ttl| *ttl <= Ttl::MAX);
+        cursor.stated_ttl = written.or(cursor.stated_ttl);
+        let Some(ttl) = cursor.stated_ttl else {
             let message = "no TTL here, in an earlier record or by $TTL (RFC 2308 §4)".to_owned();
             return self.error(at, 1, message);
         };
@@ -281,10 +285,6 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
 
 fn is_ttl_directive(line: &str) -> bool {
     words(line).next().is_some_and(|word| word.eq_ignore_ascii_case("$TTL"))
-}
-
-fn ttl_too_large() -> String {
-    format!("a TTL is a number of seconds, at most {} (RFC 2181 §8)", Ttl::MAX.0)
 }
 
 /// The record data in uncompressed wire format.
@@ -354,8 +354,6 @@ fn plain(message: &str) -> String {
         "expected rtype" => "expected a record type, or a TTL such as 300 or 5m".to_owned(),
         END_OF_ENTRY => INCOMPLETE.to_owned(),
         "trailing tokens" => TRAILING.to_owned(),
-        // The scanner rejects 9 and z in them, which RFC 9460 §2.1 allows.
-        "invalid SvcParamKey" => "expected a key such as alpn or key65280, in lower case; a record with a 9 or a z in the name of a key has to be written as \\# (RFC 3597 §5)".to_owned(),
         "missing last owner" => "no owner: the first record of a file must name one".to_owned(),
         "unknown record type with concrete data" => {
             "a type without a known text form needs its data as \\# (RFC 3597 §5)".to_owned()
