@@ -79,7 +79,7 @@ impl<'a> Head<'a> {
                 if token.text.starts_with('$') && !token.text.eq_ignore_ascii_case("$TTL") {
                     break;
                 }
-            } else if token.text.starts_with(|first: char| first.is_ascii_digit()) {
+            } else if is_ttl(token.text) {
                 head.ttl = head.ttl.or(Some(index));
             } else if !is_class(token.text) {
                 head.rtype = Some(index);
@@ -223,7 +223,12 @@ pub(super) fn ttl_too_large() -> String {
     format!("a TTL is a number of seconds, at most {} (RFC 2181 §8)", Ttl::MAX.0)
 }
 
-fn is_class(text: &str) -> bool {
+/// Whether a token before the type is meant as a TTL: no type and no class begins with a digit.
+pub(super) fn is_ttl(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_digit())
+}
+
+pub(super) fn is_class(text: &str) -> bool {
     ["IN", "CH", "HS", "CS"].iter().any(|class| class.eq_ignore_ascii_case(text))
         || text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("CLASS"))
 }

@@ -9,6 +9,7 @@ use domain::rdata::{AllRecordData, ZoneRecordData};
 use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
 
 use super::dialect::{self, Plain};
+use super::generate::Template;
 use super::lines::{Line, Lines};
 use super::tokens::{INCOMPLETE, TRAILING};
 use super::{MAX_ERRORS, RecordData, ZoneError, rtype, type_name};
@@ -60,6 +61,9 @@ impl Scanned {
 const MAX_INCLUDE_DEPTH: usize = 8;
 /// Files of one zone, including its own.
 const MAX_FILES: usize = 1_000;
+/// Records that all `$GENERATE` directives of one zone make together: four reverse zones of a /16. One line of text must
+/// not fill the memory.
+const MAX_GENERATED: usize = 4 << 16;
 /// No TTL was written: larger than any valid TTL (RFC 2181 §8).
 const NO_TTL: u32 = u32::MAX;
 
@@ -71,7 +75,7 @@ pub(super) fn scan(
     include: &mut dyn FnMut(&str) -> Result<String, String>,
 ) -> Scanned {
     let mut scanned = Scanned::default();
-    let mut reader = Reader { scanned: &mut scanned, include, depth: 0 };
+    let mut reader = Reader { scanned: &mut scanned, include, depth: 0, generated: 0 };
     let origin = DomainName::from_octets(origin.as_wire()).expect("names are valid wire names");
     reader.file(&absolute(&origin), NO_TTL, text, file);
     scanned
@@ -81,6 +85,8 @@ struct Reader<'a> {
     scanned: &'a mut Scanned,
     include: &'a mut dyn FnMut(&str) -> Result<String, String>,
     depth: usize,
+    /// Records made by `$GENERATE` so far.
+    generated: usize,
 }
 
 /// The state of reading one file.
@@ -178,6 +184,9 @@ impl Reader<'_> {
         // A directive has no owner, so lines after it still belong to the unknown one.
         cursor.owner_lost &= line.text.starts_with('$');
         let at = Position { file: cursor.file, line: line.number as u32 };
+        if is_directive(line.text, "$GENERATE") {
+            return self.generate(cursor, line.text, at);
+        }
         let plain = match Plain::of(line.text, || cursor.origin()) {
             Ok(plain) => plain,
             Err((byte, message)) => {
@@ -255,6 +264,37 @@ impl Reader<'_> {
         }
     }
 
+    /// Reads the lines that a `$GENERATE` stands for. The owner of a line without one below it is that of the line above.
+    fn generate(&mut self, cursor: &Cursor, text: &str, at: Position) {
+        let template = match Template::of(text) {
+            Ok(template) => template,
+            Err((byte, message)) => {
+                let (relative, column) = dialect::place(text, byte);
+                return self.error(at.down(relative), column, message);
+            }
+        };
+        self.generated = self.generated.saturating_add(template.count());
+        if self.generated > MAX_GENERATED {
+            let message = format!("$GENERATE makes more than {MAX_GENERATED} records in this zone");
+            return self.error(at, 1, message);
+        }
+        let mut made = Cursor::new(&cursor.origin(), cursor.default_ttl, cursor.file);
+        made.stated_ttl = cursor.stated_ttl;
+        let errors_before = self.scanned.errors.len();
+        for text in template.lines() {
+            for line in Lines::of(&text) {
+                self.line(&mut made, &Line { number: at.line as usize, ..line });
+            }
+            // One error is enough: others would be the same.
+            if let Some(error) = self.scanned.errors.get(errors_before) {
+                let message =
+                    format!("{} in {:?}, which $GENERATE makes here", error.message, text.trim_end());
+                self.scanned.errors.truncate(errors_before);
+                return self.error(at, 1, message);
+            }
+        }
+    }
+
     fn include(&mut self, cursor: &Cursor, path: &str, origin: &str, at: Position) {
         if self.depth >= MAX_INCLUDE_DEPTH || self.scanned.files.len() >= MAX_FILES {
             return self.error(
@@ -284,7 +324,11 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_ttl_directive(line: &str) -> bool {
-    words(line).next().is_some_and(|word| word.eq_ignore_ascii_case("$TTL"))
+    is_directive(line, "$TTL")
+}
+
+fn is_directive(line: &str, name: &str) -> bool {
+    words(line).next().is_some_and(|word| word.eq_ignore_ascii_case(name))
 }
 
 /// The record data in uncompressed wire format.

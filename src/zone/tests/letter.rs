@@ -113,3 +113,52 @@ fn strings_may_have_tabs_and_any_character() {
         &["z:5:9: 256 bytes, but a string has at most 255", "z:6:7: this escape is not \\DDD, 000 to 255"],
     );
 }
+
+#[test]
+fn generated_records_are_read_like_written_ones() {
+    let text = zone(concat!(
+        "$ORIGIN sub.example.\n",
+        "a A 192.0.2.1\n",
+        "$GENERATE 1-3 h$ 5m A 192.0.2.$\n",
+        "  A 192.0.2.9 ; of a\n",
+        "$GENERATE 1-2 ( @\n  MX ) \"${10} ${0,2}.mail\"\n",
+        "$TTL 7\n$GENERATE 0-0 x CNAME @\n",
+    ));
+    let zone = read(&text).unwrap();
+    let h3 = &zone.names[&name("h3.sub.example.")][0];
+    assert_eq!((h3.ttl, &h3.rdata[0][..]), (Ttl(300), &[192, 0, 2, 3][..]));
+    assert_eq!(rdata(&zone, "a.sub.example.", rtype::A), [[192, 0, 2, 1], [192, 0, 2, 9]]);
+    let mx = rdata(&zone, "sub.example.", rtype::MX);
+    assert_eq!(
+        mx,
+        [b"\0\x0b\x0201\x04mail\x03sub\x07example\0", b"\0\x0c\x0202\x04mail\x03sub\x07example\0"]
+    );
+    let x = &zone.names[&name("x.sub.example.")][0];
+    assert_eq!((x.ttl, &x.rdata[0][..]), (Ttl(7), &b"\x03sub\x07example\0"[..]));
+}
+
+#[test]
+fn a_generated_error_is_reported_once_where_it_is_made() {
+    refused(
+        concat!(
+            "$GENERATE 254-300 h$ A 192.0.2.$\n",
+            "$GENERATE 1-9 h$ TXT \"( x\"\n",
+            "$GENERATE 1-9 h$ MX 1 x y z\n",
+            "$GENERATE (\n 9-1 h$ A 192.0.2.$ )\n",
+            "fine A 192.0.2.1\n",
+        ),
+        &[
+            "z:5:1: expected IPv4 address in \"h256 A 192.0.2.256\", which $GENERATE makes here",
+            "z:6:1: this parenthesis is never closed in \"h1 TXT ( x\", which $GENERATE makes here",
+            "z:7:23: data of several fields needs quotes around all of it",
+            "z:9:2: expected a range such as 1-100 or 0-200/2",
+        ],
+    );
+}
+
+#[test]
+fn the_number_of_generated_records_is_limited() {
+    let most = "$GENERATE makes more than 262144 records in this zone";
+    refused("$GENERATE 0-2147483647 h$ A 192.0.2.1\n", &[&format!("z:5:1: {most}")]);
+    refused("$GENERATE 1-200 a A 192.0.2.$\n$GENERATE 1-262144 b TXT $\n", &[&format!("z:6:1: {most}")]);
+}
