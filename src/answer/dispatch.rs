@@ -83,20 +83,18 @@ fn limited(
     now: Unix,
     reply: &mut Reply,
 ) -> Option<Outcome> {
-    let rate_limit = plan.rate_limit.as_ref()?;
+    let rules = plan.rate_limit.as_ref()?;
     let cookie = edns.and_then(|edns| edns.cookie);
     if arrival.transport == Transport::Tcp || cookie.is_some_and(|cookie| cookie.proof == Proof::Valid) {
         return None;
     }
-    match reply.limiter().count(rate_limit, arrival.peer.ip(), subject, now) {
+    match reply.limiter().count(rules, arrival.peer.ip(), subject, now) {
         Verdict::Send => None,
         Verdict::Slip => {
             // The identifier would make it longer than the query.
             let edns = edns.map(|edns| Response { nsid: None, ..edns });
-            Some(rate_limit::slip(
-                Writer::start(&mut reply.bytes, query, MIN_UDP_PAYLOAD, edns),
-                cookie.is_some(),
-            ))
+            let writer = Writer::start(&mut reply.bytes, query, MIN_UDP_PAYLOAD, edns);
+            Some(rate_limit::slip(writer, cookie.is_some()))
         }
         Verdict::Drop => {
             reply.bytes.clear();
