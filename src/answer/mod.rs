@@ -7,7 +7,7 @@
 //!                     ──▶ walk ──▶ dynamic, debug, additional ──▶ general
 //! ```
 //!
-//! `dispatch` passes a decoded message to one of: `refusal`, for what is refused without a lookup; `identity`, which
+//! `dispatch` asks `rate_limit` whether the client gets a response at all, and passes a decoded message to one of: `refusal`, for what is refused without a lookup; `identity`, which
 //! answers for the server itself; `express`, for the simplest answers; `walk`, for all others, from the question's
 //! name through CNAMEs to the final answer. On that general path `dynamic` writes the answers of services, `debug`
 //! explains them, and `additional` adds related addresses; `general` is what they share. Records are written directly
@@ -21,6 +21,7 @@ mod dynamic;
 mod express;
 mod general;
 mod identity;
+mod rate_limit;
 mod refusal;
 mod reply;
 mod services;
@@ -76,6 +77,8 @@ pub enum Outcome {
         /// TC is set.
         truncated: bool,
     },
+    /// It gets no reply, because its client has had too many ([`RateLimit`](crate::model::RateLimit)).
+    Limited,
     /// It gets no reply, because it is not a query.
     Dropped,
 }
@@ -98,6 +101,8 @@ pub enum AnswerKind {
     Referral,
     /// Malformed, not supported or not ours to answer.
     Refused,
+    /// None: a short reply instead of one beyond the [`RateLimit`](crate::model::RateLimit).
+    Slipped,
 }
 
 /// Answers one message. The reply replaces what is in `reply.bytes`.

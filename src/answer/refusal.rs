@@ -1,6 +1,7 @@
 //! Questions that are refused without a lookup.
 
 use super::{AnswerKind, Outcome};
+use crate::wire::cookie::{Granted, Proof};
 use crate::wire::edns::ExtendedError;
 use crate::wire::{CLASS_CH, CLASS_IN, Content, Fault, Question, ResponseCode, Writer};
 use crate::zone::rtype;
@@ -22,7 +23,8 @@ impl Refusal {
             Content::Fault(Fault::Opcode, _) => {
                 return Err(Self::because(ResponseCode::NotImp, ExtendedError::NOT_SUPPORTED));
             }
-            Content::Fault(Fault::Malformed, _) => {
+            // What is no question is malformed, unless the server grants cookies.
+            Content::Cookie | Content::Fault(Fault::Malformed, _) => {
                 return Err(Self { rcode: ResponseCode::FormErr, error: None });
             }
         };
@@ -42,6 +44,16 @@ impl Refusal {
             (CLASS_IN, _) => Ok(question),
             _ => Err(Self::because(ResponseCode::Refused, ExtendedError::NOT_SUPPORTED)),
         }
+    }
+
+    /// The reply to a message that only asks for a cookie. RFC 7873 §5.4: "the response SHALL have the RCODE BADCOOKIE
+    /// if the Server Cookie sent with the query was invalid and the RCODE NOERROR if it was valid" or there is none.
+    pub(super) fn with_cookie(granted: Granted) -> Self {
+        let rcode = match granted.proof {
+            Proof::Absent | Proof::Valid => ResponseCode::NoError,
+            Proof::Invalid => ResponseCode::BADCOOKIE,
+        };
+        Self { rcode, error: None }
     }
 
     pub(super) fn because(rcode: ResponseCode, error: ExtendedError) -> Self {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::rate_limit::Limiter;
 use crate::pick::Hash;
 use crate::steer::Host;
 use crate::wire::{LowerName, MAX_UDP_PAYLOAD};
@@ -12,6 +13,8 @@ pub struct Reply {
     /// The message to send, after [`Outcome::Answered`](super::Outcome::Answered).
     pub bytes: Vec<u8>,
     pub(super) scratch: Scratch,
+    /// Made once it is needed: most servers never limit, and TCP is not limited.
+    limiter: Option<Limiter>,
     seed: Hash,
     /// Numbers drawn so far.
     drawn: u64,
@@ -32,7 +35,12 @@ impl Reply {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let bytes = Vec::with_capacity(usize::from(MAX_UDP_PAYLOAD));
-        Self { bytes, scratch: Scratch::default(), seed: Hash(seed), drawn: 0 }
+        Self { bytes, scratch: Scratch::default(), limiter: None, seed: Hash(seed), drawn: 0 }
+    }
+
+    pub(super) fn limiter(&mut self) -> &mut Limiter {
+        let seed = self.seed;
+        self.limiter.get_or_insert_with(|| Limiter::new(seed))
     }
 
     /// The next random number.

@@ -112,7 +112,7 @@ fn kind(outcome: Outcome, rcode: &str, is_service: bool) -> dto::ExplainKind {
             dto::ExplainKind::NoName
         }
         Outcome::Answered { kind: AnswerKind::Negative, .. } => dto::ExplainKind::NoData,
-        Outcome::Answered { .. } | Outcome::Dropped => dto::ExplainKind::Static,
+        Outcome::Answered { .. } | Outcome::Limited | Outcome::Dropped => dto::ExplainKind::Static,
     }
 }
 

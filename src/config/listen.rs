@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::model::{Identity, KeyPrefix, MAX_IDENTITY};
+use crate::model::{Identity, KeyPrefix, MAX_IDENTITY, RateLimit};
 
+use super::abuse::{self, Cookies};
 use super::keys::Shape::{Boolean, Either, False, Fields, Integer, List, Text, Words};
 use super::keys::{Keys, default, key, otherwise, required};
 use super::table::{At, Table, Value};
@@ -25,6 +26,10 @@ pub struct Dns {
     pub debug_names: bool,
     /// What the server reveals about itself.
     pub identity: Identity,
+    /// DNS cookies.
+    pub cookies: Cookies,
+    /// The limits on UDP responses, if there are any.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// `[control]`: API and metrics.
@@ -110,8 +115,20 @@ pub(super) const DNS: Keys = Keys {
             otherwise("", "nothing"),
             "what the server reveals about itself; other identity queries are refused",
         ),
+        key(
+            "cookies",
+            Either(&[Boolean, Fields(&abuse::COOKIES)]),
+            default("true"),
+            "whether to grant DNS cookies (RFC 7873), by which clients prove their address; true uses a random secret",
+        ),
+        key(
+            "rate_limit",
+            Either(&[Fields(&abuse::RATE_LIMIT), False]),
+            otherwise("{ responses_per_second = 20 }", "false"),
+            "limits on UDP responses to clients without a valid cookie, per client prefix and worker",
+        ),
     ],
-    later: &["tls", "cookies", "rate_limit", "allow", "proxy_protocol_from", "tcp", "transfer"],
+    later: &["tls", "allow", "proxy_protocol_from", "tcp", "transfer"],
 };
 const KEY_PREFIX: Keys = Keys {
     known: &[
@@ -229,14 +246,18 @@ fn read_dns(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Dns> {
         );
     }
     let workers = table.get("workers").and_then(|value| value.integer(0..=MOST_WORKERS));
-    Some(Dns {
+    let dns = Dns {
         listen,
         workers: workers.unwrap_or(0) as usize,
         ecs: table.get("ecs").and_then(|value| value.boolean()).unwrap_or(true),
         key_prefix: table.get("key_prefix").and_then(|value| read_key_prefix(&value)).unwrap_or_default(),
         debug_names: table.get("debug_names").and_then(|value| value.boolean()).unwrap_or(false),
         identity: table.get("identity").and_then(|value| read_identity(&value)).unwrap_or_default(),
-    })
+        cookies: abuse::read_cookies(&table),
+        rate_limit: abuse::read_rate_limit(&table),
+    };
+    abuse::advise(&table, taken.iter().map(|listener| &listener.address));
+    Some(dns)
 }
 
 fn read_identity(value: &Value<'_>) -> Option<Identity> {

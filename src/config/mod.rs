@@ -10,6 +10,7 @@
 //! strings), `keys` (the keys of each table), `table` (typed access to tables), then one file per
 //! table of the config. [`schema`] and [`reference()`] render `keys` for editors and for people.
 
+mod abuse;
 mod advice;
 mod alias;
 mod diagnostic;
@@ -43,6 +44,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use toml::de::DeTable;
 
+pub use abuse::Cookies;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, Spot};
 pub use geo::{Geo, GeoDatabase, GeoSource};
 pub use listen::{Control, Dns, Role, Token};

@@ -19,6 +19,10 @@ pub struct Totals {
     pub responses: [u64; RCODES],
     /// Of those, answers with TC set (RFC 1035 §4.1.1): the client retries over TCP.
     pub truncated: u64,
+    /// Of those, short ones that replaced answers beyond the rate limit.
+    pub slipped: u64,
+    /// Queries without an answer, because it would have exceeded the rate limit.
+    pub limited: u64,
     /// Messages without an answer, because they are not queries.
     pub dropped: u64,
     /// Answers that could not be sent.
@@ -35,6 +39,8 @@ impl AddAssign for Totals {
             *sum += responses;
         }
         self.truncated += more.truncated;
+        self.slipped += more.slipped;
+        self.limited += more.limited;
         self.dropped += more.dropped;
         self.unsent += more.unsent;
         self.panics += more.panics;
@@ -55,6 +61,8 @@ pub(super) struct Block {
     tcp_queries: AtomicU64,
     responses: [AtomicU64; RCODES],
     truncated: AtomicU64,
+    slipped: AtomicU64,
+    limited: AtomicU64,
     dropped: AtomicU64,
     unsent: AtomicU64,
     panics: AtomicU64,
@@ -98,6 +106,8 @@ impl Block {
             add(counter, n);
         }
         add(&self.truncated, batch.truncated);
+        add(&self.slipped, batch.slipped);
+        add(&self.limited, batch.limited);
         add(&self.dropped, batch.dropped);
         add(&self.unsent, batch.unsent);
         add(&self.panics, batch.panics);
@@ -110,6 +120,8 @@ impl Block {
             tcp_queries: read(&self.tcp_queries),
             responses: std::array::from_fn(|rcode| read(&self.responses[rcode])),
             truncated: read(&self.truncated),
+            slipped: read(&self.slipped),
+            limited: read(&self.limited),
             dropped: read(&self.dropped),
             unsent: read(&self.unsent),
             panics: read(&self.panics),
@@ -127,6 +139,7 @@ mod tests {
         let mut batch =
             Totals { udp_queries: 1, tcp_queries: 2, truncated: 3, dropped: 4, ..Totals::default() };
         (batch.unsent, batch.panics) = (5, 6);
+        (batch.slipped, batch.limited) = (7, 8);
         batch.responses = std::array::from_fn(|rcode| rcode as u64);
         let (first, second) = (counters.block(), counters.block());
         first.add(&batch);

@@ -35,6 +35,12 @@ impl Counters {
             }
         }
 
+        let help = "Answers beyond the rate limit, by what became of them";
+        let mut limited = encoder.encode_descriptor("dns_rate_limited", help, None, MetricType::Counter)?;
+        for (action, count) in [("drop", totals.limited), ("slip", totals.slipped)] {
+            ConstCounter::new(count).encode(limited.encode_family(&[("action", action)])?)?;
+        }
+
         let plain = [
             ("dns_truncated", "Answers with TC set", totals.truncated),
             ("dns_dropped", "Messages left without an answer", totals.dropped),
@@ -72,6 +78,7 @@ mod tests {
         let counters = Counters::default();
         let mut totals = Totals { udp_queries: 9, tcp_queries: 8, truncated: 7, ..Totals::default() };
         (totals.dropped, totals.unsent, totals.panics) = (6, 5, 4);
+        (totals.limited, totals.slipped) = (11, 10);
         (totals.responses[0], totals.responses[16], totals.responses[RCODES - 1]) = (3, 2, 1);
         counters.block().add(&totals);
         let mut registry = Registry::with_prefix("portolan");
@@ -92,6 +99,8 @@ mod tests {
                 r#"portolan_dns_responses_total{rcode="REFUSED"} 0"#,
                 r#"portolan_dns_responses_total{rcode="BADVERS"} 2"#,
                 r#"portolan_dns_responses_total{rcode="31"} 1"#,
+                r#"portolan_dns_rate_limited_total{action="drop"} 11"#,
+                r#"portolan_dns_rate_limited_total{action="slip"} 10"#,
                 "portolan_dns_truncated_total 7",
                 "portolan_dns_dropped_total 6",
                 "portolan_dns_unsent_total 5",

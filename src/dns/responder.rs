@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::Shared;
 use super::counters::{Block, RCODES, Totals};
-use crate::answer::{Arrival, Outcome, Reply, Transport};
+use crate::answer::{AnswerKind, Arrival, Outcome, Reply, Transport};
 use crate::model::Unix;
 use crate::net::clock::Clock;
 use crate::snapshot::Snapshot;
@@ -78,10 +78,15 @@ impl Batch<'_> {
         let reply = &mut *self.reply;
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(snapshot, message, arrival, now, reply)));
         match outcome {
-            Ok(Outcome::Answered { rcode, truncated, .. }) => {
+            Ok(Outcome::Answered { rcode, truncated, kind }) => {
                 self.tally.responses[usize::from(rcode).min(RCODES - 1)] += 1;
                 self.tally.truncated += u64::from(truncated);
+                self.tally.slipped += u64::from(kind == AnswerKind::Slipped);
                 Reaction::Reply(&mut self.reply.bytes)
+            }
+            Ok(Outcome::Limited) => {
+                self.tally.limited += 1;
+                Reaction::Ignore
             }
             Ok(Outcome::Dropped) => {
                 self.tally.dropped += 1;

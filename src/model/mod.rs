@@ -11,6 +11,7 @@ mod lookup;
 mod name;
 mod place;
 mod probe;
+mod rate_limit;
 mod rules;
 mod service;
 mod target;
@@ -29,6 +30,7 @@ pub use probe::{
     Assertion, Expect, HttpProbe, JsonPath, JsonPathError, Kind, Probe, Startup, StatusRange, Thresholds,
     TlsProbe,
 };
+pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};
 pub use service::{
     AllDown, Fence, FenceRule, GeoEntry, Https, Km, Member, Millis, Rank, RankKind, Service, ServiceKind,

@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod limits;
 pub mod listen;
 pub mod memory;
+pub mod random;
 pub mod resolver;
 pub mod tls;
 pub mod udp;

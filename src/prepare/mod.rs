@@ -4,6 +4,7 @@
 //! and the resolver. `check`, `serve`, reload and offline `explain` all come here, so `check` never passes what `serve`
 //! refuses. What it returns takes effect by steps that cannot fail.
 
+mod cookies;
 mod index;
 mod needs;
 mod origin;
@@ -24,6 +25,7 @@ use crate::net::resolver::Resolver;
 use crate::probe::PreparedProbe;
 use crate::snapshot::Plan;
 use crate::state::World;
+use crate::wire::cookie::Secrets;
 
 /// A valid config, and everything that was built from it.
 #[derive(Debug)]
@@ -79,13 +81,14 @@ pub fn prepare_after(origin: &Origin, last: Option<&KeptIndex>) -> Result<Prepar
     let (mut config, geo) = read(origin, last)?;
     let unanswered = unanswered::check(&config.places, &geo.index);
     config.warnings.add(&config.file, unanswered);
-    match (needs::probes(&config), needs::resolver(&config)) {
-        (Ok(probes), Ok(resolver)) => {
-            let plan = Arc::new(compile(&mut config, &geo));
+    let secrets = config.dns.as_ref().map_or(Ok(None), |dns| cookies::secrets(&dns.cookies));
+    match (needs::probes(&config), needs::resolver(&config), secrets) {
+        (Ok(probes), Ok(resolver), Ok(secrets)) => {
+            let plan = Arc::new(compile(&mut config, &geo, secrets));
             Ok(Prepared { config, plan, probes, resolver, geo })
         }
-        (probes, resolver) => {
-            let wrong = [probes.err(), resolver.err()].into_iter().flatten().flatten();
+        (probes, resolver, secrets) => {
+            let wrong = [probes.err(), resolver.err(), secrets.err()].into_iter().flatten().flatten();
             config.warnings.add(&config.file, wrong.collect());
             Err(config.warnings)
         }
@@ -129,7 +132,7 @@ fn read(origin: &Origin, last: Option<&KeptIndex>) -> Result<(Config, KeptIndex)
     }
 }
 
-fn compile(config: &mut Config, geo: &KeptIndex) -> Plan {
+fn compile(config: &mut Config, geo: &KeptIndex, cookies: Option<Secrets>) -> Plan {
     let zones = std::mem::take(&mut config.zones);
     let dns = config.dns.as_ref();
     let ecs = dns.is_none_or(|dns| dns.ecs);
@@ -138,6 +141,8 @@ fn compile(config: &mut Config, geo: &KeptIndex) -> Plan {
         geo_sources: index::sources(config),
         debug_names: dns.is_some_and(|dns| dns.debug_names),
         identity: dns.map(|dns| dns.identity.clone()).unwrap_or_default(),
+        cookies,
+        rate_limit: dns.and_then(|dns| dns.rate_limit.clone()),
         ..Plan::compile(config.topology.clone(), zones, Arc::clone(&geo.index), ecs, key_prefix)
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::geo::Index;
-use crate::model::{Identity, KeyPrefix, Topology};
+use crate::model::{Identity, KeyPrefix, RateLimit, Topology};
 use crate::standing::Standing;
 use crate::steer::Compiled;
 use crate::wire::Denial;
+use crate::wire::cookie::Secrets;
 use crate::zone::Zones;
 
 /// A consistent view of everything a query needs. Each query loads one snapshot; the engine publishes a new one on
@@ -42,11 +43,15 @@ pub struct Plan {
     pub debug_names: bool,
     /// How the server identifies itself.
     pub identity: Identity,
+    /// The secrets of server cookies; `None`: cookies are ignored.
+    pub cookies: Option<Secrets>,
+    /// The limits on UDP responses, if there are any.
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl Plan {
-    /// Compiles a plan; [`Plan::geo_sources`] and [`Plan::identity`] are left empty. Computing the rankings takes
-    /// time, so do not call it on threads that answer queries.
+    /// Compiles a plan; what the arguments do not determine is left empty or off. Computing the rankings takes time,
+    /// so do not call it on threads that answer queries.
     #[must_use]
     pub fn compile(
         topology: Topology,

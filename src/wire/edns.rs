@@ -8,6 +8,7 @@ use std::time::Duration;
 use hickory_proto::op::ResponseCode;
 
 use super::MAX_UDP_PAYLOAD;
+use super::cookie::{Cookie, Granted};
 use super::subnet::ClientSubnet;
 use crate::zone::rtype;
 
@@ -17,6 +18,8 @@ mod code {
     pub(super) const NSID: u16 = 3;
     /// Client subnet (RFC 7871 §6).
     pub(super) const SUBNET: u16 = 8;
+    /// DNS cookies (RFC 7873 §4).
+    pub(super) const COOKIE: u16 = 10;
     /// edns-tcp-keepalive (RFC 7828 §3.1).
     pub(super) const KEEPALIVE: u16 = 11;
     /// Extended DNS error (RFC 8914 §2).
@@ -45,6 +48,8 @@ pub struct Request {
     pub subnet: Option<ClientSubnet>,
     /// Whether the server's identifier is asked for (RFC 5001).
     pub nsid: bool,
+    /// The cookies of client and server (RFC 7873).
+    pub cookie: Option<Cookie>,
     /// Whether the client asks how long its connection may be idle (RFC 7828).
     pub keepalive: bool,
 }
@@ -56,6 +61,8 @@ pub struct Response<'a> {
     pub dnssec_ok: bool,
     /// The server's identifier (RFC 5001), at most [`MAX_IDENTITY`](crate::model::MAX_IDENTITY) bytes.
     pub nsid: Option<&'a [u8]>,
+    /// The cookies of client and server (RFC 7873).
+    pub cookie: Option<Granted>,
     /// How long the connection may be idle, at most 6553.5 s; never over UDP (RFC 7828 §3.2.2).
     pub keepalive: Option<Duration>,
     /// Why the answer is what it is (RFC 8914); left out where there is no room.
@@ -93,6 +100,9 @@ impl Request {
             let (data, rest) = rest.split_at_checked(length)?;
             match u16::from_be_bytes([*code_high, *code_low]) {
                 code::NSID => self.nsid = true,
+                // RFC 7873 §5.2: "only the first (the one closest to the DNS header) is considered."
+                code::COOKIE if self.cookie.is_some() => {}
+                code::COOKIE => self.cookie = Some(Cookie::read(data)?),
                 // RFC 7828 §3.2.1: a client "MUST specify an OPTION-LENGTH of 0"; with data it is ignored.
                 code::KEEPALIVE => self.keepalive = data.is_empty(),
                 // Two subnets contradict each other.
@@ -112,6 +122,9 @@ impl Response<'_> {
     fn options(&self, scope: u8, mut put: impl FnMut(u16, &[u8], &[u8])) {
         if let Some(nsid) = self.nsid {
             put(code::NSID, nsid, &[]);
+        }
+        if let Some(cookie) = &self.cookie {
+            put(code::COOKIE, &cookie.option, &[]);
         }
         if let Some(keepalive) = self.keepalive {
             let tenths = u16::try_from(keepalive.as_millis() / 100).unwrap_or(u16::MAX);
@@ -177,6 +190,7 @@ impl ExtendedError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::cookie::Proof;
 
     const SUBNET: &[u8] = b"\0\x08\0\x07\0\x01\x18\0\xc0\0\x02";
 
@@ -188,7 +202,11 @@ mod tests {
     fn options_are_read_in_any_order_and_unknown_ones_skipped() {
         let bare = Request { payload: 1232, dnssec_ok: true, ..Request::default() };
         assert_eq!(read(b""), Some(bare));
-        assert_eq!(read(b"\0\x0a\0\x02xy"), Some(bare), "a cookie");
+        assert_eq!(read(b"\0\x0c\0\x02xy"), Some(bare), "padding");
+        let cookie = read(b"\0\x0a\0\x08client-1").unwrap().cookie;
+        assert_eq!(cookie, Cookie::read(b"client-1"));
+        let first = read(b"\0\x0a\0\x08client-1\0\x0a\0\x08client-2\0\x0a\0\0").unwrap().cookie;
+        assert_eq!(first, cookie, "RFC 7873 §5.2: only the first");
         let both = read(&[b"\0\x0b\0\0", SUBNET, b"\0\x03\0\0"].concat()).unwrap();
         assert!(both.keepalive && both.nsid);
         assert_eq!(both.subnet.unwrap().address(), Some([192, 0, 2, 0].into()));
@@ -197,8 +215,14 @@ mod tests {
 
     #[test]
     fn malformed_options_are_an_error_that_keeps_the_rest() {
-        for options in [&b"\0\x03\0\0\0"[..], b"\0\x0a\0\x03xy", b"\0\x08\0\x04\0\x09\0\0", &SUBNET.repeat(2)]
-        {
+        let short_cookie = b"\0\x0a\0\x07client-";
+        for options in [
+            &b"\0\x03\0\0\0"[..],
+            b"\0\x0c\0\x03xy",
+            short_cookie,
+            b"\0\x08\0\x04\0\x09\0\0",
+            &SUBNET.repeat(2),
+        ] {
             let rest = Request::read(512, [0; 4], options).unwrap_err();
             assert_eq!(rest, Request { payload: 512, ..Request::default() }, "{options:02x?}");
         }
@@ -212,7 +236,8 @@ mod tests {
         let subnet = subnet.as_ref();
         let keepalive = Some(Duration::from_secs(10));
         let error = Some(ExtendedError::ALL_DOWN);
-        let response = Response { dnssec_ok: true, nsid: Some(b"ns1"), keepalive, error, subnet };
+        let cookie = Some(Granted { option: *b"client-1server-cookie-16", proof: Proof::Absent });
+        let response = Response { dnssec_ok: true, nsid: Some(b"ns1"), cookie, keepalive, error, subnet };
         let written = |room| {
             let (mut response, mut bytes) = (response, vec![7; 3]);
             response.fit(room);
@@ -222,9 +247,13 @@ mod tests {
         let whole = written(response.length());
         assert_eq!(whole.len(), response.length());
         let (nsid, keepalive) = (b"\0\x03\0\x03ns1", b"\0\x0b\0\x02\0\x64");
+        let cookie = b"\0\x0a\0\x18client-1server-cookie-16";
         let (error, subnet) = (b"\0\x0f\0\x11\0\0no region is up", b"\0\x08\0\x07\0\x01\x18\x14\xc0\0\x02");
         let record = |length: u8| [0, 0, 41, 4, 208, 1, 0, 0x80, 0, 0, length];
-        assert_eq!(whole, [&record(45)[..], nsid, keepalive, error, subnet].concat());
-        assert_eq!(written(response.length() - 1), [&record(24)[..], nsid, keepalive, subnet].concat());
+        assert_eq!(whole, [&record(73)[..], nsid, cookie, keepalive, error, subnet].concat());
+        assert_eq!(
+            written(response.length() - 1),
+            [&record(52)[..], nsid, cookie, keepalive, subnet].concat()
+        );
     }
 }

@@ -1,12 +1,13 @@
 //! DNS messages: reads what a query asks and writes its reply.
 //!
 //! `header` and `edns` each implement both directions of their part of a message, for every way of reading a query
-//! or writing a reply. The common query is read straight from its bytes, all others by the decoder of
+//! or writing a reply; `cookie` makes and verifies the server cookies of EDNS. The common query is read straight from its bytes, all others by the decoder of
 //! `hickory-proto`, record by record rather than by its `Message`: what a name server must refuse (a malformed client
 //! subnet, two OPT records) is seen before it could be normalised away. Records are copied from the zone's wire data
 //! into the buffer that is sent, without an allocation. Nothing here decides answers.
 
 mod common;
+pub mod cookie;
 mod denial;
 pub mod edns;
 mod header;

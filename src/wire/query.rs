@@ -20,6 +20,8 @@ pub struct Query<'a> {
 pub enum Content<'a> {
     /// One question.
     Question(Question<'a>),
+    /// No question, only a COOKIE option: the client asks for a server cookie (RFC 7873 §5.4).
+    Cookie,
     /// Nothing that can be answered; and the question to repeat in the reply, if one could be read.
     Fault(Fault, Option<Question<'a>>),
 }
@@ -41,6 +43,7 @@ impl<'a> Query<'a> {
     pub fn question(&self) -> Option<&Question<'a>> {
         match &self.content {
             Content::Question(question) => Some(question),
+            Content::Cookie => None,
             Content::Fault(_, question) => question.as_ref(),
         }
     }

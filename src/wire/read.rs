@@ -41,6 +41,9 @@ impl<'a> Query<'a> {
             _ if edns.is_some_and(|edns| edns.version != 0) => Content::Fault(Fault::Version, question),
             _ if header.opcode != 0 => Content::Fault(Fault::Opcode, question),
             Some(question) if is_whole && !is_malformed => Content::Question(question),
+            None if is_whole && !is_malformed && edns.is_some_and(|edns| edns.cookie.is_some()) => {
+                Content::Cookie
+            }
             _ => Content::Fault(Fault::Malformed, question),
         };
         Self { header, content, edns }
@@ -65,9 +68,8 @@ impl<'a> Sections<'a> {
             decoder.read_slice(question.wire.len())?;
         } else {
             // RFC 9619 §4: "a DNS message with OPCODE = 0 and QDCOUNT > 1 MUST be treated as an incorrectly
-            // formatted message". No question at all is allowed for cookies only (RFC 7873 §5.4), which are not
-            // supported.
-            self.is_malformed = true;
+            // formatted message".
+            self.is_malformed = counts.questions > 1;
             for _ in 0..counts.questions {
                 Name::read(&mut decoder)?;
                 decoder.read_slice(4)?;

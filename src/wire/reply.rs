@@ -102,6 +102,12 @@ impl<'b> Writer<'b> {
         self.truncated = false;
     }
 
+    /// Removes all records and sets TC, so that the client asks again over TCP.
+    pub fn truncate(&mut self) {
+        self.clear();
+        self.truncated = true;
+    }
+
     /// Whether something that had to be in the reply did not fit.
     #[must_use]
     pub fn is_truncated(&self) -> bool {

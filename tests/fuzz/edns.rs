@@ -10,6 +10,8 @@ use crate::{fixture, packets};
 const NAMES: [&[u8]; 4] =
     [b"\x03www\x07example\0", b"\x07example\0", b"\x02ns\x07example\0", b"\x01x\x03any\x07example\0"];
 const SUBNET: u16 = 8;
+const COOKIE: u16 = 10;
+const KEEPALIVE: u16 = 11;
 const BADVERS: u16 = 16;
 const FORMERR: u16 = 1;
 
@@ -28,38 +30,72 @@ pub(crate) fn answer(bytes: &[u8]) {
 
     let [_, (reply, outcome)] = fixture::ask_fixture(&message, Transport::Tcp);
     let portolan::answer::Outcome::Answered { rcode, .. } = outcome else { panic!("dropped") };
-    let subnet = match subnet(options) {
+    let Known { subnet, cookie, keepalive } = match known(options) {
         _ if *version != 0 => return assert_eq!(rcode, BADVERS),
-        Err(()) => return assert_eq!(rcode, FORMERR),
-        Ok(subnet) => subnet,
+        None => return assert_eq!(rcode, FORMERR),
+        Some(known) => known,
     };
     assert_eq!(rcode, 0);
-    let Some(subnet) = subnet else {
-        assert!(reply.ends_with(&[0, 0]), "no option in, none out");
-        return;
+    let before = match subnet {
+        None => &reply[..],
+        Some(subnet) => {
+            let (before, echoed) = reply.split_at(reply.len() - subnet.len());
+            assert_eq!(
+                (&echoed[..3], &echoed[4..]),
+                (&subnet[..3], &subnet[4..]),
+                "repeated but for the scope"
+            );
+            let longest = if subnet[1] == 1 { 32 } else { 128 };
+            assert!(echoed[3] <= if subnet[2] == 0 { 0 } else { longest }, "scope {}", echoed[3]);
+            without(before, SUBNET, subnet.len())
+        }
     };
-    let (echoed, before) = (&reply[reply.len() - subnet.len()..], &reply[..reply.len() - subnet.len()]);
-    assert!(before.ends_with(&[&SUBNET.to_be_bytes()[..], &(subnet.len() as u16).to_be_bytes()].concat()));
-    assert_eq!((&echoed[..3], &echoed[4..]), (&subnet[..3], &subnet[4..]), "repeated except for the scope");
-    let longest = if subnet[1] == 1 { 32 } else { 128 };
-    assert!(echoed[3] <= if subnet[2] == 0 { 0 } else { longest }, "scope {}", echoed[3]);
+    let before = if keepalive { without(&before[..before.len() - 2], KEEPALIVE, 2) } else { before };
+    let before = match cookie {
+        None => before,
+        Some(cookie) => {
+            let (before, granted) = before.split_at(before.len() - 24);
+            assert_eq!(granted[..12], [&cookie[..8], &[1, 0, 0, 0]].concat(), "client cookie, version 1");
+            without(before, COOKIE, 24)
+        }
+    };
+    let length = reply.len() - before.len();
+    assert!(before.ends_with(&(length as u16).to_be_bytes()), "no other option");
 }
 
-/// The data of the only client subnet option, if all options are well formed.
-fn subnet(mut options: &[u8]) -> Result<Option<&[u8]>, ()> {
-    let mut found = None;
+/// The bytes before the head of an option, which they end with.
+fn without(bytes: &[u8], code: u16, length: usize) -> &[u8] {
+    let head = [code.to_be_bytes(), (length as u16).to_be_bytes()].concat();
+    bytes.strip_suffix(&head[..]).unwrap_or_else(|| panic!("no option {code} at the end of {bytes:02x?}"))
+}
+
+/// The options that are answered.
+#[derive(Default)]
+struct Known<'a> {
+    subnet: Option<&'a [u8]>,
+    cookie: Option<&'a [u8]>,
+    keepalive: bool,
+}
+
+/// The known options, if all options are well formed.
+fn known(mut options: &[u8]) -> Option<Known<'_>> {
+    let mut known = Known::default();
     while !options.is_empty() {
-        let [code_high, code_low, length_high, length_low, rest @ ..] = options else { return Err(()) };
+        let [code_high, code_low, length_high, length_low, rest @ ..] = options else { return None };
         let length = usize::from(u16::from_be_bytes([*length_high, *length_low]));
-        let (data, rest) = rest.split_at_checked(length).ok_or(())?;
+        let (data, rest) = rest.split_at_checked(length)?;
         options = rest;
-        if u16::from_be_bytes([*code_high, *code_low]) == SUBNET
-            && (!is_well_formed(data) || found.replace(data).is_some())
-        {
-            return Err(());
+        match u16::from_be_bytes([*code_high, *code_low]) {
+            SUBNET if !is_well_formed(data) || known.subnet.replace(data).is_some() => return None,
+            COOKIE if known.cookie.is_none() && data.len() != 8 && !(16..=40).contains(&data.len()) => {
+                return None;
+            }
+            COOKIE => known.cookie = known.cookie.or(Some(data)),
+            KEEPALIVE => known.keepalive = data.is_empty(),
+            _ => {}
         }
     }
-    Ok(found)
+    Some(known)
 }
 
 /// RFC 7871 §6.

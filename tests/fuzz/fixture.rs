@@ -14,6 +14,7 @@ use portolan::model::{EndpointRef, KeyPrefix, Rules, Unix};
 use portolan::prepare::world;
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::state;
+use portolan::wire::cookie::{Secret, Secrets};
 
 pub(crate) const ZONE: &[u8] = include_bytes!("fixture.zone");
 
@@ -38,7 +39,9 @@ pub(crate) fn compile(config: Config) -> Arc<Plan> {
     let index = Index::compile(&[], &config.geo.networks, &config.nets());
     let debug_names = config.dns.as_ref().is_some_and(|dns| dns.debug_names);
     let key_prefix = config.dns.map_or_else(KeyPrefix::default, |dns| dns.key_prefix);
-    Arc::new(Plan { debug_names, ..Plan::compile(config.topology, config.zones, index, true, key_prefix) })
+    let cookies = Some(Secrets { current: Secret(*b"a secret of 16 B"), other: None });
+    let plan = Plan::compile(config.topology, config.zones, index, true, key_prefix);
+    Arc::new(Plan { debug_names, cookies, ..plan })
 }
 
 /// A snapshot of a plan whose addresses have these states.

@@ -13,7 +13,7 @@ use crate::packets;
 const TYPES: [u16; 14] = [1, 2, 5, 6, 12, 15, 16, 28, 33, 43, 52, 65, 255, 65280];
 
 /// What follows the question: nothing, or an OPT record with these flags and options.
-const TAILS: [Option<(u8, &[u8])>; 10] = [
+const TAILS: [Option<(u8, &[u8])>; 11] = [
     None,
     Some((0, b"")),
     Some((0x80, b"")),
@@ -24,6 +24,8 @@ const TAILS: [Option<(u8, &[u8])>; 10] = [
     Some((0, b"\x00\x03\x00\x00\x00\x0b\x00\x00")),
     // A cookie before a subnet, padding, and an unknown option.
     Some((0, b"\x00\x0a\x00\x08cookie!!\x00\x08\x00\x06\x00\x01\x10\x00\x0a\x02")),
+    // Client and server cookie.
+    Some((0, b"\x00\x0a\x00\x18cookie!!and the server's")),
     Some((0, b"\x00\x0c\x00\x02\x00\x00")),
     Some((0, b"\xff\xfe\x00\x00")),
 ];

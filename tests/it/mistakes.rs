@@ -78,8 +78,16 @@ const IN_FILES: &[Mistake] = &[
     },
     Mistake {
         what: "a feature that is not there",
-        make: |folder| folder.reconfigure("workers = 1", "workers = 1\ncookies = { secret_file = \"x\" }"),
+        make: |folder| folder.reconfigure("workers = 1", "workers = 1\ntransfer = { allow = [\"::/0\"] }"),
         expected: &["@/portolan.toml:13:1: error: ", "not supported yet"],
+    },
+    Mistake {
+        what: "cookie secrets that are not there",
+        make: |folder| folder.reconfigure("workers = 1", "workers = 1\ncookies = { secret_file = \"x\" }"),
+        expected: &[
+            "@/portolan.toml:13:27: error: cookie secrets @/x: no such file",
+            "help: a relative path starts at the folder of the config file",
+        ],
     },
     Mistake {
         what: "a zone file that is not there",

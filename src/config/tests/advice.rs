@@ -79,3 +79,29 @@ fn endpoints_of_weight_zero_do_not_count() {
         (&region("4", [1, 1, 1]), "2:42: at least 4 endpoints must be up, but the region has 3"),
     ]);
 }
+
+#[test]
+fn listeners_that_strangers_may_reach_without_a_rate_limit() {
+    let with = |listen: &str, rest: &str| reported(&format!("dns = {{ listen = [{listen}]{rest} }}"));
+    for address in
+        ["0.0.0.0:53", "[::]:53", "203.0.114.1:53", "100.128.0.1:53", "[2a00::1]:53", "172.32.0.1:53"]
+    {
+        let listen = format!("\"127.0.0.1:5300\", \"{address}\"");
+        assert_eq!(
+            with(&listen, ""),
+            format!(
+                "2:37: warning: strangers may reach {address}, and their responses are not limited\n  help: with a \
+                 forged source address they could flood a victim; set `rate_limit = {{}}`, or false to keep it so"
+            )
+        );
+        assert_eq!(with(&listen, ", rate_limit = {}"), "");
+        assert_eq!(with(&listen, ", rate_limit = false"), "");
+    }
+    for address in
+        ["127.0.0.2:53", "10.1.2.3:53", "172.16.0.1:53", "192.168.1.1:53", "169.254.1.1:53", "100.64.0.1:53"]
+            .into_iter()
+            .chain(["[::1]:53", "[fd00::1]:53", "[fe80::1]:53"])
+    {
+        assert_eq!(with(&format!("\"{address}\""), ""), "", "{address}");
+    }
+}

@@ -10,8 +10,8 @@ use super::{ZONE, load_with, reported};
 use crate::model::{
     AllDown, Assertion, Condition, Country, Endpoint, EndpointRef, Expect, Fence, FenceRule, Fraction,
     GeoEntry, Group, HttpProbe, Identity, KeyPrefix, Kind, LatencyRow, Location, Member, Millis, Point,
-    Probe, ProbeId, Rank, Reach, RegionId, Rules, Service, ServiceKind, Share, Startup, StatusRange,
-    Steering, Subdivision, SuspectSelf, Thresholds, TlsProbe, Ttl, Weight,
+    Probe, ProbeId, Rank, RateLimit, Reach, RegionId, Rules, Service, ServiceKind, Share, Startup,
+    StatusRange, Steering, Subdivision, SuspectSelf, Thresholds, TlsProbe, Ttl, Weight,
 };
 
 /// A config that uses nearly every table.
@@ -34,6 +34,8 @@ workers = 4
 ecs     = false
 key_prefix = { v4 = 22, v6 = 48 }
 identity = { hostname = "ns1.gslb.test" }
+cookies = { secret_file = "cookies.secret" }
+rate_limit = { responses_per_second = 50, slip = 3, window = "1m", v4_prefix = 28, exempt = ["10.0.0.0/8", "2001:db8::/32"] }
 
 [control]
 listen = "127.0.0.1:8054"
@@ -180,6 +182,19 @@ fn the_node_and_its_listeners() {
             hostname: Some("ns1.gslb.test".into()),
             nsid: Some("ns1.gslb.test".into()),
         },
+        cookies: Cookies::SecretFile {
+            path: "conf/cookies.secret".into(),
+            at: Spot { file: Path::new("conf/p.toml").into(), line: 19, column: 27, end_column: 43 },
+        },
+        rate_limit: Some(RateLimit {
+            responses_per_second: 50,
+            errors_per_second: 50,
+            all_per_second: None,
+            slip: 3,
+            window: Duration::from_secs(60),
+            prefix: KeyPrefix { v4: 28, v6: 56 },
+            exempt: vec!["10.0.0.0/8".parse().expect("a prefix"), "2001:db8::/32".parse().expect("a prefix")],
+        }),
     };
     assert_eq!(config.dns, Some(dns));
     let token =
@@ -224,11 +239,30 @@ fn the_server_reveals_only_the_configured_identity() {
 }
 
 #[test]
+fn cookies_are_on_and_limits_off_unless_configured() {
+    let dns = |text: &str| {
+        let dns = format!("version = 1\ndns = {{ listen = [\"127.0.0.1:53\"]{text} }}\n");
+        let config = load_with(&dns, &[]).unwrap_or_else(|reported| panic!("{reported}"));
+        config.dns.expect("a name server")
+    };
+    assert_eq!((dns("").cookies, dns("").rate_limit), (Cookies::OwnSecret, None));
+    assert_eq!(dns(", cookies = true").cookies, Cookies::OwnSecret);
+    assert_eq!(dns(", cookies = false").cookies, Cookies::Off);
+    assert_eq!(dns(", rate_limit = false").rate_limit, None);
+    assert_eq!(dns(", rate_limit = {}").rate_limit, Some(RateLimit::default()));
+    let limit = dns(", rate_limit = { errors_per_second = 5, all_per_second = 900 }").rate_limit;
+    assert_eq!(
+        limit,
+        Some(RateLimit { errors_per_second: 5, all_per_second: Some(900), ..RateLimit::default() })
+    );
+}
+
+#[test]
 fn geo_data_and_latencies() {
     let config = full();
     let databases = config.geo.databases.iter().map(|it| (it.source.clone(), it.at.line, it.at.column));
     let city = GeoSource::File("conf/city.mmdb".into());
-    assert_eq!(databases.collect::<Vec<_>>(), [(city, 26, 13), (GeoSource::Builtin, 26, 26)]);
+    assert_eq!(databases.collect::<Vec<_>>(), [(city, 28, 13), (GeoSource::Builtin, 28, 26)]);
     let location = &config.geo.networks[0].location.expect("a location");
     let subdivision: Subdivision = "BE".parse().expect("a code");
     assert_eq!(

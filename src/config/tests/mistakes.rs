@@ -45,10 +45,10 @@ fn keys_and_types() {
 fn listeners_and_tokens() {
     check(&[
         (
-            "dns.listen = [\"0.0.0.0:8053\"]",
-            "2:15: 0.0.0.0:8053 conflicts with the API, which listens on 127.0.0.1:8053\n  help: give the API another `listen` in [control]",
+            "dns = { listen = [\"0.0.0.0:8053\"], rate_limit = false }",
+            "2:19: 0.0.0.0:8053 conflicts with the API, which listens on 127.0.0.1:8053\n  help: give the API another `listen` in [control]",
         ),
-        ("dns.listen = [\"0.0.0.0:8053\"]\ncontrol.listen = false", ""),
+        ("dns = { listen = [\"0.0.0.0:8053\"], rate_limit = false }\ncontrol.listen = false", ""),
         (
             "dns.listen = []",
             "2:14: expected a list of addresses such as [\"0.0.0.0:53\", \"[::]:53\"], found an empty list",
@@ -81,6 +81,18 @@ fn listeners_and_tokens() {
         (
             "dns = { listen = [\"[::]:53\"], identity = { version = \"\", nsid = true } }",
             "2:54: expected a text, found \"\"\n2:65: expected a text, found true",
+        ),
+        (
+            "dns = { listen = [\"[::]:53\"], cookies = \"on\", rate_limit = true }",
+            "2:41: expected true, false or { secret_file = \"…\" }, found \"on\"\n2:60: expected false or a table such as { responses_per_second = 20 }, found true",
+        ),
+        (
+            "dns = { listen = [\"[::]:53\"], cookies = { file = \"x\" } }",
+            "2:41: `secret_file` is missing in `dns.cookies`\n2:43: unknown key `file` in `dns.cookies`; it belongs to `latency` or `zone`",
+        ),
+        (
+            "dns = { listen = [\"[::]:53\"], rate_limit = { responses_per_second = 0, slip = 11, window = \"0s\", v4_prefix = 33, exempt = [\"10.0.0.1/8\"] } }",
+            "2:69: expected an integer from 1 to 100000, found integer 0\n2:79: expected an integer from 0 to 10, found integer 11\n2:92: expected a duration from 1s to 1h, found \"0s\"\n2:110: expected an integer from 0 to 32, found integer 33\n2:124: 10.0.0.1/8 has host bits set; write 10.0.0.0/8",
         ),
         (
             "control.listen = true",
@@ -551,7 +563,7 @@ fn unsupported_keys_are_distinguished_from_unknown_ones() {
     for key in ["include", "alert", "journal", "cluster", "proxy", "tsig"] {
         cases.push((format!("{key} = 1"), key.into()));
     }
-    for key in ["tls", "cookies", "rate_limit", "allow", "proxy_protocol_from", "tcp", "transfer"] {
+    for key in ["tls", "allow", "proxy_protocol_from", "tcp", "transfer"] {
         cases.push((format!("dns = {{ listen = [\"[::]:53\"], {key} = 1 }}"), format!("dns.{key}")));
     }
     for key in ["tls", "metrics"] {

@@ -1,6 +1,7 @@
 //! Conformance by RFC: messages made by an independent encoder, replies read by an independent decoder and
 //! compared as text like dig's.
 
+mod rate_limit;
 mod rfc1034;
 mod rfc1035;
 mod rfc2181;
@@ -12,6 +13,7 @@ mod rfc6672;
 mod rfc6891;
 mod rfc7828;
 mod rfc7871;
+mod rfc7873;
 mod rfc8482;
 mod rfc8914;
 mod rfc9460;
