@@ -45,6 +45,13 @@ pub struct Status {
     pub truncated: bool,
 }
 
+impl Counts {
+    /// How many entries the message has.
+    pub(super) fn total(self) -> u32 {
+        [self.questions, self.answers, self.authorities, self.additionals].into_iter().map(u32::from).sum()
+    }
+}
+
 impl Header {
     /// Reads the header that a query begins with. `None` if the message deserves no reply: it is shorter than a
     /// header, or a response itself.
