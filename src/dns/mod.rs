@@ -95,15 +95,17 @@ impl Server {
         self.addresses.clone()
     }
 
-    /// Starts to answer queries.
+    /// Starts to answer queries, with at most this many TCP connections open at a time, and never more than the default.
     ///
     /// # Errors
     /// If a thread cannot be started or the runtime rejects a socket.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn start(self, shared: Shared) -> io::Result<Listeners> {
-        self.start_with(&shared, answer::handle, Limits::default())
+    pub fn start(self, shared: Shared, connections: usize) -> io::Result<Listeners> {
+        let default = Limits::default();
+        let limits = Limits { connections: connections.min(default.connections), ..default };
+        self.start_with(&shared, answer::handle, limits)
     }
 
     fn start_with(self, shared: &Shared, handler: Handler, limits: Limits) -> io::Result<Listeners> {

@@ -26,6 +26,7 @@ use crate::engine::{self, Engine, Handle};
 use crate::journal::{Journal, Opened};
 use crate::net;
 use crate::net::clock::Clock;
+use crate::net::limits::FdBudget;
 use crate::prepare::{Origin, Prepared};
 use control::ControlListeners;
 pub(crate) use control::default_sockets;
@@ -105,9 +106,7 @@ impl Node {
     pub async fn start(origin: Origin, prepared: Prepared, options: Options) -> Result<Self> {
         let started = Instant::now();
         privileges::forbid_core_dumps();
-        if let Err(e) = net::limits::raise_nofile() {
-            warn!("cannot raise the limit of open files: {e}");
-        }
+        let descriptors = FdBudget::claim();
         let config = &prepared.config;
         let server = match &config.dns {
             Some(dns) => Some(dns::Server::bind(&dns.listen, dns.workers)?),
@@ -159,8 +158,10 @@ impl Node {
         info!(dns = ?dns_addresses, control = control_shown, "bound, waiting for the first result of every check");
         engine.ready.clone().wait_for(|ready| *ready).await.context("the engine stopped")?;
         let shared = dns::Shared { snapshots: Arc::clone(&engine.snapshots), counters };
-        let dns =
-            server.map(|server| server.start(shared)).transpose().context("cannot start the DNS workers")?;
+        let dns = server
+            .map(|server| server.start(shared, descriptors.dns_tcp))
+            .transpose()
+            .context("cannot start the DNS workers")?;
         info!("ready");
         Ok(Self { engine, reloads, dns_addresses, control_address, running, reloading, dns, control })
     }
