@@ -50,7 +50,7 @@ pub struct Api {
 /// The routes for a listener that allows what `access` says.
 pub fn router(api: Api, access: Access) -> Router {
     Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/v1/status", get(get_status))
@@ -69,8 +69,18 @@ pub fn router(api: Api, access: Access) -> Router {
         .layer(middleware::from_fn_with_state(access, guard))
 }
 
+/// Must answer without the engine, which may be what is not alive.
+async fn livez(State(api): State<Api>) -> Response {
+    match api.engine.supervisor.failure() {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
 async fn readyz(State(api): State<Api>) -> Response {
-    if *api.engine.ready.borrow() {
+    if let Some(why) = api.engine.supervisor.failure() {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
+    } else if *api.engine.ready.borrow() {
         "ok\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "waiting for the first result of every check\n").into_response()

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
@@ -64,14 +65,16 @@ pub(super) fn run(arguments: Arguments, control: Option<&str>) -> Result<ExitCod
         Some(turn) => switch(turn, control),
         None => {
             // The drill and the demo report what happens themselves; log lines would interrupt them.
-            logging::start(&Log { format: Some(LogFormat::Text), level: LogLevel::Error });
-            serve::runtime()?.block_on(async {
+            logging::start(&Log { format: Some(LogFormat::Text), level: LogLevel::Error })?;
+            serve::run_to_end(async {
                 if arguments.drill {
                     return drill::play(Demo::start().await?).await;
                 }
                 let demo = Demo::start().await?;
                 introduce(&demo);
-                tokio::spawn(narrate(demo.node.engine.subscribe()));
+                let events = demo.node.engine.subscribe();
+                // On a thread of its own, which may block for as long as the terminal is stopped.
+                thread::spawn(move || narrate(events));
                 demo.run().await
             })?;
             Ok(ExitCode::SUCCESS)
@@ -80,9 +83,9 @@ pub(super) fn run(arguments: Arguments, control: Option<&str>) -> Result<ExitCod
 }
 
 /// Prints what happens to regions, one sentence each.
-async fn narrate(mut events: broadcast::Receiver<Arc<Event>>) {
+fn narrate(mut events: broadcast::Receiver<Arc<Event>>) {
     loop {
-        match events.recv().await {
+        match events.blocking_recv() {
             Ok(event) if is_shown(&event.kind) => {
                 let millis = i64::try_from(event.at.0.as_millis()).unwrap_or(i64::MAX);
                 let at = jiff::Timestamp::from_millisecond(millis).unwrap_or_default();

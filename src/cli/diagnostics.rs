@@ -7,7 +7,7 @@
 //!   |         ^^^^^^
 //! ```
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use annotate_snippets::renderer::{AnsiColor, Style};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
@@ -19,10 +19,9 @@ use crate::config::{Diagnostic, Diagnostics, Severity};
 pub(super) fn print(diagnostics: &Diagnostics) {
     let stderr = std::io::stderr();
     let colours = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-    eprint!("{}", rendered(diagnostics, colours));
-    if let Some(counts) = counts(diagnostics) {
-        eprintln!("{counts}");
-    }
+    let counts = counts(diagnostics).map(|counts| format!("{counts}\n")).unwrap_or_default();
+    // The exit code tells what a stderr that takes nothing cannot.
+    write!(stderr.lock(), "{}{counts}", rendered(diagnostics, colours)).ok();
 }
 
 /// "3 errors and 1 warning"; `None` if there is nothing to count.

@@ -34,6 +34,7 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::geo::Index;
+use crate::node::log;
 use crate::prepare::{self, Origin};
 use client::{Client, ClientError};
 
@@ -137,9 +138,12 @@ pub fn main() -> ExitCode {
     // A node that the environment names is no contradiction to `explain -c`.
     let is_node_named = matches.value_source("control") == Some(ValueSource::CommandLine);
     match run(arguments, is_node_named) {
-        Ok(code) => code,
+        Ok(code) => {
+            log::finish();
+            code
+        }
         Err(error) => {
-            eprintln!("portolan: {}", format!("{error:#}").trim_end());
+            log::print_last(format!("portolan: {error:#}").trim_end());
             ExitCode::from(match error.downcast_ref::<ClientError>() {
                 Some(ClientError::Unreachable { .. } | ClientError::Gone { .. }) => exit::UNREACHABLE,
                 Some(ClientError::RefusedBySafety(_)) => exit::REFUSED,

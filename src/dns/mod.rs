@@ -32,6 +32,7 @@ use crate::answer;
 use crate::net::listen::{BindError, Tcp, Udp};
 use crate::net::udp::Socket;
 use crate::snapshot::Snapshot;
+use crate::supervise::Supervisor;
 use connections::Connections;
 use responder::{Handler, Responder};
 use tcp::Limits;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub snapshots: Arc<ArcSwap<Snapshot>>,
     /// The counters; they outlive the listeners.
     pub counters: Arc<Counters>,
+    /// Notices workers and listeners that end or stall.
+    pub supervisor: Supervisor,
 }
 
 /// Listeners that are bound but not yet read.
@@ -121,7 +124,8 @@ impl Server {
                 let responder = Responder::new(shared, handler);
                 let stopping = Arc::clone(&running.stopping);
                 let name = format!("dns-{}", running.workers.len());
-                let run = move || udp::run(&mut Socket::new(socket, address), responder, &stopping);
+                let part = shared.supervisor.beating_part(format!("the UDP worker {name}"));
+                let run = move || udp::run(&mut Socket::new(socket, address), responder, &stopping, &part);
                 running.workers.push(thread::Builder::new().name(name).spawn(run)?);
             }
         }

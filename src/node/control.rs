@@ -17,6 +17,7 @@ use tracing::warn;
 
 use crate::api::Access;
 use crate::config::Control;
+use crate::supervise::Supervisor;
 
 /// How long requests in flight may take once the node stops; event streams never end by themselves.
 const GRACE: Duration = Duration::from_millis(500);
@@ -53,18 +54,31 @@ impl ControlListeners {
     }
 
     /// Serves the socket with everything allowed, because its file mode guards it, and TCP with `over_tcp`.
-    pub(super) fn serve(&mut self, router: impl Fn(Access) -> Router, over_tcp: Access) -> Result<()> {
+    pub(super) fn serve(
+        &mut self,
+        router: impl Fn(Access) -> Router,
+        over_tcp: Access,
+        supervisor: &Supervisor,
+    ) -> Result<()> {
         if let Some(listener) = self.tcp.take() {
             listener.set_nonblocking(true)?;
             let stopped = self.stop.clone().cancelled_owned();
             let serve = axum::serve(TcpListener::from_std(listener)?, router(over_tcp));
-            self.tasks.spawn(async move { serve.with_graceful_shutdown(stopped).await });
+            let part = supervisor.part("the control API's TCP listener");
+            self.tasks.spawn(async move {
+                let _part = part;
+                serve.with_graceful_shutdown(stopped).await
+            });
         }
         if let Some((_, listener)) = self.unix.take() {
             listener.set_nonblocking(true)?;
             let stopped = self.stop.clone().cancelled_owned();
             let serve = axum::serve(UnixListener::from_std(listener)?, router(Access::Open("socket")));
-            self.tasks.spawn(async move { serve.with_graceful_shutdown(stopped).await });
+            let part = supervisor.part("the control API's socket");
+            self.tasks.spawn(async move {
+                let _part = part;
+                serve.with_graceful_shutdown(stopped).await
+            });
         }
         Ok(())
     }

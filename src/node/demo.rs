@@ -127,11 +127,11 @@ impl Demo {
     /// Runs until a signal ends it.
     ///
     /// # Errors
-    /// If signals cannot be listened for.
+    /// If signals cannot be listened for, or a part of the node ends by itself.
     pub async fn run(self) -> Result<()> {
-        self.node.run(Signals::listen()?).await;
+        let ended = self.node.run(Signals::listen()?).await;
         self.regions.cancel();
-        Ok(())
+        ended
     }
 
     /// Stops everything.
