@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::api::{Access, Api, Contributor, Metrics, Reloads, router};
+use crate::api::{Api, Contributor, Metrics, Reloads, router};
 use crate::config::AtStart;
 use crate::dns;
 use crate::engine::{self, Engine, Handle};
@@ -36,8 +36,6 @@ use reload::Reloader;
 pub struct Options {
     /// Routes in addition to the API's, for the demo.
     pub extra_routes: Option<Router>,
-    /// Whether changes over TCP need no token: for the demo, on loopback.
-    pub open_control: bool,
 }
 
 /// The signals that the process handles.
@@ -122,13 +120,13 @@ impl Node {
         };
         let name = node_name(config.node.name.as_deref());
         let counters = Arc::new(dns::Counters::default());
-        let (tokens, tokens_seen) = watch::channel(config.control.tokens.clone());
+        let (policy, policy_seen) = watch::channel(reload::policy(&config.control, &name));
         let (at_start, geo) = (AtStart::of(config), prepared.geo.clone());
         let (engine, running) = Engine::start(prepared, opened);
         let (reloads, requests) = Reloads::new();
-        let reloader = Reloader { origin, at_start, geo, engine: engine.clone(), tokens };
+        let reloader =
+            Reloader { origin, at_start, geo, engine: engine.clone(), policy, node_name: Arc::clone(&name) };
         let reloading = tokio::spawn(reloader.run(requests));
-        let access = if options.open_control { Access::Open("anybody") } else { Access::Tokens(tokens_seen) };
         let dns_metrics: Contributor = {
             let counters = Arc::clone(&counters);
             Arc::new(move |encoder| counters.encode(encoder))
@@ -136,7 +134,8 @@ impl Node {
         let metrics = Metrics { contributors: vec![dns_metrics] };
         let api = Api { engine: engine.clone(), reloads: reloads.clone(), node_name: name, started, metrics };
         let extra = options.extra_routes.unwrap_or_default();
-        control.serve(|access| router(api.clone(), access).merge(extra.clone()), access)?;
+        let routes = |access| router(api.clone(), access, extra.clone());
+        control.serve(routes, policy_seen, descriptors.api)?;
         let dns_addresses = server.as_ref().map(dns::Server::local_addrs).unwrap_or_default();
         let control_address = control.address;
         tokio::task::spawn_blocking(net::memory::give_back);

@@ -3,6 +3,7 @@
 mod alias;
 mod api;
 mod check;
+mod control;
 mod dig;
 mod dns;
 mod docs;

@@ -37,6 +37,8 @@ identity = { hostname = "ns1.gslb.test" }
 [control]
 listen = "127.0.0.1:8054"
 socket = "run/control.sock"
+hosts  = ["ns1.gslb.test."]
+read   = "token"
 token = [{ name = "ci", role = "operator", sha256 = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1F" }]
 
 [geo]
@@ -181,6 +183,8 @@ fn the_node_and_its_listeners() {
     let control = Control {
         listen: Some("127.0.0.1:8054".parse().expect("an address")),
         socket: Some("conf/run/control.sock".into()),
+        hosts: vec!["ns1.gslb.test".into()],
+        read: Read::Token,
         tokens: vec![token],
     };
     assert_eq!(config.control, control);
@@ -222,7 +226,7 @@ fn geo_data_and_latencies() {
     let config = full();
     let databases = config.geo.databases.iter().map(|it| (it.source.clone(), it.at.line, it.at.column));
     let city = GeoSource::File("conf/city.mmdb".into());
-    assert_eq!(databases.collect::<Vec<_>>(), [(city, 26, 13), (GeoSource::Builtin, 26, 26)]);
+    assert_eq!(databases.collect::<Vec<_>>(), [(city, 28, 13), (GeoSource::Builtin, 28, 26)]);
     let location = &config.geo.networks[0].location.expect("a location");
     let subdivision: Subdivision = "BE".parse().expect("a code");
     assert_eq!(
@@ -431,7 +435,7 @@ fn without_dns_there_is_no_name_server_and_control_may_be_off() {
     let config = load_with("version = 1\n[control]\nlisten = false\nsocket = false", &[]);
     let config = config.unwrap_or_else(|reported| panic!("{reported}"));
     assert_eq!(config.dns, None);
-    assert_eq!(config.control, Control { listen: None, socket: None, tokens: Vec::new() });
+    assert_eq!(config.control, Control { listen: None, socket: None, ..Control::default() });
 }
 
 #[test]
