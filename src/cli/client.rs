@@ -55,7 +55,12 @@ impl fmt::Display for ClientError {
             Self::Gone { place } => {
                 write!(f, "lost {place}: the node stopped or the connection broke")
             }
-            Self::RefusedBySafety(why) | Self::Usage(why) => f.write_str(why),
+            Self::Usage(why) => f.write_str(why),
+            // The API speaks of its own fields and headers.
+            Self::RefusedBySafety(why) => write!(f, "{why}: add --override-safety"),
+            Self::Refused(problem) if problem.status == StatusCode::UNAUTHORIZED.as_u16() => {
+                write!(f, "{problem}; --token or PORTOLAN_TOKEN sends a token")
+            }
             Self::Refused(problem) => problem.fmt(f),
         }
     }

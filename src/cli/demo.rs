@@ -14,7 +14,7 @@ use super::{logging, serve};
 use crate::api::dto;
 use crate::config::{Control, Log, LogFormat, LogLevel};
 use crate::model::Subject;
-use crate::node::demo::{Demo, REGIONS};
+use crate::node::demo::{self, Demo, REGIONS};
 use crate::node::drill;
 use crate::state::{Event, EventKind};
 
@@ -60,9 +60,9 @@ enum How {
     Slow,
 }
 
-pub(super) fn run(arguments: Arguments, control: Option<&str>) -> Result<ExitCode> {
+pub(super) fn run(arguments: Arguments, control: Option<&str>, token: Option<&str>) -> Result<ExitCode> {
     match arguments.turn {
-        Some(turn) => switch(turn, control),
+        Some(turn) => switch(turn, control, token),
         None => {
             // The drill and the demo report what happens themselves; log lines would interrupt them.
             logging::start(&Log { format: Some(LogFormat::Text), level: LogLevel::Error })?;
@@ -107,7 +107,7 @@ fn is_shown(kind: &EventKind) -> bool {
     }
 }
 
-fn switch(turn: Turn, control: Option<&str>) -> Result<ExitCode> {
+fn switch(turn: Turn, control: Option<&str>, token: Option<&str>) -> Result<ExitCode> {
     let (region, how) = match turn {
         Turn::Fail { target, how } => {
             let value = how.to_possible_value().map(|value| value.get_name().to_owned());
@@ -115,11 +115,9 @@ fn switch(turn: Turn, control: Option<&str>) -> Result<ExitCode> {
         }
         Turn::Heal { target } => (target, None),
     };
-    // The demo has no socket: without --control it is at its default address.
-    let client = match control {
-        Some(control) => Client::new(Some(control), None, None)?,
-        None => Client::new(Some(&Control::DEFAULT_LISTEN.to_string()), None, None)?,
-    };
+    // Without --control it is the demo at the default port, by its socket, where no token is needed.
+    let socket = demo::socket(Control::DEFAULT_LISTEN.port()).display().to_string();
+    let client = Client::new(Some(control.unwrap_or(&socket)), token, None)?;
     let done: dto::DemoSwitch = client.post("/v1/demo", &dto::DemoSwitch { region, how })?;
     let region = done.region;
     match done.how.as_deref() {
@@ -137,25 +135,28 @@ fn introduce(demo: &Demo) {
         say!("note: {note}");
     }
     let dns = demo.node.dns_addresses[0];
-    let control = demo.node.control_address.map(|address| address.to_string()).unwrap_or_default();
+    let control = demo.node.control_address.unwrap_or(Control::DEFAULT_LISTEN);
     say!("three regions serve www.demo.test; DNS answers at {dns}, control at {control}\n");
     for (name, address, city) in REGIONS {
         say!("    {name:<9} {address:<11} {city}");
     }
     say!("\ntry, in another terminal:\n");
-    let commands = commands(dns, &control);
+    let commands = commands(dns, control);
     let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     for (command, comment) in commands {
         say!("    {command:<width$}  # {comment}");
     }
+    say!("\nchanges at {control} need --token {}; at the socket", demo.token);
+    say!("{} they need none", demo::socket(control.port()).display());
     say!("\nCtrl-C ends the demo; what happens to the regions is shown here:\n");
 }
 
 /// Commands to try, each with what it shows.
-fn commands(dns: SocketAddr, control: &str) -> Vec<(String, String)> {
+fn commands(dns: SocketAddr, control: SocketAddr) -> Vec<(String, String)> {
     let program = program();
-    let is_default = control == Control::DEFAULT_LISTEN.to_string();
-    let options = if is_default { String::new() } else { format!(" --control {control}") };
+    let is_default = control == Control::DEFAULT_LISTEN;
+    let socket = demo::socket(control.port());
+    let options = if is_default { String::new() } else { format!(" --control {}", socket.display()) };
     let mut commands: Vec<(String, String)> = drill::CLIENTS
         .iter()
         .map(|(place, client)| {

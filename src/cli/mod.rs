@@ -161,7 +161,7 @@ fn run(arguments: Arguments, is_node_named: bool) -> anyhow::Result<ExitCode> {
     let connect =
         |node: &NodeConfig| Client::new(control.as_deref(), token.as_deref(), node.config.as_deref());
     match command {
-        Command::Demo(arguments) => demo::run(arguments, control.as_deref()),
+        Command::Demo(arguments) => demo::run(arguments, control.as_deref(), token.as_deref()),
         Command::Serve { config } => serve::run(config),
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(explain::Arguments { config: Some(_), .. }) if is_node_named => {

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::api::{Access, Api, Contributor, Metrics, Reloads, router};
+use crate::api::{Access, Api, Contributor, Metrics, Policy, Reloads, router};
 use crate::config::AtStart;
 use crate::dns;
 use crate::engine::{self, Engine, Handle};
@@ -42,8 +42,6 @@ use reload::Reloader;
 pub struct Options {
     /// Routes in addition to the API's, for the demo.
     pub extra_routes: Option<Router>,
-    /// Whether changes over TCP need no token: for the demo, on loopback.
-    pub open_control: bool,
 }
 
 /// The signals that the process handles.
@@ -143,15 +141,15 @@ impl Node {
         let opened = open_journal(config.node.state_dir.as_deref()).await?;
         let name = node_name(config.node.name.as_deref());
         let counters = Arc::new(dns::Counters::default());
-        let (tokens, tokens_seen) = watch::channel(config.control.tokens.clone());
+        let (policy, policy_seen) = watch::channel(reload::policy(&config.control, &name));
         let (at_start, geo) = (AtStart::of(config), prepared.geo.clone());
         let supervisor = Supervisor::default();
         let (engine, running) = Engine::start(prepared, opened, supervisor.clone())
             .context("cannot start the engine's threads")?;
         let (reloads, requests) = Reloads::new();
-        let reloader = Reloader { origin, at_start, geo, engine: engine.clone(), tokens };
+        let reloader =
+            Reloader { origin, at_start, geo, engine: engine.clone(), policy, node_name: Arc::clone(&name) };
         let reloading = tokio::spawn(reloader.run(requests));
-        let access = if options.open_control { Access::Open("anybody") } else { Access::Tokens(tokens_seen) };
         let dns_metrics: Contributor = {
             let counters = Arc::clone(&counters);
             Arc::new(move |encoder| counters.encode(encoder))
@@ -159,8 +157,8 @@ impl Node {
         let metrics = Metrics { contributors: vec![dns_metrics, Arc::new(log::encode)] };
         let api = Api { engine: engine.clone(), reloads: reloads.clone(), node_name: name, started, metrics };
         let extra = options.extra_routes.unwrap_or_default();
-        let router = |access| with_faults(router(api.clone(), access).merge(extra.clone()));
-        let api_runtime = serve_api(&mut control, router, access, &supervisor)?;
+        let routes = |access| with_faults(router(api.clone(), access, extra.clone()));
+        let api_runtime = serve_api(&mut control, routes, policy_seen, descriptors.api, &supervisor)?;
         let dns_addresses = server.as_ref().map(dns::Server::local_addrs).unwrap_or_default();
         let control_address = control.address;
         tokio::task::spawn_blocking(net::memory::give_back);
@@ -248,7 +246,8 @@ async fn open_journal(state_dir: Option<&Path>) -> Result<Opened> {
 fn serve_api(
     control: &mut ControlListeners,
     router: impl Fn(Access) -> Router,
-    over_tcp: Access,
+    policy: watch::Receiver<Policy>,
+    budget: usize,
     supervisor: &Supervisor,
 ) -> Result<Background> {
     let runtime = runtime::Builder::new_multi_thread()
@@ -258,7 +257,7 @@ fn serve_api(
         .build()
         .context("cannot start the API's threads")?;
     let entered = runtime.enter();
-    control.serve(router, over_tcp, supervisor)?;
+    control.serve(router, policy, budget, supervisor)?;
     drop(entered);
     Ok(Background(Some(runtime)))
 }

@@ -3,6 +3,7 @@
 mod alias;
 mod api;
 mod check;
+mod control;
 mod cookies;
 mod dig;
 mod dns;
