@@ -21,4 +21,6 @@ mod reload;
 mod simulation;
 mod steer;
 mod steering;
+mod terminal;
 mod tidy;
+mod which_node;
