@@ -10,6 +10,7 @@ use clap::{Subcommand, ValueEnum};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::client::Client;
+use super::node::{NodeChoice, NodeOptions, Reach, Selection};
 use super::{logging, serve};
 use crate::api::dto;
 use crate::config::{Control, Log, LogFormat, LogLevel};
@@ -37,11 +38,21 @@ enum Turn {
         /// How it breaks
         #[arg(long, default_value = "refuse")]
         how: How,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        reach: Reach,
     },
     /// Heal a region of a running demo
     Heal {
         /// eu-west, us-east or ap-south
         target: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        reach: Reach,
     },
 }
 
@@ -60,9 +71,9 @@ enum How {
     Slow,
 }
 
-pub(super) fn run(arguments: Arguments, control: Option<&str>, token: Option<&str>) -> Result<ExitCode> {
+pub(super) fn run(arguments: Arguments, selection: &Selection) -> Result<ExitCode> {
     match arguments.turn {
-        Some(turn) => switch(turn, control, token),
+        Some(turn) => switch(turn, selection),
         None => {
             // The drill and the demo report what happens themselves; log lines would interrupt them.
             logging::start(&Log { format: Some(LogFormat::Text), level: LogLevel::Error })?;
@@ -107,18 +118,26 @@ fn is_shown(kind: &EventKind) -> bool {
     }
 }
 
-fn switch(turn: Turn, control: Option<&str>, token: Option<&str>) -> Result<ExitCode> {
-    let (region, how) = match turn {
-        Turn::Fail { target, how } => {
+fn switch(turn: Turn, selection: &Selection) -> Result<ExitCode> {
+    let (region, how, json, reach) = match turn {
+        Turn::Fail { target, how, json, reach } => {
             let value = how.to_possible_value().map(|value| value.get_name().to_owned());
-            (target, value)
+            (target, value, json, reach)
         }
-        Turn::Heal { target } => (target, None),
+        Turn::Heal { target, json, reach } => (target, None, json, reach),
     };
+    let mut chosen = selection.node(&NodeOptions { reach, config: None });
     // Without --control it is the demo at the default port, by its socket, where no token is needed.
-    let socket = demo::socket(Control::DEFAULT_LISTEN.port()).display().to_string();
-    let client = Client::new(Some(control.unwrap_or(&socket)), token, None)?;
+    if matches!(chosen.node, NodeChoice::Default) {
+        let socket = demo::socket(Control::DEFAULT_LISTEN.port());
+        chosen.node = NodeChoice::Named(socket.display().to_string());
+    }
+    let client = Client::new(&chosen)?;
     let done: dto::DemoSwitch = client.post("/v1/demo", &dto::DemoSwitch { region, how })?;
+    if json {
+        say!("{}", serde_json::to_string_pretty(&done)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let region = done.region;
     match done.how.as_deref() {
         Some("slow") => {

@@ -27,4 +27,6 @@ mod simulation;
 mod steer;
 mod steering;
 mod supervise;
+mod terminal;
 mod tidy;
+mod which_node;

@@ -35,7 +35,14 @@ pub(crate) fn program() -> Command {
 
 /// A command without the environment variables that the program reads.
 pub(crate) fn clean(mut command: Command) -> Command {
-    for name in ["PORTOLAN_CONTROL", "PORTOLAN_TOKEN", "PORTOLAN_LOG", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET"] {
+    for name in [
+        "PORTOLAN_CONTROL",
+        "PORTOLAN_CONFIG",
+        "PORTOLAN_TOKEN",
+        "PORTOLAN_LOG",
+        "XDG_RUNTIME_DIR",
+        "NOTIFY_SOCKET",
+    ] {
         command.env_remove(name);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
