@@ -1,9 +1,11 @@
 //! `[dns]` and `[control]`: where this node listens, and who may control it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::model::{Identity, KeyPrefix, MAX_IDENTITY};
+use crate::model::{Identity, KeyPrefix, MAX_IDENTITY, TcpLimits};
 
 use super::keys::Shape::{Boolean, Either, False, Fields, Integer, List, Text, Words};
 use super::keys::{Keys, default, key, otherwise, required};
@@ -25,6 +27,8 @@ pub struct Dns {
     pub debug_names: bool,
     /// What the server reveals about itself.
     pub identity: Identity,
+    /// Limits of DNS over TCP.
+    pub tcp: TcpLimits,
 }
 
 /// `[control]`: API and metrics.
@@ -110,8 +114,27 @@ pub(super) const DNS: Keys = Keys {
             otherwise("", "nothing"),
             "what the server reveals about itself; other identity queries are refused",
         ),
+        key("tcp", Fields(&TCP), otherwise("", "as shown there"), "limits of DNS over TCP"),
     ],
-    later: &["tls", "cookies", "rate_limit", "allow", "proxy_protocol_from", "tcp", "transfer"],
+    later: &["tls", "cookies", "rate_limit", "allow", "proxy_protocol_from", "transfer"],
+};
+const TCP: Keys = Keys {
+    known: &[
+        key(
+            "connections",
+            Integer(1, MOST_CONNECTIONS),
+            otherwise("1024", "1024, or what the limit of open files allows"),
+            "most connections open at a time, over all addresses",
+        ),
+        key(
+            "per_prefix",
+            Integer(1, MOST_CONNECTIONS),
+            otherwise("256", "a quarter of `connections`"),
+            "most of them from one client prefix (IPv4 /24, IPv6 /48); a newer connection replaces the one idle for longest",
+        ),
+        key("idle", Text, default("\"10s\""), "how long a connection may be without a query"),
+    ],
+    later: &[],
 };
 const KEY_PREFIX: Keys = Keys {
     known: &[
@@ -188,6 +211,10 @@ const TOKEN: Keys = Keys {
 const LISTENERS: &str = "a list of addresses such as [\"0.0.0.0:53\", \"[::]:53\"]";
 const A_LISTENER: &str = "an address such as \"127.0.0.1:8053\"";
 const MOST_WORKERS: u64 = 1024;
+/// The range of `[dns] tcp` for numbers of connections. One address has no more ports.
+const MOST_CONNECTIONS: u64 = 65_535;
+/// The range of idle times: within a second distant clients could not follow one query by another.
+const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
 
 /// Reads both tables, since their listeners must not conflict.
 pub(super) fn read(root: &Table<'_>) -> (Option<Dns>, Control) {
@@ -236,6 +263,7 @@ fn read_dns(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Dns> {
         key_prefix: table.get("key_prefix").and_then(|value| read_key_prefix(&value)).unwrap_or_default(),
         debug_names: table.get("debug_names").and_then(|value| value.boolean()).unwrap_or(false),
         identity: table.get("identity").and_then(|value| read_identity(&value)).unwrap_or_default(),
+        tcp: table.get("tcp").and_then(|value| read_tcp(&value)).unwrap_or_default(),
     })
 }
 
@@ -256,6 +284,24 @@ fn read_identity(value: &Value<'_>) -> Option<Identity> {
         Some(value) => text(value),
     };
     Some(Identity { version, hostname, nsid })
+}
+
+fn read_tcp(value: &Value<'_>) -> Option<TcpLimits> {
+    let table = value.table("dns.tcp", &TCP)?;
+    let count = |key| table.get(key).and_then(|value| value.integer(1..=MOST_CONNECTIONS));
+    let (connections, per_prefix) = (count("connections"), count("per_prefix"));
+    if let (Some(connections), Some(per_prefix), Some(value)) =
+        (connections, per_prefix, table.get("per_prefix"))
+        && per_prefix > connections
+    {
+        value.fail::<()>(format!("`per_prefix` exceeds `connections`, which is {connections}"));
+    }
+    let idle = table.get("idle").and_then(|value| value.duration(IDLE));
+    Some(TcpLimits {
+        connections: connections.map(|count| count as usize),
+        per_prefix: per_prefix.map(|count| count as usize),
+        idle: idle.unwrap_or(TcpLimits::default().idle),
+    })
 }
 
 fn read_key_prefix(value: &Value<'_>) -> Option<KeyPrefix> {

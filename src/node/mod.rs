@@ -120,6 +120,7 @@ impl Node {
                 Opened::in_memory("[node] state_dir is not set")
             }
         };
+        let tcp = config.dns.as_ref().map(|dns| dns.tcp).unwrap_or_default();
         let name = node_name(config.node.name.as_deref());
         let counters = Arc::new(dns::Counters::default());
         let (tokens, tokens_seen) = watch::channel(config.control.tokens.clone());
@@ -152,7 +153,7 @@ impl Node {
         engine.ready.clone().wait_for(|ready| *ready).await.context("the engine stopped")?;
         let shared = dns::Shared { snapshots: Arc::clone(&engine.snapshots), counters };
         let dns = server
-            .map(|server| server.start(shared, descriptors.dns_tcp))
+            .map(|server| server.start(shared, &tcp, descriptors.dns_tcp))
             .transpose()
             .context("cannot start the DNS workers")?;
         info!("ready");

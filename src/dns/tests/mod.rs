@@ -9,8 +9,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::Shared;
+use super::tcp::Limits;
 use crate::answer::{AnswerKind, Arrival, Outcome, Reply};
-use crate::model::Unix;
+use crate::model::{TcpLimits, Unix};
 use crate::snapshot::Snapshot;
 
 /// A query that [`echo`] does not answer.
@@ -36,6 +37,11 @@ fn echo(_: &Snapshot, query: &[u8], _: Arrival, _: Unix, reply: &mut Reply) -> O
 fn shared() -> Shared {
     let snapshot = Snapshot { plan: Arc::default(), standing: Arc::default(), epoch: 1 };
     Shared { snapshots: Arc::new(ArcSwap::from_pointee(snapshot)), counters: Arc::default() }
+}
+
+/// The limits where the config does not say.
+fn limits() -> Limits {
+    Limits::of(&TcpLimits::default(), usize::MAX)
 }
 
 /// Messages framed for TCP.
