@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Config, Control, Log, Node};
+use crate::model::TcpLimits;
 
 /// The part of a config that is read at start and not by a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,7 @@ pub struct AtStart {
     log: Log,
     dns_listen: Option<Vec<SocketAddr>>,
     dns_workers: Option<usize>,
+    dns_tcp: Option<TcpLimits>,
     control: Control,
 }
 
@@ -23,6 +25,7 @@ impl AtStart {
             log: config.log,
             dns_listen: config.dns.as_ref().map(|dns| dns.listen.clone()),
             dns_workers: config.dns.as_ref().map(|dns| dns.workers),
+            dns_tcp: config.dns.as_ref().map(|dns| dns.tcp),
             control: config.control.clone(),
         }
     }
@@ -38,6 +41,7 @@ impl AtStart {
             ("[log]", self.log != newer.log),
             ("[dns] listen", self.dns_listen != newer.dns_listen),
             ("[dns] workers", self.dns_workers != newer.dns_workers),
+            ("[dns] tcp", self.dns_tcp != newer.dns_tcp),
             ("[control] listen", now.listen != then.listen),
             ("[control] socket", now.socket != then.socket),
         ];

@@ -1,118 +1,235 @@
 //! How many TCP connections may be open, and which one is closed for a new one.
 //!
-//! Anyone could block a server that refuses connections when it is full, by opening them and leaving them idle. Here
-//! the connection that has been without a query for longest is closed instead, so a client that asks is served.
+//! Anyone could block a server that refuses connections when it is full, by opening them and leaving them idle. Here a
+//! new connection replaces one of the client prefix that has most of them, so whoever floods the server evicts himself,
+//! and of that prefix the one that has been without a query for longest.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// The bits of an IPv4 address that a prefix keeps: networks smaller than a /24 are not routed on their own.
+const V4_PREFIX: u32 = 24;
+/// The bits of an IPv6 address that a prefix keeps: a site gets a /48, and whoever has one has all its addresses.
+const V6_PREFIX: u32 = 48;
 
 /// The open connections of all listeners.
 #[derive(Debug)]
 pub(super) struct Connections {
-    /// The most that may be open; at least 1.
-    limit: usize,
-    start: Instant,
+    quota: Quota,
     open: Mutex<Open>,
 }
 
-#[derive(Debug, Default)]
-struct Open {
-    next: u64,
-    by_number: HashMap<u64, Arc<Connection>>,
+/// The most connections open at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Quota {
+    /// Over all clients and addresses; at least 1.
+    pub(super) total: usize,
+    /// Of one client prefix; at least 1.
+    pub(super) per_prefix: usize,
 }
 
-#[derive(Debug)]
-struct Connection {
-    /// When its last query came, or it was accepted: milliseconds after `start`.
-    active: AtomicU64,
-    evicted: CancellationToken,
+/// The network of a client, which shares a quota: its first address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Prefix(IpAddr);
+
+/// The order of admissions and queries: the lower, the longer ago.
+type Turn = u64;
+
+#[derive(Debug, Default)]
+struct Open {
+    last: Turn,
+    count: usize,
+    /// By the turn of their last query, or of their admission.
+    by_prefix: HashMap<Prefix, BTreeMap<Turn, CancellationToken>>,
+    /// The fullest prefix is the last; of equally full ones, the one with the connection that is idle for longest.
+    ranks: BTreeSet<(usize, Reverse<Turn>, Prefix)>,
 }
 
 /// A slot for an open connection; released when dropped.
 #[derive(Debug)]
 pub(super) struct Admission {
     connections: Arc<Connections>,
-    number: u64,
-    connection: Arc<Connection>,
+    prefix: Prefix,
+    turn: Turn,
+    /// Cancelled when the connection must make room for another.
+    pub(super) evicted: CancellationToken,
+}
+
+/// Whether a connection was evicted for a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Free,
+    Made,
 }
 
 impl Connections {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), start: Instant::now(), open: Mutex::default() }
+    pub(super) fn new(quota: Quota) -> Self {
+        Self { quota, open: Mutex::default() }
     }
 
-    /// Admits a connection; if it would be one too many, the longest idle one is evicted.
-    pub(super) fn admit(self: &Arc<Self>) -> Admission {
-        let connection =
-            Arc::new(Connection { active: AtomicU64::new(self.moment()), evicted: CancellationToken::new() });
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.by_number.len() >= self.limit {
-            let idlest = |(number, connection): &(&u64, &Arc<Connection>)| {
-                (connection.active.load(Ordering::Relaxed), **number)
-            };
-            if let Some(number) = open.by_number.iter().min_by_key(idlest).map(|(number, _)| *number)
-                && let Some(evicted) = open.by_number.remove(&number)
-            {
-                evicted.evicted.cancel();
-            }
+    /// Admits a connection; if it would be one too many, another is evicted.
+    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> (Admission, Room) {
+        let prefix = Prefix::of(client);
+        let evicted = CancellationToken::new();
+        let mut open = self.lock();
+        let room = open.make_room(prefix, self.quota);
+        let turn = open.insert(prefix, evicted.clone());
+        drop(open);
+        (Admission { connections: Arc::clone(self), prefix, turn, evicted }, room)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn make_room(&mut self, newcomer: Prefix, quota: Quota) -> Room {
+        let own = self.by_prefix.get(&newcomer).map_or(0, BTreeMap::len);
+        let crowded = match self.ranks.last() {
+            _ if own >= quota.per_prefix.max(1) => newcomer,
+            Some((_, _, fullest)) if self.count >= quota.total => *fullest,
+            _ => return Room::Free,
+        };
+        if let Some((_, evicted)) = self.change(crowded, BTreeMap::pop_first) {
+            evicted.cancel();
         }
-        let number = open.next;
-        open.next += 1;
-        open.by_number.insert(number, Arc::clone(&connection));
-        Admission { connections: Arc::clone(self), number, connection }
+        Room::Made
     }
 
-    fn moment(&self) -> u64 {
-        self.start.elapsed().as_millis() as u64
+    fn insert(&mut self, prefix: Prefix, connection: CancellationToken) -> Turn {
+        self.last += 1;
+        let turn = self.last;
+        self.change(prefix, |connections| connections.insert(turn, connection));
+        turn
+    }
+
+    fn remove(&mut self, prefix: Prefix, turn: Turn) -> Option<CancellationToken> {
+        self.change(prefix, |connections| connections.remove(&turn))
+    }
+
+    /// Changes the connections of a prefix, and its rank with them.
+    fn change<T>(
+        &mut self,
+        prefix: Prefix,
+        change: impl FnOnce(&mut BTreeMap<Turn, CancellationToken>) -> T,
+    ) -> T {
+        let rank = |connections: &BTreeMap<Turn, CancellationToken>| {
+            let (longest_idle, _) = connections.first_key_value()?;
+            Some((connections.len(), Reverse(*longest_idle), prefix))
+        };
+        let connections = self.by_prefix.entry(prefix).or_default();
+        if let Some(rank) = rank(connections) {
+            self.ranks.remove(&rank);
+        }
+        self.count -= connections.len();
+        let changed = change(connections);
+        self.count += connections.len();
+        match rank(connections) {
+            Some(rank) => _ = self.ranks.insert(rank),
+            None => _ = self.by_prefix.remove(&prefix),
+        }
+        changed
+    }
+}
+
+impl Prefix {
+    fn of(client: IpAddr) -> Self {
+        Self(match client {
+            IpAddr::V4(ip) => IpAddr::V4(ip & Ipv4Addr::from(u32::MAX << (u32::BITS - V4_PREFIX))),
+            IpAddr::V6(ip) => IpAddr::V6(ip & Ipv6Addr::from(u128::MAX << (u128::BITS - V6_PREFIX))),
+        })
     }
 }
 
 impl Admission {
     /// Records that a query arrived.
-    pub(super) fn touch(&self) {
-        self.connection.active.store(self.connections.moment(), Ordering::Relaxed);
-    }
-
-    /// Returns when the connection is evicted.
-    pub(super) async fn evicted(&self) {
-        self.connection.evicted.cancelled().await;
+    pub(super) fn touch(&mut self) {
+        let mut open = self.connections.lock();
+        // An evicted connection has no place to keep.
+        if let Some(connection) = open.remove(self.prefix, self.turn) {
+            self.turn = open.insert(self.prefix, connection);
+        }
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.connections.open.lock().unwrap_or_else(PoisonError::into_inner).by_number.remove(&self.number);
+        self.connections.lock().remove(self.prefix, self.turn);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    fn is_evicted(admission: &Admission) -> bool {
-        admission.connection.evicted.is_cancelled()
+    fn connections(total: usize, per_prefix: usize) -> Arc<Connections> {
+        Arc::new(Connections::new(Quota { total, per_prefix }))
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_longest_idle_is_evicted() {
-        let connections = Arc::new(Connections::new(3));
-        let mut admissions = Vec::new();
-        for _ in 0..3 {
-            admissions.push(connections.admit());
-            tokio::time::advance(Duration::from_millis(1)).await;
-        }
+    fn admit(connections: &Arc<Connections>, client: &str) -> Admission {
+        connections.admit(client.parse().unwrap()).0
+    }
+
+    fn evicted(admissions: &[Admission]) -> Vec<bool> {
+        admissions.iter().map(|admission| admission.evicted.is_cancelled()).collect()
+    }
+
+    #[test]
+    fn the_longest_idle_is_evicted() {
+        let connections = connections(3, 3);
+        let mut admissions: Vec<_> = (0..3).map(|_| admit(&connections, "192.0.2.1")).collect();
         admissions[0].touch();
-        let fourth = connections.admit();
-        assert_eq!(admissions.iter().map(is_evicted).collect::<Vec<_>>(), [false, true, false]);
-        // A connection that ends by itself leaves its place to the next.
+        let (fourth, room) = connections.admit("192.0.2.2".parse().unwrap());
+        assert_eq!((evicted(&admissions), room), (vec![false, true, false], Room::Made));
+        // A connection that ends by itself leaves its place to the next; one that was evicted does not.
         drop(admissions.pop());
-        let _fifth = connections.admit();
-        assert!(!is_evicted(&admissions[0]) && !is_evicted(&fourth));
+        admissions[1].touch();
+        let (fifth, room) = connections.admit("192.0.2.1".parse().unwrap());
+        assert_eq!((evicted(&admissions), room), (vec![false, true], Room::Free));
+        assert_eq!(evicted(&[fourth, fifth]), [false, false]);
+        drop(admissions);
+        let open = connections.lock();
+        assert_eq!((open.count, open.ranks.len()), (0, 0));
+        assert!(open.by_prefix.is_empty(), "nothing is left of clients that are gone");
+    }
+
+    #[test]
+    fn a_flood_from_one_network_evicts_itself() {
+        let connections = connections(4, 4);
+        let polite = [admit(&connections, "198.51.100.1"), admit(&connections, "2001:db8:1::1")];
+        // Neighbours share a prefix: one /24, one /48.
+        for flood in [["192.0.2.1", "192.0.2.254"], ["2001:db8:2::1", "2001:db8:2:ffff::1"]] {
+            let mut flooding: Vec<_> = (0..100).map(|n| admit(&connections, flood[n % 2])).collect();
+            assert_eq!(evicted(&polite), [false, false], "idle for longer than any of {flood:?}");
+            let last = flooding.split_off(98);
+            assert!(evicted(&flooding).into_iter().all(|is_evicted| is_evicted));
+            assert_eq!(evicted(&last), [false, false]);
+        }
+        let newcomer = [admit(&connections, "203.0.113.1")];
+        assert_eq!((evicted(&newcomer), evicted(&polite)), (vec![false], vec![false, false]));
+    }
+
+    #[test]
+    fn a_prefix_has_a_quota_even_where_there_is_room() {
+        let connections = connections(100, 2);
+        let many: Vec<_> = (0..4).map(|_| admit(&connections, "192.0.2.1")).collect();
+        let others = [admit(&connections, "192.0.3.1"), admit(&connections, "2001:db8::1")];
+        assert_eq!(evicted(&many), [true, true, false, false]);
+        assert_eq!(evicted(&others), [false, false]);
+    }
+
+    #[test]
+    fn of_equally_full_networks_the_one_idle_for_longest_loses_a_connection() {
+        let connections = connections(3, 3);
+        let clients = ["203.0.113.1", "192.0.2.1", "198.51.100.1"];
+        let mut admissions: Vec<_> = clients.iter().map(|client| admit(&connections, client)).collect();
+        admissions[0].touch();
+        let _fourth = admit(&connections, "2001:db8::1");
+        assert_eq!(evicted(&admissions), [false, true, false]);
     }
 }

@@ -29,6 +29,10 @@ pub struct Totals {
     pub unsent: u64,
     /// Queries whose answer panicked; each is also counted as dropped.
     pub panics: u64,
+    /// Datagrams dropped unread because of the port that they claim to come from.
+    pub reflections: u64,
+    /// TCP connections closed to make room for others.
+    pub evicted: u64,
 }
 
 impl AddAssign for Totals {
@@ -44,6 +48,8 @@ impl AddAssign for Totals {
         self.dropped += more.dropped;
         self.unsent += more.unsent;
         self.panics += more.panics;
+        self.reflections += more.reflections;
+        self.evicted += more.evicted;
     }
 }
 
@@ -66,6 +72,8 @@ pub(super) struct Block {
     dropped: AtomicU64,
     unsent: AtomicU64,
     panics: AtomicU64,
+    reflections: AtomicU64,
+    evicted: AtomicU64,
 }
 
 impl Counters {
@@ -111,6 +119,8 @@ impl Block {
         add(&self.dropped, batch.dropped);
         add(&self.unsent, batch.unsent);
         add(&self.panics, batch.panics);
+        add(&self.reflections, batch.reflections);
+        add(&self.evicted, batch.evicted);
     }
 
     fn read(&self) -> Totals {
@@ -125,6 +135,8 @@ impl Block {
             dropped: read(&self.dropped),
             unsent: read(&self.unsent),
             panics: read(&self.panics),
+            reflections: read(&self.reflections),
+            evicted: read(&self.evicted),
         }
     }
 }
@@ -140,6 +152,7 @@ mod tests {
             Totals { udp_queries: 1, tcp_queries: 2, truncated: 3, dropped: 4, ..Totals::default() };
         (batch.unsent, batch.panics) = (5, 6);
         (batch.slipped, batch.limited) = (7, 8);
+        (batch.reflections, batch.evicted) = (9, 10);
         batch.responses = std::array::from_fn(|rcode| rcode as u64);
         let (first, second) = (counters.block(), counters.block());
         first.add(&batch);

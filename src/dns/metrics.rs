@@ -46,6 +46,12 @@ impl Counters {
             ("dns_dropped", "Messages left without an answer", totals.dropped),
             ("dns_unsent", "Answers that the kernel would not send", totals.unsent),
             ("dns_panics", "Queries dropped because their answer panicked", totals.panics),
+            (
+                "dns_reflections",
+                "Datagrams dropped because they claim to come from echo, chargen and the like",
+                totals.reflections,
+            ),
+            ("dns_tcp_evicted", "TCP connections closed to make room for others", totals.evicted),
         ];
         for (name, help, count) in plain {
             let counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -79,6 +85,7 @@ mod tests {
         let mut totals = Totals { udp_queries: 9, tcp_queries: 8, truncated: 7, ..Totals::default() };
         (totals.dropped, totals.unsent, totals.panics) = (6, 5, 4);
         (totals.limited, totals.slipped) = (11, 10);
+        (totals.reflections, totals.evicted) = (12, 13);
         (totals.responses[0], totals.responses[16], totals.responses[RCODES - 1]) = (3, 2, 1);
         counters.block().add(&totals);
         let mut registry = Registry::with_prefix("portolan");
@@ -105,6 +112,8 @@ mod tests {
                 "portolan_dns_dropped_total 6",
                 "portolan_dns_unsent_total 5",
                 "portolan_dns_panics_total 4",
+                "portolan_dns_reflections_total 12",
+                "portolan_dns_tcp_evicted_total 13",
             ]
         );
     }

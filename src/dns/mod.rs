@@ -1,11 +1,12 @@
-//! The DNS listeners: UDP workers on threads of their own, TCP on the runtime.
+//! The DNS listeners: UDP workers on threads of their own, TCP on a runtime of its own.
 //!
 //! ```text
 //! Server::bind ──▶ Server ── start ──▶ Listeners ── stop ──▶ all answered, all closed
 //! ```
 //!
 //! Sockets are bound at once, so that nothing else takes the port and early queries wait in the kernel, and are
-//! read once [`Server::start`] is called. A listener describes each message by an [`Arrival`](crate::answer::Arrival)
+//! read once [`Server::start`] is called. Nothing of this runs in the runtime of the caller, so no flood of queries can
+//! keep probes, engine or API from running. A listener describes each message by an [`Arrival`](crate::answer::Arrival)
 //! and does what the `responder` decides: it loads one snapshot and reads the clock once per batch, and a panic while
 //! answering a query affects only that query.
 
@@ -13,6 +14,7 @@ mod connections;
 mod counters;
 mod metrics;
 mod responder;
+mod runtime;
 mod tcp;
 mod udp;
 
@@ -29,12 +31,14 @@ use tokio_util::task::TaskTracker;
 pub use counters::{Counters, RCODES, Totals};
 
 use crate::answer;
+use crate::model::TcpLimits;
 use crate::net::listen::{BindError, Tcp, Udp};
 use crate::net::udp::Socket;
 use crate::snapshot::Snapshot;
 use crate::supervise::Supervisor;
 use connections::Connections;
 use responder::{Handler, Responder};
+use runtime::TcpRuntime;
 use tcp::Limits;
 
 /// The setting that contains the addresses.
@@ -62,7 +66,7 @@ pub struct Server {
     tcp: Vec<Tcp>,
 }
 
-/// Listeners listeners. When dropped without [`stop`](Self::stop), they end soon, but nothing waits for it.
+/// Running listeners. When dropped without [`stop`](Self::stop), they end soon, but nothing waits for it.
 #[derive(Debug)]
 pub struct Listeners {
     addresses: Vec<SocketAddr>,
@@ -70,6 +74,8 @@ pub struct Listeners {
     closing: CancellationToken,
     tasks: TaskTracker,
     workers: Vec<JoinHandle<()>>,
+    /// Dropped last, when its tasks know that they should end.
+    _runtime: TcpRuntime,
 }
 
 impl Server {
@@ -98,26 +104,24 @@ impl Server {
         self.addresses.clone()
     }
 
-    /// Starts to answer queries, with at most this many TCP connections open at a time, and never more than the default.
+    /// Starts to answer queries. `descriptors` is the most TCP connections that may be open whatever the config allows.
     ///
     /// # Errors
-    /// If a thread cannot be started or the runtime rejects a socket.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
-    pub fn start(self, shared: Shared, connections: usize) -> io::Result<Listeners> {
-        let default = Limits::default();
-        let limits = Limits { connections: connections.min(default.connections), ..default };
-        self.start_with(&shared, answer::handle, limits)
+    /// If a thread cannot be started or the runtime of TCP rejects a socket.
+    pub fn start(self, shared: Shared, tcp: &TcpLimits, descriptors: usize) -> io::Result<Listeners> {
+        self.start_with(&shared, answer::handle, Limits::of(tcp, descriptors))
     }
 
     fn start_with(self, shared: &Shared, handler: Handler, limits: Limits) -> io::Result<Listeners> {
+        let runtime = TcpRuntime::start()?;
+        let handle = runtime.handle().clone();
         let mut running = Listeners {
             addresses: self.addresses,
             stopping: Arc::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             workers: Vec::new(),
+            _runtime: runtime,
         };
         for Udp { address, sockets } in self.udp {
             for socket in sockets {
@@ -129,7 +133,8 @@ impl Server {
                 running.workers.push(thread::Builder::new().name(name).spawn(run)?);
             }
         }
-        let connections = Arc::new(Connections::new(limits.connections));
+        let connections = Arc::new(Connections::new(limits.quota));
+        let _context = handle.enter();
         for Tcp { listener, .. } in self.tcp {
             let acceptor = tcp::Acceptor {
                 listener: tokio::net::TcpListener::from_std(listener)?,
@@ -140,7 +145,7 @@ impl Server {
                 closing: running.closing.clone(),
                 tasks: running.tasks.clone(),
             };
-            running.tasks.spawn(acceptor.run());
+            running.tasks.spawn_on(acceptor.run(), &handle);
         }
         Ok(running)
     }

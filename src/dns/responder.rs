@@ -104,6 +104,12 @@ impl Batch<'_> {
         }
     }
 
+    /// Counts a datagram that is not even read, because its answer would hit a service that answers in turn.
+    pub(super) fn reflection(&mut self) {
+        self.tally.udp_queries += 1;
+        self.tally.reflections += 1;
+    }
+
     /// Counts answers that could not be sent.
     pub(super) fn unsent(&mut self, answers: usize) {
         self.tally.unsent += answers as u64;

@@ -16,14 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
-use super::connections::{Admission, Connections};
-use super::counters::Block;
+use super::connections::{Admission, Connections, Quota, Room};
+use super::counters::{Block, Totals};
 use super::responder::{Handler, Reaction, Responder};
 use crate::answer::{Arrival, Transport};
+use crate::model::TcpLimits;
 use crate::supervise::fault::{self, At};
-
-/// How long a connection may be without a query. RFC 7766 §6.2.3 wants "the order of a few seconds".
-const IDLE: Duration = Duration::from_secs(10);
 
 /// How long a client may take to accept the answers of one write.
 const WRITE: Duration = Duration::from_secs(5);
@@ -31,8 +29,9 @@ const WRITE: Duration = Duration::from_secs(5);
 /// How long queries are still answered that are on their way when the server stops.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Connections open at a time, over all addresses.
-const CONNECTIONS: usize = 1024;
+/// The share of all connections that one client prefix may have, unless the config says otherwise: few enough that
+/// nobody fills the server alone, enough for a farm of resolvers.
+const PREFIX_SHARE: usize = 4;
 
 /// Bytes of answers above which they are written before more queries are answered.
 const COALESCE: usize = 16 << 10;
@@ -49,12 +48,23 @@ pub(super) struct Limits {
     pub(super) idle: Duration,
     pub(super) write: Duration,
     pub(super) grace: Duration,
-    pub(super) connections: usize,
+    pub(super) quota: Quota,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { idle: IDLE, write: WRITE, grace: GRACE, connections: CONNECTIONS }
+impl Limits {
+    /// The limits of a config where there are file descriptors for so many connections.
+    pub(super) fn of(config: &TcpLimits, descriptors: usize) -> Self {
+        let wanted = config.connections.unwrap_or(TcpLimits::USUAL_CONNECTIONS);
+        let total = wanted.min(descriptors);
+        if config.connections.is_some() && total < wanted {
+            tracing::warn!(
+                wanted,
+                connections = total,
+                "the limit of open files allows fewer TCP connections than [dns] tcp: raise LimitNOFILE"
+            );
+        }
+        let per_prefix = config.per_prefix.unwrap_or_else(|| total.div_ceil(PREFIX_SHARE));
+        Self { idle: config.idle, write: WRITE, grace: GRACE, quota: Quota { total, per_prefix } }
     }
 }
 
@@ -98,7 +108,10 @@ impl Acceptor {
 
     fn spawn(&self, stream: TcpStream, peer: SocketAddr, block: &Arc<Block>) {
         let responder = Responder::counting_in(Arc::clone(block), &self.shared, self.handler);
-        let admission = self.connections.admit();
+        let (mut admission, room) = self.connections.admit(peer.ip());
+        if room == Room::Made {
+            block.add(&Totals { evicted: 1, ..Totals::default() });
+        }
         let (limits, closing) = (self.limits, self.closing.clone());
         self.tasks.spawn(async move {
             let served = async {
@@ -111,9 +124,10 @@ impl Acceptor {
                     encrypted: false,
                     keepalive: Some(limits.idle),
                 };
+                let evicted = admission.evicted.clone();
                 tokio::select! {
-                    served = serve(stream, arrival, responder, limits, &admission, &closing) => served,
-                    () = admission.evicted() => Ok(()),
+                    served = serve(stream, arrival, responder, limits, &mut admission, &closing) => served,
+                    () = evicted.cancelled() => Ok(()),
                 }
             };
             if let Err(error) = served.await {
@@ -140,7 +154,7 @@ pub(super) async fn serve<S>(
     arrival: Arrival,
     mut responder: Responder,
     limits: Limits,
-    admission: &Admission,
+    admission: &mut Admission,
     closing: &CancellationToken,
 ) -> io::Result<()>
 where

@@ -36,6 +36,16 @@ pub(super) fn run(
     }
 }
 
+/// Whether the service of a port answers whatever it is sent: no resolver asks from there, so the address is forged, and
+/// an answer would be the first of an endless exchange between two servers. Port 0 cannot be answered at all.
+fn answers_anything(port: u16) -> bool {
+    const ECHO: u16 = 7;
+    const DAYTIME: u16 = 13;
+    const QUOTE_OF_THE_DAY: u16 = 17;
+    const CHARGEN: u16 = 19;
+    matches!(port, 0 | ECHO | DAYTIME | QUOTE_OF_THE_DAY | CHARGEN)
+}
+
 /// Serves one batch and returns its size.
 fn serve(exchange: &mut impl Exchange, responder: &mut Responder, wait: Wait) -> usize {
     let count = match exchange.receive(wait) {
@@ -50,6 +60,10 @@ fn serve(exchange: &mut impl Exchange, responder: &mut Responder, wait: Wait) ->
     let mut batch = responder.batch();
     for index in 0..count {
         let Datagram { bytes, peer, local } = exchange.query(index);
+        if answers_anything(peer.port()) {
+            batch.reflection();
+            continue;
+        }
         let arrival = Arrival { peer, local, transport: Transport::Udp, encrypted: false, keepalive: None };
         match batch.answer(bytes, arrival) {
             Reaction::Reply(answer) => exchange.answer(index, answer),

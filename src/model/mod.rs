@@ -15,6 +15,7 @@ mod rate_limit;
 mod rules;
 mod service;
 mod target;
+mod tcp;
 mod time;
 mod topology;
 mod units;
@@ -37,6 +38,7 @@ pub use service::{
     Share, Steering, TtlRange,
 };
 pub use target::{Target, TargetError};
+pub use tcp::TcpLimits;
 pub use time::{Mono, Now, Unix};
 pub use topology::{
     Endpoint, EndpointRef, Group, LatencyRow, ProbeId, Reach, Region, RegionId, ServiceId, Topology,

@@ -139,6 +139,7 @@ impl Node {
             control.socket_path(),
         )?;
         let opened = open_journal(config.node.state_dir.as_deref()).await?;
+        let tcp = config.dns.as_ref().map(|dns| dns.tcp).unwrap_or_default();
         let name = node_name(config.node.name.as_deref());
         let counters = Arc::new(dns::Counters::default());
         let (policy, policy_seen) = watch::channel(reload::policy(&config.control, &name));
@@ -177,7 +178,7 @@ impl Node {
         let (snapshots, noticed) = (Arc::clone(&engine.snapshots), supervisor.clone());
         let shared = dns::Shared { snapshots, counters, supervisor: noticed };
         let dns = server
-            .map(|server| server.start(shared, descriptors.dns_tcp))
+            .map(|server| server.start(shared, &tcp, descriptors.dns_tcp))
             .transpose()
             .context("cannot start the DNS workers")?;
         info!("ready");

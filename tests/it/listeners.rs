@@ -10,8 +10,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use portolan::dns::{Counters, Server, Shared};
 use portolan::geo::Index;
-use portolan::model::KeyPrefix;
-use portolan::model::Topology;
+use portolan::model::{KeyPrefix, TcpLimits, Topology};
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::Standing;
 use portolan::supervise::Supervisor;
@@ -67,7 +66,7 @@ async fn answers_truncated_over_udp_are_whole_over_tcp_and_pipelined_queries_kee
     let counters = Arc::new(Counters::default());
     let snapshots = Arc::new(ArcSwap::from_pointee(snapshot()));
     let shared = Shared { snapshots, counters: Arc::clone(&counters), supervisor: Supervisor::default() };
-    let running = server.start(shared, CONNECTIONS).expect("workers");
+    let running = server.start(shared, &TcpLimits::default(), CONNECTIONS).expect("workers");
 
     let client = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     client.send_to(&query(1, "many.example."), address).await.expect("sent");
@@ -134,7 +133,7 @@ async fn no_packet_keeps_a_server_from_answering_the_next() {
     let counters = Arc::new(Counters::default());
     let snapshots = Arc::new(ArcSwap::from_pointee(snapshot()));
     let shared = Shared { snapshots, counters: Arc::clone(&counters), supervisor: Supervisor::default() };
-    let running = server.start(shared, CONNECTIONS).expect("workers");
+    let running = server.start(shared, &TcpLimits::default(), CONNECTIONS).expect("workers");
 
     let (noise, client) = (UdpSocket::bind("127.0.0.1:0").await, UdpSocket::bind("127.0.0.1:0").await);
     let (noise, client) = (noise.expect("a socket"), client.expect("a socket"));

@@ -11,6 +11,7 @@ mod docs;
 mod dynamic;
 mod explain;
 mod failover;
+mod floods;
 mod harness;
 mod journal;
 mod listeners;

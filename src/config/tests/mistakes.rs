@@ -75,6 +75,14 @@ fn listeners_and_tokens() {
             "2:15: ::ffff:127.0.0.1 is an IPv4-mapped address; write 127.0.0.1",
         ),
         (
+            "[dns]\nlisten = [\"[::]:53\"]\ntcp = { connections = 0, per_prefix = 65536, idle = \"999ms\" }",
+            "4:23: expected an integer from 1 to 65535, found integer 0\n4:39: expected an integer from 1 to 65535, found integer 65536\n4:53: expected a duration from 1s to 10m, found \"999ms\"",
+        ),
+        (
+            "[dns]\nlisten = [\"[::]:53\"]\ntcp = { connections = 10, per_prefix = 11 }",
+            "4:40: `per_prefix` exceeds `connections`, which is 10",
+        ),
+        (
             "dns = { listen = [\"[::]:53\"], key_prefix = { v4 = 33, v6 = 129 } }",
             "2:51: expected an integer from 0 to 32, found integer 33\n2:60: expected an integer from 0 to 128, found integer 129",
         ),
@@ -567,7 +575,7 @@ fn unsupported_keys_are_distinguished_from_unknown_ones() {
     for key in ["include", "alert", "journal", "cluster", "proxy", "tsig"] {
         cases.push((format!("{key} = 1"), key.into()));
     }
-    for key in ["tls", "allow", "proxy_protocol_from", "tcp", "transfer"] {
+    for key in ["tls", "allow", "proxy_protocol_from", "transfer"] {
         cases.push((format!("dns = {{ listen = [\"[::]:53\"], {key} = 1 }}"), format!("dns.{key}")));
     }
     for key in ["tls", "metrics"] {

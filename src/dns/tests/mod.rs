@@ -9,8 +9,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::Shared;
+use super::tcp::Limits;
 use crate::answer::{AnswerKind, Arrival, Outcome, Reply};
-use crate::model::Unix;
+use crate::model::{TcpLimits, Unix};
 use crate::snapshot::Snapshot;
 use crate::supervise::Supervisor;
 
@@ -38,6 +39,11 @@ fn shared() -> Shared {
     let snapshot = Snapshot { plan: Arc::default(), standing: Arc::default(), epoch: 1 };
     let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
     Shared { snapshots, counters: Arc::default(), supervisor: Supervisor::default() }
+}
+
+/// The limits where the config does not say.
+fn limits() -> Limits {
+    Limits::of(&TcpLimits::default(), usize::MAX)
 }
 
 /// Messages framed for TCP.

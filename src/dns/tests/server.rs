@@ -3,22 +3,31 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use super::{PANIC, TRUNCATED, UNANSWERED, echo, framed, shared};
-use crate::dns::responder::Responder;
+use super::{PANIC, TRUNCATED, UNANSWERED, echo, framed, limits, shared};
+use crate::answer::{Arrival, Outcome, Reply};
+use crate::dns::connections::Quota;
+use crate::dns::responder::{Handler, Responder};
 use crate::dns::tcp::Limits;
 use crate::dns::udp::run;
 use crate::dns::{Listeners, Server, Shared};
+use crate::model::Unix;
 use crate::net::listen::Udp;
 use crate::net::udp::Socket;
+use crate::snapshot::Snapshot;
 
 /// Far more than loopback ever needs; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn start(shared: &Shared, listen: &[&str], workers: usize, limits: Limits) -> Listeners {
+    start_by(echo, shared, listen, workers, limits)
+}
+
+fn start_by(handler: Handler, shared: &Shared, listen: &[&str], workers: usize, limits: Limits) -> Listeners {
     let listen: Vec<SocketAddr> = listen.iter().map(|address| address.parse().unwrap()).collect();
-    Server::bind(&listen, workers).unwrap().start_with(shared, echo, limits).unwrap()
+    Server::bind(&listen, workers).unwrap().start_with(shared, handler, limits).unwrap()
 }
 
 fn udp_client(server: SocketAddr) -> UdpSocket {
@@ -58,7 +67,7 @@ async fn both_transports_and_families_are_answered_and_counted() {
         listen.push("[::1]:0");
     }
     let shared = shared();
-    let running = start(&shared, &listen, 2, Limits::default());
+    let running = start(&shared, &listen, 2, limits());
     for &address in running.local_addrs() {
         // Different ports, so that both workers get some.
         for n in 0..20 {
@@ -81,7 +90,7 @@ async fn both_transports_and_families_are_answered_and_counted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_panic_costs_one_query_and_no_worker() {
     let shared = shared();
-    let running = start(&shared, &["127.0.0.1:0"], 1, Limits::default());
+    let running = start(&shared, &["127.0.0.1:0"], 1, limits());
     let client = udp_client(running.local_addrs()[0]);
     for query in [PANIC, UNANSWERED, TRUNCATED] {
         client.send(query).unwrap();
@@ -97,7 +106,7 @@ async fn queries_before_the_start_wait() {
     let server = Server::bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
     let client = udp_client(server.local_addrs()[0]);
     client.send(b"early").unwrap();
-    let running = server.start_with(&shared(), echo, Limits::default()).unwrap();
+    let running = server.start_with(&shared(), echo, limits()).unwrap();
     assert_eq!(received(&client), b"early");
     running.stop().await;
 }
@@ -123,21 +132,22 @@ fn a_worker_that_stops_answers_what_is_queued() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_stop_closes_connections_and_frees_the_port() {
-    let running = start(&shared(), &["127.0.78.1:0"], 1, Limits::default());
+    let running = start(&shared(), &["127.0.78.1:0"], 1, limits());
     let address = running.local_addrs()[0];
     let mut client = tcp_client(address);
     ask(&mut client, b"one query, so that it is accepted");
     running.stop().await;
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
-    let again = start(&shared(), &[&address.to_string()], 1, Limits::default());
+    let again = start(&shared(), &[&address.to_string()], 1, limits());
     ask(&mut tcp_client(address), b"query");
     again.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_connection_too_many_replaces_the_longest_idle() {
-    let limits = Limits { connections: 2, ..Limits::default() };
-    let running = start(&shared(), &["127.0.0.1:0"], 1, limits);
+    let limits = Limits { quota: Quota { total: 2, per_prefix: 2 }, ..limits() };
+    let shared = shared();
+    let running = start(&shared, &["127.0.0.1:0"], 1, limits);
     let mut clients: Vec<_> = (0..3).map(|_| None).collect();
     for client in &mut clients {
         ask(client.insert(tcp_client(running.local_addrs()[0])), b"query");
@@ -147,6 +157,41 @@ async fn a_connection_too_many_replaces_the_longest_idle() {
     ask(second, b"still there");
     ask(third, b"still there");
     running.stop().await;
+    assert_eq!(shared.counters.totals().evicted, 1);
+}
+
+/// How many queries [`wait`] is answering, and whether it may end.
+static WAITING: (Mutex<(usize, bool)>, Condvar) = (Mutex::new((0, false)), Condvar::new());
+
+/// An answer that takes as long as the test wants.
+fn wait(_: &Snapshot, _: &[u8], _: Arrival, _: Unix, _: &mut Reply) -> Outcome {
+    let (state, changed) = &WAITING;
+    let mut state = state.lock().unwrap();
+    state.0 += 1;
+    let (_state, timeout) = changed.wait_timeout_while(state, PATIENCE, |(_, may_end)| !*may_end).unwrap();
+    assert!(!timeout.timed_out(), "nothing else runs while a query over TCP is answered");
+    Outcome::Dropped
+}
+
+/// On a runtime of one thread, which queries over TCP would occupy if they ran there.
+#[tokio::test]
+async fn queries_over_tcp_do_not_delay_the_rest_of_the_process() {
+    let shared = shared();
+    let running = start_by(wait, &shared, &["127.0.0.1:0"], 1, limits());
+    let threads = std::thread::available_parallelism().unwrap().get();
+    let mut clients: Vec<_> = (0..2 * threads).map(|_| tcp_client(running.local_addrs()[0])).collect();
+    for client in &mut clients {
+        client.write_all(&framed([&b"query"[..]])).unwrap();
+    }
+    let (state, changed) = &WAITING;
+    // Every thread of TCP becomes busy; this task and its timer go on.
+    while state.lock().unwrap().0 < threads.div_ceil(2) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    state.lock().unwrap().1 = true;
+    changed.notify_all();
+    running.stop().await;
+    assert_eq!(shared.counters.totals().panics, 0);
 }
 
 #[tokio::test]

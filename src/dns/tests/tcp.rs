@@ -9,12 +9,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{PANIC, UNANSWERED, echo, framed, shared};
+use super::{PANIC, UNANSWERED, echo, framed, limits, shared};
 use crate::answer::{Arrival, Transport};
 use crate::dns::Shared;
-use crate::dns::connections::Connections;
+use crate::dns::connections::{Connections, Quota};
 use crate::dns::responder::Responder;
-use crate::dns::tcp::{Limits, serve};
+use crate::dns::tcp::serve;
 
 /// A served connection: the client's end, the server's result, the signal to stop.
 struct Served {
@@ -31,7 +31,8 @@ fn served(pipe: usize) -> Served {
     let closing = CancellationToken::new();
     let token = closing.clone();
     let result = tokio::spawn(async move {
-        let admission = Arc::new(Connections::new(1)).admit();
+        let connections = Arc::new(Connections::new(Quota { total: 1, per_prefix: 1 }));
+        let (mut admission, _) = connections.admit([192, 0, 2, 1].into());
         let arrival = Arrival {
             peer: ([192, 0, 2, 1], 1024).into(),
             local: ([192, 0, 2, 53], 53).into(),
@@ -39,7 +40,7 @@ fn served(pipe: usize) -> Served {
             encrypted: false,
             keepalive: None,
         };
-        serve(stream, arrival, responder, Limits::default(), &admission, &token).await
+        serve(stream, arrival, responder, limits(), &mut admission, &token).await
     });
     Served { client, result, closing, shared }
 }

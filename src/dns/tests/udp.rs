@@ -24,6 +24,8 @@ struct Memory {
     queued: VecDeque<Vec<Vec<u8>>>,
     /// Whether the last batch comes again and again.
     endless: bool,
+    /// The ports that the datagrams of a batch come from; by default those of [`peer`].
+    ports: Vec<u16>,
     batch: Vec<Vec<u8>>,
     taken: Vec<(SocketAddr, Vec<u8>)>,
     sent: Vec<Vec<(SocketAddr, Vec<u8>)>>,
@@ -40,7 +42,7 @@ impl Memory {
     }
 }
 
-/// The sender of the datagram at an index.
+/// The sender of the datagram at an index, unless [`Memory::ports`] has another port.
 fn peer(index: usize) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 1024 + index as u16))
 }
@@ -60,7 +62,9 @@ impl Exchange for Memory {
 
     fn query(&self, index: usize) -> Datagram<'_> {
         let local = SocketAddr::from(([192, 0, 2, 53], 53));
-        Datagram { bytes: &self.batch[index], peer: peer(index), local }
+        let mut peer = peer(index);
+        peer.set_port(self.ports.get(index).copied().unwrap_or(peer.port()));
+        Datagram { bytes: &self.batch[index], peer, local }
     }
 
     fn answer(&mut self, index: usize, bytes: &mut Vec<u8>) {
@@ -86,6 +90,19 @@ fn each_batch_is_answered_in_order_and_sent_at_once() {
     let totals = shared.counters.totals();
     assert_eq!((totals.udp_queries, totals.responses[3]), (5, 4));
     assert_eq!((totals.dropped, totals.unsent), (1, 1));
+}
+
+#[test]
+fn services_that_answer_anything_are_not_answered() {
+    let ports = vec![0, 1, 7, 9, 13, 16, 17, 18, 19, 20, 53];
+    let batch: Vec<Vec<u8>> = ports.iter().map(|port| port.to_string().into_bytes()).collect();
+    let mut exchange = Memory { queued: [batch].into(), ports, ..Memory::default() };
+    let shared = shared();
+    exchange.drain(Responder::new(&shared, echo));
+    let answered: Vec<_> = exchange.sent[0].iter().map(|(_, bytes)| String::from_utf8_lossy(bytes)).collect();
+    assert_eq!(answered, ["1", "9", "16", "18", "20", "53"]);
+    let totals = shared.counters.totals();
+    assert_eq!((totals.udp_queries, totals.responses[3], totals.reflections), (11, 6, 5));
 }
 
 #[test]
