@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::api::{Problem, REFUSED_BY_SAFETY, dto};
 use crate::config::{self, Control};
 use crate::node::default_sockets;
+use crate::prepare::files;
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,7 +76,7 @@ impl Server {
             return Self::parse(control);
         }
         if let Some(config) = config {
-            let control = config::load_control(config, &|path| std::fs::read(path))?;
+            let control = config::load_control(config, &files::read)?;
             return match (control.socket, control.listen) {
                 (Some(socket), _) if socket.exists() => Ok(Self::Socket(socket)),
                 (_, Some(listen)) => Ok(Self::Url(format!("http://{listen}"))),

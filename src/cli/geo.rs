@@ -9,8 +9,9 @@ use anyhow::Context;
 use clap::Subcommand;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
+use crate::config::{FileKind, why_unreadable};
 use crate::geo::{self, Agreement, Database, Draw, Index, Located, Sampling, Source};
-use crate::prepare::BUILTIN;
+use crate::prepare::{BUILTIN, files};
 
 /// The subcommands of `portolan geo`.
 #[derive(Debug, Subcommand)]
@@ -119,7 +120,8 @@ fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Database>> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Database> {
-    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let bytes = files::read(&FileKind::GeoDatabase.at(path))
+        .map_err(|error| anyhow::anyhow!("reading {}: {}", path.display(), why_unreadable(&error)))?;
     Database::read(&bytes).with_context(|| path.display().to_string())
 }
 

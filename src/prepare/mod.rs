@@ -4,6 +4,7 @@
 //! and the resolver. `check`, `serve`, reload and offline `explain` all come here, so `check` never passes what `serve`
 //! refuses. What it returns takes effect by steps that cannot fail.
 
+pub mod files;
 mod index;
 mod needs;
 mod origin;
