@@ -15,7 +15,7 @@ use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsOption};
 use hickory_proto::rr::{Name, RecordType};
 use ipnet::Ipv4Net;
 use portolan::answer::{Arrival, Reply, Transport, handle};
-use portolan::config;
+use portolan::config::{self, Source};
 use portolan::geo::{Index, NetworkOverride};
 use portolan::health::State;
 use portolan::model::{Family, KeyPrefix, Location, Rules, ServiceId, Unix};
@@ -228,8 +228,8 @@ fn bench_latencies(criterion: &mut Criterion) {
         "[[service]]\nname = \"www.test\"\nrank = \"latency\"\nregions = [\"r0\", \"r1\", \"r2\", \"r3\"]\n";
     let row = |asn: u32| format!("asn:{asn},r{},{}\n", asn % 4, 1 + asn % 100);
     let rows: String = (1..=ASNS).map(row).collect();
-    let read = |path: &Path| {
-        Ok(match path.to_str() {
+    let read = |source: &Source<'_>| {
+        Ok(match source.path.to_str() {
             Some("rtt.csv") => rows.clone().into_bytes(),
             Some("zone") => {
                 b"@ 300 SOA ns1 admin 1 3600 600 86400 60\n@ 300 NS ns1\nns1 300 A 192.0.2.53\n".to_vec()

@@ -172,11 +172,17 @@ impl<'a> General<'a, '_, '_> {
         id: ServiceId,
         choice: &Choice,
     ) -> Step<'a> {
-        match (choice.answer, &self.snapshot.plan.topology.service(id).steering.all_down) {
+        let service = self.snapshot.plan.topology.service(id);
+        let has_data = service.kind != ServiceKind::Cname;
+        match (choice.answer, &service.steering.all_down) {
             (Answer::Alias, AllDown::Cname(target)) => self.alias(at, id, choice, target),
             (Answer::Servfail, _) => {
                 self.writer.clear();
                 chosen(id, choice, ResponseCode::ServFail)
+            }
+            _ if self.question.qtype == rtype::ANY && has_data => {
+                self.write_any(at, choice.ttl);
+                chosen(id, choice, ResponseCode::NoError)
             }
             _ => {
                 self.deny(at, zone, zone.negative_ttl.min(choice.ttl));
@@ -185,10 +191,10 @@ impl<'a> General<'a, '_, '_> {
         }
     }
 
-    /// A CNAME; resolution continues at its target, unless the question asks for the CNAME.
+    /// A CNAME; resolution continues at its target, unless the question asks for the CNAME or for ANY (RFC 8482 §4.2).
     fn alias(&mut self, at: &Current<'a>, service: ServiceId, choice: &Choice, target: &'a Name) -> Step<'a> {
         self.writer.records(Section::Answer, at.owner(), rtype::CNAME, choice.ttl, [target.as_wire()]);
-        if self.question.qtype == rtype::CNAME {
+        if matches!(self.question.qtype, rtype::CNAME | rtype::ANY) {
             return chosen(service, choice, ResponseCode::NoError);
         }
         self.pass_alias(AnswerKind::Dynamic { service, region: choice.region }, choice.scope);

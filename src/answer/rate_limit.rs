@@ -99,7 +99,7 @@ impl Subject {
             Found::Wildcard { encloser, .. } => (Class::Below, &name[encloser..]),
             Found::Dname { offset, .. } => (Class::Below, &name[offset..]),
             Found::Delegation { offset, .. } => (Class::Referral, &name[offset..]),
-            Found::NoName { zone } => (Class::NoName, zone.origin.as_wire()),
+            Found::NoName { zone } | Found::Undelegated { zone } => (Class::NoName, zone.origin.as_wire()),
         };
         Self { class, name: LowerName::of(name).map_or(Hash(0), |name| Hash::of(name.as_wire())) }
     }

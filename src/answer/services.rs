@@ -12,9 +12,7 @@ pub fn family(service: &Service, rtype: u16) -> Option<Family> {
         (ServiceKind::Address { .. }, rtype::AAAA) => Some(Family::V6),
         (ServiceKind::Address { https: Some(_) }, rtype::HTTPS) => Some(Family::V4),
         (ServiceKind::Srv { .. }, rtype::SRV) | (ServiceKind::Mx { .. }, rtype::MX) => Some(Family::Host),
-        // RFC 8482 §4.2: ANY has an answer of its own, whatever the name has.
-        (_, rtype::ANY) => None,
-        // RFC 1034 §3.6.2: an alias is one for every type.
+        // RFC 1034 §3.6.2: an alias is one for every type, ANY too.
         (ServiceKind::Address { .. }, _) if service.may_be_alias() => Some(Family::V4),
         _ if service.may_be_alias() => Some(Family::Host),
         _ => None,

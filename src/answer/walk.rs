@@ -96,6 +96,10 @@ impl<'a> General<'a, '_, '_> {
                 Some(step) => step,
                 None => self.node(at, zone, node),
             },
+            Found::Undelegated { zone } => {
+                self.deny(at, zone, zone.negative_ttl);
+                Step::Done(Resolved::of(ResponseCode::NoError, AnswerKind::Negative))
+            }
             // DS belongs to the parent's side of the cut (RFC 4035 §3.1.4.1).
             Found::Delegation { zone, cut, offset: 0 } if self.question.qtype == rtype::DS => {
                 self.data(at, zone, cut)
@@ -130,10 +134,15 @@ impl<'a> General<'a, '_, '_> {
         }
         let exists = !node.services().is_empty() || !node.rrsets.is_empty();
         if self.question.qtype == rtype::ANY && exists {
-            self.writer.records(Section::Answer, at.owner(), rtype::HINFO, ANY_TTL, [ANY_HINFO]);
+            self.write_any(at, ANY_TTL);
             return Step::Done(Resolved::of(ResponseCode::NoError, AnswerKind::Static));
         }
         self.data(at, zone, node)
+    }
+
+    /// The answer to ANY at a name that is no alias.
+    pub(super) fn write_any(&mut self, at: &Current<'_>, ttl: Ttl) {
+        self.writer.records(Section::Answer, at.owner(), rtype::HINFO, ttl.min(ANY_TTL), [ANY_HINFO]);
     }
 
     /// The RRset asked for, or a denial.
@@ -174,6 +183,11 @@ impl<'a> General<'a, '_, '_> {
             return Step::Done(Resolved::of(ResponseCode::YXDomain, AnswerKind::Static));
         };
         self.writer.records(Section::Answer, at.owner(), rtype::CNAME, set.ttl, [&target]);
+        // RFC 6672 §3.2 would look up the target even then. An answer that has what was asked for, but denies the name
+        // that the CNAME leads to, may confuse caches; Knot, NSD and BIND end here, too.
+        if matches!(self.question.qtype, rtype::CNAME | rtype::ANY) {
+            return Step::Done(Resolved::of(ResponseCode::NoError, AnswerKind::Static));
+        }
         Step::Alias(Current::Made(target))
     }
 }

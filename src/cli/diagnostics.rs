@@ -7,22 +7,39 @@
 //!   |         ^^^^^^
 //! ```
 
+use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
+use std::iter::Enumerate;
+use std::ops::Range;
+use std::path::Path;
+use std::str::Lines;
 
 use annotate_snippets::renderer::{AnsiColor, Style};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
 use super::terminal::{escaped, in_place};
-use crate::config::{Diagnostic, Diagnostics, Severity};
+use crate::config::{Diagnostic, Diagnostics, MOST_SHOWN, Severity};
 
-/// Prints all of them to standard error: errors, then warnings, then their number.
+/// Prints them to standard error: errors, then warnings, then their number.
 pub(super) fn print(diagnostics: &Diagnostics) {
     let stderr = std::io::stderr();
     let colours = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-    let counts = counts(diagnostics).map(|counts| format!("{counts}\n")).unwrap_or_default();
     // The exit code tells what a stderr that takes nothing cannot.
-    write!(stderr.lock(), "{}{counts}", rendered(diagnostics, colours)).ok();
+    write!(stderr.lock(), "{}{}", rendered(diagnostics, colours), summary(diagnostics)).ok();
+}
+
+/// How many there are, as a line; empty if there are none.
+fn summary(diagnostics: &Diagnostics) -> String {
+    let Some(counts) = counts(diagnostics) else { return String::new() };
+    let of = |severity| diagnostics.iter().filter(|it| it.severity == severity).count();
+    let is_cut = of(Severity::Error).max(of(Severity::Warning)) > MOST_SHOWN;
+    let shown = if is_cut {
+        format!("; {MOST_SHOWN} of each are shown, all by `check --json`")
+    } else {
+        String::new()
+    };
+    format!("{counts}{shown}\n")
 }
 
 /// "3 errors and 1 warning"; `None` if there is nothing to count.
@@ -39,15 +56,62 @@ pub(super) fn counts(diagnostics: &Diagnostics) -> Option<String> {
 fn rendered(diagnostics: &Diagnostics, colours: bool) -> String {
     let mut text = String::new();
     for severity in [Severity::Error, Severity::Warning] {
-        for it in diagnostics.iter().filter(|it| it.severity == severity) {
-            text += &one(it, diagnostics.source(&it.file), colours);
+        let mut lines = SourceLines { diagnostics, file: None, rest: "".lines().enumerate() };
+        for it in diagnostics.iter().filter(|it| it.severity == severity).take(MOST_SHOWN) {
+            text += &one(it, lines.line(it), colours);
         }
     }
     text
 }
 
+/// The lines that diagnostics are about, in their order, so that each file is gone through once.
+struct SourceLines<'d> {
+    diagnostics: &'d Diagnostics,
+    file: Option<&'d Path>,
+    /// The lines of that file from the last one returned on.
+    rest: Enumerate<Lines<'d>>,
+}
+
+impl<'d> SourceLines<'d> {
+    /// The line of a diagnostic; `None` if its position is outside of its file.
+    fn line(&mut self, it: &'d Diagnostic) -> Option<&'d str> {
+        if self.file != Some(&it.file) {
+            self.file = Some(&it.file);
+            self.rest = self.diagnostics.source(&it.file).unwrap_or_default().lines().enumerate();
+        }
+        let before = it.line.checked_sub(1)?;
+        loop {
+            // Several diagnostics may be about one line.
+            let mut next = self.rest.clone();
+            let (number, line) = next.next()?;
+            if number >= before {
+                return (number == before).then_some(line);
+            }
+            self.rest = next;
+        }
+    }
+}
+
+/// The part of a line around what is wrong, and that mark's bytes in it. The renderer's columns have 16 bits, and nobody
+/// reads much more than a screen is wide.
+fn window(line: &str, columns: Range<usize>) -> (Cow<'_, str>, Range<usize>) {
+    const WIDTH: usize = 160;
+    const BEFORE: usize = 60;
+    let length = line.chars().count();
+    if length <= WIDTH {
+        return (line.into(), offset(line, columns.start)..offset(line, columns.end));
+    }
+    // Columns count from 1.
+    let first = columns.start.saturating_sub(1 + BEFORE).min(length - WIDTH);
+    let middle: String = line.chars().skip(first).take(WIDTH).collect();
+    let [left, right] = [first > 0, first + WIDTH < length].map(|is_cut| if is_cut { "…" } else { "" });
+    let [start, end] =
+        [columns.start, columns.end].map(|column| left.len() + offset(&middle, column.saturating_sub(first)));
+    (format!("{left}{middle}{right}").into(), start..end)
+}
+
 /// The line that editors understand, then the source line with what is wrong marked, then the help.
-fn one(it: &Diagnostic, source: Option<&str>, colours: bool) -> String {
+fn one(it: &Diagnostic, line: Option<&str>, colours: bool) -> String {
     let (level, colour) = match it.severity {
         Severity::Error => (Level::ERROR, AnsiColor::Red),
         Severity::Warning => (Level::WARNING, AnsiColor::Yellow),
@@ -59,10 +123,9 @@ fn one(it: &Diagnostic, source: Option<&str>, colours: bool) -> String {
     };
     let place = format!("{}:{}:{}", escaped(&it.file.display().to_string()), it.line, it.column);
     let head = format!("{bold}{place}: {colour}{}:{colour:#} {}\n", it.severity, escaped(&it.message));
-    // A position outside of its file has no line to show.
-    let line = it.line.checked_sub(1).and_then(|before| source?.lines().nth(before)).map(in_place);
+    let line = line.map(in_place);
     let snippet = line.as_deref().map(|line| {
-        let span = offset(line, it.column)..offset(line, it.end_column.max(it.column));
+        let (line, span) = window(line, it.column..it.end_column.max(it.column));
         Snippet::source(line).line_start(it.line).annotation(AnnotationKind::Primary.span(span))
     });
     let help = it.help.as_deref().map(|help| Level::HELP.message(escaped(help)));
@@ -108,8 +171,6 @@ pub(super) fn json(diagnostics: &Diagnostics) -> serde_json::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn loaded(text: &str) -> Diagnostics {
@@ -152,6 +213,37 @@ mod tests {
     }
 
     #[test]
+    fn long_lines_are_cut_around_the_mistake() {
+        let text = format!("version = 1\nnode = {{ name = \"{}\", bogus = 1 }}\n", "ä".repeat(100_000));
+        let found = loaded(&text);
+        let it = found.iter().find(|it| it.message.contains("bogus")).expect("an unknown key far behind");
+        assert!(it.column > 65_535, "{it}");
+        let shown = rendered(&found, false);
+        assert!(shown.lines().all(|line| line.chars().count() < 300), "{shown}");
+        let wide = |column: usize| Diagnostic { column, end_column: column + 3, ..it.clone() };
+        let line = format!("{}log{}", "ä".repeat(100_000), "b".repeat(100_000));
+        let far = one(&wide(100_001), Some(&line), false);
+        let (shown, marks) = far.trim_end().rsplit_once('\n').expect("two lines");
+        let shown = shown.lines().last().expect("a line");
+        let at = |line: &str, what: &str| line.find(what).map(|byte| line[..byte].chars().count());
+        assert_eq!(at(shown, "log"), at(marks, "^^^"), "{far}");
+        assert!(shown.contains("…ä") && shown.ends_with("b…"), "{far}");
+        for column in [1, 2, 60, 61, 159, 160, 161, 200_000, 200_003, 200_004, 300_000] {
+            assert!(one(&wide(column), Some(&line), false).lines().count() > 2, "{column}");
+        }
+    }
+
+    #[test]
+    fn many_mistakes_are_counted_and_the_first_shown() {
+        let text = format!("version = 1\n{}", "[[service]]\nname = 1\n".repeat(50_000));
+        let found = loaded(&text);
+        assert!(found.len() >= 50_000, "{}", found.len());
+        let shown = rendered(&found, false);
+        assert_eq!(shown.matches("p.toml:").count(), MOST_SHOWN, "{shown}");
+        assert_eq!(shown.matches("name = 1").count(), MOST_SHOWN / 2, "each with its line");
+    }
+
+    #[test]
     fn any_position_is_shown_or_skipped() {
         for source in ["", "\n", "a", "a\r\nb\r\n", "ä\tb\n\n"] {
             for (line, column, end_column) in
@@ -166,7 +258,7 @@ mod tests {
                     message: "wrong".into(),
                     help: None,
                 };
-                let shown = one(&it, Some(source), false);
+                let shown = one(&it, source.lines().nth(line.wrapping_sub(1)), false);
                 assert!(shown.starts_with(&format!("f:{line}:{column}: error: wrong\n")), "{shown}");
             }
         }

@@ -11,8 +11,9 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::config::{FileKind, why_unreadable};
 use crate::geo::{self, Agreement, Database, Draw, Index, Located, Sampling, Source};
-use crate::prepare::BUILTIN;
+use crate::prepare::{BUILTIN, files};
 
 /// The subcommands of `portolan geo`.
 #[derive(Debug, Subcommand)]
@@ -163,7 +164,8 @@ fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Database>> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Database> {
-    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let bytes = files::read(&FileKind::GeoDatabase.at(path))
+        .map_err(|error| anyhow::anyhow!("reading {}: {}", path.display(), why_unreadable(&error)))?;
     Database::read(&bytes).with_context(|| path.display().to_string())
 }
 

@@ -13,6 +13,7 @@ use super::client::ClientError;
 use super::{Command, DEFAULT_CONFIG};
 use crate::config::{self, Control};
 use crate::node::default_sockets;
+use crate::prepare::files;
 
 /// How long a socket may take to accept a connection before the command uses it regardless and reports what happens.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -241,7 +242,7 @@ impl NodeChoice {
         Ok(match self {
             Self::Named(text) => vec![Place::parse(text)?],
             Self::Config(path) => {
-                let control = config::load_control(path, &|path| std::fs::read(path))?;
+                let control = config::load_control(path, &files::read)?;
                 control.socket.map(Place::Socket).into_iter().chain(control.listen.map(url)).collect()
             }
             Self::Default => {

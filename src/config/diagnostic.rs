@@ -54,6 +54,9 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// The most errors, and the most warnings, that are shown to people: more have few causes, and nobody reads them.
+pub const MOST_SHOWN: usize = 100;
+
 /// A location in a file; the fields are those of [`Diagnostic`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "described at Diagnostic")]
@@ -91,7 +94,8 @@ impl Spot {
 }
 
 /// Everything that is wrong in a config and the files it names, ordered by file (the config first), line and column.
-/// Displays as lines of `FILE:LINE:COL: error|warning: message`, each followed by its help, if any.
+/// Displays as lines of `FILE:LINE:COL: error|warning: message`, each followed by its help, if any; only the first
+/// [`MOST_SHOWN`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
@@ -165,7 +169,11 @@ impl<'a> IntoIterator for &'a Diagnostics {
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.list.iter().try_for_each(|it| writeln!(f, "{it}"))
+        self.list.iter().take(MOST_SHOWN).try_for_each(|it| writeln!(f, "{it}"))?;
+        match self.list.len().saturating_sub(MOST_SHOWN) {
+            0 => Ok(()),
+            more => writeln!(f, "and {more} more"),
+        }
     }
 }
 
@@ -213,6 +221,27 @@ mod tests {
         ] {
             assert_eq!(Lines::new(text).position(span.clone()), expected, "{span:?}");
         }
+    }
+
+    #[test]
+    fn only_the_first_are_displayed() {
+        let at = |line| Diagnostic {
+            severity: Severity::Error,
+            file: "p.toml".into(),
+            line,
+            column: 1,
+            end_column: 2,
+            message: "wrong".into(),
+            help: None,
+        };
+        let shown = |count| {
+            let list = (1..=count).map(at).collect();
+            Diagnostics::new(Path::new("p.toml"), list, BTreeMap::new()).to_string()
+        };
+        assert_eq!(shown(MOST_SHOWN).lines().count(), MOST_SHOWN);
+        let most = shown(MOST_SHOWN + 7);
+        assert_eq!(most.lines().count(), MOST_SHOWN + 1);
+        assert!(most.ends_with("\nand 7 more\n"), "{most}");
     }
 
     #[test]

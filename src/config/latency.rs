@@ -10,11 +10,16 @@ use super::keys::{Keys, key, otherwise, required};
 use super::place::{A_PLACE, Names, place};
 use super::report::Report;
 use super::table::{Table, Value};
-use super::{Diagnostic, Severity, Spot, text};
+use super::{Diagnostic, FileKind, Severity, Spot, text};
 
 pub(super) const LATENCY: Keys = Keys {
     known: &[
-        key("file", Text, otherwise("\"latency.csv\"", "none"), "CSV file with lines of place,region,ms"),
+        key(
+            "file",
+            Text,
+            otherwise("\"latency.csv\"", "none"),
+            "CSV file with lines of place,region,ms; at most 64 MiB",
+        ),
         key("table", List(&Fields(&ROW)), otherwise("", "none"), "rows that take precedence over the file"),
     ],
     later: &[],
@@ -64,7 +69,7 @@ fn read_row(value: &Value<'_>, groups: &Names<'_>, regions: &Names<'_>) -> Optio
 
 fn read_file(value: &Value<'_>, groups: &Names<'_>, regions: &Names<'_>) -> Vec<LatencyRow> {
     let Some(name) = value.text("a path") else { return Vec::new() };
-    let Some((path, text)) = value.report.load_named(value.span.clone(), "latency file", name) else {
+    let Some((path, text)) = value.report.load_named(value.span.clone(), FileKind::Latency, name) else {
         return Vec::new();
     };
     let file: Arc<Path> = path.as_path().into();

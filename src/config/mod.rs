@@ -6,7 +6,7 @@
 //! the loader passed in. What only a running node can open, such as geo databases, is named with its [`Spot`], so that
 //! whoever opens it ([`prepare`](crate::prepare)) can report errors there. This module does no I/O of its own.
 //!
-//! Bottom up: `diagnostic` (what is wrong and where), `report` (collects diagnostics), `text` (values written as
+//! Bottom up: `diagnostic` (what is wrong and where), `source` (what is read), `report` (collects diagnostics), `text` (values written as
 //! strings), `keys` (the keys of each table), `table` (typed access to tables), then one file per
 //! table of the config. [`schema`] and [`reference()`] render `keys` for editors and for people.
 
@@ -29,6 +29,7 @@ mod report;
 mod restart;
 mod scope;
 mod service;
+mod source;
 mod steering;
 mod table;
 mod text;
@@ -45,12 +46,13 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 
 pub use abuse::Cookies;
-pub use diagnostic::{Diagnostic, Diagnostics, Severity, Spot};
+pub use diagnostic::{Diagnostic, Diagnostics, MOST_SHOWN, Severity, Spot};
 pub use geo::{Geo, GeoDatabase, GeoSource};
 pub use listen::{Control, Dns, Read, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node};
 pub use reference::{reference, schema};
 pub use restart::AtStart;
+pub use source::{FileKind, Source, why_unreadable};
 
 use crate::model::{Name, PlaceKey, Rules, Topology};
 use crate::zone::Zones;
@@ -190,8 +192,8 @@ impl std::error::Error for Refused {}
 /// # Errors
 /// Every error in it, if there is one. A config with nothing but warnings is valid and carries them in
 /// [`Config::warnings`].
-pub fn load(path: &Path, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Config, Refused> {
-    let text = text_of(path, read)
+pub fn load(path: &Path, read: &dyn Fn(&Source<'_>) -> io::Result<Vec<u8>>) -> Result<Config, Refused> {
+    let text = text_of(&FileKind::Config.at(path), read)
         .map_err(|error| Refused { diagnostics: unreadable(path, error), databases: Vec::new() })?;
     let report = Report::new(path, &text, read);
     let (document, errors) = DeTable::parse_recoverable(&text);
@@ -215,9 +217,9 @@ pub fn load(path: &Path, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<
 /// Every error, if there is one in `[control]` or `[dns]`, or the file cannot be read.
 pub fn load_control(
     path: &Path,
-    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    read: &dyn Fn(&Source<'_>) -> io::Result<Vec<u8>>,
 ) -> Result<Control, Diagnostics> {
-    let text = text_of(path, read).map_err(|error| unreadable(path, error))?;
+    let text = text_of(&FileKind::Config.at(path), read).map_err(|error| unreadable(path, error))?;
     let report = Report::new(path, &text, read);
     let (document, _) = DeTable::parse_recoverable(&text);
     let root = Table::root(&report, document.get_ref(), &ROOT);
@@ -236,7 +238,7 @@ fn unreadable(path: &Path, error: Unreadable) -> Diagnostics {
         line,
         column,
         end_column: column + 1,
-        message: if is_found { error.why } else { format!("config file: {}", error.why) },
+        message: if is_found { error.why } else { format!("{}: {}", FileKind::Config, error.why) },
         help: (!is_found).then(|| "name the config with `-c FILE`".into()),
     };
     Diagnostics::new(path, vec![diagnostic], BTreeMap::new())

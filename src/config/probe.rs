@@ -13,6 +13,7 @@ use crate::model::{
     TlsProbe,
 };
 
+use super::FileKind;
 use super::keys::Shape::{Either, Fields, Integer, Json, OneOrMany, Text, Words};
 use super::keys::{Keys, Shape, default, key, otherwise, required};
 use super::place::Names;
@@ -50,7 +51,7 @@ pub(super) const PROBE: Keys = Keys {
             "ca",
             Text,
             otherwise("\"ca.pem\"", "those of the system"),
-            "PEM file of the certificate authorities to trust",
+            "PEM file of the certificate authorities to trust; at most 4 MiB",
         ),
         key("interval", Text, default("\"5s\""), "time from one start to the next; at least 100ms"),
         key("timeout", Text, default("\"2s\""), "time limit of the whole probe; shorter than the interval"),
@@ -230,7 +231,7 @@ fn read_tls(table: &Table<'_>, server_name: Option<ServerName<'static>>) -> TlsP
 /// The trusted authorities in a PEM file, at least one.
 fn read_authorities(value: &Value<'_>) -> Option<Vec<TrustAnchor<'static>>> {
     let name = value.text("the path of a PEM file")?;
-    let (path, pem) = value.report.load_named(value.span.clone(), "PEM file", name)?;
+    let (path, pem) = value.report.load_named(value.span.clone(), FileKind::Pem, name)?;
     let path = path.display();
     let mut store = RootCertStore::empty();
     for (number, certificate) in (1..).zip(CertificateDer::pem_slice_iter(pem.as_bytes())) {

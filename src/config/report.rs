@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnostic::Lines;
+use super::source::{FileKind, Source, why_unreadable};
 use super::{Diagnostic, Diagnostics, Severity, Spot};
 use crate::model::{Name, PlaceKey};
 
 /// Reads a file: the only access to the outside world.
-pub(super) type Loader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
+pub(super) type Loader<'a> = &'a dyn Fn(&Source<'_>) -> io::Result<Vec<u8>>;
 
 /// Quotation marks that word processors and web pages substitute for plain ones.
 const TYPOGRAPHIC: [char; 7] = ['“', '”', '„', '‘', '’', '«', '»'];
@@ -133,24 +134,24 @@ impl<'a> Report<'a> {
     }
 
     /// Reads another file and keeps its text for the diagnostics in it.
-    pub(super) fn load(&self, path: &Path) -> Result<Arc<str>, Unreadable> {
-        let text: Arc<str> = text_of(path, self.read)?.into();
-        self.sources.borrow_mut().insert(path.to_path_buf(), Arc::clone(&text));
+    pub(super) fn load(&self, source: &Source<'_>) -> Result<Arc<str>, Unreadable> {
+        let text: Arc<str> = text_of(source, self.read)?.into();
+        self.sources.borrow_mut().insert(source.path.to_path_buf(), Arc::clone(&text));
         Ok(text)
     }
 
-    /// Reads the file that the config names at `span`; `what` is "zone file" or the like.
+    /// Reads the file that the config names at `span`.
     pub(super) fn load_named(
         &self,
         span: Range<usize>,
-        what: &str,
+        kind: FileKind,
         name: &str,
     ) -> Option<(PathBuf, Arc<str>)> {
         let path = self.resolve(name);
-        match self.load(&path) {
+        match self.load(&kind.at(&path)) {
             Ok(text) => Some((path, text)),
             Err(Unreadable { place: Some((line, column)), why }) => {
-                let message = format!("{what}: {why}");
+                let message = format!("{kind}: {why}");
                 self.push(Diagnostic {
                     severity: Severity::Error,
                     file: path,
@@ -165,7 +166,7 @@ impl<'a> Report<'a> {
             Err(Unreadable { place: None, why }) => {
                 self.error_with_help(
                     span,
-                    format!("{what} {}: {why}", path.display()),
+                    format!("{kind} {}: {why}", path.display()),
                     "a relative path starts at the folder of the config file",
                 );
                 None
@@ -218,16 +219,8 @@ pub(super) struct Unreadable {
 }
 
 /// The text of a file; a byte order mark in front is dropped.
-pub(super) fn text_of(path: &Path, read: Loader<'_>) -> Result<String, Unreadable> {
-    let bytes = read(path).map_err(|error| {
-        let why = match error.kind() {
-            io::ErrorKind::NotFound => "no such file".into(),
-            io::ErrorKind::IsADirectory => "is a folder, not a file".into(),
-            io::ErrorKind::PermissionDenied => "may not be read (permission denied)".into(),
-            _ => format!("cannot be read: {error}"),
-        };
-        Unreadable { place: None, why }
-    })?;
+pub(super) fn text_of(source: &Source<'_>, read: Loader<'_>) -> Result<String, Unreadable> {
+    let bytes = read(source).map_err(|error| Unreadable { place: None, why: why_unreadable(&error) })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
         let bad = error.as_bytes()[good.len()];

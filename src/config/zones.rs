@@ -9,12 +9,17 @@ use super::keys::Shape::{Boolean, Text};
 use super::keys::{Keys, default, key, required};
 use super::report::Report;
 use super::table::{At, Table, Value};
-use super::{Diagnostic, Severity, text};
+use super::{Diagnostic, FileKind, Severity, Source, text};
 
 pub(super) const ZONE: Keys = Keys {
     known: &[
         key("origin", Text, required("\"gslb.example.com.\""), "name of its apex"),
-        key("file", Text, required("\"gslb.example.com.zone\""), "zone file (RFC 1035)"),
+        key(
+            "file",
+            Text,
+            required("\"gslb.example.com.zone\""),
+            "zone file (RFC 1035); at most 256 MiB with all that it includes",
+        ),
         key("dnssec", Boolean, default("false"), "whether to sign it; not supported yet"),
     ],
     later: &[],
@@ -23,6 +28,8 @@ pub(super) const ZONE: Keys = Keys {
 /// The zones of a config, as far as they could be read.
 pub(super) struct ReadZones {
     pub(super) zones: Vec<Zone>,
+    /// The origin of each `[[zone]]`, and where it is written.
+    origins: Vec<At<Name>>,
     /// Origins of zones with errors: what they contain is not known.
     unread: Vec<Name>,
 }
@@ -30,7 +37,7 @@ pub(super) struct ReadZones {
 /// Reads every `[[zone]]` and its file.
 pub(super) fn read_all(root: &Table<'_>) -> ReadZones {
     let mut zones: Vec<Zone> = Vec::new();
-    let mut origins: Vec<Name> = Vec::new();
+    let mut origins: Vec<At<Name>> = Vec::new();
     let mut unread: Vec<Name> = Vec::new();
     for item in root.get("zone").and_then(|value| value.items("a list of zones")).unwrap_or_default() {
         let Some((origin, zone)) = read(&item, &mut origins) else {
@@ -42,7 +49,7 @@ pub(super) fn read_all(root: &Table<'_>) -> ReadZones {
             None => unread.push(origin),
         }
     }
-    ReadZones { zones, unread }
+    ReadZones { zones, origins, unread }
 }
 
 impl ReadZones {
@@ -50,7 +57,11 @@ impl ReadZones {
     pub(super) fn join(self, report: &Report<'_>, services: &[At<Service>]) -> Zones {
         let mut wanted = Dynamic::all(services.iter().map(|service| &service.value));
         wanted.retain(|dynamic| !self.unread.iter().any(|origin| dynamic.name.is_at_or_below(origin)));
-        Zones::join(self.zones, &wanted).unwrap_or_else(|errors| {
+        let joined = Zones::join(self.zones, &wanted);
+        if let Ok(zones) = &joined {
+            warn_of_undelegated(report, zones, &self.origins);
+        }
+        joined.unwrap_or_else(|errors| {
             for error in errors {
                 // A zone that is defined twice has been reported already.
                 if let Some(id) = error.service {
@@ -62,15 +73,29 @@ impl ReadZones {
     }
 }
 
+/// Warns of zones within zones that do not delegate them.
+fn warn_of_undelegated(report: &Report<'_>, zones: &Zones, origins: &[At<Name>]) {
+    for (child, parent) in zones.undelegated() {
+        let Some(at) = origins.iter().find(|origin| origin.value == *child) else { continue };
+        report.warning(
+            at.span.clone(),
+            format!("the zone {parent} does not delegate {child}, which is a zone of its own here"),
+            format!(
+                "add the NS records of {child} to the zone {parent}: its other name servers deny the name"
+            ),
+        );
+    }
+}
+
 /// The origin and, if its file has no errors, the zone.
-fn read(value: &Value<'_>, origins: &mut Vec<Name>) -> Option<(Name, Option<Zone>)> {
+fn read(value: &Value<'_>, origins: &mut Vec<At<Name>>) -> Option<(Name, Option<Zone>)> {
     let table = value.table("zone", &ZONE)?;
     let origin = table.need("origin").and_then(|value| {
         let origin = value.parsed("a domain name", text::domain)?;
-        if origins.contains(&origin) {
+        if origins.iter().any(|other| other.value == origin) {
             value.fail::<()>(format!("zone {origin} is defined twice"));
         }
-        origins.push(origin.clone());
+        origins.push(value.at(origin.clone()));
         Some(origin)
     });
     let file = table.need("file").and_then(|value| Some(value.at(value.text("a path")?)));
@@ -86,7 +111,7 @@ fn read(value: &Value<'_>, origins: &mut Vec<Name>) -> Option<(Name, Option<Zone
 }
 
 fn read_file(report: &Report<'_>, origin: &Name, file: &At<&str>) -> Option<Zone> {
-    let (path, text) = report.load_named(file.span.clone(), "zone file", file.value)?;
+    let (path, text) = report.load_named(file.span.clone(), FileKind::Zone, file.value)?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let name = path.display().to_string();
     let push = |severity, error: ZoneError| {
@@ -101,7 +126,12 @@ fn read_file(report: &Report<'_>, origin: &Name, file: &At<&str>) -> Option<Zone
             help: None,
         });
     };
-    let mut include = |written: &str| included(report, folder, written);
+    let mut left = FileKind::Zone.limit().saturating_sub(text.len() as u64);
+    let mut include = |written: &str| {
+        let text = included(report, folder, written, left)?;
+        left = left.saturating_sub(text.len() as u64);
+        Ok(text)
+    };
     match Zone::read(origin, &text, &name, &mut include) {
         Ok(mut zone) => {
             zone.warnings.drain(..).for_each(|warning| push(Severity::Warning, warning));
@@ -114,11 +144,14 @@ fn read_file(report: &Report<'_>, origin: &Name, file: &At<&str>) -> Option<Zone
     }
 }
 
-/// Reads an included file. A zone may come from elsewhere, so it must not include files outside its own folder.
-fn included(report: &Report<'_>, folder: &Path, written: &str) -> Result<String, String> {
+/// Reads an included file of at most `limit` bytes. A zone may come from elsewhere, so it must not include files outside
+/// its own folder. The loader judges absolute paths and symbolic links.
+fn included(report: &Report<'_>, folder: &Path, written: &str, limit: u64) -> Result<String, String> {
     let path = Path::new(written);
-    if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-        return Err("lies outside the folder of the zone file".into());
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err("a path with `..` is not allowed here".into());
     }
-    report.load(&folder.join(path)).map(|text| text.to_string()).map_err(|error| error.why)
+    let within = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let source = Source { path: &folder.join(path), limit, within: Some(within) };
+    report.load(&source).map(|text| text.to_string()).map_err(|error| error.why)
 }

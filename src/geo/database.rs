@@ -72,11 +72,7 @@ impl Database {
         if !bytes.starts_with(&ZSTD_MAGIC) {
             return Self::read_plain(bytes);
         }
-        let mut plain = Vec::new();
-        zstd::Decoder::new(bytes)
-            .and_then(|decoder| decoder.take(UNPACKED_MAX).read_to_end(&mut plain))
-            .map_err(|e| GeoError::Compression(e.to_string()))?;
-        Self::read_plain(&plain)
+        Self::read_plain(&unpack(bytes, UNPACKED_MAX)?)
     }
 
     fn read_plain(bytes: &[u8]) -> Result<Self, GeoError> {
@@ -148,8 +144,20 @@ impl Database {
 /// The first bytes of a zstd frame (RFC 8878 §3.1.1).
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Decompressed data is truncated at this size, and is then not a valid MMDB.
-const UNPACKED_MAX: u64 = 2 << 30;
+/// The most bytes of decompressed data: more than any database of cities has, and not enough to fill the memory.
+const UNPACKED_MAX: u64 = 512 << 20;
+
+/// Decompresses data, of which a few kilobytes can hold gigabytes.
+pub(super) fn unpack(bytes: &[u8], most: u64) -> Result<Vec<u8>, GeoError> {
+    let failed = |error: std::io::Error| GeoError::Compression(error.to_string());
+    let mut plain = Vec::new();
+    let decoder = zstd::Decoder::new(bytes).map_err(failed)?;
+    decoder.take(most + 1).read_to_end(&mut plain).map_err(failed)?;
+    if plain.len() as u64 > most {
+        return Err(GeoError::Compression(format!("it has more than {most} bytes")));
+    }
+    Ok(plain)
+}
 
 /// A location as a hash key: coordinates are represented by their bits.
 type LocationKey = (Option<Country>, Option<(u32, u32)>, [u8; 4], Option<u32>);

@@ -154,6 +154,11 @@ fn files_that_are_not_place_databases_are_rejected() {
     }
     let cut = &compress(CITY).unwrap()[..1000];
     assert!(matches!(Database::read(cut), Err(GeoError::Compression(_))));
+    // A kilobyte of data that is 16 MiB.
+    let bomb = compress(&vec![0; 16 << 20]).unwrap();
+    let error = super::database::unpack(&bomb, (16 << 20) - 1).unwrap_err();
+    assert_eq!(error, GeoError::Compression("it has more than 16777215 bytes".into()));
+    assert_eq!(super::database::unpack(&bomb, 16 << 20).unwrap().len(), 16 << 20);
     assert!(matches!(Database::read(NO_V4_TREE), Err(GeoError::NoPlaces { .. })));
 }
 

@@ -1,13 +1,12 @@
 //! The geo index of a config: compiled from the databases it names, or kept from the config before.
 
-use std::fs;
-use std::io;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Config, Diagnostic, GeoDatabase, GeoSource};
+use super::files;
+use crate::config::{Config, Diagnostic, FileKind, GeoDatabase, GeoSource, why_unreadable};
 use crate::geo::{self, Database, Index, NetworkOverride};
 
 /// The name of the embedded geo database.
@@ -96,12 +95,9 @@ impl<'a> Opened<'a> {
         let GeoSource::File(path) = &database.source else {
             return Ok(Self { database, content: Content::Builtin, bytes: Vec::new() });
         };
-        let bytes = fs::read(path).map_err(|error| {
-            let why = match error.kind() {
-                io::ErrorKind::NotFound => "no such file".into(),
-                _ => format!("cannot be read: {error}"),
-            };
-            unfit(database, &why, "a relative path starts at the folder of the config file")
+        let bytes = files::read(&FileKind::GeoDatabase.at(path)).map_err(|error| {
+            let help = "a relative path starts at the folder of the config file";
+            unfit(database, &why_unreadable(&error), help)
         })?;
         Ok(Self { database, content: Content::File(Sha256::digest(&bytes).into()), bytes })
     }

@@ -5,6 +5,7 @@
 //! refuses. What it returns takes effect by steps that cannot fail.
 
 mod cookies;
+pub mod files;
 mod index;
 mod needs;
 mod origin;

@@ -1,11 +1,11 @@
 //! Where a config comes from.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{self, Config, Refused};
+use super::files;
+use crate::config::{self, Config, Refused, Source};
 
 /// Where a config is read from, at start and at every reload.
 #[derive(Clone, Debug)]
@@ -33,15 +33,15 @@ impl Origin {
 
     /// Reads and checks the config with its zones. Databases that it names are not opened yet.
     pub(super) fn load(&self) -> Result<Config, Refused> {
-        config::load(self.path(), &|path| self.read(path))
+        config::load(self.path(), &|source| self.read(source))
     }
 
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+    fn read(&self, source: &Source<'_>) -> io::Result<Vec<u8>> {
         match self {
-            Self::File(_) => fs::read(path),
-            Self::Text { toml, .. } if path == self.path() => Ok(toml.as_bytes().to_vec()),
+            Self::File(_) => files::read(source),
+            Self::Text { toml, .. } if source.path == self.path() => Ok(toml.as_bytes().to_vec()),
             Self::Text { files, .. } => {
-                let found = files.iter().find(|(name, _)| name == path);
+                let found = files.iter().find(|(name, _)| name == source.path);
                 found.map(|(_, content)| content.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
             }
         }

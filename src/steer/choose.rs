@@ -454,12 +454,13 @@ impl<T: Trace> Chooser<'_, T> {
         }
     }
 
-    /// Whether the share key can affect the answer under this ranking. If so, the ECS scope is no shorter than the key.
+    /// Whether the client's prefix can affect the answer beyond the ranking. If so, the ECS scope is no shorter than the
+    /// key. A random share draws anew for every query, whatever the prefix; a partial drain never does.
     fn is_keyed(&self, ranking: &Ranking) -> bool {
+        let draws = self.terms.share != Share::Random && (ranking.ties || ranking.most_endpoints > 1);
         let mut own = self.standing.overrides_of(self.request.service).iter();
         let mut regions = ranking.groups.iter().flatten();
-        ranking.ties
-            || ranking.most_endpoints > 1
+        draws
             || own.any(|it| it.action.is_partial())
             || regions.any(|ranked| self.standing.region(ranked.region).drained_share() > 0.0)
     }

@@ -6,11 +6,11 @@ use std::collections::hash_map::Entry;
 use smallvec::smallvec;
 
 use super::scan::{Position, Record, Scanned};
-use super::{MAX_ERRORS, NameHash, RRset, Zone, ZoneError, rtype, type_name};
+use super::{MAX_ERRORS, NameHash, RRset, Zone, ZoneError, oddities, rtype, type_name};
 use crate::model::{Name, Ttl};
 
 /// The RRsets of one name, each with the line of its first record.
-type Draft = HashMap<Name, Vec<(RRset, Position)>, NameHash>;
+pub(super) type Draft = HashMap<Name, Vec<(RRset, Position)>, NameHash>;
 
 /// Checks scanned records against the rules of a zone.
 pub(super) fn check(origin: &Name, mut scanned: Scanned) -> Result<Zone, Vec<ZoneError>> {
@@ -18,7 +18,7 @@ pub(super) fn check(origin: &Name, mut scanned: Scanned) -> Result<Zone, Vec<Zon
     let syntax_is_fine = errors.is_empty();
     let mut warnings = Vec::new();
     let records = std::mem::take(&mut scanned.records);
-    let draft = group(origin, records, &scanned, &mut errors, &mut warnings);
+    let draft = group(origin, records, &scanned, &mut warnings);
     if syntax_is_fine {
         require_apex(origin, &draft, &scanned, &mut errors);
     }
@@ -28,7 +28,8 @@ pub(super) fn check(origin: &Name, mut scanned: Scanned) -> Result<Zone, Vec<Zon
             check_not_redirected(origin, name, sets, &draft, &scanned, &mut errors);
         }
         check_name(origin, name, sets, &scanned, &mut errors);
-        warn_missing_glue(origin, name, sets, &draft, &scanned, &mut warnings);
+        let mut warn = |at, message| warnings.push(scanned.problem(at, 1, message));
+        oddities::warn(origin, name, sets, &draft, &mut warn);
     }
     for problems in [&mut errors, &mut warnings] {
         problems.sort_by_cached_key(|problem| {
@@ -59,18 +60,12 @@ fn serial_and_minimum(soa: &[u8]) -> (u32, u32) {
 }
 
 /// Groups records into RRsets, without duplicates and without records outside the zone.
-fn group(
-    origin: &Name,
-    records: Vec<Record>,
-    scanned: &Scanned,
-    errors: &mut Vec<ZoneError>,
-    warnings: &mut Vec<ZoneError>,
-) -> Draft {
+fn group(origin: &Name, records: Vec<Record>, scanned: &Scanned, warnings: &mut Vec<ZoneError>) -> Draft {
     let mut draft = Draft::default();
     for record in records {
         if !record.owner.is_at_or_below(origin) {
-            let message = format!("{} lies outside the zone {origin}", record.owner);
-            errors.push(scanned.problem(record.at, 1, message));
+            let message = format!("{} lies outside the zone {origin}; the record is ignored", record.owner);
+            warnings.push(scanned.problem(record.at, 1, message));
             continue;
         }
         let sets = match draft.entry(record.owner) {
@@ -187,28 +182,6 @@ fn check_name(
     }
 }
 
-fn has(sets: &[(RRset, Position)], rtype: u16) -> bool {
+pub(super) fn has(sets: &[(RRset, Position)], rtype: u16) -> bool {
     sets.iter().any(|(set, _)| set.rtype == rtype)
-}
-
-/// A name server below the cut it serves cannot be found without an address here (RFC 1034 §4.2.1).
-fn warn_missing_glue(
-    origin: &Name,
-    name: &Name,
-    sets: &[(RRset, Position)],
-    draft: &Draft,
-    scanned: &Scanned,
-    warnings: &mut Vec<ZoneError>,
-) {
-    let Some((set, at)) = sets.iter().find(|(set, _)| set.rtype == rtype::NS) else { return };
-    for server in set.rdata.iter().filter_map(|rdata| Name::from_wire(rdata).ok()) {
-        let needed = server.is_at_or_below(if name == origin { origin } else { name });
-        let known = draft
-            .get(&server)
-            .is_some_and(|sets| has(sets, rtype::A) || has(sets, rtype::AAAA) || has(sets, rtype::NS));
-        if needed && !known {
-            let message = format!("no address for the name server {server} of {name}");
-            warnings.push(scanned.problem(*at, 1, message));
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::build::{NONE, Node, Served, Zones};
 use super::hash::is_same;
+use crate::model::Name;
 
 /// The result of looking up a name. Offsets point into that name: the owner of a node above it is the part of the
 /// name from there on.
@@ -42,6 +43,12 @@ pub enum Found<'a> {
         node: &'a Node,
         /// Where in the name that node's own name begins; never 0.
         offset: usize,
+    },
+    /// The apex of a zone whose parent zone is served here, too, but does not delegate it; only by
+    /// [`Zones::find_in_parent`].
+    Undelegated {
+        /// The parent zone.
+        zone: &'a Served,
     },
     /// The zone has no such name.
     NoName {
@@ -101,16 +108,32 @@ impl Zones {
         }
     }
 
-    /// As [`Zones::find`], but at an apex whose parent zone is served here too, returns the delegation on the
-    /// parent's side, which owns the DS records. Without the parent, the apex has to deny them (RFC 4035 §3.1.4.1).
+    /// As [`Zones::find`], but looks up an apex in the zone above that is served here too, which owns its DS records or
+    /// denies them. Without such a zone the apex has to deny them itself (RFC 4035 §3.1.4.1).
     #[must_use]
     pub fn find_in_parent(&self, name: &[u8]) -> Found<'_> {
         let labels = Labels::of(name);
         let above = labels.count.checked_sub(1).and_then(|count| self.zone_at_most(name, &labels, count));
         match above.map(|zone| zone.find(name, &labels)) {
-            Some(found @ Found::Delegation { offset: 0, .. }) => found,
-            _ => self.find(name),
+            // The name exists here: resolvers that learned otherwise, or of an alias, would take that for all its types.
+            Some(Found::NoName { zone } | Found::Wildcard { zone, .. })
+                if self.find_origin(name).is_some() =>
+            {
+                Found::Undelegated { zone }
+            }
+            Some(found) => found,
+            None => self.find(name),
         }
+    }
+
+    /// The origin of every zone that the zone above it does not delegate though it is served here too, and that zone's.
+    pub fn undelegated(&self) -> impl Iterator<Item = (&Name, &Name)> {
+        self.iter().filter_map(|child| match self.find_in_parent(child.origin.as_wire()) {
+            Found::Node { zone, .. } | Found::Undelegated { zone } | Found::Dname { zone, .. } => {
+                (zone.number != child.number).then_some((&child.origin, &zone.origin))
+            }
+            _ => None,
+        })
     }
 
     /// The zone with the longest origin of at most `count` labels that is a suffix of `name`.

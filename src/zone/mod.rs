@@ -2,7 +2,7 @@
 //!
 //! [`Zone::read`] splits the text into logical lines (`lines`), rewrites what the scanner does not support
 //! (`dialect`, `fields`, `generate`), scans each line into records (`scan`) and checks them against the rules of a zone
-//! (`check`). [`Zones::build`] adds the dynamic names to the same tree and computes in advance what lookups need:
+//! (`check`, `oddities`). [`Zones::build`] adds the dynamic names to the same tree and computes in advance what lookups need:
 //! empty non-terminals, what lies below a delegation or a DNAME, where wildcards are. [`Zones::find`] then
 //! implements RFC 1034 §4.3.2 with the wildcards of RFC 4592, without allocation and with at most one hash per
 //! label.
@@ -16,6 +16,7 @@ mod generate;
 mod hash;
 mod lines;
 mod location;
+mod oddities;
 mod parameters;
 mod scan;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use domain::utils::base64;
 use super::tokens::{FieldError, Token};
 
 /// SvcParamKeys (RFC 9460 §14.3.2).
-pub(super) const MANDATORY: u16 = 0;
+const MANDATORY: u16 = 0;
 pub(super) const ALPN: u16 = 1;
 pub(super) const NO_DEFAULT_ALPN: u16 = 2;
 const PORT: u16 = 3;
@@ -74,6 +74,23 @@ pub(super) fn encode(tokens: &[Token<'_>], wire: &mut Vec<u8>) -> Result<(), Fie
         wire.extend(data);
     }
     Ok(())
+}
+
+/// The keys of a record in wire format, which has been checked.
+pub(super) fn keys(rdata: &[u8]) -> impl Iterator<Item = u16> {
+    // The priority, and a name that ends with the root.
+    let mut rest = rdata.get(2..).unwrap_or_default();
+    while let [length, behind @ ..] = rest
+        && *length > 0
+    {
+        rest = behind.get(usize::from(*length)..).unwrap_or_default();
+    }
+    rest = rest.get(1..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let [a, b, c, d, behind @ ..] = rest else { return None };
+        rest = behind.get(usize::from(u16::from_be_bytes([*c, *d]))..).unwrap_or_default();
+        Some(u16::from_be_bytes([*a, *b]))
+    })
 }
 
 fn key(name: &str) -> Option<u16> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use portolan::answer::{Outcome, Transport};
-use portolan::config::{self, Config, Diagnostics};
+use portolan::config::{self, Config, Diagnostics, Source};
 use portolan::health::{Severity, State};
 use portolan::zone::rtype;
 
@@ -18,7 +18,7 @@ const MAX_COMPILED: usize = 64;
 
 /// Loads text as `portolan.toml`, along with a zone and a latency table.
 pub(crate) fn load(bytes: &[u8]) {
-    let read = |path: &Path| match path.to_str() {
+    let read = |source: &Source<'_>| match source.path.to_str() {
         Some("portolan.toml") => Ok(bytes.to_vec()),
         Some("fixture.zone") => Ok(ZONE.to_vec()),
         Some("latency.csv") => Ok(b"place,region,ms\ncountry:DE,eu-west,12\n".to_vec()),

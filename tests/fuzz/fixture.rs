@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use portolan::answer::{Arrival, Outcome, Reply, Transport, handle, handle_generally};
-use portolan::config::{self, Config};
+use portolan::config::{self, Config, Source};
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
 use portolan::model::{EndpointRef, KeyPrefix, Rules, Unix};
@@ -22,7 +22,7 @@ const CONFIG: &[u8] = include_bytes!("fixture.toml");
 const NOW: Unix = Unix(Duration::from_secs(1_800_000_000));
 
 pub(crate) static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
-    let read = |path: &Path| match path.to_str() {
+    let read = |source: &Source<'_>| match source.path.to_str() {
         Some("portolan.toml") => Ok(CONFIG.to_vec()),
         Some("fixture.zone") => Ok(ZONE.to_vec()),
         _ => Err(io::ErrorKind::NotFound.into()),

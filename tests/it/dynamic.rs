@@ -213,12 +213,16 @@ async fn names_of_endpoints_as_cname_srv_and_mx() {
     );
     assert_eq!(ask(&mut client, "c.example.test.", RecordType::CNAME).await, found, "whatever is asked");
     assert_eq!(ask(&mut client, "c.example.test.", RecordType::TXT).await, found);
+    assert_eq!(ask(&mut client, "c.example.test.", RecordType::ANY).await, found, "RFC 8482 §4.2");
     node.api.override_with(json!({"target": "endpoint/two/a", "action": "down"})).await;
     let reply = client.exchange(&typed("own.example.test.", RecordType::A, Some(GERMAN))).await;
     assert_eq!(
         records(&reply),
         ["own.example.test. 30 IN CNAME static.example.test.", "static.example.test. 300 IN A 192.0.2.1"]
     );
+    let alias = "own.example.test. 30 IN CNAME static.example.test.";
+    let any = ask(&mut client, "own.example.test.", RecordType::ANY).await;
+    assert_eq!(any, [alias], "the target is not added");
     assert_eq!(scope(&reply), Some(24), "the static target holds for all clients, the alias to it does not");
     let looped = ask(&mut client, "to.example.test.", RecordType::A).await;
     assert_eq!(
@@ -449,6 +453,8 @@ async fn a_service_may_be_an_alias_while_all_regions_are_down() {
     assert_eq!(ask(&mut client, "www.example.test.", RecordType::A).await, std::slice::from_ref(&address));
     assert!(ask(&mut client, "www.example.test.", RecordType::TXT).await.is_empty());
     assert!(ask(&mut client, "www.example.test.", RecordType::CNAME).await.is_empty());
+    let any = ask(&mut client, "www.example.test.", RecordType::ANY).await;
+    assert_eq!(any, ["www.example.test. 30 IN HINFO RFC8482 "]);
 
     eu.fail(Break::Refuse);
     let cname = "www.example.test. 30 IN CNAME static.example.test.";
@@ -459,7 +465,7 @@ async fn a_service_may_be_an_alias_while_all_regions_are_down() {
     let chain = [cname, "static.example.test. 300 IN A 192.0.2.1"];
     assert_eq!(ask(&mut client, "www.example.test.", RecordType::A).await, chain);
     assert_eq!(ask(&mut client, "www.example.test.", RecordType::TXT).await, [cname], "for every type");
-    assert_eq!(ask(&mut client, "www.example.test.", RecordType::ANY).await.len(), 1);
+    assert_eq!(ask(&mut client, "www.example.test.", RecordType::ANY).await, [cname], "RFC 8482 §4.2");
     assert_eq!(
         ask(&mut client, "out.example.test.", RecordType::AAAA).await,
         ["out.example.test. 30 IN CNAME sorry.invalid."]

@@ -40,6 +40,7 @@ fn config() -> String {
         REGIONS.to_owned(),
         service("weighted", &format!("regions = [{weights}]\nrank = \"none\"")),
         service("hash", &format!("regions = [{weights}]\nrank = \"none\"\nshare = \"hash\"")),
+        service("random", &format!("regions = [{weights}]\nrank = \"none\"\nshare = \"random\"")),
         service("nearest", &format!("{four}\nrank = \"distance\"")),
         service("near", &format!("{four}\nrank = \"distance\"\ntolerance = \"3000km\"")),
         service("first", four),
@@ -153,6 +154,8 @@ async fn a_scope_is_as_wide_as_the_answer_holds() {
         ("weighted.example.test.", "10.1.7.0/24", 24),
         ("weighted.example.test.", "10.1.7.9/32", 24),
         ("weighted.example.test.", "2001:db8:1:2300::/56", 56),
+        // A random share is drawn without it.
+        ("random.example.test.", "10.1.7.0/24", 0),
         // Every client is sent to the first, wherever it is.
         ("first.example.test.", "10.1.7.0/24", 0),
         // No client has a location.

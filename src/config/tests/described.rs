@@ -15,8 +15,8 @@ fn load_text(text: &str) -> Result<Config, Refused> {
         let key = rcgen::generate_simple_self_signed(["probe.test".to_owned()]).expect("a certificate");
         key.cert.pem()
     });
-    load(Path::new("p.toml"), &|path| {
-        Ok(match path.to_str().expect("test paths are UTF-8") {
+    load(Path::new("p.toml"), &|source| {
+        Ok(match source.path.to_str().expect("test paths are UTF-8") {
             "p.toml" => text.as_bytes().to_vec(),
             "ca.pem" => PEM.as_bytes().to_vec(),
             "latency.csv" => b"place,region,ms\n".to_vec(),

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::super::load;
+use super::super::{FileKind, load};
 use super::{ZONE, load_with, reported_with, without_unused};
 
 const WITH_ZONE: &str = "version = 1\n[[zone]]\norigin = \"gslb.test\"\nfile = \"zones/z.zone\"\n";
@@ -28,7 +28,7 @@ fn a_config_that_cannot_be_read() {
 #[test]
 fn a_folder_is_not_a_file() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let reported = load(folder.path(), &|path| std::fs::read(path)).expect_err("a folder");
+    let reported = load(folder.path(), &|source| std::fs::read(source.path)).expect_err("a folder");
     assert!(reported.to_string().contains("is a folder, not a file"), "{reported}");
 }
 
@@ -70,15 +70,50 @@ fn included_files_stay_below_the_zones_folder() {
     assert_eq!(reported("$INCLUDE more/b.zone"), "zones/more/b.zone:1:9: expected IPv4 address");
     assert_eq!(
         reported("$INCLUDE ../secret"),
-        "zones/z.zone:6:1: $INCLUDE of ../secret: lies outside the folder of the zone file"
-    );
-    assert_eq!(
-        reported("$INCLUDE /etc/passwd"),
-        "zones/z.zone:6:1: $INCLUDE of /etc/passwd: lies outside the folder of the zone file"
+        "zones/z.zone:6:1: $INCLUDE of ../secret: a path with `..` is not allowed here"
     );
     assert_eq!(
         reported("$INCLUDE more/none.zone"),
         "zones/z.zone:6:1: $INCLUDE of more/none.zone: no such file"
+    );
+}
+
+#[test]
+fn a_zone_that_is_not_delegated_is_reported() {
+    let text = format!("{WITH_ZONE}[[zone]]\norigin = \"a.sub.gslb.test\"\nfile = \"sub.zone\"\n");
+    const APEX: &[u8] = b"@ 300 SOA ns1 h 1 2 3 4 5\n@ 300 NS ns1\nns1 300 A 192.0.2.53\n";
+    let reported = |line: &str| {
+        let parent = format!("{ZONE}{line}\n");
+        reported_with(&text, &[("zones/z.zone", parent.as_bytes()), ("sub.zone", APEX)])
+    };
+    for line in ["a.sub 300 NS ns1.a.sub\nns1.a.sub 300 A 192.0.2.53", "sub 300 NS ns.example.net."] {
+        assert_eq!(reported(line), "", "{line}");
+    }
+    let expected = "p.toml:6:10: warning: the zone gslb.test. does not delegate a.sub.gslb.test., which is a zone of its own here\n  help: add the NS records of a.sub.gslb.test. to the zone gslb.test.: its other name servers deny the name";
+    for line in ["", "sub 300 TXT x", "a.sub 300 A 192.0.2.1", "*.sub 300 TXT x"] {
+        assert_eq!(reported(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn the_files_of_a_zone_share_its_limit() {
+    let limit = std::cell::RefCell::new(Vec::new());
+    let zone = format!("{ZONE}$INCLUDE a\n$INCLUDE a\n");
+    let loaded = load(Path::new("conf/p.toml"), &|source| {
+        limit.borrow_mut().push((source.limit, source.within.map(Path::to_path_buf)));
+        Ok(match source.path.to_str().expect("test paths are UTF-8") {
+            "conf/p.toml" => WITH_ZONE.into(),
+            "conf/zones/z.zone" => zone.clone().into(),
+            "conf/zones/a" => b"; 1234".to_vec(),
+            other => panic!("{other}"),
+        })
+    });
+    loaded.unwrap_or_else(|reported| panic!("{reported}"));
+    let whole = FileKind::Zone.limit();
+    let (left, within) = (whole - zone.len() as u64, Some("conf/zones".into()));
+    assert_eq!(
+        limit.into_inner(),
+        [(FileKind::Config.limit(), None), (whole, None), (left, within.clone()), (left - 6, within)]
     );
 }
 
@@ -142,7 +177,8 @@ fn a_certificate_file_is_read() {
 #[test]
 fn the_example_in_deploy_is_valid() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/portolan.toml");
-    let config = load(&path, &|path| std::fs::read(path)).unwrap_or_else(|reported| panic!("{reported}"));
+    let config =
+        load(&path, &|source| std::fs::read(source.path)).unwrap_or_else(|reported| panic!("{reported}"));
     assert!(config.warnings.is_empty(), "{}", config.warnings);
     assert_eq!(config.topology.services.len(), 2);
 }

@@ -29,8 +29,8 @@ alias  300 CNAME ns1
 fn load_with(text: &str, files: &[(&str, &[u8])]) -> Result<Config, Refused> {
     let named = files.iter().map(|(name, bytes)| (format!("conf/{name}"), *bytes));
     let files: BTreeMap<String, &[u8]> = named.chain([("conf/p.toml".into(), text.as_bytes())]).collect();
-    load(Path::new("conf/p.toml"), &|path| {
-        let name = path.to_str().expect("test paths are UTF-8");
+    load(Path::new("conf/p.toml"), &|source| {
+        let name = source.path.to_str().expect("test paths are UTF-8");
         files.get(name).map(|bytes| bytes.to_vec()).ok_or_else(|| io::ErrorKind::NotFound.into())
     })
 }

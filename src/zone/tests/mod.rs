@@ -4,6 +4,7 @@ use super::*;
 use crate::model::ServiceId;
 
 mod letter;
+mod oddities;
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -247,7 +248,6 @@ fn the_rules_of_a_zone_are_enforced() {
     let cases: &[(&str, &[&str])] = &[
         ("@ SOA ns h 9 2 3 4 60\n", &["z:2:1: 2 SOA records at example.; only one is allowed"]),
         ("x SOA ns h 1 2 3 4 60\n", &["z:5:1: SOA at x.example.; it belongs at the apex, example."]),
-        ("x.test. A 192.0.2.1\n", &["z:5:1: x.test. lies outside the zone example."]),
         ("x A 192.0.2.1\nx CNAME y\n", &["z:5:1: A beside a CNAME at x.example. (RFC 1034 §3.6.2)"]),
         ("x CNAME y\nx CNAME z\n", &["z:5:1: 2 CNAME records at x.example.; only one is allowed"]),
         (
@@ -268,24 +268,6 @@ fn the_rules_of_a_zone_are_enforced() {
             "z:1:1: no SOA record at example., the apex of the zone"
         ]
     );
-}
-
-#[test]
-fn oddities_are_served_with_a_warning() {
-    let text =
-        "x 5 A 192.0.2.1\nx 3 A 192.0.2.2\nx 3 A 192.0.2.2\nsub NS ns.sub\nx MX 10 A\nx MX 10 a\nx MX 9 a\n";
-    let zone = read(&zone(text)).unwrap();
-    assert_eq!(
-        messages(&zone.warnings),
-        [
-            "z:6:1: the TTLs of this A RRset differ; the smallest is served (RFC 2181 §5.2)",
-            "z:7:1: this record is a duplicate; it is served once (RFC 2181 §5)",
-            "z:8:1: no address for the name server ns.sub.example. of sub.example.",
-            "z:10:1: this record is a duplicate; it is served once (RFC 2181 §5)",
-        ]
-    );
-    let set = &zone.names[&name("x.example.")][0];
-    assert_eq!((set.ttl, set.rdata.len()), (Ttl(3), 2));
 }
 
 #[test]
@@ -388,6 +370,7 @@ fn describe(zones: &Zones, at: &str) -> String {
         Found::Delegation { zone, offset, .. } => format!("{} delegated by {}", suffix(offset), zone.origin),
         Found::Dname { zone, offset, .. } => format!("below DNAME {} in {}", suffix(offset), zone.origin),
         Found::NoName { zone } => format!("no name in {}", zone.origin),
+        Found::Undelegated { zone } => format!("not delegated by {}", zone.origin),
     }
 }
 
@@ -449,10 +432,14 @@ fn ds_is_looked_up_on_the_parents_side_of_a_cut() {
                 "example.",
                 "child NS ns.child
 other NS ns.other
+*.w CNAME child
+beside A 192.0.2.1
 ",
             ),
             ("child.example.", ""),
             ("uncut.example.", ""),
+            ("wild.w.example.", ""),
+            ("beside.example.", ""),
             ("deep.other.example.", ""),
         ],
         &[],
@@ -461,19 +448,27 @@ other NS ns.other
     let zone_of = |at: &str| match zones.find_in_parent(name(at).as_wire()) {
         Found::Delegation { zone, offset, .. } => format!("cut at {offset} in {}", zone.origin),
         Found::Node { zone, .. } => format!("in {}", zone.origin),
+        Found::Undelegated { zone } => format!("not delegated by {}", zone.origin),
         other => format!("{other:?}"),
     };
     for (at, expected) in [
         ("child.example.", "cut at 0 in example."),
         ("other.example.", "cut at 0 in example."),
         // Only the delegation of its parent is served here.
-        ("deep.other.example.", "in deep.other.example."),
-        ("uncut.example.", "in uncut.example."),
+        ("deep.other.example.", "cut at 5 in example."),
+        ("uncut.example.", "not delegated by example."),
+        ("wild.w.example.", "not delegated by example."),
+        ("beside.example.", "in example."),
         ("example.", "in example."),
         ("ns.child.example.", "in child.example."),
     ] {
         assert_eq!(zone_of(at), expected, "{at}");
     }
+    let undelegated = zones.undelegated().map(|(child, parent)| format!("{child} by {parent}"));
+    assert_eq!(
+        undelegated.collect::<Vec<_>>(),
+        ["uncut.example. by example.", "wild.w.example. by example.", "beside.example. by example."]
+    );
 }
 
 #[test]

@@ -55,16 +55,26 @@ fn section_3_1_4_a_referral_has_ds_for_clients_that_set_do() {
 }
 
 #[test]
-fn section_3_1_4_1_a_child_without_its_immediate_parent_denies() {
-    let text = format!("{}alias CNAME sub\n", parent());
-    let server =
-        Server::new(&[("example.", &text), ("deep.sub.example.", ""), ("uncut.example.", "")]).start();
-    for apex in ["deep.sub.example.", "uncut.example."] {
+fn section_3_1_4_1_a_zone_above_answers_even_if_it_does_not_delegate_the_child() {
+    let text = format!("{}*.wild CNAME sub\n", parent());
+    let children = ["deep.sub.example.", "c.uncut.example.", "a.wild.example."].map(|origin| (origin, ""));
+    let server = Server::new(&[&[("example.", &*text)], &children[..]].concat()).start();
+    // Not NXDOMAIN and no alias: caches would apply that to all types of the child's apex (RFC 2308 §5).
+    for apex in ["c.uncut.example.", "a.wild.example."] {
         server.check(
             &format!("{apex} DS"),
-            &format!("NOERROR aa\nNS {apex} 60 SOA ns.{apex} h.{apex} 7 3600 600 86400 60"),
+            "NOERROR aa\nNS example. 60 SOA ns.example. h.example. 7 3600 600 86400 60",
         );
     }
+    server.check(
+        "deep.sub.example. DS",
+        "NOERROR\nNS sub.example. 300 NS ns.sub.example.\nAR ns.sub.example. 300 A 192.0.2.61",
+    );
+    // Everything else is the child's.
+    server.check(
+        "c.uncut.example. NS",
+        "NOERROR aa\nAN c.uncut.example. 300 NS ns.c.uncut.example.\nAR ns.c.uncut.example. 300 A 192.0.2.53",
+    );
 }
 
 #[test]

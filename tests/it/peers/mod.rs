@@ -1,10 +1,12 @@
 //! The same zones served by Knot and NSD: Portolan's answers equal theirs, or the difference is listed in `choices`
-//! with its reason. A test whose server is not installed is skipped.
+//! with its reason. BIND's named-checkzone reads the same text: its records are those that Portolan reads. A test whose
+//! server is not installed is skipped.
 
 mod choices;
 mod questions;
 mod reply;
 mod servers;
+mod text;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

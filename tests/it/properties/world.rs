@@ -12,7 +12,7 @@ use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RecordType};
 use ipnet::IpNet;
 use portolan::answer::{AnswerKind, Arrival, Outcome, Reply, Transport, handle};
-use portolan::config;
+use portolan::config::{self, Source};
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
 use portolan::model::{EndpointRef, KeyPrefix, Rules, Unix};
@@ -278,7 +278,7 @@ pub(super) struct Node(Snapshot);
 impl Node {
     pub(super) fn start(world: &World) -> Self {
         let text = world.text();
-        let read = |path: &Path| match path.to_str() {
+        let read = |source: &Source<'_>| match source.path.to_str() {
             Some("portolan.toml") => Ok(text.clone().into_bytes()),
             Some("zone") => Ok(ZONE.as_bytes().to_vec()),
             _ => Err(io::ErrorKind::NotFound.into()),
