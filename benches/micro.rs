@@ -23,6 +23,7 @@ use portolan::prepare::{Origin, prepare, world};
 use portolan::snapshot::Snapshot;
 use portolan::state;
 use portolan::steer::{Compiled, NoTrace, SteeringRequest};
+use portolan::wire::{HEADER, MAX_ENTRIES};
 
 /// Dynamic names, as in `benches/compare/dns`.
 const SERVICES: usize = 1000;
@@ -57,6 +58,28 @@ const KINDS: [(&str, &str, RecordType, Extra); 11] = [
 
 /// The code of the option COOKIE (RFC 7873 §4).
 const COOKIE: u16 = 10;
+
+/// Messages that cost the most to read: the longest that TCP carries, and one for UDP.
+const BOMBS: [(&str, fn() -> Vec<u8>); 5] = [
+    ("bomb-questions", || bomb([0xffff, 0, 0, 0], &longest_name(), b"\xc0\x0c\0\x01\0\x01", LONGEST)),
+    ("bomb-records", || bomb([1, 0, 0, 0xffff], &longest_name(), &record(12), LONGEST)),
+    ("bomb-records-udp", || bomb([1, 0, 0, 0xffff], &longest_name(), &record(12), LONGEST_DATAGRAM)),
+    ("bomb-pointers", || {
+        let (chain, end) = pointers();
+        bomb([1, 0, 0, MAX_ENTRIES as u16 - 1], &chain, &record(end), LONGEST)
+    }),
+    ("bomb-options", || {
+        let option = b"\xff\xfe\0\0";
+        let before = b"\x03www\x09elsewhere\x04test\0\0\x01\0\x01\0\0\x29\x04\xd0\0\0\0\0";
+        let options = (LONGEST - HEADER - before.len() - 2) / option.len() * option.len();
+        bomb([1, 0, 0, 1], &[&before[..], &(options as u16).to_be_bytes()].concat(), option, LONGEST)
+    }),
+];
+
+/// The longest message that TCP carries (RFC 1035 §4.2.2).
+const LONGEST: usize = 65_535;
+/// A datagram that fills an Ethernet frame.
+const LONGEST_DATAGRAM: usize = 1_472;
 
 const NOW: Unix = Unix(Duration::from_secs(1_800_000_000));
 
@@ -121,6 +144,46 @@ fn query_with(name: &str, rtype: RecordType, option: Option<EdnsOption>) -> Vec<
     query.to_vec().expect("it fits")
 }
 
+/// A message with these counts that is filled with copies of one part.
+fn bomb(counts: [u16; 4], first: &[u8], repeated: &[u8], length: usize) -> Vec<u8> {
+    let counts = counts.map(u16::to_be_bytes);
+    let mut message = [&[7, 7, 0, 0], counts.as_flattened(), first].concat();
+    let copies = (length - message.len()) / repeated.len();
+    message.extend(repeated.repeat(copies));
+    message
+}
+
+/// A question whose name has as many labels as possible.
+fn longest_name() -> Vec<u8> {
+    [&b"\x01a".repeat(127)[..], b"\0\0\x01\0\x01"].concat()
+}
+
+/// A record without data whose owner is a pointer to a byte of the message.
+fn record(owner: u16) -> Vec<u8> {
+    [&(0xc000 | owner).to_be_bytes()[..], b"\0\x01\0\x01\0\0\0\0\0\0"].concat()
+}
+
+/// A question, and a record whose data are pointers, each to the one before it; and the last one's place.
+fn pointers() -> (Vec<u8>, u16) {
+    const POINTERS: u16 = 8_000;
+    let mut bytes = b"\x04test\0\0\x01\0\x01\xc0\x0c\0\x0a\0\x01\0\0\0\0".to_vec();
+    bytes.extend((2 * POINTERS).to_be_bytes());
+    let mut place = 12_u16;
+    for _ in 0..POINTERS {
+        let next = (HEADER + bytes.len()) as u16;
+        bytes.extend((0xc000 | place).to_be_bytes());
+        place = next;
+    }
+    (bytes, place)
+}
+
+/// A message of a kind.
+fn message(snapshot: &Snapshot, kind: &str) -> Option<Vec<u8>> {
+    let ordinary = KINDS.into_iter().find(|(known, ..)| *known == kind);
+    let bomb = || BOMBS.into_iter().find(|(known, _)| *known == kind).map(|(_, build)| build());
+    ordinary.map(|(_, name, rtype, extra)| query(snapshot, name, rtype, extra)).or_else(bomb)
+}
+
 fn arrival() -> Arrival {
     let peer = SocketAddr::from(([84, 128, 0, 1], 5353));
     let local = SocketAddr::from(([192, 0, 2, 53], 53));
@@ -131,8 +194,9 @@ fn bench(criterion: &mut Criterion) {
     let snapshot = snapshot();
     let plan = &snapshot.plan;
     let mut reply = Reply::new(1);
-    for (kind, name, rtype, extra) in KINDS {
-        let query = query(&snapshot, name, rtype, extra);
+    let kinds = KINDS.iter().map(|(kind, ..)| *kind).chain(BOMBS.iter().map(|(kind, _)| *kind));
+    for kind in kinds {
+        let query = message(&snapshot, kind).expect("a known kind");
         criterion.bench_function(&format!("handle/{kind}"), |b| {
             b.iter(|| handle(&snapshot, black_box(&query), arrival(), NOW, &mut reply));
         });
@@ -212,9 +276,8 @@ fn bench_latencies(criterion: &mut Criterion) {
 
 /// Makes answers and nothing else.
 fn count(kind: &str, n: u64) {
-    let (_, name, rtype, extra) = KINDS.into_iter().find(|(known, ..)| *known == kind).expect("a known kind");
     let (snapshot, mut reply) = (snapshot(), Reply::new(1));
-    let query = query(&snapshot, name, rtype, extra);
+    let query = message(&snapshot, kind).expect("a known kind");
     for _ in 0..n {
         black_box(handle(&snapshot, black_box(&query), arrival(), NOW, &mut reply));
     }

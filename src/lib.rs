@@ -27,12 +27,13 @@
 //! | [`answer`] | `handle(&Snapshot, &[u8], Arrival, now, &mut Reply) → Outcome` | all above |
 //! | [`config`] | TOML text → model, with every mistake at its file, line and column; names the files to open, but opens none | model, zone, geo |
 //! | **shells** | | |
+//! | [`supervise`] | parts of the process that end or stall are noticed; faults for tests | – |
 //! | [`net`] | sockets and their options, batched UDP, TLS, resolvers, the clock | model |
-//! | [`probe`] | one file per probe kind, and the scheduler that runs them | model, health, net |
-//! | [`journal`] | SQLite on its own thread: overrides and verdicts that survive a restart | model, health, standing |
+//! | [`probe`] | one file per probe kind, and the scheduler that runs them | model, health, net, supervise |
+//! | [`journal`] | SQLite on its own thread: overrides and verdicts that survive a restart | model, health, standing, supervise |
 //! | [`prepare`] | prepares a config to run: reads files, builds geo index, plan, probes, TLS trust, resolver. Everything that can fail happens here | core, net, probe |
-//! | [`engine`] | the task that owns the state: observations, resolved hosts and commands in, snapshots out | core, net, probe, journal, prepare |
-//! | [`dns`] | UDP workers, TCP | model, wire, answer, snapshot, net |
+//! | [`engine`] | the task that owns the state: observations, resolved hosts and commands in, snapshots out | core, net, supervise, probe, journal, prepare |
+//! | [`dns`] | UDP workers, TCP | model, wire, answer, snapshot, net, supervise |
 //! | [`api`] | REST, event stream, metrics; the types of its JSON | core, net (its clock), engine, prepare (why a reload failed) |
 //! | [`node`] | assembly: builds the modules that a config asks for; owns reload; signals, drain; the demo's regions | everything but cli |
 //! | [`cli`] | one file per subcommand | core, net (its clock), prepare, api, node |
@@ -70,5 +71,6 @@ pub mod snapshot;
 pub mod standing;
 pub mod state;
 pub mod steer;
+pub mod supervise;
 pub mod wire;
 pub mod zone;

@@ -1,24 +1,43 @@
-//! Who may make changes: everyone who can open the socket (its file mode decides), and over TCP the bearers of a
-//! token.
+//! Who may do what: everyone who can open the socket may do everything (its file mode decides who can), and over TCP
+//! tokens decide.
+
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use rustls::ServerConfig;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
+use super::host;
 use super::problem::Problem;
-use crate::config::{Role, Token};
+use crate::config::{Read, Role, Token};
 
 /// What a listener of the API allows.
 #[derive(Clone, Debug)]
 pub enum Access {
-    /// Everything; overrides and events name this as the author, such as "socket".
-    Open(&'static str),
-    /// Reads, and writes with one of these tokens, which a reload may change.
-    Tokens(watch::Receiver<Vec<Token>>),
+    /// Everything.
+    Socket,
+    /// What the policy allows, which a reload may change.
+    Tcp(watch::Receiver<Policy>),
+    /// Reads without a token, under the names of the policy: for a listener that has nothing but metrics.
+    Metrics(watch::Receiver<Policy>),
+}
+
+/// What is allowed over TCP.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Tokens that permit changes, or only reads.
+    pub tokens: Vec<Token>,
+    /// Who may read.
+    pub read: Read,
+    /// The names under which this node may be addressed, besides `localhost` and addresses.
+    pub hosts: Vec<String>,
+    /// How to speak TLS; `None` without it.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// The client of a request and its role.
@@ -29,7 +48,7 @@ pub(super) struct Bearer {
     pub(super) by: String,
 }
 
-/// Passes reads, and writes with the required role. Handlers find the [`Bearer`] among the extensions.
+/// Passes what is allowed. Handlers find the [`Bearer`] among the extensions.
 pub(super) async fn guard(State(access): State<Access>, mut request: Request, next: Next) -> Response {
     match permit(&access, &request) {
         Ok(bearer) => {
@@ -40,35 +59,62 @@ pub(super) async fn guard(State(access): State<Access>, mut request: Request, ne
     }
 }
 
-/// Authenticates a request.
 fn permit(access: &Access, request: &Request) -> Result<Bearer, Problem> {
-    let tokens = match access {
-        Access::Open(way) => return Ok(Bearer { role: Role::Admin, by: (*way).into() }),
-        Access::Tokens(tokens) => tokens.borrow(),
+    let reader = || Bearer { role: Role::Viewer, by: "a reader".into() };
+    let policy = match access {
+        Access::Socket => return Ok(Bearer { role: Role::Admin, by: "socket".into() }),
+        Access::Metrics(policy) => {
+            host::check(&policy.borrow().hosts, request)?;
+            return Ok(reader());
+        }
+        Access::Tcp(policy) => policy.borrow(),
     };
-    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-        return Ok(Bearer { role: Role::Viewer, by: "a reader".into() });
+    host::check(&policy.hosts, request)?;
+    if matches!(request.uri().path(), "/livez" | "/readyz") {
+        return Ok(reader());
     }
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some(secret) = header.and_then(|value| value.strip_prefix("Bearer ")) else {
-        return Err(Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "changes over TCP need a token: use --token or PORTOLAN_TOKEN, or use the control socket on the node",
-        ));
-    };
-    let digest: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
-    // Every token is compared, each in constant time.
-    let found = tokens
-        .iter()
-        .fold(None, |found, token| if bool::from(token.sha256.ct_eq(&digest)) { Some(token) } else { found });
-    match found {
-        None => Err(Problem::new(StatusCode::UNAUTHORIZED, "this token is not valid: see [control] token")),
-        Some(token) if token.role >= Role::Operator => {
+    let token = bearer(&policy.tokens, request.headers())?;
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    match token {
+        Some(token) if is_read || token.role >= Role::Operator => {
             Ok(Bearer { role: token.role, by: format!("token {}", token.name) })
         }
         Some(token) => Err(Problem::new(
             StatusCode::FORBIDDEN,
             format!("token `{}` has the role viewer: changes need operator or admin", token.name),
         )),
+        None if is_read && policy.read == Read::Anyone => Ok(reader()),
+        None => {
+            let what = if is_read { "reads" } else { "changes" };
+            Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                format!(
+                    "{what} over TCP need a token: send `Authorization: Bearer TOKEN`, or use the control socket on the node"
+                ),
+            ))
+        }
+    }
+}
+
+/// The token of a request, if it has one.
+///
+/// # Errors
+/// If nobody has this token: it may have been replaced, and whoever sends it should know.
+fn bearer<'a>(tokens: &'a [Token], headers: &HeaderMap) -> Result<Option<&'a Token>, Problem> {
+    let header = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let Some((scheme, secret)) = header.and_then(|value| value.split_at_checked(b"Bearer ".len())) else {
+        return Ok(None);
+    };
+    if !scheme.eq_ignore_ascii_case(b"Bearer ") {
+        return Ok(None);
+    }
+    let digest: [u8; 32] = Sha256::digest(secret).into();
+    // Every token is compared, each in constant time.
+    let found = tokens
+        .iter()
+        .fold(None, |found, token| if bool::from(token.sha256.ct_eq(&digest)) { Some(token) } else { found });
+    match found {
+        Some(token) => Ok(Some(token)),
+        None => Err(Problem::new(StatusCode::UNAUTHORIZED, "this token is not valid: see [control] token")),
     }
 }

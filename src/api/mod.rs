@@ -3,17 +3,25 @@
 #![allow(clippy::disallowed_methods, reason = "a shell: it reads the clocks")]
 
 mod access;
+mod body;
+mod connections;
 pub mod dto;
 mod explain;
+mod exposition;
+mod host;
 mod metrics;
+mod parameters;
 mod problem;
 mod reload;
 mod routes;
+mod server;
 mod status;
 
-pub use access::Access;
+pub use access::{Access, Policy};
+pub use connections::Connections;
 pub use explain::{Question, explain};
 pub use metrics::{Contributor, Metrics};
 pub use problem::{Problem, REFUSED_BY_SAFETY};
 pub use reload::{ReloadRequest, Reloads};
-pub use routes::{Api, router};
+pub use routes::{Api, metrics_router, router};
+pub use server::Server;

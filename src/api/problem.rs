@@ -3,7 +3,7 @@
 use std::fmt;
 
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,12 @@ impl Problem {
         Self { kind: about_blank(), title, status: status.as_u16(), detail: detail.into() }
     }
 
+    /// The request makes no sense.
+    #[must_use]
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
     /// A safety rule forbids the change.
     #[must_use]
     pub fn refused_by_safety(detail: impl Into<String>) -> Self {
@@ -64,6 +70,12 @@ impl From<crate::engine::Stopped> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self)).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 §15.5.2 requires a challenge.
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }

@@ -6,21 +6,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router, middleware};
 use futures_util::{Stream, StreamExt as _, stream};
 use hickory_proto::rr::RecordType;
-use serde::Deserialize;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::access::{Access, Bearer, guard};
+use super::body::read_whole;
+use super::connections::Admission;
 use super::dto;
 use super::explain::{Question, explain};
+use super::exposition::Exposition;
 use super::metrics::Metrics;
+use super::parameters::{self, parameters};
 use super::problem::Problem;
 use super::reload::Reloads;
 use super::status::View;
@@ -47,43 +50,68 @@ pub struct Api {
     pub metrics: Metrics,
 }
 
-/// The routes for a listener that allows what `access` says.
-pub fn router(api: Api, access: Access) -> Router {
-    Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+/// The routes for a listener that allows what `access` says, and those of `extra`.
+pub fn router(api: Api, access: Access, extra: Router) -> Router {
+    let without_parameters = Router::new()
         .route("/v1/status", get(get_status))
         .route("/v1/regions", get(get_regions))
         .route("/v1/services", get(get_services))
-        .route("/v1/explain", get(get_explain))
         .route("/v1/overrides", get(get_overrides).post(post_override))
-        .route("/v1/overrides/{id}", delete(delete_override))
         .route("/v1/events", get(get_events))
         .route("/v1/reload", post(reload))
+        .route_layer(middleware::from_fn(parameters::none));
+    let routes = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/v1/explain", get(get_explain))
+        .route("/v1/overrides/{id}", delete(delete_override))
+        .merge(without_parameters);
+    guarded(routes.with_state(api).merge(extra), access)
+}
+
+/// `/metrics` alone, for a listener of its own.
+pub fn metrics_router(api: Api, access: Access) -> Router {
+    guarded(Router::new().route("/metrics", get(metrics)).with_state(api), access)
+}
+
+/// Applies to all routes what is true of every request.
+fn guarded(routes: Router, access: Access) -> Router {
+    routes
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method")
         })
-        .with_state(api)
+        // The last layer runs first.
+        .layer(middleware::from_fn(read_whole))
         .layer(middleware::from_fn_with_state(access, guard))
 }
 
+/// Must answer without the engine, which may be what is not alive.
+async fn livez(State(api): State<Api>) -> Response {
+    match api.engine.supervisor.failure() {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
 async fn readyz(State(api): State<Api>) -> Response {
-    if *api.engine.ready.borrow() {
+    if let Some(why) = api.engine.supervisor.failure() {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
+    } else if *api.engine.ready.borrow() {
         "ok\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "waiting for the first result of every check\n").into_response()
     }
 }
 
-async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
+async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
+    let format = Exposition::accepted(&headers);
     let checks = api.engine.checks().await?;
     let snapshot = api.engine.snapshots.load_full();
     let text = api.metrics.scrape(snapshot, checks, api.engine.transitions(), Clock::unix());
     let text = text.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    Ok(([(header::CONTENT_TYPE, format.content_type())], format.of(text)).into_response())
 }
 
 async fn get_status(State(api): State<Api>) -> Result<Json<dto::Status>, Problem> {
@@ -113,23 +141,13 @@ async fn get_services(State(api): State<Api>) -> Result<Json<Vec<dto::Service>>,
     Ok(Json(View::new(&snapshot, &[], &overrides, Clock::unix()).services()))
 }
 
-#[derive(Deserialize)]
-struct ExplainQuery {
-    name: String,
-    #[serde(default, rename = "type")]
-    rtype: Option<String>,
-    client: String,
-    #[serde(default)]
-    at: Option<String>,
-}
-
-async fn get_explain(
-    State(api): State<Api>,
-    query: Result<Query<ExplainQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<dto::Explain>, Problem> {
-    let Query(query) = query.map_err(|e| bad(e.body_text()))?;
-    let question = Question::parse(&query.name, query.rtype.as_deref(), &query.client, query.at.as_deref())
-        .map_err(bad)?;
+async fn get_explain(State(api): State<Api>, uri: Uri) -> Result<Json<dto::Explain>, Problem> {
+    let [name, rtype, client, at] = parameters(&uri, ["name", "type", "client", "at"])?;
+    let missing = |parameter| Problem::bad_request(format!("the query parameter `{parameter}` is missing"));
+    let name = name.ok_or_else(|| missing("name"))?;
+    let client = client.ok_or_else(|| missing("client"))?;
+    let question =
+        Question::parse(&name, rtype.as_deref(), &client, at.as_deref()).map_err(Problem::bad_request)?;
     let checks = api.engine.checks().await?;
     let overrides = api.engine.overrides().await?;
     explain(&api.engine.snapshots.load(), &checks, &overrides, &question).map(Json)
@@ -173,10 +191,6 @@ fn record_type(text: &str) -> Result<RecordType, String> {
     }
 }
 
-fn bad(why: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, why)
-}
-
 async fn get_overrides(State(api): State<Api>) -> Result<Json<Vec<dto::Override>>, Problem> {
     Ok(Json(api.engine.overrides().await?.iter().map(Into::into).collect()))
 }
@@ -186,14 +200,17 @@ async fn post_override(
     Extension(Bearer { role, by }): Extension<Bearer>,
     request: Result<Json<dto::OverrideRequest>, JsonRejection>,
 ) -> Result<Json<dto::Applied>, Problem> {
-    let Json(request) = request.map_err(|e| bad(e.body_text()))?;
+    let Json(request) = request.map_err(|e| Problem::bad_request(e.body_text()))?;
     may_override_safety(request.override_safety, role)?;
     let request = OverrideRequest {
-        target: request.target.parse().map_err(|e: crate::model::TargetError| bad(e.to_string()))?,
-        action: action(request.action, request.share).map_err(bad)?,
+        target: request
+            .target
+            .parse()
+            .map_err(|e: crate::model::TargetError| Problem::bad_request(e.to_string()))?,
+        action: action(request.action, request.share).map_err(Problem::bad_request)?,
         lasts: match request.lasts {
             None => None,
-            Some(text) => Some(config::parse_duration(&text).map_err(bad)?),
+            Some(text) => Some(config::parse_duration(&text).map_err(Problem::bad_request)?),
         },
         reason: request.reason,
         override_safety: request.override_safety,
@@ -227,25 +244,25 @@ fn applied_or_refused(outcome: Result<Applied, Rejection>) -> Result<Json<dto::A
     match outcome {
         Ok(applied) => Ok(Json(applied.into())),
         Err(Rejection::NotFound(why)) => Err(Problem::new(StatusCode::NOT_FOUND, why)),
-        Err(Rejection::Invalid(why)) => Err(bad(why)),
+        Err(Rejection::Invalid(why)) => Err(Problem::bad_request(why)),
         Err(refused @ Rejection::Unsafe(_)) => Err(Problem::refused_by_safety(refused.to_string())),
     }
-}
-
-#[derive(Deserialize)]
-struct RemoveQuery {
-    #[serde(default)]
-    override_safety: bool,
 }
 
 async fn delete_override(
     State(api): State<Api>,
     Extension(Bearer { role, by }): Extension<Bearer>,
     Path(id): Path<String>,
-    query: Result<Query<RemoveQuery>, axum::extract::rejection::QueryRejection>,
+    uri: Uri,
 ) -> Result<Json<dto::Applied>, Problem> {
-    let id: u64 = id.parse().map_err(|_| bad(format!("`{id}` is not a valid override number")))?;
-    let Query(RemoveQuery { override_safety }) = query.map_err(|e| bad(e.body_text()))?;
+    let [override_safety] = parameters(&uri, ["override_safety"])?;
+    let id: u64 =
+        id.parse().map_err(|_| Problem::bad_request(format!("`{id}` is not a valid override number")))?;
+    let override_safety = match override_safety.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Problem::bad_request("`override_safety` is either true or false")),
+    };
     may_override_safety(override_safety, role)?;
     applied_or_refused(api.engine.remove_override(id, by, override_safety).await?)
 }
@@ -262,10 +279,19 @@ async fn reload(
 }
 
 /// The kept events as an array, or with `Accept: text/event-stream` those and all that follow as a stream.
-async fn get_events(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
-    let EventFeed { kept, live } = api.engine.events().await?;
+async fn get_events(
+    State(api): State<Api>,
+    Extension(admission): Extension<Arc<Admission>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if accept.contains("text/event-stream") {
+    let is_stream = accept.contains("text/event-stream");
+    if is_stream && let Err(count) = admission.become_stream() {
+        let detail = format!("{count} event streams are open, and no more are allowed: try again later");
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    }
+    let EventFeed { kept, live } = api.engine.events().await?;
+    if is_stream {
         let newest = kept.last().map_or(0, |event| event.id);
         // An id that this run has not reached is of an earlier one, before the clock was set back.
         let after = Some(last_seen(&headers)).filter(|seen| *seen <= newest).unwrap_or(0);

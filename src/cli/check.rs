@@ -14,9 +14,9 @@ use crate::prepare::{Origin, Prepared, prepare};
 /// Arguments of `portolan check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The config
-    #[arg(short, long, default_value = super::DEFAULT_CONFIG, value_name = "FILE")]
-    config: PathBuf,
+    /// The config [default: PORTOLAN_CONFIG, else /etc/portolan/portolan.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
 
     /// Print all errors and warnings as a JSON array
     #[arg(long)]
@@ -31,8 +31,8 @@ pub(super) struct Arguments {
     resolver: Option<String>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let mut prepared = prepare(&Origin::File(arguments.config.clone()));
+pub(super) fn run(arguments: &Arguments, config: PathBuf) -> Result<ExitCode> {
+    let mut prepared = prepare(&Origin::File(config));
     if let Ok(Prepared { config, .. }) = &mut prepared {
         config.warnings.add(&config.file, unwritable(config).into_iter().collect());
     }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::io;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -10,9 +10,8 @@ use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::node::{Attempt, Chosen, Place, Why};
 use crate::api::{Problem, REFUSED_BY_SAFETY, dto};
-use crate::config::{self, Control};
-use crate::node::default_sockets;
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,17 +24,18 @@ pub(super) struct Client {
     http: reqwest::Client,
     base: String,
     token: Option<String>,
-    /// The address or socket as operators write it.
-    place: String,
+    place: Place,
+    /// The places tried before.
+    skipped: Vec<Attempt>,
 }
 
 /// Why a request to a node failed.
 #[derive(Debug)]
 pub(super) enum ClientError {
-    /// No node answers there.
-    Unreachable { place: String, why: String },
+    /// No node can be used at any of these places; there is at least one.
+    Unreachable(Vec<Attempt>),
     /// The connection broke after an answer.
-    Gone { place: String },
+    Gone { place: Place },
     /// A safety rule forbids it.
     RefusedBySafety(String),
     /// The node refuses it.
@@ -47,89 +47,71 @@ pub(super) enum ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable { place, why } => write!(
-                f,
-                "no node answers at {place}: {why}; is it running? --control selects another node \
-                 (HOST:PORT or the path of its control socket)"
-            ),
+            Self::Unreachable(attempts) => unreachable(attempts, f),
             Self::Gone { place } => {
                 write!(f, "lost {place}: the node stopped or the connection broke")
             }
-            Self::RefusedBySafety(why) | Self::Usage(why) => f.write_str(why),
+            Self::Usage(why) => f.write_str(why),
+            // The API speaks of its own fields and headers.
+            Self::RefusedBySafety(why) => write!(f, "{why}: add --override-safety"),
+            Self::Refused(problem) if problem.status == StatusCode::UNAUTHORIZED.as_u16() => {
+                write!(f, "{problem}; --token or PORTOLAN_TOKEN sends a token")
+            }
             Self::Refused(problem) => problem.fmt(f),
         }
     }
 }
 
+/// A node behind a socket that this user may not use probably runs, so that comes first.
+fn unreachable(attempts: &[Attempt], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (denied, others): (Vec<_>, Vec<_>) = attempts.iter().partition(|it| matches!(it.why, Why::Denied));
+    if let Some(Attempt { place, .. }) = denied.first() {
+        write!(
+            f,
+            "permission denied at {place}: only root and the user that runs the node may use this socket; \
+             use sudo, or the node's TCP address with --control HOST:PORT"
+        )?;
+        return others.iter().try_for_each(|Attempt { place, why }| write!(f, "; {place}: {why}"));
+    }
+    f.write_str("no node answers at ")?;
+    for (index, Attempt { place, why }) in others.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "; nor at " };
+        write!(f, "{separator}{place}: {why}")?;
+    }
+    f.write_str(
+        "; is it running? --control selects another node (HOST:PORT or the path of its control socket), \
+         -c the node of a config",
+    )
+}
+
 impl std::error::Error for ClientError {}
 
-enum Server {
-    Socket(PathBuf),
-    Url(String),
-}
-
-impl Server {
-    /// `--control`, else the config's socket, else the default ones.
-    fn find(control: Option<&str>, config: Option<&Path>) -> Result<Self> {
-        if let Some(control) = control {
-            return Self::parse(control);
-        }
-        if let Some(config) = config {
-            let control = config::load_control(config, &|path| std::fs::read(path))?;
-            return match (control.socket, control.listen) {
-                (Some(socket), _) if socket.exists() => Ok(Self::Socket(socket)),
-                (_, Some(listen)) => Ok(Self::Url(format!("http://{listen}"))),
-                (Some(socket), None) => Ok(Self::Socket(socket)),
-                (None, None) => {
-                    Err(ClientError::Usage("this config has no control API: see [control]".into()).into())
-                }
-            };
-        }
-        let found = default_sockets().find(|socket| socket.exists());
-        Ok(found.map_or_else(|| Self::Url(format!("http://{}", Control::DEFAULT_LISTEN)), Self::Socket))
-    }
-
-    fn parse(control: &str) -> Result<Self> {
-        if control.starts_with("http://") || control.starts_with("https://") {
-            Ok(Self::Url(control.trim_end_matches('/').to_owned()))
-        } else if control.contains('/') || Path::new(control).exists() {
-            Ok(Self::Socket(control.into()))
-        } else if control
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-        {
-            Ok(Self::Url(format!("http://{control}")))
-        } else {
-            let why = format!(
-                "`{control}` is not a valid node: write HOST:PORT, an http(s) URL or the path of a socket"
-            );
-            Err(ClientError::Usage(why).into())
-        }
-    }
-}
-
 impl Client {
-    /// Finds the node to talk to; sends nothing yet.
-    pub(super) fn new(control: Option<&str>, token: Option<&str>, config: Option<&Path>) -> Result<Self> {
-        let place = Server::find(control, config)?;
+    /// Finds the node to talk to, and says on stderr which it is if that may surprise.
+    pub(super) fn new(chosen: &Chosen) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (place, skipped) = runtime.block_on(chosen.find())?;
+        if let Some(note) = chosen.note(&place, &skipped) {
+            super::complain(&note);
+        }
         let builder = reqwest::Client::builder().connect_timeout(TIMEOUT).no_proxy();
-        let (builder, base, place) = match place {
-            Server::Socket(path) => {
-                let shown = path.display().to_string();
-                (builder.unix_socket(path), "http://localhost".to_owned(), shown)
-            }
-            Server::Url(url) => {
-                let shown = url.trim_start_matches("http://").to_owned();
-                (builder, url, shown)
-            }
+        let (builder, base) = match &place {
+            Place::Socket(path) => (builder.unix_socket(path.clone()), "http://localhost".to_owned()),
+            Place::Url(url) => (builder, url.clone()),
         };
         Ok(Self {
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+            runtime,
             http: builder.build().context("cannot set up the HTTP client")?,
             base,
-            token: token.map(str::to_owned),
+            token: chosen.token.clone(),
             place,
+            skipped,
         })
+    }
+
+    /// Where the node listens.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     pub(super) fn status(&self) -> Result<dto::Status> {
@@ -234,12 +216,17 @@ impl Client {
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
         // The innermost cause is the one that explains the error.
-        let mut cause: &dyn std::error::Error = error;
+        let mut cause: &(dyn std::error::Error + 'static) = error;
         while let Some(inner) = cause.source() {
             cause = inner;
         }
-        let why = if error.is_timeout() { "it does not answer in time".into() } else { cause.to_string() };
-        ClientError::Unreachable { place: self.place.clone(), why }
+        let why = match cause.downcast_ref::<io::Error>() {
+            _ if error.is_timeout() => Why::Failed("it does not answer in time".into()),
+            Some(error) => Why::from(error),
+            None => Why::Failed(cause.to_string()),
+        };
+        let last = Attempt { place: self.place.clone(), why };
+        ClientError::Unreachable(self.skipped.iter().cloned().chain([last]).collect())
     }
 
     async fn good(&self, response: reqwest::Response) -> Result<reqwest::Response> {

@@ -3,17 +3,19 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::client::Client;
+use super::node::{NodeChoice, NodeOptions, Reach, Selection};
 use super::{logging, serve};
 use crate::api::dto;
 use crate::config::{Control, Log, LogFormat, LogLevel};
 use crate::model::Subject;
-use crate::node::demo::{Demo, REGIONS};
+use crate::node::demo::{self, Demo, REGIONS};
 use crate::node::drill;
 use crate::state::{Event, EventKind};
 
@@ -36,11 +38,21 @@ enum Turn {
         /// How it breaks
         #[arg(long, default_value = "refuse")]
         how: How,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        reach: Reach,
     },
     /// Heal a region of a running demo
     Heal {
         /// eu-west, us-east or ap-south
         target: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        reach: Reach,
     },
 }
 
@@ -59,19 +71,21 @@ enum How {
     Slow,
 }
 
-pub(super) fn run(arguments: Arguments, control: Option<&str>) -> Result<ExitCode> {
+pub(super) fn run(arguments: Arguments, selection: &Selection) -> Result<ExitCode> {
     match arguments.turn {
-        Some(turn) => switch(turn, control),
+        Some(turn) => switch(turn, selection),
         None => {
             // The drill and the demo report what happens themselves; log lines would interrupt them.
-            logging::start(&Log { format: Some(LogFormat::Text), level: LogLevel::Error });
-            serve::runtime()?.block_on(async {
+            logging::start(&Log { format: Some(LogFormat::Text), level: LogLevel::Error })?;
+            serve::run_to_end(async {
                 if arguments.drill {
                     return drill::play(Demo::start().await?).await;
                 }
                 let demo = Demo::start().await?;
                 introduce(&demo);
-                tokio::spawn(narrate(demo.node.engine.subscribe()));
+                let events = demo.node.engine.subscribe();
+                // On a thread of its own, which may block for as long as the terminal is stopped.
+                thread::spawn(move || narrate(events));
                 demo.run().await
             })?;
             Ok(ExitCode::SUCCESS)
@@ -80,9 +94,9 @@ pub(super) fn run(arguments: Arguments, control: Option<&str>) -> Result<ExitCod
 }
 
 /// Prints what happens to regions, one sentence each.
-async fn narrate(mut events: broadcast::Receiver<Arc<Event>>) {
+fn narrate(mut events: broadcast::Receiver<Arc<Event>>) {
     loop {
-        match events.recv().await {
+        match events.blocking_recv() {
             Ok(event) if is_shown(&event.kind) => {
                 let millis = i64::try_from(event.at.0.as_millis()).unwrap_or(i64::MAX);
                 let at = jiff::Timestamp::from_millisecond(millis).unwrap_or_default();
@@ -104,20 +118,26 @@ fn is_shown(kind: &EventKind) -> bool {
     }
 }
 
-fn switch(turn: Turn, control: Option<&str>) -> Result<ExitCode> {
-    let (region, how) = match turn {
-        Turn::Fail { target, how } => {
+fn switch(turn: Turn, selection: &Selection) -> Result<ExitCode> {
+    let (region, how, json, reach) = match turn {
+        Turn::Fail { target, how, json, reach } => {
             let value = how.to_possible_value().map(|value| value.get_name().to_owned());
-            (target, value)
+            (target, value, json, reach)
         }
-        Turn::Heal { target } => (target, None),
+        Turn::Heal { target, json, reach } => (target, None, json, reach),
     };
-    // The demo has no socket: without --control it is at its default address.
-    let client = match control {
-        Some(control) => Client::new(Some(control), None, None)?,
-        None => Client::new(Some(&Control::DEFAULT_LISTEN.to_string()), None, None)?,
-    };
+    let mut chosen = selection.node(&NodeOptions { reach, config: None });
+    // Without --control it is the demo at the default port, by its socket, where no token is needed.
+    if matches!(chosen.node, NodeChoice::Default) {
+        let socket = demo::socket(Control::DEFAULT_LISTEN.port());
+        chosen.node = NodeChoice::Named(socket.display().to_string());
+    }
+    let client = Client::new(&chosen)?;
     let done: dto::DemoSwitch = client.post("/v1/demo", &dto::DemoSwitch { region, how })?;
+    if json {
+        say!("{}", serde_json::to_string_pretty(&done)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let region = done.region;
     match done.how.as_deref() {
         Some("slow") => {
@@ -134,25 +154,28 @@ fn introduce(demo: &Demo) {
         say!("note: {note}");
     }
     let dns = demo.node.dns_addresses[0];
-    let control = demo.node.control_address.map(|address| address.to_string()).unwrap_or_default();
+    let control = demo.node.control_address.unwrap_or(Control::DEFAULT_LISTEN);
     say!("three regions serve www.demo.test; DNS answers at {dns}, control at {control}\n");
     for (name, address, city) in REGIONS {
         say!("    {name:<9} {address:<11} {city}");
     }
     say!("\ntry, in another terminal:\n");
-    let commands = commands(dns, &control);
+    let commands = commands(dns, control);
     let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     for (command, comment) in commands {
         say!("    {command:<width$}  # {comment}");
     }
+    say!("\nchanges at {control} need --token {}; at the socket", demo.token);
+    say!("{} they need none", demo::socket(control.port()).display());
     say!("\nCtrl-C ends the demo; what happens to the regions is shown here:\n");
 }
 
 /// Commands to try, each with what it shows.
-fn commands(dns: SocketAddr, control: &str) -> Vec<(String, String)> {
+fn commands(dns: SocketAddr, control: SocketAddr) -> Vec<(String, String)> {
     let program = program();
-    let is_default = control == Control::DEFAULT_LISTEN.to_string();
-    let options = if is_default { String::new() } else { format!(" --control {control}") };
+    let is_default = control == Control::DEFAULT_LISTEN;
+    let socket = demo::socket(control.port());
+    let options = if is_default { String::new() } else { format!(" --control {}", socket.display()) };
     let mut commands: Vec<(String, String)> = drill::CLIENTS
         .iter()
         .map(|(place, client)| {

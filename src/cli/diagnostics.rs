@@ -7,22 +7,22 @@
 //!   |         ^^^^^^
 //! ```
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use annotate_snippets::renderer::{AnsiColor, Style};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
+use super::terminal::{escaped, in_place};
 use crate::config::{Diagnostic, Diagnostics, Severity};
 
 /// Prints all of them to standard error: errors, then warnings, then their number.
 pub(super) fn print(diagnostics: &Diagnostics) {
     let stderr = std::io::stderr();
     let colours = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-    eprint!("{}", rendered(diagnostics, colours));
-    if let Some(counts) = counts(diagnostics) {
-        eprintln!("{counts}");
-    }
+    let counts = counts(diagnostics).map(|counts| format!("{counts}\n")).unwrap_or_default();
+    // The exit code tells what a stderr that takes nothing cannot.
+    write!(stderr.lock(), "{}{counts}", rendered(diagnostics, colours)).ok();
 }
 
 /// "3 errors and 1 warning"; `None` if there is nothing to count.
@@ -57,15 +57,15 @@ fn one(it: &Diagnostic, source: Option<&str>, colours: bool) -> String {
     } else {
         (Renderer::plain(), Style::new(), Style::new())
     };
-    let place = format!("{}:{}:{}", it.file.display(), it.line, it.column);
-    let head = format!("{bold}{place}: {colour}{}:{colour:#} {}\n", it.severity, it.message);
+    let place = format!("{}:{}:{}", escaped(&it.file.display().to_string()), it.line, it.column);
+    let head = format!("{bold}{place}: {colour}{}:{colour:#} {}\n", it.severity, escaped(&it.message));
     // A position outside of its file has no line to show.
-    let line = it.line.checked_sub(1).and_then(|before| source?.lines().nth(before));
-    let snippet = line.map(|line| {
+    let line = it.line.checked_sub(1).and_then(|before| source?.lines().nth(before)).map(in_place);
+    let snippet = line.as_deref().map(|line| {
         let span = offset(line, it.column)..offset(line, it.end_column.max(it.column));
         Snippet::source(line).line_start(it.line).annotation(AnnotationKind::Primary.span(span))
     });
-    let help = it.help.as_deref().map(|help| Level::HELP.message(help));
+    let help = it.help.as_deref().map(|help| Level::HELP.message(escaped(help)));
     let body = Group::with_level(level).elements(snippet).elements(help);
     if body.is_empty() { head } else { head + &renderer.render(&[body]) + "\n" }
 }

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::NodeConfig;
 use super::client::Client;
+use super::node::NodeOptions;
 use crate::api::dto;
 
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(super) node: NodeConfig,
+    pub(super) node: NodeOptions,
 }
 
 pub(super) fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode> {

@@ -6,8 +6,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
+use serde::Serialize;
 
 use super::client::{Client, ClientError};
+use super::node::{NodeOptions, Reach, Selection};
+use super::terminal::in_one_line;
 use crate::api::dto::{self, ExplainKind, Instead, StageName};
 use crate::api::{self, Question};
 use crate::health::State;
@@ -33,16 +36,37 @@ pub(super) struct Arguments {
     /// As JSON
     #[arg(long)]
     json: bool,
-    /// Explain a config instead of a running node: every address counts as up
+    /// Explain a config offline, as if every probe succeeded, instead of asking a running node
     #[arg(short, long, value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    reach: Reach,
 }
 
-pub(super) fn run(arguments: &Arguments, control: Option<&str>, token: Option<&str>) -> Result<ExitCode> {
+/// What an explanation of a config takes for granted.
+const ASSUMED: &str = "every probe succeeds and there are no overrides";
+
+/// The JSON of an explanation.
+#[derive(Serialize)]
+struct Explanation<'a> {
+    /// Whether a config was explained rather than what a node does now.
+    offline: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assumed: Option<&'static str>,
+    #[serde(flatten)]
+    explained: &'a dto::Explain,
+}
+
+pub(super) fn run(arguments: &Arguments, selection: &Selection) -> Result<ExitCode> {
+    let config = selection.typed_config(arguments.config.as_deref());
+    if config.is_some() && selection.typed_control(&arguments.reach).is_some() {
+        let why = "-c explains a config without a node, but --control names one: leave one of them out";
+        return Err(ClientError::Usage(why.into()).into());
+    }
     let question =
         Question::parse(&arguments.name, Some(&arguments.rtype), &arguments.client, arguments.at.as_deref())
             .map_err(ClientError::Usage)?;
-    let explained = if let Some(config) = &arguments.config {
+    let explained = if let Some(config) = &config {
         offline(&Origin::File(config.clone()), &question)?
     } else {
         let mut query = vec![
@@ -51,12 +75,15 @@ pub(super) fn run(arguments: &Arguments, control: Option<&str>, token: Option<&s
             ("client", arguments.client.as_str()),
         ];
         query.extend(arguments.at.as_deref().map(|at| ("at", at)));
-        Client::new(control, token, None)?.explain(&query)?
+        let node = NodeOptions { reach: arguments.reach.clone(), config: None };
+        Client::new(&selection.node(&node))?.explain(&query)?
     };
     if arguments.json {
-        say!("{}", serde_json::to_string_pretty(&explained)?);
+        let assumed = config.as_ref().map(|_| ASSUMED);
+        let explanation = Explanation { offline: config.is_some(), assumed, explained: &explained };
+        say!("{}", serde_json::to_string_pretty(&explanation)?);
     } else {
-        say!("{}", text(&explained, arguments.config.as_deref()).trim_end());
+        say!("{}", text(&explained, config.as_deref()).trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -74,10 +101,10 @@ fn offline(origin: &Origin, question: &Question) -> Result<dto::Explain> {
 fn text(e: &dto::Explain, config: Option<&Path>) -> String {
     let mut text = String::new();
     let mut line = |label: &str, value: String| {
-        writeln!(text, "{label:<11} {value}").expect("a String takes everything");
+        writeln!(text, "{label:<11} {}", in_one_line(&value)).expect("a String takes everything");
     };
     if let Some(config) = config {
-        line("config", format!("{}: no node was asked, every address counts as up", config.display()));
+        line("offline", format!("{}: no node was asked; assumed: {ASSUMED}", config.display()));
     }
     line("question", format!("{} {}", e.name, e.rtype));
     line("client", format!("{}: {}", e.client, place(&e.location)));

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Subcommand;
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use ipnet::IpNet;
+use serde::Serialize;
 
 use crate::geo::{self, Agreement, Database, Draw, Index, Located, Sampling, Source};
 use crate::prepare::BUILTIN;
@@ -16,14 +18,19 @@ use crate::prepare::BUILTIN;
 #[derive(Debug, Subcommand)]
 pub(crate) enum GeoCommand {
     /// Show where an address is, and the prefix that this is valid for
+    #[command(after_help = help!("portolan geo lookup 192.0.2.1"))]
     Lookup {
         /// The client's address
         ip: IpAddr,
         /// Config whose databases and networks to use [default: the built-in database]
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Reduce place data to countries and rounded coordinates, as in the built-in database
+    #[command(after_help = help!("portolan geo build --from city.mmdb --out reduced.mmdb.zst"))]
     Build {
         /// Databases (.mmdb); the first with an answer wins
         #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
@@ -33,6 +40,7 @@ pub(crate) enum GeoCommand {
         out: PathBuf,
     },
     /// Measure on random addresses how well one database agrees with another
+    #[command(after_help = help!("portolan geo compare --source city.mmdb --with reduced.mmdb"))]
     Compare {
         /// Databases (.mmdb) to compare against
         #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
@@ -58,12 +66,13 @@ pub(crate) fn run(
     index_of: impl FnOnce(&Path) -> anyhow::Result<(Index, Vec<String>)>,
 ) -> anyhow::Result<ExitCode> {
     match command {
-        GeoCommand::Lookup { ip, config } => {
+        GeoCommand::Lookup { ip, config, json } => {
             let (index, sources) = match config {
                 Some(path) => index_of(&path)?,
                 None => (Index::compile(&[geo::builtin()?], &[], &[]), vec![BUILTIN.to_owned()]),
             };
-            say!("{}", lookup(&index, &sources, ip));
+            let known = Known::of(ip, &index, &sources);
+            say!("{}", if json { serde_json::to_string_pretty(&known)? } else { known.text() });
         }
         GeoCommand::Build { from, out } => build(&from, &out)?,
         GeoCommand::Compare { source, with, count_v4, count_v6, seed } => {
@@ -77,31 +86,66 @@ pub(crate) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What an index over these databases knows about an address, as text.
-pub(crate) fn lookup(index: &Index, sources: &[String], address: IpAddr) -> String {
-    let Located { place, prefix, .. } = index.locate(address);
-    let location = place.location;
-    let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "unknown".into());
-    let source = match place.source {
-        Source::Nowhere => "no database has it".to_owned(),
-        Source::Override(network) => format!("[[geo.network]] {network}"),
-        Source::Database(number) => sources.get(usize::from(number)).cloned().unwrap_or_default(),
-    };
-    let mut lines = vec![
-        ("country", or_unknown(location.country.map(|country| country.to_string()))),
-        ("continent", or_unknown(location.continent.map(|continent| continent.to_string()))),
-        ("subdivision", or_unknown(location.subdivision.map(|code| code.to_string()))),
-        ("coordinates", or_unknown(location.point.map(|p| format!("{:.4}, {:.4}", p.lat, p.lon)))),
-        ("prefix", prefix.to_string()),
-        ("source", source),
-    ];
-    lines.extend(location.asn.map(|asn| ("asn", asn.to_string())));
-    if !place.nets.is_empty() {
-        let nets: Vec<_> = place.nets.iter().map(ToString::to_string).collect();
-        lines.push(("within", nets.join(", ")));
+/// What is known about an address.
+#[derive(Debug, Serialize)]
+struct Known {
+    address: IpAddr,
+    country: Option<String>,
+    continent: Option<String>,
+    subdivision: Option<String>,
+    lat: Option<f32>,
+    lon: Option<f32>,
+    /// The prefix around the address for which the same is known.
+    prefix: IpNet,
+    source: String,
+    asn: Option<u32>,
+    /// The prefixes that the config names and that contain the address, longest first.
+    within: Vec<IpNet>,
+}
+
+impl Known {
+    /// `sources` are the names of the databases of `index`.
+    fn of(address: IpAddr, index: &Index, sources: &[String]) -> Self {
+        let Located { place, prefix, .. } = index.locate(address);
+        let location = place.location;
+        let source = match place.source {
+            Source::Nowhere => "no database has it".to_owned(),
+            Source::Override(network) => format!("[[geo.network]] {network}"),
+            Source::Database(number) => sources.get(usize::from(number)).cloned().unwrap_or_default(),
+        };
+        Self {
+            address,
+            country: location.country.map(|country| country.to_string()),
+            continent: location.continent.map(|continent| continent.to_string()),
+            subdivision: location.subdivision.map(|code| code.to_string()),
+            lat: location.point.map(|point| point.lat),
+            lon: location.point.map(|point| point.lon),
+            prefix,
+            source,
+            asn: location.asn,
+            within: place.nets.to_vec(),
+        }
     }
-    let lines: Vec<_> = lines.into_iter().map(|(key, value)| format!("{key:<12} {value}")).collect();
-    lines.join("\n")
+
+    fn text(&self) -> String {
+        let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+        let coordinates = self.lat.zip(self.lon).map(|(lat, lon)| format!("{lat:.4}, {lon:.4}"));
+        let mut lines = vec![
+            ("country", or_unknown(&self.country)),
+            ("continent", or_unknown(&self.continent)),
+            ("subdivision", or_unknown(&self.subdivision)),
+            ("coordinates", or_unknown(&coordinates)),
+            ("prefix", self.prefix.to_string()),
+            ("source", self.source.clone()),
+        ];
+        lines.extend(self.asn.map(|asn| ("asn", asn.to_string())));
+        if !self.within.is_empty() {
+            let nets: Vec<_> = self.within.iter().map(ToString::to_string).collect();
+            lines.push(("within", nets.join(", ")));
+        }
+        let lines: Vec<_> = lines.into_iter().map(|(key, value)| format!("{key:<12} {value}")).collect();
+        lines.join("\n")
+    }
 }
 
 fn build(from: &[PathBuf], out: &Path) -> anyhow::Result<()> {
@@ -184,7 +228,7 @@ mod tests {
         let prefix = "10.20.0.0/16".parse().unwrap();
         let network = NetworkOverride { prefix, location: Some(location), first: Box::default() };
         let index = Index::compile(&[], &[network], &["10.20.0.0/17".parse().unwrap()]);
-        insta::assert_snapshot!(lookup(&index, &[], "10.20.30.40".parse().unwrap()), @r"
+        insta::assert_snapshot!(Known::of("10.20.30.40".parse().unwrap(), &index, &[]).text(), @r"
         country      DE
         continent    EU
         subdivision  BE
@@ -194,7 +238,7 @@ mod tests {
         asn          64500
         within       10.20.0.0/17
         ");
-        insta::assert_snapshot!(lookup(&index, &[], "192.0.2.1".parse().unwrap()), @r"
+        insta::assert_snapshot!(Known::of("192.0.2.1".parse().unwrap(), &index, &[]).text(), @r"
         country      unknown
         continent    unknown
         subdivision  unknown
@@ -204,7 +248,8 @@ mod tests {
         ");
         let databases = [read(Path::new(&fixture("GeoIP2-City-Test.mmdb"))).unwrap()];
         let index = Index::compile(&databases, &[], &[]);
-        let text = lookup(&index, &["places/city.mmdb".into()], "81.2.69.142".parse().unwrap());
+        let sources = ["places/city.mmdb".into()];
+        let text = Known::of("81.2.69.142".parse().unwrap(), &index, &sources).text();
         assert!(text.contains("\nsource       places/city.mmdb"), "{text}");
     }
 

@@ -11,6 +11,28 @@ macro_rules! say {
     };
 }
 
+/// The end of a command's help: an example and the exit codes.
+macro_rules! help {
+    ($example:literal) => {
+        concat!("Example:\n  ", $example, "\n\nExit codes: 0 success, 1 failure, 2 usage error")
+    };
+}
+
+/// The same for commands that use a running node, with where they find it.
+macro_rules! node_help {
+    ($example:literal) => {
+        concat!(
+            "Example:\n  ",
+            $example,
+            "\n\nWithout --control and -c the node is the first that accepts a connection at\n",
+            "/run/portolan/control.sock, $XDG_RUNTIME_DIR/portolan.sock, 127.0.0.1:8053.\n",
+            "PORTOLAN_CONTROL, PORTOLAN_CONFIG and PORTOLAN_TOKEN stand for the options.\n\n",
+            "Exit codes: 0 success, 1 failure, 2 usage error, 3 node unreachable,\n",
+            "4 refused by a safety rule"
+        )
+    };
+}
+
 mod check;
 mod client;
 mod delegation;
@@ -20,9 +42,11 @@ mod events;
 mod explain;
 mod geo;
 mod logging;
+mod node;
 mod overrides;
 mod serve;
 mod status;
+mod terminal;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -30,12 +54,14 @@ use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 
-use clap::parser::ValueSource;
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::api::dto;
 use crate::geo::Index;
+use crate::node::log;
 use crate::prepare::{self, Origin};
 use client::{Client, ClientError};
+use node::{NodeOptions, Selection};
 
 /// Exit codes other than 0, success.
 mod exit {
@@ -55,14 +81,19 @@ const DEFAULT_CONFIG: &str = "/etc/portolan/portolan.toml";
 /// DNS-based global server load balancer that explains every answer
 #[derive(Debug, Parser)]
 #[command(name = "portolan", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = help!("portolan demo"))]
 struct Arguments {
-    /// The node to use: HOST:PORT, an http(s) URL, or a control socket [default: this host's socket]
-    #[arg(long, global = true, env = "PORTOLAN_CONTROL", value_name = "NODE")]
+    /// The node to use: HOST:PORT, an http(s) URL, or the path of a control socket
+    #[arg(long, env = "PORTOLAN_CONTROL", value_name = "NODE")]
     control: Option<String>,
 
-    /// Token for changes over TCP
-    #[arg(long, global = true, env = "PORTOLAN_TOKEN", hide_env_values = true, value_name = "SECRET")]
+    /// Token for access over TCP
+    #[arg(long, env = "PORTOLAN_TOKEN", hide_env_values = true, value_name = "SECRET")]
     token: Option<String>,
+
+    /// The config; commands that use a running node take its socket or address from there
+    #[arg(short, long, env = "PORTOLAN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
 
     #[command(subcommand)]
     command: Command,
@@ -71,62 +102,61 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run three regions, DNS and the control API on loopback, to try everything without a config
+    #[command(after_help = help!("portolan demo --drill"))]
     Demo(demo::Arguments),
     /// Run the server
+    #[command(after_help = help!("portolan serve -c /etc/portolan/portolan.toml"))]
     Serve {
-        /// The config
-        #[arg(short, long, default_value = DEFAULT_CONFIG, value_name = "FILE")]
-        config: PathBuf,
+        /// The config [default: PORTOLAN_CONFIG, else /etc/portolan/portolan.toml]
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Find every mistake in a config; exit 0 if there is none, else 1
+    #[command(after_help = help!("portolan check -c portolan.toml"))]
     Check(check::Arguments),
     /// Explain why a client gets the answer it gets
+    #[command(after_help = node_help!("portolan explain www.example.com AAAA --client 192.0.2.1"))]
     Explain(explain::Arguments),
     /// Show regions, endpoints, verdicts, overrides, and what safety rules hold
-    Status {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        node: NodeConfig,
-    },
+    #[command(after_help = node_help!("portolan status"))]
+    Status(Plain),
     /// Send no clients, or fewer, to a target
+    #[command(after_help = node_help!("portolan drain region/eu-west --for 30m --reason \"new kernel\""))]
     Drain(overrides::Drain),
     /// Treat a target as up or down, whatever probes find
+    #[command(after_help = node_help!("portolan force endpoint/eu-west/lb1 down"))]
     Force(overrides::Force),
     /// Remove the overrides of a target
+    #[command(after_help = node_help!("portolan restore region/eu-west"))]
     Restore(overrides::Restore),
     /// List the current overrides
-    Overrides {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        node: NodeConfig,
-    },
+    #[command(after_help = node_help!("portolan overrides"))]
+    Overrides(Plain),
     /// Show recent events
+    #[command(after_help = node_help!("portolan events --follow"))]
     Events(events::Arguments),
     /// Read the config again
-    Reload {
-        #[command(flatten)]
-        node: NodeConfig,
-    },
+    #[command(after_help = node_help!("portolan reload"))]
+    Reload(Plain),
     /// Look up addresses in geo databases; build and compare databases
-    #[command(subcommand)]
+    #[command(subcommand, after_help = help!("portolan geo lookup 192.0.2.1"))]
     Geo(geo::GeoCommand),
     /// Print shell completions
+    #[command(after_help = help!("portolan completions bash > /etc/bash_completion.d/portolan"))]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
 }
 
-/// Selects a node by its config.
+/// Arguments of a command that only needs a node.
 #[derive(Debug, clap::Args)]
-struct NodeConfig {
-    /// Use the control socket of this config
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
+struct Plain {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    node: NodeOptions,
 }
 
 /// Runs the command that the arguments name.
@@ -134,14 +164,15 @@ struct NodeConfig {
 pub fn main() -> ExitCode {
     let matches = Arguments::command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    // A node that the environment names is no contradiction to `explain -c`.
-    let is_node_named = matches.value_source("control") == Some(ValueSource::CommandLine);
-    match run(arguments, is_node_named) {
-        Ok(code) => code,
+    match run(arguments, &matches) {
+        Ok(code) => {
+            log::finish();
+            code
+        }
         Err(error) => {
-            eprintln!("portolan: {}", format!("{error:#}").trim_end());
+            complain(format!("{error:#}").trim_end());
             ExitCode::from(match error.downcast_ref::<ClientError>() {
-                Some(ClientError::Unreachable { .. } | ClientError::Gone { .. }) => exit::UNREACHABLE,
+                Some(ClientError::Unreachable(_) | ClientError::Gone { .. }) => exit::UNREACHABLE,
                 Some(ClientError::RefusedBySafety(_)) => exit::REFUSED,
                 Some(ClientError::Usage(_)) => exit::USAGE,
                 // What the node cannot parse was typed here.
@@ -152,50 +183,66 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments, is_node_named: bool) -> anyhow::Result<ExitCode> {
-    let Arguments { control, token, command } = arguments;
-    let connect =
-        |node: &NodeConfig| Client::new(control.as_deref(), token.as_deref(), node.config.as_deref());
+fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let Arguments { control, token, config, command } = arguments;
+    let selection = Selection::new(control, token, config, matches);
+    selection.fits(&command)?;
+    let connect = |options: &NodeOptions| Client::new(&selection.node(options));
     match command {
-        Command::Demo(arguments) => demo::run(arguments, control.as_deref()),
-        Command::Serve { config } => serve::run(config),
-        Command::Check(arguments) => check::run(&arguments),
-        Command::Explain(explain::Arguments { config: Some(_), .. }) if is_node_named => {
-            let why = "-c explains a config without a node, but --control names one: leave one of them out";
-            Err(ClientError::Usage(why.into()).into())
+        Command::Demo(arguments) => demo::run(arguments, &selection),
+        Command::Serve { config } => serve::run(selection.config(config)),
+        Command::Check(arguments) => {
+            let config = selection.config(arguments.config.clone());
+            check::run(&arguments, config)
         }
-        Command::Explain(arguments) => explain::run(&arguments, control.as_deref(), token.as_deref()),
-        Command::Status { json, node } => status::run(&connect(&node)?, json),
+        Command::Explain(arguments) => explain::run(&arguments, &selection),
+        Command::Status(Plain { json, node }) => status::run(&connect(&node)?, json),
         Command::Drain(arguments) => overrides::drain(&connect(&arguments.node)?, arguments),
         Command::Force(arguments) => overrides::force(&connect(&arguments.node)?, arguments),
         Command::Restore(arguments) => overrides::restore(&connect(&arguments.node)?, &arguments),
-        Command::Overrides { json, node } => overrides::list(&connect(&node)?, json),
+        Command::Overrides(Plain { json, node }) => overrides::list(&connect(&node)?, json),
         Command::Events(arguments) => events::run(&connect(&arguments.node)?, &arguments),
-        Command::Reload { node } => {
-            let reloaded = connect(&node)?.reload()?;
-            say!("reloaded, epoch {}", reloaded.epoch);
-            for warning in &reloaded.warnings {
-                eprintln!("portolan: warning: {warning}");
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Reload(Plain { json, node }) => reload(&connect(&node)?, json),
         Command::Geo(command) => geo::run(command, index_of),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "portolan", &mut script);
-            say!("{}", String::from_utf8_lossy(&script).trim_end());
+            write_line(String::from_utf8_lossy(&script).trim_end());
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-/// Prints a line on stdout. That its reader is gone is not an error; any other failure is.
+fn reload(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
+    let reloaded: dto::Reloaded = client.reload()?;
+    if json {
+        say!("{}", serde_json::to_string_pretty(&reloaded)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    say!("reloaded, epoch {}", reloaded.epoch);
+    for warning in &reloaded.warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a sentence about the command itself on stderr.
+fn complain(text: &str) {
+    log::print_last(&format!("portolan: {}", terminal::escaped(text)));
+}
+
+/// Prints text, whoever wrote it, on stdout.
 fn say_line(text: fmt::Arguments<'_>) {
+    write_line(&terminal::escaped(&text.to_string()));
+}
+
+/// Prints a line on stdout. That its reader is gone is not an error; any other failure is.
+fn write_line(text: &str) {
     if let Err(error) = writeln!(io::stdout().lock(), "{text}") {
         if error.kind() == io::ErrorKind::BrokenPipe {
             process::exit(0);
         }
-        eprintln!("portolan: cannot write to stdout: {error}");
+        complain(&format!("cannot write to stdout: {error}"));
         process::exit(exit::NO.into());
     }
 }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use super::NodeConfig;
 use super::client::Client;
-use super::status::table;
+use super::complain;
+use super::node::NodeOptions;
+use super::status::Table;
 use crate::api::dto::{self, Action, Share};
 use crate::config;
 use crate::model::{Fraction, Target, TargetError};
@@ -23,7 +24,7 @@ pub(super) struct Drain {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
-    pub(super) node: NodeConfig,
+    pub(super) node: NodeOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +37,7 @@ pub(super) struct Force {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
-    pub(super) node: NodeConfig,
+    pub(super) node: NodeOptions,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -56,6 +57,9 @@ struct Common {
     /// Do it even if a safety rule forbids it
     #[arg(long)]
     override_safety: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,8 +70,11 @@ pub(super) struct Restore {
     /// Do it even if a safety rule forbids it
     #[arg(long)]
     override_safety: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
-    pub(super) node: NodeConfig,
+    pub(super) node: NodeOptions,
 }
 
 /// The target as the API writes it.
@@ -102,7 +109,7 @@ fn put(
     share: Option<Share>,
     common: Common,
 ) -> Result<ExitCode> {
-    let Common { lasts, reason, override_safety } = common;
+    let Common { lasts, reason, override_safety, json } = common;
     let applied = client.put_override(&dto::OverrideRequest {
         target,
         action,
@@ -111,6 +118,10 @@ fn put(
         reason,
         override_safety,
     })?;
+    if json {
+        say!("{}", serde_json::to_string_pretty(&applied)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let o = &applied.subject;
     let until = o.until.as_ref().map_or_else(|| "until restored".into(), |until| format!("until {until}"));
     say!("override {}: {} {}{}, {until} (epoch {})", o.id, o.action, o.target, part(o), applied.epoch);
@@ -130,8 +141,14 @@ pub(super) fn restore(client: &Client, arguments: &Restore) -> Result<ExitCode> 
         let others = if targets.is_empty() { "none".into() } else { targets.join(", ") };
         bail!("there is no override of {wanted}; current overrides: {others}");
     }
+    let remove = |o: &dto::Override| client.remove_override(o.id, arguments.override_safety);
+    if arguments.json {
+        let removed = mine.into_iter().map(remove).collect::<Result<Vec<_>>>()?;
+        say!("{}", serde_json::to_string_pretty(&removed)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     for o in mine {
-        let applied = client.remove_override(o.id, arguments.override_safety)?;
+        let applied = remove(o)?;
         say!("removed override {}: {} {}{} (epoch {})", o.id, o.action, o.target, part(o), applied.epoch);
         report_effect(&applied);
     }
@@ -148,7 +165,7 @@ fn report_effect(applied: &dto::Applied) {
         say!("nothing changes now: {why}");
     }
     if let Some(why) = &applied.not_durable {
-        eprintln!("portolan: warning: {why}");
+        complain(&format!("warning: {why}"));
     }
 }
 
@@ -159,14 +176,14 @@ pub(super) fn list(client: &Client, json: bool) -> Result<ExitCode> {
     } else if overrides.is_empty() {
         say!("no overrides");
     } else {
-        let mut table = table(&["ID", "TARGET", "ACTION", "SHARE", "SINCE", "UNTIL", "BY", "REASON"]);
+        let mut table = Table::new(&["ID", "TARGET", "ACTION", "SHARE", "SINCE", "UNTIL", "BY", "REASON"]);
         for o in overrides {
             let (id, action, share) = (o.id.to_string(), o.action.to_string(), o.share.to_string());
             let until = o.until.unwrap_or_else(|| "restored".into());
             let (by, reason) = (o.by.unwrap_or_default(), o.reason.unwrap_or_default());
-            table.add_row([id, o.target, action, share, o.created, until, by, reason]);
+            table.add([&*id, &o.target, &action, &share, &o.created, &until, &by, &reason]);
         }
-        say!("{}", table.trim_fmt());
+        say!("{}", table.text());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,34 +4,56 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use tokio::runtime;
+use tokio::task::spawn_blocking;
+use tracing::error;
 
 use super::{diagnostics, exit, logging};
 use crate::node::{Node, Options, Signals};
 use crate::prepare::{Origin, prepare};
 
 pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
-    runtime()?.block_on(async {
-        let mut signals = Signals::listen()?;
-        let origin = Origin::File(config);
-        let prepared = match prepare(&origin) {
-            Ok(prepared) => prepared,
-            Err(errors) => {
-                diagnostics::print(&errors);
-                return Ok(ExitCode::from(exit::NO));
-            }
-        };
-        logging::start(&prepared.config.log);
-        prepared.log_warnings();
-        let started = tokio::select! {
-            started = Node::start(origin, prepared, Options::default()) => started?,
-            () = signals.end.recv() => return Ok(ExitCode::SUCCESS),
-        };
-        started.run(signals).await;
-        Ok(ExitCode::SUCCESS)
-    })
+    run_to_end(serve(config))
 }
 
-/// The runtime of everything except the UDP workers.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+async fn serve(config: PathBuf) -> Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let origin = Origin::File(config);
+    let read = {
+        let origin = origin.clone();
+        // Files may take long, or forever, as on a network disk that hangs.
+        spawn_blocking(move || prepare(&origin))
+    };
+    let prepared = tokio::select! {
+        prepared = read => prepared.context("the config cannot be prepared")?,
+        () = signals.end.recv() => return Ok(ExitCode::SUCCESS),
+    };
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err(errors) => {
+            diagnostics::print(&errors);
+            return Ok(ExitCode::from(exit::NO));
+        }
+    };
+    logging::start(&prepared.config.log)?;
+    prepared.log_warnings();
+    let started = tokio::select! {
+        started = Node::start(origin, prepared, Options::default()) => started?,
+        () = signals.end.recv() => return Ok(ExitCode::SUCCESS),
+    };
+    if let Err(why) = started.run(signals).await {
+        error!("{why:#}");
+        return Ok(ExitCode::from(exit::NO));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs signals, reloads and whatever else has no threads of its own, on this thread. Work that still blocks a thread at
+/// the end is left behind.
+pub(super) fn run_to_end<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_background();
+    outcome
 }

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
 use super::client::Client;
+use super::node::Place;
+use super::terminal::in_one_line;
 use crate::api::dto::{self, Action, Share, Usable, Verdict};
 
 pub(super) fn run(client: &Client, json: bool) -> Result<ExitCode> {
@@ -15,42 +16,55 @@ pub(super) fn run(client: &Client, json: bool) -> Result<ExitCode> {
     if json {
         say!("{}", serde_json::to_string_pretty(&status)?);
     } else {
-        say!("{}", text(&status));
+        say!("{}", text(&status, client.place()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A table without lines and with headings in capitals.
-pub(super) fn table(head: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(head);
-    table
+/// A table without lines and with headings in capitals. Each cell is one line.
+pub(super) struct Table(comfy_table::Table);
+
+impl Table {
+    pub(super) fn new(head: &[&str]) -> Self {
+        let mut table = comfy_table::Table::new();
+        table.load_style(NOTHING).set_header(head);
+        Self(table)
+    }
+
+    pub(super) fn add<const N: usize>(&mut self, row: [&str; N]) {
+        self.0.add_row(row.map(in_one_line));
+    }
+
+    pub(super) fn text(&self) -> String {
+        self.0.trim_fmt()
+    }
 }
 
-fn text(status: &dto::Status) -> String {
+fn text(status: &dto::Status, place: &Place) -> String {
     let node = &status.node;
     let ready = if node.ready { "ready" } else { "not ready" };
     let up = span(node.uptime_s);
-    let mut text = format!("{} {}, {ready}, epoch {}, up {up}\n", node.name, node.version, node.epoch);
+    let mut text =
+        format!("{} {} at {place}, {ready}, epoch {}, up {up}\n", node.name, node.version, node.epoch);
     for alarm in &status.alarms {
-        text += &format!("ALARM {alarm}\n");
+        text += &format!("ALARM {}\n", in_one_line(alarm));
     }
-    let mut regions = table(&["REGION", "ENDPOINT", "ADDRESS", "VERDICT", "FOR", "RTT", "EVIDENCE"]);
+    let mut regions = Table::new(&["REGION", "ENDPOINT", "ADDRESS", "VERDICT", "FOR", "RTT", "EVIDENCE"]);
     for region in &status.regions {
-        regions.add_row([&region.name, "", "", &verdict(region), &since(&region.since), "", &notes(region)]);
+        regions.add([&region.name, "", "", &verdict(region), &since(&region.since), "", &notes(region)]);
         for endpoint in &region.endpoints {
             add_endpoint(&mut regions, endpoint);
         }
     }
     let down = status.regions.iter().filter(|region| region.verdict == Verdict::Down);
     let down: HashSet<&str> = down.map(|region| region.name.as_str()).collect();
-    let mut services = table(&["SERVICE", "TYPE", "RANK", "REGIONS"]);
+    let mut services = Table::new(&["SERVICE", "TYPE", "RANK", "REGIONS"]);
     for service in &status.services {
         let regions: Vec<String> = service.regions.iter().map(|region| member(region, &down)).collect();
         let (kind, rank) = (service.kind.to_string(), service.rank.to_string());
-        services.add_row([&service.name, &kind, &rank, &regions.join(", ")]);
+        services.add([&service.name, &kind, &rank, &regions.join(", ")]);
     }
-    text + &format!("\n{}\n\n{}", regions.trim_fmt(), services.trim_fmt())
+    text + &format!("\n{}\n\n{}", regions.text(), services.text())
 }
 
 /// A row for a host whose addresses are looked up or not configured, and one for each address.
@@ -65,11 +79,11 @@ fn add_endpoint(regions: &mut Table, endpoint: &dto::Endpoint) {
             count => format!("its {count} addresses:"),
         };
         let (verdict, evidence) = (endpoint.verdict.to_string(), format!("{overridden}{addresses}"));
-        regions.add_row(["", &endpoint.name, host, &verdict, "", "", &evidence]);
+        regions.add(["", &endpoint.name, host, &verdict, "", "", &evidence]);
     }
     for address in &endpoint.addresses {
         let entered_its_verdict = !address.probes.is_empty() && address.verdict != Verdict::Unobserved;
-        regions.add_row([
+        regions.add([
             "",
             &endpoint.name,
             &address.address.to_string(),
@@ -265,12 +279,14 @@ mod tests {
             }],
             alarms: vec!["region/soft fails, but min_regions holds it".into()],
         };
-        let lines: Vec<String> =
-            text(&status).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        let lines: Vec<String> = text(&status, &Place::Url("http://192.0.2.1:8053".into()))
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
         assert_eq!(
             lines,
             [
-                "ns1 1.2.3, ready, epoch 9, up 1m",
+                "ns1 1.2.3 at 192.0.2.1:8053, ready, epoch 9, up 1m",
                 "ALARM region/soft fails, but min_regions holds it",
                 "",
                 "REGION ENDPOINT ADDRESS VERDICT FOR RTT EVIDENCE",

@@ -39,8 +39,21 @@ pub struct Control {
     pub listen: Option<SocketAddr>,
     /// Unix socket; `None` for `socket = false`.
     pub socket: Option<PathBuf>,
+    /// The names by which clients address this node over TCP, besides its own.
+    pub hosts: Vec<String>,
+    /// Who may read over TCP.
+    pub read: Read,
     /// The tokens that may make changes over TCP.
     pub tokens: Vec<Token>,
+}
+
+/// Who may read over TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Everyone who reaches the listener.
+    Anyone,
+    /// The bearers of a token, of whatever role.
+    Token,
 }
 
 impl Control {
@@ -55,6 +68,8 @@ impl Default for Control {
         Self {
             listen: Some(Self::DEFAULT_LISTEN),
             socket: Some(Self::DEFAULT_SOCKET.into()),
+            hosts: Vec::new(),
+            read: Read::Anyone,
             tokens: Vec::new(),
         }
     }
@@ -175,10 +190,22 @@ pub(super) const CONTROL: Keys = Keys {
             "path of the Unix socket; false: no socket",
         ),
         key(
+            "hosts",
+            List(&Text),
+            otherwise("[\"ns1.example.com\"]", "[node] name alone"),
+            "names by which clients address the API over TCP, besides addresses, localhost and [node] name; others are refused",
+        ),
+        key(
+            "read",
+            Words(&["anyone", "token"]),
+            default("\"anyone\""),
+            "who may read over TCP: \"anyone\", or with \"token\" whoever has one, of whatever role; /livez and /readyz stay open",
+        ),
+        key(
             "token",
             List(&Fields(&TOKEN)),
             otherwise("", "none"),
-            "bearer tokens that allow changes over TCP",
+            "bearer tokens that allow changes over TCP, and reads where those need one",
         ),
     ],
     later: &["tls", "metrics"],
@@ -205,6 +232,7 @@ const TOKEN: Keys = Keys {
 const LISTENERS: &str = "a list of addresses such as [\"0.0.0.0:53\", \"[::]:53\"]";
 const A_LISTENER: &str = "an address such as \"127.0.0.1:8053\"";
 const MOST_WORKERS: u64 = 1024;
+const READERS: [(&str, Read); 2] = [("anyone", Read::Anyone), ("token", Read::Token)];
 
 /// Reads both tables, since their listeners must not conflict.
 pub(super) fn read(root: &Table<'_>) -> (Option<Dns>, Control) {
@@ -332,7 +360,32 @@ fn read_control(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Control> {
         }
         tokens.push(token);
     }
-    Some(Control { listen, socket, tokens })
+    let names = table.get("hosts").and_then(|value| value.items("a list of names")).unwrap_or_default();
+    let hosts = names.iter().filter_map(|item| item.parsed("a host name", text::host));
+    let hosts = hosts.map(|host| host.to_str().into_owned()).collect();
+    let read = table.get("read").and_then(|value| value.choice(&READERS, &[])).unwrap_or(default.read);
+    let control = Control { listen, socket, hosts, read, tokens };
+    warn_of_exposure(&table, &control);
+    Some(control)
+}
+
+/// Warns of what strangers could read or overhear.
+fn warn_of_exposure(table: &Table<'_>, control: &Control) {
+    if control.read == Read::Token && control.tokens.is_empty() {
+        table.report.warning(
+            table.key_span("read"),
+            "reads over TCP need a token, but there is none",
+            "define one with `[[control.token]]`; the socket needs none",
+        );
+    }
+    let Some(listen) = control.listen.filter(|listen| !listen.ip().is_loopback()) else { return };
+    if control.read == Read::Anyone {
+        table.report.warning(
+            table.key_span("listen"),
+            format!("whoever reaches {listen} can read status, events and metrics"),
+            "set `read` = \"token\", or listen on a loopback address",
+        );
+    }
 }
 
 fn read_token(value: &Value<'_>) -> Option<Token> {

@@ -19,6 +19,8 @@ pub struct Node {
     pub name: Option<String>,
     /// The directory for state that survives restarts; `None`: in memory only.
     pub state_dir: Option<PathBuf>,
+    /// The user to run as once every socket is bound; `None`: the one that starts the node.
+    pub user: Option<String>,
     /// The resolvers for endpoints with a host name, over UDP and TCP; empty: the system's.
     pub resolvers: Vec<SocketAddr>,
 }
@@ -61,6 +63,12 @@ pub(super) const NODE: Keys = Keys {
             Text,
             otherwise("\"/var/lib/portolan\"", "kept in memory only"),
             "directory for overrides and verdicts that survive a restart",
+        ),
+        key(
+            "user",
+            Text,
+            otherwise("\"portolan\"", "the user that starts the node"),
+            "user to become once every socket is bound; the node must be started as root",
         ),
         key(
             "resolver",
@@ -137,6 +145,7 @@ pub(super) fn read_node(root: &Table<'_>) -> (Node, Option<Spot>) {
         .get("name")
         .and_then(|value| value.parsed("a name", |text| text::own_name(text).map(|()| text.to_owned())));
     let state_dir = table.get("state_dir").and_then(|value| Some((value.text("a folder")?, value.span)));
+    let user = table.get("user").and_then(|value| value.text("the name of a user").map(str::to_owned));
     let mut resolvers = Vec::new();
     let items = table.get("resolver").and_then(|value| value.one_or_many("a list of resolvers"));
     for item in items.unwrap_or_default() {
@@ -148,7 +157,7 @@ pub(super) fn read_node(root: &Table<'_>) -> (Node, Option<Spot>) {
     }
     let (state_dir, at) =
         state_dir.map(|(path, at)| (root.report.resolve(path), root.report.spot(at))).unzip();
-    (Node { name, state_dir, resolvers }, at)
+    (Node { name, state_dir, user, resolvers }, at)
 }
 
 /// An address, with or without a port.

@@ -32,6 +32,7 @@ use crate::answer;
 use crate::net::listen::{BindError, Tcp, Udp};
 use crate::net::udp::Socket;
 use crate::snapshot::Snapshot;
+use crate::supervise::Supervisor;
 use connections::Connections;
 use responder::{Handler, Responder};
 use tcp::Limits;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub snapshots: Arc<ArcSwap<Snapshot>>,
     /// The counters; they outlive the listeners.
     pub counters: Arc<Counters>,
+    /// Notices workers and listeners that end or stall.
+    pub supervisor: Supervisor,
 }
 
 /// Listeners that are bound but not yet read.
@@ -95,15 +98,17 @@ impl Server {
         self.addresses.clone()
     }
 
-    /// Starts to answer queries.
+    /// Starts to answer queries, with at most this many TCP connections open at a time, and never more than the default.
     ///
     /// # Errors
     /// If a thread cannot be started or the runtime rejects a socket.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn start(self, shared: Shared) -> io::Result<Listeners> {
-        self.start_with(&shared, answer::handle, Limits::default())
+    pub fn start(self, shared: Shared, connections: usize) -> io::Result<Listeners> {
+        let default = Limits::default();
+        let limits = Limits { connections: connections.min(default.connections), ..default };
+        self.start_with(&shared, answer::handle, limits)
     }
 
     fn start_with(self, shared: &Shared, handler: Handler, limits: Limits) -> io::Result<Listeners> {
@@ -119,7 +124,8 @@ impl Server {
                 let responder = Responder::new(shared, handler);
                 let stopping = Arc::clone(&running.stopping);
                 let name = format!("dns-{}", running.workers.len());
-                let run = move || udp::run(&mut Socket::new(socket, address), responder, &stopping);
+                let part = shared.supervisor.beating_part(format!("the UDP worker {name}"));
+                let run = move || udp::run(&mut Socket::new(socket, address), responder, &stopping, &part);
                 running.workers.push(thread::Builder::new().name(name).spawn(run)?);
             }
         }

@@ -20,6 +20,7 @@ use super::connections::{Admission, Connections};
 use super::counters::Block;
 use super::responder::{Handler, Reaction, Responder};
 use crate::answer::{Arrival, Transport};
+use crate::supervise::fault::{self, At};
 
 /// How long a connection may be without a query. RFC 7766 §6.2.3 wants "the order of a few seconds".
 const IDLE: Duration = Duration::from_secs(10);
@@ -72,6 +73,8 @@ impl Acceptor {
     /// Accepts until the server closes.
     pub(super) async fn run(self) {
         let block = self.shared.counters.block();
+        // It has no heartbeat: a flood that keeps the runtime busy must not end the process, and UDP with it.
+        let _part = self.shared.supervisor.part("a TCP listener");
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -79,7 +82,10 @@ impl Acceptor {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.spawn(stream, peer, &block),
+                Ok((stream, peer)) => {
+                    fault::point(At::TcpListener);
+                    self.spawn(stream, peer, &block);
+                }
                 // The client left before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {

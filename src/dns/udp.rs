@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::responder::{Reaction, Responder};
 use crate::answer::{Arrival, Transport};
 use crate::net::exchange::{Datagram, Exchange, Wait};
+use crate::supervise::Part;
+use crate::supervise::fault::{self, At};
 
 /// Batches answered after the stop signal: more than a receive buffer holds, so everything queued by then is answered,
 /// yet the worker ends.
@@ -16,8 +18,15 @@ pub(super) const BATCHES_TO_DRAIN: usize = 256;
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers until `stopping` is set, then what is still queued.
-pub(super) fn run(exchange: &mut impl Exchange, mut responder: Responder, stopping: &AtomicBool) {
+pub(super) fn run(
+    exchange: &mut impl Exchange,
+    mut responder: Responder,
+    stopping: &AtomicBool,
+    part: &Part,
+) {
     while !stopping.load(Ordering::Relaxed) {
+        fault::point(At::UdpWorker);
+        part.beat();
         serve(exchange, &mut responder, Wait::Patiently);
     }
     for _ in 0..BATCHES_TO_DRAIN {

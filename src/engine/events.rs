@@ -16,11 +16,17 @@ use crate::state::{Event, EventKind};
 /// The number of events retained for later requests.
 const EVENTS_KEPT: usize = 1000;
 
+/// The bytes that the texts of these events may have together: every reader of `/v1/events` gets them all. Reasons,
+/// evidence and the errors of a bad config are texts.
+const BYTES_KEPT: usize = 1 << 20;
+
 /// The events of a run.
 #[derive(Debug)]
 pub(super) struct Events {
     live: broadcast::Sender<Arc<Event>>,
-    kept: VecDeque<Arc<Event>>,
+    /// Each with the bytes of its texts.
+    kept: VecDeque<(usize, Arc<Event>)>,
+    bytes_kept: usize,
     last: u64,
     transitions: Arc<Transitions>,
 }
@@ -47,7 +53,7 @@ impl Events {
     pub(super) fn new() -> Self {
         let (live, _) = broadcast::channel(EVENT_QUEUE);
         let last = u64::try_from(Clock::unix().0.as_micros()).unwrap_or(0);
-        Self { live, kept: VecDeque::new(), last, transitions: Arc::default() }
+        Self { live, kept: VecDeque::new(), bytes_kept: 0, last, transitions: Arc::default() }
     }
 
     pub(super) fn sender(&self) -> broadcast::Sender<Arc<Event>> {
@@ -59,7 +65,10 @@ impl Events {
     }
 
     pub(super) fn feed(&self) -> EventFeed {
-        EventFeed { kept: self.kept.iter().cloned().collect(), live: self.live.subscribe() }
+        EventFeed {
+            kept: self.kept.iter().map(|(_, event)| Arc::clone(event)).collect(),
+            live: self.live.subscribe(),
+        }
     }
 
     /// Records what happened at an epoch.
@@ -71,10 +80,14 @@ impl Events {
         let event = Event { id: self.last, at: Clock::unix(), epoch, kind };
         log(&event);
         let event = Arc::new(event);
-        if self.kept.len() == EVENTS_KEPT {
-            self.kept.pop_front();
+        let bytes = event.kind.fields().iter().map(|(_, value)| value.len()).sum();
+        self.bytes_kept += bytes;
+        self.kept.push_back((bytes, Arc::clone(&event)));
+        // The newest is kept whatever its size.
+        while self.kept.len() > EVENTS_KEPT || (self.bytes_kept > BYTES_KEPT && self.kept.len() > 1) {
+            let Some((bytes, _)) = self.kept.pop_front() else { break };
+            self.bytes_kept -= bytes;
         }
-        self.kept.push_back(Arc::clone(&event));
         // An error means that there are no subscribers.
         self.live.send(event).ok();
     }
@@ -186,6 +199,26 @@ mod tests {
                 kind.fields().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
             assert_eq!(line, fields, "{}", kind.name());
         }
+    }
+
+    #[test]
+    fn few_events_are_kept_if_they_are_large() {
+        let mut events = Events::new();
+        let alarm = |bytes| EventKind::Alarm { message: "x".repeat(bytes) };
+        for _ in 0..=EVENTS_KEPT {
+            events.emit(alarm(1), 1);
+        }
+        assert_eq!(events.feed().kept.len(), EVENTS_KEPT);
+        for _ in 0..5 {
+            events.emit(alarm(BYTES_KEPT / 4), 1);
+        }
+        assert_eq!(events.feed().kept.len(), 4);
+        events.emit(alarm(BYTES_KEPT * 2), 1);
+        assert_eq!(events.feed().kept.len(), 1);
+        events.emit(alarm(1), 1);
+        assert_eq!(events.feed().kept.len(), 1);
+        events.emit(alarm(1), 1);
+        assert_eq!(events.feed().kept.len(), 2);
     }
 
     #[test]

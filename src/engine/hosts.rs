@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -23,12 +24,14 @@ pub(super) struct Resolved {
 #[derive(Debug)]
 pub(super) struct Resolving {
     results: mpsc::Sender<Resolved>,
+    runtime: Handle,
     tasks: JoinSet<()>,
 }
 
 impl Resolving {
-    pub(super) fn new(results: mpsc::Sender<Resolved>) -> Self {
-        Self { results, tasks: JoinSet::new() }
+    /// The tasks run in `runtime`.
+    pub(super) fn new(results: mpsc::Sender<Resolved>, runtime: Handle) -> Self {
+        Self { results, runtime, tasks: JoinSet::new() }
     }
 
     /// Replaces the tasks by those for the hosts of this topology, with this resolver. Each looks up its host
@@ -48,7 +51,8 @@ impl Resolving {
                     Resolved { host, lookup }
                 }
             };
-            self.tasks.spawn(keep_resolved(host.clone(), look_up, self.results.clone()));
+            let task = keep_resolved(host.clone(), look_up, self.results.clone());
+            self.tasks.spawn_on(task, &self.runtime);
         }
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! One task owns every verdict and override. Readers load the latest [`Snapshot`] from an [`ArcSwap`] and never block
 //! the task. What arrives together is published together.
+//!
+//! The task has a thread to itself, and the probes and lookups have a runtime of their own: neither an API call nor a
+//! DNS client nor a probe whose answer takes long to evaluate can keep the engine from its work, and no API call or
+//! client can keep probes from theirs.
 
 mod command;
 mod events;
@@ -21,6 +25,7 @@ use crate::prepare::Prepared;
 use crate::snapshot::Snapshot;
 use crate::standing::Override;
 use crate::state::{CheckStatus, Event, OverrideRequest, Rejection};
+use crate::supervise::Supervisor;
 use command::Command;
 use events::Transitions;
 
@@ -40,6 +45,8 @@ pub struct Handle {
     pub ready: watch::Receiver<bool>,
     /// Notified when a plan that a reload replaced has been freed: a good time to return memory to the system.
     pub retired: Arc<Notify>,
+    /// Whether all parts of the node run; answers without the engine.
+    pub supervisor: Supervisor,
     transitions: Arc<Transitions>,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Arc<Event>>,

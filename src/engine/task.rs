@@ -1,12 +1,14 @@
 //! The engine's task: queues, clocks and the journal around a [`State`].
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::runtime::{self, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::command::{Applied, Command, Reloaded};
@@ -24,6 +26,8 @@ use crate::standing::Override;
 use crate::state::{
     CheckToRun, EventKind, OverrideRequest, Rejection, SavedState, SetOverride, State, check_target,
 };
+use crate::supervise::fault::{self, At};
+use crate::supervise::{BEAT, Part, Supervisor};
 
 /// Capacity of the queue of probe reports; probes wait if it is full.
 const REPORT_QUEUE: usize = 4096;
@@ -38,8 +42,8 @@ const REPORT_BATCH: usize = 1024;
 /// that follow within this time are published together.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(3);
 
-/// The interval at which overrides expire and suspicions are re-evaluated.
-const TICK: Duration = Duration::from_secs(1);
+/// The interval at which overrides expire and suspicions are re-evaluated. The engine beats with it.
+const TICK: Duration = BEAT;
 
 /// The interval for polling whether a plan is still in use; batches take less than a millisecond.
 const RETIRE_PAUSE: Duration = Duration::from_millis(20);
@@ -66,6 +70,8 @@ pub struct Engine {
     events: Events,
     /// Notified when a plan that was replaced is freed.
     retired: Arc<Notify>,
+    /// Reports that the engine runs, and its end.
+    part: Part,
 }
 
 /// Frees a plan once nobody answers from it any more, such as workers in the middle of a batch. The plan may be large,
@@ -78,10 +84,21 @@ async fn retire(plan: Arc<Plan>, retired: Arc<Notify>) {
     retired.notify_one();
 }
 
+/// Shows that a runtime gets to its tasks.
+async fn pulse(part: Part) {
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        beats.tick().await;
+        part.beat();
+    }
+}
+
 /// A running engine.
 #[derive(Debug)]
 pub struct EngineTask {
-    task: JoinHandle<()>,
+    /// Resolves when the thread ends.
+    ended: oneshot::Receiver<()>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -92,13 +109,23 @@ impl EngineTask {
         if self.commands.send(Command::Stop { reply }).await.is_ok() {
             stopped.await.ok();
         }
-        self.task.await.ok();
+        self.ended.await.ok();
     }
 }
 
 impl Engine {
-    /// Applies a prepared config and starts its probes. Must be called within a tokio runtime.
-    pub fn start(prepared: Prepared, opened: Opened) -> (Handle, EngineTask) {
+    /// Applies a prepared config, starts its probes, and runs on a thread of its own.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn start(
+        prepared: Prepared,
+        opened: Opened,
+        supervisor: Supervisor,
+    ) -> io::Result<(Handle, EngineTask)> {
+        let own = runtime::Builder::new_current_thread().enable_all().build()?;
+        let network = runtime::Builder::new_multi_thread().thread_name("probes").enable_all().build()?;
+        network.spawn(pulse(supervisor.beating_part("the runtime of the probes")));
         let clock = Clock::default();
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (reports, report_queue) = mpsc::channel(REPORT_QUEUE);
@@ -118,14 +145,15 @@ impl Engine {
             state,
             published: Instant::now(),
             is_pending: false,
-            scheduler: Scheduler::new(reports),
+            scheduler: Scheduler::new(reports, network.handle().clone(), supervisor.clone()),
             probes,
-            resolving: Resolving::new(results),
+            resolving: Resolving::new(results, network.handle().clone()),
             journal,
             snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
             ready,
             events: Events::new(),
             retired: Arc::default(),
+            part: supervisor.beating_part("the engine"),
         };
         engine.schedule();
         engine.resolving.set(&engine.plan.topology, resolver);
@@ -141,11 +169,18 @@ impl Engine {
             ready: ready_seen,
             transitions: engine.events.transitions(),
             retired: Arc::clone(&engine.retired),
+            supervisor,
             commands: commands.clone(),
             events: engine.events.sender(),
         };
-        let task = tokio::spawn(engine.run(command_queue, report_queue, resolved_queue));
-        (handle, EngineTask { task, commands })
+        let (end, ended) = oneshot::channel();
+        thread::Builder::new().name("engine".into()).spawn(move || {
+            own.block_on(engine.run(command_queue, report_queue, resolved_queue));
+            // A probe or lookup that is stuck must not keep the node from stopping.
+            [own, network].into_iter().for_each(Runtime::shutdown_background);
+            drop(end);
+        })?;
+        Ok((handle, EngineTask { ended, commands }))
     }
 
     async fn run(
@@ -300,6 +335,8 @@ impl Engine {
     }
 
     fn tick(&mut self) {
+        fault::point(At::Engine);
+        self.part.beat();
         let ended = self.state.tick(self.clock.now());
         self.publish();
         for gone in ended {

@@ -39,7 +39,7 @@ pub struct Journal {
 #[derive(Debug)]
 enum Store {
     /// There is no file to write to; `why` is used in replies.
-    SavedVerdict {
+    Memory {
         why: String,
         /// The overrides in a file that cannot be written: they return at the next start.
         in_file: BTreeSet<u64>,
@@ -78,11 +78,7 @@ impl Opened {
     fn recalled_in_memory(why: &str, recalled: Recalled) -> Self {
         let why = format!("this holds until the next restart only: {why}");
         let in_file = recalled.overrides.iter().map(|it| it.id).collect();
-        Self {
-            journal: Journal { store: Store::SavedVerdict { why, in_file } },
-            recalled,
-            alarms: Vec::new(),
-        }
+        Self { journal: Journal { store: Store::Memory { why, in_file } }, recalled, alarms: Vec::new() }
     }
 }
 
@@ -92,7 +88,7 @@ impl Journal {
     /// be called within a tokio runtime.
     ///
     /// # Errors
-    /// If this user cannot store anything in the state directory, which is an error in the config.
+    /// If this user cannot store anything in the state directory, or another node uses it, which are errors in the config.
     pub async fn open(state_dir: &Path, now: Unix) -> Result<Opened> {
         let (requests, queue) = sync_channel(QUEUE);
         let (notify, notices) = mpsc::channel(NOTICES);
@@ -104,13 +100,13 @@ impl Journal {
             let (dir, unsaved, condition) =
                 (state_dir.to_owned(), Arc::clone(&unsaved), Arc::clone(&condition));
             move || {
-                let (db, outcome) = match open(&dir, now) {
-                    Ok(Found { db, recalled, alarms }) => (Some(db), Ok((recalled, alarms))),
+                let (file, outcome) = match open(&dir, now) {
+                    Ok(Found { file, recalled, alarms }) => (Some(file), Ok((recalled, alarms))),
                     Err(refusal) => (None, Err(refusal)),
                 };
                 // If opening took too long, the node has started without the journal.
-                if let (Ok(()), Some(db)) = (result.send(outcome), db) {
-                    Worker::new(db, queue, unsaved, condition).run();
+                if let (Ok(()), Some(file)) = (result.send(outcome), file) {
+                    Worker::new(file, queue, unsaved, condition).run();
                 }
                 drop(end);
             }
@@ -137,7 +133,7 @@ impl Journal {
     /// Writes an override in place of all others on its target.
     pub fn put(&self, new: Override) -> Confirmation {
         match &self.store {
-            Store::SavedVerdict { why, .. } => Confirmation::NotDurable(why.clone()),
+            Store::Memory { why, .. } => Confirmation::NotDurable(why.clone()),
             Store::Thread(queue) => queue.change(Change::Put(new)),
         }
     }
@@ -145,11 +141,9 @@ impl Journal {
     /// Removes an override; does nothing if there is none with this id.
     pub fn remove(&self, id: u64) -> Confirmation {
         match &self.store {
-            Store::SavedVerdict { why, in_file } if in_file.contains(&id) => {
-                Confirmation::NotDurable(why.clone())
-            }
+            Store::Memory { why, in_file } if in_file.contains(&id) => Confirmation::NotDurable(why.clone()),
             // Without a file it cannot return at the next start.
-            Store::SavedVerdict { .. } => Confirmation::Durable,
+            Store::Memory { .. } => Confirmation::Durable,
             Store::Thread(queue) => queue.change(Change::Remove(id)),
         }
     }

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -423,4 +424,57 @@ async fn a_journal_that_is_not_a_file_is_not_used() {
     let Opened { journal, alarms, .. } = open(dir.path()).await;
     assert!(alarms.len() == 1 && alarms[0].contains("cannot be used"), "{alarms:?}");
     assert!(journal.put(drain(1, "region/eu-west")).not_durable().await.is_some());
+}
+
+#[tokio::test]
+async fn a_second_node_may_not_use_the_same_state_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open_good(dir.path()).await;
+    assert_durable(journal.put(drain(1, "region/eu-west"))).await;
+    let refused = Journal::open(dir.path(), at(CREATED)).await.unwrap_err().to_string();
+    assert!(refused.starts_with("another node uses the state directory"), "{refused}");
+    journal.close().await;
+    let (_, recalled) = open_good(dir.path()).await;
+    assert_eq!(recalled.overrides, [drain(1, "region/eu-west")]);
+}
+
+#[tokio::test]
+async fn other_users_can_read_neither_the_directory_nor_the_files() {
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("state");
+    let (journal, _) = open_good(&dir).await;
+    assert_durable(journal.put(drain(1, "region/eu-west"))).await;
+    assert_eq!(mode(&dir), 0o700);
+    for file in ["portolan.db", "portolan.db-wal", "portolan.db-shm"] {
+        assert_eq!(mode(&dir.join(file)), 0o600, "{file}");
+    }
+    journal.close().await;
+    // A file that an earlier version left readable is restricted; the mode of an existing directory is its owner's.
+    fs::set_permissions(dir.join("portolan.db"), Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(&dir, Permissions::from_mode(0o750)).unwrap();
+    open_good(&dir).await.0.close().await;
+    assert_eq!((mode(&dir), mode(&dir.join("portolan.db"))), (0o750, 0o600));
+}
+
+/// SQLite writes to a file that was removed or replaced without an error.
+#[tokio::test]
+async fn a_file_that_was_removed_or_replaced_is_noticed() {
+    for replace in [false, true] {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("state");
+        let (mut journal, _) = open_good(&dir).await;
+        assert_durable(journal.put(drain(1, "region/eu-west"))).await;
+        fs::remove_dir_all(&dir).unwrap();
+        if replace {
+            fs::create_dir(&dir).unwrap();
+            fs::write(dir.join("portolan.db"), "another file").unwrap();
+        }
+        journal.beat();
+        let Notice::Failing(why) = notice(&mut journal).await else { panic!("not noticed") };
+        let what = if replace { "was replaced" } else { "was removed" };
+        assert!(why.contains(what), "{why}");
+        let why = journal.put(drain(2, "region/us-east")).not_durable().await.unwrap();
+        assert!(why.contains(what), "{why}");
+    }
 }

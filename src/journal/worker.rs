@@ -1,6 +1,8 @@
 //! The thread that writes.
 
+use std::any::Any;
 use std::collections::BTreeSet;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -10,10 +12,12 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::condition::WriteCondition;
+use super::open::JournalFile;
 use super::unsaved::Unsaved;
 use super::{rows, schema};
 use crate::model::{CheckId, Unix};
 use crate::standing::Override;
+use crate::supervise::fault::{self, At};
 
 /// The most changes that wait for the disk. Operators make a few a day.
 pub(super) const QUEUE: usize = 1024;
@@ -39,7 +43,7 @@ pub(super) enum Change {
 
 /// The state of the thread, which writes until the handle is dropped.
 pub(super) struct Worker {
-    db: Connection,
+    file: JournalFile,
     requests: Receiver<Request>,
     unsaved: Arc<Mutex<Unsaved>>,
     condition: Arc<WriteCondition>,
@@ -51,19 +55,24 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(
-        db: Connection,
+        file: JournalFile,
         requests: Receiver<Request>,
         unsaved: Arc<Mutex<Unsaved>>,
         condition: Arc<WriteCondition>,
     ) -> Self {
-        Self { db, requests, unsaved, condition, changes: Vec::new(), waiting: Vec::new() }
+        Self { file, requests, unsaved, condition, changes: Vec::new(), waiting: Vec::new() }
     }
 
+    /// A write that panics is repeated like one that fails, and reported like it. That is safe because the transaction is
+    /// rolled back when it is dropped and changes are forgotten only after their commit; what can be lost is a verdict,
+    /// which the next probes restore. Ending the process would let an unwritable row end it again after each restart.
     pub(super) fn run(mut self) {
         loop {
             let is_last = self.receive();
-            if !self.is_done() {
-                self.write();
+            if !self.is_done()
+                && let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| self.write()))
+            {
+                self.write_panicked(&message(&*panic));
             }
             if is_last {
                 if !self.is_done() {
@@ -114,8 +123,9 @@ impl Worker {
 
     fn write(&mut self) {
         self.condition.begin_write();
+        fault::point(At::Journal);
         let now = now();
-        let changed = self.write_changes(now).map_err(|e| e.to_string());
+        let changed = self.file.check().and_then(|()| self.write_changes(now).map_err(|e| e.to_string()));
         for confirm in self.waiting.drain(..) {
             // A caller that timed out has dropped its receiver.
             confirm.send(changed.clone()).ok();
@@ -124,13 +134,21 @@ impl Worker {
         self.condition.end_write(changed.and(saved));
     }
 
+    fn write_panicked(&mut self, why: &str) {
+        let why = format!("the write panicked: {why}");
+        for confirm in self.waiting.drain(..) {
+            confirm.send(Err(why.clone())).ok();
+        }
+        self.condition.end_write(Err(why));
+    }
+
     /// A confirmed change must survive a power cut: the commit is flushed to disk.
     fn write_changes(&mut self, now: Unix) -> rusqlite::Result<()> {
         if self.changes.is_empty() {
             return Ok(());
         }
-        self.db.pragma_update(None, "synchronous", "FULL")?;
-        let write = self.db.transaction()?;
+        self.file.db.pragma_update(None, "synchronous", "FULL")?;
+        let write = self.file.db.transaction()?;
         schema::advance_clock(&write, now)?;
         for change in &self.changes {
             match change {
@@ -152,7 +170,7 @@ impl Worker {
         if unsaved.is_empty() {
             return Ok(());
         }
-        let outcome = save(&mut self.db, &unsaved, now);
+        let outcome = save(&mut self.file.db, &unsaved, now);
         if outcome.is_err() {
             self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).put_back(unsaved);
         }
@@ -178,6 +196,12 @@ fn checks(db: &Connection) -> rusqlite::Result<BTreeSet<CheckId>> {
     let mut select = db.prepare("SELECT * FROM verdict")?;
     let rows = select.query_map([], |row| Ok(rows::read_verdict(row).ok().map(|record| record.check)))?;
     rows.filter_map(Result::transpose).collect()
+}
+
+/// What a panic says.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
 fn now() -> Unix {

@@ -1,15 +1,58 @@
-//! Resource limits of the process.
+//! How many files the process may have open, and who may have how many of them.
+//!
+//! Strangers open connections, and each takes a file descriptor. If they could take them all, probes would fail for
+//! want of one and healthy regions would be withdrawn. So listeners get shares, and what the node itself needs is set
+//! aside first.
 
 use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Raises the soft limit of open files to the hard one and returns what it is now. Every probe, TCP client and
-/// listener needs one, and the usual soft limit of 1,024 is a relic of `select`.
-///
-/// # Errors
-/// If the kernel refuses; the limit is then unchanged.
-pub fn raise_nofile() -> io::Result<u64> {
+/// How the file descriptors of the process are shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FdBudget {
+    /// Files that the process may have open: the soft limit `RLIMIT_NOFILE`.
+    pub limit: u64,
+    /// Set aside for probes, listeners, journal, logs and the reading of configs. No listener counts on them.
+    pub reserved: u64,
+    /// The most connections that DNS over TCP may have open at a time, over all addresses; at least 1.
+    pub dns_tcp: usize,
+    /// The most connections that the API may have open at a time, TCP and Unix together; at least 1.
+    pub api: usize,
+}
+
+/// Of eight descriptors, those for DNS over TCP. With [`API_EIGHTHS`] it leaves half to the node itself, because probes
+/// need the more of them the more targets a config has.
+const DNS_TCP_EIGHTHS: u64 = 3;
+/// Of eight descriptors, those for the API, whose clients are few.
+const API_EIGHTHS: u64 = 1;
+
+/// The soft limit that is assumed where the kernel does not report one: the usual default.
+const USUAL_NOFILE: u64 = 1024;
+
+impl FdBudget {
+    /// Raises the limit of the process as far as permitted and shares it out.
+    #[must_use]
+    pub fn claim() -> Self {
+        let raised = raise_nofile().or_else(|error| {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+            getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, _)| soft)
+        });
+        Self::of(raised.unwrap_or(USUAL_NOFILE))
+    }
+
+    /// The shares of a limit.
+    #[must_use]
+    pub fn of(limit: u64) -> Self {
+        let (dns_tcp, api) = (limit / 8 * DNS_TCP_EIGHTHS, limit / 8 * API_EIGHTHS);
+        let connections = |share: u64| usize::try_from(share).unwrap_or(usize::MAX).max(1);
+        Self { limit, reserved: limit - dns_tcp - api, dns_tcp: connections(dns_tcp), api: connections(api) }
+    }
+}
+
+/// Raises the soft limit of open files to the hard one and returns what it is now. The usual soft limit of 1,024 is a
+/// relic of `select`.
+fn raise_nofile() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
@@ -25,7 +68,19 @@ mod tests {
     fn the_soft_limit_becomes_the_hard_one() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, hard.min(512), hard).unwrap();
-        assert_eq!(raise_nofile().unwrap(), hard);
+        assert_eq!(FdBudget::claim(), FdBudget::of(hard));
         assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
+    }
+
+    #[test]
+    fn half_of_the_descriptors_are_out_of_reach_of_strangers() {
+        assert_eq!(FdBudget::of(1024), FdBudget { limit: 1024, reserved: 512, dns_tcp: 384, api: 128 });
+        for limit in [8, 20, 1024, 4096, 524_288, u64::MAX] {
+            let FdBudget { reserved, dns_tcp, api, .. } = FdBudget::of(limit);
+            assert!(reserved >= limit / 2, "{limit}");
+            assert!(dns_tcp as u64 + api as u64 <= limit - reserved, "{limit}");
+        }
+        // Too few for shares: one connection each is still better than none.
+        assert_eq!(FdBudget::of(7), FdBudget { limit: 7, reserved: 7, dns_tcp: 1, api: 1 });
     }
 }

@@ -3,23 +3,28 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::api::Access;
+use crate::api::{Access, Connections, Policy, Server};
 use crate::config::Control;
+use crate::supervise::Supervisor;
 
-/// How long requests in flight may take once the node stops; event streams never end by themselves.
-const GRACE: Duration = Duration::from_millis(500);
+/// The listeners that share the budget of connections: TCP and the socket.
+const LISTENERS: usize = 2;
+
+/// Connections to the socket that the kernel queues until they are accepted, as in the standard library.
+const BACKLOG: i32 = 128;
 
 /// The listeners, bound and later served.
 #[derive(Debug)]
@@ -30,7 +35,7 @@ pub(super) struct ControlListeners {
     unix: Option<(PathBuf, std::os::unix::net::UnixListener)>,
     /// Removed when the node stops.
     socket: Option<Bound>,
-    tasks: JoinSet<io::Result<()>>,
+    tasks: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -44,32 +49,57 @@ impl ControlListeners {
             None => None,
         };
         let socket = unix.as_ref().map(|(path, _)| Bound::at(path)).transpose()?;
-        Ok(Self { address, tcp, unix, socket, tasks: JoinSet::new(), stop: CancellationToken::new() })
+        Ok(Self { address, tcp, unix, socket, tasks: TaskTracker::new(), stop: CancellationToken::new() })
     }
 
-    /// Serves the socket with everything allowed, because its file mode guards it, and TCP with `over_tcp`.
-    pub(super) fn serve(&mut self, router: impl Fn(Access) -> Router, over_tcp: Access) -> Result<()> {
+    /// The path of the Unix socket, if there is one.
+    pub(super) fn socket_path(&self) -> Option<&Path> {
+        self.socket.as_ref().map(|socket| socket.path.as_path())
+    }
+
+    /// Serves the socket with everything allowed, because its file mode guards it, and TCP as the policy says. Together
+    /// they have at most `budget` connections.
+    pub(super) fn serve(
+        &mut self,
+        router: impl Fn(Access) -> Router,
+        policy: watch::Receiver<Policy>,
+        budget: usize,
+        supervisor: &Supervisor,
+    ) -> Result<()> {
+        let budget = budget / LISTENERS;
         if let Some(listener) = self.tcp.take() {
             listener.set_nonblocking(true)?;
-            let stopped = self.stop.clone().cancelled_owned();
-            let serve = axum::serve(TcpListener::from_std(listener)?, router(over_tcp));
-            self.tasks.spawn(async move { serve.with_graceful_shutdown(stopped).await });
+            let server = self.server(router(Access::Tcp(policy.clone())), budget, Some(policy));
+            let listener = TcpListener::from_std(listener)?;
+            let part = supervisor.part("the control API's TCP listener");
+            self.tasks.spawn(async move {
+                let _part = part;
+                server.serve_tcp(listener).await;
+            });
         }
         if let Some((_, listener)) = self.unix.take() {
             listener.set_nonblocking(true)?;
-            let stopped = self.stop.clone().cancelled_owned();
-            let serve = axum::serve(UnixListener::from_std(listener)?, router(Access::Open("socket")));
-            self.tasks.spawn(async move { serve.with_graceful_shutdown(stopped).await });
+            let server = self.server(router(Access::Socket), budget, None);
+            let listener = UnixListener::from_std(listener)?;
+            let part = supervisor.part("the control API's socket");
+            self.tasks.spawn(async move {
+                let _part = part;
+                server.serve_unix(listener).await;
+            });
         }
         Ok(())
     }
 
-    pub(super) async fn stop(mut self) {
+    /// Each listener has connections of its own, so that nobody over TCP shuts out the operators at the socket.
+    fn server(&self, router: Router, budget: usize, policy: Option<watch::Receiver<Policy>>) -> Server {
+        let (stop, tasks) = (self.stop.clone(), self.tasks.clone());
+        Server { router, connections: Connections::within(budget), policy, stop, tasks }
+    }
+
+    pub(super) async fn stop(self) {
         self.stop.cancel();
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(GRACE, all).await.is_err() {
-            self.tasks.abort_all();
-        }
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 
@@ -140,18 +170,26 @@ fn bind_unix(path: &Path) -> Result<std::os::unix::net::UnixListener> {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot create the folder of the socket {shown}"))?;
     }
-    if path.exists() {
-        if UnixStream::connect(path).is_ok() {
-            bail!("{shown} is in use: another node listens on it; stop it or change [control] socket");
+    if let Ok(found) = fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            bail!("{shown} is not a socket, so it is left alone: remove it or change [control] socket");
         }
-        // Left behind by a node that was killed.
-        fs::remove_file(path).with_context(|| format!("cannot remove the stale socket {shown}"))?;
+        match UnixStream::connect(path) {
+            // Left behind by a node that was killed.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).with_context(|| format!("cannot remove the stale socket {shown}"))?;
+            }
+            _ => bail!("{shown} is in use: another node listens on it; stop it or change [control] socket"),
+        }
     }
-    let listener =
-        std::os::unix::net::UnixListener::bind(path).with_context(|| format!("cannot bind {shown}"))?;
+    // Nobody can connect before `listen`, so the socket is never open to others, whatever the umask.
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let address = SockAddr::unix(path).with_context(|| format!("cannot bind {shown}"))?;
+    socket.bind(&address).with_context(|| format!("cannot bind {shown}"))?;
     fs::set_permissions(path, Permissions::from_mode(0o600))
         .with_context(|| format!("cannot set the mode of {shown}"))?;
-    Ok(listener)
+    socket.listen(BACKLOG).with_context(|| format!("cannot listen at {shown}"))?;
+    Ok(socket.into())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, post};
 use axum::{Json, Router};
+use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +79,8 @@ pub struct Demo {
     pub switches: Switches,
     /// A sentence for each port that was taken, with the port used instead.
     pub notes: Vec<String>,
+    /// The token for changes over TCP; at the [`socket`] they need none.
+    pub token: String,
     regions: CancellationToken,
 }
 
@@ -117,21 +120,22 @@ impl Demo {
             switches.insert(name, switch);
         }
         let switches: Switches = Arc::new(switches);
-        let origin = origin(dns_port, control_port, region_port);
+        let token = token()?;
+        let origin = origin(dns_port, control_port, region_port, &token);
         let prepared = prepare(&origin)?;
         let extra_routes = Some(routes(Arc::clone(&switches)));
-        let node = Node::start(origin, prepared, Options { extra_routes, open_control: true }).await?;
-        Ok(Self { node, switches, notes, regions })
+        let node = Node::start(origin, prepared, Options { extra_routes }).await?;
+        Ok(Self { node, switches, notes, token, regions })
     }
 
     /// Runs until a signal ends it.
     ///
     /// # Errors
-    /// If signals cannot be listened for.
+    /// If signals cannot be listened for, or a part of the node ends by itself.
     pub async fn run(self) -> Result<()> {
-        self.node.run(Signals::listen()?).await;
+        let ended = self.node.run(Signals::listen()?).await;
         self.regions.cancel();
-        Ok(())
+        ended
     }
 
     /// Stops everything.
@@ -141,12 +145,37 @@ impl Demo {
     }
 }
 
+/// The socket of the demo whose API has this port. It is not where other nodes have theirs, so that a demo beside a node
+/// is not taken for it.
+#[must_use]
+pub fn socket(control_port: u16) -> PathBuf {
+    let user = nix::unistd::geteuid();
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(dir) => PathBuf::from(dir).join(format!("portolan-demo-{control_port}.sock")),
+        None => std::env::temp_dir().join(format!("portolan-demo-{user}-{control_port}.sock")),
+    }
+}
+
+/// A token that nobody can guess.
+fn token() -> Result<String> {
+    let mut secret = [0; 16];
+    let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
+    random.fill(&mut secret).map_err(|_| anyhow::anyhow!("the system has no random numbers for a token"))?;
+    Ok(hexadecimal(&secret))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The demo's config and the zone file that it names.
-fn origin(dns_port: u16, control_port: u16, region_port: u16) -> Origin {
+fn origin(dns_port: u16, control_port: u16, region_port: u16, token: &str) -> Origin {
     let toml = include_str!("demo.toml")
         .replace("@DNS@", &dns_port.to_string())
         .replace("@CONTROL@", &control_port.to_string())
-        .replace("@REGION@", &region_port.to_string());
+        .replace("@REGION@", &region_port.to_string())
+        .replace("@SOCKET@", &socket(control_port).display().to_string())
+        .replace("@TOKEN@", &hexadecimal(&Sha256::digest(token)));
     let zone = (PathBuf::from("demo.test.zone"), include_bytes!("../../zones/demo.test.zone").to_vec());
     Origin::Text { toml: toml.into(), files: [zone].into() }
 }

@@ -5,27 +5,34 @@
 mod control;
 pub mod demo;
 pub mod drill;
+pub mod log;
+mod privileges;
 mod reload;
+mod watchdog;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use axum::Router;
+use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::api::{Access, Api, Contributor, Metrics, Reloads, router};
+use crate::api::{Access, Api, Contributor, Metrics, Policy, Reloads, router};
 use crate::config::AtStart;
 use crate::dns;
 use crate::engine::{self, Engine, Handle};
 use crate::journal::{Journal, Opened};
 use crate::net;
 use crate::net::clock::Clock;
+use crate::net::limits::FdBudget;
 use crate::prepare::{Origin, Prepared};
+use crate::supervise::Supervisor;
 use control::ControlListeners;
 pub(crate) use control::default_sockets;
 use reload::Reloader;
@@ -35,8 +42,6 @@ use reload::Reloader;
 pub struct Options {
     /// Routes in addition to the API's, for the demo.
     pub extra_routes: Option<Router>,
-    /// Whether changes over TCP need no token: for the demo, on loopback.
-    pub open_control: bool,
 }
 
 /// The signals that the process handles.
@@ -93,6 +98,23 @@ pub struct Node {
     reloading: JoinHandle<()>,
     dns: Option<dns::Listeners>,
     control: ControlListeners,
+    supervisor: Supervisor,
+    _api: Background,
+}
+
+/// The most threads that serve the API: what they do must leave cores to everything else.
+const API_THREADS: usize = 2;
+
+/// A runtime that is left to itself when dropped, whatever its tasks do.
+#[derive(Debug)]
+struct Background(Option<Runtime>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Node {
@@ -103,41 +125,40 @@ impl Node {
     /// If a socket cannot be bound or this user cannot write to the state directory; nothing is left running then.
     pub async fn start(origin: Origin, prepared: Prepared, options: Options) -> Result<Self> {
         let started = Instant::now();
-        if let Err(e) = net::limits::raise_nofile() {
-            warn!("cannot raise the limit of open files: {e}");
-        }
+        privileges::forbid_core_dumps();
+        let descriptors = FdBudget::claim();
         let config = &prepared.config;
         let server = match &config.dns {
             Some(dns) => Some(dns::Server::bind(&dns.listen, dns.workers)?),
             None => None,
         };
         let mut control = ControlListeners::bind(&config.control)?;
-        let opened = match &config.node.state_dir {
-            Some(dir) => Journal::open(dir, Clock::unix()).await?,
-            None => {
-                info!(
-                    "no [node] state_dir: overrides and verdicts are kept in memory only and lost at a restart"
-                );
-                Opened::in_memory("[node] state_dir is not set")
-            }
-        };
+        privileges::drop_to(
+            config.node.user.as_deref(),
+            config.node.state_dir.as_deref(),
+            control.socket_path(),
+        )?;
+        let opened = open_journal(config.node.state_dir.as_deref()).await?;
         let name = node_name(config.node.name.as_deref());
         let counters = Arc::new(dns::Counters::default());
-        let (tokens, tokens_seen) = watch::channel(config.control.tokens.clone());
+        let (policy, policy_seen) = watch::channel(reload::policy(&config.control, &name));
         let (at_start, geo) = (AtStart::of(config), prepared.geo.clone());
-        let (engine, running) = Engine::start(prepared, opened);
+        let supervisor = Supervisor::default();
+        let (engine, running) = Engine::start(prepared, opened, supervisor.clone())
+            .context("cannot start the engine's threads")?;
         let (reloads, requests) = Reloads::new();
-        let reloader = Reloader { origin, at_start, geo, engine: engine.clone(), tokens };
+        let reloader =
+            Reloader { origin, at_start, geo, engine: engine.clone(), policy, node_name: Arc::clone(&name) };
         let reloading = tokio::spawn(reloader.run(requests));
-        let access = if options.open_control { Access::Open("anybody") } else { Access::Tokens(tokens_seen) };
         let dns_metrics: Contributor = {
             let counters = Arc::clone(&counters);
             Arc::new(move |encoder| counters.encode(encoder))
         };
-        let metrics = Metrics { contributors: vec![dns_metrics] };
+        let metrics = Metrics { contributors: vec![dns_metrics, Arc::new(log::encode)] };
         let api = Api { engine: engine.clone(), reloads: reloads.clone(), node_name: name, started, metrics };
         let extra = options.extra_routes.unwrap_or_default();
-        control.serve(|access| router(api.clone(), access).merge(extra.clone()), access)?;
+        let routes = |access| with_faults(router(api.clone(), access, extra.clone()));
+        let api_runtime = serve_api(&mut control, routes, policy_seen, descriptors.api, &supervisor)?;
         let dns_addresses = server.as_ref().map(dns::Server::local_addrs).unwrap_or_default();
         let control_address = control.address;
         tokio::task::spawn_blocking(net::memory::give_back);
@@ -150,44 +171,119 @@ impl Node {
         );
         let control_shown = control_address.map(tracing::field::display);
         info!(dns = ?dns_addresses, control = control_shown, "bound, waiting for the first result of every check");
-        engine.ready.clone().wait_for(|ready| *ready).await.context("the engine stopped")?;
-        let shared = dns::Shared { snapshots: Arc::clone(&engine.snapshots), counters };
-        let dns =
-            server.map(|server| server.start(shared)).transpose().context("cannot start the DNS workers")?;
+        if engine.ready.clone().wait_for(|ready| *ready).await.is_err() {
+            bail!(supervisor.failure().unwrap_or_else(|| "the engine has stopped".into()));
+        }
+        let (snapshots, noticed) = (Arc::clone(&engine.snapshots), supervisor.clone());
+        let shared = dns::Shared { snapshots, counters, supervisor: noticed };
+        let dns = server
+            .map(|server| server.start(shared, descriptors.dns_tcp))
+            .transpose()
+            .context("cannot start the DNS workers")?;
         info!("ready");
-        Ok(Self { engine, reloads, dns_addresses, control_address, running, reloading, dns, control })
+        Ok(Self {
+            engine,
+            reloads,
+            dns_addresses,
+            control_address,
+            running,
+            reloading,
+            dns,
+            control,
+            supervisor,
+            _api: api_runtime,
+        })
     }
 
     /// Runs until SIGTERM or SIGINT. SIGHUP reads the config again.
-    pub async fn run(self, mut signals: Signals) {
+    ///
+    /// # Errors
+    /// If a part of the node ends by itself. The process is to end then; nothing has been stopped.
+    pub async fn run(self, signals: Signals) -> Result<()> {
+        let Signals { hangup, mut end } = signals;
+        watchdog::start(self.supervisor.clone()).context("cannot start the watchdog's thread")?;
         // Not running under systemd is fine.
         sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
+        let reloading = tokio::spawn(reload_on(hangup, self.reloads.clone()));
         loop {
             tokio::select! {
-                _ = signals.hangup.recv() => {
-                    // Events report the outcome; the loop must stay free for the next signal.
-                    let reloads = self.reloads.clone();
-                    tokio::spawn(async move { reloads.reload("SIGHUP".into()).await.map(|_| ()) });
-                }
                 () = self.engine.retired.notified() => {
                     tokio::task::spawn_blocking(net::memory::give_back);
                 }
-                () = signals.end.recv() => break,
+                why = self.supervisor.ended() => bail!("{why}: the process ends, so that it can be started again"),
+                () = end.recv() => break,
             }
         }
+        reloading.abort();
         sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
         info!("stopping");
         self.stop().await;
+        Ok(())
     }
 
     /// Answers the queries that have arrived, then stops everything.
     pub async fn stop(self) {
+        self.supervisor.stop();
         if let Some(dns) = self.dns {
             dns.stop().await;
         }
         self.control.stop().await;
         self.reloading.abort();
         self.running.stop().await;
+    }
+}
+
+async fn open_journal(state_dir: Option<&Path>) -> Result<Opened> {
+    if let Some(dir) = state_dir {
+        return Journal::open(dir, Clock::unix()).await;
+    }
+    info!("no [node] state_dir: overrides and verdicts are kept in memory only and lost at a restart");
+    Ok(Opened::in_memory("[node] state_dir is not set"))
+}
+
+/// Serves the API on a runtime of its own: requests that take long, or block, delay only other requests. Signals and
+/// reloads, which the caller's runtime serves, the engine and DNS do not depend on it.
+fn serve_api(
+    control: &mut ControlListeners,
+    router: impl Fn(Access) -> Router,
+    policy: watch::Receiver<Policy>,
+    budget: usize,
+    supervisor: &Supervisor,
+) -> Result<Background> {
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(API_THREADS)
+        .thread_name("api")
+        .enable_all()
+        .build()
+        .context("cannot start the API's threads")?;
+    let entered = runtime.enter();
+    control.serve(router, policy, budget, supervisor)?;
+    drop(entered);
+    Ok(Background(Some(runtime)))
+}
+
+/// The API with the faults that tests inject.
+#[cfg(debug_assertions)]
+fn with_faults(router: Router) -> Router {
+    use crate::supervise::fault::{At, point};
+    use axum::middleware::{Next, from_fn};
+
+    router.layer(from_fn(async |request, next: Next| {
+        point(At::Api);
+        next.run(request).await
+    }))
+}
+
+#[cfg(not(debug_assertions))]
+fn with_faults(router: Router) -> Router {
+    router
+}
+
+/// Reloads for each SIGHUP. Those that arrive during a reload cause one more, however many they are.
+async fn reload_on(mut hangup: Signal, reloads: Reloads) {
+    while hangup.recv().await.is_some() {
+        // Events report the outcome.
+        reloads.reload("SIGHUP".into()).await.ok();
     }
 }
 

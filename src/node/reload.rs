@@ -1,9 +1,11 @@
 //! Reload: everything is prepared first, then committed everywhere by steps that cannot fail.
 
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, watch};
 
-use crate::api::ReloadRequest;
-use crate::config::{AtStart, Token};
+use crate::api::{Policy, ReloadRequest};
+use crate::config::{AtStart, Control};
 use crate::engine::{Handle, Reloaded};
 use crate::prepare::{KeptIndex, Origin, Prepared, ReloadError, prepare_after};
 
@@ -16,8 +18,15 @@ pub(super) struct Reloader {
     /// The geo index in use.
     pub(super) geo: KeptIndex,
     pub(super) engine: Handle,
-    /// The tokens that allow changes over TCP.
-    pub(super) tokens: watch::Sender<Vec<Token>>,
+    /// What the API allows over TCP.
+    pub(super) policy: watch::Sender<Policy>,
+    pub(super) node_name: Arc<str>,
+}
+
+/// What a config allows over TCP. The node's own name is a good Host.
+pub(super) fn policy(control: &Control, node_name: &str) -> Policy {
+    let hosts = control.hosts.iter().cloned().chain([node_name.to_owned()]).collect();
+    Policy { tokens: control.tokens.clone(), read: control.read, hosts, tls: None }
 }
 
 impl Reloader {
@@ -39,10 +48,10 @@ impl Reloader {
         };
         let mut warnings: Vec<String> = prepared.config.warnings.iter().map(ToString::to_string).collect();
         warnings.extend(self.at_start.changes(&AtStart::of(&prepared.config)));
-        let (geo, tokens) = (prepared.geo.clone(), prepared.config.control.tokens.clone());
+        let (geo, policy) = (prepared.geo.clone(), policy(&prepared.config.control, &self.node_name));
         let reloaded = self.engine.commit(prepared, warnings, by).await.map_err(|_| ReloadError::Stopped)?;
         self.geo = geo;
-        self.tokens.send_replace(tokens);
+        self.policy.send_replace(policy);
         Ok(reloaded)
     }
 

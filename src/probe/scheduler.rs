@@ -1,9 +1,13 @@
 //! Probes targets, each at its interval.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -15,6 +19,8 @@ use tokio_util::task::TaskTracker;
 use super::{LocalFault, Outcome, PreparedProbe, ProbeTarget, run};
 use crate::health::{CannotProbe, Observation};
 use crate::model::{CheckId, Subject};
+use crate::supervise::fault::{self, At};
+use crate::supervise::{Part, Supervisor};
 
 /// The most probes in flight at once; further ones wait their turn. If a third of 10,000 targets hang until their
 /// timeout, they stay below it and cannot keep the others from being probed.
@@ -59,6 +65,7 @@ pub struct CheckReport {
 pub struct Scheduler {
     results: mpsc::Sender<CheckReport>,
     runtime: Handle,
+    supervisor: Supervisor,
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
     running: HashMap<CheckId, RunningCheck>,
@@ -73,15 +80,13 @@ struct RunningCheck {
 }
 
 impl Scheduler {
-    /// Without checks yet. Reports go to `results`; when that is full, probes wait for it.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
+    /// Without checks yet. They run in `runtime`. Reports go to `results`; when that is full, probes wait for it.
     #[must_use]
-    pub fn new(results: mpsc::Sender<CheckReport>) -> Self {
+    pub fn new(results: mpsc::Sender<CheckReport>, runtime: Handle, supervisor: Supervisor) -> Self {
         Self {
             results,
-            runtime: Handle::current(),
+            runtime,
+            supervisor,
             tasks: TaskTracker::new(),
             permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
             running: HashMap::new(),
@@ -127,12 +132,20 @@ impl Scheduler {
         let (probe, generation) = (Arc::clone(&check.probe), check.generation);
         let schedule = Schedule::new(&check.id, probe.definition.interval, now);
         let target = Arc::new(ProbeTarget { address, probe: Arc::clone(&probe) });
-        let watch =
-            Watch { check, schedule, permits: Arc::clone(&self.permits), results: self.results.clone() };
+        let watch = Watch {
+            check,
+            schedule,
+            permits: Arc::clone(&self.permits),
+            results: self.results.clone(),
+            _part: self.supervisor.part("a check").may_end(),
+        };
         let task = watch.keep(move || {
             let target = Arc::clone(&target);
             // Boxed, so that the thousands of tasks that sleep between probes stay small.
-            Box::pin(async move { run(&target).await })
+            Box::pin(async move {
+                fault::point(At::Probe);
+                run(&target).await
+            })
         });
         self.tasks.spawn_on(stop.clone().run_until_cancelled_owned(task), &self.runtime);
         Some(RunningCheck { probe, generation, _stop: stop.drop_guard() })
@@ -151,10 +164,16 @@ struct Watch {
     schedule: Schedule,
     permits: Arc<Semaphore>,
     results: mpsc::Sender<CheckReport>,
+    /// The check ends with a reload, but must not panic: it would never be probed again.
+    _part: Part,
 }
 
 impl Watch {
     /// Probes on schedule, never twice at once, until the receiver of the reports is gone.
+    ///
+    /// A probe that panics is not the end of the check, and does not end the process: the next probe shares nothing with
+    /// it, and a target whose answer makes probes panic must not be able to restart the node. This node just cannot
+    /// observe that target.
     async fn keep<F, P>(mut self, probe: F)
     where
         F: Fn() -> P,
@@ -164,8 +183,9 @@ impl Watch {
         loop {
             sleep_until(self.schedule.next).await;
             let Ok(permit) = self.permits.acquire().await else { return };
-            let outcome = probe().await;
+            let outcome = caught(pin!(probe())).await.unwrap_or_else(|| Err(panicked()));
             drop(permit);
+            fault::point(At::Check);
             let failed = matches!(&outcome, Ok(Outcome { failure: Some(_), .. }));
             let report = CheckReport {
                 check: self.check.id.clone(),
@@ -183,6 +203,19 @@ impl Watch {
             is_first = false;
         }
     }
+}
+
+/// Polls a future until it is done; `None` if it panics.
+async fn caught<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|context| {
+        let poll = panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        poll.map_or(Poll::Ready(None), |poll| poll.map(Some))
+    })
+    .await
+}
+
+fn panicked() -> LocalFault {
+    LocalFault(io::Error::other("the probe panicked; the log says where: please report this"))
 }
 
 /// The schedule of one check.

@@ -6,6 +6,12 @@ use std::time::Duration;
 use crate::model::{Target, Topology, Unix};
 use crate::standing::{Action, Override};
 
+/// The most days that an override may last: a leap year. What should last longer belongs in the config.
+const MOST_DAYS: u64 = 366;
+
+/// The most bytes of a reason. It is kept in events and in the journal, and shown in `status` and `explain`.
+const LONGEST_REASON: usize = 1024;
+
 /// An operator's request for an override.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OverrideRequest {
@@ -39,7 +45,7 @@ impl fmt::Display for Rejection {
         match self {
             Self::NotFound(why) | Self::Invalid(why) => f.write_str(why),
             Self::Unsafe(why) => {
-                write!(f, "refused by a safety rule: {why}; --override-safety does it anyway")
+                write!(f, "refused by a safety rule: {why}; `override_safety` does it anyway")
             }
         }
     }
@@ -54,6 +60,14 @@ impl OverrideRequest {
         }
         if self.lasts.is_some_and(|lasts| lasts.is_zero()) {
             return Err(Rejection::Invalid("it would expire immediately: use a longer time".into()));
+        }
+        if self.lasts.is_some_and(|lasts| lasts > Duration::from_secs(MOST_DAYS * 24 * 60 * 60)) {
+            return Err(Rejection::Invalid(format!("an override may last at most {MOST_DAYS} days")));
+        }
+        if let Some(bytes) = self.reason.as_ref().map(String::len).filter(|bytes| *bytes > LONGEST_REASON) {
+            return Err(Rejection::Invalid(format!(
+                "the reason is {bytes} bytes long: at most {LONGEST_REASON} are allowed"
+            )));
         }
         Ok(Override {
             id,

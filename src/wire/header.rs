@@ -45,6 +45,18 @@ pub struct Status {
     pub truncated: bool,
 }
 
+impl Counts {
+    /// Whether there is nothing but an additional section.
+    pub(super) fn is_additional_only(self) -> bool {
+        (self.questions, self.answers, self.authorities) == (0, 0, 0)
+    }
+
+    /// How many entries the message has.
+    pub(super) fn total(self) -> u32 {
+        [self.questions, self.answers, self.authorities, self.additionals].into_iter().map(u32::from).sum()
+    }
+}
+
 impl Header {
     /// Reads the header that a query begins with. `None` if the message deserves no reply: it is shorter than a
     /// header, or a response itself.

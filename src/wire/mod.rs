@@ -1,10 +1,10 @@
 //! DNS messages: reads what a query asks and writes its reply.
 //!
 //! `header` and `edns` each implement both directions of their part of a message, for every way of reading a query
-//! or writing a reply; `cookie` makes and verifies the server cookies of EDNS. The common query is read straight from its bytes, all others by the decoder of
-//! `hickory-proto`, record by record rather than by its `Message`: what a name server must refuse (a malformed client
-//! subnet, two OPT records) is seen before it could be normalised away. Records are copied from the zone's wire data
-//! into the buffer that is sent, without an allocation. Nothing here decides answers.
+//! or writing a reply; `cookie` makes and verifies the server cookies of EDNS. `common` reads the queries that nearly all
+//! resolvers send, `read` all others, record by record: what a name server must refuse (a malformed client subnet, two OPT
+//! records) is not normalised away, and the cost of a hostile message is bounded by its length. Records are copied from the
+//! zone's wire data into the buffer that is sent, without an allocation. Nothing here decides answers.
 
 mod common;
 pub mod cookie;
@@ -30,6 +30,9 @@ pub use subnet::ClientSubnet;
 pub const MAX_UDP_PAYLOAD: u16 = 1232;
 /// The largest UDP payload for a client without EDNS (RFC 1035 §4.2.1).
 pub const MIN_UDP_PAYLOAD: u16 = 512;
+/// The most entries of a message that are read, over all its sections. A query has a question, an OPT record and perhaps
+/// a TSIG or SIG(0) record; the rest is leeway. Whatever its length, no more names than this are skipped.
+pub const MAX_ENTRIES: u32 = 16;
 /// The class Internet.
 pub const CLASS_IN: u16 = 1;
 /// The class Chaos, for questions about the server itself.

@@ -33,7 +33,8 @@ pub enum Fault {
     Version,
     /// Its opcode is not QUERY.
     Opcode,
-    /// It is cut short, has not exactly one question, or its OPT record is malformed, misplaced or one of several.
+    /// It is cut short, has not exactly one question, has records that no query has, or its OPT record is malformed,
+    /// misplaced or one of several.
     Malformed,
 }
 

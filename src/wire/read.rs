@@ -1,14 +1,19 @@
-//! Reads any message, with a complete decoder.
+//! Reads any message, also a hostile one, at a cost that its length bounds.
+//!
+//! The reader only moves forward: names behind the question are skipped, and the first pointer ends a name wherever it
+//! leads (RFC 1035 §4.1.4). If pointers were followed, a message of 64 KB could make thousands of records share one name
+//! that takes thousands of steps to read.
 
-use hickory_proto::rr::Name;
-use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
-
+use super::MAX_ENTRIES;
 use super::common;
 use super::edns::Request;
 use super::header::{Counts, HEADER, Header};
 use super::query::{Content, Fault, Query};
 use super::question::Question;
 use crate::zone::rtype;
+
+/// The most bytes of a name before its end or its first pointer (RFC 1035 §2.3.4).
+const MAX_NAME: usize = 255;
 
 impl<'a> Query<'a> {
     /// Reads a message. `None` if it deserves no reply: shorter than a header, or itself a response.
@@ -29,25 +34,40 @@ impl<'a> Query<'a> {
         Some(Self::sections(header, counts, message))
     }
 
-    /// The sections of messages of other opcodes are read, too: RFC 6891 §7 wants an OPT record in the reply to any
+    /// The sections of messages that get an error are read, too: RFC 6891 §7 wants an OPT record in the reply to any
     /// message that has one.
     fn sections(header: Header, counts: Counts, message: &'a [u8]) -> Self {
         let mut sections = Sections::default();
-        let is_whole = sections.read(message, counts).is_ok();
+        let is_whole = sections.read(&message[HEADER..], counts).is_some();
         let Sections { question, edns, is_malformed } = sections;
         let content = match question {
             // RFC 6891 §6.1.3: "If a responder does not implement the VERSION level of the request, then it MUST
             // respond with RCODE=BADVERS."
             _ if edns.is_some_and(|edns| edns.version != 0) => Content::Fault(Fault::Version, question),
             _ if header.opcode != 0 => Content::Fault(Fault::Opcode, question),
-            Some(question) if is_whole && !is_malformed => Content::Question(question),
-            None if is_whole && !is_malformed && edns.is_some_and(|edns| edns.cookie.is_some()) => {
+            Some(question) if is_whole && !is_malformed && has_counts_of_a_query(counts, &question) => {
+                Content::Question(question)
+            }
+            // RFC 7873 §5.4: without a question, a client asks for a server cookie only.
+            None if is_whole
+                && !is_malformed
+                && counts.is_additional_only()
+                && edns.is_some_and(|edns| edns.cookie.is_some()) =>
+            {
                 Content::Cookie
             }
+            // RFC 9619 §4: "a DNS message with OPCODE = 0 and QDCOUNT > 1 MUST be treated as an incorrectly
+            // formatted message".
             _ => Content::Fault(Fault::Malformed, question),
         };
         Self { header, content, edns }
     }
+}
+
+/// Only IXFR queries have records before the additional section: the client's SOA record (RFC 1995 §3).
+fn has_counts_of_a_query(counts: Counts, question: &Question<'_>) -> bool {
+    let authorities = u16::from(question.qtype == rtype::IXFR);
+    counts.questions == 1 && counts.answers == 0 && counts.authorities <= authorities
 }
 
 /// What the sections of a message hold.
@@ -59,33 +79,34 @@ struct Sections<'a> {
 }
 
 impl<'a> Sections<'a> {
-    /// Continues after malformed parts, as far as the message can be decoded at all.
-    fn read(&mut self, message: &'a [u8], counts: Counts) -> Result<(), DecodeError> {
-        let mut decoder = BinDecoder::new(message).clone(HEADER as u16);
+    /// Continues after malformed parts. `None` if the sections cannot be read to their end, or need not be because there
+    /// are too many entries.
+    fn read(&mut self, bytes: &'a [u8], counts: Counts) -> Option<()> {
+        let mut rest = Rest(bytes);
         if counts.questions == 1 {
-            self.question = Question::read(&message[HEADER..]);
-            let Some(question) = self.question else { return Ok(()) };
-            decoder.read_slice(question.wire.len())?;
-        } else {
-            // RFC 9619 §4: "a DNS message with OPCODE = 0 and QDCOUNT > 1 MUST be treated as an incorrectly
-            // formatted message".
-            self.is_malformed = counts.questions > 1;
+            let question = Question::read(bytes)?;
+            self.question = Some(question);
+            rest.take(question.wire.len())?;
+        }
+        if counts.total() > MAX_ENTRIES {
+            return None;
+        }
+        if counts.questions != 1 {
             for _ in 0..counts.questions {
-                Name::read(&mut decoder)?;
-                decoder.read_slice(4)?;
+                rest.skip_question()?;
             }
         }
         for _ in 0..u32::from(counts.answers) + u32::from(counts.authorities) {
             // RFC 6891 §6.1.1: an OPT record belongs to the additional section.
-            self.is_malformed |= record(&mut decoder)?.rtype == rtype::OPT;
+            self.is_malformed |= rest.record()?.rtype == rtype::OPT;
         }
         for _ in 0..counts.additionals {
-            let record = record(&mut decoder)?;
+            let record = rest.record()?;
             if record.rtype == rtype::OPT {
                 self.opt(&record);
             }
         }
-        Ok(())
+        Some(())
     }
 
     fn opt(&mut self, record: &Raw<'_>) {
@@ -95,7 +116,7 @@ impl<'a> Sections<'a> {
             self.is_malformed = true;
             return;
         }
-        let request = Request::read(record.class, record.ttl.to_be_bytes(), record.data);
+        let request = Request::read(record.class, record.ttl, record.data);
         self.is_malformed |= request.is_err();
         self.edns = Some(request.unwrap_or_else(|bare| bare));
     }
@@ -106,16 +127,158 @@ struct Raw<'a> {
     at_root: bool,
     rtype: u16,
     class: u16,
-    ttl: u32,
+    ttl: [u8; 4],
     data: &'a [u8],
 }
 
-fn record<'a>(decoder: &mut BinDecoder<'a>) -> Result<Raw<'a>, DecodeError> {
-    let at_root = Name::read(decoder)?.is_root();
-    let rtype = decoder.read_u16()?.unverified(/* compared with OPT */);
-    let class = decoder.read_u16()?.unverified(/* the payload of an OPT */);
-    let ttl = decoder.read_u32()?.unverified(/* the flags of an OPT */);
-    let length = decoder.read_u16()?.unverified(/* checked by the slice */);
-    let data = decoder.read_slice(usize::from(length))?.unverified(/* the options of an OPT */);
-    Ok(Raw { at_root, rtype, class, ttl, data })
+/// The bytes that are not read yet.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    /// Skips a name and returns whether it is the root; a pointer is not, wherever it leads.
+    fn skip_name(&mut self) -> Option<bool> {
+        let mut length = 0;
+        loop {
+            let [label] = self.array()?;
+            length += 1 + usize::from(label & 0x3f);
+            match label {
+                0 => return Some(length == 1),
+                1..=0x3f if length < MAX_NAME => _ = self.take(label.into())?,
+                // The second byte of the pointer.
+                0xc0.. => return self.take(1).map(|_| false),
+                _ => return None,
+            }
+        }
+    }
+
+    fn skip_question(&mut self) -> Option<()> {
+        self.skip_name()?;
+        self.array::<4>().map(|_| ())
+    }
+
+    fn record(&mut self) -> Option<Raw<'a>> {
+        let at_root = self.skip_name()?;
+        let rtype = u16::from_be_bytes(self.array()?);
+        let class = u16::from_be_bytes(self.array()?);
+        let ttl = self.array()?;
+        let length = u16::from_be_bytes(self.array()?);
+        Some(Raw { at_root, rtype, class, ttl, data: self.take(length.into())? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &[u8] = b"\x03www\x07example\0";
+    const A: &[u8] = b"\0\x01\0\x01";
+    /// An OPT record without options.
+    const OPT: &[u8] = b"\0\0\x29\x04\xd0\0\0\0\0\0\0";
+
+    fn message(opcode: u8, counts: [u16; 4], parts: &[&[u8]]) -> Vec<u8> {
+        let counts = counts.map(u16::to_be_bytes);
+        [&[7, 7, opcode << 3, 0], counts.as_flattened(), &parts.concat()].concat()
+    }
+
+    /// The fault of a query with these counts, and whether an OPT record was read.
+    fn fault(counts: [u16; 4], parts: &[&[u8]]) -> (Option<Fault>, bool) {
+        let message = message(0, counts, parts);
+        let query = Query::read(&message).unwrap();
+        assert_eq!(Some(query), Query::decode(&message));
+        match query.content {
+            Content::Question(_) | Content::Cookie => (None, query.edns.is_some()),
+            Content::Fault(fault, _) => (Some(fault), query.edns.is_some()),
+        }
+    }
+
+    fn question(qtype: u16) -> Vec<u8> {
+        [NAME, &qtype.to_be_bytes(), &A[2..]].concat()
+    }
+
+    /// A record of this type without data, whose owner is a pointer to this byte of the message.
+    fn record(owner: u16, rtype: u16) -> Vec<u8> {
+        [&(0xc000 | owner).to_be_bytes()[..], &rtype.to_be_bytes(), &[0, 1, 0, 0, 0, 0, 0, 0]].concat()
+    }
+
+    #[test]
+    fn a_query_has_one_question_and_neither_answers_nor_authorities() {
+        let (a, record) = (question(rtype::A), record(12, rtype::A));
+        assert_eq!(fault([1, 0, 0, 1], &[&a, OPT]), (None, true));
+        assert_eq!(fault([1, 0, 0, 2], &[&a, OPT, &record]), (None, true), "as a TSIG record would be");
+        let malformed = (Some(Fault::Malformed), true);
+        assert_eq!(fault([1, 1, 0, 1], &[&a, &record, OPT]), malformed, "an answer");
+        assert_eq!(fault([1, 0, 1, 1], &[&a, &record, OPT]), malformed, "an authority");
+        assert_eq!(fault([0, 0, 0, 1], &[OPT]), malformed, "no question");
+        assert_eq!(fault([2, 0, 0, 1], &[&a, &a, OPT]), malformed, "two questions");
+        assert_eq!(fault([2, 0, 0, 0], &[&a, &a]), (Some(Fault::Malformed), false));
+    }
+
+    #[test]
+    fn ixfr_has_the_clients_soa_among_the_authorities() {
+        let (ixfr, soa) = (question(rtype::IXFR), record(12, rtype::SOA));
+        assert_eq!(fault([1, 0, 1, 1], &[&ixfr, &soa, OPT]), (None, true));
+        assert_eq!(fault([1, 0, 2, 0], &[&ixfr, &soa, &soa]).0, Some(Fault::Malformed));
+        assert_eq!(fault([1, 1, 0, 0], &[&ixfr, &soa]).0, Some(Fault::Malformed));
+    }
+
+    /// A decoder that followed them would find the root, the name that the OPT record must have, or nothing at all.
+    #[test]
+    fn pointers_are_not_followed() {
+        let a = question(rtype::A);
+        let end_of_name = 24;
+        let itself = (HEADER + a.len()) as u16;
+        for owner in [0, end_of_name, 12, itself, 0x3fff] {
+            let pointing = record(owner, rtype::A);
+            assert_eq!(fault([1, 0, 0, 2], &[&a, &pointing, OPT]), (None, true), "to {owner}");
+            let opt = record(owner, rtype::OPT);
+            assert_eq!(fault([1, 0, 0, 1], &[&a, &opt]), (Some(Fault::Malformed), false), "to {owner}");
+        }
+    }
+
+    #[test]
+    fn names_end_within_255_bytes_and_have_no_other_kind_of_label() {
+        let a = question(rtype::A);
+        let rest = &record(0, rtype::A)[2..];
+        let of = |name: &[u8]| fault([1, 0, 0, 1], &[&a, name, rest]).0;
+        let longest = b"\x01a".repeat(127);
+        assert_eq!(of(&[&longest[..], b"\0"].concat()), None, "255 bytes");
+        assert_eq!(of(&[&longest[2..], b"\xc0\x0c"].concat()), None, "254 bytes and a pointer");
+        assert_eq!(of(&[&longest[..], b"\x01a\0"].concat()), Some(Fault::Malformed), "257 bytes");
+        for label in [b"\x40", b"\x80"] {
+            assert_eq!(of(&[label, &[0; 100][..]].concat()), Some(Fault::Malformed), "{label:02x?}");
+        }
+        for cut in [&b"\x03ww"[..], b"\x03www", b"\xc0"] {
+            assert_eq!(fault([1, 0, 0, 1], &[&a, cut]).0, Some(Fault::Malformed), "{cut:02x?}");
+        }
+    }
+
+    #[test]
+    fn entries_beyond_the_limit_are_not_read() {
+        let a = question(rtype::A);
+        let most = MAX_ENTRIES as u16;
+        let records = record(12, rtype::A).repeat(usize::from(most));
+        let before_opt = &records[..records.len() / usize::from(most) * usize::from(most - 2)];
+        assert_eq!(fault([1, 0, 0, most - 1], &[&a, before_opt, OPT]), (None, true));
+        assert_eq!(fault([1, 0, 0, most], &[&a, OPT, &records]), (Some(Fault::Malformed), false));
+        // The sum counts, and it does not wrap.
+        for counts in [[1, 0xffff, 0xffff, 0xffff], [0xffff, 0, 0, 1], [1, most / 2, most / 2, 0]] {
+            assert_eq!(fault(counts, &[&a, OPT]), (Some(Fault::Malformed), false), "{counts:?}");
+        }
+        // An UPDATE may have as many records as it likes, and is not implemented.
+        let update = message(5, [1, 0, 100, 1], &[&a, &record(12, rtype::A).repeat(100), OPT]);
+        let query = Query::read(&update).unwrap();
+        assert!(matches!(query.content, Content::Fault(Fault::Opcode, Some(_))) && query.edns.is_none());
+    }
 }

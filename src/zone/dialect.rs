@@ -1,11 +1,15 @@
-//! What other name servers accept but the scanner does not: TTLs with units ("1h30m", as in BIND, Knot and NSD),
-//! and types whose text form it does not know. Such a line is rewritten before it is scanned.
+//! What RFC 1035 §5.1 or other name servers allow but the scanner (of `domain` 0.12) does not: `@` for the origin in
+//! data and directives, which it takes for a label; tabs and bytes beyond ASCII in strings; TTLs with units ("1h30m", as
+//! in BIND, Knot and NSD); types whose text form it does not know or reads in part only. Such a line is rewritten before
+//! it is scanned.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use super::fields::Fields;
-use super::tokens::{FieldError, Token, Tokens};
+use super::tokens::{FieldError, Token, Tokens, escaped};
+use crate::model::Ttl;
 
 /// A logical line in a form that the scanner accepts.
 #[derive(Debug)]
@@ -21,12 +25,13 @@ impl<'a> Plain<'a> {
     /// Rewrites a line for the scanner, given the current origin.
     ///
     /// # Errors
-    /// If data of a type that this module reads is malformed: the byte, and a message.
-    pub(super) fn of(written: &'a str, origin: impl FnOnce() -> String) -> Result<Self, FieldError> {
+    /// If the TTL is out of range, or data of a type that this module reads is malformed: the byte, and a message.
+    pub(super) fn of(written: &'a str, origin: impl Fn() -> String) -> Result<Self, FieldError> {
         let head = Head::of(written);
+        head.check_ttl()?;
         let plain = match head.fields() {
             Some(fields) => Some(head.encoded(written, fields, &origin())?),
-            None => head.spelled_out(written),
+            None => head.spelled_out(written, origin),
         };
         let (text, pieces) = match plain {
             Some((text, pieces)) => (Cow::Owned(text), pieces),
@@ -74,7 +79,7 @@ impl<'a> Head<'a> {
                 if token.text.starts_with('$') && !token.text.eq_ignore_ascii_case("$TTL") {
                     break;
                 }
-            } else if token.text.starts_with(|first: char| first.is_ascii_digit()) {
+            } else if is_ttl(token.text) {
                 head.ttl = head.ttl.or(Some(index));
             } else if !is_class(token.text) {
                 head.rtype = Some(index);
@@ -118,21 +123,25 @@ impl<'a> Head<'a> {
         Ok((text, pieces))
     }
 
-    /// The line with units converted to seconds; `None` if it has none.
-    fn spelled_out(&self, line: &str) -> Option<Put> {
-        let ttl = self.ttl.and_then(|index| self.tokens[index]);
-        let is_soa = |index: usize| self.tokens[index].is_some_and(|it| it.text.eq_ignore_ascii_case("SOA"));
-        // After MNAME, RNAME and SERIAL: REFRESH, RETRY, EXPIRE and MINIMUM (RFC 1035 §3.3.13).
-        let timers = if self.rtype.is_some_and(is_soa) { 3..7 } else { 0..0 };
-        let timers = self.data.clone().skip(timers.start).take(timers.len());
+    /// RFC 2181 §8: a TTL has 31 bits. The scanner takes any that fits 32 bits; what does not, it takes for a type.
+    fn check_ttl(&self) -> Result<(), FieldError> {
+        let Some(token) = self.ttl.and_then(|index| self.tokens[index]) else { return Ok(()) };
+        let ttl = token.text.parse().ok().or_else(|| seconds(token.text));
+        match ttl {
+            Some(ttl) if ttl > Ttl::MAX.0 => Err((token.start, ttl_too_large())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The line with everything replaced that the scanner does not read; `None` if there is nothing to replace.
+    fn spelled_out(&self, line: &str, origin: impl Fn() -> String) -> Option<Put> {
         let (mut text, mut pieces, mut taken) = (String::new(), Vec::new(), 0);
-        for (token, seconds) in ttl.into_iter().chain(timers).filter_map(|it| Some((it, seconds(it.text)?))) {
-            let end = token.start + token.text.len();
+        for (token, new) in self.heading(&origin).into_iter().chain(self.replacements(&origin)) {
             pieces.push((text.len(), taken));
             text.push_str(&line[taken..token.start]);
             pieces.push((text.len(), token.start));
-            text.push_str(&seconds.to_string());
-            taken = end;
+            text.push_str(&new);
+            taken = token.start + token.text.len();
         }
         if taken == 0 {
             return None;
@@ -141,9 +150,85 @@ impl<'a> Head<'a> {
         text.push_str(&line[taken..]);
         Some((text, pieces))
     }
+
+    /// The TTL in seconds, if it has units, or the origin that a directive names by `@`.
+    fn heading(&self, origin: &impl Fn() -> String) -> Option<(Token<'a>, String)> {
+        if let Some(ttl) = self.ttl.and_then(|index| self.tokens[index]) {
+            return Some((ttl, seconds(ttl.text)?.to_string()));
+        }
+        let directive = self.tokens[0]?.text;
+        // `$ORIGIN name` and `$INCLUDE file name`: a directive ends the head.
+        let before = match () {
+            () if directive.eq_ignore_ascii_case("$ORIGIN") => 0,
+            () if directive.eq_ignore_ascii_case("$INCLUDE") => 1,
+            () => return None,
+        };
+        let name = self.data.clone().nth(before).filter(|token| token.text == "@")?;
+        Some((name, origin()))
+    }
+
+    /// The tokens of the data that the scanner does not read, each with its replacement.
+    fn replacements(&self, origin: &impl Fn() -> String) -> Vec<(Token<'a>, String)> {
+        let rtype = self.rtype.and_then(|index| self.tokens[index]);
+        let Some(layout) = rtype.and_then(|token| Layout::of(token.text)) else { return Vec::new() };
+        let replacement = |(index, token): (usize, Token<'a>)| {
+            let new = if token.text == "@" && layout.names.contains(&index) {
+                origin()
+            } else if layout.strings.contains(&index) {
+                escaped(token.text)?
+            } else if layout.times.contains(&index) {
+                seconds(token.text)?.to_string()
+            } else {
+                return None;
+            };
+            Some((token, new))
+        };
+        self.data.clone().enumerate().filter_map(replacement).collect()
+    }
 }
 
-fn is_class(text: &str) -> bool {
+/// Which tokens of a type's data are names, strings and times, counted from 0.
+#[derive(Clone)]
+struct Layout {
+    names: &'static [usize],
+    strings: Range<usize>,
+    times: Range<usize>,
+}
+
+impl Layout {
+    /// The layout of a type that the scanner reads, if it has any of them.
+    fn of(mnemonic: &str) -> Option<Self> {
+        const NONE: Range<usize> = 0..0;
+        let names = |names| Some(Self { names, strings: NONE, times: NONE });
+        let strings = |strings| Some(Self { names: &[], strings, times: NONE });
+        match &*mnemonic.to_ascii_uppercase() {
+            "CNAME" | "DNAME" | "MB" | "MD" | "MF" | "MG" | "MR" | "NS" | "NSEC" | "PTR" => names(&[0]),
+            "MX" => names(&[1]),
+            "MINFO" | "RP" => names(&[0, 1]),
+            "SRV" | "IPSECKEY" => names(&[3]),
+            "RRSIG" => names(&[7]),
+            // Flags, services and a regular expression before the name (RFC 3403 §4.1).
+            "NAPTR" => Some(Self { names: &[5], strings: 2..5, times: NONE }),
+            // After MNAME, RNAME and SERIAL: REFRESH, RETRY, EXPIRE and MINIMUM (RFC 1035 §3.3.13).
+            "SOA" => Some(Self { names: &[0, 1], strings: NONE, times: 3..7 }),
+            "HINFO" | "TXT" => strings(0..usize::MAX),
+            "CAA" => strings(2..3),
+            _ => None,
+        }
+    }
+}
+
+/// The message for a TTL that is out of range.
+pub(super) fn ttl_too_large() -> String {
+    format!("a TTL is a number of seconds, at most {} (RFC 2181 §8)", Ttl::MAX.0)
+}
+
+/// Whether a token before the type is meant as a TTL: no type and no class begins with a digit.
+pub(super) fn is_ttl(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_digit())
+}
+
+pub(super) fn is_class(text: &str) -> bool {
     ["IN", "CH", "HS", "CS"].iter().any(|class| class.eq_ignore_ascii_case(text))
         || text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("CLASS"))
 }
@@ -195,17 +280,21 @@ mod tests {
     }
 
     #[test]
-    fn only_ttl_fields_are_converted() {
+    fn only_what_the_scanner_does_not_read_is_replaced() {
         let put = |line| Plain::of(line, || "example.".to_owned()).unwrap().text.into_owned();
         for (line, expected) in [
             ("a 1h A 192.0.2.1\n", "a 3600 A 192.0.2.1\n"),
             ("1h A 192.0.2.1\n", "1h A 192.0.2.1\n"),
             ("1h 1h A 192.0.2.1\n", "1h 3600 A 192.0.2.1\n"),
             (" IN 1h TXT 1h \"1h\" ; 1h\n", " IN 3600 TXT 1h \"1h\" ; 1h\n"),
-            ("a ( 1m\n IN\n) SVCB 1 . alpn=\"h2\"\n", "a ( 60\n IN\n) SVCB 1 . alpn=\"h2\"\n"),
+            ("a ( 1m\n IN\n) CAA 0 issue \"x\"\n", "a ( 60\n IN\n) CAA 0 issue \"x\"\n"),
             ("$TTL 1d ; a day\n", "$TTL 86400 ; a day\n"),
             ("@ SOA 1h 2h 3 4h ( 5m\n 6 7W )\n", "@ SOA 1h 2h 3 14400 ( 300\n 6 4233600 )\n"),
             ("$ORIGIN 1h\n", "$ORIGIN 1h\n"),
+            ("$ORIGIN @\n", "$ORIGIN example.\n"),
+            ("$INCLUDE @ @ ; @\n", "$INCLUDE @ example. ; @\n"),
+            ("@ 1h MX ( 10\n @ )\n", "@ 3600 MX ( 10\n example. )\n"),
+            ("@ TXT @ \"\t\"\n", "@ TXT @ \"\\009\"\n"),
             ("a 1h EUI48 ( 00-00-5e-00-53-2a )\n", "a 3600 EUI48 \\# 6 00005e00532a\n"),
             (" EUI48 \\# 6 00005e00532a\n", " EUI48 \\# 6 00005e00532a\n"),
         ] {

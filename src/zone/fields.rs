@@ -1,17 +1,16 @@
 //! Types that the scanner does not read, each a list of fields (IANA's registry names the RFC of each).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr as _;
 
+use domain::base::Name as DomainName;
 use domain::base::iana::{Rtype, SecurityAlgorithm};
 use domain::base::name::ToName as _;
-use domain::base::scan::Symbol;
-use domain::base::{CharStr, Name as DomainName};
 use domain::rdata::dnssec::RtypeBitmapBuilder;
 use domain::utils::{base16, base64};
 
-use super::location;
 use super::tokens::{FieldError, Token};
+use super::{location, parameters};
 
 /// The text form of a field.
 #[derive(Clone, Copy)]
@@ -42,6 +41,10 @@ enum Field {
     Types,
     /// All of a LOC record (RFC 1876 §3).
     Location,
+    /// Prefixes to the end, perhaps none (RFC 3123 §5).
+    Prefixes,
+    /// SvcParams to the end, perhaps none (RFC 9460 §2.1).
+    Parameters,
 }
 
 /// The fields of a record type.
@@ -52,14 +55,17 @@ impl Fields {
     /// The fields of a type that this module reads.
     pub(super) fn of(mnemonic: &str) -> Option<Self> {
         use Field::*;
-        const KNOWN: [(&str, &[Field]); 18] = [
+        const KNOWN: [(&str, &[Field]); 22] = [
             ("AFSDB", &[U16, Name]),
+            ("APL", &[Prefixes]),
             ("CERT", &[Certificate, U16, Algorithm, Base64]),
             ("CSYNC", &[U32, U16, Types]),
             ("DHCID", &[Base64]),
             ("DLV", &[U16, Algorithm, U8, Hex]),
             ("EUI48", &[Pairs(6)]),
             ("EUI64", &[Pairs(8)]),
+            ("HTTPS", &[U16, Name, Parameters]),
+            ("KEY", &[U16, U8, Algorithm, Base64]),
             ("KX", &[U16, Name]),
             ("L32", &[U16, Ipv4]),
             ("L64", &[U16, Locator]),
@@ -70,6 +76,7 @@ impl Fields {
             ("RT", &[U16, Name]),
             ("SMIMEA", &[U8, U8, U8, Hex]),
             ("SPF", &[Strings]),
+            ("SVCB", &[U16, Name, Parameters]),
             ("URI", &[U16, U16, Text]),
         ];
         KNOWN.iter().find(|(name, _)| name.eq_ignore_ascii_case(mnemonic)).map(|(_, fields)| Self(fields))
@@ -82,7 +89,7 @@ impl Fields {
         for field in self.0 {
             let rest = &tokens[next..];
             let takes = field.tokens(rest.len());
-            let here = rest.get(..takes).filter(|tokens| !tokens.is_empty());
+            let here = rest.get(..takes).filter(|tokens| !tokens.is_empty() || field.may_be_absent());
             let here = here.ok_or_else(|| (tokens.len(), super::tokens::INCOMPLETE.to_owned()))?;
             field.write(here, origin, &mut wire).map_err(|(token, why)| (next + token, why))?;
             next += takes;
@@ -98,14 +105,24 @@ impl Field {
     /// How many of the remaining tokens it takes.
     fn tokens(self, left: usize) -> usize {
         match self {
-            Self::Strings | Self::Hex | Self::Base64 | Self::Types | Self::Location => left,
+            Self::Strings
+            | Self::Hex
+            | Self::Base64
+            | Self::Types
+            | Self::Location
+            | Self::Prefixes
+            | Self::Parameters => left,
             _ => 1,
         }
     }
 
-    /// Writes the data of at least one token.
+    fn may_be_absent(self) -> bool {
+        matches!(self, Self::Prefixes | Self::Parameters)
+    }
+
+    /// Writes the data of its tokens: at least one, unless it may be absent.
     fn write(self, tokens: &[Token<'_>], origin: &str, wire: &mut Vec<u8>) -> Result<(), FieldError> {
-        let text = tokens[0].text;
+        let text = tokens.first().map_or("", |token| token.text);
         let expected = |what: &str| (0, format!("expected {what}"));
         match self {
             Self::U8 => wire.push(text.parse().map_err(|_| expected("a number of at most 255"))?),
@@ -137,7 +154,7 @@ impl Field {
                 let number = text.parse().ok().or_else(by_name);
                 wire.push(number.ok_or_else(|| expected("a DNSSEC algorithm"))?);
             }
-            Self::Text => wire.extend(octets(text).ok_or_else(|| expected("a text"))?),
+            Self::Text => wire.extend(tokens[0].octets().ok_or_else(|| expected("a text"))?),
             Self::Strings => strings(tokens, wire)?,
             Self::Hex => {
                 wire.extend(base16::decode_vec(&joined(tokens)).map_err(|_| expected("hexadecimal digits"))?);
@@ -148,6 +165,8 @@ impl Field {
             }
             Self::Types => types(tokens, wire)?,
             Self::Location => wire.extend(location::encode(tokens)?),
+            Self::Prefixes => prefixes(tokens, wire)?,
+            Self::Parameters => parameters::encode(tokens, wire)?,
         }
         Ok(())
     }
@@ -179,28 +198,13 @@ fn name(text: &str, origin: &str) -> Option<Vec<u8>> {
     Some(name.to_vec().as_slice().to_vec())
 }
 
-/// The bytes of a token without quotes and escapes.
-fn octets(text: &str) -> Option<Vec<u8>> {
-    let inner = unquoted(text);
-    let mut chars = inner.chars();
-    let mut octets = Vec::with_capacity(inner.len());
-    while let Some(symbol) = Symbol::from_chars(&mut chars).ok()? {
-        octets.push(symbol.into_octet().ok()?);
-    }
-    Some(octets)
-}
-
-fn unquoted(text: &str) -> &str {
-    text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text)
-}
-
 fn strings(tokens: &[Token<'_>], wire: &mut Vec<u8>) -> Result<(), FieldError> {
     for (index, token) in tokens.iter().enumerate() {
-        let expected = || (index, "expected a string of at most 255 bytes".to_owned());
-        let string = octets(token.text).and_then(|octets| CharStr::from_octets(octets).ok());
-        let string = string.ok_or_else(expected)?;
-        wire.push(string.len() as u8);
-        wire.extend_from_slice(string.as_slice());
+        let octets =
+            token.octets().ok_or_else(|| (index, "this escape is not \\DDD, 000 to 255".to_owned()))?;
+        let too_long = || (index, format!("{} bytes, but a string has at most 255", octets.len()));
+        wire.push(u8::try_from(octets.len()).map_err(|_| too_long())?);
+        wire.extend_from_slice(&octets);
     }
     Ok(())
 }
@@ -212,6 +216,31 @@ fn types(tokens: &[Token<'_>], wire: &mut Vec<u8>) -> Result<(), FieldError> {
         let Ok(()) = builder.add(rtype);
     }
     wire.extend_from_slice(builder.finalize().as_octets());
+    Ok(())
+}
+
+/// RFC 3123 §4: family, prefix length, negation with the length of the address, and the address without the zeros at its end.
+fn prefixes(tokens: &[Token<'_>], wire: &mut Vec<u8>) -> Result<(), FieldError> {
+    const NEGATION: u8 = 0x80;
+    for (index, token) in tokens.iter().enumerate() {
+        let expected = || (index, "expected a prefix such as 1:192.0.2.0/24 or !2:2001:db8::/32".to_owned());
+        let (negation, text) = token.text.strip_prefix('!').map_or((0, token.text), |rest| (NEGATION, rest));
+        let (family, prefix) = text.split_once(':').ok_or_else(expected)?;
+        let (address, length) = prefix.split_once('/').ok_or_else(expected)?;
+        let length: u8 = length.parse().map_err(|_| expected())?;
+        let (family, octets): (u16, Vec<u8>) = match (family, address.parse()) {
+            ("1", Ok(IpAddr::V4(v4))) => (1, v4.octets().into()),
+            ("2", Ok(IpAddr::V6(v6))) => (2, v6.octets().into()),
+            _ => return Err(expected()),
+        };
+        if usize::from(length) > 8 * octets.len() {
+            return Err(expected());
+        }
+        let kept = octets.iter().rposition(|octet| *octet != 0).map_or(0, |last| last + 1);
+        wire.extend(family.to_be_bytes());
+        wire.extend([length, negation | kept as u8]);
+        wire.extend(&octets[..kept]);
+    }
     Ok(())
 }
 

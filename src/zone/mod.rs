@@ -1,7 +1,7 @@
 //! Zones: RFC 1035 text in, one tree of static RRsets and dynamic names out.
 //!
 //! [`Zone::read`] splits the text into logical lines (`lines`), rewrites what the scanner does not support
-//! (`dialect`, `fields`), scans each line into records (`scan`) and checks them against the rules of a zone
+//! (`dialect`, `fields`, `generate`), scans each line into records (`scan`) and checks them against the rules of a zone
 //! (`check`). [`Zones::build`] adds the dynamic names to the same tree and computes in advance what lookups need:
 //! empty non-terminals, what lies below a delegation or a DNAME, where wildcards are. [`Zones::find`] then
 //! implements RFC 1034 §4.3.2 with the wildcards of RFC 4592, without allocation and with at most one hash per
@@ -12,9 +12,11 @@ mod check;
 mod dialect;
 mod fields;
 mod find;
+mod generate;
 mod hash;
 mod lines;
 mod location;
+mod parameters;
 mod scan;
 #[cfg(test)]
 mod tests;

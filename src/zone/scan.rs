@@ -9,6 +9,7 @@ use domain::rdata::{AllRecordData, ZoneRecordData};
 use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
 
 use super::dialect::{self, Plain};
+use super::generate::Template;
 use super::lines::{Line, Lines};
 use super::tokens::{INCOMPLETE, TRAILING};
 use super::{MAX_ERRORS, RecordData, ZoneError, rtype, type_name};
@@ -60,6 +61,9 @@ impl Scanned {
 const MAX_INCLUDE_DEPTH: usize = 8;
 /// Files of one zone, including its own.
 const MAX_FILES: usize = 1_000;
+/// Records that all `$GENERATE` directives of one zone make together: four reverse zones of a /16. One line of text must
+/// not fill the memory.
+const MAX_GENERATED: usize = 4 << 16;
 /// No TTL was written: larger than any valid TTL (RFC 2181 §8).
 const NO_TTL: u32 = u32::MAX;
 
@@ -71,7 +75,7 @@ pub(super) fn scan(
     include: &mut dyn FnMut(&str) -> Result<String, String>,
 ) -> Scanned {
     let mut scanned = Scanned::default();
-    let mut reader = Reader { scanned: &mut scanned, include, depth: 0 };
+    let mut reader = Reader { scanned: &mut scanned, include, depth: 0, generated: 0 };
     let origin = DomainName::from_octets(origin.as_wire()).expect("names are valid wire names");
     reader.file(&absolute(&origin), NO_TTL, text, file);
     scanned
@@ -81,6 +85,8 @@ struct Reader<'a> {
     scanned: &'a mut Scanned,
     include: &'a mut dyn FnMut(&str) -> Result<String, String>,
     depth: usize,
+    /// Records made by `$GENERATE` so far.
+    generated: usize,
 }
 
 /// The state of reading one file.
@@ -118,6 +124,14 @@ impl Cursor {
         let preamble = format!("$ORIGIN {origin}\n$TTL {}\n", self.default_ttl);
         self.scanner.extend_from_slice(preamble.as_bytes());
         self.given = 2;
+        // Reading the preamble first makes the origin known whatever follows.
+        let _ = self.scanner.next_entry();
+    }
+
+    /// Continues after a `$TTL` with an error, which is enough: records below are not reported for having no TTL.
+    fn lose_ttl(&mut self, origin: &str) {
+        self.default_ttl = Ttl::MAX.0;
+        self.restart(origin);
     }
 
     fn origin(&self) -> String {
@@ -147,8 +161,6 @@ impl Reader<'_> {
         let file = self.scanned.files.len() as u16;
         self.scanned.files.push(name.to_owned());
         let mut cursor = Cursor::new(origin, default_ttl, file);
-        // Reading the preamble first makes the origin known whatever follows.
-        let _ = cursor.scanner.next_entry();
         for line in Lines::of(text) {
             if self.scanned.errors.len() >= MAX_ERRORS {
                 return;
@@ -172,12 +184,20 @@ impl Reader<'_> {
         // A directive has no owner, so lines after it still belong to the unknown one.
         cursor.owner_lost &= line.text.starts_with('$');
         let at = Position { file: cursor.file, line: line.number as u32 };
+        if is_directive(line.text, "$GENERATE") {
+            return self.generate(cursor, line.text, at);
+        }
         let plain = match Plain::of(line.text, || cursor.origin()) {
             Ok(plain) => plain,
             Err((byte, message)) => {
                 let (relative, column) = dialect::place(line.text, byte);
                 self.error(at.down(relative), column, message);
-                cursor.owner_lost = has_owner;
+                if is_ttl_directive(line.text) {
+                    let origin = cursor.origin();
+                    cursor.lose_ttl(&origin);
+                } else {
+                    cursor.owner_lost = has_owner;
+                }
                 return;
             }
         };
@@ -193,31 +213,29 @@ impl Reader<'_> {
                 let sub = sub.map_or_else(|| cursor.origin(), |sub| absolute(&sub));
                 self.include(cursor, path.as_ref(), &sub, at);
             }
-            Ok(None) => self.directive(cursor, &plain.text, at),
+            Ok(None) => Self::directive(cursor, &plain.text),
             Err(error) => {
                 let ((relative, column), message) = locate(&error.to_string(), &plain, given_before);
                 self.error(at.down(relative), column, message);
                 let origin = cursor.origin();
-                // One error is enough: do not report every record below for having no TTL.
                 if is_ttl_directive(&plain.text) {
-                    cursor.default_ttl = Ttl::MAX.0;
+                    cursor.lose_ttl(&origin);
+                } else {
+                    cursor.restart(&origin);
                 }
-                cursor.restart(&origin);
-                let _ = cursor.scanner.next_entry();
                 cursor.owner_lost = true;
             }
         }
     }
 
     /// Stores the `$TTL` that the scanner has read, for the next scanner.
-    fn directive(&mut self, cursor: &mut Cursor, line: &str, at: Position) {
+    fn directive(cursor: &mut Cursor, line: &str) {
         if !is_ttl_directive(line) {
             return;
         }
         // The number comes before any comment, or the scanner would have rejected the line.
-        match words(line).find_map(|word| word.parse::<u32>().ok()) {
-            Some(ttl) if ttl <= Ttl::MAX.0 => cursor.default_ttl = ttl,
-            _ => self.error(at, 1, ttl_too_large()),
+        if let Some(ttl) = words(line).find_map(|word| word.parse().ok()) {
+            cursor.default_ttl = ttl;
         }
     }
 
@@ -228,15 +246,10 @@ impl Reader<'_> {
                 format!("{} is not a type that a zone can contain (RFC 6895 §3.1)", type_name(number));
             return self.error(at, 1, message);
         }
-        let written = record.ttl().as_secs();
-        let ttl = if written != NO_TTL && written > Ttl::MAX.0 {
-            return self.error(at, 1, ttl_too_large());
-        } else if written != NO_TTL {
-            cursor.stated_ttl = Some(Ttl(written));
-            Ttl(written)
-        } else if let Some(ttl) = cursor.stated_ttl {
-            ttl
-        } else {
+        // Larger TTLs were refused before the line was scanned, so that this is none.
+        let written = Some(Ttl(record.ttl().as_secs())).filter(|ttl| *ttl <= Ttl::MAX);
+        cursor.stated_ttl = written.or(cursor.stated_ttl);
+        let Some(ttl) = cursor.stated_ttl else {
             let message = "no TTL here, in an earlier record or by $TTL (RFC 2308 §4)".to_owned();
             return self.error(at, 1, message);
         };
@@ -248,6 +261,37 @@ impl Reader<'_> {
                 Err(error) => self.error(at, 1, error.to_string()),
             },
             Err(message) => self.error(at, 1, message),
+        }
+    }
+
+    /// Reads the lines that a `$GENERATE` stands for. The owner of a line without one below it is that of the line above.
+    fn generate(&mut self, cursor: &Cursor, text: &str, at: Position) {
+        let template = match Template::of(text) {
+            Ok(template) => template,
+            Err((byte, message)) => {
+                let (relative, column) = dialect::place(text, byte);
+                return self.error(at.down(relative), column, message);
+            }
+        };
+        self.generated = self.generated.saturating_add(template.count());
+        if self.generated > MAX_GENERATED {
+            let message = format!("$GENERATE makes more than {MAX_GENERATED} records in this zone");
+            return self.error(at, 1, message);
+        }
+        let mut made = Cursor::new(&cursor.origin(), cursor.default_ttl, cursor.file);
+        made.stated_ttl = cursor.stated_ttl;
+        let errors_before = self.scanned.errors.len();
+        for text in template.lines() {
+            for line in Lines::of(&text) {
+                self.line(&mut made, &Line { number: at.line as usize, ..line });
+            }
+            // One error is enough: others would be the same.
+            if let Some(error) = self.scanned.errors.get(errors_before) {
+                let message =
+                    format!("{} in {:?}, which $GENERATE makes here", error.message, text.trim_end());
+                self.scanned.errors.truncate(errors_before);
+                return self.error(at, 1, message);
+            }
         }
     }
 
@@ -280,11 +324,11 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_ttl_directive(line: &str) -> bool {
-    words(line).next().is_some_and(|word| word.eq_ignore_ascii_case("$TTL"))
+    is_directive(line, "$TTL")
 }
 
-fn ttl_too_large() -> String {
-    format!("a TTL is a number of seconds, at most {} (RFC 2181 §8)", Ttl::MAX.0)
+fn is_directive(line: &str, name: &str) -> bool {
+    words(line).next().is_some_and(|word| word.eq_ignore_ascii_case(name))
 }
 
 /// The record data in uncompressed wire format.
@@ -354,8 +398,6 @@ fn plain(message: &str) -> String {
         "expected rtype" => "expected a record type, or a TTL such as 300 or 5m".to_owned(),
         END_OF_ENTRY => INCOMPLETE.to_owned(),
         "trailing tokens" => TRAILING.to_owned(),
-        // The scanner rejects 9 and z in them, which RFC 9460 §2.1 allows.
-        "invalid SvcParamKey" => "expected a key such as alpn or key65280, in lower case; a record with a 9 or a z in the name of a key has to be written as \\# (RFC 3597 §5)".to_owned(),
         "missing last owner" => "no owner: the first record of a file must name one".to_owned(),
         "unknown record type with concrete data" => {
             "a type without a known text form needs its data as \\# (RFC 3597 §5)".to_owned()

@@ -1,5 +1,7 @@
 //! The raw tokens of one logical line (RFC 1035 §5.1), quotes and escapes included.
 
+use std::fmt::Write as _;
+
 /// A token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token<'a> {
@@ -61,6 +63,61 @@ impl<'a> Iterator for Tokens<'a> {
     }
 }
 
+impl Token<'_> {
+    /// Its bytes without quotes and escapes (RFC 1035 §5.1); `None` if an escape is malformed. Characters beyond ASCII
+    /// stand for their bytes in UTF-8.
+    pub(super) fn octets(&self) -> Option<Vec<u8>> {
+        let inner = self.text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(self.text);
+        let mut octets = Vec::with_capacity(inner.len());
+        let mut rest = inner.as_bytes();
+        while let [first, behind @ ..] = rest {
+            rest = behind;
+            if *first != b'\\' {
+                octets.push(*first);
+                continue;
+            }
+            let (octet, length) = match rest {
+                [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', ..] => {
+                    let number =
+                        [a, b, c].iter().fold(0, |number, digit| 10 * number + u16::from(**digit - b'0'));
+                    (u8::try_from(number).ok()?, 3)
+                }
+                [b'0'..=b'9', ..] | [] => return None,
+                [other, ..] => (*other, 1),
+            };
+            octets.push(octet);
+            rest = &rest[length..];
+        }
+        Some(octets)
+    }
+}
+
+/// A string with every byte escaped that the scanner rejects (tabs, other control characters and whatever is not
+/// ASCII); `None` if there is none.
+pub(super) fn escaped(text: &str) -> Option<String> {
+    let is_plain = |c: char| matches!(c, ' '..='~' | '\n');
+    if text.chars().all(is_plain) {
+        return None;
+    }
+    let mut all = String::with_capacity(2 * text.len());
+    let mut is_escape = false;
+    for c in text.chars() {
+        if is_plain(c) {
+            all.push(c);
+            is_escape = c == '\\' && !is_escape;
+            continue;
+        }
+        if std::mem::take(&mut is_escape) {
+            // What follows brings its own.
+            all.pop();
+        }
+        for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+            let _ = write!(all, "\\{byte:03}");
+        }
+    }
+    Some(all)
+}
+
 /// The message for a record that is too short.
 pub(super) const INCOMPLETE: &str = "the record ends before its data is complete";
 /// The message for a record that is too long.
@@ -69,6 +126,35 @@ pub(super) const TRAILING: &str = "there is more on this line than the record ho
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn octets_are_what_quotes_and_escapes_stand_for() {
+        let octets = |text| Token { text, start: 0 }.octets();
+        for (text, expected) in [
+            ("a\\b\\\\\\\"\\065\\255", Some(&b"ab\\\"A\xff"[..])),
+            ("\"a b\\\"\"", Some(b"a b\"")),
+            ("\u{e9}\\\u{e9}", Some(b"\xc3\xa9\xc3\xa9")),
+            ("\"\"", Some(b"")),
+            ("\\256", None),
+            ("\\25", None),
+            ("a\\", None),
+        ] {
+            assert_eq!(octets(text).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_scanner_rejects_is_escaped() {
+        for (text, expected) in [
+            ("\"a b\\065\"", None),
+            ("\"a\tb\"", Some("\"a\\009b\"")),
+            ("\u{e9}", Some("\\195\\169")),
+            ("\\\u{e9}", Some("\\195\\169")),
+            ("\\\\\u{e9}\u{7f}", Some("\\\\\\195\\169\\127")),
+        ] {
+            assert_eq!(escaped(text).as_deref(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn quotes_escapes_comments_and_parentheses() {

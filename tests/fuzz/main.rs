@@ -7,6 +7,7 @@ mod config;
 mod documents;
 mod edns;
 mod fixture;
+mod floods;
 mod geo;
 mod lanes;
 mod packets;
@@ -33,6 +34,11 @@ fn edns() {
 }
 
 #[test]
+fn floods() {
+    check!().with_max_len(MAX_PACKET).for_each(floods::answer);
+}
+
+#[test]
 fn zones() {
     check!().with_max_len(MAX_TEXT).for_each(zones::read);
 }
@@ -54,9 +60,10 @@ fn documents() {
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 6] = [
+const TARGETS: [(&str, Target); 7] = [
     ("packets", packets::answer),
     ("edns", edns::answer),
+    ("floods", floods::answer),
     ("zones", zones::read),
     ("configs", config::load),
     ("geo", geo::read),

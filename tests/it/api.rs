@@ -7,6 +7,7 @@ use hickory_proto::rr::RecordType;
 use portolan::engine::Engine;
 use portolan::journal::Opened;
 use portolan::prepare::{Origin, prepare};
+use portolan::supervise::Supervisor;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -394,7 +395,7 @@ async fn without_checks_a_node_is_ready_at_once() {
     let origin = Origin::File(folder.config());
     let prepared = prepare(&origin).unwrap_or_else(|why| panic!("{why}"));
     let in_memory = Opened::in_memory("[node] state_dir is not set");
-    let (handle, running) = Engine::start(prepared, in_memory);
+    let (handle, running) = Engine::start(prepared, in_memory, Supervisor::default()).expect("threads");
     assert!(*handle.ready.borrow());
     running.stop().await;
 }

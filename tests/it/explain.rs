@@ -343,12 +343,16 @@ fn a_config_is_explained_without_a_node() {
     for done in [explain(&[], None), explain(&[], Some("127.0.0.1:1"))] {
         assert_eq!(done.code, Some(0), "{done:?}");
         for expected in [
-            "portolan.toml: no node was asked, every address counts as up\n",
+            "portolan.toml: no node was asked; assumed: every probe succeeds and there are no overrides\n",
             "NOERROR, the fallback that all_down names: no region can serve this client, for 30 s",
         ] {
             assert!(done.stdout.contains(expected), "{expected} in:\n{}", done.stdout);
         }
     }
+    let json: serde_json::Value = serde_json::from_str(&explain(&["--json"], None).stdout).expect("JSON");
+    let assumed = "every probe succeeds and there are no overrides";
+    assert_eq!((&json["offline"], &json["assumed"]), (&true.into(), &assumed.into()), "{json}");
+    assert_eq!(json["answer"]["rcode"], "NOERROR");
     let done = explain(&["--control", "127.0.0.1:1"], None);
     assert_eq!((done.code, &*done.stdout), (Some(2), ""));
     assert!(done.stderr.contains("-c explains a config without a node, but --control names one"), "{done:?}");

@@ -14,6 +14,7 @@ use portolan::model::KeyPrefix;
 use portolan::model::Topology;
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::Standing;
+use portolan::supervise::Supervisor;
 use portolan::zone::{Zone, Zones};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -23,6 +24,9 @@ use crate::harness::Numbers;
 
 /// Far more than loopback ever needs; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// More than any test opens.
+const CONNECTIONS: usize = 100;
 
 /// Mutated queries, in addition to the fuzzing corpus.
 const MUTATED: usize = 3_000;
@@ -62,7 +66,8 @@ async fn answers_truncated_over_udp_are_whole_over_tcp_and_pipelined_queries_kee
     let address = server.local_addrs()[0];
     let counters = Arc::new(Counters::default());
     let snapshots = Arc::new(ArcSwap::from_pointee(snapshot()));
-    let running = server.start(Shared { snapshots, counters: Arc::clone(&counters) }).expect("workers");
+    let shared = Shared { snapshots, counters: Arc::clone(&counters), supervisor: Supervisor::default() };
+    let running = server.start(shared, CONNECTIONS).expect("workers");
 
     let client = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     client.send_to(&query(1, "many.example."), address).await.expect("sent");
@@ -128,7 +133,8 @@ async fn no_packet_keeps_a_server_from_answering_the_next() {
     let address = server.local_addrs()[0];
     let counters = Arc::new(Counters::default());
     let snapshots = Arc::new(ArcSwap::from_pointee(snapshot()));
-    let running = server.start(Shared { snapshots, counters: Arc::clone(&counters) }).expect("workers");
+    let shared = Shared { snapshots, counters: Arc::clone(&counters), supervisor: Supervisor::default() };
+    let running = server.start(shared, CONNECTIONS).expect("workers");
 
     let (noise, client) = (UdpSocket::bind("127.0.0.1:0").await, UdpSocket::bind("127.0.0.1:0").await);
     let (noise, client) = (noise.expect("a socket"), client.expect("a socket"));

@@ -248,6 +248,17 @@ fn a_control_socket_in_use_and_one_left_behind() {
     assert!(!folder.socket().exists(), "a node that did not start leaves no socket behind");
 }
 
+#[test]
+fn a_file_where_the_control_socket_should_be() {
+    let folder = Folder::new(GOOD);
+    folder.write("control.sock", "somebody's data");
+    let shown = folder.socket().display().to_string();
+    let expected =
+        format!("{shown} is not a socket, so it is left alone: remove it or change [control] socket");
+    assert_reports("the file", &serve(&folder), &[&expected]);
+    assert_eq!(fs::read_to_string(folder.socket()).expect("it is still there"), "somebody's data");
+}
+
 /// Checks that `check` and `serve`, run by the commands that `with` builds, both report these errors.
 fn assert_refused_in(with: impl Fn(&str) -> Command, expected: &[&str]) {
     for name in ["check", "serve"] {

@@ -3,11 +3,10 @@
 use hickory_proto::op::ResponseCode;
 use reqwest::Method;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::harness::binary::{Done, portolan, portolan_at, program, run};
 use crate::harness::client::{outcome, query};
-use crate::harness::folder::Folder;
+use crate::harness::folder::{Folder, tokens};
 use crate::harness::http::Api;
 use crate::harness::node::TestNode;
 use crate::harness::region::{ASIAN, Break, GERMAN, NEAREST, Three};
@@ -48,7 +47,7 @@ fn assert_done(done: &Done, code: i32, stdout: &str, stderr: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn overrides_and_events_name_who_made_them() {
     let folder = Folder::new(&config());
-    folder.reconfigure("socket = \"control.sock\"", &tokens());
+    folder.reconfigure("socket = \"control.sock\"", &tokens(&HOLDERS));
     let node = TestNode::start(folder).await;
     let olga = Api::tcp(node.control()).with_token("secret of olga");
     let id = olga.override_with(json!({"target": "region/us", "action": "down"})).await;
@@ -85,7 +84,7 @@ async fn overrides_and_events_name_who_made_them() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_removes_and_adds_tokens() {
     let folder = Folder::new(&config());
-    folder.reconfigure("socket = \"control.sock\"", &tokens());
+    folder.reconfigure("socket = \"control.sock\"", &tokens(&HOLDERS));
     let node = TestNode::start(folder).await;
     let tcp = Api::tcp(node.control());
     let statuses = async || {
@@ -98,7 +97,7 @@ async fn a_reload_removes_and_adds_tokens() {
         statuses
     };
     assert_eq!(statuses().await, [200, 200]);
-    let (all, none) = (tokens(), "socket = \"control.sock\"".to_owned());
+    let (all, none) = (tokens(&HOLDERS), "socket = \"control.sock\"".to_owned());
     let fewer = all.replace("operator", "viewer");
     for (from, to, expected) in
         [(&all, &fewer, [403, 200]), (&fewer, &none, [401, 401]), (&none, &all, [200, 200])]
@@ -218,20 +217,12 @@ async fn a_drain_keeps_a_share_of_clients_away_and_always_the_same() {
     node.stop().await;
 }
 
-fn tokens() -> String {
-    let token = |name: &str, role: &str| {
-        let digest = Sha256::digest(format!("secret of {name}").as_bytes());
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{{ name = \"{name}\", role = \"{role}\", sha256 = \"{hex}\" }},\n")
-    };
-    let all = [token("eve", "viewer"), token("olga", "operator"), token("ada", "admin")];
-    format!("socket = \"control.sock\"\ntoken = [\n{}]", all.concat())
-}
+const HOLDERS: [(&str, &str); 3] = [("eve", "viewer"), ("olga", "operator"), ("ada", "admin")];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_over_tcp_need_a_token_with_the_right_role() {
     let folder = Folder::new(&[&config(), ONLY].concat());
-    folder.reconfigure("socket = \"control.sock\"", &tokens());
+    folder.reconfigure("socket = \"control.sock\"", &tokens(&HOLDERS));
     let node = TestNode::start(folder).await;
     let open = Api::tcp(node.control());
     let drain = json!({"target": "region/eu", "action": "drain"});
@@ -263,11 +254,11 @@ async fn changes_over_tcp_need_a_token_with_the_right_role() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_line_sends_tokens() {
     let folder = Folder::new(&config());
-    folder.reconfigure("socket = \"control.sock\"", &tokens());
+    folder.reconfigure("socket = \"control.sock\"", &tokens(&HOLDERS));
     let node = TestNode::start(folder).await;
     let control = node.control().to_string();
     let drain = ["--control", &control, "drain", "region/us"];
-    assert_done(&portolan(&drain), 1, "", "changes over TCP need a token: use --token or PORTOLAN_TOKEN");
+    assert_done(&portolan(&drain), 1, "", "--token or PORTOLAN_TOKEN sends a token");
     assert_done(&portolan(&[&drain[..], &["--token", "secret of eve"]].concat()), 1, "", "viewer");
     assert_done(&portolan(&[&drain[..], &["--token", "secret of olga"]].concat()), 0, "drain region/us", "");
     let mut restore = program();
@@ -361,7 +352,7 @@ async fn exit_codes_tell_the_outcome() {
         (&["force", "region/us", "sideways"], 2, "", "sideways"),
         (&["sink"], 2, "", "sink"),
         (&["drain", "region/eu"], 4, "", "refused by a safety rule: min_regions = 1 forbids it"),
-        (&["force", "region/eu", "down"], 4, "", "--override-safety does it anyway"),
+        (&["force", "region/eu", "down"], 4, "", "add --override-safety"),
         (&["drain", "service/only.example.test/eu"], 4, "", "min_regions"),
         (&["force", "region/eu", "down", "--override-safety"], 0, "down region/eu", ""),
     ];

@@ -105,3 +105,22 @@ fn listeners_that_strangers_may_reach_without_a_rate_limit() {
         assert_eq!(with(&format!("\"{address}\""), ""), "", "{address}");
     }
 }
+
+#[test]
+fn an_api_that_strangers_can_read() {
+    let token = "{ name = \"ci\", role = \"viewer\", sha256 = \"0000000000000000000000000000000000000000000000000000000000000000\" }";
+    check(&[
+        ("control.listen = \"[::1]:8054\"", ""),
+        (
+            "control.listen = \"0.0.0.0:8054\"",
+            "2:9: warning: whoever reaches 0.0.0.0:8054 can read status, events and metrics\n  \
+             help: set `read` = \"token\", or listen on a loopback address",
+        ),
+        (
+            "control.read = \"token\"",
+            "2:9: warning: reads over TCP need a token, but there is none\n  \
+             help: define one with `[[control.token]]`; the socket needs none",
+        ),
+        (&format!("[control]\nlisten = \"0.0.0.0:8054\"\nread = \"token\"\ntoken = [{token}]"), ""),
+    ]);
+}

@@ -21,6 +21,7 @@ version = 1
 [node]
 name      = "ns1"
 state_dir = "/var/lib/portolan"
+user = "portolan"
 resolver = ["192.0.2.53", "[2001:db8::53]:5353"]
 
 [log]
@@ -39,6 +40,8 @@ rate_limit = { responses_per_second = 50, slip = 3, window = "1m", v4_prefix = 2
 [control]
 listen = "127.0.0.1:8054"
 socket = "run/control.sock"
+hosts  = ["ns1.gslb.test."]
+read   = "token"
 token = [{ name = "ci", role = "operator", sha256 = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1F" }]
 
 [geo]
@@ -161,7 +164,12 @@ fn the_node_and_its_listeners() {
     assert_eq!(config.file, Path::new("conf/p.toml"));
     let resolvers =
         vec!["192.0.2.53:53".parse().expect("it is"), "[2001:db8::53]:5353".parse().expect("it is")];
-    let node = Node { name: Some("ns1".into()), state_dir: Some("/var/lib/portolan".into()), resolvers };
+    let node = Node {
+        name: Some("ns1".into()),
+        state_dir: Some("/var/lib/portolan".into()),
+        user: Some("portolan".into()),
+        resolvers,
+    };
     assert_eq!(config.node, node);
     assert_eq!(config.log, Log { format: Some(LogFormat::Json), level: LogLevel::Debug });
     let dns = Dns {
@@ -196,6 +204,8 @@ fn the_node_and_its_listeners() {
     let control = Control {
         listen: Some("127.0.0.1:8054".parse().expect("an address")),
         socket: Some("conf/run/control.sock".into()),
+        hosts: vec!["ns1.gslb.test".into()],
+        read: Read::Token,
         tokens: vec![token],
     };
     assert_eq!(config.control, control);
@@ -465,7 +475,7 @@ fn without_dns_there_is_no_name_server_and_control_may_be_off() {
     let config = load_with("version = 1\n[control]\nlisten = false\nsocket = false", &[]);
     let config = config.unwrap_or_else(|reported| panic!("{reported}"));
     assert_eq!(config.dns, None);
-    assert_eq!(config.control, Control { listen: None, socket: None, tokens: Vec::new() });
+    assert_eq!(config.control, Control { listen: None, socket: None, ..Control::default() });
 }
 
 #[test]

@@ -99,6 +99,10 @@ fn listeners_and_tokens() {
             "2:18: expected an address such as \"127.0.0.1:8053\", or false, found true",
         ),
         (
+            "control = { read = \"nobody\", hosts = [\"ns1:8053\"] }",
+            "2:20: expected \"anyone\" or \"token\", found \"nobody\"\n2:39: \"ns1:8053\" is not a valid host name: write a name or an address, without a port",
+        ),
+        (
             "control.token = [{ name = \"ci\", role = \"root\", sha256 = \"00\" }]",
             "2:40: expected \"viewer\", \"operator\" or \"admin\", found \"root\"\n2:57: expected a SHA-256 in 64 hexadecimal digits",
         ),

@@ -12,6 +12,7 @@ use super::Shared;
 use crate::answer::{AnswerKind, Arrival, Outcome, Reply};
 use crate::model::Unix;
 use crate::snapshot::Snapshot;
+use crate::supervise::Supervisor;
 
 /// A query that [`echo`] does not answer.
 const UNANSWERED: &[u8] = b"unanswered";
@@ -35,7 +36,8 @@ fn echo(_: &Snapshot, query: &[u8], _: Arrival, _: Unix, reply: &mut Reply) -> O
 
 fn shared() -> Shared {
     let snapshot = Snapshot { plan: Arc::default(), standing: Arc::default(), epoch: 1 };
-    Shared { snapshots: Arc::new(ArcSwap::from_pointee(snapshot)), counters: Arc::default() }
+    let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
+    Shared { snapshots, counters: Arc::default(), supervisor: Supervisor::default() }
 }
 
 /// Messages framed for TCP.

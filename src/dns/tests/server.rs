@@ -112,7 +112,8 @@ fn a_worker_that_stops_answers_what_is_queued() {
         }
     }
     let mut socket = Socket::new(sockets.remove(0), address);
-    run(&mut socket, Responder::new(&shared(), echo), &AtomicBool::new(true));
+    let part = shared().supervisor.part("the worker of the test");
+    run(&mut socket, Responder::new(&shared(), echo), &AtomicBool::new(true), &part);
     for client in &clients {
         for n in 0..20 {
             assert_eq!(received(client), [n; 12]);

@@ -13,6 +13,7 @@ use crate::dns::udp::{BATCHES_TO_DRAIN, run};
 use crate::model::Unix;
 use crate::net::exchange::{Datagram, Exchange, Wait};
 use crate::snapshot::Snapshot;
+use crate::supervise::Supervisor;
 
 /// An answer that [`Memory`] cannot send.
 const UNSENDABLE: &[u8] = b"unsendable";
@@ -35,7 +36,7 @@ impl Memory {
     }
 
     fn drain(&mut self, responder: Responder) {
-        run(self, responder, &AtomicBool::new(true));
+        run(self, responder, &AtomicBool::new(true), &Supervisor::default().part("the worker of the test"));
     }
 }
 

@@ -35,6 +35,16 @@ fn some(name: &str, is_new: bool) -> ScheduledCheck {
     }
 }
 
+fn watching(
+    check: ScheduledCheck,
+    schedule: Schedule,
+    permits: Arc<Semaphore>,
+    results: mpsc::Sender<CheckReport>,
+) -> Watch {
+    let part = Supervisor::default().part("the check of the test").may_end();
+    Watch { check, schedule, permits, results, _part: part }
+}
+
 /// A watch over a fake target, in paused time.
 struct Bench {
     results: mpsc::Receiver<CheckReport>,
@@ -47,7 +57,7 @@ struct Bench {
 fn watch(name: &str, interval: Duration, took: Duration, permits: &Arc<Semaphore>) -> Bench {
     let (sender, results) = mpsc::channel(1000);
     let schedule = Schedule::new(&id(name), interval, Instant::now());
-    let watch = Watch { check: some(name, true), schedule, permits: Arc::clone(permits), results: sender };
+    let watch = watching(some(name, true), schedule, Arc::clone(permits), sender);
     let (probes, most_at_once) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let at_once = Arc::new(AtomicUsize::new(0));
     let (counted, most) = (Arc::clone(&probes), Arc::clone(&most_at_once));
@@ -167,7 +177,7 @@ async fn a_failed_first_probe_is_repeated_within_a_second() {
     for (is_new, soon) in [(true, true), (false, false)] {
         let (sender, mut results) = mpsc::channel(10);
         let schedule = Schedule::new(&id("lb1"), Duration::from_secs(30), Instant::now());
-        let watch = Watch { check: some("lb1", is_new), schedule, permits: permits(1), results: sender };
+        let watch = watching(some("lb1", is_new), schedule, permits(1), sender);
         let task = tokio::spawn(watch.keep(async || Ok(refused())));
         results.recv().await.unwrap();
         let first = Instant::now();
@@ -184,7 +194,7 @@ async fn a_failed_first_probe_is_repeated_within_a_second() {
 async fn faults_of_this_node_are_reported_as_such() {
     let (sender, mut results) = mpsc::channel(10);
     let schedule = Schedule::new(&id("lb1"), Duration::from_secs(1), Instant::now());
-    let watch = Watch { check: some("lb1", true), schedule, permits: permits(1), results: sender };
+    let watch = watching(some("lb1", true), schedule, permits(1), sender);
     let probes = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&probes);
     let task = tokio::spawn(watch.keep(move || {
@@ -202,6 +212,28 @@ async fn faults_of_this_node_are_reported_as_such() {
     // The task ends when the receiver is gone.
     drop(results);
     task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_panics_is_a_fault_of_this_node_and_the_next_one_runs() {
+    let (sender, mut results) = mpsc::channel(10);
+    let schedule = Schedule::new(&id("lb1"), Duration::from_secs(1), Instant::now());
+    let watch = watching(some("lb1", true), schedule, permits(1), sender);
+    let probes = Arc::new(AtomicUsize::new(0));
+    let task = tokio::spawn(watch.keep(move || {
+        let is_first = probes.fetch_add(1, SeqCst) == 0;
+        async move {
+            // The permit must be returned, and a panic after an await is caught, too.
+            sleep(Duration::from_millis(1)).await;
+            assert!(!is_first, "this panic belongs to a test");
+            Ok(GOOD)
+        }
+    }));
+    let report = results.recv().await.unwrap();
+    let why = report.outcome.unwrap_err().reason;
+    assert!(why.contains("the probe panicked"), "{why}");
+    assert!(results.recv().await.unwrap().outcome.is_ok());
+    task.abort();
 }
 
 /// A server that reports its connections: one message when a connection is made, one when it ends.
@@ -235,11 +267,15 @@ fn probe(kind: Kind) -> Probe {
     Probe { name: "edge".to_owned(), kind, interval, timeout, thresholds }
 }
 
+fn scheduler(reports: mpsc::Sender<CheckReport>) -> Scheduler {
+    Scheduler::new(reports, Handle::current(), Supervisor::default())
+}
+
 #[tokio::test]
 async fn checks_run_as_set_and_stop_when_removed() {
     let (port, _events) = server().await;
     let (sender, mut results) = mpsc::channel(100);
-    let mut scheduler = Scheduler::new(sender);
+    let mut scheduler = scheduler(sender);
     let tcp = probe(Kind::Tcp { port });
     scheduler.set(vec![check("lb1", &tcp), check("lb2", &tcp)]);
     let mut seen = std::collections::HashSet::new();
@@ -259,7 +295,7 @@ async fn checks_run_as_set_and_stop_when_removed() {
 async fn a_probe_in_flight_is_cancelled_when_its_check_is_removed() {
     let (port, mut events) = server().await;
     let (sender, _results) = mpsc::channel(100);
-    let mut scheduler = Scheduler::new(sender);
+    let mut scheduler = scheduler(sender);
     let hanging = probe(Kind::Http { port, http: crate::probe::tests::http() });
     scheduler.set(vec![check("lb1", &hanging)]);
     assert_eq!(events.recv().await, Some("made"));
@@ -285,7 +321,7 @@ async fn a_probe_in_flight_is_cancelled_when_its_check_is_removed() {
 async fn unchanged_checks_keep_their_task_and_their_preparation() {
     let (port, _events) = server().await;
     let (sender, _results) = mpsc::channel(100);
-    let mut scheduler = Scheduler::new(sender);
+    let mut scheduler = scheduler(sender);
     let tcp = probe(Kind::Tcp { port });
     scheduler.set(vec![check("lb1", &tcp)]);
     let before = Arc::clone(&scheduler.running[&id("lb1")].probe);

@@ -20,6 +20,17 @@ fn a_reload_that_adds_or_renames_probes_withdraws_nothing() {
 }
 
 #[test]
+fn a_region_that_served_keeps_serving_when_all_its_endpoints_are_new() {
+    let mut node = Node::up(world(two_regions()));
+    let mut renamed = two_regions();
+    renamed.regions[0].endpoints[0].name = "edge1".into();
+    node.reload(world(renamed));
+    assert_eq!((node.health(EU), node.usable(EU, Family::V4)), (Health::Up, Usable::Yes(1.0)));
+    node.break_all(&["192.0.2.1"], Severity::Hard).probe_times(2);
+    assert_eq!(node.health(EU), HARD);
+}
+
+#[test]
 fn a_down_address_stays_down_over_a_reload_that_renames_its_probe() {
     let mut node = Node::up(world(two_regions()));
     node.break_all(&["192.0.2.1"], Severity::Hard).probe_times(3);

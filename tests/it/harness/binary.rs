@@ -1,9 +1,10 @@
 //! The real program: commands run to completion, and nodes in their own processes.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 
@@ -34,7 +35,14 @@ pub(crate) fn program() -> Command {
 
 /// A command without the environment variables that the program reads.
 pub(crate) fn clean(mut command: Command) -> Command {
-    for name in ["PORTOLAN_CONTROL", "PORTOLAN_TOKEN", "PORTOLAN_LOG", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET"] {
+    for name in [
+        "PORTOLAN_CONTROL",
+        "PORTOLAN_CONFIG",
+        "PORTOLAN_TOKEN",
+        "PORTOLAN_LOG",
+        "XDG_RUNTIME_DIR",
+        "NOTIFY_SOCKET",
+    ] {
         command.env_remove(name);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -79,10 +87,22 @@ fn process(child: &Child) -> Pid {
     Pid::from_raw(child.id().cast_signed())
 }
 
+/// What the reader of a program's stderr does.
+#[derive(Clone, Copy)]
+pub(crate) enum Reader {
+    /// Takes each line.
+    Reads,
+    /// Takes at most one more line and keeps the pipe open.
+    Stuck,
+    /// Takes at most one more line and closes the pipe.
+    Gone,
+}
+
 /// A running `portolan serve`. It is killed when the test ends.
 pub(crate) struct Served {
     child: Killed,
     log: Arc<Mutex<Vec<Value>>>,
+    reader: Arc<AtomicU8>,
     pub(crate) folder: Folder,
 }
 
@@ -97,15 +117,17 @@ impl Served {
         command.arg("serve").arg("-c").arg(folder.config());
         let mut child = command.spawn().expect("the program starts");
         let log: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-        let written = Arc::clone(&log);
-        thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                written.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            }
-        });
-        Self { child: Killed(child), log, folder }
+        let reader = Arc::new(AtomicU8::new(Reader::Reads as u8));
+        if let Some(stderr) = child.stderr.take() {
+            let (written, reader) = (Arc::clone(&log), Arc::clone(&reader));
+            thread::spawn(move || read_log(stderr, &written, &reader));
+        }
+        Self { child: Killed(child), log, reader, folder }
+    }
+
+    /// From now on stderr is read differently.
+    pub(crate) fn set_reader(&self, how: Reader) {
+        self.reader.store(how as u8, Ordering::Relaxed);
     }
 
     /// Starts it and waits until it answers.
@@ -155,8 +177,12 @@ impl Served {
         Api::socket(&self.folder.socket())
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        process(&self.child.0)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(process(&self.child.0), signal).expect("it runs");
+        kill(self.pid(), signal).expect("it runs");
     }
 
     /// Its folder, for another node. It is killed if it still runs.
@@ -167,7 +193,30 @@ impl Served {
     /// Asks it to stop, waits until it has, and returns its exit code.
     pub(crate) async fn stop(&mut self) -> Option<i32> {
         self.signal(Signal::SIGTERM);
-        until("it stops", async || self.child.0.try_wait().expect("our child")).await.code()
+        self.ended().await
+    }
+
+    /// Waits until it has ended, and returns its exit code; `None` if a signal ended it.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        until("it ends", async || self.child.0.try_wait().expect("our child")).await.code()
+    }
+}
+
+/// Reads log lines as `reader` says.
+fn read_log(stderr: impl io::Read, written: &Mutex<Vec<Value>>, reader: &AtomicU8) {
+    let mut lines = BufReader::new(stderr).lines();
+    while let Some(Ok(line)) = lines.next() {
+        let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+        written.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        let how = reader.load(Ordering::Relaxed);
+        if how == Reader::Gone as u8 {
+            return;
+        }
+        if how == Reader::Stuck as u8 {
+            loop {
+                thread::park();
+            }
+        }
     }
 }
 

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::binary::is_installed;
+use super::until;
 
-/// A disk that can stall: writes below one folder then block. A preloaded library blocks them, which works everywhere
+/// A disk that can stall: reads and writes below one folder then block. A preloaded library blocks them, which works everywhere
 /// and without root.
 pub(crate) struct Stalling {
     library: PathBuf,
@@ -29,13 +30,20 @@ impl Stalling {
         Some(Self { library, folder, flag })
     }
 
-    /// The environment for the program whose writes are to stall.
+    /// The environment for the program that is to stall.
     pub(crate) fn environment(&self) -> [(&'static str, &Path); 3] {
         [("LD_PRELOAD", &self.library), ("STALL_DIR", &self.folder), ("STALL_WHILE", &self.flag)]
     }
 
     pub(crate) fn stall(&self) {
         fs::write(&self.flag, "").expect("a file in the temporary folder");
+    }
+
+    /// Waits until something has been blocked.
+    pub(crate) async fn reached(&self) {
+        let mut reached = self.flag.clone();
+        reached.set_extension("reached");
+        until("the disk stalls", async || reached.exists().then_some(())).await;
     }
 
     pub(crate) fn resume(&self) {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 /// The start of every config here: free ports, a small geo database, networks of three countries, and a zone. The
@@ -47,6 +48,17 @@ ns         A   192.0.2.53
 static     A   192.0.2.1
 alias      CNAME www
 ";
+
+/// The socket in the head of a config, and tokens for these holders and roles: "secret of NAME".
+pub(crate) fn tokens(holders: &[(&str, &str)]) -> String {
+    let token = |(name, role): &(&str, &str)| {
+        let digest = Sha256::digest(format!("secret of {name}"));
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{{ name = \"{name}\", role = \"{role}\", sha256 = \"{hex}\" }},\n")
+    };
+    let all: String = holders.iter().map(token).collect();
+    format!("socket = \"control.sock\"\ntoken = [\n{all}]\n")
+}
 
 /// A folder that is removed when the test ends.
 pub(crate) struct Folder {

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::PATIENCE;
 
@@ -100,4 +103,17 @@ impl Api {
 pub(crate) fn named(list: &Value, name: &str) -> Value {
     let found = list.as_array().expect("a list").iter().find(|it| it["name"] == name);
     found.unwrap_or_else(|| panic!("no {name} in {list}")).clone()
+}
+
+/// Sends these bytes over TCP and returns everything that comes back until the connection ends.
+pub(crate) async fn raw(address: SocketAddr, request: &str) -> String {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        // The node may answer and close before it has read everything.
+        stream.write_all(request.as_bytes()).await.ok();
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).await.ok();
+        String::from_utf8(reply).expect("UTF-8")
+    };
+    timeout(PATIENCE, exchange).await.expect("an answer in time")
 }

@@ -1,0 +1,74 @@
+//! Gives up root once every socket is bound.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Uid, User, geteuid, initgroups, setgid, setuid};
+use tracing::{info, warn};
+
+/// Turns core dumps off: they would contain tokens and secrets.
+pub(super) fn forbid_core_dumps() {
+    let forbidden =
+        getrlimit(Resource::RLIMIT_CORE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_CORE, 0, hard));
+    if let Err(e) = forbidden {
+        warn!("cannot turn core dumps off: {e}");
+    }
+}
+
+/// Makes the whole process run as `user`, for good. The user gets a missing state directory and the control socket,
+/// which root would own otherwise. Without a user, root is warned that it needs none of its privileges any more.
+///
+/// # Errors
+/// If there is no such user, or this process may not become it.
+pub(super) fn drop_to(user: Option<&str>, state_dir: Option<&Path>, socket: Option<&Path>) -> Result<()> {
+    let Some(name) = user else {
+        if geteuid().is_root() {
+            warn!(
+                "running as root: set [node] user, so that the node gives up root once its sockets are bound"
+            );
+        }
+        return Ok(());
+    };
+    let user = User::from_name(name).with_context(|| format!("cannot look up the user `{name}`"))?;
+    let Some(user) = user else { bail!("there is no user `{name}`: create it or change [node] user") };
+    if geteuid() == user.uid {
+        return Ok(());
+    }
+    if !geteuid().is_root() {
+        bail!("only root can become `{name}`: start the node as root or as `{name}`, or remove [node] user");
+    }
+    if let Some(dir) = state_dir.filter(|dir| !dir.exists()) {
+        create_for(dir, &user)
+            .with_context(|| format!("cannot create the state directory {}", dir.display()))?;
+    }
+    if let Some(socket) = socket {
+        give(socket, &user).with_context(|| format!("cannot give {} to `{name}`", socket.display()))?;
+    }
+    become_user(&user).with_context(|| format!("cannot become `{name}`"))?;
+    info!(user = name, "gave up root");
+    Ok(())
+}
+
+fn create_for(dir: &Path, user: &User) -> Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    give(dir, user)
+}
+
+fn give(path: &Path, user: &User) -> Result<()> {
+    Ok(chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?)
+}
+
+/// The order matters: groups can be changed by root only. The C library does this for every thread.
+fn become_user(user: &User) -> Result<()> {
+    initgroups(&CString::new(user.name.as_str())?, user.gid)?;
+    setgid(user.gid)?;
+    setuid(user.uid)?;
+    if !user.uid.is_root() && setuid(Uid::from_raw(0)).is_ok() {
+        bail!("root could be regained");
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! Faults for tests: a part that panics or blocks where it would do its work.
+//!
+//! A debug build whose environment has `PORTOLAN_FAULTS=FOLDER` looks there at each [`point`]: the part panics if the
+//! file `PART.panic` exists, and blocks its thread while `PART.stall` does. Release builds, which have no debug
+//! assertions, contain nothing of it. A Cargo feature would do as well, but could be enabled in a package by accident,
+//! and the tests of the default build could not use it.
+
+/// The parts that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// The engine, once a second.
+    Engine,
+    /// The journal's thread, at each write.
+    Journal,
+    /// A probe, before it connects.
+    Probe,
+    /// The task of a check, between probes.
+    Check,
+    /// A UDP worker, at each batch and while it waits.
+    UdpWorker,
+    /// A TCP listener, at each connection.
+    TcpListener,
+    /// The control API's listeners, at each request.
+    Api,
+}
+
+/// Does nothing in release builds.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub fn point(_: At) {}
+
+/// Fails as the environment says.
+#[cfg(debug_assertions)]
+pub fn point(at: At) {
+    use std::path::PathBuf;
+    use std::sync::LazyLock;
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    static FOLDER: LazyLock<Option<PathBuf>> =
+        LazyLock::new(|| std::env::var_os("PORTOLAN_FAULTS").map(PathBuf::from));
+    const POLL: Duration = Duration::from_millis(5);
+
+    let Some(folder) = &*FOLDER else { return };
+    let file = |what: &str| folder.join(format!("{at:?}.{what}"));
+    assert!(!file("panic").exists(), "a fault at {at:?}, for a test");
+    while file("stall").exists() {
+        sleep(POLL);
+    }
+}

@@ -1,0 +1,277 @@
+//! The control API under requests that are too large, too many, too slow, or from somewhere else.
+
+use std::net::SocketAddr;
+
+use portolan::net::limits::FdBudget;
+use portolan::node::demo::{self, Demo};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::harness::binary::{PROGRAM, Served, clean};
+use crate::harness::folder::{Folder, tokens};
+use crate::harness::http::{Api, raw};
+use crate::harness::node::TestNode;
+use crate::harness::region::{Break, NEAREST, Three};
+use crate::harness::until;
+
+const ONE: &str = "\
+[region.one]\nendpoint = [{ name = \"a\", address = \"192.0.2.1\" }]
+[region.two]\nendpoint = [{ name = \"a\", address = \"192.0.2.2\" }]
+[[service]]\nname = \"www.example.test.\"\nregions = [\"one\", \"two\"]
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_larger_than_anything_sensible_are_refused() {
+    let node = TestNode::with(ONE).await;
+    let drain = |key: &str, value: &str| {
+        let mut body = json!({"target": "region/one", "action": "drain"});
+        body[key] = value.into();
+        body
+    };
+    let most = "r".repeat(1024);
+    for (body, status, expected) in [
+        (drain("for", "18446744073709551615s"), 400, "at most 366 days"),
+        (drain("for", "8785h"), 400, "at most 366 days"),
+        (drain("for", "8784h"), 200, ""),
+        (drain("reason", &format!("{most}r")), 400, "1025 bytes long: at most 1024"),
+        (drain("reason", &most), 200, ""),
+        (drain("reason", &"r".repeat(100_000)), 413, "at most 16384 bytes"),
+    ] {
+        let (got, reply) = node.api.call(Method::POST, "/v1/overrides", Some(body)).await;
+        assert_eq!(got, status, "{reply}");
+        assert!(reply["detail"].as_str().unwrap_or_default().contains(expected), "{reply}");
+    }
+    assert_eq!(node.api.get("/v1/overrides").await.as_array().map(Vec::len), Some(1));
+    let long = format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(40_000));
+    let reply = raw(node.control(), &long).await;
+    assert!(reply.starts_with("HTTP/1.1 431 "), "{reply}");
+    assert_eq!(node.api.text("/livez").await, "ok\n");
+    node.stop().await;
+}
+
+/// A request with these header lines over TCP.
+async fn status_of(control: SocketAddr, request: &str, headers: &str) -> (u16, Value) {
+    let reply = raw(control, &format!("{request}\r\n{headers}Connection: close\r\n\r\n")).await;
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_names_of_the_node_and_its_own_pages_are_served() {
+    let folder = Folder::new(ONE);
+    folder
+        .reconfigure("socket = \"control.sock\"", "socket = \"control.sock\"\nhosts = [\"lb.example.com\"]");
+    let node = TestNode::start(folder).await;
+    let control = node.control();
+    let get = "GET /v1/overrides HTTP/1.1";
+    for (request, headers, expected, detail) in [
+        (get, "Host: 127.0.0.1\r\n", 200, ""),
+        (get, "Host: 192.0.2.7:8053\r\n", 200, ""),
+        (get, "Host: [2001:db8::1]:8053\r\n", 200, ""),
+        (get, "Host: localhost:8053\r\n", 200, ""),
+        (get, "Host: LocalHost.\r\n", 200, ""),
+        (get, "Host: lb.example.com:8053\r\n", 200, ""),
+        (get, "Host: test\r\n", 200, "the node's name"),
+        (get, "Host: evil.example\r\n", 421, "`evil.example` is not a name of this node"),
+        (get, "Host: localhost.evil.example\r\n", 421, "hosts"),
+        ("GET http://evil.example/v1/overrides HTTP/1.1", "Host: localhost\r\n", 421, "evil.example"),
+        ("GET /livez HTTP/1.1", "Host: evil.example\r\n", 421, ""),
+        (get, "", 400, "exactly one Host"),
+        (get, "Host: localhost\r\nHost: localhost\r\n", 400, "exactly one Host"),
+        (get, "Host: local host\r\n", 400, "valid Host"),
+        (get, "Host:\r\n", 400, "valid Host"),
+        ("GET /livez HTTP/1.0", "", 200, "health checks of balancers"),
+        (get, "Host: localhost:1\r\nOrigin: http://localhost:1\r\n", 200, ""),
+        (get, "Host: localhost:1\r\nOrigin: http://localhost:2\r\n", 403, "http://localhost:2"),
+        (get, "Host: localhost:1\r\nOrigin: https://evil.example\r\n", 403, "https://evil.example"),
+        (get, "Host: localhost\r\nOrigin: null\r\n", 403, "null"),
+        (
+            "POST /v1/reload HTTP/1.1",
+            "Host: localhost\r\nOrigin: http://evil.example\r\n",
+            403,
+            "evil.example",
+        ),
+        ("POST /v1/reload HTTP/1.1", "Host: localhost\r\n", 401, "need a token"),
+    ] {
+        let (status, problem) = status_of(control, request, headers).await;
+        assert_eq!(status, expected, "{request} {headers}: {problem}");
+        if expected != 200 {
+            let found = problem["detail"].as_str().unwrap_or_default();
+            assert!(found.contains(detail), "{request} {headers}: {problem}");
+        }
+    }
+    let (status, _) = node.api.call(Method::POST, "/v1/reload", None).await;
+    assert_eq!(status, 200, "the socket needs no token");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_need_a_token_if_the_config_says_so() {
+    let folder = Folder::new(ONE);
+    let tokens = tokens(&[("eve", "viewer")]);
+    folder.reconfigure("socket = \"control.sock\"", &format!("{tokens}read = \"token\""));
+    let node = TestNode::start(folder).await;
+    let stranger = Api::tcp(node.control());
+    let (wrong, eve) = (stranger.with_token("guess"), stranger.with_token("secret of eve"));
+    let status = async |api: &Api, path: &str| {
+        api.request(Method::GET, path).send().await.expect("an answer").status().as_u16()
+    };
+    for path in ["/v1/status", "/v1/explain?name=www.example.test&client=::1", "/v1/events", "/metrics", "/"]
+    {
+        let open = if path == "/" { 404 } else { 200 };
+        let all = [status(&stranger, path).await, status(&wrong, path).await, status(&eve, path).await];
+        assert_eq!(all, [401, 401, open], "{path}");
+        assert_eq!(status(&node.api, path).await, open, "the socket needs no token: {path}");
+    }
+    for path in ["/livez", "/readyz"] {
+        assert_eq!([status(&stranger, path).await, status(&wrong, path).await], [200, 200], "{path}");
+    }
+    node.folder.reconfigure("read = \"token\"", "read = \"anyone\"");
+    assert_eq!(node.api.call(Method::POST, "/v1/reload", None).await.0, 200);
+    let all = [status(&stranger, "/v1/status").await, status(&wrong, "/v1/status").await];
+    assert_eq!(all, [200, 401], "a reload opens reads, but a wrong token is always an error");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_idle_connections_leaves_probes_and_operators_alone() {
+    const OPEN_FILES: usize = 400;
+    assert!(FdBudget::claim().limit > OPEN_FILES as u64 * 2, "this side needs files, too");
+    let three = Three::start();
+    let folder = Folder::new(&[three.config(&[]), NEAREST.into()].concat());
+    let mut limited = clean(std::process::Command::new("sh"));
+    limited.arg("-c").arg(format!("ulimit -n {OPEN_FILES}; exec {PROGRAM} \"$@\"")).arg("sh");
+    let mut served = Served::spawn_by(limited, folder);
+    let line = served.logged("it has bound its sockets", |line| line.get("control").is_some()).await;
+    let control: SocketAddr = line["control"].as_str().expect("a text").parse().expect("an address");
+    served.ready().await;
+    let mut idle = Vec::new();
+    for _ in 0..OPEN_FILES + 100 {
+        idle.push(TcpStream::connect(control).await.expect("the kernel accepts it"));
+    }
+    three.eu.fail(Break::Refuse);
+    let api = served.api();
+    until("eu is down", async || (api.region("eu").await["verdict"] == "down").then_some(())).await;
+    assert_eq!(Api::tcp(control).text("/livez").await, "ok\n", "a client that asks is served");
+    three.eu.heal();
+    until("eu is up", async || (api.region("eu").await["verdict"] == "up").then_some(())).await;
+    drop(idle);
+    assert_eq!(served.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn event_streams_are_limited_and_leave_room_for_requests() {
+    let node = TestNode::with(ONE).await;
+    let over_tcp = Api::tcp(node.control());
+    let stream = |api: &Api| api.request(Method::GET, "/v1/events").header("accept", "text/event-stream");
+    let mut open = Vec::new();
+    let refused = loop {
+        let response = stream(&over_tcp).send().await.expect("an answer");
+        if response.status() != 200 {
+            break response;
+        }
+        open.push(response);
+        assert!(open.len() < 1000, "there is no limit");
+    };
+    assert_eq!(refused.status(), 503);
+    let problem: Value = refused.json().await.expect("a problem");
+    let expected = format!("{} event streams are open", open.len());
+    assert!(problem["detail"].as_str().expect("a text").contains(&expected), "{problem}");
+    assert_eq!(over_tcp.get("/v1/overrides").await, json!([]));
+    assert_eq!(stream(&node.api).send().await.expect("an answer").status(), 200, "the socket has its own");
+    open.pop();
+    let again = async || (stream(&over_tcp).send().await.expect("an answer").status() == 200).then_some(());
+    until("a stream that ends makes room", again).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn problems_speak_http_and_name_what_is_allowed() {
+    let node = TestNode::with(&[ONE, "[safety]\nmin_regions = 2\n"].concat()).await;
+    let explain = "/v1/explain?name=www.example.test&client=192.0.2.1";
+    for (method, path, status, expected) in [
+        (
+            Method::GET,
+            format!("{explain}&typ=AAAA"),
+            400,
+            "unknown query parameter `typ`: this path takes `name`, `type`, `client` and `at`",
+        ),
+        (Method::GET, format!("{explain}&client=192.0.2.2"), 400, "`client` is there twice"),
+        (Method::GET, "/v1/explain?name=www.example.test".into(), 400, "`client` is missing"),
+        (Method::GET, "/v1/status?verbose=1".into(), 400, "this path takes no query parameters"),
+        (Method::GET, "/v1/events?follow".into(), 400, "this path takes no query parameters"),
+        (Method::POST, "/v1/reload?now=1".into(), 400, "this path takes no query parameters"),
+        (Method::DELETE, "/v1/overrides/1?force=true".into(), 400, "takes `override_safety`"),
+        (Method::DELETE, "/v1/overrides/1?override_safety=yes".into(), 400, "true or false"),
+    ] {
+        let (got, problem) = node.api.call(method, &path, None).await;
+        assert_eq!(got, status, "{path}: {problem}");
+        let detail = problem["detail"].as_str().expect("a text");
+        assert!(detail.contains(expected), "{path}: {detail}");
+    }
+    let drain = json!({"target": "region/one", "action": "drain"});
+    let over_tcp = Api::tcp(node.control());
+    for (api, status, expected) in [
+        (&node.api, 409, "`override_safety` does it anyway"),
+        (&over_tcp, 401, "`Authorization: Bearer TOKEN`"),
+    ] {
+        let (got, problem) = api.call(Method::POST, "/v1/overrides", Some(drain.clone())).await;
+        let detail = problem["detail"].as_str().expect("a text");
+        assert_eq!(got, status, "{detail}");
+        assert!(detail.contains(expected) && !detail.contains("--"), "{detail}");
+    }
+    let response = over_tcp.request(Method::POST, "/v1/reload").send().await.expect("an answer");
+    assert_eq!(response.headers()["www-authenticate"], "Bearer");
+    let response =
+        over_tcp.request(Method::POST, "/v1/status").bearer_auth("x").send().await.expect("an answer");
+    assert_eq!(response.status(), 401, "a wrong token is reported before anything else");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_come_in_the_format_that_the_scraper_asks_for() {
+    let node = TestNode::with(ONE).await;
+    let scrape = async |accept: &str| {
+        let request = node.api.request(Method::GET, "/metrics");
+        let request = if accept.is_empty() { request } else { request.header("accept", accept) };
+        let response = request.send().await.expect("an answer");
+        let kind = response.headers()["content-type"].to_str().expect("a text").to_owned();
+        (kind, response.text().await.expect("text"))
+    };
+    let prometheus =
+        "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
+    for accept in ["", "*/*", "application/openmetrics-text", prometheus] {
+        let (kind, text) = scrape(accept).await;
+        assert_eq!(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8", "{accept}");
+        assert!(
+            text.contains("# TYPE portolan_dns_queries counter\n") && text.ends_with("# EOF\n"),
+            "{text}"
+        );
+    }
+    let other_order = "text/plain;version=0.0.4;q=0.9, application/openmetrics-text;q=0.2";
+    for accept in ["text/plain;version=0.0.4", "text/plain", other_order] {
+        let (kind, text) = scrape(accept).await;
+        assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8", "{accept}");
+        assert!(text.contains("# TYPE portolan_dns_queries_total counter\n"), "{text}");
+        assert!(text.contains("# HELP portolan_dns_queries_total "), "{text}");
+        assert!(text.contains("# TYPE portolan_epoch gauge\n") && !text.contains("# EOF"), "{text}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_needs_a_token_over_tcp() {
+    let demo = Demo::start().await.expect("a demo");
+    let control = demo.node.control_address.expect("it has one");
+    let over_tcp = Api::tcp(control);
+    let socket = Api::socket(&demo::socket(control.port()));
+    let heal = json!({"region": "eu-west"});
+    for (api, status) in [(&over_tcp, 401), (&over_tcp.with_token(&demo.token), 200), (&socket, 200)] {
+        assert_eq!(api.call(Method::POST, "/v1/demo", Some(heal.clone())).await.0, status);
+        assert_eq!(api.call(Method::POST, "/v1/reload", None).await.0, status);
+    }
+    assert_eq!(over_tcp.get("/v1/overrides").await, json!([]), "reads need none");
+    demo.stop().await;
+}

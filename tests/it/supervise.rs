@@ -1,0 +1,262 @@
+//! Parts that end or stall, and what an operator sees of it. The parts fail by faults that debug builds inject.
+
+#![cfg(debug_assertions)]
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use reqwest::Method;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::harness::PATIENCE;
+use crate::harness::binary::{Served, program};
+use crate::harness::client::{Client, outcome, query};
+use crate::harness::folder::Folder;
+use crate::harness::http::Api;
+use crate::harness::region::{Break, GERMAN, NEAREST, Region, Three};
+use crate::harness::until;
+
+/// Requests to a blocked API, far more than it has threads.
+const REQUESTS: usize = 64;
+
+const LIVEZ: &str = "/livez";
+const READYZ: &str = "/readyz";
+
+/// A node whose faults are files in its folder.
+struct Faulty {
+    served: Served,
+    three: Three,
+}
+
+impl Faulty {
+    async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    async fn start_with(environment: &[(&str, &str)]) -> Self {
+        let three = Three::start();
+        let folder = Folder::new(&[three.config(&[]), NEAREST.into()].concat());
+        let mut program = program();
+        program.env("PORTOLAN_FAULTS", folder.path(""));
+        // Fewer than checks, so that they can block all of them.
+        program.env("TOKIO_WORKER_THREADS", "2");
+        program.envs(environment.iter().copied());
+        let served = Served::spawn_by(program, folder);
+        served.ready().await;
+        Self { served, three }
+    }
+
+    fn inject(&self, fault: &str) {
+        self.served.folder.write(fault, "");
+    }
+
+    fn end(&self, fault: &str) {
+        fs::remove_file(self.served.folder.path(fault)).expect("it is injected");
+    }
+}
+
+async fn sent_to(client: &mut Client, region: &Region) {
+    until(&format!("clients are sent to {}", region.name), async || {
+        (client.address("www.example.test.", GERMAN).await == region.ip()).then_some(())
+    })
+    .await;
+}
+
+async fn fails_over(client: &mut Client, three: &Three) {
+    three.eu.fail(Break::Refuse);
+    sent_to(client, &three.us).await;
+    three.eu.heal();
+    sent_to(client, &three.eu).await;
+}
+
+/// Waits for an answer of this path whose status is `status`, and returns its text.
+async fn answers(api: &Api, path: &str, status: u16) -> String {
+    until(&format!("{path} is {status}"), async || {
+        let response = api.request(Method::GET, path).send().await.expect("an answer");
+        if response.status() != status {
+            return None;
+        }
+        response.text().await.ok()
+    })
+    .await
+}
+
+/// Whatever makes a part that panics notice that it should do its work.
+async fn poke(served: &Served) {
+    TcpStream::connect(served.dns().await).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_panics_ends_the_process_with_a_sentence() {
+    for (part, sentence) in [
+        ("Engine", "the engine panicked"),
+        ("UdpWorker", "the UDP worker dns-0 panicked"),
+        ("TcpListener", "a TCP listener panicked"),
+        ("Check", "a check panicked"),
+    ] {
+        let mut node = Faulty::start().await;
+        assert_eq!(node.served.api().text(LIVEZ).await, "ok\n");
+        node.inject(&format!("{part}.panic"));
+        poke(&node.served).await;
+        assert_eq!(node.served.ended().await, Some(1), "{part}");
+        let panic = format!("panicked: a fault at {part}, for a test");
+        node.served.logged("the panic is logged", |line| line["message"] == panic.as_str()).await;
+        let expected = format!("{sentence}: the process ends, so that it can be started again");
+        node.served.logged("the reason is logged", |line| line["message"] == expected.as_str()).await;
+        assert!(!node.served.folder.socket().exists(), "the socket is removed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_that_panics_leaves_its_target_unobserved() {
+    let mut node = Faulty::start().await;
+    node.inject("Probe.panic");
+    until("it is unobserved, and the reason is shown", async || {
+        let region = node.served.api().region("eu").await;
+        let address = &region["endpoints"][0]["addresses"][0];
+        let evidence = address["evidence"].as_str().expect("a text");
+        (address["verdict"] == "unobserved" && evidence.contains("the probe panicked")).then_some(())
+    })
+    .await;
+    let mut client = node.served.client().await;
+    sent_to(&mut client, &node.three.eu).await;
+    assert_eq!(node.served.api().text(LIVEZ).await, "ok\n");
+    node.end("Probe.panic");
+    fails_over(&mut client, &node.three).await;
+    assert_eq!(node.served.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_that_panics_raises_an_alarm_and_writes_again() {
+    let mut node = Faulty::start().await;
+    node.inject("Journal.panic");
+    let is_alarm =
+        |line: &serde_json::Value| line["why"].as_str().is_some_and(|why| why.contains("panicked"));
+    node.served.logged("an alarm", is_alarm).await;
+    fails_over(&mut node.served.client().await, &node.three).await;
+    node.end("Journal.panic");
+    node.served.logged("the all-clear", |line| line["message"] == "all_clear").await;
+    assert_eq!(node.served.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_stalls_shows_in_livez_and_readyz_and_recovers() {
+    let mut node = Faulty::start().await;
+    let api = node.served.api();
+    for (part, sentence) in [
+        ("Engine", "the engine has not run for "),
+        ("Probe", "the runtime of the probes has not run for "),
+        ("UdpWorker", "the UDP worker dns-0 has not run for "),
+    ] {
+        let fault = format!("{part}.stall");
+        node.inject(&fault);
+        let why = answers(&api, LIVEZ, 503).await;
+        assert!(why.starts_with(sentence), "{why}");
+        assert!(answers(&api, READYZ, 503).await.starts_with(sentence));
+        node.end(&fault);
+        assert_eq!(answers(&api, LIVEZ, 200).await, "ok\n");
+        assert_eq!(answers(&api, READYZ, 200).await, "ok\n");
+    }
+    fails_over(&mut node.served.client().await, &node.three).await;
+    assert_eq!(node.served.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stall_that_lasts_ends_the_process() {
+    let mut node = Faulty::start().await;
+    node.inject("Engine.stall");
+    assert_eq!(node.served.ended().await, Some(1));
+    let is_reason = |line: &serde_json::Value| {
+        line["message"].as_str().is_some_and(|why| {
+            why.starts_with("the engine has not run for ") && why.contains("the process ends")
+        })
+    };
+    node.served.logged("the reason", is_reason).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_ends_a_process_whose_engine_has_stalled() {
+    let mut node = Faulty::start().await;
+    node.inject("Engine.stall");
+    answers(&node.served.api(), LIVEZ, 503).await;
+    assert_eq!(node.served.stop().await, Some(1));
+}
+
+/// Whether the engine has not run for that long.
+async fn stalled_for(api: &Api, seconds: u64) -> Option<()> {
+    let why = answers(api, LIVEZ, 503).await;
+    let mut numbers = why.split_whitespace().filter_map(|word| word.parse::<u64>().ok());
+    numbers.next().filter(|silence| *silence >= seconds).map(drop)
+}
+
+/// The messages to a service manager.
+struct Notified(UnixDatagram);
+
+impl Notified {
+    fn bind(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).expect("a socket in the temporary folder");
+        socket.set_nonblocking(true).expect("an option");
+        Self(socket)
+    }
+
+    /// The messages since the last call.
+    fn received(&self) -> Vec<String> {
+        let mut bytes = [0; 4096];
+        let next = || {
+            let length = self.0.recv(&mut bytes).ok()?;
+            Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    async fn until(&self, what: &str) {
+        until(what, async || self.received().iter().any(|it| it.contains(what)).then_some(())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn systemd_learns_that_the_node_is_ready_alive_and_stopping() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("notify");
+    let notified = Notified::bind(&path);
+    let limit = Duration::from_secs(2).as_micros().to_string();
+    let environment = [("NOTIFY_SOCKET", path.to_str().expect("UTF-8")), ("WATCHDOG_USEC", &*limit)];
+    let mut node = Faulty::start_with(&environment).await;
+    notified.until("READY=1").await;
+    notified.until("WATCHDOG=1").await;
+    node.inject("Engine.stall");
+    answers(&node.served.api(), LIVEZ, 503).await;
+    let api = node.served.api();
+    until("the last message has been sent", async || stalled_for(&api, 7).await).await;
+    notified.received();
+    // A node that feeds the watchdog sends three messages meanwhile.
+    until("the stall has lasted longer", async || stalled_for(&api, 10).await).await;
+    assert_eq!(notified.received(), Vec::<String>::new(), "a stalled node does not feed the watchdog");
+    node.end("Engine.stall");
+    notified.until("WATCHDOG=1").await;
+    node.served.signal(Signal::SIGTERM);
+    notified.until("STOPPING=1").await;
+    assert_eq!(node.served.ended().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocked_api_delays_neither_probes_nor_failover_nor_a_stop() {
+    let mut node = Faulty::start().await;
+    let mut client = node.served.client().await;
+    sent_to(&mut client, &node.three.eu).await;
+    node.inject("Api.stall");
+    let mut requests = JoinSet::new();
+    for _ in 0..REQUESTS {
+        let request = node.served.api().request(Method::GET, "/v1/status");
+        requests.spawn(request.timeout(PATIENCE).send());
+    }
+    fails_over(&mut client, &node.three).await;
+    fails_over(&mut client, &node.three).await;
+    let reply = client.over_tcp(&query("static.example.test.", None)).await;
+    assert_eq!(outcome(&reply).1.len(), 1);
+    assert_eq!(node.served.stop().await, Some(0));
+}

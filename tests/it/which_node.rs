@@ -1,0 +1,157 @@
+//! Which node a command uses, how it says so, and what it prints for programs.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::harness::binary::{Done, PROGRAM, clean, is_installed, portolan, portolan_at, program, run};
+use crate::harness::node::TestNode;
+use crate::harness::skipped;
+
+const REGIONS: &str = "\
+[region.eu]\nendpoint = [{ name = \"lb1\", address = \"192.0.2.1\" }]
+[region.us]\nendpoint = [{ name = \"lb1\", address = \"192.0.2.2\" }]
+[[service]]\nname = \"www.example.test.\"\nregions = [\"eu\", \"us\"]
+";
+
+/// The program as a user whom file modes bind; `None` where root cannot give up what exempts it.
+fn bound_by_modes() -> Option<Command> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some(program());
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-all", "--inh-caps", "-all", PROGRAM]);
+    is_installed("setpriv").then(|| clean(command))
+}
+
+#[track_caller]
+fn assert_done(done: &Done, code: i32, stderr: &str) {
+    assert_eq!((done.code, &*done.stderr), (Some(code), stderr), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_that_cannot_be_used_is_skipped_and_named() {
+    let node = TestNode::with(REGIONS).await;
+    let tcp = node.control();
+    let (config, socket) = (node.folder.path("other.toml"), node.folder.path("other.sock"));
+    let listening = format!("version = 1\n[control]\nlisten = \"{tcp}\"\nsocket = \"other.sock\"\n");
+    fs::write(&config, &listening).expect("a config");
+    let status = |mut command: Command| {
+        command.arg("status").arg("-c").arg(&config);
+        run(command)
+    };
+
+    let absent = status(program());
+    assert_done(&absent, 0, "");
+    assert!(absent.stdout.starts_with(&format!("test 0.1.0 at {tcp}, ready")), "{absent:?}");
+
+    // As a node that was killed leaves it.
+    drop(UnixListener::bind(&socket).expect("a socket"));
+    let shown = socket.display();
+    let stale = status(program());
+    assert_done(&stale, 0, &format!("portolan: using the node at {tcp}: connection refused at {shown}\n"));
+
+    fs::remove_file(&socket).expect("it is there");
+    let _listener = UnixListener::bind(&socket).expect("a socket");
+    fs::set_permissions(&socket, Permissions::from_mode(0)).expect("it is ours");
+    let Some(command) = bound_by_modes() else { return skipped("setpriv is not installed") };
+    let denied = status(command);
+    assert_done(&denied, 0, &format!("portolan: using the node at {tcp}: permission denied at {shown}\n"));
+
+    fs::write(&config, listening.replace(&format!("\"{tcp}\""), "false")).expect("a config");
+    let denied = status(bound_by_modes().expect("it was there"));
+    assert_done(
+        &denied,
+        3,
+        &format!(
+            "portolan: permission denied at {shown}: only root and the user that runs the node may use this socket; \
+             use sudo, or the node's TCP address with --control HOST:PORT\n"
+        ),
+    );
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_typed_comes_before_the_environment() {
+    let node = TestNode::with(REGIONS).await;
+    let (config, socket) = (node.folder.config(), node.folder.socket());
+    let overrides = |before: &[&Path], after: &[&Path], environment: &[(&str, &Path)]| {
+        let mut command = program();
+        command.args(before).arg("overrides").args(after).envs(environment.iter().copied());
+        run(command)
+    };
+    let nowhere = Path::new("127.0.0.1:1");
+    for (flag, value) in [("-c", &*config), ("--control", &*socket)] {
+        let options = [Path::new(flag), value];
+        for (before, after) in [(&options[..], &[][..]), (&[], &options)] {
+            let done = overrides(before, after, &[("PORTOLAN_CONTROL", nowhere)]);
+            assert_done(&done, 0, "");
+        }
+    }
+    let shown = socket.display();
+    for (variable, value) in [("PORTOLAN_CONFIG", &*config), ("PORTOLAN_CONTROL", &*socket)] {
+        let done = overrides(&[], &[], &[(variable, value)]);
+        assert_done(&done, 0, &format!("portolan: using the node at {shown}, which {variable} selects\n"));
+    }
+    node.stop().await;
+    let check = run({
+        let mut command = program();
+        command.arg("check").env("PORTOLAN_CONFIG", "/none.toml");
+        command
+    });
+    assert!(check.stderr.starts_with("/none.toml:1:1: error: "), "{check:?}");
+    for arguments in [["--control", "127.0.0.1:1", "check"], ["-c", "p.toml", "completions"]] {
+        let done =
+            portolan(&[&arguments[..], &["bash"][..usize::from(arguments[2] == "completions")]].concat());
+        assert_eq!(done.code, Some(2), "{done:?}");
+        assert!(done.stderr.contains("does not apply to this command"), "{done:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_command_that_prints_prints_json() {
+    let node = TestNode::with(REGIONS).await;
+    let json = |arguments: &[&str]| -> Value {
+        let done = portolan_at(&node.folder, &[arguments, &["--json"]].concat());
+        assert_done(&done, 0, "");
+        serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {done:?}"))
+    };
+    let drained = json(&["drain", "region/us", "--share", "5%", "--reason", "test"]);
+    assert_eq!((&drained["override"]["id"], &drained["override"]["reason"]), (&1.into(), &"test".into()));
+    assert_eq!(json(&["overrides"])[0], drained["override"]);
+    assert_eq!(json(&["force", "region/us", "up"])["replaced"], drained["override"]);
+    assert_eq!(json(&["restore", "region/us"])[0]["override"]["id"], 2);
+    assert!(json(&["reload"])["epoch"].is_u64());
+    assert_eq!(json(&["status"])["node"]["name"], "test");
+    let explained = json(&["explain", "www.example.test", "--client", "10.1.0.1"]);
+    assert_eq!((&explained["offline"], &explained["region"]), (&false.into(), &"eu".into()));
+    let config = node.folder.config().display().to_string();
+    let _folder = node.stop().await;
+    let located = portolan(&["geo", "lookup", "10.1.2.3", "-c", &config, "--json"]);
+    let located: Value = serde_json::from_str(&located.stdout).expect("JSON");
+    let summary = ["country", "prefix", "source"].map(|key| &located[key]);
+    assert_eq!(summary, ["DE", "10.1.0.0/16", "[[geo.network]] 10.1.0.0/16"]);
+    assert_eq!((&located["lat"], &located["address"]), (&50.1.into(), &"10.1.2.3".into()));
+}
+
+#[test]
+fn help_names_the_default_node_the_exit_codes_and_an_example() {
+    const NODES: [&str; 8] =
+        ["status", "explain", "drain", "force", "restore", "overrides", "events", "reload"];
+    const OFFLINE: [&str; 5] = ["demo", "serve", "check", "geo", "completions"];
+    for (command, uses_node) in NODES.map(|it| (it, true)).into_iter().chain(OFFLINE.map(|it| (it, false))) {
+        let help = portolan(&[command, "--help"]).stdout;
+        for expected in ["\nExample:\n  portolan ", "\nExit codes: 0 success, 1 failure, 2 usage error"] {
+            assert!(help.contains(expected), "{command}: expected {expected:?} in {help}");
+        }
+        for expected in
+            ["127.0.0.1:8053", "3 node unreachable", "4 refused by a safety rule", "--control", "--token"]
+        {
+            assert_eq!(help.contains(expected), uses_node, "{command}: {expected:?} in {help}");
+        }
+    }
+}
