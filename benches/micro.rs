@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
-use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsOption};
+use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RecordType};
 use ipnet::Ipv4Net;
 use portolan::answer::{Arrival, Reply, Transport, handle};
@@ -30,19 +30,34 @@ const SERVICES: usize = 1000;
 /// The one of them that has HTTPS records, too.
 const HTTPS: usize = 501;
 
-/// Answers of each kind: the name and the type asked for, and whether the client's subnet is passed on.
-const KINDS: [(&str, &str, RecordType, bool); 10] = [
-    ("dynamic", "n0500.bench.test.", RecordType::A, false),
-    ("dynamic-ecs", "n0500.bench.test.", RecordType::A, true),
-    ("static", "ns.bench.test.", RecordType::A, false),
-    ("https", "n0501.bench.test.", RecordType::HTTPS, false),
-    ("alias", "alias.bench.test.", RecordType::A, false),
-    ("alias-ecs", "alias.bench.test.", RecordType::A, true),
-    ("mx", "bench.test.", RecordType::MX, false),
-    ("ns", "bench.test.", RecordType::NS, false),
-    ("nxdomain", "nothing.bench.test.", RecordType::A, false),
-    ("refused", "www.elsewhere.test.", RecordType::A, false),
+/// The EDNS option of a query.
+#[derive(Clone, Copy, PartialEq)]
+enum Extra {
+    /// None, and no EDNS.
+    Nothing,
+    /// The client's subnet.
+    Subnet,
+    /// A client cookie, and the server cookie granted to it.
+    Cookie,
+}
+
+/// Answers of each kind: the name and the type asked for, and the option of the query.
+const KINDS: [(&str, &str, RecordType, Extra); 11] = [
+    ("dynamic", "n0500.bench.test.", RecordType::A, Extra::Nothing),
+    ("dynamic-ecs", "n0500.bench.test.", RecordType::A, Extra::Subnet),
+    ("dynamic-cookie", "n0500.bench.test.", RecordType::A, Extra::Cookie),
+    ("static", "ns.bench.test.", RecordType::A, Extra::Nothing),
+    ("https", "n0501.bench.test.", RecordType::HTTPS, Extra::Nothing),
+    ("alias", "alias.bench.test.", RecordType::A, Extra::Nothing),
+    ("alias-ecs", "alias.bench.test.", RecordType::A, Extra::Subnet),
+    ("mx", "bench.test.", RecordType::MX, Extra::Nothing),
+    ("ns", "bench.test.", RecordType::NS, Extra::Nothing),
+    ("nxdomain", "nothing.bench.test.", RecordType::A, Extra::Nothing),
+    ("refused", "www.elsewhere.test.", RecordType::A, Extra::Nothing),
 ];
+
+/// The code of the option COOKIE (RFC 7873 §4).
+const COOKIE: u16 = 10;
 
 /// Messages that cost the most to read: the longest that TCP carries, and one for UDP.
 const BOMBS: [(&str, fn() -> Vec<u8>); 5] = [
@@ -100,17 +115,30 @@ fn snapshot() -> Snapshot {
     Snapshot { plan, standing: Arc::new(standing), epoch: 1 }
 }
 
-fn query(name: &str, rtype: RecordType, subnet: bool) -> Vec<u8> {
+fn query(snapshot: &Snapshot, name: &str, rtype: RecordType, extra: Extra) -> Vec<u8> {
+    let subnet = || EdnsOption::Subnet(ClientSubnet::new(Ipv4Addr::new(84, 128, 0, 0).into(), 24, 0));
+    let cookie = |data| EdnsOption::Unknown(COOKIE, data);
+    match extra {
+        Extra::Nothing => query_with(name, rtype, None),
+        Extra::Subnet => query_with(name, rtype, Some(subnet())),
+        Extra::Cookie => {
+            let first = query_with(name, rtype, Some(cookie(b"client-1".to_vec())));
+            let mut reply = Reply::new(1);
+            handle(snapshot, &first, arrival(), NOW, &mut reply);
+            let edns = Message::from_vec(&reply.bytes).expect("a reply").edns.expect("EDNS");
+            let granted = edns.option(EdnsCode::from(COOKIE)).expect("a server cookie").clone();
+            query_with(name, rtype, Some(granted))
+        }
+    }
+}
+
+fn query_with(name: &str, rtype: RecordType, option: Option<EdnsOption>) -> Vec<u8> {
     let mut query = Message::new(4711, MessageType::Query, OpCode::Query);
     query.add_query(Query::query(Name::from_str(name).expect("a name"), rtype));
-    if subnet {
+    if let Some(option) = option {
         let mut edns = Edns::new();
         edns.set_max_payload(1232);
-        edns.options_mut().insert(EdnsOption::Subnet(ClientSubnet::new(
-            Ipv4Addr::new(84, 128, 0, 0).into(),
-            24,
-            0,
-        )));
+        edns.options_mut().insert(option);
         query.set_edns(edns);
     }
     query.to_vec().expect("it fits")
@@ -150,10 +178,10 @@ fn pointers() -> (Vec<u8>, u16) {
 }
 
 /// A message of a kind.
-fn message(kind: &str) -> Option<Vec<u8>> {
+fn message(snapshot: &Snapshot, kind: &str) -> Option<Vec<u8>> {
     let ordinary = KINDS.into_iter().find(|(known, ..)| *known == kind);
     let bomb = || BOMBS.into_iter().find(|(known, _)| *known == kind).map(|(_, build)| build());
-    ordinary.map(|(_, name, rtype, subnet)| query(name, rtype, subnet)).or_else(bomb)
+    ordinary.map(|(_, name, rtype, extra)| query(snapshot, name, rtype, extra)).or_else(bomb)
 }
 
 fn arrival() -> Arrival {
@@ -168,7 +196,7 @@ fn bench(criterion: &mut Criterion) {
     let mut reply = Reply::new(1);
     let kinds = KINDS.iter().map(|(kind, ..)| *kind).chain(BOMBS.iter().map(|(kind, _)| *kind));
     for kind in kinds {
-        let query = message(kind).expect("a known kind");
+        let query = message(&snapshot, kind).expect("a known kind");
         criterion.bench_function(&format!("handle/{kind}"), |b| {
             b.iter(|| handle(&snapshot, black_box(&query), arrival(), NOW, &mut reply));
         });
@@ -248,8 +276,8 @@ fn bench_latencies(criterion: &mut Criterion) {
 
 /// Makes answers and nothing else.
 fn count(kind: &str, n: u64) {
-    let query = message(kind).expect("a known kind");
     let (snapshot, mut reply) = (snapshot(), Reply::new(1));
+    let query = message(&snapshot, kind).expect("a known kind");
     for _ in 0..n {
         black_box(handle(&snapshot, black_box(&query), arrival(), NOW, &mut reply));
     }

@@ -130,14 +130,14 @@ impl Limiter {
             _ => limit.responses_per_second,
         };
         let one = self.charge(limit, prefix, subject, per_second);
-        let all = limit.all_per_second.map(|most| self.charge(limit, prefix, Subject::ALL, most));
-        let Some(exceeded) = one.or(all.flatten()) else { return Verdict::Send };
+        let all = limit.all_per_second.and_then(|most| self.charge(limit, prefix, Subject::ALL, most));
+        let Some(exceeded) = one.or(all) else { return Verdict::Send };
         match limit.slip {
             _ if limit.exempts(client) => Verdict::Send,
+            0 => Verdict::Drop,
             // TC and BADCOOKIE would hide the error.
             _ if subject.class == Class::Error => Verdict::Drop,
-            0 => Verdict::Drop,
-            slip if exceeded % slip == 0 => Verdict::Slip,
+            slip if exceeded.is_multiple_of(slip) => Verdict::Slip,
             _ => Verdict::Drop,
         }
     }

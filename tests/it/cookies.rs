@@ -213,7 +213,8 @@ async fn kdig_gets_a_cookie_and_repeats_its_query_with_it() {
     }
     let node = node("rate_limit = { responses_per_second = 1, slip = 1 }", &[]).await;
     let printed = ask("kdig", &node, &["+cookie=0123456789abcdef"]);
-    assert!(printed.contains("COOKIE: 0123456789abcdef01000000") && printed.contains(ANSWER), "{printed}");
+    assert!(printed.to_lowercase().contains("cookie: 0123456789abcdef01000000"), "{printed}");
+    assert!(printed.contains(ANSWER), "{printed}");
     flood(&node).await;
     let printed = ask("kdig", &node, &["+cookie", "+badcookie"]);
     assert!(printed.contains(ANSWER), "{printed}");
