@@ -132,12 +132,13 @@ impl Scheduler {
         let (probe, generation) = (Arc::clone(&check.probe), check.generation);
         let schedule = Schedule::new(&check.id, probe.definition.interval, now);
         let target = Arc::new(ProbeTarget { address, probe: Arc::clone(&probe) });
+        let part = self.supervisor.part(format!("the check {}", check.id)).may_end();
         let watch = Watch {
             check,
             schedule,
             permits: Arc::clone(&self.permits),
             results: self.results.clone(),
-            _part: self.supervisor.part("a check").may_end(),
+            _part: part,
         };
         let task = watch.keep(move || {
             let target = Arc::clone(&target);

@@ -79,7 +79,9 @@ fn millis(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::panic::catch_unwind;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -89,7 +91,7 @@ mod tests {
         drop(supervisor.part("a check").may_end());
         assert_eq!(supervisor.failure(), None);
         let part = supervisor.part("the engine").may_end();
-        catch_unwind(std::panic::AssertUnwindSafe(move || {
+        catch_unwind(AssertUnwindSafe(move || {
             let _part = part;
             panic!("for the test");
         }))
@@ -102,12 +104,13 @@ mod tests {
         assert_eq!(supervisor.failure().as_deref(), Some("the API ended unexpectedly"));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_end_is_noticed_while_someone_waits_and_a_stop_is_none() {
         let supervisor = Supervisor::default();
         let part = supervisor.part("the engine");
-        let (why, ()) = tokio::join!(supervisor.ended(), async { drop(part) });
-        assert_eq!(why, "the engine ended unexpectedly");
+        let noticed = timeout(Duration::from_secs(1), supervisor.ended());
+        let (why, ()) = tokio::join!(noticed, async { drop(part) });
+        assert_eq!(why.as_deref(), Ok("the engine ended unexpectedly"));
         let supervisor = Supervisor::default();
         let part = supervisor.part("the engine");
         supervisor.stop();
