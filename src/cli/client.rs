@@ -83,7 +83,10 @@ impl Server {
             let control = config::load_control(config, &|path| std::fs::read(path))?;
             return match (control.socket, control.listen) {
                 (Some(socket), _) if socket.exists() => Ok(Self::Socket(socket)),
-                (_, Some(listen)) => Ok(Self::Url(format!("http://{listen}"))),
+                (_, Some(listen)) => {
+                    let scheme = if control.tls.is_some() { "https" } else { "http" };
+                    Ok(Self::Url(format!("{scheme}://{listen}")))
+                }
                 (Some(socket), None) => Ok(Self::Socket(socket)),
                 (None, None) => {
                     Err(ClientError::Usage("this config has no control API: see [control]".into()).into())

@@ -39,6 +39,7 @@ impl AtStart {
             ("[dns] workers", self.dns_workers != newer.dns_workers),
             ("[control] listen", now.listen != then.listen),
             ("[control] socket", now.socket != then.socket),
+            ("[control] metrics", now.metrics != then.metrics),
         ];
         let changed = changed.into_iter().filter(|(_, changed)| *changed);
         changed

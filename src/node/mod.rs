@@ -120,7 +120,7 @@ impl Node {
         };
         let name = node_name(config.node.name.as_deref());
         let counters = Arc::new(dns::Counters::default());
-        let (policy, policy_seen) = watch::channel(reload::policy(&config.control, &name));
+        let (policy, policy_seen) = watch::channel(reload::policy(&prepared, &name));
         let (at_start, geo) = (AtStart::of(config), prepared.geo.clone());
         let (engine, running) = Engine::start(prepared, opened);
         let (reloads, requests) = Reloads::new();
@@ -146,8 +146,9 @@ impl Node {
             places = plan.geo.places().len(),
             "plan compiled"
         );
-        let control_shown = control_address.map(tracing::field::display);
-        info!(dns = ?dns_addresses, control = control_shown, "bound, waiting for the first result of every check");
+        let shown = |address: Option<SocketAddr>| address.map(tracing::field::display);
+        let (control_shown, metrics_shown) = (shown(control_address), shown(control.metrics_address));
+        info!(dns = ?dns_addresses, control = control_shown, metrics = metrics_shown, "bound, waiting for the first result of every check");
         engine.ready.clone().wait_for(|ready| *ready).await.context("the engine stopped")?;
         let shared = dns::Shared { snapshots: Arc::clone(&engine.snapshots), counters };
         let dns = server

@@ -4,6 +4,7 @@
 //! and the resolver. `check`, `serve`, reload and offline `explain` all come here, so `check` never passes what `serve`
 //! refuses. What it returns takes effect by steps that cannot fail.
 
+mod control_tls;
 mod index;
 mod needs;
 mod origin;
@@ -12,6 +13,7 @@ mod unanswered;
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use tracing::warn;
 
 pub use index::{BUILTIN, KeptIndex};
@@ -38,6 +40,8 @@ pub struct Prepared {
     pub resolver: Option<Resolver>,
     /// The geo index of the plan, which the next preparation may reuse.
     pub geo: KeptIndex,
+    /// How the API speaks TLS, if it does.
+    pub control_tls: Option<Arc<ServerConfig>>,
 }
 
 /// Why a running node did not apply a config.
@@ -79,13 +83,15 @@ pub fn prepare_after(origin: &Origin, last: Option<&KeptIndex>) -> Result<Prepar
     let (mut config, geo) = read(origin, last)?;
     let unanswered = unanswered::check(&config.places, &geo.index);
     config.warnings.add(&config.file, unanswered);
-    match (needs::probes(&config), needs::resolver(&config)) {
-        (Ok(probes), Ok(resolver)) => {
+    let tls = config.control.tls.as_ref();
+    let tls = tls.map(|tls| control_tls::prepare(tls, &|path| origin.read(path))).transpose();
+    match (needs::probes(&config), needs::resolver(&config), tls) {
+        (Ok(probes), Ok(resolver), Ok(control_tls)) => {
             let plan = Arc::new(compile(&mut config, &geo));
-            Ok(Prepared { config, plan, probes, resolver, geo })
+            Ok(Prepared { config, plan, probes, resolver, geo, control_tls })
         }
-        (probes, resolver) => {
-            let wrong = [probes.err(), resolver.err()].into_iter().flatten().flatten();
+        (probes, resolver, tls) => {
+            let wrong = [probes.err(), resolver.err(), tls.err()].into_iter().flatten().flatten();
             config.warnings.add(&config.file, wrong.collect());
             Err(config.warnings)
         }

@@ -36,7 +36,8 @@ impl Origin {
         config::load(self.path(), &|path| self.read(path))
     }
 
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+    /// Reads a file that the config names.
+    pub(super) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         match self {
             Self::File(_) => fs::read(path),
             Self::Text { toml, .. } if path == self.path() => Ok(toml.as_bytes().to_vec()),
