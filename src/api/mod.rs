@@ -23,5 +23,5 @@ pub use explain::{Question, explain};
 pub use metrics::{Contributor, Metrics};
 pub use problem::{Problem, REFUSED_BY_SAFETY};
 pub use reload::{ReloadRequest, Reloads};
-pub use routes::{Api, metrics_router, router};
+pub use routes::{Api, router};
 pub use server::Server;

@@ -50,8 +50,11 @@ pub struct Api {
     pub metrics: Metrics,
 }
 
-/// The routes for a listener that allows what `access` says, and those of `extra`.
+/// The routes for a listener that allows what `access` says, and those of `extra`; only `/metrics` if it is for that.
 pub fn router(api: Api, access: Access, extra: Router) -> Router {
+    if let Access::Metrics(_) = access {
+        return guarded(Router::new().route("/metrics", get(metrics)).with_state(api), access);
+    }
     let without_parameters = Router::new()
         .route("/v1/status", get(get_status))
         .route("/v1/regions", get(get_regions))
@@ -68,11 +71,6 @@ pub fn router(api: Api, access: Access, extra: Router) -> Router {
         .route("/v1/overrides/{id}", delete(delete_override))
         .merge(without_parameters);
     guarded(routes.with_state(api).merge(extra), access)
-}
-
-/// `/metrics` alone, for a listener of its own.
-pub fn metrics_router(api: Api, access: Access) -> Router {
-    guarded(Router::new().route("/metrics", get(metrics)).with_state(api), access)
 }
 
 /// Applies to all routes what is true of every request.

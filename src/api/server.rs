@@ -49,7 +49,7 @@ pub struct Server {
     pub router: Router,
     /// The connections that are open.
     pub connections: Arc<Connections>,
-    /// Whether TLS is spoken; `None`: never, as on the socket.
+    /// Says how to speak TLS, if at all; `None`: never, as on the socket.
     pub policy: Option<watch::Receiver<Policy>>,
     /// Cancelled when the node stops.
     pub stop: CancellationToken,

@@ -243,7 +243,9 @@ impl NodeChoice {
             Self::Named(text) => vec![Place::parse(text)?],
             Self::Config(path) => {
                 let control = config::load_control(path, &files::read)?;
-                control.socket.map(Place::Socket).into_iter().chain(control.listen.map(url)).collect()
+                let scheme = if control.tls.is_some() { "https" } else { "http" };
+                let listen = control.listen.map(|address| Place::Url(format!("{scheme}://{address}")));
+                control.socket.map(Place::Socket).into_iter().chain(listen).collect()
             }
             Self::Default => {
                 default_sockets().map(Place::Socket).chain([url(Control::DEFAULT_LISTEN)]).collect()

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::model::{Identity, KeyPrefix, MAX_IDENTITY, RateLimit, TcpLimits};
 
+use super::Spot;
 use super::abuse::{self, Cookies};
 use super::keys::Shape::{Boolean, Either, False, Fields, Integer, List, Text, Words};
 use super::keys::{Keys, default, key, otherwise, required};
@@ -49,6 +50,30 @@ pub struct Control {
     pub read: Read,
     /// The tokens that may make changes over TCP.
     pub tokens: Vec<Token>,
+    /// The files for TLS at `listen`; `None` without TLS.
+    pub tls: Option<ControlTls>,
+    /// TCP address of a listener that has only `/metrics`.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// `[control] tls`: files, which the config names but does not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlTls {
+    /// PEM file of the certificate and those that lead to its authority.
+    pub cert: NamedFile,
+    /// PEM file of its private key.
+    pub key: NamedFile,
+    /// PEM file of the authorities of client certificates, if clients must have one.
+    pub client_ca: Option<NamedFile>,
+}
+
+/// A file, and where the config names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// Where the config names it.
+    pub at: Spot,
 }
 
 /// Who may read over TCP.
@@ -75,6 +100,8 @@ impl Default for Control {
             hosts: Vec::new(),
             read: Read::Anyone,
             tokens: Vec::new(),
+            tls: None,
+            metrics: None,
         }
     }
 }
@@ -230,8 +257,33 @@ pub(super) const CONTROL: Keys = Keys {
             otherwise("", "none"),
             "bearer tokens that allow changes over TCP, and reads where those need one",
         ),
+        key("tls", Fields(&TLS), otherwise("", "no TLS"), "TLS at `listen`; a reload reads the files again"),
+        key(
+            "metrics",
+            Text,
+            otherwise("\"127.0.0.1:9153\"", "no such listener"),
+            "TCP address of a listener for /metrics alone, without tokens and TLS",
+        ),
     ],
-    later: &["tls", "metrics"],
+    later: &[],
+};
+const TLS: Keys = Keys {
+    known: &[
+        key(
+            "cert",
+            Text,
+            required("\"control.pem\""),
+            "PEM file of the certificate, followed by those that lead to its authority",
+        ),
+        key("key", Text, required("\"control.key\""), "PEM file of its private key"),
+        key(
+            "client_ca",
+            Text,
+            otherwise("\"clients.pem\"", "clients need no certificate"),
+            "PEM file of certificate authorities; clients must have a certificate of one of them",
+        ),
+    ],
+    later: &[],
 };
 const TOKEN: Keys = Keys {
     known: &[
@@ -410,9 +462,25 @@ fn read_control(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Control> {
     let hosts = names.iter().filter_map(|item| item.parsed("a host name", text::host));
     let hosts = hosts.map(|host| host.to_str().into_owned()).collect();
     let read = table.get("read").and_then(|value| value.choice(&READERS, &[])).unwrap_or(default.read);
-    let control = Control { listen, socket, hosts, read, tokens };
+    let tls = table.get("tls").and_then(|value| read_tls(&value));
+    let metrics = table.get("metrics").and_then(|value| {
+        let address = value.parsed("an address such as \"127.0.0.1:9153\"", text::listener)?;
+        claim(&value, address, false, taken)
+    });
+    let control = Control { listen, socket, hosts, read, tokens, tls, metrics };
     warn_of_exposure(&table, &control);
     Some(control)
+}
+
+fn read_tls(value: &Value<'_>) -> Option<ControlTls> {
+    let table = value.table("control.tls", &TLS)?;
+    let file = |value: Value<'_>| {
+        let path = value.report.resolve(value.text("the path of a PEM file")?);
+        Some(NamedFile { path, at: value.report.spot(value.span.clone()) })
+    };
+    let (cert, key) = (table.need("cert").and_then(file), table.need("key").and_then(file));
+    let client_ca = table.get("client_ca").and_then(file);
+    Some(ControlTls { cert: cert?, key: key?, client_ca })
 }
 
 /// Warns of what strangers could read or overhear.
@@ -430,6 +498,13 @@ fn warn_of_exposure(table: &Table<'_>, control: &Control) {
             table.key_span("listen"),
             format!("whoever reaches {listen} can read status, events and metrics"),
             "set `read` = \"token\", or listen on a loopback address",
+        );
+    }
+    if control.tls.is_none() {
+        table.report.warning(
+            table.key_span("listen"),
+            format!("tokens and replies cross the network to and from {listen} unencrypted"),
+            "set `tls`, or listen on a loopback address",
         );
     }
 }

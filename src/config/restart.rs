@@ -44,6 +44,7 @@ impl AtStart {
             ("[dns] tcp", self.dns_tcp != newer.dns_tcp),
             ("[control] listen", now.listen != then.listen),
             ("[control] socket", now.socket != then.socket),
+            ("[control] metrics", now.metrics != then.metrics),
         ];
         let changed = changed.into_iter().filter(|(_, changed)| *changed);
         changed

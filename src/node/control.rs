@@ -1,4 +1,4 @@
-//! The API's listeners: a TCP address and a Unix socket.
+//! The API's listeners: a TCP address, a Unix socket, and a TCP address for metrics alone.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -20,9 +20,6 @@ use crate::api::{Access, Connections, Policy, Server};
 use crate::config::Control;
 use crate::supervise::Supervisor;
 
-/// The listeners that share the budget of connections: TCP and the socket.
-const LISTENERS: usize = 2;
-
 /// Connections to the socket that the kernel queues until they are accepted, as in the standard library.
 const BACKLOG: i32 = 128;
 
@@ -31,7 +28,10 @@ const BACKLOG: i32 = 128;
 pub(super) struct ControlListeners {
     /// The TCP address that was bound.
     pub(super) address: Option<SocketAddr>,
+    /// The TCP address for metrics that was bound.
+    pub(super) metrics_address: Option<SocketAddr>,
     tcp: Option<std::net::TcpListener>,
+    metrics: Option<std::net::TcpListener>,
     unix: Option<(PathBuf, std::os::unix::net::UnixListener)>,
     /// Removed when the node stops.
     socket: Option<Bound>,
@@ -41,15 +41,21 @@ pub(super) struct ControlListeners {
 
 impl ControlListeners {
     pub(super) fn bind(control: &Control) -> Result<Self> {
-        let tcp = control.listen.map(bind_tcp).transpose()?;
-        let address = tcp.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
+        let bind = |address: Option<SocketAddr>, setting| {
+            let listener = address.map(|address| bind_tcp(address, setting)).transpose()?;
+            let address = listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
+            anyhow::Ok((listener, address))
+        };
+        let (tcp, address) = bind(control.listen, "listen")?;
+        let (metrics, metrics_address) = bind(control.metrics, "metrics")?;
         let unix = match &control.socket {
             Some(path) if path == Path::new(Control::DEFAULT_SOCKET) => bind_default()?,
             Some(path) => Some((path.clone(), bind_unix(path)?)),
             None => None,
         };
         let socket = unix.as_ref().map(|(path, _)| Bound::at(path)).transpose()?;
-        Ok(Self { address, tcp, unix, socket, tasks: TaskTracker::new(), stop: CancellationToken::new() })
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        Ok(Self { address, metrics_address, tcp, metrics, unix, socket, tasks, stop })
     }
 
     /// The path of the Unix socket, if there is one.
@@ -66,7 +72,13 @@ impl ControlListeners {
         budget: usize,
         supervisor: &Supervisor,
     ) -> Result<()> {
-        let budget = budget / LISTENERS;
+        let listeners = [self.tcp.is_some(), self.metrics.is_some(), self.unix.is_some()];
+        let budget = budget / listeners.into_iter().filter(|is_there| *is_there).count().max(1);
+        if let Some(listener) = self.metrics.take() {
+            listener.set_nonblocking(true)?;
+            let server = self.server(router(Access::Metrics(policy.clone())), budget, None);
+            self.tasks.spawn(server.serve_tcp(TcpListener::from_std(listener)?));
+        }
         if let Some(listener) = self.tcp.take() {
             listener.set_nonblocking(true)?;
             let server = self.server(router(Access::Tcp(policy.clone())), budget, Some(policy));
@@ -134,12 +146,12 @@ impl Bound {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener> {
+fn bind_tcp(address: SocketAddr, setting: &str) -> Result<std::net::TcpListener> {
     std::net::TcpListener::bind(address).map_err(|e| match e.kind() {
         io::ErrorKind::AddrInUse => anyhow::anyhow!(
-            "{address} is in use: another program has the control API's address; stop it or change [control] listen"
+            "{address} is in use: another program has the control API's address; stop it or change [control] {setting}"
         ),
-        _ => anyhow::Error::new(e).context(format!("cannot listen at {address}: see [control] listen")),
+        _ => anyhow::Error::new(e).context(format!("cannot listen at {address}: see [control] {setting}")),
     })
 }
 

@@ -142,7 +142,7 @@ impl Node {
         let tcp = config.dns.as_ref().map(|dns| dns.tcp).unwrap_or_default();
         let name = node_name(config.node.name.as_deref());
         let counters = Arc::new(dns::Counters::default());
-        let (policy, policy_seen) = watch::channel(reload::policy(&config.control, &name));
+        let (policy, policy_seen) = watch::channel(reload::policy(&prepared, &name));
         let (at_start, geo) = (AtStart::of(config), prepared.geo.clone());
         let supervisor = Supervisor::default();
         let (engine, running) = Engine::start(prepared, opened, supervisor.clone())
@@ -170,8 +170,9 @@ impl Node {
             places = plan.geo.places().len(),
             "plan compiled"
         );
-        let control_shown = control_address.map(tracing::field::display);
-        info!(dns = ?dns_addresses, control = control_shown, "bound, waiting for the first result of every check");
+        let shown = |address: Option<SocketAddr>| address.map(tracing::field::display);
+        let (control_shown, metrics_shown) = (shown(control_address), shown(control.metrics_address));
+        info!(dns = ?dns_addresses, control = control_shown, metrics = metrics_shown, "bound, waiting for the first result of every check");
         if engine.ready.clone().wait_for(|ready| *ready).await.is_err() {
             bail!(supervisor.failure().unwrap_or_else(|| "the engine has stopped".into()));
         }

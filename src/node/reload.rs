@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::{Policy, ReloadRequest};
-use crate::config::{AtStart, Control};
+use crate::config::AtStart;
 use crate::engine::{Handle, Reloaded};
 use crate::prepare::{KeptIndex, Origin, Prepared, ReloadError, prepare_after};
 
@@ -24,9 +24,11 @@ pub(super) struct Reloader {
 }
 
 /// What a config allows over TCP. The node's own name is a good Host.
-pub(super) fn policy(control: &Control, node_name: &str) -> Policy {
+pub(super) fn policy(prepared: &Prepared, node_name: &str) -> Policy {
+    let control = &prepared.config.control;
     let hosts = control.hosts.iter().cloned().chain([node_name.to_owned()]).collect();
-    Policy { tokens: control.tokens.clone(), read: control.read, hosts, tls: None }
+    let tls = prepared.control_tls.clone();
+    Policy { tokens: control.tokens.clone(), read: control.read, hosts, tls }
 }
 
 impl Reloader {
@@ -48,7 +50,7 @@ impl Reloader {
         };
         let mut warnings: Vec<String> = prepared.config.warnings.iter().map(ToString::to_string).collect();
         warnings.extend(self.at_start.changes(&AtStart::of(&prepared.config)));
-        let (geo, policy) = (prepared.geo.clone(), policy(&prepared.config.control, &self.node_name));
+        let (geo, policy) = (prepared.geo.clone(), policy(&prepared, &self.node_name));
         let reloaded = self.engine.commit(prepared, warnings, by).await.map_err(|_| ReloadError::Stopped)?;
         self.geo = geo;
         self.policy.send_replace(policy);

@@ -4,6 +4,7 @@
 //! and the resolver. `check`, `serve`, reload and offline `explain` all come here, so `check` never passes what `serve`
 //! refuses. What it returns takes effect by steps that cannot fail.
 
+mod control_tls;
 mod cookies;
 pub mod files;
 mod index;
@@ -14,6 +15,7 @@ mod unanswered;
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use tracing::warn;
 
 pub use index::{BUILTIN, KeptIndex};
@@ -41,6 +43,8 @@ pub struct Prepared {
     pub resolver: Option<Resolver>,
     /// The geo index of the plan, which the next preparation may reuse.
     pub geo: KeptIndex,
+    /// How the API speaks TLS, if it does.
+    pub control_tls: Option<Arc<ServerConfig>>,
 }
 
 /// Why a running node did not apply a config.
@@ -83,13 +87,16 @@ pub fn prepare_after(origin: &Origin, last: Option<&KeptIndex>) -> Result<Prepar
     let unanswered = unanswered::check(&config.places, &geo.index);
     config.warnings.add(&config.file, unanswered);
     let secrets = config.dns.as_ref().map_or(Ok(None), |dns| cookies::secrets(&dns.cookies));
-    match (needs::probes(&config), needs::resolver(&config), secrets) {
-        (Ok(probes), Ok(resolver), Ok(secrets)) => {
+    let tls = config.control.tls.as_ref();
+    let tls = tls.map(|tls| control_tls::prepare(tls, &|source| origin.read(source))).transpose();
+    match (needs::probes(&config), needs::resolver(&config), secrets, tls) {
+        (Ok(probes), Ok(resolver), Ok(secrets), Ok(control_tls)) => {
             let plan = Arc::new(compile(&mut config, &geo, secrets));
-            Ok(Prepared { config, plan, probes, resolver, geo })
+            Ok(Prepared { config, plan, probes, resolver, geo, control_tls })
         }
-        (probes, resolver, secrets) => {
-            let wrong = [probes.err(), resolver.err(), secrets.err()].into_iter().flatten().flatten();
+        (probes, resolver, secrets, tls) => {
+            let wrong =
+                [probes.err(), resolver.err(), secrets.err(), tls.err()].into_iter().flatten().flatten();
             config.warnings.add(&config.file, wrong.collect());
             Err(config.warnings)
         }

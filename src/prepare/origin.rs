@@ -36,7 +36,8 @@ impl Origin {
         config::load(self.path(), &|source| self.read(source))
     }
 
-    fn read(&self, source: &Source<'_>) -> io::Result<Vec<u8>> {
+    /// Reads a file that the config names.
+    pub(super) fn read(&self, source: &Source<'_>) -> io::Result<Vec<u8>> {
         match self {
             Self::File(_) => files::read(source),
             Self::Text { toml, .. } if source.path == self.path() => Ok(toml.as_bytes().to_vec()),

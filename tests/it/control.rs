@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::harness::binary::{PROGRAM, Served, clean};
+use crate::harness::binary::{PROGRAM, Served, clean, program, run};
 use crate::harness::folder::{Folder, tokens};
 use crate::harness::http::{Api, raw};
 use crate::harness::node::TestNode;
@@ -144,8 +144,7 @@ async fn a_flood_of_idle_connections_leaves_probes_and_operators_alone() {
     let mut limited = clean(std::process::Command::new("sh"));
     limited.arg("-c").arg(format!("ulimit -n {OPEN_FILES}; exec {PROGRAM} \"$@\"")).arg("sh");
     let mut served = Served::spawn_by(limited, folder);
-    let line = served.logged("it has bound its sockets", |line| line.get("control").is_some()).await;
-    let control: SocketAddr = line["control"].as_str().expect("a text").parse().expect("an address");
+    let [control] = served.addresses(["control"]).await;
     served.ready().await;
     let mut idle = Vec::new();
     for _ in 0..OPEN_FILES + 100 {
@@ -274,4 +273,73 @@ async fn the_demo_needs_a_token_over_tcp() {
     }
     assert_eq!(over_tcp.get("/v1/overrides").await, json!([]), "reads need none");
     demo.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_have_a_listener_of_their_own() {
+    let folder = Folder::new(ONE);
+    folder.reconfigure("[control]", "[control]\nread = \"token\"\nmetrics = \"127.0.0.1:0\"");
+    let mut served = Served::start(folder).await;
+    let [control, metrics] = served.addresses(["control", "metrics"]).await.map(Api::tcp);
+    assert!(metrics.text("/metrics").await.contains("portolan_epoch 1\n"));
+    for (method, path, status) in [
+        (Method::GET, "/v1/status", 404),
+        (Method::GET, "/livez", 404),
+        (Method::POST, "/v1/reload", 404),
+        (Method::POST, "/metrics", 405),
+    ] {
+        assert_eq!(metrics.call(method, path, None).await.0, status, "{path}");
+    }
+    assert_eq!(control.call(Method::GET, "/metrics", None).await.0, 401);
+    assert_eq!(served.stop().await, Some(0));
+}
+
+/// Writes a new certificate and its key, and returns both in one text.
+fn certify(folder: &Folder) -> String {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    folder.write("c.pem", &cert);
+    folder.write("k.pem", &key);
+    cert + &key
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_speaks_tls_with_certificates_that_a_reload_replaces() {
+    let folder = Folder::new(ONE);
+    folder.reconfigure("[control]", "[control]\ntls = { cert = \"c.pem\", key = \"k.pem\" }");
+    let first = certify(&folder);
+    folder.write("first.pem", &first);
+    let node = TestNode::start(folder).await;
+    let control = node.control();
+    let status = |trusted: &str| {
+        let mut command = program();
+        command.arg("--control").arg(format!("https://{control}")).arg("status");
+        command.env("SSL_CERT_FILE", node.folder.path(trusted)).env_remove("SSL_CERT_DIR");
+        run(command)
+    };
+    let reload = async || assert_eq!(node.api.call(Method::POST, "/v1/reload", None).await.0, 200);
+    let done = status("first.pem");
+    assert!(done.code == Some(0) && done.stdout.contains("test "), "{done:?}");
+    let plain = raw(control, "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert!(!plain.contains("200 OK"), "{plain}");
+
+    let second = certify(&node.folder);
+    assert_eq!(status("c.pem").code, Some(3), "not before a reload");
+    reload().await;
+    assert_eq!((status("c.pem").code, status("first.pem").code), (Some(0), Some(3)));
+
+    node.folder.reconfigure("k.pem\" }", "k.pem\", client_ca = \"first.pem\" }");
+    reload().await;
+    assert_eq!(status("c.pem").code, Some(3), "a client without a certificate");
+    let over_tls = async |identity: &str| {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([reqwest::Certificate::from_pem(second.as_bytes()).expect("a certificate")])
+            .identity(reqwest::Identity::from_pem(identity.as_bytes()).expect("an identity"));
+        let client = client.build().expect("a client");
+        client.get(format!("https://{control}/livez")).send().await.map(|response| response.status().as_u16())
+    };
+    assert_eq!(over_tls(&first).await.expect("an answer"), 200);
+    assert!(over_tls(&second).await.is_err(), "a certificate of nobody that clients may come from");
+    node.stop().await;
 }

@@ -123,6 +123,33 @@ const IN_FILES: &[Mistake] = &[
         expected: &["@/portolan.toml:38:6: error: certificate 1 in @/ca.pem is not a valid authority: "],
     },
     Mistake {
+        what: "TLS files that are not there, or not what they should be",
+        make: |folder| {
+            folder.write("clients.pem", "");
+            let tls = "tls = { cert = \"c.pem\", key = \"k.pem\", client_ca = \"clients.pem\" }";
+            folder.reconfigure("[control]", &format!("[control]\n{tls}"));
+        },
+        expected: &[
+            "@/portolan.toml:15:16: error: TLS of the API: @/c.pem: no such file",
+            "@/portolan.toml:15:31: error: TLS of the API: @/k.pem: no such file",
+            "@/portolan.toml:15:52: error: TLS of the API: @/clients.pem: no certificate in it",
+            "help: a relative path starts at the folder of the config file",
+        ],
+    },
+    Mistake {
+        what: "a key of another certificate",
+        make: |folder| {
+            let [one, other] = [(); 2]
+                .map(|()| rcgen::generate_simple_self_signed(["ns1".to_owned()]).expect("a certificate"));
+            folder.write("c.pem", one.cert.pem());
+            folder.write("k.pem", other.signing_key.serialize_pem());
+            folder.reconfigure("[control]", "[control]\ntls = { cert = \"c.pem\", key = \"k.pem\" }");
+        },
+        expected: &[
+            "@/portolan.toml:15:16: error: TLS of the API: @/c.pem: cannot be used with the key @/k.pem: ",
+        ],
+    },
+    Mistake {
         what: "a path that no request can have",
         make: |folder| folder.configure(&format!("{GOOD}[probe.edge]\nkind = \"http\"\npath = \"/<id>\"\n")),
         expected: &["@/portolan.toml:38:8: error: \"/<id>\" is not a valid path: invalid uri character"],

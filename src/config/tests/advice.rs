@@ -114,13 +114,20 @@ fn an_api_that_strangers_can_read() {
         (
             "control.listen = \"0.0.0.0:8054\"",
             "2:9: warning: whoever reaches 0.0.0.0:8054 can read status, events and metrics\n  \
-             help: set `read` = \"token\", or listen on a loopback address",
+             help: set `read` = \"token\", or listen on a loopback address\n\
+             2:9: warning: tokens and replies cross the network to and from 0.0.0.0:8054 unencrypted\n  \
+             help: set `tls`, or listen on a loopback address",
         ),
         (
             "control.read = \"token\"",
             "2:9: warning: reads over TCP need a token, but there is none\n  \
              help: define one with `[[control.token]]`; the socket needs none",
         ),
-        (&format!("[control]\nlisten = \"0.0.0.0:8054\"\nread = \"token\"\ntoken = [{token}]"), ""),
+        (
+            &format!(
+                "[control]\nlisten = \"0.0.0.0:8054\"\nread = \"token\"\ntoken = [{token}]\ntls = {{ cert = \"c.pem\", key = \"k.pem\" }}"
+            ),
+            "",
+        ),
     ]);
 }

@@ -43,6 +43,8 @@ listen = "127.0.0.1:8054"
 socket = "run/control.sock"
 hosts  = ["ns1.gslb.test."]
 read   = "token"
+metrics = "127.0.0.1:9153"
+tls   = { cert = "c.pem", key = "k.pem", client_ca = "ca.pem" }
 token = [{ name = "ci", role = "operator", sha256 = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1F" }]
 
 [geo]
@@ -203,12 +205,27 @@ fn the_node_and_its_listeners() {
     assert_eq!(config.dns, Some(dns));
     let token =
         Token { name: "ci".into(), role: Role::Operator, sha256: std::array::from_fn(|index| index as u8) };
+    let file = |name: &str, columns: std::ops::Range<usize>| NamedFile {
+        path: format!("conf/{name}").into(),
+        at: Spot {
+            file: Path::new("conf/p.toml").into(),
+            line: 26,
+            column: columns.start,
+            end_column: columns.end,
+        },
+    };
     let control = Control {
         listen: Some("127.0.0.1:8054".parse().expect("an address")),
         socket: Some("conf/run/control.sock".into()),
         hosts: vec!["ns1.gslb.test".into()],
         read: Read::Token,
         tokens: vec![token],
+        tls: Some(ControlTls {
+            cert: file("c.pem", 18..25),
+            key: file("k.pem", 33..40),
+            client_ca: Some(file("ca.pem", 54..62)),
+        }),
+        metrics: Some("127.0.0.1:9153".parse().expect("an address")),
     };
     assert_eq!(config.control, control);
     let suspect_self = SuspectSelf {
@@ -268,7 +285,7 @@ fn geo_data_and_latencies() {
     let config = full();
     let databases = config.geo.databases.iter().map(|it| (it.source.clone(), it.at.line, it.at.column));
     let city = GeoSource::File("conf/city.mmdb".into());
-    assert_eq!(databases.collect::<Vec<_>>(), [(city, 29, 13), (GeoSource::Builtin, 29, 26)]);
+    assert_eq!(databases.collect::<Vec<_>>(), [(city, 31, 13), (GeoSource::Builtin, 31, 26)]);
     let location = &config.geo.networks[0].location.expect("a location");
     let subdivision: Subdivision = "BE".parse().expect("a code");
     assert_eq!(

@@ -107,6 +107,10 @@ fn listeners_and_tokens() {
             "2:18: expected an address such as \"127.0.0.1:8053\", or false, found true",
         ),
         (
+            "control = { tls = { cert = \"c.pem\", client_ca = 1 }, metrics = \"127.0.0.1:8053\" }",
+            "2:19: `key` is missing in `control.tls`\n2:49: expected the path of a PEM file, found integer 1\n2:64: 127.0.0.1:8053 conflicts with the API, which listens on 127.0.0.1:8053\n  help: give the API another `listen` in [control]",
+        ),
+        (
             "control = { read = \"nobody\", hosts = [\"ns1:8053\"] }",
             "2:20: expected \"anyone\" or \"token\", found \"nobody\"\n2:39: \"ns1:8053\" is not a valid host name: write a name or an address, without a port",
         ),
@@ -577,9 +581,6 @@ fn unsupported_keys_are_distinguished_from_unknown_ones() {
     }
     for key in ["tls", "allow", "proxy_protocol_from", "transfer"] {
         cases.push((format!("dns = {{ listen = [\"[::]:53\"], {key} = 1 }}"), format!("dns.{key}")));
-    }
-    for key in ["tls", "metrics"] {
-        cases.push((format!("control.{key} = 1"), format!("control.{key}")));
     }
     for key in ["min_capacity", "max_withdrawals"] {
         cases.push((format!("safety.{key} = 1"), format!("safety.{key}")));

@@ -169,6 +169,12 @@ impl Served {
         addresses.trim_matches(['[', ']']).parse().expect("one address")
     }
 
+    /// The addresses of other listeners, from its log.
+    pub(crate) async fn addresses<const N: usize>(&self, fields: [&str; N]) -> [SocketAddr; N] {
+        let line = self.logged("it has bound its sockets", |line| line.get("dns").is_some()).await;
+        fields.map(|field| line[field].as_str().expect("a text").parse().expect("an address"))
+    }
+
     pub(crate) async fn client(&self) -> Client {
         Client::of(self.dns().await).await
     }
