@@ -13,6 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, post};
 use axum::{Json, Router};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +82,24 @@ pub struct Demo {
     regions: CancellationToken,
 }
 
+/// What ends a demo: SIGTERM, SIGINT, and SIGHUP, since its terminal is closed then. It has no config to read again.
+#[derive(Debug)]
+pub struct End {
+    signals: Signals,
+    hangup: Signal,
+}
+
+impl End {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// If signals cannot be listened for.
+    pub fn listen() -> Result<Self> {
+        let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
+        Ok(Self { signals: Signals::listen()?, hangup })
+    }
+}
+
 impl Demo {
     /// Starts the regions and the node.
     ///
@@ -124,14 +143,14 @@ impl Demo {
         Ok(Self { node, switches, notes, regions })
     }
 
-    /// Runs until a signal ends it.
-    ///
-    /// # Errors
-    /// If signals cannot be listened for.
-    pub async fn run(self) -> Result<()> {
-        self.node.run(Signals::listen()?).await;
+    /// Runs until it should end.
+    pub async fn run(self, end: End) {
+        let End { signals, mut hangup } = end;
+        tokio::select! {
+            () = self.node.run(signals) => {}
+            _ = hangup.recv() => {}
+        }
         self.regions.cancel();
-        Ok(())
     }
 
     /// Stops everything.
