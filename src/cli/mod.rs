@@ -224,7 +224,8 @@ fn reload(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
 
 /// Prints a sentence about the command itself on stderr.
 fn complain(text: &str) {
-    eprintln!("portolan: {}", terminal::escaped(text));
+    // A terminal that is gone is no reason to panic.
+    writeln!(io::stderr().lock(), "portolan: {}", terminal::escaped(text)).ok();
 }
 
 /// Prints text, whoever wrote it, on stdout.

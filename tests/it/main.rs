@@ -3,6 +3,7 @@
 mod alias;
 mod api;
 mod check;
+mod demo;
 mod dig;
 mod dns;
 mod docs;
@@ -12,6 +13,7 @@ mod failover;
 mod harness;
 mod journal;
 mod listeners;
+mod metrics;
 mod mistakes;
 mod on_call;
 mod overrides;
