@@ -153,8 +153,8 @@ fn switch(turn: Turn, selection: &Selection) -> Result<ExitCode> {
     let region = done.region;
     match done.how.as_deref() {
         Some("slow") => {
-            say!("{region} is now failing (slow): after 3 slow probes it is degraded, as status shows");
-            say!("it stays in the answers: half its weight matters only where regions tie");
+            say!("{region} is now failing (slow): after 3 slow probes `status` shows it degraded;");
+            say!("it keeps its clients: half its weight matters only where regions tie");
         }
         Some(how) => say!("{region} is now failing ({how})"),
         None => say!("{region} is healed"),

@@ -171,12 +171,14 @@ fn member(region: &dto::ServiceRegion, whole: Option<&dto::Region>) -> String {
     if region.weight != 1 {
         text += &format!(" ×{}", region.weight);
     }
+    let has_verdict = |verdict| whole.is_some_and(|it| it.verdict == verdict);
     let state = match (region.usable, region.held) {
         (_, Some(rule)) => Some(format!("held: {rule}")),
         (Usable::Yes, None) => None,
+        (Usable::Reduced, None) if has_verdict(Verdict::Degraded) => Some("degraded".into()),
         (Usable::Reduced, None) => Some("reduced".into()),
         (Usable::IfNothingElse, None) => Some("unknown".into()),
-        (Usable::No, None) if whole.is_some_and(|it| it.verdict == Verdict::Down) => Some("down".into()),
+        (Usable::No, None) if has_verdict(Verdict::Down) => Some("down".into()),
         (Usable::No, None) => Some("withdrawn".into()),
     };
     let partial = whole.and_then(|it| it.overridden.as_ref()).filter(|o| o.share != Share::WHOLE);
@@ -213,6 +215,7 @@ mod tests {
         for (name, usable, held, overridden, expected) in [
             ("one", Usable::Yes, None, None, "one ×3"),
             ("one", Usable::Reduced, None, None, "one ×3 [reduced]"),
+            ("slow", Usable::Reduced, None, None, "slow ×3 [degraded]"),
             ("one", Usable::No, None, None, "one ×3 [withdrawn]"),
             ("two", Usable::No, None, None, "two ×3 [down]"),
             ("two", Usable::No, Some(Rule::MinRegions), None, "two ×3 [held: min_regions]"),
@@ -223,7 +226,11 @@ mod tests {
         ] {
             let overridden = overridden.cloned();
             let of_service = dto::ServiceRegion { name: name.into(), weight: 3, usable, held, overridden };
-            let verdict = if name == "two" { Verdict::Down } else { Verdict::Up };
+            let verdict = match name {
+                "two" => Verdict::Down,
+                "slow" => Verdict::Degraded,
+                _ => Verdict::Up,
+            };
             assert_eq!(member(&of_service, Some(&region(name, verdict, usable, held))), expected);
         }
     }
