@@ -10,11 +10,13 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::status::held_by_region;
+use super::status::{View, held_by_region};
+use crate::engine::ReloadCounts;
 use crate::health::{Severity, State};
 use crate::model::{Rule, Source, Subject, Unix};
 use crate::snapshot::Snapshot;
-use crate::state::CheckStatus;
+use crate::standing::Override;
+use crate::state::{CheckStatus, HostStatus};
 
 /// Adds the metrics of another module.
 pub type Contributor = Arc<dyn Fn(&mut DescriptorEncoder<'_>) -> fmt::Result + Send + Sync>;
@@ -32,13 +34,21 @@ impl fmt::Debug for Metrics {
     }
 }
 
+/// What a scrape reports on, at one moment.
+pub(super) struct Seen {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) checks: Vec<CheckStatus>,
+    pub(super) hosts: Vec<HostStatus>,
+    pub(super) overrides: Vec<Override>,
+    pub(super) transitions: Vec<(String, State, u64)>,
+    pub(super) reloads: ReloadCounts,
+    pub(super) now: Unix,
+}
+
 /// One scrape.
 struct Scrape {
     contributors: Vec<Contributor>,
-    snapshot: Arc<Snapshot>,
-    checks: Vec<CheckStatus>,
-    transitions: Vec<(String, State, u64)>,
-    now: Unix,
+    seen: Seen,
 }
 
 impl Metrics {
@@ -46,16 +56,10 @@ impl Metrics {
     ///
     /// # Errors
     /// If a label or value cannot be written.
-    pub(super) fn scrape(
-        &self,
-        snapshot: Arc<Snapshot>,
-        checks: Vec<CheckStatus>,
-        transitions: Vec<(String, State, u64)>,
-        now: Unix,
-    ) -> Result<String, fmt::Error> {
+    pub(super) fn scrape(&self, seen: Seen) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix("portolan");
         let contributors = self.contributors.clone();
-        registry.register_collector(Box::new(Scrape { contributors, snapshot, checks, transitions, now }));
+        registry.register_collector(Box::new(Scrape { contributors, seen }));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
         Ok(text)
@@ -70,6 +74,7 @@ impl fmt::Debug for Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.node(&mut encoder)?;
         self.standing(&mut encoder)?;
         self.probes(&mut encoder)?;
         self.contributors.iter().try_for_each(|contribute| contribute(&mut encoder))
@@ -77,16 +82,56 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
-    fn standing(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let (topology, standing) = (&self.snapshot.plan.topology, &self.snapshot.standing);
-        let epoch = ConstGauge::new(self.snapshot.epoch);
-        epoch.encode(encoder.encode_descriptor(
-            "epoch",
-            "Epoch of the snapshot that answers",
-            None,
-            MetricType::Gauge,
-        )?)?;
+    /// What concerns the node as a whole.
+    fn node(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Seen { snapshot, checks, hosts, overrides, reloads, now, .. } = &self.seen;
+        let help = "Always 1; its label is the version of the program";
+        let mut build = encoder.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        ConstGauge::new(1_u64).encode(build.encode_family(&version)?)?;
 
+        let view = View::new(snapshot, checks, hosts, overrides, *now);
+        let (alarms, mut unserved) = (view.alarms(), view.unserved());
+        // A service is listed once for each family, one after the other.
+        unserved.dedup_by_key(|it| it.service);
+        for (name, help, value) in [
+            ("epoch", "Epoch of the snapshot that answers", snapshot.epoch),
+            ("alarms", "Alarms that `portolan status` shows", alarms.len() as u64),
+            ("overrides", "Overrides that apply", overrides.len() as u64),
+            (
+                "services_unserved",
+                "Services with clients whom no region can serve, so that all_down decides",
+                unserved.len() as u64,
+            ),
+            (
+                "config_applied_timestamp_seconds",
+                "When the current config was applied, in seconds since 1970",
+                reloads.last_applied.0.as_secs(),
+            ),
+        ] {
+            let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(gauge)?;
+        }
+
+        let help = "Attempts to read the config again";
+        let mut attempts = encoder.encode_descriptor("reloads", help, None, MetricType::Counter)?;
+        for (result, count) in [("applied", reloads.applied), ("failed", reloads.failed)] {
+            ConstCounter::new(count).encode(attempts.encode_family(&[("result", result)])?)?;
+        }
+
+        let help =
+            "1 if the last lookup of an endpoint's host succeeded, else 0; its addresses are kept meanwhile";
+        let mut resolved = encoder.encode_descriptor("host_resolved", help, None, MetricType::Gauge)?;
+        for host in hosts.iter().filter(|host| host.is_looked_up) {
+            let name = host.host.to_string();
+            let labels = [("host", name.as_str())];
+            ConstGauge::new(u64::from(host.failure.is_none())).encode(resolved.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn standing(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (topology, standing) = (&self.seen.snapshot.plan.topology, &self.seen.snapshot.standing);
         let help = "1 while this node suspects its own network and suspect_self keeps the last standing";
         let suspicion = encoder.encode_descriptor("self_suspicion", help, None, MetricType::Gauge)?;
         ConstGauge::new(u64::from(standing.suspected)).encode(suspicion)?;
@@ -126,7 +171,7 @@ impl Scrape {
 
         let help = "State changes of regions since the start";
         let mut transitions = encoder.encode_descriptor("transitions", help, None, MetricType::Counter)?;
-        for (region, to, count) in &self.transitions {
+        for (region, to, count) in &self.seen.transitions {
             let to = state_name(*to);
             let labels = [("region", region.as_str()), ("to", to)];
             ConstCounter::new(*count).encode(transitions.encode_family(&labels)?)?;
@@ -137,16 +182,16 @@ impl Scrape {
     fn probes(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "How long the last probe took, whether it succeeded or failed";
         let mut took = encoder.encode_descriptor("probe_duration_seconds", help, None, MetricType::Gauge)?;
-        for check in &self.checks {
+        for check in &self.seen.checks {
             let Some((duration, labels)) = check.took.zip(labels(check)) else { continue };
             ConstGauge::new(duration.as_secs_f64())
                 .encode(took.encode_family(&labels.each_ref().map(pair))?)?;
         }
         let help = "How long ago the last probe ended";
         let mut age = encoder.encode_descriptor("probe_age_seconds", help, None, MetricType::Gauge)?;
-        for check in &self.checks {
+        for check in &self.seen.checks {
             let Some((last, labels)) = check.last_probe.zip(labels(check)) else { continue };
-            let seconds = self.now.since(last).as_secs_f64();
+            let seconds = self.seen.now.since(last).as_secs_f64();
             ConstGauge::new(seconds).encode(age.encode_family(&labels.each_ref().map(pair))?)?;
         }
         Ok(())

@@ -22,7 +22,7 @@ use super::connections::Admission;
 use super::dto;
 use super::explain::{Question, explain};
 use super::exposition::Exposition;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Seen};
 use super::parameters::{self, parameters};
 use super::problem::Problem;
 use super::reload::Reloads;
@@ -105,15 +105,25 @@ async fn readyz(State(api): State<Api>) -> Response {
 
 async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
     let format = Exposition::accepted(&headers);
-    let checks = api.engine.checks().await?;
-    let snapshot = api.engine.snapshots.load_full();
-    let text = api.metrics.scrape(snapshot, checks, api.engine.transitions(), Clock::unix());
-    let text = text.map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    let seen = Seen {
+        checks: api.engine.checks().await?,
+        hosts: api.engine.hosts().await?,
+        overrides: api.engine.overrides().await?,
+        snapshot: api.engine.snapshots.load_full(),
+        transitions: api.engine.transitions(),
+        reloads: api.engine.reloads(),
+        now: Clock::unix(),
+    };
+    let text = api
+        .metrics
+        .scrape(seen)
+        .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], format.of(text)).into_response())
 }
 
 async fn get_status(State(api): State<Api>) -> Result<Json<dto::Status>, Problem> {
     let checks = api.engine.checks().await?;
+    let hosts = api.engine.hosts().await?;
     let overrides = api.engine.overrides().await?;
     let snapshot = api.engine.snapshots.load_full();
     let node = dto::Node {
@@ -123,20 +133,21 @@ async fn get_status(State(api): State<Api>) -> Result<Json<dto::Status>, Problem
         ready: *api.engine.ready.borrow(),
         uptime_s: api.started.elapsed().as_secs(),
     };
-    Ok(Json(View::new(&snapshot, &checks, &overrides, Clock::unix()).status(node)))
+    Ok(Json(View::new(&snapshot, &checks, &hosts, &overrides, Clock::unix()).status(node)))
 }
 
 async fn get_regions(State(api): State<Api>) -> Result<Json<Vec<dto::Region>>, Problem> {
     let checks = api.engine.checks().await?;
+    let hosts = api.engine.hosts().await?;
     let overrides = api.engine.overrides().await?;
     let snapshot = api.engine.snapshots.load_full();
-    Ok(Json(View::new(&snapshot, &checks, &overrides, Clock::unix()).regions()))
+    Ok(Json(View::new(&snapshot, &checks, &hosts, &overrides, Clock::unix()).regions()))
 }
 
 async fn get_services(State(api): State<Api>) -> Result<Json<Vec<dto::Service>>, Problem> {
     let overrides = api.engine.overrides().await?;
     let snapshot = api.engine.snapshots.load_full();
-    Ok(Json(View::new(&snapshot, &[], &overrides, Clock::unix()).services()))
+    Ok(Json(View::new(&snapshot, &[], &[], &overrides, Clock::unix()).services()))
 }
 
 async fn get_explain(State(api): State<Api>, uri: Uri) -> Result<Json<dto::Explain>, Problem> {

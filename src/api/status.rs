@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::dto;
-use crate::model::{EndpointRef, Family, Member, RegionId, Rule, ServiceId, Subject, Target, Unix};
-use crate::safety;
+use crate::model::{EndpointRef, Family, Member, Name, RegionId, Rule, ServiceId, Subject, Target, Unix};
+use crate::safety::{self, Unserved};
 use crate::snapshot::Snapshot;
 use crate::standing::{AddressStanding, Override, RegionStanding, Standing, Usable};
-use crate::state::{CheckStatus, timestamp};
+use crate::state::{CheckStatus, HostStatus, timestamp};
 
 /// What is known at one moment. Everything is found by index, so that each part takes time in proportion to its size.
 pub(super) struct View<'a> {
@@ -17,6 +17,7 @@ pub(super) struct View<'a> {
     checks: HashMap<(&'a str, &'a str, IpAddr), Vec<&'a CheckStatus>>,
     /// A check that this node cannot make, and how many there are.
     blind: Option<(&'a CheckStatus, usize)>,
+    hosts: HashMap<&'a Name, &'a HostStatus>,
     overrides: HashMap<&'a Target, &'a Override>,
     /// By [`RegionId`].
     held: Vec<Option<Rule>>,
@@ -24,10 +25,11 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Without `checks` it can report on services only.
+    /// Without `checks` and `hosts` it can report on services only.
     pub(super) fn new(
         snapshot: &'a Snapshot,
         checks: &'a [CheckStatus],
+        hosts: &'a [HostStatus],
         overrides: &'a [Override],
         now: Unix,
     ) -> Self {
@@ -42,6 +44,7 @@ impl<'a> View<'a> {
             snapshot,
             checks: by_address,
             blind: blind.next().map(|first| (first, 1 + blind.count())),
+            hosts: hosts.iter().map(|it| (&it.host, it)).collect(),
             overrides: overrides.iter().map(|o| (&o.target, o)).collect(),
             held: held_by_region(&snapshot.standing),
             now,
@@ -84,12 +87,17 @@ impl<'a> View<'a> {
         let state = &standing.endpoints[usize::from(at.index)];
         let target = Target::Endpoint { region: region.name.clone(), endpoint: endpoint.name.clone() };
         let address = |it| self.address(&region.name, &endpoint.name, it);
+        let looked_up = endpoint.resolved_host().and_then(|host| self.hosts.get(host));
         dto::Endpoint {
             name: endpoint.name.clone(),
             verdict: state.state.into(),
             weight: endpoint.weight.0,
             host: endpoint.host().map(ToString::to_string),
-            resolved: endpoint.resolved_host().is_some(),
+            resolved: looked_up.is_some_and(|it| it.is_looked_up && it.failure.is_none()),
+            lookup: looked_up.map(|it| dto::HostLookup {
+                error: it.failure.as_ref().map(|failure| failure.why.clone()),
+                failing_since: it.failure.as_ref().map(|failure| timestamp(failure.since)),
+            }),
             overridden: self.overridden(&target),
             addresses: state.addresses.iter().map(address).collect(),
         }
@@ -165,25 +173,44 @@ impl<'a> View<'a> {
         self.overrides.get(target).map(|o| (*o).into())
     }
 
-    /// Held regions, services that no region can serve, and what this node cannot see.
-    fn alarms(&self) -> Vec<String> {
-        let (plan, standing) = (&self.snapshot.plan, &self.snapshot.standing);
+    /// Held regions, services that no region can serve, hosts that cannot be resolved, and what this node cannot see.
+    pub(super) fn alarms(&self) -> Vec<String> {
+        let plan = &self.snapshot.plan;
         let mut alarms = Vec::new();
-        if standing.suspected {
+        if self.snapshot.standing.suspected {
             alarms.push("this node suspects its own network: suspect_self keeps the last standing".into());
         }
         if let Some((CheckStatus { id, blind: Some(reason), .. }, count)) = self.blind {
             let others = if count > 1 { format!(" and {} more checks", count - 1) } else { String::new() };
             alarms.push(format!("this node cannot probe {id}{others}: {reason}"));
         }
+        let unresolved = plan.topology.resolved_hosts().into_iter().filter_map(|host| self.hosts.get(host));
+        alarms.extend(unresolved.filter_map(|host| unresolved_alarm(host)));
         for (region, rule) in plan.topology.regions.iter().zip(&self.held) {
             let Some(rule) = rule else { continue };
             alarms.push(format!("region/{} fails, but {} holds it", region.name, rule.name()));
         }
-        let unserved = safety::unserved(&plan.topology, plan.steering.region_sets(), standing);
-        alarms.extend(safety::alarm(&plan.topology, &unserved));
+        alarms.extend(safety::alarm(&plan.topology, &self.unserved()));
         alarms
     }
+
+    /// The services that no region can serve for some clients, sorted.
+    pub(super) fn unserved(&self) -> Vec<Unserved> {
+        let (plan, standing) = (&self.snapshot.plan, &self.snapshot.standing);
+        safety::unserved(&plan.topology, plan.steering.region_sets(), standing)
+    }
+}
+
+/// A sentence about a host that cannot be resolved.
+fn unresolved_alarm(host: &HostStatus) -> Option<String> {
+    let failure = host.failure.as_ref()?;
+    let kept = match host.addresses.len() {
+        0 => "it has no known address".into(),
+        1 => "its last known address is kept".into(),
+        count => format!("its last {count} known addresses are kept"),
+    };
+    let (host, since) = (&host.host, timestamp(failure.since));
+    Some(format!("{host} cannot be resolved since {since}: {}; {kept}", failure.why))
 }
 
 /// By [`RegionId`]: the rule that holds or keeps the region for anyone.
@@ -205,8 +232,9 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::super::metrics::Metrics;
+    use super::super::metrics::{Metrics, Seen};
     use super::*;
+    use crate::engine::ReloadCounts;
     use crate::health::{CannotProbe, Failure, Observation, ProbeResult, Severity};
     use crate::model::{Mono, Now, Rules, SuspectSelf};
     use crate::prepare::{Origin, prepare, world};
@@ -281,7 +309,16 @@ mod tests {
         /// The lines of a scrape about `suspect_self`.
         fn metrics(&self) -> Vec<String> {
             let metrics = Metrics { contributors: Vec::new() };
-            let scrape = metrics.scrape(self.snapshot().into(), Vec::new(), Vec::new(), NOW.unix).unwrap();
+            let scrape = metrics.scrape(Seen {
+                snapshot: self.snapshot().into(),
+                checks: Vec::new(),
+                hosts: Vec::new(),
+                overrides: Vec::new(),
+                transitions: Vec::new(),
+                reloads: ReloadCounts { applied: 0, failed: 0, last_applied: NOW.unix },
+                now: NOW.unix,
+            });
+            let scrape = scrape.unwrap();
             let about =
                 |line: &&str| line.contains("suspect_self\"") || line.starts_with("portolan_self_suspicion");
             scrape.lines().filter(about).map(str::to_owned).collect()
@@ -289,8 +326,8 @@ mod tests {
 
         fn view<R>(&self, read: impl FnOnce(&View<'_>) -> R) -> R {
             let snapshot = self.snapshot();
-            let checks = self.state.checks(NOW);
-            read(&View::new(&snapshot, &checks, self.state.overrides(), NOW.unix))
+            let (checks, hosts) = (self.state.checks(NOW), self.state.hosts());
+            read(&View::new(&snapshot, &checks, &hosts, self.state.overrides(), NOW.unix))
         }
     }
 

@@ -1,6 +1,7 @@
 //! `portolan demo`
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -15,7 +16,7 @@ use super::{logging, serve};
 use crate::api::dto;
 use crate::config::{Control, Log, LogFormat, LogLevel};
 use crate::model::Subject;
-use crate::node::demo::{self, Demo, REGIONS};
+use crate::node::demo::{self, Demo, End, REGIONS};
 use crate::node::drill;
 use crate::state::{Event, EventKind};
 
@@ -29,9 +30,22 @@ pub(super) struct Arguments {
     turn: Option<Turn>,
 }
 
+/// The end of the help of commands to a running demo.
+macro_rules! demo_help {
+    ($example:literal) => {
+        concat!(
+            "Example:\n  ",
+            $example,
+            "\n\nWithout --control and PORTOLAN_CONTROL the demo is expected at 127.0.0.1:8053.\n\n",
+            "Exit codes: 0 success, 1 failure, 2 usage error, 3 demo unreachable"
+        )
+    };
+}
+
 #[derive(Debug, Subcommand)]
 enum Turn {
     /// Break a region of a running demo
+    #[command(after_help = demo_help!("portolan demo fail eu-west --how document"))]
     Fail {
         /// eu-west, us-east or ap-south
         target: String,
@@ -45,6 +59,7 @@ enum Turn {
         reach: Reach,
     },
     /// Heal a region of a running demo
+    #[command(after_help = demo_help!("portolan demo heal eu-west"))]
     Heal {
         /// eu-west, us-east or ap-south
         target: String,
@@ -82,11 +97,12 @@ pub(super) fn run(arguments: Arguments, selection: &Selection) -> Result<ExitCod
                     return drill::play(Demo::start().await?).await;
                 }
                 let demo = Demo::start().await?;
+                let end = End::listen()?;
                 introduce(&demo);
                 let events = demo.node.engine.subscribe();
                 // On a thread of its own, which may block for as long as the terminal is stopped.
                 thread::spawn(move || narrate(events));
-                demo.run().await
+                demo.run(end).await
             })?;
             Ok(ExitCode::SUCCESS)
         }
@@ -141,7 +157,8 @@ fn switch(turn: Turn, selection: &Selection) -> Result<ExitCode> {
     let region = done.region;
     match done.how.as_deref() {
         Some("slow") => {
-            say!("{region} is now failing (slow): it stays in the answers as degraded, at half its weight");
+            say!("{region} is now failing (slow): after 3 slow probes `status` shows it degraded;");
+            say!("it keeps its clients: half its weight matters only where regions tie");
         }
         Some(how) => say!("{region} is now failing ({how})"),
         None => say!("{region} is healed"),
@@ -153,53 +170,86 @@ fn introduce(demo: &Demo) {
     for note in &demo.notes {
         say!("note: {note}");
     }
-    let dns = demo.node.dns_addresses[0];
     let control = demo.node.control_address.unwrap_or(Control::DEFAULT_LISTEN);
-    say!("three regions serve www.demo.test; DNS answers at {dns}, control at {control}\n");
-    for (name, address, city) in REGIONS {
-        say!("    {name:<9} {address:<11} {city}");
-    }
-    say!("\ntry, in another terminal:\n");
-    let commands = commands(dns, control);
-    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
-    for (command, comment) in commands {
-        say!("    {command:<width$}  # {comment}");
-    }
-    say!("\nchanges at {control} need --token {}; at the socket", demo.token);
-    say!("{} they need none", demo::socket(control.port()).display());
-    say!("\nCtrl-C ends the demo; what happens to the regions is shown here:\n");
+    let socket = demo::socket(control.port());
+    say!("{}", introduction(demo.node.dns_addresses[0], control, &socket, &demo.token, &program()));
 }
 
-/// Commands to try, each with what it shows.
-fn commands(dns: SocketAddr, control: SocketAddr) -> Vec<(String, String)> {
-    let program = program();
-    let is_default = control == Control::DEFAULT_LISTEN;
-    let socket = demo::socket(control.port());
-    let options = if is_default { String::new() } else { format!(" --control {}", socket.display()) };
-    let mut commands: Vec<(String, String)> = drill::CLIENTS
-        .iter()
-        .map(|(place, client)| {
-            let (address, port) = (dns.ip(), dns.port());
-            let dig = format!("dig @{address} -p {port} www.demo.test +short +subnet={client}/24");
-            (dig, (*place).to_owned())
-        })
-        .collect();
-    let german = drill::CLIENTS[0].1;
-    commands.extend([
-        (
-            format!("{program}{options} demo fail eu-west"),
-            "then ask for Germany again; heal brings it back".into(),
-        ),
-        (
-            format!("{program}{options} explain www.demo.test --client {german}"),
-            "why a German client is sent there".into(),
-        ),
-    ]);
-    commands
+/// What runs where, and what to try, within the width of a terminal.
+fn introduction(dns: SocketAddr, control: SocketAddr, socket: &Path, token: &str, program: &str) -> String {
+    let mut text = "three regions serve www.demo.test:\n\n".to_owned();
+    for (name, address, city) in REGIONS {
+        text += &format!("    {name:<9} {address:<11} {city}\n");
+    }
+    let socket = socket.display();
+    text += &format!("\nDNS answers at {dns}, control at {control}.\n");
+    text += &format!("Changes over TCP need --token {token}.\nAt the socket they need none:\n{socket}\n");
+    text += "\nTry in another terminal:\n";
+    let (address, port) = (dns.ip(), dns.port());
+    let [(place, client), others @ ..] = drill::CLIENTS;
+    let others = others.map(|(place, client)| format!("{place}: {client}")).join(", ");
+    let mut block = |comment: &str, commands: &[String]| {
+        text += &format!("\n    # {comment}\n");
+        for command in commands {
+            text += &format!("    {command}\n");
+        }
+    };
+    if control != Control::DEFAULT_LISTEN {
+        block(
+            "the commands below need to know where this demo is",
+            &[format!("export PORTOLAN_CONTROL={socket}")],
+        );
+    }
+    block(
+        &format!("ask as a client in {place} ({others})"),
+        &[format!("dig @{address} -p {port} www.demo.test +short +subnet={client}/24")],
+    );
+    block(
+        "see what probes found, and why a client is sent where it is",
+        &[format!("{program} status"), format!("{program} explain www.demo.test --client {client}")],
+    );
+    block(
+        "break a region (--how refuse, hang, 503, document, slow), then heal it",
+        &[format!("{program} demo fail eu-west --how document"), format!("{program} demo heal eu-west")],
+    );
+    block("watch a failover that times itself", &[format!("{program} demo --drill")]);
+    text + "\nCtrl-C ends the demo. What happens to the regions is shown here:\n"
 }
 
 /// This program as the reader can call it: by the path it was called with, or by its name.
 fn program() -> String {
     let called = std::env::args().next().filter(|called| called.contains('/'));
     called.unwrap_or_else(|| "portolan".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_introduction_fits_a_terminal() {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        for control in [8053, 8054] {
+            let socket = format!("/run/user/1000/portolan-demo-{control}.sock");
+            let token = "00112233445566778899aabbccddeeff";
+            let text = introduction(
+                address(5300),
+                address(control),
+                Path::new(&socket),
+                token,
+                "target/release/portolan",
+            );
+            for line in text.lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
+            for expected in
+                ["portolan status", "portolan explain", "--how", "portolan demo --drill", "demo heal"]
+            {
+                assert!(text.contains(expected), "expected {expected} in {text}");
+            }
+            let is_elsewhere =
+                text.contains("export PORTOLAN_CONTROL=/run/user/1000/portolan-demo-8054.sock");
+            assert_eq!(is_elsewhere, control == 8054, "{text}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! `portolan status`
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -56,11 +56,11 @@ fn text(status: &dto::Status, place: &Place) -> String {
             add_endpoint(&mut regions, endpoint);
         }
     }
-    let down = status.regions.iter().filter(|region| region.verdict == Verdict::Down);
-    let down: HashSet<&str> = down.map(|region| region.name.as_str()).collect();
+    let by_name: HashMap<&str, &dto::Region> = status.regions.iter().map(|it| (&*it.name, it)).collect();
     let mut services = Table::new(&["SERVICE", "TYPE", "RANK", "REGIONS"]);
     for service in &status.services {
-        let regions: Vec<String> = service.regions.iter().map(|region| member(region, &down)).collect();
+        let regions: Vec<String> =
+            service.regions.iter().map(|it| member(it, by_name.get(&*it.name).copied())).collect();
         let (kind, rank) = (service.kind.to_string(), service.rank.to_string());
         services.add([&service.name, &kind, &rank, &regions.join(", ")]);
     }
@@ -70,13 +70,19 @@ fn text(status: &dto::Status, place: &Place) -> String {
 /// A row for a host whose addresses are looked up or not configured, and one for each address.
 fn add_endpoint(regions: &mut Table, endpoint: &dto::Endpoint) {
     let overridden = endpoint.overridden.as_ref().map(|o| format!("{}: ", described(o))).unwrap_or_default();
-    if let Some(host) = endpoint.host.as_ref().filter(|_| endpoint.resolved || endpoint.addresses.is_empty())
-    {
+    let is_looked_up = endpoint.lookup.is_some();
+    if let Some(host) = endpoint.host.as_ref().filter(|_| is_looked_up || endpoint.addresses.is_empty()) {
         let addresses = match endpoint.addresses.len() {
-            0 if endpoint.resolved => "its addresses are not known yet".into(),
+            0 if is_looked_up => "its addresses are not known yet".into(),
             0 => "no address: always up".into(),
             1 => "its address:".into(),
             count => format!("its {count} addresses:"),
+        };
+        let error = endpoint.lookup.as_ref().and_then(|lookup| lookup.error.as_ref());
+        let addresses = match error {
+            Some(why) if endpoint.addresses.is_empty() => format!("cannot be resolved: {why}"),
+            Some(why) => format!("cannot be resolved: {why}; kept: {addresses}"),
+            None => addresses,
         };
         let (verdict, evidence) = (endpoint.verdict.to_string(), format!("{overridden}{addresses}"));
         regions.add(["", &endpoint.name, host, &verdict, "", "", &evidence]);
@@ -158,20 +164,26 @@ fn described(o: &dto::Override) -> String {
     text
 }
 
-/// A region of a service with its weight and, in brackets, whatever is not normal about it.
-fn member(region: &dto::ServiceRegion, down: &HashSet<&str>) -> String {
+/// A region of a service with its weight and, in brackets, whatever is not normal about it. `whole` is the region
+/// itself, whose partial drain concerns the service, too.
+fn member(region: &dto::ServiceRegion, whole: Option<&dto::Region>) -> String {
     let mut text = region.name.clone();
     if region.weight != 1 {
         text += &format!(" ×{}", region.weight);
     }
+    let has_verdict = |verdict| whole.is_some_and(|it| it.verdict == verdict);
     let state = match (region.usable, region.held) {
         (_, Some(rule)) => Some(format!("held: {rule}")),
         (Usable::Yes, None) => None,
+        (Usable::Reduced, None) if has_verdict(Verdict::Degraded) => Some("degraded".into()),
         (Usable::Reduced, None) => Some("reduced".into()),
         (Usable::IfNothingElse, None) => Some("unknown".into()),
-        (Usable::No, None) => Some(if down.contains(&*region.name) { "down" } else { "withdrawn" }.into()),
+        (Usable::No, None) if has_verdict(Verdict::Down) => Some("down".into()),
+        (Usable::No, None) => Some("withdrawn".into()),
     };
-    let notes: Vec<String> = state.into_iter().chain(region.overridden.as_ref().map(described)).collect();
+    let partial = whole.and_then(|it| it.overridden.as_ref()).filter(|o| o.share != Share::WHOLE);
+    let overrides = region.overridden.iter().chain(partial).map(described);
+    let notes: Vec<String> = state.into_iter().chain(overrides).collect();
     if !notes.is_empty() {
         text += &format!(" [{}]", notes.join("; "));
     }
@@ -203,6 +215,7 @@ mod tests {
         for (name, usable, held, overridden, expected) in [
             ("one", Usable::Yes, None, None, "one ×3"),
             ("one", Usable::Reduced, None, None, "one ×3 [reduced]"),
+            ("slow", Usable::Reduced, None, None, "slow ×3 [degraded]"),
             ("one", Usable::No, None, None, "one ×3 [withdrawn]"),
             ("two", Usable::No, None, None, "two ×3 [down]"),
             ("two", Usable::No, Some(Rule::MinRegions), None, "two ×3 [held: min_regions]"),
@@ -213,8 +226,52 @@ mod tests {
         ] {
             let overridden = overridden.cloned();
             let of_service = dto::ServiceRegion { name: name.into(), weight: 3, usable, held, overridden };
-            assert_eq!(member(&of_service, &HashSet::from(["two"])), expected);
+            let verdict = match name {
+                "two" => Verdict::Down,
+                "slow" => Verdict::Degraded,
+                _ => Verdict::Up,
+            };
+            assert_eq!(member(&of_service, Some(&region(name, verdict, usable, held))), expected);
         }
+    }
+
+    #[test]
+    fn partial_drains_of_regions_are_shown_in_their_services() {
+        let mut whole = region("one", Verdict::Up, Usable::Yes, None);
+        let of_service = dto::ServiceRegion {
+            name: "one".into(),
+            weight: 1,
+            usable: Usable::Yes,
+            held: None,
+            overridden: None,
+        };
+        whole.overridden = Some(overridden(25.0));
+        assert_eq!(member(&of_service, Some(&whole)), "one [override 7 drain 25% (canary)]");
+        whole.overridden = Some(overridden(100.0));
+        let withdrawn = dto::ServiceRegion { usable: Usable::No, ..of_service };
+        assert_eq!(member(&withdrawn, Some(&whole)), "one [withdrawn]");
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_resolved_says_so_above_its_addresses() {
+        let mut far = region("far", Verdict::Up, Usable::Yes, None).endpoints.remove(0);
+        let mut rows = |error: Option<&str>| {
+            far.host = Some("lb.example.net.".into());
+            far.lookup = Some(dto::HostLookup { error: error.map(Into::into), failing_since: None });
+            let mut table = Table::new(&[""; 7]);
+            add_endpoint(&mut table, &far);
+            far.addresses.clear();
+            table.text()
+        };
+        let kept = rows(Some("timed out"));
+        assert!(
+            kept.contains("lb.example.net.  up")
+                && kept.contains("cannot be resolved: timed out; kept: its address:"),
+            "{kept}"
+        );
+        let none = rows(Some("timed out"));
+        assert!(none.contains("cannot be resolved: timed out") && !none.contains("kept"), "{none}");
+        assert!(rows(None).contains("its addresses are not known yet"));
     }
 
     fn address(verdict: Verdict, evidence: &str) -> dto::Address {
@@ -236,6 +293,7 @@ mod tests {
             weight: 100,
             host: None,
             resolved: false,
+            lookup: None,
             overridden: None,
             addresses: vec![address(verdict, "its evidence")],
         };

@@ -201,6 +201,27 @@ pub(super) fn on_shared_addresses(report: &Report<'_>, services: &[At<Service>],
     }
 }
 
+/// Warns of a config that answers no query.
+pub(super) fn on_listeners(root: &Table<'_>) {
+    // After an error something else may be missing, too.
+    if root.has("dns") || root.report.errors() > 0 {
+        return;
+    }
+    let Some(content) = ["zone", "service"].into_iter().find(|key| root.has(key)) else {
+        root.report.warning(
+            root.key_span("version"),
+            "this config answers no query: it has neither [dns] nor a zone",
+            "add [dns] with `listen`, a [[zone]] and [[service]] entries",
+        );
+        return;
+    };
+    root.report.warning(
+        root.key_span(content),
+        "this config answers no query: it has zones and services, but no [dns]",
+        "add [dns] with `listen = [\"0.0.0.0:53\", \"[::]:53\"]`",
+    );
+}
+
 fn duration(Ttl(seconds): Ttl) -> Duration {
     Duration::from_secs(u64::from(seconds))
 }

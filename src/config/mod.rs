@@ -202,6 +202,7 @@ pub fn load(path: &Path, read: &dyn Fn(&Source<'_>) -> io::Result<Vec<u8>>) -> R
     }
     let root = Table::root(&report, document.get_ref(), &ROOT);
     let config = decode(path, &root);
+    advice::on_listeners(&root);
     let (places, hosts) = (report.take_places(), report.take_hosts());
     let diagnostics = report.finish();
     if diagnostics.has_errors() {

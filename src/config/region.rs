@@ -20,7 +20,7 @@ pub(super) const REGION: Keys = Keys {
             "capacity",
             Integer(1, u64::MAX),
             otherwise("40000", "unlimited"),
-            "requests per second that it can serve",
+            "requests per second that it can serve; only displayed so far, steering ignores it",
         ),
         key(
             "healthy_when",
@@ -59,7 +59,12 @@ const ENDPOINT: Keys = Keys {
             default("100"),
             "weight within the region; 0: only if all weights are 0",
         ),
-        key("probe", Any(&Text), otherwise("[\"edge\"]", "always up"), "probes, all of which must pass"),
+        key(
+            "probe",
+            Any(&Text),
+            otherwise("[\"edge\"]", "always up"),
+            "probes, all of which must pass; []: none, without a warning",
+        ),
     ],
     later: &[],
 };
@@ -97,7 +102,7 @@ pub(super) fn read_all(names: &Names<'_>, entries: &[Entry<'_>], probes: &Names<
             Region {
                 name: entry.name.into(),
                 location: table.as_ref().and_then(read_location).unwrap_or_default(),
-                capacity: table.as_ref().and_then(|it| it.get("capacity")?.integer(1..=u64::MAX)),
+                capacity: table.as_ref().and_then(read_capacity),
                 healthy_when: healthy_when(id, need, &endpoints, require),
                 endpoints,
             }
@@ -130,6 +135,17 @@ fn healthy_when(id: RegionId, need: Need, endpoints: &[Endpoint], mut require: V
     }
     require.insert(0, own);
     Condition::All(require)
+}
+
+/// No rule uses it yet, which whoever writes it expects.
+fn read_capacity(table: &Table<'_>) -> Option<u64> {
+    let capacity = table.get("capacity")?.integer(1..=u64::MAX)?;
+    table.report.warning(
+        table.key_span("capacity"),
+        "`capacity` is only displayed: it limits nothing",
+        "give the region a smaller `weight` in the `regions` of services where it ties with others, if it should get fewer clients",
+    );
+    Some(capacity)
 }
 
 fn read_location(table: &Table<'_>) -> Option<Location> {
@@ -201,6 +217,13 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
             item.fail::<()>(format!("probe `{}` is listed twice", probes.name(index)));
         }
         probed.push(id);
+    }
+    if let Some(name) = name.as_ref().filter(|_| !table.has("probe")) {
+        table.report.warning(
+            table.key_span("name"),
+            format!("endpoint `{name}` has no probe: it counts as up whatever happens to it"),
+            "name its probes in `probe`, or write `probe = []` if that is what you want",
+        );
     }
     let weight = table.get("weight").and_then(|value| read_weight(&value)).unwrap_or(DEFAULT_WEIGHT);
     let named = name.is_some();

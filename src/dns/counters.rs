@@ -1,8 +1,11 @@
 //! Counters of queries and answers. No two threads write to one cache line.
 
+use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use super::answers::AnswerCounts;
 
 /// Response codes that have counters of their own. The highest assigned is 23 (BADCOOKIE); higher ones count as the
 /// last.
@@ -74,6 +77,7 @@ pub(super) struct Block {
     panics: AtomicU64,
     reflections: AtomicU64,
     evicted: AtomicU64,
+    pub(super) answers: AnswerCounts,
 }
 
 impl Counters {
@@ -85,6 +89,16 @@ impl Counters {
             totals += block.read();
         }
         totals
+    }
+
+    /// The answers so far by the names of service and region.
+    #[must_use]
+    pub fn answers(&self) -> BTreeMap<(String, String), u64> {
+        let mut sums = BTreeMap::new();
+        for block in &*self.blocks.lock().unwrap_or_else(PoisonError::into_inner) {
+            block.answers.add_to(&mut sums);
+        }
+        sums
     }
 
     /// A block for one writer. Blocks whose writer is gone are used again, so that connections and reloads do not

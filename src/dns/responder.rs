@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 
 use super::Shared;
+use super::answers::Table;
 use super::counters::{Block, RCODES, Totals};
 use crate::answer::{AnswerKind, Arrival, Outcome, Reply, Transport};
 use crate::model::Unix;
@@ -32,6 +33,7 @@ pub(super) struct Batch<'a> {
     handler: Handler,
     reply: &'a mut Reply,
     block: &'a Block,
+    answers: Guard<Arc<Table>>,
     tally: Totals,
 }
 
@@ -56,8 +58,10 @@ impl Responder {
 
     /// Starts a batch.
     pub(super) fn batch(&mut self) -> Batch<'_> {
+        let snapshot = self.snapshots.load();
         Batch {
-            snapshot: self.snapshots.load(),
+            answers: self.block.answers.table(&snapshot.plan.topology),
+            snapshot,
             now: Clock::unix(),
             handler: self.handler,
             reply: &mut self.reply,
@@ -79,6 +83,9 @@ impl Batch<'_> {
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(snapshot, message, arrival, now, reply)));
         match outcome {
             Ok(Outcome::Answered { rcode, truncated, kind }) => {
+                if let AnswerKind::Dynamic { service, region: Some(region) } = kind {
+                    self.answers.count(service, region);
+                }
                 self.tally.responses[usize::from(rcode).min(RCODES - 1)] += 1;
                 self.tally.truncated += u64::from(truncated);
                 self.tally.slipped += u64::from(kind == AnswerKind::Slipped);

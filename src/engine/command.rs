@@ -6,7 +6,7 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::prepare::Prepared;
 use crate::standing::Override;
-use crate::state::{CheckStatus, Event, OverrideRequest, Rejection};
+use crate::state::{CheckStatus, Event, HostStatus, OverrideRequest, Rejection};
 
 /// A request to the engine, and where to send the reply.
 pub(super) enum Command {
@@ -14,6 +14,7 @@ pub(super) enum Command {
     Restore { id: u64, by: String, override_safety: bool, reply: oneshot::Sender<Result<Applied, Rejection>> },
     Overrides { reply: oneshot::Sender<Vec<Override>> },
     Checks { reply: oneshot::Sender<Vec<CheckStatus>> },
+    Hosts { reply: oneshot::Sender<Vec<HostStatus>> },
     Events { reply: oneshot::Sender<EventFeed> },
     Commit { prepared: Box<Prepared>, warnings: Vec<String>, by: String, reply: oneshot::Sender<Reloaded> },
     ReloadFailed { why: String, by: String },

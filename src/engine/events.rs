@@ -9,7 +9,7 @@ use tracing::field::display;
 
 use super::{EVENT_QUEUE, EventFeed};
 use crate::health::State as Health;
-use crate::model::Subject;
+use crate::model::{Subject, Unix};
 use crate::net::clock::Clock;
 use crate::state::{Event, EventKind};
 
@@ -28,22 +28,54 @@ pub(super) struct Events {
     kept: VecDeque<(usize, Arc<Event>)>,
     bytes_kept: usize,
     last: u64,
-    transitions: Arc<Transitions>,
+    counts: Arc<Counts>,
 }
 
-/// How often each region entered each state, for metrics: the engine counts, scrapes read.
-#[derive(Debug, Default)]
-pub(super) struct Transitions(Mutex<BTreeMap<(Arc<str>, Health), u64>>);
+/// What metrics report about events: the engine counts, scrapes read.
+#[derive(Debug)]
+pub(super) struct Counts {
+    transitions: Mutex<BTreeMap<(Arc<str>, Health), u64>>,
+    reloads: Mutex<ReloadCounts>,
+}
 
-impl Transitions {
-    fn count(&self, region: &Arc<str>, to: Health) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry((Arc::clone(region), to)).or_insert(0) += 1;
+/// How often the config was read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReloadCounts {
+    /// How often a new config was applied.
+    pub applied: u64,
+    /// How often the config had errors.
+    pub failed: u64,
+    /// When the current config was applied: at the start, or by the last reload that succeeded.
+    pub last_applied: Unix,
+}
+
+impl Counts {
+    fn count(&self, event: &Event) {
+        match &event.kind {
+            EventKind::Transition { subject: Subject::Region(region), to, .. } => {
+                let mut counts = self.transitions.lock().unwrap_or_else(PoisonError::into_inner);
+                *counts.entry((Arc::clone(region), *to)).or_insert(0) += 1;
+            }
+            EventKind::Reloaded { .. } => {
+                let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+                reloads.applied += 1;
+                reloads.last_applied = event.at;
+            }
+            EventKind::ReloadFailed { .. } => {
+                self.reloads.lock().unwrap_or_else(PoisonError::into_inner).failed += 1;
+            }
+            _ => {}
+        }
     }
 
-    pub(super) fn counts(&self) -> Vec<(String, Health, u64)> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// How often each region entered each state.
+    pub(super) fn transitions(&self) -> Vec<(String, Health, u64)> {
+        let counts = self.transitions.lock().unwrap_or_else(PoisonError::into_inner);
         counts.iter().map(|((region, to), count)| (region.to_string(), *to, *count)).collect()
+    }
+
+    pub(super) fn reloads(&self) -> ReloadCounts {
+        *self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -52,16 +84,19 @@ impl Events {
     /// earlier runs and a reader that reconnects after a restart misses nothing.
     pub(super) fn new() -> Self {
         let (live, _) = broadcast::channel(EVENT_QUEUE);
-        let last = u64::try_from(Clock::unix().0.as_micros()).unwrap_or(0);
-        Self { live, kept: VecDeque::new(), bytes_kept: 0, last, transitions: Arc::default() }
+        let now = Clock::unix();
+        let last = u64::try_from(now.0.as_micros()).unwrap_or(0);
+        let reloads = ReloadCounts { applied: 0, failed: 0, last_applied: now };
+        let counts = Counts { transitions: Mutex::default(), reloads: Mutex::new(reloads) };
+        Self { live, kept: VecDeque::new(), bytes_kept: 0, last, counts: Arc::new(counts) }
     }
 
     pub(super) fn sender(&self) -> broadcast::Sender<Arc<Event>> {
         self.live.clone()
     }
 
-    pub(super) fn transitions(&self) -> Arc<Transitions> {
-        Arc::clone(&self.transitions)
+    pub(super) fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
     }
 
     pub(super) fn feed(&self) -> EventFeed {
@@ -73,11 +108,9 @@ impl Events {
 
     /// Records what happened at an epoch.
     pub(super) fn emit(&mut self, kind: EventKind, epoch: u64) {
-        if let EventKind::Transition { subject: Subject::Region(region), to, .. } = &kind {
-            self.transitions.count(region, *to);
-        }
         self.last += 1;
         let event = Event { id: self.last, at: Clock::unix(), epoch, kind };
+        self.counts.count(&event);
         log(&event);
         let event = Arc::new(event);
         let bytes = event.kind.fields().iter().map(|(_, value)| value.len()).sum();

@@ -18,16 +18,17 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 pub use command::{Applied, EventFeed, Reloaded};
+pub use events::ReloadCounts;
 pub use task::{Engine, EngineTask};
 
 use crate::health::State;
 use crate::prepare::Prepared;
 use crate::snapshot::Snapshot;
 use crate::standing::Override;
-use crate::state::{CheckStatus, Event, OverrideRequest, Rejection};
+use crate::state::{CheckStatus, Event, HostStatus, OverrideRequest, Rejection};
 use crate::supervise::Supervisor;
 use command::Command;
-use events::Transitions;
+use events::Counts;
 
 /// Capacity of the command queue; senders of further commands wait.
 const COMMAND_QUEUE: usize = 64;
@@ -47,7 +48,7 @@ pub struct Handle {
     pub retired: Arc<Notify>,
     /// Whether all parts of the node run; answers without the engine.
     pub supervisor: Supervisor,
-    transitions: Arc<Transitions>,
+    counts: Arc<Counts>,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Arc<Event>>,
 }
@@ -106,6 +107,14 @@ impl Handle {
         self.ask(|reply| Command::Checks { reply }).await
     }
 
+    /// The status of each host that is resolved, in order of name.
+    ///
+    /// # Errors
+    /// If the engine has stopped.
+    pub async fn hosts(&self) -> Result<Vec<HostStatus>, Stopped> {
+        self.ask(|reply| Command::Hosts { reply }).await
+    }
+
     /// The latest events, oldest first, and a receiver of all later ones.
     ///
     /// # Errors
@@ -145,7 +154,13 @@ impl Handle {
     /// How often each region has entered each state since the start.
     #[must_use]
     pub fn transitions(&self) -> Vec<(String, State, u64)> {
-        self.transitions.counts()
+        self.counts.transitions()
+    }
+
+    /// How often the config was read again.
+    #[must_use]
+    pub fn reloads(&self) -> ReloadCounts {
+        self.counts.reloads()
     }
 
     async fn ask<R>(&self, command: impl FnOnce(oneshot::Sender<R>) -> Command) -> Result<R, Stopped> {

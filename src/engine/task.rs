@@ -167,7 +167,7 @@ impl Engine {
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
             ready: ready_seen,
-            transitions: engine.events.transitions(),
+            counts: engine.events.counts(),
             retired: Arc::clone(&engine.retired),
             supervisor,
             commands: commands.clone(),
@@ -287,6 +287,7 @@ impl Engine {
             }
             Command::Overrides { reply } => drop(reply.send(self.state.overrides().to_vec())),
             Command::Checks { reply } => drop(reply.send(self.state.checks(self.clock.now()))),
+            Command::Hosts { reply } => drop(reply.send(self.state.hosts())),
             Command::Events { reply } => drop(reply.send(self.events.feed())),
             Command::Commit { prepared, warnings, by, reply } => {
                 reply.send(self.commit(*prepared, warnings, by)).ok();

@@ -14,6 +14,7 @@ use axum::routing::{any, post};
 use axum::{Json, Router};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -84,6 +85,24 @@ pub struct Demo {
     regions: CancellationToken,
 }
 
+/// What ends a demo: SIGTERM, SIGINT, and SIGHUP, since its terminal is closed then. It has no config to read again.
+#[derive(Debug)]
+pub struct End {
+    signals: Signals,
+    hangup: Signal,
+}
+
+impl End {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// If signals cannot be listened for.
+    pub fn listen() -> Result<Self> {
+        let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
+        Ok(Self { signals: Signals::listen()?, hangup })
+    }
+}
+
 impl Demo {
     /// Starts the regions and the node.
     ///
@@ -128,12 +147,16 @@ impl Demo {
         Ok(Self { node, switches, notes, token, regions })
     }
 
-    /// Runs until a signal ends it.
+    /// Runs until it should end.
     ///
     /// # Errors
-    /// If signals cannot be listened for, or a part of the node ends by itself.
-    pub async fn run(self) -> Result<()> {
-        let ended = self.node.run(Signals::listen()?).await;
+    /// If a part of the node ends by itself.
+    pub async fn run(self, end: End) -> Result<()> {
+        let End { signals, mut hangup } = end;
+        let ended = tokio::select! {
+            ended = self.node.run(signals) => ended,
+            _ = hangup.recv() => Ok(()),
+        };
         self.regions.cancel();
         ended
     }

@@ -23,7 +23,29 @@ struct KnownHost {
     addresses: Vec<IpAddr>,
     /// When it will be looked up again; `None` before the first lookup.
     next: Option<Unix>,
-    is_failing: bool,
+    failure: Option<LookupFailure>,
+}
+
+/// Why a host cannot be resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookupFailure {
+    /// The failure of the last lookup.
+    pub why: String,
+    /// When lookups began to fail.
+    pub since: Unix,
+}
+
+/// What is known of a host that is resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostStatus {
+    /// The host.
+    pub host: Name,
+    /// The addresses in use, IPv4 before IPv6, each sorted; those of the last good answer while lookups fail.
+    pub addresses: Vec<IpAddr>,
+    /// Whether it has been looked up.
+    pub is_looked_up: bool,
+    /// Why the last lookup failed; `None` if it succeeded.
+    pub failure: Option<LookupFailure>,
 }
 
 impl Hosts {
@@ -44,6 +66,17 @@ impl Hosts {
         self.0.get(host).map_or(&[], |known| &known.addresses)
     }
 
+    /// The status of each host, in order of name.
+    pub(super) fn status(&self) -> Vec<HostStatus> {
+        let status = |(host, known): (&Name, &KnownHost)| HostStatus {
+            host: host.clone(),
+            addresses: known.addresses.clone(),
+            is_looked_up: known.next.is_some(),
+            failure: known.failure.clone(),
+        };
+        self.0.iter().map(status).collect()
+    }
+
     /// The earliest time at which the addresses of a host can change.
     pub(super) fn due(&self, host: &Name) -> Due {
         let next = self.0.get(host).and_then(|known| known.next);
@@ -54,10 +87,12 @@ impl Hosts {
     pub(super) fn apply(&mut self, host: Name, lookup: Lookup, now: Unix) -> Option<EventKind> {
         // The result may arrive after a reload that removed the host.
         let known = self.0.get_mut(&host)?;
-        let (was_failing, before) = (known.is_failing, known.addresses.clone());
+        let (failing_since, before) = (known.failure.take().map(|it| it.since), known.addresses.clone());
+        let was_failing = failing_since.is_some();
         known.next = Some(now.after(lookup.pause()));
         let failure = known.apply(lookup);
-        known.is_failing = failure.is_some();
+        let since = failing_since.unwrap_or(now);
+        known.failure = failure.clone().map(|why| LookupFailure { why, since });
         let addresses = known.addresses.clone();
         match failure {
             Some(why) if !was_failing => Some(EventKind::Unresolved { host, why, kept: addresses }),

@@ -24,6 +24,7 @@ pub use checks::CheckStatus;
 #[cfg(test)]
 pub(crate) use event::samples as event_samples;
 pub use event::{Event, EventKind, timestamp};
+pub use hosts::{HostStatus, LookupFailure};
 pub use request::{OverrideRequest, Rejection, check_target};
 
 use crate::health::{CannotProbe, Observation, SavedVerdict, State as Health};
@@ -193,6 +194,12 @@ impl State {
     #[must_use]
     pub fn checks(&self, now: Now) -> Vec<CheckStatus> {
         self.targets.checks.status(now)
+    }
+
+    /// The status of each host that is resolved, in order of name.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostStatus> {
+        self.hosts.status()
     }
 
     /// The checks to run, in the same order.

@@ -149,9 +149,12 @@ async fn resolved_addresses_are_probed_individually() {
     let endpoint = resolved_endpoint(&node).await;
     assert_eq!(
         (&endpoint["verdict"], &endpoint["resolved"]),
-        (&"unknown".into(), &true.into()),
+        (&"unknown".into(), &false.into()),
         "{endpoint}"
     );
+    let alarm = node.api.get("/v1/status").await["alarms"][0].to_string();
+    assert!(alarm.contains("lb.elsewhere.example. cannot be resolved since "), "{alarm}");
+    assert!(alarm.ends_with("; it has no known address\""), "{alarm}");
     let done = portolan_at(&node.folder, &["explain", "www.example.test", "--client", "10.1.0.1"]);
     assert!(
         done.stdout.contains("lb: the addresses of lb.elsewhere.example. are not known yet"),
@@ -175,6 +178,44 @@ async fn resolved_addresses_are_probed_individually() {
         "{}",
         done.stdout
     );
+
+    // While it cannot be resolved, status, alarms and metrics say so, and its addresses are kept.
+    const METRIC: &str = "portolan_host_resolved{host=\"lb.elsewhere.example.\"}";
+    assert_eq!(
+        (node.api.metric(METRIC).await, node.api.metric("portolan_alarms").await),
+        (Some(1.0), Some(0.0))
+    );
+    resolver.respond_with(Response::Failure);
+    reload(&node).await;
+    until("its lookup fails", async || {
+        let endpoint = resolved_endpoint(&node).await;
+        let kept = endpoint["addresses"].as_array().expect("addresses").len();
+        (endpoint["resolved"] == false && endpoint["lookup"]["error"].is_string()).then_some(kept)
+    })
+    .await;
+    let endpoint = resolved_endpoint(&node).await;
+    assert_eq!(endpoint["addresses"].as_array().expect("addresses").len(), 2, "{endpoint}");
+    assert!(endpoint["lookup"]["failing_since"].is_string(), "{endpoint}");
+    assert_eq!(
+        (node.api.metric(METRIC).await, node.api.metric("portolan_alarms").await),
+        (Some(0.0), Some(1.0))
+    );
+    let done = portolan_at(&node.folder, &["status"]);
+    for expected in [
+        "ALARM lb.elsewhere.example. cannot be resolved since ",
+        "its last 2 known addresses are kept",
+        "; kept: its 2 addresses:",
+    ] {
+        assert!(done.stdout.contains(expected), "expected {expected:?} in {}", done.stdout);
+    }
+    resolver.respond_with_addresses(&[dead, eu_ip]);
+    reload(&node).await;
+    until("it is over", async || {
+        (node.api.metric(METRIC).await == Some(1.0)
+            && resolved_endpoint(&node).await["lookup"]["error"].is_null())
+        .then_some(())
+    })
+    .await;
 
     eu.fail(Break::Unavailable);
     until_answered(&mut client, "www.example.test.", RecordType::A, &[us_ip]).await;

@@ -11,7 +11,8 @@ use reqwest::Method;
 use crate::harness::binary::portolan;
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
-use crate::harness::region::{Break, Three};
+use crate::harness::region::{Break, GERMAN, NEAREST, Three};
+use crate::harness::resolver::Resolver;
 use crate::harness::until;
 
 fn readme() -> String {
@@ -79,10 +80,17 @@ fn table(scrape: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_list_of_metrics_matches_a_scrape() {
     let three = Three::start();
-    let node = TestNode::with(&three.config(&[])).await;
+    let resolver = Resolver::with(&["192.0.2.9"]).await;
+    let far =
+        "[region.far]\nendpoint = [{ name = \"lb\", host = \"lb.elsewhere.example\", probe = \"ap\" }]\n";
+    let folder = Folder::new(&[&three.config(&[]), NEAREST, far].concat());
+    let asked = format!("state_dir = \"state\"\nresolver = \"{}\"", resolver.address);
+    folder.reconfigure("state_dir = \"state\"", &asked);
+    let node = TestNode::start(folder).await;
     // Every family has a sample once something has changed.
     three.ap.fail(Break::Refuse);
     until("ap is down", async || (node.api.region("ap").await["verdict"] == "down").then_some(())).await;
+    node.client().await.address("www.example.test.", GERMAN).await;
     let scrape = node.api.request(Method::GET, "/metrics").send().await.expect("an answer");
     let table = table(&scrape.text().await.expect("text"));
     node.stop().await;

@@ -14,10 +14,10 @@ use crate::harness::http::Api;
 use crate::harness::region::{Break, Region};
 use crate::harness::skipped;
 
-/// A region without probes and a service, so that nothing else is wrong.
+/// A region without probes, on purpose, and a service, so that nothing else is wrong.
 const GOOD: &str = "\
 [region.eu]
-endpoint = [{ name = \"lb1\", address = \"192.0.2.1\" }]
+endpoint = [{ name = \"lb1\", address = \"192.0.2.1\", probe = [] }]
 [[service]]
 name = \"www.example.test.\"
 regions = [\"eu\"]
@@ -61,7 +61,7 @@ const IN_FILES: &[Mistake] = &[
         make: |folder| {
             folder.configure(
                 &GOOD
-                    .replace("192.0.2.1\" }", "192.0.2.1\", probe = [\"redy\"] }")
+                    .replace("probe = []", "probe = [\"redy\"]")
                     .replace("[\"eu\"]", "[\"eu-wset\"]")
                     .replace("region.eu", "probe.ready]\nkind = \"http\"\n[region.eu-west"),
             );
@@ -297,7 +297,7 @@ fn assert_refused_in(with: impl Fn(&str) -> Command, expected: &[&str]) {
 fn a_system_without_certificate_authorities() {
     let folder = Folder::new(&format!(
         "{}\n[probe.edge]\nkind = \"https\"\nhost = \"www.example.test\"\n",
-        GOOD.replace("address = \"192.0.2.1\"", "address = \"192.0.2.1\", probe = \"edge\"")
+        GOOD.replace("probe = []", "probe = \"edge\"")
     ));
     let without = |name: &str| {
         let mut command = program();
@@ -339,7 +339,7 @@ fn an_ipv6_host_of_a_probe_is_accepted_by_check_and_serve() {
     let probe = "\n[probe.edge]\nkind = \"http\"\nhost = \"2001:db8::1\"\n";
     let mut served = Served::spawn(Folder::new(&format!(
         "{}{probe}",
-        GOOD.replace("address = \"192.0.2.1\"", "address = \"127.0.0.1\", probe = \"edge\"")
+        GOOD.replace("192.0.2.1", "127.0.0.1").replace("probe = []", "probe = \"edge\"")
     )));
     let checked = with_config("check", &served.folder);
     assert_eq!(checked.code, Some(0), "{checked:?}");

@@ -12,14 +12,14 @@ use crate::harness::node::TestNode;
 use crate::harness::region::{ASIAN, Break, GERMAN, NEAREST, Three};
 use crate::harness::until;
 
-/// Three regions without probes, which are always up.
+/// Three regions without probes, which are always up, on purpose.
 const REGIONS: &str = "\
 [region.eu]\nlocation = { country = \"IE\", lat = 53.35, lon = -6.26 }
-endpoint = [{ name = \"lb1\", address = \"192.0.2.1\" }, { name = \"lb2\", address = \"192.0.2.11\" }]
+endpoint = [{ name = \"lb1\", address = \"192.0.2.1\", probe = [] }, { name = \"lb2\", address = \"192.0.2.11\", probe = [] }]
 [region.us]\nlocation = { country = \"US\", lat = 38.95, lon = -77.45 }
-endpoint = [{ name = \"lb1\", address = \"192.0.2.2\" }]
+endpoint = [{ name = \"lb1\", address = \"192.0.2.2\", probe = [] }]
 [region.ap]\nlocation = { country = \"SG\", lat = 1.35, lon = 103.8 }
-endpoint = [{ name = \"lb1\", address = \"192.0.2.3\" }]
+endpoint = [{ name = \"lb1\", address = \"192.0.2.3\", probe = [] }]
 ";
 
 /// A service with only one of them.

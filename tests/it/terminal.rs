@@ -31,7 +31,7 @@ fn hostile_target() -> u16 {
         for mut stream in listener.incoming().flatten() {
             // The probe sends one request and may disconnect at any time.
             let mut request = [0; 4096];
-            stream.read(&mut request).ok();
+            let Ok(1..) = stream.read(&mut request) else { continue };
             let body = json!({"status": "\u{1b}[2J\u{9b}2J\u{202e}"}).to_string();
             let head =
                 format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());

@@ -57,7 +57,7 @@ async fn a_socket_that_cannot_be_used_is_skipped_and_named() {
 
     fs::remove_file(&socket).expect("it is there");
     let _listener = UnixListener::bind(&socket).expect("a socket");
-    fs::set_permissions(&socket, Permissions::from_mode(0)).expect("it is ours");
+    fs::set_permissions(&socket, Permissions::from_mode(0o0)).expect("it is ours");
     let Some(command) = bound_by_modes() else { return skipped("setpriv is not installed") };
     let denied = status(command);
     assert_done(&denied, 0, &format!("portolan: using the node at {tcp}: permission denied at {shown}\n"));

@@ -75,14 +75,26 @@ pub struct Endpoint {
     pub weight: u32,
     /// Its host name, which CNAME, SRV and MX services answer.
     pub host: Option<String>,
-    /// Whether its addresses are looked up under the host name.
+    /// Whether the last lookup of its host succeeded.
     #[serde(default)]
     pub resolved: bool,
+    /// The state of looking up its host; absent if its addresses are in the config.
+    #[serde(default)]
+    pub lookup: Option<HostLookup>,
     /// Its override.
     #[serde(rename = "override")]
     pub overridden: Option<Override>,
     /// In the order of the config; sorted if they were looked up.
     pub addresses: Vec<Address>,
+}
+
+/// The state of looking up a host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostLookup {
+    /// Why the last lookup failed, if it did; the addresses of the last one that succeeded are kept meanwhile.
+    pub error: Option<String>,
+    /// Since when lookups fail.
+    pub failing_since: Option<String>,
 }
 
 /// An address.

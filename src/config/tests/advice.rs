@@ -1,6 +1,6 @@
 //! Warnings about services and probes that work, but probably not as intended.
 
-use super::{check, reported};
+use super::{ZONE, all_reported, check, reported, without_unused};
 
 /// A service in `WORLD`.
 fn service(rank: &str, members: &str) -> String {
@@ -130,4 +130,53 @@ fn an_api_that_strangers_can_read() {
             "",
         ),
     ]);
+}
+
+/// A config without warnings.
+const QUIET: &str = "version = 1
+dns.listen = [\"127.0.0.1:53\"]
+probe.web = { kind = \"http\" }
+region.east.endpoint = [{ name = \"lb1\", address = \"192.0.2.1\", probe = \"web\" }]
+[[zone]]
+origin = \"gslb.test.\"
+file = \"z.zone\"
+[[service]]
+name = \"www.gslb.test.\"
+regions = [\"east\"]
+";
+
+#[test]
+fn a_config_that_watches_or_answers_nothing() {
+    let reported = |text: &str| all_reported(text, &[("z.zone", ZONE.as_bytes())]);
+    assert_eq!(reported(QUIET), "");
+    let unprobed = "p.toml:4:27: warning: endpoint `lb1` has no probe: it counts as up whatever happens to it\n  \
+                    help: name its probes in `probe`, or write `probe = []` if that is what you want";
+    let listen = "dns.listen = [\"127.0.0.1:53\"]\n";
+    for (from, to, expected) in [
+        ("probe = \"web\"", "weight = 1", unprobed),
+        ("address = \"192.0.2.1\", probe = \"web\"", "host = \"lb.test\"", unprobed),
+        ("probe = \"web\"", "probe = []", ""),
+        (
+            listen,
+            "",
+            "p.toml:4:3: warning: this config answers no query: it has zones and services, but no [dns]\n  \
+             help: add [dns] with `listen = [\"0.0.0.0:53\", \"[::]:53\"]`",
+        ),
+        (
+            "region.east.endpoint",
+            "region.east.capacity = 9\nregion.east.endpoint",
+            "p.toml:4:13: warning: `capacity` is only displayed: it limits nothing\n  \
+             help: give the region a smaller `weight` in the `regions` of services where it ties with others, \
+             if it should get fewer clients",
+        ),
+    ] {
+        let found = reported(&QUIET.replacen(from, to, 1));
+        let found = without_unused(&found);
+        assert_eq!(found, expected, "with {to:?} for {from:?}");
+    }
+    assert_eq!(
+        reported("version = 1\n"),
+        "p.toml:1:1: warning: this config answers no query: it has neither [dns] nor a zone\n  \
+         help: add [dns] with `listen`, a [[zone]] and [[service]] entries"
+    );
 }

@@ -35,8 +35,15 @@ fn load_with(text: &str, files: &[(&str, &[u8])]) -> Result<Config, Refused> {
     })
 }
 
-/// The diagnostics of a config, one per line as `FILE:LINE:COL: message`; only warnings state their severity.
+/// The diagnostics of a config, one per line as `FILE:LINE:COL: message`; only warnings state their severity. Those
+/// about what most snippets have no room for, probes and `[dns]`, are left out.
 fn reported_with(text: &str, files: &[(&str, &[u8])]) -> String {
+    let reported = all_reported(text, files);
+    without(&without(&reported, "has no probe: "), "this config answers no query: ")
+}
+
+/// The same with all of them.
+fn all_reported(text: &str, files: &[(&str, &[u8])]) -> String {
     let reported = match load_with(text, files) {
         Ok(config) => config.warnings,
         Err(refused) => refused.diagnostics,
@@ -74,11 +81,15 @@ fn reported(snippet: &str) -> String {
 
 /// Removes warnings about unused names: few snippets use all of [`WORLD`].
 fn without_unused(reported: &str) -> String {
-    let is_unused = |line: &str| line.contains("is not used by any ");
+    without(reported, "is not used by any ")
+}
+
+/// Removes the diagnostics that contain a text, each with its help.
+fn without(reported: &str, text: &str) -> String {
     let mut lines = reported.lines().peekable();
     let mut kept = Vec::new();
     while let Some(line) = lines.next() {
-        if is_unused(line) {
+        if line.contains(text) {
             lines.next_if(|line| line.starts_with("  help"));
         } else {
             kept.push(line);
