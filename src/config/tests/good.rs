@@ -190,7 +190,7 @@ fn the_node_and_its_listeners() {
         },
         cookies: Cookies::SecretFile {
             path: "conf/cookies.secret".into(),
-            at: Spot { file: Path::new("conf/p.toml").into(), line: 19, column: 27, end_column: 43 },
+            at: Spot { file: Path::new("conf/p.toml").into(), line: 20, column: 27, end_column: 43 },
         },
         rate_limit: Some(RateLimit {
             responses_per_second: 50,
@@ -286,7 +286,7 @@ fn geo_data_and_latencies() {
     let config = full();
     let databases = config.geo.databases.iter().map(|it| (it.source.clone(), it.at.line, it.at.column));
     let city = GeoSource::File("conf/city.mmdb".into());
-    assert_eq!(databases.collect::<Vec<_>>(), [(city, 31, 13), (GeoSource::Builtin, 31, 26)]);
+    assert_eq!(databases.collect::<Vec<_>>(), [(city, 32, 13), (GeoSource::Builtin, 32, 26)]);
     let location = &config.geo.networks[0].location.expect("a location");
     let subdivision: Subdivision = "BE".parse().expect("a code");
     assert_eq!(
