@@ -95,7 +95,7 @@ impl<'d> SourceLines<'d> {
 /// The part of a line around what is wrong, and that mark's bytes in it. The renderer's columns have 16 bits, and nobody
 /// reads much more than a screen is wide.
 fn window(line: &str, columns: Range<usize>) -> (Cow<'_, str>, Range<usize>) {
-    const WIDTH: usize = 160;
+    const WIDTH: usize = 120;
     const BEFORE: usize = 60;
     let length = line.chars().count();
     if length <= WIDTH {
@@ -228,7 +228,7 @@ mod tests {
         let at = |line: &str, what: &str| line.find(what).map(|byte| line[..byte].chars().count());
         assert_eq!(at(shown, "log"), at(marks, "^^^"), "{far}");
         assert!(shown.contains("…ä") && shown.ends_with("b…"), "{far}");
-        for column in [1, 2, 60, 61, 159, 160, 161, 200_000, 200_003, 200_004, 300_000] {
+        for column in [1, 2, 60, 61, 119, 120, 121, 200_000, 200_003, 200_004, 300_000] {
             assert!(one(&wide(column), Some(&line), false).lines().count() > 2, "{column}");
         }
     }

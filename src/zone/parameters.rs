@@ -52,7 +52,7 @@ pub(super) fn encode(tokens: &[Token<'_>], wire: &mut Vec<u8>) -> Result<(), Fie
         let end = token.start + token.text.len();
         let quoted = tokens.get(index).filter(|next| inline == Some("") && next.start == end);
         index += usize::from(quoted.is_some());
-        let value = quoted.copied().or(inline.map(|text| Token { text, start: token.start }));
+        let value = quoted.copied().or_else(|| inline.map(|text| Token { text, start: token.start }));
         let octets = match value {
             Some(value) => {
                 value.octets().ok_or_else(|| fail("this escape is not \\DDD, 000 to 255".to_owned()))?

@@ -162,3 +162,24 @@ fn the_number_of_generated_records_is_limited() {
     refused("$GENERATE 0-2147483647 h$ A 192.0.2.1\n", &[&format!("z:5:1: {most}")]);
     refused("$GENERATE 1-200 a A 192.0.2.$\n$GENERATE 1-262144 b TXT $\n", &[&format!("z:6:1: {most}")]);
 }
+
+#[test]
+fn ttls_may_have_units() {
+    let text =
+        "$TTL 1h\n@ 1d SOA ns h 1 2h 3M 4w ( 30m )\n@ NS ns\nns A 192.0.2.1\nt 1m30s IN TXT 5m \"5m\"\n";
+    let zone = read(text).unwrap();
+    let ttl = |owner: &str| zone.names[&name(owner)][0].ttl.0;
+    assert_eq!((ttl("ns.example."), ttl("t.example."), ttl("example.")), (3_600, 90, 86_400));
+    assert_eq!(rdata(&zone, "t.example.", rtype::TXT), [b"\x025m\x025m"]);
+    let timers = [1, 7_200, 180, 4 * 604_800, 1_800].map(u32::to_be_bytes).concat();
+    assert!(rdata(&zone, "example.", rtype::SOA)[0].ends_with(&timers));
+    assert_eq!(zone.negative_ttl, Ttl(1_800));
+    refused(
+        "a 1h30 A 192.0.2.1\nb 1x A 192.0.2.1\nc 4000w A 192.0.2.1\n",
+        &[
+            "z:5:3: expected a record type, or a TTL such as 300 or 5m",
+            "z:6:3: expected a record type, or a TTL such as 300 or 5m",
+            "z:7:3: a TTL is a number of seconds, at most 2147483647 (RFC 2181 §8)",
+        ],
+    );
+}

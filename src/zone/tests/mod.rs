@@ -64,27 +64,6 @@ fn master_file_syntax_is_read() {
 }
 
 #[test]
-fn ttls_may_have_units() {
-    let text =
-        "$TTL 1h\n@ 1d SOA ns h 1 2h 3M 4w ( 30m )\n@ NS ns\nns A 192.0.2.1\nt 1m30s IN TXT 5m \"5m\"\n";
-    let zone = read(text).unwrap();
-    let ttl = |owner: &str| zone.names[&name(owner)][0].ttl.0;
-    assert_eq!((ttl("ns.example."), ttl("t.example."), ttl("example.")), (3_600, 90, 86_400));
-    assert_eq!(rdata(&zone, "t.example.", rtype::TXT), [b"\x025m\x025m"]);
-    let timers = [1, 7_200, 180, 4 * 604_800, 1_800].map(u32::to_be_bytes).concat();
-    assert!(rdata(&zone, "example.", rtype::SOA)[0].ends_with(&timers));
-    assert_eq!(zone.negative_ttl, Ttl(1_800));
-    refused(
-        "a 1h30 A 192.0.2.1\nb 1x A 192.0.2.1\nc 4000w A 192.0.2.1\n",
-        &[
-            "z:5:3: expected a record type, or a TTL such as 300 or 5m",
-            "z:6:3: expected a record type, or a TTL such as 300 or 5m",
-            "z:7:3: a TTL is a number of seconds, at most 2147483647 (RFC 2181 §8)",
-        ],
-    );
-}
-
-#[test]
 fn types_that_the_scanner_lacks_are_read() {
     let read = |text: &str| {
         let zone = read(&zone(&format!("x {text}\n"))).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
