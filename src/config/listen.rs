@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{Identity, KeyPrefix, MAX_IDENTITY, TcpLimits};
+use crate::model::{AllowedClients, Identity, KeyPrefix, MAX_IDENTITY, TcpLimits};
 
 use super::keys::Shape::{Boolean, Either, False, Fields, Integer, List, Text, Words};
 use super::keys::{Keys, default, key, otherwise, required};
@@ -27,6 +27,8 @@ pub struct Dns {
     pub debug_names: bool,
     /// What the server reveals about itself.
     pub identity: Identity,
+    /// Who may ask; everyone by default.
+    pub allow: AllowedClients,
     /// Limits of DNS over TCP.
     pub tcp: TcpLimits,
 }
@@ -114,9 +116,15 @@ pub(super) const DNS: Keys = Keys {
             otherwise("", "nothing"),
             "what the server reveals about itself; other identity queries are refused",
         ),
+        key(
+            "allow",
+            List(&Text),
+            otherwise("[\"10.0.0.0/8\", \"2001:db8::/32\"]", "everyone"),
+            "prefixes of clients that may ask; others are refused over UDP and disconnected over TCP",
+        ),
         key("tcp", Fields(&TCP), otherwise("", "as shown there"), "limits of DNS over TCP"),
     ],
-    later: &["tls", "cookies", "rate_limit", "allow", "proxy_protocol_from", "transfer"],
+    later: &["tls", "cookies", "rate_limit", "proxy_protocol_from", "transfer"],
 };
 const TCP: Keys = Keys {
     known: &[
@@ -263,6 +271,7 @@ fn read_dns(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Dns> {
         key_prefix: table.get("key_prefix").and_then(|value| read_key_prefix(&value)).unwrap_or_default(),
         debug_names: table.get("debug_names").and_then(|value| value.boolean()).unwrap_or(false),
         identity: table.get("identity").and_then(|value| read_identity(&value)).unwrap_or_default(),
+        allow: table.get("allow").map(|value| read_allowed(&value)).unwrap_or_default(),
         tcp: table.get("tcp").and_then(|value| read_tcp(&value)).unwrap_or_default(),
     })
 }
@@ -284,6 +293,12 @@ fn read_identity(value: &Value<'_>) -> Option<Identity> {
         Some(value) => text(value),
     };
     Some(Identity { version, hostname, nsid })
+}
+
+fn read_allowed(value: &Value<'_>) -> AllowedClients {
+    let items = value.items("a list of prefixes such as [\"10.0.0.0/8\"]").unwrap_or_default();
+    let prefix = |item: &Value<'_>| item.parsed("a prefix such as \"10.0.0.0/8\"", text::prefix);
+    items.iter().filter_map(prefix).collect()
 }
 
 fn read_tcp(value: &Value<'_>) -> Option<TcpLimits> {

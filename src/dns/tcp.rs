@@ -89,6 +89,10 @@ impl Acceptor {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
+                // A client that may not ask takes no other's place.
+                Ok((_, peer)) if !self.shared.snapshots.load().plan.allow.permit(peer.ip()) => {
+                    block.add(&Totals { denied: 1, ..Totals::default() });
+                }
                 Ok((stream, peer)) => self.spawn(stream, peer, &block),
                 // The client left before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

@@ -138,6 +138,7 @@ fn compile(config: &mut Config, geo: &KeptIndex) -> Plan {
         geo_sources: index::sources(config),
         debug_names: dns.is_some_and(|dns| dns.debug_names),
         identity: dns.map(|dns| dns.identity.clone()).unwrap_or_default(),
+        allow: dns.map(|dns| dns.allow.clone()).unwrap_or_default(),
         ..Plan::compile(config.topology.clone(), zones, Arc::clone(&geo.index), ecs, key_prefix)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::geo::Index;
-use crate::model::{Identity, KeyPrefix, Topology};
+use crate::model::{AllowedClients, Identity, KeyPrefix, Topology};
 use crate::standing::Standing;
 use crate::steer::Compiled;
 use crate::wire::Denial;
@@ -42,10 +42,12 @@ pub struct Plan {
     pub debug_names: bool,
     /// How the server identifies itself.
     pub identity: Identity,
+    /// Who may ask.
+    pub allow: AllowedClients,
 }
 
 impl Plan {
-    /// Compiles a plan; [`Plan::geo_sources`] and [`Plan::identity`] are left empty. Computing the rankings takes
+    /// Compiles a plan; [`Plan::geo_sources`], [`Plan::identity`] and [`Plan::allow`] are left empty. Computing the rankings takes
     /// time, so do not call it on threads that answer queries.
     #[must_use]
     pub fn compile(
