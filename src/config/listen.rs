@@ -315,7 +315,7 @@ fn read_tcp(value: &Value<'_>) -> Option<TcpLimits> {
     Some(TcpLimits {
         connections: connections.map(|count| count as usize),
         per_prefix: per_prefix.map(|count| count as usize),
-        idle: idle.unwrap_or(TcpLimits::default().idle),
+        idle: idle.unwrap_or_else(|| TcpLimits::default().idle),
     })
 }
 
