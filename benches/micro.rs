@@ -58,9 +58,11 @@ const KINDS: [(&str, &str, RecordType, Extra); 11] = [
 
 /// The code of the option COOKIE (RFC 7873 §4).
 const COOKIE: u16 = 10;
+/// A kind of message and how it is made.
+type Bomb = (&'static str, fn() -> Vec<u8>);
 
 /// Messages that cost the most to read: the longest that TCP carries, and one for UDP.
-const BOMBS: [(&str, fn() -> Vec<u8>); 5] = [
+const BOMBS: [Bomb; 5] = [
     ("bomb-questions", || bomb([0xffff, 0, 0, 0], &longest_name(), b"\xc0\x0c\0\x01\0\x01", LONGEST)),
     ("bomb-records", || bomb([1, 0, 0, 0xffff], &longest_name(), &record(12), LONGEST)),
     ("bomb-records-udp", || bomb([1, 0, 0, 0xffff], &longest_name(), &record(12), LONGEST_DATAGRAM)),

@@ -34,10 +34,12 @@ pub use reply::Reply;
 pub use services::family;
 
 use dispatch::Lane;
+use refusal::Refusal;
 
 use crate::model::{RegionId, ServiceId, Unix};
 use crate::snapshot::Snapshot;
-use crate::wire::Query;
+use crate::wire::edns::Response;
+use crate::wire::{MIN_UDP_PAYLOAD, Query, ResponseCode, Writer};
 
 /// How a message arrived: what its listener knows about it besides its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +135,14 @@ pub fn handle_generally(
         Some(query) => dispatch::answer(Lane::General, snapshot, &query, &arrival, now, reply),
         None => drop_message(reply),
     }
+}
+
+/// Refuses a message of a client that may not ask. The reply is never longer than the message.
+pub fn refuse(_: &Snapshot, message: &[u8], _: Arrival, _: Unix, reply: &mut Reply) -> Outcome {
+    let Some(query) = Query::read(message) else { return drop_message(reply) };
+    let edns = query.edns.map(|edns| Response { dnssec_ok: edns.dnssec_ok, ..Response::default() });
+    let refusal = Refusal { rcode: ResponseCode::Refused, error: None };
+    refusal.write(Writer::start(&mut reply.bytes, &query, MIN_UDP_PAYLOAD, edns))
 }
 
 fn drop_message(reply: &mut Reply) -> Outcome {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{Identity, KeyPrefix, MAX_IDENTITY, RateLimit, TcpLimits};
+use crate::model::{AllowedClients, Identity, KeyPrefix, MAX_IDENTITY, RateLimit, TcpLimits};
 
 use super::Spot;
 use super::abuse::{self, Cookies};
@@ -33,6 +33,8 @@ pub struct Dns {
     pub cookies: Cookies,
     /// The limits on UDP responses, if there are any.
     pub rate_limit: Option<RateLimit>,
+    /// Who may ask; everyone by default.
+    pub allow: AllowedClients,
     /// Limits of DNS over TCP.
     pub tcp: TcpLimits,
 }
@@ -173,9 +175,15 @@ pub(super) const DNS: Keys = Keys {
             otherwise("{ responses_per_second = 20 }", "false"),
             "limits on UDP responses to clients without a valid cookie, per client prefix and worker",
         ),
+        key(
+            "allow",
+            List(&Text),
+            otherwise("[\"10.0.0.0/8\", \"2001:db8::/32\"]", "everyone"),
+            "prefixes of clients that may ask; others are refused over UDP and disconnected over TCP",
+        ),
         key("tcp", Fields(&TCP), otherwise("", "as shown there"), "limits of DNS over TCP"),
     ],
-    later: &["tls", "allow", "proxy_protocol_from", "transfer"],
+    later: &["tls", "proxy_protocol_from", "transfer"],
 };
 const TCP: Keys = Keys {
     known: &[
@@ -362,6 +370,7 @@ fn read_dns(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Dns> {
         identity: table.get("identity").and_then(|value| read_identity(&value)).unwrap_or_default(),
         cookies: abuse::read_cookies(&table),
         rate_limit: abuse::read_rate_limit(&table),
+        allow: table.get("allow").map(|value| read_allowed(&value)).unwrap_or_default(),
         tcp: table.get("tcp").and_then(|value| read_tcp(&value)).unwrap_or_default(),
     };
     abuse::advise(&table, taken.iter().map(|listener| &listener.address));
@@ -387,6 +396,12 @@ fn read_identity(value: &Value<'_>) -> Option<Identity> {
     Some(Identity { version, hostname, nsid })
 }
 
+fn read_allowed(value: &Value<'_>) -> AllowedClients {
+    let items = value.items("a list of prefixes such as [\"10.0.0.0/8\"]").unwrap_or_default();
+    let prefix = |item: &Value<'_>| item.parsed("a prefix such as \"10.0.0.0/8\"", text::prefix);
+    items.iter().filter_map(prefix).collect()
+}
+
 fn read_tcp(value: &Value<'_>) -> Option<TcpLimits> {
     let table = value.table("dns.tcp", &TCP)?;
     let count = |key| table.get(key).and_then(|value| value.integer(1..=MOST_CONNECTIONS));
@@ -401,7 +416,7 @@ fn read_tcp(value: &Value<'_>) -> Option<TcpLimits> {
     Some(TcpLimits {
         connections: connections.map(|count| count as usize),
         per_prefix: per_prefix.map(|count| count as usize),
-        idle: idle.unwrap_or(TcpLimits::default().idle),
+        idle: idle.unwrap_or_else(|| TcpLimits::default().idle),
     })
 }
 

@@ -34,6 +34,8 @@ pub struct Totals {
     pub panics: u64,
     /// Datagrams dropped unread because of the port that they claim to come from.
     pub reflections: u64,
+    /// UDP queries and TCP connections refused, because their client is not allowed to ask.
+    pub denied: u64,
     /// TCP connections closed to make room for others.
     pub evicted: u64,
 }
@@ -52,6 +54,7 @@ impl AddAssign for Totals {
         self.unsent += more.unsent;
         self.panics += more.panics;
         self.reflections += more.reflections;
+        self.denied += more.denied;
         self.evicted += more.evicted;
     }
 }
@@ -76,6 +79,7 @@ pub(super) struct Block {
     unsent: AtomicU64,
     panics: AtomicU64,
     reflections: AtomicU64,
+    denied: AtomicU64,
     evicted: AtomicU64,
     pub(super) answers: AnswerCounts,
 }
@@ -134,6 +138,7 @@ impl Block {
         add(&self.unsent, batch.unsent);
         add(&self.panics, batch.panics);
         add(&self.reflections, batch.reflections);
+        add(&self.denied, batch.denied);
         add(&self.evicted, batch.evicted);
     }
 
@@ -150,6 +155,7 @@ impl Block {
             unsent: read(&self.unsent),
             panics: read(&self.panics),
             reflections: read(&self.reflections),
+            denied: read(&self.denied),
             evicted: read(&self.evicted),
         }
     }
@@ -166,7 +172,7 @@ mod tests {
             Totals { udp_queries: 1, tcp_queries: 2, truncated: 3, dropped: 4, ..Totals::default() };
         (batch.unsent, batch.panics) = (5, 6);
         (batch.slipped, batch.limited) = (7, 8);
-        (batch.reflections, batch.evicted) = (9, 10);
+        (batch.reflections, batch.evicted, batch.denied) = (9, 10, 11);
         batch.responses = std::array::from_fn(|rcode| rcode as u64);
         let (first, second) = (counters.block(), counters.block());
         first.add(&batch);

@@ -57,6 +57,11 @@ impl Counters {
                 "Datagrams dropped because they claim to come from echo, chargen and the like",
                 totals.reflections,
             ),
+            (
+                "dns_denied",
+                "UDP queries and TCP connections of clients that [dns] allow leaves out",
+                totals.denied,
+            ),
             ("dns_tcp_evicted", "TCP connections closed to make room for others", totals.evicted),
         ];
         for (name, help, count) in plain {
@@ -91,7 +96,7 @@ mod tests {
         let mut totals = Totals { udp_queries: 9, tcp_queries: 8, truncated: 7, ..Totals::default() };
         (totals.dropped, totals.unsent, totals.panics) = (6, 5, 4);
         (totals.limited, totals.slipped) = (11, 10);
-        (totals.reflections, totals.evicted) = (12, 13);
+        (totals.reflections, totals.evicted, totals.denied) = (12, 13, 14);
         (totals.responses[0], totals.responses[16], totals.responses[RCODES - 1]) = (3, 2, 1);
         counters.block().add(&totals);
         let mut registry = Registry::with_prefix("portolan");
@@ -119,6 +124,7 @@ mod tests {
                 "portolan_dns_unsent_total 5",
                 "portolan_dns_panics_total 4",
                 "portolan_dns_reflections_total 12",
+                "portolan_dns_denied_total 14",
                 "portolan_dns_tcp_evicted_total 13",
             ]
         );

@@ -9,7 +9,7 @@ use arc_swap::{ArcSwap, Guard};
 use super::Shared;
 use super::answers::Table;
 use super::counters::{Block, RCODES, Totals};
-use crate::answer::{AnswerKind, Arrival, Outcome, Reply, Transport};
+use crate::answer::{AnswerKind, Arrival, Outcome, Reply, Transport, refuse};
 use crate::model::Unix;
 use crate::net::clock::Clock;
 use crate::snapshot::Snapshot;
@@ -79,6 +79,14 @@ impl Batch<'_> {
             Transport::Tcp => self.tally.tcp_queries += 1,
         }
         let (handler, snapshot, now) = (self.handler, &**self.snapshot, self.now);
+        let is_allowed = snapshot.plan.allow.permit(arrival.peer.ip());
+        if !is_allowed {
+            self.tally.denied += 1;
+            if arrival.transport == Transport::Tcp {
+                return Reaction::Ignore;
+            }
+        }
+        let handler = if is_allowed { handler } else { refuse };
         let reply = &mut *self.reply;
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(snapshot, message, arrival, now, reply)));
         match outcome {

@@ -92,6 +92,10 @@ impl Acceptor {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
+                // A client that may not ask takes no other's place.
+                Ok((_, peer)) if !self.shared.snapshots.load().plan.allow.permit(peer.ip()) => {
+                    block.add(&Totals { denied: 1, ..Totals::default() });
+                }
                 Ok((stream, peer)) => {
                     fault::point(At::TcpListener);
                     self.spawn(stream, peer, &block);

@@ -4,6 +4,7 @@
 //! does not exist, hold a share above 100 % or a JSONPath that does not compile. No I/O, no clocks, no serde.
 
 mod check;
+mod clients;
 mod condition;
 mod due;
 mod identity;
@@ -21,6 +22,7 @@ mod topology;
 mod units;
 
 pub use check::{CheckId, Source, Subject};
+pub use clients::AllowedClients;
 pub use condition::Condition;
 pub use due::Due;
 pub use identity::{Identity, MAX_IDENTITY};

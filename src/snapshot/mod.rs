@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::geo::Index;
-use crate::model::{Identity, KeyPrefix, RateLimit, Topology};
+use crate::model::{AllowedClients, Identity, KeyPrefix, RateLimit, Topology};
 use crate::standing::Standing;
 use crate::steer::Compiled;
 use crate::wire::Denial;
@@ -47,6 +47,8 @@ pub struct Plan {
     pub cookies: Option<Secrets>,
     /// The limits on UDP responses, if there are any.
     pub rate_limit: Option<RateLimit>,
+    /// Who may ask.
+    pub allow: AllowedClients,
 }
 
 impl Plan {

@@ -17,7 +17,9 @@ const STRANGERS: usize = 100;
 #[tokio::test]
 async fn idle_connections_leave_descriptors_to_probes() {
     let regions = Three::start();
-    let folder = Folder::new(&(regions.config(&[]) + NEAREST));
+    // More than the limit of open files allows, whatever the prefix.
+    let tcp = "[dns.tcp]\nconnections = 1000\nper_prefix = 1000\nidle = \"10m\"\n\n";
+    let folder = Folder::new(&(tcp.to_owned() + &regions.config(&[]) + NEAREST));
     let mut limited = clean(Command::new("sh"));
     limited.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", PROGRAM]);
     let served = Served::spawn_by(limited, folder);

@@ -8,9 +8,9 @@ use rustls::pki_types::ServerName;
 use super::super::*;
 use super::{ZONE, load_with, reported};
 use crate::model::{
-    AllDown, Assertion, Condition, Country, Endpoint, EndpointRef, Expect, Fence, FenceRule, Fraction,
-    GeoEntry, Group, HttpProbe, Identity, KeyPrefix, Kind, LatencyRow, Location, Member, Millis, Point,
-    Probe, ProbeId, Rank, RateLimit, Reach, RegionId, Rules, Service, ServiceKind, Share, Startup,
+    AllDown, AllowedClients, Assertion, Condition, Country, Endpoint, EndpointRef, Expect, Fence, FenceRule,
+    Fraction, GeoEntry, Group, HttpProbe, Identity, KeyPrefix, Kind, LatencyRow, Location, Member, Millis,
+    Point, Probe, ProbeId, Rank, RateLimit, Reach, RegionId, Rules, Service, ServiceKind, Share, Startup,
     StatusRange, Steering, Subdivision, SuspectSelf, TcpLimits, Thresholds, TlsProbe, Ttl, Weight,
 };
 
@@ -36,6 +36,7 @@ key_prefix = { v4 = 22, v6 = 48 }
 identity = { hostname = "ns1.gslb.test" }
 cookies = { secret_file = "cookies.secret" }
 rate_limit = { responses_per_second = 50, slip = 3, window = "1m", v4_prefix = 28, exempt = ["10.0.0.0/8", "2001:db8::/32"] }
+allow = ["10.0.0.0/8", "2001:db8::/32"]
 tcp = { connections = 2000, per_prefix = 100, idle = "5s" }
 
 [control]
@@ -201,6 +202,10 @@ fn the_node_and_its_listeners() {
             prefix: KeyPrefix { v4: 28, v6: 56 },
             exempt: vec!["10.0.0.0/8".parse().expect("a prefix"), "2001:db8::/32".parse().expect("a prefix")],
         }),
+        allow: ["10.0.0.0/8", "2001:db8::/32"]
+            .map(|text| text.parse().expect("a prefix"))
+            .into_iter()
+            .collect(),
         tcp: TcpLimits { connections: Some(2000), per_prefix: Some(100), idle: Duration::from_secs(5) },
     };
     assert_eq!(config.dns, Some(dns));
@@ -286,7 +291,7 @@ fn geo_data_and_latencies() {
     let config = full();
     let databases = config.geo.databases.iter().map(|it| (it.source.clone(), it.at.line, it.at.column));
     let city = GeoSource::File("conf/city.mmdb".into());
-    assert_eq!(databases.collect::<Vec<_>>(), [(city, 32, 13), (GeoSource::Builtin, 32, 26)]);
+    assert_eq!(databases.collect::<Vec<_>>(), [(city, 33, 13), (GeoSource::Builtin, 33, 26)]);
     let location = &config.geo.networks[0].location.expect("a location");
     let subdivision: Subdivision = "BE".parse().expect("a code");
     assert_eq!(
@@ -454,7 +459,10 @@ fn omitted_keys_have_the_defaults_of_the_reference() {
     assert_eq!(config.log, Log { format: None, level: LogLevel::Info });
     let dns = config.dns.expect("a name server");
     assert_eq!((dns.workers, dns.ecs, dns.key_prefix), (0, true, KeyPrefix { v4: 24, v6: 56 }));
-    assert_eq!((dns.tcp, dns.tcp.idle), (TcpLimits::default(), Duration::from_secs(10)));
+    assert_eq!(
+        (dns.tcp, dns.tcp.idle, dns.allow),
+        (TcpLimits::default(), Duration::from_secs(10), AllowedClients::default())
+    );
     assert_eq!(config.control.listen, Some("127.0.0.1:8053".parse().expect("an address")));
     assert_eq!(config.control.socket.as_deref(), Some(Path::new("/run/portolan/control.sock")));
     let databases = config.geo.databases.iter().map(|it| (&it.source, it.at.line, it.at.column));

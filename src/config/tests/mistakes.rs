@@ -83,6 +83,14 @@ fn listeners_and_tokens() {
             "4:40: `per_prefix` exceeds `connections`, which is 10",
         ),
         (
+            "[dns]\nlisten = [\"[::]:53\"]\nallow = [\"10.0.0.1/8\", \"10.0.0.0\", 1]",
+            "4:10: 10.0.0.1/8 has host bits set; write 10.0.0.0/8\n4:24: \"10.0.0.0\" is not a valid prefix such as 192.0.2.0/24; write 10.0.0.0/32\n4:36: expected a prefix such as \"10.0.0.0/8\", found integer 1",
+        ),
+        (
+            "[dns]\nlisten = [\"[::]:53\"]\nallow = []",
+            "4:9: expected a list of prefixes such as [\"10.0.0.0/8\"], found an empty list",
+        ),
+        (
             "dns = { listen = [\"[::]:53\"], key_prefix = { v4 = 33, v6 = 129 } }",
             "2:51: expected an integer from 0 to 32, found integer 33\n2:60: expected an integer from 0 to 128, found integer 129",
         ),
@@ -579,7 +587,7 @@ fn unsupported_keys_are_distinguished_from_unknown_ones() {
     for key in ["include", "alert", "journal", "cluster", "proxy", "tsig"] {
         cases.push((format!("{key} = 1"), key.into()));
     }
-    for key in ["tls", "allow", "proxy_protocol_from", "transfer"] {
+    for key in ["tls", "proxy_protocol_from", "transfer"] {
         cases.push((format!("dns = {{ listen = [\"[::]:53\"], {key} = 1 }}"), format!("dns.{key}")));
     }
     for key in ["min_capacity", "max_withdrawals"] {

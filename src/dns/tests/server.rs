@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use super::{PANIC, TRUNCATED, UNANSWERED, echo, framed, limits, shared};
@@ -16,7 +16,7 @@ use crate::dns::{Listeners, Server, Shared};
 use crate::model::Unix;
 use crate::net::listen::Udp;
 use crate::net::udp::Socket;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Plan, Snapshot};
 
 /// Far more than loopback ever needs; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -158,6 +158,39 @@ async fn a_connection_too_many_replaces_the_longest_idle() {
     ask(third, b"still there");
     running.stop().await;
     assert_eq!(shared.counters.totals().evicted, 1);
+}
+
+#[tokio::test]
+async fn only_allowed_clients_are_answered() {
+    let query = b"\0\x07\0\0\0\x01\0\0\0\0\0\0\x04test\0\0\x01\0\x01";
+    let mut refused = query.to_vec();
+    (refused[2], refused[3]) = (0x80, 5);
+    let shared = shared();
+    let allow = |network: &str| {
+        let allow = [network.parse().unwrap()].into_iter().collect();
+        let plan = Plan { allow, ..Plan::default() };
+        shared
+            .snapshots
+            .store(Arc::new(Snapshot { plan: Arc::new(plan), ..Snapshot::clone(&shared.snapshots.load()) }));
+    };
+    allow("127.0.0.1/32");
+    let running = start(&shared, &["127.0.0.1:0"], 1, limits());
+    let address = running.local_addrs()[0];
+    let (udp, mut tcp) = (udp_client(address), tcp_client(address));
+    udp.send(query).unwrap();
+    assert_eq!(received(&udp), query, "the echo");
+    ask(&mut tcp, query);
+    // A reload applies to the connections that are open, too.
+    allow("192.0.2.0/24");
+    udp.send(query).unwrap();
+    assert_eq!(received(&udp), refused);
+    udp.send(&refused).unwrap();
+    tcp.write_all(&framed([&query[..]])).unwrap();
+    assert_eq!(tcp.read(&mut [0]).unwrap(), 0);
+    assert_eq!(tcp_client(address).read(&mut [0]).unwrap(), 0);
+    running.stop().await;
+    let totals = shared.counters.totals();
+    assert_eq!((totals.denied, totals.dropped, totals.responses[5]), (4, 1, 1));
 }
 
 /// How many queries [`wait`] is answering, and whether it may end.

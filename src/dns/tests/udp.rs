@@ -63,7 +63,7 @@ impl Exchange for Memory {
     fn query(&self, index: usize) -> Datagram<'_> {
         let local = SocketAddr::from(([192, 0, 2, 53], 53));
         let mut peer = peer(index);
-        peer.set_port(self.ports.get(index).copied().unwrap_or(peer.port()));
+        peer.set_port(self.ports.get(index).copied().unwrap_or_else(|| peer.port()));
         Datagram { bytes: &self.batch[index], peer, local }
     }
 

@@ -1,0 +1,68 @@
+//! Who may ask.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// The networks whose clients may ask; every client if there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowedClients {
+    /// Disjoint, ordered.
+    networks: Box<[IpNet]>,
+}
+
+impl AllowedClients {
+    /// Whether a client may ask.
+    #[inline]
+    #[must_use]
+    pub fn permit(&self, client: IpAddr) -> bool {
+        self.networks.is_empty() || self.contain(client)
+    }
+
+    fn contain(&self, client: IpAddr) -> bool {
+        let after = self.networks.partition_point(|network| network.network() <= client);
+        self.networks[..after].last().is_some_and(|network| network.contains(&client))
+    }
+}
+
+impl FromIterator<IpNet> for AllowedClients {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(networks: I) -> Self {
+        let networks: Vec<_> = networks.into_iter().map(|network| network.trunc()).collect();
+        let mut networks = IpNet::aggregate(&networks);
+        networks.sort_unstable_by_key(IpNet::network);
+        Self { networks: networks.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(networks: &[&str]) -> AllowedClients {
+        networks.iter().map(|network| network.parse::<IpNet>().unwrap()).collect()
+    }
+
+    #[test]
+    fn clients_of_the_networks_may_ask() {
+        let networks = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.128/25", "2001:db8::/32", "192.0.2.1/32"];
+        let allowed = allowed(&networks);
+        for client in ["10.0.0.0", "10.255.255.255", "192.0.2.1", "192.0.2.200", "2001:db8:ffff::1"] {
+            assert!(allowed.permit(client.parse().unwrap()), "{client}");
+        }
+        let others =
+            ["9.255.255.255", "11.0.0.0", "192.0.2.0", "192.0.2.2", "192.0.2.127", "::1", "2001:db9::"];
+        for client in others {
+            assert!(!allowed.permit(client.parse().unwrap()), "{client}");
+        }
+    }
+
+    #[test]
+    fn without_networks_everybody_may_ask() {
+        for client in ["192.0.2.1", "::1"] {
+            assert!(AllowedClients::default().permit(client.parse().unwrap()));
+            let network = if client.contains(':') { "::/0" } else { "0.0.0.0/0" };
+            assert!(allowed(&[network]).permit(client.parse().unwrap()));
+        }
+        assert!(!allowed(&["0.0.0.0/0"]).permit("::1".parse().unwrap()));
+    }
+}
