@@ -1,10 +1,11 @@
-//! `cookies` and `rate_limit` of `[dns]`: how the name server treats clients that may not be who they seem.
+//! `cookies`, `rate_limit`, `allow` and `tcp` of `[dns]`: how the name server treats clients that may mean harm.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{KeyPrefix, RateLimit};
+use crate::model::{AllowedClients, KeyPrefix, RateLimit, TcpLimits};
 
 use super::diagnostic::Spot;
 use super::keys::Shape::{Integer, List, Text};
@@ -34,8 +35,27 @@ pub(super) const COOKIES: Keys = Keys {
         "secret_file",
         Text,
         required("\"cookies.secret\""),
-        "file with the secret, 32 hexadecimal digits; the same on every node. A second line is also accepted from clients, for changing the secret",
+        "file with the secret that nodes share, 32 hexadecimal digits; a second line is a secret that is also accepted, for rotation",
     )],
+    later: &[],
+};
+
+pub(super) const TCP: Keys = Keys {
+    known: &[
+        key(
+            "connections",
+            Integer(1, MOST_CONNECTIONS),
+            otherwise("1024", "1024, or what the limit of open files allows"),
+            "most connections open at a time, over all addresses",
+        ),
+        key(
+            "per_prefix",
+            Integer(1, MOST_CONNECTIONS),
+            otherwise("256", "a quarter of `connections`"),
+            "most of them from one client prefix (IPv4 /24, IPv6 /48); a newer connection replaces the one idle for longest",
+        ),
+        key("idle", Text, default("\"10s\""), "how long a connection may be without a query"),
+    ],
     later: &[],
 };
 
@@ -52,13 +72,13 @@ pub(super) const RATE_LIMIT: Keys = Keys {
             "slip",
             Integer(0, MOST_SLIP),
             default("2"),
-            "each how many responses beyond the limit one is replaced by a short one; the others are dropped, with 0 all",
+            "one of this many responses beyond the limit is replaced by a short one, the others are dropped; 0: all are dropped, 1: none",
         ),
         key(
             "window",
             Text,
             default("\"15s\""),
-            "for how long a prefix that was far above the limit must be quiet, at most, until it is answered again",
+            "how long a prefix far above the limit must be quiet, at most, before it is answered again",
         ),
         key("v4_prefix", Integer(0, 32), default("24"), "length of the IPv4 prefixes that share a limit"),
         key("v6_prefix", Integer(0, 128), default("56"), "length of the IPv6 prefixes that share a limit"),
@@ -82,6 +102,35 @@ const MOST_PER_SECOND: u64 = RateLimit::MOST_PER_SECOND as u64;
 const MOST_SLIP: u64 = 10;
 /// The window's shortest length: that of the credit.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
+
+/// The range of `[dns] tcp` for numbers of connections. One address has no more ports.
+const MOST_CONNECTIONS: u64 = 65_535;
+/// The range of idle times: within a second distant clients could not follow one query by another.
+const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
+
+pub(super) fn read_allowed(value: &Value<'_>) -> AllowedClients {
+    let items = value.items("a list of prefixes such as [\"10.0.0.0/8\"]").unwrap_or_default();
+    let prefix = |item: &Value<'_>| item.parsed("a prefix such as \"10.0.0.0/8\"", text::prefix);
+    items.iter().filter_map(prefix).collect()
+}
+
+pub(super) fn read_tcp(value: &Value<'_>) -> Option<TcpLimits> {
+    let table = value.table("dns.tcp", &TCP)?;
+    let count = |key| table.get(key).and_then(|value| value.integer(1..=MOST_CONNECTIONS));
+    let (connections, per_prefix) = (count("connections"), count("per_prefix"));
+    if let (Some(connections), Some(per_prefix), Some(value)) =
+        (connections, per_prefix, table.get("per_prefix"))
+        && per_prefix > connections
+    {
+        value.fail::<()>(format!("`per_prefix` exceeds `connections`, which is {connections}"));
+    }
+    let idle = table.get("idle").and_then(|value| value.duration(IDLE));
+    Some(TcpLimits {
+        connections: connections.map(|count| count as usize),
+        per_prefix: per_prefix.map(|count| count as usize),
+        idle: idle.unwrap_or_else(|| TcpLimits::default().idle),
+    })
+}
 
 pub(super) fn read_cookies(dns: &Table<'_>) -> Cookies {
     let Some(value) = dns.get("cookies") else { return Cookies::default() };

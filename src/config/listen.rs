@@ -1,9 +1,7 @@
 //! `[dns]` and `[control]`: where this node listens, and who may control it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::model::{AllowedClients, Identity, KeyPrefix, MAX_IDENTITY, RateLimit, TcpLimits};
 
@@ -181,27 +179,9 @@ pub(super) const DNS: Keys = Keys {
             otherwise("[\"10.0.0.0/8\", \"2001:db8::/32\"]", "everyone"),
             "prefixes of clients that may ask; others are refused over UDP and disconnected over TCP",
         ),
-        key("tcp", Fields(&TCP), otherwise("", "as shown there"), "limits of DNS over TCP"),
+        key("tcp", Fields(&abuse::TCP), otherwise("", "as shown there"), "limits of DNS over TCP"),
     ],
     later: &["tls", "proxy_protocol_from", "transfer"],
-};
-const TCP: Keys = Keys {
-    known: &[
-        key(
-            "connections",
-            Integer(1, MOST_CONNECTIONS),
-            otherwise("1024", "1024, or what the limit of open files allows"),
-            "most connections open at a time, over all addresses",
-        ),
-        key(
-            "per_prefix",
-            Integer(1, MOST_CONNECTIONS),
-            otherwise("256", "a quarter of `connections`"),
-            "most of them from one client prefix (IPv4 /24, IPv6 /48); a newer connection replaces the one idle for longest",
-        ),
-        key("idle", Text, default("\"10s\""), "how long a connection may be without a query"),
-    ],
-    later: &[],
 };
 const KEY_PREFIX: Keys = Keys {
     known: &[
@@ -316,10 +296,6 @@ const LISTENERS: &str = "a list of addresses such as [\"0.0.0.0:53\", \"[::]:53\
 const A_LISTENER: &str = "an address such as \"127.0.0.1:8053\"";
 const MOST_WORKERS: u64 = 1024;
 const READERS: [(&str, Read); 2] = [("anyone", Read::Anyone), ("token", Read::Token)];
-/// The range of `[dns] tcp` for numbers of connections. One address has no more ports.
-const MOST_CONNECTIONS: u64 = 65_535;
-/// The range of idle times: within a second distant clients could not follow one query by another.
-const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
 
 /// Reads both tables, since their listeners must not conflict.
 pub(super) fn read(root: &Table<'_>) -> (Option<Dns>, Control) {
@@ -370,8 +346,8 @@ fn read_dns(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Dns> {
         identity: table.get("identity").and_then(|value| read_identity(&value)).unwrap_or_default(),
         cookies: abuse::read_cookies(&table),
         rate_limit: abuse::read_rate_limit(&table),
-        allow: table.get("allow").map(|value| read_allowed(&value)).unwrap_or_default(),
-        tcp: table.get("tcp").and_then(|value| read_tcp(&value)).unwrap_or_default(),
+        allow: table.get("allow").map(|value| abuse::read_allowed(&value)).unwrap_or_default(),
+        tcp: table.get("tcp").and_then(|value| abuse::read_tcp(&value)).unwrap_or_default(),
     };
     abuse::advise(&table, taken.iter().map(|listener| &listener.address));
     Some(dns)
@@ -394,30 +370,6 @@ fn read_identity(value: &Value<'_>) -> Option<Identity> {
         Some(value) => text(value),
     };
     Some(Identity { version, hostname, nsid })
-}
-
-fn read_allowed(value: &Value<'_>) -> AllowedClients {
-    let items = value.items("a list of prefixes such as [\"10.0.0.0/8\"]").unwrap_or_default();
-    let prefix = |item: &Value<'_>| item.parsed("a prefix such as \"10.0.0.0/8\"", text::prefix);
-    items.iter().filter_map(prefix).collect()
-}
-
-fn read_tcp(value: &Value<'_>) -> Option<TcpLimits> {
-    let table = value.table("dns.tcp", &TCP)?;
-    let count = |key| table.get(key).and_then(|value| value.integer(1..=MOST_CONNECTIONS));
-    let (connections, per_prefix) = (count("connections"), count("per_prefix"));
-    if let (Some(connections), Some(per_prefix), Some(value)) =
-        (connections, per_prefix, table.get("per_prefix"))
-        && per_prefix > connections
-    {
-        value.fail::<()>(format!("`per_prefix` exceeds `connections`, which is {connections}"));
-    }
-    let idle = table.get("idle").and_then(|value| value.duration(IDLE));
-    Some(TcpLimits {
-        connections: connections.map(|count| count as usize),
-        per_prefix: per_prefix.map(|count| count as usize),
-        idle: idle.unwrap_or_else(|| TcpLimits::default().idle),
-    })
 }
 
 fn read_key_prefix(value: &Value<'_>) -> Option<KeyPrefix> {

@@ -130,7 +130,7 @@ impl Worker {
             // A caller that timed out has dropped its receiver.
             confirm.send(changed.clone()).ok();
         }
-        let saved = self.write_verdicts(now).map_err(|e| e.to_string());
+        let saved = self.file.check().and_then(|()| self.write_verdicts(now).map_err(|e| e.to_string()));
         self.condition.end_write(changed.and(saved));
     }
 

@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -19,6 +21,9 @@ use tracing::warn;
 use crate::api::{Access, Connections, Policy, Server};
 use crate::config::Control;
 use crate::supervise::Supervisor;
+
+/// How long a stop waits for requests in flight, which the server itself ends sooner unless they block its threads.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Connections to the socket that the kernel queues until they are accepted, as in the standard library.
 const BACKLOG: i32 = 128;
@@ -111,7 +116,8 @@ impl ControlListeners {
     pub(super) async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        // Requests that block their threads are left behind.
+        timeout(STOP_WITHIN, self.tasks.wait()).await.ok();
     }
 }
 

@@ -32,6 +32,7 @@ use crate::net;
 use crate::net::clock::Clock;
 use crate::net::limits::FdBudget;
 use crate::prepare::{Origin, Prepared};
+use crate::snapshot::Plan;
 use crate::supervise::Supervisor;
 use control::ControlListeners;
 pub(crate) use control::default_sockets;
@@ -163,13 +164,7 @@ impl Node {
         let dns_addresses = server.as_ref().map(dns::Server::local_addrs).unwrap_or_default();
         let control_address = control.address;
         tokio::task::spawn_blocking(net::memory::give_back);
-        let plan = Arc::clone(&engine.snapshots.load().plan);
-        info!(
-            geo_bytes = plan.geo.memory_bytes(),
-            ranking_bytes = plan.steering.memory_bytes(),
-            places = plan.geo.places().len(),
-            "plan compiled"
-        );
+        log_plan(&engine.snapshots.load().plan);
         let shown = |address: Option<SocketAddr>| address.map(tracing::field::display);
         let (control_shown, metrics_shown) = (shown(control_address), shown(control.metrics_address));
         info!(dns = ?dns_addresses, control = control_shown, metrics = metrics_shown, "bound, waiting for the first result of every check");
@@ -233,6 +228,15 @@ impl Node {
         self.reloading.abort();
         self.running.stop().await;
     }
+}
+
+fn log_plan(plan: &Plan) {
+    info!(
+        geo_bytes = plan.geo.memory_bytes(),
+        ranking_bytes = plan.steering.memory_bytes(),
+        places = plan.geo.places().len(),
+        "plan compiled"
+    );
 }
 
 async fn open_journal(state_dir: Option<&Path>) -> Result<Opened> {

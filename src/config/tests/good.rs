@@ -10,8 +10,8 @@ use super::{ZONE, load_with, reported};
 use crate::model::{
     AllDown, AllowedClients, Assertion, Condition, Country, Endpoint, EndpointRef, Expect, Fence, FenceRule,
     Fraction, GeoEntry, Group, HttpProbe, Identity, KeyPrefix, Kind, LatencyRow, Location, Member, Millis,
-    Point, Probe, ProbeId, Rank, RateLimit, Reach, RegionId, Rules, Service, ServiceKind, Share, Startup,
-    StatusRange, Steering, Subdivision, SuspectSelf, TcpLimits, Thresholds, TlsProbe, Ttl, Weight,
+    Point, Probe, ProbeId, Rank, Reach, RegionId, Rules, Service, ServiceKind, Share, Startup, StatusRange,
+    Steering, Subdivision, SuspectSelf, TcpLimits, Thresholds, TlsProbe, Ttl, Weight,
 };
 
 /// A config that uses nearly every table.
@@ -151,7 +151,7 @@ pub(super) const LATENCY: &str =
 const EU: RegionId = RegionId(0);
 const US: RegionId = RegionId(1);
 
-fn full() -> Config {
+pub(super) fn full() -> Config {
     let files: &[(&str, &[u8])] =
         &[("latency.csv", LATENCY.as_bytes()), ("zones/gslb.test.zone", ZONE.as_bytes())];
     load_with(FULL, files).unwrap_or_else(|reported| panic!("{reported}"))
@@ -162,7 +162,7 @@ fn country(code: &str) -> Country {
 }
 
 #[test]
-fn the_node_and_its_listeners() {
+fn the_node() {
     let config = full();
     let warnings = super::without(&config.warnings.to_string(), "`capacity` is only displayed");
     assert_eq!(warnings.trim(), "");
@@ -177,63 +177,6 @@ fn the_node_and_its_listeners() {
     };
     assert_eq!(config.node, node);
     assert_eq!(config.log, Log { format: Some(LogFormat::Json), level: LogLevel::Debug });
-    let dns = Dns {
-        listen: vec!["0.0.0.0:53".parse().expect("an address"), "[::]:53".parse().expect("an address")],
-        workers: 4,
-        ecs: false,
-        key_prefix: KeyPrefix { v4: 22, v6: 48 },
-        debug_names: false,
-        // The identity is also the NSID by default.
-        identity: Identity {
-            version: None,
-            hostname: Some("ns1.gslb.test".into()),
-            nsid: Some("ns1.gslb.test".into()),
-        },
-        cookies: Cookies::SecretFile {
-            path: "conf/cookies.secret".into(),
-            at: Spot { file: Path::new("conf/p.toml").into(), line: 20, column: 27, end_column: 43 },
-        },
-        rate_limit: Some(RateLimit {
-            responses_per_second: 50,
-            errors_per_second: 50,
-            all_per_second: None,
-            slip: 3,
-            window: Duration::from_secs(60),
-            prefix: KeyPrefix { v4: 28, v6: 56 },
-            exempt: vec!["10.0.0.0/8".parse().expect("a prefix"), "2001:db8::/32".parse().expect("a prefix")],
-        }),
-        allow: ["10.0.0.0/8", "2001:db8::/32"]
-            .map(|text| text.parse().expect("a prefix"))
-            .into_iter()
-            .collect(),
-        tcp: TcpLimits { connections: Some(2000), per_prefix: Some(100), idle: Duration::from_secs(5) },
-    };
-    assert_eq!(config.dns, Some(dns));
-    let token =
-        Token { name: "ci".into(), role: Role::Operator, sha256: std::array::from_fn(|index| index as u8) };
-    let file = |name: &str, columns: std::ops::Range<usize>| NamedFile {
-        path: format!("conf/{name}").into(),
-        at: Spot {
-            file: Path::new("conf/p.toml").into(),
-            line: 26,
-            column: columns.start,
-            end_column: columns.end,
-        },
-    };
-    let control = Control {
-        listen: Some("127.0.0.1:8054".parse().expect("an address")),
-        socket: Some("conf/run/control.sock".into()),
-        hosts: vec!["ns1.gslb.test".into()],
-        read: Read::Token,
-        tokens: vec![token],
-        tls: Some(ControlTls {
-            cert: file("c.pem", 18..25),
-            key: file("k.pem", 33..40),
-            client_ca: Some(file("ca.pem", 54..62)),
-        }),
-        metrics: Some("127.0.0.1:9153".parse().expect("an address")),
-    };
-    assert_eq!(config.control, control);
     let suspect_self = SuspectSelf {
         share: Fraction::from_percent(50.0).expect("a share"),
         min: 4,
@@ -268,30 +211,11 @@ fn the_server_reveals_only_the_configured_identity() {
 }
 
 #[test]
-fn cookies_are_on_and_limits_off_unless_configured() {
-    let dns = |text: &str| {
-        let dns = format!("version = 1\ndns = {{ listen = [\"127.0.0.1:53\"]{text} }}\n");
-        let config = load_with(&dns, &[]).unwrap_or_else(|reported| panic!("{reported}"));
-        config.dns.expect("a name server")
-    };
-    assert_eq!((dns("").cookies, dns("").rate_limit), (Cookies::OwnSecret, None));
-    assert_eq!(dns(", cookies = true").cookies, Cookies::OwnSecret);
-    assert_eq!(dns(", cookies = false").cookies, Cookies::Off);
-    assert_eq!(dns(", rate_limit = false").rate_limit, None);
-    assert_eq!(dns(", rate_limit = {}").rate_limit, Some(RateLimit::default()));
-    let limit = dns(", rate_limit = { errors_per_second = 5, all_per_second = 900 }").rate_limit;
-    assert_eq!(
-        limit,
-        Some(RateLimit { errors_per_second: 5, all_per_second: Some(900), ..RateLimit::default() })
-    );
-}
-
-#[test]
 fn geo_data_and_latencies() {
     let config = full();
     let databases = config.geo.databases.iter().map(|it| (it.source.clone(), it.at.line, it.at.column));
     let city = GeoSource::File("conf/city.mmdb".into());
-    assert_eq!(databases.collect::<Vec<_>>(), [(city, 33, 13), (GeoSource::Builtin, 33, 26)]);
+    assert_eq!(databases.collect::<Vec<_>>(), [(city, 35, 13), (GeoSource::Builtin, 35, 26)]);
     let location = &config.geo.networks[0].location.expect("a location");
     let subdivision: Subdivision = "BE".parse().expect("a code");
     assert_eq!(

@@ -5,6 +5,7 @@ mod alias;
 mod described;
 mod files;
 mod good;
+mod listen;
 mod mistakes;
 mod named;
 mod slips;
