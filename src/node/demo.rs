@@ -85,6 +85,9 @@ pub struct Demo {
     regions: CancellationToken,
 }
 
+/// How often a start is tried.
+const ATTEMPTS: u32 = 3;
+
 /// What ends a demo: SIGTERM, SIGINT, and SIGHUP, since its terminal is closed then. It has no config to read again.
 #[derive(Debug)]
 pub struct End {
@@ -109,6 +112,16 @@ impl Demo {
     /// # Errors
     /// If no free port is found, or the node does not start.
     pub async fn start() -> Result<Self> {
+        // Another program may take a port between the moment it is found free and the moment it is bound.
+        for _ in 1..ATTEMPTS {
+            if let Ok(demo) = Self::try_start().await {
+                return Ok(demo);
+            }
+        }
+        Self::try_start().await
+    }
+
+    async fn try_start() -> Result<Self> {
         let mut notes = Vec::new();
         let mut give_way = |what: &str, wanted: u16, found: u16| {
             if wanted != found {
@@ -129,6 +142,7 @@ impl Demo {
         give_way("DNS", DNS_PORT, dns_port);
 
         let regions = CancellationToken::new();
+        let stop_if_failed = regions.clone().drop_guard();
         let mut switches = BTreeMap::new();
         for (name, address, _) in REGIONS {
             let (switch, position) = watch::channel(None);
@@ -144,6 +158,7 @@ impl Demo {
         let prepared = prepare(&origin)?;
         let extra_routes = Some(routes(Arc::clone(&switches)));
         let node = Node::start(origin, prepared, Options { extra_routes }).await?;
+        stop_if_failed.disarm();
         Ok(Self { node, switches, notes, token, regions })
     }
 
