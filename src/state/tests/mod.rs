@@ -176,6 +176,11 @@ impl Node {
         self.state.standing().region(region).pool(family).usable
     }
 
+    /// How long the region is certain to stay as it is.
+    fn time_left(&self, region: RegionId) -> Duration {
+        self.state.standing().dues.regions[usize::from(region.0)].left(self.now.unix)
+    }
+
     /// The addresses that a region answers with.
     fn candidates(&self, region: RegionId, family: Family) -> Vec<String> {
         let pool = self.state.standing().region(region).pool(family);

@@ -148,3 +148,38 @@ fn a_restart_restores_verdicts_and_recoveries_in_progress() {
         verdicts.iter().map(|(id, memory, _)| (id.clone(), memory.clone(), Unix(Duration::MAX))).collect();
     assert_eq!(restart(2, &future).health(US), Health::Unknown);
 }
+
+/// A computed TTL must not outlast the next lookup of a host, or its answer may change while it is cached.
+#[test]
+fn a_region_may_change_when_its_host_is_looked_up_again() {
+    let mut topology = two_regions();
+    let host: Name = "lb.example.net.".parse().unwrap();
+    topology.regions[0].endpoints[0].reach = Reach::Resolved(host.clone());
+    let mut node = Node::new(World { computes_ttl: true, ..world(topology) });
+    let found = Found { addresses: vec!["192.0.2.10".parse().unwrap()], ttl: Some(Duration::from_secs(7)) };
+    node.probe();
+    node.state.resolve(host, Lookup { v4: Ok(found), v6: Ok(Found::default()) }, node.now);
+    node.state.recompute(node.now);
+    node.pass(Duration::from_secs(1));
+    let check = node.state.checks_to_run().next().unwrap();
+    let outcome = node.outcome(&check.id.subject);
+    node.state.observe(&check.id, check.generation, outcome.as_ref(), node.now);
+    node.state.recompute(node.now);
+    // Three failures in a row would take ten seconds at least.
+    assert_eq!(node.time_left(EU), Duration::from_secs(6));
+}
+
+#[test]
+fn after_a_clock_step_anything_may_change_until_the_next_results() {
+    let mut node = Node::up(World { computes_ttl: true, ..world(two_regions()) });
+    node.break_all(&["192.0.2.1"], Severity::Hard).probe_times(3);
+    node.broken.clear();
+    node.probe_times(3);
+    assert_eq!(node.time_left(EU), Duration::from_secs(20), "good for 10 of 30 seconds");
+    node.pass(Duration::from_secs(5));
+    node.now.unix = Unix(node.now.unix.0 - Duration::from_secs(3600));
+    node.state.tick(node.now);
+    assert_eq!(node.time_left(EU), Duration::ZERO);
+    node.probe();
+    assert_eq!(node.time_left(EU), Duration::from_secs(10));
+}
