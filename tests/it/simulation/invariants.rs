@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portolan::health::{Severity, State as Health};
 use portolan::model::{
-    CheckId, Condition, EndpointRef, Family, Member, RegionId, Rule, ServiceId, Subject, Unix,
+    AllDown, CheckId, Condition, EndpointRef, Family, Member, RegionId, Rule, ServiceId, Subject, Unix,
 };
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Action, AddressStanding, Cause, HeldFor, Standing, Usable};
@@ -342,7 +342,8 @@ impl Simulation {
     ) {
         let (topology, standing) = (&snapshot.plan.topology, &snapshot.standing);
         let service_of = topology.service(service);
-        let is_plain = service_of.fences.is_empty()
+        let is_plain = service_of.steering.all_down == AllDown::All
+            && service_of.fences.is_empty()
             && service_of.members.iter().all(|member| member.weight.0 > 0)
             && standing.overrides_of(service).is_empty();
         let known = || standing.regions.iter().flat_map(|region| region.endpoints.iter());
