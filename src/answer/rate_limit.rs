@@ -2,9 +2,8 @@
 //! it sent itself.
 //!
 //! Responses over UDP are counted by the client's prefix and by what they are about, since an attacker repeats few
-//! questions and resolvers cache the answers. A prefix has credit for one second of responses; each response costs some,
-//! and beyond the credit it runs into debt, up to [`RateLimit::window`] seconds. While it is in debt, responses
-//! are dropped, or slip through as short ones: TC without data, which takes a real client to TCP, or BADCOOKIE for a
+//! questions and resolvers cache the answers. Each prefix has a token bucket that holds one second of responses and may
+//! be overdrawn by up to [`RateLimit::window`]. While it is overdrawn, responses are dropped, or replaced by short ones: TC without data, which takes a real client to TCP, or BADCOOKIE for a
 //! client that sent a cookie, which then gets its answer by returning the new one. Clients whose server cookie is valid
 //! are not limited.
 

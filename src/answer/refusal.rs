@@ -23,7 +23,7 @@ impl Refusal {
             Content::Fault(Fault::Opcode, _) => {
                 return Err(Self::because(ResponseCode::NotImp, ExtendedError::NOT_SUPPORTED));
             }
-            // What is no question is malformed, unless the server grants cookies.
+            // A message without a question is malformed, unless the server grants cookies.
             Content::Cookie | Content::Fault(Fault::Malformed, _) => {
                 return Err(Self { rcode: ResponseCode::FormErr, error: None });
             }

@@ -140,7 +140,7 @@ impl<'a> General<'a, '_, '_> {
         self.data(at, zone, node)
     }
 
-    /// The answer to ANY at a name that is no alias.
+    /// The answer to ANY at a name that is not an alias.
     pub(super) fn write_any(&mut self, at: &Current<'_>, ttl: Ttl) {
         self.writer.records(Section::Answer, at.owner(), rtype::HINFO, ttl.min(ANY_TTL), [ANY_HINFO]);
     }

@@ -99,7 +99,7 @@ fn permit(access: &Access, request: &Request) -> Result<Bearer, Problem> {
 /// The token of a request, if it has one.
 ///
 /// # Errors
-/// If nobody has this token: it may have been replaced, and whoever sends it should know.
+/// If the token is unknown: it may have been replaced, so the sender must be told rather than treated as anonymous.
 fn bearer<'a>(tokens: &'a [Token], headers: &HeaderMap) -> Result<Option<&'a Token>, Problem> {
     let header = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
     let Some((scheme, secret)) = header.and_then(|value| value.split_at_checked(b"Bearer ".len())) else {

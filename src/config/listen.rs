@@ -237,7 +237,7 @@ pub(super) const CONTROL: Keys = Keys {
             "read",
             Words(&["anyone", "token"]),
             default("\"anyone\""),
-            "who may read over TCP: \"anyone\", or with \"token\" whoever has one, of whatever role; /livez and /readyz stay open",
+            "who may read over TCP: \"anyone\", or only holders of a token (\"token\"), whatever its role; /livez and /readyz need none",
         ),
         key(
             "token",
