@@ -53,7 +53,7 @@ impl Advice<'_> {
     /// Warns of a computed TTL whose maximum is never reached, because every region may change sooner.
     pub(super) fn on_computed_ttl(&self, written: &Written) {
         let Some(ttl) = written.ttl.as_ref().filter(|ttl| ttl.value.is_computed()) else { return };
-        let steady = |region| self.probes(region).map(Due::while_good).fold(Due::NEVER, Due::min).after;
+        let steady = |region| self.probes(region).map(Due::while_steady).fold(Due::NEVER, Due::min).after;
         let Some(longest) = self.regions().map(steady).max() else { return };
         if longest >= duration(ttl.value.max) {
             return;

@@ -220,7 +220,7 @@ impl Verdict {
         let Probe { thresholds, interval, .. } = probe;
         let steps = |missing: u32| Due::within(*interval * missing, now.unix);
         let fall = match self.failures.count {
-            0 => Due::while_good(probe),
+            0 => Due::while_steady(probe),
             count => steps(thresholds.fall.saturating_sub(count)),
         };
         match self.machine {
@@ -241,6 +241,20 @@ impl Verdict {
                 let held = thresholds.hold.saturating_sub(now.mono.since(self.good.first));
                 Due::within(missing.max(held), now.unix)
             }
+        }
+    }
+
+    /// The earliest time at which down can turn from soft to hard, or back, after an observation at `now`. While it is
+    /// not down, [`Verdict::due`] comes first.
+    #[must_use]
+    pub fn severity_due(&self, probe: &Probe, now: Now) -> Due {
+        match self.machine {
+            Machine::Down(severity) if self.streak.count > 0 && self.streak.severity != severity => {
+                let missing = probe.thresholds.fall.saturating_sub(self.streak.count);
+                Due::within(probe.interval * missing, now.unix)
+            }
+            Machine::Down(_) => Due::while_steady(probe),
+            Machine::Unknown { .. } | Machine::Up(_) | Machine::Degraded(_) => Due::NEVER,
         }
     }
 

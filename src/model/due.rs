@@ -41,10 +41,10 @@ impl Due {
         Self { after: left, at: now.after(left) }
     }
 
-    /// When a target that has only succeeded can go down: the next probe may come immediately, and be the first of
-    /// `fall` failures.
+    /// When a target whose results are all alike can change: the next probe may come immediately, and be the first of
+    /// `fall` others.
     #[must_use]
-    pub fn while_good(probe: &Probe) -> Self {
+    pub fn while_steady(probe: &Probe) -> Self {
         Self::after(probe.interval * probe.thresholds.fall.saturating_sub(1))
     }
 

@@ -11,8 +11,10 @@ mod unserved;
 pub use permit::{Refusal, permit};
 pub use unserved::{Unserved, alarm, all_clear, unserved};
 
+use std::collections::BTreeMap;
+
 use crate::health::Severity;
-use crate::model::{Family, RegionId, Rule, Rules};
+use crate::model::{Due, Family, RegionId, Rule, Rules};
 use crate::standing::{Cause, Held, HeldFor, RegionSets, SetId, Standing, Usable};
 
 /// The regions that the rules hold in `standing`, sorted; `before` is what they held until now.
@@ -26,7 +28,7 @@ pub fn hold(rules: &Rules, sets: &RegionSets, standing: &Standing, before: &[Hel
     }
     let hold = Hold { rules, sets, standing, before };
     let mut held = Vec::new();
-    for set in hold.sets_that_fail_softly() {
+    for set in sets_with(sets, standing, &|usable| usable == SOFT) {
         hold.set(HeldFor::Set(set), set, &mut held);
     }
     held.sort_unstable();
@@ -49,18 +51,6 @@ struct Hold<'a> {
 }
 
 impl Hold<'_> {
-    /// The sets with a soft-down region: only these can have anything to hold. Usually there are none, however many
-    /// sets exist.
-    fn sets_that_fail_softly(&self) -> Vec<SetId> {
-        let fails = |usable| usable == SOFT;
-        let regions = (0..self.standing.regions.len()).map(|index| RegionId(index as u16));
-        let soft = regions.filter(|id| self.standing.region(*id).pools.iter().any(|pool| fails(pool.usable)));
-        let mut sets: Vec<SetId> = soft.flat_map(|id| self.sets.of_region(id)).copied().collect();
-        sets.sort_unstable();
-        sets.dedup();
-        sets
-    }
-
     fn set(&self, scope: HeldFor, set: SetId, into: &mut Vec<Held>) {
         for family in Family::ALL {
             let usable = |id| self.standing.region(id).pool(family).usable;
@@ -89,13 +79,8 @@ impl Hold<'_> {
         usable: &dyn Fn(RegionId) -> Usable,
         into: &mut Vec<Held>,
     ) {
-        let regions = self.sets.regions(set);
-        if !regions.iter().any(|id| self.standing.region(*id).pool(family).configured) {
-            return;
-        }
-        // Unknown is not down.
-        let serving = regions.iter().filter(|id| !usable(**id).is_withdrawn()).count();
-        let is_short = serving < self.rules.min_regions.min(regions.len());
+        let regions = self.standing.configured(self.sets.regions(set), family);
+        let is_short = is_short(self.rules.min_regions, &regions, usable);
         let was_held = |id: RegionId| self.before.iter().any(|it| is(it, scope, family, id));
         for id in regions.iter().copied().filter(|id| usable(*id) == SOFT) {
             if is_short || was_held(id) {
@@ -103,6 +88,69 @@ impl Hold<'_> {
             }
         }
     }
+}
+
+/// When failing regions can be held or let go, or change their place in the last resort, without recovering: sorted by
+/// region, usually empty. `severity` returns when a region's severity can change.
+#[must_use]
+pub fn dues(
+    rules: &Rules,
+    sets: &RegionSets,
+    standing: &Standing,
+    severity: &dyn Fn(RegionId) -> Due,
+) -> Box<[(RegionId, Due)]> {
+    let fails = |usable| matches!(usable, Usable::No(Cause::Probes(_)));
+    let mut found: BTreeMap<RegionId, Due> = BTreeMap::new();
+    let mut add = |id: RegionId, due: Due| {
+        found.entry(id).and_modify(|it| *it = it.min(due)).or_insert(due);
+    };
+    // Even without a rule, if none serves, the soft-down ones come first.
+    let least = rules.min_regions.max(1);
+    let mut add_set = |set, family, usable: &dyn Fn(RegionId) -> Usable, due: &dyn Fn(RegionId) -> Due| {
+        let regions = standing.configured(sets.regions(set), family);
+        let (withdrawn, serving): (Vec<RegionId>, Vec<RegionId>) =
+            regions.iter().partition(|id| usable(**id).is_withdrawn());
+        let failing = withdrawn.into_iter().filter(|id| fails(usable(*id)));
+        if serving.len() < least.min(regions.len()) {
+            failing.for_each(|id| add(id, severity(id)));
+        } else if least > 1 {
+            // When another stops serving, they may be held. Where one is enough, the last to stop is the one that
+            // clients are sent to.
+            let next = serving.iter().map(|id| due(*id)).fold(Due::NEVER, Due::min);
+            failing.for_each(|id| add(id, next));
+        }
+    };
+    let failing = sets_with(sets, standing, &fails);
+    for family in Family::ALL {
+        for set in &failing {
+            let usable = |id| standing.region(id).pool(family).usable;
+            add_set(*set, family, &usable, &|id| standing.dues.regions[usize::from(id.0)]);
+        }
+        for service in standing.overridden_services() {
+            let usable = |id| standing.usable_within(service, id, family);
+            for set in sets.of_service(service) {
+                add_set(*set, family, &usable, &|id| standing.dues.of_member(service, id));
+            }
+        }
+    }
+    standing.held.iter().for_each(|held| add(held.region, severity(held.region)));
+    found.into_iter().collect()
+}
+
+/// The sets with such a region; usually there are none, however many sets exist.
+fn sets_with(sets: &RegionSets, standing: &Standing, is_such: &dyn Fn(Usable) -> bool) -> Vec<SetId> {
+    let regions = (0..standing.regions.len()).map(|index| RegionId(index as u16));
+    let such = regions.filter(|id| standing.region(*id).pools.iter().any(|pool| is_such(pool.usable)));
+    let mut found: Vec<SetId> = such.flat_map(|id| sets.of_region(id)).copied().collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// Whether fewer regions serve than must. Unknown is not down.
+fn is_short(least: usize, regions: &[RegionId], usable: &dyn Fn(RegionId) -> Usable) -> bool {
+    let serving = regions.iter().filter(|id| !usable(**id).is_withdrawn()).count();
+    serving < least.min(regions.len())
 }
 
 const SOFT: Usable = Usable::No(Cause::Probes(Severity::Soft));

@@ -12,8 +12,8 @@ pub struct Refusal {
     pub needed: usize,
     /// How many would remain usable.
     pub remaining: usize,
-    /// The set of regions that would have too few.
-    pub set: SetId,
+    /// The regions of which too few would remain.
+    pub regions: Vec<RegionId>,
     /// The address family in which they would be too few.
     pub family: Family,
     /// The service that would have too few; `None` if that holds for all services with these regions.
@@ -50,17 +50,14 @@ struct Change<'a> {
 
 impl Change<'_> {
     fn refuse(&self, set: SetId, family: Family, service: Option<ServiceId>) -> Option<Refusal> {
-        let regions = self.sets.regions(set);
-        if !regions.iter().any(|id| self.before.region(*id).pool(family).configured) {
-            return None;
-        }
+        let regions = self.before.configured(self.sets.regions(set), family);
         let needed = self.rules.min_regions.min(regions.len());
         let remaining = self.serving(self.after, set, family, service);
         if remaining >= needed {
             return None;
         }
         let is_less = remaining < self.serving(self.before, set, family, service);
-        let refusal = Refusal { rule: Rule::MinRegions, needed, remaining, set, family, service };
+        let refusal = Refusal { rule: Rule::MinRegions, needed, remaining, regions, family, service };
         is_less.then_some(refusal)
     }
 
@@ -80,16 +77,15 @@ impl Change<'_> {
                 }
             }
         };
-        self.sets.regions(set).iter().filter(|id| serves(**id)).count()
+        standing.configured(self.sets.regions(set), family).into_iter().filter(|id| serves(*id)).count()
     }
 }
 
 impl Refusal {
     /// A sentence that explains the refusal to the operator.
     #[must_use]
-    pub fn explain(&self, topology: &Topology, sets: &RegionSets) -> String {
-        let names: Vec<&str> =
-            sets.regions(self.set).iter().map(|id| topology.region(*id).name.as_str()).collect();
+    pub fn explain(&self, topology: &Topology) -> String {
+        let names: Vec<&str> = self.regions.iter().map(|id| topology.region(*id).name.as_str()).collect();
         let whose = self.service.map(|id| format!(" for {}", topology.service(id).name)).unwrap_or_default();
         let family = match self.family {
             Family::V6 => " over IPv6",

@@ -12,6 +12,9 @@ pub struct Dues {
     pub regions: Box<[Due]>,
     /// When overrides of a region within one service end, sorted by service and region; usually empty.
     pub services: Arc<[((ServiceId, RegionId), Due)]>,
+    /// When safety rules, or a change of severity, can change whether failing regions are answered, sorted by region;
+    /// usually empty.
+    pub failing: Box<[(RegionId, Due)]>,
 }
 
 impl Dues {
@@ -19,6 +22,8 @@ impl Dues {
     #[must_use]
     pub fn of_member(&self, service: ServiceId, region: RegionId) -> Due {
         let own = self.regions.get(usize::from(region.0)).copied().unwrap_or(Due::ANY_TIME);
+        let failing = self.failing.binary_search_by_key(&region, |(other, _)| *other);
+        let own = failing.map_or(own, |index| own.min(self.failing[index].1));
         let place = (service, region);
         let from = self.services.partition_point(|(other, _)| *other < place);
         let ends = self.services[from..].iter().take_while(|(other, _)| *other == place);

@@ -269,12 +269,19 @@ impl Standing {
         if self.held.is_empty() {
             return None;
         }
+        let family = self.region(region).deciding_family(family);
         let find = |scope: HeldFor| {
             let key = (scope, family, region);
             let found = self.held.binary_search_by_key(&key, |held| (held.scope, held.family, held.region));
             found.ok().map(|index| self.held[index].rule)
         };
         find(HeldFor::Set(set)).or_else(|| find(HeldFor::Service(service?, set)))
+    }
+
+    /// Those of `regions` that have addresses, or names, of a family: only these can serve its clients.
+    #[must_use]
+    pub fn configured(&self, regions: &[RegionId], family: Family) -> Vec<RegionId> {
+        regions.iter().copied().filter(|id| self.region(*id).pool(family).configured).collect()
     }
 
     /// The rule that holds or keeps a region for any clients.
@@ -304,6 +311,14 @@ impl RegionStanding {
     #[must_use]
     pub fn pool(&self, family: Family) -> &Pool {
         &self.pools[family as usize]
+    }
+
+    /// The family whose pool decides whether the region is used in a family: where nothing is configured, and the answer
+    /// is NODATA, the first that is.
+    #[must_use]
+    pub fn deciding_family(&self, family: Family) -> Family {
+        let is_configured = |it: &Family| self.pool(*it).configured;
+        [family].into_iter().chain(Family::ALL).find(is_configured).unwrap_or(family)
     }
 
     /// The best usability over all families.

@@ -124,6 +124,12 @@ fn action(overrides: &[&Override], applies: impl Fn(&Target) -> bool) -> Option<
     overrides.iter().filter(|o| applies(&o.target)).max_by_key(|o| o.id).map(|o| o.action)
 }
 
+/// How many of a region and its endpoints operators force up.
+fn forced(region: Option<Action>, endpoints: &[EndpointStanding]) -> usize {
+    let all = endpoints.iter().map(|it| it.action).chain([region]);
+    all.filter(|action| *action == Some(Action::Up)).count()
+}
+
 fn endpoint_ref(region: RegionId, index: usize) -> EndpointRef {
     EndpointRef { region, index: index as u16 }
 }
@@ -225,6 +231,7 @@ impl RegionWork<'_, '_> {
 
     fn pools(&self) -> [Pool; 3] {
         let mut pools = Family::ALL.map(|family| self.pool(family));
+        // As in `RegionStanding::deciding_family`.
         let configured = pools.iter().find(|pool| pool.configured).map(|pool| (pool.usable, pool.observed));
         for pool in pools.iter_mut().filter(|pool| !pool.configured) {
             (pool.usable, pool.observed) = configured.unwrap_or((pool.usable, pool.observed));
@@ -292,11 +299,9 @@ impl RegionWork<'_, '_> {
             (State::Degraded, State::Up | State::Degraded) => Usable::Yes(DEGRADED_FACTOR),
             (State::Unknown, _) | (_, State::Unknown) => Usable::IfNothingElse,
         };
-        let is_forced = |before: &&RegionStanding| {
-            let endpoints = before.endpoints.iter().map(|it| it.action);
-            endpoints.chain([before.action]).any(|action| action == Some(Action::Up))
-        };
-        let served = self.before.filter(|before| !is_forced(before));
+        // What served because an operator forced it up does not keep serving once the override has gone.
+        let forced_now = forced(self.action, self.endpoints);
+        let served = self.before.filter(|before| forced(before.action, &before.endpoints) <= forced_now);
         match (found, served.map(|before| before.pool(family).usable)) {
             // A region that served keeps serving until there is a result.
             (Usable::IfNothingElse, Some(before @ Usable::Yes(_))) => before,

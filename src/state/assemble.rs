@@ -11,6 +11,8 @@ pub(super) struct Basis<'a> {
     pub(super) inputs: Inputs<'a>,
     /// The earliest time at which an endpoint can change.
     pub(super) due: &'a dyn Fn(EndpointRef) -> Due,
+    /// The earliest time at which the severity of a failing endpoint can change.
+    pub(super) severity_due: &'a dyn Fn(EndpointRef) -> Due,
     /// The regions held until now, by the ids of the current config.
     pub(super) held: &'a [Held],
 }
@@ -25,7 +27,7 @@ pub(super) struct Kept<'a> {
 
 /// Assembles a standing: the regions as probes and overrides make them, when they can change, and what safety holds.
 pub(super) fn assemble(basis: &Basis<'_>, kept: Option<&Kept<'_>>) -> Standing {
-    let Basis { world, inputs, due, held } = basis;
+    let Basis { world, inputs, due, severity_due, held } = basis;
     let is_dirty = |id: RegionId| kept.is_none_or(|kept| kept.dirty[usize::from(id.0)]);
     let region = |id| match kept {
         Some(kept) if !is_dirty(id) => kept.standing.region(id).clone(),
@@ -40,9 +42,14 @@ pub(super) fn assemble(basis: &Basis<'_>, kept: Option<&Kept<'_>>) -> Standing {
     let dues = world.computes_ttl.then(|| Dues {
         regions: world.topology.region_ids().map(region_due).collect(),
         services: kept.map_or_else(|| inputs.service_dues(), |kept| kept.standing.dues.services.clone()),
+        failing: Box::default(),
     });
     let services = kept.map_or_else(|| inputs.services(), |kept| kept.standing.services.clone());
     let mut standing = Standing { regions, services, dues: dues.unwrap_or_default(), ..Standing::default() };
     standing.held = safety::hold(&world.rules, &world.sets, &standing, held);
+    if world.computes_ttl {
+        let severity = |id| inputs.due(id, severity_due);
+        standing.dues.failing = safety::dues(&world.rules, &world.sets, &standing, &severity);
+    }
     standing
 }

@@ -36,6 +36,8 @@ pub(super) struct Check {
     pub(super) verdict: Verdict,
     /// The earliest time at which the verdict can change, as of the last result.
     pub(super) due: Due,
+    /// While it is down: the earliest time at which its severity can change, as of the last result.
+    pub(super) severity_due: Due,
     /// When the first of the failures since the last success was observed.
     failing_since: Option<Unix>,
     /// The hard failures since the last other result. A lost network of this node shows as these and nothing else.
@@ -103,7 +105,7 @@ impl fmt::Display for CheckStatus {
 pub(super) struct Changed {
     /// The state, or whether this node can run the check at all.
     pub(super) state: bool,
-    /// The earliest time at which the state can change.
+    /// The earliest time at which the state or its severity can change.
     pub(super) due: bool,
     /// Anything that must survive a restart.
     pub(super) memory: bool,
@@ -117,6 +119,7 @@ impl Check {
             generation: 0,
             verdict: Verdict::new(now.mono),
             due: Due::ANY_TIME,
+            severity_due: Due::ANY_TIME,
             failing_since: None,
             cut_off: None,
             blind: None,
@@ -134,11 +137,18 @@ impl Check {
         self.verdict.state() != State::Unknown || is_starting || self.blind.is_some()
     }
 
+    /// Until the next result, anything may change at once.
+    pub(super) fn unsettle(&mut self) {
+        self.due = Due::ANY_TIME;
+        self.severity_due = Due::ANY_TIME;
+    }
+
     fn apply(&mut self, observation: &Observation, now: Now) {
         let before = self.verdict.state();
         let verdict = std::mem::replace(&mut self.verdict, Verdict::new(now.mono));
         self.verdict = verdict.observe(observation, &self.probe.thresholds, now.mono);
         self.due = self.verdict.due(&self.probe, now);
+        self.severity_due = self.verdict.severity_due(&self.probe, now);
         self.last = Some(now.unix);
         let result = match observation {
             Observation::Probe(result) => Some(result),
@@ -173,6 +183,7 @@ impl Checks {
                 probe: Arc::clone(probe),
                 generation: known.generation + 1,
                 due: Due::ANY_TIME,
+                severity_due: Due::ANY_TIME,
                 ..known.clone()
             },
             None => Check::new(id, Arc::clone(probe), now),
@@ -211,7 +222,8 @@ impl Checks {
         now: Now,
     ) -> Changed {
         let check = &mut self.list[index as usize];
-        let (state, due, recovering) = (check.verdict.state(), check.due, check.verdict.is_recovering());
+        let (state, recovering) = (check.verdict.state(), check.verdict.is_recovering());
+        let due = (check.due, check.severity_due);
         let (cut_off, blind, seen) = (check.cut_off.is_some(), check.blind.is_some(), check.is_seen());
         match outcome {
             Ok(observation) => {
@@ -231,7 +243,7 @@ impl Checks {
         let state_changed = check.verdict.state() != state;
         Changed {
             state: state_changed || blind != check.blind.is_some(),
-            due: check.due != due,
+            due: (check.due, check.severity_due) != due,
             memory: state_changed || recovering != check.verdict.is_recovering(),
         }
     }
@@ -243,7 +255,7 @@ impl Checks {
             return;
         }
         check.verdict = Verdict::restored(memory, now);
-        check.due = Due::ANY_TIME;
+        check.unsettle();
         self.unseen -= 1;
     }
 

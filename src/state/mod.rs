@@ -372,7 +372,7 @@ impl State {
         if !override_safety {
             let World { topology, sets, rules, .. } = &self.world;
             safety::permit(rules, sets, &self.standing, &after)
-                .map_err(|refusal| Rejection::Unsafe(refusal.explain(topology, sets)))?;
+                .map_err(|refusal| Rejection::Unsafe(refusal.explain(topology)))?;
         }
         Ok(after)
     }
@@ -415,19 +415,19 @@ impl State {
             now,
         };
         let due = |at: EndpointRef| self.due(at, now);
-        let basis = Basis { world: &self.world, inputs, due: &due, held: &self.standing.held };
+        let severity_due = |at: EndpointRef| self.targets.severity_due(at);
+        let held = &self.standing.held;
+        let basis = Basis { world: &self.world, inputs, due: &due, severity_due: &severity_due, held };
         let kept = dirty.map(|dirty| assemble::Kept { standing: &self.standing, dirty });
         Standing { suspected: self.suspicion.is_active(), ..assemble(&basis, kept.as_ref()) }
     }
 
-    /// The earliest time at which an endpoint's part in steering can change. With `min_regions` above 1, a down
-    /// region may be held while others serve, as soon as a single result turns its failure soft.
+    /// The earliest time at which an endpoint's part in steering can change.
     fn due(&self, at: EndpointRef, now: Unix) -> Due {
         let endpoint = self.world.topology.endpoint(at);
-        let is_down = || self.targets.standing(at, &self.suspicion).iter().any(|it| it.state.is_down());
-        let rules = &self.world.rules;
-        let may_be_own = || rules.suspect_self.is_some() && self.targets.is_just_cut_off(at, now);
-        if self.suspicion.is_active() || (rules.min_regions > 1 && is_down()) || may_be_own() {
+        let has_rule = self.world.rules.suspect_self.is_some();
+        let may_be_own = || has_rule && self.targets.is_just_cut_off(at, now);
+        if self.suspicion.is_active() || may_be_own() {
             return Due::ANY_TIME;
         }
         self.targets.due(at, endpoint, &self.hosts)
@@ -450,10 +450,10 @@ pub fn assume(
     };
     let due = |at: EndpointRef| {
         let probes = topology.endpoint(at).healthy_when.probes();
-        probes.into_iter().map(|id| Due::while_good(topology.probe(id))).fold(Due::NEVER, Due::min)
+        probes.into_iter().map(|id| Due::while_steady(topology.probe(id))).fold(Due::NEVER, Due::min)
     };
     let inputs = Inputs { topology, addresses: &addresses, overrides, previous: &|_| None, now };
-    assemble(&Basis { world, inputs, due: &due, held: &[] }, None)
+    assemble(&Basis { world, inputs, due: &due, severity_due: &due, held: &[] }, None)
 }
 
 /// By [`RegionId`]: the regions whose conditions name the region or its endpoints, directly or through other regions.

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::checks::Check;
 use super::event::EventKind;
 use super::{State, World};
 use crate::health::State as Health;
-use crate::model::{Due, Now, RegionId, Rule, Subject, Topology};
+use crate::model::{Now, RegionId, Rule, Subject, Topology};
 use crate::safety::{self, Unserved};
 use crate::standing::{EndpointStanding, Standing};
 
@@ -44,7 +45,7 @@ impl State {
     fn notice_clock_step(&mut self, now: Now) {
         let ahead = now.ahead_millis();
         if (ahead - self.wall_clock_ahead).abs() > CLOCK_STEP_MILLIS {
-            self.targets.checks.list.iter_mut().for_each(|check| check.due = Due::ANY_TIME);
+            self.targets.checks.list.iter_mut().for_each(Check::unsettle);
             if self.world.computes_ttl {
                 self.dirty.fill(true);
             }

@@ -34,7 +34,9 @@ impl State {
             now: now.unix,
         };
         let due = |at: EndpointRef| self.due(at, now.unix);
-        let standing = assemble(&Basis { world: &self.world, inputs, due: &due, held: &held }, None);
+        let severity_due = |at: EndpointRef| self.targets.severity_due(at);
+        let basis = Basis { world: &self.world, inputs, due: &due, severity_due: &severity_due, held: &held };
+        let standing = assemble(&basis, None);
         let was_unserved = carried_unserved(&self.unserved, &old.topology, topology);
         let unserved = safety::unserved(topology, sets, &standing);
         self.events.push(reloaded);

@@ -234,6 +234,12 @@ impl Targets {
         endpoint.resolved_host().map_or(due, |host| due.min(hosts.due(host)))
     }
 
+    /// The earliest time at which a failing endpoint's severity can change.
+    pub(super) fn severity_due(&self, at: EndpointRef) -> Due {
+        let checks = self.endpoint(at).list.iter().flat_map(|it| it.checks.clone());
+        checks.fold(Due::NEVER, |due, index| due.min(self.checks.list[index as usize].severity_due))
+    }
+
     /// Whether hard failures of an endpoint may turn out to be this node's own: they began within the time in which a
     /// lost network shows in all checks.
     pub(super) fn is_just_cut_off(&self, at: EndpointRef, now: Unix) -> bool {

@@ -182,6 +182,7 @@ impl World {
             dues: Dues {
                 regions: topology.region_ids().map(|id| inputs.due(id, &due)).collect(),
                 services: inputs.service_dues(),
+                failing: Box::default(),
             },
             ..Standing::default()
         };
@@ -573,6 +574,71 @@ fn a_family_that_fails_softly_is_held_separately() {
     );
 }
 
+/// What served keeps serving while there is no result; what only an override made serve does not outlast it.
+#[test]
+fn overrides_do_not_end_what_served_nor_prolong_what_they_forced() {
+    let [first, second] = ["192.0.2.21", "192.0.2.22"].map(|it| it.parse::<IpAddr>().unwrap());
+    let sends = |forced: [bool; 2], served: bool| {
+        let mut world = World::new(Rank::Priority);
+        let own = [0, 1].map(|index| Condition::Endpoint(EndpointRef { region: EU, index }));
+        let needed = if served { 2 } else { 1 };
+        world.topology.regions[usize::from(EU.0)].healthy_when = Condition::AtLeast(needed, own.into());
+        if !served {
+            world.states.extend([first, second].map(|it| (it, State::Unknown)));
+        }
+        for force in forced {
+            world.overrides.clear();
+            if force {
+                world.set_override("endpoint/eu-west/lb1", Action::Up, "");
+            }
+            world.previous = Some(world.compile().standing);
+            world.states.insert(second, State::Unknown);
+        }
+        world.sends(GERMAN)
+    };
+    assert_eq!(sends([false, true], true), "eu-west");
+    assert_eq!(sends([true, true], true), "eu-west", "the override is the same as before");
+    assert_eq!(sends([false, false], false), "us-east");
+    assert_eq!(sends([true, false], false), "us-east");
+}
+
+/// A region that only has IPv6 addresses does nothing for IPv4 clients.
+#[test]
+fn safety_counts_only_regions_that_have_addresses_of_the_family() {
+    let v6_only = |region: RegionId, world: &mut World| {
+        for endpoint in &mut world.topology.regions[usize::from(region.0)].endpoints {
+            let v6 = endpoint.listed().iter().copied().filter(IpAddr::is_ipv6).collect();
+            endpoint.reach = Reach::Addresses(v6);
+        }
+    };
+    // Too few regions serve over IPv4: the only other one is held, but not the one without addresses.
+    let mut world = World::new(Rank::Priority);
+    world.rules = Rules { min_regions: 2, ..Rules::default() };
+    v6_only(EU, &mut world);
+    world.set(EU, None, State::Down(Severity::Soft));
+    world.set(US, Some(Family::V4), State::Down(Severity::Soft));
+    let ready = world.compile();
+    assert!(ready.standing.held.iter().all(|it| (it.region, it.family) == (US, Family::V4)));
+    assert_eq!(ready.sends(GERMAN, Family::V4), "us-east");
+    assert_eq!(ready.sends(GERMAN, Family::V6), "us-east");
+    // Held for IPv6, it gets all of its clients: the region is chosen once per client.
+    world.set(US, None, State::Down(Severity::Soft));
+    let ready = world.compile();
+    assert_eq!([Family::V4, Family::V6].map(|family| ready.sends(GERMAN, family)), ["nodata", "eu-west"]);
+    // The last region with IPv4 addresses may not be drained.
+    let mut world = World::new(Rank::Priority);
+    v6_only(EU, &mut world);
+    world.down(AP);
+    let mut drained = World::new(Rank::Priority);
+    v6_only(EU, &mut drained);
+    drained.down(AP).set_override("region/us-east", Action::DRAIN, "100%");
+    let refusal = permit(&Rules::default(), &world.compile(), &drained.compile()).unwrap_err();
+    assert_eq!(
+        refusal.explain(&world.topology),
+        "min_regions = 1 forbids it: of ap-south, us-east none would remain usable"
+    );
+}
+
 #[test]
 fn safety_counts_for_each_set_of_clients_that_fences_define() {
     let mut world = World::new(Rank::Priority);
@@ -594,7 +660,7 @@ fn safety_counts_for_each_set_of_clients_that_fences_define() {
     drained.set_override("region/eu-west", Action::DRAIN, "100%");
     let after = drained.compile();
     let refusal = permit(&world.rules, &before, &after).unwrap_err();
-    assert_eq!(after.compiled.region_sets().regions(refusal.set), [EU]);
+    assert_eq!(refusal.regions, [EU]);
 }
 
 #[test]
@@ -685,11 +751,10 @@ fn safety_counts_the_regions_that_operators_leave_to_a_service() {
     after.down(US).set_override("service/www.example.test/eu-west", Action::DRAIN, "100%");
     after.set_override("region/ap-south", Action::DRAIN, "100%");
     let (before, after) = (before.compile(), after.compile());
-    let sets = after.compiled.region_sets();
     let refusal = permit(&rules, &before, &after).unwrap_err();
     assert_eq!((refusal.service, refusal.remaining), (Some(ServiceId(0)), 0));
     assert_eq!(
-        refusal.explain(&after.world.topology, sets),
+        refusal.explain(&after.world.topology),
         "min_regions = 1 forbids it: of ap-south, eu-west, us-east none would remain usable for www.example.test."
     );
     assert_eq!(before.unserved(), []);

@@ -345,8 +345,8 @@ proptest! {
     }
 }
 
-/// The minimum time that the state lasts, as computed at the last of these observations and two seconds later.
-fn left(thresholds: &Thresholds, signs: &str) -> [u64; 2] {
+/// The minimum time that something lasts, as computed at the last of these observations and two seconds later.
+fn left(thresholds: &Thresholds, signs: &str, due: fn(&Verdict, &Probe, Now) -> Due) -> [u64; 2] {
     let probe = Probe {
         name: String::new(),
         kind: crate::model::Kind::Tcp { port: 443 },
@@ -356,7 +356,7 @@ fn left(thresholds: &Thresholds, signs: &str) -> [u64; 2] {
     };
     let mono = Mono(Duration::from_secs(95 + 5 * signs.len() as u64));
     let now = Now { mono, unix: crate::model::Unix(Duration::from_secs(1_800_000_000)) };
-    let due = play(thresholds, signs).due(&probe, now);
+    let due = due(&play(thresholds, signs), &probe, now);
     [0, 2].map(|later| due.left(now.unix.after(Duration::from_secs(later))).as_secs())
 }
 
@@ -389,6 +389,24 @@ fn due_follows_from_the_missing_results() {
         (&NO_HOLD, "hh", [5, 5]),
         (&NO_HOLD, "hh+", [5, 3]),
     ] {
-        assert_eq!(left(thresholds, signs), expected, "{signs}");
+        assert_eq!(left(thresholds, signs, Verdict::due), expected, "{signs}");
+    }
+}
+
+#[test]
+fn severity_is_due_after_enough_failures_of_the_other_kind() {
+    const NEVER: [u64; 2] = [Duration::MAX.as_secs(); 2];
+    for (signs, expected) in [
+        ("+ss", NEVER),
+        ("+sss", [10, 10]),
+        ("+sssss", [10, 10]),
+        ("+sssh", [10, 8]),
+        ("+ssshh", [5, 3]),
+        ("+ssshhs", [10, 10]),
+        ("+ssshh+", [10, 10]),
+        ("+ssshhh", [10, 10]),
+        ("+ssshhhs", [10, 8]),
+    ] {
+        assert_eq!(left(&DEFAULTS, signs, Verdict::severity_due), expected, "{signs}");
     }
 }

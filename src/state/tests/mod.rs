@@ -178,7 +178,7 @@ impl Node {
 
     /// How long the region is certain to stay as it is.
     fn time_left(&self, region: RegionId) -> Duration {
-        self.state.standing().dues.regions[usize::from(region.0)].left(self.now.unix)
+        self.state.standing().dues.of_member(ServiceId(0), region).left(self.now.unix)
     }
 
     /// The addresses that a region answers with.

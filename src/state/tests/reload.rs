@@ -183,3 +183,40 @@ fn after_a_clock_step_anything_may_change_until_the_next_results() {
     node.probe();
     assert_eq!(node.time_left(EU), Duration::from_secs(10));
 }
+
+/// A held region is let go once its failures have been hard for long enough, which an answer from another region then
+/// depends on.
+#[test]
+fn a_held_region_may_change_when_its_failures_turn_hard() {
+    let mut node = Node::up(World { computes_ttl: true, ..world(two_regions()) });
+    node.break_all(&["192.0.2.1"], Severity::Soft).probe_times(3);
+    assert_eq!(node.time_left(EU), Duration::from_secs(30), "only recovery can change it");
+    node.break_all(&["192.0.2.2"], Severity::Soft).probe_times(3);
+    let held: Vec<RegionId> = node.state.standing().held.iter().map(|held| held.region).collect();
+    assert_eq!(held, [EU, US]);
+    assert_eq!(node.time_left(EU), Duration::from_secs(10));
+    node.break_all(&["192.0.2.1"], Severity::Hard).probe();
+    assert_eq!(node.time_left(EU), Duration::from_secs(10), "two more hard failures, each after 5 seconds");
+    node.pass(Duration::from_secs(3));
+    assert_eq!(node.time_left(EU), Duration::from_secs(7));
+}
+
+/// With `min_regions = 2`, the failure of the second region makes the rule hold the first.
+#[test]
+fn a_failing_region_may_be_held_when_another_fails() {
+    let mut topology = two_regions();
+    let mut third = topology.regions[1].clone();
+    third.name = "ap".into();
+    third.endpoints[0].reach = Reach::Addresses(vec!["203.0.113.1".parse().unwrap()]);
+    third.healthy_when = Condition::Endpoint(EndpointRef { region: RegionId(2), index: 0 });
+    topology.regions.push(third);
+    topology.services = vec![service(&[EU, US, RegionId(2)])];
+    let rules = Rules { min_regions: 2, ..Rules::default() };
+    let mut node = Node::up(World { computes_ttl: true, rules, ..world(topology) });
+    node.break_all(&["192.0.2.1"], Severity::Soft).probe_times(3);
+    assert_eq!(node.time_left(EU), Duration::from_secs(10), "another may fail three times in a row");
+    node.break_all(&["203.0.113.1"], Severity::Soft).probe();
+    assert_eq!(node.time_left(EU), Duration::from_secs(10), "two more failures");
+    node.probe();
+    assert_eq!(node.time_left(EU), Duration::from_secs(5));
+}

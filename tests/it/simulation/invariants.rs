@@ -1,13 +1,17 @@
 //! The invariants that are checked at every step.
 
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use portolan::health::{Severity, State as Health};
-use portolan::model::{EndpointRef, Family, Member, RegionId, Rule, ServiceId, Unix};
+use portolan::model::{
+    AllDown, CheckId, Condition, EndpointRef, Family, Member, RegionId, Rule, ServiceId, Subject, Unix,
+};
 use portolan::snapshot::{Plan, Snapshot};
-use portolan::standing::{Action, Cause, HeldFor, Standing, Usable};
+use portolan::standing::{Action, AddressStanding, Cause, HeldFor, LastResortClass, Standing, Usable};
+use portolan::state::CheckToRun;
 use portolan::steer::{Answer, Choice, NoTrace, SteeringRequest};
 
 use super::Simulation;
@@ -32,6 +36,8 @@ impl Simulation {
             assert!(o.holds_at(self.now.unix), "an override outlived its end");
         }
         self.brown_outs_are_held(&snapshot);
+        withdrawals_have_their_cause(&snapshot);
+        unobserved_addresses_follow_their_siblings(&snapshot);
         self.suspicion_is_bounded(&snapshot);
         self.keep_promises(&snapshot);
         for index in 0..snapshot.plan.topology.services.len() {
@@ -43,25 +49,81 @@ impl Simulation {
         }
     }
 
-    fn client(&mut self) -> IpAddr {
+    pub(super) fn client(&mut self) -> IpAddr {
         IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 | (self.dice.roll() as u32 & 0x00ff_ffff)))
+    }
+
+    /// The addresses that each of these clients gets for each service and family.
+    pub(super) fn answers(&self, clients: &[IpAddr]) -> Vec<Vec<IpAddr>> {
+        let snapshot = self.snapshot();
+        let services = (0..snapshot.plan.topology.services.len()).map(|index| ServiceId(index as u32));
+        let mut answers = Vec::new();
+        for service in services {
+            for (client, family) in clients.iter().flat_map(|it| [(*it, Family::V4), (*it, Family::V6)]) {
+                let request = SteeringRequest { service, client, family, unix: self.now.unix, draw: 0 };
+                answers.push(answer(&snapshot, &request).1);
+            }
+        }
+        answers
+    }
+
+    /// A first failure takes nothing down, and severity changes only after enough consecutive failures of the other
+    /// kind.
+    pub(super) fn verdicts_have_enough_results(
+        &self,
+        checks: &[CheckToRun],
+        before: &HashMap<CheckId, Health>,
+    ) {
+        let after = self.states();
+        for CheckToRun { id, probe, .. } in checks {
+            let Some(results) = self.results.get(id) else { continue };
+            // Checks of addresses that a host no longer has end as soon as a new one has a result.
+            let Some(now) = after.get(id).copied() else { continue };
+            match (before[id], now) {
+                (Health::Unknown, Health::Down(_)) if matches!(id.subject, Subject::Address { .. }) => {
+                    assert!(results.count > 1, "{id} is down after one result");
+                }
+                (Health::Down(from), Health::Down(to)) if from != to => {
+                    let enough = results.failures >= probe.thresholds.fall;
+                    assert!(enough, "{id} is {to} instead of {from} after {} failures", results.failures);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// When this node begins to suspect its own network, regions where nothing failed before still serve.
+    pub(super) fn suspicion_keeps_what_served(&self, before: &Standing, failing: &HashSet<Arc<str>>) {
+        let now = self.state.standing();
+        for id in self.plan.topology.region_ids() {
+            let name = &self.plan.topology.region(id).name;
+            for family in [Family::V4, Family::V6] {
+                let (before, now) = (before.region(id).pool(family), now.region(id).pool(family));
+                if !failing.contains(name.as_str()) && before.configured && before.usable.is_eligible() {
+                    assert!(
+                        now.usable.is_eligible(),
+                        "{name} is withdrawn by this node's own failure: {now:?}"
+                    );
+                }
+            }
+        }
     }
 
     /// Only soft failures are held; and if too few regions serve, all regions that fail softly are.
     fn brown_outs_are_held(&self, snapshot: &Snapshot) {
         let (standing, sets) = (&snapshot.standing, snapshot.plan.steering.region_sets());
         for held in standing.held.iter().filter(|it| matches!(it.scope, HeldFor::Set(_))) {
-            let usable = standing.region(held.region).pool(held.family).usable;
-            assert_eq!(usable, SOFT, "only soft failures are held");
+            let pool = standing.region(held.region).pool(held.family);
+            assert_eq!(pool.usable, SOFT, "only soft failures are held");
+            assert!(pool.configured, "{held:?} has nothing of the family that it is held for");
         }
         for set in sets.ids() {
-            let regions = sets.regions(set);
             for family in [Family::V4, Family::V6] {
                 let usable = |id: &RegionId| standing.region(*id).pool(family).usable;
-                let is_answered = |id: &RegionId| standing.region(*id).pool(family).configured;
+                let regions = standing.configured(sets.regions(set), family);
                 let serving = regions.iter().filter(|id| !usable(id).is_withdrawn()).count();
                 let needed = self.rules.min_regions.min(regions.len());
-                if serving >= needed || !regions.iter().any(is_answered) {
+                if serving >= needed {
                     continue;
                 }
                 for id in regions.iter().filter(|id| usable(id) == SOFT) {
@@ -106,6 +168,10 @@ impl Simulation {
                     assert!(
                         now.usable.is_eligible(),
                         "{name} is withdrawn for {family:?} because {why}: {before:?} -> {now:?}"
+                    );
+                    assert!(
+                        !before.serves || now.serves,
+                        "{name} answers what has no result yet for {family:?} because {why}: {before:?} -> {now:?}"
                     );
                 }
             }
@@ -199,6 +265,12 @@ impl Simulation {
                 );
             }
             assert!(addresses.iter().all(|address| family.has(*address)));
+            self.scope_is_as_wide_as_possible(snapshot, service, client, family, choice.scope);
+            if choice.answer == Answer::Servfail {
+                let is_served = self.is_served(snapshot, service, family);
+                assert!(!is_served, "SERVFAIL for {family:?} while a region serves: {choice:?}");
+            }
+            self.last_resort_prefers_healthy(snapshot, service, family, &addresses);
             assert_eq!(choice.answer == Answer::Endpoints, !addresses.is_empty());
             if let Some(region) = choice.region {
                 self.region_is_usable(snapshot, service, region, family);
@@ -208,8 +280,31 @@ impl Simulation {
         }
     }
 
-    /// No client is sent to an unusable region while there is a usable one.
-    fn region_is_usable(&self, snapshot: &Snapshot, service: ServiceId, region: RegionId, family: Family) {
+    /// Overrides narrow the ECS scope only if clients can be told apart by them: within the service, or by a partial
+    /// drain.
+    fn scope_is_as_wide_as_possible(
+        &self,
+        snapshot: &Snapshot,
+        service: ServiceId,
+        client: IpAddr,
+        family: Family,
+        scope: u8,
+    ) {
+        let standing = &snapshot.standing;
+        let mut actions = standing.regions.iter().filter_map(|region| region.action);
+        let is_overridden = !standing.services.is_empty() || actions.clone().next().is_some();
+        if !is_overridden || actions.any(Action::is_partial) || !standing.overrides_of(service).is_empty() {
+            return;
+        }
+        let mut without = Standing { services: Arc::default(), ..(**standing).clone() };
+        without.regions.iter_mut().for_each(|region| region.action = None);
+        let without = Snapshot { plan: Arc::clone(&snapshot.plan), standing: without.into(), epoch: 0 };
+        let request = SteeringRequest { service, client, family, unix: self.now.unix, draw: 0 };
+        assert_eq!(scope, answer(&without, &request).0.scope, "overrides of others narrow the scope");
+    }
+
+    /// Whether some region serves whichever client asks.
+    fn is_served(&self, snapshot: &Snapshot, service: ServiceId, family: Family) -> bool {
         let (topology, standing) = (&snapshot.plan.topology, &snapshot.standing);
         let service_of = topology.service(service);
         let members = &service_of.members;
@@ -222,13 +317,122 @@ impl Simulation {
                 && standing.within(service, m.region).is_none()
                 && is_open(m)
         };
-        if !members.iter().filter(weighs).any(eligible) {
+        members.iter().filter(weighs).any(eligible)
+    }
+
+    /// No client is sent to an unusable region while there is a usable one.
+    fn region_is_usable(&self, snapshot: &Snapshot, service: ServiceId, region: RegionId, family: Family) {
+        let (topology, standing) = (&snapshot.plan.topology, &snapshot.standing);
+        if !self.is_served(snapshot, service, family) {
             return;
         }
         let usable = standing.usable_within(service, region, family);
-        let held = standing.held.iter().any(|it| (it.region, it.family) == (region, family));
+        let decides = standing.region(region).deciding_family(family);
+        let held = standing.held.iter().any(|it| (it.region, it.family) == (region, decides));
         let name = &topology.region(region).name;
         assert!(held || usable.is_eligible(), "{name} is answered though it is {usable:?}");
+    }
+
+    /// As a last resort, nothing that is hard-down is answered while a region is healthy and merely drained.
+    fn last_resort_prefers_healthy(
+        &self,
+        snapshot: &Snapshot,
+        service: ServiceId,
+        family: Family,
+        addresses: &[IpAddr],
+    ) {
+        let (topology, standing) = (&snapshot.plan.topology, &snapshot.standing);
+        let service_of = topology.service(service);
+        let is_plain = service_of.steering.all_down == AllDown::All
+            && service_of.fences.is_empty()
+            && service_of.members.iter().all(|member| member.weight.0 > 0)
+            && standing.overrides_of(service).is_empty()
+            && service_of.members.iter().all(|member| {
+                let region = standing.region(member.region);
+                // These come first, as an operator or another family vouches for them.
+                region.action != Some(Action::Up)
+                    && region.pool(family).last_resort.class != LastResortClass::OtherFamily
+            });
+        let known = || standing.regions.iter().flat_map(|region| region.endpoints.iter());
+        let states = || known().flat_map(|endpoint| endpoint.addresses.iter());
+        let is_dead = |address: &IpAddr| {
+            states().any(|it| it.address == *address) // Not a fallback.
+                && states().filter(|it| it.address == *address).all(|it| it.used == Health::HARD_DOWN)
+                && known().all(|endpoint| endpoint.action.is_none())
+        };
+        if !is_plain || addresses.is_empty() || !addresses.iter().all(is_dead) {
+            return;
+        }
+        for member in &service_of.members {
+            let region = standing.region(member.region);
+            let serves = region.endpoints.iter().enumerate().any(|(index, endpoint)| {
+                topology.region(member.region).weight(index).is_some()
+                    && endpoint.addresses.iter().any(|it| family.has(it.address) && it.used.serves())
+            });
+            let name = &topology.region(member.region).name;
+            let is_drained = matches!(region.action, Some(Action::Drain(_)));
+            assert!(!(is_drained && serves), "{addresses:?} are answered, though {name} is only drained");
+        }
+    }
+}
+
+/// A region that no operator withdrew is withdrawn by probes exactly if they found what is left of it down.
+fn withdrawals_have_their_cause(snapshot: &Snapshot) {
+    let (topology, standing) = (&snapshot.plan.topology, &snapshot.standing);
+    for id in topology.region_ids() {
+        let (region, found) = (topology.region(id), standing.region(id));
+        let mut is_own = true;
+        region
+            .healthy_when
+            .leaves(&mut |leaf| is_own &= matches!(leaf, Condition::Endpoint(at) if at.region == id));
+        if found.action.is_some() || found.unresolved || !is_own {
+            continue;
+        }
+        for family in [Family::V4, Family::V6].into_iter().filter(|family| found.pool(*family).configured) {
+            let counted = || {
+                let all = found.endpoints.iter().enumerate();
+                all.filter(|(index, it)| {
+                    region.weight(*index).is_some() && !it.action.is_some_and(Action::withdraws)
+                })
+            };
+            let states = || {
+                counted().map(|(_, endpoint)| {
+                    let forced = endpoint.action == Some(Action::Up);
+                    let mut of_family = endpoint.addresses.iter().filter(|it| family.has(it.address));
+                    let is_up = of_family.clone().any(|it| it.used == Health::Up) || forced;
+                    let is_down = of_family.all(|it| it.used.is_down()) && !forced;
+                    (is_up, is_down, endpoint.addresses.iter().any(|it| family.has(it.address)))
+                })
+            };
+            match found.pool(family).usable {
+                Usable::No(Cause::Probes(_)) => {
+                    let is_withdrawn_only = found.endpoints.iter().all(|it| {
+                        !it.action.is_some_and(Action::withdraws)
+                            || it.addresses.iter().all(|it| !it.used.is_down())
+                    });
+                    let all_up = counted().count() > 0 && states().all(|(is_up, ..)| is_up);
+                    let name = &region.name;
+                    assert!(!(all_up && is_withdrawn_only), "{name} is withdrawn by probes that all succeed");
+                }
+                Usable::No(_) => {
+                    let any_down = states().any(|(_, is_down, has_family)| has_family && is_down);
+                    assert!(!any_down, "operators are blamed for what probes found in {}", region.name);
+                }
+                Usable::Yes(_) | Usable::IfNothingElse => {}
+            }
+        }
+    }
+}
+
+/// What this node cannot probe is neither up nor unknown while all that it can probe of the endpoint is down.
+fn unobserved_addresses_follow_their_siblings(snapshot: &Snapshot) {
+    for endpoint in snapshot.standing.regions.iter().flat_map(|region| region.endpoints.iter()) {
+        let (observed, unobserved): (Vec<&AddressStanding>, Vec<&AddressStanding>) =
+            endpoint.addresses.iter().partition(|it| it.observed);
+        if observed.is_empty() || !observed.iter().all(|it| it.used.is_down()) {
+            continue;
+        }
+        assert!(unobserved.iter().all(|it| it.used.is_down()), "{endpoint:?}");
     }
 }
 

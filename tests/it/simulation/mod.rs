@@ -6,7 +6,7 @@
 mod invariants;
 mod world;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan::health::{CannotProbe, Failure, Observation, ProbeResult, Severity, State as Health};
-use portolan::model::{Found, Fraction, Lookup, Mono, Name, Now, Rules, Subject, Target, Unix};
+use portolan::model::{CheckId, Found, Fraction, Lookup, Mono, Name, Now, Rules, Subject, Target, Unix};
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Action, Override, Standing};
 use portolan::state::{CheckToRun, EventKind, OverrideRequest, Rejection, SavedState, State};
 
 use crate::harness::Numbers;
 use invariants::Promise;
-use world::{Dice, both, plan, reworded, rules, topology, world};
+use world::{Dice, both, plan, reordered, reworded, rules, topology, world};
 
 /// Runs per test; each simulates several days.
 const SEEDS: u64 = 300;
@@ -46,8 +46,31 @@ struct Simulation {
     epoch: u64,
     /// The last state reported of each region, to see that transitions skip nothing.
     reported: HashMap<Arc<str>, Health>,
+    /// The results of each check so far, counted independently of the code under test.
+    results: HashMap<CheckId, Results>,
     /// Answers that nothing but an operator may change while their computed TTL lasts.
     promises: Vec<Promise>,
+}
+
+/// The results of a check.
+#[derive(Clone, Copy, Default)]
+struct Results {
+    count: u32,
+    /// The latest consecutive failures of one severity.
+    failures: u32,
+    severity: Option<Severity>,
+}
+
+impl Results {
+    fn add(&mut self, severity: Option<Severity>) {
+        self.count += 1;
+        self.failures = match severity {
+            None => 0,
+            Some(_) if severity == self.severity => self.failures + 1,
+            Some(_) => 1,
+        };
+        self.severity = severity;
+    }
 }
 
 impl Simulation {
@@ -58,9 +81,22 @@ impl Simulation {
         let now = Now { mono: Mono(Duration::from_secs(1_000_000)), unix };
         let plan = plan(topology(&mut dice));
         let state = State::new(world(&plan, &rules), SavedState::default(), now);
-        let (truth, reported, promises) = Default::default();
+        let (truth, reported, results, promises) = Default::default();
         let (is_cut_off, has_v6) = (false, true);
-        Self { dice, plan, state, rules, now, truth, is_cut_off, has_v6, epoch: 0, reported, promises }
+        Self {
+            dice,
+            plan,
+            state,
+            rules,
+            now,
+            truth,
+            is_cut_off,
+            has_v6,
+            epoch: 0,
+            reported,
+            results,
+            promises,
+        }
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -129,13 +165,39 @@ impl Simulation {
     fn probe_all(&mut self) {
         self.pass(INTERVAL);
         let held = self.held();
-        let wanted: Vec<CheckToRun> = self.state.checks_to_run().collect();
-        for check in wanted {
+        let before = Arc::clone(self.state.standing());
+        let states = self.states();
+        let failing = self.failing_regions();
+        let checks: Vec<CheckToRun> = self.state.checks_to_run().collect();
+        for check in &checks {
             let outcome = self.probe(&check.id.subject);
+            if let Ok(observation) = &outcome {
+                self.results.entry(check.id.clone()).or_default().add(observation.severity());
+            }
             self.state.observe(&check.id, check.generation, outcome.as_ref(), self.now);
         }
+        self.verdicts_have_enough_results(&checks, &states);
         self.state.recompute(self.now);
         self.held_stays(&held);
+        if self.is_cut_off && !before.suspected && self.state.standing().suspected {
+            self.suspicion_keeps_what_served(&before, &failing);
+        }
+    }
+
+    fn states(&self) -> HashMap<CheckId, Health> {
+        self.state.checks(self.now).into_iter().map(|check| (check.id, check.state)).collect()
+    }
+
+    /// The regions with a check that has no result, or whose latest result is a failure.
+    fn failing_regions(&self) -> HashSet<Arc<str>> {
+        let is_failing = |id: &CheckId| self.results.get(id).is_none_or(|it| it.failures > 0);
+        let failing = self.state.checks_to_run().filter(|check| is_failing(&check.id));
+        failing
+            .filter_map(|check| match check.id.subject {
+                Subject::Address { region, .. } => Some(region),
+                Subject::Region(_) | Subject::Anchor(_) => None,
+            })
+            .collect()
     }
 
     /// What a probe finds: the real condition, or occasionally a slow answer or a lost packet.
@@ -228,11 +290,16 @@ impl Simulation {
 
     /// Loads another config: occasionally one that differs only in its probes.
     fn reload(&mut self) {
-        let before: HashMap<_, Health> =
-            self.state.checks(self.now).into_iter().map(|check| (check.id, check.state)).collect();
+        self.state.recompute(self.now);
+        let before = self.states();
         let standing = Arc::clone(self.state.standing());
+        let clients: Vec<IpAddr> = (0..8).map(|_| self.client()).collect();
+        let answers = self.answers(&clients);
         let is_reworded = self.dice.one_in(2);
-        let topology = if is_reworded {
+        let is_reordered = is_reworded && self.dice.one_in(4);
+        let topology = if is_reordered {
+            reordered(&mut self.dice, &self.plan.topology)
+        } else if is_reworded {
             reworded(&mut self.dice, &self.plan.topology)
         } else {
             self.rules = rules(&mut self.dice);
@@ -245,6 +312,9 @@ impl Simulation {
             if let Some(state) = before.get(&check.id) {
                 assert_eq!(*state, check.state, "{} lost its verdict in a reload", check.id);
             }
+        }
+        if is_reordered {
+            assert_eq!(self.answers(&clients), answers, "endpoints are listed in another order");
         }
         if is_reworded {
             self.serves_as_before(&standing, "probes are written in another way");
@@ -260,8 +330,8 @@ impl Simulation {
         let overrides: Vec<Override> = self.state.overrides().to_vec();
         let last_override = overrides.iter().map(|o| o.id).max().unwrap_or(0);
         let remembered = SavedState { overrides, last_override, verdicts: verdicts.collect() };
-        let before: HashMap<_, Health> =
-            self.state.checks(self.now).into_iter().map(|check| (check.id, check.state)).collect();
+        let before = self.states();
+        self.results.clear();
         self.pass(Duration::from_secs(3));
         let mono = Mono(Duration::from_secs(5_000_000 + self.dice.below(1_000_000) as u64));
         self.now = Now { mono, ..self.now };

@@ -186,8 +186,34 @@ pub(super) fn rules(dice: &mut Dice) -> Rules {
     Rules { min_regions: dice.below(3), suspect_self }
 }
 
+/// Lists the endpoints of a region in another order.
+pub(super) fn reordered(dice: &mut Dice, before: &Topology) -> Topology {
+    let mut topology = before.clone();
+    let region = RegionId(dice.below(topology.regions.len()) as u16);
+    let count = topology.region(region).endpoints.len();
+    topology.regions[usize::from(region.0)].endpoints.reverse();
+    for it in &mut topology.regions {
+        renumber(&mut it.healthy_when, region, count);
+    }
+    topology
+}
+
+fn renumber(condition: &mut Condition, region: RegionId, count: usize) {
+    match condition {
+        Condition::All(parts)
+        | Condition::Any(parts)
+        | Condition::AtLeast(_, parts)
+        | Condition::Fraction(_, parts) => {
+            parts.iter_mut().for_each(|part| renumber(part, region, count));
+        }
+        Condition::Not(part) => renumber(part, region, count),
+        Condition::Endpoint(at) if at.region == region => at.index = (count - 1) as u16 - at.index,
+        Condition::Endpoint(_) | Condition::Check(_) | Condition::Region(_) => {}
+    }
+}
+
 /// Changes only the definition of probes, which must not withdraw anything: a probe is renamed, or an endpoint gets an
-/// additional one. The endpoints of a region may also be reordered.
+/// additional one.
 pub(super) fn reworded(dice: &mut Dice, before: &Topology) -> Topology {
     let mut topology = before.clone();
     match dice.below(3) {
