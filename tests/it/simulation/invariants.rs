@@ -92,14 +92,23 @@ impl Simulation {
         }
     }
 
-    /// When this node begins to suspect its own network, regions where nothing failed before still serve.
+    /// When this node begins to suspect its own network, regions still serve where nothing, also of what they require,
+    /// failed before.
     pub(super) fn suspicion_keeps_what_served(&self, before: &Standing, failing: &HashSet<Arc<str>>) {
         let now = self.state.standing();
-        for id in self.plan.topology.region_ids() {
-            let name = &self.plan.topology.region(id).name;
+        let topology = &self.plan.topology;
+        for id in topology.region_ids() {
+            let name = &topology.region(id).name;
+            let mut failed = failing.contains(name.as_str());
+            topology.region(id).healthy_when.leaves(&mut |leaf| match leaf {
+                Condition::Endpoint(at) => {
+                    failed |= failing.contains(topology.region(at.region).name.as_str())
+                }
+                _ => failed = true,
+            });
             for family in [Family::V4, Family::V6] {
                 let (before, now) = (before.region(id).pool(family), now.region(id).pool(family));
-                if !failing.contains(name.as_str()) && before.configured && before.usable.is_eligible() {
+                if !failed && before.configured && before.usable.is_eligible() {
                     assert!(
                         now.usable.is_eligible(),
                         "{name} is withdrawn by this node's own failure: {now:?}"
