@@ -37,6 +37,7 @@ identity = { hostname = "ns1.gslb.test" }
 cookies = { secret_file = "cookies.secret" }
 rate_limit = { responses_per_second = 50, slip = 3, window = "1m", v4_prefix = 28, exempt = ["10.0.0.0/8", "2001:db8::/32"] }
 allow = ["10.0.0.0/8", "2001:db8::/32"]
+proxy_protocol_from = ["10.0.0.10/32", "2001:db8::10/128"]
 tcp = { connections = 2000, per_prefix = 100, idle = "5s" }
 
 [control]
@@ -215,7 +216,7 @@ fn geo_data_and_latencies() {
     let config = full();
     let databases = config.geo.databases.iter().map(|it| (it.source.clone(), it.at.line, it.at.column));
     let city = GeoSource::File("conf/city.mmdb".into());
-    assert_eq!(databases.collect::<Vec<_>>(), [(city, 35, 13), (GeoSource::Builtin, 35, 26)]);
+    assert_eq!(databases.collect::<Vec<_>>(), [(city, 36, 13), (GeoSource::Builtin, 36, 26)]);
     let location = &config.geo.networks[0].location.expect("a location");
     let subdivision: Subdivision = "BE".parse().expect("a code");
     assert_eq!(
