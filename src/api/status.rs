@@ -51,8 +51,14 @@ impl<'a> View<'a> {
         }
     }
 
-    pub(super) fn status(&self, node: dto::Node) -> dto::Status {
-        dto::Status { node, regions: self.regions(), services: self.services(), alarms: self.alarms() }
+    pub(super) fn status(&self, node: dto::Node, files: dto::Files) -> dto::Status {
+        dto::Status {
+            node,
+            regions: self.regions(),
+            services: self.services(),
+            alarms: self.alarms(),
+            files: Some(files),
+        }
     }
 
     pub(super) fn regions(&self) -> Vec<dto::Region> {

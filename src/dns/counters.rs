@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::answers::AnswerCounts;
+use crate::net::limits::Occupancy;
 
 /// Response codes that have counters of their own. The highest assigned is 23 (BADCOOKIE); higher ones count as the
 /// last.
@@ -65,6 +66,8 @@ impl AddAssign for Totals {
 /// The counters of all listeners, past and present.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// The open TCP connections.
+    pub tcp_connections: Arc<Occupancy>,
     blocks: Mutex<Vec<Arc<Block>>>,
 }
 

@@ -22,6 +22,7 @@ use super::proxied;
 use super::responder::{Handler, Reaction, Responder};
 use crate::answer::{Arrival, Transport};
 use crate::model::TcpLimits;
+use crate::net::limits::Occupant;
 use crate::supervise::fault::{self, At};
 
 /// How long a client may take to accept the answers of one write.
@@ -123,6 +124,7 @@ impl Acceptor {
             peer,
             origin,
             block: Arc::clone(block),
+            _occupant: self.shared.counters.tcp_connections.enter(),
             shared: self.shared.clone(),
             handler: self.handler,
             limits: self.limits,
@@ -156,6 +158,7 @@ struct Connection {
     handler: Handler,
     limits: Limits,
     closing: CancellationToken,
+    _occupant: Occupant,
 }
 
 impl Connection {
@@ -187,8 +190,8 @@ impl Connection {
             encrypted: false,
             keepalive: Some(self.limits.idle),
         };
-        let responder = Responder::counting_in(self.block, &self.shared, self.handler);
-        serve(self.stream, received, arrival, responder, self.limits, admission, &self.closing).await
+        let responder = Responder::counting_in(Arc::clone(&self.block), &self.shared, self.handler);
+        serve(&mut self.stream, received, arrival, responder, self.limits, admission, &self.closing).await
     }
 
     /// Reads the PROXY header and admits the client that it names; `None` if the connection is to be closed.
