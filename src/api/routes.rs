@@ -112,6 +112,7 @@ async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response,
         checks: api.engine.checks().await?,
         hosts: api.engine.hosts().await?,
         overrides: api.engine.overrides().await?,
+        engine_alarms: api.engine.alarms().await?,
         snapshot: api.engine.snapshots.load_full(),
         transitions: api.engine.transitions(),
         reloads: api.engine.reloads(),
@@ -136,9 +137,9 @@ async fn get_status(State(api): State<Api>) -> Result<Json<dto::Status>, Problem
         ready: *api.engine.ready.borrow(),
         uptime_s: api.started.elapsed().as_secs(),
     };
-    Ok(Json(
-        View::new(&snapshot, &checks, &hosts, &overrides, Clock::unix()).status(node, (&api.files).into()),
-    ))
+    let alarms = api.engine.alarms().await?;
+    let view = View::new(&snapshot, &checks, &hosts, &overrides, Clock::unix());
+    Ok(Json(view.status(node, (&api.files).into(), alarms)))
 }
 
 async fn get_regions(State(api): State<Api>) -> Result<Json<Vec<dto::Region>>, Problem> {
