@@ -8,6 +8,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::model::{Endpoint, Topology};
 use crate::net::limits::{FdBudget, Files};
+use crate::probe::MAX_IN_FLIGHT;
 
 /// The files that a node needs besides its probes and clients: epoll, journal, log, listeners and what a reload reads, with
 /// room to spare.
@@ -47,6 +48,7 @@ pub(super) fn encode(files: &Files, encoder: &mut DescriptorEncoder<'_>) -> fmt:
 /// A sentence if the probes of a config may need more files at a time than are set aside for them.
 pub(super) fn shortage(budget: FdBudget, topology: &Topology) -> Option<String> {
     let probes: u64 = topology.regions.iter().flat_map(|region| &region.endpoints).map(probes_of).sum();
+    let probes = probes.min(MAX_IN_FLIGHT as u64);
     let FdBudget { limit, reserved, .. } = budget;
     (probes + OF_ITS_OWN > reserved).then(|| {
         format!(

@@ -9,6 +9,7 @@ mod files;
 pub mod log;
 mod privileges;
 mod reload;
+pub mod sandbox;
 mod watchdog;
 
 use std::net::SocketAddr;

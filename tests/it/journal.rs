@@ -75,6 +75,7 @@ async fn a_stalled_disk_delays_only_the_reply() {
     let three = Three::start();
     let folder = Folder::new(&[three.config(&[]), NEAREST.into()].concat());
     fs::create_dir(folder.path("state")).expect("a folder");
+    folder.without_landlock();
     let Some(disk) = Stalling::new(&folder.path("state"), &folder.path("")) else {
         return skipped("there is no C compiler");
     };
@@ -115,6 +116,7 @@ async fn a_disk_that_stalls_at_the_start_delays_it_only_briefly() {
     let three = Three::start();
     let folder = Folder::new(&[three.config(&[]), NEAREST.into()].concat());
     fs::create_dir(folder.path("state")).expect("a folder");
+    folder.without_landlock();
     let Some(disk) = Stalling::new(&folder.path("state"), &folder.path("")) else {
         return skipped("there is no C compiler");
     };
@@ -180,6 +182,7 @@ async fn a_stop_gives_up_on_a_stalled_disk() {
     let three = Three::start();
     let folder = Folder::new(&[three.config(&[]), NEAREST.into()].concat());
     fs::create_dir(folder.path("state")).expect("a folder");
+    folder.without_landlock();
     let Some(disk) = Stalling::new(&folder.path("state"), &folder.path("")) else {
         return skipped("there is no C compiler");
     };

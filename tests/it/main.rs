@@ -25,6 +25,7 @@ mod peers;
 mod privileges;
 mod properties;
 mod reload;
+mod sandbox;
 mod signals;
 mod simulation;
 mod steer;

@@ -22,6 +22,7 @@ version = 1
 name      = "ns1"
 state_dir = "/var/lib/portolan"
 user = "portolan"
+landlock = false
 resolver = ["192.0.2.53", "[2001:db8::53]:5353"]
 
 [log]
@@ -174,6 +175,7 @@ fn the_node() {
         name: Some("ns1".into()),
         state_dir: Some("/var/lib/portolan".into()),
         user: Some("portolan".into()),
+        landlock: false,
         resolvers,
     };
     assert_eq!(config.node, node);
@@ -216,7 +218,7 @@ fn geo_data_and_latencies() {
     let config = full();
     let databases = config.geo.databases.iter().map(|it| (it.source.clone(), it.at.line, it.at.column));
     let city = GeoSource::File("conf/city.mmdb".into());
-    assert_eq!(databases.collect::<Vec<_>>(), [(city, 36, 13), (GeoSource::Builtin, 36, 26)]);
+    assert_eq!(databases.collect::<Vec<_>>(), [(city, 37, 13), (GeoSource::Builtin, 37, 26)]);
     let location = &config.geo.networks[0].location.expect("a location");
     let subdivision: Subdivision = "BE".parse().expect("a code");
     assert_eq!(

@@ -23,7 +23,7 @@ fn the_name_server() {
         },
         cookies: Cookies::SecretFile {
             path: "conf/cookies.secret".into(),
-            at: Spot { file: Path::new("conf/p.toml").into(), line: 20, column: 27, end_column: 43 },
+            at: Spot { file: Path::new("conf/p.toml").into(), line: 21, column: 27, end_column: 43 },
         },
         rate_limit: Some(RateLimit {
             responses_per_second: 50,
@@ -55,7 +55,7 @@ fn the_api() {
         path: format!("conf/{name}").into(),
         at: Spot {
             file: Path::new("conf/p.toml").into(),
-            line: 32,
+            line: 33,
             column: columns.start,
             end_column: columns.end,
         },
