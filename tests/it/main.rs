@@ -15,6 +15,7 @@ mod failover;
 mod floods;
 mod harness;
 mod journal;
+mod limits;
 mod listeners;
 mod log;
 mod metrics;
