@@ -1,4 +1,5 @@
-//! `cookies`, `rate_limit`, `allow`, `proxy_protocol_from` and `tcp` of `[dns]`: how the name server treats clients that may mean harm.
+//! `cookies`, `rate_limit`, `allow`, `proxy_protocol_from` and `tcp` of `[dns]`: how the name server treats clients that
+//! may mean harm.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;

@@ -1,15 +1,15 @@
 //! The header by which a proxy passes on the address of its client: PROXY protocol, versions 1 and 2.
 //!
 //! The specification is haproxy's `doc/proxy-protocol.txt`; its sections are quoted below. The parser is strict, because
-//! whatever it accepts decides who the client is: an incomplete header is waited for, anything else that is not exactly a
-//! header is an error.
+//! whatever it accepts decides who the client is: an incomplete header is waited for, anything else that is not exactly
+//! a header is an error.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::{self, FromStr};
 
-/// The longest header that is read, in bytes. Addresses take 232 at most; the rest is room for the TLVs of a proxy, which
-/// nothing here needs. The specification allows 65,551, which nobody sends.
+/// The longest header that is read, in bytes. Addresses take 232 at most; the rest is room for the TLVs of a proxy,
+/// which nothing here needs. The specification allows 65,551, which nobody sends.
 pub const MAX_HEADER: usize = 4096;
 
 /// The longest header of version 1, in bytes, with its CRLF (§2.1).

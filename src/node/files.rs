@@ -10,8 +10,8 @@ use crate::model::{Endpoint, Topology};
 use crate::net::limits::{FdBudget, Files};
 use crate::probe::MAX_IN_FLIGHT;
 
-/// The files that a node needs besides its probes and clients: epoll, journal, log, listeners and what a reload reads, with
-/// room to spare.
+/// The files that a node needs besides its probes and clients: epoll, journal, log, listeners and what a reload reads,
+/// with room to spare.
 const OF_ITS_OWN: u64 = 64;
 
 /// Adds `open_files`, `connections` and their limits to a scrape.
@@ -58,7 +58,8 @@ pub(super) fn shortage(budget: FdBudget, topology: &Topology) -> Option<String> 
     })
 }
 
-/// The probes of an endpoint that may run at a time; a host counts as one address, since its addresses are not known yet.
+/// The probes of an endpoint that may run at a time. A host counts as one address, since its addresses are not known
+/// yet.
 fn probes_of(endpoint: &Endpoint) -> u64 {
     (endpoint.listed().len().max(1) * endpoint.healthy_when.probes().len()) as u64
 }

@@ -1,5 +1,5 @@
-//! Takes from the process what a node never needs, by Landlock: executing programs, and writing anywhere but to its state
-//! and its socket.
+//! Takes from the process what a node never needs, by Landlock: executing programs, and writing anywhere but to its
+//! state and its socket.
 //!
 //! Whoever makes the node run code of his own then cannot leave anything behind or start anything. Reading is not
 //! restricted, because a reload may name any file. Neither are connections: where probes go, a reload may change.
