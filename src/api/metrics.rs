@@ -40,6 +40,8 @@ pub(super) struct Seen {
     pub(super) checks: Vec<CheckStatus>,
     pub(super) hosts: Vec<HostStatus>,
     pub(super) overrides: Vec<Override>,
+    /// The alarms that only the engine knows.
+    pub(super) engine_alarms: Vec<String>,
     pub(super) transitions: Vec<(String, State, u64)>,
     pub(super) reloads: ReloadCounts,
     pub(super) now: Unix,
@@ -84,7 +86,7 @@ impl Collector for Scrape {
 impl Scrape {
     /// What concerns the node as a whole.
     fn node(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Seen { snapshot, checks, hosts, overrides, reloads, now, .. } = &self.seen;
+        let Seen { snapshot, checks, hosts, overrides, engine_alarms, reloads, now, .. } = &self.seen;
         let help = "Always 1; its label is the version of the program";
         let mut build = encoder.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
@@ -96,7 +98,7 @@ impl Scrape {
         unserved.dedup_by_key(|it| it.service);
         for (name, help, value) in [
             ("epoch", "Epoch of the snapshot that answers", snapshot.epoch),
-            ("alarms", "Alarms that `portolan status` shows", alarms.len() as u64),
+            ("alarms", "Alarms that `portolan status` shows", (alarms.len() + engine_alarms.len()) as u64),
             ("overrides", "Overrides that apply", overrides.len() as u64),
             (
                 "services_unserved",

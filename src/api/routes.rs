@@ -31,6 +31,7 @@ use crate::config::{self, Role};
 use crate::engine::{Applied, EventFeed, Handle, Stopped};
 use crate::model::Unix;
 use crate::net::clock::Clock;
+use crate::net::limits::Files;
 use crate::prepare::ReloadError;
 use crate::standing::Action;
 use crate::state::{Event, OverrideRequest, Rejection};
@@ -48,6 +49,8 @@ pub struct Api {
     pub started: Instant,
     /// What `/metrics` reports.
     pub metrics: Metrics,
+    /// The files that the process may have open.
+    pub files: Files,
 }
 
 /// The routes for a listener that allows what `access` says, and those of `extra`; only `/metrics` if it is for that.
@@ -109,6 +112,7 @@ async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response,
         checks: api.engine.checks().await?,
         hosts: api.engine.hosts().await?,
         overrides: api.engine.overrides().await?,
+        engine_alarms: api.engine.alarms().await?,
         snapshot: api.engine.snapshots.load_full(),
         transitions: api.engine.transitions(),
         reloads: api.engine.reloads(),
@@ -133,7 +137,9 @@ async fn get_status(State(api): State<Api>) -> Result<Json<dto::Status>, Problem
         ready: *api.engine.ready.borrow(),
         uptime_s: api.started.elapsed().as_secs(),
     };
-    Ok(Json(View::new(&snapshot, &checks, &hosts, &overrides, Clock::unix()).status(node)))
+    let alarms = api.engine.alarms().await?;
+    let view = View::new(&snapshot, &checks, &hosts, &overrides, Clock::unix());
+    Ok(Json(view.status(node, (&api.files).into(), alarms)))
 }
 
 async fn get_regions(State(api): State<Api>) -> Result<Json<Vec<dto::Region>>, Problem> {

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use super::access::Policy;
 use super::connections::{Admission, Connections};
+use crate::net::limits::Occupancy;
 
 /// How long a client may take for the head of a request, counted from the connection or from the response before: it
 /// is the idle time, too. Also how long a TLS handshake may take.
@@ -49,6 +50,8 @@ pub struct Server {
     pub router: Router,
     /// The connections that are open.
     pub connections: Arc<Connections>,
+    /// Counts the connections of all listeners.
+    pub occupancy: Arc<Occupancy>,
     /// Says how to speak TLS, if at all; `None`: never, as on the socket.
     pub policy: Option<watch::Receiver<Policy>>,
     /// Cancelled when the node stops.
@@ -78,7 +81,9 @@ impl Server {
             let admission = Arc::new(self.connections.admit(client(&peer)));
             let tls = self.policy.as_ref().and_then(|policy| policy.borrow().tls.clone());
             let (router, stop) = (self.router.clone(), self.stop.clone());
+            let occupant = self.occupancy.enter();
             self.tasks.spawn(async move {
+                let _occupant = occupant;
                 tokio::select! {
                     () = connection(stream, tls, router, &admission, &stop) => {}
                     () = admission.evicted() => {}

@@ -51,8 +51,20 @@ impl<'a> View<'a> {
         }
     }
 
-    pub(super) fn status(&self, node: dto::Node) -> dto::Status {
-        dto::Status { node, regions: self.regions(), services: self.services(), alarms: self.alarms() }
+    /// `engine_alarms` are those that only the engine knows.
+    pub(super) fn status(
+        &self,
+        node: dto::Node,
+        files: dto::Files,
+        engine_alarms: Vec<String>,
+    ) -> dto::Status {
+        dto::Status {
+            node,
+            regions: self.regions(),
+            services: self.services(),
+            alarms: [self.alarms(), engine_alarms].concat(),
+            files: Some(files),
+        }
     }
 
     pub(super) fn regions(&self) -> Vec<dto::Region> {
@@ -314,6 +326,7 @@ mod tests {
                 checks: Vec::new(),
                 hosts: Vec::new(),
                 overrides: Vec::new(),
+                engine_alarms: Vec::new(),
                 transitions: Vec::new(),
                 reloads: ReloadCounts { applied: 0, failed: 0, last_applied: NOW.unix },
                 now: NOW.unix,

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::{Context as _, Result};
 use tokio::runtime;
-use tokio::task::spawn_blocking;
+use tokio::sync::oneshot;
 use tracing::error;
 
 use super::{diagnostics, exit, logging};
+use crate::config::Diagnostics;
+use crate::node::sandbox::Sandbox;
 use crate::node::{Node, Options, Signals};
-use crate::prepare::{Origin, prepare};
+use crate::prepare::{Origin, Prepared, prepare};
 
 pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
     run_to_end(serve(config))
@@ -19,13 +22,8 @@ pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
 async fn serve(config: PathBuf) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let origin = Origin::File(config);
-    let read = {
-        let origin = origin.clone();
-        // Files may take long, or forever, as on a network disk that hangs.
-        spawn_blocking(move || prepare(&origin))
-    };
     let prepared = tokio::select! {
-        prepared = read => prepared.context("the config cannot be prepared")?,
+        prepared = prepare_apart(origin.clone()) => prepared?,
         () = signals.end.recv() => return Ok(ExitCode::SUCCESS),
     };
     let prepared = match prepared {
@@ -35,7 +33,10 @@ async fn serve(config: PathBuf) -> Result<ExitCode> {
             return Ok(ExitCode::from(exit::NO));
         }
     };
+    // Before any thread starts that stays.
+    let sandbox = Sandbox::enter(&prepared.config);
     logging::start(&prepared.config.log)?;
+    sandbox.log();
     prepared.log_warnings();
     let started = tokio::select! {
         started = Node::start(origin, prepared, Options::default()) => started?,
@@ -46,6 +47,20 @@ async fn serve(config: PathBuf) -> Result<ExitCode> {
         return Ok(ExitCode::from(exit::NO));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prepares on a thread of its own, which has ended when this returns: files may take long, or forever, as on a network
+/// disk that hangs.
+async fn prepare_apart(origin: Origin) -> Result<Result<Prepared, Diagnostics>> {
+    let (done, prepared) = oneshot::channel();
+    let preparing = thread::Builder::new().name("prepare".into()).spawn(move || {
+        // Whoever waited may be gone.
+        done.send(prepare(&origin)).ok();
+    })?;
+    let prepared = prepared.await;
+    // Without a result it has panicked, which has been reported.
+    preparing.join().ok();
+    prepared.context("the config cannot be prepared")
 }
 
 /// Runs signals, reloads and whatever else has no threads of its own, on this thread. Work that still blocks a thread at

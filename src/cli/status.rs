@@ -64,7 +64,21 @@ fn text(status: &dto::Status, place: &Place) -> String {
         let (kind, rank) = (service.kind.to_string(), service.rank.to_string());
         services.add([&service.name, &kind, &rank, &regions.join(", ")]);
     }
-    text + &format!("\n{}\n\n{}", regions.text(), services.text())
+    text += &format!("\n{}\n\n{}", regions.text(), services.text());
+    if let Some(files) = &status.files {
+        text += &format!("\n\n{}", files_shown(files));
+    }
+    text
+}
+
+/// The files that the process may have open, in a line.
+fn files_shown(files: &dto::Files) -> String {
+    let dto::Files { limit, open, reserved, dns_tcp, api } = files;
+    let open = open.map(|open| format!("{open} of ")).unwrap_or_default();
+    format!(
+        "files: {open}{limit} open; {reserved} set aside for probes; DNS over TCP {} of {}, API {} of {}",
+        dns_tcp.open, dns_tcp.limit, api.open, api.limit
+    )
 }
 
 /// A row for a host whose addresses are looked up or not configured, and one for each address.
@@ -336,6 +350,13 @@ mod tests {
                 regions: Vec::new(),
             }],
             alarms: vec!["region/soft fails, but min_regions holds it".into()],
+            files: Some(dto::Files {
+                limit: 1024,
+                open: Some(57),
+                reserved: 512,
+                dns_tcp: dto::FileShare { limit: 384, open: 3 },
+                api: dto::FileShare { limit: 128, open: 1 },
+            }),
         };
         let lines: Vec<String> = text(&status, &Place::Url("http://192.0.2.1:8053".into()))
             .lines()
@@ -359,6 +380,8 @@ mod tests {
                 "",
                 "SERVICE TYPE RANK REGIONS",
                 "www.example.test. address latency",
+                "",
+                "files: 57 of 1024 open; 512 set aside for probes; DNS over TCP 3 of 384, API 1 of 128",
             ]
         );
     }

@@ -1,11 +1,14 @@
-//! `cookies`, `rate_limit`, `allow` and `tcp` of `[dns]`: how the name server treats clients that may mean harm.
+//! `cookies`, `rate_limit`, `allow`, `proxy_protocol_from` and `tcp` of `[dns]`: how the name server treats clients that
+//! may mean harm.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{AllowedClients, KeyPrefix, RateLimit, TcpLimits};
+use ipnet::IpNet;
+
+use crate::model::{AllowedClients, KeyPrefix, Networks, RateLimit, TcpLimits};
 
 use super::diagnostic::Spot;
 use super::keys::Shape::{Integer, List, Text};
@@ -92,6 +95,13 @@ pub(super) const RATE_LIMIT: Keys = Keys {
     later: &[],
 };
 
+pub(super) const PROXY_PROTOCOL_FROM: Key = key(
+    "proxy_protocol_from",
+    List(&Text),
+    otherwise("[\"10.0.0.10/32\"]", "none"),
+    "prefixes of proxies whose TCP connections begin with a PROXY header (version 1 or 2), which names the client",
+);
+
 /// A limit, which holds per client prefix and UDP worker.
 const fn per_second(name: &'static str, given: super::keys::Given, about: &'static str) -> Key {
     key(name, Integer(1, MOST_PER_SECOND), given, about)
@@ -109,8 +119,27 @@ const MOST_CONNECTIONS: u64 = 65_535;
 const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
 
 pub(super) fn read_allowed(value: &Value<'_>) -> AllowedClients {
+    prefixes(value).into_iter().map(|prefix| prefix.value).collect()
+}
+
+pub(super) fn read_proxies(dns: &Table<'_>) -> Networks {
+    let Some(value) = dns.get("proxy_protocol_from") else { return Networks::default() };
+    let prefixes = prefixes(&value);
+    for At { value: prefix, span } in prefixes.iter().filter(|prefix| prefix.value.prefix_len() == 0) {
+        dns.report.warning(
+            span.clone(),
+            format!("{prefix} makes a proxy of every TCP client, and each may claim any address"),
+            "list only the addresses of your proxies",
+        );
+    }
+    prefixes.into_iter().map(|prefix| prefix.value).collect()
+}
+
+fn prefixes(value: &Value<'_>) -> Vec<At<IpNet>> {
     let items = value.items("a list of prefixes such as [\"10.0.0.0/8\"]").unwrap_or_default();
-    let prefix = |item: &Value<'_>| item.parsed("a prefix such as \"10.0.0.0/8\"", text::prefix);
+    let prefix = |item: &Value<'_>| {
+        item.parsed("a prefix such as \"10.0.0.0/8\"", text::prefix).map(|prefix| item.at(prefix))
+    };
     items.iter().filter_map(prefix).collect()
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::model::{AllowedClients, Identity, KeyPrefix, MAX_IDENTITY, RateLimit, TcpLimits};
+use crate::model::{AllowedClients, Identity, KeyPrefix, MAX_IDENTITY, Networks, RateLimit, TcpLimits};
 
 use super::Spot;
 use super::abuse::{self, Cookies};
@@ -33,6 +33,8 @@ pub struct Dns {
     pub rate_limit: Option<RateLimit>,
     /// Who may ask; everyone by default.
     pub allow: AllowedClients,
+    /// The proxies whose PROXY headers are believed.
+    pub proxies: Networks,
     /// Limits of DNS over TCP.
     pub tcp: TcpLimits,
 }
@@ -180,8 +182,9 @@ pub(super) const DNS: Keys = Keys {
             "prefixes of clients that may ask; others are refused over UDP and disconnected over TCP",
         ),
         key("tcp", Fields(&abuse::TCP), otherwise("", "as shown there"), "limits of DNS over TCP"),
+        abuse::PROXY_PROTOCOL_FROM,
     ],
-    later: &["tls", "proxy_protocol_from", "transfer"],
+    later: &["tls", "transfer"],
 };
 const KEY_PREFIX: Keys = Keys {
     known: &[
@@ -347,6 +350,7 @@ fn read_dns(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Dns> {
         cookies: abuse::read_cookies(&table),
         rate_limit: abuse::read_rate_limit(&table),
         allow: table.get("allow").map(|value| abuse::read_allowed(&value)).unwrap_or_default(),
+        proxies: abuse::read_proxies(&table),
         tcp: table.get("tcp").and_then(|value| abuse::read_tcp(&value)).unwrap_or_default(),
     };
     abuse::advise(&table, taken.iter().map(|listener| &listener.address));

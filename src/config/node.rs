@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::model::{Rules, Service, SuspectSelf};
 
 use super::Spot;
-use super::keys::Shape::{Any, Fields, Integer, OneOrMany, Text, Words};
+use super::keys::Shape::{Any, Boolean, Fields, Integer, OneOrMany, Text, Words};
 use super::keys::{Keys, default, key, otherwise};
 use super::table::{At, Table, Value};
 use super::text;
 
 /// `[node]`: settings of this process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Its name in status and metrics; `None`: the host name.
     pub name: Option<String>,
@@ -21,8 +21,16 @@ pub struct Node {
     pub state_dir: Option<PathBuf>,
     /// The user to run as once every socket is bound; `None`: the one that starts the node.
     pub user: Option<String>,
+    /// Whether the process gives up rights that it does not need, by Landlock.
+    pub landlock: bool,
     /// The resolvers for endpoints with a host name, over UDP and TCP; empty: the system's.
     pub resolvers: Vec<SocketAddr>,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { name: None, state_dir: None, user: None, landlock: true, resolvers: Vec::new() }
+    }
 }
 
 /// The table `[log]`.
@@ -69,6 +77,12 @@ pub(super) const NODE: Keys = Keys {
             Text,
             otherwise("\"portolan\"", "the user that starts the node"),
             "user to become once every socket is bound; the node must be started as root",
+        ),
+        key(
+            "landlock",
+            Boolean,
+            default("true"),
+            "whether the node gives up the right to execute programs and to write files outside of its state, where the kernel has Landlock",
         ),
         key(
             "resolver",
@@ -146,6 +160,7 @@ pub(super) fn read_node(root: &Table<'_>) -> (Node, Option<Spot>) {
         .and_then(|value| value.parsed("a name", |text| text::own_name(text).map(|()| text.to_owned())));
     let state_dir = table.get("state_dir").and_then(|value| Some((value.text("a folder")?, value.span)));
     let user = table.get("user").and_then(|value| value.text("the name of a user").map(str::to_owned));
+    let landlock = table.get("landlock").and_then(|value| value.boolean()).unwrap_or(true);
     let mut resolvers = Vec::new();
     let items = table.get("resolver").and_then(|value| value.one_or_many("a list of resolvers"));
     for item in items.unwrap_or_default() {
@@ -157,7 +172,7 @@ pub(super) fn read_node(root: &Table<'_>) -> (Node, Option<Spot>) {
     }
     let (state_dir, at) =
         state_dir.map(|(path, at)| (root.report.resolve(path), root.report.spot(at))).unzip();
-    (Node { name, state_dir, user, resolvers }, at)
+    (Node { name, state_dir, user, landlock, resolvers }, at)
 }
 
 /// An address, with or without a port.

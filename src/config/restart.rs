@@ -38,6 +38,7 @@ impl AtStart {
             ("[node] name", self.node.name != newer.node.name),
             ("[node] state_dir", self.node.state_dir != newer.node.state_dir),
             ("[node] user", self.node.user != newer.node.user),
+            ("[node] landlock", self.node.landlock != newer.node.landlock),
             ("[log]", self.log != newer.log),
             ("[dns] listen", self.dns_listen != newer.dns_listen),
             ("[dns] workers", self.dns_workers != newer.dns_workers),

@@ -3,6 +3,9 @@
 //! Anyone could block a server that refuses connections when it is full, by opening them and leaving them idle. Here a
 //! new connection replaces one of the client prefix that has most of them, so whoever floods the server evicts himself,
 //! and of that prefix the one that has been without a query for longest.
+//!
+//! The connections of a trusted proxy are its clients': until its header names the client, a connection belongs to the
+//! group of all such connections, which counts against the total but has no quota of its own.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -32,9 +35,14 @@ pub(super) struct Quota {
     pub(super) per_prefix: usize,
 }
 
-/// The network of a client, which shares a quota: its first address.
+/// Connections that compete with each other first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Prefix(IpAddr);
+enum Group {
+    /// Those of a client prefix, which share a quota; its first address.
+    Prefix(IpAddr),
+    /// Those of trusted proxies that have not named their client yet.
+    Unnamed,
+}
 
 /// The order of admissions and queries: the lower, the longer ago.
 type Turn = u64;
@@ -44,16 +52,16 @@ struct Open {
     last: Turn,
     count: usize,
     /// By the turn of their last query, or of their admission.
-    by_prefix: HashMap<Prefix, BTreeMap<Turn, CancellationToken>>,
-    /// The fullest prefix is the last; of equally full ones, the one with the connection that is idle for longest.
-    ranks: BTreeSet<(usize, Reverse<Turn>, Prefix)>,
+    by_group: HashMap<Group, BTreeMap<Turn, CancellationToken>>,
+    /// The fullest group is the last; of equally full ones, the one with the connection that is idle for longest.
+    ranks: BTreeSet<(usize, Reverse<Turn>, Group)>,
 }
 
 /// A slot for an open connection; released when dropped.
 #[derive(Debug)]
 pub(super) struct Admission {
     connections: Arc<Connections>,
-    prefix: Prefix,
+    group: Group,
     turn: Turn,
     /// Cancelled when the connection must make room for another.
     pub(super) evicted: CancellationToken,
@@ -73,13 +81,21 @@ impl Connections {
 
     /// Admits a connection; if it would be one too many, another is evicted.
     pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> (Admission, Room) {
-        let prefix = Prefix::of(client);
+        self.admit_to(Group::of(client))
+    }
+
+    /// Admits a connection of a trusted proxy, whose client is not known yet.
+    pub(super) fn admit_unnamed(self: &Arc<Self>) -> (Admission, Room) {
+        self.admit_to(Group::Unnamed)
+    }
+
+    fn admit_to(self: &Arc<Self>, group: Group) -> (Admission, Room) {
         let evicted = CancellationToken::new();
         let mut open = self.lock();
-        let room = open.make_room(prefix, self.quota);
-        let turn = open.insert(prefix, evicted.clone());
+        let room = open.make_room(group, self.quota);
+        let turn = open.insert(group, evicted.clone());
         drop(open);
-        (Admission { connections: Arc::clone(self), prefix, turn, evicted }, room)
+        (Admission { connections: Arc::clone(self), group, turn, evicted }, room)
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -88,10 +104,10 @@ impl Connections {
 }
 
 impl Open {
-    fn make_room(&mut self, newcomer: Prefix, quota: Quota) -> Room {
-        let own = self.by_prefix.get(&newcomer).map_or(0, BTreeMap::len);
+    fn make_room(&mut self, newcomer: Group, quota: Quota) -> Room {
+        let own = self.by_group.get(&newcomer).map_or(0, BTreeMap::len);
         let crowded = match self.ranks.last() {
-            _ if own >= quota.per_prefix.max(1) => newcomer,
+            _ if newcomer != Group::Unnamed && own >= quota.per_prefix.max(1) => newcomer,
             Some((_, _, fullest)) if self.count >= quota.total => *fullest,
             _ => return Room::Free,
         };
@@ -101,28 +117,28 @@ impl Open {
         Room::Made
     }
 
-    fn insert(&mut self, prefix: Prefix, connection: CancellationToken) -> Turn {
+    fn insert(&mut self, group: Group, connection: CancellationToken) -> Turn {
         self.last += 1;
         let turn = self.last;
-        self.change(prefix, |connections| connections.insert(turn, connection));
+        self.change(group, |connections| connections.insert(turn, connection));
         turn
     }
 
-    fn remove(&mut self, prefix: Prefix, turn: Turn) -> Option<CancellationToken> {
-        self.change(prefix, |connections| connections.remove(&turn))
+    fn remove(&mut self, group: Group, turn: Turn) -> Option<CancellationToken> {
+        self.change(group, |connections| connections.remove(&turn))
     }
 
-    /// Changes the connections of a prefix, and its rank with them.
+    /// Changes the connections of a group, and its rank with them.
     fn change<T>(
         &mut self,
-        prefix: Prefix,
+        group: Group,
         change: impl FnOnce(&mut BTreeMap<Turn, CancellationToken>) -> T,
     ) -> T {
         let rank = |connections: &BTreeMap<Turn, CancellationToken>| {
             let (longest_idle, _) = connections.first_key_value()?;
-            Some((connections.len(), Reverse(*longest_idle), prefix))
+            Some((connections.len(), Reverse(*longest_idle), group))
         };
-        let connections = self.by_prefix.entry(prefix).or_default();
+        let connections = self.by_group.entry(group).or_default();
         if let Some(rank) = rank(connections) {
             self.ranks.remove(&rank);
         }
@@ -131,15 +147,15 @@ impl Open {
         self.count += connections.len();
         match rank(connections) {
             Some(rank) => _ = self.ranks.insert(rank),
-            None => _ = self.by_prefix.remove(&prefix),
+            None => _ = self.by_group.remove(&group),
         }
         changed
     }
 }
 
-impl Prefix {
+impl Group {
     fn of(client: IpAddr) -> Self {
-        Self(match client {
+        Self::Prefix(match client {
             IpAddr::V4(ip) => IpAddr::V4(ip & Ipv4Addr::from(u32::MAX << (u32::BITS - V4_PREFIX))),
             IpAddr::V6(ip) => IpAddr::V6(ip & Ipv6Addr::from(u128::MAX << (u128::BITS - V6_PREFIX))),
         })
@@ -151,15 +167,25 @@ impl Admission {
     pub(super) fn touch(&mut self) {
         let mut open = self.connections.lock();
         // An evicted connection has no place to keep.
-        if let Some(connection) = open.remove(self.prefix, self.turn) {
-            self.turn = open.insert(self.prefix, connection);
+        if let Some(connection) = open.remove(self.group, self.turn) {
+            self.turn = open.insert(self.group, connection);
         }
+    }
+
+    /// Counts the connection against the quota of its client, which a proxy has named.
+    pub(super) fn attribute(&mut self, client: IpAddr) -> Room {
+        let mut open = self.connections.lock();
+        let Some(connection) = open.remove(self.group, self.turn) else { return Room::Free };
+        self.group = Group::of(client);
+        let room = open.make_room(self.group, self.connections.quota);
+        self.turn = open.insert(self.group, connection);
+        room
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.connections.lock().remove(self.prefix, self.turn);
+        self.connections.lock().remove(self.group, self.turn);
     }
 }
 
@@ -195,7 +221,7 @@ mod tests {
         drop(admissions);
         let open = connections.lock();
         assert_eq!((open.count, open.ranks.len()), (0, 0));
-        assert!(open.by_prefix.is_empty(), "nothing is left of clients that are gone");
+        assert!(open.by_group.is_empty(), "nothing is left of clients that are gone");
     }
 
     #[test]
@@ -221,6 +247,32 @@ mod tests {
         let others = [admit(&connections, "192.0.3.1"), admit(&connections, "2001:db8::1")];
         assert_eq!(evicted(&many), [true, true, false, false]);
         assert_eq!(evicted(&others), [false, false]);
+    }
+
+    #[test]
+    fn a_proxy_has_the_quotas_of_its_clients_and_none_of_its_own() {
+        let connections = connections(6, 2);
+        let mut unnamed: Vec<_> = (0..5).map(|_| connections.admit_unnamed().0).collect();
+        assert_eq!(evicted(&unnamed), [false; 5], "more than a prefix may have");
+        let clients = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "198.51.100.1"];
+        let rooms: Vec<_> = unnamed
+            .iter_mut()
+            .zip(clients)
+            .map(|(admission, client)| admission.attribute(client.parse().unwrap()))
+            .collect();
+        assert_eq!(rooms, [Room::Free, Room::Free, Room::Made, Room::Free]);
+        assert_eq!(evicted(&unnamed), [true, false, false, false, false]);
+        // An evicted connection is counted nowhere, whatever its proxy says.
+        assert_eq!(unnamed[0].attribute("203.0.113.1".parse().unwrap()), Room::Free);
+        // They do count against the total.
+        let more: Vec<_> = (0..3).map(|_| connections.admit_unnamed()).collect();
+        assert_eq!(
+            more.iter().map(|(_, room)| *room).collect::<Vec<_>>(),
+            [Room::Free, Room::Free, Room::Made]
+        );
+        assert_eq!(connections.lock().count, 6);
+        drop((unnamed, more));
+        assert_eq!(connections.lock().count, 0);
     }
 
     #[test]

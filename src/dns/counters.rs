@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::answers::AnswerCounts;
+use crate::net::limits::Occupancy;
 
 /// Response codes that have counters of their own. The highest assigned is 23 (BADCOOKIE); higher ones count as the
 /// last.
@@ -38,6 +39,8 @@ pub struct Totals {
     pub denied: u64,
     /// TCP connections closed to make room for others.
     pub evicted: u64,
+    /// TCP connections of proxies closed because they did not begin with a valid PROXY header.
+    pub unnamed: u64,
 }
 
 impl AddAssign for Totals {
@@ -56,12 +59,15 @@ impl AddAssign for Totals {
         self.reflections += more.reflections;
         self.denied += more.denied;
         self.evicted += more.evicted;
+        self.unnamed += more.unnamed;
     }
 }
 
 /// The counters of all listeners, past and present.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// The open TCP connections.
+    pub tcp_connections: Arc<Occupancy>,
     blocks: Mutex<Vec<Arc<Block>>>,
 }
 
@@ -81,6 +87,7 @@ pub(super) struct Block {
     reflections: AtomicU64,
     denied: AtomicU64,
     evicted: AtomicU64,
+    unnamed: AtomicU64,
     pub(super) answers: AnswerCounts,
 }
 
@@ -140,6 +147,7 @@ impl Block {
         add(&self.reflections, batch.reflections);
         add(&self.denied, batch.denied);
         add(&self.evicted, batch.evicted);
+        add(&self.unnamed, batch.unnamed);
     }
 
     fn read(&self) -> Totals {
@@ -157,6 +165,7 @@ impl Block {
             reflections: read(&self.reflections),
             denied: read(&self.denied),
             evicted: read(&self.evicted),
+            unnamed: read(&self.unnamed),
         }
     }
 }
@@ -172,7 +181,7 @@ mod tests {
             Totals { udp_queries: 1, tcp_queries: 2, truncated: 3, dropped: 4, ..Totals::default() };
         (batch.unsent, batch.panics) = (5, 6);
         (batch.slipped, batch.limited) = (7, 8);
-        (batch.reflections, batch.evicted, batch.denied) = (9, 10, 11);
+        (batch.reflections, batch.evicted, batch.denied, batch.unnamed) = (9, 10, 11, 12);
         batch.responses = std::array::from_fn(|rcode| rcode as u64);
         let (first, second) = (counters.block(), counters.block());
         first.add(&batch);

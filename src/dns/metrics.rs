@@ -63,6 +63,11 @@ impl Counters {
                 totals.denied,
             ),
             ("dns_tcp_evicted", "TCP connections closed to make room for others", totals.evicted),
+            (
+                "dns_proxy_errors",
+                "TCP connections of proxies closed because they did not begin with a valid PROXY header",
+                totals.unnamed,
+            ),
         ];
         for (name, help, count) in plain {
             let counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -96,7 +101,7 @@ mod tests {
         let mut totals = Totals { udp_queries: 9, tcp_queries: 8, truncated: 7, ..Totals::default() };
         (totals.dropped, totals.unsent, totals.panics) = (6, 5, 4);
         (totals.limited, totals.slipped) = (11, 10);
-        (totals.reflections, totals.evicted, totals.denied) = (12, 13, 14);
+        (totals.reflections, totals.evicted, totals.denied, totals.unnamed) = (12, 13, 14, 15);
         (totals.responses[0], totals.responses[16], totals.responses[RCODES - 1]) = (3, 2, 1);
         counters.block().add(&totals);
         let mut registry = Registry::with_prefix("portolan");
@@ -126,6 +131,7 @@ mod tests {
                 "portolan_dns_reflections_total 12",
                 "portolan_dns_denied_total 14",
                 "portolan_dns_tcp_evicted_total 13",
+                "portolan_dns_proxy_errors_total 15",
             ]
         );
     }

@@ -14,6 +14,7 @@ mod answers;
 mod connections;
 mod counters;
 mod metrics;
+mod proxied;
 mod responder;
 mod runtime;
 mod tcp;

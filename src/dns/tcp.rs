@@ -18,9 +18,11 @@ use tokio_util::task::TaskTracker;
 use super::Shared;
 use super::connections::{Admission, Connections, Quota, Room};
 use super::counters::{Block, Totals};
+use super::proxied;
 use super::responder::{Handler, Reaction, Responder};
 use crate::answer::{Arrival, Transport};
 use crate::model::TcpLimits;
+use crate::net::limits::Occupant;
 use crate::supervise::fault::{self, At};
 
 /// How long a client may take to accept the answers of one write.
@@ -37,7 +39,7 @@ const PREFIX_SHARE: usize = 4;
 const COALESCE: usize = 16 << 10;
 
 /// Room made for each read.
-const READ: usize = 2 << 10;
+pub(super) const READ: usize = 2 << 10;
 
 /// Pause after a failed accept: the one persistent cause is the lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -92,14 +94,7 @@ impl Acceptor {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                // A client that may not ask takes no other's place.
-                Ok((_, peer)) if !self.shared.snapshots.load().plan.allow.permit(peer.ip()) => {
-                    block.add(&Totals { denied: 1, ..Totals::default() });
-                }
-                Ok((stream, peer)) => {
-                    fault::point(At::TcpListener);
-                    self.spawn(stream, peer, &block);
-                }
+                Ok((stream, peer)) => self.accept(stream, peer, &block),
                 // The client left before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -110,34 +105,117 @@ impl Acceptor {
         }
     }
 
-    fn spawn(&self, stream: TcpStream, peer: SocketAddr, block: &Arc<Block>) {
-        let responder = Responder::counting_in(Arc::clone(block), &self.shared, self.handler);
-        let (mut admission, room) = self.connections.admit(peer.ip());
-        if room == Room::Made {
-            block.add(&Totals { evicted: 1, ..Totals::default() });
+    fn accept(&self, stream: TcpStream, peer: SocketAddr, block: &Arc<Block>) {
+        let snapshot = self.shared.snapshots.load();
+        let origin = if snapshot.plan.proxies.contain(peer.ip()) { Origin::Proxy } else { Origin::Client };
+        // A client that may not ask takes no other's place.
+        if origin == Origin::Client && !snapshot.plan.allow.permit(peer.ip()) {
+            block.add(&Totals { denied: 1, ..Totals::default() });
+            return;
         }
-        let (limits, closing) = (self.limits, self.closing.clone());
-        self.tasks.spawn(async move {
-            let served = async {
-                // Answers are written whole, so waiting would not fill segments better.
-                stream.set_nodelay(true)?;
-                let arrival = Arrival {
-                    peer,
-                    local: stream.local_addr()?,
-                    transport: Transport::Tcp,
-                    encrypted: false,
-                    keepalive: Some(limits.idle),
-                };
-                let evicted = admission.evicted.clone();
-                tokio::select! {
-                    served = serve(stream, arrival, responder, limits, &mut admission, &closing) => served,
-                    () = evicted.cancelled() => Ok(()),
-                }
-            };
-            if let Err(error) = served.await {
-                tracing::debug!(client = %peer, %error, "TCP connection ended");
+        fault::point(At::TcpListener);
+        let (admission, room) = match origin {
+            Origin::Client => self.connections.admit(peer.ip()),
+            Origin::Proxy => self.connections.admit_unnamed(),
+        };
+        count_evicted(room, block);
+        let connection = Connection {
+            stream,
+            peer,
+            origin,
+            block: Arc::clone(block),
+            _occupant: self.shared.counters.tcp_connections.enter(),
+            shared: self.shared.clone(),
+            handler: self.handler,
+            limits: self.limits,
+            closing: self.closing.clone(),
+        };
+        self.tasks.spawn(connection.run(admission));
+    }
+}
+
+fn count_evicted(room: Room, block: &Block) {
+    if room == Room::Made {
+        block.add(&Totals { evicted: 1, ..Totals::default() });
+    }
+}
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Client,
+    /// A proxy, whose header names the client.
+    Proxy,
+}
+
+/// An accepted connection.
+struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    origin: Origin,
+    block: Arc<Block>,
+    shared: Shared,
+    handler: Handler,
+    limits: Limits,
+    closing: CancellationToken,
+    _occupant: Occupant,
+}
+
+impl Connection {
+    async fn run(self, mut admission: Admission) {
+        let (peer, origin, evicted) = (self.peer, self.origin, admission.evicted.clone());
+        let mut client = peer;
+        let served = tokio::select! {
+            served = self.serve(&mut admission, &mut client) => served,
+            () = evicted.cancelled() => Ok(()),
+        };
+        if let Err(error) = served {
+            let proxy = (origin == Origin::Proxy).then(|| tracing::field::display(peer));
+            tracing::debug!(%client, proxy, %error, "TCP connection ended");
+        }
+    }
+
+    async fn serve(mut self, admission: &mut Admission, client: &mut SocketAddr) -> io::Result<()> {
+        // Answers are written whole, so waiting would not fill segments better.
+        self.stream.set_nodelay(true)?;
+        let mut received = Vec::new();
+        if self.origin == Origin::Proxy {
+            let Some(named) = self.named_client(&mut received, admission).await? else { return Ok(()) };
+            *client = named;
+        }
+        let arrival = Arrival {
+            peer: *client,
+            local: self.stream.local_addr()?,
+            transport: Transport::Tcp,
+            encrypted: false,
+            keepalive: Some(self.limits.idle),
+        };
+        let responder = Responder::counting_in(Arc::clone(&self.block), &self.shared, self.handler);
+        serve(&mut self.stream, received, arrival, responder, self.limits, admission, &self.closing).await
+    }
+
+    /// Reads the PROXY header and admits the client that it names; `None` if the connection is to be closed.
+    async fn named_client(
+        &mut self,
+        received: &mut Vec<u8>,
+        admission: &mut Admission,
+    ) -> io::Result<Option<SocketAddr>> {
+        let named = proxied::read_header(&mut self.stream, received, self.limits, &self.closing).await;
+        let header = match named {
+            Ok(Some(header)) => header,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                self.block.add(&Totals { unnamed: 1, ..Totals::default() });
+                return Err(error);
             }
-        });
+        };
+        let client = header.client.unwrap_or(self.peer);
+        if !self.shared.snapshots.load().plan.allow.permit(client.ip()) {
+            self.block.add(&Totals { denied: 1, ..Totals::default() });
+            return Ok(None);
+        }
+        count_evicted(admission.attribute(client.ip()), &self.block);
+        Ok(Some(client))
     }
 }
 
@@ -152,9 +230,11 @@ enum Progress {
     Lost,
 }
 
-/// Serves one connection to its end: the client's, the idle time's, or the server's.
+/// Serves one connection to its end: the client's, the idle time's, or the server's. `queries` is what has been read of
+/// it already.
 pub(super) async fn serve<S>(
     mut stream: S,
+    mut queries: Vec<u8>,
     arrival: Arrival,
     mut responder: Responder,
     limits: Limits,
@@ -164,7 +244,6 @@ pub(super) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut queries = Vec::new();
     let mut answers = Vec::new();
     let mut is_closing = false;
     let mut deadline = Instant::now() + limits.idle;

@@ -15,6 +15,7 @@ pub(super) enum Command {
     Overrides { reply: oneshot::Sender<Vec<Override>> },
     Checks { reply: oneshot::Sender<Vec<CheckStatus>> },
     Hosts { reply: oneshot::Sender<Vec<HostStatus>> },
+    Alarms { reply: oneshot::Sender<Vec<String>> },
     Events { reply: oneshot::Sender<EventFeed> },
     Commit { prepared: Box<Prepared>, warnings: Vec<String>, by: String, reply: oneshot::Sender<Reloaded> },
     ReloadFailed { why: String, by: String },

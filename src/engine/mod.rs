@@ -115,6 +115,15 @@ impl Handle {
         self.ask(|reply| Command::Hosts { reply }).await
     }
 
+    /// What needs an operator's attention besides what the snapshot, checks and hosts show: the journal, and overrides
+    /// without a target; a sentence each.
+    ///
+    /// # Errors
+    /// If the engine has stopped.
+    pub async fn alarms(&self) -> Result<Vec<String>, Stopped> {
+        self.ask(|reply| Command::Alarms { reply }).await
+    }
+
     /// The latest events, oldest first, and a receiver of all later ones.
     ///
     /// # Errors

@@ -65,6 +65,10 @@ pub struct Engine {
     probes: Vec<Arc<PreparedProbe>>,
     resolving: Resolving,
     journal: Journal,
+    /// What the journal lost or could not read at the start, a sentence each.
+    opening_alarms: Vec<String>,
+    /// Why the journal cannot be written, while that lasts.
+    journal_alarm: Option<String>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     ready: watch::Sender<bool>,
     events: Events,
@@ -149,6 +153,8 @@ impl Engine {
             probes,
             resolving: Resolving::new(results, network.handle().clone()),
             journal,
+            opening_alarms: alarms.clone(),
+            journal_alarm: None,
             snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
             ready,
             events: Events::new(),
@@ -288,6 +294,7 @@ impl Engine {
             Command::Overrides { reply } => drop(reply.send(self.state.overrides().to_vec())),
             Command::Checks { reply } => drop(reply.send(self.state.checks(self.clock.now()))),
             Command::Hosts { reply } => drop(reply.send(self.state.hosts())),
+            Command::Alarms { reply } => drop(reply.send(self.alarms())),
             Command::Events { reply } => drop(reply.send(self.events.feed())),
             Command::Commit { prepared, warnings, by, reply } => {
                 reply.send(self.commit(*prepared, warnings, by)).ok();
@@ -348,10 +355,20 @@ impl Engine {
     }
 
     fn journal_changed(&mut self, notice: Notice) {
+        self.journal_alarm = match &notice {
+            Notice::Failing(message) => Some(message.clone()),
+            Notice::Recovered(_) => None,
+        };
         self.emit(match notice {
             Notice::Failing(message) => EventKind::Alarm { message },
             Notice::Recovered(message) => EventKind::AllClear { message },
         });
+    }
+
+    /// The alarms that last and that neither the standing nor the checks show.
+    fn alarms(&self) -> Vec<String> {
+        let journal = self.opening_alarms.iter().chain(&self.journal_alarm).cloned();
+        journal.chain(without_target(self.state.overrides(), &self.plan.topology)).collect()
     }
 
     /// Publishes a snapshot if there are changes, then emits the events.

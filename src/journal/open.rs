@@ -235,6 +235,7 @@ fn open_file(path: &Path, now: Unix) -> Result<Opened, OpenError> {
     let mut db = Connection::open(path)?;
     db.busy_timeout(BUSY)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
+    schema::keep_temporary_data_in_memory(&db)?;
     let check: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if check != "ok" {
         return Err(OpenError::Damaged(check));

@@ -64,6 +64,7 @@ impl Reader {
 
     /// Everything that a start needs. A row that cannot be read is skipped.
     pub(super) fn recall(&self) -> rusqlite::Result<Recalled> {
+        schema::keep_temporary_data_in_memory(&self.db)?;
         let mut recalled = Recalled { last_override: self.last_override_id()?, ..Recalled::default() };
         let mut select = self.db.prepare(
             "SELECT * FROM override WHERE until IS NULL OR until > (SELECT newest FROM clock) ORDER BY id",

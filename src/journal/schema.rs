@@ -82,3 +82,8 @@ pub(super) fn set_clock(db: &Connection, now: Unix) -> rusqlite::Result<()> {
     db.execute("UPDATE clock SET newest = ?1", [millis(now)])?;
     Ok(())
 }
+
+/// Sorts and the like need no files: there may be no other folder in which this process may create any.
+pub(super) fn keep_temporary_data_in_memory(db: &Connection) -> rusqlite::Result<()> {
+    db.pragma_update(None, "temp_store", "MEMORY")
+}

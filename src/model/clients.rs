@@ -1,36 +1,51 @@
-//! Who may ask.
+//! Networks of clients: who may ask, and who may speak for others.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// The networks whose clients may ask; every client if there are none.
+/// A set of networks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowedClients {
+pub struct Networks {
     /// Disjoint, ordered.
     networks: Box<[IpNet]>,
 }
+
+impl Networks {
+    /// Whether one of them contains the address.
+    #[inline]
+    #[must_use]
+    pub fn contain(&self, address: IpAddr) -> bool {
+        let after = self.networks.partition_point(|network| network.network() <= address);
+        self.networks[..after].last().is_some_and(|network| network.contains(&address))
+    }
+}
+
+impl FromIterator<IpNet> for Networks {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(networks: I) -> Self {
+        let networks: Vec<_> = networks.into_iter().map(|network| network.trunc()).collect();
+        let mut networks = IpNet::aggregate(&networks);
+        networks.sort_unstable_by_key(IpNet::network);
+        Self { networks: networks.into() }
+    }
+}
+
+/// The networks whose clients may ask; every client if there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowedClients(Networks);
 
 impl AllowedClients {
     /// Whether a client may ask.
     #[inline]
     #[must_use]
     pub fn permit(&self, client: IpAddr) -> bool {
-        self.networks.is_empty() || self.contain(client)
-    }
-
-    fn contain(&self, client: IpAddr) -> bool {
-        let after = self.networks.partition_point(|network| network.network() <= client);
-        self.networks[..after].last().is_some_and(|network| network.contains(&client))
+        self.0.networks.is_empty() || self.0.contain(client)
     }
 }
 
 impl FromIterator<IpNet> for AllowedClients {
     fn from_iter<I: IntoIterator<Item = IpNet>>(networks: I) -> Self {
-        let networks: Vec<_> = networks.into_iter().map(|network| network.trunc()).collect();
-        let mut networks = IpNet::aggregate(&networks);
-        networks.sort_unstable_by_key(IpNet::network);
-        Self { networks: networks.into() }
+        Self(networks.into_iter().collect())
     }
 }
 
@@ -64,5 +79,10 @@ mod tests {
             assert!(allowed(&[network]).permit(client.parse().unwrap()));
         }
         assert!(!allowed(&["0.0.0.0/0"]).permit("::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn no_networks_contain_nobody() {
+        assert!(!Networks::default().contain("192.0.2.1".parse().unwrap()));
     }
 }

@@ -22,7 +22,7 @@ mod topology;
 mod units;
 
 pub use check::{CheckId, Source, Subject};
-pub use clients::AllowedClients;
+pub use clients::{AllowedClients, Networks};
 pub use condition::Condition;
 pub use due::Due;
 pub use identity::{Identity, MAX_IDENTITY};

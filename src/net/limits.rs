@@ -4,7 +4,10 @@
 //! want of one and healthy regions would be withdrawn. So listeners get shares, and what the node itself needs is set
 //! aside first.
 
+use std::fs;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -47,6 +50,55 @@ impl FdBudget {
         let (dns_tcp, api) = (limit / 8 * DNS_TCP_EIGHTHS, limit / 8 * API_EIGHTHS);
         let connections = |share: u64| usize::try_from(share).unwrap_or(usize::MAX).max(1);
         Self { limit, reserved: limit - dns_tcp - api, dns_tcp: connections(dns_tcp), api: connections(api) }
+    }
+}
+
+/// The budget, and what is in use of it.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The shares.
+    pub budget: FdBudget,
+    /// The open connections of DNS over TCP.
+    pub dns_tcp: Arc<Occupancy>,
+    /// The open connections of the API.
+    pub api: Arc<Occupancy>,
+}
+
+impl Files {
+    /// How many files the process has open; `None` where the kernel does not say.
+    #[must_use]
+    pub fn open() -> Option<usize> {
+        // One of them is the folder that is being read.
+        fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count().saturating_sub(1))
+    }
+}
+
+/// How many descriptors of a share are in use.
+#[derive(Debug, Default)]
+pub struct Occupancy(AtomicUsize);
+
+impl Occupancy {
+    /// Counts one more until the result is dropped.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>) -> Occupant {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Occupant(Arc::clone(self))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One that [`Occupancy`] counts.
+#[derive(Debug)]
+pub struct Occupant(Arc<Occupancy>);
+
+impl Drop for Occupant {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -20,6 +21,7 @@ use tracing::warn;
 
 use crate::api::{Access, Connections, Policy, Server};
 use crate::config::Control;
+use crate::net::limits::Files;
 use crate::supervise::Supervisor;
 
 /// How long a stop waits for requests in flight, which the server itself ends sooner unless they block its threads.
@@ -69,24 +71,24 @@ impl ControlListeners {
     }
 
     /// Serves the socket with everything allowed, because its file mode guards it, and TCP as the policy says. Together
-    /// they have at most `budget` connections.
+    /// they have at most the connections that the API's share of `files` allows.
     pub(super) fn serve(
         &mut self,
         router: impl Fn(Access) -> Router,
         policy: watch::Receiver<Policy>,
-        budget: usize,
+        files: &Files,
         supervisor: &Supervisor,
     ) -> Result<()> {
         let listeners = [self.tcp.is_some(), self.metrics.is_some(), self.unix.is_some()];
-        let budget = budget / listeners.into_iter().filter(|is_there| *is_there).count().max(1);
+        let budget = files.budget.api / listeners.into_iter().filter(|is_there| *is_there).count().max(1);
         if let Some(listener) = self.metrics.take() {
             listener.set_nonblocking(true)?;
-            let server = self.server(router(Access::Metrics(policy.clone())), budget, None);
+            let server = self.server(router(Access::Metrics(policy.clone())), budget, files, None);
             self.tasks.spawn(server.serve_tcp(TcpListener::from_std(listener)?));
         }
         if let Some(listener) = self.tcp.take() {
             listener.set_nonblocking(true)?;
-            let server = self.server(router(Access::Tcp(policy.clone())), budget, Some(policy));
+            let server = self.server(router(Access::Tcp(policy.clone())), budget, files, Some(policy));
             let listener = TcpListener::from_std(listener)?;
             let part = supervisor.part("the control API's TCP listener");
             self.tasks.spawn(async move {
@@ -96,7 +98,7 @@ impl ControlListeners {
         }
         if let Some((_, listener)) = self.unix.take() {
             listener.set_nonblocking(true)?;
-            let server = self.server(router(Access::Socket), budget, None);
+            let server = self.server(router(Access::Socket), budget, files, None);
             let listener = UnixListener::from_std(listener)?;
             let part = supervisor.part("the control API's socket");
             self.tasks.spawn(async move {
@@ -108,9 +110,16 @@ impl ControlListeners {
     }
 
     /// Each listener has connections of its own, so that nobody over TCP shuts out the operators at the socket.
-    fn server(&self, router: Router, budget: usize, policy: Option<watch::Receiver<Policy>>) -> Server {
+    fn server(
+        &self,
+        router: Router,
+        budget: usize,
+        files: &Files,
+        policy: Option<watch::Receiver<Policy>>,
+    ) -> Server {
         let (stop, tasks) = (self.stop.clone(), self.tasks.clone());
-        Server { router, connections: Connections::within(budget), policy, stop, tasks }
+        let occupancy = Arc::clone(&files.api);
+        Server { router, connections: Connections::within(budget), occupancy, policy, stop, tasks }
     }
 
     pub(super) async fn stop(self) {

@@ -5,9 +5,11 @@
 mod control;
 pub mod demo;
 pub mod drill;
+mod files;
 pub mod log;
 mod privileges;
 mod reload;
+pub mod sandbox;
 mod watchdog;
 
 use std::net::SocketAddr;
@@ -30,7 +32,7 @@ use crate::engine::{self, Engine, Handle};
 use crate::journal::{Journal, Opened};
 use crate::net;
 use crate::net::clock::Clock;
-use crate::net::limits::FdBudget;
+use crate::net::limits::{FdBudget, Files};
 use crate::prepare::{Origin, Prepared};
 use crate::snapshot::Plan;
 use crate::supervise::Supervisor;
@@ -127,7 +129,8 @@ impl Node {
     pub async fn start(origin: Origin, prepared: Prepared, options: Options) -> Result<Self> {
         let started = Instant::now();
         privileges::forbid_core_dumps();
-        let descriptors = FdBudget::claim();
+        let counters = Arc::new(dns::Counters::default());
+        let files = claim_files(&counters, &prepared.plan);
         let config = &prepared.config;
         let server = match &config.dns {
             Some(dns) => Some(dns::Server::bind(&dns.listen, dns.workers)?),
@@ -142,25 +145,22 @@ impl Node {
         let opened = open_journal(config.node.state_dir.as_deref()).await?;
         let tcp = config.dns.as_ref().map(|dns| dns.tcp).unwrap_or_default();
         let name = node_name(config.node.name.as_deref());
-        let counters = Arc::new(dns::Counters::default());
         let (policy, policy_seen) = watch::channel(reload::policy(&prepared, &name));
         let (at_start, geo) = (AtStart::of(config), prepared.geo.clone());
         let supervisor = Supervisor::default();
         let (engine, running) = Engine::start(prepared, opened, supervisor.clone())
             .context("cannot start the engine's threads")?;
         let (reloads, requests) = Reloads::new();
-        let reloader =
-            Reloader { origin, at_start, geo, engine: engine.clone(), policy, node_name: Arc::clone(&name) };
+        let (handle, node_name, budget) = (engine.clone(), Arc::clone(&name), files.budget);
+        let reloader = Reloader { origin, at_start, geo, engine: handle, policy, node_name, budget };
         let reloading = tokio::spawn(reloader.run(requests));
-        let dns_metrics: Contributor = {
-            let counters = Arc::clone(&counters);
-            Arc::new(move |encoder| counters.encode(encoder))
-        };
-        let metrics = Metrics { contributors: vec![dns_metrics, Arc::new(log::encode)] };
-        let api = Api { engine: engine.clone(), reloads: reloads.clone(), node_name: name, started, metrics };
+        let (metrics, files_shown) = (metrics(&counters, &files), files.clone());
+        let (handle, asked) = (engine.clone(), reloads.clone());
+        let api =
+            Api { engine: handle, reloads: asked, node_name: name, started, metrics, files: files_shown };
         let extra = options.extra_routes.unwrap_or_default();
         let routes = |access| with_faults(router(api.clone(), access, extra.clone()));
-        let api_runtime = serve_api(&mut control, routes, policy_seen, descriptors.api, &supervisor)?;
+        let api_runtime = serve_api(&mut control, routes, policy_seen, &files, &supervisor)?;
         let dns_addresses = server.as_ref().map(dns::Server::local_addrs).unwrap_or_default();
         let control_address = control.address;
         tokio::task::spawn_blocking(net::memory::give_back);
@@ -174,7 +174,7 @@ impl Node {
         let (snapshots, noticed) = (Arc::clone(&engine.snapshots), supervisor.clone());
         let shared = dns::Shared { snapshots, counters, supervisor: noticed };
         let dns = server
-            .map(|server| server.start(shared, &tcp, descriptors.dns_tcp))
+            .map(|server| server.start(shared, &tcp, files.budget.dns_tcp))
             .transpose()
             .context("cannot start the DNS workers")?;
         info!("ready");
@@ -230,6 +230,23 @@ impl Node {
     }
 }
 
+/// Shares out the files that the process may have open.
+fn claim_files(counters: &dns::Counters, plan: &Plan) -> Files {
+    let budget = FdBudget::claim();
+    if let Some(why) = files::shortage(budget, &plan.topology) {
+        warn!("{why}");
+    }
+    Files { budget, dns_tcp: Arc::clone(&counters.tcp_connections), api: Arc::default() }
+}
+
+/// The metrics of the modules that the API does not know.
+fn metrics(counters: &Arc<dns::Counters>, files: &Files) -> Metrics {
+    let (counters, files) = (Arc::clone(counters), files.clone());
+    let dns: Contributor = Arc::new(move |encoder| counters.encode(encoder));
+    let files: Contributor = Arc::new(move |encoder| files::encode(&files, encoder));
+    Metrics { contributors: vec![dns, Arc::new(log::encode), files] }
+}
+
 fn log_plan(plan: &Plan) {
     info!(
         geo_bytes = plan.geo.memory_bytes(),
@@ -253,7 +270,7 @@ fn serve_api(
     control: &mut ControlListeners,
     router: impl Fn(Access) -> Router,
     policy: watch::Receiver<Policy>,
-    budget: usize,
+    files: &Files,
     supervisor: &Supervisor,
 ) -> Result<Background> {
     let runtime = runtime::Builder::new_multi_thread()
@@ -263,7 +280,7 @@ fn serve_api(
         .build()
         .context("cannot start the API's threads")?;
     let entered = runtime.enter();
-    control.serve(router, policy, budget, supervisor)?;
+    control.serve(router, policy, files, supervisor)?;
     drop(entered);
     Ok(Background(Some(runtime)))
 }

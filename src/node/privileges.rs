@@ -41,9 +41,8 @@ pub(super) fn drop_to(user: Option<&str>, state_dir: Option<&Path>, socket: Opti
     if !geteuid().is_root() {
         bail!("only root can become `{name}`: start the node as root or as `{name}`, or remove [node] user");
     }
-    if let Some(dir) = state_dir.filter(|dir| !dir.exists()) {
-        create_for(dir, &user)
-            .with_context(|| format!("cannot create the state directory {}", dir.display()))?;
+    if let Some(dir) = state_dir {
+        create_state_dir(dir, Some(name))?;
     }
     if let Some(socket) = socket {
         give(socket, &user).with_context(|| format!("cannot give {} to `{name}`", socket.display()))?;
@@ -53,9 +52,21 @@ pub(super) fn drop_to(user: Option<&str>, state_dir: Option<&Path>, socket: Opti
     Ok(())
 }
 
-fn create_for(dir: &Path, user: &User) -> Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    give(dir, user)
+/// Creates a missing state directory, which belongs to `user` if this is root.
+pub(super) fn create_state_dir(dir: &Path, user: Option<&str>) -> Result<()> {
+    if dir.exists() {
+        return Ok(());
+    }
+    let shown = dir.display();
+    let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    created.with_context(|| format!("cannot create the state directory {shown}"))?;
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    match user.map(User::from_name).transpose()?.flatten() {
+        Some(user) => give(dir, &user).with_context(|| format!("cannot give {shown} to `{}`", user.name)),
+        None => Ok(()),
+    }
 }
 
 fn give(path: &Path, user: &User) -> Result<()> {

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
+use super::files;
 use crate::api::{Policy, ReloadRequest};
 use crate::config::AtStart;
 use crate::engine::{Handle, Reloaded};
+use crate::net::limits::FdBudget;
 use crate::prepare::{KeptIndex, Origin, Prepared, ReloadError, prepare_after};
 
 /// Owns the origin of the config and what a reload needs of the config before.
@@ -21,6 +23,7 @@ pub(super) struct Reloader {
     /// What the API allows over TCP.
     pub(super) policy: watch::Sender<Policy>,
     pub(super) node_name: Arc<str>,
+    pub(super) budget: FdBudget,
 }
 
 /// What a config allows over TCP. The node's own name is a good Host.
@@ -50,6 +53,7 @@ impl Reloader {
         };
         let mut warnings: Vec<String> = prepared.config.warnings.iter().map(ToString::to_string).collect();
         warnings.extend(self.at_start.changes(&AtStart::of(&prepared.config)));
+        warnings.extend(files::shortage(self.budget, &prepared.plan.topology));
         let (geo, policy) = (prepared.geo.clone(), policy(&prepared, &self.node_name));
         let reloaded = self.engine.commit(prepared, warnings, by).await.map_err(|_| ReloadError::Stopped)?;
         self.geo = geo;

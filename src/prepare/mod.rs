@@ -152,6 +152,7 @@ fn compile(config: &mut Config, geo: &KeptIndex, cookies: Option<Secrets>) -> Pl
         cookies,
         rate_limit: dns.and_then(|dns| dns.rate_limit.clone()),
         allow: dns.map(|dns| dns.allow.clone()).unwrap_or_default(),
+        proxies: dns.map(|dns| dns.proxies.clone()).unwrap_or_default(),
         ..Plan::compile(config.topology.clone(), zones, Arc::clone(&geo.index), ecs, key_prefix)
     }
 }

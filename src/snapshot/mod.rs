@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::geo::Index;
-use crate::model::{AllowedClients, Identity, KeyPrefix, RateLimit, Topology};
+use crate::model::{AllowedClients, Identity, KeyPrefix, Networks, RateLimit, Topology};
 use crate::standing::Standing;
 use crate::steer::Compiled;
 use crate::wire::Denial;
@@ -49,6 +49,8 @@ pub struct Plan {
     pub rate_limit: Option<RateLimit>,
     /// Who may ask.
     pub allow: AllowedClients,
+    /// The proxies that send a PROXY header on each TCP connection, and are believed.
+    pub proxies: Networks,
 }
 
 impl Plan {

@@ -1,9 +1,10 @@
-//! Faults for tests: a part that panics or blocks where it would do its work.
+//! Faults for tests: a part that panics, blocks or does what it must not where it would do its work.
 //!
 //! A debug build whose environment has `PORTOLAN_FAULTS=FOLDER` looks there at each [`point`]: the part panics if the
-//! file `PART.panic` exists, and blocks its thread while `PART.stall` does. Release builds, which have no debug
-//! assertions, contain nothing of it. A Cargo feature would do as well, but could be enabled in a package by accident,
-//! and the tests of the default build could not use it.
+//! file `PART.panic` exists, and blocks its thread while `PART.stall` does. It writes to the file that `PART.write`
+//! names and executes the program that `PART.execute` names, and logs whether it could. Release builds, which have no
+//! debug assertions, contain nothing of it. A Cargo feature would do as well, but could be enabled in a package by
+//! accident, and the tests of the default build could not use it.
 
 /// The parts that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,14 @@ pub fn point(at: At) {
     let Some(folder) = &*FOLDER else { return };
     let file = |what: &str| folder.join(format!("{at:?}.{what}"));
     assert!(!file("panic").exists(), "a fault at {at:?}, for a test");
+    if let Ok(path) = std::fs::read_to_string(file("write")) {
+        let outcome = std::fs::write(&path, "a fault").map_err(|error| error.kind());
+        tracing::error!(?at, path, ?outcome, "a fault wrote a file");
+    }
+    if let Ok(path) = std::fs::read_to_string(file("execute")) {
+        let outcome = std::process::Command::new(&path).status().map_err(|error| error.kind());
+        tracing::error!(?at, path, ?outcome, "a fault executed a program");
+    }
     while file("stall").exists() {
         sleep(POLL);
     }

@@ -6,10 +6,12 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 use portolan::engine::Engine;
 use portolan::journal::Opened;
+use portolan::net::limits::FdBudget;
 use portolan::prepare::{Origin, prepare};
 use portolan::supervise::Supervisor;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use crate::harness::binary::Served;
 use crate::harness::client::{outcome, scope, typed, with_id};
@@ -18,6 +20,40 @@ use crate::harness::http::{Api, named};
 use crate::harness::node::TestNode;
 use crate::harness::region::{Break, GERMAN, NEAREST, Region, Three};
 use crate::harness::{Numbers, PATIENCE, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_and_metrics_show_the_shares_of_open_files_and_what_is_in_use() {
+    let node = TestNode::with("").await;
+    let clients =
+        [TcpStream::connect(node.dns).await, TcpStream::connect(node.dns).await].map(Result::unwrap);
+    let files = until("both are accepted", async || {
+        let files = node.api.get("/v1/status").await["files"].clone();
+        (files["dns_tcp"]["open"] == 2).then_some(files)
+    })
+    .await;
+    let budget = FdBudget::of(files["limit"].as_u64().expect("a limit"));
+    assert_eq!(
+        (&files["reserved"], &files["dns_tcp"]["limit"], &files["api"]["limit"]),
+        (&json!(budget.reserved), &json!(budget.dns_tcp), &json!(budget.api))
+    );
+    let scrape = node.api.request(Method::GET, "/metrics").send().await.expect("an answer");
+    let scrape = scrape.text().await.expect("text");
+    let shown = |sample: &str| {
+        let value = scrape.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {sample} in {scrape}")).parse::<u64>().expect("a number")
+    };
+    assert_eq!(shown("portolan_connections{listener=\"dns_tcp\"}"), 2);
+    assert_eq!(shown("portolan_connections_limit{listener=\"dns_tcp\"}"), budget.dns_tcp as u64);
+    assert!(shown("portolan_connections{listener=\"api\"}") >= 1);
+    let open = shown("portolan_open_files");
+    assert!((8..shown("portolan_open_files_limit")).contains(&open), "{open}");
+    drop(clients);
+    until("both are closed", async || {
+        (node.api.get("/v1/status").await["files"]["dns_tcp"]["open"] == 0).then_some(())
+    })
+    .await;
+    node.stop().await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_lists_every_region_address_and_service() {

@@ -1,8 +1,8 @@
-//! Checks that the README is correct.
+//! Checks that the README and SECURITY.md are correct.
 //!
 //! `UPDATE=1 cargo test --test it docs` updates the list of metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -47,6 +47,46 @@ async fn the_readmes_override_is_accepted() {
     let region = node.api.region("eu-west").await;
     assert_eq!((&region["override"]["share"], &region["override"]["by"]), (&"25%".into(), &"socket".into()));
     node.stop().await;
+}
+
+/// The text of every Rust file below a folder.
+fn code_below(folder: &Path, all: &mut String) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            code_below(&path, all);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            all.push_str(&fs::read_to_string(path).expect("it is text"));
+        }
+    }
+}
+
+#[test]
+fn every_threat_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("SECURITY.md")).expect("it is text");
+    let mut code = String::new();
+    code_below(&root.join("src"), &mut code);
+    code_below(&root.join("tests"), &mut code);
+    let tests: BTreeSet<&str> = code
+        .split("fn ")
+        .zip(code.split("fn ").skip(1))
+        .filter(|(before, _)| before.rsplit('}').next().is_some_and(|between| between.contains("#[")))
+        .filter_map(|(_, after)| after.split_once('(').map(|(name, _)| name))
+        .collect();
+    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| at worst"));
+    let mut named = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        assert_eq!(cells.len(), 3, "{row}");
+        let tests_named: Vec<&str> = cells[2].split('`').skip(1).step_by(2).collect();
+        assert!(!tests_named.is_empty() || cells[1].starts_with("nothing"), "no test shows: {row}");
+        for test in tests_named {
+            assert!(tests.contains(test), "there is no test {test}");
+            named += 1;
+        }
+    }
+    assert!(named > 40, "{named} tests");
 }
 
 /// A table with one row for each metric of a scrape: name, type, labels, help.

@@ -43,6 +43,18 @@ async fn recovered(served: &Served) {
     .await;
 }
 
+/// The alarms about the journal that `status` shows; the metric counts them, too.
+async fn shown_alarms(served: &Served) -> Vec<String> {
+    let api = served.api();
+    let status = api.get("/v1/status").await;
+    let alarms = status["alarms"].as_array().expect("a list");
+    let scrape = api.text("/metrics").await;
+    let metric = scrape.lines().find_map(|line| line.strip_prefix("portolan_alarms ")).expect("the metric");
+    assert_eq!(metric, alarms.len().to_string(), "{alarms:?}");
+    let texts = alarms.iter().map(|alarm| alarm.as_str().expect("a sentence").to_owned());
+    texts.filter(|alarm| alarm.contains("journal")).collect()
+}
+
 /// The targets of the overrides in force.
 async fn overridden(served: &Served) -> Vec<Value> {
     let overrides = served.api().get("/v1/overrides").await;
@@ -63,6 +75,7 @@ async fn a_stalled_disk_delays_only_the_reply() {
     let three = Three::start();
     let folder = Folder::new(&[three.config(&[]), NEAREST.into()].concat());
     fs::create_dir(folder.path("state")).expect("a folder");
+    folder.without_landlock();
     let Some(disk) = Stalling::new(&folder.path("state"), &folder.path("")) else {
         return skipped("there is no C compiler");
     };
@@ -103,6 +116,7 @@ async fn a_disk_that_stalls_at_the_start_delays_it_only_briefly() {
     let three = Three::start();
     let folder = Folder::new(&[three.config(&[]), NEAREST.into()].concat());
     fs::create_dir(folder.path("state")).expect("a folder");
+    folder.without_landlock();
     let Some(disk) = Stalling::new(&folder.path("state"), &folder.path("")) else {
         return skipped("there is no C compiler");
     };
@@ -135,9 +149,12 @@ async fn a_full_disk_delays_nothing_and_is_reported_once() {
     fails_over(&served, &three).await;
     let alarms = journal_alarms(&served);
     assert!(alarms.len() == 1 && alarms[0].contains("disk is full"), "{alarms:?}");
+    let shown = shown_alarms(&served).await;
+    assert!(shown.len() == 1 && shown[0].contains("disk is full"), "{shown:?}");
 
     disk.make_room();
     recovered(&served).await;
+    assert_eq!(shown_alarms(&served).await, [""; 0]);
     assert_eq!(journal_alarms(&served)[1..], ["all_clear: the journal is written again and complete"]);
     let all = overridden(&served).await;
     assert_eq!(all.len(), 3);
@@ -149,6 +166,8 @@ async fn a_full_disk_delays_nothing_and_is_reported_once() {
     assert_eq!(overridden(&served).await, all);
     let alarms = journal_alarms(&served);
     assert!(alarms.len() == 1 && alarms[0].contains("its 3 overrides apply"), "{alarms:?}");
+    let shown = shown_alarms(&served).await;
+    assert!(shown.len() == 1 && shown[0].contains("its 3 overrides apply"), "{shown:?}");
     assert_eq!(served.stop().await, Some(0));
     disk.make_read_only();
     let mut served = Served::start(served.into_folder()).await;
@@ -163,6 +182,7 @@ async fn a_stop_gives_up_on_a_stalled_disk() {
     let three = Three::start();
     let folder = Folder::new(&[three.config(&[]), NEAREST.into()].concat());
     fs::create_dir(folder.path("state")).expect("a folder");
+    folder.without_landlock();
     let Some(disk) = Stalling::new(&folder.path("state"), &folder.path("")) else {
         return skipped("there is no C compiler");
     };
@@ -187,6 +207,8 @@ async fn a_damaged_journal_never_stops_a_start() {
     let mut served = Served::start(folder).await;
     let alarms = journal_alarms(&served);
     assert!(alarms.len() == 1 && alarms[0].contains("portolan.db.damaged-"), "{alarms:?}");
+    let shown = shown_alarms(&served).await;
+    assert_eq!(shown.iter().map(|it| format!("alarm: {it}")).collect::<Vec<_>>(), alarms);
     let drain = json!({"target": "region/eu", "action": "drain"});
     let (_, reply) = served.api().call(reqwest::Method::POST, "/v1/overrides", Some(drain)).await;
     assert_eq!(reply["not_durable"], Value::Null, "{reply}");

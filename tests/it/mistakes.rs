@@ -264,6 +264,7 @@ fn a_control_socket_in_use_and_one_left_behind() {
     assert!(folder.socket().exists(), "it is the other's");
     drop(socket);
     // Nothing listens on it any more: it is replaced, and the next error is reported.
+    fs::remove_dir(folder.path("state")).expect("it was created, and holds nothing");
     folder.write("state", "a file where a folder should be");
     let done = serve(&folder);
     let state = folder.path("state").display().to_string();

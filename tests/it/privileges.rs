@@ -62,3 +62,11 @@ fn a_user_that_does_not_exist_stops_the_start() {
     assert_eq!(done.code, Some(1));
     assert!(done.stderr.contains("there is no user `no-such-user`"), "{}", done.stderr);
 }
+
+#[tokio::test]
+async fn only_the_owner_may_use_the_control_socket() {
+    let mut served = Served::start(Folder::new("")).await;
+    let socket = fs::metadata(served.folder.socket()).expect("it exists");
+    assert_eq!(socket.mode() & 0o777, 0o600);
+    assert_eq!(served.stop().await, Some(0));
+}

@@ -418,6 +418,7 @@ async fn changes_that_need_a_restart_are_warned_of() {
         ("workers = 1", "workers = 2", "[dns] workers"),
         ("socket = \"control.sock\"", "socket = \"other.sock\"", "[control] socket"),
         ("state_dir = \"state\"", "state_dir = \"elsewhere\"", "[node] state_dir"),
+        ("name = \"test\"", "name = \"test\"\nlandlock = false", "[node] landlock"),
         ("format = \"json\"", "format = \"text\"", "[log]"),
     ];
     let mut expected = Vec::new();

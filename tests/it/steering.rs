@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::harness::Numbers;
 use crate::harness::client::{outcome, query, scope, typed, with_id};
+use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
 
 /// Regions 1 to 4: each has an address of each family that ends in its number.
@@ -256,5 +257,24 @@ async fn a_subnet_is_echoed_only_if_sent_and_a_malformed_one_is_a_format_error()
     client.send(&with_id(&good, 77)).await;
     let next = Message::from_vec(&client.receive().await).expect("a message");
     assert_eq!(next.metadata.id, 77, "the fragment got no reply");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_that_a_proxy_names_is_steered_and_may_be_refused() {
+    let folder = Folder::new(&config());
+    let proxied = "workers = 1\nproxy_protocol_from = [\"127.0.0.1/32\"]\nallow = [\"10.0.0.0/14\"]";
+    folder.reconfigure("workers = 1", proxied);
+    let node = TestNode::start(folder).await;
+    let client = node.client().await;
+    for (address, expected) in [("10.1.0.7", 1), ("10.2.0.7", 2), ("10.3.0.7", 3)] {
+        let header = format!("PROXY TCP4 {address} 127.0.0.1 4660 53\r\n");
+        let reply = client.through_proxy(&header, &query("nearest.example.test.", None)).await;
+        assert_eq!(region(&reply.expect("an answer")), expected, "{address}");
+    }
+    for header in ["PROXY TCP4 192.0.2.7 127.0.0.1 4660 53\r\n", "PROXY UNKNOWN\r\n", ""] {
+        let reply = client.through_proxy(header, &query("nearest.example.test.", None)).await;
+        assert_eq!(reply, None, "{header}");
+    }
     node.stop().await;
 }

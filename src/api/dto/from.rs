@@ -1,15 +1,30 @@
 //! From what the core knows to what the API reports.
 
 use super::{
-    Action, Applied, Event, EventName, Override, Rank, Reloaded, Rule, ServiceType, Share, StageName, Usable,
-    Verdict,
+    Action, Applied, Event, EventName, FileShare, Files, Override, Rank, Reloaded, Rule, ServiceType, Share,
+    StageName, Usable, Verdict,
 };
 use crate::engine;
 use crate::health::State;
 use crate::model::{self, RankKind, ServiceKind};
+use crate::net::limits::{self, Occupancy};
 use crate::standing;
 use crate::state::{self, EventKind, timestamp};
 use crate::steer;
+
+impl From<&limits::Files> for Files {
+    fn from(files: &limits::Files) -> Self {
+        let share =
+            |limit: usize, in_use: &Occupancy| FileShare { limit: limit as u64, open: in_use.count() as u64 };
+        Self {
+            limit: files.budget.limit,
+            open: limits::Files::open().map(|count| count as u64),
+            reserved: files.budget.reserved,
+            dns_tcp: share(files.budget.dns_tcp, &files.dns_tcp),
+            api: share(files.budget.api, &files.api),
+        }
+    }
+}
 
 impl From<State> for Verdict {
     fn from(state: State) -> Self {

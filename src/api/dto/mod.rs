@@ -25,6 +25,33 @@ pub struct Status {
     pub services: Vec<Service>,
     /// What needs an operator's attention now, a sentence each.
     pub alarms: Vec<String>,
+    /// The files that the process may have open; absent from nodes of earlier versions.
+    #[serde(default)]
+    pub files: Option<Files>,
+}
+
+/// How the files that the process may have open are shared out, and how many it has open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// The most that it may have open.
+    pub limit: u64,
+    /// Those that it has open; unknown where /proc cannot be read.
+    pub open: Option<u64>,
+    /// Of `limit`, those set aside for probes and the node itself.
+    pub reserved: u64,
+    /// Of `limit`, those for connections of DNS over TCP.
+    pub dns_tcp: FileShare,
+    /// Of `limit`, those for connections to the API.
+    pub api: FileShare,
+}
+
+/// A share of the files that the process may have open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileShare {
+    /// The most connections.
+    pub limit: u64,
+    /// Those that are open.
+    pub open: u64,
 }
 
 /// A node.

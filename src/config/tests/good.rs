@@ -22,6 +22,7 @@ version = 1
 name      = "ns1"
 state_dir = "/var/lib/portolan"
 user = "portolan"
+landlock = false
 resolver = ["192.0.2.53", "[2001:db8::53]:5353"]
 
 [log]
@@ -37,6 +38,7 @@ identity = { hostname = "ns1.gslb.test" }
 cookies = { secret_file = "cookies.secret" }
 rate_limit = { responses_per_second = 50, slip = 3, window = "1m", v4_prefix = 28, exempt = ["10.0.0.0/8", "2001:db8::/32"] }
 allow = ["10.0.0.0/8", "2001:db8::/32"]
+proxy_protocol_from = ["10.0.0.10/32", "2001:db8::10/128"]
 tcp = { connections = 2000, per_prefix = 100, idle = "5s" }
 
 [control]
@@ -173,6 +175,7 @@ fn the_node() {
         name: Some("ns1".into()),
         state_dir: Some("/var/lib/portolan".into()),
         user: Some("portolan".into()),
+        landlock: false,
         resolvers,
     };
     assert_eq!(config.node, node);
@@ -215,7 +218,7 @@ fn geo_data_and_latencies() {
     let config = full();
     let databases = config.geo.databases.iter().map(|it| (it.source.clone(), it.at.line, it.at.column));
     let city = GeoSource::File("conf/city.mmdb".into());
-    assert_eq!(databases.collect::<Vec<_>>(), [(city, 35, 13), (GeoSource::Builtin, 35, 26)]);
+    assert_eq!(databases.collect::<Vec<_>>(), [(city, 37, 13), (GeoSource::Builtin, 37, 26)]);
     let location = &config.geo.networks[0].location.expect("a location");
     let subdivision: Subdivision = "BE".parse().expect("a code");
     assert_eq!(

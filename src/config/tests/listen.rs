@@ -23,7 +23,7 @@ fn the_name_server() {
         },
         cookies: Cookies::SecretFile {
             path: "conf/cookies.secret".into(),
-            at: Spot { file: Path::new("conf/p.toml").into(), line: 20, column: 27, end_column: 43 },
+            at: Spot { file: Path::new("conf/p.toml").into(), line: 21, column: 27, end_column: 43 },
         },
         rate_limit: Some(RateLimit {
             responses_per_second: 50,
@@ -35,6 +35,10 @@ fn the_name_server() {
             exempt: vec!["10.0.0.0/8".parse().expect("a prefix"), "2001:db8::/32".parse().expect("a prefix")],
         }),
         allow: ["10.0.0.0/8", "2001:db8::/32"]
+            .map(|text| text.parse().expect("a prefix"))
+            .into_iter()
+            .collect(),
+        proxies: ["10.0.0.10/32", "2001:db8::10/128"]
             .map(|text| text.parse().expect("a prefix"))
             .into_iter()
             .collect(),
@@ -51,7 +55,7 @@ fn the_api() {
         path: format!("conf/{name}").into(),
         at: Spot {
             file: Path::new("conf/p.toml").into(),
-            line: 31,
+            line: 33,
             column: columns.start,
             end_column: columns.end,
         },
@@ -139,6 +143,10 @@ fn mistakes_in_listeners() {
         (
             "[dns]\nlisten = [\"[::]:53\"]\nallow = []",
             "4:9: expected a list of prefixes such as [\"10.0.0.0/8\"], found an empty list",
+        ),
+        (
+            "[dns]\nlisten = [\"[::1]:53\"]\nproxy_protocol_from = [\"10.0.0.10\", \"::/0\"]",
+            "4:24: \"10.0.0.10\" is not a valid prefix such as 192.0.2.0/24; write 10.0.0.10/32\n4:37: warning: ::/0 makes a proxy of every TCP client, and each may claim any address\n  help: list only the addresses of your proxies",
         ),
         (
             "dns = { listen = [\"[::]:53\"], key_prefix = { v4 = 33, v6 = 129 } }",

@@ -497,7 +497,7 @@ fn unsupported_keys_are_distinguished_from_unknown_ones() {
     for key in ["include", "alert", "journal", "cluster", "proxy", "tsig"] {
         cases.push((format!("{key} = 1"), key.into()));
     }
-    for key in ["tls", "proxy_protocol_from", "transfer"] {
+    for key in ["tls", "transfer"] {
         cases.push((format!("dns = {{ listen = [\"[::]:53\"], {key} = 1 }}"), format!("dns.{key}")));
     }
     for key in ["min_capacity", "max_withdrawals"] {

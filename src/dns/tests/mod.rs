@@ -1,5 +1,6 @@
 //! The listeners with a handler that echoes, so that nothing here depends on real answers.
 
+mod proxied;
 mod server;
 mod tcp;
 mod udp;

@@ -19,13 +19,19 @@ use crate::net::udp::Socket;
 use crate::snapshot::{Plan, Snapshot};
 
 /// Far more than loopback ever needs; a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 fn start(shared: &Shared, listen: &[&str], workers: usize, limits: Limits) -> Listeners {
     start_by(echo, shared, listen, workers, limits)
 }
 
-fn start_by(handler: Handler, shared: &Shared, listen: &[&str], workers: usize, limits: Limits) -> Listeners {
+pub(super) fn start_by(
+    handler: Handler,
+    shared: &Shared,
+    listen: &[&str],
+    workers: usize,
+    limits: Limits,
+) -> Listeners {
     let listen: Vec<SocketAddr> = listen.iter().map(|address| address.parse().unwrap()).collect();
     Server::bind(&listen, workers).unwrap().start_with(shared, handler, limits).unwrap()
 }

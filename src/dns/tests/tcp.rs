@@ -40,7 +40,7 @@ fn served(pipe: usize) -> Served {
             encrypted: false,
             keepalive: None,
         };
-        serve(stream, arrival, responder, limits(), &mut admission, &token).await
+        serve(stream, Vec::new(), arrival, responder, limits(), &mut admission, &token).await
     });
     Served { client, result, closing, shared }
 }

@@ -120,7 +120,21 @@ impl Client {
         Message::from_vec(&bytes).expect("a message")
     }
 
-    /// The same with bytes that may be malformed.
+    /// One query over a TCP connection of its own that begins with a PROXY header; `None` if the server closes it.
+    pub(crate) async fn through_proxy(&self, header: &str, message: &Message) -> Option<Message> {
+        let bytes = with_id(message, 4711);
+        let framed = [header.as_bytes(), &(bytes.len() as u16).to_be_bytes(), &bytes].concat();
+        let exchange = async {
+            let mut stream = TcpStream::connect(self.server).await.expect("a connection");
+            stream.write_all(&framed).await.ok()?;
+            let mut reply = vec![0; usize::from(stream.read_u16().await.ok()?)];
+            stream.read_exact(&mut reply).await.expect("a message");
+            Message::from_vec(&reply).ok()
+        };
+        timeout(PATIENCE, exchange).await.expect("an end in time")
+    }
+
+    /// One message, which may be malformed, over its own TCP connection.
     pub(crate) async fn raw_over_tcp(&self, bytes: &[u8]) -> Vec<u8> {
         let exchange = async {
             let mut stream = TcpStream::connect(self.server).await.expect("a connection");

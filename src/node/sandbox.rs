@@ -1,0 +1,135 @@
+//! Takes from the process what a node never needs, by Landlock: executing programs, and writing anywhere but to its
+//! state and its socket.
+//!
+//! Whoever makes the node run code of his own then cannot leave anything behind or start anything. Reading is not
+//! restricted, because a reload may name any file. Neither are connections: where probes go, a reload may change.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access as _, AccessFs, BitFlags, LandlockStatus, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
+    RulesetCreatedAttr as _, RulesetStatus, make_bitflags,
+};
+use tracing::{info, warn};
+
+use super::control::default_sockets;
+use super::privileges::create_state_dir;
+use crate::config::{Config, Control};
+
+/// The newest rights that are handled; kernels from Linux 6.10 know them all, others enforce those that they know.
+const NEWEST: ABI = ABI::V5;
+
+/// What the journal does in its folder.
+const STORE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
+    ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile
+});
+
+/// What the control socket needs in its folder: it is created, and removed at the end.
+const SOCKET: BitFlags<AccessFs> = make_bitflags!(AccessFs::{MakeSock | RemoveFile});
+
+/// What is in force.
+#[derive(Debug)]
+pub enum Sandbox {
+    /// Nothing: `[node] landlock = false`.
+    Off,
+    /// Nothing: the kernel has no Landlock, or it is not enabled.
+    Unavailable,
+    /// Everything, or what an older kernel knows of it.
+    InForce {
+        /// Whether the kernel knows all of it.
+        whole: bool,
+        /// Where files can be written.
+        store: Option<PathBuf>,
+        /// Where sockets can be created.
+        sockets: Vec<PathBuf>,
+    },
+    /// Nothing, for this reason.
+    Failed(String),
+}
+
+impl Sandbox {
+    /// Restricts this thread and those that it starts from now on, for good; so it must be the only one. What the rules
+    /// name must exist, so the state directory and the folder of the socket are created if they are missing.
+    #[must_use]
+    pub fn enter(config: &Config) -> Self {
+        if !config.node.landlock {
+            return Self::Off;
+        }
+        match restrict(config) {
+            Ok(sandbox) => sandbox,
+            Err(why) => Self::Failed(format!("{why:#}")),
+        }
+    }
+
+    /// Logs what is in force.
+    pub fn log(&self) {
+        match self {
+            Self::Failed(_) => warn!("{self}"),
+            Self::Off | Self::Unavailable | Self::InForce { .. } => info!("{self}"),
+        }
+    }
+}
+
+impl fmt::Display for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("Landlock is off: see [node] landlock"),
+            Self::Unavailable => {
+                f.write_str("Landlock is off: this kernel does not have it or has not enabled it")
+            }
+            Self::Failed(why) => write!(f, "Landlock is off: {why}"),
+            Self::InForce { whole, store, sockets } => {
+                let extent = if *whole { "" } else { ", as far as this kernel can" };
+                write!(f, "Landlock is in force{extent}: nothing can be executed, no file written")?;
+                if let Some(store) = store {
+                    write!(f, " except in {}", store.display())?;
+                }
+                let sockets: Vec<_> = sockets.iter().map(|folder| folder.display().to_string()).collect();
+                let nowhere = if sockets.is_empty() { "nowhere".into() } else { sockets.join(", ") };
+                write!(f, "; sockets created in {nowhere}")
+            }
+        }
+    }
+}
+
+fn restrict(config: &Config) -> anyhow::Result<Sandbox> {
+    let store = config.node.state_dir.clone();
+    if let Some(dir) = &store {
+        create_state_dir(dir, config.node.user.as_deref())?;
+    }
+    let sockets = socket_folders(&config.control);
+    let everything = AccessFs::from_all(NEWEST);
+    let mut rules = Ruleset::default()
+        .handle_access(everything)?
+        .create()?
+        .add_rule(PathBeneath::new(PathFd::new("/")?, AccessFs::ReadFile | AccessFs::ReadDir))?;
+    if let Some(dir) = &store {
+        rules = rules.add_rule(PathBeneath::new(PathFd::new(dir)?, STORE))?;
+    }
+    for folder in &sockets {
+        rules = rules.add_rule(PathBeneath::new(PathFd::new(folder)?, SOCKET))?;
+    }
+    let status = rules.restrict_self()?;
+    Ok(match (status.landlock, status.ruleset) {
+        (LandlockStatus::NotEnabled | LandlockStatus::NotImplemented, _)
+        | (_, RulesetStatus::NotEnforced) => Sandbox::Unavailable,
+        (_, ruleset) => Sandbox::InForce { whole: ruleset == RulesetStatus::FullyEnforced, store, sockets },
+    })
+}
+
+/// The folders in which the control socket may be created; of those to try, the ones that exist or can be created.
+fn socket_folders(control: &Control) -> Vec<PathBuf> {
+    let paths: Vec<PathBuf> = match &control.socket {
+        Some(path) if path == Path::new(Control::DEFAULT_SOCKET) => default_sockets().collect(),
+        Some(path) => vec![path.clone()],
+        None => Vec::new(),
+    };
+    let folder = |path: &PathBuf| match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => Some(folder.to_owned()),
+        _ => Some(".".into()),
+    };
+    // A folder that cannot be created is reported when the socket is bound.
+    paths.iter().filter_map(folder).filter(|folder| fs::create_dir_all(folder).is_ok()).collect()
+}
