@@ -8,6 +8,7 @@ mod clients;
 mod condition;
 mod due;
 mod identity;
+mod json_path;
 mod lookup;
 mod name;
 mod place;
@@ -26,13 +27,11 @@ pub use clients::AllowedClients;
 pub use condition::Condition;
 pub use due::Due;
 pub use identity::{Identity, MAX_IDENTITY};
+pub use json_path::{Extent, JsonPath, JsonPathError};
 pub use lookup::{Found, Lookup};
 pub use name::{Name, NameError};
 pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceKey, Point, Subdivision};
-pub use probe::{
-    Assertion, Expect, HttpProbe, JsonPath, JsonPathError, Kind, Probe, Startup, StatusRange, Thresholds,
-    TlsProbe,
-};
+pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};
 pub use service::{

@@ -191,6 +191,10 @@ fn probes() {
             "probe.p = { kind = \"http\", expect = { json = [{ path = \"$[?@[?@[?@[?@[?@]]]]]\", equals = 1 }] } }",
             "2:56: \"$[?@[?@[?@[?@[?@]]]]]\" has more than 4 filters (?)",
         ),
+        (
+            "probe.p = { kind = \"http\", expect = { json = [{ path = \"$.a[?match(@, $.b)]\", equals = 1 }, { path = \"$.a[?search(@, '(')]\", equals = 1 }] } }",
+            "2:56: \"$.a[?match(@, $.b)]\" takes a pattern from the document: write it as text in the path\n2:102: \"(\" is not a valid regular expression (RFC 9485), or is too large",
+        ),
         ("probe.p = { kind = \"https\", ca = \"notes.txt\" }", "2:34: no certificate in notes.txt"),
     ]);
 }
