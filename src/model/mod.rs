@@ -6,6 +6,7 @@
 mod check;
 mod clients;
 mod condition;
+mod destination;
 mod due;
 mod identity;
 mod json_path;
@@ -25,6 +26,7 @@ mod units;
 pub use check::{CheckId, Source, Subject};
 pub use clients::AllowedClients;
 pub use condition::Condition;
+pub use destination::Destinations;
 pub use due::Due;
 pub use identity::{Identity, MAX_IDENTITY};
 pub use json_path::{Extent, JsonPath, JsonPathError};
