@@ -1,12 +1,10 @@
 //! Commands to the engine.
 
-use std::sync::Arc;
-
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
 use crate::prepare::Prepared;
 use crate::standing::Override;
-use crate::state::{CheckStatus, Event, HostStatus, OverrideRequest, Rejection};
+use crate::state::{CheckStatus, HostStatus, OverrideRequest, Rejection};
 
 /// A request to the engine, and where to send the reply.
 pub(super) enum Command {
@@ -15,19 +13,9 @@ pub(super) enum Command {
     Overrides { reply: oneshot::Sender<Vec<Override>> },
     Checks { reply: oneshot::Sender<Vec<CheckStatus>> },
     Hosts { reply: oneshot::Sender<Vec<HostStatus>> },
-    Events { reply: oneshot::Sender<EventFeed> },
     Commit { prepared: Box<Prepared>, warnings: Vec<String>, by: String, reply: oneshot::Sender<Reloaded> },
     ReloadFailed { why: String, by: String },
     Stop { reply: oneshot::Sender<()> },
-}
-
-/// The retained events and a receiver of later ones, without a gap between them.
-#[derive(Debug)]
-pub struct EventFeed {
-    /// Oldest first.
-    pub kept: Vec<Arc<Event>>,
-    /// Receives the events after them.
-    pub live: broadcast::Receiver<Arc<Event>>,
 }
 
 /// An override that was set or removed.

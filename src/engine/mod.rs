@@ -9,6 +9,7 @@
 
 mod command;
 mod events;
+mod history;
 mod hosts;
 mod task;
 
@@ -17,8 +18,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
-pub use command::{Applied, EventFeed, Reloaded};
+pub use command::{Applied, Reloaded};
 pub use events::ReloadCounts;
+pub use history::{History, Next};
 pub use task::{Engine, EngineTask};
 
 use crate::health::State;
@@ -33,7 +35,7 @@ use events::Counts;
 /// Capacity of the command queue; senders of further commands wait.
 const COMMAND_QUEUE: usize = 64;
 
-/// How many events a slow subscriber may lag behind before it misses some.
+/// How many events a slow subscriber of this process, such as the demo, may lag behind before it misses some.
 const EVENT_QUEUE: usize = 1024;
 
 /// The interface of the engine to the rest of the program.
@@ -48,6 +50,8 @@ pub struct Handle {
     pub retired: Arc<Notify>,
     /// Whether all parts of the node run; answers without the engine.
     pub supervisor: Supervisor,
+    /// The latest events; answers without the engine.
+    pub history: Arc<History>,
     counts: Arc<Counts>,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Arc<Event>>,
@@ -113,14 +117,6 @@ impl Handle {
     /// If the engine has stopped.
     pub async fn hosts(&self) -> Result<Vec<HostStatus>, Stopped> {
         self.ask(|reply| Command::Hosts { reply }).await
-    }
-
-    /// The latest events, oldest first, and a receiver of all later ones.
-    ///
-    /// # Errors
-    /// If the engine has stopped.
-    pub async fn events(&self) -> Result<EventFeed, Stopped> {
-        self.ask(|reply| Command::Events { reply }).await
     }
 
     /// Replaces the current config by a prepared one. `by` is who asked for it; `warnings` are reported with it.

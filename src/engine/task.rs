@@ -131,7 +131,8 @@ impl Engine {
         let (reports, report_queue) = mpsc::channel(REPORT_QUEUE);
         let (results, resolved_queue) = mpsc::channel(RESOLVED_QUEUE);
         let (ready, ready_seen) = watch::channel(false);
-        let Opened { journal, recalled, alarms } = opened;
+        let Opened { journal, mut recalled, alarms } = opened;
+        let events = Events::new(std::mem::take(&mut recalled.events));
         let Prepared { config, plan, probes, resolver, .. } = prepared;
         let state = State::new(world(&plan, config.safety), remembered(recalled), clock.now());
         let snapshot = Snapshot {
@@ -151,7 +152,7 @@ impl Engine {
             journal,
             snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
             ready,
-            events: Events::new(),
+            events,
             retired: Arc::default(),
             part: supervisor.beating_part("the engine"),
         };
@@ -167,6 +168,7 @@ impl Engine {
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
             ready: ready_seen,
+            history: engine.events.history(),
             counts: engine.events.counts(),
             retired: Arc::clone(&engine.retired),
             supervisor,
@@ -288,7 +290,6 @@ impl Engine {
             Command::Overrides { reply } => drop(reply.send(self.state.overrides().to_vec())),
             Command::Checks { reply } => drop(reply.send(self.state.checks(self.clock.now()))),
             Command::Hosts { reply } => drop(reply.send(self.state.hosts())),
-            Command::Events { reply } => drop(reply.send(self.events.feed())),
             Command::Commit { prepared, warnings, by, reply } => {
                 reply.send(self.commit(*prepared, warnings, by)).ok();
             }
@@ -376,7 +377,8 @@ impl Engine {
     }
 
     fn emit(&mut self, kind: EventKind) {
-        self.events.emit(kind, self.state.epoch());
+        let (record, oldest) = self.events.emit(kind, self.state.epoch());
+        self.journal.record(record, oldest);
     }
 }
 

@@ -18,7 +18,7 @@ use super::reader::Recalled;
 use super::record::VerdictRecord;
 use super::unsaved::Unsaved;
 use super::worker::{Change, FULL, QUEUE, Request, Worker};
-use crate::model::{CheckId, Unix};
+use crate::model::{CheckId, EventRecord, Unix};
 use crate::standing::Override;
 
 /// How long a start waits for the journal.
@@ -174,6 +174,14 @@ impl Journal {
         }
     }
 
+    /// Saves an event, and removes those before the id of the oldest that the engine keeps.
+    pub fn record(&self, event: Arc<EventRecord>, oldest: u64) {
+        if let Store::Thread(queue) = &self.store {
+            queue.unsaved().record(event, oldest);
+            queue.wake();
+        }
+    }
+
     /// Waits until writes begin to fail or work again. Dropping the future loses nothing.
     pub async fn notice(&mut self) -> Notice {
         if let Store::Thread(queue) = &mut self.store
@@ -228,7 +236,7 @@ impl Queue {
 
     fn wake(&self) {
         // A full queue keeps the thread awake.
-        self.requests.try_send(Request::Verdicts).ok();
+        self.requests.try_send(Request::Unsaved).ok();
     }
 }
 
