@@ -27,12 +27,13 @@ use super::problem::Problem;
 use super::reload::Reloads;
 use super::status::View;
 use crate::config::{self, Role};
-use crate::engine::{Applied, Handle, Next, Stopped};
+use crate::engine::{Applied, Handle, Next, NoAnswer};
 use crate::model::Unix;
 use crate::net::clock::Clock;
 use crate::prepare::ReloadError;
 use crate::standing::Action;
 use crate::state::{OverrideRequest, Rejection, timestamp};
+use crate::supervise::{BEAT, Supervisor};
 
 /// What the routes need.
 #[derive(Clone, Debug)]
@@ -279,10 +280,26 @@ async fn reload(
     State(api): State<Api>,
     Extension(Bearer { by, .. }): Extension<Bearer>,
 ) -> Result<Json<dto::Reloaded>, Problem> {
-    match api.reloads.reload(by).await {
+    let reloaded = tokio::select! {
+        reloaded = api.reloads.reload(by) => reloaded,
+        why = failed(&api.engine.supervisor) => {
+            return Err(Problem::no_answer(format!("{why}; the reload waits until it runs again")));
+        }
+    };
+    match reloaded {
         Ok(reloaded) => Ok(Json(reloaded.into())),
-        Err(ReloadError::Stopped) => Err(Stopped.into()),
+        Err(ReloadError::Stopped) => Err(NoAnswer::Stopped.into()),
         Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())),
+    }
+}
+
+/// Waits until a part of the node has stalled or ended.
+async fn failed(supervisor: &Supervisor) -> String {
+    loop {
+        if let Some(why) = supervisor.failure() {
+            return why;
+        }
+        tokio::time::sleep(BEAT).await;
     }
 }
 
