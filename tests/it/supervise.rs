@@ -187,7 +187,7 @@ async fn the_api_answers_while_the_engine_does_not() {
         ("/v1/explain", api.request(Method::GET, "/v1/explain?name=www.example.test&client=192.0.2.1")),
         ("/metrics", api.request(Method::GET, "/metrics")),
         ("a drain", api.request(Method::POST, "/v1/overrides").json(&drain)),
-        ("a restore", api.request(Method::DELETE, "/v1/overrides/1")),
+        ("a restore", api.request(Method::DELETE, "/v1/overrides/9")),
         ("a reload", api.request(Method::POST, "/v1/reload")),
     ] {
         requests.spawn(async move {
