@@ -116,7 +116,7 @@ impl Journal {
         let (recalled, alarms) = match timeout(OPEN_WITHIN, opened).await {
             Ok(Ok(Ok(found))) => found,
             Ok(Ok(Err(Refusal::Misconfigured(e)))) => return Err(e),
-            Ok(Ok(Err(Refusal::Unusable { why, recalled }))) => return Ok(unusable(&why, recalled)),
+            Ok(Ok(Err(Refusal::Unusable { why, recalled }))) => return Ok(unusable(&why, *recalled)),
             Ok(Err(_)) => bail!("the journal's thread has ended: please report this"),
             Err(_) => {
                 let path = state_dir.display();
