@@ -21,7 +21,7 @@ pub use access::{Access, Policy};
 pub use connections::Connections;
 pub use explain::{Question, explain};
 pub use metrics::{Contributor, Metrics};
-pub use problem::{Problem, REFUSED_BY_SAFETY};
+pub use problem::{NO_ANSWER, Problem, REFUSED_BY_SAFETY};
 pub use reload::{ReloadRequest, Reloads};
 pub use routes::{Api, router};
 pub use server::Server;

@@ -7,8 +7,13 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use crate::engine::NoAnswer;
+
 /// The `type` of a problem that a safety rule caused; the command line exits with 4 on it.
 pub const REFUSED_BY_SAFETY: &str = "urn:portolan:refused-by-safety";
+
+/// The `type` of a problem that the engine caused by not answering; the command line asks `/livez` on it.
+pub const NO_ANSWER: &str = "urn:portolan:no-answer";
 
 /// A problem document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +56,16 @@ impl Problem {
             ..Self::new(StatusCode::CONFLICT, detail)
         }
     }
+
+    /// The engine does not answer.
+    #[must_use]
+    pub fn no_answer(detail: impl Into<String>) -> Self {
+        Self {
+            kind: NO_ANSWER.into(),
+            title: "the engine does not answer".into(),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -61,9 +76,9 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-impl From<crate::engine::Stopped> for Problem {
-    fn from(stopped: crate::engine::Stopped) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, stopped.to_string())
+impl From<NoAnswer> for Problem {
+    fn from(why: NoAnswer) -> Self {
+        Self::no_answer(why.to_string())
     }
 }
 

@@ -14,7 +14,6 @@ use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router, middleware};
 use futures_util::{Stream, StreamExt as _, stream};
 use hickory_proto::rr::RecordType;
-use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::access::{Access, Bearer, guard};
 use super::body::read_whole;
@@ -28,13 +27,14 @@ use super::problem::Problem;
 use super::reload::Reloads;
 use super::status::View;
 use crate::config::{self, Role};
-use crate::engine::{Applied, EventFeed, Handle, Stopped};
+use crate::engine::{Applied, Handle, Next, NoAnswer};
 use crate::model::Unix;
 use crate::net::clock::Clock;
 use crate::net::limits::Files;
 use crate::prepare::ReloadError;
 use crate::standing::Action;
-use crate::state::{Event, OverrideRequest, Rejection};
+use crate::state::{OverrideRequest, Rejection, timestamp};
+use crate::supervise::{BEAT, Supervisor};
 
 /// What the routes need.
 #[derive(Clone, Debug)]
@@ -286,10 +286,26 @@ async fn reload(
     State(api): State<Api>,
     Extension(Bearer { by, .. }): Extension<Bearer>,
 ) -> Result<Json<dto::Reloaded>, Problem> {
-    match api.reloads.reload(by).await {
+    let reloaded = tokio::select! {
+        reloaded = api.reloads.reload(by) => reloaded,
+        why = failed(&api.engine.supervisor) => {
+            return Err(Problem::no_answer(format!("{why}; the reload waits until it runs again")));
+        }
+    };
+    match reloaded {
         Ok(reloaded) => Ok(Json(reloaded.into())),
-        Err(ReloadError::Stopped) => Err(Stopped.into()),
+        Err(ReloadError::Stopped) => Err(NoAnswer::Stopped.into()),
         Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())),
+    }
+}
+
+/// Waits until a part of the node has stalled or ended.
+async fn failed(supervisor: &Supervisor) -> String {
+    loop {
+        if let Some(why) = supervisor.failure() {
+            return why;
+        }
+        tokio::time::sleep(BEAT).await;
     }
 }
 
@@ -305,66 +321,47 @@ async fn get_events(
         let detail = format!("{count} event streams are open, and no more are allowed: try again later");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     }
-    let EventFeed { kept, live } = api.engine.events().await?;
+    let history = &api.engine.history;
     if is_stream {
-        let newest = kept.last().map_or(0, |event| event.id);
-        // An id that this run has not reached is of an earlier one, before the clock was set back.
-        let after = Some(last_seen(&headers)).filter(|seen| *seen <= newest).unwrap_or(0);
-        let kept = kept.into_iter().filter(|event| event.id > after).collect();
-        Ok(Sse::new(event_stream(kept, live)).keep_alive(KeepAlive::default()).into_response())
+        let seen = history.resume(last_seen(&headers));
+        Ok(Sse::new(event_stream(api.engine, seen)).keep_alive(KeepAlive::default()).into_response())
     } else {
-        Ok(Json(kept.iter().map(|event| dto::Event::from(&**event)).collect::<Vec<_>>()).into_response())
+        let kept = history.all();
+        Ok(Json(kept.iter().filter_map(|event| dto::Event::of(event)).collect::<Vec<_>>()).into_response())
     }
 }
 
 /// The id of the last event that a reconnecting reader has seen (HTML Living Standard, server-sent events).
-fn last_seen(headers: &HeaderMap) -> u64 {
-    let value = headers.get("last-event-id").and_then(|value| value.to_str().ok());
-    value.and_then(|text| text.parse().ok()).unwrap_or(0)
+fn last_seen(headers: &HeaderMap) -> Option<u64> {
+    headers.get("last-event-id")?.to_str().ok()?.parse().ok()
 }
 
-fn event_stream(
-    kept: Vec<Arc<Event>>,
-    live: broadcast::Receiver<Arc<Event>>,
-) -> impl Stream<Item = Result<sse::Event, Infallible>> {
-    let live = stream::unfold(live, |mut live| async {
-        loop {
-            match live.recv().await {
-                Ok(event) => return Some((event, live)),
-                // A reader that lagged behind goes on with what is there; the ids show the gap.
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return None,
-            }
-        }
+/// All events after this one, and those that happen.
+fn event_stream(engine: Handle, seen: u64) -> impl Stream<Item = Result<sse::Event, Infallible>> {
+    let events = stream::unfold((engine, seen), |(engine, seen)| async move {
+        let (event, seen) = match engine.history.next(seen).await {
+            Next::Event(record) => (dto::Event::of(&record), record.id),
+            Next::Missed(until) => (Some(missed(until, engine.snapshots.load().epoch)), until),
+        };
+        Some((event, (engine, seen)))
     });
-    stream::iter(kept).chain(live).map(|event| {
-        let dto = dto::Event::from(&*event);
-        let message = sse::Event::default().id(dto.id.to_string()).event(dto.event.to_string());
-        Ok(message.json_data(&dto).unwrap_or_default())
+    events.filter_map(async |event| {
+        let event = event?;
+        let message = sse::Event::default().id(event.id.to_string()).event(event.event.to_string());
+        Some(Ok(message.json_data(&event).unwrap_or_default()))
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::state::EventKind;
-
-    #[tokio::test]
-    async fn a_reader_that_lags_goes_on_with_what_is_left() {
-        let event = |id| {
-            let kind = EventKind::Reloaded { by: "test".into(), warnings: Vec::new() };
-            Arc::new(Event { id, at: Unix(Duration::ZERO), epoch: 1, kind })
-        };
-        let (sender, live) = broadcast::channel(2);
-        for id in 2..=5 {
-            sender.send(event(id)).expect("a receiver");
-        }
-        drop(sender);
-        let sent = event_stream(vec![event(1)], live).map(|sent| format!("{:?}", sent.expect("infallible")));
-        let sent: Vec<String> = sent.collect().await;
-        assert_eq!(sent.len(), 3, "{sent:?}");
-        for (sent, id) in sent.iter().zip([1, 4, 5]) {
-            assert!(sent.contains(&format!("id: {id}\\n")), "{sent}");
-        }
+/// Says that events up to this one are missing, so that a reader that cannot do without them can look elsewhere.
+fn missed(until: u64, epoch: u64) -> dto::Event {
+    dto::Event {
+        id: until,
+        at: timestamp(Clock::unix()),
+        epoch,
+        event: dto::EventName::Missed,
+        message:
+            "events before this are missing: they were no longer kept when this reader came back or caught up"
+                .into(),
+        fields: <_>::default(),
     }
 }

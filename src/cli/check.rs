@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use nix::unistd::{AccessFlags, access};
+use serde::Serialize;
 
-use super::delegation::{self, Asker};
+use super::delegation::{self, Asker, ZoneResult};
 use super::{diagnostics, exit};
 use crate::config::{Config, Diagnostic, Diagnostics};
 use crate::prepare::{Origin, Prepared, prepare};
@@ -18,12 +19,12 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 
-    /// Print all errors and warnings as a JSON array
+    /// Print all errors and warnings as a JSON array; with --delegation as an object, beside the zones
     #[arg(long)]
     json: bool,
 
     /// Ask the parent of each zone for NS, glue and DS, and say what to change there
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     delegation: bool,
 
     /// The resolver that finds the parent's name servers [default: the system's]
@@ -40,26 +41,41 @@ pub(super) fn run(arguments: &Arguments, config: PathBuf) -> Result<ExitCode> {
         Ok(prepared) => &prepared.config.warnings,
         Err(errors) => errors,
     };
-    if arguments.json {
-        say!("{}", diagnostics::json(found)?);
-    } else {
-        diagnostics::print(found);
-    }
-    let Ok(prepared) = &prepared else { return Ok(ExitCode::from(exit::NO)) };
     if !arguments.json {
-        say!("{}", summary(prepared, found));
+        diagnostics::print(found);
+        if let Ok(prepared) = &prepared {
+            say!("{}", summary(prepared, found));
+        }
     }
-    if !arguments.delegation {
-        return Ok(ExitCode::SUCCESS);
+    let mut zones = Vec::new();
+    if let (Ok(prepared), true) = (&prepared, arguments.delegation) {
+        let asker = Asker::new(arguments.resolver.as_deref())?;
+        for zone in prepared.plan.zones.iter() {
+            let result = delegation::check(zone, &asker);
+            if !arguments.json {
+                say!("{}", result.text().trim_end());
+            }
+            zones.push(result);
+        }
     }
-    let asker = Asker::new(arguments.resolver.as_deref())?;
-    let mut is_good = true;
-    for zone in prepared.plan.zones.iter() {
-        let verdict = delegation::check(zone, &asker);
-        say!("{}", verdict.text.trim_end());
-        is_good &= verdict.is_good;
+    if arguments.json {
+        let diagnostics = diagnostics::rows(found);
+        let json = if arguments.delegation {
+            serde_json::to_string_pretty(&Report { diagnostics, zones: &zones })?
+        } else {
+            serde_json::to_string_pretty(&diagnostics)?
+        };
+        say!("{json}");
     }
+    let is_good = prepared.is_ok() && zones.iter().all(|zone| zone.matches);
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::from(exit::NO) })
+}
+
+/// What `check --delegation --json` prints.
+#[derive(Serialize)]
+struct Report<'z, D> {
+    diagnostics: D,
+    zones: &'z [ZoneResult],
 }
 
 /// A warning if the current user cannot write to `state_dir`. Creates and writes nothing.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::node::{Attempt, Chosen, Place, Why};
-use crate::api::{Problem, REFUSED_BY_SAFETY, dto};
+use crate::api::{NO_ANSWER, Problem, REFUSED_BY_SAFETY, dto};
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -206,6 +206,22 @@ impl Client {
         })
     }
 
+    /// Adds to the sentence that the engine does not answer what the node knows about it.
+    async fn with_failure(&self, detail: String) -> String {
+        let response = self.request(Method::GET, "/livez").timeout(TIMEOUT).send().await;
+        match response {
+            Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                let failure = response.text().await.unwrap_or_default();
+                if detail.contains(failure.trim_end()) {
+                    detail
+                } else {
+                    format!("{detail} ({})", failure.trim_end())
+                }
+            }
+            _ => detail,
+        }
+    }
+
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.token {
@@ -244,6 +260,9 @@ impl Client {
         });
         Err(if problem.kind == REFUSED_BY_SAFETY {
             ClientError::RefusedBySafety(problem.detail).into()
+        } else if problem.kind == NO_ANSWER {
+            ClientError::Refused(Problem { detail: self.with_failure(problem.detail).await, ..problem })
+                .into()
         } else {
             ClientError::Refused(problem).into()
         })

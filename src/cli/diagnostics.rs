@@ -164,9 +164,9 @@ impl<'a> From<&'a Diagnostic> for Row<'a> {
     }
 }
 
-/// All of them as a JSON array.
-pub(super) fn json(diagnostics: &Diagnostics) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&diagnostics.iter().map(Row::from).collect::<Vec<_>>())
+/// All of them, for JSON.
+pub(super) fn rows(diagnostics: &Diagnostics) -> impl Serialize {
+    diagnostics.iter().map(Row::from).collect::<Vec<_>>()
 }
 
 #[cfg(test)]

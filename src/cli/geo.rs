@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::config::{FileKind, why_unreadable};
 use crate::geo::{self, Agreement, Database, Draw, Index, Located, Sampling, Source};
-use crate::prepare::{BUILTIN, files};
+use crate::prepare::{BUILTIN, NamedIndex, files};
 
 /// The subcommands of `portolan geo`.
 #[derive(Debug, Subcommand)]
@@ -39,6 +39,9 @@ pub(crate) enum GeoCommand {
         /// Where to write; compressed if the name ends in .zst
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Measure on random addresses how well one database agrees with another
     #[command(after_help = help!("portolan geo compare --source city.mmdb --with reduced.mmdb"))]
@@ -58,30 +61,37 @@ pub(crate) enum GeoCommand {
         /// The same seed draws the same addresses
         #[arg(long, default_value_t = 1, value_name = "N")]
         seed: u64,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
 /// Runs a `portolan geo` command. `index_of` compiles the `[geo]` part of the config at a path.
 pub(crate) fn run(
     command: GeoCommand,
-    index_of: impl FnOnce(&Path) -> anyhow::Result<(Index, Vec<String>)>,
+    index_of: impl FnOnce(&Path) -> anyhow::Result<NamedIndex>,
 ) -> anyhow::Result<ExitCode> {
     match command {
         GeoCommand::Lookup { ip, config, json } => {
-            let (index, sources) = match config {
+            let index = match config {
                 Some(path) => index_of(&path)?,
-                None => (Index::compile(&[geo::builtin()?], &[], &[]), vec![BUILTIN.to_owned()]),
+                None => builtin()?,
             };
-            let known = Known::of(ip, &index, &sources);
+            let known = Known::of(ip, &index);
             say!("{}", if json { serde_json::to_string_pretty(&known)? } else { known.text() });
         }
-        GeoCommand::Build { from, out } => build(&from, &out)?,
-        GeoCommand::Compare { source, with, count_v4, count_v6, seed } => {
+        GeoCommand::Build { from, out, json } => {
+            let built = build(&from, &out)?;
+            say!("{}", if json { serde_json::to_string_pretty(&built)? } else { built.text() });
+        }
+        GeoCommand::Compare { source, with, count_v4, count_v6, seed, json } => {
             let with = with.map_or_else(|| Ok(geo::builtin()?), |path| read(&path))?;
             let source = Index::compile(&read_all(&source)?, &[], &[]);
             let with = Index::compile(&[with], &[], &[]);
             let rows = geo::compare(&source, &with, Sampling { v4: count_v4, v6: count_v6, seed });
-            say!("{}", agreement(&rows));
+            let rows: Vec<_> = rows.iter().map(Row::from).collect();
+            say!("{}", if json { serde_json::to_string_pretty(&rows)? } else { table(&rows) });
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -102,11 +112,17 @@ struct Known {
     asn: Option<u32>,
     /// The prefixes that the config names and that contain the address, longest first.
     within: Vec<IpNet>,
+    /// The regions that `[[geo.network]]` puts first for it, in this order.
+    regions: Vec<String>,
+}
+
+fn builtin() -> anyhow::Result<NamedIndex> {
+    let index = Index::compile(&[geo::builtin()?], &[], &[]).into();
+    Ok(NamedIndex { index, sources: vec![BUILTIN.to_owned()], regions: Vec::new() })
 }
 
 impl Known {
-    /// `sources` are the names of the databases of `index`.
-    fn of(address: IpAddr, index: &Index, sources: &[String]) -> Self {
+    fn of(address: IpAddr, NamedIndex { index, sources, regions }: &NamedIndex) -> Self {
         let Located { place, prefix, .. } = index.locate(address);
         let location = place.location;
         let source = match place.source {
@@ -125,6 +141,7 @@ impl Known {
             source,
             asn: location.asn,
             within: place.nets.to_vec(),
+            regions: place.first.iter().map(|id| regions[usize::from(id.0)].clone()).collect(),
         }
     }
 
@@ -144,19 +161,34 @@ impl Known {
             let nets: Vec<_> = self.within.iter().map(ToString::to_string).collect();
             lines.push(("within", nets.join(", ")));
         }
+        if !self.regions.is_empty() {
+            lines.push(("regions", format!("{} first", self.regions.join(", "))));
+        }
         let lines: Vec<_> = lines.into_iter().map(|(key, value)| format!("{key:<12} {value}")).collect();
         lines.join("\n")
     }
 }
 
-fn build(from: &[PathBuf], out: &Path) -> anyhow::Result<()> {
+/// A database that was written.
+#[derive(Debug, Serialize)]
+struct Built {
+    file: PathBuf,
+    bytes: usize,
+}
+
+impl Built {
+    fn text(&self) -> String {
+        format!("wrote {}: {} bytes", self.file.display(), self.bytes)
+    }
+}
+
+fn build(from: &[PathBuf], out: &Path) -> anyhow::Result<Built> {
     let mut bytes = geo::build(&read_all(from)?)?;
     if out.extension().is_some_and(|extension| extension == "zst") {
         bytes = geo::compress(&bytes)?;
     }
     fs::write(out, &bytes).with_context(|| format!("writing {}", out.display()))?;
-    say!("wrote {}: {} bytes", out.display(), bytes.len());
-    Ok(())
+    Ok(Built { file: out.to_owned(), bytes: bytes.len() })
 }
 
 fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Database>> {
@@ -169,23 +201,49 @@ fn read(path: &Path) -> anyhow::Result<Database> {
     Database::read(&bytes).with_context(|| path.display().to_string())
 }
 
-fn agreement(rows: &[Agreement]) -> String {
+/// How well two databases agree on addresses drawn in one way.
+#[derive(Debug, Serialize)]
+struct Row {
+    family: &'static str,
+    drawn_by: &'static str,
+    drawn: usize,
+    /// The fraction of addresses, 0 to 1.
+    same_country: f64,
+    p50_km: f64,
+    p95_km: f64,
+    p99_km: f64,
+}
+
+impl From<&Agreement> for Row {
+    fn from(agreement: &Agreement) -> Self {
+        Self {
+            family: if agreement.v4 { "IPv4" } else { "IPv6" },
+            drawn_by: match agreement.draw {
+                Draw::Addresses => "address",
+                Draw::Ranges => "source range",
+            },
+            drawn: agreement.count,
+            same_country: agreement.country,
+            p50_km: agreement.p50_km,
+            p95_km: agreement.p95_km,
+            p99_km: agreement.p99_km,
+        }
+    }
+}
+
+fn table(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["", "drawn by", "drawn", "same country", "p50 km", "p95 km", "p99 km"]);
     for row in rows {
-        let drawn_by = match row.draw {
-            Draw::Addresses => "address",
-            Draw::Ranges => "source range",
-        };
         let numbers = [
-            row.count.to_string(),
-            format!("{:.3} %", row.country * 100.0),
+            row.drawn.to_string(),
+            format!("{:.3} %", row.same_country * 100.0),
             format!("{:.1}", row.p50_km),
             format!("{:.1}", row.p95_km),
             format!("{:.1}", row.p99_km),
         ];
-        let names = [if row.v4 { "IPv4" } else { "IPv6" }, drawn_by].map(Cell::new);
+        let names = [row.family, row.drawn_by].map(Cell::new);
         let numbers = numbers.map(|number| Cell::new(number).set_alignment(CellAlignment::Right));
         table.add_row(names.into_iter().chain(numbers));
     }
@@ -198,7 +256,7 @@ mod tests {
 
     use super::*;
     use crate::geo::NetworkOverride;
-    use crate::model::{Location, Point};
+    use crate::model::{Location, Point, RegionId};
 
     #[derive(Parser)]
     struct Arguments {
@@ -214,7 +272,7 @@ mod tests {
         format!("{}/tests/data/mmdb/{name}", env!("CARGO_MANIFEST_DIR"))
     }
 
-    fn no_config(_: &Path) -> anyhow::Result<(Index, Vec<String>)> {
+    fn no_config(_: &Path) -> anyhow::Result<NamedIndex> {
         anyhow::bail!("no config was asked for")
     }
 
@@ -228,9 +286,15 @@ mod tests {
             ..Location::default()
         };
         let prefix = "10.20.0.0/16".parse().unwrap();
-        let network = NetworkOverride { prefix, location: Some(location), first: Box::default() };
-        let index = Index::compile(&[], &[network], &["10.20.0.0/17".parse().unwrap()]);
-        insta::assert_snapshot!(Known::of("10.20.30.40".parse().unwrap(), &index, &[]).text(), @r"
+        let network =
+            NetworkOverride { prefix, location: Some(location), first: [RegionId(1), RegionId(0)].into() };
+        let named = |index: Index, sources: &[&str]| NamedIndex {
+            index: index.into(),
+            sources: sources.iter().map(|&name| name.to_owned()).collect(),
+            regions: vec!["eu".into(), "us".into()],
+        };
+        let index = named(Index::compile(&[], &[network], &["10.20.0.0/17".parse().unwrap()]), &[]);
+        insta::assert_snapshot!(Known::of("10.20.30.40".parse().unwrap(), &index).text(), @r"
         country      DE
         continent    EU
         subdivision  BE
@@ -239,8 +303,9 @@ mod tests {
         source       [[geo.network]] 10.20.0.0/16
         asn          64500
         within       10.20.0.0/17
+        regions      us, eu first
         ");
-        insta::assert_snapshot!(Known::of("192.0.2.1".parse().unwrap(), &index, &[]).text(), @r"
+        insta::assert_snapshot!(Known::of("192.0.2.1".parse().unwrap(), &index).text(), @r"
         country      unknown
         continent    unknown
         subdivision  unknown
@@ -249,9 +314,8 @@ mod tests {
         source       no database has it
         ");
         let databases = [read(Path::new(&fixture("GeoIP2-City-Test.mmdb"))).unwrap()];
-        let index = Index::compile(&databases, &[], &[]);
-        let sources = ["places/city.mmdb".into()];
-        let text = Known::of("81.2.69.142".parse().unwrap(), &index, &sources).text();
+        let index = named(Index::compile(&databases, &[], &[]), &["places/city.mmdb"]);
+        let text = Known::of("81.2.69.142".parse().unwrap(), &index).text();
         assert!(text.contains("\nsource       places/city.mmdb"), "{text}");
     }
 
@@ -271,6 +335,27 @@ mod tests {
             let line = format!("geo compare --source {source} --with {} --count-v4 50", out.display());
             run(command(&line), no_config).unwrap();
         }
+    }
+
+    #[test]
+    fn json_has_what_the_text_has() {
+        let built = Built { file: "x.mmdb".into(), bytes: 7 };
+        assert_eq!(serde_json::to_string(&built).unwrap(), r#"{"file":"x.mmdb","bytes":7}"#);
+        let row = Row::from(&Agreement {
+            v4: true,
+            draw: Draw::Ranges,
+            count: 2,
+            country: 0.5,
+            p50_km: 1.0,
+            p95_km: 2.0,
+            p99_km: 3.5,
+        });
+        assert_eq!(
+            serde_json::to_string(&row).unwrap(),
+            r#"{"family":"IPv4","drawn_by":"source range","drawn":2,"same_country":0.5,"p50_km":1.0,"p95_km":2.0,"p99_km":3.5}"#
+        );
+        assert!(matches!(command("geo build --from a --out b --json"), GeoCommand::Build { json: true, .. }));
+        assert!(matches!(command("geo compare --source a --json"), GeoCommand::Compare { json: true, .. }));
     }
 
     #[test]
@@ -296,7 +381,7 @@ mod tests {
             p95_km: 135.21,
             p99_km: 330.0,
         };
-        insta::assert_snapshot!(agreement(&[row, Agreement { v4: false, draw: Draw::Ranges, ..row }]), @r"
+        insta::assert_snapshot!(table(&[row, Agreement { v4: false, draw: Draw::Ranges, ..row }].map(|row| Row::from(&row))), @r"
               drawn by      drawn   same country  p50 km  p95 km  p99 km
         IPv4  address       200000      99.951 %    10.7   135.2   330.0
         IPv6  source range  200000      99.951 %    10.7   135.2   330.0

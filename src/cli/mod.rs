@@ -52,14 +52,12 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
-use std::sync::Arc;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::api::dto;
-use crate::geo::Index;
 use crate::node::log;
-use crate::prepare::{self, Origin};
+use crate::prepare::{self, NamedIndex, Origin};
 use client::{Client, ClientError};
 use node::{NodeOptions, Selection};
 
@@ -247,8 +245,7 @@ fn write_line(text: &str) {
     }
 }
 
-/// The geo index that a config asks for, and the names of its databases.
-fn index_of(config: &Path) -> anyhow::Result<(Index, Vec<String>)> {
-    let (index, sources) = prepare::index(&Origin::File(config.to_owned()))?;
-    Ok((Arc::unwrap_or_clone(index), sources))
+/// The geo index that a config asks for.
+fn index_of(config: &Path) -> anyhow::Result<NamedIndex> {
+    Ok(prepare::index(&Origin::File(config.to_owned()))?)
 }

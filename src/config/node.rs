@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{Rules, Service, SuspectSelf};
+use crate::model::{Destinations, Rules, Service, SuspectSelf};
 
 use super::Spot;
-use super::keys::Shape::{Any, Boolean, Fields, Integer, OneOrMany, Text, Words};
+use super::keys::Shape::{Any, Boolean, Fields, Integer, List, OneOrMany, Text, Words};
 use super::keys::{Keys, default, key, otherwise};
 use super::table::{At, Table, Value};
 use super::text;
@@ -25,11 +25,20 @@ pub struct Node {
     pub landlock: bool,
     /// The resolvers for endpoints with a host name, over UDP and TCP; empty: the system's.
     pub resolvers: Vec<SocketAddr>,
+    /// Where the hosts that resolvers look up may be.
+    pub destinations: Destinations,
 }
 
 impl Default for Node {
     fn default() -> Self {
-        Self { name: None, state_dir: None, user: None, landlock: true, resolvers: Vec::new() }
+        Self {
+            name: None,
+            state_dir: None,
+            user: None,
+            landlock: true,
+            resolvers: Vec::new(),
+            destinations: Destinations::default(),
+        }
     }
 }
 
@@ -89,6 +98,12 @@ pub(super) const NODE: Keys = Keys {
             OneOrMany(&Text),
             otherwise("[\"192.0.2.53\", \"[2001:db8::53]:5353\"]", "those of /etc/resolv.conf"),
             "resolvers that look up endpoints with `host` but no `address`, at port 53 unless given",
+        ),
+        key(
+            "private_networks",
+            List(&Text),
+            otherwise("[\"10.0.0.0/8\", \"fd00::/8\"]", "none"),
+            "networks that are not public whose addresses resolvers may report for a `host`: others of private, loopback and link-local networks are never probed nor answered",
         ),
     ],
     later: &[],
@@ -170,9 +185,13 @@ pub(super) fn read_node(root: &Table<'_>) -> (Node, Option<Spot>) {
         }
         resolvers.push(resolver);
     }
+    let private = table.get("private_networks").and_then(|value| value.items("a list of networks"));
+    let private = private.into_iter().flatten();
+    let private = private.filter_map(|item| item.parsed("a network such as \"10.0.0.0/8\"", text::prefix));
+    let destinations = private.collect();
     let (state_dir, at) =
         state_dir.map(|(path, at)| (root.report.resolve(path), root.report.spot(at))).unzip();
-    (Node { name, state_dir, user, landlock, resolvers }, at)
+    (Node { name, state_dir, user, landlock, resolvers, destinations }, at)
 }
 
 /// An address, with or without a port.

@@ -90,7 +90,12 @@ const EXPECT: Keys = Keys {
 };
 const JSON: Keys = Keys {
     known: &[
-        key("path", Text, required("\"$.status\""), "JSONPath of the value (RFC 9535)"),
+        key(
+            "path",
+            Text,
+            required("\"$.status\""),
+            "JSONPath of the value (RFC 9535); a probe fails if its paths take more than 524,288 steps on a document",
+        ),
         key("equals", Json, required("\"ready\""), "expected value"),
     ],
     later: &[],
@@ -332,6 +337,13 @@ fn read_assertion(value: &Value<'_>, name: &str) -> Option<Assertion> {
                     }
                     JsonPathError::TooManyFilters => {
                         format!("{text:?} has more than {} filters (?)", JsonPath::MAX_FILTERS)
+                    }
+                    JsonPathError::ComputedPattern => {
+                        format!("{text:?} takes a pattern from the document: write it as text in the path")
+                    }
+                    JsonPathError::Pattern(pattern) => {
+                        let pattern = text::shortened(&pattern);
+                        format!("{pattern:?} is not a valid regular expression (RFC 9485), or is too large")
                     }
                 }
             })

@@ -1,34 +1,36 @@
 //! Commands to the engine.
 
-use std::sync::Arc;
+use tokio::sync::oneshot;
 
-use tokio::sync::{broadcast, oneshot};
-
+use crate::journal::Confirmation;
 use crate::prepare::Prepared;
 use crate::standing::Override;
-use crate::state::{CheckStatus, Event, HostStatus, OverrideRequest, Rejection};
+use crate::state::{CheckStatus, HostStatus, OverrideRequest, Rejection};
 
 /// A request to the engine, and where to send the reply.
 pub(super) enum Command {
-    Override { request: OverrideRequest, reply: oneshot::Sender<Result<Applied, Rejection>> },
-    Restore { id: u64, by: String, override_safety: bool, reply: oneshot::Sender<Result<Applied, Rejection>> },
+    Override { request: OverrideRequest, reply: oneshot::Sender<Change> },
+    Restore { id: u64, by: String, override_safety: bool, reply: oneshot::Sender<Change> },
     Overrides { reply: oneshot::Sender<Vec<Override>> },
     Checks { reply: oneshot::Sender<Vec<CheckStatus>> },
     Hosts { reply: oneshot::Sender<Vec<HostStatus>> },
     Alarms { reply: oneshot::Sender<Vec<String>> },
-    Events { reply: oneshot::Sender<EventFeed> },
     Commit { prepared: Box<Prepared>, warnings: Vec<String>, by: String, reply: oneshot::Sender<Reloaded> },
-    ReloadFailed { why: String, by: String },
+    ReloadFailed { why: String, by: String, reply: oneshot::Sender<()> },
     Stop { reply: oneshot::Sender<()> },
 }
 
-/// The retained events and a receiver of later ones, without a gap between them.
-#[derive(Debug)]
-pub struct EventFeed {
-    /// Oldest first.
-    pub kept: Vec<Arc<Event>>,
-    /// Receives the events after them.
-    pub live: broadcast::Receiver<Arc<Event>>,
+/// A change and its write to the journal, or why it was refused.
+pub(super) type Change = Result<(Applied, Confirmation), Rejection>;
+
+impl Command {
+    /// Whether it would change something for a caller that no longer waits and was told so.
+    pub(super) fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Override { reply, .. } | Self::Restore { reply, .. } => reply.is_closed(),
+            _ => false,
+        }
+    }
 }
 
 /// An override that was set or removed.

@@ -1,32 +1,27 @@
 //! Events: numbered, logged, retained for later requests, and sent to subscribers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::broadcast;
 use tracing::Level;
 use tracing::field::display;
 
-use super::{EVENT_QUEUE, EventFeed};
+use super::EVENT_QUEUE;
+use super::history::History;
 use crate::health::State as Health;
-use crate::model::{Subject, Unix};
+use crate::model::{EventRecord, Subject, Unix};
 use crate::net::clock::Clock;
 use crate::state::{Event, EventKind};
 
-/// The number of events retained for later requests.
-const EVENTS_KEPT: usize = 1000;
-
-/// The bytes that the texts of these events may have together: every reader of `/v1/events` gets them all. Reasons,
-/// evidence and the errors of a bad config are texts.
-const BYTES_KEPT: usize = 1 << 20;
+/// How far the ids of a run begin behind those that the journal has of earlier runs: it may lack their latest events.
+const MARGIN: u64 = 1_000_000;
 
 /// The events of a run.
 #[derive(Debug)]
 pub(super) struct Events {
     live: broadcast::Sender<Arc<Event>>,
-    /// Each with the bytes of its texts.
-    kept: VecDeque<(usize, Arc<Event>)>,
-    bytes_kept: usize,
+    history: Arc<History>,
     last: u64,
     counts: Arc<Counts>,
 }
@@ -80,15 +75,17 @@ impl Counts {
 }
 
 impl Events {
-    /// No events yet. Ids start at the number of microseconds since 1970, so that they are greater than those of
-    /// earlier runs and a reader that reconnects after a restart misses nothing.
-    pub(super) fn new() -> Self {
+    /// The events that earlier runs left. Ids start at the number of microseconds since 1970, so that they are greater
+    /// than those of earlier runs whether or not these are known, and behind the known ones if the clock was set back.
+    pub(super) fn new(earlier: Vec<EventRecord>) -> Self {
         let (live, _) = broadcast::channel(EVENT_QUEUE);
         let now = Clock::unix();
-        let last = u64::try_from(now.0.as_micros()).unwrap_or(0);
+        let clock = u64::try_from(now.0.as_micros()).unwrap_or(0);
+        let last = earlier.last().map_or(clock, |newest| clock.max(newest.id.saturating_add(MARGIN)));
         let reloads = ReloadCounts { applied: 0, failed: 0, last_applied: now };
         let counts = Counts { transitions: Mutex::default(), reloads: Mutex::new(reloads) };
-        Self { live, kept: VecDeque::new(), bytes_kept: 0, last, counts: Arc::new(counts) }
+        let history = Arc::new(History::new(earlier, last));
+        Self { live, history, last, counts: Arc::new(counts) }
     }
 
     pub(super) fn sender(&self) -> broadcast::Sender<Arc<Event>> {
@@ -99,30 +96,21 @@ impl Events {
         Arc::clone(&self.counts)
     }
 
-    pub(super) fn feed(&self) -> EventFeed {
-        EventFeed {
-            kept: self.kept.iter().map(|(_, event)| Arc::clone(event)).collect(),
-            live: self.live.subscribe(),
-        }
+    pub(super) fn history(&self) -> Arc<History> {
+        Arc::clone(&self.history)
     }
 
-    /// Records what happened at an epoch.
-    pub(super) fn emit(&mut self, kind: EventKind, epoch: u64) {
+    /// Records what happened at an epoch. Returns the record, and the id of the oldest that is kept.
+    pub(super) fn emit(&mut self, kind: EventKind, epoch: u64) -> (Arc<EventRecord>, u64) {
         self.last += 1;
         let event = Event { id: self.last, at: Clock::unix(), epoch, kind };
         self.counts.count(&event);
         log(&event);
-        let event = Arc::new(event);
-        let bytes = event.kind.fields().iter().map(|(_, value)| value.len()).sum();
-        self.bytes_kept += bytes;
-        self.kept.push_back((bytes, Arc::clone(&event)));
-        // The newest is kept whatever its size.
-        while self.kept.len() > EVENTS_KEPT || (self.bytes_kept > BYTES_KEPT && self.kept.len() > 1) {
-            let Some((bytes, _)) = self.kept.pop_front() else { break };
-            self.bytes_kept -= bytes;
-        }
+        let record = Arc::new(event.record());
+        let oldest = self.history.push(Arc::clone(&record));
         // An error means that there are no subscribers.
-        self.live.send(event).ok();
+        self.live.send(Arc::new(event)).ok();
+        (record, oldest)
     }
 }
 
@@ -235,34 +223,18 @@ mod tests {
     }
 
     #[test]
-    fn few_events_are_kept_if_they_are_large() {
-        let mut events = Events::new();
-        let alarm = |bytes| EventKind::Alarm { message: "x".repeat(bytes) };
-        for _ in 0..=EVENTS_KEPT {
-            events.emit(alarm(1), 1);
-        }
-        assert_eq!(events.feed().kept.len(), EVENTS_KEPT);
-        for _ in 0..5 {
-            events.emit(alarm(BYTES_KEPT / 4), 1);
-        }
-        assert_eq!(events.feed().kept.len(), 4);
-        events.emit(alarm(BYTES_KEPT * 2), 1);
-        assert_eq!(events.feed().kept.len(), 1);
-        events.emit(alarm(1), 1);
-        assert_eq!(events.feed().kept.len(), 1);
-        events.emit(alarm(1), 1);
-        assert_eq!(events.feed().kept.len(), 2);
-    }
-
-    #[test]
     fn events_of_a_later_run_have_greater_ids() {
-        let mut earlier = Events::new();
-        for kind in event_samples() {
-            earlier.emit(kind, 1);
-        }
-        let last = earlier.feed().kept.last().expect("an event").id;
-        let mut later = Events::new();
-        later.emit(EventKind::Alarm { message: "one".into() }, 1);
-        assert!(later.feed().kept[0].id > last);
+        let emitted = |events: &mut Events| events.emit(EventKind::Alarm { message: "one".into() }, 1).0.id;
+        let mut earlier = Events::new(Vec::new());
+        let first = emitted(&mut earlier);
+        let last = emitted(&mut earlier);
+        assert_eq!(last, first + 1);
+        assert!(emitted(&mut Events::new(Vec::new())) > last);
+
+        // The clock was ahead by a year, and the journal lacks some events.
+        let far = EventRecord { id: last + 31_000_000_000_000, ..(*earlier.history().all()[0]).clone() };
+        let mut later = Events::new(vec![far.clone()]);
+        assert!(emitted(&mut later) > far.id + 1000);
+        assert_eq!(*later.history().all()[0], far);
     }
 }

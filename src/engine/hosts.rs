@@ -82,7 +82,7 @@ mod tests {
 
     fn found(addresses: &[&str], ttl: u64) -> Result<Found, String> {
         let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
-        Ok(Found { addresses, ttl: Some(Duration::from_secs(ttl)) })
+        Ok(Found { addresses, refused: None, ttl: Some(Duration::from_secs(ttl)) })
     }
 
     fn failed() -> Result<Found, String> {

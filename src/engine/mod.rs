@@ -9,16 +9,20 @@
 
 mod command;
 mod events;
+mod history;
 mod hosts;
 mod task;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::time::timeout;
 
-pub use command::{Applied, EventFeed, Reloaded};
+pub use command::{Applied, Reloaded};
 pub use events::ReloadCounts;
+pub use history::{History, Next};
 pub use task::{Engine, EngineTask};
 
 use crate::health::State;
@@ -27,13 +31,13 @@ use crate::snapshot::Snapshot;
 use crate::standing::Override;
 use crate::state::{CheckStatus, Event, HostStatus, OverrideRequest, Rejection};
 use crate::supervise::Supervisor;
-use command::Command;
+use command::{Change, Command};
 use events::Counts;
 
 /// Capacity of the command queue; senders of further commands wait.
 const COMMAND_QUEUE: usize = 64;
 
-/// How many events a slow subscriber may lag behind before it misses some.
+/// How many events a slow subscriber of this process, such as the demo, may lag behind before it misses some.
 const EVENT_QUEUE: usize = 1024;
 
 /// The interface of the engine to the rest of the program.
@@ -48,70 +52,86 @@ pub struct Handle {
     pub retired: Arc<Notify>,
     /// Whether all parts of the node run; answers without the engine.
     pub supervisor: Supervisor,
+    /// The latest events; answers without the engine.
+    pub history: Arc<History>,
     counts: Arc<Counts>,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Arc<Event>>,
 }
 
-/// The engine has stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stopped;
+/// How long a request waits for the engine, which answers within milliseconds unless it has stalled.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
-impl std::fmt::Display for Stopped {
+/// Why there is no answer of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// It has stopped.
+    Stopped,
+    /// It has not answered in time, and drops the request.
+    Late,
+}
+
+impl std::fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the engine has stopped")
+        match self {
+            Self::Stopped => f.write_str("the engine has stopped"),
+            Self::Late => {
+                let seconds = ANSWER_WITHIN.as_secs();
+                write!(f, "the engine has not answered within {seconds} s; see /livez")
+            }
+        }
     }
 }
 
-impl std::error::Error for Stopped {}
+impl std::error::Error for NoAnswer {}
 
 impl Handle {
-    /// Sets an override; a safety rule may refuse it.
+    /// Sets an override; a safety rule may refuse it. Waits until it is durable, with a bound.
     ///
     /// # Errors
-    /// [`Stopped`] if the engine has stopped; the inner [`Rejection`] if the override was refused.
+    /// [`NoAnswer`] of the engine; the inner [`Rejection`] if the override was refused.
     pub async fn put_override(
         &self,
         request: OverrideRequest,
-    ) -> Result<Result<Applied, Rejection>, Stopped> {
-        self.ask(|reply| Command::Override { request, reply }).await
+    ) -> Result<Result<Applied, Rejection>, NoAnswer> {
+        Ok(when_durable(self.ask(|reply| Command::Override { request, reply }).await?).await)
     }
 
     /// Removes an override; `by` is who asked for it. A safety rule may refuse it.
     ///
     /// # Errors
-    /// [`Stopped`] if the engine has stopped; the inner [`Rejection`] if the removal was refused or there is no such
-    /// override.
+    /// [`NoAnswer`] of the engine; the inner [`Rejection`] if the removal was refused or there is no such override.
     pub async fn remove_override(
         &self,
         id: u64,
         by: String,
         override_safety: bool,
-    ) -> Result<Result<Applied, Rejection>, Stopped> {
-        self.ask(|reply| Command::Restore { id, by, override_safety, reply }).await
+    ) -> Result<Result<Applied, Rejection>, NoAnswer> {
+        let change = self.ask(|reply| Command::Restore { id, by, override_safety, reply }).await?;
+        Ok(when_durable(change).await)
     }
 
     /// The active overrides, oldest first.
     ///
     /// # Errors
-    /// If the engine has stopped.
-    pub async fn overrides(&self) -> Result<Vec<Override>, Stopped> {
+    /// If the engine does not answer.
+    pub async fn overrides(&self) -> Result<Vec<Override>, NoAnswer> {
         self.ask(|reply| Command::Overrides { reply }).await
     }
 
     /// The status of each check with its evidence, sorted by region, endpoint, address and probe, then anchors.
     ///
     /// # Errors
-    /// If the engine has stopped.
-    pub async fn checks(&self) -> Result<Vec<CheckStatus>, Stopped> {
+    /// If the engine does not answer.
+    pub async fn checks(&self) -> Result<Vec<CheckStatus>, NoAnswer> {
         self.ask(|reply| Command::Checks { reply }).await
     }
 
     /// The status of each host that is resolved, in order of name.
     ///
     /// # Errors
-    /// If the engine has stopped.
-    pub async fn hosts(&self) -> Result<Vec<HostStatus>, Stopped> {
+    /// If the engine does not answer.
+    pub async fn hosts(&self) -> Result<Vec<HostStatus>, NoAnswer> {
         self.ask(|reply| Command::Hosts { reply }).await
     }
 
@@ -119,39 +139,32 @@ impl Handle {
     /// without a target; a sentence each.
     ///
     /// # Errors
-    /// If the engine has stopped.
-    pub async fn alarms(&self) -> Result<Vec<String>, Stopped> {
+    /// If the engine does not answer.
+    pub async fn alarms(&self) -> Result<Vec<String>, NoAnswer> {
         self.ask(|reply| Command::Alarms { reply }).await
     }
 
-    /// The latest events, oldest first, and a receiver of all later ones.
+    /// Replaces the current config by a prepared one. `by` is who asked for it; `warnings` are reported with it. Waits as
+    /// long as the engine runs: a config that it has applied must be applied everywhere.
     ///
     /// # Errors
-    /// If the engine has stopped.
-    pub async fn events(&self) -> Result<EventFeed, Stopped> {
-        self.ask(|reply| Command::Events { reply }).await
-    }
-
-    /// Replaces the current config by a prepared one. `by` is who asked for it; `warnings` are reported with it.
-    ///
-    /// # Errors
-    /// If the engine has stopped.
+    /// [`NoAnswer::Stopped`]
     pub async fn commit(
         &self,
         prepared: Prepared,
         warnings: Vec<String>,
         by: String,
-    ) -> Result<Reloaded, Stopped> {
+    ) -> Result<Reloaded, NoAnswer> {
         let prepared = Box::new(prepared);
-        self.ask(|reply| Command::Commit { prepared, warnings, by, reply }).await
+        self.wait(|reply| Command::Commit { prepared, warnings, by, reply }).await
     }
 
-    /// Emits the event that a reload, which `by` asked for, failed, and why.
+    /// Emits the event that a reload, which `by` asked for, failed, and why. Waits until it is there.
     ///
     /// # Errors
-    /// If the engine has stopped.
-    pub async fn report_failed_reload(&self, why: String, by: String) -> Result<(), Stopped> {
-        self.commands.send(Command::ReloadFailed { why, by }).await.map_err(|_| Stopped)
+    /// [`NoAnswer::Stopped`]
+    pub async fn report_failed_reload(&self, why: String, by: String) -> Result<(), NoAnswer> {
+        self.wait(|reply| Command::ReloadFailed { why, by, reply }).await
     }
 
     /// A receiver of all events from now on.
@@ -172,9 +185,19 @@ impl Handle {
         self.counts.reloads()
     }
 
-    async fn ask<R>(&self, command: impl FnOnce(oneshot::Sender<R>) -> Command) -> Result<R, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| Stopped)?;
-        answer.await.map_err(|_| Stopped)
+    async fn ask<R>(&self, command: impl FnOnce(oneshot::Sender<R>) -> Command) -> Result<R, NoAnswer> {
+        timeout(ANSWER_WITHIN, self.wait(command)).await.unwrap_or(Err(NoAnswer::Late))
     }
+
+    async fn wait<R>(&self, command: impl FnOnce(oneshot::Sender<R>) -> Command) -> Result<R, NoAnswer> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| NoAnswer::Stopped)?;
+        answer.await.map_err(|_| NoAnswer::Stopped)
+    }
+}
+
+/// Waits until the journal has confirmed a change, or has taken too long.
+async fn when_durable(change: Change) -> Result<Applied, Rejection> {
+    let (applied, written) = change?;
+    Ok(Applied { not_durable: written.not_durable().await, ..applied })
 }

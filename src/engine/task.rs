@@ -11,12 +11,12 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::command::{Applied, Command, Reloaded};
+use super::command::{Applied, Change, Command, Reloaded};
 use super::events::Events;
 use super::hosts::{Resolved, Resolving};
 use super::{COMMAND_QUEUE, Handle};
 use crate::health::SavedVerdict;
-use crate::journal::{Confirmation, Journal, Notice, Opened, Recalled, VerdictRecord};
+use crate::journal::{Journal, Notice, Opened, Recalled, VerdictRecord};
 use crate::model::{CheckId, Subject, Topology};
 use crate::net::clock::Clock;
 use crate::prepare::{Prepared, world};
@@ -135,7 +135,8 @@ impl Engine {
         let (reports, report_queue) = mpsc::channel(REPORT_QUEUE);
         let (results, resolved_queue) = mpsc::channel(RESOLVED_QUEUE);
         let (ready, ready_seen) = watch::channel(false);
-        let Opened { journal, recalled, alarms } = opened;
+        let Opened { journal, mut recalled, alarms } = opened;
+        let events = Events::new(std::mem::take(&mut recalled.events));
         let Prepared { config, plan, probes, resolver, .. } = prepared;
         let state = State::new(world(&plan, config.safety), remembered(recalled), clock.now());
         let snapshot = Snapshot {
@@ -157,7 +158,7 @@ impl Engine {
             journal_alarm: None,
             snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
             ready,
-            events: Events::new(),
+            events,
             retired: Arc::default(),
             part: supervisor.beating_part("the engine"),
         };
@@ -173,6 +174,7 @@ impl Engine {
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
             ready: ready_seen,
+            history: engine.events.history(),
             counts: engine.events.counts(),
             retired: Arc::clone(&engine.retired),
             supervisor,
@@ -286,20 +288,25 @@ impl Engine {
     }
 
     fn handle(&mut self, command: Command) {
+        if command.is_abandoned() {
+            return;
+        }
         match command {
-            Command::Override { request, reply } => reply_when_durable(self.set_override(request), reply),
+            Command::Override { request, reply } => drop(reply.send(self.set_override(request))),
             Command::Restore { id, by, override_safety, reply } => {
-                reply_when_durable(self.remove_override(id, by, override_safety), reply);
+                reply.send(self.remove_override(id, by, override_safety)).ok();
             }
             Command::Overrides { reply } => drop(reply.send(self.state.overrides().to_vec())),
             Command::Checks { reply } => drop(reply.send(self.state.checks(self.clock.now()))),
             Command::Hosts { reply } => drop(reply.send(self.state.hosts())),
             Command::Alarms { reply } => drop(reply.send(self.alarms())),
-            Command::Events { reply } => drop(reply.send(self.events.feed())),
             Command::Commit { prepared, warnings, by, reply } => {
                 reply.send(self.commit(*prepared, warnings, by)).ok();
             }
-            Command::ReloadFailed { why, by } => self.emit(EventKind::ReloadFailed { why, by }),
+            Command::ReloadFailed { why, by, reply } => {
+                self.emit(EventKind::ReloadFailed { why, by });
+                reply.send(()).ok();
+            }
             Command::Stop { .. } => unreachable!("the loop handles it"),
         }
     }
@@ -320,7 +327,7 @@ impl Engine {
         Reloaded { epoch: self.state.epoch(), warnings }
     }
 
-    fn set_override(&mut self, request: OverrideRequest) -> Result<(Applied, Confirmation), Rejection> {
+    fn set_override(&mut self, request: OverrideRequest) -> Change {
         let set = self.state.set_override(request, self.clock.now())?;
         let SetOverride { subject, replaced, no_effect } = set;
         self.publish();
@@ -329,12 +336,7 @@ impl Engine {
         Ok((Applied { subject, replaced, epoch, no_effect, not_durable: None }, written))
     }
 
-    fn remove_override(
-        &mut self,
-        id: u64,
-        by: String,
-        override_safety: bool,
-    ) -> Result<(Applied, Confirmation), Rejection> {
+    fn remove_override(&mut self, id: u64, by: String, override_safety: bool) -> Change {
         let subject = self.state.remove_override(id, by, override_safety, self.clock.now())?;
         self.publish();
         let written = self.journal.remove(id);
@@ -393,7 +395,8 @@ impl Engine {
     }
 
     fn emit(&mut self, kind: EventKind) {
-        self.events.emit(kind, self.state.epoch());
+        let (record, oldest) = self.events.emit(kind, self.state.epoch());
+        self.journal.record(record, oldest);
     }
 }
 
@@ -419,18 +422,4 @@ fn remembered(recalled: Recalled) -> SavedState {
 fn records(verdicts: Vec<(CheckId, SavedVerdict)>) -> Vec<VerdictRecord> {
     let seen = Clock::unix();
     verdicts.into_iter().map(|(check, memory)| VerdictRecord { check, memory, seen }).collect()
-}
-
-/// Replies once the journal has confirmed a change, or has taken too long. Later commands do not wait for it.
-fn reply_when_durable(
-    outcome: Result<(Applied, Confirmation), Rejection>,
-    reply: oneshot::Sender<Result<Applied, Rejection>>,
-) {
-    tokio::spawn(async move {
-        let outcome = match outcome {
-            Ok((applied, written)) => Ok(Applied { not_durable: written.not_durable().await, ..applied }),
-            Err(rejection) => Err(rejection),
-        };
-        reply.send(outcome).ok();
-    });
 }

@@ -18,7 +18,7 @@ use super::reader::Recalled;
 use super::record::VerdictRecord;
 use super::unsaved::Unsaved;
 use super::worker::{Change, FULL, QUEUE, Request, Worker};
-use crate::model::{CheckId, Unix};
+use crate::model::{CheckId, EventRecord, Unix};
 use crate::standing::Override;
 
 /// How long a start waits for the journal.
@@ -116,7 +116,7 @@ impl Journal {
         let (recalled, alarms) = match timeout(OPEN_WITHIN, opened).await {
             Ok(Ok(Ok(found))) => found,
             Ok(Ok(Err(Refusal::Misconfigured(e)))) => return Err(e),
-            Ok(Ok(Err(Refusal::Unusable { why, recalled }))) => return Ok(unusable(&why, recalled)),
+            Ok(Ok(Err(Refusal::Unusable { why, recalled }))) => return Ok(unusable(&why, *recalled)),
             Ok(Err(_)) => bail!("the journal's thread has ended: please report this"),
             Err(_) => {
                 let path = state_dir.display();
@@ -170,6 +170,14 @@ impl Journal {
     pub fn beat(&self) {
         if let Store::Thread(queue) = &self.store {
             queue.unsaved().beat = true;
+            queue.wake();
+        }
+    }
+
+    /// Saves an event, and removes those before the id of the oldest that the engine keeps.
+    pub fn record(&self, event: Arc<EventRecord>, oldest: u64) {
+        if let Store::Thread(queue) = &self.store {
+            queue.unsaved().record(event, oldest);
             queue.wake();
         }
     }
@@ -228,7 +236,7 @@ impl Queue {
 
     fn wake(&self) {
         // A full queue keeps the thread awake.
-        self.requests.try_send(Request::Verdicts).ok();
+        self.requests.try_send(Request::Unsaved).ok();
     }
 }
 

@@ -75,7 +75,7 @@ pub(super) enum Refusal {
     /// The config names a directory in which this user cannot store anything.
     Misconfigured(anyhow::Error),
     /// Something is wrong with the disk or the file. What could be read is recalled.
-    Unusable { why: String, recalled: Recalled },
+    Unusable { why: String, recalled: Box<Recalled> },
 }
 
 /// What is wrong with a file.
@@ -153,7 +153,7 @@ fn lock(state_dir: &Path) -> Result<Option<Flock<File>>, Refusal> {
     let shown = state_dir.display();
     let mut dir = File::open(state_dir).map_err(|e| Refusal::Unusable {
         why: format!("cannot open the state directory {shown}: {e}"),
-        recalled: Recalled::default(),
+        recalled: Box::default(),
     })?;
     let give_up = Instant::now() + LOCK_WITHIN;
     loop {
@@ -189,7 +189,7 @@ fn create(state_dir: &Path, path: &Path) -> Result<(), Refusal> {
                 anyhow!(e).context(format!("{why}: check its owner and mode, or change [node] state_dir")),
             )
         } else {
-            Refusal::Unusable { why: format!("{why}: {e}"), recalled: Recalled::default() }
+            Refusal::Unusable { why: format!("{why}: {e}"), recalled: Box::default() }
         });
     }
     let is_first_start = path.try_exists().is_ok_and(|exists| !exists);
@@ -208,11 +208,11 @@ fn refuse(path: &Path, fault: OpenError) -> Refusal {
             why: format!(
                 "the journal {shown} was written by a later version (its schema is {schema}, this version knows {SCHEMA}) and is left alone"
             ),
-            recalled: Recalled::default(),
+            recalled: Box::default(),
         },
         OpenError::Damaged(why) | OpenError::Unusable(why) => Refusal::Unusable {
             why: format!("the journal {shown} cannot be used: {why}"),
-            recalled: Reader::rescue(path).unwrap_or_default(),
+            recalled: Box::new(Reader::rescue(path).unwrap_or_default()),
         },
     }
 }

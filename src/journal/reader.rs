@@ -8,8 +8,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 
 use super::record::VerdictRecord;
-use super::rows::{read_override, read_verdict, unix};
+use super::rows::{read_event, read_override, read_verdict, unix};
 use super::schema;
+use crate::model::EventRecord;
 use crate::standing::Override;
 
 /// A read-only connection to a journal.
@@ -26,6 +27,8 @@ pub struct Recalled {
     pub last_override: u64,
     /// The verdicts, in order of check.
     pub verdicts: Vec<VerdictRecord>,
+    /// The latest events, oldest first.
+    pub events: Vec<EventRecord>,
     /// A sentence about each row that cannot be read.
     pub unreadable: Vec<String>,
 }
@@ -77,6 +80,7 @@ impl Reader {
             }
         }
         recalled.verdicts = self.verdicts(&mut recalled.unreadable)?;
+        recalled.events = self.events(&mut recalled.unreadable)?;
         Ok(recalled)
     }
 
@@ -99,6 +103,23 @@ impl Reader {
                 .push(format!("{count} verdicts in the journal cannot be read, the last because: {e:#}"));
         }
         Ok(verdicts)
+    }
+
+    fn events(&self, unreadable: &mut Vec<String>) -> rusqlite::Result<Vec<EventRecord>> {
+        let mut select = self.db.prepare("SELECT * FROM event ORDER BY id")?;
+        let mut rows = select.query([])?;
+        let mut events = Vec::new();
+        let mut failed = (0, None);
+        while let Some(row) = rows.next()? {
+            match read_event(row) {
+                Ok(event) => events.push(event),
+                Err(e) => failed = (failed.0 + 1, Some(e)),
+            }
+        }
+        if let (count, Some(e)) = failed {
+            unreadable.push(format!("{count} events in the journal cannot be read, the last because: {e:#}"));
+        }
+        Ok(events)
     }
 
     fn last_override_id(&self) -> rusqlite::Result<u64> {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::record::VerdictRecord;
 use crate::health::{SavedVerdict, Severity, State};
-use crate::model::{CheckId, Fraction, Source, Subject, Target, Unix};
+use crate::model::{CheckId, EventRecord, Fraction, Source, Subject, Target, Unix};
 use crate::standing::{Action, Override};
 
 /// Writes an override in place of all others on its target.
@@ -132,6 +132,34 @@ pub(super) fn read_verdict(row: &Row<'_>) -> Result<VerdictRecord> {
         reason: row.get("last_failure")?,
     };
     Ok(VerdictRecord { check: CheckId { subject, source }, memory, seen: unix(row.get("seen")?) })
+}
+
+pub(super) fn put_event(db: &Connection, event: &EventRecord) -> rusqlite::Result<()> {
+    let EventRecord { id, at, epoch, name, message, fields } = event;
+    let fields = serde_json::to_string(fields).unwrap_or_default();
+    let mut insert = db.prepare_cached(
+        "INSERT OR REPLACE INTO event (id, at, epoch, name, message, fields) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    insert.execute(params![id.cast_signed(), millis(*at), epoch.cast_signed(), name, message, fields])?;
+    Ok(())
+}
+
+pub(super) fn remove_events_before(db: &Connection, id: u64) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM event WHERE id < ?1")?.execute([id.cast_signed()])?;
+    Ok(())
+}
+
+/// An event, from the columns of `SELECT *`.
+pub(super) fn read_event(row: &Row<'_>) -> Result<EventRecord> {
+    let fields: String = row.get("fields")?;
+    Ok(EventRecord {
+        id: row.get::<_, i64>("id")?.unsigned_abs(),
+        at: unix(row.get("at")?),
+        epoch: row.get::<_, i64>("epoch")?.unsigned_abs(),
+        name: row.get("name")?,
+        message: row.get("message")?,
+        fields: serde_json::from_str(&fields)?,
+    })
 }
 
 pub(super) fn millis(at: Unix) -> i64 {

@@ -6,7 +6,7 @@ use super::rows::millis;
 use crate::model::Unix;
 
 /// The schema that this version writes (`PRAGMA user_version`).
-pub(super) const SCHEMA: i64 = 3;
+pub(super) const SCHEMA: i64 = 4;
 
 /// The upgrade from each schema to the next, starting with an empty file.
 const STEPS: [&str; SCHEMA as usize] = [
@@ -37,6 +37,14 @@ const STEPS: [&str; SCHEMA as usize] = [
      ) STRICT, WITHOUT ROWID;
      CREATE TABLE clock (newest INTEGER NOT NULL) STRICT;  -- the wall clock at the latest write
      INSERT INTO clock (newest) VALUES (0);",
+    "CREATE TABLE event (
+         id      INTEGER PRIMARY KEY,
+         at      INTEGER NOT NULL,  -- milliseconds since 1970
+         epoch   INTEGER NOT NULL,
+         name    TEXT NOT NULL,
+         message TEXT NOT NULL,
+         fields  TEXT NOT NULL      -- a JSON array of pairs
+     ) STRICT;",
 ];
 
 /// The schema of a file.

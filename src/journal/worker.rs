@@ -31,8 +31,8 @@ pub(super) const FULL: &str = "too many changes wait for the journal";
 /// A request to the thread.
 pub(super) enum Request {
     Change(Change, oneshot::Sender<Result<(), String>>),
-    /// There are verdicts to save.
-    Verdicts,
+    /// There are verdicts or events to save.
+    Unsaved,
 }
 
 /// A change to the overrides. They are written in the order of the commands.
@@ -65,7 +65,7 @@ impl Worker {
 
     /// A write that panics is repeated like one that fails, and reported like it. That is safe because the transaction is
     /// rolled back when it is dropped and changes are forgotten only after their commit; what can be lost is a verdict,
-    /// which the next probes restore. Ending the process would let an unwritable row end it again after each restart.
+    /// which the next probes restore, and events. Ending the process would let an unwritable row end it again after each restart.
     pub(super) fn run(mut self) {
         loop {
             let is_last = self.receive();
@@ -130,7 +130,7 @@ impl Worker {
             // A caller that timed out has dropped its receiver.
             confirm.send(changed.clone()).ok();
         }
-        let saved = self.file.check().and_then(|()| self.write_verdicts(now).map_err(|e| e.to_string()));
+        let saved = self.file.check().and_then(|()| self.write_unsaved(now).map_err(|e| e.to_string()));
         self.condition.end_write(changed.and(saved));
     }
 
@@ -164,8 +164,9 @@ impl Worker {
         Ok(())
     }
 
-    /// A power cut may lose the latest verdicts, which the next probes restore: the commit does not wait for the disk.
-    fn write_verdicts(&mut self, now: Unix) -> rusqlite::Result<()> {
+    /// A power cut may lose the latest verdicts, which the next probes restore, and the latest events: the commit does not
+    /// wait for the disk.
+    fn write_unsaved(&mut self, now: Unix) -> rusqlite::Result<()> {
         let unsaved = std::mem::take(&mut *self.unsaved.lock().unwrap_or_else(PoisonError::into_inner));
         if unsaved.is_empty() {
             return Ok(());
@@ -188,6 +189,8 @@ fn save(db: &mut Connection, unsaved: &Unsaved, now: Unix) -> rusqlite::Result<(
         }
     }
     unsaved.records.values().try_for_each(|record| rows::put_verdict(&write, record))?;
+    unsaved.events.iter().try_for_each(|event| rows::put_event(&write, event))?;
+    rows::remove_events_before(&write, unsaved.oldest_event)?;
     write.commit()
 }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Found {
     /// In no particular order; empty if the host has none.
     pub addresses: Vec<IpAddr>,
+    /// Why other addresses of the answer are not used; `None` if there are no others.
+    pub refused: Option<String>,
     /// The lowest TTL of all records of the answer, CNAMEs included; `None` if there are none.
     pub ttl: Option<Duration>,
 }

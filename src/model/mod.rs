@@ -6,8 +6,11 @@
 mod check;
 mod clients;
 mod condition;
+mod destination;
 mod due;
+mod event_record;
 mod identity;
+mod json_path;
 mod lookup;
 mod name;
 mod place;
@@ -24,15 +27,15 @@ mod units;
 pub use check::{CheckId, Source, Subject};
 pub use clients::{AllowedClients, Networks};
 pub use condition::Condition;
+pub use destination::Destinations;
 pub use due::Due;
+pub use event_record::EventRecord;
 pub use identity::{Identity, MAX_IDENTITY};
+pub use json_path::{Extent, JsonPath, JsonPathError};
 pub use lookup::{Found, Lookup};
 pub use name::{Name, NameError};
 pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceKey, Point, Subdivision};
-pub use probe::{
-    Assertion, Expect, HttpProbe, JsonPath, JsonPathError, Kind, Probe, Startup, StatusRange, Thresholds,
-    TlsProbe,
-};
+pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};
 pub use service::{

@@ -1,14 +1,12 @@
 //! How an address is probed, and how results lead to a verdict.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
-use jsonpath_rust::parser::model::JpQuery;
-use jsonpath_rust::parser::parse_json_path;
 use rustls_pki_types::{ServerName, TrustAnchor};
 use serde_json::Value;
+
+use super::JsonPath;
 
 /// A named way to probe an address: `[probe.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,53 +125,6 @@ pub struct Assertion {
     pub path: JsonPath,
     /// What every selected value must equal.
     pub equals: Value,
-}
-
-/// A JSONPath (RFC 9535) with at most [`JsonPath::MAX_FILTERS`] filters.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JsonPath {
-    text: String,
-    query: JpQuery,
-}
-
-/// Why a text is not a [`JsonPath`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JsonPathError {
-    /// It is not valid by RFC 9535.
-    Syntax,
-    /// It has more than [`JsonPath::MAX_FILTERS`] filters.
-    TooManyFilters,
-}
-
-impl JsonPath {
-    /// The maximum number of filters in a path. Nested filters are evaluated for every element, so the time grows
-    /// exponentially with their number.
-    pub const MAX_FILTERS: usize = 4;
-
-    /// The compiled path.
-    #[must_use]
-    pub fn query(&self) -> &JpQuery {
-        &self.query
-    }
-}
-
-impl FromStr for JsonPath {
-    type Err = JsonPathError;
-
-    fn from_str(text: &str) -> Result<Self, JsonPathError> {
-        // Every `?` may start a filter. One in a quoted name counts, too.
-        if text.matches('?').count() > Self::MAX_FILTERS {
-            return Err(JsonPathError::TooManyFilters);
-        }
-        let query = parse_json_path(text).map_err(|_| JsonPathError::Syntax)?;
-        Ok(Self { text: text.to_owned(), query })
-    }
-}
-
-impl fmt::Display for JsonPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
 }
 
 /// How a series of results leads to a verdict. All counts are at least 1.

@@ -11,7 +11,7 @@ use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 
-use crate::model::{Found, Lookup, Name};
+use crate::model::{Destinations, Found, Lookup, Name};
 
 /// How long to wait for one answer of one resolver.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -20,16 +20,19 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 2;
 
 /// Asks resolvers; caches nothing itself.
-pub struct Resolver(TokioResolver);
+pub struct Resolver {
+    resolver: TokioResolver,
+    destinations: Destinations,
+}
 
 impl Resolver {
     /// Uses these resolvers, or without any those of /etc/resolv.conf, over UDP and, if an answer is truncated,
     /// over TCP. Ignores the other settings of that file, such as search domains and timeouts, and the hosts file,
-    /// so that all nodes find the same.
+    /// so that all nodes find the same. Uses only addresses that `destinations` include.
     ///
     /// # Errors
     /// A message, if /etc/resolv.conf cannot be read or names no resolver.
-    pub fn new(servers: &[SocketAddr]) -> Result<Self, String> {
+    pub fn new(servers: &[SocketAddr], destinations: Destinations) -> Result<Self, String> {
         let servers = if servers.is_empty() { of_system()? } else { servers.iter().map(server).collect() };
         let config = ResolverConfig::from_parts(None, Vec::new(), servers);
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
@@ -39,7 +42,8 @@ impl Resolver {
         // Callers ask again by the TTL.
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
-        builder.build().map(Self).map_err(|e| e.to_string())
+        let resolver = builder.build().map_err(|e| e.to_string())?;
+        Ok(Self { resolver, destinations })
     }
 
     /// The addresses of a host, following CNAMEs.
@@ -51,21 +55,19 @@ impl Resolver {
     async fn lookup(&self, host: &Name, rtype: RecordType) -> Result<Found, String> {
         // From wire format it is absolute: no search domain is tried.
         let name = DnsName::from_bytes(host.as_wire()).map_err(|e| e.to_string())?;
-        match self.0.lookup(name, rtype).await {
+        match self.resolver.lookup(name, rtype).await {
             Ok(found) => {
                 let records = found.answers();
                 let addresses = records.iter().filter_map(|record| record.data.ip_addr());
                 let ttl = records.iter().map(|record| record.ttl).min();
-                Ok(Found {
-                    addresses: addresses.filter(is_destination).collect(),
-                    ttl: ttl.map(|ttl| Duration::from_secs(ttl.into())),
-                })
+                found_of(addresses, ttl.map(|ttl| Duration::from_secs(ttl.into())), &self.destinations)
             }
             Err(NetError::Dns(DnsError::NoRecordsFound(none)))
                 if none.response_code == ResponseCode::NoError =>
             {
                 Ok(Found {
                     addresses: Vec::new(),
+                    refused: None,
                     ttl: none.negative_ttl.map(|ttl| Duration::from_secs(ttl.into())),
                 })
             }
@@ -94,8 +96,43 @@ fn server(address: &SocketAddr) -> NameServerConfig {
     server
 }
 
-/// Whether a client could connect to it: resolvers that block a name answer 0.0.0.0 and the like.
-fn is_destination(address: &IpAddr) -> bool {
-    let is_mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    !(address.is_unspecified() || address.is_multicast() || *address == IpAddr::from([255; 4]) || is_mapped)
+/// The usable addresses of an answer. An answer that has only others is a failure, so that the last good one stays in use.
+fn found_of(
+    addresses: impl Iterator<Item = IpAddr>,
+    ttl: Option<Duration>,
+    destinations: &Destinations,
+) -> Result<Found, String> {
+    let mut found = Found { ttl, ..Found::default() };
+    for address in addresses {
+        match destinations.refusal(address) {
+            None => found.addresses.push(address),
+            Some(why) => {
+                found.refused.get_or_insert_with(|| format!("{address} {why}"));
+            }
+        }
+    }
+    match found.refused {
+        Some(why) if found.addresses.is_empty() => Err(why),
+        _ => Ok(found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_without_usable_addresses_is_a_failure() {
+        let found = |addresses: &[&str]| {
+            let addresses = addresses.iter().map(|text| text.parse::<IpAddr>().expect("an address"));
+            let found = found_of(addresses, None, &Destinations::default());
+            found.map(|found| (found.addresses.len(), found.refused))
+        };
+        let refused = "10.0.0.1 is not public; list its network in `[node] private_networks` to use it";
+        assert_eq!(found(&[]), Ok((0, None)));
+        assert_eq!(found(&["192.0.2.1"]), Ok((1, None)));
+        assert_eq!(found(&["192.0.2.1", "10.0.0.1", "::1"]), Ok((1, Some(refused.into()))));
+        assert_eq!(found(&["10.0.0.1"]), Err(refused.into()));
+        assert_eq!(found(&["0.0.0.0"]), Err("0.0.0.0 cannot be connected to".into()));
+    }
 }

@@ -114,12 +114,25 @@ pub fn world(plan: &Plan, rules: Rules) -> World {
     }
 }
 
-/// The geo databases that a config names, compiled with its networks, and the names of the databases.
+/// The geo databases that a config names, compiled with its networks, and the names of what the index has numbers for.
+#[derive(Debug)]
+pub struct NamedIndex {
+    /// The index.
+    pub index: Arc<Index>,
+    /// The databases, in order.
+    pub sources: Vec<String>,
+    /// The regions, by [`RegionId`](crate::model::RegionId).
+    pub regions: Vec<String>,
+}
+
+/// The geo databases of a config.
 ///
 /// # Errors
 /// Everything that is wrong with the config or a database.
-pub fn index(origin: &Origin) -> Result<(Arc<Index>, Vec<String>), Diagnostics> {
-    read(origin, None).map(|(config, geo)| (geo.index, index::sources(&config)))
+pub fn index(origin: &Origin) -> Result<NamedIndex, Diagnostics> {
+    let (config, geo) = read(origin, None)?;
+    let regions = config.topology.regions.iter().map(|region| region.name.to_string()).collect();
+    Ok(NamedIndex { index: geo.index, sources: index::sources(&config), regions })
 }
 
 /// The config and its geo index, or every mistake in the config and in its databases.

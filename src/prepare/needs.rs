@@ -35,7 +35,8 @@ pub(super) fn resolver(config: &Config) -> Result<Option<Resolver>, Vec<Diagnost
     let Some((_, at)) = config.hosts.iter().find(|(host, _)| wanted.contains(host)) else {
         return Ok(None);
     };
-    Resolver::new(&config.node.resolvers).map(Some).map_err(|why| {
+    let destinations = config.node.destinations.clone();
+    Resolver::new(&config.node.resolvers, destinations).map(Some).map_err(|why| {
         let message = format!("no resolver for the hosts of endpoints: {why}");
         vec![at.error(message, "name one in `resolver` of [node]".into())]
     })

@@ -1,9 +1,9 @@
 //! Whether a response is what a probe expects.
 
-use jsonpath_rust::query::js_path_process;
 use serde_json::Value;
 
 use super::outcome::quote;
+use super::select::{Exhausted, MAX_STEPS, Steps, equal, select};
 use crate::model::{Assertion, Expect, StatusRange};
 
 /// Whether anything is expected of the body; otherwise it need not be read.
@@ -44,39 +44,25 @@ pub fn check_body(expect: &Expect, body: &[u8]) -> Result<(), String> {
         return Ok(());
     }
     let document = serde_json::from_slice(body).map_err(|error| format!("body is not JSON: {error}"))?;
-    expect.json.iter().try_for_each(|assertion| check_assertion(assertion, &document))
+    let mut steps = Steps::new();
+    expect.json.iter().try_for_each(|assertion| check_assertion(assertion, &document, &mut steps))
 }
 
-fn check_assertion(Assertion { path, equals }: &Assertion, document: &Value) -> Result<(), String> {
+fn check_assertion(assertion: &Assertion, document: &Value, steps: &mut Steps) -> Result<(), String> {
+    let Assertion { path, equals } = assertion;
     let shown = quote(&path.to_string());
-    let selected = js_path_process(path.query(), document)
-        .map_err(|error| format!("{shown}: {}", quote(&error.to_string())))?;
+    let exhausted = |Exhausted| format!("{shown} takes more than {MAX_STEPS} steps on this document");
+    let selected = select(path, document, steps).map_err(exhausted)?;
     if selected.is_empty() {
         return Err(format!("{shown} selects nothing"));
     }
-    match selected.iter().find(|value| !equal(value.val, equals)) {
-        None => Ok(()),
-        Some(wrong) => Err(format!(
-            "{shown} is {}, expected {}",
-            quote(&wrong.val.to_string()),
-            quote(&equals.to_string())
-        )),
-    }
-}
-
-/// Equality of JSON values with numbers compared by value: 1 equals 1.0.
-fn equal(left: &Value, right: &Value) -> bool {
-    match (left, right) {
-        (Value::Number(left), Value::Number(right)) => left == right || left.as_f64() == right.as_f64(),
-        (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| equal(left, right))
+    for value in selected {
+        if !equal(value, equals, steps).map_err(exhausted)? {
+            let (value, equals) = (quote(&value.to_string()), quote(&equals.to_string()));
+            return Err(format!("{shown} is {value}, expected {equals}"));
         }
-        (Value::Object(left), Value::Object(right)) => {
-            left.len() == right.len()
-                && left.iter().all(|(key, left)| right.get(key).is_some_and(|right| equal(left, right)))
-        }
-        _ => left == right,
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -153,6 +139,23 @@ mod tests {
         );
         assert!(
             check_body(&expected, "[".repeat(100_000).as_bytes()).unwrap_err().contains("recursion limit")
+        );
+    }
+
+    /// All assertions about a document share the steps.
+    #[test]
+    fn assertions_that_take_too_many_steps_fail() {
+        let document = format!("{{\"list\": [{}1]}}", "1,".repeat(100_000));
+        let quadratic = "$.list[?count($.list[*]) > 1]";
+        assert_eq!(
+            check_body(&expecting(&[], None, &[(quadratic, "1")]), document.as_bytes()),
+            Err(format!("{quadratic} takes more than 524288 steps on this document"))
+        );
+        let linear = [("$.list[*]", "1"); 3];
+        assert_eq!(check_body(&expecting(&[], None, &linear[..1]), document.as_bytes()), Ok(()));
+        assert_eq!(
+            check_body(&expecting(&[], None, &linear), document.as_bytes()),
+            Err("$.list[*] takes more than 524288 steps on this document".to_owned())
         );
     }
 

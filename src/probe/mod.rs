@@ -9,6 +9,7 @@ mod http;
 mod outcome;
 mod prepared;
 mod scheduler;
+mod select;
 mod tcp;
 #[cfg(test)]
 mod tests;

@@ -4,13 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::health::State;
-use crate::model::{Fraction, Name, Rule, Subject, Unix};
+use crate::model::{EventRecord, Fraction, Name, Rule, Subject, Unix};
 use crate::standing::{Action, Override};
 
 /// A change at a point in time. No events are emitted while nothing changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Incremented with each event of a run.
+    /// Incremented with each event of a run, and greater than those of earlier runs.
     pub id: u64,
     /// When it happened.
     pub at: Unix,
@@ -99,6 +99,22 @@ pub enum EventKind {
         /// The message, a sentence.
         message: String,
     },
+}
+
+impl Event {
+    /// The event as text.
+    #[must_use]
+    pub fn record(&self) -> EventRecord {
+        let fields = self.kind.fields().into_iter();
+        EventRecord {
+            id: self.id,
+            at: self.at,
+            epoch: self.epoch,
+            name: self.kind.name().to_owned(),
+            message: EventRecord::text(self.kind.to_string()),
+            fields: fields.map(|(name, value)| (name.to_owned(), EventRecord::text(value))).collect(),
+        }
+    }
 }
 
 impl EventKind {

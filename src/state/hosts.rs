@@ -108,15 +108,20 @@ impl KnownHost {
     /// more often a mistake in its zone than intended. Returns why the answer is incomplete, if it is.
     fn apply(&mut self, lookup: Lookup) -> Option<String> {
         let is_nothing = |found: &Result<Found, String>| !matches!(found, Ok(it) if !it.addresses.is_empty());
-        let failure = match (&lookup.v4, &lookup.v6) {
-            (Err(why), Err(other)) if why == other => Some(why.clone()),
-            (Err(why), Err(other)) => Some(format!("IPv4: {why}; IPv6: {other}")),
-            (Err(why), Ok(_)) => Some(format!("IPv4: {why}")),
-            (Ok(_), Err(why)) => Some(format!("IPv6: {why}")),
-            (Ok(_), Ok(_)) if is_nothing(&lookup.v4) && is_nothing(&lookup.v6) => {
+        // An answer is incomplete, too, if some of its addresses are not used.
+        let problem = |found: &Result<Found, String>| match found {
+            Ok(found) => found.refused.clone(),
+            Err(why) => Some(why.clone()),
+        };
+        let failure = match (problem(&lookup.v4), problem(&lookup.v6)) {
+            (Some(why), Some(other)) if why == other => Some(why),
+            (Some(why), Some(other)) => Some(format!("IPv4: {why}; IPv6: {other}")),
+            (Some(why), None) => Some(format!("IPv4: {why}")),
+            (None, Some(why)) => Some(format!("IPv6: {why}")),
+            (None, None) if is_nothing(&lookup.v4) && is_nothing(&lookup.v6) => {
                 Some("it has no address".into())
             }
-            (Ok(_), Ok(_)) => None,
+            (None, None) => None,
         };
         if is_nothing(&lookup.v4) && is_nothing(&lookup.v6) {
             return failure;
@@ -144,7 +149,7 @@ mod tests {
 
     fn found(addresses: &[&str], ttl: u64) -> Result<Found, String> {
         let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
-        Ok(Found { addresses, ttl: Some(Duration::from_secs(ttl)) })
+        Ok(Found { addresses, refused: None, ttl: Some(Duration::from_secs(ttl)) })
     }
 
     fn failed() -> Result<Found, String> {
@@ -196,6 +201,35 @@ mod tests {
             (Some("lb.example.net. has 192.0.2.3, 2001:db8::1"), "192.0.2.3 2001:db8::1"),
             (Some("lb.example.net. has 192.0.2.3, 2001:db8::1"), "192.0.2.3 2001:db8::1"),
             (Some("lb.example.net. has 2001:db8::2"), "2001:db8::2"),
+        ];
+        for (reported, expected) in reported.iter().zip(expected) {
+            assert_eq!((reported.0.as_deref(), &*reported.1), expected);
+        }
+    }
+
+    #[test]
+    fn an_answer_with_refused_addresses_is_incomplete() {
+        let partly = |address| {
+            found(&[address], 60)
+                .map(|found| Found { refused: Some("10.0.0.1 is not public".into()), ..found })
+        };
+        let refused = || Err("10.0.0.1 is not public".into());
+        let reported = events(vec![
+            (found(&["192.0.2.1"], 60), found(&[], 60)),
+            (refused(), found(&[], 60)),
+            (partly("192.0.2.2"), found(&[], 60)),
+            (partly("192.0.2.2"), found(&[], 60)),
+            (found(&["192.0.2.2"], 60), found(&[], 60)),
+        ]);
+        let expected = [
+            (Some("lb.example.net. has 192.0.2.1"), "192.0.2.1"),
+            (
+                Some("lb.example.net. cannot be resolved: IPv4: 10.0.0.1 is not public; kept: 192.0.2.1"),
+                "192.0.2.1",
+            ),
+            (Some("lb.example.net. has 192.0.2.2"), "192.0.2.2"),
+            (None, "192.0.2.2"),
+            (Some("lb.example.net. has 192.0.2.2"), "192.0.2.2"),
         ];
         for (reported, expected) in reported.iter().zip(expected) {
             assert_eq!((reported.0.as_deref(), &*reported.1), expected);

@@ -18,7 +18,10 @@ use crate::harness::until;
 /// A folder whose config asks this resolver.
 fn folder(resolver: &Resolver, rest: &str) -> Folder {
     let folder = Folder::new(rest);
-    let line = format!("state_dir = \"state\"\nresolver = \"{}\"", resolver.address);
+    let line = format!(
+        "state_dir = \"state\"\nresolver = \"{}\"\nprivate_networks = [\"127.0.0.0/8\"]",
+        resolver.address
+    );
     folder.reconfigure("state_dir = \"state\"", &line);
     folder
 }
@@ -90,9 +93,9 @@ async fn an_apex_has_the_addresses_of_a_host_and_keeps_the_last_good_ones() {
         assert_eq!(reply.answers.len(), 1, "{rtype} coexists with the addresses");
     }
 
-    for (number, response) in
-        [Response::NoSuchName, Response::Addresses(Vec::new()), Response::Failure].into_iter().enumerate()
-    {
+    let internal = Response::Addresses(ips(&["10.0.0.9", "169.254.169.254", "fe80::1"]));
+    let bad = [Response::NoSuchName, Response::Addresses(Vec::new()), Response::Failure, internal];
+    for (number, response) in bad.into_iter().enumerate() {
         resolver.respond_with(response);
         reload(&node).await;
         until("the failure is reported", async || {
@@ -112,7 +115,7 @@ async fn an_apex_has_the_addresses_of_a_host_and_keeps_the_last_good_ones() {
     }
 
     // Without a reload it happens when the TTL expires: see the tests of the engine, where time can be paused.
-    resolver.respond_with_addresses(&["192.0.2.90"]);
+    resolver.respond_with_addresses(&["192.0.2.90", "10.0.0.9"]);
     reload(&node).await;
     until_answered(&mut client, "example.test.", RecordType::A, &["192.0.2.90"]).await;
     assert_eq!(ask(&mut client, "example.test.", RecordType::AAAA).await, (ResponseCode::NoError, vec![]));

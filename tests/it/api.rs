@@ -203,20 +203,33 @@ async fn a_reader_that_reconnects_after_a_restart_misses_nothing() {
         node.api.override_with(json!({"target": target, "action": "up"})).await;
     }
     let events = node.api.get("/v1/events").await;
-    let last = events.as_array().and_then(|all| all.last()).expect("an event")["id"].clone();
+    let events = events.as_array().expect("a list").as_slice();
+    let last = &events[2]["id"];
 
     let node = node.restart().await;
     node.api.override_with(json!({"target": "region/one", "action": "drain"})).await;
     let kept = node.api.get("/v1/events").await;
-    assert!(kept[0]["id"].as_u64() > last.as_u64(), "{kept} after {last}");
-    // The last id is from a node whose clock has been set back since.
-    for seen in [last.to_string(), u64::MAX.to_string()] {
+    let kept = kept.as_array().expect("a list").as_slice();
+    assert_eq!(&kept[..3], events, "those of the run before");
+    assert!(kept[3]["id"].as_u64() > last.as_u64(), "{} after {last}", kept[3]);
+    let stream = async |seen: &str| {
         let request = node.api.request(Method::GET, "/v1/events").header("accept", "text/event-stream");
-        let mut stream = Stream::of(request.header("last-event-id", seen)).await;
-        for event in kept.as_array().expect("a list") {
+        Stream::of(request.header("last-event-id", seen)).await
+    };
+    // The second id is from a node whose clock has been set back since.
+    for (seen, expected) in [(&*last.to_string(), &kept[3..]), (&u64::MAX.to_string(), kept)] {
+        let mut stream = stream(seen).await;
+        for event in expected {
             assert_eq!(stream.next().await, *event);
         }
     }
+    let mut late = stream("1").await;
+    let missed = late.next().await;
+    assert_eq!(
+        (&missed["event"], missed["id"].as_u64()),
+        (&json!("missed"), events[0]["id"].as_u64().map(|id| id - 1))
+    );
+    assert_eq!(late.next().await, kept[0]);
     node.stop().await;
 }
 

@@ -105,6 +105,9 @@ fn the_same_as_json() {
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(1), ""));
     let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a JSON array");
     assert_eq!(rows.len(), 10);
+    let with_zones = portolan(TEN, &["check", "--json", "--delegation"]);
+    let report: Value = serde_json::from_slice(&with_zones.stdout).expect("a JSON object");
+    assert_eq!((with_zones.status.code(), report), (Some(1), json!({"diagnostics": rows, "zones": []})));
     assert_eq!(
         rows[0],
         json!({

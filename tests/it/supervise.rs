@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use reqwest::Method;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::harness::PATIENCE;
-use crate::harness::binary::{Served, program};
+use crate::harness::binary::{Served, program, run};
 use crate::harness::client::{Client, outcome, query};
 use crate::harness::folder::Folder;
 use crate::harness::http::Api;
@@ -165,6 +166,55 @@ async fn a_part_that_stalls_shows_in_livez_and_readyz_and_recovers() {
         assert_eq!(answers(&api, READYZ, 200).await, "ok\n");
     }
     fails_over(&mut node.served.client().await, &node.three).await;
+    assert_eq!(node.served.stop().await, Some(0));
+}
+
+/// Whoever waits for the engine learns within seconds that it does not answer; a change that it has not taken by then is
+/// never made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_answers_while_the_engine_does_not() {
+    let mut node = Faulty::start().await;
+    let api = node.served.api();
+    node.inject("Engine.stall");
+    answers(&api, LIVEZ, 503).await;
+    let drain = json!({"target": "region/eu", "action": "drain"});
+    let mut requests = JoinSet::new();
+    for (path, request) in [
+        ("/v1/status", api.request(Method::GET, "/v1/status")),
+        ("/v1/regions", api.request(Method::GET, "/v1/regions")),
+        ("/v1/services", api.request(Method::GET, "/v1/services")),
+        ("/v1/overrides", api.request(Method::GET, "/v1/overrides")),
+        ("/v1/explain", api.request(Method::GET, "/v1/explain?name=www.example.test&client=192.0.2.1")),
+        ("/metrics", api.request(Method::GET, "/metrics")),
+        ("a drain", api.request(Method::POST, "/v1/overrides").json(&drain)),
+        ("a restore", api.request(Method::DELETE, "/v1/overrides/9")),
+        ("a reload", api.request(Method::POST, "/v1/reload")),
+    ] {
+        requests.spawn(async move {
+            let response = request.send().await.expect("an answer");
+            (path, response.status(), response.json::<Value>().await.expect("a problem"))
+        });
+    }
+    for (path, status, problem) in requests.join_all().await {
+        let detail = problem["detail"].as_str().expect("a text");
+        let is_expected = match path {
+            "a reload" => detail.ends_with("; the reload waits until it runs again"),
+            _ => detail == "the engine has not answered within 3 s; see /livez",
+        };
+        assert!(status == 503 && is_expected, "{path}: {status} {detail}");
+        assert_eq!(problem["type"], "urn:portolan:no-answer");
+    }
+    let events = api.get("/v1/events").await;
+    assert!(!events.as_array().expect("a list").is_empty(), "events need no engine");
+    let mut status = program();
+    status.arg("--control").arg(node.served.folder.socket()).arg("status");
+    let status = spawn_blocking(move || run(status)).await.expect("it runs");
+    let expected = "the engine has not answered within 3 s; see /livez (the engine has not run for ";
+    assert!(status.code == Some(1) && status.stderr.contains(expected), "{}", status.stderr);
+
+    node.end("Engine.stall");
+    answers(&api, LIVEZ, 200).await;
+    assert_eq!(api.get("/v1/overrides").await, json!([]));
     assert_eq!(node.served.stop().await, Some(0));
 }
 

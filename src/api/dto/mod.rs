@@ -258,7 +258,8 @@ pub struct Reloaded {
 /// `GET /v1/events`: one event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Grows by one with each event of a run. The first of a run is greater than all of earlier runs.
+    /// Grows by one with each event of a run. The first of a run is greater than all of earlier runs, whose events are kept
+    /// where there is a `state_dir`.
     pub id: u64,
     /// When it happened.
     pub at: String,

@@ -116,6 +116,8 @@ pub enum EventName {
     Alarm,
     /// The reason for an alarm is gone.
     AllClear,
+    /// Only in a stream: events after the last one that the reader has seen are no longer kept.
+    Missed,
 }
 
 /// Where an explained answer comes from.

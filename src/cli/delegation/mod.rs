@@ -12,6 +12,8 @@ use std::net::IpAddr;
 
 pub(super) use ask::Asker;
 
+use serde::Serialize;
+
 use crate::model::Name;
 use crate::zone::{Served, rtype};
 
@@ -31,11 +33,35 @@ struct ParentAnswer {
 }
 
 /// The outcome of a zone's check.
+#[derive(Debug, Serialize)]
 pub(super) struct ZoneResult {
-    /// Sentences, with a line feed after each line.
-    pub(super) text: String,
+    zone: String,
     /// Whether there is nothing to change.
-    pub(super) is_good: bool,
+    pub(super) matches: bool,
+    /// `None` if it cannot be found.
+    parent: Option<String>,
+    /// Why the parent cannot be found.
+    why: Option<String>,
+    /// The servers of the parent that answered.
+    answered: Vec<String>,
+    changes: Vec<Change>,
+    unanswered: Vec<Unanswered>,
+}
+
+/// Something to change at the parent.
+#[derive(Debug, Serialize)]
+struct Change {
+    /// What to do and why.
+    change: String,
+    /// The servers of the parent that differ.
+    servers: Vec<String>,
+}
+
+/// A server of the parent that could not be queried.
+#[derive(Debug, Serialize)]
+struct Unanswered {
+    server: String,
+    why: String,
 }
 
 /// Checks the delegation of a zone.
@@ -45,8 +71,13 @@ pub(super) fn check(zone: &Served, asker: &Asker) -> ZoneResult {
         Ok(parent) => parent,
         Err(why) => {
             return ZoneResult {
-                text: format!("{origin}: its parent cannot be found: {why}\n"),
-                is_good: false,
+                zone: origin.to_string(),
+                matches: false,
+                parent: None,
+                why: Some(why.to_string()),
+                answered: Vec::new(),
+                changes: Vec::new(),
+                unanswered: Vec::new(),
             };
         }
     };
@@ -54,7 +85,7 @@ pub(super) fn check(zone: &Served, asker: &Asker) -> ZoneResult {
         server: format!("{name} at {address}"),
         delegation: asker.delegation(*address, origin),
     });
-    compare(origin, &parent.name, &own(zone), &answers.collect::<Vec<_>>())
+    compare(origin, &parent.name, &own(zone), answers.collect())
 }
 
 /// The name servers that a zone names, with its addresses of those within it.
@@ -73,42 +104,61 @@ fn own(zone: &Served) -> Delegation {
     Delegation { servers, addresses, signers: BTreeSet::new() }
 }
 
-fn compare(origin: &Name, parent: &Name, own: &Delegation, answers: &[ParentAnswer]) -> ZoneResult {
-    let mut changes: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    let mut failures = String::new();
-    let mut answered = Vec::new();
+fn compare(origin: &Name, parent: &Name, own: &Delegation, answers: Vec<ParentAnswer>) -> ZoneResult {
+    let mut changes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let (mut answered, mut unanswered) = (Vec::new(), Vec::new());
     for ParentAnswer { server, delegation } in answers {
         match delegation {
-            Err(why) => {
-                let _ = writeln!(failures, "  {server} could not be queried: {why}");
-            }
+            Err(why) => unanswered.push(Unanswered { server, why }),
             Ok(theirs) => {
-                answered.push(server.as_str());
-                for change in differences(origin, own, theirs) {
-                    changes.entry(change).or_default().push(server);
+                for change in differences(origin, own, &theirs) {
+                    changes.entry(change).or_default().push(server.clone());
                 }
+                answered.push(server);
             }
         }
     }
-    let is_good = changes.is_empty() && !answered.is_empty();
-    let mut text = match (answered.as_slice(), changes.len()) {
-        ([], _) => format!("{origin}: none of the name servers of {parent} could be queried\n"),
-        (_, 0) => {
-            format!("{origin}: the delegation at {parent} matches the zone ({})\n", answered.join(", "))
-        }
-        (_, 1) => format!("{origin}: one thing to change at {parent}\n"),
-        (_, many) => format!("{origin}: {many} things to change at {parent}\n"),
-    };
-    for (change, servers) in &changes {
-        // A difference at only some of the servers is usually about to reach the others.
-        let whose = if servers.len() == answered.len() {
-            String::new()
-        } else {
-            format!(" ({})", servers.join(", "))
-        };
-        let _ = writeln!(text, "  {change}{whose}");
+    ZoneResult {
+        zone: origin.to_string(),
+        matches: changes.is_empty() && !answered.is_empty(),
+        parent: Some(parent.to_string()),
+        why: None,
+        answered,
+        changes: changes.into_iter().map(|(change, servers)| Change { change, servers }).collect(),
+        unanswered,
     }
-    ZoneResult { text: text + &failures, is_good }
+}
+
+impl ZoneResult {
+    /// Sentences, with a line feed after each line.
+    pub(super) fn text(&self) -> String {
+        let origin = &self.zone;
+        let Some(parent) = &self.parent else {
+            let why = self.why.as_deref().unwrap_or_default();
+            return format!("{origin}: its parent cannot be found: {why}\n");
+        };
+        let mut text = match (self.answered.as_slice(), self.changes.len()) {
+            ([], _) => format!("{origin}: none of the name servers of {parent} could be queried\n"),
+            (servers, 0) => {
+                format!("{origin}: the delegation at {parent} matches the zone ({})\n", servers.join(", "))
+            }
+            (_, 1) => format!("{origin}: one thing to change at {parent}\n"),
+            (_, many) => format!("{origin}: {many} things to change at {parent}\n"),
+        };
+        for Change { change, servers } in &self.changes {
+            // A difference at only some of the servers is usually about to reach the others.
+            let whose = if servers.len() == self.answered.len() {
+                String::new()
+            } else {
+                format!(" ({})", servers.join(", "))
+            };
+            let _ = writeln!(text, "  {change}{whose}");
+        }
+        for Unanswered { server, why } in &self.unanswered {
+            let _ = writeln!(text, "  {server} could not be queried: {why}");
+        }
+        text
+    }
 }
 
 /// What to change at the parent so that it matches the zone.

@@ -98,7 +98,28 @@ fn asker(address: SocketAddr) -> Asker {
 fn report(own: &str, parent: &str) -> (bool, String) {
     let zones = zones("gslb.example.test.", own);
     let verdict = check(zones.iter().next().expect("one zone"), &asker(serve(parent)));
-    (verdict.is_good, verdict.text)
+    (verdict.matches, verdict.text())
+}
+
+#[test]
+fn the_report_as_json() {
+    let zones = zones("gslb.example.test.", OWN);
+    let parent = GOOD.replace("gslb 300 NS ns.elsewhere.test.\n", "");
+    let result = check(zones.iter().next().expect("one zone"), &asker(serve(&parent)));
+    let server = "ns.example.test. at 127.0.0.1";
+    let expected = serde_json::json!({
+        "zone": "gslb.example.test.",
+        "matches": false,
+        "parent": "example.test.",
+        "why": null,
+        "answered": [server],
+        "changes": [{
+            "change": "add `gslb.example.test. NS ns.elsewhere.test.`: the zone names this server",
+            "servers": [server],
+        }],
+        "unanswered": [],
+    });
+    assert_eq!(serde_json::to_value(result).expect("JSON"), expected);
 }
 
 #[test]
@@ -151,7 +172,7 @@ fn truncated_answers_are_asked_again_over_tcp() {
     let zones = zones("gslb.example.test.", &own);
     let (address, over_tcp) = serve_counted(&parent);
     let verdict = check(zones.iter().next().expect("one zone"), &asker(address));
-    assert!(verdict.is_good, "{}", verdict.text);
+    assert!(verdict.matches, "{}", verdict.text());
     assert_eq!(over_tcp.load(Relaxed), 1);
 }
 
@@ -164,19 +185,20 @@ fn a_parent_that_does_not_answer_is_reported() {
     let closed =
         UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
     let verdict = check(zone, &Asker::with(vec![resolver], closed).expect("a runtime"));
-    assert!(!verdict.is_good);
-    let (first, second) = verdict.text.split_once('\n').expect("two lines");
+    assert!(!verdict.matches);
+    let text = verdict.text();
+    let (first, second) = text.split_once('\n').expect("two lines");
     assert_eq!(first, "gslb.example.test.: none of the name servers of example.test. could be queried");
     assert!(second.starts_with("  ns.example.test. at 127.0.0.1 could not be queried: "), "{second}");
     // Neither is there a resolver.
     let nobody = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), closed);
     let verdict = check(zone, &asker(nobody));
     assert!(
-        verdict.text.starts_with("gslb.example.test.: its parent cannot be found: the resolver "),
+        verdict.text().starts_with("gslb.example.test.: its parent cannot be found: the resolver "),
         "{}",
-        verdict.text
+        verdict.text()
     );
-    assert!(!verdict.is_good);
+    assert!(!verdict.matches);
 }
 
 #[test]

@@ -24,7 +24,7 @@ state_dir = "/var/lib/portolan"
 user = "portolan"
 landlock = false
 resolver = ["192.0.2.53", "[2001:db8::53]:5353"]
-
+private_networks = ["10.0.0.0/8", "fd00::/8"]
 [log]
 format = "json"
 level  = "debug"
@@ -177,6 +177,10 @@ fn the_node() {
         user: Some("portolan".into()),
         landlock: false,
         resolvers,
+        destinations: ["10.0.0.0/8", "fd00::/8"]
+            .map(|it| it.parse::<IpNet>().expect("a network"))
+            .into_iter()
+            .collect(),
     };
     assert_eq!(config.node, node);
     assert_eq!(config.log, Log { format: Some(LogFormat::Json), level: LogLevel::Debug });

@@ -183,6 +183,13 @@ fn probes() {
             "probe.p = { kind = \"http\", expect = { status = [99, \"6xx\", \"399-200\"] } }",
             "2:49: expected a status such as 200, \"2xx\" or \"200-399\", found integer 99\n2:53: expected a status such as 200, \"2xx\" or \"200-399\", found \"6xx\"\n2:60: expected a status such as 200, \"2xx\" or \"200-399\", found \"399-200\"",
         ),
+        ("probe.p = { kind = \"https\", ca = \"notes.txt\" }", "2:34: no certificate in notes.txt"),
+    ]);
+}
+
+#[test]
+fn paths_of_assertions() {
+    check(&[
         (
             "probe.p = { kind = \"http\", expect = { json = [{ path = \"$[\", equals = 1 }, { path = \"$.a\" }] } }",
             "2:56: \"$[\" is not a valid JSONPath (RFC 9535) such as $.status\n2:76: `equals` is missing in `probe.p.expect.json`",
@@ -191,7 +198,10 @@ fn probes() {
             "probe.p = { kind = \"http\", expect = { json = [{ path = \"$[?@[?@[?@[?@[?@]]]]]\", equals = 1 }] } }",
             "2:56: \"$[?@[?@[?@[?@[?@]]]]]\" has more than 4 filters (?)",
         ),
-        ("probe.p = { kind = \"https\", ca = \"notes.txt\" }", "2:34: no certificate in notes.txt"),
+        (
+            "probe.p = { kind = \"http\", expect = { json = [{ path = \"$.a[?match(@, $.b)]\", equals = 1 }, { path = \"$.a[?search(@, '(')]\", equals = 1 }] } }",
+            "2:56: \"$.a[?match(@, $.b)]\" takes a pattern from the document: write it as text in the path\n2:102: \"(\" is not a valid regular expression (RFC 9485), or is too large",
+        ),
     ]);
 }
 

@@ -86,6 +86,10 @@ fn services_of_names() {
         ("node.resolver = \"192.0.2.53:0\"", "2:17: 192.0.2.53:0 has no port to ask at"),
         ("node.resolver = \"ns.test\"", "2:17: \"ns.test\" is not a valid IP address"),
         (
+            "node.private_networks = [\"10.0.0.1/8\", \"ten\"]",
+            "2:26: 10.0.0.1/8 has host bits set; write 10.0.0.0/8\n2:40: \"ten\" is not a valid prefix such as 192.0.2.0/24",
+        ),
+        (
             "node.resolver = [\"192.0.2.53\", \"192.0.2.53:53\"]",
             "2:32: resolver 192.0.2.53:53 is listed twice",
         ),

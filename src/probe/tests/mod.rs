@@ -129,6 +129,18 @@ async fn timeouts_name_the_phase_that_they_interrupt() {
     assert!(body.timings.first_byte.is_some() && body.timings.body.is_some());
 }
 
+/// The evaluation ends by its number of steps, so other probes wait for it no longer than a timeout allows.
+#[tokio::test]
+async fn a_document_that_costs_too_many_steps_fails_the_probe() {
+    let document = format!("{{\"list\": [{}1]}}", "1,".repeat(120_000));
+    let path = "$.list[?count($.list[*]) > 1]";
+    let expected = format!("{path} takes more than 524288 steps on this document");
+    assert_eq!(
+        failure_of(ok(&document), expecting(None, &[(path, "1")])).await,
+        soft(Phase::Body, &expected)
+    );
+}
+
 #[tokio::test]
 async fn tcp_is_good_when_it_connects() {
     let (port, _listener) = hang().await;

@@ -67,7 +67,11 @@ fn a_host_that_changes_its_addresses_serves_from_the_old_ones_until_a_new_one_ha
     let mut node = Node::new(world(topology));
     assert!(node.state.standing().region(EU).unresolved);
     let resolve = |node: &mut Node, address: &str| {
-        let v4 = Found { addresses: vec![address.parse().unwrap()], ttl: Some(Duration::from_secs(5)) };
+        let v4 = Found {
+            addresses: vec![address.parse().unwrap()],
+            ttl: Some(Duration::from_secs(5)),
+            ..Found::default()
+        };
         let lookup = Lookup { v4: Ok(v4), v6: Ok(Found::default()) };
         node.state.resolve(host.clone(), lookup, node.now);
         node.state.recompute(node.now);
@@ -156,7 +160,11 @@ fn a_region_may_change_when_its_host_is_looked_up_again() {
     let host: Name = "lb.example.net.".parse().unwrap();
     topology.regions[0].endpoints[0].reach = Reach::Resolved(host.clone());
     let mut node = Node::new(World { computes_ttl: true, ..world(topology) });
-    let found = Found { addresses: vec!["192.0.2.10".parse().unwrap()], ttl: Some(Duration::from_secs(7)) };
+    let found = Found {
+        addresses: vec!["192.0.2.10".parse().unwrap()],
+        ttl: Some(Duration::from_secs(7)),
+        ..Found::default()
+    };
     node.probe();
     node.state.resolve(host, Lookup { v4: Ok(found), v6: Ok(Found::default()) }, node.now);
     node.state.recompute(node.now);

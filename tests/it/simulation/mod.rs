@@ -225,8 +225,9 @@ impl Simulation {
         }
         let host = (*self.dice.of(&hosts)).clone();
         let number = 100 + self.dice.below(100) as u8;
-        let found =
-            |address: IpAddr| Ok(Found { addresses: vec![address], ttl: Some(Duration::from_secs(30)) });
+        let found = |address: IpAddr| {
+            Ok(Found { addresses: vec![address], ttl: Some(Duration::from_secs(30)), ..Found::default() })
+        };
         // Always of both families: if a host loses a family, its answers are really gone.
         let [v4, v6] = both(number);
         let lookup = match self.dice.below(4) {
