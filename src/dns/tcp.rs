@@ -4,14 +4,16 @@
 //! read occupies [`COALESCE`] bytes and one answer, until the write times out. The idle time
 //! restarts with each whole query, never with a part of one, so nobody stays connected by trickling bytes.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +24,7 @@ use super::responder::{Handler, Reaction, Responder};
 use crate::answer::{Arrival, Transport};
 use crate::model::TcpLimits;
 use crate::supervise::fault::{self, At};
+use crate::supervise::{BEAT, Part};
 
 /// How long a client may take to accept the answers of one write.
 const WRITE: Duration = Duration::from_secs(5);
@@ -77,29 +80,33 @@ pub(super) struct Acceptor {
     pub(super) connections: Arc<Connections>,
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
+    /// Beats whenever a listener or a connection runs. A flood of queries may keep the listener itself waiting, and that must
+    /// not end the process, and UDP with it.
+    pub(super) runtime: Arc<Part>,
 }
 
 impl Acceptor {
     /// Accepts until the server closes.
     pub(super) async fn run(self) {
         let block = self.shared.counters.block();
-        // It has no heartbeat: a flood that keeps the runtime busy must not end the process, and UDP with it.
         let _part = self.shared.supervisor.part("a TCP listener");
+        let mut beats = interval(BEAT);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            fault::point(At::TcpListener);
+            self.runtime.beat();
             let accepted = tokio::select! {
                 biased;
                 () = self.closing.cancelled() => return,
                 accepted = self.listener.accept() => accepted,
+                _ = beats.tick() => continue,
             };
             match accepted {
                 // A client that may not ask takes no other's place.
                 Ok((_, peer)) if !self.shared.snapshots.load().plan.allow.permit(peer.ip()) => {
                     block.add(&Totals { denied: 1, ..Totals::default() });
                 }
-                Ok((stream, peer)) => {
-                    fault::point(At::TcpListener);
-                    self.spawn(stream, peer, &block);
-                }
+                Ok((stream, peer)) => self.spawn(stream, peer, &block),
                 // The client left before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -116,7 +123,7 @@ impl Acceptor {
         if room == Room::Made {
             block.add(&Totals { evicted: 1, ..Totals::default() });
         }
-        let (limits, closing) = (self.limits, self.closing.clone());
+        let (limits, closing, runtime) = (self.limits, self.closing.clone(), Arc::clone(&self.runtime));
         self.tasks.spawn(async move {
             let served = async {
                 // Answers are written whole, so waiting would not fill segments better.
@@ -134,7 +141,12 @@ impl Acceptor {
                     () = evicted.cancelled() => Ok(()),
                 }
             };
-            if let Err(error) = served.await {
+            let mut served = pin!(served);
+            let beating = poll_fn(|context| {
+                runtime.beat();
+                served.as_mut().poll(context)
+            });
+            if let Err(error) = beating.await {
                 tracing::debug!(client = %peer, %error, "TCP connection ended");
             }
         });
