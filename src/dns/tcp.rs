@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,7 +38,11 @@ const GRACE: Duration = Duration::from_millis(100);
 const PREFIX_SHARE: usize = 4;
 
 /// Bytes of answers above which they are written before more queries are answered.
-const COALESCE: usize = 16 << 10;
+pub(super) const COALESCE: usize = 16 << 10;
+
+/// Writes of a connection after which others get their turn. A client whose next queries are always there would keep its
+/// thread for tens of milliseconds, so a hundred of them would make everyone else wait for seconds.
+pub(super) const WRITES: u32 = 4;
 
 /// Room made for each read.
 const READ: usize = 2 << 10;
@@ -178,6 +183,7 @@ where
 {
     let mut queries = Vec::new();
     let mut answers = Vec::new();
+    let mut writes: u32 = 0;
     let mut is_closing = false;
     let mut deadline = Instant::now() + limits.idle;
     loop {
@@ -186,6 +192,10 @@ where
             timeout(limits.write, stream.write_all(&answers)).await??;
             answers.clear();
             admission.touch();
+            writes = writes.wrapping_add(1);
+            if writes.is_multiple_of(WRITES) {
+                yield_now().await;
+            }
             if !is_closing {
                 deadline = Instant::now() + limits.idle;
             }
