@@ -47,7 +47,7 @@ pub(super) fn join(crowd: &mut Crowd, victim: &Victim) {
     crowd.add("half-closed DNS connections", 1, SOMETIMES, victim, half_closed);
 }
 
-fn framed(message: &[u8]) -> Vec<u8> {
+pub(super) fn framed(message: &[u8]) -> Vec<u8> {
     let length = u16::try_from(message.len()).expect("a DNS message");
     [&length.to_be_bytes()[..], message].concat()
 }

@@ -29,7 +29,7 @@ const TCP_PACE: Duration = Duration::from_millis(250);
 const LIVEZ_PACE: Duration = Duration::from_millis(500);
 
 /// The least share of the configured rate at which healthy regions are probed.
-const LEAST_RATE: f64 = 0.95;
+pub(super) const LEAST_RATE: f64 = 0.95;
 
 /// Most memory that the process may ever have resident, in MiB: several times what it has without an attack.
 pub(super) const MEMORY: u64 = 128;
@@ -56,7 +56,7 @@ impl Asked {
         }
     }
 
-    fn is_perfect(self) -> bool {
+    pub(super) fn is_perfect(self) -> bool {
         self.sent > 0 && self.lost == 0 && self.wrong == 0
     }
 }
@@ -151,10 +151,10 @@ impl<'a> Probed<'a> {
         Self { name, endpoints, before: requests(endpoints), since: Instant::now() }
     }
 
-    /// The share of the configured rate.
+    /// The share of the configured rate. An interval of which this saw only a part does not count.
     pub(super) fn rate(&self) -> (&'static str, f64) {
-        let configured =
-            self.since.elapsed().as_secs_f64() / INTERVAL.as_secs_f64() * self.endpoints.len() as f64;
+        let intervals = self.since.elapsed().div_duration_f64(INTERVAL).floor();
+        let configured = intervals * self.endpoints.len() as f64;
         (self.name, (requests(self.endpoints) - self.before) as f64 / configured)
     }
 }

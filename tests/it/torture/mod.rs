@@ -9,6 +9,7 @@ mod api_strangers;
 mod crowd;
 mod dns_strangers;
 mod flips;
+mod flood;
 mod measure;
 mod node;
 mod operators;
@@ -47,7 +48,7 @@ async fn a_tortured_node_keeps_its_promises() {
     let (flip, flop, broken) =
         (Region::start("flip", 51), Region::start("flop", 52), Region::start("broken", 53));
     let mut crowd = Crowd::gather();
-    let mut node = Tortured::start(&crowd, &[&flip, &flop, &broken]).await;
+    let mut node = Tortured::start(targets::start(&crowd).await, &[&flip, &flop, &broken]).await;
     node.served.set_reader(Reader::Stuck);
     let victim = node.victim.clone();
     dns_strangers::join(&mut crowd, &victim);

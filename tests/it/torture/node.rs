@@ -4,9 +4,9 @@ use std::fs;
 use std::net::IpAddr;
 use std::process::Command;
 
-use super::crowd::{Crowd, Victim};
+use super::crowd::Victim;
 use super::flips::{FALL, INTERVAL, TIMEOUT};
-use super::targets;
+use super::targets::Hostile;
 use crate::harness::binary::{PROGRAM, Served, clean};
 use crate::harness::disk::Stalling;
 use crate::harness::folder::Folder;
@@ -38,13 +38,11 @@ pub(super) struct Tortured {
 }
 
 impl Tortured {
-    /// Starts the node with these regions, each of which is the first choice of the service of its name, and hostile targets.
-    pub(super) async fn start(crowd: &Crowd, flipping: &[&Region]) -> Self {
+    /// Starts the node with hostile targets, and with regions each of which is the first choice of the service of its name.
+    pub(super) async fn start(hostile: Hostile, flipping: &[&Region]) -> Self {
         let healthy = healthy();
-        let mut authority = String::new();
-        let hostile = targets::start(crowd, &mut authority).await;
-        let folder = Folder::new(&(config(&healthy, flipping) + &hostile + HOSTILE));
-        folder.write("hostile.pem", authority);
+        let folder = Folder::new(&(config(&healthy, flipping) + &hostile.config));
+        folder.write("hostile.pem", hostile.authorities);
         folder.write("example.test.zone", zone());
         fs::create_dir(folder.path("state")).expect("a folder");
         let disk = Stalling::new(&folder.path("state"), &folder.path(""));
@@ -122,8 +120,6 @@ fn config(healthy: &[(&str, Vec<Region>)], flipping: &[&Region]) -> String {
     }
     text
 }
-
-const HOSTILE: &str = "[[service]]\nname = \"hostile.example.test.\"\nregions = [\"hostile\", \"us\"]\n\n";
 
 /// The zone, with RRsets whose answers are as large as a datagram may be.
 fn zone() -> String {

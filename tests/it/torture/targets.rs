@@ -144,13 +144,20 @@ const ENCRYPTED: [Encrypted; 6] = {
     [Stall, Drip, Records, SilentAfter, Stranger, Frames]
 };
 
-/// Starts the targets and returns the config of the region `hostile`, whose endpoints they are. `authority` receives the
-/// certificates to trust.
-pub(super) async fn start(crowd: &Crowd, authority: &mut String) -> String {
+/// Targets that run.
+#[derive(Default)]
+pub(super) struct Hostile {
+    /// The config of their region.
+    pub(super) config: String,
+    /// The certificates that their probes trust, for `hostile.pem`.
+    pub(super) authorities: String,
+}
+
+/// Starts the targets: the endpoints of one region, which a service prefers.
+pub(super) async fn start(crowd: &Crowd) -> Hostile {
     let (good, good_pem) = acceptor(HOST, &[]);
     let (http2, http2_pem) = acceptor(HOST, &["h2"]);
     let (stranger, _) = acceptor("elsewhere.test", &[]);
-    authority.push_str(&(good_pem + &http2_pem));
     let (mut probes, mut endpoints) = (String::new(), String::new());
     for number in 0..TARGETS {
         let at = number / 2;
@@ -182,7 +189,11 @@ pub(super) async fn start(crowd: &Crowd, authority: &mut String) -> String {
             }
         }
     }
-    format!("{probes}[region.hostile]\n{endpoints}")
+    let service = "[[service]]\nname = \"hostile.example.test.\"\nregions = [\"hostile\", \"us\"]\n\n";
+    Hostile {
+        config: format!("{probes}[region.hostile]\n{endpoints}{service}"),
+        authorities: good_pem + &http2_pem,
+    }
 }
 
 async fn accept<F>(listener: TcpListener, serve: impl Fn(TcpStream) -> F)
