@@ -52,8 +52,7 @@ impl Crowd {
         A: Fn(Victim) -> F + Copy + Send + 'static,
         F: Future<Output = io::Result<()>> + Send,
     {
-        let attacks: Arc<AtomicU64> = Arc::default();
-        self.attacks.insert(what, Arc::clone(&attacks));
+        let attacks = self.counter(what);
         for number in 0..at_once {
             let (victim, attacks) = (victim.clone(), Arc::clone(&attacks));
             self.spawn(async move {
@@ -70,6 +69,11 @@ impl Crowd {
                 }
             });
         }
+    }
+
+    /// A count of attacks of one kind.
+    pub(super) fn counter(&mut self, what: &'static str) -> Arc<AtomicU64> {
+        Arc::clone(self.attacks.entry(what).or_default())
     }
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

@@ -180,7 +180,7 @@ pub(super) struct Report {
     pub(super) udp: Asked,
     pub(super) tcp: Asked,
     pub(super) livez: Asked,
-    pub(super) panics: f64,
+    pub(super) panics: u64,
     pub(super) memory: u64,
 }
 
@@ -201,7 +201,7 @@ impl Report {
         for (what, asked) in [("UDP", self.udp), ("TCP", self.tcp), ("/livez", self.livez)] {
             assert!(asked.is_perfect(), "{what}: {asked}");
         }
-        assert_eq!(self.panics, 0.0);
+        assert_eq!(self.panics, 0);
         assert!(self.memory <= MEMORY, "{} MiB", self.memory);
     }
 }

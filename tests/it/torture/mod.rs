@@ -55,7 +55,7 @@ async fn a_tortured_node_keeps_its_promises() {
     api_strangers::join(&mut crowd, &victim);
     operators::join(&mut crowd, &victim);
     if let Some(disk) = node.disk.take() {
-        operators::stall(&crowd, disk);
+        operators::stall(&mut crowd, disk);
     }
     sleep(WARM_UP).await;
 
@@ -82,15 +82,17 @@ async fn a_tortured_node_keeps_its_promises() {
         flop.flip(&OTHER_WAYS, end),
         for_good,
     );
+    let metric = async |sample| node.api.metric(sample).await.expect("a metric") as u64;
+    let refused = ("reloads of bad configs", metric("portolan_reloads_total{result=\"failed\"}").await);
     let report = Report {
         length: started.elapsed(),
         rates: probed.iter().map(Probed::rate).collect(),
-        attacks: crowd.attacks(),
+        attacks: [crowd.attacks(), vec![refused]].concat(),
         withdrawals: [flips, flops, vec![withdrawal]].concat(),
         udp,
         tcp,
         livez,
-        panics: node.api.metric("portolan_dns_panics_total").await.expect("a metric"),
+        panics: metric("portolan_dns_panics_total").await,
         memory: peak_memory(victim.pid),
     };
     drop(crowd);

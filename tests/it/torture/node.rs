@@ -50,6 +50,8 @@ impl Tortured {
 
         let mut limited = clean(Command::new("sh"));
         limited.args(["-c", &format!("ulimit -n {OPEN_FILES}; exec \"$0\" \"$@\""), PROGRAM]);
+        // Its lines fill the pipe that nobody reads.
+        limited.env("PORTOLAN_LOG", "portolan=debug");
         match &disk {
             Some(disk) => _ = limited.envs(disk.environment()),
             None => skipped("the stalling disk: there is no C compiler"),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -41,12 +42,16 @@ pub(super) fn join(crowd: &mut Crowd, victim: &Victim) {
 }
 
 /// Makes the disk stall again and again.
-pub(super) fn stall(crowd: &Crowd, disk: Stalling) {
+pub(super) fn stall(crowd: &mut Crowd, disk: Stalling) {
+    let stalls = crowd.counter("stalls of the disk");
     crowd.spawn(async move {
         loop {
             disk.stall();
             sleep(STALL).await;
             disk.resume();
+            if disk.has_blocked() {
+                stalls.fetch_add(1, Ordering::Relaxed);
+            }
             sleep(RECOVERY).await;
         }
     });
