@@ -136,6 +136,8 @@ impl Server {
             }
         }
         let connections = Arc::new(Connections::new(limits.quota));
+        // The end of a listener is reported by its own part.
+        let part = Arc::new(shared.supervisor.beating_part("the runtime of DNS over TCP").may_end());
         let _context = handle.enter();
         for Tcp { listener, .. } in self.tcp {
             let acceptor = tcp::Acceptor {
@@ -146,6 +148,7 @@ impl Server {
                 connections: Arc::clone(&connections),
                 closing: running.closing.clone(),
                 tasks: running.tasks.clone(),
+                runtime: Arc::clone(&part),
             };
             running.tasks.spawn_on(acceptor.run(), &handle);
         }

@@ -4,14 +4,17 @@
 //! read occupies [`COALESCE`] bytes and one answer, until the write times out. The idle time
 //! restarts with each whole query, never with a part of one, so nobody stays connected by trickling bytes.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::task::yield_now;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +27,7 @@ use crate::answer::{Arrival, Transport};
 use crate::model::TcpLimits;
 use crate::net::limits::Occupant;
 use crate::supervise::fault::{self, At};
+use crate::supervise::{BEAT, Part};
 
 /// How long a client may take to accept the answers of one write.
 const WRITE: Duration = Duration::from_secs(5);
@@ -36,7 +40,11 @@ const GRACE: Duration = Duration::from_millis(100);
 const PREFIX_SHARE: usize = 4;
 
 /// Bytes of answers above which they are written before more queries are answered.
-const COALESCE: usize = 16 << 10;
+pub(super) const COALESCE: usize = 16 << 10;
+
+/// Writes of a connection after which others get their turn. A client whose next queries are always there would keep its
+/// thread for tens of milliseconds, so a hundred of them would make everyone else wait for seconds.
+pub(super) const WRITES: u32 = 4;
 
 /// Room made for each read.
 pub(super) const READ: usize = 2 << 10;
@@ -79,19 +87,26 @@ pub(super) struct Acceptor {
     pub(super) connections: Arc<Connections>,
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
+    /// Beats whenever a listener or a connection runs. A flood of queries may keep the listener itself waiting, and that must
+    /// not end the process, and UDP with it.
+    pub(super) runtime: Arc<Part>,
 }
 
 impl Acceptor {
     /// Accepts until the server closes.
     pub(super) async fn run(self) {
         let block = self.shared.counters.block();
-        // It has no heartbeat: a flood that keeps the runtime busy must not end the process, and UDP with it.
         let _part = self.shared.supervisor.part("a TCP listener");
+        let mut beats = interval(BEAT);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            fault::point(At::TcpListener);
+            self.runtime.beat();
             let accepted = tokio::select! {
                 biased;
                 () = self.closing.cancelled() => return,
                 accepted = self.listener.accept() => accepted,
+                _ = beats.tick() => continue,
             };
             match accepted {
                 Ok((stream, peer)) => self.accept(stream, peer, &block),
@@ -113,7 +128,6 @@ impl Acceptor {
             block.add(&Totals { denied: 1, ..Totals::default() });
             return;
         }
-        fault::point(At::TcpListener);
         let (admission, room) = match origin {
             Origin::Client => self.connections.admit(peer.ip()),
             Origin::Proxy => self.connections.admit_unnamed(),
@@ -130,7 +144,15 @@ impl Acceptor {
             limits: self.limits,
             closing: self.closing.clone(),
         };
-        self.tasks.spawn(connection.run(admission));
+        let runtime = Arc::clone(&self.runtime);
+        self.tasks.spawn(async move {
+            let mut served = pin!(connection.run(admission));
+            let beating = poll_fn(|context| {
+                runtime.beat();
+                served.as_mut().poll(context)
+            });
+            beating.await;
+        });
     }
 }
 
@@ -245,6 +267,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut answers = Vec::new();
+    let mut writes: u32 = 0;
     let mut is_closing = false;
     let mut deadline = Instant::now() + limits.idle;
     loop {
@@ -253,6 +276,10 @@ where
             timeout(limits.write, stream.write_all(&answers)).await??;
             answers.clear();
             admission.touch();
+            writes = writes.wrapping_add(1);
+            if writes.is_multiple_of(WRITES) {
+                yield_now().await;
+            }
             if !is_closing {
                 deadline = Instant::now() + limits.idle;
             }

@@ -251,12 +251,14 @@ impl Schedule {
         self.next = now + self.interval.min(REPEAT_FIRST);
     }
 
-    /// Moves on to the first slot after `now`: the next one, unless a probe took longer than the interval.
+    /// Moves on to the next slot. One that is over already is used at once: a probe that times out shortly before the slot
+    /// ends a little late on a busy machine, and a target that hangs must not gain an interval by that. If more than one
+    /// is over, as after a pause of the machine, the first slot after `now` is next, so that probes stay spread.
     fn advance(&mut self, now: Instant) {
         let gap = self.first_gap.take().unwrap_or(self.interval);
         let part = 1.0 - JITTER * self.draw();
         self.next += gap.mul_f64(part);
-        if self.next <= now {
+        if self.next + self.interval <= now {
             let missed = (now - self.next).as_nanos() / self.interval.as_nanos().max(1) + 1;
             self.next += self.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
         }

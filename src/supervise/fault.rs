@@ -19,7 +19,7 @@ pub enum At {
     Check,
     /// A UDP worker, at each batch and while it waits.
     UdpWorker,
-    /// A TCP listener, at each connection.
+    /// A TCP listener, at each connection and while it waits.
     TcpListener,
     /// The control API's listeners, at each request.
     Api,

@@ -34,4 +34,5 @@ mod steering;
 mod supervise;
 mod terminal;
 mod tidy;
+mod torture;
 mod which_node;

@@ -155,6 +155,7 @@ async fn a_part_that_stalls_shows_in_livez_and_readyz_and_recovers() {
         ("Engine", "the engine has not run for "),
         ("Probe", "the runtime of the probes has not run for "),
         ("UdpWorker", "the UDP worker dns-0 has not run for "),
+        ("TcpListener", "the runtime of DNS over TCP has not run for "),
     ] {
         let fault = format!("{part}.stall");
         node.inject(&fault);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +14,7 @@ use crate::answer::{Arrival, Transport};
 use crate::dns::Shared;
 use crate::dns::connections::{Connections, Quota};
 use crate::dns::responder::Responder;
-use crate::dns::tcp::serve;
+use crate::dns::tcp::{COALESCE, WRITES, serve};
 
 /// A served connection: the client's end, the server's result, the signal to stop.
 struct Served {
@@ -89,6 +89,20 @@ async fn more_queries_than_one_write_holds_are_answered() {
     sending.await.unwrap();
     assert!(answers == queries);
     served.result.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_queries_are_always_there_leaves_turns_to_others() {
+    const QUERIES: usize = 500;
+    let query = framed([&[1; 1000][..]]);
+    let mut served = served(query.len() * QUERIES);
+    served.client.write_all(&query.repeat(QUERIES)).await.unwrap();
+    let answered = || served.shared.counters.totals().tcp_queries;
+    while answered() == 0 {
+        yield_now().await;
+    }
+    let most_per_write = COALESCE / query.len() + 1;
+    assert!(answered() <= u64::from(WRITES) * most_per_write as u64, "{} in one turn", answered());
 }
 
 #[tokio::test(start_paused = true)]

@@ -144,6 +144,19 @@ async fn a_probe_longer_than_the_interval_never_overlaps_the_next() {
     bench.task.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_ends_a_little_late_delays_the_next_only_by_that() {
+    let took = Duration::from_millis(1010);
+    let mut bench = watch("lb1", Duration::from_secs(1), took, &permits(1));
+    bench.results.recv().await.unwrap();
+    for _ in 0..10 {
+        let last = Instant::now();
+        bench.results.recv().await.unwrap();
+        assert!(last.elapsed() <= took + Duration::from_millis(1), "{:?}", last.elapsed());
+    }
+    bench.task.abort();
+}
+
 #[test]
 fn missed_slots_are_skipped_however_many() {
     let now = Instant::now();

@@ -41,9 +41,12 @@ impl Stalling {
 
     /// Waits until something has been blocked.
     pub(crate) async fn reached(&self) {
-        let mut reached = self.flag.clone();
-        reached.set_extension("reached");
-        until("the disk stalls", async || reached.exists().then_some(())).await;
+        until("the disk stalls", async || self.has_blocked().then_some(())).await;
+    }
+
+    /// Whether something has ever been blocked.
+    pub(crate) fn has_blocked(&self) -> bool {
+        self.flag.with_extension("reached").exists()
     }
 
     pub(crate) fn resume(&self) {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -54,6 +55,7 @@ pub(crate) struct Region {
     switch: watch::Sender<Option<Break>>,
     /// The certificate to trust, if it speaks HTTPS.
     pub(crate) certificate: Option<String>,
+    requests: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
     /// Bound but never listening: nothing else gets the port while the region refuses connections.
     _reservation: TcpSocket,
@@ -74,8 +76,8 @@ impl Region {
 
     /// Starts a region that speaks HTTPS.
     pub(crate) fn start_tls(name: &'static str, number: u8) -> Self {
-        let (good, certificate) = acceptor(HOST);
-        let (bad, _) = acceptor("elsewhere.test");
+        let (good, certificate) = acceptor(HOST, &[]);
+        let (bad, _) = acceptor("elsewhere.test", &[]);
         Self::start_with(name, number, Some(Identities { good, bad }), Some(certificate))
     }
 
@@ -90,8 +92,10 @@ impl Region {
         let (switch, position) = watch::channel(None);
         let mut tasks = JoinSet::new();
         let listener = listen(address);
-        tasks.spawn(run(name, listener, position, identities));
-        Self { name, address, switch, certificate, _tasks: tasks, _reservation: reservation }
+        let requests: Arc<AtomicU64> = Arc::default();
+        let behaviour = Behaviour { name, position, requests: Arc::clone(&requests) };
+        tasks.spawn(run(listener, behaviour, identities));
+        Self { name, address, switch, certificate, requests, _tasks: tasks, _reservation: reservation }
     }
 
     pub(crate) fn ip(&self) -> IpAddr {
@@ -104,6 +108,11 @@ impl Region {
 
     pub(crate) fn heal(&self) {
         self.switch.send_replace(None);
+    }
+
+    /// How many requests have arrived.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// A probe for it with short times, under the same name; `more` overrides the usual keys.
@@ -184,32 +193,37 @@ fn listen(address: SocketAddr) -> TcpListener {
     bound(address).listen(BACKLOG).expect("nobody else listens there")
 }
 
-fn acceptor(host: &str) -> (TlsAcceptor, String) {
+/// A TLS server with a self-signed certificate for this host, and the certificate.
+pub(crate) fn acceptor(host: &str, protocols: &[&str]) -> (TlsAcceptor, String) {
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
     let certificate = params.self_signed(&key).expect("a certificate");
     let private = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], private)
         .expect("a certificate and its key");
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     (TlsAcceptor::from(Arc::new(config)), certificate.pem())
 }
 
-/// Listens unless it should refuse, and serves every connection as its current failure requires.
-async fn run(
+/// What determines the answers of a region.
+#[derive(Clone)]
+struct Behaviour {
     name: &'static str,
-    listener: TcpListener,
-    mut position: watch::Receiver<Option<Break>>,
-    identities: Option<Identities>,
-) {
+    position: watch::Receiver<Option<Break>>,
+    requests: Arc<AtomicU64>,
+}
+
+/// Listens unless it should refuse, and serves every connection as its current failure requires.
+async fn run(listener: TcpListener, mut behaviour: Behaviour, identities: Option<Identities>) {
     let address = listener.local_addr().expect("an address");
     let mut open = Some(listener);
     let mut connections = JoinSet::new();
     loop {
-        let refuses = *position.borrow_and_update() == Some(Break::Refuse);
+        let refuses = *behaviour.position.borrow_and_update() == Some(Break::Refuse);
         if refuses {
             open = None;
         } else if open.is_none() {
@@ -222,58 +236,48 @@ async fn run(
             }
         };
         tokio::select! {
-            turned = position.changed() => {
+            turned = behaviour.position.changed() => {
                 if turned.is_err() {
                     return;
                 }
             }
             Ok((stream, _)) = accepted => {
-                connections.spawn(serve(name, stream, position.clone(), identities.clone()));
+                connections.spawn(serve(stream, behaviour.clone(), identities.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn serve(
-    name: &'static str,
-    stream: TcpStream,
-    position: watch::Receiver<Option<Break>>,
-    identities: Option<Identities>,
-) {
-    let how = *position.borrow();
+async fn serve(stream: TcpStream, behaviour: Behaviour, identities: Option<Identities>) {
+    let how = *behaviour.position.borrow();
     if how == Some(Break::Reset) {
         // Dropped like this it ends by RST.
         stream.set_zero_linger().ok();
         return;
     }
     match identities {
-        None => speak(name, stream, position).await,
+        None => speak(stream, behaviour).await,
         Some(Identities { good, bad }) => {
             let acceptor = if how == Some(Break::Certificate) { bad } else { good };
             // A probe that rejects the certificate disconnects.
             let Ok(stream) = acceptor.accept(stream).await else { return };
-            speak(name, stream, position).await;
+            speak(stream, behaviour).await;
         }
     }
 }
 
-async fn speak(
-    name: &'static str,
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    position: watch::Receiver<Option<Break>>,
-) {
-    let service = service_fn(move |_: Request<_>| answer(name, position.clone()));
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin, behaviour: Behaviour) {
+    let service = service_fn(move |_: Request<_>| answer(behaviour.clone()));
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     // Probes disconnect as soon as they have a result.
     connection.await.ok();
 }
 
-async fn answer(
-    name: &'static str,
-    mut position: watch::Receiver<Option<Break>>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(behaviour: Behaviour) -> Result<Response<Full<Bytes>>, Infallible> {
+    let Behaviour { name, mut position, requests } = behaviour;
+    requests.fetch_add(1, Ordering::Relaxed);
     let how = *position.borrow_and_update();
     match how {
         Some(Break::Hang) => {
