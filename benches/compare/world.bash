@@ -79,7 +79,7 @@ END
 }
 
 # What every config of Portolan here begins with.
-portolan_head() { # DIR PORT CONTROL
+portolan_head() { # DIR PORT CONTROL [RATE-LIMIT]
     cat <<END
 version = 1
 [log]
@@ -87,6 +87,7 @@ format = "json"
 [dns]
 listen  = ["127.0.0.1:$2"]
 workers = 1
+rate_limit = ${4:-false}
 [control]
 listen = "127.0.0.1:$3"
 socket = "$1/control.sock"
@@ -96,11 +97,11 @@ file   = "bench.test.zone"
 END
 }
 
-world_portolan() { # DIR PORT CONTROL NAMES STATICS
+world_portolan() { # DIR PORT CONTROL NAMES STATICS [RATE-LIMIT]
     mkdir -p "$1"
     world_zone "$5" > "$1/bench.test.zone"
     {
-        portolan_head "$1" "$2" "$3"
+        portolan_head "$1" "$2" "$3" "${6:-false}"
         cat <<END
 [policy.nearby]
 rank = "distance"
