@@ -18,7 +18,8 @@ use crate::model::{Extent, JsonPath};
 /// The most steps that all assertions about one document may take together. A document has a value for every two bytes
 /// at most, and a path that visits each value once, such as `$..status`, takes two steps for each: four such paths fit
 /// even the densest document, and the time is that of some milliseconds.
-pub(super) const MAX_STEPS: u32 = 2 * MAX_BODY as u32;
+pub(super) const MAX_STEPS: u32 = 512 << 10;
+const _: () = assert!(MAX_STEPS as usize >= 2 * MAX_BODY);
 
 /// How many bytes of text cost one step to compare or to count.
 const BYTES_PER_STEP: usize = 64;

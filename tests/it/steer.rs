@@ -741,6 +741,16 @@ fn operators_cannot_withdraw_the_last_region() {
 }
 
 #[test]
+fn a_region_without_a_result_is_none_that_operators_may_rely_on() {
+    let mut world = World::new(Rank::Priority);
+    world.down(AP).set(US, None, State::Unknown);
+    let mut drained = World::new(Rank::Priority);
+    drained.down(AP).set(US, None, State::Unknown).set_override("region/eu-west", Action::DRAIN, "100%");
+    let refusal = permit(&Rules::default(), &world.compile(), &drained.compile()).unwrap_err();
+    assert_eq!((refusal.needed, refusal.remaining), (1, 0));
+}
+
+#[test]
 fn safety_counts_the_regions_that_operators_leave_to_a_service() {
     let rules = Rules::default();
     let mut before = World::new(Rank::Priority);
