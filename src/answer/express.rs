@@ -12,7 +12,7 @@ use crate::model::{Family, ServiceId, Ttl};
 use crate::snapshot::Snapshot;
 use crate::steer::{Answer, NoTrace, SteeringRequest};
 use crate::wire::edns::Response;
-use crate::wire::{CLASS_IN, Counts, HEADER, Header, Question, ResponseCode, Status};
+use crate::wire::{CLASS_ANY, CLASS_IN, Counts, HEADER, Header, Question, ResponseCode, Status};
 use crate::zone::{Found, Node, Served, rtype};
 
 /// A pointer to the question's name, which owns every answer of this lane (RFC 1035 §4.1.4).
@@ -35,8 +35,8 @@ impl Express<'_, '_> {
     /// Answers the question, whose name was found; `None` if it is for the general path.
     pub(super) fn answer(mut self, found: Found<'_>) -> Option<Outcome> {
         match found {
-            // ANY is answered with a record that no zone has.
-            _ if self.question.qtype == rtype::ANY => None,
+            // The type ANY is answered with a record that no zone has, the class ANY without authority.
+            _ if self.question.qtype == rtype::ANY || self.question.class == CLASS_ANY => None,
             Found::Node { zone, node } => self.node(zone, node),
             Found::Wildcard { zone, node, .. } if !self.may_be_debug() => self.node(zone, node),
             Found::NoName { zone } if !self.may_be_debug() => {

@@ -3,7 +3,7 @@
 use super::{AnswerKind, Outcome};
 use crate::wire::cookie::{Granted, Proof};
 use crate::wire::edns::ExtendedError;
-use crate::wire::{CLASS_CH, CLASS_IN, Content, Fault, Question, ResponseCode, Writer};
+use crate::wire::{CLASS_ANY, CLASS_CH, CLASS_IN, Content, Fault, Question, ResponseCode, Writer};
 use crate::zone::rtype;
 
 /// A reply without records.
@@ -13,7 +13,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// The question of a message, of class IN or CH, or why it is refused.
+    /// The question of a message, of class IN, CH or ANY, or why it is refused.
     pub(super) fn check<'q>(content: &'q Content<'q>) -> Result<&'q Question<'q>, Self> {
         let question = match content {
             Content::Question(question) => question,
@@ -23,6 +23,8 @@ impl Refusal {
             Content::Fault(Fault::Opcode, _) => {
                 return Err(Self::because(ResponseCode::NotImp, ExtendedError::NOT_SUPPORTED));
             }
+            // RFC 8945 §5.2.1: a key that the server does not know is NOTAUTH, with BADKEY in the TSIG record.
+            Content::Signed(..) => return Err(Self { rcode: ResponseCode::NotAuth, error: None }),
             // A message without a question is malformed, unless the server grants cookies.
             Content::Cookie | Content::Fault(Fault::Malformed, _) => {
                 return Err(Self { rcode: ResponseCode::FormErr, error: None });
@@ -30,18 +32,18 @@ impl Refusal {
         };
         match (question.class, question.qtype) {
             (CLASS_CH, _) => Ok(question),
-            (CLASS_IN, rtype::AXFR | rtype::IXFR) => {
+            (CLASS_IN | CLASS_ANY, rtype::AXFR | rtype::IXFR) => {
                 Err(Self::because(ResponseCode::Refused, ExtendedError::PROHIBITED))
             }
             // Types of pseudo-records, which no name owns (RFC 9824 §3.5 has it for NXNAME).
-            (CLASS_IN, rtype::OPT | rtype::TKEY | rtype::TSIG | rtype::NXNAME) => {
+            (CLASS_IN | CLASS_ANY, rtype::OPT | rtype::TKEY | rtype::TSIG | rtype::NXNAME) => {
                 Err(Self::because(ResponseCode::FormErr, ExtendedError::INVALID_QUERY_TYPE))
             }
             // Obsolete query types of RFC 1035.
-            (CLASS_IN, rtype::MAILA | rtype::MAILB) => {
+            (CLASS_IN | CLASS_ANY, rtype::MAILA | rtype::MAILB) => {
                 Err(Self::because(ResponseCode::NotImp, ExtendedError::NOT_SUPPORTED))
             }
-            (CLASS_IN, _) => Ok(question),
+            (CLASS_IN | CLASS_ANY, _) => Ok(question),
             _ => Err(Self::because(ResponseCode::Refused, ExtendedError::NOT_SUPPORTED)),
         }
     }

@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use super::access::Policy;
 use super::connections::{Admission, Connections};
 use crate::net::limits::Occupancy;
+use crate::supervise::fault::{self, At};
 
 /// How long a client may take for the head of a request, counted from the connection or from the response before: it
 /// is the idle time, too. Also how long a TLS handshake may take.
@@ -78,6 +79,7 @@ impl Server {
                 () = self.stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
+            fault::point(At::ApiListener);
             let admission = Arc::new(self.connections.admit(client(&peer)));
             let tls = self.policy.as_ref().and_then(|policy| policy.borrow().tls.clone());
             let (router, stop) = (self.router.clone(), self.stop.clone());

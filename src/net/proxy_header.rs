@@ -3,6 +3,10 @@
 //! The specification is haproxy's `doc/proxy-protocol.txt`; its sections are quoted below. The parser is strict, because
 //! whatever it accepts decides who the client is: an incomplete header is waited for, anything else that is not exactly
 //! a header is an error.
+//!
+//! Not a library: the crate `proxy-header` (0.1.3) refuses LOCAL whose family is not UNSPEC unless that family's addresses
+//! follow, although "the receiver must accept this connection as valid and must … discard the protocol block including
+//! the family which is ignored" (§2.2). Where the client's bytes do not follow, it even waits for more.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

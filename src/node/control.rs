@@ -84,7 +84,12 @@ impl ControlListeners {
         if let Some(listener) = self.metrics.take() {
             listener.set_nonblocking(true)?;
             let server = self.server(router(Access::Metrics(policy.clone())), budget, files, None);
-            self.tasks.spawn(server.serve_tcp(TcpListener::from_std(listener)?));
+            let listener = TcpListener::from_std(listener)?;
+            let part = supervisor.part("the metrics listener");
+            self.tasks.spawn(async move {
+                let _part = part;
+                server.serve_tcp(listener).await;
+            });
         }
         if let Some(listener) = self.tcp.take() {
             listener.set_nonblocking(true)?;

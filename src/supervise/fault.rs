@@ -23,6 +23,8 @@ pub enum At {
     TcpListener,
     /// The control API's listeners, at each request.
     Api,
+    /// The control API's listeners, at each connection.
+    ApiListener,
 }
 
 /// Does nothing in release builds.

@@ -99,6 +99,7 @@ impl Request {
             let length = usize::from(u16::from_be_bytes([*length_high, *length_low]));
             let (data, rest) = rest.split_at_checked(length)?;
             match u16::from_be_bytes([*code_high, *code_low]) {
+                // RFC 5001 §2.1: "The server MUST ignore any NSID payload data".
                 code::NSID => self.nsid = true,
                 // RFC 7873 §5.2: "only the first (the one closest to the DNS header) is considered."
                 code::COOKIE if self.cookie.is_some() => {}
@@ -211,6 +212,7 @@ mod tests {
         assert!(both.keepalive && both.nsid);
         assert_eq!(both.subnet.unwrap().address(), Some([192, 0, 2, 0].into()));
         assert!(!read(b"\0\x0b\0\x02\0\x01").unwrap().keepalive, "with data");
+        assert!(read(b"\0\x03\0\x02ns").unwrap().nsid, "RFC 5001 §2.1: its data is ignored");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod question;
 mod read;
 mod reply;
 mod subnet;
+mod tsig;
 
 pub use denial::Denial;
 pub use header::{Counts, HEADER, Header, Status};
@@ -25,6 +26,7 @@ pub use query::{Content, Fault, Query};
 pub use question::{LowerName, Question};
 pub use reply::{Owner, Section, Writer};
 pub use subnet::ClientSubnet;
+pub use tsig::Tsig;
 
 /// The largest UDP payload sent and advertised: fits every path without fragments (DNS flag day 2020).
 pub const MAX_UDP_PAYLOAD: u16 = 1232;
@@ -37,6 +39,8 @@ pub const MAX_ENTRIES: u32 = 16;
 pub const CLASS_IN: u16 = 1;
 /// The class Chaos, for questions about the server itself.
 pub const CLASS_CH: u16 = 3;
+/// Any class, as QCLASS (RFC 1035 §3.2.5). Zones have records of the class Internet only.
+pub const CLASS_ANY: u16 = 255;
 
 /// The mnemonic of an RCODE, extended ones included; its number if it has none (RFC 6895 §2.3).
 #[must_use]

@@ -3,6 +3,7 @@
 use super::edns::Request;
 use super::header::Header;
 use super::question::Question;
+use super::tsig::Tsig;
 
 /// A message that gets a reply, as far as it could be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Query<'a> {
 pub enum Content<'a> {
     /// One question.
     Question(Question<'a>),
+    /// One question, signed with a key that is unknown here, as all keys are (RFC 8945).
+    Signed(Tsig<'a>, Question<'a>),
     /// No question, only a COOKIE option: the client asks for a server cookie (RFC 7873 §5.4).
     Cookie,
     /// Nothing that can be answered; and the question to repeat in the reply, if one could be read.
@@ -33,8 +36,8 @@ pub enum Fault {
     Version,
     /// Its opcode is not QUERY.
     Opcode,
-    /// It is cut short, has not exactly one question, has records that no query has, or its OPT record is malformed,
-    /// misplaced or one of several.
+    /// It is cut short, has not exactly one question, has records that no query has, or its OPT or TSIG record is
+    /// malformed, misplaced or one of several.
     Malformed,
 }
 
@@ -43,7 +46,7 @@ impl<'a> Query<'a> {
     #[must_use]
     pub fn question(&self) -> Option<&Question<'a>> {
         match &self.content {
-            Content::Question(question) => Some(question),
+            Content::Question(question) | Content::Signed(_, question) => Some(question),
             Content::Cookie => None,
             Content::Fault(_, question) => question.as_ref(),
         }

@@ -11,6 +11,8 @@ pub struct Question<'a> {
     pub class: u16,
 }
 
+/// The most bytes of a name in uncompressed wire format (RFC 1035 §2.3.4).
+pub(super) const MAX_NAME: usize = 255;
 /// Bytes of a question behind its name.
 const TYPE_AND_CLASS: usize = 4;
 
@@ -58,8 +60,8 @@ impl LowerName {
     }
 }
 
-/// Bytes of the uncompressed name that `wire` begins with; `None` if it has no end within 255 (RFC 1035 §2.3.4).
-fn name_length(wire: &[u8]) -> Option<usize> {
+/// Bytes of the uncompressed name that `wire` begins with; `None` if it has no end within [`MAX_NAME`].
+pub(super) fn name_length(wire: &[u8]) -> Option<usize> {
     let mut end = 0;
     loop {
         match *wire.get(end)? {
@@ -68,5 +70,5 @@ fn name_length(wire: &[u8]) -> Option<usize> {
             _ => return None,
         }
     }
-    (end < 255).then_some(end + 1)
+    (end < MAX_NAME).then_some(end + 1)
 }

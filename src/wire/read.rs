@@ -9,11 +9,9 @@ use super::common;
 use super::edns::Request;
 use super::header::{Counts, HEADER, Header};
 use super::query::{Content, Fault, Query};
-use super::question::Question;
+use super::question::{MAX_NAME, Question};
+use super::tsig::{self, Tsig};
 use crate::zone::rtype;
-
-/// The most bytes of a name before its end or its first pointer (RFC 1035 §2.3.4).
-const MAX_NAME: usize = 255;
 
 impl<'a> Query<'a> {
     /// Reads a message. `None` if it deserves no reply: shorter than a header, or itself a response.
@@ -39,14 +37,14 @@ impl<'a> Query<'a> {
     fn sections(header: Header, counts: Counts, message: &'a [u8]) -> Self {
         let mut sections = Sections::default();
         let is_whole = sections.read(&message[HEADER..], counts).is_some();
-        let Sections { question, edns, is_malformed } = sections;
+        let Sections { question, edns, tsig, is_malformed } = sections;
         let content = match question {
             // RFC 6891 §6.1.3: "If a responder does not implement the VERSION level of the request, then it MUST
             // respond with RCODE=BADVERS."
             _ if edns.is_some_and(|edns| edns.version != 0) => Content::Fault(Fault::Version, question),
             _ if header.opcode != 0 => Content::Fault(Fault::Opcode, question),
             Some(question) if is_whole && !is_malformed && has_counts_of_a_query(counts, &question) => {
-                Content::Question(question)
+                tsig.map_or(Content::Question(question), |tsig| Content::Signed(tsig, question))
             }
             // RFC 7873 §5.4: without a question, a client asks for a server cookie only.
             None if is_whole
@@ -75,6 +73,7 @@ fn has_counts_of_a_query(counts: Counts, question: &Question<'_>) -> bool {
 struct Sections<'a> {
     question: Option<Question<'a>>,
     edns: Option<Request>,
+    tsig: Option<Tsig<'a>>,
     is_malformed: bool,
 }
 
@@ -97,13 +96,18 @@ impl<'a> Sections<'a> {
             }
         }
         for _ in 0..u32::from(counts.answers) + u32::from(counts.authorities) {
-            // RFC 6891 §6.1.1: an OPT record belongs to the additional section.
-            self.is_malformed |= rest.record()?.rtype == rtype::OPT;
+            // RFC 6891 §6.1.1, RFC 8945 §5.2: they belong to the additional section.
+            self.is_malformed |= matches!(rest.record()?.rtype, rtype::OPT | rtype::TSIG);
         }
-        for _ in 0..counts.additionals {
+        for behind in (0..counts.additionals).rev() {
             let record = rest.record()?;
-            if record.rtype == rtype::OPT {
-                self.opt(&record);
+            match record.rtype {
+                rtype::OPT => self.opt(&record),
+                rtype::TSIG if behind == 0 => self.tsig(&record),
+                // RFC 8945 §5.2: several of them, or one in any other position, are a format error.
+                rtype::TSIG => self.is_malformed = true,
+                // SIG(0) among them, which a server need not check (RFC 2931 §3.1).
+                _ => {}
             }
         }
         Some(())
@@ -112,7 +116,7 @@ impl<'a> Sections<'a> {
     fn opt(&mut self, record: &Raw<'_>) {
         // RFC 6891 §6.1.1: "If a query message with more than one OPT RR is received, a FORMERR (RCODE=1)
         // MUST be returned."
-        if self.edns.is_some() || !record.at_root {
+        if self.edns.is_some() || record.owner != [0] {
             self.is_malformed = true;
             return;
         }
@@ -120,11 +124,23 @@ impl<'a> Sections<'a> {
         self.is_malformed |= request.is_err();
         self.edns = Some(request.unwrap_or_else(|bare| bare));
     }
+
+    fn tsig(&mut self, record: &Raw<'a>) {
+        let labels = record.owner.len().saturating_sub(2);
+        let is_readable = record.pointer.is_none_or(|pointer| {
+            self.question.is_some_and(|question| tsig::is_in_question(pointer, labels, &question))
+        });
+        self.tsig = Tsig::read(record.owner, record.class, record.data).filter(|_| is_readable);
+        self.is_malformed |= self.tsig.is_none();
+    }
 }
 
 /// A record of a query, undecoded.
 struct Raw<'a> {
-    at_root: bool,
+    /// Its labels, and then the root or a pointer.
+    owner: &'a [u8],
+    /// Where the pointer leads, from the start of the message, if the owner ends with one.
+    pointer: Option<u16>,
     rtype: u16,
     class: u16,
     ttl: [u8; 4],
@@ -147,17 +163,16 @@ impl<'a> Rest<'a> {
         Some(*taken)
     }
 
-    /// Skips a name and returns whether it is the root; a pointer is not, wherever it leads.
-    fn skip_name(&mut self) -> Option<bool> {
+    /// Skips a name and returns where the pointer at its end leads, if there is one.
+    fn skip_name(&mut self) -> Option<Option<u16>> {
         let mut length = 0;
         loop {
             let [label] = self.array()?;
             length += 1 + usize::from(label & 0x3f);
             match label {
-                0 => return Some(length == 1),
+                0 => return Some(None),
                 1..=0x3f if length < MAX_NAME => _ = self.take(label.into())?,
-                // The second byte of the pointer.
-                0xc0.. => return self.take(1).map(|_| false),
+                0xc0.. => return self.array().map(|[low]| Some(u16::from_be_bytes([label & 0x3f, low]))),
                 _ => return None,
             }
         }
@@ -169,12 +184,14 @@ impl<'a> Rest<'a> {
     }
 
     fn record(&mut self) -> Option<Raw<'a>> {
-        let at_root = self.skip_name()?;
+        let from_owner = self.0;
+        let pointer = self.skip_name()?;
+        let owner = &from_owner[..from_owner.len() - self.0.len()];
         let rtype = u16::from_be_bytes(self.array()?);
         let class = u16::from_be_bytes(self.array()?);
         let ttl = self.array()?;
         let length = u16::from_be_bytes(self.array()?);
-        Some(Raw { at_root, rtype, class, ttl, data: self.take(length.into())? })
+        Some(Raw { owner, pointer, rtype, class, ttl, data: self.take(length.into())? })
     }
 }
 
@@ -198,7 +215,7 @@ mod tests {
         let query = Query::read(&message).unwrap();
         assert_eq!(Some(query), Query::decode(&message));
         match query.content {
-            Content::Question(_) | Content::Cookie => (None, query.edns.is_some()),
+            Content::Question(_) | Content::Signed(..) | Content::Cookie => (None, query.edns.is_some()),
             Content::Fault(fault, _) => (Some(fault), query.edns.is_some()),
         }
     }
@@ -216,7 +233,7 @@ mod tests {
     fn a_query_has_one_question_and_neither_answers_nor_authorities() {
         let (a, record) = (question(rtype::A), record(12, rtype::A));
         assert_eq!(fault([1, 0, 0, 1], &[&a, OPT]), (None, true));
-        assert_eq!(fault([1, 0, 0, 2], &[&a, OPT, &record]), (None, true), "as a TSIG record would be");
+        assert_eq!(fault([1, 0, 0, 2], &[&a, OPT, &record]), (None, true), "a record of no meaning");
         let malformed = (Some(Fault::Malformed), true);
         assert_eq!(fault([1, 1, 0, 1], &[&a, &record, OPT]), malformed, "an answer");
         assert_eq!(fault([1, 0, 1, 1], &[&a, &record, OPT]), malformed, "an authority");

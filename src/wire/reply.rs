@@ -2,11 +2,11 @@
 
 use hickory_proto::op::ResponseCode;
 
-use super::CLASS_IN;
 use super::edns::{ExtendedError, Response};
 use super::header::{Counts, HEADER, Status};
 use super::names::{self, Names};
-use super::query::Query;
+use super::query::{Content, Query};
+use super::{CLASS_ANY, CLASS_IN};
 use crate::model::Ttl;
 use crate::zone::{RRset, rtype};
 
@@ -157,13 +157,22 @@ impl<'b> Writer<'b> {
             edns.write(self.bytes, rcode, scope);
             self.counts.additionals += 1;
         }
+        // RFC 8945 §5.2.1: BADKEY goes with NOTAUTH, and the record is the last one.
+        if let (ResponseCode::NotAuth, Content::Signed(tsig, _)) = (rcode, &self.query.content) {
+            self.counts.additionals += tsig.reject(self.bytes, self.limit);
+        }
+        // RFC 1035 §6.2: an answer for all classes is authoritative only if it covers all of them.
+        let is_of_one_class = self.query.question().is_none_or(|question| question.class != CLASS_ANY);
+        let authoritative = authoritative && is_of_one_class;
         let status = Status { rcode, authoritative, truncated: self.truncated };
         self.bytes[..HEADER].copy_from_slice(&self.query.header.reply(status, self.counts));
     }
 
     fn record(&mut self, owner: Owner<'_>, rtype: u16, ttl: Ttl, data: &[u8]) {
-        // Records are of the question's class.
-        let class = self.query.question().map_or(CLASS_IN, |question| question.class);
+        let class = match self.query.question() {
+            Some(question) if question.class != CLASS_ANY => question.class,
+            _ => CLASS_IN,
+        };
         let mut fixed = [0; 2 + FIXED];
         fixed[2..4].copy_from_slice(&rtype.to_be_bytes());
         fixed[4..6].copy_from_slice(&class.to_be_bytes());

@@ -159,10 +159,13 @@ fn check_name(
             rtype::SOA | rtype::CNAME | rtype::DNAME if set.rdata.len() > 1 => {
                 error(*at, format!("{} {} records at {name}; only one is allowed", set.rdata.len(), rtype()));
             }
-            rtype::NS | rtype::DNAME if name.is_wildcard() => {
+            rtype::NS if name.is_wildcard() => {
                 error(
                     *at,
-                    format!("{} at the wildcard {name} has no defined meaning (RFC 4592 §4)", rtype()),
+                    format!(
+                        "NS at the wildcard {name} has no defined meaning (RFC 4592 §4.2); delegate each name, with \
+                         $GENERATE if there are many"
+                    ),
                 );
             }
             rtype::DS if !has(sets, rtype::NS) || name == origin => {

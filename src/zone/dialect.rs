@@ -49,9 +49,15 @@ impl<'a> Plain<'a> {
 
 /// Line and column, from 1, of a byte of a logical line, or of the line's end if the byte lies beyond it.
 pub(super) fn place(line: &str, byte: usize) -> (usize, usize) {
-    let before = &line.as_bytes()[..byte.min(line.trim_end().len())];
-    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |feed| feed + 1);
-    (before.iter().filter(|byte| **byte == b'\n').count() + 1, before.len() - start + 1)
+    let before = &line[..line.floor_char_boundary(byte.min(line.trim_end().len()))];
+    (before.matches('\n').count() + 1, column(before, before.len()))
+}
+
+/// The column, in characters from 1, of a byte in its physical line.
+pub(super) fn column(text: &str, byte: usize) -> usize {
+    let before = &text[..byte];
+    let start = before.rfind('\n').map_or(0, |feed| feed + 1);
+    before[start..].chars().count() + 1
 }
 
 /// A text, and its [`Plain::pieces`].
@@ -312,5 +318,9 @@ mod tests {
         }
         assert_eq!(Plain::of("a A x\n", String::new).unwrap().place(4), (1, 5));
         assert_eq!(place("a ( b\n c )\n", 100), (2, 5));
+        let line = "a TXT \"ä\" (\n\"日本\" x )\n";
+        let bytes = [0, 7, 8, 9, 11].into_iter().chain(line.find('本')).chain(line.find('x'));
+        let columns: Vec<_> = bytes.map(|byte| place(line, byte)).collect();
+        assert_eq!(columns, [(1, 1), (1, 8), (1, 8), (1, 9), (1, 11), (2, 3), (2, 6)], "in characters");
     }
 }

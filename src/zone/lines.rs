@@ -2,6 +2,8 @@
 //! (RFC 1035 §5.1). Splitting the text first gives every record its line number and lets reading continue after an
 //! error.
 
+use super::dialect::column;
+
 /// A logical line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line<'a> {
@@ -18,10 +20,23 @@ pub(super) struct Line<'a> {
 pub(super) struct Fault {
     /// The physical line, from 1.
     pub(super) line: usize,
-    /// The column in bytes, from 1.
+    /// The column in characters, from 1.
     pub(super) column: usize,
     /// The error message.
     pub(super) message: &'static str,
+}
+
+/// A place that may turn out to be a fault. Its column is counted only then.
+#[derive(Clone, Copy)]
+struct Mark {
+    line: usize,
+    byte: usize,
+}
+
+impl Mark {
+    fn fault(self, text: &str, message: &'static str) -> Fault {
+        Fault { line: self.line, column: column(text, self.byte), message }
+    }
 }
 
 /// Splits a text into logical lines.
@@ -43,7 +58,7 @@ impl<'a> Iterator for Lines<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let (end, fault) = extent(self.rest.as_bytes(), self.number);
+        let (end, fault) = extent(self.rest, self.number);
         let (text, rest) = self.rest.split_at(end);
         let line = Line { text, number: self.number, fault };
         self.number += text.bytes().filter(|byte| *byte == b'\n').count();
@@ -53,37 +68,34 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 /// Where the first logical line of `text` ends, which starts on physical line `number`.
-fn extent(text: &[u8], mut number: usize) -> (usize, Option<Fault>) {
-    let mut line_start = 0;
-    let mut open: Vec<(usize, usize)> = Vec::new();
-    let mut quote: Option<(usize, usize)> = None;
+fn extent(text: &str, mut number: usize) -> (usize, Option<Fault>) {
+    let bytes = text.as_bytes();
+    let mut open: Vec<Mark> = Vec::new();
+    let mut quote: Option<Mark> = None;
     let mut fault = None;
     let mut comment = false;
     let mut index = 0;
-    while index < text.len() {
-        let here = (number, index - line_start + 1);
-        match text[index] {
+    while index < bytes.len() {
+        let here = Mark { line: number, byte: index };
+        match bytes[index] {
             b'\n' => {
-                if let Some((line, column)) = quote {
-                    let message = "this quoted string is not closed on its line";
-                    return (index + 1, Some(Fault { line, column, message }));
+                if let Some(start) = quote {
+                    return (index + 1, Some(start.fault(text, UNCLOSED_QUOTE)));
                 }
                 if open.is_empty() {
                     return (index + 1, fault);
                 }
                 comment = false;
                 number += 1;
-                line_start = index + 1;
             }
             _ if comment => {}
             // An escaped character is never special; an escaped line feed is the scanner's to refuse.
-            b'\\' if text.get(index + 1).is_some_and(|next| *next != b'\n') => index += 1,
+            b'\\' if bytes.get(index + 1).is_some_and(|next| *next != b'\n') => index += 1,
             b'"' => {
-                let (line, column) = here;
                 let is_glued =
-                    quote.is_some() && text.get(index + 1).is_some_and(|next| continues_token(*next));
+                    quote.is_some() && bytes.get(index + 1).is_some_and(|next| continues_token(*next));
                 let message = "there is no space after this quoted string";
-                fault = fault.or_else(|| is_glued.then_some(Fault { line, column, message }));
+                fault = fault.or_else(|| is_glued.then(|| here.fault(text, message)));
                 quote = if quote.is_some() { None } else { Some(here) };
             }
             _ if quote.is_some() => {}
@@ -96,12 +108,13 @@ fn extent(text: &[u8], mut number: usize) -> (usize, Option<Fault>) {
         }
         index += 1;
     }
-    let at = |(line, column), message| Some(Fault { line, column, message });
     let unclosed = quote
-        .and_then(|open| at(open, "this quoted string is not closed on its line"))
-        .or_else(|| open.first().and_then(|open| at(*open, "this parenthesis is never closed")));
+        .map(|start| start.fault(text, UNCLOSED_QUOTE))
+        .or_else(|| open.first().map(|open| open.fault(text, "this parenthesis is never closed")));
     (text.len(), unclosed.or(fault))
 }
+
+const UNCLOSED_QUOTE: &str = "this quoted string is not closed on its line";
 
 /// Whether a byte continues the preceding token.
 fn continues_token(byte: u8) -> bool {
@@ -134,7 +147,10 @@ mod tests {
         let quote = "this quoted string is not closed on its line";
         assert_eq!(faults("a \"x\\\"\nb \"y\" \"z"), [at(1, 3, quote), at(2, 7, quote)]);
         assert_eq!(faults("a \"x\" (y)\n"), []);
+        assert_eq!(faults("a TXT \"日本\" (\nb"), [at(1, 12, "this parenthesis is never closed")]);
+        assert_eq!(faults("a (\n\"ä\" \"z"), [at(2, 5, quote)]);
         let glued = "there is no space after this quoted string";
+        assert_eq!(faults("a \"ä\"z\n"), [at(1, 5, glued)]);
         assert_eq!(faults("a (\n\"x\"\"y\"z) \"(\"\nb\n"), [at(2, 6, glued)]);
     }
 }

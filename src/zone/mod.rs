@@ -138,7 +138,7 @@ pub struct ZoneError {
     pub file: String,
     /// The line, from 1.
     pub line: usize,
-    /// The column in bytes, from 1.
+    /// The column in characters, from 1.
     pub column: usize,
     /// A sentence without a full stop.
     pub message: String,

@@ -26,6 +26,12 @@ pub(super) fn warn(
             rtype::DNAME if name != origin && has(sets, rtype::NS) => {
                 warn(*at, format!("the DNAME at {name} has no effect beside its delegation (RFC 6672 §2.3)"));
             }
+            rtype::DNAME if name.is_wildcard() => {
+                warn(
+                    *at,
+                    format!("the DNAME redirects nothing but names below {name} itself (RFC 6672 §3.3)"),
+                );
+            }
             rtype::SVCB | rtype::HTTPS if set.rdata.iter().any(|rdata| lacks_alpn(rdata)) => {
                 warn(
                     *at,

@@ -62,6 +62,15 @@ fn both_paths_agree_on_every_name() {
     messages().for_each(|message| packets::answer(&message));
 }
 
+#[test]
+fn both_paths_agree_on_any_class() {
+    for (name, rtype) in NAMES.iter().flat_map(|name| TYPES.map(|rtype| (name, rtype))) {
+        let mut message = query(name, rtype);
+        *message.last_mut().expect("a class") = 255;
+        packets::answer(&message);
+    }
+}
+
 /// Except where a DNAME synthesises a name that no zone owns.
 #[test]
 fn answers_allocate_nothing() {

@@ -41,6 +41,7 @@ impl Faulty {
     async fn start_with(environment: &[(&str, &str)]) -> Self {
         let three = Three::start();
         let folder = Folder::new(&[three.config(&[]), NEAREST.into()].concat());
+        folder.reconfigure("[control]", "[control]\nmetrics = \"127.0.0.1:0\"");
         let mut program = program();
         program.env("PORTOLAN_FAULTS", folder.path(""));
         // Fewer than checks, so that they can block all of them.
@@ -112,6 +113,21 @@ async fn a_part_that_panics_ends_the_process_with_a_sentence() {
         };
         node.served.logged("the reason is logged", is_reason).await;
         assert!(!node.served.folder.socket().exists(), "the socket is removed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_of_the_api_that_panics_ends_the_process() {
+    for (listener, name) in
+        [("control", "the control API's TCP listener"), ("metrics", "the metrics listener")]
+    {
+        let mut node = Faulty::start().await;
+        let [address] = node.served.addresses([listener]).await;
+        node.inject("ApiListener.panic");
+        TcpStream::connect(address).await.expect("it listens");
+        let expected = format!("{name} panicked: the process ends, so that it can be started again");
+        node.served.logged(&expected, |line| line["message"] == expected.as_str()).await;
+        assert_eq!(node.served.ended().await, Some(1), "{name}");
     }
 }
 

@@ -233,7 +233,13 @@ fn the_rules_of_a_zone_are_enforced() {
             "x DNAME y\na.x A 192.0.2.1\n",
             &["z:6:1: a.x.example. lies below the DNAME at x.example. (RFC 6672 §2.4)"],
         ),
-        ("*.x NS ns\n", &["z:5:1: NS at the wildcard *.x.example. has no defined meaning (RFC 4592 §4)"]),
+        (
+            "*.x NS ns\n",
+            &[
+                "z:5:1: NS at the wildcard *.x.example. has no defined meaning (RFC 4592 §4.2); delegate each name, with $GENERATE if there are many",
+            ],
+        ),
+        ("x CAA 0 issue \"日本\" y ; ä\n", &["z:5:20: there is more on this line than the record holds"]),
         ("x DS 1 8 2 00\n", &["z:5:1: DS at x.example. without a delegation there (RFC 4035 §2.4)"]),
         ("$INCLUDE other\n", &["z:5:1: $INCLUDE of other: other may not be read"]),
     ];

@@ -52,6 +52,14 @@ fn name_servers_and_mail_servers_are_no_aliases() {
 }
 
 #[test]
+fn a_wildcard_does_not_redirect() {
+    warned(
+        "*.x DNAME ns\n",
+        &["z:5:1: the DNAME redirects nothing but names below *.x.example. itself (RFC 6672 §3.3)"],
+    );
+}
+
+#[test]
 fn name_servers_within_the_zone_exist() {
     warned(
         concat!(

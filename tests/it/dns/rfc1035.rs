@@ -32,10 +32,31 @@ fn section_4_1_1_other_opcodes_are_not_implemented() {
 
 #[test]
 fn section_3_2_4_other_classes_are_refused() {
-    for class in [DNSClass::CH, DNSClass::ANY] {
+    for class in [DNSClass::CH, DNSClass::HS, DNSClass::NONE] {
         let mut message = query("www.example. TXT");
         message.queries[0].set_query_class(class);
         server().check_message(&message, "REFUSED");
+    }
+}
+
+/// Records are of class IN, and such an answer is not authoritative.
+#[test]
+fn section_6_2_any_class_is_answered_from_the_only_one() {
+    let check = |asked: &str, expected: &str| {
+        let mut message = query(asked);
+        message.queries[0].set_query_class(DNSClass::ANY);
+        server().check_message(&message, expected);
+        let reply = server().exchange(&message, Transport::Udp);
+        let records = reply.answers.iter().chain(&reply.authorities);
+        assert!(records.map(|record| record.dns_class).all(|class| class == DNSClass::IN), "{asked}");
+    };
+    let soa = "NS example. 60 SOA ns.example. h.example. 7 3600 600 86400 60";
+    check("www.example. A", "NOERROR\nAN www.example. 300 A 192.0.2.1");
+    check("www.example. TXT", &format!("NOERROR\n{soa}"));
+    check("gone.example. A", &format!("NXDOMAIN\n{soa}"));
+    check("www.example. ANY", "NOERROR\nAN www.example. 3600 HINFO RFC8482");
+    for refused in ["example. AXFR", "elsewhere.test. A", "version.bind. TXT"] {
+        check(refused, "REFUSED");
     }
 }
 

@@ -84,6 +84,22 @@ fn section_2_3_an_apex_may_have_one() {
     );
 }
 
+/// What the wildcard matches gets the record; only names below the literal `*` are redirected.
+#[test]
+fn section_3_3_a_wildcard_synthesises_dname_and_does_not_redirect() {
+    let server = Server::new(&[("example.", "*.w DNAME elsewhere.test.\n")]).start();
+    let soa = "NS example. 60 SOA ns.example. h.example. 7 3600 600 86400 60";
+    server.check("x.w.example. DNAME", "NOERROR aa\nAN x.w.example. 300 DNAME elsewhere.test.");
+    server.check("x.w.example. A", &format!("NOERROR aa\n{soa}"));
+    server.check("a.x.w.example. A", &format!("NOERROR aa\n{soa}"));
+    server.check(
+        "a.*.w.example. A",
+        "NOERROR aa
+         AN *.w.example. 300 DNAME elsewhere.test.
+         AN a.*.w.example. 300 CNAME a.elsewhere.test.",
+    );
+}
+
 #[test]
 fn redirection_loops_end_where_they_began() {
     server().check(

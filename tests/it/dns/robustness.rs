@@ -35,7 +35,7 @@ fn mutated_packets_never_panic() {
         "none.example. A",
         "elsewhere.test. A",
     ];
-    let seeds: Vec<Vec<u8>> = asked
+    let mut seeds: Vec<Vec<u8>> = asked
         .iter()
         .flat_map(|asked| {
             let plain = query(asked);
@@ -43,6 +43,9 @@ fn mutated_packets_never_panic() {
         })
         .map(|message| message.to_vec().unwrap())
         .collect();
+    let signed = b"\0\0\0\0\0\x01\0\0\0\0\0\x01\x03www\x07example\0\0\x01\0\x01\x01k\xc0\x10\0\xfa\0\xff\0\0\0\0\0\x20\
+        \x09hmac-sha1\0\0\0\0\0\0\x01\x01\x2c\0\x04mac!\0\x01\0\0\0\0";
+    seeds.extend(std::iter::repeat_n(signed.to_vec(), 9));
     let mut random = Random(4711);
     let (mut dropped, mut answered) = (0, 0);
     for _ in 0..6_000 {

@@ -39,7 +39,8 @@ pub(super) const LIST: &[Choice] = &[
             let without_ds = ours.authority.iter().filter(|it| !it.contains(" ds "));
             question.dnssec_ok
                 && without_ds.eq(&theirs.authority)
-                && (ours.answer == theirs.answer && ours.additional == theirs.additional)
+                && (ours.rcode, &ours.answer, &ours.additional)
+                    == (theirs.rcode, &theirs.answer, &theirs.additional)
         },
     },
     Choice {
@@ -97,6 +98,15 @@ pub(super) const LIST: &[Choice] = &[
         applies: |_, ours, theirs| {
             let theirs_is_part = theirs.additional.iter().all(|record| ours.additional.contains(record));
             theirs_is_part && !ours.answer.is_empty() && is_the_same_but_for_additional(ours, theirs)
+        },
+    },
+    Choice {
+        why: "RFC 6672 §3.2: the DNAME of an answer is owned by the name above, a wildcard's own name, too",
+        peers: &["knot"],
+        applies: |question, ours, theirs| {
+            let wildcard = "*.wild-dname.example.".parse().expect("a name");
+            let is_below = question.name.is_at_or_below(&wildcard) && question.name != wildcard;
+            is_below && (ours.rcode, &ours.additional) == (theirs.rcode, &theirs.additional)
         },
     },
     Choice {
