@@ -79,10 +79,11 @@ impl Hold<'_> {
         usable: &dyn Fn(RegionId) -> Usable,
         into: &mut Vec<Held>,
     ) {
-        let regions = self.standing.configured(self.sets.regions(set), family);
+        let regions = self.standing.able_to_serve(self.sets.regions(set), family);
         let is_short = is_short(self.rules.min_regions, &regions, usable);
         let was_held = |id: RegionId| self.before.iter().any(|it| is(it, scope, family, id));
-        for id in regions.iter().copied().filter(|id| usable(*id) == SOFT) {
+        let has_family = |id: RegionId| self.standing.region(id).pool(family).configured;
+        for id in regions.iter().copied().filter(|id| has_family(*id) && usable(*id) == SOFT) {
             if is_short || was_held(id) {
                 into.push(Held { scope, family, region: id, rule: Rule::MinRegions });
             }
@@ -107,7 +108,7 @@ pub fn dues(
     // Even without a rule, if none serves, the soft-down ones come first.
     let least = rules.min_regions.max(1);
     let mut add_set = |set, family, usable: &dyn Fn(RegionId) -> Usable, due: &dyn Fn(RegionId) -> Due| {
-        let regions = standing.configured(sets.regions(set), family);
+        let regions = standing.able_to_serve(sets.regions(set), family);
         let (withdrawn, serving): (Vec<RegionId>, Vec<RegionId>) =
             regions.iter().partition(|id| usable(**id).is_withdrawn());
         let failing = withdrawn.into_iter().filter(|id| fails(usable(*id)));

@@ -50,7 +50,7 @@ struct Change<'a> {
 
 impl Change<'_> {
     fn refuse(&self, set: SetId, family: Family, service: Option<ServiceId>) -> Option<Refusal> {
-        let regions = self.before.configured(self.sets.regions(set), family);
+        let regions = self.before.able_to_serve(self.sets.regions(set), family);
         let needed = self.rules.min_regions.min(regions.len());
         let remaining = self.serving(self.after, set, family, service);
         if remaining >= needed {
@@ -77,7 +77,7 @@ impl Change<'_> {
                 }
             }
         };
-        standing.configured(self.sets.regions(set), family).into_iter().filter(|id| serves(*id)).count()
+        standing.able_to_serve(self.sets.regions(set), family).into_iter().filter(|id| serves(*id)).count()
     }
 }
 

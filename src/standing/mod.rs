@@ -278,10 +278,13 @@ impl Standing {
         find(HeldFor::Set(set)).or_else(|| find(HeldFor::Service(service?, set)))
     }
 
-    /// Those of `regions` that have addresses, or names, of a family: only these can serve its clients.
+    /// Those of `regions` that can serve clients of a family: those with addresses of the family. IPv6 clients are also
+    /// served by IPv4 addresses, as most have both, and others use NAT64.
     #[must_use]
-    pub fn configured(&self, regions: &[RegionId], family: Family) -> Vec<RegionId> {
-        regions.iter().copied().filter(|id| self.region(*id).pool(family).configured).collect()
+    pub fn able_to_serve(&self, regions: &[RegionId], family: Family) -> Vec<RegionId> {
+        let has = |id: &RegionId, family| self.region(*id).pool(family).configured;
+        let is_able = |id: &RegionId| has(id, family) || (family == Family::V6 && has(id, Family::V4));
+        regions.iter().copied().filter(is_able).collect()
     }
 
     /// The rule that holds or keeps a region for any clients.

@@ -602,15 +602,16 @@ fn overrides_do_not_end_what_served_nor_prolong_what_they_forced() {
     assert_eq!(sends([true, false], false), "us-east");
 }
 
-/// A region that only has IPv6 addresses does nothing for IPv4 clients.
+/// A region that has IPv6 addresses only does nothing for IPv4 clients, but IPv6 clients can use IPv4 addresses.
 #[test]
-fn safety_counts_only_regions_that_have_addresses_of_the_family() {
-    let v6_only = |region: RegionId, world: &mut World| {
+fn safety_counts_only_regions_that_can_serve_the_family() {
+    let only = |family: Family, region: RegionId, world: &mut World| {
         for endpoint in &mut world.topology.regions[usize::from(region.0)].endpoints {
-            let v6 = endpoint.listed().iter().copied().filter(IpAddr::is_ipv6).collect();
-            endpoint.reach = Reach::Addresses(v6);
+            let listed = endpoint.listed().iter().copied().filter(|address| family.has(*address)).collect();
+            endpoint.reach = Reach::Addresses(listed);
         }
     };
+    let v6_only = |region, world: &mut World| only(Family::V6, region, world);
     // Too few regions serve over IPv4: the only other one is held, but not the one without addresses.
     let mut world = World::new(Rank::Priority);
     world.rules = Rules { min_regions: 2, ..Rules::default() };
@@ -637,6 +638,19 @@ fn safety_counts_only_regions_that_have_addresses_of_the_family() {
         refusal.explain(&world.topology),
         "min_regions = 1 forbids it: of ap-south, us-east none would remain usable"
     );
+    // The last one with IPv6 addresses may be.
+    let mut drained = World::new(Rank::Priority);
+    only(Family::V4, EU, &mut drained);
+    drained.down(AP).set_override("region/us-east", Action::DRAIN, "100%");
+    let mut world = World::new(Rank::Priority);
+    only(Family::V4, EU, &mut world);
+    world.down(AP);
+    assert_eq!(permit(&Rules::default(), &world.compile(), &drained.compile()), Ok(()));
+    // And in a brown-out, nobody is sent to an address that fails while another one serves.
+    world.rules = Rules::default();
+    world.set(US, None, State::Down(Severity::Soft));
+    let ready = world.compile();
+    assert_eq!((ready.held(), ready.sends(AMERICAN, Family::V6)), (vec![], "nodata".into()));
 }
 
 #[test]

@@ -129,13 +129,14 @@ impl Simulation {
         for set in sets.ids() {
             for family in [Family::V4, Family::V6] {
                 let usable = |id: &RegionId| standing.region(*id).pool(family).usable;
-                let regions = standing.configured(sets.regions(set), family);
+                let regions = standing.able_to_serve(sets.regions(set), family);
                 let serving = regions.iter().filter(|id| !usable(id).is_withdrawn()).count();
                 let needed = self.rules.min_regions.min(regions.len());
                 if serving >= needed {
                     continue;
                 }
-                for id in regions.iter().filter(|id| usable(id) == SOFT) {
+                let has_family = |id: &RegionId| standing.region(*id).pool(family).configured;
+                for id in regions.iter().filter(|id| has_family(id) && usable(id) == SOFT) {
                     let held = standing.held(None, set, family, *id);
                     assert_eq!(
                         held,
