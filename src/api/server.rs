@@ -159,15 +159,23 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::net::server_tls::server_config;
 
     /// Bytes between the two ends of a test's connection.
     const WIRE: usize = 64;
 
     fn served(router: Router) -> (DuplexStream, tokio::task::JoinHandle<()>) {
+        served_over(None, router)
+    }
+
+    fn served_over(
+        tls: Option<Arc<ServerConfig>>,
+        router: Router,
+    ) -> (DuplexStream, tokio::task::JoinHandle<()>) {
         let (client, server) = duplex(WIRE);
         let admission = Arc::new(Connections::within(1).admit(None));
         let serving = tokio::spawn(async move {
-            connection(server, None, router, &admission, &CancellationToken::new()).await;
+            connection(server, tls, router, &admission, &CancellationToken::new()).await;
         });
         (client, serving)
     }
@@ -181,6 +189,22 @@ mod tests {
             client.write_all(begun.as_bytes()).await.unwrap();
             let mut reply = Vec::new();
             client.read_to_end(&mut reply).await.unwrap();
+            serving.await.unwrap();
+            let waited = start.elapsed();
+            assert!((HEAD..HEAD * 2).contains(&waited), "{begun:?}: {waited:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn handshakes_that_never_end_are_given_up() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = made.signing_key.serialize_der().try_into().unwrap();
+        let tls = server_config(vec![made.cert.der().clone()], key, None).unwrap();
+        // The second is the beginning of a ClientHello.
+        for begun in [&b""[..], b"\x16\x03\x01\x00\xc8\x01"] {
+            let (mut client, serving) = served_over(Some(Arc::clone(&tls)), Router::new());
+            let start = Instant::now();
+            client.write_all(begun).await.unwrap();
             serving.await.unwrap();
             let waited = start.elapsed();
             assert!((HEAD..HEAD * 2).contains(&waited), "{begun:?}: {waited:?}");

@@ -330,3 +330,15 @@ async fn ready(name: &str, position: Option<Break>) -> Response {
     }))
     .into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_demo_has_a_token_that_nobody_can_guess() {
+        let (one, other) = (token().unwrap(), token().unwrap());
+        assert_ne!(one, other);
+        assert_eq!(one.len(), 32, "128 bits: {one}");
+    }
+}

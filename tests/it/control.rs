@@ -280,7 +280,8 @@ async fn metrics_have_a_listener_of_their_own() {
     let folder = Folder::new(ONE);
     folder.reconfigure("[control]", "[control]\nread = \"token\"\nmetrics = \"127.0.0.1:0\"");
     let mut served = Served::start(folder).await;
-    let [control, metrics] = served.addresses(["control", "metrics"]).await.map(Api::tcp);
+    let [control, metrics_address] = served.addresses(["control", "metrics"]).await;
+    let [control, metrics] = [control, metrics_address].map(Api::tcp);
     assert!(metrics.text("/metrics").await.contains("portolan_epoch 1\n"));
     for (method, path, status) in [
         (Method::GET, "/v1/status", 404),
@@ -290,6 +291,8 @@ async fn metrics_have_a_listener_of_their_own() {
     ] {
         assert_eq!(metrics.call(method, path, None).await.0, status, "{path}");
     }
+    let (status, _) = status_of(metrics_address, "GET /metrics HTTP/1.1", "Host: evil.example\r\n").await;
+    assert_eq!(status, 421, "pages of other names read nothing here either");
     assert_eq!(control.call(Method::GET, "/metrics", None).await.0, 401);
     assert_eq!(served.stop().await, Some(0));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, duplex};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::server::{PATIENCE, start_by};
@@ -262,6 +262,24 @@ async fn a_header_that_does_not_come_is_not_waited_for_longer_than_a_query() {
     proxy.write_all(b"PROXY TCP4 ").await.unwrap();
     let error =
         read_header(&mut stream, &mut Vec::new(), limits(), &CancellationToken::new()).await.unwrap_err();
+    assert_eq!((error.kind(), start.elapsed().as_secs()), (std::io::ErrorKind::TimedOut, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn trickling_a_header_does_not_prolong_the_wait() {
+    let start = Instant::now();
+    let (mut proxy, mut stream) = duplex(64);
+    tokio::spawn(async move {
+        // Never a whole header; it ends when the server is gone.
+        for byte in *b"PROXY TCP4 192.0.2.7" {
+            if proxy.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            sleep(Duration::from_secs(4)).await;
+        }
+    });
+    let closing = CancellationToken::new();
+    let error = read_header(&mut stream, &mut Vec::new(), limits(), &closing).await.unwrap_err();
     assert_eq!((error.kind(), start.elapsed().as_secs()), (std::io::ErrorKind::TimedOut, 10));
 }
 

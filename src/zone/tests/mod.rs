@@ -274,6 +274,18 @@ fn origins_may_be_of_any_bytes() {
 }
 
 #[test]
+fn a_zone_includes_a_limited_number_of_files() {
+    let mut asked = 0;
+    let mut include = |_: &str| {
+        asked += 1;
+        Ok(String::new())
+    };
+    let text = zone(&"$INCLUDE empty\n".repeat(2000));
+    Zone::read(&name("example."), &text, "z", &mut include).unwrap_err();
+    assert!(asked < 1000, "{asked} files were read");
+}
+
+#[test]
 fn included_text_has_its_own_origin_and_does_not_change_the_includers() {
     let mut asked = Vec::new();
     let mut include = |path: &str| {
