@@ -229,7 +229,7 @@ fn complain(text: &str) {
     log::print_last(&format!("portolan: {}", terminal::escaped(text)));
 }
 
-/// Prints text, whoever wrote it, on stdout.
+/// Prints text of any origin on stdout.
 fn say_line(text: fmt::Arguments<'_>) {
     write_line(&terminal::escaped(&text.to_string()));
 }

@@ -53,7 +53,7 @@ pub(super) struct Selection {
 pub(super) struct Chosen {
     pub(super) node: NodeChoice,
     pub(super) token: Option<String>,
-    /// The environment variable that chose it, which whoever typed the command may have forgotten.
+    /// The environment variable that chose it, which the user may have forgotten.
     variable: Option<&'static str>,
 }
 
@@ -220,7 +220,7 @@ impl Chosen {
         Err(ClientError::Usage("this config has no control API: see [control]".into()).into())
     }
 
-    /// What whoever typed the command should know about the choice, as a sentence.
+    /// What the user should know about the choice, as a sentence.
     pub(super) fn note(&self, place: &Place, skipped: &[Attempt]) -> Option<String> {
         let failed: Vec<String> = skipped
             .iter()

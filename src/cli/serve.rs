@@ -54,7 +54,7 @@ async fn serve(config: PathBuf) -> Result<ExitCode> {
 async fn prepare_apart(origin: Origin) -> Result<Result<Prepared, Diagnostics>> {
     let (done, prepared) = oneshot::channel();
     let preparing = thread::Builder::new().name("prepare".into()).spawn(move || {
-        // Whoever waited may be gone.
+        // The receiver may be gone.
         done.send(prepare(&origin)).ok();
     })?;
     let prepared = prepared.await;

@@ -467,7 +467,7 @@ fn warn_of_exposure(table: &Table<'_>, control: &Control) {
     if control.read == Read::Anyone {
         table.report.warning(
             table.key_span("listen"),
-            format!("whoever reaches {listen} can read status, events and metrics"),
+            format!("anyone who can reach {listen} can read status, events and metrics"),
             "set `read` = \"token\", or listen on a loopback address",
         );
     }

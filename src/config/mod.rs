@@ -4,7 +4,7 @@
 //! hand-written reader. A reader that finds an error adds it to the one `Report` and continues, so
 //! one run shows every error of every table. Zone files, the latency table and trusted authorities are read through
 //! the loader passed in. What only a running node can open, such as geo databases, is named with its [`Spot`], so that
-//! whoever opens it ([`prepare`](crate::prepare)) can report errors there. This module does no I/O of its own.
+//! the module that opens it ([`prepare`](crate::prepare)) can report errors there. This module does no I/O of its own.
 //!
 //! Bottom up: `diagnostic` (what is wrong and where), `source` (what is read), `report` (collects diagnostics), `text` (values written as
 //! strings), `keys` (the keys of each table), `table` (typed access to tables), then one file per

@@ -137,7 +137,7 @@ fn healthy_when(id: RegionId, need: Need, endpoints: &[Endpoint], mut require: V
     Condition::All(require)
 }
 
-/// No rule uses it yet, which whoever writes it expects.
+/// No rule uses it yet, although a user who sets it expects that.
 fn read_capacity(table: &Table<'_>) -> Option<u64> {
     let capacity = table.get("capacity")?.integer(1..=u64::MAX)?;
     table.report.warning(

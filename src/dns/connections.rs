@@ -1,8 +1,8 @@
 //! How many TCP connections may be open, and which one is closed for a new one.
 //!
 //! Anyone could block a server that refuses connections when it is full, by opening them and leaving them idle. Here a
-//! new connection replaces one of the client prefix that has most of them, so whoever floods the server evicts himself,
-//! and of that prefix the one that has been without a query for longest.
+//! new connection replaces one of the client prefix that has most of them, so a client that floods the server evicts
+//! itself, and of that prefix the one that has been without a query for longest.
 //!
 //! The connections of a trusted proxy are its clients': until its header names the client, a connection belongs to the
 //! group of all such connections, which counts against the total but has no quota of its own.
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The bits of an IPv4 address that a prefix keeps: networks smaller than a /24 are not routed on their own.
 const V4_PREFIX: u32 = 24;
-/// The bits of an IPv6 address that a prefix keeps: a site gets a /48, and whoever has one has all its addresses.
+/// The bits of an IPv6 address that a prefix keeps: a site gets a /48 and can use all its addresses.
 const V6_PREFIX: u32 = 48;
 
 /// The open connections of all listeners.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 /// The addresses at which hosts of endpoints may be: public ones, and those of the networks that the config lists.
-/// Whoever controls a zone or a resolver could otherwise lead probes and clients to loopback, to the metadata service of
+/// Anyone who controls a zone or a resolver could otherwise direct probes and clients to loopback, to the metadata service of
 /// a cloud (169.254.169.254) or to any host of an internal network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Destinations {

@@ -1,6 +1,6 @@
 //! The log's lines, written to stderr by a thread of its own.
 //!
-//! Whoever logs appends to a buffer in memory and never waits for the reader of stderr or a disk behind it. What stderr
+//! Logging appends to a buffer in memory and never waits for the reader of stderr or its disk. What stderr
 //! does not take is dropped and counted: the buffer is bounded, a stuck reader fills it, and a write that fails (reader
 //! gone, disk full) loses its lines. Once lines are written again, one of them says how many are missing.
 

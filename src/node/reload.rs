@@ -38,7 +38,7 @@ impl Reloader {
     /// Serves requests, one at a time, so that a config that was read later is never applied earlier.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>) {
         while let Some(ReloadRequest { by, reply }) = requests.recv().await {
-            // Whoever asked may be gone, which is fine.
+            // The client may be gone, which is fine.
             reply.send(self.reload(by).await).ok();
         }
     }

@@ -1,8 +1,8 @@
 //! Takes from the process what a node never needs, by Landlock: executing programs, and writing anywhere but to its
 //! state and its socket.
 //!
-//! Whoever makes the node run code of his own then cannot leave anything behind or start anything. Reading is not
-//! restricted, because a reload may name any file. Neither are connections: where probes go, a reload may change.
+//! An attacker who runs code in the node can then neither leave a file behind nor start a program. Reading is not
+//! restricted, because a reload may name any file. Nor are connections, because a reload may change where probes go.
 
 use std::fmt;
 use std::fs;

@@ -54,7 +54,7 @@ fn read(path: &Path) -> Result<Secrets, Unfit> {
         let why = format!("its mode {mode:03o} gives every user access");
         return Err((
             why,
-            "whoever knows the secret can forge cookies: `chmod 640` or `600`, and replace the secret",
+            "anyone who knows the secret can forge cookies: `chmod 640` or `600`, and replace the secret",
         ));
     }
     let mut text = String::new();

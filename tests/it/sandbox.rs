@@ -1,4 +1,4 @@
-//! What a node may no longer do once it runs, whoever it then works for.
+//! What a node may no longer do once it runs, even with code of an attacker.
 
 #![cfg(debug_assertions)]
 

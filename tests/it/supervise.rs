@@ -186,8 +186,8 @@ async fn a_part_that_stalls_shows_in_livez_and_readyz_and_recovers() {
     assert_eq!(node.served.stop().await, Some(0));
 }
 
-/// Whoever waits for the engine learns within seconds that it does not answer; a change that it has not taken by then is
-/// never made.
+/// A client that waits for the engine learns within seconds that it does not answer; a change that the engine has not
+/// taken by then is never made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_answers_while_the_engine_does_not() {
     let mut node = Faulty::start().await;

@@ -113,7 +113,7 @@ fn an_api_that_strangers_can_read() {
         ("control.listen = \"[::1]:8054\"", ""),
         (
             "control.listen = \"0.0.0.0:8054\"",
-            "2:9: warning: whoever reaches 0.0.0.0:8054 can read status, events and metrics\n  \
+            "2:9: warning: anyone who can reach 0.0.0.0:8054 can read status, events and metrics\n  \
              help: set `read` = \"token\", or listen on a loopback address\n\
              2:9: warning: tokens and replies cross the network to and from 0.0.0.0:8054 unencrypted\n  \
              help: set `tls`, or listen on a loopback address",

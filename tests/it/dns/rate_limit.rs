@@ -167,7 +167,7 @@ fn a_short_reply_without_a_cookie_is_truncated_and_holds_nothing() {
 
 /// What a victim gets for the bytes that were sent in its name.
 #[test]
-fn nobody_without_a_cookie_gets_more_bytes_than_were_sent_in_his_name() {
+fn nobody_without_a_cookie_gets_more_bytes_than_were_sent_in_their_name() {
     let mut nsid = with_edns(query("big.example. TXT"), 4096);
     nsid.edns.as_mut().unwrap().options_mut().insert(EdnsOption::Unknown(3, Vec::new()));
     for message in [
