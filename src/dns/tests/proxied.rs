@@ -162,7 +162,7 @@ async fn a_proxy_without_a_valid_header_is_disconnected() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn clients_that_may_not_ask_are_refused_whoever_forwards_them() {
+async fn clients_that_may_not_ask_are_refused_behind_any_proxy() {
     let shared = shared();
     let running = started(&shared, limits());
     let server = running.local_addrs()[0];
@@ -199,7 +199,7 @@ async fn nobody_else_is_believed() {
     let shared = shared();
     let running = started(&shared, limits());
     let server = running.local_addrs()[0];
-    // An address of loopback that is no proxy.
+    // A loopback address that is not in the list of proxies.
     let connect = || {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
