@@ -134,9 +134,10 @@ impl Scrape {
 
     fn standing(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let (topology, standing) = (&self.seen.snapshot.plan.topology, &self.seen.snapshot.standing);
-        let help = "1 while this node suspects its own network and suspect_self keeps the last standing";
+        let help =
+            "1 while this node suspects its own network, whether or not suspect_self keeps the last standing";
         let suspicion = encoder.encode_descriptor("self_suspicion", help, None, MetricType::Gauge)?;
-        ConstGauge::new(u64::from(standing.suspected)).encode(suspicion)?;
+        ConstGauge::new(u64::from(standing.suspected.is_some())).encode(suspicion)?;
 
         let help = "1 while probes and overrides let a region serve, else 0, even if a safety rule holds it";
         let mut up = encoder.encode_descriptor("region_up", help, None, MetricType::Gauge)?;

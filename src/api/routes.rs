@@ -295,6 +295,7 @@ async fn reload(
     match reloaded {
         Ok(reloaded) => Ok(Json(reloaded.into())),
         Err(ReloadError::Stopped) => Err(NoAnswer::Stopped.into()),
+        Err(why @ (ReloadError::Late(_) | ReloadError::Waiting)) => Err(Problem::no_answer(why.to_string())),
         Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())),
     }
 }

@@ -38,7 +38,7 @@ use crate::snapshot::Plan;
 use crate::supervise::Supervisor;
 use control::ControlListeners;
 pub(crate) use control::default_sockets;
-use reload::Reloader;
+use reload::{Patience, Reloader};
 
 /// How a node is started, besides its config.
 #[derive(Debug, Default)]
@@ -152,7 +152,9 @@ impl Node {
             .context("cannot start the engine's threads")?;
         let (reloads, requests) = Reloads::new();
         let (handle, node_name, budget) = (engine.clone(), Arc::clone(&name), files.budget);
-        let reloader = Reloader { origin, at_start, geo, engine: handle, policy, node_name, budget };
+        let patience = Patience::default();
+        let reloader =
+            Reloader { origin, at_start, geo, engine: handle, policy, node_name, budget, patience };
         let reloading = tokio::spawn(reloader.run(requests));
         let (metrics, files_shown) = (metrics(&counters, &files), files.clone());
         let (handle, asked) = (engine.clone(), reloads.clone());

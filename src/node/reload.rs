@@ -1,15 +1,20 @@
 //! Reload: everything is prepared first, then committed everywhere by steps that cannot fail.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use super::files;
 use crate::api::{Policy, ReloadRequest};
-use crate::config::AtStart;
+use crate::config::{AtStart, Diagnostics};
 use crate::engine::{Handle, Reloaded};
 use crate::net::limits::FdBudget;
 use crate::prepare::{KeptIndex, Origin, Prepared, ReloadError, prepare_after};
+
+/// A config of a million names takes seconds. A file system that does not answer must not keep the operator waiting.
+pub(super) const PREPARE_WITHIN: Duration = Duration::from_secs(120);
 
 /// Owns the origin of the config and what a reload needs of the config before.
 #[derive(Debug)]
@@ -24,6 +29,7 @@ pub(super) struct Reloader {
     pub(super) policy: watch::Sender<Policy>,
     pub(super) node_name: Arc<str>,
     pub(super) budget: FdBudget,
+    pub(super) patience: Patience<Result<Prepared, Diagnostics>>,
 }
 
 /// What a config allows over TCP. The node's own name is a good Host.
@@ -61,12 +67,63 @@ impl Reloader {
         Ok(reloaded)
     }
 
-    /// On a thread of its own, because compiling the rankings can take seconds.
-    async fn prepare(&self) -> Result<Prepared, ReloadError> {
+    async fn prepare(&mut self) -> Result<Prepared, ReloadError> {
         let (origin, last) = (self.origin.clone(), self.geo.clone());
-        match tokio::task::spawn_blocking(move || prepare_after(&origin, Some(&last))).await {
-            Ok(prepared) => prepared.map_err(ReloadError::Refused),
-            Err(crash) => Err(ReloadError::Crashed(crash.to_string())),
+        let prepared = self.patience.run(PREPARE_WITHIN, move || prepare_after(&origin, Some(&last))).await?;
+        prepared.map_err(ReloadError::Refused)
+    }
+}
+
+/// Work on a thread of its own, since reading files can wait and compiling the rankings can take seconds. It is waited
+/// for only so long, and what still runs then is the last until it ends, so that threads do not pile up.
+#[derive(Debug)]
+pub(super) struct Patience<T>(Option<JoinHandle<T>>);
+
+impl<T> Default for Patience<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: Send + 'static> Patience<T> {
+    async fn run(
+        &mut self,
+        within: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ReloadError> {
+        if self.0.as_ref().is_some_and(|it| !it.is_finished()) {
+            return Err(ReloadError::Waiting);
         }
+        let mut running = tokio::task::spawn_blocking(work);
+        match tokio::time::timeout(within, &mut running).await {
+            Ok(done) => done.map_err(|crash| ReloadError::Crashed(crash.to_string())),
+            Err(_) => {
+                self.0 = Some(running);
+                Err(ReloadError::Late(within))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_does_not_answer_ends_the_reload_and_refuses_others_until_it_does() {
+        let mut patience = Patience::default();
+        let (answer, file) = mpsc::channel::<()>();
+        let late = patience.run(Duration::from_millis(1), move || file.recv().is_ok()).await;
+        assert!(matches!(late, Err(ReloadError::Late(_))), "{late:?}");
+        let waiting = patience.run(Duration::MAX, || true).await;
+        assert!(matches!(waiting, Err(ReloadError::Waiting)), "{waiting:?}");
+
+        answer.send(()).expect("the file is still read");
+        while patience.0.as_ref().is_some_and(|it| !it.is_finished()) {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(patience.run(Duration::MAX, || true).await, Ok(true)));
     }
 }

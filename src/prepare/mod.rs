@@ -14,6 +14,7 @@ mod unanswered;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use tracing::warn;
@@ -54,6 +55,10 @@ pub enum ReloadError {
     Refused(Diagnostics),
     /// The program failed while it prepared the config.
     Crashed(String),
+    /// Reading the config and its files, and compiling them, took longer than this.
+    Late(Duration),
+    /// An earlier reload that was given up still waits for a file.
+    Waiting,
     /// The node is stopping.
     Stopped,
 }
@@ -63,6 +68,13 @@ impl fmt::Display for ReloadError {
         match self {
             Self::Refused(diagnostics) => diagnostics.fmt(f),
             Self::Crashed(why) => write!(f, "the config could not be prepared: {why}"),
+            Self::Late(within) => write!(
+                f,
+                "the config and its files could not be read within {within:?}; does the file system answer?"
+            ),
+            Self::Waiting => f.write_str(
+                "an earlier reload still waits for the config or one of its files; does the file system answer?",
+            ),
             Self::Stopped => f.write_str("the node is stopping"),
         }
     }

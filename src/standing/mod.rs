@@ -34,8 +34,17 @@ pub struct Standing {
     pub held: Box<[Held]>,
     /// When any of this can change at the earliest; only filled in if a service has a computed TTL.
     pub dues: Dues,
-    /// Whether the node suspects its own network, so that `suspect_self` keeps earlier states in use.
-    pub suspected: bool,
+    /// Whether the node suspects its own network.
+    pub suspected: Option<Suspected>,
+}
+
+/// What follows from the node's suspicion that its own network failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suspected {
+    /// `suspect_self` keeps earlier states in use.
+    KeepsStanding,
+    /// Only an alarm: `suspect_self` is not set, or its time is over.
+    AlarmOnly,
 }
 
 /// The standing of a region.

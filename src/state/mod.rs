@@ -419,7 +419,7 @@ impl State {
         let held = &self.standing.held;
         let basis = Basis { world: &self.world, inputs, due: &due, severity_due: &severity_due, held };
         let kept = dirty.map(|dirty| assemble::Kept { standing: &self.standing, dirty });
-        Standing { suspected: self.suspicion.is_active(), ..assemble(&basis, kept.as_ref()) }
+        Standing { suspected: self.suspicion.suspected(), ..assemble(&basis, kept.as_ref()) }
     }
 
     /// The earliest time at which an endpoint's part in steering can change.

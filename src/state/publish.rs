@@ -54,11 +54,11 @@ impl State {
     }
 
     pub(super) fn update_suspicion(&mut self, now: Now) {
-        let was_active = self.suspicion.is_active();
+        let before = self.suspicion.suspected();
         let anchors = self.targets.anchors.clone();
         let event = self.suspicion.update(&self.targets.checks, anchors, &self.world.rules, now);
         self.events.extend(event);
-        if was_active != self.suspicion.is_active() {
+        if before != self.suspicion.suspected() {
             self.dirty.fill(true);
         }
     }

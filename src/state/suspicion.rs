@@ -11,6 +11,7 @@ use super::checks::{Check, Checks, Index};
 use super::event::EventKind;
 use crate::health::State;
 use crate::model::{Mono, Now, Rules, SuspectSelf};
+use crate::standing::Suspected;
 
 /// The least number of checks that must all fail together for an alarm if `suspect_self` is not set; fewer prove
 /// nothing.
@@ -24,9 +25,9 @@ pub(super) enum Suspicion {
     None,
     /// This node's own network, since the first of these failures (`onset`): steering disregards failures from then on.
     Own { onset: Mono, until: Mono },
-    /// Nothing any more: an anchor can be reached, the time limit is over, or `suspect_self` is not set. Only the alarm
-    /// remains.
-    Dropped { onset: Mono },
+    /// Probes decide: an anchor can be reached, the time limit is over, or `suspect_self` is not set. But for an anchor,
+    /// which proves that the network works, the alarm remains.
+    Dropped { onset: Mono, alarm: bool },
 }
 
 impl Suspicion {
@@ -41,6 +42,14 @@ impl Suspicion {
     /// Whether steering currently disregards recent failures.
     pub(super) fn is_active(&self) -> bool {
         matches!(self, Self::Own { .. })
+    }
+
+    pub(super) fn suspected(&self) -> Option<Suspected> {
+        match self {
+            Self::Own { .. } => Some(Suspected::KeepsStanding),
+            Self::Dropped { alarm: true, .. } => Some(Suspected::AlarmOnly),
+            Self::None | Self::Dropped { alarm: false, .. } => None,
+        }
     }
 
     /// Re-evaluates all checks. Returns an event if an alarm begins or ends.
@@ -64,7 +73,7 @@ impl Suspicion {
         match *self {
             // A reload has removed the rule.
             Self::Own { onset, .. } if rule.is_none() => {
-                *self = Self::Dropped { onset };
+                *self = Self::Dropped { onset, alarm: true };
                 None
             }
             Self::None => {
@@ -73,18 +82,18 @@ impl Suspicion {
             }
             Self::Own { onset, until } => {
                 if anchor_answered(onset) {
-                    *self = Self::Dropped { onset };
+                    *self = Self::Dropped { onset, alarm: false };
                     let message = "an anchor can be reached: this node's network works, probes decide again";
                     return Some(EventKind::AllClear { message: message.into() });
                 }
                 if now.mono >= until {
-                    *self = Self::Dropped { onset };
+                    *self = Self::Dropped { onset, alarm: true };
                     let message = "suspect_self has kept the last standing for at_most: probes decide again";
                     return Some(EventKind::Alarm { message: message.into() });
                 }
                 if is_kept { None } else { self.end_if_recovered(probes, onset, rule) }
             }
-            Self::Dropped { onset } => self.end_if_recovered(probes, onset, rule),
+            Self::Dropped { onset, .. } => self.end_if_recovered(probes, onset, rule),
         }
     }
 
@@ -100,7 +109,7 @@ impl Suspicion {
                 )
             }
             None => {
-                *self = Self::Dropped { onset };
+                *self = Self::Dropped { onset, alarm: true };
                 format!("{what}: this node may have lost its own network")
             }
         };

@@ -1,6 +1,7 @@
 //! Addresses that this node cannot probe, and failures of its own network.
 
 use super::*;
+use crate::standing::Suspected;
 
 fn dual_stack() -> Topology {
     topology(&[&["192.0.2.1", "2001:db8::1"]], &[&["192.0.2.2", "2001:db8::2"]])
@@ -63,6 +64,7 @@ fn a_node_that_loses_its_own_network_keeps_the_last_standing_for_a_while() {
     // Only for a limited time.
     node.probe_times(24);
     assert_eq!(node.usable(EU, Family::V4), Usable::No(Cause::Probes(Severity::Hard)));
+    assert_eq!(node.state.standing().suspected, Some(Suspected::AlarmOnly));
     // The same failures do not start a new suspicion; it ends once they are over.
     node.probe_times(24);
     assert_eq!(node.usable(EU, Family::V4), Usable::No(Cause::Probes(Severity::Hard)));
@@ -78,9 +80,11 @@ fn a_reachable_anchor_ends_the_suspicion() {
     node.anchors_answer = false;
     node.break_all(&ALL, Severity::Hard).probe_times(3);
     assert_eq!(node.usable(EU, Family::V4), Usable::Yes(1.0));
+    assert_eq!(node.state.standing().suspected, Some(Suspected::KeepsStanding));
     node.anchors_answer = true;
     node.probe();
     assert_eq!(node.usable(EU, Family::V4), Usable::No(Cause::Probes(Severity::Hard)));
+    assert_eq!(node.state.standing().suspected, None, "an anchor proves that the network works");
     let anchor = Subject::Anchor("tcp:192.0.2.250:53".into());
     assert!(node.state.checks(node.now).iter().any(|it| it.id.subject == anchor));
 }
@@ -100,7 +104,7 @@ fn a_brown_out_is_no_reason_to_doubt_the_network() {
     let mut node = Node::up(suspicious(&[]));
     node.break_all(&ALL, Severity::Soft).probe_times(5);
     assert_eq!(node.held(), [EU, US], "held by min_regions");
-    assert!(!node.state.standing().suspected, "a target that answers 503 was reached");
+    assert_eq!(node.state.standing().suspected, None, "a target that answers 503 was reached");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use portolan::health::{CannotProbe, Failure, Observation, ProbeResult, Severity, State as Health};
 use portolan::model::{CheckId, Found, Fraction, Lookup, Mono, Name, Now, Rules, Subject, Target, Unix};
 use portolan::snapshot::{Plan, Snapshot};
-use portolan::standing::{Action, Override, Standing};
+use portolan::standing::{Action, Override, Standing, Suspected};
 use portolan::state::{CheckToRun, EventKind, OverrideRequest, Rejection, SavedState, State};
 
 use crate::harness::Numbers;
@@ -179,7 +179,8 @@ impl Simulation {
         self.verdicts_have_enough_results(&checks, &states);
         self.state.recompute(self.now);
         self.held_stays(&held);
-        if self.is_cut_off && !before.suspected && self.state.standing().suspected {
+        let now_kept = self.state.standing().suspected == Some(Suspected::KeepsStanding);
+        if self.is_cut_off && before.suspected.is_none() && now_kept {
             self.suspicion_keeps_what_served(&before, &failing);
         }
     }
