@@ -32,6 +32,10 @@ pub(super) struct Report<'a> {
     errors: Cell<usize>,
 }
 
+/// How the parser's messages begin where most often the quotes are missing, whatever it takes the text for.
+const UNQUOTED: [&str; 5] =
+    ["string values must be quoted", "invalid float", "invalid boolean", "invalid time", "invalid date"];
+
 impl<'a> Report<'a> {
     pub(super) fn new(file: &'a Path, text: &'a str, read: Loader<'a>) -> Self {
         let sources = BTreeMap::from([(file.to_path_buf(), Arc::from(text))]);
@@ -58,6 +62,11 @@ impl<'a> Report<'a> {
             (_, Some(value)) if value.starts_with(TYPOGRAPHIC) => {
                 let quote = &value[..value.ceil_char_boundary(1)];
                 format!("{quote} is not a quotation mark in TOML: write \" before and after the text")
+            }
+            (message, value) if UNQUOTED.iter().any(|start| message.starts_with(start)) => {
+                let is_missing = value.is_none_or(|value| value.trim().is_empty());
+                let what = if is_missing { "a value is missing" } else { "this is not a valid value" };
+                format!("{what}: write text, addresses and durations in quotes, as in \"5s\"")
             }
             (message, _) => message.trim().to_owned(),
         };

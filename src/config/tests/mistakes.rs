@@ -602,7 +602,18 @@ fn a_syntax_error_causes_no_follow_up_errors() {
             "version = 1\nversion = 1\nlog = {}\nlog = {}",
             "2:1: `version` is written twice\n4:1: `log` is written twice",
         ),
-        ("[dns]\nlisten = \n", "2:10: string values must be quoted, expected literal string"),
+        (
+            "[dns]\nlisten = \n",
+            "2:10: a value is missing: write text, addresses and durations in quotes, as in \"5s\"",
+        ),
+        (
+            "[node]\nname = nonsense\n",
+            "2:8: this is not a valid value: write text, addresses and durations in quotes, as in \"5s\"",
+        ),
+        (
+            "[dns]\nlisten = [127.0.0.1]\n",
+            "2:16: this is not a valid value: write text, addresses and durations in quotes, as in \"5s\"",
+        ),
         // The unclosed list above swallows the region.
         (
             "version = 1\ngeo.network = [{ prefix = \"::/0\", regions = [\"east\"] }\n[region.east]\nendpoint = []\n",
