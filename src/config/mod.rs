@@ -54,7 +54,7 @@ pub use reference::{reference, schema};
 pub use restart::AtStart;
 pub use source::{FileKind, Source, why_unreadable};
 
-use crate::model::{Name, PlaceKey, Rules, Topology};
+use crate::model::{Name, PlaceKey, Proxy, Rules, Topology};
 use crate::zone::Zones;
 
 use keys::Shape::{Fields, Integer, List, Named};
@@ -76,6 +76,8 @@ pub struct Config {
     pub log: Log,
     /// The name server, if this node is one.
     pub dns: Option<Dns>,
+    /// The regional balancer, if this node is one.
+    pub proxy: Option<Proxy>,
     /// The API and metrics.
     pub control: Control,
     /// The geo databases and network overrides.
@@ -299,6 +301,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
         state_dir_at,
         log: node::read_log(root),
         dns,
+        proxy: None,
         control,
         geo,
         safety,
@@ -309,6 +312,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
             services: services.into_iter().map(|service| service.value).collect(),
             probes: probes.into_iter().flatten().collect(),
             regions,
+            pools: Vec::new(),
         },
         probes_at: probe_entries.iter().map(|entry| root.report.spot(entry.span.clone())).collect(),
         // Filled in after every reader has run.

@@ -15,6 +15,7 @@ mod lookup;
 mod name;
 mod place;
 mod probe;
+mod proxy;
 mod rate_limit;
 mod rules;
 mod service;
@@ -36,6 +37,10 @@ pub use lookup::{Found, Lookup};
 pub use name::{Name, NameError};
 pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
+pub use proxy::{
+    Backend, BackendReach, BackendRef, Balance, HostPattern, Listener, PathPattern, Pool, PoolId, Protocol,
+    Proxy, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, When,
+};
 pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};
 pub use service::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Condition, Location, Name, PlaceKey, Probe, Service, Weight};
+use super::{Condition, Location, Name, PlaceKey, Pool, Probe, Service, Weight};
 
 /// Index into [`Topology::regions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +40,8 @@ pub struct Topology {
     /// `[latency]`: rows of the table and of the file, in the order read; of two rows for the same place and
     /// region the later wins.
     pub latency: Vec<LatencyRow>,
+    /// `[proxy.pool]`: in the order of their names.
+    pub pools: Vec<Pool>,
 }
 
 /// A region: `[region.NAME]`.

@@ -1,0 +1,238 @@
+//! The regional balancer: listeners, routes, pools and their backends.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use regex::Regex;
+
+use super::{Condition, Fraction, Name, Networks, Weight};
+
+/// Index into [`Topology::pools`](super::Topology::pools).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolId(pub u16);
+
+/// Reference to a backend by its position in the topology.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendRef {
+    /// The pool.
+    pub pool: PoolId,
+    /// Index into [`Pool::backends`].
+    pub index: u16,
+}
+
+/// `[proxy]`: what the node balances itself.
+#[derive(Clone, Debug, Default)]
+pub struct Proxy {
+    /// Threads, each with listeners and connections of its own; 0: one for each core.
+    pub workers: usize,
+    /// Hops whose forwarding headers are believed.
+    pub trusted: Networks,
+    /// In the order of their names.
+    pub listeners: Vec<Listener>,
+}
+
+/// `[proxy.listener.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The name in the config.
+    pub name: String,
+    /// Where it listens; at least one.
+    pub addresses: Vec<SocketAddr>,
+    /// What it understands of what clients send.
+    pub protocol: Protocol,
+    /// The first that matches decides.
+    pub routes: Vec<Route>,
+}
+
+/// What a listener understands of what clients send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, or HTTP/2 with prior knowledge.
+    Http,
+    /// Bytes. Its routes have no conditions.
+    Tcp,
+}
+
+/// What to do with the requests that match.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// All of it must hold.
+    pub when: When,
+    /// What to do.
+    pub action: RouteAction,
+}
+
+/// The conditions of a route. What is empty always holds.
+#[derive(Clone, Debug, Default)]
+pub struct When {
+    /// The host that the request is for, without its port.
+    pub host: Option<HostPattern>,
+    /// The path, without the query.
+    pub path: Option<PathPattern>,
+    /// One of these methods.
+    pub methods: Vec<Method>,
+    /// Headers that must be present; any of the values of a header may match.
+    pub headers: Vec<(HeaderName, ValuePattern)>,
+    /// Cookies that must be present.
+    pub cookies: Vec<(String, ValuePattern)>,
+    /// Parameters of the query that must be present.
+    pub query: Vec<(String, ValuePattern)>,
+}
+
+/// The hosts that a route is for, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// This host.
+    Exact(String),
+    /// Any host that ends in this text, which begins with a dot, and has at least one label before it.
+    Below(String),
+}
+
+/// The paths that a route is for.
+#[derive(Clone, Debug)]
+pub enum PathPattern {
+    /// Paths that begin with these segments: `/v1` stands for `/v1` and `/v1/x`, but not for `/v10`; `/v1/` for what is
+    /// below it.
+    Prefix(String),
+    /// This path.
+    Exact(String),
+    /// Paths that a pattern matches anywhere; `^` and `$` anchor it.
+    Regex(Regex),
+}
+
+/// The values that a route is for.
+#[derive(Clone, Debug)]
+pub enum ValuePattern {
+    /// Any.
+    Present,
+    /// This one.
+    Exact(String),
+    /// Those that a pattern matches anywhere.
+    Regex(Regex),
+}
+
+/// What a route does with a request.
+#[derive(Clone, Debug)]
+pub enum RouteAction {
+    /// Forwards it to one of these pools, at least one, by their weights. A client stays with a pool.
+    Forward(Vec<(PoolId, Weight)>),
+    /// Sends the client elsewhere.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: StatusCode,
+        /// The new location.
+        to: HeaderValue,
+    },
+    /// Answers it.
+    Respond {
+        /// 200 to 599.
+        status: StatusCode,
+        /// The body, as `text/plain`.
+        body: String,
+    },
+}
+
+/// `[proxy.pool.NAME]`: backends that can serve the same requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// The name in the config.
+    pub name: String,
+    /// How a backend is chosen.
+    pub balance: Balance,
+    /// At least one, in the order of the config.
+    pub backends: Vec<Backend>,
+    /// The condition for an address of a backend to be healthy: the probes that must pass. [`Condition::ALWAYS`]
+    /// without probes.
+    pub healthy_when: Condition,
+    /// When a request is tried again.
+    pub retry: Retry,
+    /// How long to wait.
+    pub timeout: Timeouts,
+    /// The idle connections that a thread keeps to each address of a backend.
+    pub keepalive: usize,
+    /// How long requests and connections may go on once their backend is drained or removed.
+    pub drain: Duration,
+}
+
+/// One entry of a pool's `backend`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// `ADDRESS:PORT` or `HOST:PORT`, as overrides and metrics name it. Unique within the pool.
+    pub name: String,
+    /// Where it is.
+    pub reach: BackendReach,
+    /// The port of each of its addresses.
+    pub port: u16,
+    /// Its share within the pool.
+    pub weight: Weight,
+    /// Whether it serves only while no other backend does.
+    pub backup: bool,
+}
+
+/// Where a backend is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendReach {
+    /// At this address.
+    Address(std::net::IpAddr),
+    /// At the addresses of this host, as resolvers report them.
+    Resolved(Name),
+}
+
+/// How a pool chooses a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// One after the other, whatever their weights.
+    RoundRobin,
+    /// One after the other, by their weights, evenly mixed.
+    Weighted,
+    /// The one with the fewest requests in progress for its weight.
+    #[default]
+    LeastConnections,
+    /// The one that promises the shortest time: time to the first byte × requests in progress.
+    LeastTime,
+    /// By the client's address: a client stays with a backend.
+    IpHash,
+    /// The less busy of two that are drawn.
+    TwoChoices,
+    /// By the client's address through a table that few changes of the pool disturb.
+    Maglev,
+}
+
+/// When a request is tried again, with another backend where there is one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Retry {
+    /// The most attempts, the first one included; at least 1.
+    pub tries: u32,
+    /// The failures that are retried.
+    pub on: RetryOn,
+    /// Retries as a share of the requests; further ones are not made.
+    pub budget: Fraction,
+}
+
+/// The failures after which a request is tried again. But for a failed connect, which no backend has seen, only requests
+/// with idempotent methods are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct RetryOn {
+    /// No connection could be made.
+    pub connect: bool,
+    /// The connection ended before the head of the response.
+    pub reset: bool,
+    /// The response did not begin in time.
+    pub timeout: bool,
+    /// The response has status 503.
+    pub unavailable: bool,
+}
+
+/// How long a pool waits for backends and clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection to a backend.
+    pub connect: Duration,
+    /// For the head of a response, and between two reads of its body.
+    pub read: Duration,
+    /// For a backend to take what is sent.
+    pub write: Duration,
+    /// Without a request or a byte until a connection is closed.
+    pub idle: Duration,
+}
