@@ -363,6 +363,7 @@ fn cited(known: &Context<'_>, region: RegionId, is_meant: fn(&Override) -> bool)
     let concerns = |target: &Target| match target {
         Target::Region(region) | Target::Endpoint { region, .. } => region == name,
         Target::Service { service, region } => *service == known.service.name && region == name,
+        Target::Backend { .. } => false,
     };
     let cited = known.overrides.iter().filter(|o| concerns(&o.target) && is_meant(o)).map(|o| {
         let by = o.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();

@@ -281,6 +281,7 @@ impl Engine {
             let probe = match it.id.subject {
                 Subject::Anchor(_) => Arc::new(PreparedProbe::handshake(it.probe)),
                 Subject::Address { .. } | Subject::Region(_) => Arc::clone(by_name[it.probe.name.as_str()]),
+                Subject::Backend { .. } => Arc::new(by_name[it.probe.name.as_str()].with(it.probe)),
             };
             ScheduledCheck { id: it.id, generation: it.generation, probe, is_new: it.is_new }
         };

@@ -98,11 +98,18 @@ pub(super) fn remove_verdict(db: &Connection, check: &CheckId) -> rusqlite::Resu
     Ok(())
 }
 
+/// In the column of regions, what precedes the name of a pool. No region has such a name.
+const POOL: &str = "pool/";
+
 /// Region, endpoint, address and probe; `None` for checks that are not stored.
 fn columns(check: &CheckId) -> Option<[String; 4]> {
-    let Subject::Address { region, endpoint, address } = &check.subject else { return None };
+    let (owner, name, address) = match &check.subject {
+        Subject::Address { region, endpoint, address } => (region.to_string(), endpoint, address),
+        Subject::Backend { pool, backend, address } => (format!("{POOL}{pool}"), backend, address),
+        Subject::Region(_) | Subject::Anchor(_) => return None,
+    };
     let Source::Probe(probe) = &check.source else { return None };
-    Some([region.to_string(), endpoint.to_string(), address.to_string(), probe.to_string()])
+    Some([owner, name.to_string(), address.to_string(), probe.to_string()])
 }
 
 /// A verdict, from the columns of `SELECT *`.
@@ -111,10 +118,11 @@ pub(super) fn read_verdict(row: &Row<'_>) -> Result<VerdictRecord> {
     let severity: Option<String> = row.get("severity")?;
     let first_success: Option<i64> = row.get("first_success")?;
     let successes: u32 = row.get("successes")?;
-    let subject = Subject::Address {
-        region: row.get::<_, String>("region")?.into(),
-        endpoint: row.get::<_, String>("endpoint")?.into(),
-        address: row.get::<_, String>("address")?.parse()?,
+    let (owner, name): (String, String) = (row.get("region")?, row.get("endpoint")?);
+    let address = row.get::<_, String>("address")?.parse()?;
+    let subject = match owner.strip_prefix(POOL) {
+        Some(pool) => Subject::Backend { pool: pool.into(), backend: name.into(), address },
+        None => Subject::Address { region: owner.into(), endpoint: name.into(), address },
     };
     let source = Source::Probe(row.get::<_, String>("probe")?.into());
     let state = match (state.as_str(), severity.as_deref()) {

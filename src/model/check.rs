@@ -1,7 +1,7 @@
 //! The identity of checks: what is checked, and by what.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// The identity of a check: a subject and a source of observations about it. It consists of names, so it stays the
@@ -28,6 +28,15 @@ pub enum Subject {
         /// The address.
         address: IpAddr,
     },
+    /// An address of a backend.
+    Backend {
+        /// The pool's name.
+        pool: Arc<str>,
+        /// The backend's name within it: `ADDRESS:PORT` or `HOST:PORT`.
+        backend: Arc<str>,
+        /// The address.
+        address: IpAddr,
+    },
     /// An external address that this node should always be able to reach, as written in `suspect_self`:
     /// `tcp:ADDRESS:PORT`.
     Anchor(Arc<str>),
@@ -50,6 +59,11 @@ impl fmt::Display for Subject {
             Self::Region(region) => write!(f, "region/{region}"),
             Self::Address { region, endpoint, address } => {
                 write!(f, "endpoint/{region}/{endpoint} {address}")
+            }
+            Self::Backend { pool, backend, address } => {
+                write!(f, "pool/{pool}/{backend}")?;
+                let is_named = backend.parse::<SocketAddr>().is_err();
+                if is_named { write!(f, " {address}") } else { Ok(()) }
             }
             Self::Anchor(name) => write!(f, "anchor {name}"),
         }

@@ -23,6 +23,21 @@ pub struct Probe {
     pub thresholds: Thresholds,
 }
 
+impl Probe {
+    /// The probe at another port.
+    #[must_use]
+    pub fn at(&self, port: u16) -> Self {
+        let mut probe = self.clone();
+        match &mut probe.kind {
+            Kind::Tcp { port: own }
+            | Kind::Tls { port: own, .. }
+            | Kind::Http { port: own, .. }
+            | Kind::Https { port: own, .. } => *own = port,
+        }
+        probe
+    }
+}
+
 /// The protocol of a probe. Ports are 1 to 65535.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {

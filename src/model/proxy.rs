@@ -1,6 +1,6 @@
 //! The regional balancer: listeners, routes, pools and their backends.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -174,7 +174,7 @@ pub struct Backend {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendReach {
     /// At this address.
-    Address(std::net::IpAddr),
+    Address(IpAddr),
     /// At the addresses of this host, as resolvers report them.
     Resolved(Name),
 }
@@ -235,4 +235,37 @@ pub struct Timeouts {
     pub write: Duration,
     /// Without a request or a byte until a connection is closed.
     pub idle: Duration,
+}
+
+impl Pool {
+    /// The weight of a backend; `None` for weight 0, which gets no clients. If all weights of the pool are 0, they count
+    /// as equal.
+    #[must_use]
+    pub fn weight(&self, index: usize) -> Option<f64> {
+        match self.backends[index].weight.0 {
+            0 if self.backends.iter().all(|backend| backend.weight.0 == 0) => Some(1.0),
+            0 => None,
+            weight => Some(f64::from(weight)),
+        }
+    }
+}
+
+impl Backend {
+    /// The address written in the config.
+    #[must_use]
+    pub fn listed(&self) -> &[IpAddr] {
+        match &self.reach {
+            BackendReach::Address(address) => std::slice::from_ref(address),
+            BackendReach::Resolved(_) => &[],
+        }
+    }
+
+    /// The host to resolve for its addresses; `None` if the config has its address.
+    #[must_use]
+    pub fn resolved_host(&self) -> Option<&Name> {
+        match &self.reach {
+            BackendReach::Address(_) => None,
+            BackendReach::Resolved(host) => Some(host),
+        }
+    }
 }

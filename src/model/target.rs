@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::Name;
 
-/// `region/eu-west`, `endpoint/eu-west/lb1` or `service/www.gslb.example.com/eu-west`.
+/// `region/eu-west`, `endpoint/eu-west/lb1`, `service/www.gslb.example.com/eu-west` or `pool/api/10.0.0.1:8080`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
     /// A region in every service.
@@ -24,6 +24,13 @@ pub enum Target {
         /// The region's name.
         region: String,
     },
+    /// One backend of a pool.
+    Backend {
+        /// The pool's name.
+        pool: String,
+        /// The backend's name within it: `ADDRESS:PORT` or `HOST:PORT`.
+        backend: String,
+    },
 }
 
 /// Why a text is not a valid target.
@@ -34,7 +41,7 @@ impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "`{}` is not a valid target: use region/NAME, endpoint/REGION/NAME or service/NAME/REGION",
+            "`{}` is not a valid target: use region/NAME, endpoint/REGION/NAME, service/NAME/REGION or pool/NAME/ADDRESS:PORT",
             self.0
         )
     }
@@ -59,6 +66,7 @@ impl FromStr for Target {
             ["service", service, region] => {
                 Ok(Self::Service { service: service.parse().map_err(|_| error())?, region: region.into() })
             }
+            ["pool", pool, backend] => Ok(Self::Backend { pool: pool.into(), backend: backend.into() }),
             _ => Err(error()),
         }
     }
@@ -72,6 +80,7 @@ impl fmt::Display for Target {
             Self::Service { service, region } => {
                 write!(f, "service/{}/{region}", service.to_string().trim_end_matches('.'))
             }
+            Self::Backend { pool, backend } => write!(f, "pool/{pool}/{backend}"),
         }
     }
 }

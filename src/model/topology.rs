@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Condition, Location, Name, PlaceKey, Pool, Probe, Service, Weight};
+use super::{Backend, BackendRef, Condition, Location, Name, PlaceKey, Pool, PoolId, Probe, Service, Weight};
 
 /// Index into [`Topology::regions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,7 +153,11 @@ impl Topology {
     #[must_use]
     pub fn resolved_hosts(&self) -> BTreeSet<&Name> {
         let endpoints = self.regions.iter().flat_map(|region| &region.endpoints);
-        endpoints.filter_map(Endpoint::resolved_host).collect()
+        let backends = self.pools.iter().flat_map(|pool| &pool.backends);
+        endpoints
+            .filter_map(Endpoint::resolved_host)
+            .chain(backends.filter_map(Backend::resolved_host))
+            .collect()
     }
 
     /// The region with this id.
@@ -178,6 +182,30 @@ impl Topology {
     #[must_use]
     pub fn endpoint(&self, at: EndpointRef) -> &Endpoint {
         &self.region(at.region).endpoints[usize::from(at.index)]
+    }
+
+    /// The pool with this id.
+    #[must_use]
+    pub fn pool(&self, id: PoolId) -> &Pool {
+        &self.pools[usize::from(id.0)]
+    }
+
+    /// The backend that a reference points to.
+    #[must_use]
+    pub fn backend(&self, at: BackendRef) -> &Backend {
+        &self.pool(at.pool).backends[usize::from(at.index)]
+    }
+
+    /// The ids of all pools.
+    pub fn pool_ids(&self) -> impl Iterator<Item = PoolId> + use<> {
+        (0..self.pools.len()).map(|index| PoolId(index as u16))
+    }
+
+    /// The id of the pool with this name.
+    #[must_use]
+    pub fn pool_named(&self, name: &str) -> Option<PoolId> {
+        let found = self.pools.binary_search_by(|pool| pool.name.as_str().cmp(name));
+        found.ok().map(|index| PoolId(index as u16))
     }
 
     /// The ids of all regions.

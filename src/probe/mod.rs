@@ -60,7 +60,7 @@ pub async fn run(target: &ProbeTarget) -> Result<Outcome, LocalFault> {
 async fn attempt(target: &ProbeTarget, progress: &mut Progress) -> Result<(), Trouble> {
     let address = SocketAddr::new(target.address, target.probe.definition.kind.port());
     let stream = tcp::connect(address, progress).await?;
-    match &target.probe.speech {
+    match &*target.probe.speech {
         Speech::Tcp => {}
         Speech::Tls(client) => {
             tls::handshake(stream, client, address.ip(), progress).await?;

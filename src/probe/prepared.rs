@@ -15,7 +15,7 @@ use crate::net::tls::{Trust, TrustError};
 pub struct PreparedProbe {
     /// The definition it was built from.
     pub definition: Arc<Probe>,
-    pub(super) speech: Speech,
+    pub(super) speech: Arc<Speech>,
 }
 
 /// The protocol, with its clients built.
@@ -31,7 +31,13 @@ impl PreparedProbe {
     /// A TCP handshake, which needs no preparation.
     #[must_use]
     pub fn handshake(definition: Arc<Probe>) -> Self {
-        Self { definition, speech: Speech::Tcp }
+        Self { definition, speech: Arc::new(Speech::Tcp) }
+    }
+
+    /// The same at the port of another definition, which differs in nothing else.
+    #[must_use]
+    pub fn with(&self, definition: Arc<Probe>) -> Self {
+        Self { definition, speech: Arc::clone(&self.speech) }
     }
 
     /// Builds what all runs share.
@@ -48,7 +54,7 @@ impl PreparedProbe {
                 client(tls, &[b"h2", b"http/1.1"], trust)?,
             ),
         };
-        Ok(Self { definition, speech })
+        Ok(Self { definition, speech: Arc::new(speech) })
     }
 }
 

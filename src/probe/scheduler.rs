@@ -125,7 +125,7 @@ impl Scheduler {
     fn start(&self, check: ScheduledCheck, now: Instant) -> Option<RunningCheck> {
         let stop = CancellationToken::new();
         let address = match &check.id.subject {
-            Subject::Address { address, .. } => *address,
+            Subject::Address { address, .. } | Subject::Backend { address, .. } => *address,
             Subject::Anchor(name) => anchor(name)?,
             Subject::Region(_) => return None,
         };

@@ -8,7 +8,7 @@
 mod permit;
 mod unserved;
 
-pub use permit::{Refusal, permit};
+pub use permit::{Refusal, permit, permit_pools};
 pub use unserved::{Unserved, alarm, all_clear, unserved};
 
 use std::collections::BTreeMap;

@@ -41,6 +41,18 @@ pub fn permit(rules: &Rules, sets: &RegionSets, before: &Standing, after: &Stand
     Ok(())
 }
 
+/// Whether an operator may turn `before` into `after` as far as pools of backends are concerned: a pool that serves must
+/// keep a backend that does.
+///
+/// # Errors
+/// A sentence about the first pool that would have none.
+pub fn permit_pools(topology: &Topology, before: &Standing, after: &Standing) -> Result<(), String> {
+    let lost = topology.pool_ids().find(|id| before.pool(*id).serves() && !after.pool(*id).serves());
+    lost.map_or(Ok(()), |id| {
+        Err(format!("pool `{}` would have no backend left that serves", topology.pool(id).name))
+    })
+}
+
 struct Change<'a> {
     rules: &'a Rules,
     sets: &'a RegionSets,

@@ -47,7 +47,7 @@ impl Inputs<'_> {
             Target::Endpoint { region, endpoint } => involved.iter().any(|at| {
                 topology.region(at.region).name == *region && topology.endpoint(*at).name == *endpoint
             }),
-            Target::Service { .. } => false,
+            Target::Service { .. } | Target::Backend { .. } => false,
         };
         let ends = self.active_overrides().filter(|o| applies(&o.target)).map(ends);
         involved.iter().map(|at| endpoints(*at)).chain(ends).fold(Due::NEVER, Due::min)

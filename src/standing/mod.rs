@@ -6,6 +6,7 @@
 
 mod dues;
 mod overrides;
+mod pool;
 mod region;
 mod sets;
 
@@ -14,11 +15,12 @@ use std::sync::Arc;
 
 pub use dues::Dues;
 pub use overrides::{Action, ActionError, Override};
+pub use pool::{OpenAddress, PoolStanding};
 pub use region::{Inputs, LOST_TOGETHER};
 pub use sets::{RegionSets, SetId};
 
 use crate::health::{Severity, State};
-use crate::model::{EndpointRef, Family, RegionId, Rule, ServiceId, Unix};
+use crate::model::{EndpointRef, Family, PoolId, RegionId, Rule, ServiceId, Unix};
 
 /// The fraction of its weight that a degraded endpoint or region keeps.
 pub const DEGRADED_FACTOR: f64 = 0.5;
@@ -28,6 +30,8 @@ pub const DEGRADED_FACTOR: f64 = 0.5;
 pub struct Standing {
     /// By [`RegionId`].
     pub regions: Box<[RegionStanding]>,
+    /// By [`PoolId`].
+    pub pools: Box<[PoolStanding]>,
     /// Overrides of a region within one service, sorted by service and region; usually empty.
     pub services: Arc<[ServiceOverride]>,
     /// Regions that a safety rule holds, sorted; usually empty.
@@ -158,7 +162,7 @@ pub enum Cause {
     ForcedDown,
 }
 
-/// The standing of an endpoint.
+/// The standing of an endpoint, or of a backend of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndpointStanding {
     /// What probes found: the state of its best address.
@@ -231,6 +235,12 @@ impl Standing {
     #[must_use]
     pub fn region(&self, id: RegionId) -> &RegionStanding {
         &self.regions[usize::from(id.0)]
+    }
+
+    /// The standing of a pool of backends.
+    #[must_use]
+    pub fn pool(&self, id: PoolId) -> &PoolStanding {
+        &self.pools[usize::from(id.0)]
     }
 
     /// The standing of an endpoint.

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::health::{self, Severity, State};
 use crate::model::{
-    Condition, Endpoint, EndpointRef, Family, Name, Reach, Region, RegionId, Rule, ServiceId, Target,
-    Topology, Unix,
+    BackendRef, Condition, Endpoint, EndpointRef, Family, Name, Reach, Region, RegionId, Rule, ServiceId,
+    Target, Topology, Unix,
 };
 use crate::pick;
 
@@ -26,6 +26,8 @@ pub struct Inputs<'a> {
     pub topology: &'a Topology,
     /// Returns the standing of the addresses of an endpoint.
     pub addresses: &'a dyn Fn(EndpointRef) -> Box<[AddressStanding]>,
+    /// Returns the standing of the addresses of a backend.
+    pub backend_addresses: &'a dyn Fn(BackendRef) -> Box<[AddressStanding]>,
     /// All overrides; expired ones are ignored.
     pub overrides: &'a [Override],
     /// Returns the region's previous standing, if any: from it follow when its state was entered and what served before.
@@ -97,7 +99,7 @@ impl Inputs<'_> {
     fn overrides_in(&self, name: &str) -> Vec<&Override> {
         let is_in = |target: &Target| match target {
             Target::Region(region) | Target::Endpoint { region, .. } => region == name,
-            Target::Service { .. } => false,
+            Target::Service { .. } | Target::Backend { .. } => false,
         };
         self.active_overrides().filter(|o| is_in(&o.target)).collect()
     }
@@ -120,7 +122,7 @@ impl Inputs<'_> {
 }
 
 /// The action of the latest override of a target.
-fn action(overrides: &[&Override], applies: impl Fn(&Target) -> bool) -> Option<Action> {
+pub(super) fn action(overrides: &[&Override], applies: impl Fn(&Target) -> bool) -> Option<Action> {
     overrides.iter().filter(|o| applies(&o.target)).max_by_key(|o| o.id).map(|o| o.action)
 }
 
@@ -153,11 +155,11 @@ impl EndpointStanding {
         self.forced_or(state)
     }
 
-    fn forced_or(&self, state: State) -> State {
+    pub(super) fn forced_or(&self, state: State) -> State {
         if self.action == Some(Action::Up) { State::Up } else { state }
     }
 
-    fn is_withdrawn(&self) -> bool {
+    pub(super) fn is_withdrawn(&self) -> bool {
         self.action.is_some_and(Action::withdraws)
     }
 }

@@ -1,9 +1,10 @@
 //! Assembles a finished standing.
 
 use super::World;
-use crate::model::{Due, EndpointRef, RegionId};
+use super::dirty::Dirty;
+use crate::model::{Due, EndpointRef, PoolId, RegionId};
 use crate::safety;
-use crate::standing::{Dues, Held, Inputs, RegionStanding, Standing};
+use crate::standing::{Dues, Held, Inputs, PoolStanding, RegionStanding, Standing};
 
 /// The inputs of a standing.
 pub(super) struct Basis<'a> {
@@ -21,19 +22,24 @@ pub(super) struct Basis<'a> {
 pub(super) struct Kept<'a> {
     /// The previous standing, of the same topology and overrides.
     pub(super) standing: &'a Standing,
-    /// By [`RegionId`]: whether the region must be recomputed.
-    pub(super) dirty: &'a [bool],
+    /// What must be recomputed.
+    pub(super) dirty: &'a Dirty,
 }
 
 /// Assembles a standing: the regions as probes and overrides make them, when they can change, and what safety holds.
 pub(super) fn assemble(basis: &Basis<'_>, kept: Option<&Kept<'_>>) -> Standing {
     let Basis { world, inputs, due, severity_due, held } = basis;
-    let is_dirty = |id: RegionId| kept.is_none_or(|kept| kept.dirty[usize::from(id.0)]);
+    let is_dirty = |id: RegionId| kept.is_none_or(|kept| kept.dirty.regions[usize::from(id.0)]);
     let region = |id| match kept {
         Some(kept) if !is_dirty(id) => kept.standing.region(id).clone(),
         _ => inputs.region(id),
     };
     let regions: Box<[RegionStanding]> = world.topology.region_ids().map(region).collect();
+    let pool = |id: PoolId| match kept {
+        Some(kept) if !kept.dirty.pools[usize::from(id.0)] => kept.standing.pool(id).clone(),
+        _ => inputs.pool(id),
+    };
+    let pools: Box<[PoolStanding]> = world.topology.pool_ids().map(pool).collect();
     let region_due = |id: RegionId| match kept {
         Some(kept) if !is_dirty(id) => kept.standing.dues.regions[usize::from(id.0)],
         _ => inputs.due(id, due),
@@ -45,7 +51,8 @@ pub(super) fn assemble(basis: &Basis<'_>, kept: Option<&Kept<'_>>) -> Standing {
         failing: Box::default(),
     });
     let services = kept.map_or_else(|| inputs.services(), |kept| kept.standing.services.clone());
-    let mut standing = Standing { regions, services, dues: dues.unwrap_or_default(), ..Standing::default() };
+    let mut standing =
+        Standing { regions, pools, services, dues: dues.unwrap_or_default(), ..Standing::default() };
     standing.held = safety::hold(&world.rules, &world.sets, &standing, held);
     if world.computes_ttl {
         let severity = |id| inputs.due(id, severity_due);

@@ -37,6 +37,12 @@ pub(super) fn no_effect(
             let id = topology.region_named(region)?;
             no_endpoint_effect(world, after, id, endpoint)
         }
+        Target::Backend { pool, backend } => {
+            let id = topology.pool_named(pool)?;
+            let name_of = |index: u16| &topology.pool(id).backends[usize::from(index)].name;
+            let has_other = after.pool(id).open.iter().any(|it| name_of(it.backend) != backend);
+            (!has_other).then(|| format!("{backend} is the only backend of its pool in use"))
+        }
     }
 }
 
@@ -83,6 +89,7 @@ fn is_unchanged(world: &World, before: &Standing, after: &Standing) -> bool {
         |action: Option<Action>| action.filter(|it| it.is_partial()).map_or(0.0, Action::drained_share);
     let mut overridden = before.services.iter().chain(after.services.iter());
     world.topology.region_ids().all(region)
+        && before.pools.iter().zip(&after.pools).all(|(before, after)| before.open == after.open)
         && before.held == after.held
         && overridden.all(|it| {
             let usable_in = |standing: &Standing| {

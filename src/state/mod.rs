@@ -9,6 +9,7 @@
 
 mod assemble;
 mod checks;
+mod dirty;
 mod effect;
 mod event;
 mod hosts;
@@ -29,15 +30,16 @@ pub use request::{OverrideRequest, Rejection, check_target};
 
 use crate::health::{CannotProbe, Observation, SavedVerdict, State as Health};
 use crate::model::{
-    CheckId, Condition, Due, EndpointRef, Lookup, Name, Now, Probe, RegionId, Rules, Topology, Unix,
+    BackendRef, CheckId, Due, EndpointRef, Lookup, Name, Now, Probe, RegionId, Rules, Topology, Unix,
 };
 use crate::safety::{self, Unserved};
 use crate::standing::{AddressStanding, Inputs, Override, RegionSets, Standing};
 use assemble::{Basis, assemble};
 use checks::Index;
+use dirty::Dirty;
 use hosts::Hosts;
 use suspicion::Suspicion;
-use targets::{Sources, Targets};
+use targets::{Sources, TargetRef, Targets};
 
 /// The parts of the config that the state depends on.
 #[derive(Clone, Debug)]
@@ -100,10 +102,8 @@ pub struct State {
     epoch: u64,
     unserved: Vec<Unserved>,
     events: Vec<EventKind>,
-    /// By [`RegionId`]: whether anything that the region depends on has changed.
-    dirty: Vec<bool>,
-    /// By [`RegionId`]: the regions whose conditions name the region or its endpoints.
-    dependents: Vec<Vec<RegionId>>,
+    /// The regions and pools whose standing may have changed.
+    dirty: Dirty,
     /// The verdicts of the last run, kept for addresses of hosts that are not resolved yet.
     remembered: Vec<(CheckId, SavedVerdict, Unix)>,
     /// Checks whose changed verdict is to be saved.
@@ -130,8 +130,7 @@ impl State {
             now,
         });
         let mut state = Self {
-            dirty: vec![false; world.topology.regions.len()],
-            dependents: dependents(&world.topology),
+            dirty: Dirty::none(&world.topology),
             world,
             hosts,
             targets,
@@ -267,7 +266,7 @@ impl State {
             self.changed_verdicts.push(index);
         }
         if changed.state || (changed.due && self.world.computes_ttl) {
-            self.mark_dirty(place.0.region);
+            self.dirty.mark(place.0);
         }
         if changed.state && self.targets.has_outlived_addresses(place.0) {
             self.renew_targets(now);
@@ -282,12 +281,7 @@ impl State {
         if self.hosts.addresses(&host) != before {
             self.renew_targets(now);
         }
-        for id in self.world.topology.clone().region_ids() {
-            let mut endpoints = self.world.topology.region(id).endpoints.iter();
-            if endpoints.any(|endpoint| endpoint.resolved_host() == Some(&host)) {
-                self.mark_dirty(id);
-            }
-        }
+        self.dirty.mark_users(&self.world.topology, &host);
     }
 
     /// Rebuilds the targets after the addresses of a host changed, kept addresses became unnecessary, or the config
@@ -305,13 +299,6 @@ impl State {
         // The indices of checks have changed: save all verdicts.
         self.changed_verdicts = (0..self.targets.checks.list.len() as Index).collect();
         self.has_new_checks = true;
-    }
-
-    fn mark_dirty(&mut self, region: RegionId) {
-        self.dirty[usize::from(region.0)] = true;
-        for dependent in &self.dependents[usize::from(region.0)] {
-            self.dirty[usize::from(dependent.0)] = true;
-        }
     }
 
     /// Sets an override; it replaces that of the same target, if any.
@@ -373,6 +360,7 @@ impl State {
             let World { topology, sets, rules, .. } = &self.world;
             safety::permit(rules, sets, &self.standing, &after)
                 .map_err(|refusal| Rejection::Unsafe(refusal.explain(topology)))?;
+            safety::permit_pools(topology, &self.standing, &after).map_err(Rejection::Unsafe)?;
         }
         Ok(after)
     }
@@ -395,8 +383,7 @@ impl State {
     /// With `suspect_self`, when a failing target can change depends on how long it has failed.
     fn refresh_dues(&mut self) {
         if self.world.computes_ttl && self.world.rules.suspect_self.is_some() {
-            let regions: Vec<RegionId> = self.targets.cut_off().map(|at| at.region).collect();
-            regions.into_iter().for_each(|region| self.mark_dirty(region));
+            self.targets.cut_off().for_each(|at| self.dirty.mark(TargetRef::Endpoint(at)));
         }
     }
 
@@ -405,11 +392,12 @@ impl State {
         self.assemble(overrides, now, None)
     }
 
-    fn assemble(&self, overrides: &[Override], now: Unix, dirty: Option<&[bool]>) -> Standing {
+    fn assemble(&self, overrides: &[Override], now: Unix, dirty: Option<&Dirty>) -> Standing {
         let previous = |id: RegionId| self.standing.regions.get(usize::from(id.0));
         let inputs = Inputs {
             topology: &self.world.topology,
-            addresses: &|at| self.targets.standing(at, &self.suspicion),
+            addresses: &|at| self.targets.standing(TargetRef::Endpoint(at), &self.suspicion),
+            backend_addresses: &|at| self.targets.standing(TargetRef::Backend(at), &self.suspicion),
             overrides,
             previous: &previous,
             now,
@@ -435,7 +423,7 @@ impl State {
 }
 
 /// The standing of a config without a running node, for `explain` offline: `of` returns the state of each address that
-/// the config lists, by its endpoint and its index in the endpoint.
+/// the config lists, by its endpoint and its index in the endpoint. Backends count as up.
 #[must_use]
 pub fn assume(
     world: &World,
@@ -452,34 +440,19 @@ pub fn assume(
         let probes = topology.endpoint(at).healthy_when.probes();
         probes.into_iter().map(|id| Due::while_steady(topology.probe(id))).fold(Due::NEVER, Due::min)
     };
-    let inputs = Inputs { topology, addresses: &addresses, overrides, previous: &|_| None, now };
+    let backend_addresses = |at: BackendRef| {
+        let listed = topology.backend(at).listed().iter();
+        listed.map(|address| AddressStanding::observed(*address, Health::Up)).collect()
+    };
+    let inputs = Inputs {
+        topology,
+        addresses: &addresses,
+        backend_addresses: &backend_addresses,
+        overrides,
+        previous: &|_| None,
+        now,
+    };
     assemble(&Basis { world, inputs, due: &due, severity_due: &due, held: &[] }, None)
-}
-
-/// By [`RegionId`]: the regions whose conditions name the region or its endpoints, directly or through other regions.
-fn dependents(topology: &Topology) -> Vec<Vec<RegionId>> {
-    let mut dependents = vec![Vec::new(); topology.regions.len()];
-    for id in topology.region_ids() {
-        let mut seen = vec![id];
-        let mut next = 0;
-        while let Some(region) = seen.get(next).copied() {
-            next += 1;
-            topology.region(region).healthy_when.leaves(&mut |leaf| {
-                let named = match leaf {
-                    Condition::Endpoint(at) => at.region,
-                    Condition::Region(region) => *region,
-                    _ => return,
-                };
-                if !seen.contains(&named) {
-                    seen.push(named);
-                }
-            });
-        }
-        for region in &seen[1..] {
-            dependents[usize::from(region.0)].push(id);
-        }
-    }
-    dependents
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::checks::Check;
 use super::event::EventKind;
+use super::targets::TargetRef;
 use super::{State, World};
 use crate::health::State as Health;
-use crate::model::{Now, RegionId, Rule, Subject, Topology};
+use crate::model::{BackendRef, Now, RegionId, Rule, Subject, Topology};
 use crate::safety::{self, Unserved};
 use crate::standing::{EndpointStanding, Standing};
 
@@ -24,15 +25,17 @@ impl State {
         self.notice_clock_step(now);
         self.update_suspicion(now);
         self.report_blind();
-        if !self.dirty.contains(&true) {
+        if !self.dirty.any() {
             return false;
         }
-        let dirty = std::mem::replace(&mut self.dirty, vec![false; self.world.topology.regions.len()]);
+        let dirty = self.dirty.take();
         let standing = self.assemble(&self.overrides, now.unix, Some(&dirty));
-        let is_same = dirty
+        let same_regions = dirty
+            .regions
             .iter()
             .enumerate()
             .all(|(index, dirty)| !dirty || standing.regions[index] == self.standing.regions[index]);
+        let is_same = same_regions && standing.pools == self.standing.pools;
         let rest = |it: &Standing| (it.held.clone(), it.dues.clone(), it.suspected);
         if is_same && rest(&standing) == rest(&self.standing) {
             return false;
@@ -47,7 +50,7 @@ impl State {
         if (ahead - self.wall_clock_ahead).abs() > CLOCK_STEP_MILLIS {
             self.targets.checks.list.iter_mut().for_each(Check::unsettle);
             if self.world.computes_ttl {
-                self.dirty.fill(true);
+                self.dirty.mark_regions();
             }
         }
         self.wall_clock_ahead = ahead;
@@ -59,7 +62,7 @@ impl State {
         let event = self.suspicion.update(&self.targets.checks, anchors, &self.world.rules, now);
         self.events.extend(event);
         if before != self.suspicion.suspected() {
-            self.dirty.fill(true);
+            self.dirty.mark_all();
         }
     }
 
@@ -104,6 +107,7 @@ impl State {
         let before = std::mem::replace(&mut self.standing, Arc::new(standing));
         self.epoch += 1;
         self.report_transitions(&before, &topology_before);
+        self.report_pool_transitions(&before, &topology_before);
         self.report_held(&held_before);
         self.report_unserved(&was_unserved, &unserved);
         self.unserved = unserved;
@@ -137,7 +141,7 @@ impl State {
                         endpoint: endpoint.name.as_str().into(),
                         address,
                     };
-                    let evidence_text = self.targets.evidence(at, address);
+                    let evidence_text = self.targets.evidence(TargetRef::Endpoint(at), address);
                     evidence.push(format!("{} {evidence_text}", endpoint.name));
                     self.events.push(EventKind::Transition { subject, from, to, evidence: evidence_text });
                 }
@@ -151,6 +155,37 @@ impl State {
                 let (from, to) = (old.state, new.state);
                 self.events.push(EventKind::Transition { subject, from, to, evidence });
             }
+        }
+    }
+
+    /// Reports the addresses of backends whose state changed, and pools that lost or got back their last backend that
+    /// serves. New ones are not reported.
+    fn report_pool_transitions(&mut self, before: &Standing, topology_before: &Topology) {
+        let topology = Arc::clone(&self.world.topology);
+        let standing = Arc::clone(&self.standing);
+        for (pool, id) in topology.pools.iter().zip(topology.pool_ids()) {
+            let Some(old_id) = topology_before.pool_named(&pool.name) else { continue };
+            let (old, new) = (before.pool(old_id), standing.pool(id));
+            let old_backends = &topology_before.pool(old_id).backends;
+            for (index, backend) in pool.backends.iter().enumerate() {
+                let old_index = old_backends.iter().position(|it| it.name == backend.name);
+                let Some(old_index) = old_index else { continue };
+                for (address, from, to) in changes(&old.backends[old_index], &new.backends[index]) {
+                    let (pool, name) = (pool.name.as_str().into(), backend.name.as_str().into());
+                    let subject = Subject::Backend { pool, backend: name, address };
+                    let at = TargetRef::Backend(BackendRef { pool: id, index: index as u16 });
+                    let evidence = self.targets.evidence(at, address);
+                    self.events.push(EventKind::Transition { subject, from, to, evidence });
+                }
+            }
+            let message = match (old.serves(), new.serves()) {
+                (true, false) => format!("no backend of pool `{}` serves", pool.name),
+                (false, true) => format!("pool `{}` has a backend that serves", pool.name),
+                _ => continue,
+            };
+            let is_lost = old.serves();
+            let event = if is_lost { EventKind::Alarm { message } } else { EventKind::AllClear { message } };
+            self.events.push(event);
         }
     }
 

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use super::assemble::{Basis, assemble};
+use super::dirty::Dirty;
 use super::event::EventKind;
 use super::publish::same;
-use super::{State, World, dependents};
+use super::targets::TargetRef;
+use super::{State, World};
 use crate::model::{EndpointRef, Name, Now, RegionId, Service, ServiceId, Topology};
 use crate::safety::{self, Unserved};
 use crate::standing::{Held, HeldFor, Inputs, SetId};
@@ -19,8 +21,7 @@ impl State {
         self.renew_targets(now);
         self.update_suspicion(now);
         let World { topology, sets, .. } = &self.world;
-        self.dirty = vec![false; topology.regions.len()];
-        self.dependents = dependents(topology);
+        self.dirty = Dirty::none(topology);
         let held = carried_held(&self.standing.held, &old, &self.world);
         let previous = |id: RegionId| {
             let before = same(id, &topology.region(id).name, &old.topology)?;
@@ -28,7 +29,8 @@ impl State {
         };
         let inputs = Inputs {
             topology,
-            addresses: &|at| self.targets.standing(at, &self.suspicion),
+            addresses: &|at| self.targets.standing(TargetRef::Endpoint(at), &self.suspicion),
+            backend_addresses: &|at| self.targets.standing(TargetRef::Backend(at), &self.suspicion),
             overrides: &self.overrides,
             previous: &previous,
             now: now.unix,

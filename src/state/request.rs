@@ -105,6 +105,20 @@ pub fn check_target(topology: &Topology, target: &Target) -> Result<(), Rejectio
                 "region `{region}` has no endpoint `{endpoint}`; its endpoints are {names}"
             )))
         }
+        Target::Backend { pool, backend } => {
+            let Some(id) = topology.pool_named(pool) else {
+                let names = one_of(topology.pools.iter().map(|pool| pool.name.clone()).collect());
+                return Err(Rejection::NotFound(format!("there is no pool `{pool}`; the pools are {names}")));
+            };
+            let backends = &topology.pool(id).backends;
+            if backends.iter().any(|it| it.name == *backend) {
+                return Ok(());
+            }
+            let names = one_of(backends.iter().map(|it| it.name.clone()).collect());
+            Err(Rejection::NotFound(format!(
+                "pool `{pool}` has no backend `{backend}`; its backends are {names}"
+            )))
+        }
         Target::Service { service, region } => {
             let mut ids = topology.services_named(service).peekable();
             if ids.peek().is_none() {

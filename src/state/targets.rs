@@ -1,4 +1,4 @@
-//! The addresses of endpoints and the checks of each.
+//! The addresses of endpoints and backends, and the checks of each.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,26 +10,63 @@ use super::hosts::Hosts;
 use super::suspicion::Suspicion;
 use crate::health::{self, State};
 use crate::model::{
-    CheckId, Condition, Due, Endpoint, EndpointRef, Kind, Now, Probe, ProbeId, Rules, Source, Subject,
-    Thresholds, Topology, Unix,
+    BackendRef, CheckId, Condition, Due, Endpoint, EndpointRef, Kind, Name, Now, Probe, ProbeId, Rules,
+    Source, Subject, Thresholds, Topology, Unix,
 };
 use crate::standing::AddressStanding;
 
-/// The endpoints of a topology with their current addresses, and all checks, those of anchors included.
+/// Reference to what has addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TargetRef {
+    Endpoint(EndpointRef),
+    Backend(BackendRef),
+}
+
+/// The names of a target, which stay the same over a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum TargetName {
+    Endpoint { region: Arc<str>, endpoint: Arc<str> },
+    Backend { pool: Arc<str>, backend: Arc<str> },
+}
+
+impl TargetName {
+    fn subject(&self, address: IpAddr) -> Subject {
+        match self.clone() {
+            Self::Endpoint { region, endpoint } => Subject::Address { region, endpoint, address },
+            Self::Backend { pool, backend } => Subject::Backend { pool, backend, address },
+        }
+    }
+}
+
+/// A target as the config describes it.
+struct Described<'a> {
+    at: TargetRef,
+    name: TargetName,
+    listed: &'a [IpAddr],
+    /// The host that has the addresses, if they are not listed.
+    host: Option<&'a Name>,
+    condition: &'a Condition,
+    /// The port where a probe names none.
+    port: Option<u16>,
+}
+
+/// The endpoints and backends of a topology with their current addresses, and all checks, those of anchors included.
 #[derive(Debug, Default)]
 pub(super) struct Targets {
     pub(super) checks: Checks,
     /// By region, then by index of the endpoint.
     endpoints: Vec<Vec<Addresses>>,
-    /// By check: its endpoint and the index of the address there; `None` for anchors.
-    places: Vec<Option<(EndpointRef, usize)>>,
+    /// By pool, then by index of the backend.
+    backends: Vec<Vec<Addresses>>,
+    /// By check: its target and the index of the address there; `None` for anchors.
+    places: Vec<Option<(TargetRef, usize)>>,
     /// The checks of anchors.
     pub(super) anchors: Range<Index>,
-    /// By region and endpoint name, to carry addresses over a reload.
-    by_name: HashMap<(Arc<str>, Arc<str>), EndpointRef>,
+    /// To carry addresses over a reload.
+    by_name: HashMap<TargetName, TargetRef>,
 }
 
-/// The addresses of an endpoint: first those of the config or of its host, then those that its host no longer has.
+/// The addresses of a target: first those of the config or of its host, then those that its host no longer has.
 #[derive(Clone, Debug)]
 struct Addresses {
     list: Vec<Address>,
@@ -72,12 +109,42 @@ impl Targets {
         let probes: Vec<Arc<Probe>> = topology.probes.iter().cloned().map(Arc::new).collect();
         let mut targets = Self::default();
         for id in topology.region_ids() {
-            targets.endpoints.push(Vec::with_capacity(topology.region(id).endpoints.len()));
-            let region_name: Arc<str> = topology.region(id).name.as_str().into();
-            for index in 0..topology.region(id).endpoints.len() {
-                let at = EndpointRef { region: id, index: index as u16 };
-                targets.add_endpoint(sources, at, &region_name, &probes);
+            let region = topology.region(id);
+            let region_name: Arc<str> = region.name.as_str().into();
+            let mut endpoints = Vec::with_capacity(region.endpoints.len());
+            for (index, endpoint) in region.endpoints.iter().enumerate() {
+                let (region, endpoint_name) = (Arc::clone(&region_name), endpoint.name.as_str().into());
+                let described = Described {
+                    at: TargetRef::Endpoint(EndpointRef { region: id, index: index as u16 }),
+                    name: TargetName::Endpoint { region, endpoint: endpoint_name },
+                    listed: endpoint.listed(),
+                    host: endpoint.resolved_host(),
+                    condition: &endpoint.healthy_when,
+                    port: None,
+                };
+                endpoints.push(targets.add(sources, described, &probes));
             }
+            targets.endpoints.push(endpoints);
+        }
+        for id in topology.pool_ids() {
+            let pool = topology.pool(id);
+            let pool_name: Arc<str> = pool.name.as_str().into();
+            let mut backends = Vec::with_capacity(pool.backends.len());
+            for (index, backend) in pool.backends.iter().enumerate() {
+                let described = Described {
+                    at: TargetRef::Backend(BackendRef { pool: id, index: index as u16 }),
+                    name: TargetName::Backend {
+                        pool: Arc::clone(&pool_name),
+                        backend: backend.name.as_str().into(),
+                    },
+                    listed: backend.listed(),
+                    host: backend.resolved_host(),
+                    condition: &pool.healthy_when,
+                    port: Some(backend.port),
+                };
+                backends.push(targets.add(sources, described, &probes));
+            }
+            targets.backends.push(backends);
         }
         let start = targets.checks.list.len() as Index;
         for anchor in rules.suspect_self.iter().flat_map(|rule| &rule.anchors) {
@@ -90,32 +157,24 @@ impl Targets {
         targets
     }
 
-    fn add_endpoint(
-        &mut self,
-        sources: &Sources<'_>,
-        at: EndpointRef,
-        region: &Arc<str>,
-        probes: &[Arc<Probe>],
-    ) {
+    /// Adds the checks of a target, and returns its addresses.
+    fn add(&mut self, sources: &Sources<'_>, target: Described<'_>, probes: &[Arc<Probe>]) -> Addresses {
         let Sources { before, now, .. } = *sources;
-        let endpoint = sources.topology.endpoint(at);
-        let key = (Arc::clone(region), Arc::<str>::from(endpoint.name.as_str()));
-        let known = before.by_name.get(&key).copied();
-        let current =
-            endpoint.resolved_host().map_or_else(|| endpoint.listed(), |host| sources.hosts.addresses(host));
-        let stale = known.map(|known| before.stale(known, endpoint, current)).unwrap_or_default();
+        let Described { at, name, listed, host, condition, port } = target;
+        let known = before.by_name.get(&name).copied();
+        let current = host.map_or(listed, |host| sources.hosts.addresses(host));
+        let stale = known.map(|known| before.stale(known, host.is_some(), current)).unwrap_or_default();
         let carried = known.map(|known| before.standing(known, sources.suspicion)).unwrap_or_default();
-        let used = endpoint.healthy_when.probes();
         let mut addresses =
-            Addresses { list: Vec::new(), condition: endpoint.healthy_when.clone(), probes: used };
+            Addresses { list: Vec::new(), condition: condition.clone(), probes: condition.probes() };
+        let probes: Vec<Arc<Probe>> =
+            addresses.probes.iter().map(|id| at_port(&probes[usize::from(id.0)], port)).collect();
         let all = current.iter().map(|address| (*address, false)).chain(stale.iter().map(|it| (*it, true)));
         for (index, (address, is_stale)) in all.enumerate() {
             let start = self.checks.list.len() as Index;
-            for probe in &addresses.probes {
-                let probe = &probes[usize::from(probe.0)];
-                let subject =
-                    Subject::Address { region: Arc::clone(region), endpoint: Arc::clone(&key.1), address };
-                let id = CheckId { subject, source: Source::Probe(probe.name.as_str().into()) };
+            for probe in &probes {
+                let source = Source::Probe(probe.name.as_str().into());
+                let id = CheckId { subject: name.subject(address), source };
                 self.checks.add(&before.checks, id, probe, now);
                 self.places.push(Some((at, index)));
             }
@@ -128,15 +187,15 @@ impl Targets {
             let served_until = carried.and_then(|it| it.served_until);
             addresses.list.push(Address { address, is_stale, checks, carried, served_until });
         }
-        self.by_name.insert(key, at);
-        self.endpoints[usize::from(at.region.0)].push(addresses);
+        self.by_name.insert(name, at);
+        addresses
     }
 
     /// The addresses to keep although the host no longer has them: all of them, until one of its current addresses
     /// has a result.
-    fn stale(&self, known: EndpointRef, endpoint: &Endpoint, current: &[IpAddr]) -> Vec<IpAddr> {
-        let known = self.endpoint(known);
-        if endpoint.resolved_host().is_none() || known.probes.is_empty() || current.is_empty() {
+    fn stale(&self, known: TargetRef, is_resolved: bool, current: &[IpAddr]) -> Vec<IpAddr> {
+        let known = self.target(known);
+        if !is_resolved || known.probes.is_empty() || current.is_empty() {
             return Vec::new();
         }
         let is_current = |it: &&Address| current.contains(&it.address);
@@ -146,49 +205,55 @@ impl Targets {
         known.list.iter().filter(|it| !current.contains(&it.address)).map(|it| it.address).collect()
     }
 
-    /// Whether an endpoint keeps stale addresses that it no longer needs.
-    pub(super) fn has_outlived_addresses(&self, at: EndpointRef) -> bool {
-        let endpoint = self.endpoint(at);
-        let is_known = |it: &Address| !it.is_stale && self.found(endpoint, it) != State::Unknown;
-        endpoint.list.iter().any(|it| it.is_stale) && endpoint.list.iter().any(is_known)
+    /// Whether a target keeps stale addresses that it no longer needs.
+    pub(super) fn has_outlived_addresses(&self, at: TargetRef) -> bool {
+        let target = self.target(at);
+        let is_known = |it: &Address| !it.is_stale && self.found(target, it) != State::Unknown;
+        target.list.iter().any(|it| it.is_stale) && target.list.iter().any(is_known)
     }
 
-    fn endpoint(&self, at: EndpointRef) -> &Addresses {
-        &self.endpoints[usize::from(at.region.0)][usize::from(at.index)]
+    fn target(&self, at: TargetRef) -> &Addresses {
+        match at {
+            TargetRef::Endpoint(at) => &self.endpoints[usize::from(at.region.0)][usize::from(at.index)],
+            TargetRef::Backend(at) => &self.backends[usize::from(at.pool.0)][usize::from(at.index)],
+        }
     }
 
-    /// The endpoint of a check and the index of the address there; `None` for anchors.
-    pub(super) fn place(&self, check: Index) -> Option<(EndpointRef, usize)> {
+    /// The target of a check and the index of the address there; `None` for anchors.
+    pub(super) fn place(&self, check: Index) -> Option<(TargetRef, usize)> {
         self.places[check as usize]
     }
 
     /// Records that an address stopped serving.
-    pub(super) fn stopped_serving(&mut self, (at, address): (EndpointRef, usize), now: Unix) {
-        let endpoint = &mut self.endpoints[usize::from(at.region.0)][usize::from(at.index)];
-        endpoint.list[address].served_until = Some(now);
+    pub(super) fn stopped_serving(&mut self, (at, address): (TargetRef, usize), now: Unix) {
+        let target = match at {
+            TargetRef::Endpoint(at) => &mut self.endpoints[usize::from(at.region.0)][usize::from(at.index)],
+            TargetRef::Backend(at) => &mut self.backends[usize::from(at.pool.0)][usize::from(at.index)],
+        };
+        target.list[address].served_until = Some(now);
     }
 
     /// The state that probes found for an address.
-    pub(super) fn found_at(&self, (at, address): (EndpointRef, usize)) -> State {
-        let endpoint = self.endpoint(at);
-        self.found(endpoint, &endpoint.list[address])
+    pub(super) fn found_at(&self, (at, address): (TargetRef, usize)) -> State {
+        let target = self.target(at);
+        self.found(target, &target.list[address])
     }
 
-    fn found(&self, endpoint: &Addresses, address: &Address) -> State {
+    fn found(&self, target: &Addresses, address: &Address) -> State {
         let carried = address.carried.map(|it| it.state);
-        self.state(endpoint, address, carried, &|check| check.verdict.state())
+        self.state(target, address, carried, &|check| check.verdict.state())
     }
 
-    /// The standing of the addresses of an endpoint.
-    pub(super) fn standing(&self, at: EndpointRef, suspicion: &Suspicion) -> Box<[AddressStanding]> {
-        let endpoint = self.endpoint(at);
-        let mut found: Box<[AddressStanding]> = endpoint
+    /// The standing of the addresses of a target.
+    pub(super) fn standing(&self, at: TargetRef, suspicion: &Suspicion) -> Box<[AddressStanding]> {
+        let target = self.target(at);
+        let mut found: Box<[AddressStanding]> = target
             .list
             .iter()
             .map(|address| AddressStanding {
                 address: address.address,
-                state: self.found(endpoint, address),
-                used: self.used(endpoint, address, suspicion),
+                state: self.found(target, address),
+                used: self.used(target, address, suspicion),
                 observed: !self.is_blind(address),
                 served_until: address.served_until,
             })
@@ -197,25 +262,25 @@ impl Targets {
         found
     }
 
-    fn used(&self, endpoint: &Addresses, address: &Address, suspicion: &Suspicion) -> State {
+    fn used(&self, target: &Addresses, address: &Address, suspicion: &Suspicion) -> State {
         let carried = |it: AddressStanding| if suspicion.is_active() { it.used } else { it.state };
-        self.state(endpoint, address, address.carried.map(carried), &|check| suspicion.state(check))
+        self.state(target, address, address.carried.map(carried), &|check| suspicion.state(check))
     }
 
-    /// Evaluates the endpoint's condition over the states of an address's checks. Without a result, `carried` applies.
+    /// Evaluates the target's condition over the states of an address's checks. Without a result, `carried` applies.
     fn state(
         &self,
-        endpoint: &Addresses,
+        target: &Addresses,
         address: &Address,
         carried: Option<State>,
         of: &dyn Fn(&Check) -> State,
     ) -> State {
         let leaf = |leaf: &Condition| {
             let Condition::Check(probe) = leaf else { return None };
-            let offset = endpoint.probes.iter().position(|it| it == probe)?;
+            let offset = target.probes.iter().position(|it| it == probe)?;
             Some(of(&self.checks.list[address.checks.start as usize + offset]))
         };
-        match health::evaluate(&endpoint.condition, &leaf) {
+        match health::evaluate(&target.condition, &leaf) {
             None => State::Up,
             Some(State::Unknown) => carried.unwrap_or_default(),
             Some(state) => state,
@@ -229,21 +294,21 @@ impl Targets {
 
     /// The earliest time at which an endpoint's state can change.
     pub(super) fn due(&self, at: EndpointRef, endpoint: &Endpoint, hosts: &Hosts) -> Due {
-        let checks = self.endpoint(at).list.iter().flat_map(|it| it.checks.clone());
+        let checks = self.target(TargetRef::Endpoint(at)).list.iter().flat_map(|it| it.checks.clone());
         let due = checks.fold(Due::NEVER, |due, index| due.min(self.checks.list[index as usize].due));
         endpoint.resolved_host().map_or(due, |host| due.min(hosts.due(host)))
     }
 
     /// The earliest time at which a failing endpoint's severity can change.
     pub(super) fn severity_due(&self, at: EndpointRef) -> Due {
-        let checks = self.endpoint(at).list.iter().flat_map(|it| it.checks.clone());
+        let checks = self.target(TargetRef::Endpoint(at)).list.iter().flat_map(|it| it.checks.clone());
         checks.fold(Due::NEVER, |due, index| due.min(self.checks.list[index as usize].severity_due))
     }
 
     /// Whether hard failures of an endpoint may turn out to be this node's own: they began within the time in which a
     /// lost network shows in all checks.
     pub(super) fn is_just_cut_off(&self, at: EndpointRef, now: Unix) -> bool {
-        let checks = self.endpoint(at).list.iter().flat_map(|it| it.checks.clone());
+        let checks = self.target(TargetRef::Endpoint(at)).list.iter().flat_map(|it| it.checks.clone());
         let mut cut_off = checks.filter_map(|index| self.checks.list[index as usize].cut_off);
         cut_off.any(|it| now.since(it.since.unix) <= self.checks.longest * 2)
     }
@@ -251,13 +316,16 @@ impl Targets {
     /// The endpoints with checks that are cut off.
     pub(super) fn cut_off(&self) -> impl Iterator<Item = EndpointRef> {
         let checks = self.checks.list.iter().zip(&self.places).filter(|(check, _)| check.cut_off.is_some());
-        checks.filter_map(|(_, place)| place.map(|(at, _)| at))
+        checks.filter_map(|(_, place)| match place {
+            Some((TargetRef::Endpoint(at), _)) => Some(*at),
+            Some((TargetRef::Backend(_), _)) | None => None,
+        })
     }
 
     /// What led to the state of an address, as a clause: the evidence of its worst check, with the name of the check if
     /// the address has several.
-    pub(super) fn evidence(&self, at: EndpointRef, address: IpAddr) -> String {
-        let found = self.endpoint(at).list.iter().find(|it| it.address == address);
+    pub(super) fn evidence(&self, at: TargetRef, address: IpAddr) -> String {
+        let found = self.target(at).list.iter().find(|it| it.address == address);
         let Some(found) = found else { return String::new() };
         let checks = &self.checks.list[found.checks.start as usize..found.checks.end as usize];
         let Some(worst) = checks.iter().max_by_key(|check| check.verdict.state()) else {
@@ -268,7 +336,7 @@ impl Targets {
     }
 }
 
-/// Gives each address that this node cannot probe the best state of its endpoint's other addresses, unless it is known
+/// Gives each address that this node cannot probe the best state of its target's other addresses, unless it is known
 /// to be worse.
 fn follow_siblings(addresses: &mut [AddressStanding]) {
     let siblings = addresses.iter().filter(|it| it.observed).map(|it| (it.state, it.used));
@@ -278,6 +346,11 @@ fn follow_siblings(addresses: &mut [AddressStanding]) {
         unobserved.state = follow(unobserved.state, best.0);
         unobserved.used = follow(unobserved.used, best.1);
     }
+}
+
+/// The probe of a target: of a backend at its own port, unless the probe names one.
+fn at_port(probe: &Arc<Probe>, port: Option<u16>) -> Arc<Probe> {
+    port.map_or_else(|| Arc::clone(probe), |port| Arc::new(probe.at(port)))
 }
 
 fn anchor_probe(port: u16) -> Probe {

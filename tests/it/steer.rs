@@ -171,6 +171,7 @@ impl World {
         let inputs = Inputs {
             topology,
             addresses: &addresses,
+            backend_addresses: &|_| Box::default(),
             overrides: &self.overrides,
             previous: &|id| self.previous.as_ref().map(|previous| previous.region(id)),
             now: self.now,

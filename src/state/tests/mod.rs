@@ -1,5 +1,6 @@
 mod network;
 mod overrides;
+mod pools;
 mod reload;
 
 use std::collections::HashMap;
@@ -9,8 +10,9 @@ use std::time::Duration;
 use super::*;
 use crate::health::{Failure, ProbeResult, Severity};
 use crate::model::{
-    AllDown, Endpoint, Family, Found, Fraction, Kind, Location, Member, Mono, ProbeId, Rank, Reach, Region,
-    Service, ServiceId, ServiceKind, Share, Source, Steering, Subject, SuspectSelf, Thresholds, Ttl, Weight,
+    AllDown, Condition, Endpoint, Family, Found, Fraction, Kind, Location, Member, Mono, ProbeId, Rank,
+    Reach, Region, Service, ServiceId, ServiceKind, Share, Source, Steering, Subject, SuspectSelf,
+    Thresholds, Ttl, Weight,
 };
 use crate::standing::{Action, Cause, LastResortClass, Usable};
 
@@ -151,10 +153,14 @@ impl Node {
 
     fn outcome(&self, subject: &Subject) -> Result<Observation, CannotProbe> {
         let severity = match subject {
-            Subject::Address { address, .. } if self.blind.contains(address) => {
+            Subject::Address { address, .. } | Subject::Backend { address, .. }
+                if self.blind.contains(address) =>
+            {
                 return Err(CannotProbe { reason: "network unreachable".into() });
             }
-            Subject::Address { address, .. } => self.broken.get(address).copied(),
+            Subject::Address { address, .. } | Subject::Backend { address, .. } => {
+                self.broken.get(address).copied()
+            }
             Subject::Anchor(_) if !self.anchors_answer => Some(Severity::Hard),
             _ => None,
         };

@@ -196,7 +196,7 @@ impl Simulation {
         failing
             .filter_map(|check| match check.id.subject {
                 Subject::Address { region, .. } => Some(region),
-                Subject::Region(_) | Subject::Anchor(_) => None,
+                Subject::Backend { .. } | Subject::Region(_) | Subject::Anchor(_) => None,
             })
             .collect()
     }
@@ -205,7 +205,7 @@ impl Simulation {
     fn probe(&mut self, subject: &Subject) -> Result<Observation, CannotProbe> {
         let address = match subject {
             Subject::Address { address, .. } => Some(*address),
-            Subject::Region(_) | Subject::Anchor(_) => None,
+            Subject::Backend { .. } | Subject::Region(_) | Subject::Anchor(_) => None,
         };
         if !self.has_v6 && address.is_some_and(|it| it.is_ipv6()) {
             return Err(CannotProbe { reason: "network unreachable".into() });
