@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | **core** | | |
 //! | [`model`] | regions, endpoints, probes, services, places: the validated types that all modules use | – |
-//! | [`pick`] | deterministic weighted choice: rendezvous hashing | – |
+//! | [`pick`] | choosing one of many: rendezvous hashing, and the balancers of backends | model |
 //! | [`geo`] | address → place and the prefix for which it is valid, compiled from MMDB data and overrides | model |
 //! | [`health`] | observation → verdict: thresholds, hold, composites | model |
 //! | [`latency`] | client place × region → round-trip time: table, distance estimate | model, geo |
