@@ -120,7 +120,7 @@ proptest! {
         weights in prop::collection::vec(1_u32..=10, 1..6),
         seed in any::<u64>(),
     ) {
-        const PICKS: u64 = 20_000;
+        const PICKS: u64 = 5_000;
         let weights: Vec<f64> = weights.into_iter().map(f64::from).collect();
         let total: f64 = weights.iter().sum();
         let picks = picks(&mut picker(balance, &weights, seed), PICKS);
@@ -151,7 +151,7 @@ proptest! {
         excluded in 0_usize..2,
     ) {
         let mut picker = picker(balance, &weights, 0);
-        let before = picks(&mut picker, 2_000);
+        let before = picks(&mut picker, 1_000);
         let mut moved = BTreeSet::new();
         for (client, before) in (0..).zip(before) {
             let after = picker.pick(key(client), IDLE, &|index| index == excluded).unwrap();
@@ -183,9 +183,9 @@ proptest! {
 fn every_candidate_serves() {
     // One in a thousand of the weights; least-time explores those that it would not choose.
     let mut weights = [1.0; 10];
-    weights[3] = 9_000.0;
+    weights[3] = 991.0;
     for balance in ALL {
-        let counts = counts(&picks(&mut picker(balance, &weights, 5), 100_000), weights.len());
+        let counts = counts(&picks(&mut picker(balance, &weights, 5), 15_000), weights.len());
         assert!(counts.iter().all(|count| *count > 0), "{balance:?}: {counts:?}");
     }
 }
