@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | **core** | | |
 //! | [`model`] | regions, endpoints, probes, services, places: the validated types that all modules use | – |
-//! | [`pick`] | deterministic weighted choice: rendezvous hashing | – |
+//! | [`pick`] | choosing one of many: rendezvous hashing, and the balancers of backends | model |
 //! | [`geo`] | address → place and the prefix for which it is valid, compiled from MMDB data and overrides | model |
 //! | [`health`] | observation → verdict: thresholds, hold, composites | model |
 //! | [`latency`] | client place × region → round-trip time: table, distance estimate | model, geo |
@@ -21,6 +21,7 @@
 //! | [`safety`] | rules that restrict automation and operators | model, health, standing |
 //! | [`state`] | the node's state: verdicts, overrides, resolved hosts; observations and commands in, a finished standing and events out | model, health, standing, safety |
 //! | [`steer`] | `rank` (compiled in advance) and `choose`, with the trace that `explain` shows | model, pick, geo, latency, standing |
+//! | [`route`] | the routes of a listener compiled: which one a request takes, and why not another | model, pick |
 //! | [`zone`] | RFC 1035 text → one label tree of RRsets and dynamic names | model |
 //! | [`wire`] | DNS messages: decoding, encoding, EDNS | model, zone |
 //! | [`snapshot`] | everything that a query sees: plan, standing, epoch | all above |
@@ -66,6 +67,7 @@ pub mod node;
 pub mod pick;
 pub mod prepare;
 pub mod probe;
+pub mod route;
 pub mod safety;
 pub mod snapshot;
 pub mod standing;
