@@ -163,6 +163,18 @@ impl Scrape {
             }
         }
 
+        let help = "1 for each address of a backend that its probes found up or degraded, else 0";
+        let mut up = encoder.encode_descriptor("backend_up", help, None, MetricType::Gauge)?;
+        for (pool, standing) in topology.pools.iter().zip(&standing.pools) {
+            for (backend, states) in pool.backends.iter().zip(standing.backends.iter()) {
+                for it in &states.addresses {
+                    let address = std::net::SocketAddr::new(it.address, backend.port).to_string();
+                    let labels = [("pool", pool.name.as_str()), ("backend", &address)];
+                    ConstGauge::new(u64::from(it.state.serves())).encode(up.encode_family(&labels)?)?;
+                }
+            }
+        }
+
         let help = "Regions that a safety rule holds though probes found them down";
         let mut rules = encoder.encode_descriptor("safety_held", help, None, MetricType::Gauge)?;
         let held = held_by_region(standing);

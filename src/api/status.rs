@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::dto;
-use crate::model::{EndpointRef, Family, Member, Name, RegionId, Rule, ServiceId, Subject, Target, Unix};
+use crate::model::{
+    EndpointRef, Family, Member, Name, PoolId, RegionId, Rule, ServiceId, Subject, Target, Unix,
+};
 use crate::safety::{self, Unserved};
 use crate::snapshot::Snapshot;
 use crate::standing::{AddressStanding, Override, RegionStanding, Standing, Suspected, Usable};
@@ -13,8 +15,7 @@ use crate::state::{CheckStatus, HostStatus, timestamp};
 /// What is known at one moment. Everything is found by index, so that each part takes time in proportion to its size.
 pub(super) struct View<'a> {
     snapshot: &'a Snapshot,
-    /// By region, endpoint and address.
-    checks: HashMap<(&'a str, &'a str, IpAddr), Vec<&'a CheckStatus>>,
+    checks: HashMap<(Owner<'a>, IpAddr), Vec<&'a CheckStatus>>,
     /// A check that this node cannot make, and how many there are.
     blind: Option<(&'a CheckStatus, usize)>,
     hosts: HashMap<&'a Name, &'a HostStatus>,
@@ -22,6 +23,13 @@ pub(super) struct View<'a> {
     /// By [`RegionId`].
     held: Vec<Option<Rule>>,
     now: Unix,
+}
+
+/// What has an address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Owner<'a> {
+    Endpoint { region: &'a str, endpoint: &'a str },
+    Backend { pool: &'a str, backend: &'a str },
 }
 
 impl<'a> View<'a> {
@@ -35,9 +43,14 @@ impl<'a> View<'a> {
     ) -> Self {
         let mut by_address: HashMap<_, Vec<&CheckStatus>> = HashMap::new();
         for check in checks {
-            if let Subject::Address { region, endpoint, address } = &check.id.subject {
-                by_address.entry((&**region, &**endpoint, *address)).or_default().push(check);
-            }
+            let at = match &check.id.subject {
+                Subject::Address { region, endpoint, address } => {
+                    (Owner::Endpoint { region, endpoint }, *address)
+                }
+                Subject::Backend { pool, backend, address } => (Owner::Backend { pool, backend }, *address),
+                Subject::Region(_) | Subject::Anchor(_) => continue,
+            };
+            by_address.entry(at).or_default().push(check);
         }
         let mut blind = checks.iter().filter(|check| check.blind.is_some());
         Self {
@@ -62,6 +75,7 @@ impl<'a> View<'a> {
             node,
             regions: self.regions(),
             services: self.services(),
+            pools: self.pools(),
             alarms: [self.alarms(), engine_alarms].concat(),
             files: Some(files),
         }
@@ -74,6 +88,36 @@ impl<'a> View<'a> {
     pub(super) fn services(&self) -> Vec<dto::Service> {
         let services = self.snapshot.plan.topology.services.len() as u32;
         (0..services).map(|index| self.service(ServiceId(index))).collect()
+    }
+
+    fn pools(&self) -> Vec<dto::Pool> {
+        self.snapshot.plan.topology.pool_ids().map(|id| self.pool(id)).collect()
+    }
+
+    fn pool(&self, id: PoolId) -> dto::Pool {
+        let pool = self.snapshot.plan.topology.pool(id);
+        let standing = self.snapshot.standing.pool(id);
+        let backend = |index: usize| {
+            let (backend, state) = (&pool.backends[index], &standing.backends[index]);
+            let target = Target::Backend { pool: pool.name.clone(), backend: backend.name.clone() };
+            let owner = Owner::Backend { pool: &pool.name, backend: &backend.name };
+            dto::Backend {
+                name: backend.name.clone(),
+                verdict: state.state.into(),
+                weight: backend.weight.0,
+                backup: backend.backup,
+                used: standing.open.iter().any(|it| usize::from(it.backend) == index),
+                lookup: backend.resolved_host().and_then(|host| self.hosts.get(host)).map(|it| lookup(it)),
+                overridden: self.overridden(&target),
+                addresses: state.addresses.iter().map(|it| self.address(owner, it)).collect(),
+            }
+        };
+        dto::Pool {
+            name: pool.name.clone(),
+            balance: pool.balance.name().into(),
+            serves: standing.serves(),
+            backends: (0..pool.backends.len()).map(backend).collect(),
+        }
     }
 
     fn region(&self, id: RegionId) -> dto::Region {
@@ -98,7 +142,8 @@ impl<'a> View<'a> {
         let (region, endpoint) = (topology.region(at.region), topology.endpoint(at));
         let state = &standing.endpoints[usize::from(at.index)];
         let target = Target::Endpoint { region: region.name.clone(), endpoint: endpoint.name.clone() };
-        let address = |it| self.address(&region.name, &endpoint.name, it);
+        let owner = Owner::Endpoint { region: &region.name, endpoint: &endpoint.name };
+        let address = |it| self.address(owner, it);
         let looked_up = endpoint.resolved_host().and_then(|host| self.hosts.get(host));
         dto::Endpoint {
             name: endpoint.name.clone(),
@@ -106,18 +151,15 @@ impl<'a> View<'a> {
             weight: endpoint.weight.0,
             host: endpoint.host().map(ToString::to_string),
             resolved: looked_up.is_some_and(|it| it.is_looked_up && it.failure.is_none()),
-            lookup: looked_up.map(|it| dto::HostLookup {
-                error: it.failure.as_ref().map(|failure| failure.why.clone()),
-                failing_since: it.failure.as_ref().map(|failure| timestamp(failure.since)),
-            }),
+            lookup: looked_up.map(|it| lookup(it)),
             overridden: self.overridden(&target),
             addresses: state.addresses.iter().map(address).collect(),
         }
     }
 
-    fn address(&self, region: &str, endpoint: &str, standing: &AddressStanding) -> dto::Address {
+    fn address(&self, owner: Owner<'_>, standing: &AddressStanding) -> dto::Address {
         let address = standing.address;
-        let checks = self.checks.get(&(region, endpoint, address)).map_or(&[][..], Vec::as_slice);
+        let checks = self.checks.get(&(owner, address)).map_or(&[][..], Vec::as_slice);
         // What one probe found down is down, whether or not this node can make the others.
         let is_seen_down =
             standing.state.is_down() && checks.iter().any(|it| it.blind.is_none() && it.state.is_down());
@@ -208,6 +250,9 @@ impl<'a> View<'a> {
             alarms.push(format!("region/{} fails, but {} holds it", region.name, rule.name()));
         }
         alarms.extend(safety::alarm(&plan.topology, &self.unserved()));
+        let pools = plan.topology.pools.iter().zip(&self.snapshot.standing.pools);
+        let unserved = pools.filter(|(_, standing)| !standing.serves());
+        alarms.extend(unserved.map(|(pool, _)| format!("no backend of pool `{}` serves", pool.name)));
         alarms
     }
 
@@ -215,6 +260,13 @@ impl<'a> View<'a> {
     pub(super) fn unserved(&self) -> Vec<Unserved> {
         let (plan, standing) = (&self.snapshot.plan, &self.snapshot.standing);
         safety::unserved(&plan.topology, plan.steering.region_sets(), standing)
+    }
+}
+
+fn lookup(host: &HostStatus) -> dto::HostLookup {
+    dto::HostLookup {
+        error: host.failure.as_ref().map(|failure| failure.why.clone()),
+        failing_since: host.failure.as_ref().map(|failure| timestamp(failure.since)),
     }
 }
 

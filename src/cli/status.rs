@@ -64,7 +64,23 @@ fn text(status: &dto::Status, place: &Place) -> String {
         let (kind, rank) = (service.kind.to_string(), service.rank.to_string());
         services.add([&service.name, &kind, &rank, &regions.join(", ")]);
     }
-    text += &format!("\n{}\n\n{}", regions.text(), services.text());
+    let mut pools = Table::new(&["POOL", "BACKEND", "ADDRESS", "VERDICT", "FOR", "RTT", "EVIDENCE"]);
+    for pool in &status.pools {
+        let serves = if pool.serves { "serves" } else { "does not serve" };
+        pools.add([&pool.name, "", "", serves, "", "", &pool.balance]);
+        for backend in &pool.backends {
+            add_backend(&mut pools, backend);
+        }
+    }
+    let tables = [
+        (!status.regions.is_empty()).then(|| regions.text()),
+        (!status.services.is_empty()).then(|| services.text()),
+        (!status.pools.is_empty()).then(|| pools.text()),
+    ];
+    for table in tables.into_iter().flatten() {
+        text += &format!("\n{table}\n");
+    }
+    text.truncate(text.trim_end().len());
     if let Some(files) = &status.files {
         text += &format!("\n\n{}", files_shown(files));
     }
@@ -111,6 +127,33 @@ fn add_endpoint(regions: &mut Table, endpoint: &dto::Endpoint) {
             &if entered_its_verdict { since(&address.since) } else { String::new() },
             &address.rtt_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default(),
             &format!("{overridden}{}", address.evidence),
+        ]);
+    }
+}
+
+/// A row for each address of a backend, or one for a host that has none yet.
+fn add_backend(pools: &mut Table, backend: &dto::Backend) {
+    let overridden = backend.overridden.as_ref().map(|o| format!("{}: ", described(o))).unwrap_or_default();
+    let role = if backend.backup { "backup: " } else { "" };
+    let error = backend.lookup.as_ref().and_then(|lookup| lookup.error.as_ref());
+    if backend.addresses.is_empty() || error.is_some() {
+        let why = error.map_or_else(
+            || "its addresses are not known yet".into(),
+            |why| format!("cannot be resolved: {why}"),
+        );
+        let evidence = format!("{role}{overridden}{why}");
+        pools.add(["", &backend.name, "", &backend.verdict.to_string(), "", "", &evidence]);
+    }
+    for address in &backend.addresses {
+        let entered_its_verdict = !address.probes.is_empty() && address.verdict != Verdict::Unobserved;
+        pools.add([
+            "",
+            &backend.name,
+            &address.address.to_string(),
+            &address.verdict.to_string(),
+            &if entered_its_verdict { since(&address.since) } else { String::new() },
+            &address.rtt_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default(),
+            &format!("{role}{overridden}{}", address.evidence),
         ]);
     }
 }
@@ -337,6 +380,7 @@ mod tests {
                 ready: true,
                 uptime_s: 60,
             },
+            pools: Vec::new(),
             regions: vec![
                 region("soft", Verdict::Down, Usable::No, Some(Rule::MinRegions)),
                 region("kept", Verdict::Down, Usable::Yes, Some(Rule::SuspectSelf)),

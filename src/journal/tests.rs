@@ -1,3 +1,4 @@
+mod backends;
 mod events;
 
 use std::collections::BTreeSet;
@@ -121,25 +122,6 @@ async fn closing_writes_what_is_queued() {
     let (_, recalled) = open_good(dir.path()).await;
     assert_eq!(recalled.overrides, [drain(1, "region/eu-west")]);
     assert_eq!(recalled.verdicts, [verdict("eu-west", State::Up)]);
-}
-
-#[tokio::test]
-async fn backends_outlive_the_process() {
-    let subject = Subject::Backend {
-        pool: "api".into(),
-        backend: "10.0.0.1:8080".into(),
-        address: "10.0.0.1".parse().unwrap(),
-    };
-    let mut of_backend = verdict("", State::Up);
-    of_backend.check.subject = subject;
-    let dir = tempfile::tempdir().unwrap();
-    let (journal, _) = open_good(dir.path()).await;
-    assert_durable(journal.put(drain(1, "pool/api/10.0.0.1:8080"))).await;
-    journal.save(vec![of_backend.clone()]);
-    journal.close().await;
-    let (_, recalled) = open_good(dir.path()).await;
-    assert_eq!(recalled.overrides, [drain(1, "pool/api/10.0.0.1:8080")]);
-    assert_eq!(recalled.verdicts, [of_backend]);
 }
 
 #[tokio::test]

@@ -199,6 +199,25 @@ pub enum Balance {
     Maglev,
 }
 
+impl Balance {
+    /// All, with the names that the config gives them.
+    pub const ALL: [(&'static str, Self); 7] = [
+        ("round-robin", Self::RoundRobin),
+        ("weighted", Self::Weighted),
+        ("least-connections", Self::LeastConnections),
+        ("least-time", Self::LeastTime),
+        ("ip-hash", Self::IpHash),
+        ("two-choices", Self::TwoChoices),
+        ("maglev", Self::Maglev),
+    ];
+
+    /// The name in the config.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, it)| *it == self).map_or("", |(name, _)| name)
+    }
+}
+
 /// When a request is tried again, with another backend where there is one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retry {

@@ -22,6 +22,9 @@ pub struct FdBudget {
     pub dns_tcp: usize,
     /// The most connections that the API may have open at a time, TCP and Unix together; at least 1.
     pub api: usize,
+    /// The most clients that the proxy may have connections to, each of which may need one to a backend as well; 0
+    /// without a proxy.
+    pub proxy: usize,
 }
 
 /// Of eight descriptors, those for DNS over TCP. With [`API_EIGHTHS`] it leaves half to the node itself, because probes
@@ -30,26 +33,41 @@ const DNS_TCP_EIGHTHS: u64 = 3;
 /// Of eight descriptors, those for the API, whose clients are few.
 const API_EIGHTHS: u64 = 1;
 
+/// Of eight descriptors of a node with a proxy, those for DNS over TCP.
+const DNS_TCP_EIGHTHS_BESIDE_PROXY: u64 = 1;
+/// Of eight descriptors of a node with a proxy, those for its connections. The rest is for probes and the node: backends
+/// are few compared with clients.
+const PROXY_EIGHTHS: u64 = 4;
+
 /// The soft limit that is assumed where the kernel does not report one: the usual default.
 const USUAL_NOFILE: u64 = 1024;
 
 impl FdBudget {
     /// Raises the limit of the process as far as permitted and shares it out.
     #[must_use]
-    pub fn claim() -> Self {
+    pub fn claim(has_proxy: bool) -> Self {
         let raised = raise_nofile().or_else(|error| {
             tracing::warn!(%error, "cannot raise the limit of open files");
             getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, _)| soft)
         });
-        Self::of(raised.unwrap_or(USUAL_NOFILE))
+        Self::of(raised.unwrap_or(USUAL_NOFILE), has_proxy)
     }
 
     /// The shares of a limit.
     #[must_use]
-    pub fn of(limit: u64) -> Self {
-        let (dns_tcp, api) = (limit / 8 * DNS_TCP_EIGHTHS, limit / 8 * API_EIGHTHS);
+    pub fn of(limit: u64, has_proxy: bool) -> Self {
+        let eighth = limit / 8;
+        let (dns_tcp, proxy) =
+            if has_proxy { (DNS_TCP_EIGHTHS_BESIDE_PROXY, PROXY_EIGHTHS) } else { (DNS_TCP_EIGHTHS, 0) };
+        let [dns_tcp, api, proxy] = [dns_tcp, API_EIGHTHS, proxy].map(|eighths| eighth * eighths);
         let connections = |share: u64| usize::try_from(share).unwrap_or(usize::MAX).max(1);
-        Self { limit, reserved: limit - dns_tcp - api, dns_tcp: connections(dns_tcp), api: connections(api) }
+        Self {
+            limit,
+            reserved: limit - dns_tcp - api - proxy,
+            dns_tcp: connections(dns_tcp),
+            api: connections(api),
+            proxy: if has_proxy { connections(proxy / 2) } else { 0 },
+        }
     }
 }
 
@@ -62,6 +80,8 @@ pub struct Files {
     pub dns_tcp: Arc<Occupancy>,
     /// The open connections of the API.
     pub api: Arc<Occupancy>,
+    /// The open connections of the proxy's clients.
+    pub proxy: Arc<Occupancy>,
 }
 
 impl Files {
@@ -83,6 +103,14 @@ impl Occupancy {
     pub fn enter(self: &Arc<Self>) -> Occupant {
         self.0.fetch_add(1, Ordering::Relaxed);
         Occupant(Arc::clone(self))
+    }
+
+    /// Counts one more until the result is dropped, unless that would be more than `most`.
+    #[must_use]
+    pub fn enter_below(self: &Arc<Self>, most: usize) -> Option<Occupant> {
+        // Dropped, and so no longer counted, if it is one too many.
+        let occupant = self.enter();
+        (self.count() <= most).then_some(occupant)
     }
 
     /// How many there are.
@@ -120,19 +148,26 @@ mod tests {
     fn the_soft_limit_becomes_the_hard_one() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, hard.min(512), hard).unwrap();
-        assert_eq!(FdBudget::claim(), FdBudget::of(hard));
+        assert_eq!(FdBudget::claim(false), FdBudget::of(hard, false));
         assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
     }
 
     #[test]
     fn half_of_the_descriptors_are_out_of_reach_of_strangers() {
-        assert_eq!(FdBudget::of(1024), FdBudget { limit: 1024, reserved: 512, dns_tcp: 384, api: 128 });
+        assert_eq!(
+            FdBudget::of(1024, false),
+            FdBudget { limit: 1024, reserved: 512, dns_tcp: 384, api: 128, proxy: 0 }
+        );
+        assert_eq!(
+            FdBudget::of(1024, true),
+            FdBudget { limit: 1024, reserved: 256, dns_tcp: 128, api: 128, proxy: 256 }
+        );
         for limit in [8, 20, 1024, 4096, 524_288, u64::MAX] {
-            let FdBudget { reserved, dns_tcp, api, .. } = FdBudget::of(limit);
+            let FdBudget { reserved, dns_tcp, api, .. } = FdBudget::of(limit, false);
             assert!(reserved >= limit / 2, "{limit}");
             assert!(dns_tcp as u64 + api as u64 <= limit - reserved, "{limit}");
         }
         // Too few for shares: one connection each is still better than none.
-        assert_eq!(FdBudget::of(7), FdBudget { limit: 7, reserved: 7, dns_tcp: 1, api: 1 });
+        assert_eq!(FdBudget::of(7, false), FdBudget { limit: 7, reserved: 7, dns_tcp: 1, api: 1, proxy: 0 });
     }
 }

@@ -33,6 +33,15 @@ pub struct Tcp {
     pub listener: TcpListener,
 }
 
+/// The TCP listeners of one address, among which the kernel distributes connections.
+#[derive(Debug)]
+pub struct TcpShared {
+    /// What they are bound to; the port is the one that the kernel chose if 0 was asked for.
+    pub address: SocketAddr,
+    /// Non-blocking, in listening state, one per worker.
+    pub listeners: Vec<TcpListener>,
+}
+
 /// The UDP sockets of one address.
 #[derive(Debug)]
 pub struct Udp {
@@ -96,9 +105,27 @@ impl Tcp {
     /// If the address is in use, not an address of this host, or not permitted.
     pub fn bind(address: SocketAddr, setting: &'static str) -> Result<Self, BindError> {
         let failed = |source| BindError { address, protocol: "TCP", setting, source };
-        let listener = tcp_listener(address).map_err(failed)?;
+        let listener = tcp_listener(address, Sharing::Alone).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Self { address, listener })
+    }
+}
+
+impl TcpShared {
+    /// Binds `workers` listeners (at least one) to the address in `setting`.
+    ///
+    /// # Errors
+    /// If the address is in use, not an address of this host, or not permitted.
+    pub fn bind(address: SocketAddr, workers: usize, setting: &'static str) -> Result<Self, BindError> {
+        let failed = |source| BindError { address, protocol: "TCP", setting, source };
+        let Tcp { address, listener: alone } = Tcp::bind(address, setting)?;
+        if workers <= 1 {
+            return Ok(Self { address, listeners: vec![alone] });
+        }
+        drop(alone);
+        let listeners: io::Result<_> =
+            (0..workers).map(|_| tcp_listener(address, Sharing::Workers)).collect();
+        Ok(Self { address, listeners: listeners.map_err(failed)? })
     }
 }
 
@@ -120,8 +147,11 @@ impl Udp {
     }
 }
 
-fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
+fn tcp_listener(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if sharing == Sharing::Workers {
+        socket.set_reuse_port(true)?;
+    }
     // Lets a restarted server listen while connections of its predecessor are in TIME_WAIT; two servers still cannot
     // listen at once.
     socket.set_reuse_address(true)?;

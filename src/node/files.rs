@@ -6,7 +6,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::model::{Endpoint, Topology};
+use crate::model::{Endpoint, Pool, Topology};
 use crate::net::limits::{FdBudget, Files};
 use crate::probe::MAX_IN_FLIGHT;
 
@@ -31,6 +31,7 @@ pub(super) fn encode(files: &Files, encoder: &mut DescriptorEncoder<'_>) -> fmt:
     let shares = [
         ("dns_tcp", files.dns_tcp.count(), files.budget.dns_tcp),
         ("api", files.api.count(), files.budget.api),
+        ("proxy", files.proxy.count(), files.budget.proxy),
     ];
     let help = "Open connections of clients";
     let mut open = encoder.encode_descriptor("connections", help, None, gauge)?;
@@ -47,7 +48,9 @@ pub(super) fn encode(files: &Files, encoder: &mut DescriptorEncoder<'_>) -> fmt:
 
 /// A sentence if the probes of a config may need more files at a time than are set aside for them.
 pub(super) fn shortage(budget: FdBudget, topology: &Topology) -> Option<String> {
-    let probes: u64 = topology.regions.iter().flat_map(|region| &region.endpoints).map(probes_of).sum();
+    let of_regions: u64 = topology.regions.iter().flat_map(|region| &region.endpoints).map(probes_of).sum();
+    let of_pool = |pool: &Pool| (pool.backends.len() * pool.healthy_when.probes().len()) as u64;
+    let probes = of_regions + topology.pools.iter().map(of_pool).sum::<u64>();
     let probes = probes.min(MAX_IN_FLIGHT as u64);
     let FdBudget { limit, reserved, .. } = budget;
     (probes + OF_ITS_OWN > reserved).then(|| {
@@ -78,7 +81,7 @@ mod tests {
              { name = \"b\", address = \"192.0.2.2\" },\n]\n";
         let prepared = prepare(&Origin::Text { toml: toml.into(), files: Default::default() });
         let topology: Arc<Topology> = Arc::clone(&prepared.unwrap_or_else(|e| panic!("{e}")).plan.topology);
-        let enough = FdBudget { reserved: OF_ITS_OWN + 4, ..FdBudget::of(1024) };
+        let enough = FdBudget { reserved: OF_ITS_OWN + 4, ..FdBudget::of(1024, false) };
         assert_eq!(shortage(enough, &topology), None);
         let why = shortage(FdBudget { reserved: OF_ITS_OWN + 3, ..enough }, &topology).expect("a shortage");
         assert_eq!(

@@ -6,6 +6,7 @@ mod control;
 pub mod demo;
 pub mod drill;
 mod files;
+mod front;
 pub mod log;
 mod privileges;
 mod reload;
@@ -27,7 +28,6 @@ use tracing::{info, warn};
 
 use crate::api::{Access, Api, Contributor, Metrics, Policy, Reloads, router};
 use crate::config::AtStart;
-use crate::dns;
 use crate::engine::{self, Engine, Handle};
 use crate::journal::{Journal, Opened};
 use crate::net;
@@ -38,6 +38,7 @@ use crate::snapshot::Plan;
 use crate::supervise::Supervisor;
 use control::ControlListeners;
 pub(crate) use control::default_sockets;
+use front::{Bound, Counters, Front};
 use reload::{Patience, Reloader};
 
 /// How a node is started, besides its config.
@@ -97,9 +98,11 @@ pub struct Node {
     pub dns_addresses: Vec<SocketAddr>,
     /// The TCP address of the API, if it has one.
     pub control_address: Option<SocketAddr>,
+    /// The addresses at which the proxy listens, each with the name of its listener.
+    pub proxy_addresses: Vec<(Arc<str>, SocketAddr)>,
     running: engine::EngineTask,
     reloading: JoinHandle<()>,
-    dns: Option<dns::Listeners>,
+    front: Front,
     control: ControlListeners,
     supervisor: Supervisor,
     _api: Background,
@@ -129,13 +132,10 @@ impl Node {
     pub async fn start(origin: Origin, prepared: Prepared, options: Options) -> Result<Self> {
         let started = Instant::now();
         privileges::forbid_core_dumps();
-        let counters = Arc::new(dns::Counters::default());
-        let files = claim_files(&counters, &prepared.plan);
+        let counters = Counters::default();
         let config = &prepared.config;
-        let server = match &config.dns {
-            Some(dns) => Some(dns::Server::bind(&dns.listen, dns.workers)?),
-            None => None,
-        };
+        let files = claim_files(&counters, &prepared.plan, config.proxy.is_some());
+        let front = Bound::bind(config)?;
         let mut control = ControlListeners::bind(&config.control)?;
         privileges::drop_to(
             config.node.user.as_deref(),
@@ -163,31 +163,27 @@ impl Node {
         let extra = options.extra_routes.unwrap_or_default();
         let routes = |access| with_faults(router(api.clone(), access, extra.clone()));
         let api_runtime = serve_api(&mut control, routes, policy_seen, &files, &supervisor)?;
-        let dns_addresses = server.as_ref().map(dns::Server::local_addrs).unwrap_or_default();
+        let (dns_addresses, proxy_addresses) = (front.dns_addresses(), front.proxy_addresses());
         let control_address = control.address;
         tokio::task::spawn_blocking(net::memory::give_back);
         log_plan(&engine.snapshots.load().plan);
         let shown = |address: Option<SocketAddr>| address.map(tracing::field::display);
         let (control_shown, metrics_shown) = (shown(control_address), shown(control.metrics_address));
-        info!(dns = ?dns_addresses, control = control_shown, metrics = metrics_shown, "bound, waiting for the first result of every check");
+        info!(dns = ?dns_addresses, proxy = ?proxy_addresses, control = control_shown, metrics = metrics_shown, "bound, waiting for the first result of every check");
         if engine.ready.clone().wait_for(|ready| *ready).await.is_err() {
             bail!(supervisor.failure().unwrap_or_else(|| "the engine has stopped".into()));
         }
-        let (snapshots, noticed) = (Arc::clone(&engine.snapshots), supervisor.clone());
-        let shared = dns::Shared { snapshots, counters, supervisor: noticed };
-        let dns = server
-            .map(|server| server.start(shared, &tcp, files.budget.dns_tcp))
-            .transpose()
-            .context("cannot start the DNS workers")?;
+        let front = front.start(&engine.snapshots, &counters, &tcp, &files, &supervisor)?;
         info!("ready");
         Ok(Self {
             engine,
             reloads,
             dns_addresses,
             control_address,
+            proxy_addresses,
             running,
             reloading,
-            dns,
+            front,
             control,
             supervisor,
             _api: api_runtime,
@@ -223,9 +219,7 @@ impl Node {
     /// Answers the queries that have arrived, then stops everything.
     pub async fn stop(self) {
         self.supervisor.stop();
-        if let Some(dns) = self.dns {
-            dns.stop().await;
-        }
+        self.front.stop().await;
         self.control.stop().await;
         self.reloading.abort();
         self.running.stop().await;
@@ -233,20 +227,26 @@ impl Node {
 }
 
 /// Shares out the files that the process may have open.
-fn claim_files(counters: &dns::Counters, plan: &Plan) -> Files {
-    let budget = FdBudget::claim();
+fn claim_files(counters: &Counters, plan: &Plan, has_proxy: bool) -> Files {
+    let budget = FdBudget::claim(has_proxy);
     if let Some(why) = files::shortage(budget, &plan.topology) {
         warn!("{why}");
     }
-    Files { budget, dns_tcp: Arc::clone(&counters.tcp_connections), api: Arc::default() }
+    Files {
+        budget,
+        dns_tcp: Arc::clone(&counters.dns.tcp_connections),
+        api: Arc::default(),
+        proxy: Arc::default(),
+    }
 }
 
 /// The metrics of the modules that the API does not know.
-fn metrics(counters: &Arc<dns::Counters>, files: &Files) -> Metrics {
-    let (counters, files) = (Arc::clone(counters), files.clone());
-    let dns: Contributor = Arc::new(move |encoder| counters.encode(encoder));
+fn metrics(counters: &Counters, files: &Files) -> Metrics {
+    let (dns, proxy, files) = (Arc::clone(&counters.dns), Arc::clone(&counters.proxy), files.clone());
+    let dns: Contributor = Arc::new(move |encoder| dns.encode(encoder));
+    let proxy: Contributor = Arc::new(move |encoder| proxy.encode(encoder));
     let files: Contributor = Arc::new(move |encoder| files::encode(&files, encoder));
-    Metrics { contributors: vec![dns, Arc::new(log::encode), files] }
+    Metrics { contributors: vec![dns, proxy, Arc::new(log::encode), files] }
 }
 
 fn log_plan(plan: &Plan) {

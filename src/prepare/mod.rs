@@ -27,6 +27,7 @@ use crate::geo::Index;
 use crate::model::Rules;
 use crate::net::resolver::Resolver;
 use crate::probe::PreparedProbe;
+use crate::route;
 use crate::snapshot::Plan;
 use crate::state::World;
 use crate::wire::cookie::Secrets;
@@ -178,6 +179,7 @@ fn compile(config: &mut Config, geo: &KeptIndex, cookies: Option<Secrets>) -> Pl
         rate_limit: dns.and_then(|dns| dns.rate_limit.clone()),
         allow: dns.map(|dns| dns.allow.clone()).unwrap_or_default(),
         proxies: dns.map(|dns| dns.proxies.clone()).unwrap_or_default(),
+        proxy: config.proxy.as_ref().map(route::Plan::compile).unwrap_or_default(),
         ..Plan::compile(config.topology.clone(), zones, Arc::clone(&geo.index), ecs, key_prefix)
     }
 }

@@ -7,6 +7,7 @@
 mod conditions;
 mod hosts;
 mod path;
+mod plan;
 mod pools;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use crate::model::{PathPattern, Route, When};
 use conditions::{Request, Unmet};
 use hosts::Hosts;
 
+pub use plan::{Listener, Plan};
 pub use pools::choose_pool;
 pub use why::{Skipped, WhyNot};
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::geo::Index;
 use crate::model::{AllowedClients, Identity, KeyPrefix, Networks, RateLimit, Topology};
+use crate::route;
 use crate::standing::Standing;
 use crate::steer::Compiled;
 use crate::wire::Denial;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub allow: AllowedClients,
     /// The proxies that send a PROXY header on each TCP connection, and are believed.
     pub proxies: Networks,
+    /// The listeners of the regional balancer and their routes.
+    pub proxy: route::Plan,
 }
 
 impl Plan {

@@ -25,6 +25,7 @@ mod overrides;
 mod peers;
 mod privileges;
 mod properties;
+mod proxy;
 mod reload;
 mod sandbox;
 mod signals;

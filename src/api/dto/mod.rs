@@ -23,6 +23,9 @@ pub struct Status {
     pub regions: Vec<Region>,
     /// In the order of the config.
     pub services: Vec<Service>,
+    /// The proxy's pools, in order of name.
+    #[serde(default)]
+    pub pools: Vec<Pool>,
     /// What needs an operator's attention now, a sentence each.
     pub alarms: Vec<String>,
     /// The files that the process may have open; absent from nodes of earlier versions.
@@ -112,6 +115,41 @@ pub struct Endpoint {
     #[serde(rename = "override")]
     pub overridden: Option<Override>,
     /// In the order of the config; sorted if they were looked up.
+    pub addresses: Vec<Address>,
+}
+
+/// A pool of the proxy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// How a backend is chosen.
+    pub balance: String,
+    /// Whether a backend that is known to work can be chosen.
+    pub serves: bool,
+    /// In the order of the config.
+    pub backends: Vec<Backend>,
+}
+
+/// A backend of a pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Backend {
+    /// `ADDRESS:PORT` or `HOST:PORT`.
+    pub name: String,
+    /// The best verdict of its addresses.
+    pub verdict: Verdict,
+    /// Its weight among the backends of the pool.
+    pub weight: u32,
+    /// Whether it serves only while no other backend does.
+    pub backup: bool,
+    /// Whether requests are sent to it.
+    pub used: bool,
+    /// The state of looking up its host; absent if its address is in the config.
+    pub lookup: Option<HostLookup>,
+    /// Its override.
+    #[serde(rename = "override")]
+    pub overridden: Option<Override>,
+    /// Its address, or those that were looked up, sorted.
     pub addresses: Vec<Address>,
 }
 

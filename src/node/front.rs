@@ -1,0 +1,95 @@
+//! What serves clients: the name server and the regional balancer, as the config has them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use arc_swap::ArcSwap;
+
+use crate::config::Config;
+use crate::dns;
+use crate::net::limits::Files;
+use crate::net::listen::BindError;
+use crate::proxy;
+use crate::snapshot::Snapshot;
+use crate::supervise::Supervisor;
+
+/// What both count.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) dns: Arc<dns::Counters>,
+    pub(super) proxy: Arc<proxy::Counters>,
+}
+
+/// Both, bound but not yet serving.
+#[derive(Debug)]
+pub(super) struct Bound {
+    dns: Option<dns::Server>,
+    proxy: Option<proxy::Server>,
+}
+
+/// Both, serving.
+#[derive(Debug)]
+pub(super) struct Front {
+    dns: Option<dns::Listeners>,
+    proxy: Option<proxy::Listeners>,
+}
+
+impl Bound {
+    /// Binds every address.
+    pub(super) fn bind(config: &Config) -> Result<Self, BindError> {
+        Ok(Self {
+            dns: config.dns.as_ref().map(|dns| dns::Server::bind(&dns.listen, dns.workers)).transpose()?,
+            proxy: config.proxy.as_ref().map(proxy::Server::bind).transpose()?,
+        })
+    }
+
+    pub(super) fn dns_addresses(&self) -> Vec<SocketAddr> {
+        self.dns.as_ref().map(dns::Server::local_addrs).unwrap_or_default()
+    }
+
+    /// The proxy's, each with the name of its listener.
+    pub(super) fn proxy_addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        self.proxy.as_ref().map(proxy::Server::local_addrs).unwrap_or_default()
+    }
+
+    pub(super) fn start(
+        self,
+        snapshots: &Arc<ArcSwap<Snapshot>>,
+        counters: &Counters,
+        tcp: &crate::model::TcpLimits,
+        files: &Files,
+        supervisor: &Supervisor,
+    ) -> Result<Front> {
+        let shared = proxy::Shared {
+            snapshots: Arc::clone(snapshots),
+            counters: Arc::clone(&counters.proxy),
+            supervisor: supervisor.clone(),
+            connections: Arc::clone(&files.proxy),
+            most_connections: files.budget.proxy,
+        };
+        let proxy = self.proxy.map(|server| server.start(&shared)).transpose();
+        let proxy = proxy.context("cannot start the proxy's workers")?;
+        let (snapshots, counters) = (Arc::clone(snapshots), Arc::clone(&counters.dns));
+        let shared = dns::Shared { snapshots, counters, supervisor: supervisor.clone() };
+        let dns = self.dns.map(|server| server.start(shared, tcp, files.budget.dns_tcp)).transpose();
+        Ok(Front { dns: dns.context("cannot start the DNS workers")?, proxy })
+    }
+}
+
+impl Front {
+    /// Answers what has arrived, and closes everything.
+    pub(super) async fn stop(self) {
+        let dns = async {
+            if let Some(dns) = self.dns {
+                dns.stop().await;
+            }
+        };
+        let proxy = async {
+            if let Some(proxy) = self.proxy {
+                proxy.stop().await;
+            }
+        };
+        tokio::join!(dns, proxy);
+    }
+}

@@ -1,0 +1,193 @@
+//! The bodies that are relayed.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use crate::proxy::pools::{Backend, InFlight, WorkerPool};
+use crate::proxy::upstream::{self, Idle};
+
+/// Why a body ended early.
+pub(in crate::proxy) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request on its way to a backend.
+pub(in crate::proxy) struct RequestBody {
+    incoming: Option<Incoming>,
+    patience: Patience,
+}
+
+/// The body of a response on its way to a client.
+pub(in crate::proxy) enum ResponseBody {
+    /// The proxy's own.
+    Own(Full<Bytes>),
+    /// A backend's.
+    Relayed(Box<Relayed>),
+}
+
+/// The body of a backend's response. At its end the connection is kept for other requests; if it is dropped before, the
+/// connection is closed.
+pub(in crate::proxy) struct Relayed {
+    incoming: Incoming,
+    patience: Patience,
+    lease: Option<Lease>,
+}
+
+/// The connection that a response comes over.
+pub(in crate::proxy) struct Lease {
+    pub(in crate::proxy) connection: Idle,
+    pub(in crate::proxy) backend: Rc<Backend>,
+    pub(in crate::proxy) pool: Rc<WorkerPool>,
+    pub(in crate::proxy) in_flight: InFlight,
+}
+
+/// The time that may pass without a byte. The timer is only set while one is waited for.
+struct Patience {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+    is_waiting: bool,
+}
+
+impl Patience {
+    fn of(limit: Duration) -> Self {
+        Self { limit, sleep: None, is_waiting: false }
+    }
+
+    fn moved(&mut self) {
+        self.is_waiting = false;
+    }
+
+    /// Ready once the time is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let until = Instant::now() + self.limit;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if !self.is_waiting {
+            sleep.as_mut().reset(until);
+            self.is_waiting = true;
+        }
+        sleep.as_mut().poll(cx)
+    }
+}
+
+impl RequestBody {
+    /// A client's body, each part of which must come within `limit`.
+    pub(in crate::proxy) fn of(incoming: Incoming, limit: Duration) -> Self {
+        let incoming = (!incoming.is_end_stream()).then_some(incoming);
+        Self { incoming, patience: Patience::of(limit) }
+    }
+
+    /// Whether there is nothing to send, so that the request can be sent again.
+    pub(in crate::proxy) fn is_empty(&self) -> bool {
+        self.incoming.is_none()
+    }
+
+    pub(in crate::proxy) fn empty() -> Self {
+        Self { incoming: None, patience: Patience::of(Duration::ZERO) }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self { incoming, patience } = &mut *self;
+        let Some(incoming) = incoming else { return Poll::Ready(None) };
+        relay(incoming, patience, cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl ResponseBody {
+    pub(super) fn of(text: String) -> Self {
+        Self::Own(Full::from(text))
+    }
+
+    pub(super) fn relayed(incoming: Incoming, limit: Duration, lease: Lease) -> Self {
+        let mut relayed = Relayed { incoming, patience: Patience::of(limit), lease: Some(lease) };
+        if relayed.incoming.is_end_stream() {
+            relayed.end();
+        }
+        Self::Relayed(Box::new(relayed))
+    }
+}
+
+impl Relayed {
+    /// Keeps the connection.
+    fn end(&mut self) {
+        let Some(Lease { connection, backend, pool, in_flight }) = self.lease.take() else { return };
+        drop(in_flight);
+        upstream::keep(&backend, &pool, connection);
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Own(own) => Pin::new(own).poll_frame(cx).map_err(|never| match never {}),
+            Self::Relayed(relayed) => {
+                let frame = ready!(relay(&mut relayed.incoming, &mut relayed.patience, cx));
+                match &frame {
+                    None => relayed.end(),
+                    Some(Ok(_)) if relayed.incoming.is_end_stream() => relayed.end(),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) => drop(relayed.lease.take()),
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(own) => own.is_end_stream(),
+            Self::Relayed(relayed) => relayed.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(own) => own.size_hint(),
+            Self::Relayed(relayed) => relayed.incoming.size_hint(),
+        }
+    }
+}
+
+/// The next part of a body, or an error if it does not come in time.
+fn relay(
+    incoming: &mut Incoming,
+    patience: &mut Patience,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    match Pin::new(incoming).poll_frame(cx) {
+        Poll::Ready(frame) => {
+            patience.moved();
+            Poll::Ready(frame.map(|it| it.map_err(Into::into)))
+        }
+        Poll::Pending => {
+            ready!(patience.poll(cx));
+            let limit = patience.limit;
+            Poll::Ready(Some(Err(format!("nothing came for {limit:?}").into())))
+        }
+    }
+}

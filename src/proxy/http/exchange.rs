@@ -1,0 +1,234 @@
+//! One request and its response.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use http::request::Parts;
+use http::uri::Authority;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use tokio::time::{Instant, timeout};
+
+use super::body::{Lease, RequestBody, ResponseBody};
+use super::headers::{self, Sender};
+use super::{reply, target};
+use crate::model::{Retry, RouteAction};
+use crate::pick::Hash;
+use crate::proxy::pools::{Backend, InFlight, WorkerPool};
+use crate::proxy::relay;
+use crate::proxy::upstream::{Failure, Idle};
+use crate::proxy::worker::Client;
+use crate::route::Head;
+
+/// The response to a request.
+pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    let authority = match target::authority(&request) {
+        Ok(authority) => authority,
+        Err((status, why)) => return reply::text(status, why),
+    };
+    let snapshot = client.context.snapshot();
+    let Some(listener) = client.plan(&snapshot) else {
+        return reply::text(StatusCode::MISDIRECTED_REQUEST, "this listener is no longer configured\n");
+    };
+    let head = Head {
+        host: authority.host(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        method: request.method(),
+        headers: request.headers(),
+    };
+    let Some(route) = listener.find(&head) else {
+        client.counters.unrouted.fetch_add(1, Relaxed);
+        return reply::text(StatusCode::NOT_FOUND, "no route matches this request\n");
+    };
+    let key = headers::client_key(client.address.ip());
+    let pool = match &route.action {
+        RouteAction::Redirect { status, to } => return reply::redirect(*status, to),
+        RouteAction::Respond { status, body } => return reply::text(*status, body.clone()),
+        RouteAction::Forward(pools) => client.context.pool(pools, key, &snapshot),
+    };
+    let is_trusted = snapshot.plan.proxy.trusted.contain(client.address.ip());
+    let upgrade = headers::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
+    headers::prepare(&mut request, &authority, &Sender { address: client.address, is_trusted });
+    forward(pool, request, key, upgrade, &authority).await
+}
+
+/// A request on its way, which may be tried with several backends.
+struct Attempts {
+    pool: Rc<WorkerPool>,
+    tried: Vec<SocketAddr>,
+    /// Whether it may be sent again although a backend may have seen it.
+    is_repeatable: bool,
+}
+
+/// Sends a request to a backend of the pool, and to others if that fails in a way that the pool retries.
+async fn forward(
+    pool: Rc<WorkerPool>,
+    request: Request<Incoming>,
+    key: Hash,
+    upgrade: Option<OnUpgrade>,
+    authority: &Authority,
+) -> Response<ResponseBody> {
+    pool.counters.requests.fetch_add(1, Relaxed);
+    let (parts, body) = request.into_parts();
+    let mut body = RequestBody::of(body, pool.settings().timeout.read);
+    // RFC 9110 §9.2.2.
+    let is_repeatable = parts.method.is_idempotent() && body.is_empty() && upgrade.is_none();
+    let mut attempts = Attempts { pool: Rc::clone(&pool), tried: Vec::new(), is_repeatable };
+    let mut request = Some(parts);
+    loop {
+        let Some(backend) = pool.pick(key, &attempts.tried) else {
+            pool.counters.unavailable.fetch_add(1, Relaxed);
+            return reply::text(StatusCode::SERVICE_UNAVAILABLE, "no backend is available\n");
+        };
+        attempts.tried.push(backend.address);
+        let Some(parts) = request.take() else {
+            return reply::text(StatusCode::BAD_GATEWAY, "the request cannot be sent again\n");
+        };
+        let spare = attempts.is_repeatable.then(|| parts.clone());
+        let sent = Request::from_parts(parts, std::mem::replace(&mut body, RequestBody::empty()));
+        let (failure, unsent) = match send(&pool, &backend, sent, spare.as_ref()).await {
+            Ok((response, lease)) => {
+                let is_last = spare.is_none() || response.status() != StatusCode::SERVICE_UNAVAILABLE;
+                if is_last || !attempts.go_on(pool.settings().retry.on.unavailable) {
+                    return relay_response(response, lease, upgrade, &pool);
+                }
+                request = spare;
+                continue;
+            }
+            Err(failed) => failed,
+        };
+        backend.counters.failures.fetch_add(1, Relaxed);
+        // It must not look fast, or new for ever.
+        backend.counters.took(pool.settings().timeout.read);
+        tracing::debug!(backend = %backend.address, host = %authority, %failure, "a backend did not answer");
+        match unsent {
+            Some(unsent) => {
+                let (parts, unsent_body) = unsent.into_parts();
+                (request, body) = (Some(parts), unsent_body);
+            }
+            None => request = spare,
+        }
+        let is_retried = failure.is_in(&pool.settings().retry);
+        if request.is_none() || !attempts.go_on(is_retried) {
+            return failure.response();
+        }
+    }
+}
+
+impl Attempts {
+    fn has_more(&self) -> bool {
+        self.tried.len() < self.pool.settings().retry.tries as usize
+    }
+
+    /// Whether to try again; if so, that is counted.
+    fn go_on(&self, is_retried: bool) -> bool {
+        let goes_on = is_retried && self.has_more() && self.pool.may_retry();
+        if goes_on {
+            self.pool.counters.retries.fetch_add(1, Relaxed);
+        }
+        goes_on
+    }
+}
+
+/// Sends a request over an idle connection or a new one. `spare` is a copy of its head, if it may be sent again.
+///
+/// # Errors
+/// The failure, and the request if the backend cannot have seen it.
+async fn send(
+    pool: &Rc<WorkerPool>,
+    backend: &Rc<Backend>,
+    mut request: Request<RequestBody>,
+    spare: Option<&Parts>,
+) -> Result<(Response<Incoming>, Lease), (Failure, Option<Request<RequestBody>>)> {
+    let in_flight = InFlight::new(backend);
+    let begun = Instant::now();
+    loop {
+        let idle = backend.take_idle();
+        let is_reused = idle.is_some();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => match backend.open(pool).await {
+                Ok(connection) => connection,
+                Err(failure) => return Err((failure, Some(request))),
+            },
+        };
+        match exchange(&mut connection, request, pool).await {
+            Ok(response) => {
+                backend.counters.took(begun.elapsed());
+                let lease =
+                    Lease { connection, backend: Rc::clone(backend), pool: Rc::clone(pool), in_flight };
+                return Ok((response, lease));
+            }
+            // The backend closed the idle connection while the request was on its way.
+            Err((Failure::Reset(error), unsent)) if is_reused => {
+                let again = || spare.map(|parts| Request::from_parts(parts.clone(), RequestBody::empty()));
+                request = unsent.or_else(again).ok_or((Failure::Reset(error), None))?;
+            }
+            Err(failed) => return Err(failed),
+        }
+    }
+}
+
+async fn exchange(
+    connection: &mut Idle,
+    request: Request<RequestBody>,
+    pool: &WorkerPool,
+) -> Result<Response<Incoming>, (Failure, Option<Request<RequestBody>>)> {
+    let within = pool.settings().timeout.read;
+    match timeout(within, connection.try_send_request(request)).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(mut failed)) => {
+            let unsent = failed.take_message();
+            Err((Failure::Reset(failed.into_error()), unsent))
+        }
+        Err(_) => Err((Failure::Timeout(within), None)),
+    }
+}
+
+/// What a client gets of a backend's response.
+fn relay_response(
+    mut response: Response<Incoming>,
+    lease: Lease,
+    upgrade: Option<OnUpgrade>,
+    pool: &WorkerPool,
+) -> Response<ResponseBody> {
+    let timeouts = pool.settings().timeout;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(client) = upgrade else {
+            return reply::text(
+                StatusCode::BAD_GATEWAY,
+                "the backend changed the protocol without being asked\n",
+            );
+        };
+        let backend = hyper::upgrade::on(&mut response);
+        tokio::task::spawn_local(relay::upgraded(client, backend, timeouts.idle, lease.in_flight));
+        return response.map(|_| ResponseBody::of(String::new()));
+    }
+    headers::remove_hop_by_hop(response.headers_mut());
+    response.map(|incoming| ResponseBody::relayed(incoming, timeouts.read, lease))
+}
+
+impl Failure {
+    /// Whether a pool retries after it.
+    fn is_in(&self, retry: &Retry) -> bool {
+        match self {
+            Self::Connect(_) => retry.on.connect,
+            Self::Reset(_) => retry.on.reset,
+            Self::Timeout(_) => retry.on.timeout,
+        }
+    }
+
+    fn response(&self) -> Response<ResponseBody> {
+        match self {
+            Self::Connect(_) | Self::Reset(_) => {
+                reply::text(StatusCode::BAD_GATEWAY, "the backend did not answer\n")
+            }
+            Self::Timeout(_) => {
+                reply::text(StatusCode::GATEWAY_TIMEOUT, "the backend did not answer in time\n")
+            }
+        }
+    }
+}

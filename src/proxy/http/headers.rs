@@ -1,0 +1,135 @@
+//! The headers that a proxy removes and adds.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// The protocol that a request asks to upgrade to, if it does (RFC 9110 §7.8).
+pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let is_named = headers.get_all(CONNECTION).iter().any(|it| names(it, "upgrade"));
+    if is_named { headers.get(UPGRADE).cloned() } else { None }
+}
+
+/// Whether a list of names contains one, in any case.
+fn names(list: &HeaderValue, name: &str) -> bool {
+    let list = list.to_str().unwrap_or_default();
+    list.split(',').any(|it| it.trim().eq_ignore_ascii_case(name))
+}
+
+/// Removes what concerns one connection only (RFC 9110 §7.6.1): what `Connection` names, and what is known to.
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|it| it.to_str().ok())
+            .flat_map(|it| it.split(','))
+            .filter_map(|it| it.trim().parse().ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+/// Who sends a request, and how.
+pub(super) struct Sender {
+    pub(super) address: SocketAddr,
+    /// Whether what it says about the hops before it is believed.
+    pub(super) is_trusted: bool,
+}
+
+/// Makes the request that a backend gets of the one that a client sent.
+pub(super) fn prepare<B>(request: &mut Request<B>, authority: &Authority, sender: &Sender) {
+    let accepts_trailers = request.headers().get_all(TE).iter().any(|it| names(it, "trailers"));
+    let upgrade = upgrade(request.headers());
+    let received = request.version();
+    let headers = request.headers_mut();
+    remove_hop_by_hop(headers);
+    // The proxy itself asks the client to go on.
+    headers.remove(EXPECT);
+    if let Some(protocol) = upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol);
+    } else if accepts_trailers {
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    identify(headers, authority, sender);
+    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+        headers.insert(HOST, host);
+    }
+    headers.append(VIA, via(received));
+    let path = request.uri().path_and_query().cloned();
+    *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+    if *request.method() == Method::OPTIONS && request.uri().path() == "*" {
+        *request.uri_mut() = Uri::from_static("*");
+    }
+    *request.version_mut() = Version::HTTP_11;
+}
+
+/// Says who the client is. What an untrusted one says about that itself is removed.
+fn identify(headers: &mut HeaderMap, authority: &Authority, sender: &Sender) {
+    let client = sender.address.ip();
+    if !sender.is_trusted {
+        for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP] {
+            headers.remove(name);
+        }
+    }
+    let before = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|it| it.to_str().ok());
+    let mut hops = before.collect::<Vec<_>>().join(", ");
+    if !hops.is_empty() {
+        hops.push_str(", ");
+    }
+    // Writing to a String cannot fail.
+    write!(hops, "{client}").ok();
+    insert(headers, X_FORWARDED_FOR, &hops);
+    insert_if_absent(headers, X_REAL_IP, &client.to_string());
+    insert_if_absent(headers, X_FORWARDED_HOST, authority.as_str());
+    insert_if_absent(headers, X_FORWARDED_PROTO, "http");
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn insert_if_absent(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if !headers.contains_key(&name) {
+        insert(headers, name, value);
+    }
+}
+
+/// The entry of this proxy (RFC 9110 §7.6.3).
+fn via(received: Version) -> HeaderValue {
+    HeaderValue::from_static(match received {
+        Version::HTTP_10 => "1.0 portolan",
+        Version::HTTP_2 => "2 portolan",
+        _ => "1.1 portolan",
+    })
+}
+
+/// The part of an address that stands for a client: all of an IPv4 address, the network of an IPv6 one, whose hosts
+/// change the rest at will (RFC 8981).
+pub(in crate::proxy) fn client_key(address: IpAddr) -> crate::pick::Hash {
+    match address {
+        IpAddr::V4(v4) => crate::pick::Hash::of(&v4.octets()),
+        IpAddr::V6(v6) => crate::pick::Hash::of(&v6.octets()[..8]),
+    }
+}

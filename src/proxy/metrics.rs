@@ -1,0 +1,95 @@
+//! The counters as Prometheus metrics.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::counters::{BackendCounters, Counters, ListenerCounters, PoolCounters};
+
+/// A counter of each listener, pool or backend: its name, what it counts, and where it is.
+type Row<T> = (&'static str, &'static str, fn(&T) -> &AtomicU64);
+
+const OF_LISTENERS: [Row<ListenerCounters>; 3] = [
+    ("proxy_connections", "Connections accepted", |it| &it.accepted),
+    ("proxy_refused", "Connections closed at once because too many were open", |it| &it.refused),
+    ("proxy_unrouted", "Requests that no route matched", |it| &it.unrouted),
+];
+
+const OF_POOLS: [Row<PoolCounters>; 3] = [
+    ("proxy_pool_requests", "Requests, or connections of TCP listeners, for a pool", |it| &it.requests),
+    ("proxy_retries", "Attempts after the first", |it| &it.retries),
+    ("proxy_unavailable", "Requests or connections for which there was no backend", |it| &it.unavailable),
+];
+
+const OF_BACKENDS: [Row<BackendCounters>; 2] = [
+    ("proxy_requests", "Requests, or connections of TCP listeners, that a backend was chosen for", |it| {
+        &it.requests
+    }),
+    ("proxy_failures", "Requests or connections that a backend did not take or answer", |it| &it.failures),
+];
+
+/// By the first digit of the status.
+const CLASSES: [(usize, &str); 5] = [(1, "1xx"), (2, "2xx"), (3, "3xx"), (4, "4xx"), (5, "5xx")];
+
+impl Counters {
+    /// Adds `proxy_connections` and the others to a scrape.
+    ///
+    /// # Errors
+    /// If the encoder cannot write.
+    pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let listeners = self.listeners();
+        for (name, help, of) in OF_LISTENERS {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (listener, counters) in &listeners {
+                let labels = [("listener", listener.as_str())];
+                ConstCounter::new(of(counters).load(Relaxed)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Responses to clients, by the class of their status";
+        let mut family = encoder.encode_descriptor("proxy_responses", help, None, MetricType::Counter)?;
+        for (listener, counters) in &listeners {
+            for (digit, class) in CLASSES {
+                let labels = [("listener", listener.as_str()), ("class", class)];
+                let count = counters.responses[digit].load(Relaxed);
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let pools = self.pools();
+        for (name, help, of) in OF_POOLS {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (pool, counters) in &pools {
+                let labels = [("pool", pool.as_str())];
+                ConstCounter::new(of(counters).load(Relaxed)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        self.encode_backends(encoder)
+    }
+
+    fn encode_backends(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let backends: Vec<_> = self
+            .backends()
+            .into_iter()
+            .map(|((pool, address), it)| (pool, address.to_string(), it))
+            .collect();
+        for (name, help, of) in OF_BACKENDS {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (pool, backend, counters) in &backends {
+                let labels = [("pool", pool.as_str()), ("backend", backend)];
+                ConstCounter::new(of(counters).load(Relaxed)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Requests or connections that a backend works on";
+        let mut family = encoder.encode_descriptor("proxy_in_flight", help, None, MetricType::Gauge)?;
+        for (pool, backend, counters) in &backends {
+            let labels = [("pool", pool.as_str()), ("backend", backend)];
+            let count = u64::from(counters.in_flight.load(Relaxed));
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! Bytes in both directions.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::time::{Instant, sleep_until};
+
+use super::pools::InFlight;
+
+/// Relays what a client and a backend send after they changed the protocol, until both have ended or neither has sent
+/// anything for `idle`.
+pub(super) async fn upgraded(client: OnUpgrade, backend: OnUpgrade, idle: Duration, in_flight: InFlight) {
+    let Ok((client, backend)) = tokio::try_join!(client, backend) else { return };
+    // Why one of them ended is of no interest to the other.
+    both_ways(TokioIo::new(client), TokioIo::new(backend), idle).await.ok();
+    drop(in_flight);
+}
+
+/// Relays both ways until both have ended, one has failed, or neither has sent anything for `idle`. Either may end its
+/// direction first. Returns the bytes from the first to the second, and back.
+pub(super) async fn both_ways<A, B>(a: A, b: B, idle: Duration) -> io::Result<(u64, u64)>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let last = Rc::new(Cell::new(Instant::now()));
+    let mut a = Watched { stream: a, last: Rc::clone(&last) };
+    let mut b = Watched { stream: b, last: Rc::clone(&last) };
+    let relayed = copy_bidirectional(&mut a, &mut b);
+    let silence = async {
+        loop {
+            let until = last.get() + idle;
+            if until <= Instant::now() {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    };
+    tokio::select! {
+        relayed = relayed => relayed,
+        () = silence => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// A stream that notes when something came over it.
+struct Watched<S> {
+    stream: S,
+    last: Rc<Cell<Instant>>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_ready() {
+            self.last.set(Instant::now());
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,68 @@
+//! TCP connections of clients, relayed as they are.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use http::{HeaderMap, Method};
+use tokio::net::TcpStream;
+
+use super::http::client_key;
+use super::pools::{InFlight, WorkerPool};
+use super::worker::Client;
+use super::{relay, upstream};
+use crate::model::RouteAction;
+use crate::pick::Hash;
+use crate::route::Head;
+
+/// Connects the client to a backend and relays until both have ended.
+pub(super) async fn serve(client: &Client, stream: TcpStream) {
+    let snapshot = client.context.snapshot();
+    let Some(listener) = client.plan(&snapshot) else { return };
+    let (method, headers) = (Method::GET, HeaderMap::new());
+    let head = Head { host: "", path: "/", query: None, method: &method, headers: &headers };
+    let Some(RouteAction::Forward(pools)) = listener.find(&head).map(|route| &route.action) else { return };
+    let key = client_key(client.address.ip());
+    let pool = client.context.pool(pools, key, &snapshot);
+    drop(snapshot);
+    pool.counters.requests.fetch_add(1, Relaxed);
+    let Some((backend, in_flight)) = connect(&pool, key).await else { return };
+    let idle = pool.settings().timeout.idle;
+    let relayed = relay::both_ways(stream, backend, idle);
+    tokio::select! {
+        // Why it ended is of no interest to anyone but the two.
+        _ = relayed => {}
+        () = drained(client, &pool) => {}
+    }
+    drop(in_flight);
+}
+
+/// Waits until the node has been stopping for as long as connections may go on.
+async fn drained(client: &Client, pool: &WorkerPool) {
+    client.context.closing.cancelled().await;
+    tokio::time::sleep(pool.settings().drain).await;
+}
+
+/// A connection to a backend, if any of those that the pool may try can be reached.
+async fn connect(pool: &Rc<WorkerPool>, key: Hash) -> Option<(TcpStream, InFlight)> {
+    let settings = pool.settings();
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    while let Some(backend) = pool.pick(key, &tried) {
+        let in_flight = InFlight::new(&backend);
+        match upstream::connect(backend.address, settings.timeout.connect).await {
+            Ok(stream) => return Some((stream, in_flight)),
+            Err(error) => {
+                tracing::debug!(backend = %backend.address, %error, "cannot connect to a backend");
+                backend.counters.failures.fetch_add(1, Relaxed);
+            }
+        }
+        tried.push(backend.address);
+        let may_go_on = settings.retry.on.connect && tried.len() < settings.retry.tries as usize;
+        if !may_go_on || !pool.may_retry() {
+            return None;
+        }
+        pool.counters.retries.fetch_add(1, Relaxed);
+    }
+    pool.counters.unavailable.fetch_add(1, Relaxed);
+    None
+}

@@ -1,0 +1,160 @@
+//! A worker: one thread that accepts connections and serves them until they end.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::counters::ListenerCounters;
+use super::pools::{Pools, WorkerPool};
+use super::{LONGEST_DRAIN, Shared, http, tcp};
+use crate::model::{PoolId, Protocol, Weight};
+use crate::pick::Hash;
+use crate::route;
+use crate::snapshot::Snapshot;
+use crate::supervise::{self, Part};
+
+/// How a worker is started.
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) shared: Shared,
+    pub(super) closing: CancellationToken,
+}
+
+/// What the connections of a worker share.
+pub(super) struct Context {
+    pub(super) shared: Shared,
+    pools: RefCell<Pools>,
+    pub(super) closing: CancellationToken,
+    pub(super) tasks: TaskTracker,
+}
+
+/// A connection of a client.
+pub(super) struct Client {
+    pub(super) context: Rc<Context>,
+    /// The name of the listener.
+    pub(super) listener: Arc<str>,
+    pub(super) counters: Arc<ListenerCounters>,
+    pub(super) address: SocketAddr,
+}
+
+/// How long a listener waits after an accept that failed for want of something, such as files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl Worker {
+    /// Serves until the node stops and its connections have ended.
+    pub(super) fn run(self, runtime: &Runtime, sockets: Vec<(Arc<str>, std::net::TcpListener)>, part: &Part) {
+        let Self { index, shared, closing } = self;
+        let context = Rc::new(Context {
+            pools: RefCell::new(Pools::new(Arc::clone(&shared.counters), index as u64)),
+            shared,
+            closing: closing.clone(),
+            tasks: TaskTracker::new(),
+        });
+        let local = LocalSet::new();
+        local.block_on(runtime, async {
+            for (name, socket) in sockets {
+                let counters = context.shared.counters.listener(&name);
+                let accepting = accept(Rc::clone(&context), name, counters, socket);
+                context.tasks.spawn_local(async move {
+                    if let Err(error) = accepting.await {
+                        tracing::error!(%error, "a listener of the proxy ended");
+                    }
+                });
+            }
+            let mut beat = tokio::time::interval(supervise::BEAT);
+            loop {
+                tokio::select! {
+                    _ = beat.tick() => part.beat(),
+                    () = closing.cancelled() => break,
+                }
+            }
+            context.tasks.close();
+            tokio::time::timeout(LONGEST_DRAIN, context.tasks.wait()).await.ok();
+        });
+    }
+}
+
+/// Accepts connections until the node stops.
+async fn accept(
+    context: Rc<Context>,
+    listener: Arc<str>,
+    counters: Arc<ListenerCounters>,
+    socket: std::net::TcpListener,
+) -> io::Result<()> {
+    let socket = TcpListener::from_std(socket)?;
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = context.closing.cancelled() => return Ok(()),
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let client = Client {
+                    context: Rc::clone(&context),
+                    listener: Arc::clone(&listener),
+                    counters: Arc::clone(&counters),
+                    address,
+                };
+                client.start(stream);
+            }
+            // A client that is gone already.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(listener = &*listener, %error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Serves the connection in a task of its own.
+    fn start(self, stream: TcpStream) {
+        self.counters.accepted.fetch_add(1, Relaxed);
+        let shared = &self.context.shared;
+        let Some(slot) = shared.connections.enter_below(shared.most_connections) else {
+            self.counters.refused.fetch_add(1, Relaxed);
+            return;
+        };
+        let snapshot = self.context.snapshot();
+        let Some(protocol) = self.plan(&snapshot).map(|plan| plan.protocol) else { return };
+        // Small writes must not wait for acknowledgements.
+        stream.set_nodelay(true).ok();
+        let tasks = self.context.tasks.clone();
+        tasks.spawn_local(async move {
+            match protocol {
+                Protocol::Http => http::serve(Rc::new(self), stream).await,
+                Protocol::Tcp => tcp::serve(&self, stream).await,
+            }
+            drop(slot);
+        });
+    }
+
+    /// The compiled listener; `None` if the config has it no longer.
+    pub(super) fn plan<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a route::Listener> {
+        snapshot.plan.proxy.listener(&self.listener)
+    }
+}
+
+impl Context {
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshots.load_full()
+    }
+
+    /// The pool that a client is sent to; it stays with one of several by its key.
+    pub(super) fn pool(&self, pools: &[(PoolId, Weight)], key: Hash, snapshot: &Snapshot) -> Rc<WorkerPool> {
+        let name = |id| Hash::of(snapshot.plan.topology.pool(id).name.as_bytes());
+        let id = route::choose_pool(pools, name, key);
+        self.pools.borrow_mut().get(id, snapshot)
+    }
+}

@@ -1,0 +1,53 @@
+//! The listeners of a config, ready for requests.
+
+use super::{Head, Routes};
+use crate::model::{Networks, Protocol, Proxy, Route};
+
+/// The compiled `[proxy]`; empty without one.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Hops whose forwarding headers are believed.
+    pub trusted: Networks,
+    /// In the order of their names.
+    listeners: Box<[Listener]>,
+}
+
+/// A compiled listener.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The name in the config.
+    pub name: String,
+    /// What it understands of what clients send.
+    pub protocol: Protocol,
+    /// In the order of the config.
+    pub routes: Box<[Route]>,
+    table: Routes,
+}
+
+impl Plan {
+    /// Compiles the listeners.
+    #[must_use]
+    pub fn compile(proxy: &Proxy) -> Self {
+        let listener = |it: &crate::model::Listener| Listener {
+            name: it.name.clone(),
+            protocol: it.protocol,
+            routes: it.routes.clone().into(),
+            table: Routes::compile(&it.routes),
+        };
+        Self { trusted: proxy.trusted.clone(), listeners: proxy.listeners.iter().map(listener).collect() }
+    }
+
+    /// The listener with this name.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Option<&Listener> {
+        self.listeners.iter().find(|listener| listener.name == name)
+    }
+}
+
+impl Listener {
+    /// The first route that matches a request.
+    #[must_use]
+    pub fn find(&self, head: &Head<'_>) -> Option<&Route> {
+        self.table.find(head).map(|index| &self.routes[index])
+    }
+}

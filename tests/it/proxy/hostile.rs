@@ -1,0 +1,183 @@
+//! Requests and responses that mean harm: each is refused, or means the same to the proxy and to the backend.
+
+use super::backend::{self, Backend};
+use super::{address, client, config, node, raw};
+use crate::harness::node::TestNode;
+
+/// What becomes of a request.
+enum Fate {
+    /// Refused with this status; no backend sees it.
+    Refused(u16),
+    /// One request reaches the backend, and the connection is closed after its response.
+    Once,
+}
+
+#[tokio::test]
+async fn no_request_is_smuggled() {
+    let one = Backend::start("one").await;
+    let node = node(&[&one], "").await;
+    let inner = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    let cases: Vec<(&str, String, Fate)> = vec![
+        (
+            "CL.TE",
+            format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}",
+                inner.len() + 5
+            ),
+            Fate::Once,
+        ),
+        (
+            "TE.CL",
+            format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n{inner}"
+            ),
+            Fate::Once,
+        ),
+        (
+            "TE.TE",
+            format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n{inner}"
+            ),
+            Fate::Refused(400),
+        ),
+        (
+            "TE x",
+            format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n{inner}"),
+            Fate::Refused(400),
+        ),
+        (
+            "TE space",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n".into(),
+            Fate::Refused(400),
+        ),
+        (
+            "TE in 1.0",
+            "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(),
+            Fate::Refused(400),
+        ),
+        (
+            "two lengths",
+            format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: {}\r\n\r\n{inner}",
+                inner.len()
+            ),
+            Fate::Refused(400),
+        ),
+        (
+            "a list of lengths",
+            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0, {}\r\n\r\n{inner}", inner.len()),
+            Fate::Refused(400),
+        ),
+        (
+            "a signed length",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +4\r\n\r\nbody".into(),
+            Fate::Refused(400),
+        ),
+        (
+            "a negative length",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n".into(),
+            Fate::Refused(400),
+        ),
+        (
+            "obs-fold",
+            "GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n Transfer-Encoding: chunked\r\n\r\n".into(),
+            Fate::Refused(400),
+        ),
+        ("bare CR", "GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n".into(), Fate::Refused(400)),
+        ("NUL", "GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n".into(), Fate::Refused(400)),
+        (
+            "a chunk too long",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n".into(),
+            Fate::Refused(400),
+        ),
+        (
+            "two hosts",
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n".into(),
+            Fate::Refused(400),
+        ),
+        ("no host", "GET / HTTP/1.1\r\nConnection: close\r\n\r\n".into(), Fate::Refused(400)),
+        ("a bad host", "GET / HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n".into(), Fate::Refused(400)),
+        (
+            "user information",
+            "GET / HTTP/1.1\r\nHost: b@a\r\nConnection: close\r\n\r\n".into(),
+            Fate::Refused(400),
+        ),
+        (
+            "another host in the target",
+            "GET http://b/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".into(),
+            Fate::Refused(400),
+        ),
+        (
+            "a tunnel",
+            "CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\nConnection: close\r\n\r\n".into(),
+            Fate::Refused(501),
+        ),
+        ("a version", "GET / HTTP/3.7\r\nHost: a\r\n\r\n".into(), Fate::Refused(400)),
+        (
+            "a long target",
+            format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(70_000)),
+            Fate::Refused(414),
+        ),
+        (
+            "a long head",
+            format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "a".repeat(70_000)),
+            Fate::Refused(431),
+        ),
+    ];
+    for (name, request, fate) in cases {
+        let before = one.requests();
+        let answer = raw(address(&node), request.as_bytes()).await;
+        let seen = one.requests() - before;
+        match fate {
+            Fate::Refused(status) => {
+                assert!(
+                    answer.starts_with(&format!("HTTP/1.1 {status} "))
+                        || answer.starts_with(&format!("HTTP/1.0 {status} ")),
+                    "{name}: {answer:?}"
+                );
+                assert!(seen == 0 || name == "a chunk too long", "{name} reached the backend");
+            }
+            Fate::Once => {
+                assert_eq!(seen, 1, "{name}: {answer}");
+                assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{name}: {answer}");
+            }
+        }
+        assert!(!answer.contains("smuggled"), "{name}: {answer}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_talks_nonsense_is_a_bad_gateway() {
+    let cases: [&[u8]; 6] = [
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nabc",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
+        b"\x16\x03\x01",
+        b"",
+    ];
+    for bytes in cases {
+        let (at, serving) = backend::saying(bytes).await;
+        let node = TestNode::with(&config(&[at], "")).await;
+        let response = client().get(format!("http://{}/", address(&node))).send().await.unwrap();
+        assert_eq!(response.status(), 502, "{}", String::from_utf8_lossy(bytes));
+        node.stop().await;
+        serving.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_ends_early_is_not_passed_on_as_whole() {
+    for bytes in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"[..],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
+    ] {
+        let (at, serving) = backend::saying(bytes).await;
+        let node = TestNode::with(&config(&[at], "")).await;
+        let response = client().get(format!("http://{}/", address(&node))).send().await.unwrap();
+        assert!(response.bytes().await.is_err(), "{}", String::from_utf8_lossy(bytes));
+        node.stop().await;
+        serving.abort();
+    }
+}

@@ -1,0 +1,69 @@
+//! The regional balancer from outside: clients on one side, backends on the other.
+
+mod backend;
+mod hostile;
+mod http;
+mod tcp;
+
+use std::net::SocketAddr;
+
+use backend::Backend;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::harness::PATIENCE;
+use crate::harness::node::TestNode;
+
+/// A config with one listener, `web`, that sends everything to one pool, `api`, of these backends. `pool` holds further
+/// keys of the pool.
+fn config(backends: &[SocketAddr], pool: &str) -> String {
+    let backends: Vec<String> = backends.iter().map(|it| format!("{{ address = \"{it}\" }}")).collect();
+    format!(
+        "[proxy]\nworkers = 1\n[proxy.listener.web]\nlisten = \"127.0.0.1:0\"\npool = \"api\"\n\
+         [proxy.pool.api]\nbackend = [{}]\nprobe = []\nbalance = \"round-robin\"\n{pool}\n",
+        backends.join(", ")
+    )
+}
+
+/// A node with such a config.
+async fn node(backends: &[&Backend], pool: &str) -> TestNode {
+    let addresses: Vec<SocketAddr> = backends.iter().map(|it| it.address).collect();
+    TestNode::with(&config(&addresses, pool)).await
+}
+
+/// Where the first listener of a node listens.
+fn address(node: &TestNode) -> SocketAddr {
+    node.node.proxy_addresses[0].1
+}
+
+/// A client of the proxy, which keeps its connections.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client")
+}
+
+/// What the backend saw of a request.
+async fn shown(response: reqwest::Response) -> Value {
+    assert_eq!(response.status(), 200, "{response:?}");
+    response.json().await.expect("JSON")
+}
+
+/// The values of a header that the backend saw.
+fn header(shown: &Value, name: &str) -> Vec<String> {
+    let headers = shown["headers"].as_array().expect("a list");
+    let found = headers.iter().filter(|it| it[0] == name);
+    found.map(|it| it[1].as_str().expect("a text").to_owned()).collect()
+}
+
+/// Sends bytes and returns everything that comes back until the connection is closed.
+async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.write_all(bytes).await.ok();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.ok();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    timeout(PATIENCE, exchange).await.expect("the connection is closed")
+}
