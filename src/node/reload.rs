@@ -10,6 +10,8 @@ use crate::config::AtStart;
 use crate::engine::{Handle, Reloaded};
 use crate::net::limits::FdBudget;
 use crate::prepare::{KeptIndex, Origin, Prepared, ReloadError, prepare_after};
+use crate::supervise::Part;
+use crate::supervise::fault::{self, At};
 
 /// Owns the origin of the config and what a reload needs of the config before.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(super) struct Reloader {
     pub(super) policy: watch::Sender<Policy>,
     pub(super) node_name: Arc<str>,
     pub(super) budget: FdBudget,
+    /// Without the task, every reload would fail from then on.
+    pub(super) _part: Part,
 }
 
 /// What a config allows over TCP. The node's own name is a good Host.
@@ -38,6 +42,7 @@ impl Reloader {
     /// Serves requests, one at a time, so that a config that was read later is never applied earlier.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>) {
         while let Some(ReloadRequest { by, reply }) = requests.recv().await {
+            fault::point(At::Reload);
             // The client may be gone, which is fine.
             reply.send(self.reload(by).await).ok();
         }
