@@ -213,6 +213,24 @@ mod tests {
     }
 
     #[test]
+    fn what_others_wrote_is_escaped_in_every_part() {
+        let text = "a\u{1b}[2Jb\u{9b}2Jc\u{202e}d";
+        let it = Diagnostic {
+            severity: Severity::Error,
+            file: text.into(),
+            line: 1,
+            column: 1,
+            end_column: 2,
+            message: text.into(),
+            help: Some(text.into()),
+        };
+        let shown = one(&it, Some(text), false);
+        let escaped = r"a\u001b[2Jb\u009b2Jc\u202ed";
+        assert_eq!(shown.matches(escaped).count(), 3, "the file, the message and the help: {shown}");
+        assert!(!shown.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{shown:?}");
+    }
+
+    #[test]
     fn long_lines_are_cut_around_the_mistake() {
         let text = format!("version = 1\nnode = {{ name = \"{}\", bogus = 1 }}\n", "ä".repeat(100_000));
         let found = loaded(&text);

@@ -393,7 +393,7 @@ mod tests {
                 rank: Rank::Latency,
                 regions: Vec::new(),
             }],
-            alarms: vec!["region/soft fails, but min_regions holds it".into()],
+            alarms: vec!["region/soft fails, but min_regions holds it\nREGION \u{1b}[2J".into()],
             files: Some(dto::Files {
                 limit: 1024,
                 open: Some(57),
@@ -410,7 +410,7 @@ mod tests {
             lines,
             [
                 "ns1 1.2.3 at 192.0.2.1:8053, ready, epoch 9, up 1m",
-                "ALARM region/soft fails, but min_regions holds it",
+                r"ALARM region/soft fails, but min_regions holds it\u000aREGION \u001b[2J",
                 "",
                 "REGION ENDPOINT ADDRESS VERDICT FOR RTT EVIDENCE",
                 "soft down in 2027 held: min_regions",

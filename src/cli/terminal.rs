@@ -10,6 +10,11 @@ pub(super) fn escaped(text: &str) -> Cow<'_, str> {
     replaced(text, |c| c != '\n' && is_invisible(c))
 }
 
+/// The same for a line of the log with its colours: the formatter has escaped the ESC of others already.
+pub(super) fn escaped_but_colours(line: &str) -> Cow<'_, str> {
+    replaced(line, |c| c != '\n' && c != '\u{1b}' && is_invisible(c))
+}
+
 /// The same for a value that belongs on one line: a line feed is escaped, too, so that it cannot begin a line that
 /// looks like another one of the output.
 pub(super) fn in_one_line(text: &str) -> Cow<'_, str> {
@@ -58,6 +63,8 @@ mod tests {
             assert_eq!((escaped(text), in_one_line(text)), (expected.into(), expected.into()));
         }
         assert_eq!((escaped("a\nb"), in_one_line("a\nb")), ("a\nb".into(), r"a\u000ab".into()));
+        let coloured = "\u{1b}[32m INFO\u{1b}[0m a\u{9b}b\u{202e}\n";
+        assert_eq!(escaped_but_colours(coloured), "\u{1b}[32m INFO\u{1b}[0m a\\u009bb\\u202e\n");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use tokio::time::sleep;
 
 use crate::model::{Lookup, Name, Topology};
 use crate::net::resolver::Resolver;
+use crate::supervise::Supervisor;
+use crate::supervise::fault::{self, At};
 
 /// The maximum number of concurrent lookups; further ones wait.
 const MAX_LOOKUPS: usize = 32;
@@ -25,13 +27,14 @@ pub(super) struct Resolved {
 pub(super) struct Resolving {
     results: mpsc::Sender<Resolved>,
     runtime: Handle,
+    supervisor: Supervisor,
     tasks: JoinSet<()>,
 }
 
 impl Resolving {
     /// The tasks run in `runtime`.
-    pub(super) fn new(results: mpsc::Sender<Resolved>, runtime: Handle) -> Self {
-        Self { results, runtime, tasks: JoinSet::new() }
+    pub(super) fn new(results: mpsc::Sender<Resolved>, runtime: Handle, supervisor: Supervisor) -> Self {
+        Self { results, runtime, supervisor, tasks: JoinSet::new() }
     }
 
     /// Replaces the tasks by those for the hosts of this topology, with this resolver. Each looks up its host
@@ -47,11 +50,18 @@ impl Resolving {
                 let (resolver, turns) = (Arc::clone(&resolver), Arc::clone(&turns));
                 async move {
                     let _turn = turns.acquire().await;
+                    fault::point(At::Lookup);
                     let lookup = resolver.addresses(&host).await;
                     Resolved { host, lookup }
                 }
             };
             let task = keep_resolved(host.clone(), look_up, self.results.clone());
+            // It ends with a reload, but must not panic: the host would never be looked up again.
+            let part = self.supervisor.part(format!("the task that resolves {host}")).may_end();
+            let task = async move {
+                let _part = part;
+                task.await;
+            };
             self.tasks.spawn_on(task, &self.runtime);
         }
     }

@@ -152,7 +152,7 @@ impl Engine {
             is_pending: false,
             scheduler: Scheduler::new(reports, network.handle().clone(), supervisor.clone()),
             probes,
-            resolving: Resolving::new(results, network.handle().clone()),
+            resolving: Resolving::new(results, network.handle().clone(), supervisor.clone()),
             journal,
             opening_alarms: alarms.clone(),
             journal_alarm: None,

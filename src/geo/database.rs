@@ -145,7 +145,7 @@ impl Database {
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// The most bytes of decompressed data: more than any database of cities has, and not enough to fill the memory.
-const UNPACKED_MAX: u64 = 512 << 20;
+pub(super) const UNPACKED_MAX: u64 = 512 << 20;
 
 /// Decompresses data, of which a few kilobytes can hold gigabytes.
 pub(super) fn unpack(bytes: &[u8], most: u64) -> Result<Vec<u8>, GeoError> {

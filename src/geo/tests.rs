@@ -1,5 +1,6 @@
 //! Databases of every schema, intact and damaged; the index over them; the embedded database.
 
+use std::io::{self, Read as _};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -160,6 +161,18 @@ fn files_that_are_not_place_databases_are_rejected() {
     assert_eq!(error, GeoError::Compression("it has more than 16777215 bytes".into()));
     assert_eq!(super::database::unpack(&bomb, 16 << 20).unwrap().len(), 16 << 20);
     assert!(matches!(Database::read(NO_V4_TREE), Err(GeoError::NoPlaces { .. })));
+}
+
+#[test]
+fn a_database_that_would_fill_the_memory_is_rejected() {
+    use super::database::UNPACKED_MAX;
+    let mut bomb = Vec::new();
+    zstd::stream::copy_encode(io::repeat(0).take(UNPACKED_MAX + 1), &mut bomb, 1).unwrap();
+    assert!(bomb.len() < 1 << 20, "{}", bomb.len());
+    assert_eq!(
+        Database::read(&bomb).unwrap_err().to_string(),
+        "the compressed database cannot be unpacked: it has more than 536870912 bytes"
+    );
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl WriteCondition {
         }
     }
 
-    /// Records that a change was dropped because the queue was full.
+    /// Records that a change was dropped, and why.
     pub(super) fn lose(&self, why: &str) {
         let mut state = self.lock();
         state.lost += 1;

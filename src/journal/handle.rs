@@ -235,8 +235,11 @@ impl Queue {
     }
 
     fn wake(&self) {
-        // A full queue keeps the thread awake.
-        self.requests.try_send(Request::Unsaved).ok();
+        match self.requests.try_send(Request::Unsaved) {
+            // A full queue keeps the thread awake.
+            Ok(()) | Err(TrySendError::Full(_)) => {}
+            Err(TrySendError::Disconnected(_)) => self.condition.lose(THREAD_GONE),
+        }
     }
 }
 

@@ -111,6 +111,7 @@ impl Worker {
     }
 
     fn accept(&mut self, request: Request) {
+        fault::point(At::JournalThread);
         let Request::Change(change, confirm) = request else { return };
         if self.changes.len() >= QUEUE {
             self.condition.lose(FULL);

@@ -152,9 +152,18 @@ impl Node {
             .context("cannot start the engine's threads")?;
         let (reloads, requests) = Reloads::new();
         let (handle, node_name, budget) = (engine.clone(), Arc::clone(&name), files.budget);
-        let patience = Patience::default();
-        let reloader =
-            Reloader { origin, at_start, geo, engine: handle, policy, node_name, budget, patience };
+        let part = supervisor.part("the task that reloads the config").may_end();
+        let reloader = Reloader {
+            origin,
+            at_start,
+            geo,
+            engine: handle,
+            policy,
+            node_name,
+            budget,
+            patience: Patience::default(),
+            _part: part,
+        };
         let reloading = tokio::spawn(reloader.run(requests));
         let (metrics, files_shown) = (metrics(&counters, &files), files.clone());
         let (handle, asked) = (engine.clone(), reloads.clone());

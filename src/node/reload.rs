@@ -12,6 +12,8 @@ use crate::config::{AtStart, Diagnostics};
 use crate::engine::{Handle, Reloaded};
 use crate::net::limits::FdBudget;
 use crate::prepare::{KeptIndex, Origin, Prepared, ReloadError, prepare_after};
+use crate::supervise::Part;
+use crate::supervise::fault::{self, At};
 
 /// A config of a million names takes seconds. A file system that does not answer must not keep the operator waiting.
 pub(super) const PREPARE_WITHIN: Duration = Duration::from_secs(120);
@@ -30,6 +32,8 @@ pub(super) struct Reloader {
     pub(super) node_name: Arc<str>,
     pub(super) budget: FdBudget,
     pub(super) patience: Patience<Result<Prepared, Diagnostics>>,
+    /// Without the task, every reload would fail from then on.
+    pub(super) _part: Part,
 }
 
 /// What a config allows over TCP. The node's own name is a good Host.
@@ -44,6 +48,7 @@ impl Reloader {
     /// Serves requests, one at a time, so that a config that was read later is never applied earlier.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>) {
         while let Some(ReloadRequest { by, reply }) = requests.recv().await {
+            fault::point(At::Reload);
             // The client may be gone, which is fine.
             reply.send(self.reload(by).await).ok();
         }

@@ -41,24 +41,13 @@ pub(super) fn start(supervisor: Supervisor) -> io::Result<()> {
 fn watch(supervisor: &Supervisor) {
     let limit = sd_notify::watchdog_enabled();
     let pause = limit.map_or(CHECK, |limit| CHECK.min(limit / 2));
-    let mut stalled = 0;
+    let mut failures = Failures::default();
     while !supervisor.is_stopping() {
-        match supervisor.failure() {
-            None => {
-                stalled = 0;
-                if limit.is_some() {
-                    sd_notify::notify(&[sd_notify::NotifyState::Watchdog]).ok();
-                }
-            }
-            Some(why) => {
-                stalled += 1;
-                if stalled == 1 {
-                    warn!("{why}");
-                }
-                if stalled == STALLED_CHECKS {
-                    end(&format!("{why}: the process ends, so that it can be started again"));
-                }
-            }
+        match failures.after_check(supervisor.failure()) {
+            Step::Feed if limit.is_some() => drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog])),
+            Step::Feed | Step::Wait => {}
+            Step::Warn(why) => warn!("{why}"),
+            Step::End(why) => end(&format!("{why}: the process ends, so that it can be started again")),
         }
         thread::sleep(pause);
     }
@@ -66,8 +55,59 @@ fn watch(supervisor: &Supervisor) {
     end(&format!("the node has not stopped within {} s: the process ends without it", STOP_WITHIN.as_secs()));
 }
 
+/// The consecutive checks that have found a failure.
+#[derive(Default)]
+struct Failures(u32);
+
+/// What follows from a check.
+#[derive(Debug, PartialEq)]
+enum Step {
+    /// Tell systemd that the node is alive.
+    Feed,
+    /// Log the failure.
+    Warn(String),
+    /// The failure is logged, and may pass.
+    Wait,
+    /// End the process because of the failure.
+    End(String),
+}
+
+impl Failures {
+    fn after_check(&mut self, failure: Option<String>) -> Step {
+        let Some(why) = failure else {
+            self.0 = 0;
+            return Step::Feed;
+        };
+        self.0 += 1;
+        match self.0 {
+            ..2 => Step::Warn(why),
+            2..STALLED_CHECKS => Step::Wait,
+            STALLED_CHECKS.. => Step::End(why),
+        }
+    }
+}
+
 fn end(why: &str) -> ! {
     error!("{why}");
     log::finish();
     process::exit(FAILURE);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_ends_the_process_only_if_it_lasts() {
+        let stalled = || Some("the engine has not run for 6 s".to_owned());
+        let mut failures = Failures::default();
+        for _ in 0..2 {
+            assert_eq!(failures.after_check(None), Step::Feed);
+            assert_eq!(failures.after_check(stalled()), Step::Warn("the engine has not run for 6 s".into()));
+            for _ in 2..STALLED_CHECKS {
+                assert_eq!(failures.after_check(stalled()), Step::Wait);
+            }
+        }
+        assert_eq!(failures.after_check(stalled()), Step::End("the engine has not run for 6 s".into()));
+    }
 }

@@ -13,10 +13,16 @@ pub enum At {
     Engine,
     /// The journal's thread, at each write.
     Journal,
+    /// The journal's thread, at each request.
+    JournalThread,
     /// A probe, before it connects.
     Probe,
     /// The task of a check, between probes.
     Check,
+    /// The task that resolves a host, at each lookup.
+    Lookup,
+    /// The task that reloads, at each request.
+    Reload,
     /// A UDP worker, at each batch and while it waits.
     UdpWorker,
     /// A TCP listener, at each connection and while it waits.

@@ -3,7 +3,6 @@
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
@@ -11,11 +10,11 @@ use reqwest::Method;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::harness::binary::{clean, is_installed, run};
 use crate::harness::client::{outcome, query};
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
-use crate::harness::{PATIENCE, skipped, until};
+use crate::harness::tool::Tool;
+use crate::harness::{PATIENCE, until};
 
 const COOKIE: u16 = 10;
 const CLIENT: &[u8] = b"client-1";
@@ -147,76 +146,58 @@ async fn a_flood_is_limited_and_counted_and_others_are_served() {
     node.stop().await;
 }
 
-/// Runs a tool against a node and returns its output, with runs of blanks collapsed.
-fn ask(tool: &str, node: &TestNode, arguments: &[&str]) -> String {
-    let mut command = clean(Command::new(tool));
-    command
-        .args(["@127.0.0.1", "-p", &node.dns.port().to_string(), "+retry=2", "+timeout=2", "+norecurse"])
-        .args(["static.example.test", "A"])
-        .args(arguments);
-    command.env("HOME", node.folder.path(""));
-    let done = run(command);
-    assert_eq!(done.code, Some(0), "{tool} {arguments:?}: {done:?}");
-    let lines = done.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
-    lines.collect::<Vec<_>>().join("\n")
+/// Asks for the usual address, again if there is no reply.
+fn ask(tool: &Tool, node: &TestNode, arguments: &[&str]) -> String {
+    tool.ask(node, &[&["+retry=2", "+timeout=2", "static.example.test", "A"], arguments].concat())
 }
 
 const ANSWER: &str = "static.example.test. 300 IN A 192.0.2.1";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dig_gets_a_cookie_that_it_finds_good() {
-    if !is_installed("dig") {
-        skipped("dig is not installed (Debian package bind9-dnsutils)");
-        return;
-    }
+    let Some(dig) = Tool::dig() else { return };
     let with = node("", &[]).await;
     for transport in ["+notcp", "+tcp"] {
-        let printed = ask("dig", &with, &["+cookie=0123456789abcdef", transport]);
+        let printed = ask(&dig, &with, &["+cookie=0123456789abcdef", transport]);
         assert!(printed.contains("COOKIE: 0123456789abcdef01000000"), "{printed}");
         assert!(printed.contains("(good)") && printed.contains(ANSWER), "{printed}");
-        let printed = ask("dig", &with, &["+nocookie", transport]);
+        let printed = ask(&dig, &with, &["+nocookie", transport]);
         assert!(!printed.contains("COOKIE") && printed.contains(ANSWER), "{printed}");
         // Neither 8 bytes nor 16 to 40.
-        let printed = ask("dig", &with, &["+cookie=0123456789abcdef01", transport]);
+        let printed = ask(&dig, &with, &["+cookie=0123456789abcdef01", transport]);
         assert!(printed.contains("status: FORMERR"), "{printed}");
     }
     with.stop().await;
     let without = node("cookies = false", &[]).await;
-    let printed = ask("dig", &without, &["+cookie"]);
+    let printed = ask(&dig, &without, &["+cookie"]);
     assert!(!printed.contains("COOKIE") && printed.contains(ANSWER), "{printed}");
     without.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dig_gets_its_answer_in_spite_of_a_flood_from_its_prefix() {
-    if !is_installed("dig") {
-        skipped("dig is not installed (Debian package bind9-dnsutils)");
-        return;
-    }
+    let Some(dig) = Tool::dig() else { return };
     let node = node("rate_limit = { responses_per_second = 1, slip = 1 }", &[]).await;
     flood(&node).await;
-    let printed = ask("dig", &node, &["+cookie", "+showbadcookie"]);
+    let printed = ask(&dig, &node, &["+cookie", "+showbadcookie"]);
     assert!(printed.contains("BADCOOKIE, retrying") && printed.contains("status: BADCOOKIE"), "{printed}");
     assert!(printed.contains(ANSWER) && printed.contains("(UDP)"), "{printed}");
-    let printed = ask("dig", &node, &["+nocookie"]);
+    let printed = ask(&dig, &node, &["+nocookie"]);
     assert!(printed.contains("Truncated, retrying in TCP mode") && printed.contains(ANSWER), "{printed}");
-    let printed = ask("dig", &node, &["+nocookie", "+ignore"]);
+    let printed = ask(&dig, &node, &["+nocookie", "+ignore"]);
     assert!(printed.contains("flags: qr tc;") && !printed.contains(ANSWER), "{printed}");
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kdig_gets_a_cookie_and_repeats_its_query_with_it() {
-    if !is_installed("kdig") {
-        skipped("kdig is not installed (Debian package knot-dnsutils)");
-        return;
-    }
+    let Some(kdig) = Tool::kdig() else { return };
     let node = node("rate_limit = { responses_per_second = 1, slip = 1 }", &[]).await;
-    let printed = ask("kdig", &node, &["+cookie=0123456789abcdef"]);
+    let printed = ask(&kdig, &node, &["+cookie=0123456789abcdef"]);
     assert!(printed.to_lowercase().contains("cookie: 0123456789abcdef01000000"), "{printed}");
     assert!(printed.contains(ANSWER), "{printed}");
     flood(&node).await;
-    let printed = ask("kdig", &node, &["+cookie", "+badcookie"]);
+    let printed = ask(&kdig, &node, &["+cookie", "+badcookie"]);
     assert!(printed.contains(ANSWER), "{printed}");
     node.stop().await;
 }

@@ -1,11 +1,8 @@
 //! Answers as the usual tools read them. A test whose tool is not installed is skipped.
 
-use std::process::Command;
-
-use crate::harness::binary::{clean, is_installed, run};
 use crate::harness::node::TestNode;
 use crate::harness::region::{Break, DUBLIN, Region};
-use crate::harness::skipped;
+use crate::harness::tool::Tool;
 
 const CONFIG: &str = "\
 [region.eu]\nlocation = { country = \"IE\", lat = 53.35, lon = -6.26 }
@@ -13,20 +10,6 @@ endpoint = [{ name = \"lb1\", address = [\"192.0.2.1\", \"2001:db8::1\"] }]
 [region.us]\nlocation = { country = \"US\", lat = 38.95, lon = -77.45 }
 endpoint = [{ name = \"lb1\", address = [\"192.0.2.2\", \"2001:db8::2\"] }]
 [[service]]\nname = \"www.example.test.\"\nregions = [\"eu\", \"us\"]\nrank = \"distance\"\n";
-
-/// Runs a tool against a node and returns its output, with runs of blanks collapsed.
-fn ask(tool: &str, node: &TestNode, arguments: &[&str]) -> String {
-    let mut command = clean(Command::new(tool));
-    command
-        .args(["@127.0.0.1", "-p", &node.dns.port().to_string(), "+retry=0", "+norecurse"])
-        .args(arguments);
-    // The user's own settings file must not matter.
-    command.env("HOME", node.folder.path(""));
-    let done = run(command);
-    assert_eq!(done.code, Some(0), "{tool} {arguments:?}: {done:?}");
-    let lines = done.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
-    lines.collect::<Vec<_>>().join("\n")
-}
 
 /// Questions, and the lines that must be printed. One half of 10.0.0.0/15 has no location and the other is in Germany:
 /// both are sent to the same region. 10.3.0.0/16, next to 10.2.0.0/16, is not.
@@ -69,43 +52,32 @@ const ASKED: &[(&[&str], &[&str])] = &[
     (&["version.bind", "TXT", "CH"], &["status: REFUSED", "EDE: 21 (Not Supported)"]),
 ];
 
-fn tool_reads(tool: &str, node: &TestNode, own: impl Fn(&str) -> Option<String>) {
+fn reads(tool: &Tool, node: &TestNode, own: impl Fn(&str) -> Option<String>) {
     for (arguments, expected) in ASKED {
-        let printed = ask(tool, node, arguments);
-        assert!(
-            !printed.contains("WARNING") && !printed.contains("Warning"),
-            "{tool} {arguments:?}:\n{printed}"
-        );
+        let printed = tool.ask(node, arguments);
+        assert!(!printed.contains("WARNING") && !printed.contains("Warning"), "{arguments:?}:\n{printed}");
         for line in expected.iter().filter_map(|line| own(line)) {
-            assert!(printed.contains(&line), "{tool} {arguments:?}: expected {line:?} in\n{printed}");
+            assert!(printed.contains(&line), "{arguments:?}: expected {line:?} in\n{printed}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dig_reads_every_answer() {
-    if !is_installed("dig") {
-        skipped("dig is not installed (Debian package bind9-dnsutils)");
-        return;
-    }
+    let Some(dig) = Tool::dig() else { return };
     let node = TestNode::with(CONFIG).await;
-    tool_reads("dig", &node, |line| Some(line.to_owned()));
-    let short = ask("dig", &node, &["www.example.test", "+subnet=10.1.0.0/16", "+short"]);
+    reads(&dig, &node, |line| Some(line.to_owned()));
+    let short = dig.ask(&node, &["www.example.test", "+subnet=10.1.0.0/16", "+short"]);
     assert_eq!(short, "192.0.2.1");
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kdig_reads_every_answer() {
-    if !is_installed("kdig") {
-        skipped("kdig is not installed (Debian package knot-dnsutils)");
-        return;
-    }
+    let Some(kdig) = Tool::kdig() else { return };
     let node = TestNode::with(CONFIG).await;
     // It prints headers in its own format and names in lowercase; records are the same.
-    tool_reads("kdig", &node, |line| {
-        (line.contains(" IN ") && !line.starts_with("wWw")).then(|| line.to_owned())
-    });
+    reads(&kdig, &node, |line| (line.contains(" IN ") && !line.starts_with("wWw")).then(|| line.to_owned()));
     node.stop().await;
 }
 
@@ -137,10 +109,7 @@ const ALL_DOWN: &[(&str, &str, &str, &[&str])] = &[
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dig_reads_every_form_of_all_down() {
-    if !is_installed("dig") {
-        skipped("dig is not installed (Debian package bind9-dnsutils)");
-        return;
-    }
+    let Some(dig) = Tool::dig() else { return };
     let eu = Region::start("eu", 1);
     eu.fail(Break::Refuse);
     let services = ALL_DOWN.iter().filter(|(_, form, ..)| !form.is_empty()).map(|(name, form, ..)| {
@@ -151,7 +120,7 @@ async fn dig_reads_every_form_of_all_down() {
     });
     let node = TestNode::with(&(eu.config(DUBLIN, &[]) + &services.collect::<String>())).await;
     for (name, _, rtype, expected) in ALL_DOWN {
-        let printed = ask("dig", &node, &[&format!("{name}.example.test"), rtype, "+nocookie"]);
+        let printed = dig.ask(&node, &[&format!("{name}.example.test"), rtype, "+nocookie"]);
         for line in *expected {
             assert!(printed.contains(line), "{name} {rtype}: expected {line:?} in\n{printed}");
         }

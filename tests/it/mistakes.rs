@@ -2,13 +2,16 @@
 
 use std::fs::{self, Permissions};
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::binary::{Done, PROGRAM, Served, clean, is_installed, portolan, program, run};
+use crate::harness::binary::{
+    Done, PROGRAM, Served, clean, is_installed, portolan, program, run, with_mount,
+};
 use crate::harness::folder::{Folder, test_data};
 use crate::harness::http::Api;
 use crate::harness::region::{Break, Region};
@@ -287,6 +290,36 @@ fn a_file_where_the_control_socket_should_be() {
     assert_eq!(fs::read_to_string(folder.socket()).expect("it is still there"), "somebody's data");
 }
 
+/// A node whose config names no socket uses the default path, or its session's where it may not have that one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_default_control_socket_that_is_taken_is_left_alone() {
+    let by_another_node = |path: &Path| Some(UnixListener::bind(path).expect("a socket"));
+    let by_a_file = |path: &Path| {
+        fs::write(path, "somebody's data").expect("a file");
+        None
+    };
+    for take in [by_another_node as fn(&Path) -> Option<UnixListener>, by_a_file] {
+        let folder = Folder::new(GOOD);
+        folder.reconfigure("socket = \"control.sock\"\n", "");
+        let (run, session) = (folder.path("run"), folder.path("session"));
+        fs::create_dir_all(run.join("portolan")).expect("a folder");
+        fs::create_dir(&session).expect("a folder");
+        let taken = run.join("portolan/control.sock");
+        let _listener = take(&taken);
+        let inode = || fs::symlink_metadata(&taken).expect("it is still there").ino();
+        let before = inode();
+        let Some(mut command) = with_mount(&run, "/run") else {
+            return skipped("nobody here may hide /run from the program");
+        };
+        command.arg(PROGRAM).env("XDG_RUNTIME_DIR", &session);
+        let mut served = Served::spawn_by(command, folder);
+        served.ready().await;
+        assert_eq!(Api::socket(&session.join("portolan.sock")).text("/livez").await, "ok\n");
+        assert_eq!(served.stop().await, Some(0));
+        assert_eq!(inode(), before);
+    }
+}
+
 /// Checks that `check` and `serve`, run by the commands that `with` builds, both report these errors.
 fn assert_refused_in(with: impl Fn(&str) -> Command, expected: &[&str]) {
     for name in ["check", "serve"] {
@@ -318,20 +351,17 @@ fn a_system_without_certificate_authorities() {
 fn a_system_without_resolvers() {
     let folder = Folder::new(&GOOD.replace("address = \"192.0.2.1\"", "host = \"lb.example.com\""));
     folder.write("resolv.conf", "# nobody\n");
-    let hide = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
     let without = |name: &str| {
-        let mut command = clean(Command::new("unshare"));
-        command.args(["--mount", "--map-root-user", "sh", "-c", hide]).arg(folder.path("resolv.conf"));
+        let mut command = with_mount(&folder.path("resolv.conf"), "/etc/resolv.conf")?;
         command.arg(PROGRAM).arg(name).arg("-c").arg(folder.config());
-        command
+        Some(command)
     };
-    let mut trial = clean(Command::new("unshare"));
-    trial.args(["--mount", "--map-root-user", "sh", "-c", hide]).arg(folder.path("resolv.conf")).arg("true");
-    if !is_installed("unshare") || run(trial).code != Some(0) {
+    if without("check").is_none() {
         skipped("nobody here may hide /etc/resolv.conf from the program");
         return;
     }
     let expected = "error: no resolver for the hosts of endpoints: ";
+    let without = |name: &str| without(name).expect("it was possible");
     assert_refused_in(without, &[expected, "name one in `resolver` of [node]"]);
 }
 

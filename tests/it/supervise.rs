@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::harness::PATIENCE;
@@ -19,6 +19,7 @@ use crate::harness::client::{Client, outcome, query};
 use crate::harness::folder::Folder;
 use crate::harness::http::Api;
 use crate::harness::region::{Break, GERMAN, NEAREST, Region, Three};
+use crate::harness::resolver::Resolver;
 use crate::harness::until;
 
 /// Requests to a blocked API, far more than it has threads.
@@ -39,8 +40,13 @@ impl Faulty {
     }
 
     async fn start_with(environment: &[(&str, &str)]) -> Self {
+        Self::start_by(environment, |_| (), "").await
+    }
+
+    async fn start_by(environment: &[(&str, &str)], adapt: impl FnOnce(&Folder), config: &str) -> Self {
         let three = Three::start();
-        let folder = Folder::new(&[three.config(&[]), NEAREST.into()].concat());
+        let folder = Folder::new(&[&three.config(&[]), NEAREST, config].concat());
+        adapt(&folder);
         folder.reconfigure("[control]", "[control]\nmetrics = \"127.0.0.1:0\"");
         let mut program = program();
         program.env("PORTOLAN_FAULTS", folder.path(""));
@@ -50,6 +56,23 @@ impl Faulty {
         let served = Served::spawn_by(program, folder);
         served.ready().await;
         Self { served, three }
+    }
+
+    /// A node that resolves the host of an endpoint, too.
+    async fn start_resolving(resolver: &Resolver) -> Self {
+        let host = "[region.far]\nendpoint = [{ name = \"lb1\", host = \"lb.elsewhere.example\" }]\n\
+                    [[service]]\nname = \"far.example.test.\"\nregions = [\"far\"]\n";
+        let of_resolver = format!("[node]\nresolver = \"{}\"", resolver.address);
+        Self::start_by(&[], |folder| folder.reconfigure("[node]", &of_resolver), host).await
+    }
+
+    /// Waits until the process ends, and checks that it says why.
+    async fn ends_because_of(&mut self, why: &str) {
+        let expected = format!("{why}: the process ends, so that it can be started again");
+        self.served.logged(&expected, |line| line["message"] == expected.as_str()).await;
+        assert_eq!(self.served.ended().await, Some(1), "{why}");
+        // A process that the watchdog ends after a while leaves it behind.
+        assert!(!self.served.folder.socket().exists(), "{why}: the socket is removed");
     }
 
     fn inject(&self, fault: &str) {
@@ -118,17 +141,39 @@ async fn a_part_that_panics_ends_the_process_with_a_sentence() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_of_the_api_that_panics_ends_the_process() {
-    for (listener, name) in
-        [("control", "the control API's TCP listener"), ("metrics", "the metrics listener")]
-    {
+    for (listener, name) in [
+        ("control", "the control API's TCP listener"),
+        ("metrics", "the metrics listener"),
+        ("socket", "the control API's socket"),
+    ] {
         let mut node = Faulty::start().await;
-        let [address] = node.served.addresses([listener]).await;
         node.inject("ApiListener.panic");
-        TcpStream::connect(address).await.expect("it listens");
-        let expected = format!("{name} panicked: the process ends, so that it can be started again");
-        node.served.logged(&expected, |line| line["message"] == expected.as_str()).await;
-        assert_eq!(node.served.ended().await, Some(1), "{name}");
+        if listener == "socket" {
+            UnixStream::connect(node.served.folder.socket()).await.expect("it listens");
+        } else {
+            let [address] = node.served.addresses([listener]).await;
+            TcpStream::connect(address).await.expect("it listens");
+        }
+        node.ends_because_of(&format!("{name} panicked")).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_panics_ends_the_process() {
+    let mut node = Faulty::start().await;
+    node.inject("Reload.panic");
+    let reload = node.served.api().request(Method::POST, "/v1/reload");
+    // The process may end before it answers.
+    let asked = tokio::spawn(reload.send());
+    node.ends_because_of("the task that reloads the config panicked").await;
+    asked.await.expect("no panic").ok();
+
+    let resolver = Resolver::with(&["127.0.1.1"]).await;
+    let mut node = Faulty::start_resolving(&resolver).await;
+    node.inject("Lookup.panic");
+    // It looks up every host at once.
+    node.served.signal(Signal::SIGHUP);
+    node.ends_because_of("the task that resolves lb.elsewhere.example. panicked").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,6 +205,23 @@ async fn a_journal_that_panics_raises_an_alarm_and_writes_again() {
     fails_over(&mut node.served.client().await, &node.three).await;
     node.end("Journal.panic");
     node.served.logged("the all-clear", |line| line["message"] == "all_clear").await;
+    assert_eq!(node.served.stop().await, Some(0));
+}
+
+/// DNS does not need the journal, so the process goes on without its thread, but says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_whose_thread_panics_raises_an_alarm() {
+    let mut node = Faulty::start().await;
+    node.inject("JournalThread.panic");
+    let alarm = "changes are not written to the journal: the journal's thread has ended";
+    node.served.logged("an alarm", |line| line["why"] == alarm).await;
+    fails_over(&mut node.served.client().await, &node.three).await;
+    let api = node.served.api();
+    assert_eq!(api.get("/v1/status").await["alarms"], json!([alarm]));
+    let drain = json!({"target": "region/ap", "action": "drain"});
+    let (status, reply) = api.call(Method::POST, "/v1/overrides", Some(drain)).await;
+    let warning = "not durable yet: the journal's thread has ended";
+    assert_eq!((status, &reply["not_durable"]), (200, &warning.into()), "{reply}");
     assert_eq!(node.served.stop().await, Some(0));
 }
 
@@ -240,12 +302,13 @@ async fn a_stall_that_lasts_ends_the_process() {
     let mut node = Faulty::start().await;
     node.inject("Engine.stall");
     assert_eq!(node.served.ended().await, Some(1));
-    let is_reason = |line: &serde_json::Value| {
-        line["message"].as_str().is_some_and(|why| {
-            why.starts_with("the engine has not run for ") && why.contains("the process ends")
-        })
-    };
-    node.served.logged("the reason", is_reason).await;
+    for (level, end) in [("WARN", " s"), ("ERROR", " s: the process ends, so that it can be started again")] {
+        let is_it = |line: &Value| {
+            let why = line["message"].as_str().unwrap_or_default();
+            line["level"] == level && why.starts_with("the engine has not run for ") && why.ends_with(end)
+        };
+        node.served.logged(&format!("a line of level {level}"), is_it).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,13 +1,15 @@
 //! What others write never reaches the terminal as control characters: reasons of overrides, answers of targets,
 //! lines of a config.
 
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::thread;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::binary::{portolan, portolan_at};
+use crate::harness::binary::{Served, portolan, portolan_at, program};
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
 use crate::harness::until;
@@ -23,8 +25,9 @@ fn is_plain(text: &str) -> bool {
     !text.contains(|c: char| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c))
 }
 
-/// Serves a document whose status is hostile at a free port of 127.0.0.1.
-fn hostile_target() -> u16 {
+/// Answers every request with this status and document, at a free port of 127.0.0.1.
+fn answering(status: &'static str, document: &Value) -> u16 {
+    let body = document.to_string();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     thread::spawn(move || {
@@ -32,9 +35,8 @@ fn hostile_target() -> u16 {
             // The probe sends one request and may disconnect at any time.
             let mut request = [0; 4096];
             let Ok(1..) = stream.read(&mut request) else { continue };
-            let body = json!({"status": "\u{1b}[2J\u{9b}2J\u{202e}"}).to_string();
-            let head =
-                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
             stream.write_all(format!("{head}{body}").as_bytes()).ok();
         }
     });
@@ -43,7 +45,7 @@ fn hostile_target() -> u16 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn text_of_others_is_escaped() {
-    let port = hostile_target();
+    let port = answering("200 OK", &json!({"status": "\u{1b}[2J\u{9b}2J\u{202e}"}));
     let node = TestNode::with(&format!(
         "[probe.ready]\nkind = \"http\"\nport = {port}\ninterval = \"100ms\"\ntimeout = \"90ms\"\nfall = 2\n\
          expect = {{ json = [{{ path = \"$.status\", equals = \"healthy\" }}] }}\n\
@@ -53,7 +55,7 @@ async fn text_of_others_is_escaped() {
     ))
     .await;
     until("eu is down", async || (node.api.region("eu").await["verdict"] == "down").then_some(())).await;
-    let drain = json!({"target": "region/us", "action": "drain", "share": "1%", "reason": HOSTILE});
+    let drain = json!({"target": "region/us", "action": "drain", "reason": HOSTILE, "override_safety": true});
     node.api.override_with(drain).await;
 
     let of_target = r#"$.status is "\u001b[2J\u009b2J\u202e""#;
@@ -62,7 +64,7 @@ async fn text_of_others_is_escaped() {
         (&["status"][..], &[SHOWN, of_target][..]),
         (&["overrides"], &[SHOWN]),
         (&["events"], &[of_target]),
-        (&explain, &[]),
+        (&explain, &[SHOWN, of_target]),
         (&["status", "--json"], &[]),
         (&["overrides", "--json"], &[]),
         (&["events", "--json"], &[]),
@@ -86,13 +88,48 @@ async fn text_of_others_is_escaped() {
 }
 
 #[test]
-fn lines_of_a_config_are_escaped() {
-    let folder =
-        Folder::new("[region.\"a\\u001b\\u009b\\u202eb\"]\nendpoint = 7 # \u{9b}2J \u{202e}\u{200f}\n");
-    let config = folder.config().display().to_string();
-    for arguments in
-        [&["check", "-c", &config][..], &["serve", "-c", &config], &["check", "--json", "-c", &config]]
+fn errors_of_another_program_are_escaped() {
+    let problem = json!({"type": "about:blank", "title": "Conflict", "status": 409, "detail": HOSTILE});
+    let port = answering("409 Conflict", &problem);
+    let done = portolan(&["--control", &format!("127.0.0.1:{port}"), "status"]);
+    assert_eq!((done.code, &*done.stdout), (Some(1), ""), "{done:?}");
+    assert!(is_plain(&done.stderr) && done.stderr.contains(r"a\u001b[2Jb\u009b2Jc\u202ed"), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_escaped() {
+    for (format, shown) in
+        [("json", r"a\u001b[2Jb\u009b2Jc\u202ed\nanswer"), ("text", r"a\u{1b}[2Jb\u{9b}2Jc\u{202e}d\nanswer")]
     {
+        let folder = Folder::new("[region.us]\nendpoint = [{ name = \"lb1\", address = \"192.0.2.2\" }]\n");
+        folder.reconfigure("format = \"json\"", &format!("format = {format:?}"));
+        let log = folder.path("log");
+        let mut program = program();
+        program.stderr(File::create(&log).expect("a file in the temporary folder"));
+        let mut served = Served::spawn_by(program, folder);
+        let api = served.api();
+        until("it listens", async || api.request(Method::GET, "/livez").send().await.ok()).await;
+        api.override_with(json!({"target": "region/us", "action": "drain", "reason": HOSTILE})).await;
+        assert_eq!(served.stop().await, Some(0));
+        let log = fs::read_to_string(log).expect("UTF-8");
+        assert!(is_plain(&log) && log.contains(shown), "{format}: {log:?}");
+    }
+}
+
+#[test]
+fn lines_of_a_config_are_escaped() {
+    let folder = Folder::new(
+        "[region.\"a\\u001b\\u009b\\u202eb\"]\nendpoint = 7\n\"k\\u001b\\u009b\\u202e\" = 1 # \u{9b}2J \u{202e}\u{200f}\n",
+    );
+    let hostile_name = folder.path("p\u{1b}[2J\u{9b}\u{202e}.toml");
+    fs::copy(folder.config(), &hostile_name).expect("a copy");
+    let [config, hostile_name] = [folder.config(), hostile_name].map(|path| path.display().to_string());
+    for arguments in [
+        &["check", "-c", &config][..],
+        &["serve", "-c", &config],
+        &["check", "--json", "-c", &config],
+        &["check", "-c", &hostile_name],
+    ] {
         let done = portolan(arguments);
         assert_eq!(done.code, Some(1), "{done:?}");
         assert!(is_plain(&done.stderr) && is_plain(&done.stdout), "{arguments:?}: {done:?}");

@@ -8,7 +8,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::binary::{Done, PROGRAM, clean, is_installed, portolan, portolan_at, program, run};
+use crate::harness::binary::{
+    Done, PROGRAM, clean, is_installed, portolan, portolan_at, program, run, with_mount,
+};
+use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
 use crate::harness::skipped;
 
@@ -97,6 +100,16 @@ async fn what_is_typed_comes_before_the_environment() {
         let done = overrides(&[], &[], &[(variable, value)]);
         assert_done(&done, 0, &format!("portolan: using the node at {shown}, which {variable} selects\n"));
     }
+    // Of two that are typed, the one behind the subcommand counts; of the others, the one that names the node itself.
+    let named = [Path::new("--control"), &*socket];
+    let elsewhere = [Path::new("--control"), nowhere];
+    let config = [Path::new("-c"), Path::new("/none.toml")];
+    for (before, after) in [(elsewhere, named), (config, named), (named, config)] {
+        assert_done(&overrides(&before, &after, &[]), 0, "");
+    }
+    let both = [("PORTOLAN_CONFIG", config[1]), ("PORTOLAN_CONTROL", &*socket)];
+    let note = format!("portolan: using the node at {shown}, which PORTOLAN_CONTROL selects\n");
+    assert_done(&overrides(&[], &[], &both), 0, &note);
     node.stop().await;
     let check = run({
         let mut command = program();
@@ -110,6 +123,52 @@ async fn what_is_typed_comes_before_the_environment() {
         assert_eq!(done.code, Some(2), "{done:?}");
         assert!(done.stderr.contains("does not apply to this command"), "{done:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_options_the_first_default_place_that_accepts_is_used() {
+    let places = tempfile::tempdir().expect("a temporary folder");
+    let (run_folder, session) = (places.path().join("run"), places.path().join("session"));
+    let system_socket = run_folder.join("portolan/control.sock");
+    let session_socket = session.join("portolan.sock");
+    fs::create_dir(&session).expect("a folder");
+    let node_at = async |name: &str, socket: &Path| {
+        let folder = Folder::new(REGIONS);
+        folder.reconfigure("name = \"test\"", &format!("name = {name:?}"));
+        folder.reconfigure("\"control.sock\"", &format!("{:?}", socket.to_str().expect("UTF-8")));
+        TestNode::start(folder).await
+    };
+    let system = node_at("system", &system_socket).await;
+    let of_session = node_at("session", &session_socket).await;
+    // Whatever listens on the host's loopback is not there.
+    let status = || {
+        let mut command = with_mount(&run_folder, "/run")?;
+        command.args(["unshare", "--net", PROGRAM, "status"]).env("XDG_RUNTIME_DIR", &session);
+        Some(run(command))
+    };
+    let Some(done) = status() else { return skipped("nobody here may hide /run from the program") };
+    let status = || status().expect("it was possible");
+    assert_done(&done, 0, "");
+    assert!(done.stdout.starts_with("system 0.1.0 at /run/portolan/control.sock, "), "{done:?}");
+
+    system.stop().await;
+    let shown = session_socket.display();
+    let done = status();
+    assert_done(&done, 0, "");
+    assert!(done.stdout.starts_with(&format!("session 0.1.0 at {shown}, ")), "{done:?}");
+
+    drop(UnixListener::bind(&system_socket).expect("a socket"));
+    let note = format!("using the node at {shown}: connection refused at /run/portolan/control.sock");
+    assert_done(&status(), 0, &format!("portolan: {note}\n"));
+
+    of_session.stop().await;
+    fs::remove_file(&system_socket).expect("it is there");
+    let done = status();
+    let expected = format!(
+        "portolan: no node answers at /run/portolan/control.sock: no such socket; nor at {shown}: no such socket; \
+         nor at 127.0.0.1:8053: "
+    );
+    assert!(done.code == Some(3) && done.stderr.starts_with(&expected), "{done:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

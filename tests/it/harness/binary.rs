@@ -64,6 +64,20 @@ pub(crate) fn portolan_at(folder: &Folder, arguments: &[&str]) -> Done {
     run(command)
 }
 
+/// A command in whose file system `from` stands in place of `at`; its arguments are the program to run, and that one's.
+/// `None` where this user may not arrange that.
+pub(crate) fn with_mount(from: &Path, at: &str) -> Option<Command> {
+    let script = format!("mount --bind \"$0\" {at} && exec \"$@\"");
+    let mounted = || {
+        let mut command = clean(Command::new("unshare"));
+        command.args(["--mount", "--map-root-user", "sh", "-c", &script]).arg(from);
+        command
+    };
+    let mut trial = mounted();
+    trial.arg("true");
+    (is_installed("unshare") && run(trial).code == Some(0)).then(mounted)
+}
+
 /// Runs a command to completion; one that does not end is killed and fails the test.
 pub(crate) fn run(mut command: Command) -> Done {
     let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -3,14 +3,12 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::connection::{HOLD, byte_by_byte, half_closed, idle_after, whole};
 use super::crowd::{Crowd, Victim};
-
-/// How long strangers hold a connection that they do not use.
-const HOLD: Duration = Duration::from_secs(5);
 
 /// Requests that one client sends without reading a reply: their replies exceed what sockets buffer.
 const PIPELINED: usize = 200;
@@ -20,7 +18,7 @@ const SOMETIMES: Duration = Duration::from_millis(300);
 const SELDOM: Duration = Duration::from_secs(1);
 
 pub(super) fn join(crowd: &mut Crowd, victim: &Victim) {
-    crowd.add("idle API connections", 60, SELDOM, victim, idle);
+    crowd.add("idle API connections", 60, SELDOM, victim, |it: Victim| idle_after(it.control, &[]));
     crowd.add("API requests byte by byte", 10, SELDOM, victim, head_byte_by_byte);
     crowd.add("API bodies byte by byte", 10, SELDOM, victim, body_byte_by_byte);
     crowd.add("API requests with a large head", 1, SOMETIMES, victim, large_head);
@@ -33,55 +31,21 @@ pub(super) fn join(crowd: &mut Crowd, victim: &Victim) {
     crowd.add("smuggled and broken requests", 1, OFTEN, victim, broken);
 }
 
-/// Sends a request and reads whatever comes, until the node closes the connection.
-async fn request(victim: &Victim, bytes: &[u8]) -> io::Result<()> {
-    let mut stream = TcpStream::connect(victim.control).await?;
-    // The node may answer and close before it has read everything.
-    stream.write_all(bytes).await.ok();
-    stream.read_to_end(&mut Vec::new()).await.ok();
-    Ok(())
-}
-
-async fn byte_by_byte(victim: &Victim, bytes: &[u8]) -> io::Result<()> {
-    let mut stream = TcpStream::connect(victim.control).await?;
-    for byte in bytes.iter().take(50) {
-        if stream.write_all(&[*byte]).await.is_err() {
-            break;
-        }
-        sleep(HOLD / 50).await;
-    }
-    Ok(())
-}
-
-async fn idle(victim: Victim) -> io::Result<()> {
-    let mut stream = TcpStream::connect(victim.control).await?;
-    timeout(HOLD, stream.read(&mut [0])).await.ok();
-    Ok(())
-}
-
 async fn head_byte_by_byte(victim: Victim) -> io::Result<()> {
-    byte_by_byte(&victim, b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nX: xxxxxxxxxxxxxxxxxxxxxxxxxxx")
-        .await
+    let head = b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nX: xxxxxxxxxxxxxxxxxxxxxxxxxxx";
+    byte_by_byte(victim.control, &[], head).await
 }
 
 async fn body_byte_by_byte(victim: Victim) -> io::Result<()> {
-    let mut stream = TcpStream::connect(victim.control).await?;
     let head = "POST /v1/overrides HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Content-Length: 16000\r\n\r\n{\"target\": \"";
-    stream.write_all(head.as_bytes()).await.ok();
-    for _ in 0..50 {
-        if stream.write_all(b"x").await.is_err() {
-            break;
-        }
-        sleep(HOLD / 50).await;
-    }
-    Ok(())
+    byte_by_byte(victim.control, head.as_bytes(), &[b'x'; 16_000]).await
 }
 
 async fn large_head(victim: Victim) -> io::Result<()> {
     let many = "X: y\r\n".repeat(10_000);
     for headers in [format!("X: {}\r\n", "x".repeat(1 << 20)), many] {
-        request(&victim, format!("GET /livez HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").as_bytes())
+        whole(victim.control, format!("GET /livez HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").as_bytes())
             .await?;
     }
     Ok(())
@@ -93,7 +57,7 @@ async fn large_body(victim: Victim) -> io::Result<()> {
     for length in
         ["Content-Length: 1048576", "Content-Length: 18446744073709551615", "Transfer-Encoding: chunked"]
     {
-        request(&victim, format!("{head}{length}\r\n\r\nfffffff\r\n{body}").as_bytes()).await?;
+        whole(victim.control, format!("{head}{length}\r\n\r\nfffffff\r\n{body}").as_bytes()).await?;
     }
     Ok(())
 }
@@ -125,7 +89,7 @@ async fn reads(victim: Victim) -> io::Result<()> {
         "/metrics",
     ] {
         let text = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        request(&victim, text.as_bytes()).await?;
+        whole(victim.control, text.as_bytes()).await?;
     }
     Ok(())
 }
@@ -136,8 +100,8 @@ async fn changes(victim: Victim) -> io::Result<()> {
     let length = body.len();
     for token in ["", "Authorization: Bearer guess\r\n"] {
         let text = format!("POST /v1/overrides {head}{token}Content-Length: {length}\r\n\r\n{body}");
-        request(&victim, text.as_bytes()).await?;
-        request(&victim, format!("POST /v1/reload {head}{token}Content-Length: 0\r\n\r\n").as_bytes())
+        whole(victim.control, text.as_bytes()).await?;
+        whole(victim.control, format!("POST /v1/reload {head}{token}Content-Length: 0\r\n\r\n").as_bytes())
             .await?;
     }
     Ok(())
@@ -146,7 +110,7 @@ async fn changes(victim: Victim) -> io::Result<()> {
 async fn other_sites(victim: Victim) -> io::Result<()> {
     for header in ["Host: evil.example", "Host: localhost\r\nOrigin: https://evil.example"] {
         let text = format!("POST /v1/reload HTTP/1.1\r\n{header}\r\nConnection: close\r\n\r\n");
-        request(&victim, text.as_bytes()).await?;
+        whole(victim.control, text.as_bytes()).await?;
     }
     Ok(())
 }
@@ -160,10 +124,8 @@ async fn broken(victim: Victim) -> io::Result<()> {
         "GET http://evil.example/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         "GET /v1/status?x=%00%ff HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     ] {
-        let mut stream = TcpStream::connect(victim.control).await?;
-        stream.write_all(text.as_bytes()).await.ok();
-        stream.shutdown().await.ok();
-        timeout(SELDOM, stream.read_to_end(&mut Vec::new())).await.ok();
+        let exchange = half_closed(victim.control, text.as_bytes());
+        timeout(SELDOM, exchange).await.unwrap_or(Ok(()))?;
     }
     Ok(())
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use hickory_proto::rr::RecordType;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use super::connection::{HOLD, byte_by_byte, half_closed, idle_after};
 use super::crowd::{Crowd, Victim};
 use crate::harness::Numbers;
 use crate::harness::client::{query, typed, with_id};
@@ -17,9 +18,6 @@ const DATAGRAM: usize = 1457;
 
 /// The largest message over TCP.
 const MESSAGE: usize = 65_535;
-
-/// How long strangers hold a connection that they do not use.
-const HOLD: Duration = Duration::from_secs(5);
 
 /// Datagrams of one attack.
 const BURST: u16 = 10;
@@ -39,12 +37,12 @@ pub(super) fn join(crowd: &mut Crowd, victim: &Victim) {
     crowd.add("mutated queries over UDP", 1, OFTEN, victim, mutated);
     crowd.add("mutated queries over TCP", 1, SOMETIMES, victim, mutated_over_tcp);
     crowd.add("queries from echo and chargen", 1, SOMETIMES, victim, chatty_ports);
-    crowd.add("idle DNS connections", 150, SELDOM, victim, idle);
-    crowd.add("DNS queries byte by byte", 20, SELDOM, victim, byte_by_byte);
+    crowd.add("idle DNS connections", 150, SELDOM, victim, |it: Victim| idle_after(it.dns, &[]));
+    crowd.add("DNS queries byte by byte", 20, SELDOM, victim, dripped);
     crowd.add("DNS queries without their end", 20, SELDOM, victim, without_end);
     crowd.add("DNS clients that never read", 4, SELDOM, victim, deaf);
     crowd.add("DNS connections closed at once", 1, OFTEN, victim, closed_at_once);
-    crowd.add("half-closed DNS connections", 1, SOMETIMES, victim, half_closed);
+    crowd.add("half-closed DNS connections", 1, SOMETIMES, victim, whole_query);
 }
 
 pub(super) fn framed(message: &[u8]) -> Vec<u8> {
@@ -99,15 +97,8 @@ async fn bombs_over_udp(victim: Victim) -> io::Result<()> {
 }
 
 async fn bombs_over_tcp(victim: Victim) -> io::Result<()> {
-    let mut stream = TcpStream::connect(victim.dns).await?;
-    for bomb in [bomb(MESSAGE), question_bomb(MESSAGE)] {
-        if stream.write_all(&framed(&bomb)).await.is_err() {
-            break;
-        }
-    }
-    stream.shutdown().await.ok();
-    stream.read_to_end(&mut Vec::new()).await.ok();
-    Ok(())
+    let bombs = [bomb(MESSAGE), question_bomb(MESSAGE)].map(|bomb| framed(&bomb));
+    half_closed(victim.dns, &bombs.concat()).await
 }
 
 async fn random_names(victim: Victim) -> io::Result<()> {
@@ -153,11 +144,7 @@ async fn mutated(victim: Victim) -> io::Result<()> {
 }
 
 async fn mutated_over_tcp(victim: Victim) -> io::Result<()> {
-    let mut stream = TcpStream::connect(victim.dns).await?;
-    stream.write_all(&framed(&mutant())).await.ok();
-    stream.shutdown().await.ok();
-    stream.read_to_end(&mut Vec::new()).await.ok();
-    Ok(())
+    half_closed(victim.dns, &framed(&mutant())).await
 }
 
 /// Only root may send from these ports; others send nothing here.
@@ -169,30 +156,13 @@ async fn chatty_ports(victim: Victim) -> io::Result<()> {
     Ok(())
 }
 
-async fn idle(victim: Victim) -> io::Result<()> {
-    let mut stream = TcpStream::connect(victim.dns).await?;
-    // The node may close it for another.
-    timeout(HOLD, stream.read(&mut [0])).await.ok();
-    Ok(())
-}
-
-async fn byte_by_byte(victim: Victim) -> io::Result<()> {
-    let mut stream = TcpStream::connect(victim.dns).await?;
-    for byte in framed(&bomb(DATAGRAM)).iter().take(50) {
-        if stream.write_all(&[*byte]).await.is_err() {
-            break;
-        }
-        sleep(HOLD / 50).await;
-    }
-    Ok(())
+async fn dripped(victim: Victim) -> io::Result<()> {
+    byte_by_byte(victim.dns, &[], &framed(&bomb(DATAGRAM))).await
 }
 
 async fn without_end(victim: Victim) -> io::Result<()> {
-    let mut stream = TcpStream::connect(victim.dns).await?;
     let message = framed(&bomb(MESSAGE));
-    stream.write_all(&message[..message.len() - 1]).await.ok();
-    timeout(HOLD, stream.read(&mut [0])).await.ok();
-    Ok(())
+    idle_after(victim.dns, &message[..message.len() - 1]).await
 }
 
 /// Pipelines queries until nothing moves any more.
@@ -210,10 +180,6 @@ async fn closed_at_once(victim: Victim) -> io::Result<()> {
     stream.set_zero_linger()
 }
 
-async fn half_closed(victim: Victim) -> io::Result<()> {
-    let mut stream = TcpStream::connect(victim.dns).await?;
-    stream.write_all(&framed(&with_id(&query("www.example.test.", None), 1))).await.ok();
-    stream.shutdown().await.ok();
-    stream.read_to_end(&mut Vec::new()).await.ok();
-    Ok(())
+async fn whole_query(victim: Victim) -> io::Result<()> {
+    half_closed(victim.dns, &framed(&with_id(&query("www.example.test.", None), 1))).await
 }

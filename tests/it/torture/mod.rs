@@ -6,6 +6,7 @@
 //! tests; `tests/torture/run` makes it last minutes.
 
 mod api_strangers;
+mod connection;
 mod crowd;
 mod dns_strangers;
 mod flips;

@@ -13,7 +13,7 @@ use super::crowd::Crowd;
 use crate::harness::region::{HOST, acceptor};
 
 /// How many targets there are, two of each kind.
-pub(super) const TARGETS: usize = 2 * (PLAIN.len() + ENCRYPTED.len());
+pub(super) const TARGETS: usize = 2 * (Kind::ALL.len() + Encrypted::ALL.len());
 
 /// How long a target holds a connection: longer than any probe lasts.
 const HOLD: Duration = Duration::from_secs(3);
@@ -24,125 +24,100 @@ const PACE: Duration = Duration::from_millis(20);
 /// The usual head of a response.
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
 
-/// What a target does with a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// Nothing, without reading either.
-    Silent,
-    /// Closes it after the request.
-    Close,
-    /// Resets it at once.
-    Reset,
-    /// Resets it within the response.
-    ResetLater,
-    /// Answers before the request, then closes it.
-    Early,
-    /// Sends bytes that mean nothing.
-    Garbage,
-    /// A head, byte by byte.
-    DripHead,
-    /// A body, byte by byte.
-    DripBody,
-    /// One endless header.
-    HugeHeader,
-    /// Endless headers.
-    ManyHeaders,
-    /// An endless body, its length unknown.
-    EndlessBody,
-    /// Endless chunks.
-    EndlessChunks,
-    /// A chunk with an endless extension.
-    EndlessExtension,
-    /// A chunk longer than memory.
-    HugeChunk,
-    /// Trailers without end.
-    EndlessTrailers,
-    /// Endless interim responses.
-    Interim,
-    /// A shorter body than announced.
-    Short,
-    /// Two lengths.
-    TwoLengths,
-    /// A length below zero.
-    NegativeLength,
-    /// A redirect to itself.
-    RedirectLoop,
-    /// A redirect to an address of the node's own network.
-    RedirectInside,
-    /// Another protocol.
-    Upgrade,
-    /// A status with a thousand digits.
-    LongStatus,
-    /// JSON that is nested a hundred thousand times.
-    DeepJson,
-    /// A list of as many values as a body may hold.
-    WideJson,
-    /// JSON with an endless number.
-    LongNumber,
-    /// A text with control and bidirectional characters where a word is expected.
-    Escapes,
-    /// Bytes that are not UTF-8.
-    NotUtf8,
-    /// A compressed body.
-    Compressed,
+/// Declares an enum, and the list of all its variants.
+macro_rules! listed {
+    ($(#[$of_enum:meta])* enum $name:ident { $($(#[$of_variant:meta])* $variant:ident,)* }) => {
+        $(#[$of_enum])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        enum $name { $($(#[$of_variant])* $variant,)* }
+
+        impl $name {
+            const ALL: &[Self] = &[$(Self::$variant,)*];
+        }
+    };
 }
 
-const PLAIN: [Kind; 29] = {
-    use Kind::*;
-    [
+listed! {
+    /// What a target does with a connection.
+    enum Kind {
+        /// Nothing, without reading either.
         Silent,
+        /// Closes it after the request.
         Close,
+        /// Resets it at once.
         Reset,
+        /// Resets it within the response.
         ResetLater,
+        /// Answers before the request, then closes it.
         Early,
+        /// Sends bytes that mean nothing.
         Garbage,
+        /// A head, byte by byte.
         DripHead,
+        /// A body, byte by byte.
         DripBody,
+        /// One endless header.
         HugeHeader,
+        /// Endless headers.
         ManyHeaders,
+        /// An endless body, its length unknown.
         EndlessBody,
+        /// Endless chunks.
         EndlessChunks,
+        /// A chunk with an endless extension.
         EndlessExtension,
+        /// A chunk longer than memory.
         HugeChunk,
+        /// Trailers without end.
         EndlessTrailers,
+        /// Endless interim responses.
         Interim,
+        /// A shorter body than announced.
         Short,
+        /// Two lengths.
         TwoLengths,
+        /// A length below zero.
         NegativeLength,
+        /// A redirect to itself.
         RedirectLoop,
+        /// A redirect to an address of the node's own network.
         RedirectInside,
+        /// Another protocol.
         Upgrade,
+        /// A status with a thousand digits.
         LongStatus,
+        /// JSON that is nested a hundred thousand times.
         DeepJson,
+        /// A list of as many values as a body may hold.
         WideJson,
+        /// JSON with an endless number.
         LongNumber,
+        /// A text with control and bidirectional characters where a word is expected.
         Escapes,
+        /// Bytes that are not UTF-8.
         NotUtf8,
+        /// A compressed body.
         Compressed,
-    ]
-};
-
-/// What a target does instead of TLS, or by TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encrypted {
-    /// Reads the handshake and never answers.
-    Stall,
-    /// Drips a handshake record that never ends.
-    Drip,
-    /// Endless records of the handshake.
-    Records,
-    /// Completes the handshake, then nothing.
-    SilentAfter,
-    /// A certificate of another host.
-    Stranger,
-    /// HTTP/2 with endless frames of a kind that needs an answer, or none.
-    Frames,
+    }
 }
 
-const ENCRYPTED: [Encrypted; 6] = {
-    use Encrypted::*;
-    [Stall, Drip, Records, SilentAfter, Stranger, Frames]
-};
+listed! {
+    /// What a target does instead of TLS, or by TLS.
+    enum Encrypted {
+        /// Reads the handshake and never answers.
+        Stall,
+        /// Drips a handshake record that never ends.
+        Drip,
+        /// Endless records of the handshake.
+        Records,
+        /// Completes the handshake, then nothing.
+        SilentAfter,
+        /// A certificate of another host.
+        Stranger,
+        /// HTTP/2 with endless frames of a kind that needs an answer, or none.
+        Frames,
+    }
+}
 
 /// Targets that run.
 #[derive(Default)]
@@ -163,7 +138,7 @@ pub(super) async fn start(crowd: &Crowd) -> Hostile {
         let at = number / 2;
         let listener = TcpListener::bind("127.0.66.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
-        let kind = if at < PLAIN.len() { "http" } else { "https" };
+        let kind = if at < Kind::ALL.len() { "http" } else { "https" };
         writeln!(
             probes,
             "[probe.h{number}]\nkind = \"{kind}\"\nport = {port}\nhost = \"{HOST}\"\n{}interval = \"2s\"\n\
@@ -176,10 +151,10 @@ pub(super) async fn start(crowd: &Crowd) -> Hostile {
             "[[region.hostile.endpoint]]\nname = \"h{number}\"\naddress = [\"127.0.66.1\"]\nprobe = [\"h{number}\"]\n"
         )
         .expect("memory");
-        match PLAIN.get(at) {
+        match Kind::ALL.get(at) {
             Some(&kind) => crowd.spawn(accept(listener, move |stream| speak(stream, kind))),
             None => {
-                let how = ENCRYPTED[at - PLAIN.len()];
+                let how = Encrypted::ALL[at - Kind::ALL.len()];
                 let acceptor = match how {
                     Encrypted::Stranger => stranger.clone(),
                     Encrypted::Frames => http2.clone(),
