@@ -1,6 +1,6 @@
 //! Maglev hashing (Eisenbud et al., "Maglev: a fast and reliable software network load balancer", NSDI 2016, §3.4): every
 //! candidate has a permutation of the slots of a table, and candidates take turns to claim their next free slot. A pick is
-//! one look into the table, and a change of the candidates leaves most slots as they were.
+//! one table lookup, and a change of the candidates leaves most slots as they were.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -103,3 +103,30 @@ const FREE: u32 = u32::MAX;
 /// Tell apart the two hashes of a candidate's permutation.
 const OFFSET: u64 = 1;
 const SKIP: u64 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_does_not_depend_on_the_order_of_candidates() {
+        let candidates: Vec<Candidate> =
+            (0..20).map(|name| Candidate { hash: Hash(9).with(name), weight: 1.0 }).collect();
+        let reversed: Vec<Candidate> = candidates.iter().rev().copied().collect();
+        let mirrored: Vec<u32> = fill(&reversed).into_iter().map(|index| 19 - index).collect();
+        assert!(fill(&candidates) == mirrored, "some slots have other candidates");
+    }
+
+    #[test]
+    fn slots_follow_the_weights() {
+        let weights = [1e-3, 1.0, 2.0, 7.0];
+        let candidates: Vec<Candidate> =
+            (0..).zip(weights).map(|(name, weight)| Candidate { hash: Hash(9).with(name), weight }).collect();
+        let slots = fill(&candidates);
+        for (index, weight) in (0..).zip(weights) {
+            let count = slots.iter().filter(|slot| **slot == index).count() as f64;
+            let share = weight / weights.iter().sum::<f64>() * SLOTS as f64;
+            assert!((count - share).abs() <= 2.0, "{count} slots instead of {share}");
+        }
+    }
+}
