@@ -100,12 +100,19 @@ fn unwritable(config: &Config) -> Option<Diagnostic> {
 fn summary(prepared: &Prepared, warnings: &Diagnostics) -> String {
     let config = &prepared.config;
     let topology = &config.topology;
-    format!(
-        "{} is fine: {}, {}, {}{}",
-        config.file.display(),
+    let mut contents = vec![
         count(prepared.plan.zones.iter().count(), "zone"),
         count(topology.services.len(), "service"),
         count(topology.regions.len(), "region"),
+    ];
+    if let Some(proxy) = &config.proxy {
+        contents.push(count(proxy.listeners.len(), "listener"));
+        contents.push(count(topology.pools.len(), "pool"));
+    }
+    format!(
+        "{} is fine: {}{}",
+        config.file.display(),
+        contents.join(", "),
         diagnostics::counts(warnings).map_or_else(String::new, |counts| format!("; {counts}"))
     )
 }

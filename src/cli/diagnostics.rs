@@ -192,12 +192,12 @@ mod tests {
           |
         7 | format = "jsom"
           |          ^^^^^^
-        p.toml:2:8: warning: probe `p` is not used by any endpoint
+        p.toml:2:8: warning: probe `p` is not used by any endpoint or pool
           |
         2 | [probe.p]
           |        ^
           |
-          = help: name it in an endpoint's `probe`, or remove it
+          = help: name it in the `probe` of an endpoint or pool, or remove it
         p.toml:4:1: warning: probe `p` may take 9s but runs every 5s
           |
         4 | timeout = "9s"

@@ -44,6 +44,7 @@ mod geo;
 mod logging;
 mod node;
 mod overrides;
+mod proxy;
 mod serve;
 mod status;
 mod terminal;
@@ -109,6 +110,9 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Balance TCP or HTTP between a few backends, without a config
+    #[command(after_help = help!("portolan proxy --listen 127.0.0.1:8080 --to 10.0.0.1:80,10.0.0.2:80 --probe /health"))]
+    Proxy(proxy::Arguments),
     /// Find every mistake in a config; exit 0 if there is none, else 1
     #[command(after_help = help!("portolan check -c portolan.toml"))]
     Check(check::Arguments),
@@ -188,7 +192,8 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let connect = |options: &NodeOptions| Client::new(&selection.node(options));
     match command {
         Command::Demo(arguments) => demo::run(arguments, &selection),
-        Command::Serve { config } => serve::run(selection.config(config)),
+        Command::Serve { config } => serve::run(Origin::File(selection.config(config))),
+        Command::Proxy(arguments) => proxy::run(&arguments),
         Command::Check(arguments) => {
             let config = selection.config(arguments.config.clone());
             check::run(&arguments, config)

@@ -91,7 +91,7 @@ impl Selection {
     pub(super) fn fits(&self, command: &Command) -> Result<()> {
         let (uses_node, uses_config) = match command {
             Command::Serve { .. } | Command::Check(_) => (false, true),
-            Command::Geo(_) | Command::Completions { .. } => (false, false),
+            Command::Geo(_) | Command::Proxy(_) | Command::Completions { .. } => (false, false),
             Command::Demo(_) => (true, false),
             _ => (true, true),
         };

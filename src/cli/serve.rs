@@ -1,6 +1,5 @@
 //! `portolan serve`
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 
@@ -15,13 +14,12 @@ use crate::node::sandbox::Sandbox;
 use crate::node::{Node, Options, Signals};
 use crate::prepare::{Origin, Prepared, prepare};
 
-pub(super) fn run(config: PathBuf) -> Result<ExitCode> {
-    run_to_end(serve(config))
+pub(super) fn run(origin: Origin) -> Result<ExitCode> {
+    run_to_end(serve(origin))
 }
 
-async fn serve(config: PathBuf) -> Result<ExitCode> {
+async fn serve(origin: Origin) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let origin = Origin::File(config);
     let prepared = tokio::select! {
         prepared = prepare_apart(origin.clone()) => prepared?,
         () = signals.end.recv() => return Ok(ExitCode::SUCCESS),

@@ -135,7 +135,8 @@ pub(super) fn read_proxies(dns: &Table<'_>) -> Networks {
     prefixes.into_iter().map(|prefix| prefix.value).collect()
 }
 
-fn prefixes(value: &Value<'_>) -> Vec<At<IpNet>> {
+/// Reads a list of prefixes.
+pub(super) fn prefixes(value: &Value<'_>) -> Vec<At<IpNet>> {
     let items = value.items("a list of prefixes such as [\"10.0.0.0/8\"]").unwrap_or_default();
     let prefix = |item: &Value<'_>| {
         item.parsed("a prefix such as \"10.0.0.0/8\"", text::prefix).map(|prefix| item.at(prefix))

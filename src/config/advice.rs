@@ -208,6 +208,10 @@ pub(super) fn on_listeners(root: &Table<'_>) {
         return;
     }
     let Some(content) = ["zone", "service"].into_iter().find(|key| root.has(key)) else {
+        // A node may balance and leave DNS to others.
+        if root.has("proxy") {
+            return;
+        }
         root.report.warning(
             root.key_span("version"),
             "this config answers no query: it has neither [dns] nor a zone",

@@ -103,7 +103,7 @@ pub(super) enum Given {
     Default(&'static str),
     /// Optional; an example, and a description of what applies without it.
     Otherwise(&'static str, &'static str),
-    /// Only valid when another key has a value that the reference does not show; an example, and that value.
+    /// Only valid with other keys than the reference shows; an example, and that condition.
     Instead(&'static str, &'static str),
 }
 
@@ -131,6 +131,6 @@ pub(super) enum Shape {
     Fields(&'static Keys),
     /// Tables under names that the config chooses.
     Named(&'static Keys),
-    /// Values by place.
-    ByPlace(&'static Self),
+    /// Values under keys that the config chooses, at least one.
+    Map(&'static Self),
 }

@@ -7,9 +7,10 @@ use crate::model::{AllowedClients, Identity, KeyPrefix, MAX_IDENTITY, Networks, 
 
 use super::Spot;
 use super::abuse::{self, Cookies};
+use super::claim::Claims;
 use super::keys::Shape::{Boolean, Either, False, Fields, Integer, List, Text, Words};
 use super::keys::{Keys, default, key, otherwise, required};
-use super::table::{At, Table, Value};
+use super::table::{Table, Value};
 use super::text;
 
 /// `[dns]`: the name server.
@@ -300,44 +301,18 @@ const A_LISTENER: &str = "an address such as \"127.0.0.1:8053\"";
 const MOST_WORKERS: u64 = 1024;
 const READERS: [(&str, Read); 2] = [("anyone", Read::Anyone), ("token", Read::Token)];
 
-/// Reads both tables, since their listeners must not conflict.
-pub(super) fn read(root: &Table<'_>) -> (Option<Dns>, Control) {
-    let mut taken = Vec::new();
-    let dns = root.get("dns").and_then(|value| read_dns(&value, &mut taken));
-    let control = match root.get("control") {
-        Some(value) => read_control(&value, &mut taken).unwrap_or_default(),
-        None => Control::default(),
-    };
-    // `claim` compares the addresses in the config; the default address is not written there.
-    let default = Control::DEFAULT_LISTEN;
-    if control.listen == Some(default)
-        && let Some(other) =
-            taken.iter().find(|other| !other.is_control && overlap(other.address.value, default))
-        && !taken.iter().any(|other| other.is_control)
-    {
-        let message = format!("{} conflicts with the API, which listens on {default}", other.address.value);
-        root.report.error_with_help(
-            other.address.span.clone(),
-            message,
-            "give the API another `listen` in [control]",
-        );
-    }
-    (dns, control)
+/// Reads both tables. Their TCP listeners are added to those that are claimed.
+pub(super) fn read(root: &Table<'_>, claims: &mut Claims) -> (Option<Dns>, Control) {
+    let dns = root.get("dns").and_then(|value| read_dns(&value, claims));
+    let control = root.get("control").and_then(|value| read_control(&value, claims));
+    (dns, control.unwrap_or_default())
 }
 
-/// A listener in the config.
-struct Taken {
-    address: At<SocketAddr>,
-    is_control: bool,
-}
-
-fn read_dns(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Dns> {
+fn read_dns(value: &Value<'_>, claims: &mut Claims) -> Option<Dns> {
     let table = value.table("dns", &DNS)?;
     let mut listen = Vec::new();
     for item in table.need("listen").and_then(|value| value.items(LISTENERS)).unwrap_or_default() {
-        listen.extend(
-            item.parsed(A_LISTENER, text::listener).and_then(|address| claim(&item, address, false, taken)),
-        );
+        listen.extend(item.parsed(A_LISTENER, text::listener).and_then(|address| claims.add(&item, address)));
     }
     let workers = table.get("workers").and_then(|value| value.integer(0..=MOST_WORKERS));
     let dns = Dns {
@@ -353,7 +328,7 @@ fn read_dns(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Dns> {
         proxies: abuse::read_proxies(&table),
         tcp: table.get("tcp").and_then(|value| abuse::read_tcp(&value)).unwrap_or_default(),
     };
-    abuse::advise(&table, taken.iter().map(|listener| &listener.address));
+    abuse::advise(&table, claims.addresses());
     Some(dns)
 }
 
@@ -383,30 +358,7 @@ fn read_key_prefix(value: &Value<'_>) -> Option<KeyPrefix> {
     Some(KeyPrefix { v4: bits("v4", 32).unwrap_or(default.v4), v6: bits("v6", 128).unwrap_or(default.v6) })
 }
 
-/// Whether two listeners conflict: a wildcard takes the port on every address of its family.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    a.port() != 0
-        && a.port() == b.port()
-        && a.is_ipv4() == b.is_ipv4()
-        && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
-}
-
-fn claim(
-    item: &Value<'_>,
-    address: SocketAddr,
-    is_control: bool,
-    taken: &mut Vec<Taken>,
-) -> Option<SocketAddr> {
-    let other = taken.iter().map(|other| other.address.value).find(|other| overlap(*other, address));
-    taken.push(Taken { address: item.at(address), is_control });
-    match other {
-        None => Some(address),
-        Some(other) if other == address => item.fail(format!("{address} is listened on twice")),
-        Some(other) => item.fail(format!("{address} overlaps the listener {other}")),
-    }
-}
-
-fn read_control(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Control> {
+fn read_control(value: &Value<'_>, claims: &mut Claims) -> Option<Control> {
     let table = value.table("control", &CONTROL)?;
     let default = Control::default();
     let listen = match table.get("listen") {
@@ -414,7 +366,7 @@ fn read_control(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Control> {
         Some(value) if value.as_boolean() == Some(false) => None,
         Some(value) => value
             .parsed("an address such as \"127.0.0.1:8053\", or false", text::listener)
-            .and_then(|address| claim(&value, address, true, taken)),
+            .and_then(|address| claims.add_control(&value, address)),
     };
     let socket = match table.get("socket") {
         None => default.socket,
@@ -436,7 +388,7 @@ fn read_control(value: &Value<'_>, taken: &mut Vec<Taken>) -> Option<Control> {
     let tls = table.get("tls").and_then(|value| read_tls(&value));
     let metrics = table.get("metrics").and_then(|value| {
         let address = value.parsed("an address such as \"127.0.0.1:9153\"", text::listener)?;
-        claim(&value, address, false, taken)
+        claims.add(&value, address)
     });
     let control = Control { listen, socket, hosts, read, tokens, tls, metrics };
     warn_of_exposure(&table, &control);

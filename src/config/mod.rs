@@ -13,6 +13,7 @@
 mod abuse;
 mod advice;
 mod alias;
+mod claim;
 mod diagnostic;
 mod fence;
 mod geo;
@@ -23,6 +24,7 @@ mod listen;
 mod node;
 mod place;
 mod probe;
+mod proxy;
 mod reference;
 mod region;
 mod report;
@@ -40,6 +42,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -54,9 +57,10 @@ pub use reference::{reference, schema};
 pub use restart::AtStart;
 pub use source::{FileKind, Source, why_unreadable};
 
-use crate::model::{Name, PlaceKey, Proxy, Rules, Topology};
+use crate::model::{BackendReach, Name, PlaceKey, Proxy, Rules, Topology};
 use crate::zone::Zones;
 
+use claim::Claims;
 use keys::Shape::{Fields, Integer, List, Named};
 use keys::{Keys, key, otherwise, required};
 use place::Names;
@@ -90,7 +94,7 @@ pub struct Config {
     pub topology: Topology,
     /// Where each probe is defined, by [`ProbeId`](crate::model::ProbeId).
     pub probes_at: Vec<Spot>,
-    /// Every host of an endpoint, and where the config names it.
+    /// Every host of an endpoint or backend, and where the config names it.
     pub hosts: Vec<(Name, Spot)>,
     /// Every place that the config names, and where it does.
     pub places: Vec<(PlaceKey, Spot)>,
@@ -130,7 +134,7 @@ const ROOT: Keys = Keys {
             "probe",
             Named(&probe::PROBE),
             otherwise("edge", "none"),
-            "a probe that endpoints refer to by name",
+            "a probe that endpoints and pools refer to by name",
         ),
         key("region", Named(&region::REGION), otherwise("eu-west", "none"), "a region"),
         key(
@@ -151,6 +155,7 @@ const ROOT: Keys = Keys {
             otherwise("", "none"),
             "a service: a name that is answered by steering",
         ),
+        key("proxy", Fields(&proxy::PROXY), otherwise("", "no balancer"), "the regional balancer"),
         key(
             "safety",
             Fields(&node::SAFETY),
@@ -158,11 +163,27 @@ const ROOT: Keys = Keys {
             "limits on what automation and operators may do",
         ),
     ],
-    later: &["include", "alert", "journal", "cluster", "proxy", "tsig"],
+    later: &["include", "alert", "journal", "cluster", "tsig"],
 };
 
 /// The only version of the config format.
 const VERSION: u64 = 1;
+
+/// Parses an address to listen on: "192.0.2.1:80", "[::]:80".
+///
+/// # Errors
+/// A readable clause, if the text is not such an address.
+pub fn parse_listener(text: &str) -> Result<SocketAddr, String> {
+    text::listener(text)
+}
+
+/// Parses where a backend is: "10.0.0.1:8080", "[2001:db8::1]:8080", "app.internal:8080".
+///
+/// # Errors
+/// A readable clause, if the text is not such a place.
+pub fn parse_backend(text: &str) -> Result<(BackendReach, u16), String> {
+    proxy::backend_place(text)
+}
 
 /// Parses a duration in the config's syntax: "250ms", "5s", "10m", "1h30m".
 ///
@@ -227,7 +248,9 @@ pub fn load_control(
     let (document, _) = DeTable::parse_recoverable(&text);
     let root = Table::root(&report, document.get_ref(), &ROOT);
     let before = report.errors();
-    let (_, control) = listen::read(&root);
+    let mut claims = Claims::default();
+    let (_, control) = listen::read(&root, &mut claims);
+    claims.check_default(&report, &control);
     if report.errors() > before { Err(report.finish()) } else { Ok(control) }
 }
 
@@ -260,10 +283,14 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
     let (region_names, region_entries) = Names::read(root, "region");
     let (policy_names, policy_entries) = Names::read(root, "policy");
     let groups = place::read_groups(&group_names, &group_entries);
-    let (dns, control) = listen::read(root);
+    let mut claims = Claims::default();
+    let (dns, control) = listen::read(root, &mut claims);
     let probes = probe::read_all(&probe_names, &probe_entries);
     let mut regions = region::read_all(&region_names, &region_entries, &probe_names);
     region::warn_of_bare_handshakes(&regions, &region_entries, &probes);
+    probe::need_ports(&probe_entries, &probes, &regions);
+    let (proxy, pools) = proxy::read(root, &probe_names, &mut claims).unzip();
+    claims.check_default(root.report, &control);
     let policies = steering::read_policies(&policy_names, &policy_entries);
     let services = service::read_all(
         root,
@@ -284,7 +311,11 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
     // Regions named only by geo networks and latencies are never chosen.
     region_names.warn_of_unused(&region_entries, "service", "name it in a service's `regions`, or remove it");
     policy_names.warn_of_unused(&policy_entries, "service", "name it in a service's `policy`, or remove it");
-    probe_names.warn_of_unused(&probe_entries, "endpoint", "name it in an endpoint's `probe`, or remove it");
+    probe_names.warn_of_unused(
+        &probe_entries,
+        "endpoint or pool",
+        "name it in the `probe` of an endpoint or pool, or remove it",
+    );
     let geo = geo::read(root, &region_names);
     let latency = latency::read(root, &group_names, &region_names);
     group_names.warn_of_unused(
@@ -301,7 +332,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
         state_dir_at,
         log: node::read_log(root),
         dns,
-        proxy: None,
+        proxy,
         control,
         geo,
         safety,
@@ -312,7 +343,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
             services: services.into_iter().map(|service| service.value).collect(),
             probes: probes.into_iter().flatten().collect(),
             regions,
-            pools: Vec::new(),
+            pools: pools.unwrap_or_default(),
         },
         probes_at: probe_entries.iter().map(|entry| root.report.spot(entry.span.clone())).collect(),
         // Filled in after every reader has run.

@@ -9,8 +9,8 @@ use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor};
 
 use crate::model::{
-    Assertion, Expect, HttpProbe, JsonPath, JsonPathError, Kind, Probe, Startup, StatusRange, Thresholds,
-    TlsProbe,
+    Assertion, Expect, HttpProbe, JsonPath, JsonPathError, Kind, Probe, ProbeId, Region, Startup,
+    StatusRange, Thresholds, TlsProbe,
 };
 
 use super::FileKind;
@@ -31,7 +31,7 @@ pub(super) const PROBE: Keys = Keys {
         key(
             "port",
             Integer(1, 65535),
-            otherwise("443", "443 for tls and https, 80 for http"),
+            otherwise("443", "443 for tls and https, 80 for http; in a pool that of each backend"),
             "port to connect to",
         ),
         key(
@@ -153,6 +153,7 @@ fn read(entry: &Entry<'_>) -> Option<Probe> {
     let probe = Probe {
         name: entry.name.into(),
         kind,
+        port_is_given: table.has("port"),
         interval: interval.unwrap_or(DEFAULT_INTERVAL),
         timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
         thresholds,
@@ -199,8 +200,21 @@ fn read_port(table: &Table<'_>, kind_name: Option<KindName>) -> Option<u16> {
     match kind_name? {
         KindName::Tls | KindName::Https => Some(443),
         KindName::Http => Some(80),
-        // A bare handshake has no default port.
-        KindName::Tcp => table.need("port").and(None),
+        // A bare handshake has no default port: see `need_ports`.
+        KindName::Tcp => Some(0),
+    }
+}
+
+/// Reports probes without a port that endpoints use: unlike the backends of pools, endpoints have none of their own.
+pub(super) fn need_ports(entries: &[Entry<'_>], probes: &[Option<Probe>], regions: &[Region]) {
+    let endpoints = || regions.iter().flat_map(|region| &region.endpoints);
+    for (id, (entry, probe)) in (0..).map(ProbeId).zip(entries.iter().zip(probes)) {
+        let has_port = probe.as_ref().is_none_or(|probe| probe.kind.port() > 0);
+        if has_port || !endpoints().any(|endpoint| endpoint.healthy_when.probes().contains(&id)) {
+            continue;
+        }
+        let message = format!("`port` is missing in `probe.{}`, which an endpoint uses", entry.name);
+        entry.value.report.absent(entry.value.span.clone(), message);
     }
 }
 

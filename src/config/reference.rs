@@ -61,7 +61,7 @@ fn of(shape: &Shape) -> Value {
         Shape::Either(shapes) => json!({ "anyOf": shapes.iter().map(of).collect::<Vec<_>>() }),
         Shape::Fields(keys) => fields(keys),
         Shape::Named(keys) => json!({ "type": "object", "additionalProperties": fields(keys) }),
-        Shape::ByPlace(value) => {
+        Shape::Map(value) => {
             json!({ "type": "object", "additionalProperties": of(value), "minProperties": 1 })
         }
     }
@@ -99,7 +99,7 @@ fn section(text: &mut String, path: &str, keys: &Keys) {
             Given::Required(value) => (value, "; required".to_owned()),
             Given::Default(value) => (value, String::new()),
             Given::Otherwise(value, otherwise) => (value, format!("; default: {otherwise}")),
-            Given::Instead(value, of) => (value, format!("; only with {of}")),
+            Given::Instead(value, of) => (value, format!("; only {of}")),
         };
         let hidden = if matches!(key.given, Given::Instead(..)) { "# " } else { "" };
         line(text, &format!("{hidden}{} = {value}", key.name), &format!("{}{remark}", key.about));

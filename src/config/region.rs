@@ -209,15 +209,7 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
         }
         found.push(address);
     }
-    let mut probed = Vec::new();
-    for item in table.get("probe").map(|value| probe_items(&value)).unwrap_or_default() {
-        let Some(index) = probes.refer(&item) else { continue };
-        let id = ProbeId(index as u16);
-        if probed.contains(&id) {
-            item.fail::<()>(format!("probe `{}` is listed twice", probes.name(index)));
-        }
-        probed.push(id);
-    }
+    let probed = read_probes(table, probes);
     if let Some(name) = name.as_ref().filter(|_| !table.has("probe")) {
         table.report.warning(
             table.key_span("name"),
@@ -236,6 +228,20 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
     let name = name.unwrap_or_default();
     let endpoint = Endpoint { name, reach, weight, healthy_when: Condition::checks(probed) };
     (written.filter(|_| named), endpoint)
+}
+
+/// Reads the names in `probe`.
+pub(super) fn read_probes(table: &Table<'_>, probes: &Names<'_>) -> Vec<ProbeId> {
+    let mut found = Vec::new();
+    for item in table.get("probe").map(|value| probe_items(&value)).unwrap_or_default() {
+        let Some(index) = probes.refer(&item) else { continue };
+        let id = ProbeId(index as u16);
+        if found.contains(&id) {
+            item.fail::<()>(format!("probe `{}` is listed twice", probes.name(index)));
+        }
+        found.push(id);
+    }
+    found
 }
 
 /// `probe = []` means none.

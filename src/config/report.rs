@@ -204,7 +204,7 @@ impl<'a> Report<'a> {
         self.places.take()
     }
 
-    /// Records where the config names the host of an endpoint.
+    /// Records where the config names the host of an endpoint or backend.
     pub(super) fn host(&self, span: Range<usize>, host: &Name) {
         self.hosts.borrow_mut().push((host.clone(), self.spot(span)));
     }

@@ -13,6 +13,7 @@ pub struct AtStart {
     dns_listen: Option<Vec<SocketAddr>>,
     dns_workers: Option<usize>,
     dns_tcp: Option<TcpLimits>,
+    proxy_workers: Option<usize>,
     control: Control,
 }
 
@@ -26,6 +27,7 @@ impl AtStart {
             dns_listen: config.dns.as_ref().map(|dns| dns.listen.clone()),
             dns_workers: config.dns.as_ref().map(|dns| dns.workers),
             dns_tcp: config.dns.as_ref().map(|dns| dns.tcp),
+            proxy_workers: config.proxy.as_ref().map(|proxy| proxy.workers),
             control: config.control.clone(),
         }
     }
@@ -43,6 +45,7 @@ impl AtStart {
             ("[dns] listen", self.dns_listen != newer.dns_listen),
             ("[dns] workers", self.dns_workers != newer.dns_workers),
             ("[dns] tcp", self.dns_tcp != newer.dns_tcp),
+            ("[proxy] workers", self.proxy_workers != newer.proxy_workers),
             ("[control] listen", now.listen != then.listen),
             ("[control] socket", now.socket != then.socket),
             ("[control] metrics", now.metrics != then.metrics),

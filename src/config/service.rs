@@ -4,7 +4,7 @@ use crate::model::{AllDown, GeoEntry, Member, Name, PlaceKey, RankKind, RegionId
 
 use super::advice::Advice;
 use super::fence;
-use super::keys::Shape::{ByPlace, Either, Fields, Integer, List, OneOrMany, Text, Words};
+use super::keys::Shape::{Either, Fields, Integer, List, Map, OneOrMany, Text, Words};
 use super::keys::{Keys, default, instead, key, otherwise, required};
 use super::kind;
 use super::place::place;
@@ -37,13 +37,13 @@ pub(super) const SERVICE: Keys = Keys {
         key(
             "srv",
             Either(&[Fields(&kind::SRV)]),
-            instead("{ port = 443, priority = 0 }", "type = \"srv\""),
+            instead("{ port = 443, priority = 0 }", "with type = \"srv\""),
             "contents of SRV records; their weights are those of the endpoints",
         ),
         key(
             "mx",
             Either(&[Fields(&kind::MX)]),
-            instead("{ preference = 10 }", "type = \"mx\""),
+            instead("{ preference = 10 }", "with type = \"mx\""),
             "contents of MX records",
         ),
         key(
@@ -67,7 +67,7 @@ pub(super) const SERVICE: Keys = Keys {
         SPILL,
         key(
             "geo",
-            ByPlace(&List(&Either(&[Text, List(&Text)]))),
+            Map(&List(&Either(&[Text, List(&Text)]))),
             otherwise("{ \"country:DE\" = [\"eu-west\"], \"*\" = [\"eu-west\"] }", "none"),
             "for rank \"geo\": regions in order for each place; the most specific place applies, regions not listed come last, and those in a nested list tie",
         ),

@@ -151,6 +151,9 @@ pub(super) fn listener(text: &str) -> Result<SocketAddr, String> {
 /// A suggestion for a text that is not an address with a port.
 fn listener_hint(text: &str) -> String {
     let split = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    if let Ok(port) = text.parse::<u16>() {
+        return format!("; write \"0.0.0.0:{port}\" or \"[::]:{port}\"");
+    }
     let meant = match (split, text.parse::<IpAddr>()) {
         (Some((host, port)), _) if let Ok(address) = host.parse::<Ipv6Addr>() => {
             let address = SocketAddr::new(address.into(), port);

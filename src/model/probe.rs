@@ -15,6 +15,9 @@ pub struct Probe {
     pub name: String,
     /// The protocol, port and expected answer.
     pub kind: Kind,
+    /// Whether the config sets the port. Where it does not, a backend of a pool is probed at its own: see
+    /// [`Probe::at`].
+    pub port_is_given: bool,
     /// Time between the starts of two probes. Jitter shortens it, never lengthens it.
     pub interval: Duration,
     /// Limit for the whole probe, from connecting to the last byte read.
@@ -24,21 +27,18 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// The probe at another port.
+    /// This probe for a backend that listens on `port`, which is 1 to 65535.
     #[must_use]
     pub fn at(&self, port: u16) -> Self {
         let mut probe = self.clone();
-        match &mut probe.kind {
-            Kind::Tcp { port: own }
-            | Kind::Tls { port: own, .. }
-            | Kind::Http { port: own, .. }
-            | Kind::Https { port: own, .. } => *own = port,
+        if !probe.port_is_given {
+            *probe.kind.port_mut() = port;
         }
         probe
     }
 }
 
-/// The protocol of a probe. Ports are 1 to 65535.
+/// The protocol of a probe. Ports are 1 to 65535; of a [`Kind::Tcp`] without a given port, which pools alone use, it is 0.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// A completed TCP handshake.
@@ -76,6 +76,15 @@ impl Kind {
     #[must_use]
     pub fn port(&self) -> u16 {
         match *self {
+            Self::Tcp { port }
+            | Self::Tls { port, .. }
+            | Self::Http { port, .. }
+            | Self::Https { port, .. } => port,
+        }
+    }
+
+    fn port_mut(&mut self) -> &mut u16 {
+        match self {
             Self::Tcp { port }
             | Self::Tls { port, .. }
             | Self::Http { port, .. }
@@ -165,4 +174,25 @@ pub struct Thresholds {
 pub struct Startup {
     /// Failures do not count until the first success or until this long after the first probe.
     pub grace: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_without_a_port_of_its_own_uses_that_of_the_backend() {
+        let thresholds =
+            Thresholds { fall: 3, clear: 1, rise: 2, hold: Duration::ZERO, startup: None, slow: None };
+        let probe = |port_is_given| Probe {
+            name: "edge".into(),
+            kind: Kind::Tls { port: 443, tls: TlsProbe::default() },
+            port_is_given,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            thresholds,
+        };
+        assert_eq!(probe(false).at(8443).kind.port(), 8443);
+        assert_eq!(probe(true).at(8443), probe(true));
+    }
 }

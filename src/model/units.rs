@@ -28,6 +28,8 @@ pub struct Fraction(f64);
 impl Fraction {
     /// 100%.
     pub const WHOLE: Self = Self(1.0);
+    /// 20%.
+    pub const TWENTY_PERCENT: Self = Self(0.2);
     /// 60%.
     pub const SIXTY_PERCENT: Self = Self(0.6);
 

@@ -357,6 +357,7 @@ fn anchor_probe(port: u16) -> Probe {
     Probe {
         name: "anchor".into(),
         kind: Kind::Tcp { port },
+        port_is_given: true,
         interval: ANCHOR_INTERVAL,
         timeout: ANCHOR_INTERVAL,
         thresholds: Thresholds {

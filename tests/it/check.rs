@@ -47,8 +47,8 @@ file = "none.zone"
 name = "www.gslb.test"
 regions = ["east"]
 fence = [{ region = "east", except = ["*"] }]
-[proxy]
-workers = 1
+[cluster]
+quorum = 1
 "#;
 
 /// Runs `portolan` in the folder of a config.
@@ -89,7 +89,7 @@ fn ten_mistakes_are_ten_errors() {
     p.toml:15:63: error: probe `raedy` is not defined; did you mean `ready`?
     p.toml:18:8: error: zone file none.zone: no such file
     p.toml:22:10: error: the fences leave no client that may be sent to region `east`
-    p.toml:23:2: error: `proxy` is not supported yet
+    p.toml:23:2: error: `cluster` is not supported yet
     "#);
     assert!(stderr(&output).ends_with("10 errors\n"), "{}", stderr(&output));
     assert!(stderr(&output).contains("\n6 | worker = 4\n  | ^^^^^^\n"), "{}", stderr(&output));
@@ -162,4 +162,61 @@ fn warnings_are_counted_and_not_errors() {
     assert!(warnings.ends_with("2 warnings\n"), "{warnings}");
     let output = portolan(GOOD, &["check", "--json"]);
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "[]\n"));
+}
+
+fn printed_by_proxy(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_portolan"))
+        .args(["proxy", "--print-config"])
+        .args(arguments)
+        .output()
+        .expect("the program runs")
+}
+
+#[test]
+fn the_config_that_proxy_prints_is_fine() {
+    for arguments in [
+        &["--listen", "127.0.0.1:8080", "--to", "10.0.0.1:80,10.0.0.2:80"][..],
+        &[
+            "--listen",
+            "0.0.0.0:8080",
+            "[::]:8080",
+            "--to",
+            "[2001:db8::1]:80",
+            "localhost:80",
+            "--probe",
+            "/ready",
+        ],
+        &["--tcp", "--listen", "127.0.0.1:5432", "--to", "10.0.0.1:5432", "--balance", "round-robin"],
+    ] {
+        let printed = printed_by_proxy(arguments);
+        assert_eq!((printed.status.code(), stderr(&printed).as_str()), (Some(0), ""), "{arguments:?}");
+        // The built-in database takes long to compile without optimisation.
+        let config = format!("geo.database = \"places.mmdb\"\n{}", stdout(&printed));
+        let checked = portolan(&config, &["check"]);
+        let fine = "p.toml is fine: 0 zones, 0 services, 0 regions, 1 listener, 1 pool\n";
+        assert_eq!((stdout(&checked).as_str(), stderr(&checked).as_str()), (fine, ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn proxy_says_what_is_wrong_with_its_arguments() {
+    for (arguments, expected) in [
+        (
+            &["--listen", "8080", "--to", "10.0.0.1:80"][..],
+            "--listen: \"8080\" is not an address with a port",
+        ),
+        (
+            &["--listen", "[::]:80", "--to", "10.0.0.1"],
+            "--to: \"10.0.0.1\" is not an address or host with a port",
+        ),
+        (
+            &["--listen", "[::]:80", "--to", "10.0.0.1:80", "--balance", "fair"],
+            "[possible values: round-robin",
+        ),
+        (&["--listen", "[::]:80"], "--to <ADDR>"),
+    ] {
+        let refused = printed_by_proxy(arguments);
+        assert_eq!((refused.status.code(), stdout(&refused).as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(stderr(&refused).contains(expected), "{}", stderr(&refused));
+    }
 }

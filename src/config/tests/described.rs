@@ -140,14 +140,14 @@ fn value_of(toml: &str) -> Value {
 
 /// A loaded config as text, without source locations.
 fn essence(text: &str) -> String {
-    let Config { node, log, dns, mut control, geo, safety, topology, .. } =
+    let Config { node, log, dns, proxy, mut control, geo, safety, topology, .. } =
         load_text(text).unwrap_or_else(|reported| panic!("{reported}of:\n{text}"));
     if let Some(ControlTls { cert, key, client_ca }) = &mut control.tls {
         let nowhere = Spot { file: Path::new("").into(), line: 0, column: 0, end_column: 0 };
         [cert, key].into_iter().chain(client_ca).for_each(|file| file.at = nowhere.clone());
     }
     let databases: Vec<_> = geo.databases.iter().map(|it| &it.source).collect();
-    format!("{node:?}{log:?}{dns:?}{control:?}{databases:?}{:?}{safety:?}{topology:?}", geo.networks)
+    format!("{node:?}{log:?}{dns:?}{proxy:?}{control:?}{databases:?}{:?}{safety:?}{topology:?}", geo.networks)
 }
 
 #[test]

@@ -272,6 +272,7 @@ fn probes_of_every_kind() {
     let edge = Probe {
         name: "edge".into(),
         kind: Kind::Https { port: 8443, http, tls: TlsProbe { server_name, authorities: None } },
+        port_is_given: true,
         interval: Duration::from_secs(10),
         timeout: Duration::from_secs(3),
         thresholds: Thresholds {

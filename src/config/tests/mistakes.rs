@@ -132,7 +132,10 @@ fn probes() {
             "probe.p = { kind = \"htttp\" }",
             "2:20: expected \"tcp\", \"tls\", \"http\" or \"https\", found \"htttp\"; did you mean `http`?",
         ),
-        ("probe.p = { kind = \"tcp\" }", "2:11: `port` is missing in `probe.p`"),
+        (
+            "probe.p = { kind = \"tcp\" }\nregion.r.endpoint = [{ name = \"a\", address = \"::1\", probe = [\"p\", \"web\"] }]",
+            "2:11: `port` is missing in `probe.p`, which an endpoint uses",
+        ),
         (
             "probe.p = { kind = \"http\", port = 65536 }",
             "2:35: expected an integer from 1 to 65535, found integer 65536",
@@ -504,7 +507,7 @@ fn unusual_settings_are_warned_of() {
 fn unsupported_keys_are_distinguished_from_unknown_ones() {
     let service = "service = [{ name = \"www.gslb.test\", regions = [\"east\"], ";
     let mut cases: Vec<(String, String)> = Vec::new();
-    for key in ["include", "alert", "journal", "cluster", "proxy", "tsig"] {
+    for key in ["include", "alert", "journal", "cluster", "tsig"] {
         cases.push((format!("{key} = 1"), key.into()));
     }
     for key in ["tls", "transfer"] {
@@ -555,8 +558,8 @@ answers = 65
 [[zone]]
 origin = "gslb.test"
 file = "z.zone"
-[proxy]
-workers = 1
+[cluster]
+quorum = 1
 "#;
     insta::assert_snapshot!(reported_with(text, &[]), @r#"
     p.toml:1:11: expected version 1 of the config's format, found integer 2
@@ -571,10 +574,10 @@ workers = 1
     p.toml:15:11: expected an integer from 1 to 64, found integer 65
     p.toml:18:8: zone file z.zone: no such file
       help: a relative path starts at the folder of the config file
-    p.toml:19:2: `proxy` is not supported yet
+    p.toml:19:2: `cluster` is not supported yet
     "#);
     // A syntax error hides only what it may have swallowed.
-    let reported = reported_with(&text.replace("[proxy]", "no TOML"), &[]);
+    let reported = reported_with(&text.replace("[cluster]", "no TOML"), &[]);
     insta::assert_snapshot!(reported, @r#"
     p.toml:1:11: expected version 1 of the config's format, found integer 2
     p.toml:3:11: "0.0.0.0" is not an address with a port; write "0.0.0.0:53" with the port you mean

@@ -8,6 +8,8 @@ mod good;
 mod listen;
 mod mistakes;
 mod named;
+mod proxy;
+mod proxy_mistakes;
 mod slips;
 mod torn;
 

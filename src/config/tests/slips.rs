@@ -41,7 +41,7 @@ fn unused_or_ineffective_settings_are_warned_of() {
         (
             "probe = \"web\"",
             "",
-            "p.toml:3:8: warning: probe `web` is not used by any endpoint\n  help: name it in an endpoint's `probe`, or remove it",
+            "p.toml:3:8: warning: probe `web` is not used by any endpoint or pool\n  help: name it in the `probe` of an endpoint or pool, or remove it",
         ),
         (
             "\"group:in_group\", ",

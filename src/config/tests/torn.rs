@@ -2,8 +2,9 @@
 
 use super::super::Refused;
 use super::good::{FULL, LATENCY};
+use super::proxy::BALANCER;
 use super::{ZONE, load_with};
-use crate::model::{Condition, PlaceKey, Rank, RegionId, Topology};
+use crate::model::{Condition, PlaceKey, Proxy, Rank, RegionId, RouteAction, Topology};
 
 /// Loads a config and checks the properties that every caller relies on.
 fn is_sound(text: &str) {
@@ -12,6 +13,7 @@ fn is_sound(text: &str) {
     let reported = match load_with(text, files) {
         Ok(config) => {
             has_valid_ids(&config.topology);
+            config.proxy.iter().for_each(|proxy| has_valid_pools(proxy, &config.topology));
             assert!(!config.warnings.has_errors(), "{}\nof:\n{text}", config.warnings);
             config.warnings
         }
@@ -31,6 +33,20 @@ fn is_sound(text: &str) {
         let width = line.chars().count() + 1;
         assert!(it.column >= 1 && it.column <= width, "no such column: {it}\nof:\n{text}");
         assert!(it.end_column > it.column && it.end_column <= width + 1, "no such end: {it:?}\nof:\n{text}");
+    }
+}
+
+fn has_valid_pools(Proxy { listeners, .. }: &Proxy, topology: &Topology) {
+    for route in listeners.iter().flat_map(|listener| &listener.routes) {
+        if let RouteAction::Forward(pools) = &route.action {
+            assert!(!pools.is_empty());
+            pools.iter().for_each(|(pool, _)| assert!(usize::from(pool.0) < topology.pools.len()));
+        }
+    }
+    for pool in &topology.pools {
+        assert!(!pool.backends.is_empty());
+        let probes = pool.healthy_when.probes();
+        probes.iter().for_each(|id| assert!(usize::from(id.0) < topology.probes.len()));
     }
 }
 
@@ -71,31 +87,36 @@ fn has_valid_ids(topology: &Topology) {
 
 #[test]
 fn cut_off_anywhere() {
-    for (end, _) in FULL.char_indices() {
-        is_sound(&FULL[..end]);
+    for text in [FULL, BALANCER] {
+        for (end, _) in text.char_indices() {
+            is_sound(&text[..end]);
+        }
     }
 }
 
 #[test]
 fn without_any_one_line() {
-    let lines: Vec<&str> = FULL.lines().collect();
-    for gone in 0..lines.len() {
-        let rest = lines.iter().enumerate().filter(|(index, _)| *index != gone).map(|(_, line)| *line);
-        is_sound(&rest.collect::<Vec<_>>().join("\n"));
+    for lines in [FULL, BALANCER].map(|text| text.lines().collect::<Vec<_>>()) {
+        for gone in 0..lines.len() {
+            let rest = lines.iter().enumerate().filter(|(index, _)| *index != gone).map(|(_, line)| *line);
+            is_sound(&rest.collect::<Vec<_>>().join("\n"));
+        }
     }
 }
 
 #[test]
 fn with_any_one_value_of_another_type() {
-    let lines: Vec<&str> = FULL.lines().collect();
-    for (index, line) in lines.iter().enumerate() {
-        let Some((key, _)) = line.split_once('=') else { continue };
-        for value in ["[]", "{}", "[[]]", "[{}]", "\"\"", "-1", "1.5", "nan", "true", "1979-05-27", "\"ä\""]
-        {
-            let mut torn: Vec<&str> = lines.clone();
-            let replaced = format!("{key}= {value}");
-            torn[index] = &replaced;
-            is_sound(&torn.join("\n"));
+    const OTHERS: [&str; 11] =
+        ["[]", "{}", "[[]]", "[{}]", "\"\"", "-1", "1.5", "nan", "true", "1979-05-27", "\"ä\""];
+    for lines in [FULL, BALANCER].map(|text| text.lines().collect::<Vec<_>>()) {
+        for (index, line) in lines.iter().enumerate() {
+            let Some((key, _)) = line.split_once('=') else { continue };
+            for value in OTHERS {
+                let mut torn: Vec<&str> = lines.clone();
+                let replaced = format!("{key}= {value}");
+                torn[index] = &replaced;
+                is_sound(&torn.join("\n"));
+            }
         }
     }
 }

@@ -193,6 +193,7 @@ fn a_verdict_survives_a_restart() {
     let probe = Probe {
         name: String::new(),
         kind: crate::model::Kind::Tcp { port: 1 },
+        port_is_given: true,
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(1),
         thresholds: DEFAULTS,
@@ -350,6 +351,7 @@ fn left(thresholds: &Thresholds, signs: &str, due: fn(&Verdict, &Probe, Now) -> 
     let probe = Probe {
         name: String::new(),
         kind: crate::model::Kind::Tcp { port: 443 },
+        port_is_given: true,
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(1),
         thresholds: *thresholds,

@@ -277,7 +277,7 @@ fn probe(kind: Kind) -> Probe {
     let thresholds =
         Thresholds { fall: 3, clear: 1, rise: 2, hold: Duration::ZERO, startup: None, slow: None };
     let (interval, timeout) = (Duration::from_millis(50), Duration::from_secs(60));
-    Probe { name: "edge".to_owned(), kind, interval, timeout, thresholds }
+    Probe { name: "edge".to_owned(), kind, port_is_given: true, interval, timeout, thresholds }
 }
 
 fn scheduler(reports: mpsc::Sender<CheckReport>) -> Scheduler {

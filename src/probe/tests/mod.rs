@@ -29,7 +29,14 @@ const SHORT: Duration = Duration::from_secs(1);
 pub(super) fn probe(kind: Kind, timeout: Duration) -> Probe {
     let thresholds =
         Thresholds { fall: 3, clear: 1, rise: 2, hold: Duration::ZERO, startup: None, slow: None };
-    Probe { name: "edge".to_owned(), kind, interval: Duration::from_secs(5), timeout, thresholds }
+    Probe {
+        name: "edge".to_owned(),
+        kind,
+        port_is_given: true,
+        interval: Duration::from_secs(5),
+        timeout,
+        thresholds,
+    }
 }
 
 pub(super) fn http() -> HttpProbe {

@@ -25,6 +25,7 @@ fn probe(name: &str) -> Probe {
     Probe {
         name: name.into(),
         kind: Kind::Tcp { port: 80 },
+        port_is_given: true,
         interval: INTERVAL,
         timeout: Duration::from_secs(1),
         thresholds: Thresholds {

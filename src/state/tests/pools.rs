@@ -32,7 +32,7 @@ fn backup(address: &str) -> Backend {
 
 /// A node with one pool, `api`, and no regions.
 fn of(backends: Vec<Backend>) -> World {
-    let probes = vec![probe("edge")];
+    let probes = vec![Probe { port_is_given: false, ..probe("edge") }];
     world(Topology { pools: vec![pool("api", backends)], probes, ..Topology::default() })
 }
 

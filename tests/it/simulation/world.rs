@@ -163,6 +163,7 @@ fn probe(dice: &mut Dice, name: &str) -> Probe {
     Probe {
         name: name.into(),
         kind: Kind::Tcp { port: 80 },
+        port_is_given: true,
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(2),
         thresholds: Thresholds {

@@ -1,0 +1,65 @@
+//! The TCP addresses that the config listens on: no two listeners may conflict.
+
+use std::net::SocketAddr;
+
+use super::Control;
+use super::report::Report;
+use super::table::{At, Value};
+
+/// The listeners read so far.
+#[derive(Default)]
+pub(super) struct Claims(Vec<Claim>);
+
+struct Claim {
+    address: At<SocketAddr>,
+    is_control: bool,
+}
+
+impl Claims {
+    /// Claims an address; reports a conflict with an earlier one.
+    pub(super) fn add(&mut self, item: &Value<'_>, address: SocketAddr) -> Option<SocketAddr> {
+        self.claim(item, address, false)
+    }
+
+    /// The same for `[control] listen`.
+    pub(super) fn add_control(&mut self, item: &Value<'_>, address: SocketAddr) -> Option<SocketAddr> {
+        self.claim(item, address, true)
+    }
+
+    fn claim(&mut self, item: &Value<'_>, address: SocketAddr, is_control: bool) -> Option<SocketAddr> {
+        let other = self.addresses().map(|other| other.value).find(|other| overlap(*other, address));
+        self.0.push(Claim { address: item.at(address), is_control });
+        match other {
+            None => Some(address),
+            Some(other) if other == address => item.fail(format!("{address} is listened on twice")),
+            Some(other) => item.fail(format!("{address} overlaps the listener {other}")),
+        }
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &At<SocketAddr>> {
+        self.0.iter().map(|claim| &claim.address)
+    }
+
+    /// Reports a conflict with the default address of the API, which the config does not mention.
+    pub(super) fn check_default(&self, report: &Report<'_>, control: &Control) {
+        let default = Control::DEFAULT_LISTEN;
+        if control.listen != Some(default) || self.0.iter().any(|claim| claim.is_control) {
+            return;
+        }
+        if let Some(other) = self.addresses().find(|other| overlap(other.value, default)) {
+            report.error_with_help(
+                other.span.clone(),
+                format!("{} conflicts with the API, which listens on {default}", other.value),
+                "give the API another `listen` in [control]",
+            );
+        }
+    }
+}
+
+/// Whether two listeners conflict: a wildcard takes the port on every address of its family.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() != 0
+        && a.port() == b.port()
+        && a.is_ipv4() == b.is_ipv4()
+        && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}

@@ -1,0 +1,112 @@
+//! `[proxy.listener.NAME]`: where the balancer listens, and what it does with what arrives there.
+
+use std::net::SocketAddr;
+
+use crate::model::{Listener, Protocol, Route, RouteAction, Weight, When};
+
+use super::super::claim::Claims;
+use super::super::keys::Shape::{Fields, List, OneOrMany, Text, Words};
+use super::super::keys::{Keys, default, key, otherwise, required};
+use super::super::place::Names;
+use super::super::table::{At, Entry, Table, Value};
+use super::super::text;
+use super::action::pool_id;
+use super::{reach, route};
+
+pub(super) const LISTENER: Keys = Keys {
+    known: &[
+        key(
+            "listen",
+            OneOrMany(&Text),
+            required("[\"0.0.0.0:80\", \"[::]:80\"]"),
+            "TCP addresses to listen on; an IPv6 address takes no IPv4 connections",
+        ),
+        key(
+            "protocol",
+            Words(&["http", "tcp"]),
+            default("\"http\""),
+            "what clients speak: \"http\" (HTTP/1.1, or HTTP/2 with prior knowledge), or \"tcp\" (any bytes; its routes only name pools)",
+        ),
+        key("pool", Text, otherwise("\"api\"", "none"), "pool for what no route matches"),
+        key(
+            "route",
+            List(&Fields(&route::ROUTE)),
+            otherwise("", "`pool` alone"),
+            "conditions and what to do with requests that meet all of them; the first route that matches decides",
+        ),
+    ],
+    later: &["tls"],
+};
+
+const LATER_PROTOCOLS: [&str; 2] = ["udp", "tls-passthrough"];
+
+/// Each is a socket, or several, for each worker.
+const MOST_LISTENERS: usize = 64;
+/// The same for the addresses of a listener.
+const MOST_ADDRESSES: usize = 64;
+/// A request is compared with them one by one. A route for several hosts counts once for each.
+const MOST_ROUTES: usize = 1024;
+
+/// Reads every `[proxy.listener.NAME]`.
+pub(super) fn read_all(proxy: &Table<'_>, pools: &Names<'_>, claims: &mut Claims) -> Vec<Listener> {
+    let (_, entries) = Names::read(proxy, "listener");
+    if entries.len() > MOST_LISTENERS {
+        let message = format!("at most {MOST_LISTENERS} listeners, found {}", entries.len());
+        proxy.report.error(proxy.key_span("listener"), message);
+    }
+    entries.iter().filter_map(|entry| read(entry, pools, claims)).collect()
+}
+
+fn read(entry: &Entry<'_>, pools: &Names<'_>, claims: &mut Claims) -> Option<Listener> {
+    let table = entry.value.table(format!("proxy.listener.{}", entry.name), &LISTENER)?;
+    let addresses = read_addresses(&table, claims);
+    let protocols = [("http", Protocol::Http), ("tcp", Protocol::Tcp)];
+    let protocol = match table.get("protocol") {
+        None => Some(Protocol::Http),
+        Some(value) => value.choice(&protocols, &LATER_PROTOCOLS),
+    };
+    let before = table.report.errors();
+    // With a protocol that is not known, routes are read as the richer ones.
+    let protocol = protocol.unwrap_or(Protocol::Http);
+    let routes = read_routes(&table, protocol, pools);
+    // After an error some routes are missing.
+    if table.report.errors() == before {
+        reach::warn_of_unreachable(table.report, &routes);
+    }
+    let routes = routes.into_iter().map(|route| route.value).collect();
+    Some(Listener { name: entry.name.into(), addresses, protocol, routes })
+}
+
+fn read_addresses(table: &Table<'_>, claims: &mut Claims) -> Vec<SocketAddr> {
+    const WHAT: &str = "an address such as \"0.0.0.0:80\"";
+    let Some(value) = table.need("listen") else { return Vec::new() };
+    let items = value.one_or_many("a list of addresses such as [\"0.0.0.0:80\"]").unwrap_or_default();
+    if items.len() > MOST_ADDRESSES {
+        value.fail::<()>(format!("at most {MOST_ADDRESSES} addresses, found {}", items.len()));
+    }
+    let address = |item: &Value<'_>| claims.add(item, item.parsed(WHAT, text::listener)?);
+    items.iter().filter_map(address).collect()
+}
+
+/// The routes, and a last one for `pool`.
+fn read_routes(table: &Table<'_>, protocol: Protocol, pools: &Names<'_>) -> Vec<At<Route>> {
+    if !table.has("route") && !table.has("pool") {
+        table.report.absent(table.span.clone(), "a listener needs `pool`, `route` or both");
+    }
+    let mut routes = Vec::new();
+    if let Some(value) = table.get("route") {
+        for item in value.items("a list of routes").unwrap_or_default() {
+            routes.extend(route::read(&item, &table.path("route"), protocol, pools));
+        }
+        if routes.len() > MOST_ROUTES {
+            value.fail::<()>(format!("at most {MOST_ROUTES} routes, found {}", routes.len()));
+        }
+    }
+    if let Some(value) = table.get("pool")
+        && let Some(pool) = pool_id(&value, pools)
+    {
+        let action = RouteAction::Forward(vec![(pool, Weight(1))]);
+        routes.push(value.at(Route { when: When::default(), action }));
+    }
+    routes
+}

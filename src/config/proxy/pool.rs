@@ -1,0 +1,239 @@
+//! `[proxy.pool.NAME]`: backends, and how they are used.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::model::{Balance, Condition, Fraction, Pool, Retry, RetryOn, Timeouts, Weight};
+
+use super::super::keys::Shape::{Any, Either, Fields, Integer, List, OneOrMany, Text, Words};
+use super::super::keys::{Keys, default, key, otherwise, required};
+use super::super::place::Names;
+use super::super::region::read_probes;
+use super::super::table::{Entry, Table, Value};
+use super::super::text;
+use super::backend::{self, BACKEND};
+
+pub(super) const POOL: Keys = Keys {
+    known: &[
+        key(
+            "balance",
+            Words(&[
+                "round-robin",
+                "weighted",
+                "least-connections",
+                "least-time",
+                "ip-hash",
+                "two-choices",
+                "maglev",
+            ]),
+            default("\"least-connections\""),
+            "how a backend is chosen: \"round-robin\", \"weighted\" (round robin by weights), \"least-connections\", \"least-time\" (time to the first byte × requests in progress), \"two-choices\" (the less busy of two), or by the client's address: \"ip-hash\", or \"maglev\", which moves fewer clients when backends change",
+        ),
+        key(
+            "backend",
+            List(&Either(&[Text, Fields(&BACKEND)])),
+            required("[{ address = \"10.0.0.1:8080\", weight = 1 }, \"10.0.0.2:8080\"]"),
+            "backends; plain \"10.0.0.2:8080\" means { address = \"10.0.0.2:8080\" }",
+        ),
+        key(
+            "probe",
+            Any(&Text),
+            otherwise("[\"edge\"]", "always up"),
+            "probes, all of which must pass; []: none, without a warning",
+        ),
+        key("retry", Fields(&RETRY), otherwise("", "as shown there"), "when a request is tried again"),
+        key(
+            "timeout",
+            Fields(&TIMEOUT),
+            otherwise("", "as shown there"),
+            "how long to wait for backends and clients",
+        ),
+        key(
+            "keepalive",
+            Integer(0, MOST_IDLE),
+            default("32"),
+            "idle connections that a worker keeps to each address of a backend",
+        ),
+        key(
+            "drain",
+            Text,
+            default("\"30s\""),
+            "how long requests and connections may go on once their backend is drained or removed",
+        ),
+    ],
+    later: &["discover", "passive", "slow_start", "sticky", "tls", "hedge", "limits"],
+};
+const RETRY: Keys = Keys {
+    known: &[
+        key("tries", Integer(1, MOST_TRIES), default("2"), "attempts, the first one included; 1: no retry"),
+        key(
+            "on",
+            OneOrMany(&Words(&["connect", "reset", "timeout", "503"])),
+            default("[\"connect\"]"),
+            "\"connect\" (no connection was made), \"reset\" (it ended before the response), \"timeout\" (no response began in time), \"503\" (that status); all but \"connect\" only for idempotent methods",
+        ),
+        key(
+            "budget",
+            Text,
+            default("\"20%\""),
+            "retries as a share of the requests; further ones are not made",
+        ),
+    ],
+    later: &[],
+};
+const TIMEOUT: Keys = Keys {
+    known: &[
+        key("connect", Text, default("\"5s\""), "for a connection to a backend"),
+        key(
+            "read",
+            Text,
+            default("\"60s\""),
+            "for the head of a response, and between two reads of its body",
+        ),
+        key("write", Text, default("\"60s\""), "for a backend to take what is sent"),
+        key("idle", Text, default("\"60s\""), "without a request or a byte until a connection is closed"),
+    ],
+    later: &[],
+};
+
+/// Each has statistics and idle connections in every worker.
+const MOST_POOLS: usize = 4096;
+/// Idle connections are files that the process has open.
+const MOST_IDLE: u64 = 10_000;
+/// More attempts only add to the load of backends that fail.
+const MOST_TRIES: u64 = 10;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// TCP itself gives up after two minutes.
+const CONNECT_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(120);
+/// Shorter ones are more likely a typo than intended.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
+
+const DEFAULT_TRIES: u32 = 2;
+/// What no backend has seen is safe to try again.
+const DEFAULT_RETRY_ON: RetryOn = RetryOn { connect: true, reset: false, timeout: false, unavailable: false };
+const DEFAULT_CONNECT: Duration = Duration::from_secs(5);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_KEEPALIVE: usize = 32;
+const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
+
+const BALANCES: [(&str, Balance); 7] = [
+    ("round-robin", Balance::RoundRobin),
+    ("weighted", Balance::Weighted),
+    ("least-connections", Balance::LeastConnections),
+    ("least-time", Balance::LeastTime),
+    ("ip-hash", Balance::IpHash),
+    ("two-choices", Balance::TwoChoices),
+    ("maglev", Balance::Maglev),
+];
+
+/// Reads every `[proxy.pool.NAME]`; complete unless an error was reported.
+pub(super) fn read_all(proxy: &Table<'_>, entries: &[Entry<'_>], probes: &Names<'_>) -> Vec<Pool> {
+    if entries.len() > MOST_POOLS {
+        let message = format!("at most {MOST_POOLS} pools, found {}", entries.len());
+        proxy.report.error(proxy.key_span("pool"), message);
+    }
+    entries.iter().filter_map(|entry| read(entry, probes)).collect()
+}
+
+fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
+    let table = entry.value.table(format!("proxy.pool.{}", entry.name), &POOL)?;
+    let before = table.report.errors();
+    let balance = table.get("balance").and_then(|value| value.choice(&BALANCES, &[]));
+    let backends = backend::read_all(&table);
+    let probed = read_probes(&table, probes);
+    let keepalive = table.get("keepalive").and_then(|value| value.integer(0..=MOST_IDLE));
+    let drain = table.get("drain").and_then(|value| value.duration(Duration::ZERO..=DAY));
+    let pool = Pool {
+        name: entry.name.into(),
+        balance: balance.unwrap_or_default(),
+        backends,
+        healthy_when: Condition::checks(probed),
+        retry: read_retry(&table),
+        timeout: read_timeouts(&table),
+        keepalive: keepalive.map_or(DEFAULT_KEEPALIVE, |count| count as usize),
+        drain: drain.unwrap_or(DEFAULT_DRAIN),
+    };
+    if !table.has("probe") {
+        table.report.warning(
+            entry.span.clone(),
+            format!("pool `{}` has no probe: its backends count as up whatever happens to them", entry.name),
+            "name its probes in `probe`, or write `probe = []` if that is what you want",
+        );
+    }
+    // An error may be the reason that backends are missing.
+    if table.report.errors() == before && !pool.backends.is_empty() {
+        warn(&table, &pool);
+    }
+    Some(pool)
+}
+
+/// Warns of what works, but probably not as intended.
+fn warn(table: &Table<'_>, pool: &Pool) {
+    if pool.backends.iter().all(|backend| backend.backup) {
+        table.report.warning(
+            table.key_span("backend"),
+            format!("every backend of pool `{}` is a backup, so all serve as if none were", pool.name),
+            "set `backup` only for those that serve while no other backend does",
+        );
+    }
+    if matches!(pool.balance, Balance::IpHash | Balance::Maglev) && pool.backends.len() > 1 {
+        table.report.warning(
+            table.key_span("balance"),
+            "all clients behind one NAT have one address, so they all go to one backend",
+            "choose \"least-connections\", unless clients must stay with a backend",
+        );
+    }
+    let mut weights =
+        pool.backends.iter().map(|backend| backend.weight).filter(|weight| *weight != Weight(0));
+    let first = weights.next();
+    if pool.balance == Balance::RoundRobin && weights.any(|weight| Some(weight) != first) {
+        table.report.warning(
+            table.key_span("balance"),
+            "\"round-robin\" ignores the weights of the backends",
+            "choose \"weighted\", which is round robin by weights",
+        );
+    }
+}
+
+fn read_retry(pool: &Table<'_>) -> Retry {
+    let table = pool.get("retry").and_then(|value| value.table(pool.path("retry"), &RETRY));
+    let get = |key: &str| table.as_ref().and_then(|table| table.get(key));
+    let tries = get("tries").and_then(|value| value.integer(1..=MOST_TRIES));
+    let on = get("on").and_then(|value| read_on(&value));
+    let budget = get("budget").and_then(|value| value.parsed("a share such as \"20%\"", text::share));
+    Retry {
+        tries: tries.map_or(DEFAULT_TRIES, |tries| tries as u32),
+        on: on.unwrap_or(DEFAULT_RETRY_ON),
+        budget: budget.unwrap_or(Fraction::TWENTY_PERCENT),
+    }
+}
+
+fn read_on(value: &Value<'_>) -> Option<RetryOn> {
+    type Switch = fn(&mut RetryOn) -> &mut bool;
+    const FAILURES: [(&str, Switch); 4] = [
+        ("connect", |on| &mut on.connect),
+        ("reset", |on| &mut on.reset),
+        ("timeout", |on| &mut on.timeout),
+        ("503", |on| &mut on.unavailable),
+    ];
+    let mut on = RetryOn::default();
+    for item in value.one_or_many("a list of failures such as [\"connect\", \"503\"]")? {
+        let Some(switch) = item.choice(&FAILURES, &[]) else { continue };
+        if std::mem::replace(switch(&mut on), true) {
+            item.fail::<()>("this failure is listed twice");
+        }
+    }
+    Some(on)
+}
+
+fn read_timeouts(pool: &Table<'_>) -> Timeouts {
+    let table = pool.get("timeout").and_then(|value| value.table(pool.path("timeout"), &TIMEOUT));
+    let read = |key: &str, range| table.as_ref().and_then(|table| table.get(key)?.duration(range));
+    Timeouts {
+        connect: read("connect", CONNECT_TIMEOUTS).unwrap_or(DEFAULT_CONNECT),
+        read: read("read", TIMEOUTS).unwrap_or(DEFAULT_TIMEOUT),
+        write: read("write", TIMEOUTS).unwrap_or(DEFAULT_TIMEOUT),
+        idle: read("idle", TIMEOUTS).unwrap_or(DEFAULT_TIMEOUT),
+    }
+}

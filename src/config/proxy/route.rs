@@ -1,0 +1,108 @@
+//! `route` of a listener.
+
+use crate::model::{Protocol, Route, When};
+
+use super::super::keys::Shape::{Boolean, Either, Fields, List, Map, OneOrMany, Text};
+use super::super::keys::{Keys, Shape, instead, key, otherwise};
+use super::super::place::Names;
+use super::super::table::{At, Value};
+use super::action::{self, REDIRECT, RESPOND, SPLIT};
+use super::condition::{self, PATH, PATTERN};
+
+pub(super) const ROUTE: Keys = Keys {
+    known: &[
+        key(
+            "host",
+            OneOrMany(&Text),
+            otherwise("[\"api.example.com\", \"*.example.net\"]", "any"),
+            "hosts; *.example.net stands for all names below example.net",
+        ),
+        key(
+            "path",
+            Either(&[Text, Fields(&PATH)]),
+            otherwise("\"/v1/\"", "any"),
+            "first segments of the path: \"/v1\" stands for /v1 and what is below it, \"/v1/\" for what is below it; or { exact = \"/x\" }, or { regex = \"^/v[0-9]+/\" }, which matches anywhere",
+        ),
+        key("method", OneOrMany(&Text), otherwise("[\"GET\", \"HEAD\"]", "any"), "methods, in capitals"),
+        key(
+            "header",
+            Map(&VALUE),
+            otherwise("{ x-canary = \"1\" }", "any"),
+            "headers and their values: a text, true for any value, or { regex = \"…\" }",
+        ),
+        key(
+            "cookie",
+            Map(&VALUE),
+            otherwise("{ beta = true }", "any"),
+            "cookies and their values, as for `header`",
+        ),
+        key(
+            "query",
+            Map(&VALUE),
+            otherwise("{ version = { regex = \"^[0-9]+$\" } }", "any"),
+            "parameters of the query and their values, as for `header`",
+        ),
+        key(
+            "pool",
+            Text,
+            otherwise("\"api\"", "`split`, `redirect` or `respond`"),
+            "pool that requests are forwarded to",
+        ),
+        key(
+            "split",
+            Either(&[List(&Fields(&SPLIT))]),
+            instead(
+                "[{ pool = \"api\", weight = 95 }, { pool = \"api-next\", weight = 5 }]",
+                "without `pool`",
+            ),
+            "pools that share the clients by their weights; a client stays with a pool",
+        ),
+        key(
+            "redirect",
+            Either(&[Fields(&REDIRECT)]),
+            instead("{ status = 308, to = \"https://www.example.com/new/\" }", "without `pool`"),
+            "another location for the client",
+        ),
+        key(
+            "respond",
+            Either(&[Fields(&RESPOND)]),
+            instead("{ status = 503, body = \"closed for today\" }", "without `pool`"),
+            "answer without a backend",
+        ),
+    ],
+    later: &["rewrite", "request_headers", "response_headers", "auth", "mirror"],
+};
+
+const VALUE: Shape = Either(&[Text, Boolean, Fields(&PATTERN)]);
+
+/// The keys that have no meaning for bytes.
+const HTTP_ONLY: [&str; 8] = ["host", "path", "method", "header", "cookie", "query", "redirect", "respond"];
+
+/// Reads a route; one for each of its hosts, with the place to name in warnings about it.
+pub(super) fn read(item: &Value<'_>, path: &str, protocol: Protocol, pools: &Names<'_>) -> Vec<At<Route>> {
+    let Some(table) = item.table(path, &ROUTE) else { return Vec::new() };
+    if protocol == Protocol::Tcp {
+        table.refuse(&HTTP_ONLY, "with protocol = \"tcp\"");
+    }
+    let hosts = condition::read_hosts(&table);
+    let when = When {
+        host: None,
+        path: condition::read_path(&table),
+        methods: condition::read_methods(&table),
+        headers: condition::read_headers(&table),
+        cookies: condition::read_cookies(&table),
+        query: condition::read_query(&table),
+    };
+    let Some(action) = action::read(&table, pools) else { return Vec::new() };
+    match &hosts[..] {
+        [] => vec![item.at(Route { when, action })],
+        [host] => vec![item.at(Route { when: When { host: Some(host.value.clone()), ..when }, action })],
+        _ => {
+            let route = |At { value: host, span }: At<_>| At {
+                value: Route { when: When { host: Some(host), ..when.clone() }, action: action.clone() },
+                span,
+            };
+            hosts.into_iter().map(route).collect()
+        }
+    }
+}
