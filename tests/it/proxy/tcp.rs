@@ -64,7 +64,7 @@ async fn a_backend_that_refuses_is_replaced_by_another() {
         };
         timeout(PATIENCE, exchange).await.expect("the other backend serves");
     }
-    assert_eq!(node.api.metric("portolan_proxy_retries_total{pool=\"db\"}").await, Some(2.0));
+    assert_eq!(node.api.metric("portolan_proxy_retries_total{pool=\"db\"}").await, Some(4.0));
     node.stop().await;
 }
 
