@@ -162,6 +162,7 @@ impl Engine {
             retired: Arc::default(),
             part: supervisor.beating_part("the engine"),
         };
+        engine.keep_only_hosts();
         engine.schedule();
         engine.resolving.set(&engine.plan.topology, resolver);
         for why in alarms {
@@ -322,6 +323,7 @@ impl Engine {
         self.resolving.set(&self.plan.topology, resolver);
         self.publish();
         self.journal.keep_only(self.state.checks_to_run().map(|check| check.id).collect());
+        self.keep_only_hosts();
         self.check_ready();
         tokio::spawn(retire(old, Arc::clone(&self.retired)));
         Reloaded { epoch: self.state.epoch(), warnings }
@@ -387,7 +389,18 @@ impl Engine {
         if !changed.is_empty() {
             self.journal.save(records(changed));
         }
+        let resolved = self.state.take_changed_hosts();
+        if !resolved.is_empty() {
+            self.journal.save_hosts(resolved);
+        }
         self.schedule();
+    }
+
+    /// The journal keeps no addresses of hosts that are not in the config: they would be out of date when it names them
+    /// again.
+    fn keep_only_hosts(&self) {
+        let hosts = self.plan.topology.resolved_hosts();
+        self.journal.keep_only_hosts(hosts.into_iter().cloned().collect());
     }
 
     fn alarm(&mut self, message: String) {
@@ -414,9 +427,9 @@ fn without_target(overrides: &[Override], topology: &Topology) -> Vec<String> {
 
 /// What the journal recalled of the last run, for the state.
 fn remembered(recalled: Recalled) -> SavedState {
-    let Recalled { overrides, last_override, verdicts, .. } = recalled;
+    let Recalled { overrides, last_override, verdicts, hosts, .. } = recalled;
     let verdicts = verdicts.into_iter().map(|it| (it.check, it.memory, it.seen));
-    SavedState { overrides, last_override, verdicts: verdicts.collect() }
+    SavedState { overrides, last_override, verdicts: verdicts.collect(), hosts }
 }
 
 fn records(verdicts: Vec<(CheckId, SavedVerdict)>) -> Vec<VerdictRecord> {

@@ -1,5 +1,7 @@
 //! The read-only connection, so that readers never delay the thread that writes.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -8,9 +10,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 
 use super::record::VerdictRecord;
-use super::rows::{read_event, read_override, read_verdict, unix};
+use super::rows::{read_event, read_host, read_override, read_verdict, unix};
 use super::schema;
-use crate::model::EventRecord;
+use crate::model::{EventRecord, Name};
 use crate::standing::Override;
 
 /// A read-only connection to a journal.
@@ -27,6 +29,8 @@ pub struct Recalled {
     pub last_override: u64,
     /// The verdicts, in order of check.
     pub verdicts: Vec<VerdictRecord>,
+    /// The addresses of hosts by the last good answer of resolvers.
+    pub hosts: BTreeMap<Name, Vec<IpAddr>>,
     /// The latest events, oldest first.
     pub events: Vec<EventRecord>,
     /// A sentence about each row that cannot be read.
@@ -80,6 +84,7 @@ impl Reader {
             }
         }
         recalled.verdicts = self.verdicts(&mut recalled.unreadable)?;
+        recalled.hosts = self.hosts(&mut recalled.unreadable)?;
         recalled.events = self.events(&mut recalled.unreadable)?;
         Ok(recalled)
     }
@@ -103,6 +108,29 @@ impl Reader {
                 .push(format!("{count} verdicts in the journal cannot be read, the last because: {e:#}"));
         }
         Ok(verdicts)
+    }
+
+    /// A journal that could not be upgraded, for example on a read-only disk, may have none.
+    fn hosts(&self, unreadable: &mut Vec<String>) -> rusqlite::Result<BTreeMap<Name, Vec<IpAddr>>> {
+        let mut hosts = BTreeMap::new();
+        if self.schema()? < schema::HAS_HOSTS {
+            return Ok(hosts);
+        }
+        let mut select = self.db.prepare("SELECT * FROM host ORDER BY name")?;
+        let mut rows = select.query([])?;
+        let mut failed = (0, None);
+        while let Some(row) = rows.next()? {
+            match read_host(row) {
+                Ok((host, addresses)) => drop(hosts.insert(host, addresses)),
+                Err(e) => failed = (failed.0 + 1, Some(e)),
+            }
+        }
+        if let (count, Some(e)) = failed {
+            unreadable.push(format!(
+                "the addresses of {count} hosts in the journal cannot be read, the last because: {e:#}"
+            ));
+        }
+        Ok(hosts)
     }
 
     fn events(&self, unreadable: &mut Vec<String>) -> rusqlite::Result<Vec<EventRecord>> {

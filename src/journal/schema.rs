@@ -6,7 +6,10 @@ use super::rows::millis;
 use crate::model::Unix;
 
 /// The schema that this version writes (`PRAGMA user_version`).
-pub(super) const SCHEMA: i64 = 4;
+pub(super) const SCHEMA: i64 = 5;
+
+/// The first schema that has the addresses of hosts.
+pub(super) const HAS_HOSTS: i64 = 5;
 
 /// The upgrade from each schema to the next, starting with an empty file.
 const STEPS: [&str; SCHEMA as usize] = [
@@ -45,6 +48,10 @@ const STEPS: [&str; SCHEMA as usize] = [
          message TEXT NOT NULL,
          fields  TEXT NOT NULL      -- a JSON array of pairs
      ) STRICT;",
+    "CREATE TABLE host (
+         name      TEXT PRIMARY KEY,
+         addresses TEXT NOT NULL     -- those in use, separated by spaces
+     ) STRICT, WITHOUT ROWID;",
 ];
 
 /// The schema of a file.

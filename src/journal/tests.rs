@@ -1,4 +1,5 @@
 mod events;
+mod hosts;
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -225,7 +226,7 @@ async fn a_truncated_or_overwritten_file_never_stops_a_start() {
 #[tokio::test]
 async fn a_file_without_our_tables_is_moved_aside() {
     let dir = tempfile::tempdir().unwrap();
-    db(dir.path()).execute_batch("CREATE TABLE shopping (list TEXT); PRAGMA user_version = 4").unwrap();
+    db(dir.path()).execute_batch("CREATE TABLE shopping (list TEXT); PRAGMA user_version = 5").unwrap();
     let Opened { alarms, .. } = open(dir.path()).await;
     assert!(alarms[0].contains("no such table"), "{alarms:?}");
     assert_eq!(damaged(dir.path()).len(), 1);

@@ -18,6 +18,8 @@ mod request;
 mod suspicion;
 mod targets;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use checks::CheckStatus;
@@ -61,6 +63,8 @@ pub struct SavedState {
     pub last_override: u64,
     /// The verdicts of the last run, and when each was last known to be true.
     pub verdicts: Vec<(CheckId, SavedVerdict, Unix)>,
+    /// The addresses that hosts had in the last run.
+    pub hosts: BTreeMap<Name, Vec<IpAddr>>,
 }
 
 /// An override that was set.
@@ -108,6 +112,8 @@ pub struct State {
     remembered: Vec<(CheckId, SavedVerdict, Unix)>,
     /// Checks whose changed verdict is to be saved.
     changed_verdicts: Vec<Index>,
+    /// Hosts whose changed addresses are to be saved.
+    changed_hosts: BTreeSet<Name>,
     /// Whether the set of checks to run has changed.
     has_new_checks: bool,
     blind_reported: bool,
@@ -121,6 +127,7 @@ impl State {
     pub fn new(world: World, remembered: SavedState, now: Now) -> Self {
         let mut hosts = Hosts::default();
         hosts.set(&world.topology);
+        hosts.restore(&remembered.hosts);
         let targets = Targets::of(&Sources {
             topology: &world.topology,
             hosts: &hosts,
@@ -144,6 +151,7 @@ impl State {
             events: Vec::new(),
             remembered: remembered.verdicts,
             changed_verdicts: Vec::new(),
+            changed_hosts: BTreeSet::new(),
             has_new_checks: true,
             blind_reported: false,
             wall_clock_ahead: now.ahead_millis(),
@@ -237,6 +245,16 @@ impl State {
         checks.filter_map(|check| Some((check.id.clone(), check.verdict.memory(now)?))).collect()
     }
 
+    /// The addresses of the hosts whose addresses have changed since the last call, to be saved for a restart.
+    pub fn take_changed_hosts(&mut self) -> BTreeMap<Name, Vec<IpAddr>> {
+        let changed = std::mem::take(&mut self.changed_hosts).into_iter();
+        let with_addresses = |host: Name| {
+            let addresses = self.hosts.addresses(&host).to_vec();
+            (host, addresses)
+        };
+        changed.map(with_addresses).collect()
+    }
+
     /// All verdicts, in the form to be saved for a restart.
     #[must_use]
     pub fn verdicts(&self, now: Now) -> Vec<(CheckId, SavedVerdict)> {
@@ -280,6 +298,7 @@ impl State {
         let event = self.hosts.apply(host.clone(), lookup, now.unix);
         self.events.extend(event);
         if self.hosts.addresses(&host) != before {
+            self.changed_hosts.insert(host.clone());
             self.renew_targets(now);
         }
         for id in self.world.topology.clone().region_ids() {
