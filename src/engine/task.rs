@@ -17,7 +17,7 @@ use super::hosts::{Resolved, Resolving};
 use super::{COMMAND_QUEUE, Handle};
 use crate::health::SavedVerdict;
 use crate::journal::{Journal, Notice, Opened, Recalled, VerdictRecord};
-use crate::model::{CheckId, Subject, Topology};
+use crate::model::{CheckId, Subject, Topology, Unix};
 use crate::net::clock::Clock;
 use crate::prepare::{Prepared, world};
 use crate::probe::{CheckReport, PreparedProbe, ScheduledCheck, Scheduler};
@@ -138,6 +138,7 @@ impl Engine {
         let Opened { journal, mut recalled, alarms } = opened;
         let events = Events::new(std::mem::take(&mut recalled.events));
         let Prepared { config, plan, probes, resolver, .. } = prepared;
+        let ended = ended_meanwhile(&mut recalled, clock.now().unix);
         let state = State::new(world(&plan, config.safety), remembered(recalled), clock.now());
         let snapshot = Snapshot {
             plan: Arc::clone(&plan),
@@ -165,6 +166,9 @@ impl Engine {
         engine.keep_only_hosts();
         engine.schedule();
         engine.resolving.set(&engine.plan.topology, resolver);
+        for gone in ended {
+            engine.ended_while_stopped(gone);
+        }
         for why in alarms {
             engine.alarm(why);
         }
@@ -352,10 +356,19 @@ impl Engine {
         let ended = self.state.tick(self.clock.now());
         self.publish();
         for gone in ended {
-            // The journal reports failures itself, and the next start deletes expired overrides.
+            // The journal reports failures itself, and the next start removes expired overrides.
             drop(self.journal.remove(gone.id));
         }
         self.journal.beat();
+    }
+
+    /// The event has the time at which the override ended.
+    fn ended_while_stopped(&mut self, gone: Override) {
+        let id = gone.id;
+        let at = gone.until.map_or_else(Clock::unix, |until| until.min(Clock::unix()));
+        let (record, oldest) = self.events.emit_at(EventKind::Expired(gone), self.state.epoch(), at);
+        self.journal.record(record, oldest);
+        drop(self.journal.remove(id));
     }
 
     fn journal_changed(&mut self, notice: Notice) {
@@ -423,6 +436,14 @@ fn without_target(overrides: &[Override], topology: &Topology) -> Vec<String> {
         ))
     };
     overrides.iter().filter_map(sentence).collect()
+}
+
+/// Takes the overrides that no longer hold from what the journal recalled, in the order in which they ended.
+fn ended_meanwhile(recalled: &mut Recalled, now: Unix) -> Vec<Override> {
+    let mut ended = std::mem::take(&mut recalled.ended);
+    ended.extend(recalled.overrides.extract_if(.., |it| !it.holds_at(now)));
+    ended.sort_by_key(|it| it.until);
+    ended
 }
 
 /// What the journal recalled of the last run, for the state.

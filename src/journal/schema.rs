@@ -72,20 +72,7 @@ pub(super) fn upgrade(db: &mut Connection) -> rusqlite::Result<()> {
     upgrade.commit()
 }
 
-/// Deletes the overrides that have ended, for good: also by the time of the latest write, so that a clock that starts
-/// in the past does not bring them back. Returns their ids.
-pub(super) fn delete_ended(db: &mut Connection, now: Unix) -> rusqlite::Result<Vec<i64>> {
-    let write = db.transaction()?;
-    advance_clock(&write, now)?;
-    let ended = write
-        .prepare("DELETE FROM override WHERE until <= (SELECT newest FROM clock) RETURNING id")?
-        .query_map([], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    write.commit()?;
-    Ok(ended)
-}
-
-/// Records the time of a write.
+/// Records the time of a write or a start: what has ended by then does not return if the clock is set back.
 pub(super) fn advance_clock(db: &Connection, now: Unix) -> rusqlite::Result<()> {
     db.execute("UPDATE clock SET newest = max(newest, ?1)", [millis(now)])?;
     Ok(())

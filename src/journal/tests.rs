@@ -280,20 +280,27 @@ async fn only_an_unreadable_row_is_skipped() {
 }
 
 #[tokio::test]
-async fn overrides_that_ended_while_the_node_was_stopped_are_deleted_for_good() {
+async fn overrides_that_ended_while_the_node_was_stopped_never_return() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = open_good(dir.path()).await;
     assert_durable(journal.put(drain(1, "region/eu-west"))).await;
     let forever = Override { until: None, ..drain(2, "region/us-east") };
     assert_durable(journal.put(forever.clone())).await;
     journal.close().await;
+    // Until it is removed it is there, but never applies again.
     for now in [UNTIL - 1, UNTIL, CREATED] {
         let Opened { journal, recalled, .. } = Journal::open(dir.path(), at(now)).await.unwrap();
-        let left = if now == UNTIL - 1 { 2 } else { 1 };
-        assert_eq!(recalled.overrides.len(), left, "at {now}");
+        let ended = if now == UNTIL - 1 { vec![] } else { vec![drain(1, "region/eu-west")] };
+        assert_eq!(recalled.overrides.len(), 2 - ended.len(), "at {now}");
         assert_eq!(recalled.overrides.last(), Some(&forever));
+        assert_eq!(recalled.ended, ended, "at {now}");
         journal.close().await;
     }
+    let (journal, _) = open_good(dir.path()).await;
+    assert_durable(journal.remove(1)).await;
+    journal.close().await;
+    let (_, recalled) = open_good(dir.path()).await;
+    assert_eq!((recalled.overrides, recalled.ended), (vec![forever], vec![]));
 }
 
 #[tokio::test]

@@ -381,3 +381,38 @@ async fn draining_the_last_endpoint_is_refused() {
     assert_eq!(node.api.region("eu").await["override"], Value::Null);
     node.stop().await;
 }
+
+/// What follows the events must not believe that an override lasts which ended while the node was stopped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_override_that_ended_while_the_node_was_stopped_is_reported_at_the_start() {
+    let node = TestNode::with(&config()).await;
+    let drain = |target: &str| json!({"target": target, "action": "drain", "for": "1h", "reason": "kernel"});
+    let id = node.api.override_with(drain("region/us")).await;
+    node.api.override_with(drain("region/ap")).await;
+    let set = node.api.events("override").await[0].clone();
+    let folder = node.stop().await;
+    // It ended half a second after it was made.
+    let db = rusqlite::Connection::open(folder.path("state/portolan.db")).expect("a journal");
+    db.execute("UPDATE override SET until = created + 500 WHERE target = 'region/us'", [])
+        .expect("it is there");
+    let until: i64 =
+        db.query_row("SELECT until FROM override WHERE target = 'region/us'", [], |row| row.get(0)).unwrap();
+    drop(db);
+
+    let node = TestNode::start(folder).await;
+    let expired = node.api.events("expire").await;
+    let [event] = &expired[..] else { panic!("one event: {expired:?}") };
+    assert!(event["id"].as_u64() > set["id"].as_u64(), "{event}");
+    let ended = jiff::Timestamp::from_millisecond(until).expect("a time");
+    assert_eq!(event["at"], format!("{ended:.3}"));
+    assert_eq!(event["message"], format!("override {id} expired: drain region/us"));
+    assert_eq!(event["fields"]["until"], event["at"]);
+    assert_eq!(node.api.get("/v1/overrides").await.as_array().expect("a list").len(), 1);
+
+    let node = node.restart().await;
+    assert_eq!(node.api.events("expire").await, expired, "it is reported once");
+    let folder = node.stop().await;
+    let db = rusqlite::Connection::open(folder.path("state/portolan.db")).expect("a journal");
+    let left: i64 = db.query_row("SELECT count(*) FROM override", [], |row| row.get(0)).expect("a number");
+    assert_eq!(left, 1);
+}
