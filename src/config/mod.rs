@@ -52,10 +52,13 @@ pub use listen::{Control, ControlTls, Dns, NamedFile, Read, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node};
 pub use reference::{reference, schema};
 pub use restart::AtStart;
-pub use source::{FileKind, Source, why_unreadable};
+pub use source::{FileKind, Source, Unfit, how_to_fix, why_unreadable};
 
 use crate::model::{Name, PlaceKey, Proxy, Rules, Topology};
 use crate::zone::Zones;
+
+/// Where the config is if nothing names it.
+pub const DEFAULT_PATH: &str = "/etc/portolan/portolan.toml";
 
 use keys::Shape::{Fields, Integer, List, Named};
 use keys::{Keys, key, otherwise, required};
@@ -233,16 +236,27 @@ pub fn load_control(
 
 /// The diagnostics of a config file that cannot be read as text.
 fn unreadable(path: &Path, error: Unreadable) -> Diagnostics {
-    let is_found = error.place.is_some();
-    let (line, column) = error.place.unwrap_or((1, 1));
+    let (line, column) = error.place().unwrap_or((1, 1));
+    let (message, help) = match &error {
+        Unreadable::NotText { why, .. } => (why.clone(), None),
+        Unreadable::Failed(error) => {
+            let help = match error.kind() {
+                io::ErrorKind::NotFound => {
+                    (path == Path::new(DEFAULT_PATH)).then_some("name the config with `-c FILE`")
+                }
+                _ => Some(how_to_fix(error)),
+            };
+            (format!("{}: {}", FileKind::Config, why_unreadable(error)), help)
+        }
+    };
     let diagnostic = Diagnostic {
         severity: Severity::Error,
         file: path.to_path_buf(),
         line,
         column,
         end_column: column + 1,
-        message: if is_found { error.why } else { format!("{}: {}", FileKind::Config, error.why) },
-        help: (!is_found).then(|| "name the config with `-c FILE`".into()),
+        message,
+        help: help.map(str::to_owned),
     };
     Diagnostics::new(path, vec![diagnostic], BTreeMap::new())
 }

@@ -302,7 +302,7 @@ fn certify(folder: &Folder) -> String {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
     let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     folder.write("c.pem", &cert);
-    folder.write("k.pem", &key);
+    folder.write_secret("k.pem", &key);
     cert + &key
 }
 
