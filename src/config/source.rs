@@ -48,7 +48,9 @@ impl FileKind {
             // A million rows take 30 MiB.
             Self::Latency => 64 * MIB,
             // The authorities of an operating system take 250 KiB.
-            Self::Pem | Self::Key => 4 * MIB,
+            Self::Pem => 4 * MIB,
+            // The largest take a few KiB.
+            Self::Key => MIB,
             // As much as one may have after it is decompressed.
             Self::GeoDatabase => 512 * MIB,
         }

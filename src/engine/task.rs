@@ -166,15 +166,7 @@ impl Engine {
         engine.keep_only_hosts();
         engine.schedule();
         engine.resolving.set(&engine.plan.topology, resolver);
-        for gone in ended {
-            engine.ended_while_stopped(gone);
-        }
-        for why in alarms {
-            engine.alarm(why);
-        }
-        for why in without_target(engine.state.overrides(), &engine.plan.topology) {
-            engine.alarm(why);
-        }
+        engine.report_start(ended, alarms);
         engine.check_ready();
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
@@ -360,6 +352,13 @@ impl Engine {
             drop(self.journal.remove(gone.id));
         }
         self.journal.beat();
+    }
+
+    /// Emits what happened while the node was stopped, and what is wrong from the start.
+    fn report_start(&mut self, ended: Vec<Override>, alarms: Vec<String>) {
+        ended.into_iter().for_each(|gone| self.ended_while_stopped(gone));
+        let without_target = without_target(self.state.overrides(), &self.plan.topology);
+        alarms.into_iter().chain(without_target).for_each(|why| self.alarm(why));
     }
 
     /// The event has the time at which the override ended.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::State;
 use super::event::EventKind;
 use crate::model::{Due, Found, Lookup, Name, Topology, Unix};
 
@@ -47,6 +48,18 @@ pub struct HostStatus {
     pub is_looked_up: bool,
     /// Why the last lookup failed; `None` if it succeeded.
     pub failure: Option<LookupFailure>,
+}
+
+impl State {
+    /// The addresses of the hosts whose addresses have changed since the last call, to be saved for a restart.
+    pub fn take_changed_hosts(&mut self) -> BTreeMap<Name, Vec<IpAddr>> {
+        let changed = std::mem::take(&mut self.changed_hosts).into_iter();
+        let with_addresses = |host: Name| {
+            let addresses = self.hosts.addresses(&host).to_vec();
+            (host, addresses)
+        };
+        changed.map(with_addresses).collect()
+    }
 }
 
 impl Hosts {

@@ -245,16 +245,6 @@ impl State {
         checks.filter_map(|check| Some((check.id.clone(), check.verdict.memory(now)?))).collect()
     }
 
-    /// The addresses of the hosts whose addresses have changed since the last call, to be saved for a restart.
-    pub fn take_changed_hosts(&mut self) -> BTreeMap<Name, Vec<IpAddr>> {
-        let changed = std::mem::take(&mut self.changed_hosts).into_iter();
-        let with_addresses = |host: Name| {
-            let addresses = self.hosts.addresses(&host).to_vec();
-            (host, addresses)
-        };
-        changed.map(with_addresses).collect()
-    }
-
     /// All verdicts, in the form to be saved for a restart.
     #[must_use]
     pub fn verdicts(&self, now: Now) -> Vec<(CheckId, SavedVerdict)> {

@@ -391,10 +391,11 @@ async fn an_override_that_ended_while_the_node_was_stopped_is_reported_at_the_st
     node.api.override_with(drain("region/ap")).await;
     let set = node.api.events("override").await[0].clone();
     let folder = node.stop().await;
-    // It ended half a second after it was made.
+    // It was made ten seconds ago and ended five seconds ago.
     let db = rusqlite::Connection::open(folder.path("state/portolan.db")).expect("a journal");
-    db.execute("UPDATE override SET until = created + 500 WHERE target = 'region/us'", [])
-        .expect("it is there");
+    let earlier =
+        "UPDATE override SET created = created - 10000, until = created - 5000 WHERE target = 'region/us'";
+    db.execute(earlier, []).expect("it is there");
     let until: i64 =
         db.query_row("SELECT until FROM override WHERE target = 'region/us'", [], |row| row.get(0)).unwrap();
     drop(db);
