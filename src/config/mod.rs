@@ -75,6 +75,8 @@ pub struct Config {
     pub node: Node,
     /// Where the config sets `state_dir`.
     pub state_dir_at: Option<Spot>,
+    /// Where the config sets `user` of `[node]`.
+    pub user_at: Option<Spot>,
     /// Logging.
     pub log: Log,
     /// The name server, if this node is one.
@@ -268,7 +270,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
     {
         value.expected::<()>(&format!("version {VERSION} of the config's format"));
     }
-    let (node, state_dir_at) = node::read_node(root);
+    let (node, spots) = node::read_node(root);
     let (group_names, group_entries) = Names::read(root, "group");
     let (probe_names, probe_entries) = Names::read(root, "probe");
     let (region_names, region_entries) = Names::read(root, "region");
@@ -312,7 +314,8 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
     Config {
         file: path.to_path_buf(),
         node,
-        state_dir_at,
+        state_dir_at: spots.state_dir,
+        user_at: spots.user,
         log: node::read_log(root),
         dns,
         proxy: None,

@@ -98,6 +98,10 @@ fn places() {
             "5:1: network 10.0.0.0/8 is described twice",
         ),
         (
+            "geo.network = [{ prefix = \"::/0\", location = \"eu-west-1\" }]",
+            "2:46: expected a table such as { country = \"IE\", lat = 53.35, lon = -6.26 }, found \"eu-west-1\"",
+        ),
+        (
             "geo.network = [{ prefix = \"::/0\", location = {} }]",
             "2:46: an empty location; write at least `country`, or `lat` and `lon`",
         ),
