@@ -463,7 +463,11 @@ fn services_need_a_place_in_a_zone() {
     check(&[
         (
             "service = [{ name = \"www.example.com\", regions = [\"east\"] }]",
-            "2:21: www.example.com. lies in none of the zones",
+            "2:21: www.example.com. lies in none of the zones gslb.test.",
+        ),
+        (
+            "service = [{ name = \"www\", regions = [\"east\"] }]",
+            "2:21: www. lies in none of the zones gslb.test.; write the whole name, such as www.gslb.test.",
         ),
         (
             "service = [{ name = \"alias.gslb.test\", regions = [\"east\"] }]",
