@@ -27,7 +27,7 @@ pub use checks::CheckStatus;
 pub(crate) use event::samples as event_samples;
 pub use event::{Event, EventKind, timestamp};
 pub use hosts::{HostStatus, LookupFailure};
-pub use request::{OverrideRequest, Rejection, check_target};
+pub use request::{DO_IT_ANYWAY, OverrideRequest, Rejection, check_target};
 
 use crate::health::{CannotProbe, Observation, SavedVerdict, State as Health};
 use crate::model::{
@@ -381,7 +381,7 @@ impl State {
         if !override_safety {
             let World { topology, sets, rules, .. } = &self.world;
             safety::permit(rules, sets, &self.standing, &after)
-                .map_err(|refusal| Rejection::Unsafe(refusal.explain(topology)))?;
+                .map_err(|refusal| Rejection::Unsafe(refusal.explain(topology, sets)))?;
         }
         Ok(after)
     }

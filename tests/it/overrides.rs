@@ -232,7 +232,7 @@ async fn changes_over_tcp_need_a_token_with_the_right_role() {
         (Some("guess"), &drain, 401, "not valid"),
         (Some("secret of eve"), &drain, 403, "viewer"),
         (Some("secret of olga"), &unsafe_drain, 403, "requires the role admin"),
-        (Some("secret of olga"), &drain, 409, "min_regions = 1 forbids it"),
+        (Some("secret of olga"), &drain, 409, "min_regions = 1 forbids this"),
         (Some("secret of ada"), &unsafe_drain, 200, ""),
     ];
     for (token, body, status, detail) in cases {
@@ -351,8 +351,14 @@ async fn exit_codes_tell_the_outcome() {
         (&["drain"], 2, "", "<TARGET>"),
         (&["force", "region/us", "sideways"], 2, "", "sideways"),
         (&["sink"], 2, "", "sink"),
-        (&["drain", "region/eu"], 4, "", "refused by a safety rule: min_regions = 1 forbids it"),
-        (&["force", "region/eu", "down"], 4, "", "add --override-safety"),
+        (
+            &["drain", "region/eu"],
+            4,
+            "",
+            "portolan: min_regions = 1 forbids this, because eu is the only region of only.example.test. and would not \
+             be usable; add --override-safety to do it anyway\n",
+        ),
+        (&["force", "region/eu", "down"], 4, "", "; add --override-safety to do it anyway\n"),
         (&["drain", "service/only.example.test/eu"], 4, "", "min_regions"),
         (&["force", "region/eu", "down", "--override-safety"], 0, "down region/eu", ""),
     ];
@@ -376,7 +382,7 @@ async fn draining_the_last_endpoint_is_refused() {
     let node = TestNode::with(&[&config(), ONLY].concat()).await;
     assert_done(&portolan_at(&node.folder, &["drain", "endpoint/eu/lb1"]), 0, "drain endpoint/eu/lb1", "");
     let last = portolan_at(&node.folder, &["drain", "endpoint/eu/lb2"]);
-    assert_done(&last, 4, "", "of eu none would remain usable");
+    assert_done(&last, 4, "", "eu is the only region of only.example.test. and would not be usable");
     assert_eq!(node.api.get("/v1/overrides").await.as_array().map(Vec::len), Some(1));
     assert_eq!(node.api.region("eu").await["override"], Value::Null);
     node.stop().await;
