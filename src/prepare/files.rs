@@ -92,13 +92,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let file = fs::File::create(&path).unwrap();
-        for kind in [
-            FileKind::Config,
-            FileKind::Zone,
-            FileKind::Latency,
-            FileKind::Pem,
-            FileKind::GeoDatabase,
-        ] {
+        for kind in
+            [FileKind::Config, FileKind::Zone, FileKind::Latency, FileKind::Pem, FileKind::GeoDatabase]
+        {
             // It takes no space on the disk.
             file.set_len(kind.limit() + 1).unwrap();
             assert_eq!(refused(&kind.at(&path)), format!("has more than {} bytes", kind.limit()), "{kind}");

@@ -440,12 +440,20 @@ async fn errors_and_warnings_of_a_reload_are_readable() {
     let event = served.api().events("reload_failed").await.pop().expect("an event");
     assert!(event["fields"]["why"].as_str().expect("a text").starts_with(&error), "{event}");
     assert_eq!(served.stop().await, Some(0));
-    // At a start each is a line of the log; one without help has none.
+    // At a start each is a line of the log; one without help has no such field.
     served.folder.configure("[probe.one]\nkind = \"http\"\n");
+    let zone = std::fs::read_to_string(served.folder.path("example.test.zone")).expect("a zone");
+    served.folder.write("example.test.zone", zone + "@ MX 10 alias\n");
     let again = Served::start(served.into_folder()).await;
-    let is_warning = |line: &Value| line["level"] == "WARN" && line["line"].is_u64();
-    let line = again.logged("the warning", is_warning).await;
-    assert_eq!(line["help"], "name it in an endpoint's `probe`, or remove it");
+    let of = |file: &'static str| {
+        move |line: &Value| {
+            line["level"] == "WARN" && line["file"].as_str().is_some_and(|it| it.ends_with(file))
+        }
+    };
+    let unused = again.logged("the warning about the config", of("portolan.toml")).await;
+    assert_eq!(unused["help"], "name it in an endpoint's `probe`, or remove it");
+    let odd = again.logged("the warning about the zone", of("example.test.zone")).await;
+    assert_eq!(odd.get("help"), None, "{odd}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
