@@ -57,14 +57,14 @@ pub use source::{FileKind, Source, Unfit, how_to_fix, why_unreadable};
 use crate::model::{Name, PlaceKey, Proxy, Rules, Topology};
 use crate::zone::Zones;
 
-/// Where the config is if nothing names it.
-pub const DEFAULT_PATH: &str = "/etc/portolan/portolan.toml";
-
 use keys::Shape::{Fields, Integer, List, Named};
 use keys::{Keys, key, otherwise, required};
 use place::Names;
 use report::{Report, Unreadable, text_of};
 use table::Table;
+
+/// Where the config is if nothing names it.
+pub const DEFAULT_PATH: &str = "/etc/portolan/portolan.toml";
 
 /// A valid config.
 #[derive(Debug)]

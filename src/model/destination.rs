@@ -124,6 +124,7 @@ mod tests {
             ("::/0", false),
             ("64:ff9b::/96", false),
             ("2002:a00::/24", false),
+            ("2002:808::/32", false),
         ] {
             assert_eq!(Destinations::is_public_network(network.parse().unwrap()), expected, "{network}");
         }
