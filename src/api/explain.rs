@@ -315,7 +315,8 @@ fn note(known: &Context<'_>, region: RegionId, note: &Note) -> String {
         }
         Note::Unknown => "not probed yet, and nothing is known to be up".into(),
         Note::Degraded => format!("degraded, at half its weight{}", because()),
-        Note::AllDown => format!("no region is usable: all_down allows it{}", because()),
+        Note::LastGood => format!("no region is usable: it served last, so last_good allows it{}", because()),
+        Note::LastResort => format!("no region is usable: all_down allows the most promising{}", because()),
         Note::Won { among: 1 } => "alone in its group".into(),
         Note::Won { among } => format!("won the draw among {among}"),
         Note::MayChange(Duration::MAX) => "does not change by itself".into(),

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::delegation::{self, Asker, ZoneResult};
 use super::{diagnostics, exit};
 use crate::config::{Config, Diagnostic, Diagnostics};
+use crate::node;
 use crate::prepare::{Origin, Prepared, prepare};
 
 /// Arguments of `portolan check`.
@@ -35,15 +36,17 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, config: PathBuf) -> Result<ExitCode> {
     let mut prepared = prepare(&Origin::File(config));
     if let Ok(Prepared { config, .. }) = &mut prepared {
-        config.warnings.add(&config.file, unwritable(config).into_iter().collect());
+        let on_this_host = unwritable(config).into_iter().chain(unknown_user(config));
+        config.warnings.add(&config.file, on_this_host.collect());
     }
     let found = match &prepared {
         Ok(prepared) => &prepared.config.warnings,
         Err(errors) => errors,
     };
+    let is_fine = !found.has_errors();
     if !arguments.json {
         diagnostics::print(found);
-        if let Ok(prepared) = &prepared {
+        if let (Ok(prepared), true) = (&prepared, is_fine) {
             say!("{}", summary(prepared, found));
         }
     }
@@ -67,7 +70,7 @@ pub(super) fn run(arguments: &Arguments, config: PathBuf) -> Result<ExitCode> {
         };
         say!("{json}");
     }
-    let is_good = prepared.is_ok() && zones.iter().all(|zone| zone.matches);
+    let is_good = is_fine && zones.iter().all(|zone| zone.matches);
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::from(exit::NO) })
 }
 
@@ -94,6 +97,13 @@ fn unwritable(config: &Config) -> Option<Diagnostic> {
         format!("the current user cannot write to state_dir {}: {why}", path.display()),
         "create it and let the user that runs the node write to it; the node does not start otherwise".into(),
     ))
+}
+
+/// An error if this host does not have the user that the node is to run as: `serve` would not start.
+fn unknown_user(config: &Config) -> Option<Diagnostic> {
+    let (name, at) = config.node.user.as_ref().zip(config.user_at.as_ref())?;
+    let why = node::unknown_user(name)?;
+    Some(at.error(why, format!("create it with `useradd --system {name}`, or change `user` of [node]")))
 }
 
 /// What a config without errors contains.

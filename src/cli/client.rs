@@ -1,5 +1,6 @@
 //! The command line's client of a node's API.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
@@ -12,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::node::{Attempt, Chosen, Place, Why};
 use crate::api::{NO_ANSWER, Problem, REFUSED_BY_SAFETY, dto};
+use crate::state::DO_IT_ANYWAY;
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,6 +29,8 @@ pub(super) struct Client {
     place: Place,
     /// The places tried before.
     skipped: Vec<Attempt>,
+    /// Which node is used, to be said with its first answer, if that may surprise.
+    note: Cell<Option<String>>,
 }
 
 /// Why a request to a node failed.
@@ -53,7 +57,10 @@ impl fmt::Display for ClientError {
             }
             Self::Usage(why) => f.write_str(why),
             // The API speaks of its own fields and headers.
-            Self::RefusedBySafety(why) => write!(f, "{why}: add --override-safety"),
+            Self::RefusedBySafety(why) => {
+                let why = why.strip_suffix(DO_IT_ANYWAY).unwrap_or(why);
+                write!(f, "{why}; add --override-safety to do it anyway")
+            }
             Self::Refused(problem) if problem.status == StatusCode::UNAUTHORIZED.as_u16() => {
                 write!(f, "{problem}; --token or PORTOLAN_TOKEN sends a token")
             }
@@ -87,13 +94,10 @@ fn unreachable(attempts: &[Attempt], f: &mut fmt::Formatter<'_>) -> fmt::Result 
 impl std::error::Error for ClientError {}
 
 impl Client {
-    /// Finds the node to talk to, and says on stderr which it is if that may surprise.
+    /// Finds the node to talk to.
     pub(super) fn new(chosen: &Chosen) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (place, skipped) = runtime.block_on(chosen.find())?;
-        if let Some(note) = chosen.note(&place, &skipped) {
-            super::complain(&note);
-        }
         let builder = reqwest::Client::builder().connect_timeout(TIMEOUT).no_proxy();
         let (builder, base) = match &place {
             Place::Socket(path) => (builder.unix_socket(path.clone()), "http://localhost".to_owned()),
@@ -104,6 +108,7 @@ impl Client {
             http: builder.build().context("cannot set up the HTTP client")?,
             base,
             token: chosen.token.clone(),
+            note: Cell::new(chosen.note(&place, &skipped)),
             place,
             skipped,
         })
@@ -246,6 +251,10 @@ impl Client {
     }
 
     async fn good(&self, response: reqwest::Response) -> Result<reqwest::Response> {
+        // Where nothing answers, the error names every place that was tried.
+        if let Some(note) = self.note.take() {
+            super::complain(&note);
+        }
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -74,9 +74,6 @@ mod exit {
     pub(super) const REFUSED: u8 = 4;
 }
 
-/// The config's path where none is given.
-const DEFAULT_CONFIG: &str = "/etc/portolan/portolan.toml";
-
 /// DNS-based global server load balancer that explains every answer
 #[derive(Debug, Parser)]
 #[command(name = "portolan", version, max_term_width = 100, arg_required_else_help = true)]

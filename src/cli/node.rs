@@ -9,8 +9,8 @@ use anyhow::Result;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
+use super::Command;
 use super::client::ClientError;
-use super::{Command, DEFAULT_CONFIG};
 use crate::config::{self, Control};
 use crate::node::default_sockets;
 use crate::prepare::files;
@@ -107,7 +107,7 @@ impl Selection {
     /// The config of a command that reads one; `own` stands behind the subcommand.
     pub(super) fn config(&self, own: Option<PathBuf>) -> PathBuf {
         let named = own.or_else(|| self.typed_config(None)).or_else(|| self.environment.config.clone());
-        named.unwrap_or_else(|| DEFAULT_CONFIG.into())
+        named.unwrap_or_else(|| config::DEFAULT_PATH.into())
     }
 
     /// The config on the command line.

@@ -6,12 +6,12 @@ use std::thread;
 use anyhow::{Context as _, Result};
 use tokio::runtime;
 use tokio::sync::oneshot;
-use tracing::error;
+use tracing::{error, info};
 
 use super::{diagnostics, exit, logging};
 use crate::config::Diagnostics;
 use crate::node::sandbox::Sandbox;
-use crate::node::{Node, Options, Signals};
+use crate::node::{Node, Options, Signals, node_name};
 use crate::prepare::{Origin, Prepared, prepare};
 
 pub(super) fn run(origin: Origin) -> Result<ExitCode> {
@@ -34,6 +34,7 @@ async fn serve(origin: Origin) -> Result<ExitCode> {
     // Before any thread starts that stays.
     let sandbox = Sandbox::enter(&prepared.config);
     logging::start(&prepared.config.log)?;
+    log_start(&origin, &prepared);
     sandbox.log();
     prepared.log_warnings();
     let started = tokio::select! {
@@ -45,6 +46,13 @@ async fn serve(origin: Origin) -> Result<ExitCode> {
         return Ok(ExitCode::from(exit::NO));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first line of the log.
+fn log_start(origin: &Origin, prepared: &Prepared) {
+    let name = node_name(prepared.config.node.name.as_deref());
+    let (version, config) = (env!("CARGO_PKG_VERSION"), origin.path().display());
+    info!(%name, version, %config, "portolan starts");
 }
 
 /// Prepares on a thread of its own, which has ended when this returns: files may take long, or forever, as on a network

@@ -43,6 +43,16 @@ pub struct Diagnostic {
     pub help: Option<String>,
 }
 
+impl Diagnostic {
+    /// Place, message and help in one line, for a list of diagnostics of one severity.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let Self { file, line, column, message, .. } = self;
+        let help = self.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+        format!("{}:{line}:{column}: {message}{help}", file.display())
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, column, severity, message, .. } = self;
@@ -94,8 +104,8 @@ impl Spot {
 }
 
 /// Everything that is wrong in a config and the files it names, ordered by file (the config first), line and column.
-/// Displays as lines of `FILE:LINE:COL: error|warning: message`, each followed by its help, if any; only the first
-/// [`MOST_SHOWN`].
+/// Displays as lines of `FILE:LINE:COL: error|warning: message`, each followed by its help, if any; errors first, and
+/// only the first [`MOST_SHOWN`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
@@ -169,7 +179,9 @@ impl<'a> IntoIterator for &'a Diagnostics {
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.list.iter().take(MOST_SHOWN).try_for_each(|it| writeln!(f, "{it}"))?;
+        let of = |severity| self.list.iter().filter(move |it| it.severity == severity);
+        let errors_first = of(Severity::Error).chain(of(Severity::Warning));
+        errors_first.take(MOST_SHOWN).try_for_each(|it| writeln!(f, "{it}"))?;
         match self.list.len().saturating_sub(MOST_SHOWN) {
             0 => Ok(()),
             more => writeln!(f, "and {more} more"),
@@ -242,6 +254,26 @@ mod tests {
         let most = shown(MOST_SHOWN + 7);
         assert_eq!(most.lines().count(), MOST_SHOWN + 1);
         assert!(most.ends_with("\nand 7 more\n"), "{most}");
+    }
+
+    #[test]
+    fn errors_are_displayed_first() {
+        let at = |line, severity| Diagnostic {
+            severity,
+            file: "p.toml".into(),
+            line,
+            column: 1,
+            end_column: 2,
+            message: "wrong".into(),
+            help: Some("write it right".into()),
+        };
+        let list = vec![at(1, Severity::Warning), at(2, Severity::Error), at(3, Severity::Warning)];
+        let shown = Diagnostics::new(Path::new("p.toml"), list.clone(), BTreeMap::new()).to_string();
+        let heads: Vec<_> = shown.lines().filter(|line| line.starts_with("p.toml")).collect();
+        let expected =
+            ["p.toml:2:1: error: wrong", "p.toml:1:1: warning: wrong", "p.toml:3:1: warning: wrong"];
+        assert_eq!(heads, expected);
+        assert_eq!(list[0].sentence(), "p.toml:1:1: wrong (write it right)");
     }
 
     #[test]

@@ -267,7 +267,12 @@ const TLS: Keys = Keys {
             required("\"control.pem\""),
             "PEM file of the certificate, followed by those that lead to its authority",
         ),
-        key("key", Text, required("\"control.key\""), "PEM file of its private key"),
+        key(
+            "key",
+            Text,
+            required("\"control.key\""),
+            "PEM file of its private key, to which not every user may have access",
+        ),
         key(
             "client_ca",
             Text,

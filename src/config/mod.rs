@@ -55,7 +55,7 @@ pub use listen::{Control, ControlTls, Dns, NamedFile, Read, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node};
 pub use reference::{reference, schema};
 pub use restart::AtStart;
-pub use source::{FileKind, Source, why_unreadable};
+pub use source::{FileKind, Source, Unfit, how_to_fix, why_unreadable};
 
 use crate::model::{BackendReach, Name, PlaceKey, Proxy, Rules, Topology};
 use crate::zone::Zones;
@@ -67,6 +67,9 @@ use place::Names;
 use report::{Report, Unreadable, text_of};
 use table::Table;
 
+/// Where the config is if nothing names it.
+pub const DEFAULT_PATH: &str = "/etc/portolan/portolan.toml";
+
 /// A valid config.
 #[derive(Debug)]
 pub struct Config {
@@ -76,6 +79,8 @@ pub struct Config {
     pub node: Node,
     /// Where the config sets `state_dir`.
     pub state_dir_at: Option<Spot>,
+    /// Where the config sets `user` of `[node]`.
+    pub user_at: Option<Spot>,
     /// Logging.
     pub log: Log,
     /// The name server, if this node is one.
@@ -256,16 +261,27 @@ pub fn load_control(
 
 /// The diagnostics of a config file that cannot be read as text.
 fn unreadable(path: &Path, error: Unreadable) -> Diagnostics {
-    let is_found = error.place.is_some();
-    let (line, column) = error.place.unwrap_or((1, 1));
+    let (line, column) = error.place().unwrap_or((1, 1));
+    let (message, help) = match &error {
+        Unreadable::NotText { why, .. } => (why.clone(), None),
+        Unreadable::Failed(error) => {
+            let help = match error.kind() {
+                io::ErrorKind::NotFound => {
+                    (path == Path::new(DEFAULT_PATH)).then_some("name the config with `-c FILE`")
+                }
+                _ => Some(how_to_fix(error)),
+            };
+            (format!("{}: {}", FileKind::Config, why_unreadable(error)), help)
+        }
+    };
     let diagnostic = Diagnostic {
         severity: Severity::Error,
         file: path.to_path_buf(),
         line,
         column,
         end_column: column + 1,
-        message: if is_found { error.why } else { format!("{}: {}", FileKind::Config, error.why) },
-        help: (!is_found).then(|| "name the config with `-c FILE`".into()),
+        message,
+        help: help.map(str::to_owned),
     };
     Diagnostics::new(path, vec![diagnostic], BTreeMap::new())
 }
@@ -277,7 +293,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
     {
         value.expected::<()>(&format!("version {VERSION} of the config's format"));
     }
-    let (node, state_dir_at) = node::read_node(root);
+    let (node, spots) = node::read_node(root);
     let (group_names, group_entries) = Names::read(root, "group");
     let (probe_names, probe_entries) = Names::read(root, "probe");
     let (region_names, region_entries) = Names::read(root, "region");
@@ -329,7 +345,8 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
     Config {
         file: path.to_path_buf(),
         node,
-        state_dir_at,
+        state_dir_at: spots.state_dir,
+        user_at: spots.user,
         log: node::read_log(root),
         dns,
         proxy,

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::model::{Destinations, Rules, Service, SuspectSelf};
 
 use super::Spot;
@@ -165,8 +167,15 @@ const SUSPECT_SELF: Keys = Keys {
 /// How long `suspect_self` may keep the last verdicts: longer would hide a real outage.
 const MOST_KEPT: Duration = Duration::from_secs(60 * 60);
 
-/// Reads `[node]`, and where the config sets `state_dir`.
-pub(super) fn read_node(root: &Table<'_>) -> (Node, Option<Spot>) {
+/// Where the config sets what depends on the host.
+#[derive(Default)]
+pub(super) struct NodeSpots {
+    pub(super) state_dir: Option<Spot>,
+    pub(super) user: Option<Spot>,
+}
+
+/// Reads `[node]`.
+pub(super) fn read_node(root: &Table<'_>) -> (Node, NodeSpots) {
     let Some(table) = root.get("node").and_then(|value| value.table("node", &NODE)) else {
         return <_>::default();
     };
@@ -174,7 +183,8 @@ pub(super) fn read_node(root: &Table<'_>) -> (Node, Option<Spot>) {
         .get("name")
         .and_then(|value| value.parsed("a name", |text| text::own_name(text).map(|()| text.to_owned())));
     let state_dir = table.get("state_dir").and_then(|value| Some((value.text("a folder")?, value.span)));
-    let user = table.get("user").and_then(|value| value.text("the name of a user").map(str::to_owned));
+    let user =
+        table.get("user").and_then(|value| Some((value.text("the name of a user")?.to_owned(), value.span)));
     let landlock = table.get("landlock").and_then(|value| value.boolean()).unwrap_or(true);
     let mut resolvers = Vec::new();
     let items = table.get("resolver").and_then(|value| value.one_or_many("a list of resolvers"));
@@ -187,11 +197,24 @@ pub(super) fn read_node(root: &Table<'_>) -> (Node, Option<Spot>) {
     }
     let private = table.get("private_networks").and_then(|value| value.items("a list of networks"));
     let private = private.into_iter().flatten();
-    let private = private.filter_map(|item| item.parsed("a network such as \"10.0.0.0/8\"", text::prefix));
-    let destinations = private.collect();
-    let (state_dir, at) =
+    let destinations = private.filter_map(|item| private_network(&item)).collect();
+    let (state_dir, state_dir_at) =
         state_dir.map(|(path, at)| (root.report.resolve(path), root.report.spot(at))).unzip();
-    (Node { name, state_dir, user, landlock, resolvers, destinations }, at)
+    let (user, user_at) = user.map(|(name, at)| (name, root.report.spot(at))).unzip();
+    let spots = NodeSpots { state_dir: state_dir_at, user: user_at };
+    (Node { name, state_dir, user, landlock, resolvers, destinations }, spots)
+}
+
+fn private_network(item: &Value<'_>) -> Option<IpNet> {
+    let network = item.parsed("a network such as \"10.0.0.0/8\"", text::prefix)?;
+    if Destinations::is_public_network(network) {
+        item.report.warning(
+            item.span.clone(),
+            format!("{network} is public, so listing it has no effect"),
+            "public addresses are always used; remove it",
+        );
+    }
+    Some(network)
 }
 
 /// An address, with or without a port.

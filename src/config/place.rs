@@ -266,6 +266,9 @@ pub(super) const LOCATION: Keys = Keys {
 /// Reads `{ country, lat, lon, continent, subdivision }`; at least one of them. The continent defaults to that of the
 /// country.
 pub(super) fn location(value: &Value<'_>, name: String) -> Option<Location> {
+    if !value.is_table() {
+        return value.expected("a table such as { country = \"IE\", lat = 53.35, lon = -6.26 }");
+    }
     let before = value.report.errors();
     let table = value.table(name, &LOCATION)?;
     let country = table.get("country").and_then(|value| value.parsed("a country code", country));

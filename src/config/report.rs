@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnostic::Lines;
-use super::source::{FileKind, Source, why_unreadable};
+use super::source::{FileKind, Source, how_to_fix, why_unreadable};
 use super::{Diagnostic, Diagnostics, Severity, Spot};
 use crate::model::{Name, PlaceKey};
 
@@ -159,7 +159,7 @@ impl<'a> Report<'a> {
         let path = self.resolve(name);
         match self.load(&kind.at(&path)) {
             Ok(text) => Some((path, text)),
-            Err(Unreadable { place: Some((line, column)), why }) => {
+            Err(Unreadable::NotText { place: (line, column), why }) => {
                 let message = format!("{kind}: {why}");
                 self.push(Diagnostic {
                     severity: Severity::Error,
@@ -172,12 +172,9 @@ impl<'a> Report<'a> {
                 });
                 None
             }
-            Err(Unreadable { place: None, why }) => {
-                self.error_with_help(
-                    span,
-                    format!("{kind} {}: {why}", path.display()),
-                    "a relative path starts at the folder of the config file",
-                );
+            Err(Unreadable::Failed(error)) => {
+                let why = why_unreadable(&error);
+                self.error_with_help(span, format!("{kind} {}: {why}", path.display()), how_to_fix(&error));
                 None
             }
         }
@@ -220,21 +217,43 @@ impl<'a> Report<'a> {
 }
 
 /// Why a file cannot be read as text.
-pub(super) struct Unreadable {
-    /// Line and column of the invalid text; `None` if the file could not be read.
-    pub(super) place: Option<(usize, usize)>,
+pub(super) enum Unreadable {
+    /// It is not text.
+    NotText {
+        /// Line and column of the first invalid byte.
+        place: (usize, usize),
+        /// A short clause.
+        why: String,
+    },
+    /// It could not be read.
+    Failed(io::Error),
+}
+
+impl Unreadable {
+    pub(super) fn place(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::NotText { place, .. } => Some(*place),
+            Self::Failed(_) => None,
+        }
+    }
+
     /// A short clause.
-    pub(super) why: String,
+    pub(super) fn why(&self) -> String {
+        match self {
+            Self::NotText { why, .. } => why.clone(),
+            Self::Failed(error) => why_unreadable(error),
+        }
+    }
 }
 
 /// The text of a file; a byte order mark in front is dropped.
 pub(super) fn text_of(source: &Source<'_>, read: Loader<'_>) -> Result<String, Unreadable> {
-    let bytes = read(source).map_err(|error| Unreadable { place: None, why: why_unreadable(&error) })?;
+    let bytes = read(source).map_err(Unreadable::Failed)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
         let bad = error.as_bytes()[good.len()];
         let (line, column, _) = Lines::new(&good).position(good.len()..good.len());
-        Unreadable { place: Some((line, column)), why: format!("not UTF-8: byte 0x{bad:02x}") }
+        Unreadable::NotText { place: (line, column), why: format!("not UTF-8: byte 0x{bad:02x}") }
     })?;
     Ok(match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),

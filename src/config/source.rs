@@ -13,6 +13,8 @@ pub struct Source<'a> {
     pub limit: u64,
     /// The folder that it must not lie outside of, not even through symbolic links.
     pub within: Option<&'a Path>,
+    /// Whether other users than its owner and group must have no access to it.
+    pub is_secret: bool,
 }
 
 /// What a file is for.
@@ -26,6 +28,8 @@ pub enum FileKind {
     Latency,
     /// Certificates.
     Pem,
+    /// A private key.
+    Key,
     /// A geo database.
     GeoDatabase,
 }
@@ -45,6 +49,8 @@ impl FileKind {
             Self::Latency => 64 * MIB,
             // The authorities of an operating system take 250 KiB.
             Self::Pem => 4 * MIB,
+            // The largest take a few KiB.
+            Self::Key => MIB,
             // As much as one may have after it is decompressed.
             Self::GeoDatabase => 512 * MIB,
         }
@@ -53,7 +59,7 @@ impl FileKind {
     /// The request for a file of this kind.
     #[must_use]
     pub const fn at(self, path: &Path) -> Source<'_> {
-        Source { path, limit: self.limit(), within: None }
+        Source { path, limit: self.limit(), within: None, is_secret: matches!(self, Self::Key) }
     }
 }
 
@@ -64,8 +70,55 @@ impl fmt::Display for FileKind {
             Self::Zone => "zone file",
             Self::Latency => "latency file",
             Self::Pem => "PEM file",
+            Self::Key => "private key",
             Self::GeoDatabase => "geo database",
         })
+    }
+}
+
+/// Why a loader refuses a file that it could read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It is not a regular file but this, with an article.
+    Irregular(&'static str),
+    /// It has more bytes than this.
+    TooLarge(u64),
+    /// It lies outside the folder that it has to be in.
+    Outside,
+    /// It is secret, but its mode gives every user access.
+    Exposed(u32),
+}
+
+/// Permissions of other users than the owner and the group.
+const OTHERS: u32 = 0o007;
+
+impl Unfit {
+    /// Checks the mode of a file that contains a secret. Its group may have access: a node that does not run as root
+    /// often shares secrets with other programs that way.
+    ///
+    /// # Errors
+    /// [`Self::Exposed`]
+    pub fn unless_private(mode: u32) -> Result<(), Self> {
+        if mode & OTHERS == 0 { Ok(()) } else { Err(Self::Exposed(mode & 0o777)) }
+    }
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Irregular(kind) => write!(f, "is {kind}, not a file"),
+            Self::TooLarge(limit) => write!(f, "has more than {limit} bytes"),
+            Self::Outside => f.write_str("lies outside the folder of the zone file"),
+            Self::Exposed(mode) => write!(f, "its mode {mode:03o} gives every user access"),
+        }
+    }
+}
+
+impl std::error::Error for Unfit {}
+
+impl From<Unfit> for io::Error {
+    fn from(unfit: Unfit) -> Self {
+        Self::other(unfit)
     }
 }
 
@@ -79,5 +132,24 @@ pub fn why_unreadable(error: &io::Error) -> String {
         // A loader refuses with a clause of its own.
         _ if error.get_ref().is_some() => error.to_string(),
         _ => format!("cannot be read: {error}"),
+    }
+}
+
+/// What to do about a file that the config names and that cannot be read.
+#[must_use]
+pub fn how_to_fix(error: &io::Error) -> &'static str {
+    if let Some(unfit) = error.get_ref().and_then(|inner| inner.downcast_ref::<Unfit>()) {
+        return match unfit {
+            Unfit::Irregular(_) => "name a regular file",
+            Unfit::TooLarge(_) => "is it the right file?",
+            Unfit::Outside => "move it to that folder",
+            Unfit::Exposed(_) => "`chmod 640` or `600`, and replace it: anyone may have copied it",
+        };
+    }
+    match error.kind() {
+        io::ErrorKind::NotFound => "a relative path starts at the folder of the config file",
+        io::ErrorKind::IsADirectory => "name a regular file",
+        io::ErrorKind::PermissionDenied => "let the user that runs the node read it",
+        _ => "check the file and its disk",
     }
 }

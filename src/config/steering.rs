@@ -65,7 +65,7 @@ const WHEN_ALL_DOWN: Keys = Keys {
             "last_good",
             Text,
             otherwise("\"10m\"", "another"),
-            "the endpoints that served last, if they stopped no longer ago than this",
+            "the endpoints that served last, with those lost within 1 minute before them, if they stopped no longer ago than this",
         ),
         key("fallback", OneOrMany(&Text), otherwise("[\"203.0.113.9\"]", "another"), "these addresses"),
         key(

@@ -152,6 +152,6 @@ fn included(report: &Report<'_>, folder: &Path, written: &str, limit: u64) -> Re
         return Err("a path with `..` is not allowed here".into());
     }
     let within = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let source = Source { path: &folder.join(path), limit, within: Some(within) };
-    report.load(&source).map(|text| text.to_string()).map_err(|error| error.why)
+    let source = Source { path: &folder.join(path), limit, within: Some(within), is_secret: false };
+    report.load(&source).map(|text| text.to_string()).map_err(|error| error.why())
 }

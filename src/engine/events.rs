@@ -102,8 +102,13 @@ impl Events {
 
     /// Records what happened at an epoch. Returns the record, and the id of the oldest that is kept.
     pub(super) fn emit(&mut self, kind: EventKind, epoch: u64) -> (Arc<EventRecord>, u64) {
+        self.emit_at(kind, epoch, Clock::unix())
+    }
+
+    /// Like [`Self::emit`], for what happened before the start.
+    pub(super) fn emit_at(&mut self, kind: EventKind, epoch: u64, at: Unix) -> (Arc<EventRecord>, u64) {
         self.last += 1;
-        let event = Event { id: self.last, at: Clock::unix(), epoch, kind };
+        let event = Event { id: self.last, at, epoch, kind };
         self.counts.count(&event);
         log(&event);
         let record = Arc::new(event.record());

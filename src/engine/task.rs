@@ -17,7 +17,7 @@ use super::hosts::{Resolved, Resolving};
 use super::{COMMAND_QUEUE, Handle};
 use crate::health::SavedVerdict;
 use crate::journal::{Journal, Notice, Opened, Recalled, VerdictRecord};
-use crate::model::{CheckId, Subject, Topology};
+use crate::model::{CheckId, Subject, Topology, Unix};
 use crate::net::clock::Clock;
 use crate::prepare::{Prepared, world};
 use crate::probe::{CheckReport, PreparedProbe, ScheduledCheck, Scheduler};
@@ -138,6 +138,7 @@ impl Engine {
         let Opened { journal, mut recalled, alarms } = opened;
         let events = Events::new(std::mem::take(&mut recalled.events));
         let Prepared { config, plan, probes, resolver, .. } = prepared;
+        let ended = ended_meanwhile(&mut recalled, clock.now().unix);
         let state = State::new(world(&plan, config.safety), remembered(recalled), clock.now());
         let snapshot = Snapshot {
             plan: Arc::clone(&plan),
@@ -162,14 +163,10 @@ impl Engine {
             retired: Arc::default(),
             part: supervisor.beating_part("the engine"),
         };
+        engine.keep_only_hosts();
         engine.schedule();
         engine.resolving.set(&engine.plan.topology, resolver);
-        for why in alarms {
-            engine.alarm(why);
-        }
-        for why in without_target(engine.state.overrides(), &engine.plan.topology) {
-            engine.alarm(why);
-        }
+        engine.report_start(ended, alarms);
         engine.check_ready();
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
@@ -323,6 +320,7 @@ impl Engine {
         self.resolving.set(&self.plan.topology, resolver);
         self.publish();
         self.journal.keep_only(self.state.checks_to_run().map(|check| check.id).collect());
+        self.keep_only_hosts();
         self.check_ready();
         tokio::spawn(retire(old, Arc::clone(&self.retired)));
         Reloaded { epoch: self.state.epoch(), warnings }
@@ -351,10 +349,26 @@ impl Engine {
         let ended = self.state.tick(self.clock.now());
         self.publish();
         for gone in ended {
-            // The journal reports failures itself, and the next start deletes expired overrides.
+            // The journal reports failures itself, and the next start removes expired overrides.
             drop(self.journal.remove(gone.id));
         }
         self.journal.beat();
+    }
+
+    /// Emits what happened while the node was stopped, and what is wrong from the start.
+    fn report_start(&mut self, ended: Vec<Override>, alarms: Vec<String>) {
+        ended.into_iter().for_each(|gone| self.ended_while_stopped(gone));
+        let without_target = without_target(self.state.overrides(), &self.plan.topology);
+        alarms.into_iter().chain(without_target).for_each(|why| self.alarm(why));
+    }
+
+    /// The event has the time at which the override ended.
+    fn ended_while_stopped(&mut self, gone: Override) {
+        let id = gone.id;
+        let at = gone.until.map_or_else(Clock::unix, |until| until.min(Clock::unix()));
+        let (record, oldest) = self.events.emit_at(EventKind::Expired(gone), self.state.epoch(), at);
+        self.journal.record(record, oldest);
+        drop(self.journal.remove(id));
     }
 
     fn journal_changed(&mut self, notice: Notice) {
@@ -388,7 +402,18 @@ impl Engine {
         if !changed.is_empty() {
             self.journal.save(records(changed));
         }
+        let resolved = self.state.take_changed_hosts();
+        if !resolved.is_empty() {
+            self.journal.save_hosts(resolved);
+        }
         self.schedule();
+    }
+
+    /// The journal keeps no addresses of hosts that are not in the config: they would be out of date when it names them
+    /// again.
+    fn keep_only_hosts(&self) {
+        let hosts = self.plan.topology.resolved_hosts();
+        self.journal.keep_only_hosts(hosts.into_iter().cloned().collect());
     }
 
     fn alarm(&mut self, message: String) {
@@ -413,11 +438,19 @@ fn without_target(overrides: &[Override], topology: &Topology) -> Vec<String> {
     overrides.iter().filter_map(sentence).collect()
 }
 
+/// Takes the overrides that no longer hold from what the journal recalled, in the order in which they ended.
+fn ended_meanwhile(recalled: &mut Recalled, now: Unix) -> Vec<Override> {
+    let mut ended = std::mem::take(&mut recalled.ended);
+    ended.extend(recalled.overrides.extract_if(.., |it| !it.holds_at(now)));
+    ended.sort_by_key(|it| it.until);
+    ended
+}
+
 /// What the journal recalled of the last run, for the state.
 fn remembered(recalled: Recalled) -> SavedState {
-    let Recalled { overrides, last_override, verdicts, .. } = recalled;
+    let Recalled { overrides, last_override, verdicts, hosts, .. } = recalled;
     let verdicts = verdicts.into_iter().map(|it| (it.check, it.memory, it.seen));
-    SavedState { overrides, last_override, verdicts: verdicts.collect() }
+    SavedState { overrides, last_override, verdicts: verdicts.collect(), hosts }
 }
 
 fn records(verdicts: Vec<(CheckId, SavedVerdict)>) -> Vec<VerdictRecord> {

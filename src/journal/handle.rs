@@ -1,6 +1,7 @@
 //! The engine's handle to the journal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use super::reader::Recalled;
 use super::record::VerdictRecord;
 use super::unsaved::Unsaved;
 use super::worker::{Change, FULL, QUEUE, Request, Worker};
-use crate::model::{CheckId, EventRecord, Unix};
+use crate::model::{CheckId, EventRecord, Name, Unix};
 use crate::standing::Override;
 
 /// How long a start waits for the journal.
@@ -162,6 +163,22 @@ impl Journal {
     pub fn keep_only(&self, checks: BTreeSet<CheckId>) {
         if let Store::Thread(queue) = &self.store {
             queue.unsaved().keep_only(checks);
+            queue.wake();
+        }
+    }
+
+    /// Saves the addresses of hosts, each in place of those saved before.
+    pub fn save_hosts(&self, hosts: BTreeMap<Name, Vec<IpAddr>>) {
+        if let Store::Thread(queue) = &self.store {
+            queue.unsaved().save_hosts(hosts);
+            queue.wake();
+        }
+    }
+
+    /// Removes the addresses of all other hosts.
+    pub fn keep_only_hosts(&self, hosts: BTreeSet<Name>) {
+        if let Store::Thread(queue) = &self.store {
+            queue.unsaved().keep_only_hosts(hosts);
             queue.wake();
         }
     }

@@ -1,4 +1,5 @@
-//! What must survive a restart, in SQLite: `state_dir/portolan.db`. Overrides, verdicts and the latest events.
+//! What must survive a restart, in SQLite: `state_dir/portolan.db`. Overrides, verdicts, the addresses of
+//! hosts and the latest events.
 //!
 //! A thread named `journal` owns the connection that writes. The engine sends its changes to a bounded queue and never
 //! waits for a disk: a slow, stalled or full disk delays neither probes nor answers nor commands. Losing the journal

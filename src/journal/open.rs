@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{AccessFlags, access};
 use rusqlite::{Connection, ErrorCode};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::reader::{Reader, Recalled};
 use super::schema::{self, SCHEMA};
@@ -241,10 +241,7 @@ fn open_file(path: &Path, now: Unix) -> Result<Opened, OpenError> {
         return Err(OpenError::Damaged(check));
     }
     schema::upgrade(&mut db)?;
-    let ended = schema::delete_ended(&mut db, now)?;
-    if !ended.is_empty() {
-        info!(overrides = ?ended, "ended while the node was stopped");
-    }
+    schema::advance_clock(&db, now)?;
     let recalled = Reader::open(path)?.recall()?;
     let alarms = recalled.unreadable.clone();
     Ok(Opened { db, recalled, alarms })

@@ -1,5 +1,7 @@
 //! The read-only connection, so that readers never delay the thread that writes.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -8,9 +10,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 
 use super::record::VerdictRecord;
-use super::rows::{read_event, read_override, read_verdict, unix};
+use super::rows::{read_event, read_host, read_override, read_verdict, unix};
 use super::schema;
-use crate::model::EventRecord;
+use crate::model::{EventRecord, Name, Unix};
 use crate::standing::Override;
 
 /// A read-only connection to a journal.
@@ -23,10 +25,15 @@ pub(super) struct Reader {
 pub struct Recalled {
     /// The overrides that had been neither removed nor ended at the latest write, oldest first.
     pub overrides: Vec<Override>,
+    /// The overrides that ended while the node was stopped, oldest first. They are in the file until they are removed, so
+    /// that a start that is interrupted does not lose them.
+    pub ended: Vec<Override>,
     /// The largest id ever assigned to an override; 0 if there was none.
     pub last_override: u64,
     /// The verdicts, in order of check.
     pub verdicts: Vec<VerdictRecord>,
+    /// The addresses of hosts by the last good answer of resolvers.
+    pub hosts: BTreeMap<Name, Vec<IpAddr>>,
     /// The latest events, oldest first.
     pub events: Vec<EventRecord>,
     /// A sentence about each row that cannot be read.
@@ -69,17 +76,18 @@ impl Reader {
     pub(super) fn recall(&self) -> rusqlite::Result<Recalled> {
         schema::keep_temporary_data_in_memory(&self.db)?;
         let mut recalled = Recalled { last_override: self.last_override_id()?, ..Recalled::default() };
-        let mut select = self.db.prepare(
-            "SELECT * FROM override WHERE until IS NULL OR until > (SELECT newest FROM clock) ORDER BY id",
-        )?;
+        let newest = self.newest()?;
+        let mut select = self.db.prepare("SELECT * FROM override ORDER BY id")?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             match read_override(row).with_context(|| name_of(row)) {
-                Ok(it) => recalled.overrides.push(it),
+                Ok(it) if it.holds_at(newest) => recalled.overrides.push(it),
+                Ok(it) => recalled.ended.push(it),
                 Err(e) => recalled.unreadable.push(format!("{e:#}; it has no effect")),
             }
         }
         recalled.verdicts = self.verdicts(&mut recalled.unreadable)?;
+        recalled.hosts = self.hosts(&mut recalled.unreadable)?;
         recalled.events = self.events(&mut recalled.unreadable)?;
         Ok(recalled)
     }
@@ -88,13 +96,13 @@ impl Reader {
         let mut select =
             self.db.prepare("SELECT * FROM verdict ORDER BY region, endpoint, address, probe")?;
         let mut rows = select.query([])?;
-        let newest: i64 = self.db.query_row("SELECT newest FROM clock", [], |row| row.get(0))?;
+        let newest = self.newest()?;
         let mut verdicts = Vec::new();
         let mut failed = (0, None);
         while let Some(row) = rows.next()? {
             match read_verdict(row) {
                 // They were current as long as the node ran.
-                Ok(it) => verdicts.push(VerdictRecord { seen: it.seen.max(unix(newest)), ..it }),
+                Ok(it) => verdicts.push(VerdictRecord { seen: it.seen.max(newest), ..it }),
                 Err(e) => failed = (failed.0 + 1, Some(e)),
             }
         }
@@ -103,6 +111,29 @@ impl Reader {
                 .push(format!("{count} verdicts in the journal cannot be read, the last because: {e:#}"));
         }
         Ok(verdicts)
+    }
+
+    /// A journal that could not be upgraded, for example on a read-only disk, may have none.
+    fn hosts(&self, unreadable: &mut Vec<String>) -> rusqlite::Result<BTreeMap<Name, Vec<IpAddr>>> {
+        let mut hosts = BTreeMap::new();
+        if self.schema()? < schema::HAS_HOSTS {
+            return Ok(hosts);
+        }
+        let mut select = self.db.prepare("SELECT * FROM host ORDER BY name")?;
+        let mut rows = select.query([])?;
+        let mut failed = (0, None);
+        while let Some(row) = rows.next()? {
+            match read_host(row) {
+                Ok((host, addresses)) => drop(hosts.insert(host, addresses)),
+                Err(e) => failed = (failed.0 + 1, Some(e)),
+            }
+        }
+        if let (count, Some(e)) = failed {
+            unreadable.push(format!(
+                "the addresses of {count} hosts in the journal cannot be read, the last because: {e:#}"
+            ));
+        }
+        Ok(hosts)
     }
 
     fn events(&self, unreadable: &mut Vec<String>) -> rusqlite::Result<Vec<EventRecord>> {
@@ -120,6 +151,11 @@ impl Reader {
             unreadable.push(format!("{count} events in the journal cannot be read, the last because: {e:#}"));
         }
         Ok(events)
+    }
+
+    /// The latest time that the journal knows.
+    fn newest(&self) -> rusqlite::Result<Unix> {
+        self.db.query_row("SELECT newest FROM clock", [], |row| row.get(0).map(unix))
     }
 
     fn last_override_id(&self) -> rusqlite::Result<u64> {

@@ -1,5 +1,6 @@
 //! Reads and writes the rows of the tables.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -7,7 +8,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::record::VerdictRecord;
 use crate::health::{SavedVerdict, Severity, State};
-use crate::model::{CheckId, EventRecord, Fraction, Source, Subject, Target, Unix};
+use crate::model::{CheckId, EventRecord, Fraction, Name, Source, Subject, Target, Unix};
 use crate::standing::{Action, Override};
 
 /// Writes an override in place of all others on its target.
@@ -140,6 +141,26 @@ pub(super) fn read_verdict(row: &Row<'_>) -> Result<VerdictRecord> {
         reason: row.get("last_failure")?,
     };
     Ok(VerdictRecord { check: CheckId { subject, source }, memory, seen: unix(row.get("seen")?) })
+}
+
+pub(super) fn put_host(db: &Connection, host: &Name, addresses: &[IpAddr]) -> rusqlite::Result<()> {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let mut insert = db.prepare_cached("INSERT OR REPLACE INTO host (name, addresses) VALUES (?1, ?2)")?;
+    insert.execute(params![host.to_string(), addresses.join(" ")])?;
+    Ok(())
+}
+
+pub(super) fn remove_host(db: &Connection, host: &Name) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM host WHERE name = ?1")?.execute([host.to_string()])?;
+    Ok(())
+}
+
+/// A host and its addresses, from the columns of `SELECT *`.
+pub(super) fn read_host(row: &Row<'_>) -> Result<(Name, Vec<IpAddr>)> {
+    let host = row.get::<_, String>("name")?.parse()?;
+    let addresses: String = row.get("addresses")?;
+    let addresses: Result<Vec<IpAddr>, _> = addresses.split_ascii_whitespace().map(str::parse).collect();
+    Ok((host, addresses?))
 }
 
 pub(super) fn put_event(db: &Connection, event: &EventRecord) -> rusqlite::Result<()> {

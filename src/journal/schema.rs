@@ -6,7 +6,10 @@ use super::rows::millis;
 use crate::model::Unix;
 
 /// The schema that this version writes (`PRAGMA user_version`).
-pub(super) const SCHEMA: i64 = 4;
+pub(super) const SCHEMA: i64 = 5;
+
+/// The first schema that has the addresses of hosts.
+pub(super) const HAS_HOSTS: i64 = 5;
 
 /// The upgrade from each schema to the next, starting with an empty file.
 const STEPS: [&str; SCHEMA as usize] = [
@@ -45,6 +48,10 @@ const STEPS: [&str; SCHEMA as usize] = [
          message TEXT NOT NULL,
          fields  TEXT NOT NULL      -- a JSON array of pairs
      ) STRICT;",
+    "CREATE TABLE host (
+         name      TEXT PRIMARY KEY,
+         addresses TEXT NOT NULL     -- those in use, separated by spaces
+     ) STRICT, WITHOUT ROWID;",
 ];
 
 /// The schema of a file.
@@ -65,20 +72,7 @@ pub(super) fn upgrade(db: &mut Connection) -> rusqlite::Result<()> {
     upgrade.commit()
 }
 
-/// Deletes the overrides that have ended, for good: also by the time of the latest write, so that a clock that starts
-/// in the past does not bring them back. Returns their ids.
-pub(super) fn delete_ended(db: &mut Connection, now: Unix) -> rusqlite::Result<Vec<i64>> {
-    let write = db.transaction()?;
-    advance_clock(&write, now)?;
-    let ended = write
-        .prepare("DELETE FROM override WHERE until <= (SELECT newest FROM clock) RETURNING id")?
-        .query_map([], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    write.commit()?;
-    Ok(ended)
-}
-
-/// Records the time of a write.
+/// Records the time of a write or a start: what has ended by then does not return if the clock is set back.
 pub(super) fn advance_clock(db: &Connection, now: Unix) -> rusqlite::Result<()> {
     db.execute("UPDATE clock SET newest = max(newest, ?1)", [millis(now)])?;
     Ok(())

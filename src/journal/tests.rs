@@ -1,5 +1,6 @@
 mod backends;
 mod events;
+mod hosts;
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -226,7 +227,7 @@ async fn a_truncated_or_overwritten_file_never_stops_a_start() {
 #[tokio::test]
 async fn a_file_without_our_tables_is_moved_aside() {
     let dir = tempfile::tempdir().unwrap();
-    db(dir.path()).execute_batch("CREATE TABLE shopping (list TEXT); PRAGMA user_version = 4").unwrap();
+    db(dir.path()).execute_batch("CREATE TABLE shopping (list TEXT); PRAGMA user_version = 5").unwrap();
     let Opened { alarms, .. } = open(dir.path()).await;
     assert!(alarms[0].contains("no such table"), "{alarms:?}");
     assert_eq!(damaged(dir.path()).len(), 1);
@@ -280,20 +281,27 @@ async fn only_an_unreadable_row_is_skipped() {
 }
 
 #[tokio::test]
-async fn overrides_that_ended_while_the_node_was_stopped_are_deleted_for_good() {
+async fn overrides_that_ended_while_the_node_was_stopped_never_return() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = open_good(dir.path()).await;
     assert_durable(journal.put(drain(1, "region/eu-west"))).await;
     let forever = Override { until: None, ..drain(2, "region/us-east") };
     assert_durable(journal.put(forever.clone())).await;
     journal.close().await;
+    // Until it is removed it is there, but never applies again.
     for now in [UNTIL - 1, UNTIL, CREATED] {
         let Opened { journal, recalled, .. } = Journal::open(dir.path(), at(now)).await.unwrap();
-        let left = if now == UNTIL - 1 { 2 } else { 1 };
-        assert_eq!(recalled.overrides.len(), left, "at {now}");
+        let ended = if now == UNTIL - 1 { vec![] } else { vec![drain(1, "region/eu-west")] };
+        assert_eq!(recalled.overrides.len(), 2 - ended.len(), "at {now}");
         assert_eq!(recalled.overrides.last(), Some(&forever));
+        assert_eq!(recalled.ended, ended, "at {now}");
         journal.close().await;
     }
+    let (journal, _) = open_good(dir.path()).await;
+    assert_durable(journal.remove(1)).await;
+    journal.close().await;
+    let (_, recalled) = open_good(dir.path()).await;
+    assert_eq!((recalled.overrides, recalled.ended), (vec![forever], vec![]));
 }
 
 #[tokio::test]

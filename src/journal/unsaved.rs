@@ -1,19 +1,24 @@
-//! Verdicts and events that are not in the file yet.
+//! Verdicts, addresses of hosts and events that are not in the file yet.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::record::VerdictRecord;
-use crate::model::{CheckId, EventRecord};
+use crate::model::{CheckId, EventRecord, Name};
 
-/// The latest record of each check that waits to be written, and the events that the engine still keeps: their size is
-/// bounded by the number of checks and by what the engine keeps, however long the disk stalls.
+/// The latest record of each check and host that waits to be written, and the events that the engine still keeps: their
+/// size is bounded by the number of checks and hosts and by what the engine keeps, however long the disk stalls.
 #[derive(Debug, Default)]
 pub(super) struct Unsaved {
     /// Records to write; a newer one replaces an older one of the same check.
     pub(super) records: BTreeMap<CheckId, VerdictRecord>,
     /// The only checks that may keep a row, if that set changed.
     pub(super) only: Option<BTreeSet<CheckId>>,
+    /// The addresses of hosts to write; newer ones replace older ones of the same host.
+    pub(super) hosts: BTreeMap<Name, Vec<IpAddr>>,
+    /// The only hosts that may keep a row, if that set changed.
+    pub(super) only_hosts: Option<BTreeSet<Name>>,
     /// Whether to record the time: verdicts without a newer record are still current.
     pub(super) beat: bool,
     /// Events to write, oldest first.
@@ -24,7 +29,13 @@ pub(super) struct Unsaved {
 
 impl Unsaved {
     pub(super) fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.only.is_none() && !self.beat && self.events.is_empty()
+        let Self { records, only, hosts, only_hosts, beat, events, oldest_event: _ } = self;
+        records.is_empty()
+            && only.is_none()
+            && hosts.is_empty()
+            && only_hosts.is_none()
+            && !beat
+            && events.is_empty()
     }
 
     pub(super) fn save(&mut self, records: impl IntoIterator<Item = VerdictRecord>) {
@@ -34,6 +45,15 @@ impl Unsaved {
     pub(super) fn keep_only(&mut self, checks: BTreeSet<CheckId>) {
         self.records.retain(|check, _| checks.contains(check));
         self.only = Some(checks);
+    }
+
+    pub(super) fn save_hosts(&mut self, hosts: BTreeMap<Name, Vec<IpAddr>>) {
+        self.hosts.extend(hosts);
+    }
+
+    pub(super) fn keep_only_hosts(&mut self, hosts: BTreeSet<Name>) {
+        self.hosts.retain(|host, _| hosts.contains(host));
+        self.only_hosts = Some(hosts);
     }
 
     pub(super) fn record(&mut self, event: Arc<EventRecord>, oldest: u64) {
@@ -55,6 +75,10 @@ impl Unsaved {
             self.keep_only(only);
         }
         self.save(newer.records.into_values());
+        if let Some(only) = newer.only_hosts {
+            self.keep_only_hosts(only);
+        }
+        self.save_hosts(newer.hosts);
         self.beat |= newer.beat;
         self.events.extend(newer.events);
         self.forget_events_before(newer.oldest_event);

@@ -15,7 +15,7 @@ use super::condition::WriteCondition;
 use super::open::JournalFile;
 use super::unsaved::Unsaved;
 use super::{rows, schema};
-use crate::model::{CheckId, Unix};
+use crate::model::{CheckId, Name, Unix};
 use crate::standing::Override;
 use crate::supervise::fault::{self, At};
 
@@ -31,7 +31,7 @@ pub(super) const FULL: &str = "too many changes wait for the journal";
 /// A request to the thread.
 pub(super) enum Request {
     Change(Change, oneshot::Sender<Result<(), String>>),
-    /// There are verdicts or events to save.
+    /// There are verdicts, addresses of hosts or events to save.
     Unsaved,
 }
 
@@ -64,8 +64,8 @@ impl Worker {
     }
 
     /// A write that panics is repeated like one that fails, and reported like it. That is safe because the transaction is
-    /// rolled back when it is dropped and changes are forgotten only after their commit; what can be lost is a verdict,
-    /// which the next probes restore, and events. Ending the process would let an unwritable row end it again after each restart.
+    /// rolled back when it is dropped and changes are forgotten only after their commit; what can be lost is a verdict
+    /// or an address, which the next probe or lookup restores, and events. Ending the process would let an unwritable row end it again after each restart.
     pub(super) fn run(mut self) {
         loop {
             let is_last = self.receive();
@@ -165,8 +165,8 @@ impl Worker {
         Ok(())
     }
 
-    /// A power cut may lose the latest verdicts, which the next probes restore, and the latest events: the commit does not
-    /// wait for the disk.
+    /// A power cut may lose the latest verdicts and addresses, which the next probes and lookups restore, and the latest
+    /// events: the commit does not wait for the disk.
     fn write_unsaved(&mut self, now: Unix) -> rusqlite::Result<()> {
         let unsaved = std::mem::take(&mut *self.unsaved.lock().unwrap_or_else(PoisonError::into_inner));
         if unsaved.is_empty() {
@@ -190,6 +190,12 @@ fn save(db: &mut Connection, unsaved: &Unsaved, now: Unix) -> rusqlite::Result<(
         }
     }
     unsaved.records.values().try_for_each(|record| rows::put_verdict(&write, record))?;
+    if let Some(only) = &unsaved.only_hosts {
+        for gone in hosts(&write)?.difference(only) {
+            rows::remove_host(&write, gone)?;
+        }
+    }
+    unsaved.hosts.iter().try_for_each(|(host, addresses)| rows::put_host(&write, host, addresses))?;
     unsaved.events.iter().try_for_each(|event| rows::put_event(&write, event))?;
     rows::remove_events_before(&write, unsaved.oldest_event)?;
     write.commit()
@@ -199,6 +205,13 @@ fn save(db: &mut Connection, unsaved: &Unsaved, now: Unix) -> rusqlite::Result<(
 fn checks(db: &Connection) -> rusqlite::Result<BTreeSet<CheckId>> {
     let mut select = db.prepare("SELECT * FROM verdict")?;
     let rows = select.query_map([], |row| Ok(rows::read_verdict(row).ok().map(|record| record.check)))?;
+    rows.filter_map(Result::transpose).collect()
+}
+
+/// The hosts that have a row.
+fn hosts(db: &Connection) -> rusqlite::Result<BTreeSet<Name>> {
+    let mut select = db.prepare("SELECT * FROM host")?;
+    let rows = select.query_map([], |row| Ok(rows::read_host(row).ok().map(|(host, _)| host)))?;
     rows.filter_map(Result::transpose).collect()
 }
 

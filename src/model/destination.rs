@@ -24,6 +24,39 @@ impl Destinations {
     }
 }
 
+/// The first address of each network that is not public, as in [`is_public`], without NAT64 and 6to4.
+const SPECIAL_V4: [[u8; 4]; 10] = [
+    [0, 0, 0, 0],
+    [10, 0, 0, 0],
+    [100, 64, 0, 0],
+    [127, 0, 0, 0],
+    [169, 254, 0, 0],
+    [172, 16, 0, 0],
+    [192, 0, 0, 0],
+    [192, 168, 0, 0],
+    [198, 18, 0, 0],
+    [240, 0, 0, 0],
+];
+const SPECIAL_V6: [[u16; 8]; 5] = [
+    [0; 8],
+    [0x64, 0xff9b, 0, 0, 0, 0, 0, 0],
+    [0x2002, 0, 0, 0, 0, 0, 0, 0],
+    [0xfc00, 0, 0, 0, 0, 0, 0, 0],
+    [0xfe80, 0, 0, 0, 0, 0, 0, 0],
+];
+
+impl Destinations {
+    /// Whether a network contains only public addresses, so that listing it has no effect. Networks of NAT64 and 6to4
+    /// count as not public.
+    #[must_use]
+    pub fn is_public_network(network: IpNet) -> bool {
+        let is_translated = matches!(network, IpNet::V6(v6) if matches!(v6.network().segments(), [0x64, 0xff9b, ..] | [0x2002, ..]));
+        let mut special = SPECIAL_V4.map(IpAddr::from).into_iter().chain(SPECIAL_V6.map(IpAddr::from));
+        // One of two networks that overlap contains the first address of the other.
+        !is_translated && is_public(network.network()) && !special.any(|first| network.contains(&first))
+    }
+}
+
 impl FromIterator<IpNet> for Destinations {
     fn from_iter<I: IntoIterator<Item = IpNet>>(networks: I) -> Self {
         Self { private: networks.into_iter().collect() }
@@ -73,6 +106,29 @@ fn is_public_v6(v6: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_without_private_addresses_are_public() {
+        for (network, expected) in [
+            ("8.8.8.0/24", true),
+            ("192.0.2.1/32", true),
+            ("2001:db8::/32", true),
+            ("8.0.0.0/6", false),
+            ("0.0.0.0/0", false),
+            ("172.0.0.0/8", false),
+            ("172.16.0.0/12", false),
+            ("10.1.0.0/16", false),
+            ("fd00::/8", false),
+            ("fe80::/10", false),
+            ("f000::/4", false),
+            ("::/0", false),
+            ("64:ff9b::/96", false),
+            ("2002:a00::/24", false),
+            ("2002:808::/32", false),
+        ] {
+            assert_eq!(Destinations::is_public_network(network.parse().unwrap()), expected, "{network}");
+        }
+    }
 
     #[test]
     fn public_addresses_and_listed_networks_are_used() {

@@ -39,6 +39,7 @@ use crate::supervise::Supervisor;
 use control::ControlListeners;
 pub(crate) use control::default_sockets;
 use front::{Bound, Counters, Front};
+pub(crate) use privileges::unknown_user;
 use reload::{Patience, Reloader};
 
 /// How a node is started, besides its config.
@@ -321,7 +322,8 @@ async fn reload_on(mut hangup: Signal, reloads: Reloads) {
     }
 }
 
-fn node_name(configured: Option<&str>) -> Arc<str> {
+/// The name of a node: the configured one, else that of the host.
+pub(crate) fn node_name(configured: Option<&str>) -> Arc<str> {
     let host = || {
         let name = nix::unistd::gethostname().map_err(|e| warn!("the host name cannot be read: {e}"));
         name.map_or_else(|()| "portolan".into(), |name| name.to_string_lossy().into_owned())

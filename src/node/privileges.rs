@@ -34,7 +34,7 @@ pub(super) fn drop_to(user: Option<&str>, state_dir: Option<&Path>, socket: Opti
         return Ok(());
     };
     let user = User::from_name(name).with_context(|| format!("cannot look up the user `{name}`"))?;
-    let Some(user) = user else { bail!("there is no user `{name}`: create it or change [node] user") };
+    let Some(user) = user else { bail!("{}: create it or change [node] user", no_such(name)) };
     if geteuid() == user.uid {
         return Ok(());
     }
@@ -50,6 +50,15 @@ pub(super) fn drop_to(user: Option<&str>, state_dir: Option<&Path>, socket: Opti
     become_user(&user).with_context(|| format!("cannot become `{name}`"))?;
     info!(user = name, "gave up root");
     Ok(())
+}
+
+/// Why a node cannot run as this user: this host does not have it. A failed lookup is left to the start.
+pub(crate) fn unknown_user(name: &str) -> Option<String> {
+    matches!(User::from_name(name), Ok(None)).then(|| no_such(name))
+}
+
+fn no_such(name: &str) -> String {
+    format!("there is no user `{name}`")
 }
 
 /// Creates a missing state directory, which belongs to `user` if this is root.

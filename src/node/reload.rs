@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::files;
 use crate::api::{Policy, ReloadRequest};
-use crate::config::{AtStart, Diagnostics};
+use crate::config::{AtStart, Diagnostic, Diagnostics};
 use crate::engine::{Handle, Reloaded};
 use crate::net::limits::FdBudget;
 use crate::prepare::{KeptIndex, Origin, Prepared, ReloadError, prepare_after};
@@ -62,7 +62,7 @@ impl Reloader {
                 return Err(if reported.is_ok() { why } else { ReloadError::Stopped });
             }
         };
-        let mut warnings: Vec<String> = prepared.config.warnings.iter().map(ToString::to_string).collect();
+        let mut warnings: Vec<String> = prepared.config.warnings.iter().map(Diagnostic::sentence).collect();
         warnings.extend(self.at_start.changes(&AtStart::of(&prepared.config)));
         warnings.extend(files::shortage(self.budget, &prepared.plan.topology));
         let (geo, policy) = (prepared.geo.clone(), policy(&prepared, &self.node_name));

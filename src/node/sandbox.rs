@@ -87,8 +87,10 @@ impl fmt::Display for Sandbox {
                     write!(f, " except in {}", store.display())?;
                 }
                 let sockets: Vec<_> = sockets.iter().map(|folder| folder.display().to_string()).collect();
-                let nowhere = if sockets.is_empty() { "nowhere".into() } else { sockets.join(", ") };
-                write!(f, "; sockets created in {nowhere}")
+                match &sockets[..] {
+                    [] => f.write_str(", no socket created"),
+                    folders => write!(f, ", no socket created except in {}", folders.join(" and ")),
+                }
             }
         }
     }
@@ -132,4 +134,25 @@ fn socket_folders(control: &Control) -> Vec<PathBuf> {
     };
     // A folder that cannot be created is reported when the socket is bound.
     paths.iter().filter_map(folder).filter(|folder| fs::create_dir_all(folder).is_ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_force_is_a_sentence() {
+        let in_force = |store: Option<&str>, sockets: &[&str]| {
+            let (store, sockets) = (store.map(PathBuf::from), sockets.iter().map(PathBuf::from).collect());
+            Sandbox::InForce { whole: true, store, sockets }.to_string()
+        };
+        for (store, sockets, expected) in [
+            (None, &[][..], "no file written, no socket created"),
+            (Some("/state"), &["/run"], "no file written except in /state, no socket created except in /run"),
+            (None, &["/run", "/tmp"], "no file written, no socket created except in /run and /tmp"),
+        ] {
+            let expected = format!("Landlock is in force: nothing can be executed, {expected}");
+            assert_eq!(in_force(store, sockets), expected);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{RootCertStore, ServerConfig};
 
-use crate::config::{ControlTls, Diagnostic, FileKind, NamedFile, Source};
+use crate::config::{ControlTls, Diagnostic, FileKind, NamedFile, Source, how_to_fix, why_unreadable};
 use crate::net::server_tls::server_config;
 
 /// Reads the files.
@@ -18,20 +18,19 @@ pub(super) fn prepare(
     tls: &ControlTls,
     read: &dyn Fn(&Source<'_>) -> io::Result<Vec<u8>>,
 ) -> Result<Arc<ServerConfig>, Vec<Diagnostic>> {
-    let content = |file: &NamedFile| {
-        read(&FileKind::Pem.at(&file.path)).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => wrong(file, "no such file"),
-            _ => wrong(file, &format!("cannot be read: {error}")),
-        })
+    let content = |kind: FileKind, file: &NamedFile| {
+        read(&kind.at(&file.path))
+            .map_err(|error| wrong_for(file, &why_unreadable(&error), how_to_fix(&error)))
     };
-    let chain = content(&tls.cert).and_then(|pem| certificates(&tls.cert, &pem));
-    let key = content(&tls.key).and_then(|pem| {
+    let chain = content(FileKind::Pem, &tls.cert).and_then(|pem| certificates(&tls.cert, &pem));
+    let key = content(FileKind::Key, &tls.key).and_then(|pem| {
         PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
             pem::Error::NoItemsFound => wrong(&tls.key, "no private key in it"),
             error => wrong(&tls.key, &format!("not a valid PEM file: {error}")),
         })
     });
-    let clients = tls.client_ca.as_ref().map(|file| authorities(file, &content(file)?)).transpose();
+    let clients =
+        tls.client_ca.as_ref().map(|file| authorities(file, &content(FileKind::Pem, file)?)).transpose();
     let (chain, key, clients) = match (chain, key, clients) {
         (Ok(chain), Ok(key), Ok(clients)) => (chain, key, clients),
         (chain, key, clients) => {
@@ -61,8 +60,13 @@ fn authorities(file: &NamedFile, pem: &[u8]) -> Result<RootCertStore, Diagnostic
 }
 
 fn wrong(file: &NamedFile, why: &str) -> Diagnostic {
-    file.at.error(
-        format!("TLS of the API: {}: {why}", file.path.display()),
-        "a relative path starts at the folder of the config file".into(),
+    wrong_for(
+        file,
+        why,
+        "name PEM files: a certificate with its chain, its private key, and the authorities of clients",
     )
+}
+
+fn wrong_for(file: &NamedFile, why: &str, help: &str) -> Diagnostic {
+    file.at.error(format!("TLS of the API: {}: {why}", file.path.display()), help.into())
 }

@@ -6,15 +6,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use crate::config::{Cookies, Diagnostic};
+use crate::config::{Cookies, Diagnostic, Unfit, how_to_fix, why_unreadable};
 use crate::net;
 use crate::wire::cookie::{Secret, Secrets};
 
 /// The most bytes of a file of secrets: two lines, and room for blanks.
 const LONGEST: u64 = 256;
-
-/// Permissions of others than the file's owner and group.
-const OTHERS: u32 = 0o007;
 
 /// The secret of this process. It stays the same over reloads, so that cookies stay valid.
 static OWN: LazyLock<Secret> = LazyLock::new(|| Secret(net::random::bytes()));
@@ -34,29 +31,20 @@ pub(super) fn secrets(cookies: &Cookies) -> Result<Option<Secrets>, Vec<Diagnost
 }
 
 /// What is wrong with a file, and what to do about it.
-type Unfit = (String, &'static str);
+type Wrong = (String, &'static str);
 
-fn read(path: &Path) -> Result<Secrets, Unfit> {
-    let unreadable = |error: io::Error| {
-        let why = match error.kind() {
-            io::ErrorKind::NotFound => "no such file".into(),
-            _ => format!("cannot be read: {error}"),
-        };
-        (why, "a relative path starts at the folder of the config file")
-    };
+fn read(path: &Path) -> Result<Secrets, Wrong> {
+    let unreadable = |error: io::Error| (why_unreadable(&error), how_to_fix(&error));
     // Before it is opened: opening a pipe may never return.
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(("not a regular file".into(), "name a file with one secret per line"));
     }
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & OTHERS != 0 {
-        let why = format!("its mode {mode:03o} gives every user access");
-        return Err((
-            why,
-            "anyone who knows the secret can forge cookies: `chmod 640` or `600`, and replace the secret",
-        ));
-    }
+    Unfit::unless_private(metadata.permissions().mode()).map_err(|exposed| {
+        let help =
+            "anyone who knows the secret can forge cookies: `chmod 640` or `600`, and replace the secret";
+        (exposed.to_string(), help)
+    })?;
     let mut text = String::new();
     let file = File::open(path).map_err(unreadable)?;
     file.take(LONGEST + 1).read_to_string(&mut text).map_err(unreadable)?;

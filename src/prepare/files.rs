@@ -2,17 +2,17 @@
 
 use std::fs::{self, FileType, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
-use crate::config::Source;
+use crate::config::{Source, Unfit};
 
 /// Reads a regular file.
 ///
 /// # Errors
-/// If it cannot be read, is not a regular file, is too large, or lies outside of the folder that it has to be in.
+/// If it cannot be read, or is [`Unfit`].
 pub fn read(source: &Source<'_>) -> io::Result<Vec<u8>> {
     let resolved = source.within.map(|folder| resolve(source.path, folder)).transpose()?;
     let path = resolved.as_deref().unwrap_or(source.path);
@@ -24,16 +24,18 @@ pub fn read(source: &Source<'_>) -> io::Result<Vec<u8>> {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     if !metadata.is_file() {
-        return Err(io::Error::other(format!("is {}, not a file", kind_of(metadata.file_type()))));
+        return Err(Unfit::Irregular(kind_of(metadata.file_type())).into());
     }
-    let too_large = || io::Error::other(format!("has more than {} bytes", source.limit));
+    if source.is_secret {
+        Unfit::unless_private(metadata.permissions().mode())?;
+    }
     if metadata.len() > source.limit {
-        return Err(too_large());
+        return Err(Unfit::TooLarge(source.limit).into());
     }
     // It may grow meanwhile, and files in /proc claim to be empty.
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     file.take(source.limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > source.limit { Err(too_large()) } else { Ok(bytes) }
+    if bytes.len() as u64 > source.limit { Err(Unfit::TooLarge(source.limit).into()) } else { Ok(bytes) }
 }
 
 /// The path without symbolic links, if it lies in the folder.
@@ -42,7 +44,7 @@ fn resolve(path: &Path, folder: &Path) -> io::Result<PathBuf> {
     if path.starts_with(fs::canonicalize(folder)?) {
         return Ok(path);
     }
-    Err(io::Error::other("lies outside the folder of the zone file"))
+    Err(Unfit::Outside.into())
 }
 
 fn kind_of(found: FileType) -> &'static str {
@@ -98,12 +100,31 @@ mod tests {
             assert_eq!(refused(&kind.at(&path)), format!("has more than {} bytes", kind.limit()), "{kind}");
         }
         fs::write(&path, "1234").unwrap();
-        let source = |limit| Source { path: &path, limit, within: None };
+        let source = |limit| Source { path: &path, limit, within: None, is_secret: false };
         assert_eq!(read(&source(4)).unwrap(), b"1234");
         assert!(read(&source(3)).is_err());
         // Its metadata says that it is empty.
-        let status = Source { path: Path::new("/proc/self/status"), limit: 10, within: None };
+        let status =
+            Source { path: Path::new("/proc/self/status"), limit: 10, within: None, is_secret: false };
         assert_eq!(refused(&status), "has more than 10 bytes");
+    }
+
+    #[test]
+    fn keys_that_every_user_may_read_or_write_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k.pem");
+        fs::write(&path, "key").unwrap();
+        let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        for (mode, shown) in [(0o604, "604"), (0o644, "644"), (0o602, "602"), (0o666, "666")] {
+            set(mode);
+            let why = refused(&FileKind::Key.at(&path));
+            assert_eq!(why, format!("its mode {shown} gives every user access"));
+            assert_eq!(read(&FileKind::Pem.at(&path)).unwrap(), b"key", "certificates are public");
+        }
+        for mode in [0o400, 0o600, 0o640, 0o660] {
+            set(mode);
+            assert_eq!(read(&FileKind::Key.at(&path)).unwrap(), b"key", "{mode:o}");
+        }
     }
 
     #[test]
@@ -117,7 +138,8 @@ mod tests {
         symlink("..data/good", at("zones/in")).unwrap();
         symlink(at("zones"), at("alias")).unwrap();
         let zones = at("zones");
-        let read_at = |path: &Path| read(&Source { path, limit: 100, within: Some(&zones) });
+        let read_at =
+            |path: &Path| read(&Source { path, limit: 100, within: Some(&zones), is_secret: false });
         for path in [at("zones/out"), at("secret"), at("alias/out"), "/etc/passwd".into()] {
             assert_eq!(
                 why_unreadable(&read_at(&path).unwrap_err()),

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 
 use super::files;
-use crate::config::{Config, Diagnostic, FileKind, GeoDatabase, GeoSource, why_unreadable};
+use crate::config::{Config, Diagnostic, FileKind, GeoDatabase, GeoSource, how_to_fix, why_unreadable};
 use crate::geo::{self, Database, Index, NetworkOverride};
 
 /// The name of the embedded geo database.
@@ -95,10 +95,8 @@ impl<'a> Opened<'a> {
         let GeoSource::File(path) = &database.source else {
             return Ok(Self { database, content: Content::Builtin, bytes: Vec::new() });
         };
-        let bytes = files::read(&FileKind::GeoDatabase.at(path)).map_err(|error| {
-            let help = "a relative path starts at the folder of the config file";
-            unfit(database, &why_unreadable(&error), help)
-        })?;
+        let bytes = files::read(&FileKind::GeoDatabase.at(path))
+            .map_err(|error| unfit(database, &why_unreadable(&error), how_to_fix(&error)))?;
         Ok(Self { database, content: Content::File(Sha256::digest(&bytes).into()), bytes })
     }
 

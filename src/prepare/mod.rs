@@ -188,7 +188,7 @@ impl Prepared {
     /// Logs the warnings about the config.
     pub fn log_warnings(&self) {
         for it in &self.config.warnings {
-            let help = it.help.as_deref().unwrap_or_default();
+            let help = it.help.as_deref();
             warn!(file = %it.file.display(), line = it.line, column = it.column, help, "{}", it.message);
         }
     }

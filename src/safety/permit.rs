@@ -16,6 +16,8 @@ pub struct Refusal {
     pub regions: Vec<RegionId>,
     /// The address family in which they would be too few.
     pub family: Family,
+    /// The set of regions that they are.
+    pub set: SetId,
     /// The service that would have too few; `None` if that holds for all services with these regions.
     pub service: Option<ServiceId>,
 }
@@ -69,7 +71,7 @@ impl Change<'_> {
             return None;
         }
         let is_less = remaining < self.serving(self.before, set, family, service);
-        let refusal = Refusal { rule: Rule::MinRegions, needed, remaining, regions, family, service };
+        let refusal = Refusal { rule: Rule::MinRegions, needed, remaining, regions, family, set, service };
         is_less.then_some(refusal)
     }
 
@@ -96,22 +98,41 @@ impl Change<'_> {
 impl Refusal {
     /// A sentence that explains the refusal to the operator.
     #[must_use]
-    pub fn explain(&self, topology: &Topology) -> String {
+    pub fn explain(&self, topology: &Topology, sets: &RegionSets) -> String {
         let names: Vec<&str> = self.regions.iter().map(|id| topology.region(*id).name.as_str()).collect();
-        let whose = self.service.map(|id| format!(" for {}", topology.service(id).name)).unwrap_or_default();
+        let services = self.services(topology, sets);
         let family = match self.family {
             Family::V6 => " over IPv6",
             Family::V4 | Family::Host => "",
         };
-        let remaining = match self.remaining {
-            0 => "none".to_owned(),
-            some => format!("only {some}"),
+        let rule = self.rule.name();
+        let consequence = match (&names[..], self.remaining) {
+            ([only], _) => format!("{only} is the only region of {services} and would not be usable{family}"),
+            (all, 0) => format!("none of {} would be usable{family} for {services}", all.join(", ")),
+            (all, some) => {
+                format!("only {some} of {} would be usable{family} for {services}", all.join(", "))
+            }
         };
-        format!(
-            "{} = {} forbids it: of {} {remaining} would remain usable{whose}{family}",
-            self.rule.name(),
-            self.needed,
-            names.join(", "),
-        )
+        format!("{rule} = {} forbids this, because {consequence}", self.needed)
+    }
+
+    /// The names of the services that would have too few regions; of many, the first.
+    fn services(&self, topology: &Topology, sets: &RegionSets) -> String {
+        const SHOWN: usize = 3;
+        let ids = (0..topology.services.len()).map(|index| ServiceId(index as u32));
+        let uses = |id: &ServiceId| match self.service {
+            Some(service) => *id == service,
+            None => sets.of_service(*id).contains(&self.set),
+        };
+        let mut names: Vec<String> = Vec::new();
+        for name in ids.filter(uses).map(|id| topology.service(id).name.to_string()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        match names.len().saturating_sub(SHOWN) {
+            0 => names.join(", "),
+            more => format!("{} and {more} more", names[..SHOWN].join(", ")),
+        }
     }
 }

@@ -155,7 +155,7 @@ impl EventKind {
                 vec![("region", Some(region.clone())), ("rule", Some(rule.name().into()))]
             }
             Self::Reloaded { warnings, by } => {
-                let warnings = (!warnings.is_empty()).then(|| warnings.join("; "));
+                let warnings = (!warnings.is_empty()).then(|| warnings.join("\n"));
                 vec![("warnings", warnings), ("by", Some(by.clone()))]
             }
             Self::ReloadFailed { why, by } => vec![("why", Some(why.clone())), ("by", Some(by.clone()))],
@@ -165,7 +165,7 @@ impl EventKind {
             Self::Unresolved { host, why, kept } => vec![
                 ("host", Some(host.to_string())),
                 ("why", Some(why.clone())),
-                ("kept", Some(list(kept, " "))),
+                ("kept", (!kept.is_empty()).then(|| list(kept, " "))),
             ],
             Self::Alarm { message } | Self::AllClear { message } => vec![("why", Some(message.clone()))],
         };
@@ -209,7 +209,7 @@ impl fmt::Display for EventKind {
             }
             Self::Reloaded { warnings, by } => {
                 write!(f, "config reloaded by {by}")?;
-                warnings.iter().try_for_each(|warning| write!(f, "; warning: {warning}"))
+                warnings.iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
             }
             Self::ReloadFailed { why, by } => {
                 let why = why.trim_end();
@@ -332,7 +332,7 @@ mod tests {
             ),
             ("restore", "override 3 removed by socket: drain region/eu-west"),
             ("held", "region/eu-west fails, but min_regions holds it"),
-            ("reload", "config reloaded by SIGHUP; warning: one warning; warning: another"),
+            ("reload", "config reloaded by SIGHUP\nwarning: one warning\nwarning: another"),
             ("unresolved", "lb.example.net. cannot be resolved: SERVFAIL; kept: 192.0.2.1, 2001:db8::1"),
         ] {
             assert_eq!(of_kind(name), expected);
@@ -364,5 +364,9 @@ mod tests {
         assert_eq!(of_kind("resolved"), ["host=lb.example.net.", "addresses=192.0.2.1 2001:db8::1"]);
         let plain = EventKind::Reloaded { warnings: Vec::new(), by: "socket".into() };
         assert_eq!(plain.fields(), [("by", "socket".to_owned())], "what is not known is left out");
+        let host = "lb.example.net.".parse().expect("a name");
+        let unknown = EventKind::Unresolved { host, why: "SERVFAIL".into(), kept: Vec::new() };
+        let names: Vec<_> = unknown.fields().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["host", "why"], "no address is kept");
     }
 }

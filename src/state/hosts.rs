@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::State;
 use super::event::EventKind;
 use crate::model::{Due, Found, Lookup, Name, Topology, Unix};
 
@@ -40,12 +41,25 @@ pub struct LookupFailure {
 pub struct HostStatus {
     /// The host.
     pub host: Name,
-    /// The addresses in use, IPv4 before IPv6, each sorted; those of the last good answer while lookups fail.
+    /// The addresses in use, IPv4 before IPv6, each sorted; those of the last good answer, of this run or the last, while
+    /// lookups fail.
     pub addresses: Vec<IpAddr>,
     /// Whether it has been looked up.
     pub is_looked_up: bool,
     /// Why the last lookup failed; `None` if it succeeded.
     pub failure: Option<LookupFailure>,
+}
+
+impl State {
+    /// The addresses of the hosts whose addresses have changed since the last call, to be saved for a restart.
+    pub fn take_changed_hosts(&mut self) -> BTreeMap<Name, Vec<IpAddr>> {
+        let changed = std::mem::take(&mut self.changed_hosts).into_iter();
+        let with_addresses = |host: Name| {
+            let addresses = self.hosts.addresses(&host).to_vec();
+            (host, addresses)
+        };
+        changed.map(with_addresses).collect()
+    }
 }
 
 impl Hosts {
@@ -56,12 +70,23 @@ impl Hosts {
         self.0 = hosts.map(|host| (host.clone(), before.remove(host).unwrap_or_default())).collect();
     }
 
+    /// Restores the addresses of the last run. They are used until a lookup succeeds.
+    pub(super) fn restore(&mut self, saved: &BTreeMap<Name, Vec<IpAddr>>) {
+        for (host, known) in &mut self.0 {
+            if let Some(addresses) = saved.get(host) {
+                (known.v4, known.v6) = addresses.iter().partition(|address| address.is_ipv4());
+                known.use_lowest();
+            }
+        }
+    }
+
     /// Whether every host has been looked up at least once.
     pub(super) fn all_looked_up(&self) -> bool {
         self.0.values().all(|known| known.next.is_some())
     }
 
-    /// The addresses of a host, IPv4 before IPv6, each sorted; empty before the first good answer.
+    /// The addresses of a host, IPv4 before IPv6, each sorted; before the first good answer those of the last run, which
+    /// may be none.
     pub(super) fn addresses(&self, host: &Name) -> &[IpAddr] {
         self.0.get(host).map_or(&[], |known| &known.addresses)
     }
@@ -132,12 +157,16 @@ impl KnownHost {
             kept.sort_unstable();
             kept.dedup();
         }
+        self.use_lowest();
+        failure
+    }
+
+    fn use_lowest(&mut self) {
         // Addresses are sorted, so that all nodes use the same ones if there are too many. Each family leaves up to
         // half of the limit to the other.
         let limit = |other: &[IpAddr]| MAX_ADDRESSES - other.len().min(MAX_ADDRESSES / 2);
         let (v4, v6) = (self.v4.iter().take(limit(&self.v6)), self.v6.iter().take(limit(&self.v4)));
         self.addresses = v4.chain(v6).copied().collect();
-        failure
     }
 }
 

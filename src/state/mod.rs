@@ -19,6 +19,8 @@ mod request;
 mod suspicion;
 mod targets;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use checks::CheckStatus;
@@ -26,7 +28,7 @@ pub use checks::CheckStatus;
 pub(crate) use event::samples as event_samples;
 pub use event::{Event, EventKind, timestamp};
 pub use hosts::{HostStatus, LookupFailure};
-pub use request::{OverrideRequest, Rejection, check_target};
+pub use request::{DO_IT_ANYWAY, OverrideRequest, Rejection, check_target};
 
 use crate::health::{CannotProbe, Observation, SavedVerdict, State as Health};
 use crate::model::{
@@ -63,6 +65,8 @@ pub struct SavedState {
     pub last_override: u64,
     /// The verdicts of the last run, and when each was last known to be true.
     pub verdicts: Vec<(CheckId, SavedVerdict, Unix)>,
+    /// The addresses that hosts had in the last run.
+    pub hosts: BTreeMap<Name, Vec<IpAddr>>,
 }
 
 /// An override that was set.
@@ -108,6 +112,8 @@ pub struct State {
     remembered: Vec<(CheckId, SavedVerdict, Unix)>,
     /// Checks whose changed verdict is to be saved.
     changed_verdicts: Vec<Index>,
+    /// Hosts whose changed addresses are to be saved.
+    changed_hosts: BTreeSet<Name>,
     /// Whether the set of checks to run has changed.
     has_new_checks: bool,
     blind_reported: bool,
@@ -121,6 +127,7 @@ impl State {
     pub fn new(world: World, remembered: SavedState, now: Now) -> Self {
         let mut hosts = Hosts::default();
         hosts.set(&world.topology);
+        hosts.restore(&remembered.hosts);
         let targets = Targets::of(&Sources {
             topology: &world.topology,
             hosts: &hosts,
@@ -143,6 +150,7 @@ impl State {
             events: Vec::new(),
             remembered: remembered.verdicts,
             changed_verdicts: Vec::new(),
+            changed_hosts: BTreeSet::new(),
             has_new_checks: true,
             blind_reported: false,
             wall_clock_ahead: now.ahead_millis(),
@@ -279,6 +287,7 @@ impl State {
         let event = self.hosts.apply(host.clone(), lookup, now.unix);
         self.events.extend(event);
         if self.hosts.addresses(&host) != before {
+            self.changed_hosts.insert(host.clone());
             self.renew_targets(now);
         }
         self.dirty.mark_users(&self.world.topology, &host);
@@ -359,7 +368,7 @@ impl State {
         if !override_safety {
             let World { topology, sets, rules, .. } = &self.world;
             safety::permit(rules, sets, &self.standing, &after)
-                .map_err(|refusal| Rejection::Unsafe(refusal.explain(topology)))?;
+                .map_err(|refusal| Rejection::Unsafe(refusal.explain(topology, sets)))?;
             safety::permit_pools(topology, &self.standing, &after).map_err(Rejection::Unsafe)?;
         }
         Ok(after)

@@ -12,6 +12,9 @@ const MOST_DAYS: u64 = 366;
 /// The most bytes of a reason. It is kept in events and in the journal, and shown in `status` and `explain`.
 const LONGEST_REASON: usize = 1024;
 
+/// The end of a refusal by a safety rule, for clients of the API. The command line says the same in its own terms.
+pub const DO_IT_ANYWAY: &str = "; set `override_safety` to do it anyway";
+
 /// An operator's request for an override.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OverrideRequest {
@@ -45,7 +48,7 @@ impl fmt::Display for Rejection {
         match self {
             Self::NotFound(why) | Self::Invalid(why) => f.write_str(why),
             Self::Unsafe(why) => {
-                write!(f, "refused by a safety rule: {why}; `override_safety` does it anyway")
+                write!(f, "{why}{DO_IT_ANYWAY}")
             }
         }
     }

@@ -383,9 +383,9 @@ impl<T: Trace> Chooser<'_, T> {
             }
             Pass::Unknown if self.usable(ranked.region) == Usable::IfNothingElse => Ok((1.0, Note::Unknown)),
             Pass::LastGood(since) if self.stopped_serving(ranked.region) >= Some(since) => {
-                Ok((1.0, Note::AllDown))
+                Ok((1.0, Note::LastGood))
             }
-            Pass::LastResort(best) if self.resort(ranked.region) == best => Ok((1.0, Note::AllDown)),
+            Pass::LastResort(best) if self.resort(ranked.region) == best => Ok((1.0, Note::LastResort)),
             Pass::Unknown | Pass::LastGood(_) | Pass::LastResort(_) => Err(DropReason::Unknown),
         }
     }

@@ -58,8 +58,10 @@ pub enum Note {
     Unknown,
     /// It is degraded and takes part at a reduced weight.
     Degraded,
-    /// Every region is down, and the `all_down` policy admits it.
-    AllDown,
+    /// Every region is down, and it is among those that served last.
+    LastGood,
+    /// Every region is down, and it is among the most promising.
+    LastResort,
     /// It won the draw among this many.
     Won {
         /// The number of regions that took part.

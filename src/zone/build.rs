@@ -364,7 +364,7 @@ impl Zones {
             let name = &dynamic.name;
             let placed = match built.zone_of(name) {
                 Some(index) => built.zones[index].serve(dynamic, services),
-                None => Err(format!("{name} lies in none of the zones")),
+                None => Err(built.outside(name)),
             };
             if let Err(message) = placed {
                 errors.push(ZonesError { service: Some(dynamic.service), message });
@@ -390,6 +390,23 @@ impl Zones {
     pub(super) fn find_origin(&self, origin: &[u8]) -> Option<usize> {
         let is_its = |index: &u32| is_same(self.zones[*index as usize].origin.as_wire(), origin);
         self.origins.find(self.hash.of(origin), is_its).map(|index| *index as usize)
+    }
+
+    /// That a name lies in no zone, and where it may have been meant to lie.
+    fn outside(&self, name: &Name) -> String {
+        const SHOWN: usize = 5;
+        let origins: Vec<String> =
+            self.zones.iter().take(SHOWN).map(|zone| zone.origin.to_string()).collect();
+        let more = self.zones.len() - origins.len();
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let Some(origin) = origins.first() else { return format!("{name} lies in none of the zones") };
+        // A name without dots was meant to be relative to its zone, as in a zone file.
+        let meant = if name.label_count() == 1 {
+            format!("; write the whole name, such as {name}{origin}")
+        } else {
+            String::new()
+        };
+        format!("{name} lies in none of the zones {}{more}{meant}", origins.join(", "))
     }
 
     fn zone_of(&self, name: &Name) -> Option<usize> {

@@ -116,6 +116,40 @@ async fn an_apex_has_the_addresses_of_a_host_and_keeps_the_last_good_ones() {
     node.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_without_a_resolver_uses_the_addresses_of_the_last_run() {
+    let resolver = Resolver::with(&["192.0.2.81", "2001:db8::80", "192.0.2.80"]).await;
+    let node = TestNode::start(folder(&resolver, APEX)).await;
+    let (v4, v6) = (ips(&["192.0.2.80", "192.0.2.81"]), ips(&["2001:db8::80"]));
+    resolver.respond_with(Response::Failure);
+    let node = node.restart().await;
+    let mut client = node.client().await;
+    // Ready means that the resolver has been asked.
+    assert_eq!(ask(&mut client, "example.test.", RecordType::A).await, (ResponseCode::NoError, v4));
+    assert_eq!(ask(&mut client, "example.test.", RecordType::AAAA).await, (ResponseCode::NoError, v6));
+    let alarm = node.api.get("/v1/status").await["alarms"][0].to_string();
+    assert!(alarm.contains("lb.elsewhere.example. cannot be resolved since "), "{alarm}");
+    assert!(alarm.contains("its last 3 known addresses are kept"), "{alarm}");
+
+    resolver.respond_with_addresses(&["192.0.2.90"]);
+    reload(&node).await;
+    until_answered(&mut client, "example.test.", RecordType::A, &["192.0.2.90"]).await;
+    resolver.respond_with(Response::Failure);
+    let node = node.restart().await;
+    let mut client = node.client().await;
+    until_answered(&mut client, "example.test.", RecordType::A, &["192.0.2.90"]).await;
+
+    // A host that the config no longer names is forgotten.
+    let config = std::fs::read_to_string(node.folder.config()).expect("a config");
+    node.folder.reconfigure("host = \"lb.elsewhere.example\"", "address = \"192.0.2.1\"");
+    let node = node.restart().await;
+    node.folder.write("portolan.toml", config);
+    let node = node.restart().await;
+    let forgotten = ask(&mut node.client().await, "example.test.", RecordType::A).await;
+    assert_eq!(forgotten, (ResponseCode::ServFail, vec![]));
+    node.stop().await;
+}
+
 /// The endpoint of the resolved region, from the status.
 async fn resolved_endpoint(node: &TestNode) -> Value {
     let status = node.api.get("/v1/status").await;

@@ -144,6 +144,22 @@ fn a_state_directory_that_cannot_be_created_is_warned_of() {
     }
 }
 
+/// `serve` would not start.
+#[test]
+fn a_user_that_this_host_does_not_have_is_an_error() {
+    let config = format!("{GOOD}[node]\nuser = \"nosuch\"\n");
+    let output = portolan(&config, &["check"]);
+    let errors = stderr(&output);
+    assert!(errors.starts_with("p.toml:16:8: error: there is no user `nosuch`\n"), "{errors}");
+    assert!(errors.contains("= help: create it with `useradd --system nosuch`"), "{errors}");
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+    let output = portolan(&config, &["check", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("there is no user `nosuch`"), "{}", stdout(&output));
+    let output = portolan(&config.replace("nosuch", "root"), &["check"]);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+}
+
 #[test]
 fn warnings_are_counted_and_not_errors() {
     let output = portolan(GOOD, &["check"]);

@@ -213,7 +213,7 @@ async fn problems_speak_http_and_name_what_is_allowed() {
     let drain = json!({"target": "region/one", "action": "drain"});
     let over_tcp = Api::tcp(node.control());
     for (api, status, expected) in [
-        (&node.api, 409, "`override_safety` does it anyway"),
+        (&node.api, 409, "; set `override_safety` to do it anyway"),
         (&over_tcp, 401, "`Authorization: Bearer TOKEN`"),
     ] {
         let (got, problem) = api.call(Method::POST, "/v1/overrides", Some(drain.clone())).await;
@@ -302,7 +302,7 @@ fn certify(folder: &Folder) -> String {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
     let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     folder.write("c.pem", &cert);
-    folder.write("k.pem", &key);
+    folder.write_secret("k.pem", &key);
     cert + &key
 }
 

@@ -275,6 +275,17 @@ async fn when_every_region_is_down_the_policy_answers() {
         let reply = client.exchange(&query(&format!("{name}.example.test."), Some(GERMAN))).await;
         assert_eq!(outcome(&reply), (code, addresses), "{name}");
     }
+    for (name, expected) in [
+        ("all", "no region is usable: all_down allows the most promising: "),
+        ("last", "no region is usable: it served last, so last_good allows it: "),
+    ] {
+        let path = format!("/v1/explain?name={name}.example.test&client=10.1.0.1");
+        let explained = node.api.get(&path).await;
+        let stages = explained["stages"].as_array().expect("stages");
+        let eligible = stages.iter().find(|stage| stage["stage"] == "eligible").expect("a stage");
+        let note = eligible["kept"][0]["note"].as_str().expect("a note");
+        assert!(note.starts_with(expected), "{name}: {note}");
+    }
     let alarms = node.api.get("/v1/status").await["alarms"].to_string();
     assert!(
         alarms.contains("no region can serve") && alarms.contains("answered as all_down says"),

@@ -38,6 +38,15 @@ async fn fails_over_twice(client: &mut Client, three: &Three) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_line_says_what_starts() {
+    let served = Served::start(Folder::new("")).await;
+    let first = served.log()[0].clone();
+    let config = served.folder.config().display().to_string();
+    let expected = ["portolan starts", "INFO", "test", env!("CARGO_PKG_VERSION"), &config];
+    assert_eq!(["message", "level", "name", "version", "config"].map(|key| &first[key]), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failover_goes_on_after_the_reader_of_the_log_is_gone() {
     let three = Three::start();
     let mut served = Served::start(Folder::new(&[three.config(&[]), NEAREST.into()].concat())).await;

@@ -145,11 +145,37 @@ const IN_FILES: &[Mistake] = &[
             let [one, other] = [(); 2]
                 .map(|()| rcgen::generate_simple_self_signed(["ns1".to_owned()]).expect("a certificate"));
             folder.write("c.pem", one.cert.pem());
-            folder.write("k.pem", other.signing_key.serialize_pem());
+            folder.write_secret("k.pem", other.signing_key.serialize_pem());
             folder.reconfigure("[control]", "[control]\ntls = { cert = \"c.pem\", key = \"k.pem\" }");
         },
         expected: &[
             "@/portolan.toml:15:16: error: TLS of the API: @/c.pem: cannot be used with the key @/k.pem: ",
+        ],
+    },
+    Mistake {
+        what: "a key that every user may read",
+        make: |folder| {
+            let made = rcgen::generate_simple_self_signed(["ns1".to_owned()]).expect("a certificate");
+            folder.write("c.pem", made.cert.pem());
+            folder.write("k.pem", made.signing_key.serialize_pem());
+            let open = Permissions::from_mode(0o644);
+            fs::set_permissions(folder.path("k.pem"), open).expect("it is ours");
+            folder.reconfigure("[control]", "[control]\ntls = { cert = \"c.pem\", key = \"k.pem\" }");
+        },
+        expected: &[
+            "@/portolan.toml:15:31: error: TLS of the API: @/k.pem: its mode 644 gives every user access",
+            "help: `chmod 640` or `600`, and replace it: anyone may have copied it",
+        ],
+    },
+    Mistake {
+        what: "a zone file that is a named pipe",
+        make: |folder| {
+            nix::unistd::mkfifo(&folder.path("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+            folder.reconfigure("\"example.test.zone\"", "\"pipe\"");
+        },
+        expected: &[
+            "@/portolan.toml:29:10: error: zone file @/pipe: is a named pipe, not a file",
+            "help: name a regular file",
         ],
     },
     Mistake {
@@ -205,13 +231,15 @@ fn mistakes_in_files_are_reported_with_their_location_by_check_and_serve() {
 fn a_missing_config() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let missing = folder.path().join("portolan.toml").display().to_string();
-    for (path, why) in
-        [(missing, "no such file"), (folder.path().display().to_string(), "is a folder, not a file")]
-    {
+    for (path, why) in [
+        (missing, "no such file"),
+        (folder.path().display().to_string(), "is a folder, not a file\n = help: name a regular file"),
+    ] {
         for command in ["serve", "check"] {
             let done = portolan(&[command, "-c", &path]);
-            let expected = format!("{path}:1:1: error: config file: {why}");
-            assert_reports(command, &done, &[&expected, "help: name the config with `-c FILE`"]);
+            let expected = format!("{path}:1:1: error: config file: {why}\n");
+            assert_reports(command, &done, &[&expected]);
+            assert!(!done.stderr.contains("-c FILE"), "it is named: {done:?}");
         }
     }
 }

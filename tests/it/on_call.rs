@@ -250,6 +250,6 @@ fn explain_lists_each_region_once() {
     let eligible = e.stages.iter().find(|stage| stage.stage == dto::StageName::Eligible).expect("the stage");
     let kept: Vec<_> = eligible.kept.iter().map(|kept| (&*kept.region, &*kept.note)).collect();
     let dropped: Vec<_> = eligible.dropped.iter().map(|dropped| (&*dropped.region, &*dropped.why)).collect();
-    assert_eq!(kept, [("one", "no region is usable: all_down allows it")]);
+    assert_eq!(kept, [("one", "no region is usable: all_down allows the most promising")]);
     assert_eq!(dropped, [("two", "down")]);
 }

@@ -232,7 +232,7 @@ async fn changes_over_tcp_need_a_token_with_the_right_role() {
         (Some("guess"), &drain, 401, "not valid"),
         (Some("secret of eve"), &drain, 403, "viewer"),
         (Some("secret of olga"), &unsafe_drain, 403, "requires the role admin"),
-        (Some("secret of olga"), &drain, 409, "min_regions = 1 forbids it"),
+        (Some("secret of olga"), &drain, 409, "min_regions = 1 forbids this"),
         (Some("secret of ada"), &unsafe_drain, 200, ""),
     ];
     for (token, body, status, detail) in cases {
@@ -351,8 +351,14 @@ async fn exit_codes_tell_the_outcome() {
         (&["drain"], 2, "", "<TARGET>"),
         (&["force", "region/us", "sideways"], 2, "", "sideways"),
         (&["sink"], 2, "", "sink"),
-        (&["drain", "region/eu"], 4, "", "refused by a safety rule: min_regions = 1 forbids it"),
-        (&["force", "region/eu", "down"], 4, "", "add --override-safety"),
+        (
+            &["drain", "region/eu"],
+            4,
+            "",
+            "portolan: min_regions = 1 forbids this, because eu is the only region of only.example.test. and would not \
+             be usable; add --override-safety to do it anyway\n",
+        ),
+        (&["force", "region/eu", "down"], 4, "", "; add --override-safety to do it anyway\n"),
         (&["drain", "service/only.example.test/eu"], 4, "", "min_regions"),
         (&["force", "region/eu", "down", "--override-safety"], 0, "down region/eu", ""),
     ];
@@ -376,8 +382,44 @@ async fn draining_the_last_endpoint_is_refused() {
     let node = TestNode::with(&[&config(), ONLY].concat()).await;
     assert_done(&portolan_at(&node.folder, &["drain", "endpoint/eu/lb1"]), 0, "drain endpoint/eu/lb1", "");
     let last = portolan_at(&node.folder, &["drain", "endpoint/eu/lb2"]);
-    assert_done(&last, 4, "", "of eu none would remain usable");
+    assert_done(&last, 4, "", "eu is the only region of only.example.test. and would not be usable");
     assert_eq!(node.api.get("/v1/overrides").await.as_array().map(Vec::len), Some(1));
     assert_eq!(node.api.region("eu").await["override"], Value::Null);
     node.stop().await;
+}
+
+/// What follows the events must not believe that an override lasts which ended while the node was stopped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_override_that_ended_while_the_node_was_stopped_is_reported_at_the_start() {
+    let node = TestNode::with(&config()).await;
+    let drain = |target: &str| json!({"target": target, "action": "drain", "for": "1h", "reason": "kernel"});
+    let id = node.api.override_with(drain("region/us")).await;
+    node.api.override_with(drain("region/ap")).await;
+    let set = node.api.events("override").await[0].clone();
+    let folder = node.stop().await;
+    // It was made ten seconds ago and ended five seconds ago.
+    let db = rusqlite::Connection::open(folder.path("state/portolan.db")).expect("a journal");
+    let earlier =
+        "UPDATE override SET created = created - 10000, until = created - 5000 WHERE target = 'region/us'";
+    db.execute(earlier, []).expect("it is there");
+    let until: i64 =
+        db.query_row("SELECT until FROM override WHERE target = 'region/us'", [], |row| row.get(0)).unwrap();
+    drop(db);
+
+    let node = TestNode::start(folder).await;
+    let expired = node.api.events("expire").await;
+    let [event] = &expired[..] else { panic!("one event: {expired:?}") };
+    assert!(event["id"].as_u64() > set["id"].as_u64(), "{event}");
+    let ended = jiff::Timestamp::from_millisecond(until).expect("a time");
+    assert_eq!(event["at"], format!("{ended:.3}"));
+    assert_eq!(event["message"], format!("override {id} expired: drain region/us"));
+    assert_eq!(event["fields"]["until"], event["at"]);
+    assert_eq!(node.api.get("/v1/overrides").await.as_array().expect("a list").len(), 1);
+
+    let node = node.restart().await;
+    assert_eq!(node.api.events("expire").await, expired, "it is reported once");
+    let folder = node.stop().await;
+    let db = rusqlite::Connection::open(folder.path("state/portolan.db")).expect("a journal");
+    let left: i64 = db.query_row("SELECT count(*) FROM override", [], |row| row.get(0)).expect("a number");
+    assert_eq!(left, 1);
 }

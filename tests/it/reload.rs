@@ -410,6 +410,52 @@ async fn overrides_without_a_target_in_the_config_are_warned_of() {
     node.stop().await;
 }
 
+/// Warnings are one line each wherever they appear, and errors come before them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_and_warnings_of_a_reload_are_readable() {
+    let mut served = Served::start(Folder::new("")).await;
+    let reload = |served: &Served| portolan_at(&served.folder, &["reload"]);
+    served.folder.configure("[probe.one]\nkind = \"http\"\n[probe.two]\nkind = \"http\"\n");
+    let shown = served.folder.config().display().to_string();
+    let (one, two) = (served.folder.line_of("[probe.one]"), served.folder.line_of("[probe.two]"));
+    let help = "(name it in an endpoint's `probe`, or remove it)";
+    let expected = [
+        format!("{shown}:{one}:8: probe `one` is not used by any endpoint {help}"),
+        format!("{shown}:{two}:8: probe `two` is not used by any endpoint {help}"),
+    ];
+    let done = reload(&served);
+    let lines: Vec<_> = expected.iter().map(|it| format!("portolan: warning: {it}\n")).collect();
+    assert_eq!((done.code, done.stderr), (Some(0), lines.concat()));
+    let event = served.api().events("reload").await.pop().expect("an event");
+    let by = event["fields"]["by"].as_str().expect("a name");
+    let lines: Vec<_> = expected.iter().map(|it| format!("\nwarning: {it}")).collect();
+    assert_eq!(event["message"], format!("config reloaded by {by}{}", lines.concat()));
+    assert_eq!(event["fields"]["warnings"], expected.join("\n"));
+
+    served.folder.reconfigure("[probe.two]\nkind = \"http\"\n", "[safety]\nmin_regions = -1\n");
+    let error = format!("{shown}:{}:15: error: ", two + 1);
+    let done = reload(&served);
+    assert!(done.code == Some(1) && done.stderr.starts_with(&format!("portolan: {error}")), "{done:?}");
+    assert!(done.stderr.contains("warning: probe `one` is not used"), "{done:?}");
+    let event = served.api().events("reload_failed").await.pop().expect("an event");
+    assert!(event["fields"]["why"].as_str().expect("a text").starts_with(&error), "{event}");
+    assert_eq!(served.stop().await, Some(0));
+    // At a start each is a line of the log; one without help has no such field.
+    served.folder.configure("[probe.one]\nkind = \"http\"\n");
+    let zone = std::fs::read_to_string(served.folder.path("example.test.zone")).expect("a zone");
+    served.folder.write("example.test.zone", zone + "@ MX 10 alias\n");
+    let again = Served::start(served.into_folder()).await;
+    let of = |file: &'static str| {
+        move |line: &Value| {
+            line["level"] == "WARN" && line["file"].as_str().is_some_and(|it| it.ends_with(file))
+        }
+    };
+    let unused = again.logged("the warning about the config", of("portolan.toml")).await;
+    assert_eq!(unused["help"], "name it in an endpoint's `probe`, or remove it");
+    let odd = again.logged("the warning about the zone", of("example.test.zone")).await;
+    assert_eq!(odd.get("help"), None, "{odd}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_that_need_a_restart_are_warned_of() {
     let node = TestNode::with("").await;

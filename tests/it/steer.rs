@@ -636,8 +636,8 @@ fn safety_counts_only_regions_that_can_serve_the_family() {
     drained.down(AP).set_override("region/us-east", Action::DRAIN, "100%");
     let refusal = permit(&Rules::default(), &world.compile(), &drained.compile()).unwrap_err();
     assert_eq!(
-        refusal.explain(&world.topology),
-        "min_regions = 1 forbids it: of ap-south, us-east none would remain usable"
+        refusal.explain(&world.topology, drained.compile().compiled.region_sets()),
+        "min_regions = 1 forbids this, because none of ap-south, us-east would be usable for www.example.test."
     );
     // The last one with IPv6 addresses may be.
     let mut drained = World::new(Rank::Priority);
@@ -779,8 +779,8 @@ fn safety_counts_the_regions_that_operators_leave_to_a_service() {
     let refusal = permit(&rules, &before, &after).unwrap_err();
     assert_eq!((refusal.service, refusal.remaining), (Some(ServiceId(0)), 0));
     assert_eq!(
-        refusal.explain(&after.world.topology),
-        "min_regions = 1 forbids it: of ap-south, eu-west, us-east none would remain usable for www.example.test."
+        refusal.explain(&after.world.topology, after.compiled.region_sets()),
+        "min_regions = 1 forbids this, because none of ap-south, eu-west, us-east would be usable for www.example.test."
     );
     assert_eq!(before.unserved(), []);
     assert_eq!(after.unserved().len(), 2, "both families");

@@ -65,6 +65,14 @@ async fn a_socket_that_cannot_be_used_is_skipped_and_named() {
     let denied = status(command);
     assert_done(&denied, 0, &format!("portolan: using the node at {tcp}: permission denied at {shown}\n"));
 
+    // Where nothing answers, no node is used.
+    fs::write(&config, listening.replace(&tcp.to_string(), "127.0.0.1:1")).expect("a config");
+    let nothing = status(bound_by_modes().expect("it was there"));
+    assert_eq!(nothing.code, Some(3), "{nothing:?}");
+    let expected = format!("portolan: permission denied at {shown}: only root");
+    assert!(nothing.stderr.starts_with(&expected), "{nothing:?}");
+    assert!(nothing.stderr.contains("127.0.0.1:1: connection refused"), "{nothing:?}");
+
     fs::write(&config, listening.replace(&format!("\"{tcp}\""), "false")).expect("a config");
     let denied = status(bound_by_modes().expect("it was there"));
     assert_done(

@@ -3,22 +3,25 @@
 use std::io;
 use std::path::Path;
 
-use super::super::{FileKind, load};
+use super::super::{DEFAULT_PATH, FileKind, load};
 use super::{ZONE, load_with, reported_with, without_unused};
 
 const WITH_ZONE: &str = "version = 1\n[[zone]]\norigin = \"gslb.test\"\nfile = \"zones/z.zone\"\n";
 
 #[test]
 fn a_config_that_cannot_be_read() {
-    for (kind, why) in [
-        (io::ErrorKind::NotFound, "no such file"),
-        (io::ErrorKind::IsADirectory, "is a folder, not a file"),
-        (io::ErrorKind::PermissionDenied, "may not be read (permission denied)"),
+    for (path, kind, expected) in [
+        ("etc/p.toml", io::ErrorKind::NotFound, "no such file\n"),
+        (DEFAULT_PATH, io::ErrorKind::NotFound, "no such file\n  help: name the config with `-c FILE`\n"),
+        ("p.toml", io::ErrorKind::IsADirectory, "is a folder, not a file\n  help: name a regular file\n"),
+        (
+            "p.toml",
+            io::ErrorKind::PermissionDenied,
+            "may not be read (permission denied)\n  help: let the user that runs the node read it\n",
+        ),
     ] {
-        let reported = load(Path::new("etc/p.toml"), &|_| Err(kind.into())).expect_err("nothing to read");
-        let expected =
-            format!("etc/p.toml:1:1: error: config file: {why}\n  help: name the config with `-c FILE`\n");
-        assert_eq!(reported.to_string(), expected);
+        let reported = load(Path::new(path), &|_| Err(kind.into())).expect_err("nothing to read");
+        assert_eq!(reported.to_string(), format!("{path}:1:1: error: config file: {expected}"));
     }
     let reported =
         load(Path::new("p.toml"), &|_| Ok(b"version = 1\nx = \"\xff\"".to_vec())).expect_err("not text");

@@ -98,6 +98,10 @@ fn places() {
             "5:1: network 10.0.0.0/8 is described twice",
         ),
         (
+            "geo.network = [{ prefix = \"::/0\", location = \"eu-west-1\" }]",
+            "2:46: expected a table such as { country = \"IE\", lat = 53.35, lon = -6.26 }, found \"eu-west-1\"",
+        ),
+        (
             "geo.network = [{ prefix = \"::/0\", location = {} }]",
             "2:46: an empty location; write at least `country`, or `lat` and `lon`",
         ),
@@ -462,7 +466,11 @@ fn services_need_a_place_in_a_zone() {
     check(&[
         (
             "service = [{ name = \"www.example.com\", regions = [\"east\"] }]",
-            "2:21: www.example.com. lies in none of the zones",
+            "2:21: www.example.com. lies in none of the zones gslb.test.",
+        ),
+        (
+            "service = [{ name = \"www\", regions = [\"east\"] }]",
+            "2:21: www. lies in none of the zones gslb.test.; write the whole name, such as www.gslb.test.",
         ),
         (
             "service = [{ name = \"alias.gslb.test\", regions = [\"east\"] }]",

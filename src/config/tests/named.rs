@@ -90,6 +90,10 @@ fn services_of_names() {
             "2:26: 10.0.0.1/8 has host bits set; write 10.0.0.0/8\n2:40: \"ten\" is not a valid prefix such as 192.0.2.0/24",
         ),
         (
+            "node.private_networks = [\"10.0.0.0/8\", \"8.8.8.0/24\"]",
+            "2:40: warning: 8.8.8.0/24 is public, so listing it has no effect\n  help: public addresses are always used; remove it",
+        ),
+        (
             "node.resolver = [\"192.0.2.53\", \"192.0.2.53:53\"]",
             "2:32: resolver 192.0.2.53:53 is listed twice",
         ),

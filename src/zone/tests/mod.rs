@@ -484,7 +484,7 @@ fn services_that_conflict_with_a_zone_are_refused() {
     assert_eq!(
         zones(&[("example.", text)], &services).unwrap_err(),
         [
-            "x.test. lies in none of the zones",
+            "x.test. lies in none of the zones example.",
             "the zone example. has a CNAME of its own at c.example.",
             "the zone example. has A records of its own at a.example.",
             "x.d.example. lies below a DNAME in the zone example.",

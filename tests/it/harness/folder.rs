@@ -1,6 +1,7 @@
 //! A node's folder: its config and the other files in it.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -94,6 +95,12 @@ impl Folder {
 
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         fs::write(self.path(name), content).expect("a file in the temporary folder");
+    }
+
+    /// Writes a file that other users may not read.
+    pub(crate) fn write_secret(&self, name: &str, content: impl AsRef<[u8]>) {
+        self.write(name, content);
+        fs::set_permissions(self.path(name), Permissions::from_mode(0o600)).expect("it is ours");
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -331,7 +331,9 @@ impl Simulation {
         let verdicts = self.state.verdicts(self.now).into_iter().map(|(id, memory)| (id, memory, seen));
         let overrides: Vec<Override> = self.state.overrides().to_vec();
         let last_override = overrides.iter().map(|o| o.id).max().unwrap_or(0);
-        let remembered = SavedState { overrides, last_override, verdicts: verdicts.collect() };
+        let known = self.state.hosts().into_iter().filter(|it| !it.addresses.is_empty());
+        let hosts = known.map(|it| (it.host, it.addresses)).collect();
+        let remembered = SavedState { overrides, last_override, verdicts: verdicts.collect(), hosts };
         let before = self.states();
         self.results.clear();
         self.pass(Duration::from_secs(3));
@@ -339,7 +341,7 @@ impl Simulation {
         self.now = Now { mono, ..self.now };
         self.state = State::new(world(&self.plan, &self.rules), remembered, self.now);
         for check in self.state.checks(self.now) {
-            // The addresses of hosts are not known yet.
+            // Addresses that a host no longer has are forgotten.
             if let Some(before) = before.get(&check.id) {
                 assert_eq!(*before, check.state, "{} lost its verdict in a restart", check.id);
             }
