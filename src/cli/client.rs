@@ -10,6 +10,7 @@ use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::mismatch;
 use super::node::{Attempt, Chosen, Place, Why};
 use crate::api::{NO_ANSWER, Problem, REFUSED_BY_SAFETY, dto};
 
@@ -41,6 +42,8 @@ pub(super) enum ClientError {
     /// The node refuses it.
     Refused(Problem),
     /// The command line is invalid.
+    /// Something answers, but cannot be used; a sentence says why and what to do.
+    Mismatch(String),
     Usage(String),
 }
 
@@ -51,7 +54,7 @@ impl fmt::Display for ClientError {
             Self::Gone { place } => {
                 write!(f, "lost {place}: the node stopped or the connection broke")
             }
-            Self::Usage(why) => f.write_str(why),
+            Self::Mismatch(why) | Self::Usage(why) => f.write_str(why),
             // The API speaks of its own fields and headers.
             Self::RefusedBySafety(why) => write!(f, "{why}: add --override-safety"),
             Self::Refused(problem) if problem.status == StatusCode::UNAUTHORIZED.as_u16() => {
@@ -231,10 +234,8 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        // The innermost cause is the one that explains the error.
-        let mut cause: &(dyn std::error::Error + 'static) = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
+        if let Some(why) = mismatch::sentence(&self.place, error) {
+            return ClientError::Mismatch(why);
         }
         let why = match cause.downcast_ref::<io::Error>() {
             _ if error.is_timeout() => Why::Failed("it does not answer in time".into()),
@@ -248,6 +249,8 @@ impl Client {
     async fn good(&self, response: reqwest::Response) -> Result<reqwest::Response> {
         let status = response.status();
         if status.is_success() {
+        // The innermost cause is the one that explains the error.
+        let cause = mismatch::causes(error).last().unwrap_or(error);
             return Ok(response);
         }
         let text = response.text().await.unwrap_or_default();

@@ -42,6 +42,7 @@ mod events;
 mod explain;
 mod geo;
 mod logging;
+mod mismatch;
 mod node;
 mod overrides;
 mod serve;
@@ -170,7 +171,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             complain(format!("{error:#}").trim_end());
             ExitCode::from(match error.downcast_ref::<ClientError>() {
-                Some(ClientError::Unreachable(_) | ClientError::Gone { .. }) => exit::UNREACHABLE,
+                Some(ClientError::Unreachable(_) | ClientError::Mismatch(_) | ClientError::Gone { .. }) => {
+                    exit::UNREACHABLE
+                }
                 Some(ClientError::RefusedBySafety(_)) => exit::REFUSED,
                 Some(ClientError::Usage(_)) => exit::USAGE,
                 // What the node cannot parse was typed here.
