@@ -48,6 +48,8 @@ pub(super) enum ClientError {
 }
 
 impl fmt::Display for ClientError {
+    /// The node wants a token.
+    NeedsToken { place: Place },
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(attempts) => unreachable(attempts, f),
@@ -57,9 +59,11 @@ impl fmt::Display for ClientError {
             Self::Mismatch(why) | Self::Usage(why) => f.write_str(why),
             // The API speaks of its own fields and headers.
             Self::RefusedBySafety(why) => write!(f, "{why}: add --override-safety"),
-            Self::Refused(problem) if problem.status == StatusCode::UNAUTHORIZED.as_u16() => {
-                write!(f, "{problem}; --token or PORTOLAN_TOKEN sends a token")
-            }
+            Self::NeedsToken { place } => write!(
+                f,
+                "{place} wants a token: give it with --token or PORTOLAN_TOKEN; \
+                 the control socket on the node, --control PATH, needs none"
+            ),
             Self::Refused(problem) => problem.fmt(f),
         }
     }
@@ -271,3 +275,6 @@ impl Client {
         })
     }
 }
+        } else if status == StatusCode::UNAUTHORIZED && self.token.is_none() {
+            // The node's own sentence speaks of HTTP headers.
+            ClientError::NeedsToken { place: self.place.clone() }.into()

@@ -258,7 +258,9 @@ async fn the_command_line_sends_tokens() {
     let node = TestNode::start(folder).await;
     let control = node.control().to_string();
     let drain = ["--control", &control, "drain", "region/us"];
-    assert_done(&portolan(&drain), 1, "", "--token or PORTOLAN_TOKEN sends a token");
+    let refused = portolan(&drain);
+    assert_done(&refused, 1, "", "wants a token: give it with --token or PORTOLAN_TOKEN");
+    assert!(!refused.stderr.contains("Bearer"), "{refused:?}");
     assert_done(&portolan(&[&drain[..], &["--token", "secret of eve"]].concat()), 1, "", "viewer");
     assert_done(&portolan(&[&drain[..], &["--token", "secret of olga"]].concat()), 0, "drain region/us", "");
     let mut restore = program();
