@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::Result;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Subcommand, ValueEnum};
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -47,7 +48,8 @@ enum Turn {
     /// Break a region of a running demo
     #[command(after_help = demo_help!("portolan demo fail eu-west --how document"))]
     Fail {
-        /// eu-west, us-east or ap-south
+        /// The region
+        #[arg(value_parser = regions())]
         target: String,
         /// How it breaks
         #[arg(long, default_value = "refuse")]
@@ -61,7 +63,8 @@ enum Turn {
     /// Heal a region of a running demo
     #[command(after_help = demo_help!("portolan demo heal eu-west"))]
     Heal {
-        /// eu-west, us-east or ap-south
+        /// The region
+        #[arg(value_parser = regions())]
         target: String,
         /// As JSON
         #[arg(long)]
@@ -73,6 +76,16 @@ enum Turn {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum How {
+/// The names that completions offer; targets are understood, too.
+fn regions() -> PossibleValuesParser {
+    let region = |name, target| PossibleValue::new(name).alias(target);
+    PossibleValuesParser::new([
+        region("ap-south", "region/ap-south"),
+        region("eu-west", "region/eu-west"),
+        region("us-east", "region/us-east"),
+    ])
+}
+
     /// Connections are refused
     Refuse,
     /// Connections are accepted and never answered
@@ -230,6 +243,13 @@ mod tests {
     fn the_introduction_fits_a_terminal() {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
         for control in [8053, 8054] {
+    #[test]
+    fn the_regions_offered_are_those_of_the_demo() {
+        let parser = regions();
+        let offered = parser.possible_values().expect("a list").map(|value| value.get_name().to_owned());
+        assert_eq!(offered.collect::<Vec<_>>(), REGIONS.map(|(name, ..)| name));
+    }
+
             let socket = format!("/run/user/1000/portolan-demo-{control}.sock");
             let token = "00112233445566778899aabbccddeeff";
             let text = introduction(
