@@ -30,26 +30,33 @@ pub(super) struct Client {
     skipped: Vec<Attempt>,
 }
 
+/// What a command does with the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Read,
+    Change,
+}
+
 /// Why a request to a node failed.
 #[derive(Debug)]
 pub(super) enum ClientError {
     /// No node can be used at any of these places; there is at least one.
     Unreachable(Vec<Attempt>),
+    /// Something answers, but cannot be used; a sentence says why and what to do.
+    Mismatch(String),
     /// The connection broke after an answer.
     Gone { place: Place },
     /// A safety rule forbids it.
     RefusedBySafety(String),
+    /// The node wants a token.
+    NeedsToken { place: Place },
     /// The node refuses it.
     Refused(Problem),
     /// The command line is invalid.
-    /// Something answers, but cannot be used; a sentence says why and what to do.
-    Mismatch(String),
     Usage(String),
 }
 
 impl fmt::Display for ClientError {
-    /// The node wants a token.
-    NeedsToken { place: Place },
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(attempts) => unreachable(attempts, f),
@@ -94,11 +101,12 @@ fn unreachable(attempts: &[Attempt], f: &mut fmt::Formatter<'_>) -> fmt::Result 
 impl std::error::Error for ClientError {}
 
 impl Client {
-    /// Finds the node to talk to, and says on stderr which it is if that may surprise.
-    pub(super) fn new(chosen: &Chosen) -> Result<Self> {
+    /// Finds the node to talk to, and says on stderr which it is if that may surprise. A choice by an environment variable
+    /// may surprise whoever changes something.
+    pub(super) fn new(chosen: &Chosen, purpose: Purpose) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (place, skipped) = runtime.block_on(chosen.find())?;
-        if let Some(note) = chosen.note(&place, &skipped) {
+        if let Some(note) = chosen.note(&place, &skipped, purpose) {
             super::complain(&note);
         }
         let builder = reqwest::Client::builder().connect_timeout(TIMEOUT).no_proxy();
@@ -241,6 +249,8 @@ impl Client {
         if let Some(why) = mismatch::sentence(&self.place, error) {
             return ClientError::Mismatch(why);
         }
+        // The innermost cause is the one that explains the error.
+        let cause = mismatch::causes(error).last().unwrap_or(error);
         let why = match cause.downcast_ref::<io::Error>() {
             _ if error.is_timeout() => Why::Failed("it does not answer in time".into()),
             Some(error) => Why::from(error),
@@ -253,8 +263,6 @@ impl Client {
     async fn good(&self, response: reqwest::Response) -> Result<reqwest::Response> {
         let status = response.status();
         if status.is_success() {
-        // The innermost cause is the one that explains the error.
-        let cause = mismatch::causes(error).last().unwrap_or(error);
             return Ok(response);
         }
         let text = response.text().await.unwrap_or_default();
@@ -267,6 +275,9 @@ impl Client {
         });
         Err(if problem.kind == REFUSED_BY_SAFETY {
             ClientError::RefusedBySafety(problem.detail).into()
+        } else if status == StatusCode::UNAUTHORIZED && self.token.is_none() {
+            // The node's own sentence speaks of HTTP headers.
+            ClientError::NeedsToken { place: self.place.clone() }.into()
         } else if problem.kind == NO_ANSWER {
             ClientError::Refused(Problem { detail: self.with_failure(problem.detail).await, ..problem })
                 .into()
@@ -275,6 +286,3 @@ impl Client {
         })
     }
 }
-        } else if status == StatusCode::UNAUTHORIZED && self.token.is_none() {
-            // The node's own sentence speaks of HTTP headers.
-            ClientError::NeedsToken { place: self.place.clone() }.into()

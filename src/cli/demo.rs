@@ -11,7 +11,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Subcommand, ValueEnum};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::client::Client;
+use super::client::{Client, Purpose};
 use super::node::{NodeChoice, NodeOptions, Reach, Selection};
 use super::{logging, serve};
 use crate::api::dto;
@@ -161,7 +161,7 @@ fn switch(turn: Turn, selection: &Selection) -> Result<ExitCode> {
         let socket = demo::socket(Control::DEFAULT_LISTEN.port());
         chosen.node = NodeChoice::Named(socket.display().to_string());
     }
-    let client = Client::new(&chosen)?;
+    let client = Client::new(&chosen, Purpose::Change)?;
     let done: dto::DemoSwitch = client.post("/v1/demo", &dto::DemoSwitch { region, how })?;
     if json {
         say!("{}", serde_json::to_string_pretty(&done)?);

@@ -59,7 +59,7 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 use crate::api::dto;
 use crate::node::log;
 use crate::prepare::{self, NamedIndex, Origin};
-use client::{Client, ClientError};
+use client::{Client, ClientError, Purpose};
 use node::{NodeOptions, Selection};
 
 /// Exit codes other than 0, success.
@@ -188,7 +188,8 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let Arguments { control, token, config, command } = arguments;
     let selection = Selection::new(control, token, config, matches);
     selection.fits(&command)?;
-    let connect = |options: &NodeOptions| Client::new(&selection.node(options));
+    let read = |options: &NodeOptions| Client::new(&selection.node(options), Purpose::Read);
+    let change = |options: &NodeOptions| Client::new(&selection.node(options), Purpose::Change);
     match command {
         Command::Demo(arguments) => demo::run(arguments, &selection),
         Command::Serve { config } => serve::run(selection.config(config)),
@@ -197,13 +198,13 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             check::run(&arguments, config)
         }
         Command::Explain(arguments) => explain::run(&arguments, &selection),
-        Command::Status(Plain { json, node }) => status::run(&connect(&node)?, json),
-        Command::Drain(arguments) => overrides::drain(&connect(&arguments.node)?, arguments),
-        Command::Force(arguments) => overrides::force(&connect(&arguments.node)?, arguments),
-        Command::Restore(arguments) => overrides::restore(&connect(&arguments.node)?, &arguments),
-        Command::Overrides(Plain { json, node }) => overrides::list(&connect(&node)?, json),
-        Command::Events(arguments) => events::run(&connect(&arguments.node)?, &arguments),
-        Command::Reload(Plain { json, node }) => reload(&connect(&node)?, json),
+        Command::Status(Plain { json, node }) => status::run(&read(&node)?, json),
+        Command::Drain(arguments) => overrides::drain(&change(&arguments.node)?, arguments),
+        Command::Force(arguments) => overrides::force(&change(&arguments.node)?, arguments),
+        Command::Restore(arguments) => overrides::restore(&change(&arguments.node)?, &arguments),
+        Command::Overrides(Plain { json, node }) => overrides::list(&read(&node)?, json),
+        Command::Events(arguments) => events::run(&read(&arguments.node)?, &arguments),
+        Command::Reload(Plain { json, node }) => reload(&change(&node)?, json),
         Command::Geo(command) => geo::run(command, index_of),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use super::client::ClientError;
+use super::client::{ClientError, Purpose};
 use super::{Command, DEFAULT_CONFIG};
 use crate::config::{self, Control};
 use crate::node::default_sockets;
@@ -221,13 +221,14 @@ impl Chosen {
     }
 
     /// What the user should know about the choice, as a sentence.
-    pub(super) fn note(&self, place: &Place, skipped: &[Attempt]) -> Option<String> {
+    pub(super) fn note(&self, place: &Place, skipped: &[Attempt], purpose: Purpose) -> Option<String> {
         let failed: Vec<String> = skipped
             .iter()
             .filter(|it| !matches!(it.why, Why::Absent))
             .map(|Attempt { place, why }| format!("{why} at {place}"))
             .collect();
-        match (self.variable, failed.is_empty()) {
+        let variable = self.variable.filter(|_| purpose == Purpose::Change);
+        match (variable, failed.is_empty()) {
             (None, true) => None,
             (Some(variable), true) => Some(format!("using the node at {place}, which {variable} selects")),
             (_, false) => Some(format!("using the node at {place}: {}", failed.join(", "))),

@@ -92,10 +92,15 @@ async fn what_is_typed_comes_before_the_environment() {
             assert_done(&done, 0, "");
         }
     }
+    // A change says where it goes if a variable says so, which the user may have forgotten; what only reads does not.
     let shown = socket.display();
     for (variable, value) in [("PORTOLAN_CONFIG", &*config), ("PORTOLAN_CONTROL", &*socket)] {
-        let done = overrides(&[], &[], &[(variable, value)]);
-        assert_done(&done, 0, &format!("portolan: using the node at {shown}, which {variable} selects\n"));
+        assert_done(&overrides(&[], &[], &[(variable, value)]), 0, "");
+        let mut reload = program();
+        reload.arg("reload").env(variable, value);
+        let (done, note) =
+            (run(reload), format!("portolan: using the node at {shown}, which {variable} selects\n"));
+        assert!(done.code == Some(0) && done.stderr.starts_with(&note), "{done:?}");
     }
     node.stop().await;
     let check = run({
@@ -129,6 +134,10 @@ async fn every_command_that_prints_prints_json() {
     assert_eq!(json(&["status"])["node"]["name"], "test");
     let explained = json(&["explain", "www.example.test", "--client", "10.1.0.1"]);
     assert_eq!((&explained["offline"], &explained["region"]), (&false.into(), &"eu".into()));
+    let socket = node.folder.socket().display().to_string();
+    assert_eq!(explained["node"], *socket);
+    let shown = portolan_at(&node.folder, &["explain", "www.example.test", "--client", "10.1.0.1"]).stdout;
+    assert!(shown.starts_with(&format!("node        {socket}\nquestion ")), "{shown}");
     let config = node.folder.config().display().to_string();
     let _folder = node.stop().await;
     let located = portolan(&["geo", "lookup", "10.1.2.3", "-c", &config, "--json"]);
