@@ -37,7 +37,9 @@ macro_rules! demo_help {
         concat!(
             "Example:\n  ",
             $example,
-            "\n\nWithout --control and PORTOLAN_CONTROL the demo is expected at 127.0.0.1:8053.\n\n",
+            "\n\nWithout --control and PORTOLAN_CONTROL the demo is expected at this user's socket, which is\n",
+            "portolan-demo-8053.sock in XDG_RUNTIME_DIR or portolan-demo-UID-8053.sock in TMPDIR or /tmp,\n",
+            "else at 127.0.0.1:8053, which needs --token.\n\n",
             "Exit codes: 0 success, 1 failure, 2 usage error, 3 demo unreachable"
         )
     };
@@ -74,8 +76,6 @@ enum Turn {
     },
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum How {
 /// The names that completions offer; targets are understood, too.
 fn regions() -> PossibleValuesParser {
     let region = |name, target| PossibleValue::new(name).alias(target);
@@ -86,6 +86,8 @@ fn regions() -> PossibleValuesParser {
     ])
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum How {
     /// Connections are refused
     Refuse,
     /// Connections are accepted and never answered
@@ -156,10 +158,8 @@ fn switch(turn: Turn, selection: &Selection) -> Result<ExitCode> {
         Turn::Heal { target, json, reach } => (target, None, json, reach),
     };
     let mut chosen = selection.node(&NodeOptions { reach, config: None });
-    // Without --control it is the demo at the default port, by its socket, where no token is needed.
     if matches!(chosen.node, NodeChoice::Default) {
-        let socket = demo::socket(Control::DEFAULT_LISTEN.port());
-        chosen.node = NodeChoice::Named(socket.display().to_string());
+        chosen.node = NodeChoice::Demo;
     }
     let client = Client::new(&chosen, Purpose::Change)?;
     let done: dto::DemoSwitch = client.post("/v1/demo", &dto::DemoSwitch { region, how })?;
@@ -196,7 +196,7 @@ fn introduction(dns: SocketAddr, control: SocketAddr, socket: &Path, token: &str
     }
     let socket = socket.display();
     text += &format!("\nDNS answers at {dns}, control at {control}.\n");
-    text += &format!("Changes over TCP need --token {token}.\nAt the socket they need none:\n{socket}\n");
+    text += &format!("Changes over TCP need --token {token}.\n");
     text += "\nTry in another terminal:\n";
     let (address, port) = (dns.ip(), dns.port());
     let [(place, client), others @ ..] = drill::CLIENTS;
@@ -207,15 +207,13 @@ fn introduction(dns: SocketAddr, control: SocketAddr, socket: &Path, token: &str
             text += &format!("    {command}\n");
         }
     };
-    if control != Control::DEFAULT_LISTEN {
-        block(
-            "the commands below need to know where this demo is",
-            &[format!("export PORTOLAN_CONTROL={socket}")],
-        );
-    }
     block(
         &format!("ask as a client in {place} ({others})"),
         &[format!("dig @{address} -p {port} www.demo.test +short +subnet={client}/24")],
+    );
+    block(
+        "the commands below use this demo by its socket, without a token",
+        &[format!("export PORTOLAN_CONTROL={socket}")],
     );
     block(
         "see what probes found, and why a client is sent where it is",
@@ -224,6 +222,10 @@ fn introduction(dns: SocketAddr, control: SocketAddr, socket: &Path, token: &str
     block(
         "break a region (--how refuse, hang, 503, document, slow), then heal it",
         &[format!("{program} demo fail eu-west --how document"), format!("{program} demo heal eu-west")],
+    );
+    block(
+        "send no clients to a region, then send them again",
+        &[format!("{program} drain region/eu-west --for 5m"), format!("{program} restore region/eu-west")],
     );
     block("watch a failover that times itself", &[format!("{program} demo --drill")]);
     text + "\nCtrl-C ends the demo. What happens to the regions is shown here:\n"
@@ -237,12 +239,10 @@ fn program() -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::builder::TypedValueParser as _;
+
     use super::*;
 
-    #[test]
-    fn the_introduction_fits_a_terminal() {
-        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        for control in [8053, 8054] {
     #[test]
     fn the_regions_offered_are_those_of_the_demo() {
         let parser = regions();
@@ -250,6 +250,10 @@ mod tests {
         assert_eq!(offered.collect::<Vec<_>>(), REGIONS.map(|(name, ..)| name));
     }
 
+    #[test]
+    fn the_introduction_fits_a_terminal() {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        for control in [8053, 8054] {
             let socket = format!("/run/user/1000/portolan-demo-{control}.sock");
             let token = "00112233445566778899aabbccddeeff";
             let text = introduction(
@@ -267,9 +271,12 @@ mod tests {
             {
                 assert!(text.contains(expected), "expected {expected} in {text}");
             }
-            let is_elsewhere =
-                text.contains("export PORTOLAN_CONTROL=/run/user/1000/portolan-demo-8054.sock");
-            assert_eq!(is_elsewhere, control == 8054, "{text}");
+            let expected = format!("    export PORTOLAN_CONTROL={socket}\n");
+            let (before, after) = text.split_once(&expected).expect("it says how to reach the demo");
+            assert!(
+                !before.contains("portolan status") && after.contains("portolan drain region/"),
+                "{text}"
+            );
         }
     }
 }

@@ -12,7 +12,7 @@ use clap::parser::ValueSource;
 use super::client::{ClientError, Purpose};
 use super::{Command, DEFAULT_CONFIG};
 use crate::config::{self, Control};
-use crate::node::default_sockets;
+use crate::node::{default_sockets, demo};
 use crate::prepare::files;
 
 /// How long a socket may take to accept a connection before the command uses it regardless and reports what happens.
@@ -66,6 +66,8 @@ pub(super) enum NodeChoice {
     Config(PathBuf),
     /// The node of this host.
     Default,
+    /// The demo at the usual port.
+    Demo,
 }
 
 impl Selection {
@@ -250,6 +252,11 @@ impl NodeChoice {
             }
             Self::Default => {
                 default_sockets().map(Place::Socket).chain([url(Control::DEFAULT_LISTEN)]).collect()
+            }
+            // At its sockets it wants no token.
+            Self::Demo => {
+                let sockets = demo::sockets(Control::DEFAULT_LISTEN.port());
+                sockets.into_iter().map(Place::Socket).chain([url(Control::DEFAULT_LISTEN)]).collect()
             }
         })
     }
