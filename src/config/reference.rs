@@ -77,7 +77,7 @@ fn example(toml: &str) -> Value {
 const HEAD: &str = "\
 # Every config key. This file is itself a valid config once the files that it names exist. The value shown is the
 # default, unless the line says \"required\" or gives another default. Paths are relative to this file; durations
-# are written as \"250ms\", \"5s\", \"10m\" or \"1h30m\", shares as \"25%\".
+# are written as \"250ms\", \"5s\", \"10m\", \"1h30m\" or \"7d\", shares as \"25%\".
 ";
 
 /// The column where comments begin, unless the line is longer.
