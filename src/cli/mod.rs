@@ -117,7 +117,11 @@ enum Command {
     #[command(after_help = node_help!("portolan explain www.example.com AAAA --client 192.0.2.1"))]
     Explain(explain::Arguments),
     /// Show regions, endpoints, verdicts, overrides, and what safety rules hold
-    #[command(after_help = node_help!("portolan status"))]
+    #[command(after_help = concat!(
+        "CONNECT is how long the last connection that a probe could open took to open, which is about\n",
+        "the round-trip time. It stays while probes fail, as the time of the last that connected.\n\n",
+        node_help!("portolan status")
+    ))]
     Status(Plain),
     /// Send no clients, or fewer, to a target
     #[command(after_help = node_help!("portolan drain region/eu-west --for 30m --reason \"new kernel\""))]
