@@ -98,7 +98,7 @@ async fn a_closed_port_refuses_the_connection() {
         Kind::Tls { port, tls: verifying(&Authority::new(), None) },
     ] {
         let outcome = run_probe(kind, PATIENT).await;
-        assert_eq!(outcome.failure, hard(Phase::Connect, "connect refused"));
+        assert_eq!(outcome.failure, hard(Phase::Connect, "connection refused"));
         assert_eq!(outcome.timings.connect, Some(outcome.timings.total()), "a refusal has a duration, too");
     }
 }
