@@ -44,10 +44,24 @@ fn property(key: &Key) -> Value {
     schema
 }
 
+// Patterns that match whatever the readers accept, so that editors mark slips of the kind that they mark best.
+const A_NUMBER_WITH_A_UNIT: &str = "[0-9]\\s*[A-Za-zµμ:]";
+const AN_ADDRESS: &str = "^([0-9.]+|[0-9A-Fa-f:]+(:[0-9.]+)?)$";
+const AN_ADDRESS_WITH_A_PORT: &str = "^([0-9.]+|\\[[0-9A-Fa-f:.]+(%[0-9]+)?\\]):[0-9]+$";
+const A_PREFIX: &str = "^[0-9A-Fa-f:.]+/[0-9]+$";
+
+fn written(pattern: &str) -> Value {
+    json!({ "type": "string", "pattern": pattern })
+}
+
 fn of(shape: &Shape) -> Value {
     let list = |item: &Shape, least: u64| json!({ "type": "array", "items": of(item), "minItems": least });
     match *shape {
         Shape::Text => json!({ "type": "string" }),
+        Shape::Time => written(A_NUMBER_WITH_A_UNIT),
+        Shape::Address => written(AN_ADDRESS),
+        Shape::AddressPort => written(AN_ADDRESS_WITH_A_PORT),
+        Shape::Prefix => written(A_PREFIX),
         Shape::Boolean => json!({ "type": "boolean" }),
         Shape::False => json!({ "const": false }),
         Shape::Integer(from, u64::MAX) => json!({ "type": "integer", "minimum": from }),
