@@ -11,6 +11,7 @@ use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::mismatch;
 use super::node::{Attempt, Chosen, Place, Why};
 use crate::api::{NO_ANSWER, Problem, REFUSED_BY_SAFETY, dto};
 use crate::state::DO_IT_ANYWAY;
@@ -33,15 +34,26 @@ pub(super) struct Client {
     note: Cell<Option<String>>,
 }
 
+/// What a command does with the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Read,
+    Change,
+}
+
 /// Why a request to a node failed.
 #[derive(Debug)]
 pub(super) enum ClientError {
     /// No node can be used at any of these places; there is at least one.
     Unreachable(Vec<Attempt>),
+    /// Something answers, but cannot be used; a sentence says why and what to do.
+    Mismatch(String),
     /// The connection broke after an answer.
     Gone { place: Place },
     /// A safety rule forbids it.
     RefusedBySafety(String),
+    /// The node wants a token.
+    NeedsToken { place: Place },
     /// The node refuses it.
     Refused(Problem),
     /// The command line is invalid.
@@ -55,15 +67,17 @@ impl fmt::Display for ClientError {
             Self::Gone { place } => {
                 write!(f, "lost {place}: the node stopped or the connection broke")
             }
-            Self::Usage(why) => f.write_str(why),
+            Self::Mismatch(why) | Self::Usage(why) => f.write_str(why),
             // The API speaks of its own fields and headers.
             Self::RefusedBySafety(why) => {
                 let why = why.strip_suffix(DO_IT_ANYWAY).unwrap_or(why);
                 write!(f, "{why}; add --override-safety to do it anyway")
             }
-            Self::Refused(problem) if problem.status == StatusCode::UNAUTHORIZED.as_u16() => {
-                write!(f, "{problem}; --token or PORTOLAN_TOKEN sends a token")
-            }
+            Self::NeedsToken { place } => write!(
+                f,
+                "{place} wants a token: give it with --token or PORTOLAN_TOKEN; \
+                 the control socket on the node, --control PATH, needs none"
+            ),
             Self::Refused(problem) => problem.fmt(f),
         }
     }
@@ -94,8 +108,8 @@ fn unreachable(attempts: &[Attempt], f: &mut fmt::Formatter<'_>) -> fmt::Result 
 impl std::error::Error for ClientError {}
 
 impl Client {
-    /// Finds the node to talk to.
-    pub(super) fn new(chosen: &Chosen) -> Result<Self> {
+    /// Finds the node to talk to. A choice by an environment variable may surprise whoever changes something.
+    pub(super) fn new(chosen: &Chosen, purpose: Purpose) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (place, skipped) = runtime.block_on(chosen.find())?;
         let builder = reqwest::Client::builder().connect_timeout(TIMEOUT).no_proxy();
@@ -108,7 +122,7 @@ impl Client {
             http: builder.build().context("cannot set up the HTTP client")?,
             base,
             token: chosen.token.clone(),
-            note: Cell::new(chosen.note(&place, &skipped)),
+            note: Cell::new(chosen.note(&place, &skipped, purpose)),
             place,
             skipped,
         })
@@ -236,11 +250,11 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        // The innermost cause is the one that explains the error.
-        let mut cause: &(dyn std::error::Error + 'static) = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
+        if let Some(why) = mismatch::sentence(&self.place, error) {
+            return ClientError::Mismatch(why);
         }
+        // The innermost cause is the one that explains the error.
+        let cause = mismatch::causes(error).last().unwrap_or(error);
         let why = match cause.downcast_ref::<io::Error>() {
             _ if error.is_timeout() => Why::Failed("it does not answer in time".into()),
             Some(error) => Why::from(error),
@@ -269,6 +283,9 @@ impl Client {
         });
         Err(if problem.kind == REFUSED_BY_SAFETY {
             ClientError::RefusedBySafety(problem.detail).into()
+        } else if status == StatusCode::UNAUTHORIZED && self.token.is_none() {
+            // The node's own sentence speaks of HTTP headers.
+            ClientError::NeedsToken { place: self.place.clone() }.into()
         } else if problem.kind == NO_ANSWER {
             ClientError::Refused(Problem { detail: self.with_failure(problem.detail).await, ..problem })
                 .into()

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::Result;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Subcommand, ValueEnum};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::client::Client;
+use super::client::{Client, Purpose};
 use super::node::{NodeChoice, NodeOptions, Reach, Selection};
 use super::{logging, serve};
 use crate::api::dto;
@@ -36,7 +37,9 @@ macro_rules! demo_help {
         concat!(
             "Example:\n  ",
             $example,
-            "\n\nWithout --control and PORTOLAN_CONTROL the demo is expected at 127.0.0.1:8053.\n\n",
+            "\n\nWithout --control and PORTOLAN_CONTROL the demo is expected at this user's socket, which is\n",
+            "portolan-demo-8053.sock in XDG_RUNTIME_DIR or portolan-demo-UID-8053.sock in TMPDIR or /tmp,\n",
+            "else at 127.0.0.1:8053, which needs --token.\n\n",
             "Exit codes: 0 success, 1 failure, 2 usage error, 3 demo unreachable"
         )
     };
@@ -47,7 +50,8 @@ enum Turn {
     /// Break a region of a running demo
     #[command(after_help = demo_help!("portolan demo fail eu-west --how document"))]
     Fail {
-        /// eu-west, us-east or ap-south
+        /// The region
+        #[arg(value_parser = regions())]
         target: String,
         /// How it breaks
         #[arg(long, default_value = "refuse")]
@@ -61,7 +65,8 @@ enum Turn {
     /// Heal a region of a running demo
     #[command(after_help = demo_help!("portolan demo heal eu-west"))]
     Heal {
-        /// eu-west, us-east or ap-south
+        /// The region
+        #[arg(value_parser = regions())]
         target: String,
         /// As JSON
         #[arg(long)]
@@ -69,6 +74,16 @@ enum Turn {
         #[command(flatten)]
         reach: Reach,
     },
+}
+
+/// The names that completions offer; targets are understood, too.
+fn regions() -> PossibleValuesParser {
+    let region = |name, target| PossibleValue::new(name).alias(target);
+    PossibleValuesParser::new([
+        region("ap-south", "region/ap-south"),
+        region("eu-west", "region/eu-west"),
+        region("us-east", "region/us-east"),
+    ])
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -143,12 +158,10 @@ fn switch(turn: Turn, selection: &Selection) -> Result<ExitCode> {
         Turn::Heal { target, json, reach } => (target, None, json, reach),
     };
     let mut chosen = selection.node(&NodeOptions { reach, config: None });
-    // Without --control it is the demo at the default port, by its socket, where no token is needed.
     if matches!(chosen.node, NodeChoice::Default) {
-        let socket = demo::socket(Control::DEFAULT_LISTEN.port());
-        chosen.node = NodeChoice::Named(socket.display().to_string());
+        chosen.node = NodeChoice::Demo;
     }
-    let client = Client::new(&chosen)?;
+    let client = Client::new(&chosen, Purpose::Change)?;
     let done: dto::DemoSwitch = client.post("/v1/demo", &dto::DemoSwitch { region, how })?;
     if json {
         say!("{}", serde_json::to_string_pretty(&done)?);
@@ -183,7 +196,7 @@ fn introduction(dns: SocketAddr, control: SocketAddr, socket: &Path, token: &str
     }
     let socket = socket.display();
     text += &format!("\nDNS answers at {dns}, control at {control}.\n");
-    text += &format!("Changes over TCP need --token {token}.\nAt the socket they need none:\n{socket}\n");
+    text += &format!("Changes over TCP need --token {token}.\n");
     text += "\nTry in another terminal:\n";
     let (address, port) = (dns.ip(), dns.port());
     let [(place, client), others @ ..] = drill::CLIENTS;
@@ -194,15 +207,13 @@ fn introduction(dns: SocketAddr, control: SocketAddr, socket: &Path, token: &str
             text += &format!("    {command}\n");
         }
     };
-    if control != Control::DEFAULT_LISTEN {
-        block(
-            "the commands below need to know where this demo is",
-            &[format!("export PORTOLAN_CONTROL={socket}")],
-        );
-    }
     block(
         &format!("ask as a client in {place} ({others})"),
         &[format!("dig @{address} -p {port} www.demo.test +short +subnet={client}/24")],
+    );
+    block(
+        "the commands below use this demo by its socket, without a token",
+        &[format!("export PORTOLAN_CONTROL={socket}")],
     );
     block(
         "see what probes found, and why a client is sent where it is",
@@ -211,6 +222,10 @@ fn introduction(dns: SocketAddr, control: SocketAddr, socket: &Path, token: &str
     block(
         "break a region (--how refuse, hang, 503, document, slow), then heal it",
         &[format!("{program} demo fail eu-west --how document"), format!("{program} demo heal eu-west")],
+    );
+    block(
+        "send no clients to a region, then send them again",
+        &[format!("{program} drain region/eu-west --for 5m"), format!("{program} restore region/eu-west")],
     );
     block("watch a failover that times itself", &[format!("{program} demo --drill")]);
     text + "\nCtrl-C ends the demo. What happens to the regions is shown here:\n"
@@ -224,7 +239,16 @@ fn program() -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::builder::TypedValueParser as _;
+
     use super::*;
+
+    #[test]
+    fn the_regions_offered_are_those_of_the_demo() {
+        let parser = regions();
+        let offered = parser.possible_values().expect("a list").map(|value| value.get_name().to_owned());
+        assert_eq!(offered.collect::<Vec<_>>(), REGIONS.map(|(name, ..)| name));
+    }
 
     #[test]
     fn the_introduction_fits_a_terminal() {
@@ -247,9 +271,12 @@ mod tests {
             {
                 assert!(text.contains(expected), "expected {expected} in {text}");
             }
-            let is_elsewhere =
-                text.contains("export PORTOLAN_CONTROL=/run/user/1000/portolan-demo-8054.sock");
-            assert_eq!(is_elsewhere, control == 8054, "{text}");
+            let expected = format!("    export PORTOLAN_CONTROL={socket}\n");
+            let (before, after) = text.split_once(&expected).expect("it says how to reach the demo");
+            assert!(
+                !before.contains("portolan status") && after.contains("portolan drain region/"),
+                "{text}"
+            );
         }
     }
 }

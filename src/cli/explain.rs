@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 
-use super::client::{Client, ClientError};
+use super::client::{Client, ClientError, Purpose};
 use super::node::{NodeOptions, Reach, Selection};
 use super::terminal::in_one_line;
 use crate::api::dto::{self, ExplainKind, Instead, StageName};
@@ -51,6 +51,9 @@ const ASSUMED: &str = "every probe succeeds and there are no overrides";
 struct Explanation<'a> {
     /// Whether a config was explained rather than what a node does now.
     offline: bool,
+    /// Where the node listens that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     assumed: Option<&'static str>,
     #[serde(flatten)]
@@ -66,8 +69,8 @@ pub(super) fn run(arguments: &Arguments, selection: &Selection) -> Result<ExitCo
     let question =
         Question::parse(&arguments.name, Some(&arguments.rtype), &arguments.client, arguments.at.as_deref())
             .map_err(ClientError::Usage)?;
-    let explained = if let Some(config) = &config {
-        offline(&Origin::File(config.clone()), &question)?
+    let (explained, asked) = if let Some(config) = &config {
+        (offline(&Origin::File(config.clone()), &question)?, None)
     } else {
         let mut query = vec![
             ("name", arguments.name.as_str()),
@@ -76,14 +79,16 @@ pub(super) fn run(arguments: &Arguments, selection: &Selection) -> Result<ExitCo
         ];
         query.extend(arguments.at.as_deref().map(|at| ("at", at)));
         let node = NodeOptions { reach: arguments.reach.clone(), config: None };
-        Client::new(&selection.node(&node))?.explain(&query)?
+        let client = Client::new(&selection.node(&node), Purpose::Read)?;
+        (client.explain(&query)?, Some(client.place().to_string()))
     };
     if arguments.json {
         let assumed = config.as_ref().map(|_| ASSUMED);
-        let explanation = Explanation { offline: config.is_some(), assumed, explained: &explained };
+        let explanation =
+            Explanation { offline: config.is_some(), node: asked, assumed, explained: &explained };
         say!("{}", serde_json::to_string_pretty(&explanation)?);
     } else {
-        say!("{}", text(&explained, config.as_deref()).trim_end());
+        say!("{}", text(&explained, config.as_deref(), asked).trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -98,13 +103,16 @@ fn offline(origin: &Origin, question: &Question) -> Result<dto::Explain> {
 }
 
 /// The explanation as text.
-fn text(e: &dto::Explain, config: Option<&Path>) -> String {
+fn text(e: &dto::Explain, config: Option<&Path>, asked: Option<String>) -> String {
     let mut text = String::new();
     let mut line = |label: &str, value: String| {
         writeln!(text, "{label:<11} {}", in_one_line(&value)).expect("a String takes everything");
     };
     if let Some(config) = config {
         line("offline", format!("{}: no node was asked; assumed: {ASSUMED}", config.display()));
+    }
+    if let Some(asked) = asked {
+        line("node", asked);
     }
     line("question", format!("{} {}", e.name, e.rtype));
     line("client", format!("{}: {}", e.client, place(&e.location)));

@@ -42,6 +42,7 @@ mod events;
 mod explain;
 mod geo;
 mod logging;
+mod mismatch;
 mod node;
 mod overrides;
 mod proxy;
@@ -59,7 +60,7 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 use crate::api::dto;
 use crate::node::log;
 use crate::prepare::{self, NamedIndex, Origin};
-use client::{Client, ClientError};
+use client::{Client, ClientError, Purpose};
 use node::{NodeOptions, Selection};
 
 /// Exit codes other than 0, success.
@@ -117,7 +118,11 @@ enum Command {
     #[command(after_help = node_help!("portolan explain www.example.com AAAA --client 192.0.2.1"))]
     Explain(explain::Arguments),
     /// Show regions, endpoints, verdicts, overrides, and what safety rules hold
-    #[command(after_help = node_help!("portolan status"))]
+    #[command(after_help = concat!(
+        "CONNECT is how long the last connection that a probe could open took to open, which is about\n",
+        "the round-trip time. It stays while probes fail, as the time of the last that connected.\n\n",
+        node_help!("portolan status")
+    ))]
     Status(Plain),
     /// Send no clients, or fewer, to a target
     #[command(after_help = node_help!("portolan drain region/eu-west --for 30m --reason \"new kernel\""))]
@@ -171,7 +176,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             complain(format!("{error:#}").trim_end());
             ExitCode::from(match error.downcast_ref::<ClientError>() {
-                Some(ClientError::Unreachable(_) | ClientError::Gone { .. }) => exit::UNREACHABLE,
+                Some(ClientError::Unreachable(_) | ClientError::Mismatch(_) | ClientError::Gone { .. }) => {
+                    exit::UNREACHABLE
+                }
                 Some(ClientError::RefusedBySafety(_)) => exit::REFUSED,
                 Some(ClientError::Usage(_)) => exit::USAGE,
                 // What the node cannot parse was typed here.
@@ -186,7 +193,8 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let Arguments { control, token, config, command } = arguments;
     let selection = Selection::new(control, token, config, matches);
     selection.fits(&command)?;
-    let connect = |options: &NodeOptions| Client::new(&selection.node(options));
+    let read = |options: &NodeOptions| Client::new(&selection.node(options), Purpose::Read);
+    let change = |options: &NodeOptions| Client::new(&selection.node(options), Purpose::Change);
     match command {
         Command::Demo(arguments) => demo::run(arguments, &selection),
         Command::Serve { config } => serve::run(Origin::File(selection.config(config))),
@@ -196,13 +204,13 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             check::run(&arguments, config)
         }
         Command::Explain(arguments) => explain::run(&arguments, &selection),
-        Command::Status(Plain { json, node }) => status::run(&connect(&node)?, json),
-        Command::Drain(arguments) => overrides::drain(&connect(&arguments.node)?, arguments),
-        Command::Force(arguments) => overrides::force(&connect(&arguments.node)?, arguments),
-        Command::Restore(arguments) => overrides::restore(&connect(&arguments.node)?, &arguments),
-        Command::Overrides(Plain { json, node }) => overrides::list(&connect(&node)?, json),
-        Command::Events(arguments) => events::run(&connect(&arguments.node)?, &arguments),
-        Command::Reload(Plain { json, node }) => reload(&connect(&node)?, json),
+        Command::Status(Plain { json, node }) => status::run(&read(&node)?, json),
+        Command::Drain(arguments) => overrides::drain(&change(&arguments.node)?, arguments),
+        Command::Force(arguments) => overrides::force(&change(&arguments.node)?, arguments),
+        Command::Restore(arguments) => overrides::restore(&change(&arguments.node)?, &arguments),
+        Command::Overrides(Plain { json, node }) => overrides::list(&read(&node)?, json),
+        Command::Events(arguments) => events::run(&read(&arguments.node)?, &arguments),
+        Command::Reload(Plain { json, node }) => reload(&change(&node)?, json),
         Command::Geo(command) => geo::run(command, index_of),
         Command::Completions { shell } => {
             let mut script = Vec::new();

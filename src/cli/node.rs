@@ -10,9 +10,9 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use super::Command;
-use super::client::ClientError;
+use super::client::{ClientError, Purpose};
 use crate::config::{self, Control};
-use crate::node::default_sockets;
+use crate::node::{default_sockets, demo};
 use crate::prepare::files;
 
 /// How long a socket may take to accept a connection before the command uses it regardless and reports what happens.
@@ -66,6 +66,8 @@ pub(super) enum NodeChoice {
     Config(PathBuf),
     /// The node of this host.
     Default,
+    /// The demo at the usual port.
+    Demo,
 }
 
 impl Selection {
@@ -221,13 +223,14 @@ impl Chosen {
     }
 
     /// What the user should know about the choice, as a sentence.
-    pub(super) fn note(&self, place: &Place, skipped: &[Attempt]) -> Option<String> {
+    pub(super) fn note(&self, place: &Place, skipped: &[Attempt], purpose: Purpose) -> Option<String> {
         let failed: Vec<String> = skipped
             .iter()
             .filter(|it| !matches!(it.why, Why::Absent))
             .map(|Attempt { place, why }| format!("{why} at {place}"))
             .collect();
-        match (self.variable, failed.is_empty()) {
+        let variable = self.variable.filter(|_| purpose == Purpose::Change);
+        match (variable, failed.is_empty()) {
             (None, true) => None,
             (Some(variable), true) => Some(format!("using the node at {place}, which {variable} selects")),
             (_, false) => Some(format!("using the node at {place}: {}", failed.join(", "))),
@@ -249,6 +252,11 @@ impl NodeChoice {
             }
             Self::Default => {
                 default_sockets().map(Place::Socket).chain([url(Control::DEFAULT_LISTEN)]).collect()
+            }
+            // At its sockets it wants no token.
+            Self::Demo => {
+                let sockets = demo::sockets(Control::DEFAULT_LISTEN.port());
+                sockets.into_iter().map(Place::Socket).chain([url(Control::DEFAULT_LISTEN)]).collect()
             }
         })
     }

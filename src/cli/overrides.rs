@@ -48,7 +48,7 @@ enum TargetState {
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// Remove the override after this time, such as 30m
+    /// Remove the override after this time, such as 30m, 1h30m or 7d
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     lasts: Option<String>,
     /// The reason, shown in status and events

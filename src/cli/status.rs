@@ -49,7 +49,7 @@ fn text(status: &dto::Status, place: &Place) -> String {
     for alarm in &status.alarms {
         text += &format!("ALARM {}\n", in_one_line(alarm));
     }
-    let mut regions = Table::new(&["REGION", "ENDPOINT", "ADDRESS", "VERDICT", "FOR", "RTT", "EVIDENCE"]);
+    let mut regions = Table::new(&["REGION", "ENDPOINT", "ADDRESS", "VERDICT", "FOR", "CONNECT", "EVIDENCE"]);
     for region in &status.regions {
         regions.add([&region.name, "", "", &verdict(region), &since(&region.since), "", &notes(region)]);
         for endpoint in &region.endpoints {
@@ -412,7 +412,7 @@ mod tests {
                 "ns1 1.2.3 at 192.0.2.1:8053, ready, epoch 9, up 1m",
                 r"ALARM region/soft fails, but min_regions holds it\u000aREGION \u001b[2J",
                 "",
-                "REGION ENDPOINT ADDRESS VERDICT FOR RTT EVIDENCE",
+                "REGION ENDPOINT ADDRESS VERDICT FOR CONNECT EVIDENCE",
                 "soft down in 2027 held: min_regions",
                 "lb1 192.0.2.1 down in 2027 1.2 ms its evidence",
                 "kept down in 2027 held: suspect_self",

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use crate::model::{AllowedClients, KeyPrefix, Networks, RateLimit, TcpLimits};
 
 use super::diagnostic::Spot;
-use super::keys::Shape::{Integer, List, Text};
+use super::keys::Shape::{Integer, List, Prefix, Text, Time};
 use super::keys::{Key, Keys, default, key, otherwise, required};
 use super::table::{At, Table, Value};
 use super::text;
@@ -57,7 +57,7 @@ pub(super) const TCP: Keys = Keys {
             otherwise("256", "a quarter of `connections`"),
             "most of them from one client prefix (IPv4 /24, IPv6 /48); a newer connection replaces the one idle for longest",
         ),
-        key("idle", Text, default("\"10s\""), "how long a connection may be without a query"),
+        key("idle", Time, default("\"10s\""), "how long a connection may be without a query"),
     ],
     later: &[],
 };
@@ -79,7 +79,7 @@ pub(super) const RATE_LIMIT: Keys = Keys {
         ),
         key(
             "window",
-            Text,
+            Time,
             default("\"15s\""),
             "how long a prefix far above the limit must be quiet, at most, before it is answered again",
         ),
@@ -87,7 +87,7 @@ pub(super) const RATE_LIMIT: Keys = Keys {
         key("v6_prefix", Integer(0, 128), default("56"), "length of the IPv6 prefixes that share a limit"),
         key(
             "exempt",
-            List(&Text),
+            List(&Prefix),
             otherwise("[\"10.0.0.0/8\"]", "none"),
             "prefixes of clients without a limit",
         ),
@@ -97,7 +97,7 @@ pub(super) const RATE_LIMIT: Keys = Keys {
 
 pub(super) const PROXY_PROTOCOL_FROM: Key = key(
     "proxy_protocol_from",
-    List(&Text),
+    List(&Prefix),
     otherwise("[\"10.0.0.10/32\"]", "none"),
     "prefixes of proxies whose TCP connections begin with a PROXY header (version 1 or 2), which names the client",
 );

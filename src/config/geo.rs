@@ -9,7 +9,7 @@ use crate::geo::NetworkOverride;
 use crate::model::RegionId;
 
 use super::Spot;
-use super::keys::Shape::{Fields, List, OneOrMany, Text};
+use super::keys::Shape::{Fields, List, OneOrMany, Prefix, Text};
 use super::keys::{Keys, default, key, otherwise, required};
 use super::place::{LOCATION, Names, location};
 use super::table::{Table, Value};
@@ -61,7 +61,7 @@ pub(super) const GEO: Keys = Keys {
 };
 const NETWORK: Keys = Keys {
     known: &[
-        key("prefix", Text, required("\"10.20.0.0/16\""), "the network; the longest matching prefix wins"),
+        key("prefix", Prefix, required("\"10.20.0.0/16\""), "the network; the longest matching prefix wins"),
         key(
             "location",
             Fields(&LOCATION),

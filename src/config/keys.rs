@@ -111,6 +111,14 @@ pub(super) enum Given {
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
     Text,
+    /// A duration.
+    Time,
+    /// An IP address.
+    Address,
+    /// An IP address with a port.
+    AddressPort,
+    /// A network as address and length.
+    Prefix,
     Boolean,
     False,
     /// Between these bounds, inclusive.

@@ -8,7 +8,7 @@ use crate::model::{AllowedClients, Identity, KeyPrefix, MAX_IDENTITY, Networks, 
 use super::Spot;
 use super::abuse::{self, Cookies};
 use super::claim::Claims;
-use super::keys::Shape::{Boolean, Either, False, Fields, Integer, List, Text, Words};
+use super::keys::Shape::{AddressPort, Boolean, Either, False, Fields, Integer, List, Prefix, Text, Words};
 use super::keys::{Keys, default, key, otherwise, required};
 use super::table::{Table, Value};
 use super::text;
@@ -135,7 +135,7 @@ pub(super) const DNS: Keys = Keys {
     known: &[
         key(
             "listen",
-            List(&Text),
+            List(&AddressPort),
             required("[\"0.0.0.0:53\", \"[::]:53\"]"),
             "addresses to listen on, UDP and TCP; IPv6 sockets accept IPv6 only",
         ),
@@ -178,7 +178,7 @@ pub(super) const DNS: Keys = Keys {
         ),
         key(
             "allow",
-            List(&Text),
+            List(&Prefix),
             otherwise("[\"10.0.0.0/8\", \"2001:db8::/32\"]", "everyone"),
             "prefixes of clients that may ask; others are refused over UDP and disconnected over TCP",
         ),
@@ -221,7 +221,7 @@ pub(super) const CONTROL: Keys = Keys {
     known: &[
         key(
             "listen",
-            Either(&[Text, False]),
+            Either(&[AddressPort, False]),
             default("\"127.0.0.1:8053\""),
             "TCP address to listen on; false: no TCP listener",
         ),
@@ -252,7 +252,7 @@ pub(super) const CONTROL: Keys = Keys {
         key("tls", Fields(&TLS), otherwise("", "no TLS"), "TLS at `listen`; a reload reads the files again"),
         key(
             "metrics",
-            Text,
+            AddressPort,
             otherwise("\"127.0.0.1:9153\"", "no such listener"),
             "TCP address of a listener for /metrics alone, without tokens and TLS",
         ),

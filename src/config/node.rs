@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::model::{Destinations, Rules, Service, SuspectSelf};
 
 use super::Spot;
-use super::keys::Shape::{Any, Boolean, Fields, Integer, List, OneOrMany, Text, Words};
+use super::keys::Shape::{Any, Boolean, Fields, Integer, List, OneOrMany, Prefix, Text, Time, Words};
 use super::keys::{Keys, default, key, otherwise};
 use super::table::{At, Table, Value};
 use super::text;
@@ -103,7 +103,7 @@ pub(super) const NODE: Keys = Keys {
         ),
         key(
             "private_networks",
-            List(&Text),
+            List(&Prefix),
             otherwise("[\"10.0.0.0/8\", \"fd00::/8\"]", "none"),
             "networks that are not public whose addresses resolvers may report for a `host`: others of private, loopback and link-local networks are never probed nor answered",
         ),
@@ -159,7 +159,7 @@ const SUSPECT_SELF: Keys = Keys {
             otherwise("[\"tcp:192.0.2.250:53\"]", "none"),
             "external addresses, probed once a second by a TCP handshake: if one answers, this node's network works",
         ),
-        key("at_most", Text, default("\"2m\""), "maximum time to keep the last standing"),
+        key("at_most", Time, default("\"2m\""), "maximum time to keep the last standing"),
     ],
     later: &[],
 };

@@ -14,7 +14,7 @@ use crate::model::{
 };
 
 use super::FileKind;
-use super::keys::Shape::{Either, Fields, Integer, Json, OneOrMany, Text, Words};
+use super::keys::Shape::{Either, Fields, Integer, Json, OneOrMany, Text, Time, Words};
 use super::keys::{Keys, Shape, default, key, otherwise, required};
 use super::place::Names;
 use super::table::{Entry, Table, Value};
@@ -53,19 +53,19 @@ pub(super) const PROBE: Keys = Keys {
             otherwise("\"ca.pem\"", "those of the system"),
             "PEM file of the certificate authorities to trust; at most 4 MiB",
         ),
-        key("interval", Text, default("\"5s\""), "time from one start to the next; at least 100ms"),
-        key("timeout", Text, default("\"2s\""), "time limit of the whole probe; shorter than the interval"),
+        key("interval", Time, default("\"5s\""), "time from one start to the next; at least 100ms"),
+        key("timeout", Time, default("\"2s\""), "time limit of the whole probe; shorter than the interval"),
         key("fall", COUNT, default("3"), "failures before the verdict is down"),
         key("clear", COUNT, default("1"), "consecutive successes that reset the count of failures"),
         key("rise", COUNT, default("2"), "consecutive successes before a down target is up again"),
         key(
             "hold",
-            Text,
+            Time,
             default("\"30s\""),
             "minimum time from the first success until a down target is up again",
         ),
         key("startup", Fields(&STARTUP), otherwise("", "none"), "grace period for a target that is starting"),
-        key("slow", Text, otherwise("\"800ms\"", "never"), "successes slower than this lead to degraded"),
+        key("slow", Time, otherwise("\"800ms\"", "never"), "successes slower than this lead to degraded"),
     ],
     later: &[],
 };
@@ -103,7 +103,7 @@ const JSON: Keys = Keys {
 const STARTUP: Keys = Keys {
     known: &[key(
         "grace",
-        Text,
+        Time,
         required("\"60s\""),
         "failures do not count before the first success, for at most this long",
     )],

@@ -44,10 +44,24 @@ fn property(key: &Key) -> Value {
     schema
 }
 
+// Patterns that match whatever the readers accept, so that editors mark slips of the kind that they mark best.
+const A_NUMBER_WITH_A_UNIT: &str = "[0-9]\\s*[A-Za-zµμ:]";
+const AN_ADDRESS: &str = "^([0-9.]+|[0-9A-Fa-f:]+(:[0-9.]+)?)$";
+const AN_ADDRESS_WITH_A_PORT: &str = "^([0-9.]+|\\[[0-9A-Fa-f:.]+(%[0-9]+)?\\]):[0-9]+$";
+const A_PREFIX: &str = "^[0-9A-Fa-f:.]+/[0-9]+$";
+
+fn written(pattern: &str) -> Value {
+    json!({ "type": "string", "pattern": pattern })
+}
+
 fn of(shape: &Shape) -> Value {
     let list = |item: &Shape, least: u64| json!({ "type": "array", "items": of(item), "minItems": least });
     match *shape {
         Shape::Text => json!({ "type": "string" }),
+        Shape::Time => written(A_NUMBER_WITH_A_UNIT),
+        Shape::Address => written(AN_ADDRESS),
+        Shape::AddressPort => written(AN_ADDRESS_WITH_A_PORT),
+        Shape::Prefix => written(A_PREFIX),
         Shape::Boolean => json!({ "type": "boolean" }),
         Shape::False => json!({ "const": false }),
         Shape::Integer(from, u64::MAX) => json!({ "type": "integer", "minimum": from }),
@@ -77,7 +91,7 @@ fn example(toml: &str) -> Value {
 const HEAD: &str = "\
 # Every config key. This file is itself a valid config once the files that it names exist. The value shown is the
 # default, unless the line says \"required\" or gives another default. Paths are relative to this file; durations
-# are written as \"250ms\", \"5s\", \"10m\" or \"1h30m\", shares as \"25%\".
+# are written as \"250ms\", \"5s\", \"10m\", \"1h30m\" or \"7d\", shares as \"25%\".
 ";
 
 /// The column where comments begin, unless the line is longer.

@@ -7,7 +7,7 @@ use crate::model::{
     Weight,
 };
 
-use super::keys::Shape::{Any, Either, Fields, Integer, List, OneOrMany, Text, Words};
+use super::keys::Shape::{Address, Any, Either, Fields, Integer, List, OneOrMany, Text, Words};
 use super::keys::{Keys, default, key, otherwise, required};
 use super::place::{LOCATION, Names, location};
 use super::table::{Entry, Table, Value};
@@ -43,7 +43,7 @@ const ENDPOINT: Keys = Keys {
         key("name", Text, required("\"lb1\""), "name, unique within the region"),
         key(
             "address",
-            OneOrMany(&Text),
+            OneOrMany(&Address),
             otherwise("[\"192.0.2.10\", \"2001:db8::10\"]", "`host`"),
             "IPv4 and IPv6 addresses; each is probed separately",
         ),

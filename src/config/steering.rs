@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::{AllDown, GeoEntry, Km, Millis, Rank, RankKind, Share, Steering, Ttl, TtlRange};
 
-use super::keys::Shape::{Boolean, Either, Fields, Integer, OneOrMany, Text, Words};
+use super::keys::Shape::{Address, Boolean, Either, Fields, Integer, OneOrMany, Text, Time, Words};
 use super::keys::{Key, Keys, default, key, otherwise, required};
 use super::place::Names;
 use super::report::Report;
@@ -36,7 +36,7 @@ pub(super) const ANSWERS: Key =
     key("answers", Integer(1, MOST_ANSWERS), default("1"), "maximum number of endpoints in an answer");
 pub(super) const TTL: Key = key(
     "ttl",
-    Either(&[Text, Fields(&COMPUTED_TTL)]),
+    Either(&[Time, Fields(&COMPUTED_TTL)]),
     default("\"30s\""),
     "TTL of answers; { max, min }: computed, so that an answer expires before it can change, within these limits",
 );
@@ -44,11 +44,11 @@ const COMPUTED_TTL: Keys = Keys {
     known: &[
         key(
             "max",
-            Text,
+            Time,
             required("\"60s\""),
             "maximum, and the length of the time windows of share \"weighted\"",
         ),
-        key("min", Text, required("\"5s\""), "minimum"),
+        key("min", Time, required("\"5s\""), "minimum"),
     ],
     later: &[],
 };
@@ -63,11 +63,11 @@ const WHEN_ALL_DOWN: Keys = Keys {
     known: &[
         key(
             "last_good",
-            Text,
+            Time,
             otherwise("\"10m\"", "another"),
             "the endpoints that served last, with those lost within 1 minute before them, if they stopped no longer ago than this",
         ),
-        key("fallback", OneOrMany(&Text), otherwise("[\"203.0.113.9\"]", "another"), "these addresses"),
+        key("fallback", OneOrMany(&Address), otherwise("[\"203.0.113.9\"]", "another"), "these addresses"),
         key(
             "cname",
             Text,

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use http::uri::Authority;
 use ipnet::IpNet;
+use jiff::SpanRelativeTo;
+use jiff::fmt::friendly::{FractionalUnit, Spacing, SpanParser, SpanPrinter};
 use rustls::pki_types::ServerName;
 
 use crate::model::{Fraction, Name};
 
 /// The description of a duration in messages.
-pub(super) const A_DURATION: &str = "a duration such as \"5s\"";
+pub(super) const A_DURATION: &str = "a duration such as \"5s\" (units: ms, s, m, h, d)";
 
 /// Parses a share above 0 % and up to 100 %.
 pub(super) fn share(text: &str) -> Result<Fraction, String> {
@@ -19,18 +21,22 @@ pub(super) fn share(text: &str) -> Result<Fraction, String> {
         .ok_or_else(|| format!("expected a share above 0% and up to 100%, found {:?}", shortened(text)))
 }
 
-/// Parses "250ms", "5s", "10m", "1h", "1h30m".
+/// Parses "250ms", "3.5s", "10m", "1h30m", "7d". A day has 24 hours.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    jiff::fmt::friendly::SpanParser::new()
-        .parse_unsigned_duration(text)
-        .map_err(|_| format!("expected {A_DURATION}, found {:?}", shortened(text)))
+    let parser = SpanParser::new();
+    let with_days = || {
+        let span = parser.parse_span(text).ok()?;
+        Duration::try_from(span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?).ok()
+    };
+    let duration = parser.parse_unsigned_duration(text).ok().or_else(with_days);
+    duration.ok_or_else(|| format!("expected {A_DURATION}, found {:?}", shortened(text)))
 }
 
 /// Formats a duration in the config's syntax.
 pub(super) fn format_duration(duration: Duration) -> String {
-    jiff::fmt::friendly::SpanPrinter::new()
-        .spacing(jiff::fmt::friendly::Spacing::None)
-        .unsigned_duration_to_string(&duration)
+    // A fraction only where there are whole seconds before it: "3.5s", but "250ms".
+    let fraction = (duration.as_secs() > 0).then_some(FractionalUnit::Second);
+    SpanPrinter::new().spacing(Spacing::None).fractional(fraction).unsigned_duration_to_string(&duration)
 }
 
 /// The first 40 characters of a text, for a message.
@@ -207,13 +213,19 @@ mod tests {
 
     #[test]
     fn formatted_durations_parse_back() {
-        for (text, millis) in [("250ms", 250), ("5s", 5_000), ("10m", 600_000), ("1h30m", 5_400_000)] {
+        for (text, millis) in
+            [("250ms", 250), ("3.5s", 3_500), ("5s", 5_000), ("10m", 600_000), ("1h30m", 5_400_000)]
+        {
             let found = duration(text).expect("a duration");
             assert_eq!(found, Duration::from_millis(millis), "{text}");
             assert_eq!(format_duration(found), text);
         }
-        for text in ["", "5", "s", "-5s", "5 parsecs", "5s ago"] {
-            assert!(duration(text).is_err(), "{text:?}");
+        for (days, hours) in [("7d", 168), ("1d12h", 36)] {
+            assert_eq!(duration(days), Ok(Duration::from_secs(hours * 3600)), "{days}");
+        }
+        for text in ["", "5", "s", "-5s", "5 parsecs", "5s ago", "1 month", "1y"] {
+            let why = duration(text).expect_err(text);
+            assert!(why.contains("(units: ms, s, m, h, d)"), "{why}");
         }
     }
 

@@ -64,12 +64,15 @@ pub struct Failures {
     pub count: u32,
     /// Whether there were successes between them.
     pub broken: bool,
+    /// Whether all of them are known to have the same reason; those before a restart are not known.
+    pub alike: bool,
     /// The reasons of the last five, oldest first.
     pub last: VecDeque<String>,
 }
 
 impl Failures {
     pub(super) fn add(&mut self, reason: &str) {
+        self.alike = self.count == 0 || self.alike && self.last.back().is_some_and(|last| last == reason);
         self.count = self.count.saturating_add(1);
         if self.last.len() == REMEMBERED {
             self.last.pop_front();
@@ -110,28 +113,23 @@ impl fmt::Display for Failures {
         if self.count > 1 {
             write!(f, "{} {}", self.count, if self.broken { "failures" } else { "consecutive failures" })?;
             match self.last.len() {
+                _ if self.alike => {}
                 all if all >= self.count as usize => {}
                 1 => f.write_str(", the last")?,
                 some => write!(f, ", the last {some}")?,
             }
             f.write_str(": ")?;
         }
-        let mut rest = self.last.iter().peekable();
-        let mut is_first = true;
-        while let Some(reason) = rest.next() {
-            let mut times = 1;
-            while rest.next_if_eq(&reason).is_some() {
-                times += 1;
+        for (index, reason) in self.last.iter().enumerate() {
+            // Reasons can be long, so each is printed once, where it comes first.
+            if self.last.iter().take(index).any(|earlier| earlier == reason) {
+                continue;
             }
-            // A repeated reason is printed once: reasons can be long.
-            let (printed, note) = match times {
-                _ if times == self.last.len() => (1, String::new()),
-                1 | 2 => (times, String::new()),
-                _ => (1, format!(" ({times} times)")),
-            };
-            for _ in 0..printed {
-                write!(f, "{}{reason}{note}", if is_first { "" } else { ", " })?;
-                is_first = false;
+            let times = self.last.iter().filter(|other| *other == reason).count();
+            f.write_str(if index == 0 { "" } else { ", " })?;
+            f.write_str(reason)?;
+            if times > 1 && times < self.last.len() {
+                write!(f, " ({times} times)")?;
             }
         }
         Ok(())
@@ -181,6 +179,24 @@ mod tests {
         );
     }
 
+    #[test]
+    fn one_reason_for_all_is_printed_alone() {
+        let mut failures = Failures::default();
+        for _ in 0..14 {
+            failures.add("connection refused");
+        }
+        assert_eq!(failures.to_string(), "14 consecutive failures: connection refused");
+        failures.add("timeout");
+        assert_eq!(
+            failures.to_string(),
+            "15 consecutive failures, the last 5: connection refused (4 times), timeout"
+        );
+        for _ in 0..5 {
+            failures.add("timeout");
+        }
+        assert_eq!(failures.to_string(), "20 consecutive failures, the last 5: timeout");
+    }
+
     /// After a restart only the last reason is known.
     #[test]
     fn the_only_known_reason_is_the_last() {
@@ -192,10 +208,11 @@ mod tests {
     fn a_repeated_reason_is_printed_once() {
         for (reasons, expected) in [
             ("rr", "2 consecutive failures: refused"),
-            ("rrt", "3 consecutive failures: refused, refused, timeout"),
+            ("rrt", "3 consecutive failures: refused (2 times), timeout"),
             ("rrrt", "4 consecutive failures: refused (3 times), timeout"),
-            ("trrrt", "5 consecutive failures: timeout, refused (3 times), timeout"),
-            ("rrrrrr", "6 consecutive failures, the last 5: refused"),
+            ("trrrt", "5 consecutive failures: timeout (2 times), refused (3 times)"),
+            ("rrrrrr", "6 consecutive failures: refused"),
+            ("trrrrr", "6 consecutive failures, the last 5: refused"),
         ] {
             let mut failures = Failures::default();
             for reason in reasons.chars() {

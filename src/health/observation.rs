@@ -43,7 +43,7 @@ pub struct ProbeResult {
 pub struct Failure {
     /// Whether the target may still serve anything.
     pub severity: Severity,
-    /// A short human-readable clause, such as "connect refused", "timeout after 2s in tls" or "status 503".
+    /// A short human-readable clause, such as "connection refused", "timeout after 2s in tls" or "status 503".
     pub reason: String,
 }
 

@@ -51,7 +51,7 @@ fn verdict(region: &str, state: State) -> VerdictRecord {
         since: at(CREATED),
         recovering: state.is_down().then(|| (2, at(CREATED + 5))),
         failures: 3,
-        reason: state.is_down().then(|| "connect refused".into()),
+        reason: state.is_down().then(|| "connection refused".into()),
     };
     let check = CheckId { subject, source: Source::Probe("ready".into()) };
     VerdictRecord { check, memory, seen: at(CREATED + 6) }

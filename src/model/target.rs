@@ -39,15 +39,30 @@ pub struct TargetError(String);
 
 impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "`{}` is not a valid target: use region/NAME, endpoint/REGION/NAME, service/NAME/REGION or pool/NAME/ADDRESS:PORT",
-            self.0
+        let Self(text) = self;
+        write!(f, "`{text}` is not a valid target: ")?;
+        if let Some(kind) = likely_kind(text) {
+            write!(f, "did you mean {kind}/{text}? ")?;
+        }
+        f.write_str(
+            "Targets are region/NAME, endpoint/REGION/NAME, service/NAME/REGION and pool/NAME/ADDRESS:PORT",
         )
     }
 }
 
 impl std::error::Error for TargetError {}
+
+/// What a target without its kind probably is: only names of services have dots as a rule.
+fn likely_kind(text: &str) -> Option<&'static str> {
+    match text.split('/').collect::<Vec<_>>()[..] {
+        ["" | "region" | "endpoint" | "service" | "pool", ..] | [_, ""] => None,
+        [_] => Some("region"),
+        [_, backend] if backend.contains(':') => Some("pool"),
+        [service, _] if service.contains('.') => Some("service"),
+        [_, _] => Some("endpoint"),
+        _ => None,
+    }
+}
 
 impl FromStr for Target {
     type Err = TargetError;

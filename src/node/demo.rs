@@ -187,11 +187,17 @@ impl Demo {
 /// is not taken for it.
 #[must_use]
 pub fn socket(control_port: u16) -> PathBuf {
+    sockets(control_port).remove(0)
+}
+
+/// The sockets that this user's demo may have, best first: it may have been started without XDG_RUNTIME_DIR, as by `sudo`.
+#[must_use]
+pub fn sockets(control_port: u16) -> Vec<PathBuf> {
     let user = nix::unistd::geteuid();
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(dir) => PathBuf::from(dir).join(format!("portolan-demo-{control_port}.sock")),
-        None => std::env::temp_dir().join(format!("portolan-demo-{user}-{control_port}.sock")),
-    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+    let runtime = runtime.map(|dir| PathBuf::from(dir).join(format!("portolan-demo-{control_port}.sock")));
+    let temporary = std::env::temp_dir().join(format!("portolan-demo-{user}-{control_port}.sock"));
+    runtime.into_iter().chain([temporary]).collect()
 }
 
 /// A token that nobody can guess.

@@ -179,6 +179,7 @@ impl Node {
         log_plan(&engine.snapshots.load().plan);
         let shown = |address: Option<SocketAddr>| address.map(tracing::field::display);
         let (control_shown, metrics_shown) = (shown(control_address), shown(control.metrics_address));
+        // A list is a text in JSON, too: `tracing` has no lists without its unstable feature `valuable`.
         info!(dns = ?dns_addresses, proxy = ?proxy_addresses, control = control_shown, metrics = metrics_shown, "bound, waiting for the first result of every check");
         if engine.ready.clone().wait_for(|ready| *ready).await.is_err() {
             bail!(supervisor.failure().unwrap_or_else(|| "the engine has stopped".into()));

@@ -17,7 +17,6 @@ use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
@@ -108,7 +107,7 @@ impl Ask {
 
 /// Kind `http`: HTTP/1.1 on a new connection.
 pub(super) async fn over_tcp(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     ask: &Ask,
     address: SocketAddr,
     progress: &mut Progress,
@@ -119,7 +118,7 @@ pub(super) async fn over_tcp(
 
 /// Kind `https`: the version that the server chose by ALPN.
 pub(super) async fn over_tls(
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
     ask: &Ask,
     address: SocketAddr,
     progress: &mut Progress,

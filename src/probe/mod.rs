@@ -6,6 +6,7 @@
 
 mod expectation;
 mod http;
+mod metered;
 mod outcome;
 mod prepared;
 mod scheduler;
@@ -24,6 +25,7 @@ pub use outcome::{Failure, LocalFault, Outcome, Phase, Timings};
 pub use prepared::PreparedProbe;
 pub use scheduler::{CheckReport, MAX_IN_FLIGHT, ScheduledCheck, Scheduler};
 
+use metered::Metered;
 use outcome::{Progress, Trouble};
 use prepared::Speech;
 
@@ -59,7 +61,7 @@ pub async fn run(target: &ProbeTarget) -> Result<Outcome, LocalFault> {
 
 async fn attempt(target: &ProbeTarget, progress: &mut Progress) -> Result<(), Trouble> {
     let address = SocketAddr::new(target.address, target.probe.definition.kind.port());
-    let stream = tcp::connect(address, progress).await?;
+    let stream = Metered::new(tcp::connect(address, progress).await?);
     match &*target.probe.speech {
         Speech::Tcp => {}
         Speech::Tls(client) => {

@@ -54,7 +54,7 @@ pub struct Failure {
     pub severity: Severity,
     /// Where it failed.
     pub phase: Phase,
-    /// A short readable clause: "connect refused", "timeout after 2s in tls", "status 503".
+    /// A short readable clause: "connection refused", "timeout after 2s in tls", "status 503".
     pub reason: String,
 }
 

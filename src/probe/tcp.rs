@@ -23,15 +23,15 @@ pub(super) async fn connect(address: SocketAddr, progress: &mut Progress) -> Res
 fn trouble(error: io::Error, has_route: impl FnOnce() -> bool) -> Trouble {
     let clause = match error.kind() {
         _ if is_local(&error) => return Trouble::Local(LocalFault(error)),
-        ErrorKind::ConnectionRefused => "connect refused".to_owned(),
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         // A refused SYN is reported as refused: the handshake completed, then the peer closed the connection.
-        ErrorKind::ConnectionReset => return soft(Phase::Connect, "connect reset").into(),
+        ErrorKind::ConnectionReset => return soft(Phase::Connect, "connection reset").into(),
         // From a router on the path this is evidence about the target; from this node's own routing table it is not.
         ErrorKind::NetworkUnreachable if !has_route() => return Trouble::Local(LocalFault(error)),
         ErrorKind::NetworkUnreachable => "connect: network unreachable".to_owned(),
         ErrorKind::HostUnreachable => "connect: host unreachable".to_owned(),
         // The kernel gave up before the probe's timeout.
-        ErrorKind::TimedOut => "connect timed out".to_owned(),
+        ErrorKind::TimedOut => "connection timed out".to_owned(),
         _ => format!("connect: {error}"),
     };
     hard(Phase::Connect, clause).into()
@@ -73,11 +73,11 @@ mod tests {
     #[test]
     fn failures_of_the_target_are_distinguished_from_faults_of_this_node() {
         for (code, expected) in [
-            (Errno::ECONNREFUSED, Some((Severity::Hard, "connect refused"))),
-            (Errno::ECONNRESET, Some((Severity::Soft, "connect reset"))),
+            (Errno::ECONNREFUSED, Some((Severity::Hard, "connection refused"))),
+            (Errno::ECONNRESET, Some((Severity::Soft, "connection reset"))),
             (Errno::ENETUNREACH, Some((Severity::Hard, "connect: network unreachable"))),
             (Errno::EHOSTUNREACH, Some((Severity::Hard, "connect: host unreachable"))),
-            (Errno::ETIMEDOUT, Some((Severity::Hard, "connect timed out"))),
+            (Errno::ETIMEDOUT, Some((Severity::Hard, "connection timed out"))),
             (Errno::EMFILE, None),
             (Errno::EADDRNOTAVAIL, None),
             (Errno::EPERM, None),

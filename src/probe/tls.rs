@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, Error, InvalidMessage};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -26,12 +26,12 @@ impl fmt::Debug for Client {
     }
 }
 
-pub(super) async fn handshake(
-    stream: TcpStream,
+pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
     client: &Client,
     address: IpAddr,
     progress: &mut Progress,
-) -> Result<TlsStream<TcpStream>, Failure> {
+) -> Result<TlsStream<S>, Failure> {
     progress.enter(Phase::Tls);
     let name = client.server_name.clone().unwrap_or_else(|| ServerName::from(address));
     let stream = client.connector.connect(name, stream).await;

@@ -368,7 +368,11 @@ async fn invalid_requests_get_a_problem_document_with_the_cause() {
             400,
             "unknown variant `explode`, expected one of `drain`, `up`, `down`",
         ),
-        (post(json!({"target": "one", "action": "drain"})), 400, "use region/NAME"),
+        (
+            post(json!({"target": "one", "action": "drain"})),
+            400,
+            "did you mean region/one? Targets are region/NAME",
+        ),
         (post(json!({"target": "region/ten", "action": "drain"})), 404, "there is no region `ten`"),
         (
             post(json!({"target": "region/one", "action": "drain", "share": "half"})),

@@ -85,7 +85,7 @@ fn ten_mistakes_are_ten_errors() {
     p.toml:6:1: error: unknown key `worker` in `dns`; did you mean `workers`?
     p.toml:8:11: error: group `a` contains itself: a → b → a
     p.toml:10:22: error: ISO 3166-1 has no country UK; did you mean `GB`?
-    p.toml:13:12: error: expected a duration such as "5s", found integer 5
+    p.toml:13:12: error: expected a duration such as "5s" (units: ms, s, m, h, d), found integer 5
     p.toml:15:63: error: probe `raedy` is not defined; did you mean `ready`?
     p.toml:18:8: error: zone file none.zone: no such file
     p.toml:22:10: error: the fences leave no client that may be sent to region `east`

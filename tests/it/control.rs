@@ -306,6 +306,61 @@ fn certify(folder: &Folder) -> String {
     cert + &key
 }
 
+/// A self-signed certificate as `openssl req -x509` makes it unless told otherwise: that of an authority.
+fn certify_an_authority(folder: &Folder) {
+    let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    folder.write("c.pem", params.self_signed(&key).expect("a certificate").pem());
+    folder.write("k.pem", key.serialize_pem());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_says_what_is_wrong_with_tls() {
+    let plain = TestNode::with(ONE).await;
+    let folder = Folder::new(ONE);
+    folder.reconfigure("[control]", "[control]\ntls = { cert = \"c.pem\", key = \"k.pem\" }");
+    folder.write("first.pem", certify(&folder));
+    let node = TestNode::start(folder).await;
+    let control = node.control();
+    let failed = |address: &str, trusted: &str, expected: &str| {
+        let mut command = program();
+        command.args(["--control", address, "status"]);
+        command.env("SSL_CERT_FILE", node.folder.path(trusted)).env_remove("SSL_CERT_DIR");
+        let done = run(command);
+        assert_eq!(done.code, Some(3), "{done:?}");
+        assert!(done.stderr.contains(expected) && !done.stderr.contains("is it running"), "{done:?}");
+    };
+    let speaks_tls =
+        format!("{control} does not answer in HTTP; if it speaks TLS, use --control https://{control}\n");
+    failed(&control.to_string(), "first.pem", &speaks_tls);
+    let other = format!("https://{}", plain.control());
+    failed(
+        &other,
+        "first.pem",
+        &format!("if it speaks plain HTTP, use --control http://{}\n", plain.control()),
+    );
+
+    let reload = async || assert_eq!(node.api.call(Method::POST, "/v1/reload", None).await.0, 200);
+    let control = format!("https://{control}");
+    certify(&node.folder);
+    reload().await;
+    failed(&control, "first.pem", ": set SSL_CERT_FILE to a PEM file with its authority");
+    certify_an_authority(&node.folder);
+    reload().await;
+    failed(&control, "c.pem", "that of an authority (CA:TRUE), which clients refuse: make one with CA:FALSE");
+    certify(&node.folder);
+    node.folder.reconfigure("k.pem\" }", "k.pem\", client_ca = \"first.pem\" }");
+    reload().await;
+    failed(
+        &control,
+        "c.pem",
+        "wants a client certificate, which this command does not send: use the control socket",
+    );
+    node.stop().await;
+    plain.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_speaks_tls_with_certificates_that_a_reload_replaces() {
     let folder = Folder::new(ONE);

@@ -114,7 +114,7 @@ async fn a_closed_port() {
     fails_and_comes_back(Way {
         how: Break::Refuse,
         state: "down_hard",
-        evidence: "connect refused",
+        evidence: "connection refused",
         probe: &[],
         https: false,
     })

@@ -258,7 +258,9 @@ async fn the_command_line_sends_tokens() {
     let node = TestNode::start(folder).await;
     let control = node.control().to_string();
     let drain = ["--control", &control, "drain", "region/us"];
-    assert_done(&portolan(&drain), 1, "", "--token or PORTOLAN_TOKEN sends a token");
+    let refused = portolan(&drain);
+    assert_done(&refused, 1, "", "wants a token: give it with --token or PORTOLAN_TOKEN");
+    assert!(!refused.stderr.contains("Bearer"), "{refused:?}");
     assert_done(&portolan(&[&drain[..], &["--token", "secret of eve"]].concat()), 1, "", "viewer");
     assert_done(&portolan(&[&drain[..], &["--token", "secret of olga"]].concat()), 0, "drain region/us", "");
     let mut restore = program();
@@ -339,9 +341,20 @@ async fn exit_codes_tell_the_outcome() {
         ),
         (&["drain", "service/only.example.test/us"], 1, "", "does not use region `us`; it uses eu"),
         (&["drain", "service/nobody.test/us"], 1, "", "there is no service `nobody.test.`"),
-        (&["drain", "eu"], 2, "", "`eu` is not a valid target: use region/NAME, endpoint/REGION/NAME"),
-        (&["restore", "eu"], 2, "", "`eu` is not a valid target"),
-        (&["drain", "region/us", "--for", "soon"], 2, "", "soon"),
+        (
+            &["drain", "eu"],
+            2,
+            "",
+            "`eu` is not a valid target: did you mean region/eu? Targets are region/NAME",
+        ),
+        (&["restore", "eu/lb1"], 2, "", "`eu/lb1` is not a valid target: did you mean endpoint/eu/lb1?"),
+        (
+            &["drain", "region/us", "--for", "7 weeks ago"],
+            2,
+            "",
+            "(units: ms, s, m, h, d), found \"7 weeks ago\"",
+        ),
+        (&["drain", "region/us", "--for", "400d"], 2, "", "an override may last at most 366 days"),
         (
             &["drain", "region/us", "--share", "half"],
             2,

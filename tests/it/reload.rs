@@ -418,10 +418,10 @@ async fn errors_and_warnings_of_a_reload_are_readable() {
     served.folder.configure("[probe.one]\nkind = \"http\"\n[probe.two]\nkind = \"http\"\n");
     let shown = served.folder.config().display().to_string();
     let (one, two) = (served.folder.line_of("[probe.one]"), served.folder.line_of("[probe.two]"));
-    let help = "(name it in an endpoint's `probe`, or remove it)";
+    let help = "(name it in the `probe` of an endpoint or pool, or remove it)";
     let expected = [
-        format!("{shown}:{one}:8: probe `one` is not used by any endpoint {help}"),
-        format!("{shown}:{two}:8: probe `two` is not used by any endpoint {help}"),
+        format!("{shown}:{one}:8: probe `one` is not used by any endpoint or pool {help}"),
+        format!("{shown}:{two}:8: probe `two` is not used by any endpoint or pool {help}"),
     ];
     let done = reload(&served);
     let lines: Vec<_> = expected.iter().map(|it| format!("portolan: warning: {it}\n")).collect();

@@ -103,10 +103,15 @@ async fn what_is_typed_comes_before_the_environment() {
             assert_done(&done, 0, "");
         }
     }
+    // A change says where it goes if a variable says so, which the user may have forgotten; what only reads does not.
     let shown = socket.display();
     for (variable, value) in [("PORTOLAN_CONFIG", &*config), ("PORTOLAN_CONTROL", &*socket)] {
-        let done = overrides(&[], &[], &[(variable, value)]);
-        assert_done(&done, 0, &format!("portolan: using the node at {shown}, which {variable} selects\n"));
+        assert_done(&overrides(&[], &[], &[(variable, value)]), 0, "");
+        let mut reload = program();
+        reload.arg("reload").env(variable, value);
+        let (done, note) =
+            (run(reload), format!("portolan: using the node at {shown}, which {variable} selects\n"));
+        assert!(done.code == Some(0) && done.stderr.starts_with(&note), "{done:?}");
     }
     // Of two that are typed, the one behind the subcommand counts; of the others, the one that names the node itself.
     let named = [Path::new("--control"), &*socket];
@@ -116,8 +121,7 @@ async fn what_is_typed_comes_before_the_environment() {
         assert_done(&overrides(&before, &after, &[]), 0, "");
     }
     let both = [("PORTOLAN_CONFIG", config[1]), ("PORTOLAN_CONTROL", &*socket)];
-    let note = format!("portolan: using the node at {shown}, which PORTOLAN_CONTROL selects\n");
-    assert_done(&overrides(&[], &[], &both), 0, &note);
+    assert_done(&overrides(&[], &[], &both), 0, "");
     node.stop().await;
     let check = run({
         let mut command = program();
@@ -196,6 +200,10 @@ async fn every_command_that_prints_prints_json() {
     assert_eq!(json(&["status"])["node"]["name"], "test");
     let explained = json(&["explain", "www.example.test", "--client", "10.1.0.1"]);
     assert_eq!((&explained["offline"], &explained["region"]), (&false.into(), &"eu".into()));
+    let socket = node.folder.socket().display().to_string();
+    assert_eq!(explained["node"], *socket);
+    let shown = portolan_at(&node.folder, &["explain", "www.example.test", "--client", "10.1.0.1"]).stdout;
+    assert!(shown.starts_with(&format!("node        {socket}\nquestion ")), "{shown}");
     let config = node.folder.config().display().to_string();
     let _folder = node.stop().await;
     let located = portolan(&["geo", "lookup", "10.1.2.3", "-c", &config, "--json"]);
@@ -220,5 +228,17 @@ fn help_names_the_default_node_the_exit_codes_and_an_example() {
         {
             assert_eq!(help.contains(expected), uses_node, "{command}: {expected:?} in {help}");
         }
+    }
+    let help = portolan(&["status", "--help"]).stdout;
+    assert!(help.contains("CONNECT is how long the last connection"), "{help}");
+}
+
+#[test]
+fn completions_offer_the_regions_of_the_demo() {
+    let bash = portolan(&["completions", "bash"]).stdout;
+    let fail = bash.split("portolan__subcmd__demo__subcmd__fail)").nth(1).expect("the subcommand");
+    let words = fail.lines().find(|line| line.trim().starts_with("opts=")).expect("its words");
+    for region in ["eu-west", "us-east", "ap-south"] {
+        assert!(words.contains(region), "{words}");
     }
 }

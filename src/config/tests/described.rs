@@ -232,3 +232,27 @@ fn the_schema_rejects_nothing_that_the_readers_accept() {
     assert!(refused > 300, "only {refused}");
     assert!(refuses(&json!({ "version": 2 })).is_some());
 }
+
+/// Editors mark a slip while it is typed.
+#[test]
+fn the_schema_knows_how_durations_addresses_and_networks_are_written() {
+    let good = "version = 1\n[dns]\nlisten = [\"192.0.2.1:53\", \"[::]:53\"]\nallow = [\"10.0.0.0/8\", \"2001:db8::/32\"]\n\
+                [probe.p]\nkind = \"tcp\"\nport = 1\ninterval = \"1h 30 minutes\"\n\
+                [region.r]\nendpoint = [{ name = \"e\", address = [\"192.0.2.1\", \"2001:db8::10\"] }]\n";
+    assert_eq!(refuses(&json_of(good)), None);
+    assert_eq!(load_text(good).err().map(|refused| refused.to_string()), None);
+    for (from, to) in [
+        ("192.0.2.1:53", "192.0.2.1"),
+        ("192.0.2.1:53", "localhost:53"),
+        ("[::]:53", "::"),
+        ("10.0.0.0/8", "10.0.0.0"),
+        ("1h 30 minutes", "5"),
+        ("1h 30 minutes", "soon"),
+        ("\"192.0.2.1\"", "\"lb.example.net\""),
+        ("\"192.0.2.1\"", "\"192.0.2.1:80\""),
+    ] {
+        let slip = good.replace(from, to);
+        assert!(refuses(&json_of(&slip)).is_some(), "{to}");
+        assert!(load_text(&slip).is_err(), "{to}");
+    }
+}

@@ -151,11 +151,11 @@ fn probes() {
         ("probe.p = { kind = \"tls\", expect = {} }", "2:27: `expect` has no meaning for kind \"tls\""),
         (
             "probe.p = { kind = \"http\", interval = 5 }",
-            "2:39: expected a duration such as \"5s\", found integer 5",
+            "2:39: expected a duration such as \"5s\" (units: ms, s, m, h, d), found integer 5",
         ),
         (
             "probe.p = { kind = \"http\", interval = \"5\" }",
-            "2:39: expected a duration such as \"5s\", found \"5\"",
+            "2:39: expected a duration such as \"5s\" (units: ms, s, m, h, d), found \"5\"",
         ),
         (
             "probe.p = { kind = \"http\", interval = \"10ms\" }",
@@ -283,7 +283,10 @@ fn services_and_policies() {
             "5:8: expected \"priority\", \"distance\", \"latency\", \"geo\" or \"none\", found \"random\"",
         ),
         ("regions = [\"east\"]\nanswers = 0", "5:11: expected an integer from 1 to 64, found integer 0"),
-        ("regions = [\"east\"]\nttl = 30", "5:7: expected a duration such as \"5s\", found integer 30"),
+        (
+            "regions = [\"east\"]\nttl = 30",
+            "5:7: expected a duration such as \"5s\" (units: ms, s, m, h, d), found integer 30",
+        ),
         ("regions = [\"east\"]\nttl = \"1500ms\"", "5:7: a TTL is a whole number of seconds"),
         ("regions = [\"east\"]\nttl = { max = \"10s\" }", "5:7: `min` is missing in `service.ttl`"),
         ("regions = [\"east\"]\nttl = { max = \"10s\", min = \"11s\" }", "5:28: `min` is more than `max`"),
@@ -573,7 +576,7 @@ quorum = 1
     p.toml:1:11: expected version 1 of the config's format, found integer 2
     p.toml:3:11: "0.0.0.0" is not an address with a port; write "0.0.0.0:53" with the port you mean
     p.toml:4:1: unknown key `worker` in `dns`; did you mean `workers`?
-    p.toml:7:12: expected a duration such as "5s", found integer 5
+    p.toml:7:12: expected a duration such as "5s" (units: ms, s, m, h, d), found integer 5
     p.toml:9:20: expected a number from -90 to 90, found integer 100
     p.toml:10:40: "192.0.2" is not a valid IP address
     p.toml:10:61: probe `wep` is not defined; did you mean `web`?
@@ -590,7 +593,7 @@ quorum = 1
     p.toml:1:11: expected version 1 of the config's format, found integer 2
     p.toml:3:11: "0.0.0.0" is not an address with a port; write "0.0.0.0:53" with the port you mean
     p.toml:4:1: unknown key `worker` in `dns`; did you mean `workers`?
-    p.toml:7:12: expected a duration such as "5s", found integer 5
+    p.toml:7:12: expected a duration such as "5s" (units: ms, s, m, h, d), found integer 5
     p.toml:9:20: expected a number from -90 to 90, found integer 100
     p.toml:10:40: "192.0.2" is not a valid IP address
     p.toml:10:61: probe `wep` is not defined; did you mean `web`?

@@ -257,7 +257,7 @@ fn pools() {
             ),
             (
                 "timeout = { connect = \"5ms\", read = \"0s\", write = 5, idle = \"25h\", first = \"1s\" }",
-                "2:84: expected a duration from 10ms to 2m, found \"5ms\"\n2:98: expected a duration from 100ms to 24h, found \"0s\"\n2:112: expected a duration such as \"5s\", found integer 5\n2:122: expected a duration from 100ms to 24h, found \"25h\"\n2:129: unknown key `first` in `proxy.pool.api.timeout`",
+                "2:84: expected a duration from 10ms to 2m, found \"5ms\"\n2:98: expected a duration from 100ms to 24h, found \"0s\"\n2:112: expected a duration such as \"5s\" (units: ms, s, m, h, d), found integer 5\n2:122: expected a duration from 100ms to 24h, found \"25h\"\n2:129: unknown key `first` in `proxy.pool.api.timeout`",
             ),
         ],
     );

@@ -24,7 +24,7 @@ fn took(millis: u64) -> Observation {
 
 fn failure(severity: Severity) -> Failure {
     let reason = match severity {
-        Severity::Hard => "connect refused",
+        Severity::Hard => "connection refused",
         Severity::Soft => "status 503",
     };
     Failure { severity, reason: reason.to_owned() }
@@ -232,7 +232,7 @@ fn failures_do_not_count_while_the_startup_grace_runs() {
     check(&patient, "+hhh", "UUUH");
     check(&patient, "hh~", "??U");
     let down = play(&patient, "hhhhh").evidence().to_string();
-    assert_eq!(down, "5 consecutive failures: connect refused");
+    assert_eq!(down, "5 consecutive failures: connection refused");
 }
 
 #[test]
@@ -243,19 +243,19 @@ fn every_state_has_evidence() {
         (
             Thresholds { startup, ..DEFAULTS },
             "hs",
-            "not decided yet: 2 consecutive failures: connect refused, status 503",
+            "not decided yet: 2 consecutive failures: connection refused, status 503",
         ),
         (DEFAULTS, "+", "first probe succeeded"),
         (DEFAULTS, "+h", "first probe succeeded"),
-        (DEFAULTS, "h", "not decided yet: connect refused"),
+        (DEFAULTS, "h", "not decided yet: connection refused"),
         (DEFAULTS, "hh+++++++", "7 consecutive successes over 30s"),
         (NO_HOLD, "hh++", "2 consecutive successes over 5s"),
         (DEFAULTS, "~~~++", "2 consecutive fast successes"),
         (DEFAULTS, "+~~~", "slower than 800ms: 912ms"),
-        (DEFAULTS, "+hhs", "3 consecutive failures: connect refused, connect refused, status 503"),
-        (DEFAULTS, "hh++", "2 consecutive failures: connect refused; 2 successes since"),
-        (DEFAULTS, "hhs+h", "4 failures: connect refused, connect refused, status 503, connect refused"),
-        (DEFAULTS, "hhhhhhs", "7 consecutive failures, the last 5: connect refused (4 times), status 503"),
+        (DEFAULTS, "+hhs", "3 consecutive failures: connection refused (2 times), status 503"),
+        (DEFAULTS, "hh++", "2 consecutive failures: connection refused; 2 successes since"),
+        (DEFAULTS, "hhs+h", "4 failures: connection refused (3 times), status 503"),
+        (DEFAULTS, "hhhhhhs", "7 consecutive failures, the last 5: connection refused (4 times), status 503"),
     ] {
         assert_eq!(play(&thresholds, signs).evidence().to_string(), expected, "after {signs:?}");
     }

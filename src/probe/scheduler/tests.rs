@@ -21,7 +21,7 @@ fn id(name: &str) -> CheckId {
 }
 
 fn refused() -> Outcome {
-    let reason = "connect refused".into();
+    let reason = "connection refused".into();
     Outcome { failure: Some(Failure { severity: Severity::Hard, phase: Phase::Connect, reason }), ..GOOD }
 }
 

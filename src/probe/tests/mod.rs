@@ -105,7 +105,7 @@ async fn a_closed_port_refuses_the_connection() {
         Kind::Tls { port, tls: verifying(&Authority::new(), None) },
     ] {
         let outcome = run_probe(kind, PATIENT).await;
-        assert_eq!(outcome.failure, hard(Phase::Connect, "connect refused"));
+        assert_eq!(outcome.failure, hard(Phase::Connect, "connection refused"));
         assert_eq!(outcome.timings.connect, Some(outcome.timings.total()), "a refusal has a duration, too");
     }
 }
@@ -263,6 +263,26 @@ async fn bodies_beyond_the_bound_are_not_read() {
     assert_eq!(failure_of(announced, expecting(Some("ready"), &[])).await, too_long);
     // The length does not matter if nothing is expected of the body.
     assert_eq!(failure_of(ok(&format!("{whole}!")), http()).await, None);
+}
+
+/// Each costs time to parse, however little it says.
+#[tokio::test]
+async fn floods_of_interim_responses_and_empty_frames_end_the_probe() {
+    let too_much = soft(Phase::Response, "http: the target sent more than 384 KiB");
+    let port = servers::flood(None, b"", b"HTTP/1.1 103 Early Hints\r\n\r\n").await;
+    assert_eq!(run_probe(Kind::Http { port, http: http() }, PATIENT).await.failure, too_much);
+
+    let authority = Authority::new();
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    for (what, frame) in [
+        ("interim responses", &b"\0\0\x05\x01\x04\0\0\0\x01\x08\x03103"[..]),
+        ("windows", b"\0\0\x04\x08\0\0\0\0\0\0\0\0\x01"),
+        ("frames of an unknown type", b"\0\0\0\xee\0\0\0\0\0"),
+    ] {
+        let port = servers::flood(Some(authority.certificate(&["127.0.0.1"])), settings, frame).await;
+        let kind = Kind::Https { port, http: http(), tls: verifying(&authority, None) };
+        assert_eq!(run_probe(kind, PATIENT).await.failure, too_much, "{what}");
+    }
 }
 
 #[tokio::test]

@@ -195,6 +195,31 @@ fn acceptor((certificate, key): Identity, alpn: &[&[u8]]) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
+/// Answers every request with `start`, then with these bytes again and again, as fast as the client reads them.
+pub(super) async fn flood(identity: Option<Identity>, start: &'static [u8], bytes: &[u8]) -> u16 {
+    let (port, listener) = listen().await;
+    let acceptor = identity.map(|identity| acceptor(identity, &[b"h2"]));
+    let bytes: Arc<[u8]> = bytes.repeat(1000).into();
+    tokio::spawn(async move {
+        while let Ok((stream, _peer)) = listener.accept().await {
+            let bytes = Arc::clone(&bytes);
+            match &acceptor {
+                Some(acceptor) => {
+                    drop(tokio::spawn(endlessly(acceptor.accept(stream).await.unwrap(), start, bytes)))
+                }
+                None => drop(tokio::spawn(endlessly(stream, start, bytes))),
+            }
+        }
+    });
+    port
+}
+
+async fn endlessly(mut stream: impl AsyncRead + AsyncWrite + Unpin, start: &[u8], bytes: Arc<[u8]>) {
+    stream.read_u8().await.unwrap();
+    stream.write_all(start).await.unwrap();
+    while stream.write_all(&bytes).await.is_ok() {}
+}
+
 /// Completes the handshake, then sends nothing.
 pub(super) async fn tls(identity: Identity, alpn: &[&[u8]]) -> u16 {
     let (port, listener) = listen().await;
