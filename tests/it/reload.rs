@@ -451,7 +451,7 @@ async fn errors_and_warnings_of_a_reload_are_readable() {
         }
     };
     let unused = again.logged("the warning about the config", of("portolan.toml")).await;
-    assert_eq!(unused["help"], "name it in an endpoint's `probe`, or remove it");
+    assert_eq!(unused["help"], "name it in the `probe` of an endpoint or pool, or remove it");
     let odd = again.logged("the warning about the zone", of("example.test.zone")).await;
     assert_eq!(odd.get("help"), None, "{odd}");
 }
