@@ -47,8 +47,12 @@ struct Opened<'a> {
 ///
 /// # Errors
 /// What is wrong with each database, where the config names it.
-pub(super) fn compile(config: &Config, last: Option<&KeptIndex>) -> Result<KeptIndex, Vec<Diagnostic>> {
-    let opened = all(config.geo.databases.iter().map(Opened::open))?;
+pub(super) fn compile(
+    config: &Config,
+    databases: &[GeoDatabase],
+    last: Option<&KeptIndex>,
+) -> Result<KeptIndex, Vec<Diagnostic>> {
+    let opened = all(databases.iter().map(Opened::open))?;
     let inputs = IndexInputs {
         databases: opened.iter().map(|it| it.content).collect(),
         networks: config.geo.networks.clone(),
@@ -60,6 +64,14 @@ pub(super) fn compile(config: &Config, last: Option<&KeptIndex>) -> Result<KeptI
     let databases = all(opened.iter().map(Opened::decode))?;
     let index = Index::compile(&databases, &inputs.networks, &inputs.nets);
     Ok(KeptIndex { index: index.into(), inputs: inputs.into() })
+}
+
+/// The databases that a node with this config needs: one that locates no clients spares itself the builtin database.
+pub(super) fn needed(config: &Config) -> &[GeoDatabase] {
+    let databases = &config.geo.databases;
+    let locates = config.dns.is_some() || !config.topology.services.is_empty();
+    let is_builtin = databases.iter().all(|it| matches!(it.source, GeoSource::Builtin));
+    if locates || !is_builtin { databases } else { &[] }
 }
 
 /// What is wrong with the databases of a config that is refused anyway.

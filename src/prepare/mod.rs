@@ -22,7 +22,7 @@ use tracing::warn;
 pub use index::{BUILTIN, KeptIndex};
 pub use origin::Origin;
 
-use crate::config::{Config, Diagnostics};
+use crate::config::{Config, Diagnostics, GeoDatabase};
 use crate::geo::Index;
 use crate::model::Rules;
 use crate::net::resolver::Resolver;
@@ -96,7 +96,7 @@ pub fn prepare(origin: &Origin) -> Result<Prepared, Diagnostics> {
 /// # Errors
 /// Everything that is wrong with the config.
 pub fn prepare_after(origin: &Origin, last: Option<&KeptIndex>) -> Result<Prepared, Diagnostics> {
-    let (mut config, geo) = read(origin, last)?;
+    let (mut config, geo) = read(origin, last, index::needed)?;
     let unanswered = unanswered::check(&config.places, &geo.index);
     config.warnings.add(&config.file, unanswered);
     let secrets = config.dns.as_ref().map_or(Ok(None), |dns| cookies::secrets(&dns.cookies));
@@ -143,13 +143,17 @@ pub struct NamedIndex {
 /// # Errors
 /// Everything that is wrong with the config or a database.
 pub fn index(origin: &Origin) -> Result<NamedIndex, Diagnostics> {
-    let (config, geo) = read(origin, None)?;
+    let (config, geo) = read(origin, None, |config| &config.geo.databases)?;
     let regions = config.topology.regions.iter().map(|region| region.name.to_string()).collect();
     Ok(NamedIndex { index: geo.index, sources: index::sources(&config), regions })
 }
 
 /// The config and its geo index, or every mistake in the config and in its databases.
-fn read(origin: &Origin, last: Option<&KeptIndex>) -> Result<(Config, KeptIndex), Diagnostics> {
+fn read(
+    origin: &Origin,
+    last: Option<&KeptIndex>,
+    databases: fn(&Config) -> &[GeoDatabase],
+) -> Result<(Config, KeptIndex), Diagnostics> {
     let mut config = match origin.load() {
         Ok(config) => config,
         Err(mut refused) => {
@@ -157,7 +161,7 @@ fn read(origin: &Origin, last: Option<&KeptIndex>) -> Result<(Config, KeptIndex)
             return Err(refused.diagnostics);
         }
     };
-    match index::compile(&config, last) {
+    match index::compile(&config, databases(&config), last) {
         Ok(geo) => Ok((config, geo)),
         Err(wrong) => {
             config.warnings.add(&config.file, wrong);

@@ -37,6 +37,18 @@ fn the_readmes_config_passes_check() {
     assert_eq!(done.stderr, "", "no warnings either");
 }
 
+#[test]
+fn the_readmes_proxy_passes_check() {
+    let readme = readme();
+    let (_, section) = readme.split_once("## Balance within a region").expect("the section");
+    let folder = Folder::new("");
+    folder.write("portolan.toml", block(section, "version = 1\n"));
+    let config = folder.path("portolan.toml");
+    let done = portolan(&["check", "-c", config.to_str().expect("UTF-8")]);
+    assert_eq!((done.code, done.stderr), (Some(0), String::new()));
+    assert!(done.stdout.contains("2 listeners, 3 pools"), "{}", done.stdout);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_readmes_override_is_accepted() {
     let region =

@@ -381,3 +381,14 @@ async fn empty_requests_of_http_1_0_are_answered() {
     assert!(answer.contains("\"target\":\"/old\"") && answer.contains("1.0 portolan"), "{answer}");
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_node_that_locates_nobody_loads_no_geo_database() {
+    let one = Backend::start("one").await;
+    let folder = Folder::new("");
+    let alone = "version = 1\n[control]\nlisten = false\nsocket = \"control.sock\"\n".to_owned();
+    folder.write("portolan.toml", alone + &config(&[one.address], ""));
+    let prepared = portolan::prepare::prepare(&portolan::prepare::Origin::File(folder.config()));
+    let plan = prepared.unwrap_or_else(|why| panic!("{why}")).plan;
+    assert!(plan.geo.memory_bytes() < 1 << 20, "{} bytes", plan.geo.memory_bytes());
+}
