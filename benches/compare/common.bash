@@ -7,7 +7,7 @@ program=$(basename "$0")
 portolan=${PORTOLAN:-$here/../../target/release/portolan}
 work=$(mktemp -d)
 declare -A process=() # server → the process that was started for it
-seconds=3 rounds=5
+seconds=3 rounds=5 unit=query
 
 complain() { printf '%s: %s\n' "$program" "$*" >&2; }
 fail() { complain "$@"; exit 1; }
@@ -50,8 +50,6 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 
 (($(nproc) >= 2)) || fail 'two cores are needed: one for the server, one for the load'
-need dnsperf dnsperf
-need dig bind9-dnsutils
 need taskset util-linux
 need pgrep procps
 
@@ -133,7 +131,7 @@ median='function median(list,   n, values, i, j, swap) {
 # The figures as a table: medians over the rounds, and of ratios within a round, to each of BASES; of user time to
 # the last of them.
 table() { # LOADS SERVERS BASES
-    awk -v loads="$1" -v servers="$2" -v bases="$3" -v rounds="$rounds" "$median"'
+    awk -v loads="$1" -v servers="$2" -v bases="$3" -v rounds="$rounds" -v unit="$unit" "$median"'
         $1 == 0 { next }
         { users[$2, $3] = users[$2, $3] " " $4; totals[$2, $3] = totals[$2, $3] " " ($4 + $5)
           rates[$2, $3] = rates[$2, $3] " " $6; lost[$2, $3] += $7; user[$1, $2, $3] = $4; total[$1, $2, $3] = $4 + $5 }
@@ -143,7 +141,7 @@ table() { # LOADS SERVERS BASES
             return list == "" ? "–" : sprintf("%.2f", median(list))
         }
         END {
-            printf "| load | server | CPU µs/query | of it user |"
+            printf "| load | server | CPU µs/%s | of it user |", unit
             many = split(bases, base, " "); rule = "|---|---|---|---|"
             for (b = 1; b <= many; b++) { printf " × %s |", base[b]; rule = rule "---|" }
             print " user × " base[many] " | answered/s | lost | spread |\n" rule "---|---|---|---|"

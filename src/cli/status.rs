@@ -64,7 +64,7 @@ fn text(status: &dto::Status, place: &Place) -> String {
         let (kind, rank) = (service.kind.to_string(), service.rank.to_string());
         services.add([&service.name, &kind, &rank, &regions.join(", ")]);
     }
-    let mut pools = Table::new(&["POOL", "BACKEND", "ADDRESS", "VERDICT", "FOR", "RTT", "EVIDENCE"]);
+    let mut pools = Table::new(&["POOL", "BACKEND", "ADDRESS", "VERDICT", "FOR", "CONNECT", "EVIDENCE"]);
     for pool in &status.pools {
         let serves = if pool.serves { "serves" } else { "does not serve" };
         pools.add([&pool.name, "", "", serves, "", "", &pool.balance]);
@@ -89,10 +89,11 @@ fn text(status: &dto::Status, place: &Place) -> String {
 
 /// The files that the process may have open, in a line.
 fn files_shown(files: &dto::Files) -> String {
-    let dto::Files { limit, open, reserved, dns_tcp, api } = files;
+    let dto::Files { limit, open, reserved, dns_tcp, api, proxy } = files;
+    let proxy = proxy.as_ref().map(|it| format!(", proxy {} of {}", it.open, it.limit)).unwrap_or_default();
     let open = open.map(|open| format!("{open} of ")).unwrap_or_default();
     format!(
-        "files: {open}{limit} open; {reserved} set aside for probes; DNS over TCP {} of {}, API {} of {}",
+        "files: {open}{limit} open; {reserved} set aside for probes; DNS over TCP {} of {}, API {} of {}{proxy}",
         dns_tcp.open, dns_tcp.limit, api.open, api.limit
     )
 }
@@ -398,6 +399,7 @@ mod tests {
                 limit: 1024,
                 open: Some(57),
                 reserved: 512,
+                proxy: None,
                 dns_tcp: dto::FileShare { limit: 384, open: 3 },
                 api: dto::FileShare { limit: 128, open: 1 },
             }),

@@ -46,6 +46,9 @@ pub struct Files {
     pub dns_tcp: FileShare,
     /// Of `limit`, those for connections to the API.
     pub api: FileShare,
+    /// Connections of the proxy's clients, each of which may need two of `limit`; absent without a proxy.
+    #[serde(default)]
+    pub proxy: Option<FileShare>,
 }
 
 /// A share of the files that the process may have open.
