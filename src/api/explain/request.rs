@@ -81,7 +81,7 @@ impl RequestQuestion {
     }
 
     fn port(&self) -> u16 {
-        self.url.port_u16().unwrap_or(if self.is_tls() { 443 } else { 80 })
+        self.url.port_u16().unwrap_or_else(|| if self.is_tls() { 443 } else { 80 })
     }
 
     /// Whether a client that follows the URL may arrive at a listener, as far as scheme and port say.
@@ -221,7 +221,7 @@ fn listener<'a>(
         listed(&names)
     };
     let is_http = |it: &&&Listener| it.protocol == Protocol::Http;
-    let Some(default) = all.iter().find(|it| is_http(&it)).or(all.first()) else {
+    let Some(default) = all.iter().find(|it| is_http(&it)).or_else(|| all.first()) else {
         return not_found("no proxy is configured here: there is no [proxy.listener.NAME]".into());
     };
     let scheme = question.url.scheme_str().unwrap_or_default();
@@ -235,7 +235,7 @@ fn listener<'a>(
         return Ok((named, (!question.fits(named)).then_some(note)));
     }
     let fitting: Vec<&Listener> = all.iter().filter(|it| question.fits(it)).collect();
-    match fitting.iter().find(is_http).or(fitting.first()) {
+    match fitting.iter().find(is_http).or_else(|| fitting.first()) {
         None => {
             let note = format!(
                 "no listener takes {scheme} at port {port}, the URL's: explained as if the request came here"
