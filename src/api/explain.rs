@@ -3,6 +3,12 @@
 //! The answer is the one that [`answer::handle`] gives to this very question; the stages are what
 //! [`Compiled::choose`](crate::steer::Compiled::choose) recorded while it made the choice.
 
+mod conditions;
+mod pool;
+mod request;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr as _;
@@ -13,6 +19,9 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name as WireName, RData, Record, RecordType};
 
+pub use request::{RequestQuestion, explain_request};
+
+use super::parameters::listed;
 use super::{dto, problem::Problem};
 use crate::answer::{self, AnswerKind, Arrival, Outcome, Reply, Transport};
 use crate::geo::{Located, Source};
@@ -366,13 +375,21 @@ fn cited(known: &Context<'_>, region: RegionId, is_meant: fn(&Override) -> bool)
         Target::Service { service, region } => *service == known.service.name && region == name,
         Target::Backend { .. } => false,
     };
-    let cited = known.overrides.iter().filter(|o| concerns(&o.target) && is_meant(o)).map(|o| {
-        let by = o.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-        let reason = o.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        format!("override {}{by}{reason}", o.id)
-    });
+    let cited = known.overrides.iter().filter(|o| concerns(&o.target) && is_meant(o)).map(citation);
     let cited: Vec<String> = cited.collect();
     if cited.is_empty() { String::new() } else { format!(": {}", cited.join(", ")) }
+}
+
+/// "override 3 by token ci (new kernel)"
+fn citation(o: &Override) -> String {
+    let by = o.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let reason = o.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    format!("override {}{by}{reason}", o.id)
+}
+
+/// Reads the address of a client.
+pub(super) fn client_address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a valid IP address: write one such as 192.0.2.1"))
 }
 
 /// The evidence of a region's worst check, or the host whose addresses it waits for.

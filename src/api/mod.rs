@@ -19,7 +19,7 @@ mod status;
 
 pub use access::{Access, Policy};
 pub use connections::Connections;
-pub use explain::{Question, explain};
+pub use explain::{Question, RequestQuestion, explain, explain_request};
 pub use metrics::{Contributor, Metrics};
 pub use problem::{NO_ANSWER, Problem, REFUSED_BY_SAFETY};
 pub use reload::{ReloadRequest, Reloads};

@@ -15,21 +15,54 @@ pub(super) fn parameters<const N: usize>(
     uri: &Uri,
     names: [&str; N],
 ) -> Result<[Option<String>; N], Problem> {
-    let pairs =
-        Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|e| Problem::bad_request(e.body_text()))?;
+    read(uri, names, None).map(|(values, _)| values)
+}
+
+/// The same, and all values of one that may be repeated.
+///
+/// # Errors
+/// The same.
+pub(super) fn parameters_and_all<const N: usize>(
+    uri: &Uri,
+    names: [&str; N],
+    repeated: &str,
+) -> Result<([Option<String>; N], Vec<String>), Problem> {
+    read(uri, names, Some(repeated))
+}
+
+/// Whether the query has this parameter.
+pub(super) fn has(uri: &Uri, name: &str) -> bool {
+    pairs(uri).is_ok_and(|pairs| pairs.iter().any(|(known, _)| known == name))
+}
+
+fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
+    let pairs = Query::try_from_uri(uri).map_err(|e| Problem::bad_request(e.body_text()))?;
+    Ok(pairs.0)
+}
+
+fn read<const N: usize>(
+    uri: &Uri,
+    names: [&str; N],
+    repeated: Option<&str>,
+) -> Result<([Option<String>; N], Vec<String>), Problem> {
     let mut values = [const { None }; N];
-    for (name, value) in pairs.0 {
+    let mut all = Vec::new();
+    for (name, value) in pairs(uri)? {
+        if Some(name.as_str()) == repeated {
+            all.push(value);
+            continue;
+        }
         let Some(place) = names.iter().position(|known| *known == name) else {
             return Err(Problem::bad_request(format!(
                 "unknown query parameter `{name}`: this path takes {}",
-                listed(&names)
+                taken(names.into_iter().chain(repeated))
             )));
         };
         if values[place].replace(value).is_some() {
             return Err(Problem::bad_request(format!("the query parameter `{name}` is there twice")));
         }
     }
-    Ok(values)
+    Ok((values, all))
 }
 
 /// For paths without parameters.
@@ -40,10 +73,15 @@ pub(super) async fn none(request: Request, next: Next) -> Response {
     }
 }
 
-fn listed(names: &[&str]) -> String {
-    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-    match names.as_slice() {
-        [] => "no query parameters".into(),
+fn taken<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { "no query parameters".into() } else { listed(&names) }
+}
+
+/// "a, b and c"
+pub(super) fn listed(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
         [one] => one.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }

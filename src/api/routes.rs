@@ -1,7 +1,6 @@
 //! The routes.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,10 +18,10 @@ use super::access::{Access, Bearer, guard};
 use super::body::read_whole;
 use super::connections::Admission;
 use super::dto;
-use super::explain::{Question, explain};
+use super::explain::{Question, RequestQuestion, client_address, explain, explain_request};
 use super::exposition::Exposition;
 use super::metrics::{Metrics, Seen};
-use super::parameters::{self, parameters};
+use super::parameters::{self, parameters, parameters_and_all};
 use super::problem::Problem;
 use super::reload::Reloads;
 use super::status::View;
@@ -156,16 +155,35 @@ async fn get_services(State(api): State<Api>) -> Result<Json<Vec<dto::Service>>,
     Ok(Json(View::new(&snapshot, &[], &[], &overrides, Clock::unix()).services()))
 }
 
-async fn get_explain(State(api): State<Api>, uri: Uri) -> Result<Json<dto::Explain>, Problem> {
+async fn get_explain(State(api): State<Api>, uri: Uri) -> Result<Response, Problem> {
+    if parameters::has(&uri, "url") {
+        return get_explain_request(&api, &uri).await.map(IntoResponse::into_response);
+    }
     let [name, rtype, client, at] = parameters(&uri, ["name", "type", "client", "at"])?;
-    let missing = |parameter| Problem::bad_request(format!("the query parameter `{parameter}` is missing"));
     let name = name.ok_or_else(|| missing("name"))?;
     let client = client.ok_or_else(|| missing("client"))?;
     let question =
         Question::parse(&name, rtype.as_deref(), &client, at.as_deref()).map_err(Problem::bad_request)?;
     let checks = api.engine.checks().await?;
     let overrides = api.engine.overrides().await?;
-    explain(&api.engine.snapshots.load(), &checks, &overrides, &question).map(Json)
+    let explained = explain(&api.engine.snapshots.load(), &checks, &overrides, &question)?;
+    Ok(Json(explained).into_response())
+}
+
+async fn get_explain_request(api: &Api, uri: &Uri) -> Result<Json<dto::ExplainRequest>, Problem> {
+    let names = ["url", "client", "method", "listener"];
+    let ([url, client, method, listener], headers) = parameters_and_all(uri, names, "header")?;
+    let url = url.ok_or_else(|| missing("url"))?;
+    let client = client.ok_or_else(|| missing("client"))?;
+    let question = RequestQuestion::parse(&url, method.as_deref(), &headers, &client, listener.as_deref())
+        .map_err(Problem::bad_request)?;
+    let checks = api.engine.checks().await?;
+    let overrides = api.engine.overrides().await?;
+    explain_request(&api.engine.snapshots.load(), &checks, &overrides, &question).map(Json)
+}
+
+fn missing(parameter: &str) -> Problem {
+    Problem::bad_request(format!("the query parameter `{parameter}` is missing"))
 }
 
 impl Question {
@@ -186,9 +204,7 @@ impl Question {
         Ok(Self {
             name: name.parse().map_err(|e| format!("`{name}` is not a valid domain name: {e}"))?,
             rtype: record_type(rtype.unwrap_or("A"))?,
-            client: client
-                .parse::<IpAddr>()
-                .map_err(|_| format!("`{client}` is not a valid IP address: write one such as 192.0.2.1"))?,
+            client: client_address(client)?,
             at,
         })
     }

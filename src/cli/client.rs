@@ -141,6 +141,10 @@ impl Client {
         self.get("/v1/explain", query)
     }
 
+    pub(super) fn explain_request(&self, query: &[(&str, &str)]) -> Result<dto::ExplainRequest> {
+        self.get("/v1/explain", query)
+    }
+
     pub(super) fn overrides(&self) -> Result<Vec<dto::Override>> {
         self.get("/v1/overrides", &[])
     }

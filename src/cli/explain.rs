@@ -1,5 +1,7 @@
 //! `portolan explain`
 
+mod request;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,17 +24,27 @@ use crate::state;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The name to ask for
+    /// The name to ask for, or the URL of a request to the proxy
+    #[arg(value_name = "NAME|URL")]
     name: String,
-    /// The record type
-    #[arg(default_value = "A", value_name = "TYPE")]
-    rtype: String,
+    /// The record type [default: A]
+    #[arg(value_name = "TYPE")]
+    rtype: Option<String>,
     /// The client's address
     #[arg(long, value_name = "IP")]
     client: String,
     /// Evaluate at this time: shares change with time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
+    /// A header of the request, with a URL; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// The method of the request, with a URL [default: GET]
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    method: Option<String>,
+    /// The proxy's listener, with a URL [default: the one that fits its scheme and port]
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -48,7 +60,7 @@ const ASSUMED: &str = "every probe succeeds and there are no overrides";
 
 /// The JSON of an explanation.
 #[derive(Serialize)]
-struct Explanation<'a> {
+struct Explanation<'a, T> {
     /// Whether a config was explained rather than what a node does now.
     offline: bool,
     /// Where the node listens that was asked.
@@ -57,7 +69,7 @@ struct Explanation<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     assumed: Option<&'static str>,
     #[serde(flatten)]
-    explained: &'a dto::Explain,
+    explained: &'a T,
 }
 
 pub(super) fn run(arguments: &Arguments, selection: &Selection) -> Result<ExitCode> {
@@ -66,54 +78,83 @@ pub(super) fn run(arguments: &Arguments, selection: &Selection) -> Result<ExitCo
         let why = "-c explains a config without a node, but --control names one: leave one of them out";
         return Err(ClientError::Usage(why.into()).into());
     }
-    let question =
-        Question::parse(&arguments.name, Some(&arguments.rtype), &arguments.client, arguments.at.as_deref())
-            .map_err(ClientError::Usage)?;
-    let (explained, asked) = if let Some(config) = &config {
-        (offline(&Origin::File(config.clone()), &question)?, None)
-    } else {
-        let mut query = vec![
-            ("name", arguments.name.as_str()),
-            ("type", arguments.rtype.as_str()),
-            ("client", arguments.client.as_str()),
-        ];
-        query.extend(arguments.at.as_deref().map(|at| ("at", at)));
-        let node = NodeOptions { reach: arguments.reach.clone(), config: None };
-        let client = Client::new(&selection.node(&node), Purpose::Read)?;
-        (client.explain(&query)?, Some(client.place().to_string()))
-    };
-    if arguments.json {
-        let assumed = config.as_ref().map(|_| ASSUMED);
-        let explanation =
-            Explanation { offline: config.is_some(), node: asked, assumed, explained: &explained };
-        say!("{}", serde_json::to_string_pretty(&explanation)?);
-    } else {
-        say!("{}", text(&explained, config.as_deref(), asked).trim_end());
+    if arguments.name.contains("://") {
+        let (explained, asked) = request::explain(arguments, config.as_deref(), selection)?;
+        return print(arguments, config.as_deref(), asked, &explained, request::text);
     }
+    if !arguments.headers.is_empty() || arguments.method.is_some() || arguments.listener.is_some() {
+        return Err(ClientError::Usage("-H, -X and --listener go with a URL, not with a name".into()).into());
+    }
+    let (explained, asked) = explain_name(arguments, config.as_deref(), selection)?;
+    print(arguments, config.as_deref(), asked, &explained, text)
+}
+
+/// The explanation, and where the node listens that was asked.
+fn explain_name(
+    arguments: &Arguments,
+    config: Option<&Path>,
+    selection: &Selection,
+) -> Result<(dto::Explain, Option<String>)> {
+    let (rtype, at) = (arguments.rtype.as_deref(), arguments.at.as_deref());
+    let question =
+        Question::parse(&arguments.name, rtype, &arguments.client, at).map_err(ClientError::Usage)?;
+    if let Some(config) = config {
+        return Ok((api::explain(&assume(config)?, &[], &[], &question)?, None));
+    }
+    let mut query = vec![("name", arguments.name.as_str()), ("client", arguments.client.as_str())];
+    query.extend(rtype.map(|rtype| ("type", rtype)));
+    query.extend(at.map(|at| ("at", at)));
+    let client = connect(arguments, selection)?;
+    Ok((client.explain(&query)?, Some(client.place().to_string())))
+}
+
+/// Prints what was explained, of a config or of a node, as text or JSON.
+fn print<T: Serialize>(
+    arguments: &Arguments,
+    config: Option<&Path>,
+    asked: Option<String>,
+    explained: &T,
+    text: fn(&T) -> String,
+) -> Result<ExitCode> {
+    if arguments.json {
+        let assumed = config.map(|_| ASSUMED);
+        let explanation = Explanation { offline: config.is_some(), node: asked, assumed, explained };
+        say!("{}", serde_json::to_string_pretty(&explanation)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(config) = config {
+        let path = config.display().to_string();
+        say!("{:<11} {}: no node was asked; assumed: {ASSUMED}", "offline", in_one_line(&path));
+    }
+    if let Some(asked) = asked {
+        say!("{:<11} {}", "node", in_one_line(&asked));
+    }
+    say!("{}", text(explained).trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Explains a config with every address up and no override.
-fn offline(origin: &Origin, question: &Question) -> Result<dto::Explain> {
-    let prepared = prepare(origin).map_err(|e| anyhow!("{}", e.to_string().trim_end()))?;
-    let plan = prepared.plan;
+fn connect(arguments: &Arguments, selection: &Selection) -> Result<Client> {
+    let node = NodeOptions { reach: arguments.reach.clone(), config: None };
+    Client::new(&selection.node(&node), Purpose::Read)
+}
+
+/// A config with every address up and no override.
+fn assume(config: &Path) -> Result<Snapshot> {
+    let prepared = prepare(&Origin::File(config.to_owned()));
+    let plan = prepared.map_err(|e| anyhow!("{}", e.to_string().trim_end()))?.plan;
     let standing = state::assume(&world(&plan, Rules::default()), &[], Clock::unix(), &|_, _| State::Up);
-    let snapshot = Snapshot { plan, standing: Arc::new(standing), epoch: 0 };
-    Ok(api::explain(&snapshot, &[], &[], question)?)
+    Ok(Snapshot { plan, standing: Arc::new(standing), epoch: 0 })
+}
+
+/// Adds a line of an explanation. Without a label it belongs to the line before.
+fn write_line(text: &mut String, label: &str, value: &str) {
+    writeln!(text, "{label:<11} {}", in_one_line(value)).expect("a String takes everything");
 }
 
 /// The explanation as text.
-fn text(e: &dto::Explain, config: Option<&Path>, asked: Option<String>) -> String {
+fn text(e: &dto::Explain) -> String {
     let mut text = String::new();
-    let mut line = |label: &str, value: String| {
-        writeln!(text, "{label:<11} {}", in_one_line(&value)).expect("a String takes everything");
-    };
-    if let Some(config) = config {
-        line("offline", format!("{}: no node was asked; assumed: {ASSUMED}", config.display()));
-    }
-    if let Some(asked) = asked {
-        line("node", asked);
-    }
+    let mut line = |label: &str, value: String| write_line(&mut text, label, &value);
     line("question", format!("{} {}", e.name, e.rtype));
     line("client", format!("{}: {}", e.client, place(&e.location)));
     if let Some(service) = e.service.as_ref().filter(|service| **service != e.name) {

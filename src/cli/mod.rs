@@ -114,8 +114,11 @@ enum Command {
     /// Find every mistake in a config; exit 0 if there is none, else 1
     #[command(after_help = help!("portolan check -c portolan.toml"))]
     Check(check::Arguments),
-    /// Explain why a client gets the answer it gets
-    #[command(after_help = node_help!("portolan explain www.example.com AAAA --client 192.0.2.1"))]
+    /// Explain why a client gets the answer it gets, or what the proxy does with a request
+    #[command(after_help = node_help!(
+        "portolan explain www.example.com AAAA --client 192.0.2.1\n  \
+         portolan explain http://api.example.com/v1/x --client 10.1.2.3 -H 'x-canary: 1'"
+    ))]
     Explain(explain::Arguments),
     /// Show regions, endpoints, verdicts, overrides, and what safety rules hold
     #[command(after_help = concat!(

@@ -1,5 +1,7 @@
 //! The hash that choices are made by.
 
+use std::net::IpAddr;
+
 /// A 64-bit hash that is the same on every node, version and machine. Names are hashed when a plan is
 /// compiled; on the query path only integers are mixed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +37,16 @@ impl Hash {
     #[must_use]
     pub fn unit(self) -> f64 {
         ((self.0 >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+    }
+}
+
+/// What keeps a client with its pool and its backend: all of an IPv4 address, the /64 of an IPv6 one, whose hosts change
+/// the rest at will (RFC 8981).
+#[must_use]
+pub fn client_key(address: IpAddr) -> Hash {
+    match address {
+        IpAddr::V4(v4) => Hash::of(&v4.octets()),
+        IpAddr::V6(v6) => Hash::of(&v6.octets()[..8]),
     }
 }
 

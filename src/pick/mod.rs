@@ -14,6 +14,6 @@ mod smooth;
 mod tests;
 mod two_choices;
 
-pub use hash::Hash;
+pub use hash::{Hash, client_key};
 pub use picker::{Candidate, Load, Picker};
 pub use rendezvous::{draw, rendezvous};

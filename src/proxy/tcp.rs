@@ -7,12 +7,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use http::{HeaderMap, Method};
 use tokio::net::TcpStream;
 
-use super::http::client_key;
 use super::pools::{InFlight, WorkerPool};
 use super::worker::Client;
 use super::{relay, upstream};
 use crate::model::RouteAction;
-use crate::pick::Hash;
+use crate::pick::{Hash, client_key};
 use crate::route::Head;
 
 /// Connects the client to a backend and relays until both have ended.

@@ -1,6 +1,8 @@
 //! The listeners of a config, ready for requests.
 
-use super::{Head, Routes};
+use std::net::SocketAddr;
+
+use super::{Head, Routes, Skipped};
 use crate::model::{Networks, Protocol, Proxy, Route};
 
 /// The compiled `[proxy]`; empty without one.
@@ -19,6 +21,8 @@ pub struct Listener {
     pub name: String,
     /// What it understands of what clients send.
     pub protocol: Protocol,
+    /// Where it listens, as the config says; at least one.
+    pub addresses: Box<[SocketAddr]>,
     /// In the order of the config.
     pub routes: Box<[Route]>,
     table: Routes,
@@ -31,10 +35,17 @@ impl Plan {
         let listener = |it: &crate::model::Listener| Listener {
             name: it.name.clone(),
             protocol: it.protocol,
+            addresses: it.addresses.clone().into(),
             routes: it.routes.clone().into(),
             table: Routes::compile(&it.routes),
         };
         Self { trusted: proxy.trusted.clone(), listeners: proxy.listeners.iter().map(listener).collect() }
+    }
+
+    /// All listeners, in the order of their names.
+    #[must_use]
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
     }
 
     /// The listener with this name.
@@ -49,5 +60,11 @@ impl Listener {
     #[must_use]
     pub fn find(&self, head: &Head<'_>) -> Option<&Route> {
         self.table.find(head).map(|index| &self.routes[index])
+    }
+
+    /// The routes that a request does not take before the one that [`find`](Self::find) returns, and why.
+    #[must_use]
+    pub fn explain<'a>(&'a self, head: &Head<'a>) -> Vec<Skipped<'a>> {
+        self.table.explain(head)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::region::action;
 use super::{Action, DEGRADED_FACTOR, EndpointStanding, Inputs};
 use crate::health::State;
-use crate::model::{BackendRef, PoolId, Target};
+use crate::model::{BackendRef, Pool, PoolId, Target};
 use crate::pick;
 
 /// The standing of a pool of backends.
@@ -30,6 +30,25 @@ pub struct OpenAddress {
     pub hash: pick::Hash,
     /// The weight of its backend, above 0; reduced while it is degraded or partially drained.
     pub weight: f64,
+}
+
+/// Why requests are not sent to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// An operator drained it.
+    Drained,
+    /// An operator forced it down.
+    ForcedDown,
+    /// Its weight is 0, and that of others is not.
+    NoWeight,
+    /// No address of its host is known.
+    Unresolved,
+    /// Probes found it down.
+    Down,
+    /// It is a backup, and others are in use.
+    Backup,
+    /// There is no result yet, and others are known to be up.
+    Unknown,
 }
 
 /// How willingly an address is used. Ordered from best to worst.
@@ -96,6 +115,30 @@ impl PoolStanding {
             let standing = &self.backends[usize::from(it.backend)];
             let found = standing.addresses.iter().find(|known| known.address == it.address.ip());
             found.is_some_and(|known| standing.forced_or(known.used).serves())
+        })
+    }
+
+    /// Why no address of a backend is open; `None` if one is.
+    #[must_use]
+    pub fn closed(&self, pool: &Pool, index: usize) -> Option<Closed> {
+        if self.open.iter().any(|it| usize::from(it.backend) == index) {
+            return None;
+        }
+        let standing = &self.backends[index];
+        if standing.is_withdrawn() {
+            let is_forced = standing.action == Some(Action::Down);
+            return Some(if is_forced { Closed::ForcedDown } else { Closed::Drained });
+        }
+        if pool.weight(index).is_none() {
+            return Some(Closed::NoWeight);
+        }
+        let states = standing.addresses.iter().map(|it| standing.forced_or(it.used));
+        Some(match states.min() {
+            None => Closed::Unresolved,
+            Some(State::Down(_)) => Closed::Down,
+            Some(State::Up | State::Degraded) => Closed::Backup,
+            Some(State::Unknown) if pool.backends[index].backup && !self.serves() => Closed::Backup,
+            Some(State::Unknown) => Closed::Unknown,
         })
     }
 }

@@ -2,6 +2,7 @@
 //! durations in the unit that their name says.
 
 mod from;
+mod request;
 mod terms;
 
 use std::collections::BTreeMap;
@@ -9,9 +10,13 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use request::{
+    BackendAddress, ExplainRequest, MatchedRoute, RequestBackend, RequestListener, RequestOutcome,
+    RequestPool, SkippedRoute, SplitPool,
+};
 pub use terms::{
-    Action, EventName, ExplainKind, Family, Instead, Rank, Rule, ServiceType, Share, StageName, Usable,
-    Verdict,
+    Action, EventName, ExplainKind, Family, Instead, Rank, RouteCondition, Rule, ServiceType, Share,
+    StageName, Usable, Verdict,
 };
 
 /// `GET /v1/status`
@@ -315,7 +320,7 @@ pub struct Event {
     pub fields: BTreeMap<String, String>,
 }
 
-/// `GET /v1/explain`
+/// `GET /v1/explain?name=`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explain {
     /// The name asked for.

@@ -138,6 +138,24 @@ pub enum ExplainKind {
     Referral,
 }
 
+/// A condition of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteCondition {
+    /// The host.
+    Host,
+    /// The path.
+    Path,
+    /// The method.
+    Method,
+    /// A header.
+    Header,
+    /// A cookie.
+    Cookie,
+    /// A parameter of the query.
+    Query,
+}
+
 /// A stage of a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -219,7 +237,7 @@ macro_rules! shown_as_in_json {
 }
 
 shown_as_in_json! {
-    Verdict Usable Action Rule ServiceType Rank EventName ExplainKind StageName Instead Family Share
+    Verdict Usable Action Rule ServiceType Rank EventName ExplainKind StageName RouteCondition Instead Family Share
 }
 
 #[cfg(test)]
@@ -285,6 +303,14 @@ mod tests {
             (StageName::Eligible, "eligible"),
             (StageName::Share, "share"),
             (StageName::Ttl, "ttl"),
+        ]);
+        check(&[
+            (RouteCondition::Host, "host"),
+            (RouteCondition::Path, "path"),
+            (RouteCondition::Method, "method"),
+            (RouteCondition::Header, "header"),
+            (RouteCondition::Cookie, "cookie"),
+            (RouteCondition::Query, "query"),
         ]);
         check(&[(Instead::Fallback, "fallback"), (Instead::Cname, "cname"), (Instead::Servfail, "servfail")]);
         check(&[(Family::V4, "IPv4"), (Family::V6, "IPv6")]);

@@ -15,7 +15,7 @@ use super::body::{Lease, RequestBody, ResponseBody};
 use super::headers::{self, Sender};
 use super::{reply, target};
 use crate::model::{Retry, RouteAction};
-use crate::pick::Hash;
+use crate::pick::{Hash, client_key};
 use crate::proxy::pools::{Backend, InFlight, WorkerPool};
 use crate::proxy::relay;
 use crate::proxy::upstream::{Failure, Idle};
@@ -43,7 +43,7 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
         client.counters.unrouted.fetch_add(1, Relaxed);
         return reply::text(StatusCode::NOT_FOUND, "no route matches this request\n");
     };
-    let key = headers::client_key(client.address.ip());
+    let key = client_key(client.address.ip());
     let pool = match &route.action {
         RouteAction::Redirect { status, to } => return reply::redirect(*status, to),
         RouteAction::Respond { status, body } => return reply::text(*status, body.clone()),

@@ -1,7 +1,7 @@
 //! The headers that a proxy removes and adds.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use http::header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::uri::Authority;
@@ -123,13 +123,4 @@ fn via(received: Version) -> HeaderValue {
         Version::HTTP_2 => "2 portolan",
         _ => "1.1 portolan",
     })
-}
-
-/// The part of an address that stands for a client: all of an IPv4 address, the network of an IPv6 one, whose hosts
-/// change the rest at will (RFC 8981).
-pub(in crate::proxy) fn client_key(address: IpAddr) -> crate::pick::Hash {
-    match address {
-        IpAddr::V4(v4) => crate::pick::Hash::of(&v4.octets()),
-        IpAddr::V6(v6) => crate::pick::Hash::of(&v6.octets()[..8]),
-    }
 }

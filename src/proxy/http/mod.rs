@@ -19,7 +19,6 @@ use tokio::net::TcpStream;
 
 use super::worker::Client;
 use body::ResponseBody;
-pub(super) use headers::client_key;
 
 /// Time for the head of a request, and without a request, until a client's connection is closed.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);

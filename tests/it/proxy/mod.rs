@@ -1,6 +1,7 @@
 //! The regional balancer from outside: clients on one side, backends on the other.
 
 mod backend;
+mod explain;
 mod hostile;
 mod http;
 mod tcp;

@@ -1,0 +1,174 @@
+//! The pool that a request is forwarded to: what is known of its backends, and which of them the client gets.
+
+use std::net::IpAddr;
+
+use super::super::dto;
+use super::citation;
+use crate::health::State;
+use crate::model::{Balance, Pool, PoolId, Protocol, Subject, Target};
+use crate::pick::{Candidate, Load, Picker, client_key};
+use crate::snapshot::Snapshot;
+use crate::standing::{Action, Closed, EndpointStanding, OpenAddress, Override, PoolStanding};
+use crate::state::CheckStatus;
+
+/// A pool, seen by a client.
+pub(super) struct Explained<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) checks: &'a [CheckStatus],
+    pub(super) overrides: &'a [Override],
+    pub(super) id: PoolId,
+    pub(super) client: IpAddr,
+}
+
+impl Explained<'_> {
+    fn settings(&self) -> &Pool {
+        self.snapshot.plan.topology.pool(self.id)
+    }
+
+    fn standing(&self) -> &PoolStanding {
+        self.snapshot.standing.pool(self.id)
+    }
+
+    pub(super) fn pool(&self, protocol: Protocol) -> dto::RequestPool {
+        let pool = self.settings();
+        let open = &self.standing().open;
+        let address = |it: &OpenAddress| dto::BackendAddress {
+            backend: pool.backends[usize::from(it.backend)].name.clone(),
+            address: it.address,
+        };
+        let how = match (open.len(), protocol) {
+            (0, Protocol::Http) => "no backend can be used: the client gets 503".into(),
+            (0, Protocol::Tcp) => "no backend can be used: the connection is closed".into(),
+            (1, _) => "the only one in use".into(),
+            _ => how(pool.balance, self.client),
+        };
+        dto::RequestPool {
+            name: pool.name.clone(),
+            balance: pool.balance.name().into(),
+            backends: (0..pool.backends.len()).map(|index| self.backend(index)).collect(),
+            candidates: open.iter().map(address).collect(),
+            chosen: self.chosen().map(address),
+            how,
+        }
+    }
+
+    /// The backend that only the client's address decides on, or that is the only one.
+    fn chosen(&self) -> Option<&OpenAddress> {
+        let (balance, open) = (self.settings().balance, &self.standing().open);
+        if open.len() > 1 && !matches!(balance, Balance::IpHash | Balance::Maglev) {
+            return None;
+        }
+        let candidates = open.iter().map(|it| Candidate { hash: it.hash, weight: it.weight }).collect();
+        let mut picker = Picker::new(balance, candidates, 0);
+        let index = picker.pick(client_key(self.client), &|_| Load::default(), &|_| false)?;
+        open.get(index)
+    }
+
+    fn backend(&self, index: usize) -> dto::RequestBackend {
+        let pool = self.settings();
+        let (backend, standing) = (&pool.backends[index], &self.standing().backends[index]);
+        let target = Target::Backend { pool: pool.name.clone(), backend: backend.name.clone() };
+        let overridden = self.overrides.iter().find(|it| it.target == target);
+        let closed = self.standing().closed(pool, index);
+        let note = match closed {
+            Some(closed) => self.why_not_used(index, closed, overridden),
+            None => self.usage(index, standing, overridden),
+        };
+        dto::RequestBackend {
+            name: backend.name.clone(),
+            verdict: standing.state.into(),
+            weight: backend.weight.0,
+            backup: backend.backup,
+            used: closed.is_none(),
+            overridden: overridden.map(Into::into),
+            note,
+        }
+    }
+
+    fn why_not_used(&self, index: usize, closed: Closed, overridden: Option<&Override>) -> String {
+        let backend = &self.settings().backends[index];
+        match closed {
+            Closed::Drained => format!("drained by an operator{}", cited(overridden)),
+            Closed::ForcedDown => format!("forced down by an operator{}", cited(overridden)),
+            Closed::NoWeight => "weight 0".into(),
+            Closed::Unresolved => {
+                let host = backend.resolved_host().map(ToString::to_string).unwrap_or_default();
+                format!("the addresses of {host} are not known yet")
+            }
+            Closed::Down => self.evidence(index).unwrap_or_else(|| "down".into()),
+            Closed::Backup => "a backup, and others are in use".into(),
+            Closed::Unknown => "not probed yet, and others are known to be up".into(),
+        }
+    }
+
+    /// What is special about a backend that is used.
+    fn usage(&self, index: usize, standing: &EndpointStanding, overridden: Option<&Override>) -> String {
+        let mut notes = Vec::new();
+        match standing.action {
+            Some(Action::Up) => notes.push(format!("forced up by an operator{}", cited(overridden))),
+            Some(action) if action.is_partial() => {
+                let share = action.drained_share() * 100.0;
+                notes.push(format!("a drain takes {share:.0}% of its weight{}", cited(overridden)));
+            }
+            _ => {}
+        }
+        let is_forced = standing.action == Some(Action::Up);
+        match standing.addresses.iter().map(|it| it.used).min() {
+            _ if is_forced => {}
+            Some(State::Degraded) => {
+                let evidence = self.evidence(index).map(|it| format!(": {it}")).unwrap_or_default();
+                notes.push(format!("degraded, at half its weight{evidence}"));
+            }
+            Some(State::Unknown) => notes.push("not probed yet, and nothing is known to be up".into()),
+            Some(used) if used != standing.state => {
+                notes.push("an earlier verdict is kept: this node cannot see it reliably".into());
+            }
+            _ => {}
+        }
+        if self.settings().backends[index].backup {
+            notes.push("a backup: nothing else can be used".into());
+        }
+        let open = self.standing().open.iter().filter(|it| usize::from(it.backend) == index).count();
+        let count = standing.addresses.len();
+        if open < count {
+            notes.push(format!("{open} of its {count} addresses are in use"));
+        }
+        notes.join("; ")
+    }
+
+    /// What its worst check found.
+    fn evidence(&self, index: usize) -> Option<String> {
+        let pool = self.settings();
+        let of = |check: &&CheckStatus| match &check.id.subject {
+            Subject::Backend { pool: name, backend, .. } => {
+                **name == pool.name && **backend == pool.backends[index].name
+            }
+            _ => false,
+        };
+        let worst = self.checks.iter().filter(of).max_by_key(|it| it.state)?;
+        (worst.state > State::Up).then(|| worst.to_string())
+    }
+}
+
+fn cited(overridden: Option<&Override>) -> String {
+    overridden.map(|it| format!(": {}", citation(it))).unwrap_or_default()
+}
+
+/// How one of several backends is chosen.
+fn how(balance: Balance, client: IpAddr) -> String {
+    let deciding = match client {
+        IpAddr::V4(_) => "the client's address decides",
+        IpAddr::V6(_) => "the client's /64 decides",
+    };
+    match balance {
+        Balance::RoundRobin => "they take turns, whatever their weights".into(),
+        Balance::Weighted => "they take turns by their weights".into(),
+        Balance::LeastConnections => "the one with the fewest requests in progress for its weight".into(),
+        Balance::LeastTime => {
+            "the one with the least time to the first byte × requests in progress, for its weight".into()
+        }
+        Balance::IpHash => deciding.into(),
+        Balance::TwoChoices => "the less busy of two that are drawn".into(),
+        Balance::Maglev => format!("{deciding}, by a table that few changes disturb"),
+    }
+}

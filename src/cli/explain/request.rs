@@ -1,0 +1,118 @@
+//! `portolan explain URL`: what the proxy does with a request.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::super::client::ClientError;
+use super::super::node::Selection;
+use super::{Arguments, assume, connect, write_line};
+use crate::api::dto::{
+    ExplainRequest, RequestBackend, RequestOutcome, RequestPool, RouteCondition, SkippedRoute, SplitPool,
+};
+use crate::api::{self, RequestQuestion};
+
+/// Routes for other hosts that are listed one by one; more are only counted.
+const OTHER_HOSTS_SHOWN: usize = 3;
+
+pub(super) fn explain(
+    arguments: &Arguments,
+    config: Option<&Path>,
+    selection: &Selection,
+) -> Result<(ExplainRequest, Option<String>)> {
+    if arguments.rtype.is_some() || arguments.at.is_some() {
+        let why = "a record type and --at go with a name, not with a URL";
+        return Err(ClientError::Usage(why.into()).into());
+    }
+    let Arguments { name: url, headers, client, .. } = arguments;
+    let (method, listener) = (arguments.method.as_deref(), arguments.listener.as_deref());
+    let question = RequestQuestion::parse(url, method, headers, client, listener);
+    let question = question.map_err(ClientError::Usage)?;
+    if let Some(config) = config {
+        return Ok((api::explain_request(&assume(config)?, &[], &[], &question)?, None));
+    }
+    let mut query = vec![("url", url.as_str()), ("client", client.as_str())];
+    query.extend(headers.iter().map(|header| ("header", header.as_str())));
+    query.extend(method.map(|method| ("method", method)));
+    query.extend(listener.map(|listener| ("listener", listener)));
+    let client = connect(arguments, selection)?;
+    Ok((client.explain_request(&query)?, Some(client.place().to_string())))
+}
+
+/// The explanation as text.
+pub(super) fn text(e: &ExplainRequest) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, value: String| write_line(&mut text, label, &value);
+    line("request", format!("{} {}", e.method, e.url));
+    for header in &e.headers {
+        line("", header.clone());
+    }
+    line("client", format!("{}, the address that the proxy sees; epoch {}", e.client, e.epoch));
+    let addresses: Vec<String> = e.listener.addresses.iter().map(ToString::to_string).collect();
+    line("listener", format!("{} ({}) at {}", e.listener.name, e.listener.protocol, addresses.join(", ")));
+    if let Some(note) = &e.listener.note {
+        line("", note.clone());
+    }
+    for (index, skipped) in skipped(&e.skipped).into_iter().enumerate() {
+        line(if index == 0 { "passed over" } else { "" }, skipped);
+    }
+    match &e.route {
+        Some(route) => line("route", format!("{}, for {}", route.number, route.conditions)),
+        None => line("route", "none matches".into()),
+    }
+    match &e.outcome {
+        RequestOutcome::Forward { split, pool } => forwarded(split, pool, &mut line),
+        RequestOutcome::Redirect { status, to } => line("answer", format!("{status}, redirect to {to}")),
+        RequestOutcome::Respond { status, body } if body.is_empty() => {
+            line("answer", format!("{status}, without a body"));
+        }
+        RequestOutcome::Respond { status, body } => line("answer", format!("{status}, {body}")),
+        RequestOutcome::Unrouted if e.listener.protocol == "tcp" => {
+            line("answer", "none: the connection is closed".into());
+        }
+        RequestOutcome::Unrouted => line("answer", "404, no route matches this request".into()),
+    }
+    text
+}
+
+/// The routes passed over; where many are for other hosts, those are counted.
+fn skipped(all: &[SkippedRoute]) -> Vec<String> {
+    let is_host = |it: &&SkippedRoute| it.condition == RouteCondition::Host;
+    let others = all.iter().filter(is_host).count();
+    let is_counted = others > OTHER_HOSTS_SHOWN;
+    let listed = all.iter().filter(|it| !(is_counted && is_host(it)));
+    let mut lines: Vec<String> = listed.map(|it| format!("route {}: {}", it.number, it.why)).collect();
+    if is_counted {
+        lines.push(format!("{others} routes for other hosts"));
+    }
+    lines
+}
+
+fn forwarded(split: &[SplitPool], pool: &RequestPool, line: &mut impl FnMut(&str, String)) {
+    if !split.is_empty() {
+        let pools = split.iter().map(|it| format!("{} (weight {})", it.pool, it.weight));
+        let pools: Vec<String> = pools.collect();
+        line("split", format!("{}; this client stays with {}", pools.join(", "), pool.name));
+    }
+    line("pool", format!("{}, {}", pool.name, pool.balance));
+    let is_weighted = pool.backends.iter().any(|it| it.weight != pool.backends[0].weight);
+    for (index, it) in pool.backends.iter().enumerate() {
+        line(if index == 0 { "backends" } else { "" }, backend(it, is_weighted));
+    }
+    let candidates: Vec<String> = pool.candidates.iter().map(|it| it.address.to_string()).collect();
+    match &pool.chosen {
+        Some(chosen) => line("goes to", format!("{}: {}", chosen.address, pool.how)),
+        None if candidates.is_empty() => line("goes to", pool.how.clone()),
+        None => line("goes to", format!("one of {}: {}", candidates.join(", "), pool.how)),
+    }
+}
+
+fn backend(it: &RequestBackend, is_weighted: bool) -> String {
+    let weight = if is_weighted { format!(", weight {}", it.weight) } else { String::new() };
+    let name = format!("{} ({}{weight})", it.name, it.verdict);
+    match (it.used, it.note.as_str()) {
+        (true, "") => name,
+        (true, note) => format!("{name}: {note}"),
+        (false, note) => format!("{name} not used: {note}"),
+    }
+}
