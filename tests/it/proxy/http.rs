@@ -381,3 +381,15 @@ async fn empty_requests_of_http_1_0_are_answered() {
     assert!(answer.contains("\"target\":\"/old\"") && answer.contains("1.0 portolan"), "{answer}");
     node.stop().await;
 }
+
+#[tokio::test]
+async fn listeners_that_a_reload_changes_need_a_restart() {
+    let one = Backend::start("one").await;
+    let node = node(&[&one], "").await;
+    node.folder.reconfigure("[proxy.listener.web]", "[proxy.listener.other]");
+    let (status, reply) = node.api.call(Method::POST, "/v1/reload", None).await;
+    let expected = "[proxy.listener] listen has changed, but is read only at the start: restart the node";
+    let warnings = reply["warnings"].as_array().expect("a list");
+    assert!(warnings.contains(&json!(expected)), "{status} {reply}");
+    node.stop().await;
+}
