@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use http::request::Parts;
 use http::uri::Authority;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::{Instant, timeout};
@@ -50,7 +50,7 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
         RouteAction::Forward(pools) => client.context.pool(pools, key, &snapshot),
     };
     let is_trusted = snapshot.plan.proxy.trusted.contain(client.address.ip());
-    let upgrade = headers::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
+    let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
     headers::prepare(&mut request, &authority, &Sender { address: client.address, is_trusted });
     forward(pool, request, key, upgrade, &authority).await
 }
@@ -72,8 +72,9 @@ async fn forward(
     authority: &Authority,
 ) -> Response<ResponseBody> {
     pool.counters.requests.fetch_add(1, Relaxed);
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let mut body = RequestBody::of(body, pool.settings().timeout.read);
+    headers::frame(&mut parts, &body);
     // RFC 9110 §9.2.2.
     let is_repeatable = parts.method.is_idempotent() && body.is_empty() && upgrade.is_none();
     let mut attempts = Attempts { pool: Rc::clone(&pool), tried: Vec::new(), is_repeatable };
@@ -196,6 +197,8 @@ fn relay_response(
     pool: &WorkerPool,
 ) -> Response<ResponseBody> {
     let timeouts = pool.settings().timeout;
+    // A proxy speaks its own version (RFC 9110 §2.5).
+    *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client) = upgrade else {
             return reply::text(

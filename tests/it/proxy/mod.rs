@@ -3,6 +3,7 @@
 mod backend;
 mod hostile;
 mod http;
+mod meaning;
 mod tcp;
 
 use std::net::SocketAddr;
