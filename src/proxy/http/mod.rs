@@ -84,7 +84,7 @@ where
         let (client, busy) = (Rc::clone(&client), requests.begin());
         async move {
             let response = answer(&client, request).await;
-            Ok::<_, Infallible>(response.map(|body| During { body, _busy: busy }))
+            Ok::<_, Infallible>(response.map(|body| During::new(body, busy)))
         }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(Box::pin(stream)), service);
@@ -94,12 +94,14 @@ where
         _ = connection.as_mut() => return,
         // hyper limits the time for a head, but neither for the first byte of a connection nor for idle HTTP/2.
         () = activity.idle(HEAD_WITHIN) => {}
+        () = activity.stalled(STALL) => return,
         () = closing.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         _ = connection => {}
         () = activity.idle_from_now(CLOSE_WITHIN) => {}
+        () = activity.stalled(STALL) => {}
     }
 }
 
