@@ -21,7 +21,8 @@ pub(in crate::proxy) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 pub(in crate::proxy) struct RequestBody {
     incoming: Option<Incoming>,
     patience: Patience,
-    upload: Rc<Upload>,
+    /// `None` if there is no body.
+    upload: Option<Rc<Upload>>,
 }
 
 /// How the body of a request gets on, for whoever waits for the response.
@@ -96,15 +97,12 @@ impl RequestBody {
     /// A client's body, each part of which must come within `limit`.
     pub(in crate::proxy) fn of(incoming: Incoming, limit: Duration) -> Self {
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
-        let upload = Rc::<Upload>::default();
-        if incoming.is_none() {
-            upload.ended.cancel();
-        }
+        let upload = incoming.as_ref().map(|_| Rc::default());
         Self { incoming, patience: Patience::of(limit), upload }
     }
 
-    pub(in crate::proxy) fn upload(&self) -> Rc<Upload> {
-        Rc::clone(&self.upload)
+    pub(in crate::proxy) fn upload(&self) -> Option<Rc<Upload>> {
+        self.upload.clone()
     }
 
     /// Whether there is nothing to send, so that the request can be sent again.
@@ -113,15 +111,15 @@ impl RequestBody {
     }
 
     pub(in crate::proxy) fn empty() -> Self {
-        let upload = Rc::<Upload>::default();
-        upload.ended.cancel();
-        Self { incoming: None, patience: Patience::of(Duration::ZERO), upload }
+        Self { incoming: None, patience: Patience::of(Duration::ZERO), upload: None }
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.upload.ended.cancel();
+        if let Some(upload) = &self.upload {
+            upload.ended.cancel();
+        }
     }
 }
 
@@ -146,7 +144,7 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Self { incoming, patience, upload } = &mut *self;
-        let Some(incoming) = incoming else { return Poll::Ready(None) };
+        let (Some(incoming), Some(upload)) = (incoming, upload) else { return Poll::Ready(None) };
         match ready!(relay(incoming, patience, cx)) {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
             Some(Err(Interruption::Silence(limit))) => {

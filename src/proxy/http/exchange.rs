@@ -185,14 +185,16 @@ async fn exchange(
     let upload = request.body().upload();
     let answered = connection.try_send_request(request);
     let too_late = async {
-        upload.ended().await;
+        if let Some(upload) = &upload {
+            upload.ended().await;
+        }
         sleep(within).await;
     };
     tokio::select! {
         answered = answered => answered.map_err(|mut failed| {
             let unsent = failed.take_message();
             let reset = |fault: Option<_>| fault.map_or(Failure::Reset(failed.into_error()), Failure::Client);
-            (reset(upload.fault()), unsent)
+            (reset(upload.as_ref().and_then(|it| it.fault())), unsent)
         }),
         () = too_late => Err((Failure::Timeout(within), None)),
     }
