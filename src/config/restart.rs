@@ -14,6 +14,7 @@ pub struct AtStart {
     dns_workers: Option<usize>,
     dns_tcp: Option<TcpLimits>,
     proxy_workers: Option<usize>,
+    proxy_listen: Vec<(String, Vec<SocketAddr>)>,
     control: Control,
 }
 
@@ -28,6 +29,12 @@ impl AtStart {
             dns_workers: config.dns.as_ref().map(|dns| dns.workers),
             dns_tcp: config.dns.as_ref().map(|dns| dns.tcp),
             proxy_workers: config.proxy.as_ref().map(|proxy| proxy.workers),
+            proxy_listen: config
+                .proxy
+                .iter()
+                .flat_map(|proxy| &proxy.listeners)
+                .map(|it| (it.name.clone(), it.addresses.clone()))
+                .collect(),
             control: config.control.clone(),
         }
     }
@@ -46,6 +53,7 @@ impl AtStart {
             ("[dns] workers", self.dns_workers != newer.dns_workers),
             ("[dns] tcp", self.dns_tcp != newer.dns_tcp),
             ("[proxy] workers", self.proxy_workers != newer.proxy_workers),
+            ("[proxy.listener] listen", self.proxy_listen != newer.proxy_listen),
             ("[control] listen", now.listen != then.listen),
             ("[control] socket", now.socket != then.socket),
             ("[control] metrics", now.metrics != then.metrics),

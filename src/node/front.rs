@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
@@ -66,6 +67,7 @@ impl Bound {
             counters: Arc::clone(&counters.proxy),
             supervisor: supervisor.clone(),
             connections: Arc::clone(&files.proxy),
+            upstream: Arc::default(),
             most_connections: files.budget.proxy,
         };
         let proxy = self.proxy.map(|server| server.start(&shared)).transpose();
@@ -78,6 +80,11 @@ impl Bound {
 }
 
 impl Front {
+    /// How long a stop may wait for requests and connections of the proxy.
+    pub(super) fn drain(&self) -> Duration {
+        self.proxy.as_ref().map_or(Duration::ZERO, |_| proxy::LONGEST_DRAIN)
+    }
+
     /// Answers what has arrived, and closes everything.
     pub(super) async fn stop(self) {
         let dns = async {

@@ -207,7 +207,8 @@ impl Node {
     /// If a part of the node ends by itself. The process is to end then; nothing has been stopped.
     pub async fn run(self, signals: Signals) -> Result<()> {
         let Signals { hangup, mut end } = signals;
-        watchdog::start(self.supervisor.clone()).context("cannot start the watchdog's thread")?;
+        watchdog::start(self.supervisor.clone(), self.front.drain())
+            .context("cannot start the watchdog's thread")?;
         // Not running under systemd is fine.
         sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
         let reloading = tokio::spawn(reload_on(hangup, self.reloads.clone()));

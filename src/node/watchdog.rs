@@ -22,23 +22,24 @@ const CHECK: Duration = Duration::from_secs(1);
 /// machine the first check finds every part stalled.
 const STALLED_CHECKS: u32 = 15;
 
-/// How long a stop may take: DNS clients that do not read get 5 s, a stalled journal another 5 s. Less than
-/// `TimeoutStopSec=` in deploy/portolan.service.
+/// How long a stop may take besides the proxy's requests: DNS clients that do not read get 5 s, a stalled journal another
+/// 5 s. Together with [`LONGEST_DRAIN`](crate::proxy::LONGEST_DRAIN) it is less than `TimeoutStopSec=` in deploy/portolan.service.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// The exit code of a process that this thread ends.
 const FAILURE: i32 = 1;
 
-/// Starts the thread. It ends the process unless the process ends by itself.
+/// Starts the thread. It ends the process unless the process ends by itself. A stop may take `drain` longer than
+/// without a proxy.
 ///
 /// # Errors
 /// If the thread cannot be started.
-pub(super) fn start(supervisor: Supervisor) -> io::Result<()> {
-    thread::Builder::new().name("watchdog".into()).spawn(move || watch(&supervisor))?;
+pub(super) fn start(supervisor: Supervisor, drain: Duration) -> io::Result<()> {
+    thread::Builder::new().name("watchdog".into()).spawn(move || watch(&supervisor, STOP_WITHIN + drain))?;
     Ok(())
 }
 
-fn watch(supervisor: &Supervisor) {
+fn watch(supervisor: &Supervisor, stop_within: Duration) {
     let limit = sd_notify::watchdog_enabled();
     let pause = limit.map_or(CHECK, |limit| CHECK.min(limit / 2));
     let mut failures = Failures::default();
@@ -51,8 +52,8 @@ fn watch(supervisor: &Supervisor) {
         }
         thread::sleep(pause);
     }
-    thread::sleep(STOP_WITHIN);
-    end(&format!("the node has not stopped within {} s: the process ends without it", STOP_WITHIN.as_secs()));
+    thread::sleep(stop_within);
+    end(&format!("the node has not stopped within {} s: the process ends without it", stop_within.as_secs()));
 }
 
 /// The consecutive checks that have found a failure.

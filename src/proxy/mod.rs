@@ -11,8 +11,10 @@
 //! A connection goes through `worker` (accepted), `http` or `tcp` (what to do with what it sends), `pools` (which backend)
 //! and `upstream` (the connection to it).
 
+mod budget;
 mod counters;
 mod http;
+mod leaving;
 mod metrics;
 mod pools;
 mod relay;
@@ -52,7 +54,9 @@ pub struct Shared {
     pub supervisor: Supervisor,
     /// The connections of clients that are open, of all workers.
     pub connections: Arc<Occupancy>,
-    /// The most connections of clients that may be open; each may need another one to a backend.
+    /// The connections to backends that are open, of all workers. A client can need many: one for each HTTP/2 stream.
+    pub upstream: Arc<Occupancy>,
+    /// The most connections of clients that may be open, and the most to backends.
     pub most_connections: usize,
 }
 
@@ -139,7 +143,8 @@ impl Listeners {
         &self.addresses
     }
 
-    /// Takes no new connections, lets requests end for as long as their pools' `drain` allows, and closes everything.
+    /// Takes no new connections, lets requests end for as long as their pools' `drain` and [`LONGEST_DRAIN`] allow, and closes
+    /// everything.
     pub async fn stop(mut self) {
         self.closing.cancel();
         let workers = std::mem::take(&mut self.workers);
@@ -159,5 +164,5 @@ impl Drop for Listeners {
     }
 }
 
-/// How long a worker waits for the requests in progress when the node stops, if no pool's `drain` is shorter.
-const LONGEST_DRAIN: Duration = Duration::from_secs(30);
+/// The longest that requests and connections may go on when the node stops, whatever the `drain` of their pools.
+pub const LONGEST_DRAIN: Duration = Duration::from_secs(30);

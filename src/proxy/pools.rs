@@ -1,14 +1,20 @@
 //! A worker's view of the pools: which backends may be used, and its own balancers and idle connections.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::counters::{BackendCounters, Counters, PoolCounters};
-use super::upstream::Idle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::budget::Budget;
+use super::counters::{BackendCounters, PoolCounters};
+use super::leaving::Leaving;
+use super::upstream::Parked;
 use crate::model::{Pool, PoolId, Topology};
 use crate::pick::{Candidate, Hash, Picker};
 use crate::snapshot::Snapshot;
@@ -16,19 +22,22 @@ use crate::standing::OpenAddress;
 
 /// The pools of a snapshot.
 pub(super) struct Pools {
-    counters: Arc<Counters>,
+    shared: Shared,
     /// Tells the workers' balancers apart.
     seed: u64,
     epoch: u64,
     /// By [`PoolId`].
     by_id: Vec<Rc<WorkerPool>>,
+    leaving: Leaving,
 }
 
 /// A pool as a worker uses it.
 pub(super) struct WorkerPool {
     topology: Arc<Topology>,
     id: PoolId,
+    pub(super) shared: Shared,
     pub(super) counters: Arc<PoolCounters>,
+    budget: Rc<RefCell<Budget>>,
     inner: RefCell<Inner>,
 }
 
@@ -43,27 +52,54 @@ struct Inner {
 pub(super) struct Backend {
     pub(super) address: SocketAddr,
     pub(super) counters: Arc<BackendCounters>,
-    pub(super) idle: RefCell<Vec<Idle>>,
+    pub(super) idle: RefCell<Vec<Parked>>,
+    /// Whether requests may be sent to it, so that its connections are worth keeping.
+    pub(super) is_open: Cell<bool>,
+    /// Cancelled when its connections must end.
+    pub(super) ended: CancellationToken,
 }
 
 /// A request or connection that a backend works on.
 pub(super) struct InFlight(Rc<Backend>);
 
 impl Pools {
-    pub(super) fn new(counters: Arc<Counters>, seed: u64) -> Self {
-        Self { counters, seed, epoch: 0, by_id: Vec::new() }
+    pub(super) fn new(shared: Shared, seed: u64) -> Self {
+        Self { shared, seed, epoch: 0, by_id: Vec::new(), leaving: Leaving::default() }
     }
 
     /// The pool with this id of a snapshot.
     pub(super) fn get(&mut self, id: PoolId, snapshot: &Snapshot) -> Rc<WorkerPool> {
-        if self.epoch != snapshot.epoch {
-            self.renew(snapshot);
-        }
+        self.renew(snapshot);
         Rc::clone(&self.by_id[usize::from(id.0)])
+    }
+
+    /// Closes connections whose time is over: idle ones, and those to backends that were drained or removed.
+    pub(super) fn close_overdue(&mut self, snapshot: &Snapshot, now: Instant) {
+        self.renew(snapshot);
+        for pool in &self.by_id {
+            let limit = pool.settings().timeout.idle;
+            for backend in &pool.inner.borrow().backends {
+                backend.close_idle(limit, now);
+            }
+        }
+        self.leaving.end_overdue(snapshot, now);
+    }
+
+    /// From now on, connections to all backends may go on for as long as their pools' `drain` says.
+    pub(super) fn close(&mut self, now: Instant) {
+        for pool in &self.by_id {
+            for backend in &pool.inner.borrow().backends {
+                self.leaving.add(pool.settings(), backend);
+            }
+        }
+        self.leaving.close(now);
     }
 
     /// Takes over what changed. Pools and backends that stay keep their balancers and idle connections.
     fn renew(&mut self, snapshot: &Snapshot) {
+        if self.epoch == snapshot.epoch {
+            return;
+        }
         let topology = &snapshot.plan.topology;
         let mut before: HashMap<String, Rc<WorkerPool>> =
             self.by_id.drain(..).map(|pool| (pool.settings().name.clone(), pool)).collect();
@@ -72,26 +108,44 @@ impl Pools {
             let open = &snapshot.standing.pool(id).open;
             let pool = match before.remove(&pool.name) {
                 Some(old) if Arc::ptr_eq(&old.topology, topology) => {
-                    old.set_open(open, &self.counters);
+                    old.set_open(open, &mut self.leaving);
                     old
                 }
-                Some(old) => old.moved_to(Arc::clone(topology), id, open, self),
-                None => WorkerPool::new(Arc::clone(topology), id, open, self),
+                Some(old) => old.moved_to(Arc::clone(topology), id, open, self.seed, &mut self.leaving),
+                None => WorkerPool::new(
+                    Arc::clone(topology),
+                    id,
+                    open,
+                    &self.shared,
+                    self.seed,
+                    &mut self.leaving,
+                ),
             };
             self.by_id.push(pool);
+        }
+        for removed in before.values() {
+            removed.set_open(&Arc::default(), &mut self.leaving);
         }
         self.epoch = snapshot.epoch;
     }
 }
 
 impl WorkerPool {
-    fn new(topology: Arc<Topology>, id: PoolId, open: &Arc<[OpenAddress]>, pools: &Pools) -> Rc<Self> {
+    fn new(
+        topology: Arc<Topology>,
+        id: PoolId,
+        open: &Arc<[OpenAddress]>,
+        shared: &Shared,
+        seed: u64,
+        leaving: &mut Leaving,
+    ) -> Rc<Self> {
         let settings = topology.pool(id);
-        let backends = backends(&settings.name, open, &[], &pools.counters);
-        let picker = Picker::new(settings.balance, candidates(open), pools.seed);
-        let counters = pools.counters.pool(&settings.name);
-        let inner = Inner { open: Arc::clone(open), picker, backends };
-        Rc::new(Self { topology, id, counters, inner: RefCell::new(inner) })
+        let backends = backends(settings, open, &[], shared, leaving);
+        let picker = Picker::new(settings.balance, candidates(open), seed);
+        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends });
+        let counters = shared.counters.pool(&settings.name);
+        let budget = Rc::new(RefCell::new(Budget::new(Instant::now())));
+        Rc::new(Self { topology, id, shared: shared.clone(), counters, budget, inner })
     }
 
     /// The pool of another config. Requests in progress go on with the settings that they began with.
@@ -100,28 +154,30 @@ impl WorkerPool {
         topology: Arc<Topology>,
         id: PoolId,
         open: &Arc<[OpenAddress]>,
-        pools: &Pools,
+        seed: u64,
+        leaving: &mut Leaving,
     ) -> Rc<Self> {
         let settings = topology.pool(id);
         let old = self.inner.borrow();
-        let backends = backends(&settings.name, open, &old.backends, &pools.counters);
+        let backends = backends(settings, open, &old.backends, &self.shared, leaving);
         let picker = if settings.balance == self.settings().balance {
             let mut picker = old.picker.clone();
             picker.renew(candidates(open));
             picker
         } else {
-            Picker::new(settings.balance, candidates(open), pools.seed)
+            Picker::new(settings.balance, candidates(open), seed)
         };
-        let inner = Inner { open: Arc::clone(open), picker, backends };
-        Rc::new(Self { topology, id, counters: Arc::clone(&self.counters), inner: RefCell::new(inner) })
+        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends });
+        let (shared, counters) = (self.shared.clone(), Arc::clone(&self.counters));
+        Rc::new(Self { topology, id, shared, counters, budget: Rc::clone(&self.budget), inner })
     }
 
-    fn set_open(&self, open: &Arc<[OpenAddress]>, counters: &Counters) {
+    fn set_open(&self, open: &Arc<[OpenAddress]>, leaving: &mut Leaving) {
         let mut inner = self.inner.borrow_mut();
         if Arc::ptr_eq(&inner.open, open) || inner.open == *open {
             return;
         }
-        inner.backends = backends(&self.settings().name, open, &inner.backends, counters);
+        inner.backends = backends(self.settings(), open, &inner.backends, &self.shared, leaving);
         inner.picker.renew(candidates(open));
         inner.open = Arc::clone(open);
     }
@@ -131,47 +187,62 @@ impl WorkerPool {
         self.topology.pool(self.id)
     }
 
-    /// Chooses a backend that has not been tried; `None` if there is none.
+    /// Chooses a backend, one that has not been tried if there is one; `None` if there is none at all.
     pub(super) fn pick(&self, key: Hash, tried: &[SocketAddr]) -> Option<Rc<Backend>> {
         let Inner { picker, backends, .. } = &mut *self.inner.borrow_mut();
         let load = |index: usize| backends[index].counters.load();
-        let is_excluded = |index: usize| tried.contains(&backends[index].address);
-        let index = picker.pick(key, &load, &is_excluded)?;
+        let is_tried = |index: usize| tried.contains(&backends[index].address);
+        let index = picker.pick(key, &load, &is_tried).or_else(|| picker.pick(key, &load, &|_| false))?;
         Some(Rc::clone(&backends[index]))
     }
 
-    /// Whether another attempt stays within the share of the requests that may be retries. A pool with few requests
-    /// may still make some.
+    /// Counts a request or connection.
+    pub(super) fn count_request(&self) {
+        self.counters.requests.fetch_add(1, Relaxed);
+        self.budget.borrow_mut().request(Instant::now());
+    }
+
+    /// Whether another attempt stays within the share of the requests that may be retries; if so, it is counted.
     pub(super) fn may_retry(&self) -> bool {
-        let (requests, retries) = (self.counters.requests.load(Relaxed), self.counters.retries.load(Relaxed));
-        let most = self.settings().retry.budget.get() * requests as f64;
-        retries as f64 <= most.max(LEAST_RETRIES)
+        let may = self.budget.borrow_mut().retry(self.settings().retry.budget, Instant::now());
+        if may {
+            self.counters.retries.fetch_add(1, Relaxed);
+        }
+        may
     }
 }
-
-/// Retries that a pool may make however few requests it had.
-const LEAST_RETRIES: f64 = 10.0;
 
 fn candidates(open: &[OpenAddress]) -> Vec<Candidate> {
     open.iter().map(|it| Candidate { hash: it.hash, weight: it.weight }).collect()
 }
 
-/// The backends that are open, those known before with their idle connections.
+/// The backends that are open; those known before keep their connections. Those that are no longer open leave.
 fn backends(
-    pool: &str,
+    pool: &Pool,
     open: &[OpenAddress],
     known: &[Rc<Backend>],
-    counters: &Counters,
+    shared: &Shared,
+    leaving: &mut Leaving,
 ) -> Vec<Rc<Backend>> {
+    for it in known.iter().filter(|known| !open.iter().any(|it| it.address == known.address)) {
+        it.is_open.set(false);
+        it.idle.borrow_mut().clear();
+        leaving.add(pool, it);
+    }
     let backend = |it: &OpenAddress| {
         let known = known.iter().find(|known| known.address == it.address).cloned();
-        known.unwrap_or_else(|| {
+        let known = known.or_else(|| leaving.take_back(&pool.name, it.address));
+        let backend = known.unwrap_or_else(|| {
             Rc::new(Backend {
                 address: it.address,
-                counters: counters.backend(pool, it.address),
+                counters: shared.counters.backend(&pool.name, it.address),
                 idle: RefCell::default(),
+                is_open: Cell::new(true),
+                ended: CancellationToken::new(),
             })
-        })
+        });
+        backend.is_open.set(true);
+        backend
     };
     open.iter().map(backend).collect()
 }
@@ -181,6 +252,11 @@ impl InFlight {
         backend.counters.in_flight.fetch_add(1, Relaxed);
         backend.counters.requests.fetch_add(1, Relaxed);
         Self(Rc::clone(backend))
+    }
+
+    /// Waits until it must end, because its backend was drained or removed, or the node stops.
+    pub(super) async fn overdue(&self) {
+        self.0.ended.cancelled().await;
     }
 }
 

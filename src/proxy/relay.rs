@@ -14,13 +14,15 @@ use tokio::time::{Instant, sleep_until};
 
 use super::pools::InFlight;
 
-/// Relays what a client and a backend send after they changed the protocol, until both have ended or neither has sent
-/// anything for `idle`.
+/// Relays what a client and a backend send after they changed the protocol, until both have ended, neither has sent
+/// anything for `idle`, or the backend must be left.
 pub(super) async fn upgraded(client: OnUpgrade, backend: OnUpgrade, idle: Duration, in_flight: InFlight) {
     let Ok((client, backend)) = tokio::try_join!(client, backend) else { return };
-    // Why one of them ended is of no interest to the other.
-    both_ways(TokioIo::new(client), TokioIo::new(backend), idle).await.ok();
-    drop(in_flight);
+    tokio::select! {
+        // Why one of them ended is of no interest to the other.
+        _ = both_ways(TokioIo::new(client), TokioIo::new(backend), idle) => {}
+        () = in_flight.overdue() => {}
+    }
 }
 
 /// Relays both ways until both have ended, one has failed, or neither has sent anything for `idle`. Either may end its

@@ -8,6 +8,7 @@ use http::{HeaderMap, Method};
 use tokio::net::TcpStream;
 
 use super::pools::{InFlight, WorkerPool};
+use super::upstream::{Connected, Failure};
 use super::worker::Client;
 use super::{relay, upstream};
 use crate::model::RouteAction;
@@ -24,34 +25,31 @@ pub(super) async fn serve(client: &Client, stream: TcpStream) {
     let key = client_key(client.address.ip());
     let pool = client.context.pool(pools, key, &snapshot);
     drop(snapshot);
-    pool.counters.requests.fetch_add(1, Relaxed);
-    let Some((backend, in_flight)) = connect(&pool, key).await else { return };
+    pool.count_request();
+    let Some((Connected { stream: backend, occupant }, in_flight)) = connect(&pool, key).await else {
+        return;
+    };
     let idle = pool.settings().timeout.idle;
     let relayed = relay::both_ways(stream, backend, idle);
     tokio::select! {
         // Why it ended is of no interest to anyone but the two.
         _ = relayed => {}
-        () = drained(client, &pool) => {}
+        () = in_flight.overdue() => {}
     }
-    drop(in_flight);
-}
-
-/// Waits until the node has been stopping for as long as connections may go on.
-async fn drained(client: &Client, pool: &WorkerPool) {
-    client.context.closing.cancelled().await;
-    tokio::time::sleep(pool.settings().drain).await;
+    drop((occupant, in_flight));
 }
 
 /// A connection to a backend, if any of those that the pool may try can be reached.
-async fn connect(pool: &Rc<WorkerPool>, key: Hash) -> Option<(TcpStream, InFlight)> {
+async fn connect(pool: &Rc<WorkerPool>, key: Hash) -> Option<(Connected, InFlight)> {
     let settings = pool.settings();
     let mut tried: Vec<SocketAddr> = Vec::new();
     while let Some(backend) = pool.pick(key, &tried) {
         let in_flight = InFlight::new(&backend);
-        match upstream::connect(backend.address, settings.timeout.connect).await {
-            Ok(stream) => return Some((stream, in_flight)),
-            Err(error) => {
-                tracing::debug!(backend = %backend.address, %error, "cannot connect to a backend");
+        match upstream::connect(&backend, pool).await {
+            Ok(connected) => return Some((connected, in_flight)),
+            Err(Failure::Full) => break,
+            Err(failure) => {
+                tracing::debug!(backend = %backend.address, %failure, "cannot connect to a backend");
                 backend.counters.failures.fetch_add(1, Relaxed);
             }
         }
@@ -60,7 +58,6 @@ async fn connect(pool: &Rc<WorkerPool>, key: Hash) -> Option<(TcpStream, InFligh
         if !may_go_on || !pool.may_retry() {
             return None;
         }
-        pool.counters.retries.fetch_add(1, Relaxed);
     }
     pool.counters.unavailable.fetch_add(1, Relaxed);
     None

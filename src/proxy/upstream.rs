@@ -2,22 +2,29 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use tokio_io_timeout::TimeoutStream;
 
-use super::http::body::RequestBody;
+use super::http::body::{ClientFault, RequestBody};
 use super::pools::{Backend, WorkerPool};
+use crate::net::limits::Occupant;
 
 /// A connection to a backend that waits for a request.
 pub(super) type Idle = http1::SendRequest<RequestBody>;
 
-/// Why a backend did not answer.
+/// An idle connection, and since when it is.
+pub(super) struct Parked {
+    connection: Idle,
+    since: Instant,
+}
+
+/// Why there is no response of a backend.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// No connection could be made: it has seen nothing of the request.
@@ -26,6 +33,10 @@ pub(super) enum Failure {
     Reset(hyper::Error),
     /// The response did not begin within this time.
     Timeout(Duration),
+    /// The client did not send its whole request.
+    Client(ClientFault),
+    /// The node has as many connections to backends as it may have.
+    Full,
 }
 
 impl fmt::Display for Failure {
@@ -34,16 +45,34 @@ impl fmt::Display for Failure {
             Self::Connect(error) => write!(f, "no connection: {error}"),
             Self::Reset(error) => write!(f, "no response: {error}"),
             Self::Timeout(within) => write!(f, "no response within {within:?}"),
+            Self::Client(fault) => write!(f, "no request: the client's body is {fault:?}"),
+            Self::Full => f.write_str("too many connections to backends are open"),
         }
     }
 }
 
+/// A TCP connection to a backend.
+pub(super) struct Connected {
+    pub(super) stream: TcpStream,
+    /// Counts it.
+    pub(super) occupant: Occupant,
+}
+
 /// Connects by TCP.
-pub(super) async fn connect(address: SocketAddr, within: Duration) -> io::Result<TcpStream> {
-    let stream =
-        timeout(within, TcpStream::connect(address)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+///
+/// # Errors
+/// [`Failure::Full`] or [`Failure::Connect`].
+pub(super) async fn connect(backend: &Backend, pool: &WorkerPool) -> Result<Connected, Failure> {
+    let shared = &pool.shared;
+    let occupant = shared.upstream.enter_below(shared.most_connections).ok_or(Failure::Full)?;
+    let connecting = async {
+        let connecting = timeout(pool.settings().timeout.connect, TcpStream::connect(backend.address));
+        let stream = connecting.await.map_err(|_| io::ErrorKind::TimedOut)??;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    };
+    let stream = connecting.await.map_err(Failure::Connect)?;
+    Ok(Connected { stream, occupant })
 }
 
 impl Backend {
@@ -51,7 +80,7 @@ impl Backend {
     pub(super) fn take_idle(&self) -> Option<Idle> {
         let mut idle = self.idle.borrow_mut();
         // The last used is the least likely to be closed by the backend.
-        while let Some(connection) = idle.pop() {
+        while let Some(Parked { connection, .. }) = idle.pop() {
             if connection.is_ready() {
                 return Some(connection);
             }
@@ -59,14 +88,34 @@ impl Backend {
         None
     }
 
+    /// Closes the connections that have been idle for `limit`, and forgets those that are closed.
+    pub(super) fn close_idle(&self, limit: Duration, now: Instant) {
+        self.idle.borrow_mut().retain(|it| it.connection.is_ready() && now < it.since + limit);
+    }
+
+    fn park(&self, connection: Idle, most: usize) {
+        if self.is_open.get() && self.idle.borrow().len() < most {
+            self.idle.borrow_mut().push(Parked { connection, since: Instant::now() });
+        }
+    }
+
     /// A new connection.
     pub(super) async fn open(&self, pool: &WorkerPool) -> Result<Idle, Failure> {
-        let stream =
-            connect(self.address, pool.settings().timeout.connect).await.map_err(Failure::Connect)?;
+        let Connected { stream, occupant } = connect(self, pool).await?;
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(pool.settings().timeout.write));
         let (sender, connection) =
-            http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(Failure::Reset)?;
-        // It ends when the sender is dropped or the backend closes it; whoever waits for a response learns of errors.
-        tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });
+            http1::Builder::new().handshake(TokioIo::new(Box::pin(stream))).await.map_err(Failure::Reset)?;
+        let ended = self.ended.clone();
+        tokio::task::spawn_local(async move {
+            let _occupant = occupant;
+            tokio::select! {
+                // It ends when the sender is dropped or the backend closes it; whoever waits for a response learns of
+                // errors.
+                _ = connection.with_upgrades() => {}
+                () = ended.cancelled() => {}
+            }
+        });
         Ok(sender)
     }
 }
@@ -78,16 +127,16 @@ pub(super) fn keep(backend: &Rc<Backend>, pool: &WorkerPool, mut connection: Idl
         return;
     }
     if connection.is_ready() {
-        backend.idle.borrow_mut().push(connection);
-        return;
+        return backend.park(connection, most);
     }
     let backend = Rc::downgrade(backend);
+    // The request may still be on its way, if the response did not wait for it.
+    let within = pool.settings().timeout.write;
     tokio::task::spawn_local(async move {
-        if connection.ready().await.is_ok()
+        if let Ok(Ok(())) = timeout(within, connection.ready()).await
             && let Some(backend) = backend.upgrade()
-            && backend.idle.borrow().len() < most
         {
-            backend.idle.borrow_mut().push(connection);
+            backend.park(connection, most);
         }
     });
 }

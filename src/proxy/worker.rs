@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -54,32 +55,38 @@ impl Worker {
     /// Serves until the node stops and its connections have ended.
     pub(super) fn run(self, runtime: &Runtime, sockets: Vec<(Arc<str>, std::net::TcpListener)>, part: &Part) {
         let Self { index, shared, closing } = self;
-        let context = Rc::new(Context {
-            pools: RefCell::new(Pools::new(Arc::clone(&shared.counters), index as u64)),
-            shared,
-            closing: closing.clone(),
-            tasks: TaskTracker::new(),
-        });
+        let context = Rc::new(Context::new(index, shared, closing.clone()));
         let local = LocalSet::new();
         local.block_on(runtime, async {
+            let mut accepting = JoinSet::new();
             for (name, socket) in sockets {
                 let counters = context.shared.counters.listener(&name);
-                let accepting = accept(Rc::clone(&context), name, counters, socket);
-                context.tasks.spawn_local(async move {
-                    if let Err(error) = accepting.await {
-                        tracing::error!(%error, "a listener of the proxy ended");
-                    }
-                });
+                accepting.spawn_local(accept(Rc::clone(&context), name, counters, socket));
             }
             let mut beat = tokio::time::interval(supervise::BEAT);
             loop {
                 tokio::select! {
-                    _ = beat.tick() => part.beat(),
+                    biased;
                     () = closing.cancelled() => break,
+                    // Without a listener, clients would wait in vain: the end of this part ends the process.
+                    Some(ended) = accepting.join_next() => {
+                        return tracing::error!(?ended, "a listener of the proxy ended");
+                    }
+                    _ = beat.tick() => context.beat(part),
                 }
             }
+            drop(accepting);
             context.tasks.close();
-            tokio::time::timeout(LONGEST_DRAIN, context.tasks.wait()).await.ok();
+            context.pools.borrow_mut().close(Instant::now());
+            let too_late = sleep(LONGEST_DRAIN);
+            tokio::pin!(too_late);
+            loop {
+                tokio::select! {
+                    () = context.tasks.wait() => break,
+                    () = &mut too_late => break,
+                    _ = beat.tick() => context.beat(part),
+                }
+            }
         });
     }
 }
@@ -147,6 +154,16 @@ impl Client {
 }
 
 impl Context {
+    pub(super) fn new(index: usize, shared: Shared, closing: CancellationToken) -> Self {
+        let pools = RefCell::new(Pools::new(shared.clone(), index as u64));
+        Self { shared, pools, closing, tasks: TaskTracker::new() }
+    }
+
+    fn beat(&self, part: &Part) {
+        part.beat();
+        self.pools.borrow_mut().close_overdue(&self.snapshot(), Instant::now());
+    }
+
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshots.load_full()
     }

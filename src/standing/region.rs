@@ -159,7 +159,9 @@ impl EndpointStanding {
         if self.action == Some(Action::Up) { State::Up } else { state }
     }
 
-    pub(super) fn is_withdrawn(&self) -> bool {
+    /// Whether overrides leave it no clients.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
         self.action.is_some_and(Action::withdraws)
     }
 }

@@ -1,5 +1,6 @@
 //! The bodies that are relayed.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::proxy::pools::{Backend, InFlight, WorkerPool};
 use crate::proxy::upstream::{self, Idle};
@@ -19,6 +21,24 @@ pub(in crate::proxy) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 pub(in crate::proxy) struct RequestBody {
     incoming: Option<Incoming>,
     patience: Patience,
+    /// `None` if there is no body.
+    upload: Option<Rc<Upload>>,
+}
+
+/// How the body of a request gets on, for whoever waits for the response.
+#[derive(Default)]
+pub(in crate::proxy) struct Upload {
+    ended: CancellationToken,
+    fault: Cell<Option<ClientFault>>,
+}
+
+/// What a client did wrong with the body of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum ClientFault {
+    /// It sent nothing for too long.
+    Slow,
+    /// It went away, or what it sent was not valid.
+    Broken,
 }
 
 /// The body of a response on its way to a client.
@@ -77,7 +97,12 @@ impl RequestBody {
     /// A client's body, each part of which must come within `limit`.
     pub(in crate::proxy) fn of(incoming: Incoming, limit: Duration) -> Self {
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
-        Self { incoming, patience: Patience::of(limit) }
+        let upload = incoming.as_ref().map(|_| Rc::default());
+        Self { incoming, patience: Patience::of(limit), upload }
+    }
+
+    pub(in crate::proxy) fn upload(&self) -> Option<Rc<Upload>> {
+        self.upload.clone()
     }
 
     /// Whether there is nothing to send, so that the request can be sent again.
@@ -86,7 +111,27 @@ impl RequestBody {
     }
 
     pub(in crate::proxy) fn empty() -> Self {
-        Self { incoming: None, patience: Patience::of(Duration::ZERO) }
+        Self { incoming: None, patience: Patience::of(Duration::ZERO), upload: None }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.ended.cancel();
+        }
+    }
+}
+
+impl Upload {
+    /// Waits until the whole body is with the connection to the backend, or will never be.
+    pub(in crate::proxy) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// What the client did wrong, if anything.
+    pub(in crate::proxy) fn fault(&self) -> Option<ClientFault> {
+        self.fault.get()
     }
 }
 
@@ -98,9 +143,23 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { incoming, patience } = &mut *self;
-        let Some(incoming) = incoming else { return Poll::Ready(None) };
-        relay(incoming, patience, cx)
+        let Self { incoming, patience, upload } = &mut *self;
+        let (Some(incoming), Some(upload)) = (incoming, upload) else { return Poll::Ready(None) };
+        match ready!(relay(incoming, patience, cx)) {
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            Some(Err(Interruption::Silence(limit))) => {
+                upload.fault.set(Some(ClientFault::Slow));
+                Poll::Ready(Some(Err(format!("the client sent nothing for {limit:?}").into())))
+            }
+            Some(Err(Interruption::Broken(error))) => {
+                upload.fault.set(Some(ClientFault::Broken));
+                Poll::Ready(Some(Err(error.into())))
+            }
+            None => {
+                upload.ended.cancel();
+                Poll::Ready(None)
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -153,7 +212,7 @@ impl Body for ResponseBody {
                     Some(Ok(_)) => {}
                     Some(Err(_)) => drop(relayed.lease.take()),
                 }
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|it| it.map_err(Interruption::into_error)))
             }
         }
     }
@@ -173,21 +232,36 @@ impl Body for ResponseBody {
     }
 }
 
+/// Why a body does not go on.
+enum Interruption {
+    /// Nothing came for this time.
+    Silence(Duration),
+    Broken(hyper::Error),
+}
+
+impl Interruption {
+    fn into_error(self) -> BodyError {
+        match self {
+            Self::Silence(limit) => format!("nothing came for {limit:?}").into(),
+            Self::Broken(error) => error.into(),
+        }
+    }
+}
+
 /// The next part of a body, or an error if it does not come in time.
 fn relay(
     incoming: &mut Incoming,
     patience: &mut Patience,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+) -> Poll<Option<Result<Frame<Bytes>, Interruption>>> {
     match Pin::new(incoming).poll_frame(cx) {
         Poll::Ready(frame) => {
             patience.moved();
-            Poll::Ready(frame.map(|it| it.map_err(Into::into)))
+            Poll::Ready(frame.map(|it| it.map_err(Interruption::Broken)))
         }
         Poll::Pending => {
             ready!(patience.poll(cx));
-            let limit = patience.limit;
-            Poll::Ready(Some(Err(format!("nothing came for {limit:?}").into())))
+            Poll::Ready(Some(Err(Interruption::Silence(patience.limit))))
         }
     }
 }

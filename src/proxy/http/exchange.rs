@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use http::request::Parts;
 use http::uri::Authority;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep};
 
-use super::body::{Lease, RequestBody, ResponseBody};
+use super::body::{ClientFault, Lease, RequestBody, ResponseBody};
 use super::headers::{self, Sender};
 use super::{reply, target};
 use crate::model::{Retry, RouteAction};
@@ -19,7 +19,7 @@ use crate::pick::{Hash, client_key};
 use crate::proxy::pools::{Backend, InFlight, WorkerPool};
 use crate::proxy::relay;
 use crate::proxy::upstream::{Failure, Idle};
-use crate::proxy::worker::Client;
+use crate::proxy::worker::{Client, Context};
 use crate::route::Head;
 
 /// The response to a request.
@@ -50,9 +50,9 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
         RouteAction::Forward(pools) => client.context.pool(pools, key, &snapshot),
     };
     let is_trusted = snapshot.plan.proxy.trusted.contain(client.address.ip());
-    let upgrade = headers::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
+    let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
     headers::prepare(&mut request, &authority, &Sender { address: client.address, is_trusted });
-    forward(pool, request, key, upgrade, &authority).await
+    forward(client, pool, request, key, upgrade, &authority).await
 }
 
 /// A request on its way, which may be tried with several backends.
@@ -65,15 +65,17 @@ struct Attempts {
 
 /// Sends a request to a backend of the pool, and to others if that fails in a way that the pool retries.
 async fn forward(
+    client: &Client,
     pool: Rc<WorkerPool>,
     request: Request<Incoming>,
     key: Hash,
     upgrade: Option<OnUpgrade>,
     authority: &Authority,
 ) -> Response<ResponseBody> {
-    pool.counters.requests.fetch_add(1, Relaxed);
-    let (parts, body) = request.into_parts();
+    pool.count_request();
+    let (mut parts, body) = request.into_parts();
     let mut body = RequestBody::of(body, pool.settings().timeout.read);
+    headers::frame(&mut parts, &body);
     // RFC 9110 §9.2.2.
     let is_repeatable = parts.method.is_idempotent() && body.is_empty() && upgrade.is_none();
     let mut attempts = Attempts { pool: Rc::clone(&pool), tried: Vec::new(), is_repeatable };
@@ -93,13 +95,16 @@ async fn forward(
             Ok((response, lease)) => {
                 let is_last = spare.is_none() || response.status() != StatusCode::SERVICE_UNAVAILABLE;
                 if is_last || !attempts.go_on(pool.settings().retry.on.unavailable) {
-                    return relay_response(response, lease, upgrade, &pool);
+                    return relay_response(client, response, lease, upgrade);
                 }
                 request = spare;
                 continue;
             }
             Err(failed) => failed,
         };
+        if !failure.is_of_backend() {
+            return failure.response();
+        }
         backend.counters.failures.fetch_add(1, Relaxed);
         // It must not look fast, or new for ever.
         backend.counters.took(pool.settings().timeout.read);
@@ -125,11 +130,7 @@ impl Attempts {
 
     /// Whether to try again; if so, that is counted.
     fn go_on(&self, is_retried: bool) -> bool {
-        let goes_on = is_retried && self.has_more() && self.pool.may_retry();
-        if goes_on {
-            self.pool.counters.retries.fetch_add(1, Relaxed);
-        }
-        goes_on
+        is_retried && self.has_more() && self.pool.may_retry()
     }
 }
 
@@ -145,8 +146,9 @@ async fn send(
 ) -> Result<(Response<Incoming>, Lease), (Failure, Option<Request<RequestBody>>)> {
     let in_flight = InFlight::new(backend);
     let begun = Instant::now();
+    let mut may_reuse = true;
     loop {
-        let idle = backend.take_idle();
+        let idle = if may_reuse { backend.take_idle() } else { None };
         let is_reused = idle.is_some();
         let mut connection = match idle {
             Some(connection) => connection,
@@ -165,6 +167,8 @@ async fn send(
             // The backend closed the idle connection while the request was on its way.
             Err((Failure::Reset(error), unsent)) if is_reused => {
                 let again = || spare.map(|parts| Request::from_parts(parts.clone(), RequestBody::empty()));
+                // What it may have seen once goes over a new connection, so that it sees it twice at most.
+                may_reuse = unsent.is_some();
                 request = unsent.or_else(again).ok_or((Failure::Reset(error), None))?;
             }
             Err(failed) => return Err(failed),
@@ -178,33 +182,49 @@ async fn exchange(
     pool: &WorkerPool,
 ) -> Result<Response<Incoming>, (Failure, Option<Request<RequestBody>>)> {
     let within = pool.settings().timeout.read;
-    match timeout(within, connection.try_send_request(request)).await {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(mut failed)) => {
-            let unsent = failed.take_message();
-            Err((Failure::Reset(failed.into_error()), unsent))
+    let upload = request.body().upload();
+    let answered = connection.try_send_request(request);
+    let too_late = async {
+        if let Some(upload) = &upload {
+            upload.ended().await;
         }
-        Err(_) => Err((Failure::Timeout(within), None)),
+        sleep(within).await;
+    };
+    tokio::select! {
+        answered = answered => answered.map_err(|mut failed| {
+            let unsent = failed.take_message();
+            let reset = |fault: Option<_>| fault.map_or(Failure::Reset(failed.into_error()), Failure::Client);
+            (reset(upload.as_ref().and_then(|it| it.fault())), unsent)
+        }),
+        () = too_late => Err((Failure::Timeout(within), None)),
     }
 }
 
 /// What a client gets of a backend's response.
 fn relay_response(
+    client: &Client,
     mut response: Response<Incoming>,
     lease: Lease,
     upgrade: Option<OnUpgrade>,
-    pool: &WorkerPool,
 ) -> Response<ResponseBody> {
-    let timeouts = pool.settings().timeout;
+    let timeouts = lease.pool.settings().timeout;
+    // A proxy speaks its own version (RFC 9110 §2.5).
+    *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(client) = upgrade else {
+        let Some(upgrade) = upgrade else {
             return reply::text(
                 StatusCode::BAD_GATEWAY,
                 "the backend changed the protocol without being asked\n",
             );
         };
         let backend = hyper::upgrade::on(&mut response);
-        tokio::task::spawn_local(relay::upgraded(client, backend, timeouts.idle, lease.in_flight));
+        let Context { shared, tasks, .. } = &*client.context;
+        // The connections that hyper had are counted no longer.
+        let occupants = (shared.connections.enter(), shared.upstream.enter());
+        tasks.spawn_local(async move {
+            relay::upgraded(upgrade, backend, timeouts.idle, lease.in_flight).await;
+            drop(occupants);
+        });
         return response.map(|_| ResponseBody::of(String::new()));
     }
     headers::remove_hop_by_hop(response.headers_mut());
@@ -218,7 +238,13 @@ impl Failure {
             Self::Connect(_) => retry.on.connect,
             Self::Reset(_) => retry.on.reset,
             Self::Timeout(_) => retry.on.timeout,
+            Self::Client(_) | Self::Full => false,
         }
+    }
+
+    /// Whether the backend is to blame.
+    fn is_of_backend(&self) -> bool {
+        !matches!(self, Self::Client(_) | Self::Full)
     }
 
     fn response(&self) -> Response<ResponseBody> {
@@ -228,6 +254,15 @@ impl Failure {
             }
             Self::Timeout(_) => {
                 reply::text(StatusCode::GATEWAY_TIMEOUT, "the backend did not answer in time\n")
+            }
+            Self::Client(ClientFault::Slow) => {
+                reply::text(StatusCode::REQUEST_TIMEOUT, "the request did not come in time\n")
+            }
+            Self::Client(ClientFault::Broken) => {
+                reply::text(StatusCode::BAD_REQUEST, "the request did not come whole\n")
+            }
+            Self::Full => {
+                reply::text(StatusCode::SERVICE_UNAVAILABLE, "too many connections to backends are open\n")
             }
         }
     }

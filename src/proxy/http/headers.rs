@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use http::header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{CONNECTION, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use hyper::body::Body;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -15,10 +17,23 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// The protocol that a request asks to upgrade to, if it does (RFC 9110 §7.8).
-pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// The protocol that a request asks to upgrade to, if it does and may (RFC 9110 §7.8). An upgrade to HTTP/2 is ignored:
+/// the requests that follow it would reach the backend past all routes.
+pub(super) fn upgrade<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let headers = request.headers();
     let is_named = headers.get_all(CONNECTION).iter().any(|it| names(it, "upgrade"));
-    if is_named { headers.get(UPGRADE).cloned() } else { None }
+    let (true, Version::HTTP_11) = (is_named, request.version()) else { return None };
+    let mut asked = headers.get_all(UPGRADE).iter();
+    let (Some(protocol), None) = (asked.next(), asked.next()) else { return None };
+    let is_http = |protocol: &str| {
+        let protocol = protocol.trim().as_bytes();
+        protocol.eq_ignore_ascii_case(b"h2c")
+            || protocol.get(..4).is_some_and(|it| it.eq_ignore_ascii_case(b"http"))
+    };
+    let is_http = protocol.to_str().is_ok_and(|list| list.split(',').any(is_http));
+    (!is_http).then(|| protocol.clone())
 }
 
 /// Whether a list of names contains one, in any case.
@@ -42,7 +57,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+    for name in [HTTP2_SETTINGS, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
     }
 }
@@ -57,7 +72,7 @@ pub(super) struct Sender {
 /// Makes the request that a backend gets of the one that a client sent.
 pub(super) fn prepare<B>(request: &mut Request<B>, authority: &Authority, sender: &Sender) {
     let accepts_trailers = request.headers().get_all(TE).iter().any(|it| names(it, "trailers"));
-    let upgrade = upgrade(request.headers());
+    let upgrade = upgrade(request);
     let received = request.version();
     let headers = request.headers_mut();
     remove_hop_by_hop(headers);
@@ -70,6 +85,7 @@ pub(super) fn prepare<B>(request: &mut Request<B>, authority: &Authority, sender
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+    join_cookies(headers);
     identify(headers, authority, sender);
     if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
         headers.insert(HOST, host);
@@ -81,6 +97,24 @@ pub(super) fn prepare<B>(request: &mut Request<B>, authority: &Authority, sender
         *request.uri_mut() = Uri::from_static("*");
     }
     *request.version_mut() = Version::HTTP_11;
+}
+
+/// Makes one header of the cookies that HTTP/2 allows to be several (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    if let (Some(_), Some(_)) = (cookies.next(), cookies.next()) {
+        let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+            headers.insert(COOKIE, joined);
+        }
+    }
+}
+
+/// Says how a body of unknown length ends. For GET, hyper would otherwise send none.
+pub(super) fn frame(head: &mut Parts, body: &impl Body) {
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }
 
 /// Says who the client is. What an untrusted one says about that itself is removed.

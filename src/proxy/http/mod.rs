@@ -1,10 +1,13 @@
 //! HTTP connections of clients.
 
+mod activity;
 pub(super) mod body;
 mod exchange;
 mod headers;
 mod reply;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -15,13 +18,24 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_io_timeout::TimeoutStream;
 
 use super::worker::Client;
+use activity::{Activity, During};
 use body::ResponseBody;
 
 /// Time for the head of a request, and without a request, until a client's connection is closed.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
+/// Time that a client may take no byte of a response that is there for it.
+const STALL: Duration = Duration::from_secs(60);
+/// Time without a request until a connection is closed that is asked to end, by the node's stop or for being idle.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// Time between two pings on an HTTP/2 connection, and for the reply to one: a client that vanished is noticed although
+/// its requests go on.
+const PING: Duration = Duration::from_secs(30);
+/// Bytes of responses that wait for the client, for each HTTP/2 stream.
+const LARGEST_SEND_BUFFER: usize = 64 * 1024;
 /// Bytes of the head of a request.
 const LARGEST_HEAD: usize = 64 * 1024;
 /// Streams that a client may have open on an HTTP/2 connection.
@@ -40,8 +54,11 @@ where
     }
 }
 
-/// Serves the requests of a connection until it ends, or until the node stops.
-pub(super) async fn serve(client: Rc<Client>, stream: TcpStream) {
+/// Serves the requests of a connection until it ends, is idle for too long, or the node stops.
+pub(super) async fn serve<S>(client: Rc<Client>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
     let mut builder = auto::Builder::new(Local);
     builder
         .http1()
@@ -52,28 +69,46 @@ pub(super) async fn serve(client: Rc<Client>, stream: TcpStream) {
     builder
         .http2()
         .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
         .max_concurrent_streams(MOST_STREAMS)
+        .max_send_buf_size(LARGEST_SEND_BUFFER)
         .max_header_list_size(LARGEST_HEAD as u32);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(STALL));
     let closing = client.context.closing.clone();
-    let service = service_fn(move |request: Request<Incoming>| answer(Rc::clone(&client), request));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let activity = Activity::new();
+    let requests = Rc::clone(&activity);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (client, busy) = (Rc::clone(&client), requests.begin());
+        async move {
+            let response = answer(&client, request).await;
+            Ok::<_, Infallible>(response.map(|body| During::new(body, busy)))
+        }
+    });
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Box::pin(stream)), service);
     tokio::pin!(connection);
     tokio::select! {
         // What a client did wrong is its own affair, and hyper has answered it.
         _ = connection.as_mut() => return,
-        () = closing.cancelled() => connection.as_mut().graceful_shutdown(),
+        // hyper limits the time for a head, but neither for the first byte of a connection nor for idle HTTP/2.
+        () = activity.idle(HEAD_WITHIN) => {}
+        () = activity.stalled(STALL) => return,
+        () = closing.cancelled() => {}
     }
-    connection.await.ok();
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        _ = connection => {}
+        () = activity.idle_from_now(CLOSE_WITHIN) => {}
+        () = activity.stalled(STALL) => {}
+    }
 }
 
-async fn answer(
-    client: Rc<Client>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let response = exchange::answer(&client, request).await;
+async fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let response = exchange::answer(client, request).await;
     let class = usize::from(response.status().as_u16() / 100);
     if let Some(counter) = client.counters.responses.get(class) {
         counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
-    Ok(response)
+    response
 }

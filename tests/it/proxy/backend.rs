@@ -27,6 +27,8 @@ pub(crate) enum Manner {
     Hang,
     /// Closes the connection without an answer.
     Close,
+    /// Closes the connection of the next request without an answer, and shows the others.
+    CloseNext,
     /// The request's body.
     Echo,
 }
@@ -42,6 +44,7 @@ struct State {
     name: &'static str,
     manner: Mutex<Manner>,
     connections: AtomicU64,
+    open: AtomicU64,
     requests: AtomicU64,
 }
 
@@ -59,8 +62,8 @@ impl Backend {
 
     fn on(name: &'static str, listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("an address");
-        let (connections, requests) = Default::default();
-        let state = Arc::new(State { name, manner: Mutex::new(Manner::Show), connections, requests });
+        let (connections, open, requests) = Default::default();
+        let state = Arc::new(State { name, manner: Mutex::new(Manner::Show), connections, open, requests });
         let serving = tokio::spawn(accept(listener, Arc::clone(&state)));
         Self { address, state, serving }
     }
@@ -72,6 +75,11 @@ impl Backend {
     /// Connections accepted so far.
     pub(crate) fn connections(&self) -> u64 {
         self.state.connections.load(SeqCst)
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open(&self) -> u64 {
+        self.state.open.load(SeqCst)
     }
 
     /// Requests received so far.
@@ -96,11 +104,14 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { return };
         state.connections.fetch_add(1, SeqCst);
+        state.open.fetch_add(1, SeqCst);
         let state = Arc::clone(&state);
         connections.spawn(async move {
-            let service = service_fn(move |request| answer(Arc::clone(&state), request));
+            let answering = Arc::clone(&state);
+            let service = service_fn(move |request| answer(Arc::clone(&answering), request));
             let builder = hyper::server::conn::http1::Builder::new();
             builder.serve_connection(TokioIo::new(stream), service).with_upgrades().await.ok();
+            state.open.fetch_sub(1, SeqCst);
         });
     }
 }
@@ -110,6 +121,10 @@ async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Result<Res
     let manner = state.manner.lock().expect("no panic").clone();
     match manner {
         Manner::Close => return Err(Refused),
+        Manner::CloseNext => {
+            *state.manner.lock().expect("no panic") = Manner::Show;
+            return Err(Refused);
+        }
         Manner::Hang => std::future::pending().await,
         Manner::Status(status) => {
             let mut response = Response::new(Full::from(format!("{status} of {}", state.name)));

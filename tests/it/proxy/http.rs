@@ -392,3 +392,15 @@ async fn a_node_that_locates_nobody_loads_no_geo_database() {
     let plan = prepared.unwrap_or_else(|why| panic!("{why}")).plan;
     assert!(plan.geo.memory_bytes() < 1 << 20, "{} bytes", plan.geo.memory_bytes());
 }
+
+#[tokio::test]
+async fn listeners_that_a_reload_changes_need_a_restart() {
+    let one = Backend::start("one").await;
+    let node = node(&[&one], "").await;
+    node.folder.reconfigure("[proxy.listener.web]", "[proxy.listener.other]");
+    let (status, reply) = node.api.call(Method::POST, "/v1/reload", None).await;
+    let expected = "[proxy.listener] listen has changed, but is read only at the start: restart the node";
+    let warnings = reply["warnings"].as_array().expect("a list");
+    assert!(warnings.contains(&json!(expected)), "{status} {reply}");
+    node.stop().await;
+}

@@ -1,10 +1,14 @@
 //! The regional balancer from outside: clients on one side, backends on the other.
 
 mod backend;
+mod connections;
 mod explain;
 mod hostile;
 mod http;
+mod meaning;
+mod retries;
 mod tcp;
+mod uploads;
 
 use std::net::SocketAddr;
 
@@ -55,6 +59,17 @@ fn header(shown: &Value, name: &str) -> Vec<String> {
     let headers = shown["headers"].as_array().expect("a list");
     let found = headers.iter().filter(|it| it[0] == name);
     found.map(|it| it[1].as_str().expect("a text").to_owned()).collect()
+}
+
+/// Drains a backend of the pool `api`.
+async fn drain(node: &TestNode, backend: &Backend) {
+    let target = format!("pool/api/{}", backend.address);
+    node.api.override_with(serde_json::json!({ "target": target, "action": "drain" })).await;
+}
+
+/// A counter or gauge of the backend at this address.
+async fn metric(node: &TestNode, name: &str, backend: SocketAddr) -> Option<f64> {
+    node.api.metric(&format!("{name}{{pool=\"api\",backend=\"{backend}\"}}")).await
 }
 
 /// Sends bytes and returns everything that comes back until the connection is closed.

@@ -1,0 +1,132 @@
+//! Whether a client's connection has requests in progress.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, sleep_until};
+
+/// The requests of a connection.
+pub(super) struct Activity {
+    in_progress: Cell<usize>,
+    /// When the last of them ended, or the connection began.
+    since: Cell<Instant>,
+    begun: Cell<u64>,
+    /// The requests whose response waits for the client, and since when.
+    waiting: RefCell<BTreeMap<u64, Instant>>,
+}
+
+/// A request in progress.
+pub(super) struct Busy {
+    activity: Rc<Activity>,
+    /// Tells it apart from others of the connection.
+    number: u64,
+}
+
+/// The body of a response; its request is in progress until it is dropped.
+pub(super) struct During<B> {
+    body: B,
+    busy: Busy,
+}
+
+impl<B> During<B> {
+    pub(super) fn new(body: B, busy: Busy) -> Self {
+        busy.waits_for_client();
+        Self { body, busy }
+    }
+}
+
+impl Activity {
+    pub(super) fn new() -> Rc<Self> {
+        let since = Cell::new(Instant::now());
+        Rc::new(Self { in_progress: Cell::new(0), since, begun: Cell::new(0), waiting: RefCell::default() })
+    }
+
+    /// A request begins.
+    pub(super) fn begin(self: &Rc<Self>) -> Busy {
+        self.in_progress.set(self.in_progress.get() + 1);
+        self.begun.set(self.begun.get() + 1);
+        Busy { activity: Rc::clone(self), number: self.begun.get() }
+    }
+
+    /// Waits until a response has waited for the client for this time. Where a client opens no window for an HTTP/2 stream,
+    /// nothing is written that could take too long.
+    pub(super) async fn stalled(&self, limit: Duration) {
+        loop {
+            let now = Instant::now();
+            let oldest = self.waiting.borrow().values().min().copied();
+            let until = oldest.unwrap_or(now) + limit;
+            if until <= now {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
+
+    /// Waits until there has been no request for this time.
+    pub(super) async fn idle(&self, limit: Duration) {
+        loop {
+            let now = Instant::now();
+            let until = if self.in_progress.get() > 0 { now + limit } else { self.since.get() + limit };
+            if until <= now {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
+
+    /// The same, counted from now on.
+    pub(super) async fn idle_from_now(&self, limit: Duration) {
+        self.since.set(Instant::now());
+        self.idle(limit).await;
+    }
+}
+
+impl Busy {
+    fn waits_for_client(&self) {
+        self.activity.waiting.borrow_mut().insert(self.number, Instant::now());
+    }
+
+    fn goes_on(&self) {
+        self.activity.waiting.borrow_mut().remove(&self.number);
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.goes_on();
+        self.activity.in_progress.set(self.activity.in_progress.get() - 1);
+        self.activity.since.set(Instant::now());
+    }
+}
+
+impl<B: Body + Unpin> Body for During<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        // It is polled when the client has room for more.
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_ready() {
+            self.busy.waits_for_client()
+        } else {
+            self.busy.goes_on()
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
