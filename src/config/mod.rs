@@ -174,7 +174,7 @@ const ROOT: Keys = Keys {
 /// The only version of the config format.
 const VERSION: u64 = 1;
 
-/// Parses an address to listen on: "192.0.2.1:80", "[::]:80".
+/// Parses an address to listen on: `192.0.2.1:80`, `[::]:80`.
 ///
 /// # Errors
 /// A readable clause, if the text is not such an address.
@@ -182,7 +182,7 @@ pub fn parse_listener(text: &str) -> Result<SocketAddr, String> {
     text::listener(text)
 }
 
-/// Parses where a backend is: "10.0.0.1:8080", "[2001:db8::1]:8080", "app.internal:8080".
+/// Parses where a backend is: `10.0.0.1:8080`, `[2001:db8::1]:8080`, `app.internal:8080`.
 ///
 /// # Errors
 /// A readable clause, if the text is not such a place.

@@ -1,6 +1,6 @@
 //! Choosing one of many, for both tiers.
 //!
-//! Regions and endpoints are chosen by [`rendezvous`] hashing: the same key and candidates give the same pick on every
+//! Regions and endpoints are chosen by [`rendezvous()`] hashing: the same key and candidates give the same pick on every
 //! node. The regional balancer chooses backends by a [`Picker`], one for each pool and worker, which also follows the load.
 
 mod hash;
