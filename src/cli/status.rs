@@ -119,16 +119,7 @@ fn add_endpoint(regions: &mut Table, endpoint: &dto::Endpoint) {
         regions.add(["", &endpoint.name, host, &verdict, "", "", &evidence]);
     }
     for address in &endpoint.addresses {
-        let entered_its_verdict = !address.probes.is_empty() && address.verdict != Verdict::Unobserved;
-        regions.add([
-            "",
-            &endpoint.name,
-            &address.address.to_string(),
-            &address.verdict.to_string(),
-            &if entered_its_verdict { since(&address.since) } else { String::new() },
-            &address.rtt_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default(),
-            &format!("{overridden}{}", address.evidence),
-        ]);
+        add_address(regions, &endpoint.name, &overridden, address);
     }
 }
 
@@ -146,17 +137,22 @@ fn add_backend(pools: &mut Table, backend: &dto::Backend) {
         pools.add(["", &backend.name, "", &backend.verdict.to_string(), "", "", &evidence]);
     }
     for address in &backend.addresses {
-        let entered_its_verdict = !address.probes.is_empty() && address.verdict != Verdict::Unobserved;
-        pools.add([
-            "",
-            &backend.name,
-            &address.address.to_string(),
-            &address.verdict.to_string(),
-            &if entered_its_verdict { since(&address.since) } else { String::new() },
-            &address.rtt_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default(),
-            &format!("{role}{overridden}{}", address.evidence),
-        ]);
+        add_address(pools, &backend.name, &format!("{role}{overridden}"), address);
     }
+}
+
+/// A row for an address of an endpoint or backend. `notes` stand before its evidence.
+fn add_address(table: &mut Table, owner: &str, notes: &str, address: &dto::Address) {
+    let entered_its_verdict = !address.probes.is_empty() && address.verdict != Verdict::Unobserved;
+    table.add([
+        "",
+        owner,
+        &address.address.to_string(),
+        &address.verdict.to_string(),
+        &if entered_its_verdict { since(&address.since) } else { String::new() },
+        &address.rtt_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default(),
+        &format!("{notes}{}", address.evidence),
+    ]);
 }
 
 /// How long ago a moment was; the text itself if it is not a timestamp.

@@ -213,7 +213,7 @@ impl WorkerPool {
 }
 
 fn candidates(open: &[OpenAddress]) -> Vec<Candidate> {
-    open.iter().map(|it| Candidate { hash: it.hash, weight: it.weight }).collect()
+    open.iter().map(OpenAddress::candidate).collect()
 }
 
 /// The backends that are open; those known before keep their connections. Those that are no longer open leave.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use ::http::HeaderValue;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::{JoinSet, LocalSet};
@@ -46,10 +47,15 @@ pub(super) struct Client {
     pub(super) listener: Arc<str>,
     pub(super) counters: Arc<ListenerCounters>,
     pub(super) address: SocketAddr,
+    /// Its IP address as the value of a header.
+    pub(super) shown: HeaderValue,
 }
 
 /// How long a listener waits after an accept that failed for want of something, such as files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a listener reports that it cannot accept connections.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 impl Worker {
     /// Serves until the node stops and its connections have ended.
@@ -99,6 +105,7 @@ async fn accept(
     socket: std::net::TcpListener,
 ) -> io::Result<()> {
     let socket = TcpListener::from_std(socket)?;
+    let mut complained: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -111,13 +118,17 @@ async fn accept(
                     listener: Arc::clone(&listener),
                     counters: Arc::clone(&counters),
                     address,
+                    shown: http::shown(address.ip()),
                 };
                 client.start(stream);
             }
             // A client that is gone already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(listener = &*listener, %error, "cannot accept a connection");
+                if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+                    tracing::warn!(listener = &*listener, %error, "cannot accept connections");
+                    complained = Some(Instant::now());
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -51,6 +51,14 @@ pub enum Closed {
     Unknown,
 }
 
+impl OpenAddress {
+    /// As balancers see it.
+    #[must_use]
+    pub fn candidate(&self) -> pick::Candidate {
+        pick::Candidate { hash: self.hash, weight: self.weight }
+    }
+}
+
 /// How willingly an address is used. Ordered from best to worst.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {

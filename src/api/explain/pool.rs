@@ -6,7 +6,7 @@ use super::super::dto;
 use super::citation;
 use crate::health::State;
 use crate::model::{Balance, Pool, PoolId, Protocol, Subject, Target};
-use crate::pick::{Candidate, Load, Picker, client_key};
+use crate::pick::{Load, Picker, client_key};
 use crate::snapshot::Snapshot;
 use crate::standing::{Action, Closed, EndpointStanding, OpenAddress, Override, PoolStanding};
 use crate::state::CheckStatus;
@@ -58,7 +58,7 @@ impl Explained<'_> {
         if open.len() > 1 && !matches!(balance, Balance::IpHash | Balance::Maglev) {
             return None;
         }
-        let candidates = open.iter().map(|it| Candidate { hash: it.hash, weight: it.weight }).collect();
+        let candidates = open.iter().map(OpenAddress::candidate).collect();
         let mut picker = Picker::new(balance, candidates, 0);
         let index = picker.pick(client_key(self.client), &|_| Load::default(), &|_| false)?;
         open.get(index)

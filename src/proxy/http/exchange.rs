@@ -51,7 +51,7 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
     };
     let is_trusted = snapshot.plan.proxy.trusted.contain(client.address.ip());
     let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
-    headers::prepare(&mut request, &authority, &Sender { address: client.address, is_trusted });
+    headers::prepare(&mut request, &authority, &Sender { shown: &client.shown, is_trusted });
     forward(client, pool, request, key, upgrade, &authority).await
 }
 

@@ -1,7 +1,6 @@
 //! The headers that a proxy removes and adds.
 
-use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use http::header::{CONNECTION, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::request::Parts;
@@ -63,14 +62,15 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Who sends a request, and how.
-pub(super) struct Sender {
-    pub(super) address: SocketAddr,
+pub(super) struct Sender<'a> {
+    /// Its address, as [`shown`] writes it.
+    pub(super) shown: &'a HeaderValue,
     /// Whether what it says about the hops before it is believed.
     pub(super) is_trusted: bool,
 }
 
 /// Makes the request that a backend gets of the one that a client sent.
-pub(super) fn prepare<B>(request: &mut Request<B>, authority: &Authority, sender: &Sender) {
+pub(super) fn prepare<B>(request: &mut Request<B>, authority: &Authority, sender: &Sender<'_>) {
     let accepts_trailers = request.headers().get_all(TE).iter().any(|it| names(it, "trailers"));
     let upgrade = upgrade(request);
     let received = request.version();
@@ -87,9 +87,6 @@ pub(super) fn prepare<B>(request: &mut Request<B>, authority: &Authority, sender
     }
     join_cookies(headers);
     identify(headers, authority, sender);
-    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-        headers.insert(HOST, host);
-    }
     headers.append(VIA, via(received));
     let path = request.uri().path_and_query().cloned();
     *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
@@ -104,7 +101,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     let mut cookies = headers.get_all(COOKIE).iter();
     if let (Some(_), Some(_)) = (cookies.next(), cookies.next()) {
         let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        if let Some(joined) = joined(&all, b"; ") {
             headers.insert(COOKIE, joined);
         }
     }
@@ -118,36 +115,34 @@ pub(super) fn frame(head: &mut Parts, body: &impl Body) {
 }
 
 /// Says who the client is. What an untrusted one says about that itself is removed.
-fn identify(headers: &mut HeaderMap, authority: &Authority, sender: &Sender) {
-    let client = sender.address.ip();
+fn identify(headers: &mut HeaderMap, authority: &Authority, sender: &Sender<'_>) {
     if !sender.is_trusted {
         for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP] {
             headers.remove(name);
         }
     }
-    let before = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|it| it.to_str().ok());
-    let mut hops = before.collect::<Vec<_>>().join(", ");
-    if !hops.is_empty() {
-        hops.push_str(", ");
+    let own = [sender.shown.as_bytes()];
+    let before = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+    let hops: Vec<&[u8]> = before.chain(own).collect();
+    let hops = if hops.len() == 1 { Some(sender.shown.clone()) } else { joined(&hops, b", ") };
+    if let Some(hops) = hops {
+        headers.insert(X_FORWARDED_FOR, hops);
     }
-    // Writing to a String cannot fail.
-    write!(hops, "{client}").ok();
-    insert(headers, X_FORWARDED_FOR, &hops);
-    insert_if_absent(headers, X_REAL_IP, &client.to_string());
-    insert_if_absent(headers, X_FORWARDED_HOST, authority.as_str());
-    insert_if_absent(headers, X_FORWARDED_PROTO, "http");
-}
-
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
+    headers.entry(X_REAL_IP).or_insert_with(|| sender.shown.clone());
+    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+        headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
+        headers.insert(HOST, host);
     }
 }
 
-fn insert_if_absent(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if !headers.contains_key(&name) {
-        insert(headers, name, value);
-    }
+/// An address as the value of a header.
+pub(in crate::proxy) fn shown(address: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+fn joined(values: &[&[u8]], separator: &[u8]) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(&values.join(separator)).ok()
 }
 
 /// The entry of this proxy (RFC 9110 §7.6.3).

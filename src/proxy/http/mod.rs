@@ -24,6 +24,7 @@ use tokio_io_timeout::TimeoutStream;
 use super::worker::Client;
 use activity::{Activity, During};
 use body::ResponseBody;
+pub(super) use headers::shown;
 
 /// Time for the head of a request, and without a request, until a client's connection is closed.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);

@@ -54,6 +54,7 @@ fn connect(
         context: Rc::new(Context::new(0, shared, closing.clone())),
         listener: "web".into(),
         address: ([192, 0, 2, 1], 1).into(),
+        shown: shown([192, 0, 2, 1].into()),
     };
     let (ours, theirs) = duplex(1024);
     (ours, tokio::task::spawn_local(serve(Rc::new(client), theirs)))
