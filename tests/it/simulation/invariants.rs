@@ -409,7 +409,9 @@ fn withdrawals_have_their_cause(snapshot: &Snapshot) {
                 counted().map(|(_, endpoint)| {
                     let forced = endpoint.action == Some(Action::Up);
                     let mut of_family = endpoint.addresses.iter().filter(|it| family.has(it.address));
-                    let is_up = of_family.clone().any(|it| it.used == Health::Up) || forced;
+                    // Forced up though its probes fail, it says nothing about probes.
+                    let is_failing = endpoint.addresses.iter().any(|it| it.used.is_down());
+                    let is_up = of_family.clone().any(|it| it.used == Health::Up) || (forced && !is_failing);
                     let is_down = of_family.all(|it| it.used.is_down()) && !forced;
                     (is_up, is_down, endpoint.addresses.iter().any(|it| family.has(it.address)))
                 })
