@@ -206,9 +206,14 @@ impl WorkerPool {
     pub(super) fn may_retry(&self) -> bool {
         let may = self.budget.borrow_mut().retry(self.settings().retry.budget, Instant::now());
         if may {
-            self.counters.retries.fetch_add(1, Relaxed);
+            self.count_retry();
         }
         may
+    }
+
+    /// Counts an attempt after one that reached no backend. The budget is not for these: they add no load to any.
+    pub(super) fn count_retry(&self) {
+        self.counters.retries.fetch_add(1, Relaxed);
     }
 }
 

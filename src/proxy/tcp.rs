@@ -55,9 +55,10 @@ async fn connect(pool: &Rc<WorkerPool>, key: Hash) -> Option<(Connected, InFligh
         }
         tried.push(backend.address);
         let may_go_on = settings.retry.on.connect && tried.len() < settings.retry.tries as usize;
-        if !may_go_on || !pool.may_retry() {
+        if !may_go_on {
             return None;
         }
+        pool.count_retry();
     }
     pool.counters.unavailable.fetch_add(1, Relaxed);
     None

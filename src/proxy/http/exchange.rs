@@ -117,7 +117,14 @@ async fn forward(
             None => request = spare,
         }
         let is_retried = failure.is_in(&pool.settings().retry);
-        if request.is_none() || !attempts.go_on(is_retried) {
+        let goes_on = match failure {
+            Failure::Connect(_) if is_retried && attempts.has_more() => {
+                pool.count_retry();
+                true
+            }
+            _ => attempts.go_on(is_retried),
+        };
+        if request.is_none() || !goes_on {
             return failure.response();
         }
     }
