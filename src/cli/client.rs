@@ -108,7 +108,7 @@ fn unreachable(attempts: &[Attempt], f: &mut fmt::Formatter<'_>) -> fmt::Result 
 impl std::error::Error for ClientError {}
 
 impl Client {
-    /// Finds the node to talk to. A choice by an environment variable may surprise whoever changes something.
+    /// Finds the node to talk to. A command that changes something reports which node an environment variable selected.
     pub(super) fn new(chosen: &Chosen, purpose: Purpose) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (place, skipped) = runtime.block_on(chosen.find())?;

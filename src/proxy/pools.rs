@@ -211,7 +211,7 @@ impl WorkerPool {
         may
     }
 
-    /// Counts an attempt after one that reached no backend. The budget is not for these: they add no load to any.
+    /// Counts a retry after a failed connect. It does not use the budget, because it adds no load to any backend.
     pub(super) fn count_retry(&self) {
         self.counters.retries.fetch_add(1, Relaxed);
     }

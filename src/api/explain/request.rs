@@ -121,7 +121,7 @@ fn header(line: &str) -> Result<(HeaderName, HeaderValue), String> {
 /// Explains what the proxy does with a request. `checks` and `overrides` are cited as reasons; offline there are none.
 ///
 /// # Errors
-/// If there is no proxy, or no listener of the name asked for.
+/// If the config has no proxy, or no listener with the requested name.
 pub fn explain_request(
     snapshot: &Snapshot,
     checks: &[CheckStatus],

@@ -110,7 +110,7 @@ async fn a_dead_backend_costs_no_client_an_error() {
     }
     assert_eq!((one.requests(), two.requests()), (2, 2));
     one.kill().await;
-    // More than the budget of retries allows: it is not for attempts that reached no backend.
+    // More retries than the budget allows: those after a failed connect do not use it.
     for _ in 0..30 {
         for method in [Method::GET, Method::POST] {
             let response = client.request(method, &url).send().await.unwrap();
