@@ -53,6 +53,7 @@ pub(super) struct Backend {
     pub(super) address: SocketAddr,
     pub(super) counters: Arc<BackendCounters>,
     pub(super) idle: RefCell<Vec<Parked>>,
+    pub(super) plain: RefCell<Vec<super::http::Plain>>,
     /// Whether requests may be sent to it, so that its connections are worth keeping.
     pub(super) is_open: Cell<bool>,
     /// Cancelled when its connections must end.
@@ -242,6 +243,7 @@ fn backends(
                 address: it.address,
                 counters: shared.counters.backend(&pool.name, it.address),
                 idle: RefCell::default(),
+                plain: RefCell::default(),
                 is_open: Cell::new(true),
                 ended: CancellationToken::new(),
             })

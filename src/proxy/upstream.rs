@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_io_timeout::TimeoutStream;
 
-use super::http::body::{ClientFault, RequestBody};
+use super::http::body::{BodyError, ClientFault, RequestBody};
 use super::pools::{Backend, WorkerPool};
 use crate::net::limits::Occupant;
 
@@ -30,13 +30,19 @@ pub(super) enum Failure {
     /// No connection could be made: it has seen nothing of the request.
     Connect(io::Error),
     /// The connection ended before the head of the response, or what came was not HTTP.
-    Reset(hyper::Error),
+    Reset(BodyError),
     /// The response did not begin within this time.
     Timeout(Duration),
     /// The client did not send its whole request.
     Client(ClientFault),
     /// The node has as many connections to backends as it may have.
     Full,
+}
+
+impl Failure {
+    pub(super) fn reset(error: io::Error) -> Self {
+        Self::Reset(error.into())
+    }
 }
 
 impl fmt::Display for Failure {
@@ -105,7 +111,7 @@ impl Backend {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(pool.settings().timeout.write));
         let (sender, connection) =
-            http1::Builder::new().handshake(TokioIo::new(Box::pin(stream))).await.map_err(Failure::Reset)?;
+            http1::Builder::new().handshake(TokioIo::new(Box::pin(stream))).await.map_err(|error| Failure::Reset(error.into()))?;
         let ended = self.ended.clone();
         tokio::task::spawn_local(async move {
             let _occupant = occupant;

@@ -200,7 +200,7 @@ async fn exchange(
     tokio::select! {
         answered = answered => answered.map_err(|mut failed| {
             let unsent = failed.take_message();
-            let reset = |fault: Option<_>| fault.map_or(Failure::Reset(failed.into_error()), Failure::Client);
+            let reset = |fault: Option<_>| fault.map_or(Failure::Reset(failed.into_error().into()), Failure::Client);
             (reset(upload.as_ref().and_then(|it| it.fault())), unsent)
         }),
         () = too_late => Err((Failure::Timeout(within), None)),

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use hyper::body::Body;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -152,4 +152,39 @@ fn via(received: Version) -> HeaderValue {
         Version::HTTP_2 => "2 portolan",
         _ => "1.1 portolan",
     })
+}
+
+/// Where the body of a response ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none.
+    None,
+    /// After this many bytes.
+    Length(u64),
+    /// After the last chunk.
+    Chunked,
+    /// Where the backend closes the connection.
+    UntilClose,
+}
+
+/// Where the body of a response ends (RFC 9112 §6.3); `None` if its headers do not say so clearly.
+pub(super) fn framing(method: &Method, status: StatusCode, headers: &HeaderMap) -> Option<Framing> {
+    if *method == Method::HEAD || matches!(status.as_u16(), 100..200 | 204 | 304) {
+        return Some(Framing::None);
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    match (codings.next(), lengths.next()) {
+        (Some(coding), None) if codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            Some(Framing::Chunked)
+        }
+        (None, Some(length)) if lengths.next().is_none() => {
+            let length = length.as_bytes();
+            let is_number = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+            let number = is_number.then(|| std::str::from_utf8(length).ok()?.parse().ok()).flatten();
+            number.map(Framing::Length)
+        }
+        (None, None) => Some(Framing::UntilClose),
+        _ => None,
+    }
 }

@@ -4,6 +4,7 @@ mod activity;
 pub(super) mod body;
 mod exchange;
 mod headers;
+mod lane;
 mod reply;
 mod target;
 #[cfg(test)]
@@ -18,13 +19,14 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_io_timeout::TimeoutStream;
 
 use super::worker::Client;
 use activity::{Activity, During};
 use body::ResponseBody;
 pub(super) use headers::shown;
+pub(super) use lane::Plain;
 
 /// Time for the head of a request, and without a request, until a client's connection is closed.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
@@ -58,8 +60,11 @@ where
 /// Serves the requests of a connection until it ends, is idle for too long, or the node stops.
 pub(super) async fn serve<S>(client: Rc<Client>, stream: S)
 where
-    S: AsyncRead + AsyncWrite + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Some((stream, unread)) = lane::serve(&client, stream).await else { return };
+    let (reader, writer) = tokio::io::split(stream);
+    let stream = tokio::io::join(std::io::Cursor::new(unread).chain(reader), writer);
     let mut builder = auto::Builder::new(Local);
     builder
         .http1()

@@ -1,0 +1,213 @@
+//! Connections to backends, and requests to them.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use http::Method;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::Lane;
+use super::response::{self, Answered};
+use super::upload::{Broken, Upload};
+use super::wire::Wire;
+use crate::net::limits::Occupant;
+use crate::proxy::http::body::ClientFault;
+use crate::proxy::pools::{Backend, InFlight, WorkerPool};
+use crate::proxy::upstream::{self, Connected, Failure};
+
+/// A connection to a backend.
+pub(in crate::proxy) struct Plain {
+    pub(super) wire: Wire<TcpStream>,
+    /// Counts it.
+    _occupant: Occupant,
+}
+
+/// A request that is with a backend.
+pub(super) struct Trip<'a> {
+    pub(super) pool: &'a Rc<WorkerPool>,
+    pub(super) backend: Rc<Backend>,
+    pub(super) plain: Plain,
+    pub(super) upload: &'a mut Upload,
+    pub(super) in_flight: InFlight,
+}
+
+/// How often a request in progress looks whether its backend must be left.
+const TICK: Duration = Duration::from_secs(1);
+/// Bytes of the head of a response.
+const LARGEST_RESPONSE_HEAD: usize = 64 * 1024;
+
+/// Why what a backend was to do did not happen.
+#[derive(Debug)]
+pub(super) enum Stop {
+    Failed(Failure),
+    /// The client is gone.
+    Gone,
+}
+
+impl Plain {
+    /// Whether nothing has come over it since its last response, and it is still open.
+    fn is_quiet(&mut self) -> bool {
+        poll_fn(|cx| self.wire.poll_fill(cx)).now_or_never().is_none()
+    }
+}
+
+impl Backend {
+    /// A connection that is idle and still open.
+    fn take_plain(&self) -> Option<Plain> {
+        let mut idle = self.plain.borrow_mut();
+        while let Some(mut plain) = idle.pop() {
+            if plain.is_quiet() {
+                return Some(plain);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose response has ended.
+    pub(super) fn keep_plain(&self, mut plain: Plain, most: usize) {
+        let mut idle = self.plain.borrow_mut();
+        if self.is_open.get() && idle.len() < most {
+            plain.wire.rest();
+            idle.push(plain);
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
+    /// Sends a request over an idle connection or a new one, and waits for the head of the response.
+    pub(super) async fn attempt<'a>(
+        &mut self,
+        pool: &'a Rc<WorkerPool>,
+        backend: &Rc<Backend>,
+        method: &Method,
+        upload: &'a mut Upload,
+        is_repeatable: bool,
+    ) -> Result<(Trip<'a>, Answered), Stop> {
+        let in_flight = InFlight::new(backend);
+        let begun = Instant::now();
+        let mut may_reuse = true;
+        loop {
+            let idle = if may_reuse { backend.take_plain() } else { None };
+            let is_reused = idle.is_some();
+            let mut plain = match idle {
+                Some(plain) => plain,
+                None => {
+                    let connecting = upstream::connect(backend, pool);
+                    let Connected { stream, occupant } = self.unless_gone(connecting).await?.map_err(Stop::Failed)?;
+                    Plain { wire: Wire::new(stream), _occupant: occupant }
+                }
+            };
+            match self.ask(&mut plain, backend, pool, method, upload).await {
+                Ok(answered) => {
+                    backend.counters.took(begun.elapsed());
+                    let backend = Rc::clone(backend);
+                    return Ok((Trip { pool, backend, plain, upload, in_flight }, answered));
+                }
+                // The backend closed the idle connection while the request was on its way.
+                Err(Stop::Failed(Failure::Reset(_))) if is_reused && (is_repeatable || !upload.is_begun()) => {
+                    // What it may have seen once goes over a new connection, so that it sees it twice at most.
+                    may_reuse = !upload.is_begun();
+                    upload.restart();
+                }
+                Err(stop) => return Err(stop),
+            }
+        }
+    }
+
+    /// Sends a request and waits for the head of the response, which may come before the whole request is sent.
+    async fn ask(
+        &mut self,
+        plain: &mut Plain,
+        backend: &Backend,
+        pool: &WorkerPool,
+        method: &Method,
+        upload: &mut Upload,
+    ) -> Result<Answered, Stop> {
+        let read = pool.settings().timeout.read;
+        let head = |wire: &mut Wire<TcpStream>, cx: &mut Context<'_>| -> Poll<Result<Answered, Failure>> {
+            loop {
+                if !wire.unread.is_empty() {
+                    match response::take(&mut wire.unread, method) {
+                        Ok(Some(answered)) => return Poll::Ready(Ok(answered)),
+                        Ok(None) if wire.unread.len() < LARGEST_RESPONSE_HEAD => {}
+                        Ok(None) => return Poll::Ready(Err(response::Malformed::TooLarge.into())),
+                        Err(malformed) => return Poll::Ready(Err(malformed.into())),
+                    }
+                }
+                if ready!(wire.poll_fill(cx)).map_err(Failure::reset)? == 0 {
+                    return Poll::Ready(Err(Failure::reset(io::ErrorKind::UnexpectedEof.into())));
+                }
+            }
+        };
+        self.while_wanted(plain, backend, upload, read, head).await?.map_err(Stop::Failed)
+    }
+
+    /// Waits for something of a backend while the request is sent on, as long as the client is there and the backend may
+    /// be used.
+    pub(super) async fn while_wanted<T>(
+        &mut self,
+        plain: &mut Plain,
+        backend: &Backend,
+        upload: &mut Upload,
+        limit: Duration,
+        mut poll: impl FnMut(&mut Wire<TcpStream>, &mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, Stop> {
+        let mut until = None;
+        let mut moved = upload.moved;
+        let Self { wire, timer, .. } = self;
+        poll_fn(|cx| {
+            if !upload.is_over() {
+                match upload.poll(wire, &mut plain.wire.stream, cx) {
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                    Poll::Ready(Err(Broken::Client(fault))) => {
+                        return Poll::Ready(Err(Stop::Failed(Failure::Client(fault))));
+                    }
+                    // What it has sent before is read first, since it may say why.
+                    Poll::Ready(Err(Broken::Backend)) => upload.give_up(),
+                }
+                if upload.moved != moved {
+                    (until, moved) = (None, upload.moved);
+                }
+            }
+            if let Poll::Ready(it) = poll(&mut plain.wire, cx) {
+                return Poll::Ready(Ok(it));
+            }
+            if upload.is_over() && Self::poll_gone(wire, cx).is_ready() {
+                return Poll::Ready(Err(Stop::Gone));
+            }
+            loop {
+                let now = Instant::now();
+                let until = *until.get_or_insert(now + limit);
+                ready!(timer.poll_until(until.min(now + TICK), cx));
+                if Instant::now() >= until {
+                    let failure = match upload.is_starved {
+                        true => Failure::Client(ClientFault::Slow),
+                        false => Failure::Timeout(limit),
+                    };
+                    return Poll::Ready(Err(Stop::Failed(failure)));
+                }
+                if backend.ended.is_cancelled() {
+                    let ended = io::Error::other("the backend was drained or removed");
+                    return Poll::Ready(Err(Stop::Failed(Failure::reset(ended))));
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits for something, as long as the client is there.
+    async fn unless_gone<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Stop> {
+        let mut future = std::pin::pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(it) => Poll::Ready(Ok(it)),
+            Poll::Pending => Self::poll_gone(&mut self.wire, cx).map(|()| Err(Stop::Gone)),
+        })
+        .await
+    }
+}

@@ -1,0 +1,167 @@
+//! The lane of plain HTTP/1.1: requests that are understood at a glance, without hyper.
+//!
+//! A connection begins here. At the first request that the lane does not understand, valid or not, the connection goes to
+//! hyper with all that was not used of it, and stays there. Requests are routed, tried and counted by the same functions
+//! in both.
+
+mod backend;
+mod chunks;
+mod exchange;
+mod relay;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+mod upload;
+mod wire;
+
+pub(in crate::proxy) use backend::Plain;
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::{CLOSE_WITHIN, HEAD_WITHIN, LARGEST_HEAD, STALL};
+use crate::proxy::worker::Client;
+use request::Received;
+use wire::{Timer, Wire, poll_write_all};
+
+/// Time that a client gets to close its side, once the proxy has closed its own. Were the connection dropped at once, what
+/// the client still sends would reset it, and the response might be lost.
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes that are read meanwhile.
+const MOST_LINGERING: usize = 256 * 1024;
+
+/// A client's connection.
+struct Lane<'a, S> {
+    client: &'a Rc<Client>,
+    wire: Wire<S>,
+    timer: Timer,
+    /// What is to be written to the client.
+    out: Vec<u8>,
+}
+
+/// Whether a connection can have another request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    GoOn,
+    Close,
+}
+
+/// Serves requests until one comes that the lane does not understand; then returns the stream, and what was received of it
+/// but not used. `None` if the connection has ended.
+pub(super) async fn serve<S>(client: &Rc<Client>, stream: S) -> Option<(S, BytesMut)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let timer = Timer::new(Instant::now() + HEAD_WITHIN);
+    let mut lane = Lane { client, wire: Wire::new(stream), timer, out: Vec::new() };
+    let mut closing = pin!(client.context.closing.cancelled());
+    loop {
+        match lane.next(closing.as_mut()).await? {
+            Received::Request(asked) => match lane.exchange(*asked).await? {
+                Then::GoOn => lane.wire.rest(),
+                Then::Close => {
+                    lane.linger().await;
+                    return None;
+                }
+            },
+            _ => return Some((lane.wire.stream, lane.wire.unread)),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
+    /// The next request; `None` if there is none, because the client is gone or idle, or the node stops.
+    async fn next(&mut self, mut closing: Pin<&mut impl Future<Output = ()>>) -> Option<Received> {
+        let mut until = None;
+        let mut is_closing = false;
+        let mut may_be_whole = true;
+        loop {
+            let received = self.wire.unread.len();
+            if received > 0 && may_be_whole {
+                match request::read(&self.wire.unread) {
+                    Received::Part if received < LARGEST_HEAD => {}
+                    Received::Part => return Some(Received::Other),
+                    whole => return Some(whole),
+                }
+            }
+            let more = poll_fn(|cx| {
+                if let Poll::Ready(filled) = self.wire.poll_fill(cx) {
+                    return Poll::Ready(filled.ok());
+                }
+                let mut until_then = *until.get_or_insert_with(|| Instant::now() + HEAD_WITHIN);
+                if !is_closing && closing.as_mut().poll(cx).is_ready() {
+                    is_closing = true;
+                    until_then = Instant::now() + if received == 0 { Duration::ZERO } else { CLOSE_WITHIN };
+                    until = Some(until_then);
+                }
+                self.timer.poll_until(until_then, cx).map(|()| None)
+            });
+            if more.await? == 0 {
+                return None;
+            }
+            // A head that comes byte by byte is not read anew with each.
+            may_be_whole = received == 0 || self.wire.unread[received..].contains(&b'\n');
+        }
+    }
+
+    /// Writes what is to be written, and `more`.
+    async fn write(&mut self, more: &[u8]) -> Option<()> {
+        let parts = [&*self.out, more];
+        let (mut written, mut before) = (0, 0);
+        let mut until = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = poll_write_all(&mut self.wire.stream, parts, &mut written, cx) {
+                return Poll::Ready(done.ok());
+            }
+            if std::mem::replace(&mut before, written) != written {
+                until = None;
+            }
+            let until = *until.get_or_insert_with(|| Instant::now() + STALL);
+            self.timer.poll_until(until, cx).map(|()| None)
+        })
+        .await?;
+        self.out.clear();
+        Some(())
+    }
+
+    /// Closes the connection, and reads on for a while.
+    async fn linger(&mut self) {
+        let until = Instant::now() + LINGER;
+        let mut is_shut = false;
+        let mut read = 0;
+        poll_fn(|cx| {
+            if !is_shut {
+                is_shut = Pin::new(&mut self.wire.stream).poll_shutdown(cx).is_ready();
+            }
+            loop {
+                self.wire.unread.clear();
+                match self.wire.poll_fill(cx) {
+                    Poll::Ready(Ok(more @ 1..)) if read < MOST_LINGERING => read += more,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.timer.poll_until(until, cx),
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Ready once the client is gone. It is read meanwhile, but not far.
+    fn poll_gone(wire: &mut Wire<S>, cx: &mut Context<'_>) -> Poll<()> {
+        while wire.unread.len() < LARGEST_HEAD {
+            match wire.poll_fill(cx) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => break,
+            }
+        }
+        Poll::Pending
+    }
+}
