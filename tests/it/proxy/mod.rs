@@ -5,6 +5,7 @@ mod connections;
 mod explain;
 mod hostile;
 mod http;
+mod lanes;
 mod meaning;
 mod retries;
 mod tcp;

@@ -158,7 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         limit: Duration,
         mut poll: impl FnMut(&mut Wire<TcpStream>, &mut Context<'_>) -> Poll<T>,
     ) -> Result<T, Stop> {
-        let mut until = None;
+        let (mut until, mut look) = (None, None);
         let mut moved = upload.moved;
         let Self { wire, timer, .. } = self;
         poll_fn(|cx| {
@@ -172,7 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
                     Poll::Ready(Err(Broken::Backend)) => upload.give_up(),
                 }
                 if upload.moved != moved {
-                    (until, moved) = (None, upload.moved);
+                    (until, look, moved) = (None, None, upload.moved);
                 }
             }
             if let Poll::Ready(it) = poll(&mut plain.wire, cx) {
@@ -181,10 +181,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
             if upload.is_over() && Self::poll_gone(wire, cx).is_ready() {
                 return Poll::Ready(Err(Stop::Gone));
             }
+            let until = *until.get_or_insert_with(|| Instant::now() + limit);
             loop {
-                let now = Instant::now();
-                let until = *until.get_or_insert(now + limit);
-                ready!(timer.poll_until(until.min(now + TICK), cx));
+                let next = *look.get_or_insert_with(|| until.min(Instant::now() + TICK));
+                ready!(timer.poll_until(next, cx));
                 if Instant::now() >= until {
                     let failure = match upload.is_starved {
                         true => Failure::Client(ClientFault::Slow),
@@ -196,6 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
                     let ended = io::Error::other("the backend was drained or removed");
                     return Poll::Ready(Err(Stop::Failed(Failure::reset(ended))));
                 }
+                look = None;
             }
         })
         .await
