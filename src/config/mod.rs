@@ -87,6 +87,8 @@ pub struct Config {
     pub dns: Option<Dns>,
     /// The regional balancer, if this node is one.
     pub proxy: Option<Proxy>,
+    /// Where the config has `[proxy]`.
+    pub proxy_at: Option<Spot>,
     /// The API and metrics.
     pub control: Control,
     /// The geo databases and network overrides.
@@ -349,6 +351,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
         user_at: spots.user,
         log: node::read_log(root),
         dns,
+        proxy_at: proxy.is_some().then(|| root.report.spot(root.key_span("proxy"))),
         proxy,
         control,
         geo,

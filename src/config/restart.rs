@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Config, Control, Log, Node};
-use crate::model::TcpLimits;
+use crate::model::{TcpLimits, TcpOptions};
 
 /// The part of a config that is read at start and not by a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,9 @@ pub struct AtStart {
     dns_workers: Option<usize>,
     dns_tcp: Option<TcpLimits>,
     proxy_workers: Option<usize>,
-    proxy_listen: Vec<(String, Vec<SocketAddr>)>,
+    /// Names, addresses, and whether they are UDP.
+    proxy_listen: Vec<(String, Vec<SocketAddr>, bool)>,
+    proxy_tcp: Vec<(String, TcpOptions)>,
     control: Control,
 }
 
@@ -33,10 +35,23 @@ impl AtStart {
                 .proxy
                 .iter()
                 .flat_map(|proxy| &proxy.listeners)
-                .map(|it| (it.name.clone(), it.addresses.clone()))
+                .map(|it| (it.name.clone(), it.addresses.clone(), it.is_udp()))
+                .collect(),
+            proxy_tcp: config
+                .proxy
+                .iter()
+                .flat_map(|proxy| &proxy.listeners)
+                .map(|it| (it.name.clone(), it.tcp))
                 .collect(),
             control: config.control.clone(),
         }
+    }
+
+    /// Whether a listener that both have got other options.
+    fn has_other_tcp(&self, newer: &Self) -> bool {
+        let mut both =
+            self.proxy_tcp.iter().flat_map(|old| newer.proxy_tcp.iter().map(move |new| (old, new)));
+        both.any(|(old, new)| old.0 == new.0 && old.1 != new.1)
     }
 
     /// The differences in `newer`, a sentence each. Both must come from the same file, or their paths do not compare.
@@ -54,6 +69,7 @@ impl AtStart {
             ("[dns] tcp", self.dns_tcp != newer.dns_tcp),
             ("[proxy] workers", self.proxy_workers != newer.proxy_workers),
             ("[proxy.listener] listen", self.proxy_listen != newer.proxy_listen),
+            ("[proxy.listener] tcp", self.has_other_tcp(newer)),
             ("[control] listen", now.listen != then.listen),
             ("[control] socket", now.socket != then.socket),
             ("[control] metrics", now.metrics != then.metrics),

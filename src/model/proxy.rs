@@ -26,7 +26,7 @@ pub struct BackendRef {
 pub struct Proxy {
     /// Threads, each with listeners and connections of its own; 0: one for each core.
     pub workers: usize,
-    /// Hops whose forwarding headers are believed.
+    /// Hops whose forwarding headers and PROXY headers are believed.
     pub trusted: Networks,
     /// In the order of their names.
     pub listeners: Vec<Listener>,
@@ -41,6 +41,10 @@ pub struct Listener {
     pub addresses: Vec<SocketAddr>,
     /// What it understands of what clients send.
     pub protocol: Protocol,
+    /// Whether connections of trusted hops begin with a PROXY header that names the client.
+    pub proxy_protocol: bool,
+    /// Options of its sockets, if they are TCP.
+    pub tcp: TcpOptions,
     /// The first that matches decides.
     pub routes: Vec<Route>,
 }
@@ -52,6 +56,42 @@ pub enum Protocol {
     Http,
     /// Bytes. Its routes have no conditions.
     Tcp,
+    /// TLS, which stays encrypted. Its routes see the host of the ClientHello.
+    TlsPassthrough,
+    /// Datagrams. Its routes have no conditions.
+    Udp,
+}
+
+/// `tcp` of a listener. What is `None` is the kernel's default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// Connections that may wait to be accepted, for each worker; the kernel caps it.
+    pub backlog: u32,
+    /// Connections with TCP Fast Open that may wait for the end of the handshake; off without it.
+    pub fast_open: Option<u32>,
+    /// How long a connection may wait for its first bytes before it can be accepted, in whole seconds.
+    pub defer_accept: Option<Duration>,
+    /// The largest segment, in bytes.
+    pub mss: Option<u32>,
+    /// How clients that are gone are noticed.
+    pub liveness: Liveness,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        const BACKLOG: u32 = 1024;
+        let (fast_open, defer_accept, mss, liveness) = Default::default();
+        Self { backlog: BACKLOG, fast_open, defer_accept, mss, liveness }
+    }
+}
+
+/// How a connection notices that its peer is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Liveness {
+    /// The silence after which the kernel asks the peer.
+    pub keepalive: Option<Duration>,
+    /// How long what was sent may stay unacknowledged.
+    pub user_timeout: Option<Duration>,
 }
 
 /// What to do with the requests that match.
@@ -153,6 +193,19 @@ pub struct Pool {
     pub keepalive: usize,
     /// How long requests and connections may go on once their backend is drained or removed.
     pub drain: Duration,
+    /// The PROXY header that a connection to a backend begins with; none by default.
+    pub send_proxy: Option<ProxyVersion>,
+    /// How backends that are gone are noticed.
+    pub tcp: Liveness,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// One entry of a pool's `backend`.
@@ -254,6 +307,24 @@ pub struct Timeouts {
     pub write: Duration,
     /// Without a request or a byte until a connection is closed.
     pub idle: Duration,
+}
+
+impl Listener {
+    /// Whether a route forwards to a pool.
+    #[must_use]
+    pub fn forwards_to(&self, id: PoolId) -> bool {
+        let forwards = |route: &Route| match &route.action {
+            RouteAction::Forward(pools) => pools.iter().any(|(pool, _)| *pool == id),
+            RouteAction::Redirect { .. } | RouteAction::Respond { .. } => false,
+        };
+        self.routes.iter().any(forwards)
+    }
+
+    /// Whether it listens for datagrams; else for TCP.
+    #[must_use]
+    pub fn is_udp(&self) -> bool {
+        self.protocol == Protocol::Udp
+    }
 }
 
 impl Pool {

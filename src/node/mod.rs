@@ -166,10 +166,7 @@ impl Node {
             _part: part,
         };
         let reloading = tokio::spawn(reloader.run(requests));
-        let (metrics, files_shown) = (metrics(&counters, &files), files.clone());
-        let (handle, asked) = (engine.clone(), reloads.clone());
-        let api =
-            Api { engine: handle, reloads: asked, node_name: name, started, metrics, files: files_shown };
+        let api = api(engine.clone(), reloads.clone(), name, started, &counters, &files);
         let extra = options.extra_routes.unwrap_or_default();
         let routes = |access| with_faults(router(api.clone(), access, extra.clone()));
         let api_runtime = serve_api(&mut control, routes, policy_seen, &files, &supervisor)?;
@@ -250,6 +247,20 @@ fn claim_files(counters: &Counters, plan: &Plan, has_proxy: bool) -> Files {
         api: Arc::default(),
         proxy: Arc::default(),
     }
+}
+
+/// What the API needs.
+fn api(
+    engine: Handle,
+    reloads: Reloads,
+    node_name: Arc<str>,
+    started: Instant,
+    counters: &Counters,
+    files: &Files,
+) -> Api {
+    let (metrics, files) = (metrics(counters, files), files.clone());
+    let handshakes = Arc::clone(&counters.proxy.handshakes);
+    Api { engine, reloads, node_name, started, metrics, files, handshakes }
 }
 
 /// The metrics of the modules that the API does not know.

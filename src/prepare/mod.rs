@@ -8,6 +8,7 @@ mod control_tls;
 mod cookies;
 pub mod files;
 mod index;
+pub mod kernel;
 mod needs;
 mod origin;
 mod unanswered;

@@ -8,12 +8,19 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::round_trips::RoundTrips;
+use super::udp::UdpCounters;
+use crate::net::handshakes::Handshakes;
+use crate::net::tcp_options::AcceptQueue;
 use crate::pick::Load;
 
 /// All counters of the proxy.
 #[derive(Debug, Default)]
 pub struct Counters {
     listeners: Registry<String, ListenerCounters>,
+    udp_listeners: Registry<String, UdpCounters>,
+    /// How far away clients are.
+    pub handshakes: Arc<Handshakes>,
     pools: Registry<String, PoolCounters>,
     backends: Registry<(String, SocketAddr), BackendCounters>,
 }
@@ -50,6 +57,74 @@ pub struct ListenerCounters {
     pub responses: [AtomicU64; 6],
     /// Requests that no route matched.
     pub unrouted: AtomicU64,
+    /// Of handshakes, where they tell how far away clients are.
+    pub(super) round_trips: RoundTrips,
+    /// Connections that waited to be accepted when it was last looked, and how many may wait; of all sockets.
+    pub(super) waiting: AtomicU64,
+    pub(super) may_wait: AtomicU64,
+    /// Connections closed for what they began with, in the order of [`Rejection::ALL`].
+    pub rejected: [AtomicU64; Rejection::ALL.len()],
+}
+
+/// Why a connection is closed before it belongs to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rejection {
+    /// The connection of a trusted hop does not begin with a PROXY header.
+    HeaderAbsent,
+    /// Its PROXY header is malformed or too long.
+    HeaderMalformed,
+    /// There was no whole PROXY header in time.
+    HeaderLate,
+    /// What was sent is not a ClientHello, or none that can be read.
+    NotTls,
+    /// The ClientHello is too long.
+    HelloLarge,
+    /// There was no whole ClientHello in time.
+    HelloLate,
+    /// The client names no host, and no route takes such clients.
+    NoHost,
+    /// No route is for the host that the client names.
+    UnknownHost,
+    /// The other side closed the connection before it had sent enough.
+    Left,
+}
+
+impl Rejection {
+    /// All, in the order of their declaration, with their names in metrics.
+    pub(super) const ALL: [(Self, &'static str); 9] = [
+        (Self::HeaderAbsent, "proxy_header_absent"),
+        (Self::HeaderMalformed, "proxy_header_malformed"),
+        (Self::HeaderLate, "proxy_header_late"),
+        (Self::NotTls, "not_tls"),
+        (Self::HelloLarge, "client_hello_too_long"),
+        (Self::HelloLate, "client_hello_late"),
+        (Self::NoHost, "no_host"),
+        (Self::UnknownHost, "unknown_host"),
+        (Self::Left, "closed_early"),
+    ];
+
+    /// The name in metrics.
+    #[must_use]
+    pub(super) fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+}
+
+impl ListenerCounters {
+    /// Replaces what one of its sockets has contributed.
+    pub(super) fn replace_queue(&self, before: AcceptQueue, now: AcceptQueue) {
+        for (gauge, before, now) in
+            [(&self.waiting, before.waiting, now.waiting), (&self.may_wait, before.limit, now.limit)]
+        {
+            gauge.fetch_add(now.into(), Relaxed);
+            gauge.fetch_sub(before.into(), Relaxed);
+        }
+    }
+
+    /// Counts a connection that is closed for what it began with.
+    pub(super) fn reject(&self, why: Rejection) {
+        self.rejected[why as usize].fetch_add(1, Relaxed);
+    }
 }
 
 /// Of a pool.
@@ -104,6 +179,10 @@ impl Counters {
         self.listeners.of(name.to_owned())
     }
 
+    pub(super) fn udp_listener(&self, name: &str) -> Arc<UdpCounters> {
+        self.udp_listeners.of(name.to_owned())
+    }
+
     pub(super) fn pool(&self, name: &str) -> Arc<PoolCounters> {
         self.pools.of(name.to_owned())
     }
@@ -118,6 +197,12 @@ impl Counters {
         self.listeners.all()
     }
 
+    /// By UDP listener.
+    #[must_use]
+    pub fn udp_listeners(&self) -> Vec<(String, Arc<UdpCounters>)> {
+        self.udp_listeners.all()
+    }
+
     /// By pool.
     #[must_use]
     pub fn pools(&self) -> Vec<(String, Arc<PoolCounters>)> {
@@ -128,5 +213,17 @@ impl Counters {
     #[must_use]
     pub fn backends(&self) -> Vec<((String, SocketAddr), Arc<BackendCounters>)> {
         self.backends.all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_listed_in_the_order_of_their_declaration() {
+        for (index, (reason, _)) in Rejection::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{reason:?}");
+        }
     }
 }

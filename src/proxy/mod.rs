@@ -8,17 +8,22 @@
 //! balancers and idle connections: a connection never changes threads, and a request takes no lock. What workers share
 //! are the snapshot, which the engine replaces, and counters.
 //!
-//! A connection goes through `worker` (accepted), `http` or `tcp` (what to do with what it sends), `pools` (which backend)
-//! and `upstream` (the connection to it).
+//! A connection goes through `worker` (accepted), `announced` (the PROXY header), `http`, `passthrough` or `tcp` (what to do
+//! with what it sends), `pools` (which backend) and `upstream` (the connection to it).
 
+mod announced;
+mod begun;
 mod budget;
 mod counters;
 mod http;
 mod leaving;
 mod metrics;
+mod passthrough;
 mod pools;
 mod relay;
+mod round_trips;
 mod tcp;
+mod udp;
 mod upstream;
 mod worker;
 
@@ -32,13 +37,14 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 pub use counters::Counters;
+pub use udp::UdpCounters;
 
 use crate::model::Proxy;
 use crate::net::limits::Occupancy;
-use crate::net::listen::{BindError, TcpShared};
+use crate::net::listen::{BindError, TcpShared, Udp};
 use crate::snapshot::Snapshot;
 use crate::supervise::Supervisor;
-use worker::Worker;
+use worker::{Listening, Worker};
 
 /// The setting that contains the addresses.
 const SETTING: &str = "[proxy.listener] listen";
@@ -72,7 +78,35 @@ pub struct Server {
 struct Bound {
     /// The name of the listener.
     name: Arc<str>,
-    sockets: TcpShared,
+    sockets: Sockets,
+}
+
+#[derive(Debug)]
+enum Sockets {
+    /// Whether its handshakes tell how far away clients are, and the sockets.
+    Tcp(bool, TcpShared),
+    Udp(Udp),
+}
+
+impl Sockets {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Tcp(_, shared) => shared.address,
+            Self::Udp(shared) => shared.address,
+        }
+    }
+
+    /// The sockets, one for each worker.
+    fn by_worker(self) -> Vec<Listening> {
+        match self {
+            Self::Tcp(measures, TcpShared { listeners, .. }) => {
+                listeners.into_iter().map(|socket| Listening::Tcp { socket, measures }).collect()
+            }
+            Self::Udp(Udp { address, sockets }) => {
+                sockets.into_iter().map(|socket| Listening::Udp(address, socket)).collect()
+            }
+        }
+    }
 }
 
 /// Running workers. When dropped without [`stop`](Self::stop), they end soon, but nothing waits for it.
@@ -97,7 +131,13 @@ impl Server {
         for listener in &proxy.listeners {
             let name: Arc<str> = listener.name.as_str().into();
             for address in &listener.addresses {
-                let sockets = TcpShared::bind(*address, workers, SETTING)?;
+                let sockets = if listener.is_udp() {
+                    Sockets::Udp(Udp::bind(*address, workers, SETTING)?)
+                } else {
+                    // The kernel would add the time until the first bytes, or has none yet.
+                    let measures = listener.tcp.defer_accept.is_none() && listener.tcp.fast_open.is_none();
+                    Sockets::Tcp(measures, TcpShared::bind(*address, workers, SETTING, &listener.tcp)?)
+                };
                 listeners.push(Bound { name: Arc::clone(&name), sockets });
             }
         }
@@ -107,7 +147,7 @@ impl Server {
     /// The addresses bound, each with the name of its listener; ports that were 0 are those found.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<(Arc<str>, SocketAddr)> {
-        self.listeners.iter().map(|it| (Arc::clone(&it.name), it.sockets.address)).collect()
+        self.listeners.iter().map(|it| (Arc::clone(&it.name), it.sockets.address())).collect()
     }
 
     /// Starts to serve.
@@ -116,16 +156,20 @@ impl Server {
     /// If a thread or its runtime cannot be started.
     pub fn start(self, shared: &Shared) -> io::Result<Listeners> {
         let addresses = self.local_addrs();
-        let mut by_worker: Vec<Vec<(Arc<str>, std::net::TcpListener)>> =
-            (0..self.workers).map(|_| Vec::new()).collect();
+        let mut by_worker: Vec<Vec<(Arc<str>, Listening)>> = (0..self.workers).map(|_| Vec::new()).collect();
         for Bound { name, sockets } in self.listeners {
-            for (worker, socket) in by_worker.iter_mut().zip(sockets.listeners) {
+            for (worker, socket) in by_worker.iter_mut().zip(sockets.by_worker()) {
                 worker.push((Arc::clone(&name), socket));
             }
         }
         let mut running = Listeners { addresses, closing: CancellationToken::new(), workers: Vec::new() };
         for (index, sockets) in by_worker.into_iter().enumerate() {
-            let worker = Worker { index, shared: shared.clone(), closing: running.closing.clone() };
+            let worker = Worker {
+                index,
+                count: self.workers,
+                shared: shared.clone(),
+                closing: running.closing.clone(),
+            };
             let name = format!("proxy-{index}");
             let part = shared.supervisor.beating_part(format!("the proxy's worker {name}"));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,32 +1,47 @@
 //! TCP connections of clients, relayed as they are.
 
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::{HeaderMap, Method};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::pools::{InFlight, WorkerPool};
+use super::begun::Begun;
+use super::pools::{Backend, InFlight, WorkerPool};
 use super::upstream::{Connected, Failure};
 use super::worker::Client;
 use super::{relay, upstream};
-use crate::model::RouteAction;
+use crate::model::{ProxyVersion, RouteAction};
+use crate::net::proxy_header;
 use crate::pick::{Hash, client_key};
 use crate::route::Head;
 
 /// Connects the client to a backend and relays until both have ended.
-pub(super) async fn serve(client: &Client, stream: TcpStream) {
+pub(super) async fn serve(client: &Client, stream: Begun<TcpStream>) {
     let snapshot = client.context.snapshot();
     let Some(listener) = client.plan(&snapshot) else { return };
     let (method, headers) = (Method::GET, HeaderMap::new());
     let head = Head { host: "", path: "/", query: None, method: &method, headers: &headers };
     let Some(RouteAction::Forward(pools)) = listener.find(&head).map(|route| &route.action) else { return };
-    let key = client_key(client.address.ip());
-    let pool = client.context.pool(pools, key, &snapshot);
+    let pool = client.context.pool(pools, client_key(client.address.ip()), &snapshot);
     drop(snapshot);
+    relay_to(client, stream, &pool).await;
+}
+
+/// Connects the client to a backend of the pool and relays until both have ended.
+pub(super) async fn relay_to(client: &Client, stream: Begun<TcpStream>, pool: &Rc<WorkerPool>) {
     pool.count_request();
-    let Some((Connected { stream: backend, occupant }, in_flight)) = connect(&pool, key).await else {
+    let header = match pool.settings().send_proxy.map(|version| header(client, &stream, version)) {
+        None => Vec::new(),
+        Some(Ok(header)) => header,
+        // The client is gone.
+        Some(Err(_)) => return,
+    };
+    let key = client_key(client.address.ip());
+    let Some((Connected { stream: backend, occupant }, in_flight)) = connect(pool, key, &header).await else {
         return;
     };
     let idle = pool.settings().timeout.idle;
@@ -39,13 +54,22 @@ pub(super) async fn serve(client: &Client, stream: TcpStream) {
     drop((occupant, in_flight));
 }
 
-/// A connection to a backend, if any of those that the pool may try can be reached.
-async fn connect(pool: &Rc<WorkerPool>, key: Hash) -> Option<(Connected, InFlight)> {
+/// The PROXY header for a connection to a backend.
+fn header(client: &Client, stream: &Begun<TcpStream>, version: ProxyVersion) -> io::Result<Vec<u8>> {
+    let destination = client.destination.map_or_else(|| stream.stream().local_addr(), Ok)?;
+    Ok(match version {
+        ProxyVersion::V1 => proxy_header::line(client.address, destination),
+        ProxyVersion::V2 => proxy_header::binary(client.address, destination),
+    })
+}
+
+/// A connection to a backend that has been sent `header`, if any of those that the pool may try can be reached.
+async fn connect(pool: &Rc<WorkerPool>, key: Hash, header: &[u8]) -> Option<(Connected, InFlight)> {
     let settings = pool.settings();
     let mut tried: Vec<SocketAddr> = Vec::new();
     while let Some(backend) = pool.pick(key, &tried) {
         let in_flight = InFlight::new(&backend);
-        match upstream::connect(&backend, pool).await {
+        match connect_to(&backend, pool, header).await {
             Ok(connected) => return Some((connected, in_flight)),
             Err(Failure::Full) => break,
             Err(failure) => {
@@ -62,4 +86,11 @@ async fn connect(pool: &Rc<WorkerPool>, key: Hash) -> Option<(Connected, InFligh
     }
     pool.counters.unavailable.fetch_add(1, Relaxed);
     None
+}
+
+async fn connect_to(backend: &Backend, pool: &WorkerPool, header: &[u8]) -> Result<Connected, Failure> {
+    let mut connected = upstream::connect(backend, pool).await?;
+    // It fits the empty buffer of a new connection.
+    connected.stream.write_all(header).await.map_err(Failure::Connect)?;
+    Ok(connected)
 }

@@ -14,6 +14,7 @@ use tokio_io_timeout::TimeoutStream;
 use super::http::body::{ClientFault, RequestBody};
 use super::pools::{Backend, WorkerPool};
 use crate::net::limits::Occupant;
+use crate::net::tcp_options;
 
 /// A connection to a backend that waits for a request.
 pub(super) type Idle = http1::SendRequest<RequestBody>;
@@ -69,6 +70,7 @@ pub(super) async fn connect(backend: &Backend, pool: &WorkerPool) -> Result<Conn
         let connecting = timeout(pool.settings().timeout.connect, TcpStream::connect(backend.address));
         let stream = connecting.await.map_err(|_| io::ErrorKind::TimedOut)??;
         stream.set_nodelay(true)?;
+        tcp_options::keep_alive(&stream, pool.settings().tcp)?;
         Ok(stream)
     };
     let stream = connecting.await.map_err(Failure::Connect)?;

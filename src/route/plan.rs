@@ -8,7 +8,7 @@ use crate::model::{Networks, Protocol, Proxy, Route};
 /// The compiled `[proxy]`; empty without one.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// Hops whose forwarding headers are believed.
+    /// Hops whose forwarding headers and PROXY headers are believed.
     pub trusted: Networks,
     /// In the order of their names.
     listeners: Box<[Listener]>,
@@ -21,6 +21,8 @@ pub struct Listener {
     pub name: String,
     /// What it understands of what clients send.
     pub protocol: Protocol,
+    /// Whether connections of trusted hops begin with a PROXY header that names the client.
+    pub proxy_protocol: bool,
     /// Where it listens, as the config says; at least one.
     pub addresses: Box<[SocketAddr]>,
     /// In the order of the config.
@@ -35,6 +37,7 @@ impl Plan {
         let listener = |it: &crate::model::Listener| Listener {
             name: it.name.clone(),
             protocol: it.protocol,
+            proxy_protocol: it.proxy_protocol,
             addresses: it.addresses.clone().into(),
             routes: it.routes.clone().into(),
             table: Routes::compile(&it.routes),

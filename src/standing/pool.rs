@@ -126,6 +126,18 @@ impl PoolStanding {
         })
     }
 
+    /// Whether probes or an operator found an address of the pool down.
+    #[must_use]
+    pub fn is_down(&self, pool: &Pool, address: SocketAddr) -> bool {
+        let mut backends = pool.backends.iter().zip(&*self.backends);
+        backends.any(|(backend, standing)| {
+            let found = standing.addresses.iter().find(|it| it.address == address.ip());
+            let is_down = |used| matches!(standing.forced_or(used), State::Down(_));
+            backend.port == address.port()
+                && found.is_some_and(|it| standing.action == Some(Action::Down) || is_down(it.used))
+        })
+    }
+
     /// Why no address of a backend is open; `None` if one is.
     #[must_use]
     pub fn closed(&self, pool: &Pool, index: usize) -> Option<Closed> {

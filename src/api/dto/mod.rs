@@ -38,6 +38,19 @@ pub struct Status {
     pub files: Option<Files>,
 }
 
+/// `GET /v1/handshakes`: how far away the proxy's clients of a network are, as their TCP handshakes show.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Handshakes {
+    /// The network: a /24, or a /48 of IPv6.
+    pub network: String,
+    /// How many handshakes were measured.
+    pub handshakes: u64,
+    /// The moving average of their round-trip times.
+    pub rtt_ms: f64,
+    /// The shortest of them.
+    pub least_ms: f64,
+}
+
 /// How the files that the process may have open are shared out, and how many it has open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {

@@ -38,7 +38,10 @@ impl Explained<'_> {
         };
         let how = match (open.len(), protocol) {
             (0, Protocol::Http) => "no backend can be used: the client gets 503".into(),
-            (0, Protocol::Tcp) => "no backend can be used: the connection is closed".into(),
+            (0, Protocol::Tcp | Protocol::TlsPassthrough) => {
+                "no backend can be used: the connection is closed".into()
+            }
+            (0, Protocol::Udp) => "no backend can be used: the datagram is dropped".into(),
             (1, _) => "the only one in use".into(),
             _ => how(pool.balance, self.client),
         };

@@ -86,8 +86,14 @@ impl RequestQuestion {
 
     /// Whether a client that follows the URL may arrive at a listener, as far as scheme and port say.
     fn fits(&self, listener: &Listener) -> bool {
-        // What is encrypted means nothing to a listener for HTTP, but passes one for TCP.
-        let is_understood = listener.protocol == Protocol::Tcp || !self.is_tls();
+        let is_understood = match listener.protocol {
+            // What is encrypted means nothing to a listener for HTTP, but passes one for TCP.
+            Protocol::Http => !self.is_tls(),
+            Protocol::Tcp => true,
+            Protocol::TlsPassthrough => self.is_tls(),
+            // A URL leads to TCP first.
+            Protocol::Udp => false,
+        };
         is_understood && listener.addresses.iter().any(|it| it.port() == self.port())
     }
 }
@@ -130,17 +136,7 @@ pub fn explain_request(
 ) -> Result<dto::ExplainRequest, Problem> {
     let (listener, note) = listener(&snapshot.plan.proxy, question)?;
     let nothing = HeaderMap::new();
-    let head = match listener.protocol {
-        Protocol::Http => Head {
-            host: question.authority.host(),
-            path: question.url.path(),
-            query: question.url.query(),
-            method: &question.method,
-            headers: &question.headers,
-        },
-        // The listener does not see what the bytes mean.
-        Protocol::Tcp => Head { host: "", path: "/", query: None, method: &Method::GET, headers: &nothing },
-    };
+    let head = head(question, listener.protocol, &nothing);
     let skipped: Vec<dto::SkippedRoute> = listener
         .explain(&head)
         .into_iter()
@@ -193,10 +189,37 @@ pub fn explain_request(
     })
 }
 
+/// What a listener sees of a request; `nothing` are the headers of a listener that sees none.
+fn head<'a>(question: &'a RequestQuestion, protocol: Protocol, nothing: &'a HeaderMap) -> Head<'a> {
+    match protocol {
+        Protocol::Http => Head {
+            host: question.authority.host(),
+            path: question.url.path(),
+            query: question.url.query(),
+            method: &question.method,
+            headers: &question.headers,
+        },
+        // The listener sees the host of the ClientHello, and nothing of what is encrypted.
+        Protocol::TlsPassthrough => Head {
+            host: question.authority.host(),
+            path: "/",
+            query: None,
+            method: &Method::GET,
+            headers: nothing,
+        },
+        // The listener does not see what the bytes mean.
+        Protocol::Tcp | Protocol::Udp => {
+            Head { host: "", path: "/", query: None, method: &Method::GET, headers: nothing }
+        }
+    }
+}
+
 fn protocol(listener: &Listener) -> &'static str {
     match listener.protocol {
         Protocol::Http => "http",
         Protocol::Tcp => "tcp",
+        Protocol::TlsPassthrough => "tls-passthrough",
+        Protocol::Udp => "udp",
     }
 }
 

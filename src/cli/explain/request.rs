@@ -67,7 +67,7 @@ pub(super) fn text(e: &ExplainRequest) -> String {
             line("answer", format!("{status}, without a body"));
         }
         RequestOutcome::Respond { status, body } => line("answer", format!("{status}, {body}")),
-        RequestOutcome::Unrouted if e.listener.protocol == "tcp" => {
+        RequestOutcome::Unrouted if e.listener.protocol != "http" => {
             line("answer", "none: the connection is closed".into());
         }
         RequestOutcome::Unrouted => line("answer", "404, no route matches this request".into()),

@@ -1,5 +1,7 @@
 //! The conditions of a route.
 
+use std::net::Ipv4Addr;
+
 use http::{HeaderName, HeaderValue, Method};
 use regex::{Regex, RegexBuilder};
 
@@ -7,6 +9,7 @@ use crate::model::{HostPattern, PathPattern, ValuePattern};
 
 use super::super::keys::Shape::Text;
 use super::super::keys::{Keys, key, otherwise, required};
+use super::super::report::Report;
 use super::super::table::{At, Entry, Table, Value};
 use super::super::text;
 
@@ -56,6 +59,19 @@ fn host(written: &str) -> Result<HostPattern, String> {
         Some(_) => HostPattern::Below(format!(".{name}")),
         None => HostPattern::Exact(name),
     })
+}
+
+/// Reports hosts that are addresses: clients of TLS name only hosts by name (RFC 6066 §3).
+pub(super) fn refuse_addresses(report: &Report<'_>, hosts: &[At<HostPattern>]) {
+    let is_address = |host: &str| host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok();
+    for At { value, span } in hosts {
+        if let HostPattern::Exact(host) = value
+            && is_address(host)
+        {
+            let message = format!("no client of TLS names the address {host} as its host");
+            report.error_with_help(span.clone(), message, "use `pool` for clients that name no host");
+        }
+    }
 }
 
 pub(super) fn read_path(route: &Table<'_>) -> Option<PathPattern> {

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 
 use crate::model::{Listener, Protocol, Route, RouteAction, Weight, When};
 
-use super::super::claim::Claims;
-use super::super::keys::Shape::{Fields, List, OneOrMany, Text, Words};
+use super::super::claim::{Claims, Transports};
+use super::super::keys::Shape::{Boolean, Fields, List, OneOrMany, Text, Words};
 use super::super::keys::{Keys, default, key, otherwise, required};
 use super::super::place::Names;
 use super::super::table::{At, Entry, Table, Value};
 use super::super::text;
 use super::action::pool_id;
-use super::{reach, route};
+use super::{reach, route, tcp};
 
 pub(super) const LISTENER: Keys = Keys {
     known: &[
@@ -19,13 +19,25 @@ pub(super) const LISTENER: Keys = Keys {
             "listen",
             OneOrMany(&Text),
             required("[\"0.0.0.0:80\", \"[::]:80\"]"),
-            "TCP addresses to listen on; an IPv6 address takes no IPv4 connections",
+            "addresses to listen on, TCP or UDP as `protocol` says; an IPv6 address takes no IPv4 connections",
         ),
         key(
             "protocol",
-            Words(&["http", "tcp"]),
+            Words(&["http", "tcp", "tls-passthrough", "udp"]),
             default("\"http\""),
-            "what clients speak: \"http\" (HTTP/1.1, or HTTP/2 with prior knowledge), or \"tcp\" (any bytes; its routes only name pools)",
+            "what clients speak: \"http\" (HTTP/1.1, or HTTP/2 with prior knowledge), \"tcp\" (any bytes; its routes only name pools), \"tls-passthrough\" (TLS that backends decrypt; its routes have no conditions but `host`), or \"udp\" (datagrams; its routes only name pools)",
+        ),
+        key(
+            "proxy_protocol",
+            Boolean,
+            default("false"),
+            "whether connections from [proxy] trusted must begin with a PROXY header (version 1 or 2) that names the client; others have none",
+        ),
+        key(
+            "tcp",
+            Fields(&tcp::OF_LISTENER),
+            otherwise("", "as shown there"),
+            "options of the listening sockets and of their connections",
         ),
         key("pool", Text, otherwise("\"api\"", "none"), "pool for what no route matches"),
         key(
@@ -38,7 +50,15 @@ pub(super) const LISTENER: Keys = Keys {
     later: &["tls"],
 };
 
-const LATER_PROTOCOLS: [&str; 2] = ["udp", "tls-passthrough"];
+const PROTOCOLS: [(&str, Protocol); 4] = [
+    ("http", Protocol::Http),
+    ("tcp", Protocol::Tcp),
+    ("tls-passthrough", Protocol::TlsPassthrough),
+    ("udp", Protocol::Udp),
+];
+
+/// The keys that have no meaning for datagrams.
+const NOT_FOR_UDP: [&str; 2] = ["proxy_protocol", "tcp"];
 
 /// Each is a socket, or several, for each worker.
 const MOST_LISTENERS: usize = 64;
@@ -59,32 +79,38 @@ pub(super) fn read_all(proxy: &Table<'_>, pools: &Names<'_>, claims: &mut Claims
 
 fn read(entry: &Entry<'_>, pools: &Names<'_>, claims: &mut Claims) -> Option<Listener> {
     let table = entry.value.table(format!("proxy.listener.{}", entry.name), &LISTENER)?;
-    let addresses = read_addresses(&table, claims);
-    let protocols = [("http", Protocol::Http), ("tcp", Protocol::Tcp)];
     let protocol = match table.get("protocol") {
         None => Some(Protocol::Http),
-        Some(value) => value.choice(&protocols, &LATER_PROTOCOLS),
+        Some(value) => value.choice(&PROTOCOLS, &[]),
     };
-    let before = table.report.errors();
+    let proxy_protocol = table.get("proxy_protocol").and_then(|value| value.boolean());
     // With a protocol that is not known, routes are read as the richer ones.
     let protocol = protocol.unwrap_or(Protocol::Http);
+    let transports = if protocol == Protocol::Udp { Transports::Udp } else { Transports::Tcp };
+    let addresses = read_addresses(&table, transports, claims);
+    if protocol == Protocol::Udp {
+        table.refuse(&NOT_FOR_UDP, "with protocol = \"udp\"");
+    }
+    let before = table.report.errors();
     let routes = read_routes(&table, protocol, pools);
     // After an error some routes are missing.
     if table.report.errors() == before {
         reach::warn_of_unreachable(table.report, &routes);
     }
     let routes = routes.into_iter().map(|route| route.value).collect();
-    Some(Listener { name: entry.name.into(), addresses, protocol, routes })
+    let proxy_protocol = proxy_protocol.unwrap_or(false);
+    let tcp = tcp::of_listener(&table);
+    Some(Listener { name: entry.name.into(), addresses, protocol, proxy_protocol, tcp, routes })
 }
 
-fn read_addresses(table: &Table<'_>, claims: &mut Claims) -> Vec<SocketAddr> {
+fn read_addresses(table: &Table<'_>, transports: Transports, claims: &mut Claims) -> Vec<SocketAddr> {
     const WHAT: &str = "an address such as \"0.0.0.0:80\"";
     let Some(value) = table.need("listen") else { return Vec::new() };
     let items = value.one_or_many("a list of addresses such as [\"0.0.0.0:80\"]").unwrap_or_default();
     if items.len() > MOST_ADDRESSES {
         value.fail::<()>(format!("at most {MOST_ADDRESSES} addresses, found {}", items.len()));
     }
-    let address = |item: &Value<'_>| claims.add(item, item.parsed(WHAT, text::listener)?);
+    let address = |item: &Value<'_>| claims.add(item, item.parsed(WHAT, text::listener)?, transports);
     items.iter().filter_map(address).collect()
 }
 

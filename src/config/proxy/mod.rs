@@ -10,17 +10,18 @@ mod listener;
 mod pool;
 mod reach;
 mod route;
+mod tcp;
 
 pub(super) use backend::place as backend_place;
 
-use crate::model::{Networks, Pool, Proxy};
+use crate::model::{Listener, Networks, Pool, PoolId, Protocol, Proxy};
 
 use super::abuse::prefixes;
 use super::claim::Claims;
 use super::keys::Shape::{Integer, List, Named, Text};
 use super::keys::{Keys, default, key, otherwise};
 use super::place::Names;
-use super::table::{At, Table};
+use super::table::{At, Entry, Table};
 
 pub(super) const PROXY: Keys = Keys {
     known: &[
@@ -29,7 +30,7 @@ pub(super) const PROXY: Keys = Keys {
             "trusted",
             List(&Text),
             otherwise("[\"10.0.0.0/8\"]", "none"),
-            "prefixes of proxies before this one, whose X-Forwarded-For and Forwarded headers are believed",
+            "prefixes of proxies before this one, whose X-Forwarded-For, Forwarded and PROXY headers are believed",
         ),
         key(
             "listener",
@@ -70,7 +71,49 @@ pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) ->
         );
     }
     let trusted = read_trusted(&table);
+    // After an error pools or listeners are missing.
+    if table.report.errors() == 0 {
+        check_headers(&table, &listeners, &pools, &pool_entries);
+        check_trust(&table, &listeners, &trusted);
+    }
     Some((Proxy { workers: workers.unwrap_or(0) as usize, trusted, listeners }, pools))
+}
+
+/// Reports pools with `send_proxy` that get something else than TCP connections of one client each.
+fn check_headers(table: &Table<'_>, listeners: &[Listener], pools: &[Pool], entries: &[Entry<'_>]) {
+    for (index, (pool, entry)) in pools.iter().zip(entries).enumerate() {
+        let id = PoolId(index as u16);
+        if pool.send_proxy.is_none() {
+            continue;
+        }
+        for listener in listeners.iter().filter(|it| it.forwards_to(id)) {
+            let (why, help) = match listener.protocol {
+                Protocol::Tcp | Protocol::TlsPassthrough => continue,
+                Protocol::Http => (
+                    "whose clients share connections to backends",
+                    "remove it: backends find the client in X-Forwarded-For",
+                ),
+                Protocol::Udp => ("which makes no connections", "give that listener a pool of its own"),
+            };
+            let (pool, listener) = (&pool.name, &listener.name);
+            let message = format!("pool `{pool}` has `send_proxy`, but serves listener `{listener}`, {why}");
+            table.report.error_with_help(entry.span.clone(), message, help);
+        }
+    }
+}
+
+/// Reports listeners that wait for PROXY headers of nobody.
+fn check_trust(table: &Table<'_>, listeners: &[Listener], trusted: &Networks) {
+    if let Some(listener) = listeners.iter().find(|it| it.proxy_protocol && trusted.is_empty()) {
+        table.report.error_with_help(
+            table.key_span("listener"),
+            format!(
+                "listener `{}` has `proxy_protocol`, but no hop is trusted to name clients",
+                listener.name
+            ),
+            "list the addresses of the proxies before this one in [proxy] trusted",
+        );
+    }
 }
 
 fn read_trusted(table: &Table<'_>) -> Networks {

@@ -3,15 +3,16 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::model::{Balance, Condition, Fraction, Pool, Retry, RetryOn, Timeouts, Weight};
+use crate::model::{Balance, Condition, Fraction, Pool, ProxyVersion, Retry, RetryOn, Timeouts, Weight};
 
 use super::super::keys::Shape::{Any, Either, Fields, Integer, List, OneOrMany, Text, Words};
-use super::super::keys::{Keys, default, key, otherwise, required};
+use super::super::keys::{Keys, default, instead, key, otherwise, required};
 use super::super::place::Names;
 use super::super::region::read_probes;
 use super::super::table::{Entry, Table, Value};
 use super::super::text;
 use super::backend::{self, BACKEND};
+use super::tcp;
 
 pub(super) const POOL: Keys = Keys {
     known: &[
@@ -60,6 +61,18 @@ pub(super) const POOL: Keys = Keys {
             default("\"30s\""),
             "how long requests and connections may go on once their backend is drained or removed",
         ),
+        key(
+            "tcp",
+            Fields(&tcp::OF_POOL),
+            otherwise("", "the kernel's defaults"),
+            "options of the connections to backends",
+        ),
+        key(
+            "send_proxy",
+            Words(&["v1", "v2"]),
+            instead("\"v2\"", "with protocol = \"tcp\" or \"tls-passthrough\""),
+            "version of the PROXY header, which names the client, that each connection to a backend begins with: \"v1\" or \"v2\"",
+        ),
     ],
     later: &["discover", "passive", "slow_start", "sticky", "tls", "hedge", "limits"],
 };
@@ -91,7 +104,12 @@ const TIMEOUT: Keys = Keys {
             "for the head of a response, and between two reads of its body",
         ),
         key("write", Text, default("\"60s\""), "for a backend to take what is sent"),
-        key("idle", Text, default("\"60s\""), "without a request or a byte until a connection is closed"),
+        key(
+            "idle",
+            Text,
+            default("\"60s\""),
+            "without a request or a byte until a connection is closed, or a UDP session ends; one whose client has sent nothing after a reply ends after 10s at most",
+        ),
     ],
     later: &[],
 };
@@ -127,6 +145,8 @@ const BALANCES: [(&str, Balance); 7] = [
     ("maglev", Balance::Maglev),
 ];
 
+const PROXY_VERSIONS: [(&str, ProxyVersion); 2] = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
+
 /// Reads every `[proxy.pool.NAME]`; complete unless an error was reported.
 pub(super) fn read_all(proxy: &Table<'_>, entries: &[Entry<'_>], probes: &Names<'_>) -> Vec<Pool> {
     if entries.len() > MOST_POOLS {
@@ -144,6 +164,7 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
     let probed = read_probes(&table, probes);
     let keepalive = table.get("keepalive").and_then(|value| value.integer(0..=MOST_IDLE));
     let drain = table.get("drain").and_then(|value| value.duration(Duration::ZERO..=DAY));
+    let send_proxy = table.get("send_proxy").and_then(|value| value.choice(&PROXY_VERSIONS, &[]));
     let pool = Pool {
         name: entry.name.into(),
         balance: balance.unwrap_or_default(),
@@ -153,6 +174,8 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
         timeout: read_timeouts(&table),
         keepalive: keepalive.map_or(DEFAULT_KEEPALIVE, |count| count as usize),
         drain: drain.unwrap_or(DEFAULT_DRAIN),
+        send_proxy,
+        tcp: tcp::of_pool(&table),
     };
     if !table.has("probe") {
         table.report.warning(

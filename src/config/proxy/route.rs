@@ -76,15 +76,24 @@ pub(super) const ROUTE: Keys = Keys {
 const VALUE: Shape = Either(&[Text, Boolean, Fields(&PATTERN)]);
 
 /// The keys that have no meaning for bytes.
-const HTTP_ONLY: [&str; 8] = ["host", "path", "method", "header", "cookie", "query", "redirect", "respond"];
+const NOT_FOR_BYTES: [&str; 8] =
+    ["host", "path", "method", "header", "cookie", "query", "redirect", "respond"];
+/// The keys that have no meaning for what is encrypted.
+const NOT_FOR_TLS: [&str; 7] = ["path", "method", "header", "cookie", "query", "redirect", "respond"];
 
 /// Reads a route; one for each of its hosts, with the place to name in warnings about it.
 pub(super) fn read(item: &Value<'_>, path: &str, protocol: Protocol, pools: &Names<'_>) -> Vec<At<Route>> {
     let Some(table) = item.table(path, &ROUTE) else { return Vec::new() };
-    if protocol == Protocol::Tcp {
-        table.refuse(&HTTP_ONLY, "with protocol = \"tcp\"");
+    match protocol {
+        Protocol::Http => {}
+        Protocol::Tcp => table.refuse(&NOT_FOR_BYTES, "with protocol = \"tcp\""),
+        Protocol::Udp => table.refuse(&NOT_FOR_BYTES, "with protocol = \"udp\""),
+        Protocol::TlsPassthrough => table.refuse(&NOT_FOR_TLS, "with protocol = \"tls-passthrough\""),
     }
     let hosts = condition::read_hosts(&table);
+    if protocol == Protocol::TlsPassthrough {
+        condition::refuse_addresses(table.report, &hosts);
+    }
     let when = When {
         host: None,
         path: condition::read_path(&table),

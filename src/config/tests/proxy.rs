@@ -8,8 +8,8 @@ use http::{HeaderValue, Method, StatusCode};
 use super::super::*;
 use super::{load_with, reported};
 use crate::model::{
-    Backend, Balance, Condition, Fraction, HostPattern, Networks, PathPattern, Pool, PoolId, ProbeId,
-    Protocol, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, Weight, When,
+    Backend, Balance, Condition, Fraction, HostPattern, Liveness, Networks, PathPattern, Pool, PoolId,
+    ProbeId, Protocol, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, Weight, When,
 };
 
 /// A balancer with nearly every key.
@@ -185,6 +185,8 @@ fn the_pools() {
         timeout: Timeouts { connect: secs(1), read: secs(2), write: secs(3), idle: secs(3600) },
         keepalive: 0,
         drain: secs(300),
+        send_proxy: None,
+        tcp: Liveness::default(),
     };
     let canary = Pool {
         name: "canary".into(),
@@ -199,6 +201,8 @@ fn the_pools() {
         timeout: Timeouts { connect: secs(5), read: secs(60), write: secs(60), idle: secs(60) },
         keepalive: 32,
         drain: secs(30),
+        send_proxy: None,
+        tcp: Liveness::default(),
     };
     assert_eq!(config.topology.pools[..2], [api, canary]);
     assert_eq!(config.topology.pools[2].healthy_when, Condition::ALWAYS);
@@ -231,10 +235,16 @@ fn a_balancer_needs_no_name_server_and_a_name_server_no_balancer() {
 }
 
 #[test]
-fn workers_are_read_at_the_start() {
+fn workers_and_sockets_are_made_at_the_start() {
     let of = |text: &str| AtStart::of(&load_with(text, &[]).unwrap_or_else(|reported| panic!("{reported}")));
     let changes = of(BALANCER).changes(&of(&BALANCER.replace("workers = 2", "workers = 3")));
     assert_eq!(changes, ["[proxy] workers has changed, but is read only at the start: restart the node"]);
+    let sockets = BALANCER.replace("protocol = \"tcp\"", "protocol = \"tcp\"\ntcp = { backlog = 5 }");
+    let changes = of(BALANCER).changes(&of(&sockets));
+    assert_eq!(
+        changes,
+        ["[proxy.listener] tcp has changed, but is read only at the start: restart the node"]
+    );
     let other = BALANCER.replace("keepalive = 0", "keepalive = 1");
     assert!(of(BALANCER).changes(&of(&other)).is_empty());
 }

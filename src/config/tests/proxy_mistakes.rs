@@ -44,11 +44,11 @@ fn listeners() {
         ),
         (
             &format!("proxy.listener.web = {{ listen = [], protocol = \"udp\", pool = \"apo\" }}\n{POOL}"),
-            "2:33: expected a list of addresses such as [\"0.0.0.0:80\"], found an empty list\n2:48: `udp` is not supported yet\n  help: use \"http\" or \"tcp\"\n2:62: pool `apo` is not defined; did you mean `api`?",
+            "2:33: expected a list of addresses such as [\"0.0.0.0:80\"], found an empty list\n2:62: pool `apo` is not defined; did you mean `api`?",
         ),
         (
             &format!("proxy.listener.web = {{ listen = \"80\", protocol = \"htttp\", pool = 1 }}\n{POOL}"),
-            "2:33: \"80\" is not an address with a port; write \"0.0.0.0:80\" or \"[::]:80\"\n2:50: expected \"http\" or \"tcp\", found \"htttp\"; did you mean `http`?\n2:66: expected the name of a pool, found integer 1",
+            "2:33: \"80\" is not an address with a port; write \"0.0.0.0:80\" or \"[::]:80\"\n2:50: expected \"http\", \"tcp\", \"tls-passthrough\" or \"udp\", found \"htttp\"; did you mean `http`?\n2:66: expected the name of a pool, found integer 1",
         ),
         (
             &format!("proxy.listener.web = {{ listen = \"[::]:80\", route = [] }}\n{POOL}"),
@@ -68,6 +68,80 @@ fn listeners() {
             "2:72: `host` has no meaning with protocol = \"tcp\"\n2:107: `redirect` has no meaning with protocol = \"tcp\"",
         ),
     ]);
+}
+
+#[test]
+fn listeners_below_http() {
+    check(&[
+        (
+            &format!(
+                "proxy.listener.db = {{ listen = \"[::]:80\", protocol = \"tls-passthrough\", route = [{{ host = [\"a.test\", \"192.0.2.1\", \"[::1]\"], path = \"/\", pool = \"api\" }}] }}\n{POOL}"
+            ),
+            "2:102: no client of TLS names the address 192.0.2.1 as its host\n  help: use `pool` for clients that name no host\n2:115: no client of TLS names the address [::1] as its host\n  help: use `pool` for clients that name no host\n2:125: `path` has no meaning with protocol = \"tls-passthrough\"",
+        ),
+        (
+            &format!(
+                "proxy.listener.web = {{ listen = \"[::]:80\", proxy_protocol = true, pool = \"api\" }}\n{POOL}"
+            ),
+            "2:7: listener `web` has `proxy_protocol`, but no hop is trusted to name clients\n  help: list the addresses of the proxies before this one in [proxy] trusted",
+        ),
+        (
+            &format!(
+                "proxy.listener.web = {{ listen = \"[::]:80\", proxy_protocol = 1, pool = \"api\" }}\n{POOL}"
+            ),
+            "2:61: expected true or false, found integer 1",
+        ),
+        (
+            &format!(
+                "proxy.pool.api = {{ backend = [\"10.0.0.1:80\"], probe = \"web\", send_proxy = \"v1\" }}\n{LISTENER}"
+            ),
+            "2:12: pool `api` has `send_proxy`, but serves listener `web`, whose clients share connections to backends\n  help: remove it: backends find the client in X-Forwarded-For",
+        ),
+        (
+            &format!(
+                "proxy.pool.api = {{ backend = [\"10.0.0.1:80\"], probe = \"web\", send_proxy = \"v3\" }}\n{LISTENER}"
+            ),
+            "2:75: expected \"v1\" or \"v2\", found \"v3\"; did you mean `v1`?",
+        ),
+        (
+            &format!(
+                "proxy.pool.api = {{ backend = [\"10.0.0.1:80\"], probe = \"web\", send_proxy = \"v2\" }}\n{}",
+                LISTENER.replace("pool =", "protocol = \"udp\", pool =")
+            ),
+            "2:12: pool `api` has `send_proxy`, but serves listener `web`, which makes no connections\n  help: give that listener a pool of its own",
+        ),
+        (
+            &format!(
+                "proxy.listener.web = {{ listen = \"[::]:80\", protocol = \"udp\", proxy_protocol = true, tcp = {{}}, route = [{{ host = \"a.test\", pool = \"api\" }}] }}\n{POOL}"
+            ),
+            "2:62: `proxy_protocol` has no meaning with protocol = \"udp\"\n2:85: `tcp` has no meaning with protocol = \"udp\"\n2:106: `host` has no meaning with protocol = \"udp\"",
+        ),
+        // UDP and TCP may share a port, but DNS takes both.
+        (
+            &format!(
+                "[dns]\nlisten = [\"127.0.0.1:53\"]\n[proxy.listener]\na = {{ listen = \"0.0.0.0:443\", pool = \"api\" }}\nb = {{ listen = [\"0.0.0.0:443\", \"127.0.0.1:53\"], protocol = \"udp\", pool = \"api\" }}\n[proxy.pool]\n{}",
+                POOL.replace("proxy.pool.", "")
+            ),
+            "6:32: 127.0.0.1:53 is listened on twice",
+        ),
+    ]);
+}
+
+#[test]
+fn options_of_sockets() {
+    check(&[(
+        &format!(
+            "proxy.listener.web = {{ listen = \"[::]:80\", pool = \"api\", tcp = {{ backlog = 0, fast_open = 65536, defer_accept = \"100ms\", keepalive = \"10h\", user_timeout = 5, mss = 100, cork = true }} }}\n{POOL}"
+        ),
+        "2:76: expected an integer from 1 to 65535, found integer 0\n2:91: expected an integer from 1 to 65535, found integer 65536\n2:113: expected a duration from 1s to 1m, found \"100ms\"\n2:134: expected a duration from 1s to 9h6m7s, found \"10h\"\n2:156: expected a duration such as \"5s\" (units: ms, s, m, h, d), found integer 5\n2:165: expected an integer from 536 to 32767, found integer 100\n2:170: unknown key `cork` in `proxy.listener.web.tcp`",
+    )]);
+    check_with(
+        pool,
+        &[(
+            "tcp = { keepalive = \"100ms\", backlog = 1 }",
+            "2:82: expected a duration from 1s to 9h6m7s, found \"100ms\"\n2:91: unknown key `backlog` in `proxy.pool.api.tcp`; it belongs to `proxy.listener.NAME.tcp`",
+        )],
+    );
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
         RouteAction::Respond { status, body } => return reply::text(*status, body.clone()),
         RouteAction::Forward(pools) => client.context.pool(pools, key, &snapshot),
     };
-    let is_trusted = snapshot.plan.proxy.trusted.contain(client.address.ip());
+    let is_trusted = client.is_trusted(&snapshot.plan.proxy.trusted);
     let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
     headers::prepare(&mut request, &authority, &Sender { shown: &client.shown, is_trusted });
     forward(client, pool, request, key, upgrade, &authority).await

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::model::{
-    Backend, BackendReach, Balance, Condition, Fraction, Listener, Pool, PoolId, Protocol, Proxy, Retry,
-    RetryOn, Route, RouteAction, Timeouts, Topology, Weight, When,
+    Backend, BackendReach, Balance, Condition, Fraction, Listener, Liveness, Pool, PoolId, Protocol, Proxy,
+    Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, Topology, Weight, When,
 };
 use crate::proxy::Shared;
 use crate::proxy::worker::Context;
@@ -36,6 +36,8 @@ fn connect(
         name: "web".into(),
         addresses: Vec::new(),
         protocol: Protocol::Http,
+        proxy_protocol: false,
+        tcp: TcpOptions::default(),
         routes: vec![Route { when: When::default(), action }],
     };
     let proxy = Proxy { listeners: vec![listener], ..Proxy::default() };
@@ -54,6 +56,8 @@ fn connect(
         context: Rc::new(Context::new(0, shared, closing.clone())),
         listener: "web".into(),
         address: ([192, 0, 2, 1], 1).into(),
+        destination: None,
+        peer: ([192, 0, 2, 1], 1).into(),
         shown: shown([192, 0, 2, 1].into()),
     };
     let (ours, theirs) = duplex(1024);
@@ -85,6 +89,8 @@ fn pool(at: std::net::SocketAddr) -> (Pool, PoolStanding) {
         timeout: Timeouts { connect: second, read: second * 10, write: LONG, idle: LONG },
         keepalive: 1,
         drain: second,
+        send_proxy: None,
+        tcp: Liveness::default(),
     };
     let open = OpenAddress { backend: 0, address: at, hash: crate::pick::Hash::of(b"a"), weight: 1.0 };
     (pool, PoolStanding { backends: Arc::default(), open: Arc::new([open]) })

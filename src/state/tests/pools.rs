@@ -1,7 +1,7 @@
 //! Pools of backends: the same checks, overrides and hosts as for regions.
 
 use super::*;
-use crate::model::{Backend, BackendReach, Balance, Pool, PoolId, Retry, RetryOn, Timeouts};
+use crate::model::{Backend, BackendReach, Balance, Liveness, Pool, PoolId, Retry, RetryOn, Timeouts};
 use crate::standing::PoolStanding;
 
 const API: PoolId = PoolId(0);
@@ -17,6 +17,8 @@ fn pool(name: &str, backends: Vec<Backend>) -> Pool {
         timeout: Timeouts { connect: second, read: second, write: second, idle: second },
         keepalive: 32,
         drain: second,
+        send_proxy: None,
+        tcp: Liveness::default(),
     }
 }
 

@@ -1,13 +1,17 @@
 //! The regional balancer from outside: clients on one side, backends on the other.
 
+mod announced;
+mod arrivals;
 mod backend;
 mod connections;
 mod explain;
 mod hostile;
 mod http;
 mod meaning;
+mod passthrough;
 mod retries;
 mod tcp;
+mod udp;
 mod uploads;
 
 use std::net::SocketAddr;
