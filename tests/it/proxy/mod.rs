@@ -8,6 +8,7 @@ mod http;
 mod meaning;
 mod retries;
 mod tcp;
+mod tls;
 mod uploads;
 
 use std::net::SocketAddr;
