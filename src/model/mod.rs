@@ -38,9 +38,9 @@ pub use name::{Name, NameError};
 pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use proxy::{
-    Backend, BackendReach, BackendRef, Balance, HostPattern, Listener, Liveness, PathPattern, Pool, PoolId,
-    Protocol, Proxy, ProxyVersion, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, ValuePattern,
-    When,
+    Backend, BackendReach, BackendRef, Balance, HostPattern, Listener, ListenerTls, Liveness, PathPattern,
+    Pool, PoolId, Protocol, Proxy, ProxyVersion, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts,
+    ValuePattern, When,
 };
 pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};

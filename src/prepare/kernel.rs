@@ -163,7 +163,7 @@ mod tests {
 
     fn proxy(protocol: Protocol, tcp: TcpOptions) -> Proxy {
         let (name, addresses, proxy_protocol, routes) = ("web".to_owned(), Vec::new(), false, Vec::new());
-        let listeners = vec![Listener { name, addresses, protocol, proxy_protocol, tcp, routes }];
+        let listeners = vec![Listener { name, addresses, protocol, proxy_protocol, tcp, tls: None, routes }];
         Proxy { listeners, ..Proxy::default() }
     }
 

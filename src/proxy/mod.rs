@@ -8,8 +8,8 @@
 //! balancers and idle connections: a connection never changes threads, and a request takes no lock. What workers share
 //! are the snapshot, which the engine replaces, and counters.
 //!
-//! A connection goes through `worker` (accepted), `announced` (the PROXY header), `http`, `passthrough` or `tcp` (what to do
-//! with what it sends), `pools` (which backend) and `upstream` (the connection to it).
+//! A connection goes through `worker` (accepted), `announced` (the PROXY header), `tls` (if the listener speaks it), `http`,
+//! `passthrough` or `tcp` (what to do with what it sends), `pools` (which backend) and `upstream` (the connection to it).
 
 mod announced;
 mod begun;
@@ -23,6 +23,7 @@ mod pools;
 mod relay;
 mod round_trips;
 mod tcp;
+mod tls;
 mod udp;
 mod upstream;
 mod worker;

@@ -1,16 +1,14 @@
 //! TCP connections of clients, relayed as they are.
 
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::{HeaderMap, Method};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::begun::Begun;
-use super::pools::{Backend, InFlight, WorkerPool};
+use super::pools::{InFlight, WorkerPool};
+use super::tls::AnyEnd;
 use super::upstream::{Connected, Failure};
 use super::worker::Client;
 use super::{relay, upstream};
@@ -20,7 +18,7 @@ use crate::pick::{Hash, client_key};
 use crate::route::Head;
 
 /// Connects the client to a backend and relays until both have ended.
-pub(super) async fn serve(client: &Client, stream: Begun<TcpStream>) {
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(client: &Client, stream: S) {
     let snapshot = client.context.snapshot();
     let Some(listener) = client.plan(&snapshot) else { return };
     let (method, headers) = (Method::GET, HeaderMap::new());
@@ -32,20 +30,20 @@ pub(super) async fn serve(client: &Client, stream: Begun<TcpStream>) {
 }
 
 /// Connects the client to a backend of the pool and relays until both have ended.
-pub(super) async fn relay_to(client: &Client, stream: Begun<TcpStream>, pool: &Rc<WorkerPool>) {
+pub(super) async fn relay_to<S: AsyncRead + AsyncWrite + Unpin>(
+    client: &Client,
+    stream: S,
+    pool: &Rc<WorkerPool>,
+) {
     pool.count_request();
-    let header = match pool.settings().send_proxy.map(|version| header(client, &stream, version)) {
-        None => Vec::new(),
-        Some(Ok(header)) => header,
-        // The client is gone.
-        Some(Err(_)) => return,
-    };
+    let version = pool.settings().send_proxy;
+    let header = version.and_then(|version| header(client, version)).unwrap_or_default();
     let key = client_key(client.address.ip());
     let Some((Connected { stream: backend, occupant }, in_flight)) = connect(pool, key, &header).await else {
         return;
     };
     let idle = pool.settings().timeout.idle;
-    let relayed = relay::both_ways(stream, backend, idle);
+    let relayed = relay::both_ways(stream, AnyEnd(backend), idle);
     tokio::select! {
         // Why it ended is of no interest to anyone but the two.
         _ = relayed => {}
@@ -55,9 +53,9 @@ pub(super) async fn relay_to(client: &Client, stream: Begun<TcpStream>, pool: &R
 }
 
 /// The PROXY header for a connection to a backend.
-fn header(client: &Client, stream: &Begun<TcpStream>, version: ProxyVersion) -> io::Result<Vec<u8>> {
-    let destination = client.destination.map_or_else(|| stream.stream().local_addr(), Ok)?;
-    Ok(match version {
+fn header(client: &Client, version: ProxyVersion) -> Option<Vec<u8>> {
+    let destination = client.destination?;
+    Some(match version {
         ProxyVersion::V1 => proxy_header::line(client.address, destination),
         ProxyVersion::V2 => proxy_header::binary(client.address, destination),
     })
@@ -69,7 +67,7 @@ async fn connect(pool: &Rc<WorkerPool>, key: Hash, header: &[u8]) -> Option<(Con
     let mut tried: Vec<SocketAddr> = Vec::new();
     while let Some(backend) = pool.pick(key, &tried) {
         let in_flight = InFlight::new(&backend);
-        match connect_to(&backend, pool, header).await {
+        match upstream::connect(&backend, pool, header).await {
             Ok(connected) => return Some((connected, in_flight)),
             Err(Failure::Full) => break,
             Err(failure) => {
@@ -86,11 +84,4 @@ async fn connect(pool: &Rc<WorkerPool>, key: Hash, header: &[u8]) -> Option<(Con
     }
     pool.counters.unavailable.fetch_add(1, Relaxed);
     None
-}
-
-async fn connect_to(backend: &Backend, pool: &WorkerPool, header: &[u8]) -> Result<Connected, Failure> {
-    let mut connected = upstream::connect(backend, pool).await?;
-    // It fits the empty buffer of a new connection.
-    connected.stream.write_all(header).await.map_err(Failure::Connect)?;
-    Ok(connected)
 }

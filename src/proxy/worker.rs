@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::begun::Begun;
 use super::counters::ListenerCounters;
 use super::pools::{Pools, WorkerPool};
+use super::tls::{Acceptor, Proved};
 use super::{LONGEST_DRAIN, Shared, announced, http, passthrough, tcp, udp};
 use crate::model::{Networks, PoolId, Protocol, Weight};
 use crate::net::tcp_options::{AcceptQueue, accept_queue, round_trip};
@@ -65,12 +66,14 @@ pub(super) struct Client {
     pub(super) counters: Arc<ListenerCounters>,
     /// The client's address: the one that a trusted hop has announced, or that of the peer.
     pub(super) address: SocketAddr,
-    /// What the client connected to, if a hop has announced it.
+    /// What the client connected to: what a trusted hop has announced, or the address of this end.
     pub(super) destination: Option<SocketAddr>,
     /// The other end of the connection.
     pub(super) peer: SocketAddr,
     /// The client's IP address as the value of a header.
     pub(super) shown: HeaderValue,
+    /// What the TLS handshake proved; `None` without TLS.
+    pub(super) proved: Option<Proved>,
 }
 
 /// A connection that has been accepted.
@@ -203,6 +206,14 @@ impl Arrival {
         let Some(listener) = proxy.listener(&self.listener) else { return };
         let is_announced = listener.proxy_protocol && proxy.trusted.contain(self.peer.ip());
         let protocol = listener.protocol;
+        let acceptor = match (&listener.tls, snapshot.plan.tls.listener(&self.listener)) {
+            (None, _) => None,
+            (Some(settings), Some(config)) => {
+                Some(Acceptor { config: Arc::clone(config), settings: settings.clone() })
+            }
+            // Nothing is served in the clear instead.
+            (Some(_), None) => return,
+        };
         // A hop before this one is not the client.
         if measures && !is_announced {
             self.measure();
@@ -211,8 +222,11 @@ impl Arrival {
         self.stream.set_nodelay(true).ok();
         let tasks = self.context.tasks.clone();
         tasks.spawn_local(async move {
-            if let Some((client, stream)) = self.client(is_announced).await {
-                client.serve(protocol, stream).await;
+            let Some((client, stream)) = self.client(is_announced).await else { return };
+            match acceptor {
+                None => client.serve(protocol, stream).await,
+                // In a box, so that connections in the clear take no more memory for it.
+                Some(acceptor) => Box::pin(client.serve_encrypted(protocol, stream, acceptor)).await,
             }
             drop(slot);
         });
@@ -243,12 +257,25 @@ impl Arrival {
             None
         };
         let address = ends.map_or(peer, |ends| ends.client);
-        let (destination, shown) = (ends.map(|ends| ends.destination), http::shown(address.ip()));
-        Some((Client { context, listener, counters, address, destination, peer, shown }, stream))
+        let destination = ends.map(|ends| ends.destination).or_else(|| stream.stream().local_addr().ok());
+        let (shown, proved) = (http::shown(address.ip()), None);
+        Some((Client { context, listener, counters, address, destination, peer, shown, proved }, stream))
     }
 }
 
 impl Client {
+    async fn serve_encrypted(mut self, protocol: Protocol, stream: Begun<TcpStream>, acceptor: Acceptor) {
+        let accepting = acceptor.accept(stream, &self.counters.handshakes, &self.context.closing);
+        let Some((stream, proved)) = accepting.await else { return };
+        self.proved = Some(proved);
+        match protocol {
+            Protocol::Http => http::serve(Rc::new(self), stream).await,
+            Protocol::Tcp => tcp::serve(&self, stream).await,
+            // The config allows no `tls` for them.
+            Protocol::TlsPassthrough | Protocol::Udp => {}
+        }
+    }
+
     async fn serve(self, protocol: Protocol, stream: Begun<TcpStream>) {
         match protocol {
             Protocol::Http => http::serve(Rc::new(self), stream).await,

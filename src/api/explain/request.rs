@@ -87,9 +87,10 @@ impl RequestQuestion {
     /// Whether a client that follows the URL may arrive at a listener, as far as scheme and port say.
     fn fits(&self, listener: &Listener) -> bool {
         let is_understood = match listener.protocol {
-            // What is encrypted means nothing to a listener for HTTP, but passes one for TCP.
-            Protocol::Http => !self.is_tls(),
-            Protocol::Tcp => true,
+            // What is encrypted means nothing to a listener for HTTP without TLS.
+            Protocol::Http => listener.tls.is_some() == self.is_tls(),
+            // It passes one for TCP without TLS.
+            Protocol::Tcp => listener.tls.is_none() || self.is_tls(),
             Protocol::TlsPassthrough => self.is_tls(),
             // A URL leads to TCP first.
             Protocol::Udp => false,

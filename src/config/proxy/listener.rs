@@ -2,16 +2,16 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Listener, Protocol, Route, RouteAction, Weight, When};
+use crate::model::{Listener, ListenerTls, Protocol, Route, RouteAction, Weight, When};
 
 use super::super::claim::{Claims, Transports};
-use super::super::keys::Shape::{Boolean, Fields, List, OneOrMany, Text, Words};
+use super::super::keys::Shape::{Boolean, Either, Fields, List, OneOrMany, Text, Words};
 use super::super::keys::{Keys, default, key, otherwise, required};
 use super::super::place::Names;
 use super::super::table::{At, Entry, Table, Value};
 use super::super::text;
 use super::action::pool_id;
-use super::{reach, route, tcp};
+use super::{ClientCertificates, reach, route, tcp, tls};
 
 pub(super) const LISTENER: Keys = Keys {
     known: &[
@@ -25,7 +25,7 @@ pub(super) const LISTENER: Keys = Keys {
             "protocol",
             Words(&["http", "tcp", "tls-passthrough", "udp"]),
             default("\"http\""),
-            "what clients speak: \"http\" (HTTP/1.1, or HTTP/2 with prior knowledge), \"tcp\" (any bytes; its routes only name pools), \"tls-passthrough\" (TLS that backends decrypt; its routes have no conditions but `host`), or \"udp\" (datagrams; its routes only name pools)",
+            "what clients speak: \"http\" (HTTP/1.1, or HTTP/2 over TLS or with prior knowledge), \"tcp\" (any bytes; its routes only name pools), \"tls-passthrough\" (TLS that backends decrypt; its routes have no conditions but `host`), or \"udp\" (datagrams; its routes only name pools)",
         ),
         key(
             "proxy_protocol",
@@ -39,6 +39,12 @@ pub(super) const LISTENER: Keys = Keys {
             otherwise("", "as shown there"),
             "options of the listening sockets and of their connections",
         ),
+        key(
+            "tls",
+            Either(&[Boolean, Fields(&tls::LISTENER_TLS)]),
+            otherwise("{ client_ca = \"clients.pem\" }", "false"),
+            "whether clients speak TLS 1.2 or 1.3 and get one of the certificates of [proxy]; a table asks them for theirs",
+        ),
         key("pool", Text, otherwise("\"api\"", "none"), "pool for what no route matches"),
         key(
             "route",
@@ -47,7 +53,7 @@ pub(super) const LISTENER: Keys = Keys {
             "conditions and what to do with requests that meet all of them; the first route that matches decides",
         ),
     ],
-    later: &["tls"],
+    later: &[],
 };
 
 const PROTOCOLS: [(&str, Protocol); 4] = [
@@ -58,7 +64,7 @@ const PROTOCOLS: [(&str, Protocol); 4] = [
 ];
 
 /// The keys that have no meaning for datagrams.
-const NOT_FOR_UDP: [&str; 2] = ["proxy_protocol", "tcp"];
+const NOT_FOR_UDP: [&str; 3] = ["proxy_protocol", "tcp", "tls"];
 
 /// Each is a socket, or several, for each worker.
 const MOST_LISTENERS: usize = 64;
@@ -67,18 +73,39 @@ const MOST_ADDRESSES: usize = 64;
 /// A request is compared with them one by one. A route for several hosts counts once for each.
 const MOST_ROUTES: usize = 1024;
 
+/// The names of the listeners with TLS, and what their clients must show.
+type Secured = Vec<(String, Option<ClientCertificates>)>;
+
 /// Reads every `[proxy.listener.NAME]`.
-pub(super) fn read_all(proxy: &Table<'_>, pools: &Names<'_>, claims: &mut Claims) -> Vec<Listener> {
+pub(super) fn read_all(
+    proxy: &Table<'_>,
+    pools: &Names<'_>,
+    claims: &mut Claims,
+) -> (Vec<Listener>, Secured) {
     let (_, entries) = Names::read(proxy, "listener");
     if entries.len() > MOST_LISTENERS {
         let message = format!("at most {MOST_LISTENERS} listeners, found {}", entries.len());
         proxy.report.error(proxy.key_span("listener"), message);
     }
-    entries.iter().filter_map(|entry| read(entry, pools, claims)).collect()
+    let (mut listeners, mut secured) = (Vec::new(), Secured::new());
+    for entry in entries {
+        let Some(table) = entry.value.table(format!("proxy.listener.{}", entry.name), &LISTENER) else {
+            continue;
+        };
+        let (tls, clients) = tls::of_listener(&table, proxy.has("certificate")).unzip();
+        secured.extend(clients.map(|clients| (entry.name.to_owned(), clients)));
+        listeners.push(read(&entry, &table, tls, pools, claims));
+    }
+    (listeners, secured)
 }
 
-fn read(entry: &Entry<'_>, pools: &Names<'_>, claims: &mut Claims) -> Option<Listener> {
-    let table = entry.value.table(format!("proxy.listener.{}", entry.name), &LISTENER)?;
+fn read(
+    entry: &Entry<'_>,
+    table: &Table<'_>,
+    tls: Option<ListenerTls>,
+    pools: &Names<'_>,
+    claims: &mut Claims,
+) -> Listener {
     let protocol = match table.get("protocol") {
         None => Some(Protocol::Http),
         Some(value) => value.choice(&PROTOCOLS, &[]),
@@ -87,20 +114,22 @@ fn read(entry: &Entry<'_>, pools: &Names<'_>, claims: &mut Claims) -> Option<Lis
     // With a protocol that is not known, routes are read as the richer ones.
     let protocol = protocol.unwrap_or(Protocol::Http);
     let transports = if protocol == Protocol::Udp { Transports::Udp } else { Transports::Tcp };
-    let addresses = read_addresses(&table, transports, claims);
-    if protocol == Protocol::Udp {
-        table.refuse(&NOT_FOR_UDP, "with protocol = \"udp\"");
+    let addresses = read_addresses(table, transports, claims);
+    match protocol {
+        Protocol::Http | Protocol::Tcp => {}
+        Protocol::TlsPassthrough => table.refuse(&["tls"], "with protocol = \"tls-passthrough\""),
+        Protocol::Udp => table.refuse(&NOT_FOR_UDP, "with protocol = \"udp\""),
     }
     let before = table.report.errors();
-    let routes = read_routes(&table, protocol, pools);
+    let routes = read_routes(table, protocol, pools);
     // After an error some routes are missing.
     if table.report.errors() == before {
         reach::warn_of_unreachable(table.report, &routes);
     }
     let routes = routes.into_iter().map(|route| route.value).collect();
     let proxy_protocol = proxy_protocol.unwrap_or(false);
-    let tcp = tcp::of_listener(&table);
-    Some(Listener { name: entry.name.into(), addresses, protocol, proxy_protocol, tcp, routes })
+    let tcp = tcp::of_listener(table);
+    Listener { name: entry.name.into(), addresses, protocol, proxy_protocol, tcp, tls, routes }
 }
 
 fn read_addresses(table: &Table<'_>, transports: Transports, claims: &mut Claims) -> Vec<SocketAddr> {

@@ -1,7 +1,8 @@
 //! `[proxy]`: the regional balancer.
 //!
 //! A listener (`listener`) has routes (`route`), which have conditions (`condition`) and an action (`action`); most
-//! forward to a pool (`pool`) of backends (`backend`). `reach` finds routes that no request reaches.
+//! forward to a pool (`pool`) of backends (`backend`). `reach` finds routes that no request reaches. `tls` names the
+//! certificates.
 
 mod action;
 mod backend;
@@ -11,14 +12,16 @@ mod pool;
 mod reach;
 mod route;
 mod tcp;
+mod tls;
 
 pub(super) use backend::place as backend_place;
+pub use tls::{CertificateFiles, ClientCertificates, PoolTls, ProxyTls, Tickets};
 
 use crate::model::{Listener, Networks, Pool, PoolId, Protocol, Proxy};
 
 use super::abuse::prefixes;
 use super::claim::Claims;
-use super::keys::Shape::{Integer, List, Named, Text};
+use super::keys::Shape::{Fields, Integer, List, Named, Text};
 use super::keys::{Keys, default, key, otherwise};
 use super::place::Names;
 use super::table::{At, Entry, Table};
@@ -33,6 +36,18 @@ pub(super) const PROXY: Keys = Keys {
             "prefixes of proxies before this one, whose X-Forwarded-For, Forwarded and PROXY headers are believed",
         ),
         key(
+            "certificate",
+            List(&Fields(&tls::CERTIFICATE)),
+            otherwise("", "none"),
+            "a certificate of listeners with `tls`, chosen by the name that a client asks for (SNI): exact names first, then wildcards; the first certificate if none fits. A reload reads the files again",
+        ),
+        key(
+            "tickets",
+            Fields(&tls::TICKETS),
+            otherwise("", "as shown there"),
+            "the tickets by which clients resume TLS sessions; not at listeners with `client_ca`",
+        ),
+        key(
             "listener",
             Named(&listener::LISTENER),
             otherwise("web", "none"),
@@ -45,19 +60,36 @@ pub(super) const PROXY: Keys = Keys {
             "backends that can serve the same requests; routes refer to it by name",
         ),
     ],
-    later: &["certificate", "acme"],
+    later: &["acme"],
 };
 
 /// More than any machine has cores.
 const MOST_WORKERS: u64 = 1024;
 
-/// Reads `[proxy]` and its pools.
-pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) -> Option<(Proxy, Vec<Pool>)> {
+/// `[proxy]`, its pools, and their TLS.
+pub(super) type Read = (Proxy, Vec<Pool>, ProxyTls);
+
+/// Reads `[proxy]`.
+pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) -> Option<Read> {
     let table = root.get("proxy")?.table("proxy", &PROXY)?;
     let workers = table.get("workers").and_then(|value| value.integer(0..=MOST_WORKERS));
     let (pool_names, pool_entries) = Names::read(&table, "pool");
-    let pools = pool::read_all(&table, &pool_entries, probes);
-    let listeners = listener::read_all(&table, &pool_names, claims);
+    let (pools, pools_tls): (Vec<Pool>, _) =
+        pool::read_all(&table, &pool_entries, probes).into_iter().unzip();
+    let (listeners, listeners_tls) = listener::read_all(&table, &pool_names, claims);
+    let tls = ProxyTls {
+        certificates: tls::read_certificates(&table),
+        tickets: tls::read_tickets(&table),
+        listeners: listeners_tls,
+        pools: pools_tls,
+    };
+    if table.has("certificate") && tls.listeners.is_empty() && table.report.errors() == 0 {
+        table.report.warning(
+            table.key_span("certificate"),
+            "no listener uses a certificate",
+            "set `tls = true` at those listeners that speak TLS",
+        );
+    }
     pool_names.warn_of_unused(
         &pool_entries,
         "route",
@@ -74,9 +106,10 @@ pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) ->
     // After an error pools or listeners are missing.
     if table.report.errors() == 0 {
         check_headers(&table, &listeners, &pools, &pool_entries);
+        check_encryption(&table, &listeners, &tls.pools, &pool_entries);
         check_trust(&table, &listeners, &trusted);
     }
-    Some((Proxy { workers: workers.unwrap_or(0) as usize, trusted, listeners }, pools))
+    Some((Proxy { workers: workers.unwrap_or(0) as usize, trusted, listeners }, pools, tls))
 }
 
 /// Reports pools with `send_proxy` that get something else than TCP connections of one client each.
@@ -97,6 +130,29 @@ fn check_headers(table: &Table<'_>, listeners: &[Listener], pools: &[Pool], entr
             };
             let (pool, listener) = (&pool.name, &listener.name);
             let message = format!("pool `{pool}` has `send_proxy`, but serves listener `{listener}`, {why}");
+            table.report.error_with_help(entry.span.clone(), message, help);
+        }
+    }
+}
+
+/// Reports pools with `tls` for what is encrypted already, or is no connection.
+fn check_encryption(
+    table: &Table<'_>,
+    listeners: &[Listener],
+    pools: &[Option<PoolTls>],
+    entries: &[Entry<'_>],
+) {
+    for (index, (_, entry)) in pools.iter().zip(entries).enumerate().filter(|(_, (tls, _))| tls.is_some()) {
+        let id = PoolId(index as u16);
+        for listener in listeners.iter().filter(|it| it.forwards_to(id)) {
+            let why = match listener.protocol {
+                Protocol::Http | Protocol::Tcp => continue,
+                Protocol::TlsPassthrough => "whose clients encrypt what they send themselves",
+                Protocol::Udp => "which makes no connections",
+            };
+            let (pool, listener) = (entry.name, &listener.name);
+            let message = format!("pool `{pool}` has `tls`, but serves listener `{listener}`, {why}");
+            let help = "give that listener a pool of its own";
             table.report.error_with_help(entry.span.clone(), message, help);
         }
     }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::model::{Balance, Condition, Fraction, Pool, ProxyVersion, Retry, RetryOn, Timeouts, Weight};
 
-use super::super::keys::Shape::{Any, Either, Fields, Integer, List, OneOrMany, Text, Words};
+use super::super::keys::Shape::{Any, Boolean, Either, Fields, Integer, List, OneOrMany, Text, Words};
 use super::super::keys::{Keys, default, instead, key, otherwise, required};
 use super::super::place::Names;
 use super::super::region::read_probes;
 use super::super::table::{Entry, Table, Value};
 use super::super::text;
 use super::backend::{self, BACKEND};
-use super::tcp;
+use super::{PoolTls, tcp, tls};
 
 pub(super) const POOL: Keys = Keys {
     known: &[
@@ -73,8 +73,14 @@ pub(super) const POOL: Keys = Keys {
             instead("\"v2\"", "with protocol = \"tcp\" or \"tls-passthrough\""),
             "version of the PROXY header, which names the client, that each connection to a backend begins with: \"v1\" or \"v2\"",
         ),
+        key(
+            "tls",
+            Either(&[Boolean, Fields(&tls::POOL_TLS)]),
+            otherwise("{ sni = \"api.internal\" }", "false"),
+            "whether backends are asked over TLS; their certificates are verified. Probes have settings of their own",
+        ),
     ],
-    later: &["discover", "passive", "slow_start", "sticky", "tls", "hedge", "limits"],
+    later: &["discover", "passive", "slow_start", "sticky", "hedge", "limits"],
 };
 const RETRY: Keys = Keys {
     known: &[
@@ -148,7 +154,11 @@ const BALANCES: [(&str, Balance); 7] = [
 const PROXY_VERSIONS: [(&str, ProxyVersion); 2] = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
 
 /// Reads every `[proxy.pool.NAME]`; complete unless an error was reported.
-pub(super) fn read_all(proxy: &Table<'_>, entries: &[Entry<'_>], probes: &Names<'_>) -> Vec<Pool> {
+pub(super) fn read_all(
+    proxy: &Table<'_>,
+    entries: &[Entry<'_>],
+    probes: &Names<'_>,
+) -> Vec<(Pool, Option<PoolTls>)> {
     if entries.len() > MOST_POOLS {
         let message = format!("at most {MOST_POOLS} pools, found {}", entries.len());
         proxy.report.error(proxy.key_span("pool"), message);
@@ -156,7 +166,7 @@ pub(super) fn read_all(proxy: &Table<'_>, entries: &[Entry<'_>], probes: &Names<
     entries.iter().filter_map(|entry| read(entry, probes)).collect()
 }
 
-fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
+fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)> {
     let table = entry.value.table(format!("proxy.pool.{}", entry.name), &POOL)?;
     let before = table.report.errors();
     let balance = table.get("balance").and_then(|value| value.choice(&BALANCES, &[]));
@@ -188,7 +198,7 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
     if table.report.errors() == before && !pool.backends.is_empty() {
         warn(&table, &pool);
     }
-    Some(pool)
+    Some((pool, tls::of_pool(&table)))
 }
 
 /// Warns of what works, but probably not as intended.

@@ -38,6 +38,7 @@ fn connect(
         protocol: Protocol::Http,
         proxy_protocol: false,
         tcp: TcpOptions::default(),
+        tls: None,
         routes: vec![Route { when: When::default(), action }],
     };
     let proxy = Proxy { listeners: vec![listener], ..Proxy::default() };
@@ -59,6 +60,7 @@ fn connect(
         destination: None,
         peer: ([192, 0, 2, 1], 1).into(),
         shown: shown([192, 0, 2, 1].into()),
+        proved: None,
     };
     let (ours, theirs) = duplex(1024);
     (ours, tokio::task::spawn_local(serve(Rc::new(client), theirs)))

@@ -11,6 +11,7 @@ mod meaning;
 mod passthrough;
 mod retries;
 mod tcp;
+mod tls;
 mod udp;
 mod uploads;
 
