@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::passive::Outcomes;
 use crate::pick::Load;
 
 /// All counters of the proxy.
@@ -72,6 +73,8 @@ pub struct BackendCounters {
     pub requests: AtomicU64,
     /// Those that failed: no connection, no response or not in time.
     pub failures: AtomicU64,
+    /// What the requests came to.
+    pub(super) outcomes: Outcomes,
     /// Moving average of the time to the first byte in microseconds; 0: none yet.
     time: AtomicU64,
 }
@@ -86,6 +89,13 @@ impl BackendCounters {
         let before = self.time.load(Relaxed);
         let average = if before == 0 { new } else { before as f64 + (new - before as f64) * SAMPLE };
         self.time.store((average as u64).max(1), Relaxed);
+    }
+
+    /// Takes an attempt into the average that was given up after this time: its response would have come later.
+    pub fn gave_up(&self, after: Duration) {
+        if after.as_micros() > u128::from(self.time.load(Relaxed)) {
+            self.took(after);
+        }
     }
 
     /// What balancers know of it.
