@@ -45,6 +45,7 @@ fn connect(
     let shared = Shared {
         snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
         counters: Arc::default(),
+        failing: tokio::sync::mpsc::channel(1).0,
         supervisor: crate::supervise::Supervisor::default(),
         connections: Arc::default(),
         upstream: Arc::default(),
@@ -83,13 +84,16 @@ fn pool(at: std::net::SocketAddr) -> (Pool, PoolStanding) {
         balance: Balance::RoundRobin,
         backends: vec![backend],
         healthy_when: Condition::ALWAYS,
+        passive: None,
+        panic: None,
+        slow_start: None,
         retry: Retry { tries: 1, on: RetryOn::default(), budget: Fraction::WHOLE },
         timeout: Timeouts { connect: second, read: second * 10, write: LONG, idle: LONG },
         keepalive: 1,
         drain: second,
     };
     let open = OpenAddress { backend: 0, address: at, hash: crate::pick::Hash::of(b"a"), weight: 1.0 };
-    (pool, PoolStanding { backends: Arc::default(), open: Arc::new([open]) })
+    (pool, PoolStanding { open: Arc::new([open]), ..PoolStanding::default() })
 }
 
 async fn locally(test: impl Future<Output = ()>) {

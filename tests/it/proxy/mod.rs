@@ -6,6 +6,7 @@ mod explain;
 mod hostile;
 mod http;
 mod meaning;
+mod passive;
 mod retries;
 mod tcp;
 mod tls;
