@@ -13,6 +13,7 @@ mod identity;
 mod json_path;
 mod lookup;
 mod name;
+mod passive;
 mod place;
 mod probe;
 mod proxy;
@@ -35,6 +36,7 @@ pub use identity::{Identity, MAX_IDENTITY};
 pub use json_path::{Extent, JsonPath, JsonPathError};
 pub use lookup::{Found, Lookup};
 pub use name::{Name, NameError};
+pub use passive::{ErrorRate, Passive, PassiveOn};
 pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use proxy::{

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
-use super::{Condition, Fraction, Name, Networks, Weight};
+use super::{Condition, Fraction, Name, Networks, Passive, Weight};
 
 /// Index into [`Topology::pools`](super::Topology::pools).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -194,6 +194,13 @@ pub struct Pool {
     /// The condition for an address of a backend to be healthy: the probes that must pass. [`Condition::ALWAYS`]
     /// without probes.
     pub healthy_when: Condition,
+    /// When an address whose requests fail is ejected; `None` for never.
+    pub passive: Option<Passive>,
+    /// While fewer than this share of the addresses are healthy, or none is, those that fail softly are used as well;
+    /// `None`: never.
+    pub panic: Option<Fraction>,
+    /// How long the weight of an address that came up grows; `None` if it has its whole weight at once.
+    pub slow_start: Option<Duration>,
     /// When a request is tried again.
     pub retry: Retry,
     /// How long to wait.

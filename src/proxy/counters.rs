@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::passive::Outcomes;
 use super::round_trips::RoundTrips;
 use super::tls::Handshakes;
 use super::udp::UdpCounters;
@@ -151,6 +152,8 @@ pub struct BackendCounters {
     pub requests: AtomicU64,
     /// Those that failed: no connection, no response or not in time.
     pub failures: AtomicU64,
+    /// What the requests came to.
+    pub(super) outcomes: Outcomes,
     /// Moving average of the time to the first byte in microseconds; 0: none yet.
     time: AtomicU64,
     /// When a failed handshake was last logged, in seconds since 1970; 0: never.
@@ -177,6 +180,13 @@ impl BackendCounters {
         let (now, last) = (now.0.as_secs(), self.complained.load(Relaxed));
         let is_due = last == 0 || now.abs_diff(last) >= COMPLAIN_EVERY;
         is_due && self.complained.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Takes an attempt into the average that was given up after this time: its response would have come later.
+    pub fn gave_up(&self, after: Duration) {
+        if after.as_micros() > u128::from(self.time.load(Relaxed)) {
+            self.took(after);
+        }
     }
 
     /// What balancers know of it.

@@ -6,7 +6,7 @@
 //!
 //! Each worker is a thread with a single-threaded runtime, listeners of its own on the same addresses, and its own
 //! balancers and idle connections: a connection never changes threads, and a request takes no lock. What workers share
-//! are the snapshot, which the engine replaces, and counters.
+//! are the snapshot, which the engine replaces, and counters; requests that fail (`passive`) are reported to the engine.
 //!
 //! A connection goes through `worker` (accepted), `announced` (the PROXY header), `tls` (if the listener speaks it), `http`,
 //! `passthrough` or `tcp` (what to do with what it sends), `pools` (which backend) and `upstream` (the connection to it).
@@ -18,6 +18,7 @@ mod counters;
 mod http;
 mod leaving;
 mod metrics;
+mod passive;
 mod passthrough;
 mod pools;
 mod relay;
@@ -35,11 +36,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use counters::Counters;
 pub use udp::UdpCounters;
 
+use crate::health::FailingRequests;
 use crate::model::Proxy;
 use crate::net::limits::Occupancy;
 use crate::net::listen::{BindError, TcpShared, Udp};
@@ -57,6 +60,8 @@ pub struct Shared {
     pub snapshots: Arc<ArcSwap<Snapshot>>,
     /// The counters; they outlive the workers.
     pub counters: Arc<Counters>,
+    /// Takes reports about addresses whose requests fail; the engine decides what follows.
+    pub failing: mpsc::Sender<FailingRequests>,
     /// Notices workers that end or stall.
     pub supervisor: Supervisor,
     /// The connections of clients that are open, of all workers.

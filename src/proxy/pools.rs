@@ -85,6 +85,7 @@ impl Pools {
             let limit = pool.settings().timeout.idle;
             for backend in &pool.inner.borrow().backends {
                 backend.close_idle(limit, now);
+                backend.counters.outcomes.renew_window(now);
             }
         }
         self.leaving.end_overdue(snapshot, now);

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use http::{HeaderMap, Method};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::passive::Fault;
 use super::pools::{InFlight, WorkerPool};
 use super::tls::AnyEnd;
 use super::upstream::{Connected, Failure};
@@ -68,11 +69,15 @@ async fn connect(pool: &Rc<WorkerPool>, key: Hash, header: &[u8]) -> Option<(Con
     while let Some(backend) = pool.pick(key, &tried) {
         let in_flight = InFlight::new(&backend);
         match upstream::connect(&backend, pool, header).await {
-            Ok(connected) => return Some((connected, in_flight)),
+            Ok(connected) => {
+                pool.succeeded(&backend);
+                return Some((connected, in_flight));
+            }
             Err(Failure::Full) => break,
             Err(failure) => {
                 tracing::debug!(backend = %backend.address, %failure, "cannot connect to a backend");
                 backend.counters.failures.fetch_add(1, Relaxed);
+                pool.failed(&backend, Fault::Connect, &failure);
             }
         }
         tried.push(backend.address);

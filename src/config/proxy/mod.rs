@@ -8,6 +8,7 @@ mod action;
 mod backend;
 mod condition;
 mod listener;
+mod passive;
 mod pool;
 mod reach;
 mod route;

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use crate::model::{Balance, Condition, Fraction, Pool, ProxyVersion, Retry, RetryOn, Timeouts, Weight};
 
-use super::super::keys::Shape::{Any, Boolean, Either, Fields, Integer, List, OneOrMany, Text, Words};
+use super::super::keys::Shape::{
+    Any, Boolean, Either, False, Fields, Integer, List, OneOrMany, Text, Time, Words,
+};
 use super::super::keys::{Keys, default, instead, key, otherwise, required};
 use super::super::place::Names;
 use super::super::region::read_probes;
 use super::super::table::{Entry, Table, Value};
 use super::super::text;
 use super::backend::{self, BACKEND};
+use super::passive::{self, PASSIVE};
 use super::{PoolTls, tcp, tls};
 
 pub(super) const POOL: Keys = Keys {
@@ -41,6 +44,24 @@ pub(super) const POOL: Keys = Keys {
             Any(&Text),
             otherwise("[\"edge\"]", "always up"),
             "probes, all of which must pass; []: none, without a warning",
+        ),
+        key(
+            "passive",
+            Either(&[Fields(&PASSIVE), False]),
+            otherwise("{ failures = 3 }", "{ on = \"connect\" }"),
+            "when an address whose requests fail is ejected for a while; false: never",
+        ),
+        key(
+            "panic",
+            Text,
+            default("\"0%\""),
+            "while fewer than this share of the addresses are healthy, or none is, requests also go to those that fail softly or are ejected; \"off\": never to those that fail softly",
+        ),
+        key(
+            "slow_start",
+            Time,
+            otherwise("\"30s\"", "whole weight at once"),
+            "time in which the weight of an address that came up grows from 10%",
         ),
         key("retry", Fields(&RETRY), otherwise("", "as shown there"), "when a request is tried again"),
         key(
@@ -80,7 +101,7 @@ pub(super) const POOL: Keys = Keys {
             "whether backends are asked over TLS; their certificates are verified. Probes have settings of their own",
         ),
     ],
-    later: &["discover", "passive", "slow_start", "sticky", "hedge", "limits"],
+    later: &["discover", "sticky", "hedge", "limits"],
 };
 const RETRY: Keys = Keys {
     known: &[
@@ -130,6 +151,8 @@ const MOST_TRIES: u64 = 10;
 const DAY: Duration = Duration::from_secs(86_400);
 /// TCP itself gives up after two minutes.
 const CONNECT_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(120);
+/// In shorter ones nothing gets warm; after longer ones the other backends have done without this one for long enough.
+const SLOW_STARTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 /// Shorter ones are more likely a typo than intended.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
 
@@ -180,6 +203,9 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)
         balance: balance.unwrap_or_default(),
         backends,
         healthy_when: Condition::checks(probed),
+        passive: passive::read(&table),
+        panic: read_panic(&table),
+        slow_start: table.get("slow_start").and_then(|value| value.duration(SLOW_STARTS)),
         retry: read_retry(&table),
         timeout: read_timeouts(&table),
         keepalive: keepalive.map_or(DEFAULT_KEEPALIVE, |count| count as usize),
@@ -217,6 +243,13 @@ fn warn(table: &Table<'_>, pool: &Pool) {
             "choose \"least-connections\", unless clients must stay with a backend",
         );
     }
+    if pool.slow_start.is_some() && pool.balance == Balance::RoundRobin {
+        table.report.warning(
+            table.key_span("slow_start"),
+            "\"round-robin\" ignores weights, also those that grow in a slow start",
+            "choose \"weighted\", which is round robin by weights",
+        );
+    }
     let mut weights =
         pool.backends.iter().map(|backend| backend.weight).filter(|weight| *weight != Weight(0));
     let first = weights.next();
@@ -227,6 +260,18 @@ fn warn(table: &Table<'_>, pool: &Pool) {
             "choose \"weighted\", which is round robin by weights",
         );
     }
+}
+
+/// Reads `panic`: "off", or a share, which may be 0%: then a pool panics only when nothing is healthy.
+fn read_panic(pool: &Table<'_>) -> Option<Fraction> {
+    let Some(value) = pool.get("panic") else { return Some(Fraction::NONE) };
+    let read = |written: &str| match written {
+        "off" => Ok(None),
+        share => Fraction::parse(share).map(Some).ok_or_else(|| {
+            format!("{:?} is not a share such as \"50%\", and not \"off\"", text::shortened(share))
+        }),
+    };
+    value.parsed("a share such as \"50%\", or \"off\"", read).flatten()
 }
 
 fn read_retry(pool: &Table<'_>) -> Retry {

@@ -309,6 +309,36 @@ fn routes_that_nothing_reaches() {
 }
 
 #[test]
+fn pools_whose_backends_fail() {
+    check_with(
+        pool,
+        &[
+            (
+                "passive = { failures = 0, on = [\"503\", \"5xx\", \"5xx\"], eject = \"10ms\", max_ejected = \"0%\" }",
+                "2:85: expected an integer from 1 to 1000, found integer 0\n2:94: expected \"connect\", \"reset\", \"timeout\" or \"5xx\", found \"503\"\n2:108: this failure is listed twice\n2:124: expected a duration from 1s to 1h, found \"10ms\"\n2:146: expected a share above 0% and up to 100%, found \"0%\"",
+            ),
+            (
+                "passive = { requests = 10, eject = \"10m\", longest = \"5m\", errors_ = \"1%\" }",
+                "2:74: `requests` says nothing without `errors`\n2:104: `longest` is shorter than `eject`, the time of the first ejection\n2:120: unknown key `errors_` in `proxy.pool.api.passive`; did you mean `errors`?",
+            ),
+            (
+                "passive = true",
+                "2:72: expected a table such as { failures = 3, eject = \"30s\" }, or false, found true",
+            ),
+            (
+                "panic = \"50\", slow_start = \"0s\"",
+                "2:70: \"50\" is not a share such as \"50%\", and not \"off\"\n2:89: expected a duration from 1s to 1h, found \"0s\"",
+            ),
+            ("panic = false", "2:70: expected a share such as \"50%\", or \"off\", found false"),
+            (
+                "balance = \"round-robin\", slow_start = \"10s\"",
+                "2:87: warning: \"round-robin\" ignores weights, also those that grow in a slow start\n  help: choose \"weighted\", which is round robin by weights",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn pools() {
     check_with(
         pool,
@@ -410,7 +440,7 @@ fn what_is_planned_is_not_supported_yet() {
         let expected = format!("2:55: `proxy.listener.web.route.{key}` is not supported yet");
         assert_eq!(reported(&route(&format!("{key} = 1, pool = \"api\""))), expected);
     }
-    for key in ["discover", "passive", "slow_start", "sticky", "hedge", "limits"] {
+    for key in ["discover", "sticky", "hedge", "limits"] {
         let expected = format!("2:62: `proxy.pool.api.{key}` is not supported yet");
         assert_eq!(reported(&pool(&format!("{key} = 1"))), expected);
     }

@@ -47,6 +47,7 @@ fn connect(
     let shared = Shared {
         snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
         counters: Arc::default(),
+        failing: tokio::sync::mpsc::channel(1).0,
         supervisor: crate::supervise::Supervisor::default(),
         connections: Arc::default(),
         upstream: Arc::default(),
@@ -87,6 +88,9 @@ fn pool(at: std::net::SocketAddr) -> (Pool, PoolStanding) {
         balance: Balance::RoundRobin,
         backends: vec![backend],
         healthy_when: Condition::ALWAYS,
+        passive: None,
+        panic: None,
+        slow_start: None,
         retry: Retry { tries: 1, on: RetryOn::default(), budget: Fraction::WHOLE },
         timeout: Timeouts { connect: second, read: second * 10, write: LONG, idle: LONG },
         keepalive: 1,
@@ -95,7 +99,7 @@ fn pool(at: std::net::SocketAddr) -> (Pool, PoolStanding) {
         tcp: Liveness::default(),
     };
     let open = OpenAddress { backend: 0, address: at, hash: crate::pick::Hash::of(b"a"), weight: 1.0 };
-    (pool, PoolStanding { backends: Arc::default(), open: Arc::new([open]) })
+    (pool, PoolStanding { open: Arc::new([open]), ..PoolStanding::default() })
 }
 
 async fn locally(test: impl Future<Output = ()>) {

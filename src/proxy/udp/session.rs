@@ -19,6 +19,7 @@ use crate::net::exchange::Exchange as _;
 use crate::net::limits::Occupant;
 use crate::net::udp::BATCH;
 use crate::proxy::leaving;
+use crate::proxy::passive::Fault;
 use crate::proxy::pools::{Backend, InFlight, WorkerPool};
 use crate::proxy::worker::Context;
 
@@ -97,6 +98,7 @@ impl Session {
     pub(super) fn refuse(&self) {
         if !self.is_refused.replace(true) {
             self.backend.counters.failures.fetch_add(1, Relaxed);
+            self.pool.failed(&self.backend, Fault::Connect, &"it refuses datagrams");
         }
     }
 
@@ -181,7 +183,9 @@ fn reply(listener: &Listener, flow: Flow, session: &Session) -> io::Result<()> {
         match session.socket.try_recv(&mut buffer) {
             Ok(length) => {
                 session.last.set(Instant::now());
-                session.is_answered.set(true);
+                if !session.is_answered.replace(true) {
+                    session.pool.succeeded(&session.backend);
+                }
                 listener.counters.to_clients.add(length);
                 socket.queue(&buffer[..length], flow.client, flow.local);
             }

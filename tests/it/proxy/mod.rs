@@ -8,6 +8,7 @@ mod explain;
 mod hostile;
 mod http;
 mod meaning;
+mod passive;
 mod passthrough;
 mod retries;
 mod tcp;

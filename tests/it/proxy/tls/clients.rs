@@ -161,15 +161,28 @@ async fn tcp_is_relayed_out_of_tls_and_either_side_may_end_first() {
         stream.read_to_end(&mut received).await.expect("an announced end");
         assert!(received == long, "{} of {} bytes", received.len(), long.len());
 
-        // A client that closes without saying so has ended as well, and everything before it arrives.
+        // A client that closes its direction without saying so has ended as well, and is still answered.
         let plain = Arc::new(client(&authority, BOTH, None));
         let mut stream = connect(address(&node), "www.test", &plain).await.unwrap();
         let (mut server, _) = backend.accept().await.unwrap();
         stream.write_all(b"last words").await.unwrap();
-        stream.into_inner().0.shutdown().await.unwrap();
+        let (mut tcp, mut tls) = stream.into_inner();
+        tcp.shutdown().await.unwrap();
         let mut received = String::new();
         server.read_to_string(&mut received).await.expect("an end, not a reset");
         assert_eq!(received, "last words");
+        server.write_all(b"farewell").await.unwrap();
+        drop(server);
+        let mut encrypted = Vec::new();
+        tcp.read_to_end(&mut encrypted).await.unwrap();
+        let mut rest = &encrypted[..];
+        while !rest.is_empty() {
+            tls.read_tls(&mut rest).unwrap();
+            tls.process_new_packets().unwrap();
+        }
+        let mut received = String::new();
+        std::io::Read::read_to_string(&mut tls.reader(), &mut received).expect("an announced end");
+        assert_eq!(received, "farewell");
     };
     timeout(PATIENCE, exchange).await.expect("everything arrives");
     node.stop().await;
