@@ -18,6 +18,7 @@ mod leaving;
 mod metrics;
 mod passive;
 mod pools;
+mod queue;
 mod relay;
 mod tcp;
 mod upstream;

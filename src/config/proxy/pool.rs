@@ -12,6 +12,7 @@ use super::super::region::read_probes;
 use super::super::table::{Entry, Table, Value};
 use super::super::text;
 use super::backend::{self, BACKEND};
+use super::limits::{self, LIMITS};
 use super::passive::{self, PASSIVE};
 
 pub(super) const POOL: Keys = Keys {
@@ -60,6 +61,12 @@ pub(super) const POOL: Keys = Keys {
             otherwise("\"30s\"", "whole weight at once"),
             "time in which the weight of an address that came up grows from 10%",
         ),
+        key(
+            "limits",
+            Either(&[Fields(&LIMITS)]),
+            otherwise("{ requests = 100 }", "none"),
+            "how much its backends work on at a time, and how many requests wait for them",
+        ),
         key("retry", Fields(&RETRY), otherwise("", "as shown there"), "when a request is tried again"),
         key(
             "timeout",
@@ -80,7 +87,7 @@ pub(super) const POOL: Keys = Keys {
             "how long requests and connections may go on once their backend is drained or removed",
         ),
     ],
-    later: &["discover", "sticky", "tls", "hedge", "limits"],
+    later: &["discover", "sticky", "tls", "hedge"],
 };
 const RETRY: Keys = Keys {
     known: &[
@@ -172,6 +179,7 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
         healthy_when: Condition::checks(probed),
         passive: passive::read(&table),
         panic: read_panic(&table),
+        limits: limits::read(&table),
         slow_start: table.get("slow_start").and_then(|value| value.duration(SLOW_STARTS)),
         retry: read_retry(&table),
         timeout: read_timeouts(&table),

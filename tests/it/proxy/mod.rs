@@ -5,6 +5,7 @@ mod connections;
 mod explain;
 mod hostile;
 mod http;
+mod limits;
 mod meaning;
 mod passive;
 mod retries;
