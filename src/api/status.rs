@@ -257,6 +257,7 @@ impl<'a> View<'a> {
         alarms.extend(unserved.map(|(pool, _)| format!("no backend of pool `{}` serves", pool.name)));
         let pools = plan.topology.pools.iter().zip(&self.snapshot.standing.pools);
         alarms.extend(pools.filter_map(|(pool, standing)| standing.panic_alarm(pool)));
+        alarms.extend(plan.tls.alarms(self.now));
         alarms
     }
 

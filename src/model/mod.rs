@@ -42,8 +42,8 @@ pub use passive::{ErrorRate, Passive, PassiveOn};
 pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use proxy::{
-    Backend, BackendReach, BackendRef, Balance, HostPattern, Listener, PathPattern, Pool, PoolId, Protocol,
-    Proxy, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, When,
+    Backend, BackendReach, BackendRef, Balance, HostPattern, Listener, ListenerTls, PathPattern, Pool,
+    PoolId, Protocol, Proxy, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, When,
 };
 pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};

@@ -41,14 +41,23 @@ pub struct Listener {
     pub addresses: Vec<SocketAddr>,
     /// What it understands of what clients send.
     pub protocol: Protocol,
+    /// How it speaks TLS, if it does.
+    pub tls: Option<ListenerTls>,
     /// The first that matches decides.
     pub routes: Vec<Route>,
+}
+
+/// `tls` of a listener, but for its certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ListenerTls {
+    /// The header that shows backends the certificate of a client.
+    pub client_header: Option<HeaderName>,
 }
 
 /// What a listener understands of what clients send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1, or HTTP/2 with prior knowledge.
+    /// HTTP/1.1, or HTTP/2 over TLS or with prior knowledge.
     Http,
     /// Bytes. Its routes have no conditions.
     Tcp,

@@ -8,7 +8,7 @@
 //! balancers and idle connections: a connection never changes threads, and a request takes no lock. What workers share
 //! are the snapshot, which the engine replaces, and counters; requests that fail (`passive`) are reported to the engine.
 //!
-//! A connection goes through `worker` (accepted), `http` or `tcp` (what to do with what it sends), `pools` (which backend)
+//! A connection goes through `worker` (accepted), `tls` (if the listener speaks it), `http` or `tcp` (what to do with what it sends), `pools` (which backend)
 //! and `upstream` (the connection to it).
 
 mod budget;
@@ -21,6 +21,7 @@ mod pools;
 mod queue;
 mod relay;
 mod tcp;
+mod tls;
 mod upstream;
 mod worker;
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::model::{Balance, Condition, Fraction, Pool, Retry, RetryOn, Timeouts, Weight};
 
-use super::super::keys::Shape::{Any, Either, False, Fields, Integer, List, OneOrMany, Text, Time, Words};
+use super::super::keys::Shape::{
+    Any, Boolean, Either, False, Fields, Integer, List, OneOrMany, Text, Time, Words,
+};
 use super::super::keys::{Keys, default, key, otherwise, required};
 use super::super::place::Names;
 use super::super::region::read_probes;
@@ -14,6 +16,7 @@ use super::super::text;
 use super::backend::{self, BACKEND};
 use super::limits::{self, LIMITS};
 use super::passive::{self, PASSIVE};
+use super::{PoolTls, tls};
 
 pub(super) const POOL: Keys = Keys {
     known: &[
@@ -86,8 +89,14 @@ pub(super) const POOL: Keys = Keys {
             default("\"30s\""),
             "how long requests and connections may go on once their backend is drained or removed",
         ),
+        key(
+            "tls",
+            Either(&[Boolean, Fields(&tls::POOL_TLS)]),
+            otherwise("{ sni = \"api.internal\" }", "false"),
+            "whether backends are asked over TLS; their certificates are verified. Probes have settings of their own",
+        ),
     ],
-    later: &["discover", "sticky", "tls", "hedge"],
+    later: &["discover", "sticky", "hedge"],
 };
 const RETRY: Keys = Keys {
     known: &[
@@ -156,7 +165,11 @@ const BALANCES: [(&str, Balance); 7] = [
 ];
 
 /// Reads every `[proxy.pool.NAME]`; complete unless an error was reported.
-pub(super) fn read_all(proxy: &Table<'_>, entries: &[Entry<'_>], probes: &Names<'_>) -> Vec<Pool> {
+pub(super) fn read_all(
+    proxy: &Table<'_>,
+    entries: &[Entry<'_>],
+    probes: &Names<'_>,
+) -> Vec<(Pool, Option<PoolTls>)> {
     if entries.len() > MOST_POOLS {
         let message = format!("at most {MOST_POOLS} pools, found {}", entries.len());
         proxy.report.error(proxy.key_span("pool"), message);
@@ -164,7 +177,7 @@ pub(super) fn read_all(proxy: &Table<'_>, entries: &[Entry<'_>], probes: &Names<
     entries.iter().filter_map(|entry| read(entry, probes)).collect()
 }
 
-fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
+fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)> {
     let table = entry.value.table(format!("proxy.pool.{}", entry.name), &POOL)?;
     let before = table.report.errors();
     let balance = table.get("balance").and_then(|value| value.choice(&BALANCES, &[]));
@@ -197,7 +210,7 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
     if table.report.errors() == before && !pool.backends.is_empty() {
         warn(&table, &pool);
     }
-    Some(pool)
+    Some((pool, tls::of_pool(&table)))
 }
 
 /// Warns of what works, but probably not as intended.

@@ -53,7 +53,14 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
     };
     let is_trusted = snapshot.plan.proxy.trusted.contain(client.address.ip());
     let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
-    headers::prepare(&mut request, &authority, &Sender { shown: &client.shown, is_trusted });
+    let sender = Sender {
+        shown: &client.shown,
+        is_trusted,
+        is_encrypted: client.proved.is_some(),
+        certificate: client.proved.as_ref().and_then(|it| it.certificate.as_ref()),
+        certificate_headers: &snapshot.plan.proxy.client_headers,
+    };
+    headers::prepare(&mut request, &authority, &sender);
     forward(client, pool, request, key, upgrade, &authority).await
 }
 

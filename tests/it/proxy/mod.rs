@@ -10,6 +10,7 @@ mod meaning;
 mod passive;
 mod retries;
 mod tcp;
+mod tls;
 mod uploads;
 
 use std::net::SocketAddr;
