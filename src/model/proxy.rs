@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
-use super::{Condition, Fraction, Name, Networks, Passive, Weight};
+use super::{Condition, Fraction, Name, Networks, Passive, PoolLimits, Weight};
 
 /// Index into [`Topology::pools`](super::Topology::pools).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -199,6 +199,8 @@ pub struct Pool {
     /// While fewer than this share of the addresses are healthy, or none is, those that fail softly are used as well;
     /// `None`: never.
     pub panic: Option<Fraction>,
+    /// How much its backends work on at a time; `None` without limits.
+    pub limits: Option<PoolLimits>,
     /// How long the weight of an address that came up grows; `None` if it has its whole weight at once.
     pub slow_start: Option<Duration>,
     /// When a request is tried again.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::passive::Outcomes;
+use super::queue::Queue;
 use super::round_trips::RoundTrips;
 use super::tls::Handshakes;
 use super::udp::UdpCounters;
@@ -137,6 +138,8 @@ impl ListenerCounters {
 pub struct PoolCounters {
     /// Requests or connections that found no backend.
     pub unavailable: AtomicU64,
+    /// Requests that wait for a backend with room.
+    pub queue: Queue,
     /// Attempts after the first.
     pub retries: AtomicU64,
     /// Requests, which the retries' budget is a share of.

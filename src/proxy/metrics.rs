@@ -42,9 +42,14 @@ const OF_KERNEL: [KernelRow; 3] = [
     }),
 ];
 
-const OF_POOLS: [Row<PoolCounters>; 3] = [
+const OF_POOLS: [Row<PoolCounters>; 4] = [
     ("proxy_pool_requests", "Requests, or connections of TCP listeners, for a pool", |it| &it.requests),
     ("proxy_retries", "Attempts after the first", |it| &it.retries),
+    (
+        "proxy_overflowed",
+        "Requests that no backend had room for, while too many waited or for too long",
+        |it| &it.queue.overflowed,
+    ),
     ("proxy_unavailable", "Requests or connections for which there was no backend", |it| &it.unavailable),
 ];
 
@@ -96,6 +101,13 @@ impl Counters {
                 let labels = [("pool", pool.as_str())];
                 ConstCounter::new(of(counters).load(Relaxed)).encode(family.encode_family(&labels)?)?;
             }
+        }
+        let help = "Requests that wait until a backend has room";
+        let mut family = encoder.encode_descriptor("proxy_pending", help, None, MetricType::Gauge)?;
+        for (pool, counters) in &pools {
+            let labels = [("pool", pool.as_str())];
+            let count = u64::from(counters.queue.waiting.load(Relaxed));
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
         }
         self.encode_backends(encoder)?;
         udp::encode(&self.udp_listeners(), encoder)

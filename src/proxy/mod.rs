@@ -21,6 +21,7 @@ mod metrics;
 mod passive;
 mod passthrough;
 mod pools;
+mod queue;
 mod relay;
 mod round_trips;
 mod tcp;

@@ -64,9 +64,6 @@ pub(super) struct Backend {
     pub(super) ended: CancellationToken,
 }
 
-/// A request or connection that a backend works on.
-pub(super) struct InFlight(Rc<Backend>);
-
 impl Pools {
     pub(super) fn new(shared: Shared, seed: u64) -> Self {
         Self { shared, seed, epoch: 0, by_id: Vec::new(), leaving: Leaving::default() }
@@ -82,6 +79,8 @@ impl Pools {
     pub(super) fn close_overdue(&mut self, snapshot: &Snapshot, now: Instant) {
         self.renew(snapshot);
         for pool in &self.by_id {
+            // Nobody waits for long if there is room for a reason that wakes nobody.
+            pool.counters.queue.wake_all();
             let limit = pool.settings().timeout.idle;
             for backend in &pool.inner.borrow().backends {
                 backend.close_idle(limit, now);
@@ -192,6 +191,7 @@ impl WorkerPool {
         inner.backends = backends(self.settings(), tls, open, &inner.backends, &self.shared, leaving);
         inner.picker.renew(candidates(open));
         inner.open = Arc::clone(open);
+        self.counters.queue.wake_all();
     }
 
     /// The pool's config.
@@ -199,12 +199,20 @@ impl WorkerPool {
         self.topology.pool(self.id)
     }
 
-    /// Chooses a backend, one that has not been tried if there is one; `None` if there is none at all.
+    /// Whether no backend may be used at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.inner.borrow().backends.is_empty()
+    }
+
+    /// Chooses a backend that has room, one that has not been tried if there is one; `None` if none has room.
     pub(super) fn pick(&self, key: Hash, tried: &[SocketAddr]) -> Option<Rc<Backend>> {
         let Inner { picker, backends, .. } = &mut *self.inner.borrow_mut();
+        let limits = &self.settings().limits;
         let load = |index: usize| backends[index].counters.load();
-        let is_tried = |index: usize| tried.contains(&backends[index].address);
-        let index = picker.pick(key, &load, &is_tried).or_else(|| picker.pick(key, &load, &|_| false))?;
+        let is_full =
+            |index: usize| limits.is_some_and(|limits| load(index).in_flight >= limits.requests.get());
+        let is_tried = |index: usize| tried.contains(&backends[index].address) || is_full(index);
+        let index = picker.pick(key, &load, &is_tried).or_else(|| picker.pick(key, &load, &is_full))?;
         Some(Rc::clone(&backends[index]))
     }
 
@@ -268,23 +276,4 @@ fn backends(
         leaving.add(pool, it);
     }
     backends
-}
-
-impl InFlight {
-    pub(super) fn new(backend: &Rc<Backend>) -> Self {
-        backend.counters.in_flight.fetch_add(1, Relaxed);
-        backend.counters.requests.fetch_add(1, Relaxed);
-        Self(Rc::clone(backend))
-    }
-
-    /// Waits until it must end, because its backend was drained or removed, or the node stops.
-    pub(super) async fn overdue(&self) {
-        self.0.ended.cancelled().await;
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.counters.in_flight.fetch_sub(1, Relaxed);
-    }
 }

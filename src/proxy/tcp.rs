@@ -8,7 +8,8 @@ use http::{HeaderMap, Method};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::passive::Fault;
-use super::pools::{InFlight, WorkerPool};
+use super::pools::WorkerPool;
+use super::queue::InFlight;
 use super::tls::AnyEnd;
 use super::upstream::{Connected, Failure};
 use super::worker::Client;
@@ -66,18 +67,21 @@ fn header(client: &Client, version: ProxyVersion) -> Option<Vec<u8>> {
 async fn connect(pool: &Rc<WorkerPool>, key: Hash, header: &[u8]) -> Option<(Connected, InFlight)> {
     let settings = pool.settings();
     let mut tried: Vec<SocketAddr> = Vec::new();
-    while let Some(backend) = pool.pick(key, &tried) {
-        let in_flight = InFlight::new(&backend);
-        match upstream::connect(&backend, pool, header).await {
+    while let Ok(in_flight) = pool.claim(key, &tried).await {
+        let backend = &in_flight.backend;
+        match upstream::connect(backend, pool, header).await {
             Ok(connected) => {
-                pool.succeeded(&backend);
+                pool.succeeded(backend);
                 return Some((connected, in_flight));
             }
-            Err(Failure::Full) => break,
+            Err(Failure::Full) => {
+                pool.counters.unavailable.fetch_add(1, Relaxed);
+                return None;
+            }
             Err(failure) => {
                 tracing::debug!(backend = %backend.address, %failure, "cannot connect to a backend");
                 backend.counters.failures.fetch_add(1, Relaxed);
-                pool.failed(&backend, Fault::Connect, &failure);
+                pool.failed(backend, Fault::Connect, &failure);
             }
         }
         tried.push(backend.address);
@@ -87,6 +91,5 @@ async fn connect(pool: &Rc<WorkerPool>, key: Hash, header: &[u8]) -> Option<(Con
         }
         pool.count_retry();
     }
-    pool.counters.unavailable.fetch_add(1, Relaxed);
     None
 }

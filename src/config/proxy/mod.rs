@@ -7,6 +7,7 @@
 mod action;
 mod backend;
 mod condition;
+mod limits;
 mod listener;
 mod passive;
 mod pool;

@@ -14,6 +14,7 @@ use super::super::region::read_probes;
 use super::super::table::{Entry, Table, Value};
 use super::super::text;
 use super::backend::{self, BACKEND};
+use super::limits::{self, LIMITS};
 use super::passive::{self, PASSIVE};
 use super::{PoolTls, tcp, tls};
 
@@ -63,6 +64,12 @@ pub(super) const POOL: Keys = Keys {
             otherwise("\"30s\"", "whole weight at once"),
             "time in which the weight of an address that came up grows from 10%",
         ),
+        key(
+            "limits",
+            Either(&[Fields(&LIMITS)]),
+            otherwise("{ requests = 100 }", "none"),
+            "how much its backends work on at a time, and how many requests wait for them",
+        ),
         key("retry", Fields(&RETRY), otherwise("", "as shown there"), "when a request is tried again"),
         key(
             "timeout",
@@ -101,7 +108,7 @@ pub(super) const POOL: Keys = Keys {
             "whether backends are asked over TLS; their certificates are verified. Probes have settings of their own",
         ),
     ],
-    later: &["discover", "sticky", "hedge", "limits"],
+    later: &["discover", "sticky", "hedge"],
 };
 const RETRY: Keys = Keys {
     known: &[
@@ -205,6 +212,7 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)
         healthy_when: Condition::checks(probed),
         passive: passive::read(&table),
         panic: read_panic(&table),
+        limits: limits::read(&table),
         slow_start: table.get("slow_start").and_then(|value| value.duration(SLOW_STARTS)),
         retry: read_retry(&table),
         timeout: read_timeouts(&table),

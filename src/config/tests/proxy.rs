@@ -9,7 +9,7 @@ use super::super::*;
 use super::{load_with, reported};
 use crate::model::{
     Backend, Balance, Condition, ErrorRate, Fraction, HostPattern, Liveness, Networks, Passive, PassiveOn,
-    PathPattern, Pool, PoolId, ProbeId, Protocol, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern,
+    PathPattern, Pool, PoolId, PoolLimits, ProbeId, Protocol, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern,
     Weight, When,
 };
 
@@ -67,6 +67,7 @@ retry = { tries = 3, on = ["connect", "reset", "timeout", "503"], budget = "10%"
 passive = { failures = 5, on = ["connect", "5xx"], errors = "50%", requests = 50, eject = "10s", longest = "60s", max_ejected = "40%" }
 panic = "50%"
 slow_start = "20s"
+limits = { requests = 40, pending = 200, wait = "2s" }
 timeout = { connect = "1s", read = "2s", write = "3s", idle = "1h" }
 keepalive = 0
 drain = "5m"
@@ -207,6 +208,7 @@ fn the_pools() {
         healthy_when: Condition::checks([ProbeId(1), ProbeId(0)]),
         passive: Some(written_passive()),
         panic: Some(Fraction::HALF),
+        limits: Some(PoolLimits { requests: 40.try_into().expect("not 0"), pending: 200, wait: secs(2) }),
         slow_start: Some(secs(20)),
         retry: Retry {
             tries: 3,
@@ -226,6 +228,7 @@ fn the_pools() {
         healthy_when: Condition::checks([ProbeId(1)]),
         passive: Some(default_passive()),
         panic: Some(Fraction::NONE),
+        limits: None,
         slow_start: None,
         retry: Retry {
             tries: 2,

@@ -11,7 +11,8 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::proxy::pools::{Backend, InFlight, WorkerPool};
+use crate::proxy::pools::WorkerPool;
+use crate::proxy::queue::InFlight;
 use crate::proxy::upstream::{self, Idle};
 
 /// Why a body ended early.
@@ -60,7 +61,6 @@ pub(in crate::proxy) struct Relayed {
 /// The connection that a response comes over.
 pub(in crate::proxy) struct Lease {
     pub(in crate::proxy) connection: Idle,
-    pub(in crate::proxy) backend: Rc<Backend>,
     pub(in crate::proxy) pool: Rc<WorkerPool>,
     pub(in crate::proxy) in_flight: InFlight,
 }
@@ -193,7 +193,8 @@ impl ResponseBody {
 impl Relayed {
     /// Keeps the connection.
     fn end(&mut self) {
-        let Some(Lease { connection, backend, pool, in_flight }) = self.lease.take() else { return };
+        let Some(Lease { connection, pool, in_flight }) = self.lease.take() else { return };
+        let backend = Rc::clone(&in_flight.backend);
         drop(in_flight);
         upstream::keep(&backend, &pool, connection);
     }

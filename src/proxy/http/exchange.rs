@@ -17,7 +17,8 @@ use super::{reply, target};
 use crate::model::{Retry, RouteAction};
 use crate::pick::{Hash, client_key};
 use crate::proxy::passive::Fault;
-use crate::proxy::pools::{Backend, InFlight, WorkerPool};
+use crate::proxy::pools::{Backend, WorkerPool};
+use crate::proxy::queue::{InFlight, Refusal};
 use crate::proxy::relay;
 use crate::proxy::upstream::{Failure, Idle};
 use crate::proxy::worker::{Client, Context};
@@ -89,24 +90,20 @@ async fn forward(
     let mut attempts = Attempts { pool: Rc::clone(&pool), tried: Vec::new(), is_repeatable };
     let mut request = Some(parts);
     loop {
-        let Some(backend) = pool.pick(key, &attempts.tried) else {
-            pool.counters.unavailable.fetch_add(1, Relaxed);
-            return reply::text(StatusCode::SERVICE_UNAVAILABLE, "no backend is available\n");
+        let in_flight = match pool.claim(key, &attempts.tried).await {
+            Ok(in_flight) => in_flight,
+            Err(refusal) => return refusal.response(),
         };
+        let backend = Rc::clone(&in_flight.backend);
         attempts.tried.push(backend.address);
         let Some(parts) = request.take() else {
             return reply::text(StatusCode::BAD_GATEWAY, "the request cannot be sent again\n");
         };
         let spare = attempts.is_repeatable.then(|| parts.clone());
         let sent = Request::from_parts(parts, std::mem::replace(&mut body, RequestBody::empty()));
-        let (failure, unsent) = match send(&pool, &backend, sent, spare.as_ref()).await {
+        let (failure, unsent) = match send(&pool, in_flight, sent, spare.as_ref()).await {
             Ok((response, lease)) => {
-                match Fault::of_response(response.status()) {
-                    Some(fault) => {
-                        pool.failed(&backend, fault, &format_args!("HTTP {}", response.status().as_u16()))
-                    }
-                    None => pool.succeeded(&backend),
-                }
+                pool.answered(&backend, response.status());
                 let is_last = spare.is_none() || response.status() != StatusCode::SERVICE_UNAVAILABLE;
                 if is_last || !attempts.go_on(pool.settings().retry.on.unavailable) {
                     return relay_response(client, response, lease, upgrade);
@@ -160,18 +157,18 @@ impl Attempts {
 /// The failure, and the request if the backend cannot have seen it.
 async fn send(
     pool: &Rc<WorkerPool>,
-    backend: &Rc<Backend>,
+    in_flight: InFlight,
     request: Request<RequestBody>,
     spare: Option<&Parts>,
 ) -> Result<(Response<Incoming>, Lease), (Failure, Option<Request<RequestBody>>)> {
-    let in_flight = InFlight::new(backend);
+    let backend = &Rc::clone(&in_flight.backend);
     let mut attempt =
         Attempt { backend, begun: Instant::now(), upload: request.body().upload(), has_ended: false };
     let sent = try_send(pool, backend, request, spare).await;
     attempt.has_ended = true;
     let (response, connection) = sent?;
     backend.counters.took(attempt.begun.elapsed());
-    Ok((response, Lease { connection, backend: Rc::clone(backend), pool: Rc::clone(pool), in_flight }))
+    Ok((response, Lease { connection, pool: Rc::clone(pool), in_flight }))
 }
 
 /// An attempt in progress. If it is dropped, its client did not wait.
@@ -277,6 +274,15 @@ fn relay_response(
     }
     headers::remove_hop_by_hop(response.headers_mut());
     response.map(|incoming| ResponseBody::relayed(incoming, timeouts.read, lease))
+}
+
+impl Refusal {
+    fn response(self) -> Response<ResponseBody> {
+        match self {
+            Self::Unavailable => reply::text(StatusCode::SERVICE_UNAVAILABLE, "no backend is available\n"),
+            Self::Busy => reply::busy(),
+        }
+    }
 }
 
 impl Failure {

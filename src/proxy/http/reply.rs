@@ -1,6 +1,6 @@
 //! Responses of the proxy's own.
 
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use super::body::ResponseBody;
@@ -12,6 +12,14 @@ pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Response<Resp
     let mut response = Response::new(ResponseBody::of(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, PLAIN);
+    response
+}
+
+/// All backends are busy.
+pub(super) fn busy() -> Response<ResponseBody> {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "all backends are busy\n");
+    // In seconds: most requests end sooner.
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 

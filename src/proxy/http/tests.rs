@@ -90,6 +90,7 @@ fn pool(at: std::net::SocketAddr) -> (Pool, PoolStanding) {
         healthy_when: Condition::ALWAYS,
         passive: None,
         panic: None,
+        limits: None,
         slow_start: None,
         retry: Retry { tries: 1, on: RetryOn::default(), budget: Fraction::WHOLE },
         timeout: Timeouts { connect: second, read: second * 10, write: LONG, idle: LONG },

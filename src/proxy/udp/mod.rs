@@ -19,7 +19,7 @@ use http::{HeaderMap, Method};
 use tokio::io::Interest;
 use tokio::time::Instant;
 
-use super::pools::{InFlight, WorkerPool};
+use super::pools::WorkerPool;
 use super::worker::{ACCEPT_PAUSE, Context};
 use crate::model::{Protocol, RouteAction};
 use crate::net::exchange::{Datagram, Exchange as _, Wait};
@@ -178,8 +178,10 @@ impl Listener {
         let retry = pool.settings().retry;
         let tries = if retry.on.connect { retry.tries } else { 1 };
         while attempts.made < tries
-            && let Some(backend) = pool.pick(key, &attempts.avoid)
+            // A datagram waits for no room: its client will ask again.
+            && let Ok(in_flight) = pool.try_claim(key, &attempts.avoid)
         {
+            let backend = Rc::clone(&in_flight.backend);
             attempts.made += 1;
             attempts.avoid.push(backend.address);
             match Session::new(&backend, &pool, now) {
@@ -190,8 +192,7 @@ impl Listener {
                         self.counters.evicted.fetch_add(1, Relaxed);
                         evicted.end();
                     }
-                    let (listener, in_flight) = (Rc::clone(self), InFlight::new(&backend));
-                    let running = session::run(listener, flow, Rc::clone(&session), in_flight, occupant);
+                    let running = session::run(Rc::clone(self), flow, Rc::clone(&session), in_flight, occupant);
                     self.context.tasks.spawn_local(running);
                     return Ok(session);
                 }

@@ -20,7 +20,8 @@ use crate::net::limits::Occupant;
 use crate::net::udp::BATCH;
 use crate::proxy::leaving;
 use crate::proxy::passive::Fault;
-use crate::proxy::pools::{Backend, InFlight, WorkerPool};
+use crate::proxy::pools::{Backend, WorkerPool};
+use crate::proxy::queue::InFlight;
 use crate::proxy::worker::Context;
 
 /// Time without a datagram until a session ends whose client has not sent anything after a reply: most are a question and

@@ -15,6 +15,7 @@ fn pool(name: &str, backends: Vec<Backend>) -> Pool {
         healthy_when: Condition::checks([ProbeId(0)]),
         passive: None,
         panic: None,
+        limits: None,
         slow_start: None,
         retry: Retry { tries: 2, on: RetryOn::default(), budget: Fraction::WHOLE },
         timeout: Timeouts { connect: second, read: second, write: second, idle: second },

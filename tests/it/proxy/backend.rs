@@ -46,6 +46,7 @@ struct State {
     connections: AtomicU64,
     open: AtomicU64,
     requests: AtomicU64,
+    targets: Mutex<Vec<String>>,
 }
 
 impl Drop for Backend {
@@ -62,8 +63,9 @@ impl Backend {
 
     fn on(name: &'static str, listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("an address");
-        let (connections, open, requests) = Default::default();
-        let state = Arc::new(State { name, manner: Mutex::new(Manner::Show), connections, open, requests });
+        let (connections, open, requests, targets) = Default::default();
+        let manner = Mutex::new(Manner::Show);
+        let state = Arc::new(State { name, manner, connections, open, requests, targets });
         let serving = tokio::spawn(accept(listener, Arc::clone(&state)));
         Self { address, state, serving }
     }
@@ -85,6 +87,11 @@ impl Backend {
     /// Requests received so far.
     pub(crate) fn requests(&self) -> u64 {
         self.state.requests.load(SeqCst)
+    }
+
+    /// The targets of the requests received so far.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.state.targets.lock().expect("no panic").clone()
     }
 
     /// Stops to listen, and closes every connection.
@@ -117,6 +124,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 }
 
 async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refused> {
+    state.targets.lock().expect("no panic").push(request.uri().to_string());
     state.requests.fetch_add(1, SeqCst);
     let manner = state.manner.lock().expect("no panic").clone();
     match manner {

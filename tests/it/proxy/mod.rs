@@ -7,6 +7,7 @@ mod connections;
 mod explain;
 mod hostile;
 mod http;
+mod limits;
 mod meaning;
 mod passive;
 mod passthrough;
