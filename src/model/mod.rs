@@ -18,7 +18,9 @@ mod probe;
 mod proxy;
 mod rate_limit;
 mod rules;
+mod secret;
 mod service;
+mod sticky;
 mod target;
 mod tcp;
 mod time;
@@ -43,10 +45,12 @@ pub use proxy::{
 };
 pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};
+pub use secret::Secret;
 pub use service::{
     AllDown, Fence, FenceRule, GeoEntry, Https, Km, Member, Millis, Rank, RankKind, Service, ServiceKind,
     Share, Steering, TtlRange,
 };
+pub use sticky::Sticky;
 pub use target::{Target, TargetError};
 pub use tcp::TcpLimits;
 pub use time::{Mono, Now, Unix};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
-use super::{Condition, Fraction, Name, Networks, Weight};
+use super::{Condition, Fraction, Name, Networks, Sticky, Weight};
 
 /// Index into [`Topology::pools`](super::Topology::pools).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,6 +153,8 @@ pub struct Pool {
     pub keepalive: usize,
     /// How long requests and connections may go on once their backend is drained or removed.
     pub drain: Duration,
+    /// The cookie that keeps a client with a backend, if there is one.
+    pub sticky: Option<Sticky>,
 }
 
 /// One entry of a pool's `backend`.

@@ -61,6 +61,12 @@ pub struct PoolCounters {
     pub retries: AtomicU64,
     /// Requests, which the retries' budget is a share of.
     pub requests: AtomicU64,
+    /// Requests whose cookie named a backend that is in use.
+    pub kept: AtomicU64,
+    /// Requests whose cookie named a backend that is not.
+    pub moved: AtomicU64,
+    /// Requests with a cookie that was forged, expired, malformed or there twice.
+    pub invalid_cookies: AtomicU64,
 }
 
 /// Of an address of a backend.

@@ -20,10 +20,15 @@ const OF_LISTENERS: [Row<ListenerCounters>; 3] = [
     ("proxy_unrouted", "Requests that no route matched", |it| &it.unrouted),
 ];
 
-const OF_POOLS: [Row<PoolCounters>; 3] = [
+const OF_POOLS: [Row<PoolCounters>; 6] = [
     ("proxy_pool_requests", "Requests, or connections of TCP listeners, for a pool", |it| &it.requests),
     ("proxy_retries", "Attempts after the first", |it| &it.retries),
     ("proxy_unavailable", "Requests or connections for which there was no backend", |it| &it.unavailable),
+    ("proxy_sticky_kept", "Requests sent to the backend that their cookie names", |it| &it.kept),
+    ("proxy_sticky_moved", "Requests whose cookie names a backend that is not in use", |it| &it.moved),
+    ("proxy_sticky_invalid", "Requests whose cookie is forged, expired, malformed or there twice", |it| {
+        &it.invalid_cookies
+    }),
 ];
 
 const OF_BACKENDS: [Row<BackendCounters>; 2] = [

@@ -18,6 +18,7 @@ mod leaving;
 mod metrics;
 mod pools;
 mod relay;
+mod sticky;
 mod tcp;
 mod upstream;
 mod worker;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,7 @@ use super::Shared;
 use super::budget::Budget;
 use super::counters::{BackendCounters, PoolCounters};
 use super::leaving::Leaving;
+use super::sticky::{Session, Sessions};
 use super::upstream::Parked;
 use crate::model::{Pool, PoolId, Topology};
 use crate::pick::{Candidate, Hash, Picker};
@@ -46,6 +48,8 @@ struct Inner {
     picker: Picker,
     /// In the order of `open`.
     backends: Vec<Rc<Backend>>,
+    /// `None` if no cookie keeps clients with a backend.
+    sessions: Option<Sessions>,
 }
 
 /// An address of a backend as a worker uses it.
@@ -142,7 +146,8 @@ impl WorkerPool {
         let settings = topology.pool(id);
         let backends = backends(settings, open, &[], shared, leaving);
         let picker = Picker::new(settings.balance, candidates(open), seed);
-        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends });
+        let sessions = Sessions::of(settings, open);
+        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends, sessions });
         let counters = shared.counters.pool(&settings.name);
         let budget = Rc::new(RefCell::new(Budget::new(Instant::now())));
         Rc::new(Self { topology, id, shared: shared.clone(), counters, budget, inner })
@@ -167,7 +172,8 @@ impl WorkerPool {
         } else {
             Picker::new(settings.balance, candidates(open), seed)
         };
-        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends });
+        let sessions = Sessions::of(settings, open);
+        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends, sessions });
         let (shared, counters) = (self.shared.clone(), Arc::clone(&self.counters));
         Rc::new(Self { topology, id, shared, counters, budget: Rc::clone(&self.budget), inner })
     }
@@ -179,6 +185,9 @@ impl WorkerPool {
         }
         inner.backends = backends(self.settings(), open, &inner.backends, &self.shared, leaving);
         inner.picker.renew(candidates(open));
+        if let Some(sessions) = &mut inner.sessions {
+            sessions.renew(open);
+        }
         inner.open = Arc::clone(open);
     }
 
@@ -194,6 +203,18 @@ impl WorkerPool {
         let is_tried = |index: usize| tried.contains(&backends[index].address);
         let index = picker.pick(key, &load, &is_tried).or_else(|| picker.pick(key, &load, &|_| false))?;
         Some(Rc::clone(&backends[index]))
+    }
+
+    /// The session of a request; `None` if the pool is not sticky. Takes the cookie out of the request.
+    pub(super) fn session(&self, headers: &mut HeaderMap, is_secure: bool) -> Option<Session> {
+        let Inner { sessions, backends, .. } = &*self.inner.borrow();
+        let bound = sessions.as_ref()?.take(headers, &self.counters);
+        let bound = bound.map(|(index, is_due)| (Rc::clone(&backends[index]), is_due));
+        Some(Session::new(bound, is_secure))
+    }
+
+    pub(super) fn with_sessions<T>(&self, then: impl FnOnce(&Sessions) -> T) -> Option<T> {
+        self.inner.borrow().sessions.as_ref().map(then)
     }
 
     /// Counts a request or connection.

@@ -164,7 +164,8 @@ pub fn explain_request(
             let key = client_key(question.client);
             let name = |id| Hash::of(snapshot.plan.topology.pool(id).name.as_bytes());
             let id = route::choose_pool(pools, name, key);
-            let explained = Explained { snapshot, checks, overrides, id, client: question.client };
+            let explained =
+                Explained { snapshot, checks, overrides, id, client: question.client, headers: head.headers };
             dto::RequestOutcome::Forward {
                 split: split(snapshot, pools),
                 pool: explained.pool(listener.protocol),

@@ -10,6 +10,7 @@ mod listener;
 mod pool;
 mod reach;
 mod route;
+mod sticky;
 
 pub(super) use backend::place as backend_place;
 
@@ -57,6 +58,9 @@ pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) ->
     let (pool_names, pool_entries) = Names::read(&table, "pool");
     let pools = pool::read_all(&table, &pool_entries, probes);
     let listeners = listener::read_all(&table, &pool_names, claims);
+    if table.report.errors() == 0 {
+        sticky::warn(&pool_entries, &pools, &listeners);
+    }
     pool_names.warn_of_unused(
         &pool_entries,
         "route",

@@ -12,6 +12,7 @@ use super::super::region::read_probes;
 use super::super::table::{Entry, Table, Value};
 use super::super::text;
 use super::backend::{self, BACKEND};
+use super::sticky;
 
 pub(super) const POOL: Keys = Keys {
     known: &[
@@ -60,8 +61,14 @@ pub(super) const POOL: Keys = Keys {
             default("\"30s\""),
             "how long requests and connections may go on once their backend is drained or removed",
         ),
+        key(
+            "sticky",
+            Fields(&sticky::STICKY),
+            otherwise("", "no cookie"),
+            "a signed cookie that keeps a client with a backend while that is in use",
+        ),
     ],
-    later: &["discover", "passive", "slow_start", "sticky", "tls", "hedge", "limits"],
+    later: &["discover", "passive", "slow_start", "tls", "hedge", "limits"],
 };
 const RETRY: Keys = Keys {
     known: &[
@@ -153,6 +160,7 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
         timeout: read_timeouts(&table),
         keepalive: keepalive.map_or(DEFAULT_KEEPALIVE, |count| count as usize),
         drain: drain.unwrap_or(DEFAULT_DRAIN),
+        sticky: sticky::read(&table, entry.name),
     };
     if !table.has("probe") {
         table.report.warning(

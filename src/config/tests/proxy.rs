@@ -185,6 +185,7 @@ fn the_pools() {
         timeout: Timeouts { connect: secs(1), read: secs(2), write: secs(3), idle: secs(3600) },
         keepalive: 0,
         drain: secs(300),
+        sticky: None,
     };
     let canary = Pool {
         name: "canary".into(),
@@ -199,6 +200,7 @@ fn the_pools() {
         timeout: Timeouts { connect: secs(5), read: secs(60), write: secs(60), idle: secs(60) },
         keepalive: 32,
         drain: secs(30),
+        sticky: None,
     };
     assert_eq!(config.topology.pools[..2], [api, canary]);
     assert_eq!(config.topology.pools[2].healthy_when, Condition::ALWAYS);

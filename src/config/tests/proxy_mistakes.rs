@@ -296,6 +296,38 @@ fn pools() {
 }
 
 #[test]
+fn cookies_of_pools() {
+    const OWN_SECRET: &str = "warning: the cookies of pool `api` are signed with a secret of this process: after a restart, and on other nodes, they are not valid\n  help: name a file in `secret_file` that all nodes share; make it with `openssl rand -hex 32`";
+    check_with(
+        pool,
+        &[
+            ("sticky = true", "2:71: expected a table, found true"),
+            ("sticky = {}", &format!("2:71: {OWN_SECRET}")),
+            (
+                "sticky = { cookie = \"a b\", path = \"/\" }",
+                "2:82: \"a b\" is not a valid name of a cookie: 1 to 100 letters, digits, `-`, `_` or `.`\n2:89: unknown key `path` in `proxy.pool.api.sticky`",
+            ),
+            (
+                "sticky = { ttl = \"0s\", secret_file = 1 }",
+                "2:79: expected a duration from 1s to 720h, found \"0s\"\n2:99: expected the path of a file, found integer 1",
+            ),
+            (
+                "sticky = { secret_file = \"none\" }",
+                "2:87: secret file none: no such file\n  help: a relative path starts at the folder of the config file",
+            ),
+            (
+                "sticky = { secret_file = \"notes.txt\" }",
+                "2:87: secret file notes.txt: a secret has 32 to 128 hexadecimal digits, an even number of them\n  help: make a secret with `openssl rand -hex 32`",
+            ),
+        ],
+    );
+    let two = "proxy.pool.a = { backend = [\"10.0.0.1:80\"], probe = \"web\", sticky = { cookie = \"c\" } }\n\
+               proxy.pool.b = { backend = [\"10.0.0.1:80\"], probe = \"web\", sticky = { cookie = \"c\" } }\n\
+               proxy.listener.web = { listen = \"[::]:80\", protocol = \"tcp\", route = [{ split = [{ pool = \"a\" }, { pool = \"b\" }] }] }";
+    assert_eq!(super::without(&reported(two), "a secret of this process"), "2:12: warning: x");
+}
+
+#[test]
 fn too_many_of_a_kind() {
     let many = |count: usize, item: fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(", ");
     let addresses = many(1025, |index| format!("\"10.0.{}.{}:80\"", index / 250, index % 250 + 1));
@@ -340,7 +372,7 @@ fn what_is_planned_is_not_supported_yet() {
         let expected = format!("2:55: `proxy.listener.web.route.{key}` is not supported yet");
         assert_eq!(reported(&route(&format!("{key} = 1, pool = \"api\""))), expected);
     }
-    for key in ["discover", "passive", "slow_start", "sticky", "tls", "hedge", "limits"] {
+    for key in ["discover", "passive", "slow_start", "tls", "hedge", "limits"] {
         let expected = format!("2:62: `proxy.pool.api.{key}` is not supported yet");
         assert_eq!(reported(&pool(&format!("{key} = 1"))), expected);
     }

@@ -18,6 +18,7 @@ use crate::model::{Retry, RouteAction};
 use crate::pick::{Hash, client_key};
 use crate::proxy::pools::{Backend, InFlight, WorkerPool};
 use crate::proxy::relay;
+use crate::proxy::sticky::Session;
 use crate::proxy::upstream::{Failure, Idle};
 use crate::proxy::worker::{Client, Context};
 use crate::route::Head;
@@ -61,6 +62,8 @@ struct Attempts {
     tried: Vec<SocketAddr>,
     /// Whether it may be sent again although a backend may have seen it.
     is_repeatable: bool,
+    /// `None` if the pool is not sticky.
+    session: Option<Session>,
 }
 
 /// Sends a request to a backend of the pool, and to others if that fails in a way that the pool retries.
@@ -78,23 +81,27 @@ async fn forward(
     headers::frame(&mut parts, &body);
     // RFC 9110 §9.2.2.
     let is_repeatable = parts.method.is_idempotent() && body.is_empty() && upgrade.is_none();
-    let mut attempts = Attempts { pool: Rc::clone(&pool), tried: Vec::new(), is_repeatable };
+    let is_secure = headers::is_secure(&parts.headers);
+    let session = pool.session(&mut parts.headers, is_secure);
+    let mut attempts = Attempts { pool: Rc::clone(&pool), tried: Vec::new(), is_repeatable, session };
     let mut request = Some(parts);
     loop {
-        let Some(backend) = pool.pick(key, &attempts.tried) else {
+        let Some(backend) = attempts.next_backend(key) else {
             pool.counters.unavailable.fetch_add(1, Relaxed);
             return reply::text(StatusCode::SERVICE_UNAVAILABLE, "no backend is available\n");
         };
-        attempts.tried.push(backend.address);
         let Some(parts) = request.take() else {
             return reply::text(StatusCode::BAD_GATEWAY, "the request cannot be sent again\n");
         };
         let spare = attempts.is_repeatable.then(|| parts.clone());
         let sent = Request::from_parts(parts, std::mem::replace(&mut body, RequestBody::empty()));
         let (failure, unsent) = match send(&pool, &backend, sent, spare.as_ref()).await {
-            Ok((response, lease)) => {
+            Ok((mut response, lease)) => {
                 let is_last = spare.is_none() || response.status() != StatusCode::SERVICE_UNAVAILABLE;
                 if is_last || !attempts.go_on(pool.settings().retry.on.unavailable) {
+                    if let Some(session) = &attempts.session {
+                        session.grant(&pool, &backend, &mut response);
+                    }
                     return relay_response(client, response, lease, upgrade);
                 }
                 request = spare;
@@ -131,6 +138,14 @@ async fn forward(
 }
 
 impl Attempts {
+    /// The backend that the client is bound to, the first time, or else one that the balancer chooses.
+    fn next_backend(&mut self, key: Hash) -> Option<Rc<Backend>> {
+        let bound = self.session.as_mut().and_then(Session::take_backend);
+        let backend = bound.or_else(|| self.pool.pick(key, &self.tried))?;
+        self.tried.push(backend.address);
+        Some(backend)
+    }
+
     fn has_more(&self) -> bool {
         self.tried.len() < self.pool.settings().retry.tries as usize
     }

@@ -85,6 +85,7 @@ fn pool(at: std::net::SocketAddr) -> (Pool, PoolStanding) {
         timeout: Timeouts { connect: second, read: second * 10, write: LONG, idle: LONG },
         keepalive: 1,
         drain: second,
+        sticky: None,
     };
     let open = OpenAddress { backend: 0, address: at, hash: crate::pick::Hash::of(b"a"), weight: 1.0 };
     (pool, PoolStanding { backends: Arc::default(), open: Arc::new([open]) })

@@ -17,6 +17,7 @@ fn pool(name: &str, backends: Vec<Backend>) -> Pool {
         timeout: Timeouts { connect: second, read: second, write: second, idle: second },
         keepalive: 32,
         drain: second,
+        sticky: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod hostile;
 mod http;
 mod meaning;
 mod retries;
+mod sticky;
 mod tcp;
 mod uploads;
 
@@ -82,4 +83,10 @@ async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
         String::from_utf8_lossy(&answer).into_owned()
     };
     timeout(PATIENCE, exchange).await.expect("the connection is closed")
+}
+
+/// Makes the node apply its config and the files that this names.
+async fn reload(node: &TestNode) {
+    let (status, answer) = node.api.call(reqwest::Method::POST, "/v1/reload", None).await;
+    assert_eq!(status, 200, "{answer}");
 }
