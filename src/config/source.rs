@@ -32,6 +32,8 @@ pub enum FileKind {
     Key,
     /// Secrets, a line each.
     Secret,
+    /// Backends of a pool.
+    Backends,
     /// A geo database.
     GeoDatabase,
 }
@@ -55,6 +57,8 @@ impl FileKind {
             Self::Key => MIB,
             // Two lines, and room for blanks.
             Self::Secret => 1024,
+            // A thousand backends take 60 KiB as JSON.
+            Self::Backends => MIB,
             // As much as one may have after it is decompressed.
             Self::GeoDatabase => 512 * MIB,
         }
@@ -81,6 +85,7 @@ impl fmt::Display for FileKind {
             Self::Pem => "PEM file",
             Self::Key => "private key",
             Self::Secret => "secret file",
+            Self::Backends => "file of backends",
             Self::GeoDatabase => "geo database",
         })
     }

@@ -7,6 +7,7 @@ mod check;
 mod clients;
 mod condition;
 mod destination;
+mod discover;
 mod due;
 mod event_record;
 mod identity;
@@ -31,6 +32,7 @@ pub use check::{CheckId, Source, Subject};
 pub use clients::{AllowedClients, Networks};
 pub use condition::Condition;
 pub use destination::Destinations;
+pub use discover::{Discover, ServiceRecord};
 pub use due::Due;
 pub use event_record::EventRecord;
 pub use identity::{Identity, MAX_IDENTITY};
@@ -40,8 +42,8 @@ pub use name::{Name, NameError};
 pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use proxy::{
-    Backend, BackendReach, BackendRef, Balance, HostPattern, Listener, PathPattern, Pool, PoolId, Protocol,
-    Proxy, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, When,
+    Backend, BackendReach, BackendRef, Balance, HostPattern, LONGEST_DRAIN, Listener, PathPattern, Pool,
+    PoolId, Protocol, Proxy, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, When,
 };
 pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};

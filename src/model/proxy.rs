@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
-use super::{Condition, Fraction, Name, Networks, Sticky, Weight};
+use super::{Condition, Discover, Fraction, Name, Networks, Sticky, Weight};
 
 /// Index into [`Topology::pools`](super::Topology::pools).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,8 +140,10 @@ pub struct Pool {
     pub name: String,
     /// How a backend is chosen.
     pub balance: Balance,
-    /// At least one, in the order of the config.
+    /// In the order of the config, and then those that were discovered. At least one, unless nothing has been discovered yet.
     pub backends: Vec<Backend>,
+    /// Where further backends are found, if anywhere.
+    pub discover: Option<Discover>,
     /// The condition for an address of a backend to be healthy: the probes that must pass. [`Condition::ALWAYS`]
     /// without probes.
     pub healthy_when: Condition,
@@ -180,6 +182,9 @@ pub enum BackendReach {
     /// At the addresses of this host, as resolvers report them.
     Resolved(Name),
 }
+
+/// The longest that requests and connections may go on when the node stops, whatever the `drain` of their pools.
+pub const LONGEST_DRAIN: Duration = Duration::from_secs(30);
 
 /// How a pool chooses a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -1,8 +1,8 @@
 //! What the proxy counts, and what workers know of backends together.
 //!
-//! A counter belongs to a name, not to a config: it goes on over a reload.
+//! A counter belongs to a name, not to a config: it goes on over a reload. Those of addresses that are gone are dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +31,12 @@ impl<K, V> Default for Registry<K, V> {
 impl<K: Ord + Clone, V: Default> Registry<K, V> {
     fn of(&self, key: K) -> Arc<V> {
         Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+    }
+
+    /// Forgets what is neither wanted nor in use.
+    fn prune(&self, is_wanted: impl Fn(&K) -> bool) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|key, value| Arc::strong_count(value) > 1 || is_wanted(key));
     }
 
     fn all(&self) -> Vec<(K, Arc<V>)> {
@@ -116,6 +122,12 @@ impl Counters {
 
     pub(super) fn backend(&self, pool: &str, address: SocketAddr) -> Arc<BackendCounters> {
         self.backends.of((pool.to_owned(), address))
+    }
+
+    /// Forgets the counters of addresses that pools no longer have, once nothing is in flight there: a host or a source of
+    /// backends may have many over time.
+    pub(super) fn keep_backends(&self, known: &BTreeSet<(&str, SocketAddr)>) {
+        self.backends.prune(|(pool, address)| known.contains(&(pool.as_str(), *address)));
     }
 
     /// By listener.

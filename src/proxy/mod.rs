@@ -27,13 +27,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 pub use counters::Counters;
 
+pub use crate::model::LONGEST_DRAIN;
 use crate::model::Proxy;
 use crate::net::limits::Occupancy;
 use crate::net::listen::{BindError, TcpShared};
@@ -164,6 +164,3 @@ impl Drop for Listeners {
         self.closing.cancel();
     }
 }
-
-/// The longest that requests and connections may go on when the node stops, whatever the `drain` of their pools.
-pub const LONGEST_DRAIN: Duration = Duration::from_secs(30);

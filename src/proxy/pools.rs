@@ -1,7 +1,7 @@
 //! A worker's view of the pools: which backends may be used, and its own balancers and idle connections.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub(super) struct Pools {
     /// Tells the workers' balancers apart.
     seed: u64,
     epoch: u64,
+    /// The epoch for which counters of addresses that are gone were dropped.
+    pruned: u64,
     /// By [`PoolId`].
     by_id: Vec<Rc<WorkerPool>>,
     leaving: Leaving,
@@ -68,7 +70,7 @@ pub(super) struct InFlight(Rc<Backend>);
 
 impl Pools {
     pub(super) fn new(shared: Shared, seed: u64) -> Self {
-        Self { shared, seed, epoch: 0, by_id: Vec::new(), leaving: Leaving::default() }
+        Self { shared, seed, epoch: 0, pruned: 0, by_id: Vec::new(), leaving: Leaving::default() }
     }
 
     /// The pool with this id of a snapshot.
@@ -87,6 +89,11 @@ impl Pools {
             }
         }
         self.leaving.end_overdue(snapshot, now);
+        // One worker does it for all.
+        if self.seed == 0 && self.pruned != self.epoch {
+            self.pruned = self.epoch;
+            self.shared.counters.keep_backends(&addresses(snapshot));
+        }
     }
 
     /// From now on, connections to all backends may go on for as long as their pools' `drain` says.
@@ -236,6 +243,20 @@ impl WorkerPool {
     pub(super) fn count_retry(&self) {
         self.counters.retries.fetch_add(1, Relaxed);
     }
+}
+
+/// All addresses of all pools.
+fn addresses(snapshot: &Snapshot) -> BTreeSet<(&str, SocketAddr)> {
+    let topology = &snapshot.plan.topology;
+    let of_pool = |id: PoolId| {
+        let (pool, standing) = (topology.pool(id), snapshot.standing.pool(id));
+        let backends = pool.backends.iter().zip(&*standing.backends);
+        backends.flat_map(move |(backend, standing)| {
+            let address = |ip| (pool.name.as_str(), SocketAddr::new(ip, backend.port));
+            standing.addresses.iter().map(move |it| address(it.address))
+        })
+    };
+    topology.pool_ids().flat_map(of_pool).collect()
 }
 
 fn candidates(open: &[OpenAddress]) -> Vec<Candidate> {

@@ -226,6 +226,7 @@ mod tests {
             name: pool.into(),
             balance: Balance::default(),
             backends: Vec::new(),
+            discover: None,
             healthy_when: Condition::ALWAYS,
             retry,
             timeout,

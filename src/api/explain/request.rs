@@ -161,9 +161,8 @@ pub fn explain_request(
             dto::RequestOutcome::Respond { status: status.as_u16(), body: body.clone() }
         }
         Some(RouteAction::Forward(pools)) => {
-            let key = client_key(question.client);
             let name = |id| Hash::of(snapshot.plan.topology.pool(id).name.as_bytes());
-            let id = route::choose_pool(pools, name, key);
+            let id = route::choose_pool(pools, name, client_key(question.client));
             let explained =
                 Explained { snapshot, checks, overrides, id, client: question.client, headers: head.headers };
             dto::RequestOutcome::Forward {

@@ -6,6 +6,7 @@
 mod action;
 mod backend;
 mod condition;
+mod discover;
 mod listener;
 mod pool;
 mod reach;
@@ -13,6 +14,7 @@ mod route;
 mod sticky;
 
 pub(super) use backend::place as backend_place;
+pub use discover::backends as discovered_backends;
 
 use crate::model::{Networks, Pool, Proxy};
 

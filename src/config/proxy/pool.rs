@@ -3,16 +3,16 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::model::{Balance, Condition, Fraction, Pool, Retry, RetryOn, Timeouts, Weight};
+use crate::model::{Balance, Condition, Fraction, LONGEST_DRAIN, Pool, Retry, RetryOn, Timeouts, Weight};
 
 use super::super::keys::Shape::{Any, Either, Fields, Integer, List, OneOrMany, Text, Words};
-use super::super::keys::{Keys, default, key, otherwise, required};
+use super::super::keys::{Keys, default, key, otherwise};
 use super::super::place::Names;
 use super::super::region::read_probes;
 use super::super::table::{Entry, Table, Value};
 use super::super::text;
 use super::backend::{self, BACKEND};
-use super::sticky;
+use super::{discover, sticky};
 
 pub(super) const POOL: Keys = Keys {
     known: &[
@@ -33,8 +33,17 @@ pub(super) const POOL: Keys = Keys {
         key(
             "backend",
             List(&Either(&[Text, Fields(&BACKEND)])),
-            required("[{ address = \"10.0.0.1:8080\", weight = 1 }, \"10.0.0.2:8080\"]"),
+            otherwise(
+                "[{ address = \"10.0.0.1:8080\", weight = 1 }, \"10.0.0.2:8080\"]",
+                "what `discover` finds",
+            ),
             "backends; plain \"10.0.0.2:8080\" means { address = \"10.0.0.2:8080\" }",
+        ),
+        key(
+            "discover",
+            Text,
+            otherwise("\"dns:api.internal:8080\"", "only what `backend` lists"),
+            "where backends are found while the node runs: \"dns:HOST:PORT\" (all addresses), \"dns+srv:NAME\" (SRV records), or \"file:PATH\" (a backend per line, or a JSON list); what was found last stays in use when that fails",
         ),
         key(
             "probe",
@@ -68,7 +77,7 @@ pub(super) const POOL: Keys = Keys {
             "a signed cookie that keeps a client with a backend while that is in use",
         ),
     ],
-    later: &["discover", "passive", "slow_start", "tls", "hedge", "limits"],
+    later: &["passive", "slow_start", "tls", "hedge", "limits"],
 };
 const RETRY: Keys = Keys {
     known: &[
@@ -155,6 +164,7 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
         name: entry.name.into(),
         balance: balance.unwrap_or_default(),
         backends,
+        discover: discover::read(&table),
         healthy_when: Condition::checks(probed),
         retry: read_retry(&table),
         timeout: read_timeouts(&table),
@@ -167,6 +177,16 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
             entry.span.clone(),
             format!("pool `{}` has no probe: its backends count as up whatever happens to them", entry.name),
             "name its probes in `probe`, or write `probe = []` if that is what you want",
+        );
+    }
+    if pool.drain > LONGEST_DRAIN
+        && let Some(value) = table.get("drain")
+    {
+        let (drain, longest) = (text::format_duration(pool.drain), text::format_duration(LONGEST_DRAIN));
+        table.report.warning(
+            value.span.clone(),
+            format!("a `drain` of {drain} holds for backends, but when the node stops, it ends requests and connections after {longest}"),
+            format!("set at most \"{longest}\", unless backends are drained more often than the node stops"),
         );
     }
     // An error may be the reason that backends are missing.

@@ -65,7 +65,7 @@ probe = ["ready", "open"]
 retry = { tries = 3, on = ["connect", "reset", "timeout", "503"], budget = "10%" }
 timeout = { connect = "1s", read = "2s", write = "3s", idle = "1h" }
 keepalive = 0
-drain = "5m"
+drain = "20s"
 [proxy.pool.canary]
 backend = [{ address = "10.0.0.9:8080" }]
 probe = "ready"
@@ -186,6 +186,7 @@ fn the_pools() {
         keepalive: 0,
         drain: secs(300),
         sticky: None,
+        discover: None,
     };
     let canary = Pool {
         name: "canary".into(),
@@ -201,6 +202,7 @@ fn the_pools() {
         keepalive: 32,
         drain: secs(30),
         sticky: None,
+        discover: None,
     };
     assert_eq!(config.topology.pools[..2], [api, canary]);
     assert_eq!(config.topology.pools[2].healthy_when, Condition::ALWAYS);

@@ -285,7 +285,7 @@ fn pools() {
         ],
     );
     check(&[
-        (&format!("proxy.pool.api = {{}}\n{LISTENER}"), "2:18: `backend` is missing in `proxy.pool.api`"),
+        (&format!("proxy.pool.api = {{}}\n{LISTENER}"), "2:18: a pool needs `backend`, `discover` or both"),
         (
             &format!(
                 "proxy.pool.api = {{ backend = [\"10.0.0.1:80\"], probe = [\"wep\", \"web\", \"web\"] }}\n{LISTENER}"
@@ -293,6 +293,34 @@ fn pools() {
             "2:56: probe `wep` is not defined; did you mean `web`?\n2:70: probe `web` is listed twice",
         ),
     ]);
+}
+
+#[test]
+fn sources_of_backends() {
+    const WHAT: &str = "expected a source such as \"dns:api.internal:8080\", \"dns+srv:_api._tcp.internal\" or \"file:backends.txt\"";
+    let discover = |source: &str| pool(&format!("discover = {source}"));
+    check_with(
+        discover,
+        &[
+            ("1", &format!("2:73: {WHAT}, found integer 1")),
+            ("\"api.internal\"", &format!("2:73: {WHAT}, found \"api.internal\"")),
+            ("\"http://api.internal\"", &format!("2:73: {WHAT}, found \"http://api.internal\"")),
+            (
+                "\"dns:api.internal\"",
+                "2:73: \"api.internal\" is not an address or host with a port; write HOST:PORT",
+            ),
+            ("\"dns:10.0.0.1:80\"", "2:73: 10.0.0.1:80 needs no discovery: list it in `backend`"),
+            ("\"dns+srv:a b\"", "2:73: \"a b\" is not a valid domain name: it contains a space"),
+            (
+                "\"file:none\"",
+                "2:73: warning: file of backends none: no such file\n  help: until it is mended, the pool has only what `backend` lists",
+            ),
+            (
+                "\"file:notes.txt\"",
+                "2:73: warning: file of backends notes.txt: line 1: expected weight=NUMBER or backup, found \"certificate\"\n  help: until it is mended, the pool has only what `backend` lists",
+            ),
+        ],
+    );
 }
 
 #[test]
@@ -324,7 +352,17 @@ fn cookies_of_pools() {
     let two = "proxy.pool.a = { backend = [\"10.0.0.1:80\"], probe = \"web\", sticky = { cookie = \"c\" } }\n\
                proxy.pool.b = { backend = [\"10.0.0.1:80\"], probe = \"web\", sticky = { cookie = \"c\" } }\n\
                proxy.listener.web = { listen = \"[::]:80\", protocol = \"tcp\", route = [{ split = [{ pool = \"a\" }, { pool = \"b\" }] }] }";
-    assert_eq!(super::without(&reported(two), "a secret of this process"), "2:12: warning: x");
+    assert_eq!(
+        super::without(&reported(two), "a secret of this process"),
+        concat!(
+            "2:12: warning: pool `a` is sticky, but no listener that speaks HTTP leads to it\n",
+            "  help: only HTTP has cookies; choose `balance = \"maglev\"` to keep clients by their address\n",
+            "3:12: warning: pools `a` and `b` have the same cookie `c`\n",
+            "  help: give each a `cookie` of its own: a client that uses both would lose its backend at every change\n",
+            "3:12: warning: pool `b` is sticky, but no listener that speaks HTTP leads to it\n",
+            "  help: only HTTP has cookies; choose `balance = \"maglev\"` to keep clients by their address"
+        )
+    );
 }
 
 #[test]
@@ -372,7 +410,7 @@ fn what_is_planned_is_not_supported_yet() {
         let expected = format!("2:55: `proxy.listener.web.route.{key}` is not supported yet");
         assert_eq!(reported(&route(&format!("{key} = 1, pool = \"api\""))), expected);
     }
-    for key in ["discover", "passive", "slow_start", "tls", "hedge", "limits"] {
+    for key in ["passive", "slow_start", "tls", "hedge", "limits"] {
         let expected = format!("2:62: `proxy.pool.api.{key}` is not supported yet");
         assert_eq!(reported(&pool(&format!("{key} = 1"))), expected);
     }
@@ -385,6 +423,11 @@ fn pools_that_do_not_do_what_was_meant() {
         &[
             // One backend is reached whatever the balance.
             ("balance = \"ip-hash\"", ""),
+            ("drain = \"30s\"", ""),
+            (
+                "drain = \"31s\"",
+                "2:70: warning: a `drain` of 31s holds for backends, but when the node stops, it ends requests and connections after 30s\n  help: set at most \"30s\", unless backends are drained more often than the node stops",
+            ),
         ],
     );
     let two = |keys: &str| {

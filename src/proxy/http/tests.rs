@@ -80,6 +80,7 @@ fn pool(at: std::net::SocketAddr) -> (Pool, PoolStanding) {
         name: "api".into(),
         balance: Balance::RoundRobin,
         backends: vec![backend],
+        discover: None,
         healthy_when: Condition::ALWAYS,
         retry: Retry { tries: 1, on: RetryOn::default(), budget: Fraction::WHOLE },
         timeout: Timeouts { connect: second, read: second * 10, write: LONG, idle: LONG },

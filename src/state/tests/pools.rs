@@ -12,6 +12,7 @@ fn pool(name: &str, backends: Vec<Backend>) -> Pool {
         name: name.into(),
         balance: Balance::LeastConnections,
         backends,
+        discover: None,
         healthy_when: Condition::checks([ProbeId(0)]),
         retry: Retry { tries: 2, on: RetryOn::default(), budget: Fraction::WHOLE },
         timeout: Timeouts { connect: second, read: second, write: second, idle: second },

@@ -2,6 +2,7 @@
 
 mod backend;
 mod connections;
+mod discover;
 mod explain;
 mod hostile;
 mod http;
