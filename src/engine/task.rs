@@ -271,8 +271,7 @@ impl Engine {
         let (changed, alarm) = self.discovery.apply(report);
         if let Some(changed) = changed {
             self.plan = self.discovery.plan();
-            let world = world(&self.plan, self.rules.clone());
-            self.state.reload(world, changed, self.clock.now());
+            self.state.reload(world(&self.plan, self.rules.clone()), changed, self.clock.now());
             self.publish();
             self.journal.keep_only(self.state.checks_to_run().map(|check| check.id).collect());
             self.journal.save_hosts(self.discovery.hosts());

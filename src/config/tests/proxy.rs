@@ -184,7 +184,7 @@ fn the_pools() {
         },
         timeout: Timeouts { connect: secs(1), read: secs(2), write: secs(3), idle: secs(3600) },
         keepalive: 0,
-        drain: secs(300),
+        drain: secs(20),
         sticky: None,
         discover: None,
     };
