@@ -4,6 +4,7 @@
 //! does not exist, hold a share above 100 % or a JSONPath that does not compile. No I/O, no clocks, no serde.
 
 mod check;
+mod client_limits;
 mod clients;
 mod condition;
 mod destination;
@@ -29,6 +30,7 @@ mod topology;
 mod units;
 
 pub use check::{CheckId, Source, Subject};
+pub use client_limits::ClientLimits;
 pub use clients::{AllowedClients, Networks};
 pub use condition::Condition;
 pub use destination::Destinations;

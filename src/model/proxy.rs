@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
-use super::{Condition, Discover, Fraction, Name, Networks, Sticky, Weight};
+use super::{ClientLimits, Condition, Discover, Fraction, Name, Networks, Sticky, Weight};
 
 /// Index into [`Topology::pools`](super::Topology::pools).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +41,8 @@ pub struct Listener {
     pub addresses: Vec<SocketAddr>,
     /// What it understands of what clients send.
     pub protocol: Protocol,
+    /// What each client may use.
+    pub client: ClientLimits,
     /// The first that matches decides.
     pub routes: Vec<Route>,
 }

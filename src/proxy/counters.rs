@@ -52,6 +52,10 @@ pub struct ListenerCounters {
     pub accepted: AtomicU64,
     /// Connections closed at once because too many were open.
     pub refused: AtomicU64,
+    /// Connections closed at once because their client had as many as it may.
+    pub limited_connections: AtomicU64,
+    /// Requests refused because their client sent too many.
+    pub limited_requests: AtomicU64,
     /// Responses, by the first digit of their status; 0 is not used.
     pub responses: [AtomicU64; 6],
     /// Requests that no route matched.

@@ -14,9 +14,17 @@ use super::counters::{BackendCounters, Counters, ListenerCounters, PoolCounters}
 /// A counter of each listener, pool or backend: its name, what it counts, and where it is.
 type Row<T> = (&'static str, &'static str, fn(&T) -> &AtomicU64);
 
-const OF_LISTENERS: [Row<ListenerCounters>; 3] = [
+const OF_LISTENERS: [Row<ListenerCounters>; 5] = [
     ("proxy_connections", "Connections accepted", |it| &it.accepted),
     ("proxy_refused", "Connections closed at once because too many were open", |it| &it.refused),
+    (
+        "proxy_limited_connections",
+        "Connections closed at once because their client had as many as it may",
+        |it| &it.limited_connections,
+    ),
+    ("proxy_limited_requests", "Requests refused with 429 because their client sent too many", |it| {
+        &it.limited_requests
+    }),
     ("proxy_unrouted", "Requests that no route matched", |it| &it.unrouted),
 ];
 

@@ -12,6 +12,7 @@
 //! and `upstream` (the connection to it).
 
 mod budget;
+mod clients;
 mod counters;
 mod http;
 mod leaving;
@@ -31,6 +32,7 @@ use std::thread::{self, JoinHandle};
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
+pub use clients::Clients;
 pub use counters::Counters;
 
 pub use crate::model::LONGEST_DRAIN;
@@ -51,6 +53,8 @@ pub struct Shared {
     pub snapshots: Arc<ArcSwap<Snapshot>>,
     /// The counters; they outlive the workers.
     pub counters: Arc<Counters>,
+    /// What each client uses.
+    pub clients: Arc<Clients>,
     /// Notices workers that end or stall.
     pub supervisor: Supervisor,
     /// The connections of clients that are open, of all workers.

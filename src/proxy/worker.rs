@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use ::http::HeaderValue;
+use ::http::{HeaderMap, HeaderValue};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::{JoinSet, LocalSet};
@@ -16,10 +16,11 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::clients::Admitted;
 use super::counters::ListenerCounters;
 use super::pools::{Pools, WorkerPool};
-use super::{LONGEST_DRAIN, Shared, http, tcp};
-use crate::model::{PoolId, Protocol, Weight};
+use super::{LONGEST_DRAIN, Shared, clients, http, tcp};
+use crate::model::{ClientLimits, Networks, PoolId, Protocol, Weight};
 use crate::pick::Hash;
 use crate::route;
 use crate::snapshot::Snapshot;
@@ -47,6 +48,8 @@ pub(super) struct Client {
     pub(super) listener: Arc<str>,
     pub(super) counters: Arc<ListenerCounters>,
     pub(super) address: SocketAddr,
+    /// Counts the connection for the client, if the listener limits them.
+    pub(super) admitted: Option<Rc<Admitted>>,
     /// Its IP address as the value of a header.
     pub(super) shown: HeaderValue,
 }
@@ -118,6 +121,7 @@ async fn accept(
                     listener: Arc::clone(&listener),
                     counters: Arc::clone(&counters),
                     address,
+                    admitted: None,
                     shown: http::shown(address.ip()),
                 };
                 client.start(stream);
@@ -137,7 +141,7 @@ async fn accept(
 
 impl Client {
     /// Serves the connection in a task of its own.
-    fn start(self, stream: TcpStream) {
+    fn start(mut self, stream: TcpStream) {
         self.counters.accepted.fetch_add(1, Relaxed);
         let shared = &self.context.shared;
         let Some(slot) = shared.connections.enter_below(shared.most_connections) else {
@@ -145,7 +149,19 @@ impl Client {
             return;
         };
         let snapshot = self.context.snapshot();
-        let Some(protocol) = self.plan(&snapshot).map(|plan| plan.protocol) else { return };
+        let Some((protocol, limits)) = self.plan(&snapshot).map(|plan| (plan.protocol, plan.client)) else {
+            return;
+        };
+        let ip = self.address.ip();
+        if let Some(most) = limits.connections
+            && !snapshot.plan.proxy.trusted.contain(ip)
+        {
+            let Some(admitted) = self.context.shared.clients.admit(self.listener_hash(), ip, most) else {
+                self.counters.limited_connections.fetch_add(1, Relaxed);
+                return;
+            };
+            self.admitted = Some(Rc::new(admitted));
+        }
         // Small writes must not wait for acknowledgements.
         stream.set_nodelay(true).ok();
         let tasks = self.context.tasks.clone();
@@ -156,6 +172,31 @@ impl Client {
             }
             drop(slot);
         });
+    }
+
+    /// Counts a request for its client.
+    ///
+    /// # Errors
+    /// The time after which the client may send another one.
+    pub(super) fn admit_request(
+        &self,
+        limits: &ClientLimits,
+        headers: &HeaderMap,
+        trusted: &Networks,
+    ) -> Result<(), Duration> {
+        if limits.requests_per_second.is_none() {
+            return Ok(());
+        }
+        let Some(sender) = clients::sender(self.address.ip(), headers, trusted) else { return Ok(()) };
+        let counted = self.context.shared.clients.request(self.listener_hash(), sender, limits);
+        if counted.is_err() {
+            self.counters.limited_requests.fetch_add(1, Relaxed);
+        }
+        counted
+    }
+
+    fn listener_hash(&self) -> Hash {
+        Hash::of(self.listener.as_bytes())
     }
 
     /// The compiled listener; `None` if the config has it no longer.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Head, Routes, Skipped};
-use crate::model::{Networks, Protocol, Proxy, Route};
+use crate::model::{ClientLimits, Networks, Protocol, Proxy, Route};
 
 /// The compiled `[proxy]`; empty without one.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,8 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Where it listens, as the config says; at least one.
     pub addresses: Box<[SocketAddr]>,
+    /// What each client may use.
+    pub client: ClientLimits,
     /// In the order of the config.
     pub routes: Box<[Route]>,
     table: Routes,
@@ -35,6 +37,7 @@ impl Plan {
         let listener = |it: &crate::model::Listener| Listener {
             name: it.name.clone(),
             protocol: it.protocol,
+            client: it.client,
             addresses: it.addresses.clone().into(),
             routes: it.routes.clone().into(),
             table: Routes::compile(&it.routes),

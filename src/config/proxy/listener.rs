@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Listener, Protocol, Route, RouteAction, Weight, When};
+use crate::model::{ClientLimits, Listener, Protocol, Route, RouteAction, Weight, When};
 
 use super::super::claim::Claims;
-use super::super::keys::Shape::{Fields, List, OneOrMany, Text, Words};
+use super::super::keys::Shape::{Fields, Integer, List, OneOrMany, Text, Words};
 use super::super::keys::{Keys, default, key, otherwise, required};
 use super::super::place::Names;
 use super::super::table::{At, Entry, Table, Value};
@@ -27,6 +27,12 @@ pub(super) const LISTENER: Keys = Keys {
             default("\"http\""),
             "what clients speak: \"http\" (HTTP/1.1, or HTTP/2 with prior knowledge), or \"tcp\" (any bytes; its routes only name pools)",
         ),
+        key(
+            "client",
+            Fields(&CLIENT),
+            otherwise("", "no limit"),
+            "what each client, an IPv4 address or an IPv6 /64, may use; `trusted` hops may use more",
+        ),
         key("pool", Text, otherwise("\"api\"", "none"), "pool for what no route matches"),
         key(
             "route",
@@ -37,6 +43,35 @@ pub(super) const LISTENER: Keys = Keys {
     ],
     later: &["tls"],
 };
+
+const CLIENT: Keys = Keys {
+    known: &[
+        key(
+            "connections",
+            Integer(1, MOST_CONNECTIONS),
+            otherwise("100", "as many as the node may have"),
+            "connections open at a time; further ones are closed at once",
+        ),
+        key(
+            "requests_per_second",
+            Integer(1, MOST_REQUESTS),
+            otherwise("50", "any number"),
+            "requests per second; further ones get 429. A trusted hop's count for the client that X-Forwarded-For reports",
+        ),
+        key(
+            "burst",
+            Integer(1, MOST_REQUESTS),
+            otherwise("100", "`requests_per_second`"),
+            "requests at once after a pause",
+        ),
+    ],
+    later: &[],
+};
+
+/// More than a node has files for.
+const MOST_CONNECTIONS: u64 = 1_000_000;
+/// Requests are counted in ticks of 100 µs.
+const MOST_REQUESTS: u64 = 10_000;
 
 const LATER_PROTOCOLS: [&str; 2] = ["udp", "tls-passthrough"];
 
@@ -65,6 +100,7 @@ fn read(entry: &Entry<'_>, pools: &Names<'_>, claims: &mut Claims) -> Option<Lis
         None => Some(Protocol::Http),
         Some(value) => value.choice(&protocols, &LATER_PROTOCOLS),
     };
+    let client = read_client(&table, protocol);
     let before = table.report.errors();
     // With a protocol that is not known, routes are read as the richer ones.
     let protocol = protocol.unwrap_or(Protocol::Http);
@@ -74,7 +110,25 @@ fn read(entry: &Entry<'_>, pools: &Names<'_>, claims: &mut Claims) -> Option<Lis
         reach::warn_of_unreachable(table.report, &routes);
     }
     let routes = routes.into_iter().map(|route| route.value).collect();
-    Some(Listener { name: entry.name.into(), addresses, protocol, routes })
+    Some(Listener { name: entry.name.into(), addresses, protocol, client, routes })
+}
+
+fn read_client(listener: &Table<'_>, protocol: Option<Protocol>) -> ClientLimits {
+    let table = listener.get("client").and_then(|value| value.table(listener.path("client"), &CLIENT));
+    let Some(table) = table else { return ClientLimits::default() };
+    let integer = |key, most| table.get(key).and_then(|value| value.integer(1..=most));
+    let rate = integer("requests_per_second", MOST_REQUESTS).map(|rate| rate as u32);
+    let burst = integer("burst", MOST_REQUESTS).map(|burst| burst as u32);
+    if protocol == Some(Protocol::Tcp) {
+        table.refuse(&["requests_per_second", "burst"], "in a listener for TCP");
+    } else if !table.has("requests_per_second") {
+        table.refuse(&["burst"], "without `requests_per_second`");
+    }
+    ClientLimits {
+        connections: integer("connections", MOST_CONNECTIONS).map(|count| count as usize),
+        requests_per_second: rate,
+        burst: burst.or(rate).unwrap_or(1),
+    }
 }
 
 fn read_addresses(table: &Table<'_>, claims: &mut Claims) -> Vec<SocketAddr> {

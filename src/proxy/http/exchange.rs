@@ -33,6 +33,10 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
     let Some(listener) = client.plan(&snapshot) else {
         return reply::text(StatusCode::MISDIRECTED_REQUEST, "this listener is no longer configured\n");
     };
+    let trusted = &snapshot.plan.proxy.trusted;
+    if let Err(wait) = client.admit_request(&listener.client, request.headers(), trusted) {
+        return reply::too_many(wait);
+    }
     let head = Head {
         host: authority.host(),
         path: request.uri().path(),
@@ -50,7 +54,7 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
         RouteAction::Respond { status, body } => return reply::text(*status, body.clone()),
         RouteAction::Forward(pools) => client.context.pool(pools, key, &snapshot),
     };
-    let is_trusted = snapshot.plan.proxy.trusted.contain(client.address.ip());
+    let is_trusted = trusted.contain(client.address.ip());
     let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
     headers::prepare(&mut request, &authority, &Sender { shown: &client.shown, is_trusted });
     forward(client, pool, request, key, upgrade, &authority).await
@@ -242,7 +246,7 @@ fn relay_response(
         let backend = hyper::upgrade::on(&mut response);
         let Context { shared, tasks, .. } = &*client.context;
         // The connections that hyper had are counted no longer.
-        let occupants = (shared.connections.enter(), shared.upstream.enter());
+        let occupants = (shared.connections.enter(), shared.upstream.enter(), client.admitted.clone());
         tasks.spawn_local(async move {
             relay::upgraded(upgrade, backend, timeouts.idle, lease.in_flight).await;
             drop(occupants);

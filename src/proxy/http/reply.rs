@@ -1,6 +1,8 @@
 //! Responses of the proxy's own.
 
-use http::header::{CONTENT_TYPE, LOCATION};
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use super::body::ResponseBody;
@@ -12,6 +14,14 @@ pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Response<Resp
     let mut response = Response::new(ResponseBody::of(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, PLAIN);
+    response
+}
+
+/// The response to a client that sent too many requests and may send another one after this time.
+pub(super) fn too_many(wait: Duration) -> Response<ResponseBody> {
+    let mut response = text(StatusCode::TOO_MANY_REQUESTS, "too many requests\n");
+    let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
+    response.headers_mut().insert(RETRY_AFTER, seconds.into());
     response
 }
 

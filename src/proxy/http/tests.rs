@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::model::{
-    Backend, BackendReach, Balance, Condition, Fraction, Listener, Pool, PoolId, Protocol, Proxy, Retry,
-    RetryOn, Route, RouteAction, Timeouts, Topology, Weight, When,
+    Backend, BackendReach, Balance, ClientLimits, Condition, Fraction, Listener, Pool, PoolId, Protocol,
+    Proxy, Retry, RetryOn, Route, RouteAction, Timeouts, Topology, Weight, When,
 };
 use crate::proxy::Shared;
 use crate::proxy::worker::Context;
@@ -36,6 +36,7 @@ fn connect(
         name: "web".into(),
         addresses: Vec::new(),
         protocol: Protocol::Http,
+        client: ClientLimits::default(),
         routes: vec![Route { when: When::default(), action }],
     };
     let proxy = Proxy { listeners: vec![listener], ..Proxy::default() };
@@ -44,6 +45,7 @@ fn connect(
     let shared = Shared {
         snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
         counters: Arc::default(),
+        clients: Arc::default(),
         supervisor: crate::supervise::Supervisor::default(),
         connections: Arc::default(),
         upstream: Arc::default(),
@@ -53,6 +55,7 @@ fn connect(
         counters: shared.counters.listener("web"),
         context: Rc::new(Context::new(0, shared, closing.clone())),
         listener: "web".into(),
+        admitted: None,
         address: ([192, 0, 2, 1], 1).into(),
         shown: shown([192, 0, 2, 1].into()),
     };
@@ -171,6 +174,37 @@ async fn a_client_that_opens_no_window_is_closed() {
             timeout(LONG, served).await.expect("it is closed").unwrap();
             drop(response);
         }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_client_takes_nothing_is_reset_and_others_go_on() {
+    locally(async {
+        let (client, served) = connection(&"long".repeat(10_000), &CancellationToken::new());
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(1000);
+        let (sender, driver) = builder.handshake(TokioIo::new(client)).await.unwrap();
+        tokio::task::spawn_local(driver);
+        let send =
+            || sender.clone().send_request(Request::get("http://a/").body(Empty::<Bytes>::new()).unwrap());
+        let mut stalled = send().await.unwrap().into_body();
+        // Requests for twice the time that a client may take nothing.
+        for _ in 0..8 {
+            tokio::time::sleep(STALL / 4).await;
+            let whole = send().await.unwrap().into_body().collect().await.expect("its stream goes on");
+            assert_eq!(whole.to_bytes().len(), 40_000);
+        }
+        // hyper takes the reset for an early end.
+        let taken = async {
+            let mut taken = 0;
+            while let Some(Ok(frame)) = stalled.frame().await {
+                taken += frame.data_ref().map_or(0, Bytes::len);
+            }
+            taken
+        };
+        assert!(timeout(LONG, taken).await.expect("its stream was reset") < 40_000);
+        assert!(!served.is_finished());
     })
     .await;
 }

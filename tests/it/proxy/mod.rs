@@ -6,6 +6,7 @@ mod discover;
 mod explain;
 mod hostile;
 mod http;
+mod limits;
 mod meaning;
 mod retries;
 mod sticky;
