@@ -114,6 +114,7 @@ async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response,
         engine_alarms: api.engine.alarms().await?,
         snapshot: api.engine.snapshots.load_full(),
         transitions: api.engine.transitions(),
+        ejections: api.engine.ejections(),
         reloads: api.engine.reloads(),
         now: Clock::unix(),
     };

@@ -17,7 +17,7 @@ use super::events::Events;
 use super::hosts::{Resolved, Resolving};
 use super::sources::Report;
 use super::{COMMAND_QUEUE, Handle};
-use crate::health::SavedVerdict;
+use crate::health::{FailingRequests, SavedVerdict};
 use crate::journal::{Journal, Notice, Opened, Recalled, VerdictRecord};
 use crate::model::{CheckId, Rules, Subject, Topology, Unix};
 use crate::net::clock::Clock;
@@ -34,6 +34,9 @@ use crate::supervise::{BEAT, Part, Supervisor};
 
 /// Capacity of the queue of probe reports; probes wait if it is full.
 const REPORT_QUEUE: usize = 4096;
+
+/// Capacity of the queue of reports about failing requests; what does not fit in is dropped, as more follow.
+const FAILING_QUEUE: usize = 256;
 
 /// Capacity of the queue of lookup results; lookups wait if it is full.
 const RESOLVED_QUEUE: usize = 64;
@@ -139,6 +142,7 @@ impl Engine {
         let clock = Clock::default();
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (reports, report_queue) = mpsc::channel(REPORT_QUEUE);
+        let (failing, failing_queue) = mpsc::channel(FAILING_QUEUE);
         let (results, resolved_queue) = mpsc::channel(RESOLVED_QUEUE);
         let (discovered, discovered_queue) = mpsc::channel(RESOLVED_QUEUE);
         let (ready, ready_seen) = watch::channel(false);
@@ -182,6 +186,7 @@ impl Engine {
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
             ready: ready_seen,
+            failing,
             history: engine.events.history(),
             counts: engine.events.counts(),
             retired: Arc::clone(&engine.retired),
@@ -191,7 +196,13 @@ impl Engine {
         };
         let (end, ended) = oneshot::channel();
         thread::Builder::new().name("engine".into()).spawn(move || {
-            own.block_on(engine.run(command_queue, report_queue, resolved_queue, discovered_queue));
+            own.block_on(engine.run(
+                command_queue,
+                report_queue,
+                resolved_queue,
+                discovered_queue,
+                failing_queue,
+            ));
             // A probe or lookup that is stuck must not keep the node from stopping.
             [own, network].into_iter().for_each(Runtime::shutdown_background);
             drop(end);
@@ -213,6 +224,7 @@ impl Engine {
         mut reports: mpsc::Receiver<CheckReport>,
         mut resolved: mpsc::Receiver<Resolved>,
         mut discovered: mpsc::Receiver<Report>,
+        mut failing: mpsc::Receiver<FailingRequests>,
     ) {
         let started = Instant::now();
         let mut ticks = interval(TICK);
@@ -221,6 +233,7 @@ impl Engine {
             tokio::select! {
                 Some(report) = reports.recv() => self.observe(report, &mut reports),
                 notice = self.journal.notice() => self.journal_changed(notice),
+                Some(report) = failing.recv() => self.requests_fail(report, &mut failing),
                 Some(host) = resolved.recv() => self.resolve(host, &mut resolved),
                 Some(report) = discovered.recv() => self.discover(report),
                 command = commands.recv() => match command {
@@ -252,6 +265,16 @@ impl Engine {
         }
         self.recompute_soon();
         self.check_ready();
+    }
+
+    /// Processes a report about failing requests and all others that wait.
+    fn requests_fail(&mut self, first: FailingRequests, queue: &mut mpsc::Receiver<FailingRequests>) {
+        let now = self.clock.now();
+        let waiting = std::iter::from_fn(|| queue.try_recv().ok());
+        for report in std::iter::once(first).chain(waiting).take(FAILING_QUEUE) {
+            self.state.requests_fail(&report, now);
+        }
+        self.recompute_soon();
     }
 
     /// Processes a lookup result and all others that wait.

@@ -15,6 +15,7 @@ mod identity;
 mod json_path;
 mod lookup;
 mod name;
+mod passive;
 mod place;
 mod probe;
 mod proxy;
@@ -41,11 +42,13 @@ pub use identity::{Identity, MAX_IDENTITY};
 pub use json_path::{Extent, JsonPath, JsonPathError};
 pub use lookup::{Found, Lookup};
 pub use name::{Name, NameError};
+pub use passive::{ErrorRate, Passive, PassiveOn};
 pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use proxy::{
-    Backend, BackendReach, BackendRef, Balance, HostPattern, LONGEST_DRAIN, Listener, PathPattern, Pool,
-    PoolId, Protocol, Proxy, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, When,
+    Backend, BackendReach, BackendRef, Balance, HostPattern, LONGEST_DRAIN, Listener, ListenerTls,
+    PathPattern, Pool, PoolId, Protocol, Proxy, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern,
+    When,
 };
 pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};

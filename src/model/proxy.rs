@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
-use super::{ClientLimits, Condition, Discover, Fraction, Name, Networks, Sticky, Weight};
+use super::{ClientLimits, Condition, Discover, Fraction, Name, Networks, Passive, Sticky, Weight};
 
 /// Index into [`Topology::pools`](super::Topology::pools).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,14 +43,23 @@ pub struct Listener {
     pub protocol: Protocol,
     /// What each client may use.
     pub client: ClientLimits,
+    /// How it speaks TLS, if it does.
+    pub tls: Option<ListenerTls>,
     /// The first that matches decides.
     pub routes: Vec<Route>,
+}
+
+/// `tls` of a listener, but for its certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ListenerTls {
+    /// The header that shows backends the certificate of a client.
+    pub client_header: Option<HeaderName>,
 }
 
 /// What a listener understands of what clients send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1, or HTTP/2 with prior knowledge.
+    /// HTTP/1.1, or HTTP/2 over TLS or with prior knowledge.
     Http,
     /// Bytes. Its routes have no conditions.
     Tcp,
@@ -149,6 +158,13 @@ pub struct Pool {
     /// The condition for an address of a backend to be healthy: the probes that must pass. [`Condition::ALWAYS`]
     /// without probes.
     pub healthy_when: Condition,
+    /// When an address whose requests fail is ejected; `None` for never.
+    pub passive: Option<Passive>,
+    /// While fewer than this share of the addresses are healthy, or none is, those that fail softly are used as well;
+    /// `None`: never.
+    pub panic: Option<Fraction>,
+    /// How long the weight of an address that came up grows; `None` if it has its whole weight at once.
+    pub slow_start: Option<Duration>,
     /// When a request is tried again.
     pub retry: Retry,
     /// How long to wait.

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use arc_swap::ArcSwap;
 
 use crate::config::Config;
 use crate::dns;
+use crate::engine;
 use crate::net::limits::Files;
 use crate::net::listen::BindError;
 use crate::proxy;
-use crate::snapshot::Snapshot;
 use crate::supervise::Supervisor;
 
 /// What both count.
@@ -56,16 +55,18 @@ impl Bound {
 
     pub(super) fn start(
         self,
-        snapshots: &Arc<ArcSwap<Snapshot>>,
+        engine: &engine::Handle,
         counters: &Counters,
         tcp: &crate::model::TcpLimits,
         files: &Files,
         supervisor: &Supervisor,
     ) -> Result<Front> {
+        let snapshots = &engine.snapshots;
         let shared = proxy::Shared {
             snapshots: Arc::clone(snapshots),
             counters: Arc::clone(&counters.proxy),
             clients: Arc::default(),
+            failing: engine.failing.clone(),
             supervisor: supervisor.clone(),
             connections: Arc::clone(&files.proxy),
             upstream: Arc::default(),

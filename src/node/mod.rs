@@ -184,7 +184,7 @@ impl Node {
         if engine.ready.clone().wait_for(|ready| *ready).await.is_err() {
             bail!(supervisor.failure().unwrap_or_else(|| "the engine has stopped".into()));
         }
-        let front = front.start(&engine.snapshots, &counters, &tcp, &files, &supervisor)?;
+        let front = front.start(&engine, &counters, &tcp, &files, &supervisor)?;
         info!("ready");
         Ok(Self {
             engine,

@@ -6,9 +6,9 @@
 //!
 //! Each worker is a thread with a single-threaded runtime, listeners of its own on the same addresses, and its own
 //! balancers and idle connections: a connection never changes threads, and a request takes no lock. What workers share
-//! are the snapshot, which the engine replaces, and counters.
+//! are the snapshot, which the engine replaces, and counters; requests that fail (`passive`) are reported to the engine.
 //!
-//! A connection goes through `worker` (accepted), `http` or `tcp` (what to do with what it sends), `pools` (which backend)
+//! A connection goes through `worker` (accepted), `tls` (if the listener speaks it), `http` or `tcp` (what to do with what it sends), `pools` (which backend)
 //! and `upstream` (the connection to it).
 
 mod budget;
@@ -17,10 +17,12 @@ mod counters;
 mod http;
 mod leaving;
 mod metrics;
+mod passive;
 mod pools;
 mod relay;
 mod sticky;
 mod tcp;
+mod tls;
 mod upstream;
 mod worker;
 
@@ -30,11 +32,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use clients::Clients;
 pub use counters::Counters;
 
+use crate::health::FailingRequests;
 pub use crate::model::LONGEST_DRAIN;
 use crate::model::Proxy;
 use crate::net::limits::Occupancy;
@@ -55,6 +59,8 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     /// What each client uses.
     pub clients: Arc<Clients>,
+    /// Takes reports about addresses whose requests fail; the engine decides what follows.
+    pub failing: mpsc::Sender<FailingRequests>,
     /// Notices workers that end or stall.
     pub supervisor: Supervisor,
     /// The connections of clients that are open, of all workers.

@@ -5,9 +5,11 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::{HeaderMap, Method};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::passive::Fault;
 use super::pools::{InFlight, WorkerPool};
+use super::tls::AnyEnd;
 use super::upstream::{Connected, Failure};
 use super::worker::Client;
 use super::{relay, upstream};
@@ -16,7 +18,7 @@ use crate::pick::{Hash, client_key};
 use crate::route::Head;
 
 /// Connects the client to a backend and relays until both have ended.
-pub(super) async fn serve(client: &Client, stream: TcpStream) {
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(client: &Client, stream: S) {
     let snapshot = client.context.snapshot();
     let Some(listener) = client.plan(&snapshot) else { return };
     let (method, headers) = (Method::GET, HeaderMap::new());
@@ -30,7 +32,7 @@ pub(super) async fn serve(client: &Client, stream: TcpStream) {
         return;
     };
     let idle = pool.settings().timeout.idle;
-    let relayed = relay::both_ways(stream, backend, idle);
+    let relayed = relay::both_ways(stream, AnyEnd(backend), idle);
     tokio::select! {
         // Why it ended is of no interest to anyone but the two.
         _ = relayed => {}
@@ -46,11 +48,15 @@ async fn connect(pool: &Rc<WorkerPool>, key: Hash) -> Option<(Connected, InFligh
     while let Some(backend) = pool.pick(key, &tried) {
         let in_flight = InFlight::new(&backend);
         match upstream::connect(&backend, pool).await {
-            Ok(connected) => return Some((connected, in_flight)),
+            Ok(connected) => {
+                pool.succeeded(&backend);
+                return Some((connected, in_flight));
+            }
             Err(Failure::Full) => break,
             Err(failure) => {
                 tracing::debug!(backend = %backend.address, %failure, "cannot connect to a backend");
                 backend.counters.failures.fetch_add(1, Relaxed);
+                pool.failed(&backend, Fault::Connect, &failure);
             }
         }
         tried.push(backend.address);

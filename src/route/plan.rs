@@ -2,14 +2,19 @@
 
 use std::net::SocketAddr;
 
+use http::HeaderName;
+
 use super::{Head, Routes, Skipped};
-use crate::model::{ClientLimits, Networks, Protocol, Proxy, Route};
+use crate::model::{ClientLimits, ListenerTls, Networks, Protocol, Proxy, Route};
 
 /// The compiled `[proxy]`; empty without one.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Hops whose forwarding headers are believed.
     pub trusted: Networks,
+    /// The headers that show backends the certificates of clients. Backends believe them whichever listener a request
+    /// comes from.
+    pub client_headers: Box<[HeaderName]>,
     /// In the order of their names.
     listeners: Box<[Listener]>,
 }
@@ -21,6 +26,8 @@ pub struct Listener {
     pub name: String,
     /// What it understands of what clients send.
     pub protocol: Protocol,
+    /// How it speaks TLS, if it does.
+    pub tls: Option<ListenerTls>,
     /// Where it listens, as the config says; at least one.
     pub addresses: Box<[SocketAddr]>,
     /// What each client may use.
@@ -38,11 +45,17 @@ impl Plan {
             name: it.name.clone(),
             protocol: it.protocol,
             client: it.client,
+            tls: it.tls.clone(),
             addresses: it.addresses.clone().into(),
             routes: it.routes.clone().into(),
             table: Routes::compile(&it.routes),
         };
-        Self { trusted: proxy.trusted.clone(), listeners: proxy.listeners.iter().map(listener).collect() }
+        let tls = proxy.listeners.iter().filter_map(|it| it.tls.as_ref());
+        Self {
+            trusted: proxy.trusted.clone(),
+            client_headers: tls.filter_map(|tls| tls.client_header.clone()).collect(),
+            listeners: proxy.listeners.iter().map(listener).collect(),
+        }
     }
 
     /// All listeners, in the order of their names.

@@ -135,8 +135,30 @@ pub struct Pool {
     pub balance: String,
     /// Whether a backend that is known to work can be chosen.
     pub serves: bool,
+    /// Present while backends that fail are used, because too few are healthy.
+    pub panic: Option<Panic>,
     /// In the order of the config.
     pub backends: Vec<Backend>,
+}
+
+/// Too few addresses of a pool are healthy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Panic {
+    /// The addresses that are healthy.
+    pub healthy: usize,
+    /// The addresses that have a result and that no operator withdrew.
+    pub of: usize,
+}
+
+/// An address that is ejected because its requests fail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ejected {
+    /// The address.
+    pub address: IpAddr,
+    /// When it returns.
+    pub until: String,
+    /// Why it is ejected.
+    pub evidence: String,
 }
 
 /// A backend of a pool.
@@ -152,6 +174,8 @@ pub struct Backend {
     pub backup: bool,
     /// Whether requests are sent to it.
     pub used: bool,
+    /// Its addresses that are ejected because their requests fail, whatever probes find.
+    pub ejected: Vec<Ejected>,
     /// The state of looking up its host; absent if its address is in the config.
     pub lookup: Option<HostLookup>,
     /// Its override.

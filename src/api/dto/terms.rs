@@ -94,6 +94,10 @@ pub enum Rank {
 pub enum EventName {
     /// An address or a region changed its state.
     Transition,
+    /// An address of a backend was ejected, because its requests fail.
+    Ejected,
+    /// An address that was ejected is used again.
+    Returned,
     /// An operator set an override.
     Override,
     /// An operator removed an override.

@@ -10,8 +10,8 @@ use crate::health::State;
 use crate::model::{Balance, Pool, PoolId, Protocol, Subject, Target};
 use crate::pick::{Load, Picker, client_key};
 use crate::snapshot::Snapshot;
-use crate::standing::{Action, Closed, EndpointStanding, OpenAddress, Override, PoolStanding};
-use crate::state::CheckStatus;
+use crate::standing::{Action, Closed, Ejected, EndpointStanding, OpenAddress, Override, PoolStanding};
+use crate::state::{CheckStatus, timestamp};
 
 /// A pool, seen by a client.
 pub(super) struct Explained<'a> {
@@ -104,6 +104,7 @@ impl Explained<'_> {
                 format!("the addresses of {host} are not known yet")
             }
             Closed::Down => self.evidence(index).unwrap_or_else(|| "down".into()),
+            Closed::Ejected => self.ejections(index),
             Closed::Backup => "a backup, and others are in use".into(),
             Closed::Unknown => "not probed yet, and others are known to be up".into(),
         }
@@ -133,6 +134,19 @@ impl Explained<'_> {
             }
             _ => {}
         }
+        let panic = self.standing().panic;
+        match standing.addresses.iter().map(|it| it.used).min() {
+            Some(State::Down(_)) if !is_forced => {
+                let evidence = self.evidence(index).unwrap_or_default();
+                notes.extend(panic.map(|panic| format!("fails, but is used ({panic}): {evidence}")));
+            }
+            _ => {}
+        }
+        let ejections = self.ejections(index);
+        if !ejections.is_empty() {
+            let used = panic.map(|panic| format!(", but used ({panic})")).unwrap_or_default();
+            notes.push(format!("{ejections}{used}"));
+        }
         if self.settings().backends[index].backup {
             notes.push("a backup: nothing else can be used".into());
         }
@@ -142,6 +156,17 @@ impl Explained<'_> {
             notes.push(format!("{open} of its {count} addresses are in use"));
         }
         notes.join("; ")
+    }
+
+    /// Which addresses of a backend are ejected, until when and why.
+    fn ejections(&self, index: usize) -> String {
+        let ejected: Vec<_> = self.standing().ejected_of(self.settings(), index).collect();
+        let is_all = self.standing().backends[index].addresses.len() == ejected.len();
+        let note = |it: &&Ejected| {
+            let which = if is_all { String::new() } else { format!("{} is ", it.address) };
+            format!("{which}ejected until {}: {}", timestamp(it.until), it.evidence)
+        };
+        ejected.iter().map(note).collect::<Vec<_>>().join("; ")
     }
 
     /// What its worst check found.

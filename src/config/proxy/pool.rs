@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use crate::model::{Balance, Condition, Fraction, LONGEST_DRAIN, Pool, Retry, RetryOn, Timeouts, Weight};
 
-use super::super::keys::Shape::{Any, Either, Fields, Integer, List, OneOrMany, Text, Words};
+use super::super::keys::Shape::{
+    Any, Boolean, Either, False, Fields, Integer, List, OneOrMany, Text, Time, Words,
+};
 use super::super::keys::{Keys, default, key, otherwise};
 use super::super::place::Names;
 use super::super::region::read_probes;
 use super::super::table::{Entry, Table, Value};
 use super::super::text;
 use super::backend::{self, BACKEND};
-use super::{discover, sticky};
+use super::passive::{self, PASSIVE};
+use super::{PoolTls, discover, sticky, tls};
 
 pub(super) const POOL: Keys = Keys {
     known: &[
@@ -51,6 +54,24 @@ pub(super) const POOL: Keys = Keys {
             otherwise("[\"edge\"]", "always up"),
             "probes, all of which must pass; []: none, without a warning",
         ),
+        key(
+            "passive",
+            Either(&[Fields(&PASSIVE), False]),
+            otherwise("{ failures = 3 }", "{ on = \"connect\" }"),
+            "when an address whose requests fail is ejected for a while; false: never",
+        ),
+        key(
+            "panic",
+            Text,
+            default("\"0%\""),
+            "while fewer than this share of the addresses are healthy, or none is, requests also go to those that fail softly or are ejected; \"off\": never to those that fail softly",
+        ),
+        key(
+            "slow_start",
+            Time,
+            otherwise("\"30s\"", "whole weight at once"),
+            "time in which the weight of an address that came up grows from 10%",
+        ),
         key("retry", Fields(&RETRY), otherwise("", "as shown there"), "when a request is tried again"),
         key(
             "timeout",
@@ -76,8 +97,14 @@ pub(super) const POOL: Keys = Keys {
             otherwise("", "no cookie"),
             "a signed cookie that keeps a client with a backend while that is in use",
         ),
+        key(
+            "tls",
+            Either(&[Boolean, Fields(&tls::POOL_TLS)]),
+            otherwise("{ sni = \"api.internal\" }", "false"),
+            "whether backends are asked over TLS; their certificates are verified. Probes have settings of their own",
+        ),
     ],
-    later: &["passive", "slow_start", "tls", "hedge", "limits"],
+    later: &["hedge", "limits"],
 };
 const RETRY: Keys = Keys {
     known: &[
@@ -122,6 +149,8 @@ const MOST_TRIES: u64 = 10;
 const DAY: Duration = Duration::from_secs(86_400);
 /// TCP itself gives up after two minutes.
 const CONNECT_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(120);
+/// In shorter ones nothing gets warm; after longer ones the other backends have done without this one for long enough.
+const SLOW_STARTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 /// Shorter ones are more likely a typo than intended.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
 
@@ -144,7 +173,11 @@ const BALANCES: [(&str, Balance); 7] = [
 ];
 
 /// Reads every `[proxy.pool.NAME]`; complete unless an error was reported.
-pub(super) fn read_all(proxy: &Table<'_>, entries: &[Entry<'_>], probes: &Names<'_>) -> Vec<Pool> {
+pub(super) fn read_all(
+    proxy: &Table<'_>,
+    entries: &[Entry<'_>],
+    probes: &Names<'_>,
+) -> Vec<(Pool, Option<PoolTls>)> {
     if entries.len() > MOST_POOLS {
         let message = format!("at most {MOST_POOLS} pools, found {}", entries.len());
         proxy.report.error(proxy.key_span("pool"), message);
@@ -152,7 +185,7 @@ pub(super) fn read_all(proxy: &Table<'_>, entries: &[Entry<'_>], probes: &Names<
     entries.iter().filter_map(|entry| read(entry, probes)).collect()
 }
 
-fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
+fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)> {
     let table = entry.value.table(format!("proxy.pool.{}", entry.name), &POOL)?;
     let before = table.report.errors();
     let balance = table.get("balance").and_then(|value| value.choice(&BALANCES, &[]));
@@ -166,6 +199,9 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
         backends,
         discover: discover::read(&table),
         healthy_when: Condition::checks(probed),
+        passive: passive::read(&table),
+        panic: read_panic(&table),
+        slow_start: table.get("slow_start").and_then(|value| value.duration(SLOW_STARTS)),
         retry: read_retry(&table),
         timeout: read_timeouts(&table),
         keepalive: keepalive.map_or(DEFAULT_KEEPALIVE, |count| count as usize),
@@ -193,7 +229,7 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
     if table.report.errors() == before && !pool.backends.is_empty() {
         warn(&table, &pool);
     }
-    Some(pool)
+    Some((pool, tls::of_pool(&table)))
 }
 
 /// Warns of what works, but probably not as intended.
@@ -212,6 +248,13 @@ fn warn(table: &Table<'_>, pool: &Pool) {
             "choose \"least-connections\", unless clients must stay with a backend",
         );
     }
+    if pool.slow_start.is_some() && pool.balance == Balance::RoundRobin {
+        table.report.warning(
+            table.key_span("slow_start"),
+            "\"round-robin\" ignores weights, also those that grow in a slow start",
+            "choose \"weighted\", which is round robin by weights",
+        );
+    }
     let mut weights =
         pool.backends.iter().map(|backend| backend.weight).filter(|weight| *weight != Weight(0));
     let first = weights.next();
@@ -222,6 +265,18 @@ fn warn(table: &Table<'_>, pool: &Pool) {
             "choose \"weighted\", which is round robin by weights",
         );
     }
+}
+
+/// Reads `panic`: "off", or a share, which may be 0%: then a pool panics only when nothing is healthy.
+fn read_panic(pool: &Table<'_>) -> Option<Fraction> {
+    let Some(value) = pool.get("panic") else { return Some(Fraction::NONE) };
+    let read = |written: &str| match written {
+        "off" => Ok(None),
+        share => Fraction::parse(share).map(Some).ok_or_else(|| {
+            format!("{:?} is not a share such as \"50%\", and not \"off\"", text::shortened(share))
+        }),
+    };
+    value.parsed("a share such as \"50%\", or \"off\"", read).flatten()
 }
 
 fn read_retry(pool: &Table<'_>) -> Retry {

@@ -8,8 +8,9 @@ use http::{HeaderValue, Method, StatusCode};
 use super::super::*;
 use super::{load_with, reported};
 use crate::model::{
-    Backend, Balance, Condition, Fraction, HostPattern, Networks, PathPattern, Pool, PoolId, ProbeId,
-    Protocol, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, Weight, When,
+    Backend, Balance, Condition, ErrorRate, Fraction, HostPattern, Networks, Passive, PassiveOn, PathPattern,
+    Pool, PoolId, ProbeId, Protocol, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, Weight,
+    When,
 };
 
 /// A balancer with nearly every key.
@@ -63,6 +64,9 @@ backend = [
 ]
 probe = ["ready", "open"]
 retry = { tries = 3, on = ["connect", "reset", "timeout", "503"], budget = "10%" }
+passive = { failures = 5, on = ["connect", "5xx"], errors = "50%", requests = 50, eject = "10s", longest = "60s", max_ejected = "40%" }
+panic = "50%"
+slow_start = "20s"
 timeout = { connect = "1s", read = "2s", write = "3s", idle = "1h" }
 keepalive = 0
 drain = "20s"
@@ -150,6 +154,30 @@ fn the_routes() {
     assert_eq!(format!("{:#?}", proxy.listeners[1].routes), format!("{expected:#?}"));
 }
 
+/// `passive` of the pool `api`.
+fn written_passive() -> Passive {
+    Passive {
+        failures: 5,
+        on: PassiveOn { connect: true, server_error: true, ..PassiveOn::default() },
+        errors: Some(ErrorRate { share: Fraction::HALF, requests: 50 }),
+        eject: Duration::from_secs(10),
+        longest: Duration::from_secs(60),
+        max_ejected: Fraction::from_percent(40.0).expect("a share"),
+    }
+}
+
+/// What applies to a pool without `passive`.
+fn default_passive() -> Passive {
+    Passive {
+        failures: 3,
+        on: PassiveOn { connect: true, ..PassiveOn::default() },
+        errors: None,
+        eject: Duration::from_secs(30),
+        longest: Duration::from_secs(300),
+        max_ejected: Fraction::HALF,
+    }
+}
+
 #[test]
 fn the_pools() {
     let config = balancer();
@@ -177,6 +205,9 @@ fn the_pools() {
             backend("[2001:db8::3]:8080", address("2001:db8::3"), 8080, 1, true),
         ],
         healthy_when: Condition::checks([ProbeId(1), ProbeId(0)]),
+        passive: Some(written_passive()),
+        panic: Some(Fraction::HALF),
+        slow_start: Some(secs(20)),
         retry: Retry {
             tries: 3,
             on: RetryOn { connect: true, reset: true, timeout: true, unavailable: true },
@@ -193,6 +224,9 @@ fn the_pools() {
         balance: Balance::LeastConnections,
         backends: vec![backend("10.0.0.9:8080", address("10.0.0.9"), 8080, 1, false)],
         healthy_when: Condition::checks([ProbeId(1)]),
+        passive: Some(default_passive()),
+        panic: Some(Fraction::NONE),
+        slow_start: None,
         retry: Retry {
             tries: 2,
             on: RetryOn { connect: true, ..RetryOn::default() },

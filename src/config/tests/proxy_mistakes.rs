@@ -235,6 +235,36 @@ fn routes_that_nothing_reaches() {
 }
 
 #[test]
+fn pools_whose_backends_fail() {
+    check_with(
+        pool,
+        &[
+            (
+                "passive = { failures = 0, on = [\"503\", \"5xx\", \"5xx\"], eject = \"10ms\", max_ejected = \"0%\" }",
+                "2:85: expected an integer from 1 to 1000, found integer 0\n2:94: expected \"connect\", \"reset\", \"timeout\" or \"5xx\", found \"503\"\n2:108: this failure is listed twice\n2:124: expected a duration from 1s to 1h, found \"10ms\"\n2:146: expected a share above 0% and up to 100%, found \"0%\"",
+            ),
+            (
+                "passive = { requests = 10, eject = \"10m\", longest = \"5m\", errors_ = \"1%\" }",
+                "2:74: `requests` says nothing without `errors`\n2:104: `longest` is shorter than `eject`, the time of the first ejection\n2:120: unknown key `errors_` in `proxy.pool.api.passive`; did you mean `errors`?",
+            ),
+            (
+                "passive = true",
+                "2:72: expected a table such as { failures = 3, eject = \"30s\" }, or false, found true",
+            ),
+            (
+                "panic = \"50\", slow_start = \"0s\"",
+                "2:70: \"50\" is not a share such as \"50%\", and not \"off\"\n2:89: expected a duration from 1s to 1h, found \"0s\"",
+            ),
+            ("panic = false", "2:70: expected a share such as \"50%\", or \"off\", found false"),
+            (
+                "balance = \"round-robin\", slow_start = \"10s\"",
+                "2:87: warning: \"round-robin\" ignores weights, also those that grow in a slow start\n  help: choose \"weighted\", which is round robin by weights",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn pools() {
     check_with(
         pool,
@@ -331,16 +361,12 @@ fn pools_without_a_probe_or_a_use() {
 
 #[test]
 fn what_is_planned_is_not_supported_yet() {
-    for key in ["certificate", "acme"] {
-        assert_eq!(reported(&format!("proxy.{key} = 1")), format!("2:7: `proxy.{key}` is not supported yet"));
-    }
-    let listener = format!("{LISTENER}\n{POOL}").replace("listen =", "tls = true, listen =");
-    assert_eq!(reported(&listener), "2:24: `proxy.listener.web.tls` is not supported yet");
+    assert_eq!(reported("proxy.acme = 1"), "2:7: `proxy.acme` is not supported yet");
     for key in ["rewrite", "request_headers", "response_headers", "auth", "mirror"] {
         let expected = format!("2:55: `proxy.listener.web.route.{key}` is not supported yet");
         assert_eq!(reported(&route(&format!("{key} = 1, pool = \"api\""))), expected);
     }
-    for key in ["passive", "slow_start", "tls", "hedge", "limits"] {
+    for key in ["hedge", "limits"] {
         let expected = format!("2:62: `proxy.pool.api.{key}` is not supported yet");
         assert_eq!(reported(&pool(&format!("{key} = 1"))), expected);
     }
@@ -406,4 +432,56 @@ fn in_turn(backends: &str) -> String {
     format!(
         "proxy.pool.api = {{ probe = [], balance = \"round-robin\", backend = [{backends}] }}\n{LISTENER}"
     )
+}
+
+#[test]
+fn tls_of_listeners_and_pools() {
+    const CERTIFICATE: &str = "proxy.certificate = [{ cert = \"c.pem\", key = \"c.key\" }]";
+    let listener = |tls: &str| {
+        format!(
+            "proxy.listener.web = {{ listen = \"[::]:80\", pool = \"api\", tls = {tls} }}\n{POOL}\n{CERTIFICATE}"
+        )
+    };
+    check_with(
+        listener,
+        &[
+            ("true", ""),
+            ("{ client_ca = \"ca.pem\", require = false, header = \"X-Client-Cert\" }", ""),
+            ("1", "2:64: expected true, false or a table, found integer 1"),
+            (
+                "{ require = 1 }",
+                "2:64: `client_ca` is missing in `proxy.listener.web.tls`\n2:76: expected true or false, found integer 1",
+            ),
+            (
+                "{ client_ca = \"\", header = \"host\" }",
+                "2:78: expected the path of a PEM file, found \"\"\n2:91: \"host\" is not a valid name here: it must begin with \"x-\"",
+            ),
+        ],
+    );
+    check_with(
+        pool,
+        &[
+            ("tls = true", ""),
+            (
+                "tls = { sni = \"a b\", cert = \"c.pem\" }",
+                "2:76: \"a b\" is not a valid host name: write a name or an address, without a port\n2:83: `cert` needs `key`",
+            ),
+            ("tls = { key = \"c.key\" }", "2:70: `key` needs `cert`"),
+        ],
+    );
+    let proxy = |keys: &str| {
+        format!("[proxy]\n{keys}\n[proxy.pool]\n{}\n[proxy.listener]\n{}", &POOL[11..], &LISTENER[15..])
+    };
+    check_with(
+        proxy,
+        &[
+            (
+                "certificate = { cert = \"c.pem\" }",
+                "3:15: expected a list of certificates such as [{ cert = \"www.pem\", key = \"www.key\" }], found a table",
+            ),
+            ("certificate = [{ cert = \"c.pem\" }]", "3:16: `key` is missing in `proxy.certificate`"),
+            ("tickets = { rotate = \"1s\" }", "3:22: expected a duration from 1m to 72h, found \"1s\""),
+            ("tickets = { rotate = \"60500ms\" }", "3:22: expected whole seconds"),
+        ],
+    );
 }

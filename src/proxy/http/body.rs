@@ -129,6 +129,11 @@ impl Upload {
         self.ended.cancelled().await;
     }
 
+    /// Whether the whole body is with the connection to the backend.
+    pub(in crate::proxy) fn is_complete(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
     /// What the client did wrong, if anything.
     pub(in crate::proxy) fn fault(&self) -> Option<ClientFault> {
         self.fault.get()

@@ -11,11 +11,12 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::{Instant, sleep};
 
-use super::body::{ClientFault, Lease, RequestBody, ResponseBody};
+use super::body::{ClientFault, Lease, RequestBody, ResponseBody, Upload};
 use super::headers::{self, Sender};
 use super::{reply, target};
 use crate::model::{Retry, RouteAction};
 use crate::pick::{Hash, client_key};
+use crate::proxy::passive::Fault;
 use crate::proxy::pools::{Backend, InFlight, WorkerPool};
 use crate::proxy::relay;
 use crate::proxy::sticky::Session;
@@ -56,7 +57,14 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
     };
     let is_trusted = trusted.contain(client.address.ip());
     let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
-    headers::prepare(&mut request, &authority, &Sender { shown: &client.shown, is_trusted });
+    let sender = Sender {
+        shown: &client.shown,
+        is_trusted,
+        is_encrypted: client.proved.is_some(),
+        certificate: client.proved.as_ref().and_then(|it| it.certificate.as_ref()),
+        certificate_headers: &snapshot.plan.proxy.client_headers,
+    };
+    headers::prepare(&mut request, &authority, &sender);
     forward(client, pool, request, key, upgrade, &authority).await
 }
 
@@ -101,6 +109,12 @@ async fn forward(
         let sent = Request::from_parts(parts, std::mem::replace(&mut body, RequestBody::empty()));
         let (failure, unsent) = match send(&pool, &backend, sent, spare.as_ref()).await {
             Ok((mut response, lease)) => {
+                match Fault::of_response(response.status()) {
+                    Some(fault) => {
+                        pool.failed(&backend, fault, &format_args!("HTTP {}", response.status().as_u16()))
+                    }
+                    None => pool.succeeded(&backend),
+                }
                 let is_last = spare.is_none() || response.status() != StatusCode::SERVICE_UNAVAILABLE;
                 if is_last || !attempts.go_on(pool.settings().retry.on.unavailable) {
                     if let Some(session) = &attempts.session {
@@ -113,10 +127,9 @@ async fn forward(
             }
             Err(failed) => failed,
         };
-        if !failure.is_of_backend() {
-            return failure.response();
-        }
+        let Some(fault) = failure.fault() else { return failure.response() };
         backend.counters.failures.fetch_add(1, Relaxed);
+        pool.failed(&backend, fault, &failure);
         // It must not look fast, or new for ever.
         backend.counters.took(pool.settings().timeout.read);
         tracing::debug!(backend = %backend.address, host = %authority, %failure, "a backend did not answer");
@@ -167,11 +180,44 @@ impl Attempts {
 async fn send(
     pool: &Rc<WorkerPool>,
     backend: &Rc<Backend>,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
     spare: Option<&Parts>,
 ) -> Result<(Response<Incoming>, Lease), (Failure, Option<Request<RequestBody>>)> {
     let in_flight = InFlight::new(backend);
-    let begun = Instant::now();
+    let mut attempt =
+        Attempt { backend, begun: Instant::now(), upload: request.body().upload(), has_ended: false };
+    let sent = try_send(pool, backend, request, spare).await;
+    attempt.has_ended = true;
+    let (response, connection) = sent?;
+    backend.counters.took(attempt.begun.elapsed());
+    Ok((response, Lease { connection, backend: Rc::clone(backend), pool: Rc::clone(pool), in_flight }))
+}
+
+/// An attempt in progress. If it is dropped, its client did not wait.
+struct Attempt<'a> {
+    backend: &'a Backend,
+    begun: Instant,
+    upload: Option<Rc<Upload>>,
+    has_ended: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        // While the request was not complete, the backend did not keep the client waiting.
+        let is_complete = self.upload.as_ref().is_none_or(|upload| upload.is_complete());
+        if !self.has_ended && is_complete {
+            // It must not look fast because nobody waits for it.
+            self.backend.counters.gave_up(self.begun.elapsed());
+        }
+    }
+}
+
+async fn try_send(
+    pool: &Rc<WorkerPool>,
+    backend: &Rc<Backend>,
+    mut request: Request<RequestBody>,
+    spare: Option<&Parts>,
+) -> Result<(Response<Incoming>, Idle), (Failure, Option<Request<RequestBody>>)> {
     let mut may_reuse = true;
     loop {
         let idle = if may_reuse { backend.take_idle() } else { None };
@@ -184,12 +230,7 @@ async fn send(
             },
         };
         match exchange(&mut connection, request, pool).await {
-            Ok(response) => {
-                backend.counters.took(begun.elapsed());
-                let lease =
-                    Lease { connection, backend: Rc::clone(backend), pool: Rc::clone(pool), in_flight };
-                return Ok((response, lease));
-            }
+            Ok(response) => return Ok((response, connection)),
             // The backend closed the idle connection while the request was on its way.
             Err((Failure::Reset(error), unsent)) if is_reused => {
                 let again = || spare.map(|parts| Request::from_parts(parts.clone(), RequestBody::empty()));
@@ -268,9 +309,14 @@ impl Failure {
         }
     }
 
-    /// Whether the backend is to blame.
-    fn is_of_backend(&self) -> bool {
-        !matches!(self, Self::Client(_) | Self::Full)
+    /// What is wrong with the backend; `None` if it is not to blame.
+    fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Connect(_) => Some(Fault::Connect),
+            Self::Reset(_) => Some(Fault::Reset),
+            Self::Timeout(_) => Some(Fault::Timeout),
+            Self::Client(_) | Self::Full => None,
+        }
     }
 
     fn response(&self) -> Response<ResponseBody> {

@@ -67,6 +67,12 @@ pub(super) struct Sender<'a> {
     pub(super) shown: &'a HeaderValue,
     /// Whether what it says about the hops before it is believed.
     pub(super) is_trusted: bool,
+    /// Whether it sends over TLS.
+    pub(super) is_encrypted: bool,
+    /// Its certificate, in the header that shows it to backends.
+    pub(super) certificate: Option<&'a (HeaderName, HeaderValue)>,
+    /// All headers that show backends certificates.
+    pub(super) certificate_headers: &'a [HeaderName],
 }
 
 /// Makes the request that a backend gets of the one that a client sent.
@@ -125,6 +131,12 @@ fn identify(headers: &mut HeaderMap, authority: &Authority, sender: &Sender<'_>)
         for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP] {
             headers.remove(name);
         }
+        for name in sender.certificate_headers {
+            headers.remove(name);
+        }
+    }
+    if let Some((name, value)) = sender.certificate {
+        headers.insert(name, value.clone());
     }
     let own = [sender.shown.as_bytes()];
     let before = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
@@ -134,7 +146,9 @@ fn identify(headers: &mut HeaderMap, authority: &Authority, sender: &Sender<'_>)
         headers.insert(X_FORWARDED_FOR, hops);
     }
     headers.entry(X_REAL_IP).or_insert_with(|| sender.shown.clone());
-    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    headers
+        .entry(X_FORWARDED_PROTO)
+        .or_insert_with(|| HeaderValue::from_static(if sender.is_encrypted { "https" } else { "http" }));
     if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
         headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
         headers.insert(HOST, host);

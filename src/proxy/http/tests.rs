@@ -37,6 +37,7 @@ fn connect(
         addresses: Vec::new(),
         protocol: Protocol::Http,
         client: ClientLimits::default(),
+        tls: None,
         routes: vec![Route { when: When::default(), action }],
     };
     let proxy = Proxy { listeners: vec![listener], ..Proxy::default() };
@@ -46,6 +47,7 @@ fn connect(
         snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
         counters: Arc::default(),
         clients: Arc::default(),
+        failing: tokio::sync::mpsc::channel(1).0,
         supervisor: crate::supervise::Supervisor::default(),
         connections: Arc::default(),
         upstream: Arc::default(),
@@ -58,6 +60,7 @@ fn connect(
         admitted: None,
         address: ([192, 0, 2, 1], 1).into(),
         shown: shown([192, 0, 2, 1].into()),
+        proved: None,
     };
     let (ours, theirs) = duplex(1024);
     (ours, tokio::task::spawn_local(serve(Rc::new(client), theirs)))
@@ -85,6 +88,9 @@ fn pool(at: std::net::SocketAddr) -> (Pool, PoolStanding) {
         backends: vec![backend],
         discover: None,
         healthy_when: Condition::ALWAYS,
+        passive: None,
+        panic: None,
+        slow_start: None,
         retry: Retry { tries: 1, on: RetryOn::default(), budget: Fraction::WHOLE },
         timeout: Timeouts { connect: second, read: second * 10, write: LONG, idle: LONG },
         keepalive: 1,
@@ -92,7 +98,7 @@ fn pool(at: std::net::SocketAddr) -> (Pool, PoolStanding) {
         sticky: None,
     };
     let open = OpenAddress { backend: 0, address: at, hash: crate::pick::Hash::of(b"a"), weight: 1.0 };
-    (pool, PoolStanding { backends: Arc::default(), open: Arc::new([open]) })
+    (pool, PoolStanding { open: Arc::new([open]), ..PoolStanding::default() })
 }
 
 async fn locally(test: impl Future<Output = ()>) {

@@ -8,9 +8,11 @@ mod hostile;
 mod http;
 mod limits;
 mod meaning;
+mod passive;
 mod retries;
 mod sticky;
 mod tcp;
+mod tls;
 mod uploads;
 
 use std::net::SocketAddr;
