@@ -6,6 +6,7 @@
 mod conditions;
 mod pool;
 mod request;
+mod sticky;
 #[cfg(test)]
 mod tests;
 

@@ -53,6 +53,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, MOST_SHOWN, Severity, Spot};
 pub use geo::{Geo, GeoDatabase, GeoSource};
 pub use listen::{Control, ControlTls, Dns, NamedFile, Read, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node};
+pub use proxy::discovered_backends;
 pub use proxy::{CertificateFiles, ClientCertificates, PoolTls, ProxyTls, Tickets};
 pub use reference::{reference, schema};
 pub use restart::AtStart;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
-use super::{Condition, Fraction, Name, Networks, Passive, PoolLimits, Weight};
+use super::{
+    ClientLimits, Condition, Discover, Fraction, Name, Networks, Passive, PoolLimits, Sticky, Weight,
+};
 
 /// Index into [`Topology::pools`](super::Topology::pools).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +47,8 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// Options of its sockets, if they are TCP.
     pub tcp: TcpOptions,
+    /// What each client may use.
+    pub client: ClientLimits,
     /// How it speaks TLS, if it does.
     pub tls: Option<ListenerTls>,
     /// The first that matches decides.
@@ -189,8 +193,10 @@ pub struct Pool {
     pub name: String,
     /// How a backend is chosen.
     pub balance: Balance,
-    /// At least one, in the order of the config.
+    /// In the order of the config, and then those that were discovered. At least one, unless nothing has been discovered yet.
     pub backends: Vec<Backend>,
+    /// Where further backends are found, if anywhere.
+    pub discover: Option<Discover>,
     /// The condition for an address of a backend to be healthy: the probes that must pass. [`Condition::ALWAYS`]
     /// without probes.
     pub healthy_when: Condition,
@@ -211,6 +217,8 @@ pub struct Pool {
     pub keepalive: usize,
     /// How long requests and connections may go on once their backend is drained or removed.
     pub drain: Duration,
+    /// The cookie that keeps a client with a backend, if there is one.
+    pub sticky: Option<Sticky>,
     /// The PROXY header that a connection to a backend begins with; none by default.
     pub send_proxy: Option<ProxyVersion>,
     /// How backends that are gone are noticed.
@@ -249,6 +257,9 @@ pub enum BackendReach {
     /// At the addresses of this host, as resolvers report them.
     Resolved(Name),
 }
+
+/// The longest that requests and connections may go on when the node stops, whatever the `drain` of their pools.
+pub const LONGEST_DRAIN: Duration = Duration::from_secs(30);
 
 /// How a pool chooses a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -65,6 +65,7 @@ impl Bound {
         let shared = proxy::Shared {
             snapshots: Arc::clone(snapshots),
             counters: Arc::clone(&counters.proxy),
+            clients: Arc::default(),
             failing: engine.failing.clone(),
             supervisor: supervisor.clone(),
             connections: Arc::clone(&files.proxy),

@@ -150,7 +150,7 @@ impl Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Protocol, TcpOptions};
+    use crate::model::{ClientLimits, Protocol, TcpOptions};
 
     const GOOD: Kernel = Kernel {
         somaxconn: Some(4096),
@@ -163,7 +163,9 @@ mod tests {
 
     fn proxy(protocol: Protocol, tcp: TcpOptions) -> Proxy {
         let (name, addresses, proxy_protocol, routes) = ("web".to_owned(), Vec::new(), false, Vec::new());
-        let listeners = vec![Listener { name, addresses, protocol, proxy_protocol, tcp, tls: None, routes }];
+        let (tls, client) = (None, ClientLimits::default());
+        let listener = Listener { name, addresses, protocol, proxy_protocol, tcp, tls, client, routes };
+        let listeners = vec![listener];
         Proxy { listeners, ..Proxy::default() }
     }
 

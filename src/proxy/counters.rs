@@ -1,8 +1,8 @@
 //! What the proxy counts, and what workers know of backends together.
 //!
-//! A counter belongs to a name, not to a config: it goes on over a reload.
+//! A counter belongs to a name, not to a config: it goes on over a reload. Those of addresses that are gone are dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +44,12 @@ impl<K: Ord + Clone, V: Default> Registry<K, V> {
         Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
     }
 
+    /// Forgets what is neither wanted nor in use.
+    fn prune(&self, is_wanted: impl Fn(&K) -> bool) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|key, value| Arc::strong_count(value) > 1 || is_wanted(key));
+    }
+
     fn all(&self) -> Vec<(K, Arc<V>)> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.iter().map(|(key, value)| (key.clone(), Arc::clone(value))).collect()
@@ -57,6 +63,10 @@ pub struct ListenerCounters {
     pub accepted: AtomicU64,
     /// Connections closed at once because too many were open.
     pub refused: AtomicU64,
+    /// Connections closed at once because their client had as many as it may.
+    pub limited_connections: AtomicU64,
+    /// Requests refused because their client sent too many.
+    pub limited_requests: AtomicU64,
     /// Responses, by the first digit of their status; 0 is not used.
     pub responses: [AtomicU64; 6],
     /// Requests that no route matched.
@@ -144,6 +154,12 @@ pub struct PoolCounters {
     pub retries: AtomicU64,
     /// Requests, which the retries' budget is a share of.
     pub requests: AtomicU64,
+    /// Requests whose cookie named a backend that is in use.
+    pub kept: AtomicU64,
+    /// Requests whose cookie named a backend that is not.
+    pub moved: AtomicU64,
+    /// Requests with a cookie that was forged, expired, malformed or there twice.
+    pub invalid_cookies: AtomicU64,
 }
 
 /// Of an address of a backend.
@@ -218,6 +234,12 @@ impl Counters {
 
     pub(super) fn backend(&self, pool: &str, address: SocketAddr) -> Arc<BackendCounters> {
         self.backends.of((pool.to_owned(), address))
+    }
+
+    /// Forgets the counters of addresses that pools no longer have, once nothing is in flight there: a host or a source of
+    /// backends may have many over time.
+    pub(super) fn keep_backends(&self, known: &BTreeSet<(&str, SocketAddr)>) {
+        self.backends.prune(|(pool, address)| known.contains(&(pool.as_str(), *address)));
     }
 
     /// By listener.

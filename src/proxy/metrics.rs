@@ -17,9 +17,17 @@ use crate::net::netstat::ListenCounters;
 /// A counter of each listener, pool or backend: its name, what it counts, and where it is.
 type Row<T> = (&'static str, &'static str, fn(&T) -> &AtomicU64);
 
-const OF_LISTENERS: [Row<ListenerCounters>; 3] = [
+const OF_LISTENERS: [Row<ListenerCounters>; 5] = [
     ("proxy_connections", "Connections accepted", |it| &it.accepted),
     ("proxy_refused", "Connections closed at once because too many were open", |it| &it.refused),
+    (
+        "proxy_limited_connections",
+        "Connections closed at once because their client had as many as it may",
+        |it| &it.limited_connections,
+    ),
+    ("proxy_limited_requests", "Requests refused with 429 because their client sent too many", |it| {
+        &it.limited_requests
+    }),
     ("proxy_unrouted", "Requests that no route matched", |it| &it.unrouted),
 ];
 
@@ -42,7 +50,7 @@ const OF_KERNEL: [KernelRow; 3] = [
     }),
 ];
 
-const OF_POOLS: [Row<PoolCounters>; 4] = [
+const OF_POOLS: [Row<PoolCounters>; 7] = [
     ("proxy_pool_requests", "Requests, or connections of TCP listeners, for a pool", |it| &it.requests),
     ("proxy_retries", "Attempts after the first", |it| &it.retries),
     (
@@ -51,6 +59,11 @@ const OF_POOLS: [Row<PoolCounters>; 4] = [
         |it| &it.queue.overflowed,
     ),
     ("proxy_unavailable", "Requests or connections for which there was no backend", |it| &it.unavailable),
+    ("proxy_sticky_kept", "Requests sent to the backend that their cookie names", |it| &it.kept),
+    ("proxy_sticky_moved", "Requests whose cookie names a backend that is not in use", |it| &it.moved),
+    ("proxy_sticky_invalid", "Requests whose cookie is forged, expired, malformed or there twice", |it| {
+        &it.invalid_cookies
+    }),
 ];
 
 const OF_BACKENDS: [Row<BackendCounters>; 2] = [

@@ -14,6 +14,7 @@
 mod announced;
 mod begun;
 mod budget;
+mod clients;
 mod counters;
 mod http;
 mod leaving;
@@ -24,6 +25,7 @@ mod pools;
 mod queue;
 mod relay;
 mod round_trips;
+mod sticky;
 mod tcp;
 mod tls;
 mod udp;
@@ -34,16 +36,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use clients::Clients;
 pub use counters::Counters;
 pub use udp::UdpCounters;
 
 use crate::health::FailingRequests;
+pub use crate::model::LONGEST_DRAIN;
 use crate::model::Proxy;
 use crate::net::limits::Occupancy;
 use crate::net::listen::{BindError, TcpShared, Udp};
@@ -61,6 +64,8 @@ pub struct Shared {
     pub snapshots: Arc<ArcSwap<Snapshot>>,
     /// The counters; they outlive the workers.
     pub counters: Arc<Counters>,
+    /// What each client uses.
+    pub clients: Arc<Clients>,
     /// Takes reports about addresses whose requests fail; the engine decides what follows.
     pub failing: mpsc::Sender<FailingRequests>,
     /// Notices workers that end or stall.
@@ -214,6 +219,3 @@ impl Drop for Listeners {
         self.closing.cancel();
     }
 }
-
-/// The longest that requests and connections may go on when the node stops, whatever the `drain` of their pools.
-pub const LONGEST_DRAIN: Duration = Duration::from_secs(30);

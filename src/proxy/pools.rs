@@ -1,12 +1,13 @@
 //! A worker's view of the pools: which backends may be used, and its own balancers and idle connections.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,7 @@ use super::Shared;
 use super::budget::Budget;
 use super::counters::{BackendCounters, PoolCounters};
 use super::leaving::Leaving;
+use super::sticky::{Session, Sessions};
 use super::tls::{BackendTls, Wanted};
 use super::upstream::Parked;
 use crate::model::{Pool, PoolId, Topology};
@@ -27,6 +29,8 @@ pub(super) struct Pools {
     /// Tells the workers' balancers apart.
     seed: u64,
     epoch: u64,
+    /// The epoch for which counters of addresses that are gone were dropped.
+    pruned: u64,
     /// By [`PoolId`].
     by_id: Vec<Rc<WorkerPool>>,
     leaving: Leaving,
@@ -49,6 +53,8 @@ struct Inner {
     picker: Picker,
     /// In the order of `open`.
     backends: Vec<Rc<Backend>>,
+    /// `None` if no cookie keeps clients with a backend.
+    sessions: Option<Sessions>,
 }
 
 /// An address of a backend as a worker uses it.
@@ -66,7 +72,7 @@ pub(super) struct Backend {
 
 impl Pools {
     pub(super) fn new(shared: Shared, seed: u64) -> Self {
-        Self { shared, seed, epoch: 0, by_id: Vec::new(), leaving: Leaving::default() }
+        Self { shared, seed, epoch: 0, pruned: 0, by_id: Vec::new(), leaving: Leaving::default() }
     }
 
     /// The pool with this id of a snapshot.
@@ -88,6 +94,11 @@ impl Pools {
             }
         }
         self.leaving.end_overdue(snapshot, now);
+        // One worker does it for all.
+        if self.seed == 0 && self.pruned != self.epoch {
+            self.pruned = self.epoch;
+            self.shared.counters.keep_backends(&addresses(snapshot));
+        }
     }
 
     /// From now on, connections to all backends may go on for as long as their pools' `drain` says.
@@ -150,7 +161,8 @@ impl WorkerPool {
         let settings = topology.pool(id);
         let backends = backends(settings, tls, open, &[], shared, leaving);
         let picker = Picker::new(settings.balance, candidates(open), seed);
-        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends });
+        let sessions = Sessions::of(settings, open);
+        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends, sessions });
         let counters = shared.counters.pool(&settings.name);
         let budget = Rc::new(RefCell::new(Budget::new(Instant::now())));
         let tls = tls.cloned();
@@ -177,7 +189,8 @@ impl WorkerPool {
         } else {
             Picker::new(settings.balance, candidates(open), seed)
         };
-        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends });
+        let sessions = Sessions::of(settings, open);
+        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends, sessions });
         let (shared, counters, tls) = (self.shared.clone(), Arc::clone(&self.counters), tls.cloned());
         Rc::new(Self { topology, id, shared, counters, budget: Rc::clone(&self.budget), tls, inner })
     }
@@ -190,6 +203,9 @@ impl WorkerPool {
         let tls = self.tls.as_ref();
         inner.backends = backends(self.settings(), tls, open, &inner.backends, &self.shared, leaving);
         inner.picker.renew(candidates(open));
+        if let Some(sessions) = &mut inner.sessions {
+            sessions.renew(open);
+        }
         inner.open = Arc::clone(open);
         self.counters.queue.wake_all();
     }
@@ -216,6 +232,18 @@ impl WorkerPool {
         Some(Rc::clone(&backends[index]))
     }
 
+    /// The session of a request; `None` if the pool is not sticky. Takes the cookie out of the request.
+    pub(super) fn session(&self, headers: &mut HeaderMap, is_secure: bool) -> Option<Session> {
+        let Inner { sessions, backends, .. } = &*self.inner.borrow();
+        let bound = sessions.as_ref()?.take(headers, &self.counters);
+        let bound = bound.map(|(index, is_due)| (Rc::clone(&backends[index]), is_due));
+        Some(Session::new(bound, is_secure))
+    }
+
+    pub(super) fn with_sessions<T>(&self, then: impl FnOnce(&Sessions) -> T) -> Option<T> {
+        self.inner.borrow().sessions.as_ref().map(then)
+    }
+
     /// Counts a request or connection.
     pub(super) fn count_request(&self) {
         self.counters.requests.fetch_add(1, Relaxed);
@@ -235,6 +263,20 @@ impl WorkerPool {
     pub(super) fn count_retry(&self) {
         self.counters.retries.fetch_add(1, Relaxed);
     }
+}
+
+/// All addresses of all pools.
+fn addresses(snapshot: &Snapshot) -> BTreeSet<(&str, SocketAddr)> {
+    let topology = &snapshot.plan.topology;
+    let of_pool = |id: PoolId| {
+        let (pool, standing) = (topology.pool(id), snapshot.standing.pool(id));
+        let backends = pool.backends.iter().zip(&*standing.backends);
+        backends.flat_map(move |(backend, standing)| {
+            let address = |ip| (pool.name.as_str(), SocketAddr::new(ip, backend.port));
+            standing.addresses.iter().map(move |it| address(it.address))
+        })
+    };
+    topology.pool_ids().flat_map(of_pool).collect()
 }
 
 fn candidates(open: &[OpenAddress]) -> Vec<Candidate> {

@@ -77,7 +77,7 @@ impl Drop for Waiting<'_> {
 
 impl InFlight {
     /// Counts a request at a backend, unless that has too many.
-    fn begin(backend: &Rc<Backend>, pool: &WorkerPool) -> Option<Self> {
+    pub(super) fn begin(backend: &Rc<Backend>, pool: &WorkerPool) -> Option<Self> {
         let counters = &backend.counters;
         let most = pool.settings().limits.map_or(u32::MAX, |limits| limits.requests.get());
         let more = |count: u32| (count < most).then_some(count + 1);

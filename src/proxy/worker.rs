@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use ::http::HeaderValue;
+use ::http::{HeaderMap, HeaderValue};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::{JoinSet, LocalSet};
@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::begun::Begun;
+use super::clients::Admitted;
 use super::counters::ListenerCounters;
 use super::pools::{Pools, WorkerPool};
 use super::tls::{Acceptor, Proved};
-use super::{LONGEST_DRAIN, Shared, announced, http, passthrough, tcp, udp};
-use crate::model::{Networks, PoolId, Protocol, Weight};
+use super::{LONGEST_DRAIN, Shared, announced, clients, http, passthrough, tcp, udp};
+use crate::model::{ClientLimits, Networks, PoolId, Protocol, Weight};
 use crate::net::tcp_options::{AcceptQueue, accept_queue, round_trip};
 use crate::pick::Hash;
 use crate::route;
@@ -70,6 +71,8 @@ pub(super) struct Client {
     pub(super) destination: Option<SocketAddr>,
     /// The other end of the connection.
     pub(super) peer: SocketAddr,
+    /// Counts the connection for the client, if the listener limits them.
+    pub(super) admitted: Option<Rc<Admitted>>,
     /// The client's IP address as the value of a header.
     pub(super) shown: HeaderValue,
     /// What the TLS handshake proved; `None` without TLS.
@@ -206,6 +209,9 @@ impl Arrival {
         let Some(listener) = proxy.listener(&self.listener) else { return };
         let is_announced = listener.proxy_protocol && proxy.trusted.contain(self.peer.ip());
         let protocol = listener.protocol;
+        // A trusted hop brings many clients.
+        let is_limited = is_announced || !proxy.trusted.contain(self.peer.ip());
+        let most = listener.client.connections.filter(|_| is_limited);
         let acceptor = match (&listener.tls, snapshot.plan.tls.listener(&self.listener)) {
             (None, _) => None,
             (Some(settings), Some(config)) => {
@@ -223,6 +229,7 @@ impl Arrival {
         let tasks = self.context.tasks.clone();
         tasks.spawn_local(async move {
             let Some((client, stream)) = self.client(is_announced).await else { return };
+            let Some(client) = client.admit(most) else { return };
             match acceptor {
                 None => client.serve(protocol, stream).await,
                 // In a box, so that connections in the clear take no more memory for it.
@@ -258,12 +265,52 @@ impl Arrival {
         };
         let address = ends.map_or(peer, |ends| ends.client);
         let destination = ends.map(|ends| ends.destination).or_else(|| stream.stream().local_addr().ok());
-        let (shown, proved) = (http::shown(address.ip()), None);
-        Some((Client { context, listener, counters, address, destination, peer, shown, proved }, stream))
+        let (shown, proved, admitted) = (http::shown(address.ip()), None, None);
+        let client =
+            Client { context, listener, counters, address, destination, peer, admitted, shown, proved };
+        Some((client, stream))
     }
 }
 
 impl Client {
+    /// Counts the connection for the client; `None` if it has as many as it may.
+    fn admit(mut self, most: Option<usize>) -> Option<Self> {
+        let Some(most) = most else { return Some(self) };
+        match self.context.shared.clients.admit(self.listener_hash(), self.address.ip(), most) {
+            Some(admitted) => self.admitted = Some(Rc::new(admitted)),
+            None => {
+                self.counters.limited_connections.fetch_add(1, Relaxed);
+                return None;
+            }
+        }
+        Some(self)
+    }
+
+    /// Counts a request for its client.
+    ///
+    /// # Errors
+    /// The time after which the client may send another one.
+    pub(super) fn admit_request(
+        &self,
+        limits: &ClientLimits,
+        headers: &HeaderMap,
+        trusted: &Networks,
+    ) -> Result<(), Duration> {
+        if limits.requests_per_second.is_none() {
+            return Ok(());
+        }
+        let Some(sender) = clients::sender(self.address.ip(), headers, trusted) else { return Ok(()) };
+        let counted = self.context.shared.clients.request(self.listener_hash(), sender, limits);
+        if counted.is_err() {
+            self.counters.limited_requests.fetch_add(1, Relaxed);
+        }
+        counted
+    }
+
+    fn listener_hash(&self) -> Hash {
+        Hash::of(self.listener.as_bytes())
+    }
+
     async fn serve_encrypted(mut self, protocol: Protocol, stream: Begun<TcpStream>, acceptor: Acceptor) {
         let accepting = acceptor.accept(stream, &self.counters.handshakes, &self.context.closing);
         let Some((stream, proved)) = accepting.await else { return };

@@ -9,6 +9,7 @@ mod hosts;
 mod path;
 mod plan;
 mod pools;
+mod sticky;
 #[cfg(test)]
 mod tests;
 mod why;
@@ -24,6 +25,7 @@ use hosts::Hosts;
 
 pub use plan::{Listener, Plan};
 pub use pools::choose_pool;
+pub use sticky::{Cookies, NoSession, Session, Tag};
 pub use why::{Skipped, WhyNot};
 
 /// What routes see of a request.

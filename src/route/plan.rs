@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use http::HeaderName;
 
 use super::{Head, Routes, Skipped};
-use crate::model::{ListenerTls, Networks, Protocol, Proxy, Route};
+use crate::model::{ClientLimits, ListenerTls, Networks, Protocol, Proxy, Route};
 
 /// The compiled `[proxy]`; empty without one.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Where it listens, as the config says; at least one.
     pub addresses: Box<[SocketAddr]>,
+    /// What each client may use.
+    pub client: ClientLimits,
     /// In the order of the config.
     pub routes: Box<[Route]>,
     table: Routes,
@@ -45,6 +47,7 @@ impl Plan {
             name: it.name.clone(),
             protocol: it.protocol,
             proxy_protocol: it.proxy_protocol,
+            client: it.client,
             tls: it.tls.clone(),
             addresses: it.addresses.clone().into(),
             routes: it.routes.clone().into(),

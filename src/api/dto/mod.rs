@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use request::{
     BackendAddress, ExplainRequest, MatchedRoute, RequestBackend, RequestListener, RequestOutcome,
-    RequestPool, SkippedRoute, SplitPool,
+    RequestPool, RequestSticky, SkippedRoute, SplitPool,
 };
 pub use terms::{
     Action, EventName, ExplainKind, Family, Instead, Rank, RouteCondition, Rule, ServiceType, Share,
@@ -353,7 +353,7 @@ pub struct Event {
     /// The same as a sentence.
     pub message: String,
     /// The details by name: subject, from, to, severity, evidence, number, target, action, share, until, reason, by,
-    /// region, rule, warnings, why, host, addresses, kept. The README lists them by event.
+    /// region, rule, warnings, why, host, addresses, kept, pool, backends. The README lists them by event.
     pub fields: BTreeMap<String, String>,
 }
 

@@ -115,6 +115,22 @@ pub struct RequestPool {
     pub chosen: Option<BackendAddress>,
     /// How one of the candidates is chosen, as a sentence.
     pub how: String,
+    /// What the request's cookie says; absent if the pool is not sticky.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<RequestSticky>,
+}
+
+/// The cookie that keeps a client with a backend of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestSticky {
+    /// Its name.
+    pub cookie: String,
+    /// Whether the request has a valid one.
+    pub valid: bool,
+    /// The backend that it names, if it is valid and the pool still has that backend.
+    pub backend: Option<BackendAddress>,
+    /// What that means, as a sentence.
+    pub note: String,
 }
 
 /// A backend of the pool that a request is forwarded to.

@@ -158,10 +158,10 @@ pub fn explain_request(
             dto::RequestOutcome::Respond { status: status.as_u16(), body: body.clone() }
         }
         Some(RouteAction::Forward(pools)) => {
-            let key = client_key(question.client);
             let name = |id| Hash::of(snapshot.plan.topology.pool(id).name.as_bytes());
-            let id = route::choose_pool(pools, name, key);
-            let explained = Explained { snapshot, checks, overrides, id, client: question.client };
+            let id = route::choose_pool(pools, name, client_key(question.client));
+            let explained =
+                Explained { snapshot, checks, overrides, id, client: question.client, headers: head.headers };
             dto::RequestOutcome::Forward {
                 split: split(snapshot, pools),
                 pool: explained.pool(listener.protocol),

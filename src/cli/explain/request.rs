@@ -99,6 +99,10 @@ fn forwarded(split: &[SplitPool], pool: &RequestPool, line: &mut impl FnMut(&str
     for (index, it) in pool.backends.iter().enumerate() {
         line(if index == 0 { "backends" } else { "" }, backend(it, is_weighted));
     }
+    if let Some(sticky) = &pool.sticky {
+        let valid = if sticky.valid { "valid" } else { "not valid" };
+        line("cookie", format!("{} ({valid}): {}", sticky.cookie, sticky.note));
+    }
     let candidates: Vec<String> = pool.candidates.iter().map(|it| it.address.to_string()).collect();
     match &pool.chosen {
         Some(chosen) => line("goes to", format!("{}: {}", chosen.address, pool.how)),

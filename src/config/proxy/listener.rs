@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Listener, ListenerTls, Protocol, Route, RouteAction, Weight, When};
+use crate::model::{ClientLimits, Listener, ListenerTls, Protocol, Route, RouteAction, Weight, When};
 
 use super::super::claim::{Claims, Transports};
-use super::super::keys::Shape::{Boolean, Either, Fields, List, OneOrMany, Text, Words};
+use super::super::keys::Shape::{Boolean, Either, Fields, Integer, List, OneOrMany, Text, Words};
 use super::super::keys::{Keys, default, key, otherwise, required};
 use super::super::place::Names;
 use super::super::table::{At, Entry, Table, Value};
@@ -45,6 +45,12 @@ pub(super) const LISTENER: Keys = Keys {
             otherwise("{ client_ca = \"clients.pem\" }", "false"),
             "whether clients speak TLS 1.2 or 1.3 and get one of the certificates of [proxy]; a table asks them for theirs",
         ),
+        key(
+            "client",
+            Fields(&CLIENT),
+            otherwise("", "no limit"),
+            "what each client, an IPv4 address or an IPv6 /64, may use; `trusted` hops may use more",
+        ),
         key("pool", Text, otherwise("\"api\"", "none"), "pool for what no route matches"),
         key(
             "route",
@@ -64,7 +70,35 @@ const PROTOCOLS: [(&str, Protocol); 4] = [
 ];
 
 /// The keys that have no meaning for datagrams.
-const NOT_FOR_UDP: [&str; 3] = ["proxy_protocol", "tcp", "tls"];
+const NOT_FOR_UDP: [&str; 4] = ["client", "proxy_protocol", "tcp", "tls"];
+const CLIENT: Keys = Keys {
+    known: &[
+        key(
+            "connections",
+            Integer(1, MOST_CONNECTIONS),
+            otherwise("100", "as many as the node may have"),
+            "connections open at a time; further ones are closed at once",
+        ),
+        key(
+            "requests_per_second",
+            Integer(1, MOST_REQUESTS),
+            otherwise("50", "any number"),
+            "requests per second; further ones get 429. A trusted hop's count for the client that X-Forwarded-For reports",
+        ),
+        key(
+            "burst",
+            Integer(1, MOST_REQUESTS),
+            otherwise("100", "`requests_per_second`"),
+            "requests at once after a pause",
+        ),
+    ],
+    later: &[],
+};
+
+/// More than a node has files for.
+const MOST_CONNECTIONS: u64 = 1_000_000;
+/// Requests are counted in ticks of 100 µs.
+const MOST_REQUESTS: u64 = 10_000;
 
 /// Each is a socket, or several, for each worker.
 const MOST_LISTENERS: usize = 64;
@@ -111,6 +145,7 @@ fn read(
         Some(value) => value.choice(&PROTOCOLS, &[]),
     };
     let proxy_protocol = table.get("proxy_protocol").and_then(|value| value.boolean());
+    let client = read_client(table, protocol);
     // With a protocol that is not known, routes are read as the richer ones.
     let protocol = protocol.unwrap_or(Protocol::Http);
     let transports = if protocol == Protocol::Udp { Transports::Udp } else { Transports::Tcp };
@@ -129,7 +164,25 @@ fn read(
     let routes = routes.into_iter().map(|route| route.value).collect();
     let proxy_protocol = proxy_protocol.unwrap_or(false);
     let tcp = tcp::of_listener(table);
-    Listener { name: entry.name.into(), addresses, protocol, proxy_protocol, tcp, tls, routes }
+    Listener { name: entry.name.into(), addresses, protocol, proxy_protocol, tcp, tls, client, routes }
+}
+
+fn read_client(listener: &Table<'_>, protocol: Option<Protocol>) -> ClientLimits {
+    let table = listener.get("client").and_then(|value| value.table(listener.path("client"), &CLIENT));
+    let Some(table) = table else { return ClientLimits::default() };
+    let integer = |key, most| table.get(key).and_then(|value| value.integer(1..=most));
+    let rate = integer("requests_per_second", MOST_REQUESTS).map(|rate| rate as u32);
+    let burst = integer("burst", MOST_REQUESTS).map(|burst| burst as u32);
+    if matches!(protocol, Some(Protocol::Tcp | Protocol::TlsPassthrough)) {
+        table.refuse(&["requests_per_second", "burst"], "in a listener that does not read HTTP");
+    } else if !table.has("requests_per_second") {
+        table.refuse(&["burst"], "without `requests_per_second`");
+    }
+    ClientLimits {
+        connections: integer("connections", MOST_CONNECTIONS).map(|count| count as usize),
+        requests_per_second: rate,
+        burst: burst.or(rate).unwrap_or(1),
+    }
 }
 
 fn read_addresses(table: &Table<'_>, transports: Transports, claims: &mut Claims) -> Vec<SocketAddr> {

@@ -7,16 +7,19 @@
 mod action;
 mod backend;
 mod condition;
+mod discover;
 mod limits;
 mod listener;
 mod passive;
 mod pool;
 mod reach;
 mod route;
+mod sticky;
 mod tcp;
 mod tls;
 
 pub(super) use backend::place as backend_place;
+pub use discover::backends as discovered_backends;
 pub use tls::{CertificateFiles, ClientCertificates, PoolTls, ProxyTls, Tickets};
 
 use crate::model::{Listener, Networks, Pool, PoolId, Protocol, Proxy};
@@ -76,9 +79,12 @@ pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) ->
     let table = root.get("proxy")?.table("proxy", &PROXY)?;
     let workers = table.get("workers").and_then(|value| value.integer(0..=MOST_WORKERS));
     let (pool_names, pool_entries) = Names::read(&table, "pool");
-    let (pools, pools_tls): (Vec<Pool>, _) =
+    let (pools, pools_tls): (Vec<_>, Vec<_>) =
         pool::read_all(&table, &pool_entries, probes).into_iter().unzip();
     let (listeners, listeners_tls) = listener::read_all(&table, &pool_names, claims);
+    if table.report.errors() == 0 {
+        sticky::warn(&pool_entries, &pools, &listeners);
+    }
     let tls = ProxyTls {
         certificates: tls::read_certificates(&table),
         tickets: tls::read_tickets(&table),

@@ -3,12 +3,14 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::model::{Balance, Condition, Fraction, Pool, ProxyVersion, Retry, RetryOn, Timeouts, Weight};
+use crate::model::{
+    Balance, Condition, Fraction, LONGEST_DRAIN, Pool, ProxyVersion, Retry, RetryOn, Timeouts, Weight,
+};
 
 use super::super::keys::Shape::{
     Any, Boolean, Either, False, Fields, Integer, List, OneOrMany, Text, Time, Words,
 };
-use super::super::keys::{Keys, default, instead, key, otherwise, required};
+use super::super::keys::{Keys, default, instead, key, otherwise};
 use super::super::place::Names;
 use super::super::region::read_probes;
 use super::super::table::{Entry, Table, Value};
@@ -16,7 +18,7 @@ use super::super::text;
 use super::backend::{self, BACKEND};
 use super::limits::{self, LIMITS};
 use super::passive::{self, PASSIVE};
-use super::{PoolTls, tcp, tls};
+use super::{PoolTls, discover, sticky, tcp, tls};
 
 pub(super) const POOL: Keys = Keys {
     known: &[
@@ -37,8 +39,17 @@ pub(super) const POOL: Keys = Keys {
         key(
             "backend",
             List(&Either(&[Text, Fields(&BACKEND)])),
-            required("[{ address = \"10.0.0.1:8080\", weight = 1 }, \"10.0.0.2:8080\"]"),
+            otherwise(
+                "[{ address = \"10.0.0.1:8080\", weight = 1 }, \"10.0.0.2:8080\"]",
+                "what `discover` finds",
+            ),
             "backends; plain \"10.0.0.2:8080\" means { address = \"10.0.0.2:8080\" }",
+        ),
+        key(
+            "discover",
+            Text,
+            otherwise("\"dns:api.internal:8080\"", "only what `backend` lists"),
+            "where backends are found while the node runs: \"dns:HOST:PORT\" (all addresses), \"dns+srv:NAME\" (SRV records), or \"file:PATH\" (a backend per line, or a JSON list); what was found last stays in use when that fails",
         ),
         key(
             "probe",
@@ -102,13 +113,19 @@ pub(super) const POOL: Keys = Keys {
             "version of the PROXY header, which names the client, that each connection to a backend begins with: \"v1\" or \"v2\"",
         ),
         key(
+            "sticky",
+            Fields(&sticky::STICKY),
+            otherwise("", "no cookie"),
+            "a signed cookie that keeps a client with a backend while that is in use",
+        ),
+        key(
             "tls",
             Either(&[Boolean, Fields(&tls::POOL_TLS)]),
             otherwise("{ sni = \"api.internal\" }", "false"),
             "whether backends are asked over TLS; their certificates are verified. Probes have settings of their own",
         ),
     ],
-    later: &["discover", "sticky", "hedge"],
+    later: &["hedge"],
 };
 const RETRY: Keys = Keys {
     known: &[
@@ -209,6 +226,7 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)
         name: entry.name.into(),
         balance: balance.unwrap_or_default(),
         backends,
+        discover: discover::read(&table),
         healthy_when: Condition::checks(probed),
         passive: passive::read(&table),
         panic: read_panic(&table),
@@ -220,12 +238,23 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)
         drain: drain.unwrap_or(DEFAULT_DRAIN),
         send_proxy,
         tcp: tcp::of_pool(&table),
+        sticky: sticky::read(&table, entry.name),
     };
     if !table.has("probe") {
         table.report.warning(
             entry.span.clone(),
             format!("pool `{}` has no probe: its backends count as up whatever happens to them", entry.name),
             "name its probes in `probe`, or write `probe = []` if that is what you want",
+        );
+    }
+    if pool.drain > LONGEST_DRAIN
+        && let Some(value) = table.get("drain")
+    {
+        let (drain, longest) = (text::format_duration(pool.drain), text::format_duration(LONGEST_DRAIN));
+        table.report.warning(
+            value.span.clone(),
+            format!("a `drain` of {drain} holds for backends, but when the node stops, it ends requests and connections after {longest}"),
+            format!("set at most \"{longest}\", unless backends are drained more often than the node stops"),
         );
     }
     // An error may be the reason that backends are missing.

@@ -9,8 +9,8 @@ use super::super::*;
 use super::{load_with, reported};
 use crate::model::{
     Backend, Balance, Condition, ErrorRate, Fraction, HostPattern, Liveness, Networks, Passive, PassiveOn,
-    PathPattern, Pool, PoolId, PoolLimits, ProbeId, Protocol, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern,
-    Weight, When,
+    PathPattern, Pool, PoolId, PoolLimits, ProbeId, Protocol, Retry, RetryOn, Route, RouteAction, Timeouts,
+    ValuePattern, Weight, When,
 };
 
 /// A balancer with nearly every key.
@@ -70,7 +70,7 @@ slow_start = "20s"
 limits = { requests = 40, pending = 200, wait = "2s" }
 timeout = { connect = "1s", read = "2s", write = "3s", idle = "1h" }
 keepalive = 0
-drain = "5m"
+drain = "20s"
 [proxy.pool.canary]
 backend = [{ address = "10.0.0.9:8080" }]
 probe = "ready"
@@ -217,7 +217,9 @@ fn the_pools() {
         },
         timeout: Timeouts { connect: secs(1), read: secs(2), write: secs(3), idle: secs(3600) },
         keepalive: 0,
-        drain: secs(300),
+        drain: secs(20),
+        sticky: None,
+        discover: None,
         send_proxy: None,
         tcp: Liveness::default(),
     };
@@ -240,6 +242,8 @@ fn the_pools() {
         drain: secs(30),
         send_proxy: None,
         tcp: Liveness::default(),
+        sticky: None,
+        discover: None,
     };
     assert_eq!(config.topology.pools[..2], [api, canary]);
     assert_eq!(config.topology.pools[2].healthy_when, Condition::ALWAYS);

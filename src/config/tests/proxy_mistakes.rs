@@ -7,10 +7,10 @@ fn route(keys: &str) -> String {
     format!("proxy.listener.web = {{ listen = \"[::]:80\", route = [{{ {keys} }}] }}\n{POOL}")
 }
 
-const POOL: &str = "proxy.pool.api = { backend = [\"10.0.0.1:80\"], probe = \"web\" }";
+pub(super) const POOL: &str = "proxy.pool.api = { backend = [\"10.0.0.1:80\"], probe = \"web\" }";
 
 /// A pool in line 2 with one backend and these keys.
-fn pool(keys: &str) -> String {
+pub(super) fn pool(keys: &str) -> String {
     format!("proxy.pool.api = {{ backend = [\"10.0.0.1:80\"], probe = \"web\", {keys} }}\n{LISTENER}")
 }
 
@@ -21,7 +21,7 @@ fn backends(backends: &str) -> String {
     format!("proxy.pool.api = {{ probe = \"web\", backend = [{backends}] }}\n{LISTENER}")
 }
 
-fn check_with(whole: impl Fn(&str) -> String, cases: &[(&str, &str)]) {
+pub(super) fn check_with(whole: impl Fn(&str) -> String, cases: &[(&str, &str)]) {
     let whole: Vec<_> = cases.iter().map(|(keys, expected)| (whole(keys), *expected)).collect();
     let cases: Vec<_> = whole.iter().map(|(snippet, expected)| (snippet.as_str(), *expected)).collect();
     check(&cases);
@@ -394,7 +394,7 @@ fn pools() {
         ],
     );
     check(&[
-        (&format!("proxy.pool.api = {{}}\n{LISTENER}"), "2:18: `backend` is missing in `proxy.pool.api`"),
+        (&format!("proxy.pool.api = {{}}\n{LISTENER}"), "2:18: a pool needs `backend`, `discover` or both"),
         (
             &format!(
                 "proxy.pool.api = {{ backend = [\"10.0.0.1:80\"], probe = [\"wep\", \"web\", \"web\"] }}\n{LISTENER}"
@@ -445,7 +445,7 @@ fn what_is_planned_is_not_supported_yet() {
         let expected = format!("2:55: `proxy.listener.web.route.{key}` is not supported yet");
         assert_eq!(reported(&route(&format!("{key} = 1, pool = \"api\""))), expected);
     }
-    for key in ["discover", "sticky", "hedge"] {
+    for key in ["hedge"] {
         let expected = format!("2:62: `proxy.pool.api.{key}` is not supported yet");
         assert_eq!(reported(&pool(&format!("{key} = 1"))), expected);
     }
@@ -458,6 +458,11 @@ fn pools_that_do_not_do_what_was_meant() {
         &[
             // One backend is reached whatever the balance.
             ("balance = \"ip-hash\"", ""),
+            ("drain = \"30s\"", ""),
+            (
+                "drain = \"31s\"",
+                "2:70: warning: a `drain` of 31s holds for backends, but when the node stops, it ends requests and connections after 30s\n  help: set at most \"30s\", unless backends are drained more often than the node stops",
+            ),
         ],
     );
     let two = |keys: &str| {

@@ -16,6 +16,8 @@ pub(super) struct Activity {
     /// When the last of them ended, or the connection began.
     since: Cell<Instant>,
     begun: Cell<u64>,
+    /// The last that began, until its task is known.
+    without_task: Cell<Option<u64>>,
     /// The requests whose response waits for the client, and since when.
     waiting: RefCell<BTreeMap<u64, Instant>>,
 }
@@ -43,23 +45,35 @@ impl<B> During<B> {
 impl Activity {
     pub(super) fn new() -> Rc<Self> {
         let since = Cell::new(Instant::now());
-        Rc::new(Self { in_progress: Cell::new(0), since, begun: Cell::new(0), waiting: RefCell::default() })
+        Rc::new(Self {
+            in_progress: Cell::new(0),
+            since,
+            begun: Cell::new(0),
+            without_task: Cell::new(None),
+            waiting: RefCell::default(),
+        })
     }
 
     /// A request begins.
     pub(super) fn begin(self: &Rc<Self>) -> Busy {
         self.in_progress.set(self.in_progress.get() + 1);
         self.begun.set(self.begun.get() + 1);
+        self.without_task.set(Some(self.begun.get()));
         Busy { activity: Rc::clone(self), number: self.begun.get() }
     }
 
-    /// Waits until a response has waited for the client for this time. Where a client opens no window for an HTTP/2 stream,
-    /// nothing is written that could take too long.
-    pub(super) async fn stalled(&self, limit: Duration) {
+    /// The request that began just now, once.
+    pub(super) fn take_begun(&self) -> Option<u64> {
+        self.without_task.take()
+    }
+
+    /// Waits until the response to a request has waited for the client for this time. Where a client opens no window for an
+    /// HTTP/2 stream, nothing is written that could take too long.
+    pub(super) async fn stalled(&self, request: u64, limit: Duration) {
         loop {
             let now = Instant::now();
-            let oldest = self.waiting.borrow().values().min().copied();
-            let until = oldest.unwrap_or(now) + limit;
+            let since = self.waiting.borrow().get(&request).copied();
+            let until = since.unwrap_or(now) + limit;
             if until <= now {
                 return;
             }

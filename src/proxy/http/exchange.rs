@@ -20,6 +20,7 @@ use crate::proxy::passive::Fault;
 use crate::proxy::pools::{Backend, WorkerPool};
 use crate::proxy::queue::{InFlight, Refusal};
 use crate::proxy::relay;
+use crate::proxy::sticky::Session;
 use crate::proxy::upstream::{Failure, Idle};
 use crate::proxy::worker::{Client, Context};
 use crate::route::Head;
@@ -34,6 +35,10 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
     let Some(listener) = client.plan(&snapshot) else {
         return reply::text(StatusCode::MISDIRECTED_REQUEST, "this listener is no longer configured\n");
     };
+    let trusted = &snapshot.plan.proxy.trusted;
+    if let Err(wait) = client.admit_request(&listener.client, request.headers(), trusted) {
+        return reply::too_many(wait);
+    }
     let head = Head {
         host: authority.host(),
         path: request.uri().path(),
@@ -70,6 +75,8 @@ struct Attempts {
     tried: Vec<SocketAddr>,
     /// Whether it may be sent again although a backend may have seen it.
     is_repeatable: bool,
+    /// `None` if the pool is not sticky.
+    session: Option<Session>,
 }
 
 /// Sends a request to a backend of the pool, and to others if that fails in a way that the pool retries.
@@ -87,25 +94,29 @@ async fn forward(
     headers::frame(&mut parts, &body);
     // RFC 9110 §9.2.2.
     let is_repeatable = parts.method.is_idempotent() && body.is_empty() && upgrade.is_none();
-    let mut attempts = Attempts { pool: Rc::clone(&pool), tried: Vec::new(), is_repeatable };
+    let is_secure = headers::is_secure(&parts.headers);
+    let session = pool.session(&mut parts.headers, is_secure);
+    let mut attempts = Attempts { pool: Rc::clone(&pool), tried: Vec::new(), is_repeatable, session };
     let mut request = Some(parts);
     loop {
-        let in_flight = match pool.claim(key, &attempts.tried).await {
+        let in_flight = match attempts.claim(key).await {
             Ok(in_flight) => in_flight,
             Err(refusal) => return refusal.response(),
         };
         let backend = Rc::clone(&in_flight.backend);
-        attempts.tried.push(backend.address);
         let Some(parts) = request.take() else {
             return reply::text(StatusCode::BAD_GATEWAY, "the request cannot be sent again\n");
         };
         let spare = attempts.is_repeatable.then(|| parts.clone());
         let sent = Request::from_parts(parts, std::mem::replace(&mut body, RequestBody::empty()));
         let (failure, unsent) = match send(&pool, in_flight, sent, spare.as_ref()).await {
-            Ok((response, lease)) => {
+            Ok((mut response, lease)) => {
                 pool.answered(&backend, response.status());
                 let is_last = spare.is_none() || response.status() != StatusCode::SERVICE_UNAVAILABLE;
                 if is_last || !attempts.go_on(pool.settings().retry.on.unavailable) {
+                    if let Some(session) = &attempts.session {
+                        session.grant(&pool, &backend, &mut response);
+                    }
                     return relay_response(client, response, lease, upgrade);
                 }
                 request = spare;
@@ -141,6 +152,18 @@ async fn forward(
 }
 
 impl Attempts {
+    /// Claims the backend that the client is bound to, the first time and if it has room, or else one that the balancer
+    /// chooses.
+    async fn claim(&mut self, key: Hash) -> Result<InFlight, Refusal> {
+        let bound = self.session.as_mut().and_then(Session::take_backend);
+        let in_flight = match bound.and_then(|backend| InFlight::begin(&backend, &self.pool)) {
+            Some(in_flight) => in_flight,
+            None => self.pool.claim(key, &self.tried).await?,
+        };
+        self.tried.push(in_flight.backend.address);
+        Ok(in_flight)
+    }
+
     fn has_more(&self) -> bool {
         self.tried.len() < self.pool.settings().retry.tries as usize
     }
@@ -265,7 +288,7 @@ fn relay_response(
         let backend = hyper::upgrade::on(&mut response);
         let Context { shared, tasks, .. } = &*client.context;
         // The connections that hyper had are counted no longer.
-        let occupants = (shared.connections.enter(), shared.upstream.enter());
+        let occupants = (shared.connections.enter(), shared.upstream.enter(), client.admitted.clone());
         tasks.spawn_local(async move {
             relay::upgraded(upgrade, backend, timeouts.idle, lease.in_flight).await;
             drop(occupants);

@@ -102,6 +102,11 @@ pub(super) fn prepare<B>(request: &mut Request<B>, authority: &Authority, sender
     *request.version_mut() = Version::HTTP_11;
 }
 
+/// Whether the client sent a prepared request over TLS, to this proxy or to a trusted one before it.
+pub(super) fn is_secure(headers: &HeaderMap) -> bool {
+    headers.get(X_FORWARDED_PROTO).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
 /// Makes one header of the cookies that HTTP/2 allows to be several (RFC 9113 §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut cookies = headers.get_all(COOKIE).iter();

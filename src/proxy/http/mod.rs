@@ -43,15 +43,27 @@ const LARGEST_HEAD: usize = 64 * 1024;
 const MOST_STREAMS: u32 = 128;
 
 /// Runs what belongs to a connection on the thread that has the connection.
-#[derive(Clone, Copy, Debug)]
-struct Local;
+#[derive(Clone)]
+struct Local(Rc<Activity>);
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Local
 where
     F::Output: 'static,
 {
+    /// hyper runs each HTTP/2 stream as a task, which it hands over right after it has called the service. Dropping the task
+    /// resets the stream: that is how one stream ends whose client takes nothing, while the others go on.
     fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
+        let Some(request) = self.0.take_begun() else {
+            tokio::task::spawn_local(task);
+            return;
+        };
+        let activity = Rc::clone(&self.0);
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                _ = task => {}
+                () = activity.stalled(request, STALL) => {}
+            }
+        });
     }
 }
 
@@ -60,7 +72,8 @@ pub(super) async fn serve<S>(client: Rc<Client>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
-    let mut builder = auto::Builder::new(Local);
+    let activity = Activity::new();
+    let mut builder = auto::Builder::new(Local(Rc::clone(&activity)));
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -78,7 +91,6 @@ where
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(STALL));
     let closing = client.context.closing.clone();
-    let activity = Activity::new();
     let requests = Rc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let (client, busy) = (Rc::clone(&client), requests.begin());
@@ -94,14 +106,12 @@ where
         _ = connection.as_mut() => return,
         // hyper limits the time for a head, but neither for the first byte of a connection nor for idle HTTP/2.
         () = activity.idle(HEAD_WITHIN) => {}
-        () = activity.stalled(STALL) => return,
         () = closing.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         _ = connection => {}
         () = activity.idle_from_now(CLOSE_WITHIN) => {}
-        () = activity.stalled(STALL) => {}
     }
 }
 

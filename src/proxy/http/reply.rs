@@ -1,5 +1,7 @@
 //! Responses of the proxy's own.
 
+use std::time::Duration;
+
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
@@ -20,6 +22,14 @@ pub(super) fn busy() -> Response<ResponseBody> {
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "all backends are busy\n");
     // In seconds: most requests end sooner.
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// The response to a client that sent too many requests and may send another one after this time.
+pub(super) fn too_many(wait: Duration) -> Response<ResponseBody> {
+    let mut response = text(StatusCode::TOO_MANY_REQUESTS, "too many requests\n");
+    let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
+    response.headers_mut().insert(RETRY_AFTER, seconds.into());
     response
 }
 

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::model::{
-    Backend, BackendReach, Balance, Condition, Fraction, Listener, Liveness, Pool, PoolId, Protocol, Proxy,
-    Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, Topology, Weight, When,
+    Backend, BackendReach, Balance, ClientLimits, Condition, Fraction, Listener, Liveness, Pool, PoolId,
+    Protocol, Proxy, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, Topology, Weight, When,
 };
 use crate::proxy::Shared;
 use crate::proxy::worker::Context;
@@ -38,6 +38,7 @@ fn connect(
         protocol: Protocol::Http,
         proxy_protocol: false,
         tcp: TcpOptions::default(),
+        client: ClientLimits::default(),
         tls: None,
         routes: vec![Route { when: When::default(), action }],
     };
@@ -47,6 +48,7 @@ fn connect(
     let shared = Shared {
         snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
         counters: Arc::default(),
+        clients: Arc::default(),
         failing: tokio::sync::mpsc::channel(1).0,
         supervisor: crate::supervise::Supervisor::default(),
         connections: Arc::default(),
@@ -57,6 +59,7 @@ fn connect(
         counters: shared.counters.listener("web"),
         context: Rc::new(Context::new(0, shared, closing.clone())),
         listener: "web".into(),
+        admitted: None,
         address: ([192, 0, 2, 1], 1).into(),
         destination: None,
         peer: ([192, 0, 2, 1], 1).into(),
@@ -87,6 +90,7 @@ fn pool(at: std::net::SocketAddr) -> (Pool, PoolStanding) {
         name: "api".into(),
         balance: Balance::RoundRobin,
         backends: vec![backend],
+        discover: None,
         healthy_when: Condition::ALWAYS,
         passive: None,
         panic: None,
@@ -98,6 +102,7 @@ fn pool(at: std::net::SocketAddr) -> (Pool, PoolStanding) {
         drain: second,
         send_proxy: None,
         tcp: Liveness::default(),
+        sticky: None,
     };
     let open = OpenAddress { backend: 0, address: at, hash: crate::pick::Hash::of(b"a"), weight: 1.0 };
     (pool, PoolStanding { open: Arc::new([open]), ..PoolStanding::default() })
@@ -182,6 +187,37 @@ async fn a_client_that_opens_no_window_is_closed() {
             timeout(LONG, served).await.expect("it is closed").unwrap();
             drop(response);
         }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_client_takes_nothing_is_reset_and_others_go_on() {
+    locally(async {
+        let (client, served) = connection(&"long".repeat(10_000), &CancellationToken::new());
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(1000);
+        let (sender, driver) = builder.handshake(TokioIo::new(client)).await.unwrap();
+        tokio::task::spawn_local(driver);
+        let send =
+            || sender.clone().send_request(Request::get("http://a/").body(Empty::<Bytes>::new()).unwrap());
+        let mut stalled = send().await.unwrap().into_body();
+        // Requests for twice the time that a client may take nothing.
+        for _ in 0..8 {
+            tokio::time::sleep(STALL / 4).await;
+            let whole = send().await.unwrap().into_body().collect().await.expect("its stream goes on");
+            assert_eq!(whole.to_bytes().len(), 40_000);
+        }
+        // hyper takes the reset for an early end.
+        let taken = async {
+            let mut taken = 0;
+            while let Some(Ok(frame)) = stalled.frame().await {
+                taken += frame.data_ref().map_or(0, Bytes::len);
+            }
+            taken
+        };
+        assert!(timeout(LONG, taken).await.expect("its stream was reset") < 40_000);
+        assert!(!served.is_finished());
     })
     .await;
 }

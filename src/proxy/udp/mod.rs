@@ -192,7 +192,8 @@ impl Listener {
                         self.counters.evicted.fetch_add(1, Relaxed);
                         evicted.end();
                     }
-                    let running = session::run(Rc::clone(self), flow, Rc::clone(&session), in_flight, occupant);
+                    let running =
+                        session::run(Rc::clone(self), flow, Rc::clone(&session), in_flight, occupant);
                     self.context.tasks.spawn_local(running);
                     return Ok(session);
                 }

@@ -12,6 +12,7 @@ fn pool(name: &str, backends: Vec<Backend>) -> Pool {
         name: name.into(),
         balance: Balance::LeastConnections,
         backends,
+        discover: None,
         healthy_when: Condition::checks([ProbeId(0)]),
         passive: None,
         panic: None,
@@ -23,6 +24,7 @@ fn pool(name: &str, backends: Vec<Backend>) -> Pool {
         drain: second,
         send_proxy: None,
         tcp: Liveness::default(),
+        sticky: None,
     }
 }
 

@@ -61,6 +61,12 @@ impl Backend {
         Self::on(name, listener)
     }
 
+    /// A backend at another loopback address, with the port of this one.
+    pub(crate) async fn beside(&self, name: &'static str, ip: [u8; 4]) -> Self {
+        let listener = TcpListener::bind(SocketAddr::new(ip.into(), self.address.port())).await;
+        Self::on(name, listener.expect("all of 127.0.0.0/8 is local"))
+    }
+
     fn on(name: &'static str, listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("an address");
         let (connections, open, requests, targets) = Default::default();

@@ -3,7 +3,9 @@
 mod announced;
 mod arrivals;
 mod backend;
+mod client_limits;
 mod connections;
+mod discover;
 mod explain;
 mod hostile;
 mod http;
@@ -12,6 +14,7 @@ mod meaning;
 mod passive;
 mod passthrough;
 mod retries;
+mod sticky;
 mod tcp;
 mod tls;
 mod udp;
@@ -89,4 +92,10 @@ async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
         String::from_utf8_lossy(&answer).into_owned()
     };
     timeout(PATIENCE, exchange).await.expect("the connection is closed")
+}
+
+/// Makes the node apply its config and the files that this names.
+async fn reload(node: &TestNode) {
+    let (status, answer) = node.api.call(reqwest::Method::POST, "/v1/reload", None).await;
+    assert_eq!(status, 200, "{answer}");
 }
