@@ -39,7 +39,7 @@ pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceK
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use proxy::{
     Backend, BackendReach, BackendRef, Balance, HostPattern, Listener, PathPattern, Pool, PoolId, Protocol,
-    Proxy, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, When,
+    Proxy, Readiness, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, When,
 };
 pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};

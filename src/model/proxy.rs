@@ -30,6 +30,9 @@ pub struct Proxy {
     pub trusted: Networks,
     /// In the order of their names.
     pub listeners: Vec<Listener>,
+    /// How long the node goes on serving when it stops, so that whoever reads `/portolan/ready` can send clients elsewhere
+    /// first.
+    pub stop_delay: Duration,
 }
 
 /// `[proxy.listener.NAME]`.
@@ -43,6 +46,17 @@ pub struct Listener {
     pub protocol: Protocol,
     /// The first that matches decides.
     pub routes: Vec<Route>,
+    /// Whether it answers `/portolan/ready` itself, and for which pools.
+    pub ready: Option<Readiness>,
+}
+
+/// The pools that need an open backend for a listener to call the node ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Those that a route of any listener forwards to.
+    Routed,
+    /// These.
+    Pools(Vec<PoolId>),
 }
 
 /// What a listener understands of what clients send.

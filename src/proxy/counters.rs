@@ -112,6 +112,14 @@ impl Counters {
         self.backends.of((pool.to_owned(), address))
     }
 
+    /// Requests or connections that the backends of a pool work on, those included that are no longer open.
+    pub(super) fn in_flight(&self, pool: &str) -> u32 {
+        let first = (pool.to_owned(), SocketAddr::from(([0, 0, 0, 0], 0)));
+        let known = self.backends.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_pool = known.range(first..).take_while(|((name, _), _)| name == pool);
+        of_pool.map(|(_, counters)| counters.in_flight.load(Relaxed)).sum()
+    }
+
     /// By listener.
     #[must_use]
     pub fn listeners(&self) -> Vec<(String, Arc<ListenerCounters>)> {

@@ -58,12 +58,15 @@ pub struct Shared {
     pub upstream: Arc<Occupancy>,
     /// The most connections of clients that may be open, and the most to backends.
     pub most_connections: usize,
+    /// Cancelled when the node begins to stop, before listeners are closed.
+    pub stopping: CancellationToken,
 }
 
 /// Listeners that are bound but not yet read.
 #[derive(Debug)]
 pub struct Server {
     workers: usize,
+    stop_delay: Duration,
     listeners: Vec<Bound>,
 }
 
@@ -79,6 +82,8 @@ struct Bound {
 #[derive(Debug)]
 pub struct Listeners {
     addresses: Vec<(Arc<str>, SocketAddr)>,
+    stop_delay: Duration,
+    stopping: CancellationToken,
     closing: CancellationToken,
     workers: Vec<JoinHandle<()>>,
 }
@@ -101,7 +106,7 @@ impl Server {
                 listeners.push(Bound { name: Arc::clone(&name), sockets });
             }
         }
-        Ok(Self { workers, listeners })
+        Ok(Self { workers, stop_delay: proxy.stop_delay, listeners })
     }
 
     /// The addresses bound, each with the name of its listener; ports that were 0 are those found.
@@ -123,7 +128,13 @@ impl Server {
                 worker.push((Arc::clone(&name), socket));
             }
         }
-        let mut running = Listeners { addresses, closing: CancellationToken::new(), workers: Vec::new() };
+        let mut running = Listeners {
+            addresses,
+            stop_delay: self.stop_delay,
+            stopping: shared.stopping.clone(),
+            closing: CancellationToken::new(),
+            workers: Vec::new(),
+        };
         for (index, sockets) in by_worker.into_iter().enumerate() {
             let worker = Worker { index, shared: shared.clone(), closing: running.closing.clone() };
             let name = format!("proxy-{index}");
@@ -143,9 +154,17 @@ impl Listeners {
         &self.addresses
     }
 
-    /// Takes no new connections, lets requests end for as long as their pools' `drain` and [`LONGEST_DRAIN`] allow, and closes
+    /// The longest that a stop takes.
+    #[must_use]
+    pub fn stop_within(&self) -> Duration {
+        self.stop_delay + LONGEST_DRAIN
+    }
+
+    /// Reports that the node is not ready, and goes on for the `stop_delay`. Then takes no new connections, lets requests end for as long as their pools' `drain` and [`LONGEST_DRAIN`] allow, and closes
     /// everything.
     pub async fn stop(mut self) {
+        self.stopping.cancel();
+        tokio::time::sleep(self.stop_delay).await;
         self.closing.cancel();
         let workers = std::mem::take(&mut self.workers);
         let joined = tokio::task::spawn_blocking(move || {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Head, Routes, Skipped};
-use crate::model::{Networks, Protocol, Proxy, Route};
+use crate::model::{Networks, PoolId, Protocol, Proxy, Readiness, Route, RouteAction, Weight};
 
 /// The compiled `[proxy]`; empty without one.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +25,8 @@ pub struct Listener {
     pub addresses: Box<[SocketAddr]>,
     /// In the order of the config.
     pub routes: Box<[Route]>,
+    /// The pools that need an open backend for `/portolan/ready`; `None` if the listener does not answer that path itself.
+    pub ready: Option<Box<[PoolId]>>,
     table: Routes,
 }
 
@@ -32,11 +34,17 @@ impl Plan {
     /// Compiles the listeners.
     #[must_use]
     pub fn compile(proxy: &Proxy) -> Self {
+        let routed = routed(proxy);
+        let ready = |readiness: &Readiness| match readiness {
+            Readiness::Routed => routed.clone(),
+            Readiness::Pools(pools) => pools.clone().into(),
+        };
         let listener = |it: &crate::model::Listener| Listener {
             name: it.name.clone(),
             protocol: it.protocol,
             addresses: it.addresses.clone().into(),
             routes: it.routes.clone().into(),
+            ready: it.ready.as_ref().map(ready),
             table: Routes::compile(&it.routes),
         };
         Self { trusted: proxy.trusted.clone(), listeners: proxy.listeners.iter().map(listener).collect() }
@@ -53,6 +61,22 @@ impl Plan {
     pub fn listener(&self, name: &str) -> Option<&Listener> {
         self.listeners.iter().find(|listener| listener.name == name)
     }
+}
+
+/// The pools that requests or connections may be forwarded to, ascending.
+fn routed(proxy: &Proxy) -> Box<[PoolId]> {
+    let routes = proxy.listeners.iter().flat_map(|listener| &listener.routes);
+    let mut pools: Vec<PoolId> = routes.flat_map(|route| used(&route.action)).collect();
+    pools.sort_unstable();
+    pools.dedup();
+    pools.into()
+}
+
+/// The pools of an action that get clients: in a split, those with weight, or all if none has any.
+fn used(action: &RouteAction) -> Vec<PoolId> {
+    let RouteAction::Forward(pools) = action else { return Vec::new() };
+    let weightless = pools.iter().all(|(_, weight)| *weight == Weight(0));
+    pools.iter().filter(|(_, weight)| weightless || *weight != Weight(0)).map(|(pool, _)| *pool).collect()
 }
 
 impl Listener {

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Listener, Protocol, Route, RouteAction, Weight, When};
+use crate::model::{Listener, Protocol, Readiness, Route, RouteAction, Weight, When};
 
 use super::super::claim::Claims;
-use super::super::keys::Shape::{Fields, List, OneOrMany, Text, Words};
+use super::super::keys::Shape::{Any, Boolean, Either, Fields, List, OneOrMany, Text, Words};
 use super::super::keys::{Keys, default, key, otherwise, required};
 use super::super::place::Names;
 use super::super::table::{At, Entry, Table, Value};
@@ -34,8 +34,19 @@ pub(super) const LISTENER: Keys = Keys {
             otherwise("", "`pool` alone"),
             "conditions and what to do with requests that meet all of them; the first route that matches decides",
         ),
+        key(
+            "ready",
+            Either(&[Boolean, Fields(&READY)]),
+            default("false"),
+            "whether it answers /portolan/ready itself: 200 if every pool that a route forwards to has a backend and the node does not stop, else 503; { pools = [\"api\"] }: only these pools count",
+        ),
     ],
     later: &["tls"],
+};
+
+const READY: Keys = Keys {
+    known: &[key("pools", Any(&Text), required("[\"api\"]"), "pools that count; []: none")],
+    later: &[],
 };
 
 const LATER_PROTOCOLS: [&str; 2] = ["udp", "tls-passthrough"];
@@ -69,12 +80,32 @@ fn read(entry: &Entry<'_>, pools: &Names<'_>, claims: &mut Claims) -> Option<Lis
     // With a protocol that is not known, routes are read as the richer ones.
     let protocol = protocol.unwrap_or(Protocol::Http);
     let routes = read_routes(&table, protocol, pools);
+    let ready = read_ready(&table, protocol, pools);
     // After an error some routes are missing.
     if table.report.errors() == before {
         reach::warn_of_unreachable(table.report, &routes);
     }
     let routes = routes.into_iter().map(|route| route.value).collect();
-    Some(Listener { name: entry.name.into(), addresses, protocol, routes })
+    Some(Listener { name: entry.name.into(), addresses, protocol, routes, ready })
+}
+
+/// `true`, or `{ pools = [...] }`.
+fn read_ready(table: &Table<'_>, protocol: Protocol, pools: &Names<'_>) -> Option<Readiness> {
+    let value = table.get("ready")?;
+    if protocol == Protocol::Tcp {
+        table.refuse(&["ready"], "with protocol = \"tcp\"");
+    }
+    if !value.is_table() {
+        let is_ready = value.as_boolean();
+        let is_ready = is_ready.or_else(|| value.expected("true, false or { pools = [\"api\"] }"));
+        return is_ready?.then_some(Readiness::Routed);
+    }
+    let named = value.table(table.path("ready"), &READY)?.need("pools")?;
+    if named.is_empty_list() {
+        return Some(Readiness::Pools(Vec::new()));
+    }
+    let items = named.one_or_many("a list of pools such as [\"api\"]")?;
+    Some(Readiness::Pools(items.iter().filter_map(|item| pool_id(item, pools)).collect()))
 }
 
 fn read_addresses(table: &Table<'_>, claims: &mut Claims) -> Vec<SocketAddr> {
@@ -90,8 +121,8 @@ fn read_addresses(table: &Table<'_>, claims: &mut Claims) -> Vec<SocketAddr> {
 
 /// The routes, and a last one for `pool`.
 fn read_routes(table: &Table<'_>, protocol: Protocol, pools: &Names<'_>) -> Vec<At<Route>> {
-    if !table.has("route") && !table.has("pool") {
-        table.report.absent(table.span.clone(), "a listener needs `pool`, `route` or both");
+    if !["route", "pool", "ready"].iter().any(|key| table.has(key)) {
+        table.report.absent(table.span.clone(), "a listener needs `pool`, `route` or `ready`");
     }
     let mut routes = Vec::new();
     if let Some(value) = table.get("route") {

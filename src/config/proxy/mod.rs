@@ -13,6 +13,8 @@ mod route;
 
 pub(super) use backend::place as backend_place;
 
+use std::time::Duration;
+
 use crate::model::{Networks, Pool, Proxy};
 
 use super::abuse::prefixes;
@@ -32,6 +34,12 @@ pub(super) const PROXY: Keys = Keys {
             "prefixes of proxies before this one, whose X-Forwarded-For and Forwarded headers are believed",
         ),
         key(
+            "stop_delay",
+            Text,
+            otherwise("\"10s\"", "10s if a listener has `ready`, else 0s"),
+            "how long a node that stops still serves while /portolan/ready is 503, so that clients are sent elsewhere first",
+        ),
+        key(
             "listener",
             Named(&listener::LISTENER),
             otherwise("web", "none"),
@@ -49,6 +57,10 @@ pub(super) const PROXY: Keys = Keys {
 
 /// More than any machine has cores.
 const MOST_WORKERS: u64 = 1024;
+/// A stop that takes longer looks like one that hangs.
+const LONGEST_STOP_DELAY: Duration = Duration::from_secs(300);
+/// Enough for keepalived, and for two probes of the usual interval.
+const DEFAULT_STOP_DELAY: Duration = Duration::from_secs(10);
 
 /// Reads `[proxy]` and its pools.
 pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) -> Option<(Proxy, Vec<Pool>)> {
@@ -70,7 +82,17 @@ pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) ->
         );
     }
     let trusted = read_trusted(&table);
-    Some((Proxy { workers: workers.unwrap_or(0) as usize, trusted, listeners }, pools))
+    let stop_delay =
+        table.get("stop_delay").and_then(|value| value.duration(Duration::ZERO..=LONGEST_STOP_DELAY));
+    let has_ready = listeners.iter().any(|it| it.ready.is_some());
+    let default_delay = if has_ready { DEFAULT_STOP_DELAY } else { Duration::ZERO };
+    let proxy = Proxy {
+        workers: workers.unwrap_or(0) as usize,
+        trusted,
+        listeners,
+        stop_delay: stop_delay.unwrap_or(default_delay),
+    };
+    Some((proxy, pools))
 }
 
 fn read_trusted(table: &Table<'_>) -> Networks {

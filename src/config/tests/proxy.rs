@@ -105,7 +105,7 @@ fn the_listeners() {
             ("web", vec![address("0.0.0.0:80"), address("[::]:80")], Protocol::Http, 7),
         ]
     );
-    let Route { when, action } = &proxy.listeners[0].routes[0];
+    let Route { when, action, .. } = &proxy.listeners[0].routes[0];
     assert_eq!(format!("{when:?}{action:?}"), format!("{:?}{:?}", When::default(), forward(2)));
 }
 

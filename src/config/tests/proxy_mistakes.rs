@@ -36,7 +36,11 @@ fn listeners() {
         ),
         (
             "proxy.listener.web = {}",
-            "2:22: `listen` is missing in `proxy.listener.web`\n2:22: a listener needs `pool`, `route` or both",
+            "2:22: `listen` is missing in `proxy.listener.web`\n2:22: a listener needs `pool`, `route` or `ready`",
+        ),
+        (
+            "[proxy]\nstop_delay = \"6m\"\n[proxy.listener]\na = { listen = \"[::]:80\", ready = 1 }\nb = { listen = \"[::]:81\", ready = { pools = [\"apo\"] } }\nc = { listen = \"[::]:82\", ready = {} }\nd = { listen = \"[::]:83\", ready = true, protocol = \"tcp\" }",
+            "3:14: expected a duration from 0s to 5m, found \"6m\"\n5:35: expected true, false or { pools = [\"api\"] }, found integer 1\n6:46: pool `apo` is not defined\n7:35: `pools` is missing in `proxy.listener.c.ready`\n8:27: `ready` has no meaning with protocol = \"tcp\"",
         ),
         (
             "proxy.listener.\"a b\" = { listen = \"[::]:80\", pool = \"api\" }",

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::body::{ClientFault, Lease, RequestBody, ResponseBody};
 use super::headers::{self, Sender};
-use super::{reply, target};
+use super::{ready, reply, target};
 use crate::model::{Retry, RouteAction};
 use crate::pick::{Hash, client_key};
 use crate::proxy::pools::{Backend, InFlight, WorkerPool};
@@ -32,6 +32,11 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
     let Some(listener) = client.plan(&snapshot) else {
         return reply::text(StatusCode::MISDIRECTED_REQUEST, "this listener is no longer configured\n");
     };
+    if let Some(needed) = &listener.ready
+        && request.uri().path() == ready::PATH
+    {
+        return ready::answer(&client.context.shared, &snapshot, needed, request.method());
+    }
     let head = Head {
         host: authority.host(),
         path: request.uri().path(),

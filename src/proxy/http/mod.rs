@@ -4,6 +4,7 @@ mod activity;
 pub(super) mod body;
 mod exchange;
 mod headers;
+mod ready;
 mod reply;
 mod target;
 #[cfg(test)]

@@ -37,6 +37,7 @@ fn connect(
         addresses: Vec::new(),
         protocol: Protocol::Http,
         routes: vec![Route { when: When::default(), action }],
+        ready: None,
     };
     let proxy = Proxy { listeners: vec![listener], ..Proxy::default() };
     let plan = Plan { topology: Arc::new(topology), proxy: route::Plan::compile(&proxy), ..Plan::default() };
@@ -48,6 +49,7 @@ fn connect(
         connections: Arc::default(),
         upstream: Arc::default(),
         most_connections: 1,
+        stopping: CancellationToken::new(),
     };
     let client = Client {
         counters: shared.counters.listener("web"),

@@ -6,6 +6,7 @@ mod explain;
 mod hostile;
 mod http;
 mod meaning;
+mod ready;
 mod retries;
 mod tcp;
 mod uploads;
