@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
-use super::{Condition, Fraction, Name, Networks, Weight};
+use super::{Condition, Edits, Fraction, Name, Networks, RedirectTo, Weight};
 
 /// Index into [`Topology::pools`](super::Topology::pools).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +75,8 @@ pub struct Route {
     pub when: When,
     /// What to do.
     pub action: RouteAction,
+    /// What changes on the way.
+    pub edits: Edits,
 }
 
 /// The conditions of a route. What is empty always holds.
@@ -136,7 +138,7 @@ pub enum RouteAction {
         /// 301, 302, 303, 307 or 308.
         status: StatusCode,
         /// The new location.
-        to: HeaderValue,
+        to: RedirectTo,
     },
     /// Answers it.
     Respond {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Head, Routes, Skipped};
-use crate::model::{Networks, PoolId, Protocol, Proxy, Readiness, Route, RouteAction, Weight};
+use crate::model::{Networks, PathEdit, PoolId, Protocol, Proxy, Readiness, Route, RouteAction, Weight};
 
 /// The compiled `[proxy]`; empty without one.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +43,7 @@ impl Plan {
             name: it.name.clone(),
             protocol: it.protocol,
             addresses: it.addresses.clone().into(),
-            routes: it.routes.clone().into(),
+            routes: it.routes.iter().cloned().map(normalized).collect(),
             ready: it.ready.as_ref().map(ready),
             table: Routes::compile(&it.routes),
         };
@@ -61,6 +61,12 @@ impl Plan {
     pub fn listener(&self, name: &str) -> Option<&Listener> {
         self.listeners.iter().find(|listener| listener.name == name)
     }
+}
+
+/// The route with its changes written as paths are compared.
+fn normalized(mut route: Route) -> Route {
+    route.edits.path = route.edits.path.map(PathEdit::normalized);
+    route
 }
 
 /// The pools that requests or connections may be forwarded to, ascending.

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use super::super::dto;
 use super::super::problem::Problem;
 use super::conditions::conditions;
+use super::edits::edits;
 use super::pool::Explained;
 use super::{client_address, listed};
 use crate::model::{PoolId, Protocol, RouteAction, Weight};
@@ -155,7 +156,9 @@ pub fn explain_request(
     let outcome = match route.map(|route| &route.action) {
         None => dto::RequestOutcome::Unrouted,
         Some(RouteAction::Redirect { status, to }) => {
-            dto::RequestOutcome::Redirect { status: status.as_u16(), to: text(to) }
+            let edit = route.and_then(|route| route.edits.path.as_ref());
+            let to = to.of(&head, edit).map(|to| text(&to)).unwrap_or_default();
+            dto::RequestOutcome::Redirect { status: status.as_u16(), to }
         }
         Some(RouteAction::Respond { status, body }) => {
             dto::RequestOutcome::Respond { status: status.as_u16(), body: body.clone() }
@@ -187,6 +190,7 @@ pub fn explain_request(
         route: route.map(|route| dto::MatchedRoute {
             number: skipped.len() + 1,
             conditions: conditions(&route.when),
+            edits: edits(&route.edits, &question.url),
         }),
         skipped,
         outcome,

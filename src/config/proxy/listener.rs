@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Listener, Protocol, Readiness, Route, RouteAction, Weight, When};
+use crate::model::{Edits, Listener, Protocol, Readiness, Route, RouteAction, Weight, When};
 
 use super::super::claim::Claims;
 use super::super::keys::Shape::{Any, Boolean, Either, Fields, List, OneOrMany, Text, Words};
@@ -137,7 +137,7 @@ fn read_routes(table: &Table<'_>, protocol: Protocol, pools: &Names<'_>) -> Vec<
         && let Some(pool) = pool_id(&value, pools)
     {
         let action = RouteAction::Forward(vec![(pool, Weight(1))]);
-        routes.push(value.at(Route { when: When::default(), action }));
+        routes.push(value.at(Route { when: When::default(), action, edits: Edits::default() }));
     }
     routes
 }

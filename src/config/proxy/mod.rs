@@ -1,12 +1,15 @@
 //! `[proxy]`: the regional balancer.
 //!
 //! A listener (`listener`) has routes (`route`), which have conditions (`condition`) and an action (`action`); most
-//! forward to a pool (`pool`) of backends (`backend`). `reach` finds routes that no request reaches.
+//! forward to a pool (`pool`) of backends (`backend`). `edit` and `location` are
+//! about what it changes on the way. `reach` finds routes that no request reaches.
 
 mod action;
 mod backend;
 mod condition;
+mod edit;
 mod listener;
+mod location;
 mod pool;
 mod reach;
 mod route;

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use http::header::HeaderName;
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use super::super::*;
 use super::{load_with, reported};
 use crate::model::{
-    Backend, Balance, Condition, Fraction, HostPattern, Networks, PathPattern, Pool, PoolId, ProbeId,
-    Protocol, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, Weight, When,
+    Backend, Balance, Condition, Edits, Fraction, HostPattern, Networks, PathPattern, Pool, PoolId, ProbeId,
+    Protocol, RedirectPiece, RedirectTo, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, Weight,
+    When,
 };
 
 /// A balancer with nearly every key.
@@ -133,7 +134,10 @@ fn the_routes() {
     };
     let old = When { path: Some(PathPattern::Regex(pattern("^/v[0-9]+/"))), ..When::default() };
     let method = |method| When { methods: vec![method], ..When::default() };
-    let redirect = |status, to| RouteAction::Redirect { status, to: HeaderValue::from_static(to) };
+    let redirect = |status, to: &str| RouteAction::Redirect {
+        status,
+        to: RedirectTo(vec![RedirectPiece::Text(to.into())]),
+    };
     let routes = [
         (v1(HostPattern::Exact("api.example.com".into())), forward(1)),
         (v1(HostPattern::Below(".example.net".into())), forward(1)),
@@ -146,7 +150,7 @@ fn the_routes() {
         ),
         (When::default(), forward(0)),
     ];
-    let expected = routes.map(|(when, action)| Route { when, action });
+    let expected = routes.map(|(when, action)| Route { when, action, edits: Edits::default() });
     assert_eq!(format!("{:#?}", proxy.listeners[1].routes), format!("{expected:#?}"));
 }
 

@@ -48,16 +48,26 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
         client.counters.unrouted.fetch_add(1, Relaxed);
         return reply::text(StatusCode::NOT_FOUND, "no route matches this request\n");
     };
-    let key = client_key(client.address.ip());
-    let pool = match &route.action {
-        RouteAction::Redirect { status, to } => return reply::redirect(*status, to),
-        RouteAction::Respond { status, body } => return reply::text(*status, body.clone()),
-        RouteAction::Forward(pools) => client.context.pool(pools, key, &snapshot),
+    let mut response = match &route.action {
+        RouteAction::Redirect { status, to } => match to.of(&head, route.edits.path.as_ref()) {
+            Some(to) => reply::redirect(*status, to),
+            None => reply::text(StatusCode::BAD_REQUEST, "this URL cannot be redirected\n"),
+        },
+        RouteAction::Respond { status, body } => reply::text(*status, body.clone()),
+        RouteAction::Forward(pools) => {
+            let key = client_key(client.address.ip());
+            let pool = client.context.pool(pools, key, &snapshot);
+            let is_trusted = snapshot.plan.proxy.trusted.contain(client.address.ip());
+            let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
+            let sender = Sender { shown: &client.shown, is_trusted };
+            match headers::prepare(&mut request, &authority, &sender, &route.edits) {
+                Ok(()) => forward(client, pool, request, key, upgrade, &authority).await,
+                Err((status, why)) => reply::text(status, why),
+            }
+        }
     };
-    let is_trusted = snapshot.plan.proxy.trusted.contain(client.address.ip());
-    let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
-    headers::prepare(&mut request, &authority, &Sender { shown: &client.shown, is_trusted });
-    forward(client, pool, request, key, upgrade, &authority).await
+    route.edits.response.apply(response.headers_mut());
+    response
 }
 
 /// A request on its way, which may be tried with several backends.

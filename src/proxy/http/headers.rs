@@ -8,6 +8,9 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Body;
 
+use super::target::{self, Refusal};
+use crate::model::Edits;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
@@ -70,7 +73,15 @@ pub(super) struct Sender<'a> {
 }
 
 /// Makes the request that a backend gets of the one that a client sent.
-pub(super) fn prepare<B>(request: &mut Request<B>, authority: &Authority, sender: &Sender<'_>) {
+///
+/// # Errors
+/// If the path, rewritten, is not valid.
+pub(super) fn prepare<B>(
+    request: &mut Request<B>,
+    authority: &Authority,
+    sender: &Sender<'_>,
+    edits: &Edits,
+) -> Result<(), Refusal> {
     let accepts_trailers = request.headers().get_all(TE).iter().any(|it| names(it, "trailers"));
     let upgrade = upgrade(request);
     let received = request.version();
@@ -88,12 +99,20 @@ pub(super) fn prepare<B>(request: &mut Request<B>, authority: &Authority, sender
     join_cookies(headers);
     identify(headers, authority, sender);
     headers.append(VIA, via(received));
-    let path = request.uri().path_and_query().cloned();
+    if let Some(host) = &edits.host {
+        headers.insert(HOST, host.clone());
+    }
+    edits.request.apply(headers);
+    let path = match &edits.path {
+        None => request.uri().path_and_query().cloned(),
+        Some(edit) => Some(target::rewritten(request.uri(), edit)?),
+    };
     *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     if *request.method() == Method::OPTIONS && request.uri().path() == "*" {
         *request.uri_mut() = Uri::from_static("*");
     }
     *request.version_mut() = Version::HTTP_11;
+    Ok(())
 }
 
 /// Makes one header of the cookies that HTTP/2 allows to be several (RFC 9113 §8.2.3).

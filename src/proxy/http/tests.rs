@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::model::{
-    Backend, BackendReach, Balance, Condition, Fraction, Listener, Pool, PoolId, Protocol, Proxy, Retry,
-    RetryOn, Route, RouteAction, Timeouts, Topology, Weight, When,
+    Backend, BackendReach, Balance, Condition, Edits, Fraction, Listener, Pool, PoolId, Protocol, Proxy,
+    Retry, RetryOn, Route, RouteAction, Timeouts, Topology, Weight, When,
 };
 use crate::proxy::Shared;
 use crate::proxy::worker::Context;
@@ -36,7 +36,7 @@ fn connect(
         name: "web".into(),
         addresses: Vec::new(),
         protocol: Protocol::Http,
-        routes: vec![Route { when: When::default(), action }],
+        routes: vec![Route { when: When::default(), action, edits: Edits::default() }],
         ready: None,
     };
     let proxy = Proxy { listeners: vec![listener], ..Proxy::default() };

@@ -2,6 +2,7 @@
 
 mod backend;
 mod connections;
+mod edits;
 mod explain;
 mod hostile;
 mod http;
