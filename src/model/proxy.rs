@@ -30,9 +30,31 @@ pub struct Proxy {
     pub trusted: Networks,
     /// In the order of their names.
     pub listeners: Vec<Listener>,
+    /// What backends learn of clients and requests.
+    pub client_headers: ClientHeaders,
     /// How long the node goes on serving when it stops, so that whoever reads `/portolan/ready` can send clients elsewhere
     /// first.
     pub stop_delay: Duration,
+}
+
+/// `[proxy.identity]`: the headers that tell backends who the client is, and which request this is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClientHeaders {
+    /// `X-Forwarded-For`, `-Host` and `-Proto`, and `X-Real-IP`.
+    pub x_forwarded: bool,
+    /// `Forwarded` (RFC 7239).
+    pub forwarded: bool,
+    /// `X-Request-Id`.
+    pub request_id: bool,
+    /// `traceparent` (W3C Trace Context): the share of the traces begun here that is marked as sampled; `None` if traces are
+    /// only passed on.
+    pub trace: Option<Fraction>,
+}
+
+impl Default for ClientHeaders {
+    fn default() -> Self {
+        Self { x_forwarded: true, forwarded: false, request_id: true, trace: None }
+    }
 }
 
 /// `[proxy.listener.NAME]`.

@@ -38,6 +38,7 @@ pub(super) struct Context {
     pools: RefCell<Pools>,
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
+    pub(super) ids: http::Ids,
 }
 
 /// A connection of a client.
@@ -167,7 +168,7 @@ impl Client {
 impl Context {
     pub(super) fn new(index: usize, shared: Shared, closing: CancellationToken) -> Self {
         let pools = RefCell::new(Pools::new(shared.clone(), index as u64));
-        Self { shared, pools, closing, tasks: TaskTracker::new() }
+        Self { shared, pools, closing, tasks: TaskTracker::new(), ids: http::Ids::new() }
     }
 
     fn beat(&self, part: &Part) {

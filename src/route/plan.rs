@@ -3,13 +3,17 @@
 use std::net::SocketAddr;
 
 use super::{Head, Routes, Skipped};
-use crate::model::{Networks, PathEdit, PoolId, Protocol, Proxy, Readiness, Route, RouteAction, Weight};
+use crate::model::{
+    ClientHeaders, Networks, PathEdit, PoolId, Protocol, Proxy, Readiness, Route, RouteAction, Weight,
+};
 
 /// The compiled `[proxy]`; empty without one.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Hops whose forwarding headers are believed.
     pub trusted: Networks,
+    /// What backends learn of clients and requests.
+    pub client_headers: ClientHeaders,
     /// In the order of their names.
     listeners: Box<[Listener]>,
 }
@@ -47,7 +51,11 @@ impl Plan {
             ready: it.ready.as_ref().map(ready),
             table: Routes::compile(&it.routes),
         };
-        Self { trusted: proxy.trusted.clone(), listeners: proxy.listeners.iter().map(listener).collect() }
+        Self {
+            trusted: proxy.trusted.clone(),
+            client_headers: proxy.client_headers,
+            listeners: proxy.listeners.iter().map(listener).collect(),
+        }
     }
 
     /// All listeners, in the order of their names.

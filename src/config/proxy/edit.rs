@@ -6,7 +6,7 @@ use regex::Regex;
 use crate::model::{Edits, HeaderEdits, PathEdit, PathPattern, PathPiece};
 
 use super::super::keys::Shape::{Fields, Map, OneOrMany, Text};
-use super::super::keys::{Keys, key, otherwise};
+use super::super::keys::{Keys, instead, key, otherwise};
 use super::super::table::{Table, Value};
 use super::super::text;
 use super::condition::{path, regex};
@@ -22,13 +22,13 @@ pub(super) const REWRITE: Keys = Keys {
         key(
             "regex",
             Text,
-            otherwise("\"^/v([0-9]+)/\"", "`prefix`"),
+            instead("\"^/v([0-9]+)/\"", "without `prefix`"),
             "pattern whose first match is replaced by `to`",
         ),
         key(
             "to",
             Text,
-            otherwise("\"/version/$1/\"", "`prefix`"),
+            instead("\"/version/$1/\"", "with `regex`"),
             "what replaces it; $1 or ${name}: a group of the pattern",
         ),
         key("host", Text, otherwise("\"api.internal\"", "the client's"), "host that backends are asked for"),

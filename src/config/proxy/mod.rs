@@ -8,6 +8,7 @@ mod action;
 mod backend;
 mod condition;
 mod edit;
+mod identity;
 mod listener;
 mod location;
 mod pool;
@@ -22,7 +23,7 @@ use crate::model::{Networks, Pool, Proxy};
 
 use super::abuse::prefixes;
 use super::claim::Claims;
-use super::keys::Shape::{Integer, List, Named, Text};
+use super::keys::Shape::{Fields, Integer, List, Named, Text};
 use super::keys::{Keys, default, key, otherwise};
 use super::place::Names;
 use super::table::{At, Table};
@@ -35,6 +36,12 @@ pub(super) const PROXY: Keys = Keys {
             List(&Text),
             otherwise("[\"10.0.0.0/8\"]", "none"),
             "prefixes of proxies before this one, whose X-Forwarded-For and Forwarded headers are believed",
+        ),
+        key(
+            "identity",
+            Fields(&identity::IDENTITY),
+            otherwise("", "as shown there"),
+            "what backends learn of clients and requests; what clients outside of `trusted` say of it is removed",
         ),
         key(
             "stop_delay",
@@ -92,6 +99,7 @@ pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) ->
     let proxy = Proxy {
         workers: workers.unwrap_or(0) as usize,
         trusted,
+        client_headers: identity::read(&table),
         listeners,
         stop_delay: stop_delay.unwrap_or(default_delay),
     };

@@ -39,6 +39,10 @@ fn listeners() {
             "2:22: `listen` is missing in `proxy.listener.web`\n2:22: a listener needs `pool`, `route` or `ready`",
         ),
         (
+            "[proxy]\nidentity = { headers = [\"via\"], request_id = 1, trace = \"x\" }",
+            "3:25: expected \"x-forwarded\" or \"forwarded\", found \"via\"\n3:46: expected true or false, found integer 1\n3:57: expected a share from 0% to 100%, found \"x\"\n2:2: warning: this config balances nothing: [proxy] has no listener\n  help: add [proxy.listener.NAME] with `listen` and `pool`",
+        ),
+        (
             "[proxy]\nstop_delay = \"6m\"\n[proxy.listener]\na = { listen = \"[::]:80\", ready = 1 }\nb = { listen = \"[::]:81\", ready = { pools = [\"apo\"] } }\nc = { listen = \"[::]:82\", ready = {} }\nd = { listen = \"[::]:83\", ready = true, protocol = \"tcp\" }",
             "3:14: expected a duration from 0s to 5m, found \"6m\"\n5:35: expected true, false or { pools = [\"api\"] }, found integer 1\n6:46: pool `apo` is not defined\n7:35: `pools` is missing in `proxy.listener.c.ready`\n8:27: `ready` has no meaning with protocol = \"tcp\"",
         ),

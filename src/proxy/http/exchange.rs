@@ -59,7 +59,8 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
             let pool = client.context.pool(pools, key, &snapshot);
             let is_trusted = snapshot.plan.proxy.trusted.contain(client.address.ip());
             let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
-            let sender = Sender { shown: &client.shown, is_trusted };
+            let headers = &snapshot.plan.proxy.client_headers;
+            let sender = Sender { shown: &client.shown, is_trusted, headers, ids: &client.context.ids };
             match headers::prepare(&mut request, &authority, &sender, &route.edits) {
                 Ok(()) => forward(client, pool, request, key, upgrade, &authority).await,
                 Err((status, why)) => reply::text(status, why),

@@ -8,16 +8,12 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Body;
 
+use super::identity::{Ids, identify};
 use super::target::{self, Refusal};
-use crate::model::Edits;
+use crate::model::{ClientHeaders, Edits};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
@@ -70,6 +66,10 @@ pub(super) struct Sender<'a> {
     pub(super) shown: &'a HeaderValue,
     /// Whether what it says about the hops before it is believed.
     pub(super) is_trusted: bool,
+    /// What backends learn of it.
+    pub(super) headers: &'a ClientHeaders,
+    /// Where new ids come from.
+    pub(super) ids: &'a Ids,
 }
 
 /// Makes the request that a backend gets of the one that a client sent.
@@ -133,34 +133,12 @@ pub(super) fn frame(head: &mut Parts, body: &impl Body) {
     }
 }
 
-/// Says who the client is. What an untrusted one says about that itself is removed.
-fn identify(headers: &mut HeaderMap, authority: &Authority, sender: &Sender<'_>) {
-    if !sender.is_trusted {
-        for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP] {
-            headers.remove(name);
-        }
-    }
-    let own = [sender.shown.as_bytes()];
-    let before = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
-    let hops: Vec<&[u8]> = before.chain(own).collect();
-    let hops = if hops.len() == 1 { Some(sender.shown.clone()) } else { joined(&hops, b", ") };
-    if let Some(hops) = hops {
-        headers.insert(X_FORWARDED_FOR, hops);
-    }
-    headers.entry(X_REAL_IP).or_insert_with(|| sender.shown.clone());
-    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
-    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-        headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
-        headers.insert(HOST, host);
-    }
-}
-
 /// An address as the value of a header.
 pub(in crate::proxy) fn shown(address: IpAddr) -> HeaderValue {
     HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
-fn joined(values: &[&[u8]], separator: &[u8]) -> Option<HeaderValue> {
+pub(super) fn joined(values: &[&[u8]], separator: &[u8]) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&values.join(separator)).ok()
 }
 

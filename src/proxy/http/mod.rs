@@ -4,6 +4,7 @@ mod activity;
 pub(super) mod body;
 mod exchange;
 mod headers;
+mod identity;
 mod ready;
 mod reply;
 mod target;
@@ -26,6 +27,7 @@ use super::worker::Client;
 use activity::{Activity, During};
 use body::ResponseBody;
 pub(super) use headers::shown;
+pub(super) use identity::Ids;
 
 /// Time for the head of a request, and without a request, until a client's connection is closed.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);

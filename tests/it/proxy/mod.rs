@@ -6,6 +6,7 @@ mod edits;
 mod explain;
 mod hostile;
 mod http;
+mod identity;
 mod meaning;
 mod ready;
 mod retries;
