@@ -40,8 +40,9 @@ pub use name::{Name, NameError};
 pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use proxy::{
-    Backend, BackendReach, BackendRef, Balance, ClientHeaders, HostPattern, Listener, PathPattern, Pool,
-    PoolId, Protocol, Proxy, Readiness, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, When,
+    AccessFormat, AccessLog, AccessTarget, Backend, BackendReach, BackendRef, Balance, ClientHeaders,
+    HostPattern, Listener, PathPattern, Pool, PoolId, Protocol, Proxy, Readiness, Retry, RetryOn, Route,
+    RouteAction, Timeouts, ValuePattern, When,
 };
 pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};

@@ -1,6 +1,7 @@
 //! The regional balancer: listeners, routes, pools and their backends.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, Method, StatusCode};
@@ -32,9 +33,40 @@ pub struct Proxy {
     pub listeners: Vec<Listener>,
     /// What backends learn of clients and requests.
     pub client_headers: ClientHeaders,
+    /// Where requests are logged, if they are.
+    pub access_log: Option<AccessLog>,
     /// How long the node goes on serving when it stops, so that whoever reads `/portolan/ready` can send clients elsewhere
     /// first.
     pub stop_delay: Duration,
+}
+
+/// `[proxy.access_log]`: a line for each request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    /// How lines are written.
+    pub format: AccessFormat,
+    /// Where they go.
+    pub to: AccessTarget,
+    /// The share of the requests that is logged.
+    pub sample: Fraction,
+}
+
+/// How the lines of the access log are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// An object of JSON.
+    Json,
+    /// The Common Log Format.
+    Clf,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessTarget {
+    /// To the standard output.
+    Stdout,
+    /// To the end of this file.
+    File(PathBuf),
 }
 
 /// `[proxy.identity]`: the headers that tell backends who the client is, and which request this is.

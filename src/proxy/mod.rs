@@ -11,6 +11,7 @@
 //! A connection goes through `worker` (accepted), `http` or `tcp` (what to do with what it sends), `pools` (which backend)
 //! and `upstream` (the connection to it).
 
+mod access;
 mod budget;
 mod counters;
 mod http;
@@ -38,6 +39,7 @@ use crate::net::limits::Occupancy;
 use crate::net::listen::{BindError, TcpShared};
 use crate::snapshot::Snapshot;
 use crate::supervise::Supervisor;
+use access::{Sink, Writer};
 use worker::Worker;
 
 /// The setting that contains the addresses.
@@ -86,6 +88,7 @@ pub struct Listeners {
     stopping: CancellationToken,
     closing: CancellationToken,
     workers: Vec<JoinHandle<()>>,
+    access_log: Option<Writer>,
 }
 
 impl Server {
@@ -128,15 +131,19 @@ impl Server {
                 worker.push((Arc::clone(&name), socket));
             }
         }
+        let (access_log, access_lines) =
+            Writer::start(Arc::clone(&shared.snapshots), Arc::clone(&shared.counters))?;
         let mut running = Listeners {
             addresses,
             stop_delay: self.stop_delay,
             stopping: shared.stopping.clone(),
             closing: CancellationToken::new(),
             workers: Vec::new(),
+            access_log: Some(access_log),
         };
         for (index, sockets) in by_worker.into_iter().enumerate() {
-            let worker = Worker { index, shared: shared.clone(), closing: running.closing.clone() };
+            let access = Sink::new(access_lines.clone(), Arc::clone(&shared.counters));
+            let worker = Worker { index, shared: shared.clone(), access, closing: running.closing.clone() };
             let name = format!("proxy-{index}");
             let part = shared.supervisor.beating_part(format!("the proxy's worker {name}"));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -166,10 +173,14 @@ impl Listeners {
         self.stopping.cancel();
         tokio::time::sleep(self.stop_delay).await;
         self.closing.cancel();
-        let workers = std::mem::take(&mut self.workers);
+        let (workers, access_log) = (std::mem::take(&mut self.workers), self.access_log.take());
         let joined = tokio::task::spawn_blocking(move || {
             // The result of a worker that panicked; the panic itself has been reported where it happened.
-            workers.into_iter().filter_map(|worker| worker.join().err()).count()
+            let lost = workers.into_iter().filter_map(|worker| worker.join().err()).count();
+            if let Some(access_log) = access_log {
+                access_log.finish();
+            }
+            lost
         });
         if let Ok(lost @ 1..) = joined.await {
             tracing::error!(lost, "workers of the proxy ended before it was stopped");

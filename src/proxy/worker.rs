@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::Sink;
 use super::counters::ListenerCounters;
 use super::pools::{Pools, WorkerPool};
 use super::{LONGEST_DRAIN, Shared, http, tcp};
@@ -29,6 +30,7 @@ use crate::supervise::{self, Part};
 pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) shared: Shared,
+    pub(super) access: Sink,
     pub(super) closing: CancellationToken,
 }
 
@@ -39,6 +41,7 @@ pub(super) struct Context {
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) ids: http::Ids,
+    pub(super) access: Sink,
 }
 
 /// A connection of a client.
@@ -61,8 +64,8 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 impl Worker {
     /// Serves until the node stops and its connections have ended.
     pub(super) fn run(self, runtime: &Runtime, sockets: Vec<(Arc<str>, std::net::TcpListener)>, part: &Part) {
-        let Self { index, shared, closing } = self;
-        let context = Rc::new(Context::new(index, shared, closing.clone()));
+        let Self { index, shared, access, closing } = self;
+        let context = Rc::new(Context::new(index, shared, access, closing.clone()));
         let local = LocalSet::new();
         local.block_on(runtime, async {
             let mut accepting = JoinSet::new();
@@ -166,13 +169,14 @@ impl Client {
 }
 
 impl Context {
-    pub(super) fn new(index: usize, shared: Shared, closing: CancellationToken) -> Self {
+    pub(super) fn new(index: usize, shared: Shared, access: Sink, closing: CancellationToken) -> Self {
         let pools = RefCell::new(Pools::new(shared.clone(), index as u64));
-        Self { shared, pools, closing, tasks: TaskTracker::new(), ids: http::Ids::new() }
+        Self { shared, pools, closing, tasks: TaskTracker::new(), ids: http::Ids::new(), access }
     }
 
     fn beat(&self, part: &Part) {
         part.beat();
+        self.access.flush();
         self.pools.borrow_mut().close_overdue(&self.snapshot(), Instant::now());
     }
 

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use super::{Head, Routes, Skipped};
 use crate::model::{
-    ClientHeaders, Networks, PathEdit, PoolId, Protocol, Proxy, Readiness, Route, RouteAction, Weight,
+    AccessLog, ClientHeaders, Networks, PathEdit, PoolId, Protocol, Proxy, Readiness, Route, RouteAction,
+    Weight,
 };
 
 /// The compiled `[proxy]`; empty without one.
@@ -14,6 +15,8 @@ pub struct Plan {
     pub trusted: Networks,
     /// What backends learn of clients and requests.
     pub client_headers: ClientHeaders,
+    /// Where requests are logged, if they are.
+    pub access_log: Option<AccessLog>,
     /// In the order of their names.
     listeners: Box<[Listener]>,
 }
@@ -54,6 +57,7 @@ impl Plan {
         Self {
             trusted: proxy.trusted.clone(),
             client_headers: proxy.client_headers,
+            access_log: proxy.access_log.clone(),
             listeners: proxy.listeners.iter().map(listener).collect(),
         }
     }
@@ -97,7 +101,13 @@ impl Listener {
     /// The first route that matches a request.
     #[must_use]
     pub fn find(&self, head: &Head<'_>) -> Option<&Route> {
-        self.table.find(head).map(|index| &self.routes[index])
+        self.find_numbered(head).map(|(_, route)| route)
+    }
+
+    /// The same with its number, counted from 1.
+    #[must_use]
+    pub fn find_numbered(&self, head: &Head<'_>) -> Option<(usize, &Route)> {
+        self.table.find(head).map(|index| (index + 1, &self.routes[index]))
     }
 
     /// The routes that a request does not take before the one that [`find`](Self::find) returns, and why.

@@ -142,15 +142,7 @@ pub fn explain_request(
         // The listener does not see what the bytes mean.
         Protocol::Tcp => Head { host: "", path: "/", query: None, method: &Method::GET, headers: &nothing },
     };
-    let skipped: Vec<dto::SkippedRoute> = listener
-        .explain(&head)
-        .into_iter()
-        .map(|it| dto::SkippedRoute {
-            number: it.route + 1,
-            condition: (&it.why).into(),
-            why: it.why.to_string(),
-        })
-        .collect();
+    let skipped = skipped(listener, &head);
     let route = listener.find(&head);
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let outcome = match route.map(|route| &route.action) {
@@ -195,6 +187,16 @@ pub fn explain_request(
         skipped,
         outcome,
     })
+}
+
+/// The routes before the one that a request takes.
+fn skipped(listener: &Listener, head: &Head<'_>) -> Vec<dto::SkippedRoute> {
+    let skipped = |it: route::Skipped<'_>| dto::SkippedRoute {
+        number: it.route + 1,
+        condition: (&it.why).into(),
+        why: it.why.to_string(),
+    };
+    listener.explain(head).into_iter().map(skipped).collect()
 }
 
 fn protocol(listener: &Listener) -> &'static str {

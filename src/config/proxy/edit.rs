@@ -195,7 +195,12 @@ fn read_headers(table: &Table<'_>) -> HeaderEdits {
 
 fn read_values(table: &Table<'_>, key: &str) -> Vec<(HeaderName, HeaderValue)> {
     let mut found: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    for entry in table.get(key).map(|value| value.entries()).unwrap_or_default() {
+    let Some(value) = table.get(key) else { return found };
+    let entries = value.entries();
+    if value.is_table() && entries.is_empty() {
+        value.fail::<()>(format!("`{key}` is empty"));
+    }
+    for entry in entries {
         let name = match editable(entry.name) {
             Ok(name) => name,
             Err(why) => {

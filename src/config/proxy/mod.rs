@@ -4,6 +4,7 @@
 //! forward to a pool (`pool`) of backends (`backend`). `edit` and `location` are
 //! about what it changes on the way. `reach` finds routes that no request reaches.
 
+mod access;
 mod action;
 mod backend;
 mod condition;
@@ -36,6 +37,12 @@ pub(super) const PROXY: Keys = Keys {
             List(&Text),
             otherwise("[\"10.0.0.0/8\"]", "none"),
             "prefixes of proxies before this one, whose X-Forwarded-For and Forwarded headers are believed",
+        ),
+        key(
+            "access_log",
+            Fields(&access::ACCESS_LOG),
+            otherwise("", "none"),
+            "a line for each request, written once its response has ended; a reload opens the file again",
         ),
         key(
             "identity",
@@ -100,6 +107,7 @@ pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) ->
         workers: workers.unwrap_or(0) as usize,
         trusted,
         client_headers: identity::read(&table),
+        access_log: access::read(&table),
         listeners,
         stop_delay: stop_delay.unwrap_or(default_delay),
     };

@@ -39,6 +39,10 @@ fn listeners() {
             "2:22: `listen` is missing in `proxy.listener.web`\n2:22: a listener needs `pool`, `route` or `ready`",
         ),
         (
+            "[proxy]\naccess_log = { format = \"text\", sample = \"0%\" }",
+            "3:14: `to` is missing in `proxy.access_log`\n3:25: expected \"json\" or \"clf\", found \"text\"\n3:42: expected a share above 0% and up to 100%, found \"0%\"\n2:2: warning: this config balances nothing: [proxy] has no listener\n  help: add [proxy.listener.NAME] with `listen` and `pool`",
+        ),
+        (
             "[proxy]\nidentity = { headers = [\"via\"], request_id = 1, trace = \"x\" }",
             "3:25: expected \"x-forwarded\" or \"forwarded\", found \"via\"\n3:46: expected true or false, found integer 1\n3:57: expected a share from 0% to 100%, found \"x\"\n2:2: warning: this config balances nothing: [proxy] has no listener\n  help: add [proxy.listener.NAME] with `listen` and `pool`",
         ),
@@ -374,6 +378,7 @@ fn edits() {
                 "pool = \"api\", rewrite = { regex = \"^/(.)\", to = \"/$x\" }",
                 "2:103: `$` needs the number or {name} of a group; write $$ for a dollar sign",
             ),
+            ("pool = \"api\", headers = { request = { set = {} } }", "2:99: `set` is empty"),
             ("pool = \"api\", rewrite = { host = \"a@b\" }", "2:88: \"a@b\" is not a valid host"),
             (
                 "pool = \"api\", headers = { request = { set = { Host = \"a\", Via = \"b\", x-a = \" 1\", X-A = \"2\" } }, response = { remove = [\"connection\", \"a b\"], add = { content-length = \"1\" } } }",

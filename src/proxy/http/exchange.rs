@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::request::Parts;
-use http::uri::Authority;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -16,6 +15,7 @@ use super::headers::{self, Sender};
 use super::{ready, reply, target};
 use crate::model::{Retry, RouteAction};
 use crate::pick::{Hash, client_key};
+use crate::proxy::access::{End, Record};
 use crate::proxy::pools::{Backend, InFlight, WorkerPool};
 use crate::proxy::relay;
 use crate::proxy::upstream::{Failure, Idle};
@@ -23,7 +23,11 @@ use crate::proxy::worker::{Client, Context};
 use crate::route::Head;
 
 /// The response to a request.
-pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn answer(
+    client: &Rc<Client>,
+    mut request: Request<Incoming>,
+    record: &Record,
+) -> Response<ResponseBody> {
     let authority = match target::authority(&request) {
         Ok(authority) => authority,
         Err((status, why)) => return reply::text(status, why),
@@ -44,10 +48,11 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
         method: request.method(),
         headers: request.headers(),
     };
-    let Some(route) = listener.find(&head) else {
+    let Some((number, route)) = listener.find_numbered(&head) else {
         client.counters.unrouted.fetch_add(1, Relaxed);
         return reply::text(StatusCode::NOT_FOUND, "no route matches this request\n");
     };
+    record.route(number);
     let mut response = match &route.action {
         RouteAction::Redirect { status, to } => match to.of(&head, route.edits.path.as_ref()) {
             Some(to) => reply::redirect(*status, to),
@@ -62,7 +67,7 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
             let headers = &snapshot.plan.proxy.client_headers;
             let sender = Sender { shown: &client.shown, is_trusted, headers, ids: &client.context.ids };
             match headers::prepare(&mut request, &authority, &sender, &route.edits) {
-                Ok(()) => forward(client, pool, request, key, upgrade, &authority).await,
+                Ok(()) => forward(client, pool, request, key, upgrade, record).await,
                 Err((status, why)) => reply::text(status, why),
             }
         }
@@ -86,12 +91,13 @@ async fn forward(
     request: Request<Incoming>,
     key: Hash,
     upgrade: Option<OnUpgrade>,
-    authority: &Authority,
+    record: &Record,
 ) -> Response<ResponseBody> {
     pool.count_request();
     let (mut parts, body) = request.into_parts();
     let mut body = RequestBody::of(body, pool.settings().timeout.read);
     headers::frame(&mut parts, &body);
+    record.forward(&pool, &parts.headers, body.upload());
     // RFC 9110 §9.2.2.
     let is_repeatable = parts.method.is_idempotent() && body.is_empty() && upgrade.is_none();
     let mut attempts = Attempts { pool: Rc::clone(&pool), tried: Vec::new(), is_repeatable };
@@ -99,9 +105,11 @@ async fn forward(
     loop {
         let Some(backend) = pool.pick(key, &attempts.tried) else {
             pool.counters.unavailable.fetch_add(1, Relaxed);
+            record.end(End::NoBackend);
             return reply::text(StatusCode::SERVICE_UNAVAILABLE, "no backend is available\n");
         };
         attempts.tried.push(backend.address);
+        record.attempt(backend.address);
         let Some(parts) = request.take() else {
             return reply::text(StatusCode::BAD_GATEWAY, "the request cannot be sent again\n");
         };
@@ -119,12 +127,13 @@ async fn forward(
             Err(failed) => failed,
         };
         if !failure.is_of_backend() {
+            record.end(failure.end());
             return failure.response();
         }
         backend.counters.failures.fetch_add(1, Relaxed);
         // It must not look fast, or new for ever.
         backend.counters.took(pool.settings().timeout.read);
-        tracing::debug!(backend = %backend.address, host = %authority, %failure, "a backend did not answer");
+        tracing::debug!(backend = %backend.address, pool = pool.settings().name, %failure, "a backend did not answer");
         match unsent {
             Some(unsent) => {
                 let (parts, unsent_body) = unsent.into_parts();
@@ -141,6 +150,7 @@ async fn forward(
             _ => attempts.go_on(is_retried),
         };
         if request.is_none() || !goes_on {
+            record.end(failure.end());
             return failure.response();
         }
     }
@@ -268,6 +278,18 @@ impl Failure {
     /// Whether the backend is to blame.
     fn is_of_backend(&self) -> bool {
         !matches!(self, Self::Client(_) | Self::Full)
+    }
+
+    /// How a request ends after it.
+    fn end(&self) -> End {
+        match self {
+            Self::Connect(_) => End::ConnectFailed,
+            Self::Reset(_) => End::BackendGone,
+            Self::Timeout(_) => End::BackendTimeout,
+            Self::Client(ClientFault::Slow) => End::ClientSlow,
+            Self::Client(ClientFault::Broken) => End::ClientGone,
+            Self::Full => End::ConnectionsFull,
+        }
     }
 
     fn response(&self) -> Response<ResponseBody> {

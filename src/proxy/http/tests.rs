@@ -51,9 +51,11 @@ fn connect(
         most_connections: 1,
         stopping: CancellationToken::new(),
     };
+    let (lines, _) = std::sync::mpsc::sync_channel(1);
+    let access = crate::proxy::access::Sink::new(lines, Arc::clone(&shared.counters));
     let client = Client {
         counters: shared.counters.listener("web"),
-        context: Rc::new(Context::new(0, shared, closing.clone())),
+        context: Rc::new(Context::new(0, shared, access, closing.clone())),
         listener: "web".into(),
         address: ([192, 0, 2, 1], 1).into(),
         shown: shown([192, 0, 2, 1].into()),

@@ -1,5 +1,6 @@
 //! The regional balancer from outside: clients on one side, backends on the other.
 
+mod access_log;
 mod backend;
 mod connections;
 mod edits;
