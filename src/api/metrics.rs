@@ -79,6 +79,7 @@ impl Collector for Scrape {
         self.node(&mut encoder)?;
         self.standing(&mut encoder)?;
         self.probes(&mut encoder)?;
+        self.certificates(&mut encoder)?;
         self.contributors.iter().try_for_each(|contribute| contribute(&mut encoder))
     }
 }
@@ -190,6 +191,17 @@ impl Scrape {
             let to = state_name(*to);
             let labels = [("region", region.as_str()), ("to", to)];
             ConstCounter::new(*count).encode(transitions.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn certificates(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "When a certificate of the proxy expires, in seconds since 1970";
+        let name = "proxy_certificate_expiry_timestamp_seconds";
+        let mut expiry = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for certificate in &self.seen.snapshot.plan.tls.certificates {
+            let labels = [("certificate", certificate.file.as_str())];
+            ConstGauge::new(certificate.not_after.0.as_secs()).encode(expiry.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -253,6 +253,7 @@ impl<'a> View<'a> {
         let pools = plan.topology.pools.iter().zip(&self.snapshot.standing.pools);
         let unserved = pools.filter(|(_, standing)| !standing.serves());
         alarms.extend(unserved.map(|(pool, _)| format!("no backend of pool `{}` serves", pool.name)));
+        alarms.extend(plan.tls.alarms(self.now));
         alarms
     }
 

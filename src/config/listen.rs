@@ -402,13 +402,16 @@ fn read_control(value: &Value<'_>, claims: &mut Claims) -> Option<Control> {
 
 fn read_tls(value: &Value<'_>) -> Option<ControlTls> {
     let table = value.table("control.tls", &TLS)?;
-    let file = |value: Value<'_>| {
-        let path = value.report.resolve(value.text("the path of a PEM file")?);
-        Some(NamedFile { path, at: value.report.spot(value.span.clone()) })
-    };
+    let file = |value: Value<'_>| named_file(&value, "the path of a PEM file");
     let (cert, key) = (table.need("cert").and_then(file), table.need("key").and_then(file));
     let client_ca = table.get("client_ca").and_then(file);
     Some(ControlTls { cert: cert?, key: key?, client_ca })
+}
+
+/// A file that is read later; `what` describes the value.
+pub(super) fn named_file(value: &Value<'_>, what: &str) -> Option<NamedFile> {
+    let path = value.report.resolve(value.text(what)?);
+    Some(NamedFile { path, at: value.report.spot(value.span.clone()) })
 }
 
 /// Warns of what strangers could read or overhear.

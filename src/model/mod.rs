@@ -41,8 +41,8 @@ pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceK
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use proxy::{
     AccessFormat, AccessLog, AccessTarget, Backend, BackendReach, BackendRef, Balance, ClientHeaders,
-    HostPattern, Listener, PathPattern, Pool, PoolId, Protocol, Proxy, Readiness, Retry, RetryOn, Route,
-    RouteAction, Timeouts, ValuePattern, When,
+    HostPattern, Listener, ListenerTls, PathPattern, Pool, PoolId, Protocol, Proxy, Readiness, Retry,
+    RetryOn, Route, RouteAction, Timeouts, ValuePattern, When,
 };
 pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};

@@ -32,7 +32,7 @@ pub struct Proxy {
     /// In the order of their names.
     pub listeners: Vec<Listener>,
     /// What backends learn of clients and requests.
-    pub client_headers: ClientHeaders,
+    pub identity: ClientHeaders,
     /// Where requests are logged, if they are.
     pub access_log: Option<AccessLog>,
     /// How long the node goes on serving when it stops, so that whoever reads `/portolan/ready` can send clients elsewhere
@@ -98,6 +98,8 @@ pub struct Listener {
     pub addresses: Vec<SocketAddr>,
     /// What it understands of what clients send.
     pub protocol: Protocol,
+    /// How it speaks TLS, if it does.
+    pub tls: Option<ListenerTls>,
     /// The first that matches decides.
     pub routes: Vec<Route>,
     /// Whether it answers `/portolan/ready` itself, and for which pools.
@@ -113,10 +115,17 @@ pub enum Readiness {
     Pools(Vec<PoolId>),
 }
 
+/// `tls` of a listener, but for its certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ListenerTls {
+    /// The header that shows backends the certificate of a client.
+    pub client_header: Option<HeaderName>,
+}
+
 /// What a listener understands of what clients send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1, or HTTP/2 with prior knowledge.
+    /// HTTP/1.1, or HTTP/2 over TLS or with prior knowledge.
     Http,
     /// Bytes. Its routes have no conditions.
     Tcp,

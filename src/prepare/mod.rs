@@ -10,6 +10,9 @@ pub mod files;
 mod index;
 mod needs;
 mod origin;
+mod pem;
+mod proxy_tls;
+mod tickets;
 mod unanswered;
 
 use std::fmt;
@@ -25,10 +28,11 @@ pub use origin::Origin;
 use crate::config::{Config, Diagnostics, GeoDatabase};
 use crate::geo::Index;
 use crate::model::Rules;
+use crate::net::clock::Clock;
 use crate::net::resolver::Resolver;
 use crate::probe::PreparedProbe;
 use crate::route;
-use crate::snapshot::Plan;
+use crate::snapshot::{Plan, Tls};
 use crate::state::World;
 use crate::wire::cookie::Secrets;
 
@@ -102,14 +106,16 @@ pub fn prepare_after(origin: &Origin, last: Option<&KeptIndex>) -> Result<Prepar
     let secrets = config.dns.as_ref().map_or(Ok(None), |dns| cookies::secrets(&dns.cookies));
     let tls = config.control.tls.as_ref();
     let tls = tls.map(|tls| control_tls::prepare(tls, &|source| origin.read(source))).transpose();
-    match (needs::probes(&config), needs::resolver(&config), secrets, tls) {
-        (Ok(probes), Ok(resolver), Ok(secrets), Ok(control_tls)) => {
-            let plan = Arc::new(compile(&mut config, &geo, secrets));
+    let proxy_tls = proxy_tls::prepare(&config, &|source| origin.read(source), Clock::unix());
+    match (needs::probes(&config), needs::resolver(&config), secrets, tls, proxy_tls) {
+        (Ok(probes), Ok(resolver), Ok(secrets), Ok(control_tls), Ok((proxy_tls, warnings))) => {
+            config.warnings.add(&config.file, warnings);
+            let plan = Arc::new(compile(&mut config, &geo, secrets, proxy_tls));
             Ok(Prepared { config, plan, probes, resolver, geo, control_tls })
         }
-        (probes, resolver, secrets, tls) => {
-            let wrong =
-                [probes.err(), resolver.err(), secrets.err(), tls.err()].into_iter().flatten().flatten();
+        (probes, resolver, secrets, tls, proxy_tls) => {
+            let wrong = [probes.err(), resolver.err(), secrets.err(), tls.err(), proxy_tls.err()];
+            let wrong = wrong.into_iter().flatten().flatten();
             config.warnings.add(&config.file, wrong.collect());
             Err(config.warnings)
         }
@@ -170,7 +176,7 @@ fn read(
     }
 }
 
-fn compile(config: &mut Config, geo: &KeptIndex, cookies: Option<Secrets>) -> Plan {
+fn compile(config: &mut Config, geo: &KeptIndex, cookies: Option<Secrets>, tls: Tls) -> Plan {
     let zones = std::mem::take(&mut config.zones);
     let dns = config.dns.as_ref();
     let ecs = dns.is_none_or(|dns| dns.ecs);
@@ -184,6 +190,7 @@ fn compile(config: &mut Config, geo: &KeptIndex, cookies: Option<Secrets>) -> Pl
         allow: dns.map(|dns| dns.allow.clone()).unwrap_or_default(),
         proxies: dns.map(|dns| dns.proxies.clone()).unwrap_or_default(),
         proxy: config.proxy.as_ref().map(route::Plan::compile).unwrap_or_default(),
+        tls,
         ..Plan::compile(config.topology.clone(), zones, Arc::clone(&geo.index), ecs, key_prefix)
     }
 }

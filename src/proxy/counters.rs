@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::tls::Handshakes;
+use crate::model::Unix;
 use crate::pick::Load;
 
 /// All counters of the proxy.
@@ -52,6 +54,8 @@ pub struct ListenerCounters {
     pub responses: [AtomicU64; 6],
     /// Requests that no route matched.
     pub unrouted: AtomicU64,
+    /// The handshakes, if it speaks TLS.
+    pub(super) handshakes: Handshakes,
 }
 
 /// Of a pool.
@@ -76,7 +80,12 @@ pub struct BackendCounters {
     pub failures: AtomicU64,
     /// Moving average of the time to the first byte in microseconds; 0: none yet.
     time: AtomicU64,
+    /// When a failed handshake was last logged, in seconds since 1970; 0: never.
+    complained: AtomicU64,
 }
+
+/// How often the log says that handshakes with a backend fail, in seconds, however many workers try.
+const COMPLAIN_EVERY: u64 = 60;
 
 /// The weight of a new sample in the average: it forgets half of what was in about five requests.
 const SAMPLE: f64 = 0.125;
@@ -88,6 +97,13 @@ impl BackendCounters {
         let before = self.time.load(Relaxed);
         let average = if before == 0 { new } else { before as f64 + (new - before as f64) * SAMPLE };
         self.time.store((average as u64).max(1), Relaxed);
+    }
+
+    /// Whether it is time to log that a handshake failed; if so, that is noted.
+    pub(super) fn may_complain(&self, now: Unix) -> bool {
+        let (now, last) = (now.0.as_secs(), self.complained.load(Relaxed));
+        let is_due = last == 0 || now.abs_diff(last) >= COMPLAIN_EVERY;
+        is_due && self.complained.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
     }
 
     /// What balancers know of it.

@@ -40,9 +40,16 @@ impl Leaving {
         });
     }
 
-    /// The backend, if something is in flight with it, because it is open again.
-    pub(super) fn take_back(&mut self, pool: &str, address: SocketAddr) -> Option<Rc<Backend>> {
-        let is_it = |it: &Entry| it.pool == pool && it.address == address;
+    /// The backend, if something is in flight with it, because it is open again. It must fit, too.
+    pub(super) fn take_back(
+        &mut self,
+        pool: &str,
+        address: SocketAddr,
+        fits: impl Fn(&Backend) -> bool,
+    ) -> Option<Rc<Backend>> {
+        let is_it = |it: &Entry| {
+            it.pool == pool && it.address == address && it.backend.upgrade().is_some_and(|it| fits(&it))
+        };
         let index = self.backends.iter().position(is_it)?;
         self.backends.swap_remove(index).backend.upgrade().filter(|it| !it.ended.is_cancelled())
     }

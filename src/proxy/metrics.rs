@@ -1,6 +1,7 @@
 //! The counters as Prometheus metrics.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -33,6 +34,30 @@ const OF_BACKENDS: [Row<BackendCounters>; 2] = [
     ("proxy_failures", "Requests or connections that a backend did not take or answer", |it| &it.failures),
 ];
 
+fn encode_handshakes(
+    listeners: &[(String, Arc<ListenerCounters>)],
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
+    let help = "TLS handshakes with clients";
+    let mut family = encoder.encode_descriptor("proxy_handshakes", help, None, MetricType::Counter)?;
+    for (listener, counters) in listeners {
+        for ([version, resumed], count) in counters.handshakes.completed() {
+            let labels = [("listener", listener.as_str()), version, resumed];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let help = "TLS handshakes with clients that failed";
+    let mut family =
+        encoder.encode_descriptor("proxy_handshake_failures", help, None, MetricType::Counter)?;
+    for (listener, counters) in listeners {
+        for (reason, count) in counters.handshakes.failed() {
+            let labels = [("listener", listener.as_str()), reason];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
 /// By the first digit of the status.
 const CLASSES: [(usize, &str); 5] = [(1, "1xx"), (2, "2xx"), (3, "3xx"), (4, "4xx"), (5, "5xx")];
 
@@ -59,6 +84,7 @@ impl Counters {
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }
+        encode_handshakes(&listeners, encoder)?;
         let pools = self.pools();
         for (name, help, of) in OF_POOLS {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

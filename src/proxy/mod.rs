@@ -8,7 +8,7 @@
 //! balancers and idle connections: a connection never changes threads, and a request takes no lock. What workers share
 //! are the snapshot, which the engine replaces, and counters.
 //!
-//! A connection goes through `worker` (accepted), `http` or `tcp` (what to do with what it sends), `pools` (which backend)
+//! A connection goes through `worker` (accepted), `tls` (if the listener speaks it), `http` or `tcp` (what to do with what it sends), `pools` (which backend)
 //! and `upstream` (the connection to it).
 
 mod access;
@@ -20,6 +20,7 @@ mod metrics;
 mod pools;
 mod relay;
 mod tcp;
+mod tls;
 mod upstream;
 mod worker;
 

@@ -14,10 +14,11 @@ use super::Shared;
 use super::budget::Budget;
 use super::counters::{BackendCounters, PoolCounters};
 use super::leaving::Leaving;
+use super::tls::{BackendTls, Wanted};
 use super::upstream::Parked;
 use crate::model::{Pool, PoolId, Topology};
 use crate::pick::{Candidate, Hash, Picker};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{PoolTls, Snapshot};
 use crate::standing::OpenAddress;
 
 /// The pools of a snapshot.
@@ -38,6 +39,8 @@ pub(super) struct WorkerPool {
     pub(super) shared: Shared,
     pub(super) counters: Arc<PoolCounters>,
     budget: Rc<RefCell<Budget>>,
+    /// `None` without TLS.
+    tls: Option<Arc<PoolTls>>,
     inner: RefCell<Inner>,
 }
 
@@ -52,6 +55,8 @@ struct Inner {
 pub(super) struct Backend {
     pub(super) address: SocketAddr,
     pub(super) counters: Arc<BackendCounters>,
+    /// `None` without TLS.
+    pub(super) tls: Option<BackendTls>,
     pub(super) idle: RefCell<Vec<Parked>>,
     /// Whether requests may be sent to it, so that its connections are worth keeping.
     pub(super) is_open: Cell<bool>,
@@ -106,15 +111,17 @@ impl Pools {
         for id in topology.pool_ids() {
             let pool = topology.pool(id);
             let open = &snapshot.standing.pool(id).open;
+            let tls = snapshot.plan.tls.pool(id);
             let pool = match before.remove(&pool.name) {
                 Some(old) if Arc::ptr_eq(&old.topology, topology) => {
                     old.set_open(open, &mut self.leaving);
                     old
                 }
-                Some(old) => old.moved_to(Arc::clone(topology), id, open, self.seed, &mut self.leaving),
+                Some(old) => old.moved_to(Arc::clone(topology), id, tls, open, self.seed, &mut self.leaving),
                 None => WorkerPool::new(
                     Arc::clone(topology),
                     id,
+                    tls,
                     open,
                     &self.shared,
                     self.seed,
@@ -134,18 +141,20 @@ impl WorkerPool {
     fn new(
         topology: Arc<Topology>,
         id: PoolId,
+        tls: Option<&Arc<PoolTls>>,
         open: &Arc<[OpenAddress]>,
         shared: &Shared,
         seed: u64,
         leaving: &mut Leaving,
     ) -> Rc<Self> {
         let settings = topology.pool(id);
-        let backends = backends(settings, open, &[], shared, leaving);
+        let backends = backends(settings, tls, open, &[], shared, leaving);
         let picker = Picker::new(settings.balance, candidates(open), seed);
         let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends });
         let counters = shared.counters.pool(&settings.name);
         let budget = Rc::new(RefCell::new(Budget::new(Instant::now())));
-        Rc::new(Self { topology, id, shared: shared.clone(), counters, budget, inner })
+        let tls = tls.cloned();
+        Rc::new(Self { topology, id, shared: shared.clone(), counters, budget, tls, inner })
     }
 
     /// The pool of another config. Requests in progress go on with the settings that they began with.
@@ -153,13 +162,14 @@ impl WorkerPool {
         &self,
         topology: Arc<Topology>,
         id: PoolId,
+        tls: Option<&Arc<PoolTls>>,
         open: &Arc<[OpenAddress]>,
         seed: u64,
         leaving: &mut Leaving,
     ) -> Rc<Self> {
         let settings = topology.pool(id);
         let old = self.inner.borrow();
-        let backends = backends(settings, open, &old.backends, &self.shared, leaving);
+        let backends = backends(settings, tls, open, &old.backends, &self.shared, leaving);
         let picker = if settings.balance == self.settings().balance {
             let mut picker = old.picker.clone();
             picker.renew(candidates(open));
@@ -168,8 +178,8 @@ impl WorkerPool {
             Picker::new(settings.balance, candidates(open), seed)
         };
         let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends });
-        let (shared, counters) = (self.shared.clone(), Arc::clone(&self.counters));
-        Rc::new(Self { topology, id, shared, counters, budget: Rc::clone(&self.budget), inner })
+        let (shared, counters, tls) = (self.shared.clone(), Arc::clone(&self.counters), tls.cloned());
+        Rc::new(Self { topology, id, shared, counters, budget: Rc::clone(&self.budget), tls, inner })
     }
 
     fn set_open(&self, open: &Arc<[OpenAddress]>, leaving: &mut Leaving) {
@@ -177,7 +187,8 @@ impl WorkerPool {
         if Arc::ptr_eq(&inner.open, open) || inner.open == *open {
             return;
         }
-        inner.backends = backends(self.settings(), open, &inner.backends, &self.shared, leaving);
+        let tls = self.tls.as_ref();
+        inner.backends = backends(self.settings(), tls, open, &inner.backends, &self.shared, leaving);
         inner.picker.renew(candidates(open));
         inner.open = Arc::clone(open);
     }
@@ -221,26 +232,26 @@ fn candidates(open: &[OpenAddress]) -> Vec<Candidate> {
     open.iter().map(OpenAddress::candidate).collect()
 }
 
-/// The backends that are open; those known before keep their connections. Those that are no longer open leave.
+/// The backends that are open; those known before keep their connections, unless TLS with them has changed. Those that
+/// are no longer open leave.
 fn backends(
     pool: &Pool,
+    tls: Option<&Arc<PoolTls>>,
     open: &[OpenAddress],
     known: &[Rc<Backend>],
     shared: &Shared,
     leaving: &mut Leaving,
 ) -> Vec<Rc<Backend>> {
-    for it in known.iter().filter(|known| !open.iter().any(|it| it.address == known.address)) {
-        it.is_open.set(false);
-        it.idle.borrow_mut().clear();
-        leaving.add(pool, it);
-    }
-    let backend = |it: &OpenAddress| {
-        let known = known.iter().find(|known| known.address == it.address).cloned();
-        let known = known.or_else(|| leaving.take_back(&pool.name, it.address));
+    let mut backend = |it: &OpenAddress| {
+        let wanted = Wanted::of(tls, pool, it);
+        let fits = |known: &Backend| BackendTls::goes_on(known.tls.as_ref(), wanted.as_ref());
+        let known = known.iter().find(|known| known.address == it.address && fits(known)).cloned();
+        let known = known.or_else(|| leaving.take_back(&pool.name, it.address, fits));
         let backend = known.unwrap_or_else(|| {
             Rc::new(Backend {
                 address: it.address,
                 counters: shared.counters.backend(&pool.name, it.address),
+                tls: wanted.map(BackendTls::new),
                 idle: RefCell::default(),
                 is_open: Cell::new(true),
                 ended: CancellationToken::new(),
@@ -249,7 +260,13 @@ fn backends(
         backend.is_open.set(true);
         backend
     };
-    open.iter().map(backend).collect()
+    let backends: Vec<Rc<Backend>> = open.iter().map(&mut backend).collect();
+    for it in known.iter().filter(|known| !backends.iter().any(|it| Rc::ptr_eq(it, known))) {
+        it.is_open.set(false);
+        it.idle.borrow_mut().clear();
+        leaving.add(pool, it);
+    }
+    backends
 }
 
 impl InFlight {

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::{HeaderMap, Method};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::pools::{InFlight, WorkerPool};
+use super::tls::AnyEnd;
 use super::upstream::{Connected, Failure};
 use super::worker::Client;
 use super::{relay, upstream};
@@ -16,7 +17,7 @@ use crate::pick::{Hash, client_key};
 use crate::route::Head;
 
 /// Connects the client to a backend and relays until both have ended.
-pub(super) async fn serve(client: &Client, stream: TcpStream) {
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(client: &Client, stream: S) {
     let snapshot = client.context.snapshot();
     let Some(listener) = client.plan(&snapshot) else { return };
     let (method, headers) = (Method::GET, HeaderMap::new());
@@ -30,7 +31,7 @@ pub(super) async fn serve(client: &Client, stream: TcpStream) {
         return;
     };
     let idle = pool.settings().timeout.idle;
-    let relayed = relay::both_ways(stream, backend, idle);
+    let relayed = relay::both_ways(stream, AnyEnd(backend), idle);
     tokio::select! {
         // Why it ended is of no interest to anyone but the two.
         _ = relayed => {}

@@ -13,6 +13,8 @@ use tokio_io_timeout::TimeoutStream;
 
 use super::http::body::{ClientFault, RequestBody};
 use super::pools::{Backend, WorkerPool};
+use super::tls::BackendStream;
+use crate::net::clock::Clock;
 use crate::net::limits::Occupant;
 
 /// A connection to a backend that waits for a request.
@@ -51,14 +53,14 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A TCP connection to a backend.
+/// A connection to a backend.
 pub(super) struct Connected {
-    pub(super) stream: TcpStream,
+    pub(super) stream: BackendStream,
     /// Counts it.
     pub(super) occupant: Occupant,
 }
 
-/// Connects by TCP.
+/// Connects by TCP, and by TLS if the pool has it, within the pool's time for a connection.
 ///
 /// # Errors
 /// [`Failure::Full`] or [`Failure::Connect`].
@@ -66,13 +68,29 @@ pub(super) async fn connect(backend: &Backend, pool: &WorkerPool) -> Result<Conn
     let shared = &pool.shared;
     let occupant = shared.upstream.enter_below(shared.most_connections).ok_or(Failure::Full)?;
     let connecting = async {
-        let connecting = timeout(pool.settings().timeout.connect, TcpStream::connect(backend.address));
-        let stream = connecting.await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let stream = TcpStream::connect(backend.address).await?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        let Some(tls) = &backend.tls else { return Ok(BackendStream::Plain(stream)) };
+        match tls.connect(stream).await {
+            Ok(stream) => Ok(BackendStream::Tls(Box::new(stream))),
+            Err(error) => {
+                complain(backend, pool, &error);
+                Err(error)
+            }
+        }
     };
-    let stream = connecting.await.map_err(Failure::Connect)?;
+    let connected = timeout(pool.settings().timeout.connect, connecting).await;
+    let stream =
+        connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(Failure::Connect)?;
     Ok(Connected { stream, occupant })
+}
+
+/// Logs why a handshake failed, but not for each connection.
+fn complain(backend: &Backend, pool: &WorkerPool, why: &io::Error) {
+    if backend.counters.may_complain(Clock::unix()) {
+        let (pool, backend) = (&pool.settings().name, backend.address);
+        tracing::warn!(pool, %backend, %why, "a backend is not used: the TLS handshake failed");
+    }
 }
 
 impl Backend {

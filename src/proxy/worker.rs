@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use ::http::HeaderValue;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::{JoinSet, LocalSet};
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::access::Sink;
 use super::counters::ListenerCounters;
 use super::pools::{Pools, WorkerPool};
+use super::tls::{Acceptor, Proved};
 use super::{LONGEST_DRAIN, Shared, http, tcp};
 use crate::model::{PoolId, Protocol, Weight};
 use crate::pick::Hash;
@@ -53,6 +55,8 @@ pub(super) struct Client {
     pub(super) address: SocketAddr,
     /// Its IP address as the value of a header.
     pub(super) shown: HeaderValue,
+    /// What the TLS handshake proved; `None` without TLS.
+    pub(super) proved: Option<Proved>,
 }
 
 /// How long a listener waits after an accept that failed for want of something, such as files.
@@ -123,6 +127,7 @@ async fn accept(
                     counters: Arc::clone(&counters),
                     address,
                     shown: http::shown(address.ip()),
+                    proved: None,
                 };
                 client.start(stream);
             }
@@ -149,17 +154,44 @@ impl Client {
             return;
         };
         let snapshot = self.context.snapshot();
-        let Some(protocol) = self.plan(&snapshot).map(|plan| plan.protocol) else { return };
+        let Some(plan) = self.plan(&snapshot) else { return };
+        let protocol = plan.protocol;
+        let acceptor = match (&plan.tls, snapshot.plan.tls.listener(&self.listener)) {
+            (None, _) => None,
+            (Some(settings), Some(config)) => {
+                Some(Acceptor { config: Arc::clone(config), settings: settings.clone() })
+            }
+            // Nothing is served in the clear instead.
+            (Some(_), None) => return,
+        };
         // Small writes must not wait for acknowledgements.
         stream.set_nodelay(true).ok();
         let tasks = self.context.tasks.clone();
         tasks.spawn_local(async move {
-            match protocol {
-                Protocol::Http => http::serve(Rc::new(self), stream).await,
-                Protocol::Tcp => tcp::serve(&self, stream).await,
+            match acceptor {
+                None => self.serve(protocol, stream).await,
+                // In a box, so that connections in the clear take no more memory for it.
+                Some(acceptor) => Box::pin(self.serve_encrypted(protocol, stream, acceptor)).await,
             }
             drop(slot);
         });
+    }
+
+    async fn serve_encrypted(mut self, protocol: Protocol, stream: TcpStream, acceptor: Acceptor) {
+        let accepting = acceptor.accept(stream, &self.counters.handshakes, &self.context.closing);
+        let Some((stream, proved)) = accepting.await else { return };
+        self.proved = Some(proved);
+        self.serve(protocol, stream).await;
+    }
+
+    async fn serve<S>(self, protocol: Protocol, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match protocol {
+            Protocol::Http => http::serve(Rc::new(self), stream).await,
+            Protocol::Tcp => tcp::serve(&self, stream).await,
+        }
     }
 
     /// The compiled listener; `None` if the config has it no longer.

@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 
+use http::HeaderName;
+
 use super::{Head, Routes, Skipped};
 use crate::model::{
-    AccessLog, ClientHeaders, Networks, PathEdit, PoolId, Protocol, Proxy, Readiness, Route, RouteAction,
-    Weight,
+    AccessLog, ClientHeaders, ListenerTls, Networks, PathEdit, PoolId, Protocol, Proxy, Readiness, Route,
+    RouteAction, Weight,
 };
 
 /// The compiled `[proxy]`; empty without one.
@@ -14,9 +16,12 @@ pub struct Plan {
     /// Hops whose forwarding headers are believed.
     pub trusted: Networks,
     /// What backends learn of clients and requests.
-    pub client_headers: ClientHeaders,
+    pub identity: ClientHeaders,
     /// Where requests are logged, if they are.
     pub access_log: Option<AccessLog>,
+    /// The headers that show backends the certificates of clients. Backends believe them whichever listener a request
+    /// comes from.
+    pub client_headers: Box<[HeaderName]>,
     /// In the order of their names.
     listeners: Box<[Listener]>,
 }
@@ -28,6 +33,8 @@ pub struct Listener {
     pub name: String,
     /// What it understands of what clients send.
     pub protocol: Protocol,
+    /// How it speaks TLS, if it does.
+    pub tls: Option<ListenerTls>,
     /// Where it listens, as the config says; at least one.
     pub addresses: Box<[SocketAddr]>,
     /// In the order of the config.
@@ -49,15 +56,18 @@ impl Plan {
         let listener = |it: &crate::model::Listener| Listener {
             name: it.name.clone(),
             protocol: it.protocol,
+            tls: it.tls.clone(),
             addresses: it.addresses.clone().into(),
             routes: it.routes.iter().cloned().map(normalized).collect(),
             ready: it.ready.as_ref().map(ready),
             table: Routes::compile(&it.routes),
         };
+        let tls = proxy.listeners.iter().filter_map(|it| it.tls.as_ref());
         Self {
             trusted: proxy.trusted.clone(),
-            client_headers: proxy.client_headers,
+            identity: proxy.identity,
             access_log: proxy.access_log.clone(),
+            client_headers: tls.filter_map(|tls| tls.client_header.clone()).collect(),
             listeners: proxy.listeners.iter().map(listener).collect(),
         }
     }

@@ -87,8 +87,9 @@ impl RequestQuestion {
 
     /// Whether a client that follows the URL may arrive at a listener, as far as scheme and port say.
     fn fits(&self, listener: &Listener) -> bool {
-        // What is encrypted means nothing to a listener for HTTP, but passes one for TCP.
-        let is_understood = listener.protocol == Protocol::Tcp || !self.is_tls();
+        // What is encrypted means nothing to a listener for HTTP without TLS, but passes one for TCP.
+        let is_passed_on = listener.protocol == Protocol::Tcp && listener.tls.is_none();
+        let is_understood = is_passed_on || listener.tls.is_some() == self.is_tls();
         is_understood && listener.addresses.iter().any(|it| it.port() == self.port())
     }
 }

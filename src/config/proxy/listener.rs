@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Edits, Listener, Protocol, Readiness, Route, RouteAction, Weight, When};
+use crate::model::{Edits, Listener, ListenerTls, Protocol, Readiness, Route, RouteAction, Weight, When};
 
 use super::super::claim::Claims;
 use super::super::keys::Shape::{Any, Boolean, Either, Fields, List, OneOrMany, Text, Words};
@@ -11,7 +11,7 @@ use super::super::place::Names;
 use super::super::table::{At, Entry, Table, Value};
 use super::super::text;
 use super::action::pool_id;
-use super::{reach, route};
+use super::{ClientCertificates, reach, route, tls};
 
 pub(super) const LISTENER: Keys = Keys {
     known: &[
@@ -25,7 +25,13 @@ pub(super) const LISTENER: Keys = Keys {
             "protocol",
             Words(&["http", "tcp"]),
             default("\"http\""),
-            "what clients speak: \"http\" (HTTP/1.1, or HTTP/2 with prior knowledge), or \"tcp\" (any bytes; its routes only name pools)",
+            "what clients speak: \"http\" (HTTP/1.1, or HTTP/2 over TLS or with prior knowledge), or \"tcp\" (any bytes; its routes only name pools)",
+        ),
+        key(
+            "tls",
+            Either(&[Boolean, Fields(&tls::LISTENER_TLS)]),
+            otherwise("{ client_ca = \"clients.pem\" }", "false"),
+            "whether clients speak TLS 1.2 or 1.3 and get one of the certificates of [proxy]; a table asks them for theirs",
         ),
         key("pool", Text, otherwise("\"api\"", "none"), "pool for what no route matches"),
         key(
@@ -41,7 +47,7 @@ pub(super) const LISTENER: Keys = Keys {
             "whether it answers /portolan/ready itself: 200 if every pool that a route forwards to has a backend and the node does not stop, else 503; { pools = [\"api\"] }: only these pools count",
         ),
     ],
-    later: &["tls"],
+    later: &[],
 };
 
 const READY: Keys = Keys {
@@ -58,19 +64,40 @@ const MOST_ADDRESSES: usize = 64;
 /// A request is compared with them one by one. A route for several hosts counts once for each.
 const MOST_ROUTES: usize = 1024;
 
+/// The names of the listeners with TLS, and what their clients must show.
+type Secured = Vec<(String, Option<ClientCertificates>)>;
+
 /// Reads every `[proxy.listener.NAME]`.
-pub(super) fn read_all(proxy: &Table<'_>, pools: &Names<'_>, claims: &mut Claims) -> Vec<Listener> {
+pub(super) fn read_all(
+    proxy: &Table<'_>,
+    pools: &Names<'_>,
+    claims: &mut Claims,
+) -> (Vec<Listener>, Secured) {
     let (_, entries) = Names::read(proxy, "listener");
     if entries.len() > MOST_LISTENERS {
         let message = format!("at most {MOST_LISTENERS} listeners, found {}", entries.len());
         proxy.report.error(proxy.key_span("listener"), message);
     }
-    entries.iter().filter_map(|entry| read(entry, pools, claims)).collect()
+    let (mut listeners, mut secured) = (Vec::new(), Secured::new());
+    for entry in entries {
+        let Some(table) = entry.value.table(format!("proxy.listener.{}", entry.name), &LISTENER) else {
+            continue;
+        };
+        let (tls, clients) = tls::of_listener(&table, proxy.has("certificate")).unzip();
+        secured.extend(clients.map(|clients| (entry.name.to_owned(), clients)));
+        listeners.push(read(&entry, &table, tls, pools, claims));
+    }
+    (listeners, secured)
 }
 
-fn read(entry: &Entry<'_>, pools: &Names<'_>, claims: &mut Claims) -> Option<Listener> {
-    let table = entry.value.table(format!("proxy.listener.{}", entry.name), &LISTENER)?;
-    let addresses = read_addresses(&table, claims);
+fn read(
+    entry: &Entry<'_>,
+    table: &Table<'_>,
+    tls: Option<ListenerTls>,
+    pools: &Names<'_>,
+    claims: &mut Claims,
+) -> Listener {
+    let addresses = read_addresses(table, claims);
     let protocols = [("http", Protocol::Http), ("tcp", Protocol::Tcp)];
     let protocol = match table.get("protocol") {
         None => Some(Protocol::Http),
@@ -79,14 +106,14 @@ fn read(entry: &Entry<'_>, pools: &Names<'_>, claims: &mut Claims) -> Option<Lis
     let before = table.report.errors();
     // With a protocol that is not known, routes are read as the richer ones.
     let protocol = protocol.unwrap_or(Protocol::Http);
-    let routes = read_routes(&table, protocol, pools);
-    let ready = read_ready(&table, protocol, pools);
+    let routes = read_routes(table, protocol, pools);
+    let ready = read_ready(table, protocol, pools);
     // After an error some routes are missing.
     if table.report.errors() == before {
         reach::warn_of_unreachable(table.report, &routes);
     }
     let routes = routes.into_iter().map(|route| route.value).collect();
-    Some(Listener { name: entry.name.into(), addresses, protocol, routes, ready })
+    Listener { name: entry.name.into(), addresses, protocol, tls, routes, ready }
 }
 
 /// `true`, or `{ pools = [...] }`.

@@ -1,8 +1,8 @@
 //! `[proxy]`: the regional balancer.
 //!
 //! A listener (`listener`) has routes (`route`), which have conditions (`condition`) and an action (`action`); most
-//! forward to a pool (`pool`) of backends (`backend`). `edit` and `location` are
-//! about what it changes on the way. `reach` finds routes that no request reaches.
+//! forward to a pool (`pool`) of backends (`backend`). `edit` and `location` are about what it changes on the way. `reach`
+//! finds routes that no request reaches. `tls` names the certificates.
 
 mod access;
 mod action;
@@ -15,8 +15,10 @@ mod location;
 mod pool;
 mod reach;
 mod route;
+mod tls;
 
 pub(super) use backend::place as backend_place;
+pub use tls::{CertificateFiles, ClientCertificates, PoolTls, ProxyTls, Tickets};
 
 use std::time::Duration;
 
@@ -57,6 +59,18 @@ pub(super) const PROXY: Keys = Keys {
             "how long a node that stops still serves while /portolan/ready is 503, so that clients are sent elsewhere first",
         ),
         key(
+            "certificate",
+            List(&Fields(&tls::CERTIFICATE)),
+            otherwise("", "none"),
+            "a certificate of listeners with `tls`, chosen by the name that a client asks for (SNI): exact names first, then wildcards; the first certificate if none fits. A reload reads the files again",
+        ),
+        key(
+            "tickets",
+            Fields(&tls::TICKETS),
+            otherwise("", "as shown there"),
+            "the tickets by which clients resume TLS sessions; not at listeners with `client_ca`",
+        ),
+        key(
             "listener",
             Named(&listener::LISTENER),
             otherwise("web", "none"),
@@ -69,7 +83,7 @@ pub(super) const PROXY: Keys = Keys {
             "backends that can serve the same requests; routes refer to it by name",
         ),
     ],
-    later: &["certificate", "acme"],
+    later: &["acme"],
 };
 
 /// More than any machine has cores.
@@ -79,13 +93,29 @@ const LONGEST_STOP_DELAY: Duration = Duration::from_secs(300);
 /// Enough for keepalived, and for two probes of the usual interval.
 const DEFAULT_STOP_DELAY: Duration = Duration::from_secs(10);
 
-/// Reads `[proxy]` and its pools.
-pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) -> Option<(Proxy, Vec<Pool>)> {
+/// `[proxy]`, its pools, and their TLS.
+pub(super) type Read = (Proxy, Vec<Pool>, ProxyTls);
+
+/// Reads `[proxy]`.
+pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) -> Option<Read> {
     let table = root.get("proxy")?.table("proxy", &PROXY)?;
     let workers = table.get("workers").and_then(|value| value.integer(0..=MOST_WORKERS));
     let (pool_names, pool_entries) = Names::read(&table, "pool");
-    let pools = pool::read_all(&table, &pool_entries, probes);
-    let listeners = listener::read_all(&table, &pool_names, claims);
+    let (pools, pools_tls) = pool::read_all(&table, &pool_entries, probes).into_iter().unzip();
+    let (listeners, listeners_tls) = listener::read_all(&table, &pool_names, claims);
+    let tls = ProxyTls {
+        certificates: tls::read_certificates(&table),
+        tickets: tls::read_tickets(&table),
+        listeners: listeners_tls,
+        pools: pools_tls,
+    };
+    if table.has("certificate") && tls.listeners.is_empty() && table.report.errors() == 0 {
+        table.report.warning(
+            table.key_span("certificate"),
+            "no listener uses a certificate",
+            "set `tls = true` at those listeners that speak TLS",
+        );
+    }
     pool_names.warn_of_unused(
         &pool_entries,
         "route",
@@ -106,12 +136,12 @@ pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) ->
     let proxy = Proxy {
         workers: workers.unwrap_or(0) as usize,
         trusted,
-        client_headers: identity::read(&table),
+        identity: identity::read(&table),
         access_log: access::read(&table),
         listeners,
         stop_delay: stop_delay.unwrap_or(default_delay),
     };
-    Some((proxy, pools))
+    Some((proxy, pools, tls))
 }
 
 fn read_trusted(table: &Table<'_>) -> Networks {

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use crate::model::{Balance, Condition, Fraction, Pool, Retry, RetryOn, Timeouts, Weight};
 
-use super::super::keys::Shape::{Any, Either, Fields, Integer, List, OneOrMany, Text, Words};
+use super::super::keys::Shape::{Any, Boolean, Either, Fields, Integer, List, OneOrMany, Text, Words};
 use super::super::keys::{Keys, default, key, otherwise, required};
 use super::super::place::Names;
 use super::super::region::read_probes;
 use super::super::table::{Entry, Table, Value};
 use super::super::text;
 use super::backend::{self, BACKEND};
+use super::{PoolTls, tls};
 
 pub(super) const POOL: Keys = Keys {
     known: &[
@@ -60,8 +61,14 @@ pub(super) const POOL: Keys = Keys {
             default("\"30s\""),
             "how long requests and connections may go on once their backend is drained or removed",
         ),
+        key(
+            "tls",
+            Either(&[Boolean, Fields(&tls::POOL_TLS)]),
+            otherwise("{ sni = \"api.internal\" }", "false"),
+            "whether backends are asked over TLS; their certificates are verified. Probes have settings of their own",
+        ),
     ],
-    later: &["discover", "passive", "slow_start", "sticky", "tls", "hedge", "limits"],
+    later: &["discover", "passive", "slow_start", "sticky", "hedge", "limits"],
 };
 const RETRY: Keys = Keys {
     known: &[
@@ -128,7 +135,11 @@ const BALANCES: [(&str, Balance); 7] = [
 ];
 
 /// Reads every `[proxy.pool.NAME]`; complete unless an error was reported.
-pub(super) fn read_all(proxy: &Table<'_>, entries: &[Entry<'_>], probes: &Names<'_>) -> Vec<Pool> {
+pub(super) fn read_all(
+    proxy: &Table<'_>,
+    entries: &[Entry<'_>],
+    probes: &Names<'_>,
+) -> Vec<(Pool, Option<PoolTls>)> {
     if entries.len() > MOST_POOLS {
         let message = format!("at most {MOST_POOLS} pools, found {}", entries.len());
         proxy.report.error(proxy.key_span("pool"), message);
@@ -136,7 +147,7 @@ pub(super) fn read_all(proxy: &Table<'_>, entries: &[Entry<'_>], probes: &Names<
     entries.iter().filter_map(|entry| read(entry, probes)).collect()
 }
 
-fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
+fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)> {
     let table = entry.value.table(format!("proxy.pool.{}", entry.name), &POOL)?;
     let before = table.report.errors();
     let balance = table.get("balance").and_then(|value| value.choice(&BALANCES, &[]));
@@ -165,7 +176,7 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
     if table.report.errors() == before && !pool.backends.is_empty() {
         warn(&table, &pool);
     }
-    Some(pool)
+    Some((pool, tls::of_pool(&table)))
 }
 
 /// Warns of what works, but probably not as intended.

@@ -9,6 +9,7 @@ mod listen;
 mod mistakes;
 mod named;
 mod proxy;
+mod proxy_edits;
 mod proxy_mistakes;
 mod slips;
 mod torn;

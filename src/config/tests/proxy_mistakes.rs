@@ -3,7 +3,7 @@
 use super::{all_reported, check, reported};
 
 /// A listener with one route in line 2, and a pool.
-fn route(keys: &str) -> String {
+pub(super) fn route(keys: &str) -> String {
     format!("proxy.listener.web = {{ listen = \"[::]:80\", route = [{{ {keys} }}] }}\n{POOL}")
 }
 
@@ -21,7 +21,7 @@ fn backends(backends: &str) -> String {
     format!("proxy.pool.api = {{ probe = \"web\", backend = [{backends}] }}\n{LISTENER}")
 }
 
-fn check_with(whole: impl Fn(&str) -> String, cases: &[(&str, &str)]) {
+pub(super) fn check_with(whole: impl Fn(&str) -> String, cases: &[(&str, &str)]) {
     let whole: Vec<_> = cases.iter().map(|(keys, expected)| (whole(keys), *expected)).collect();
     let cases: Vec<_> = whole.iter().map(|(snippet, expected)| (snippet.as_str(), *expected)).collect();
     check(&cases);
@@ -342,95 +342,13 @@ fn pools_without_a_probe_or_a_use() {
 }
 
 #[test]
-fn edits() {
-    check_with(
-        route,
-        &[
-            (
-                "pool = \"api\", rewrite = { prefix = \"/\" }",
-                "2:90: `prefix` replaces the `path` of the route, but it has none such as \"/v1\"",
-            ),
-            (
-                "pool = \"api\", path = { exact = \"/x\" }, rewrite = { prefix = \"/\" }",
-                "2:115: `prefix` replaces the `path` of the route, but it has none such as \"/v1\"",
-            ),
-            (
-                "pool = \"api\", path = \"/x\", rewrite = { prefix = \"v1?\" }",
-                "2:103: \"v1?\" is not a valid path: it starts with `/` and has no spaces, no `?` and no `#`",
-            ),
-            (
-                "pool = \"api\", path = \"/x\", rewrite = { prefix = \"/\", to = \"/\" }",
-                "2:92: `rewrite` needs `prefix`, or `regex` with `to`, or `host` alone",
-            ),
-            (
-                "pool = \"api\", rewrite = { regex = \"^/(?P<a>.)(.)\", to = \"/${b}$3\" }",
-                "2:111: the pattern has no group `b`",
-            ),
-            (
-                "pool = \"api\", rewrite = { regex = \"^/(.)\", to = \"/$2\" }",
-                "2:103: the pattern has no group `2`",
-            ),
-            (
-                "pool = \"api\", rewrite = { regex = \"^/(.)\", to = \"/$x?\" }",
-                "2:103: \"/$x?\" is not a part of a path: no spaces, no `?` and no `#`",
-            ),
-            (
-                "pool = \"api\", rewrite = { regex = \"^/(.)\", to = \"/$x\" }",
-                "2:103: `$` needs the number or {name} of a group; write $$ for a dollar sign",
-            ),
-            ("pool = \"api\", headers = { request = { set = {} } }", "2:99: `set` is empty"),
-            ("pool = \"api\", rewrite = { host = \"a@b\" }", "2:88: \"a@b\" is not a valid host"),
-            (
-                "pool = \"api\", headers = { request = { set = { Host = \"a\", Via = \"b\", x-a = \" 1\", X-A = \"2\" } }, response = { remove = [\"connection\", \"a b\"], add = { content-length = \"1\" } } }",
-                "2:101: Host cannot be edited: write `rewrite = { host = \"…\" }`\n2:113: the proxy itself writes `via`, so it cannot be edited\n2:124: header `x-a` is listed twice\n2:130: \" 1\" is not a valid value of a header\n2:174: `connection` concerns a single connection, and cannot be edited\n2:188: \"a b\" is not a valid name of a header\n2:204: `content-length` is about how the body is sent, and cannot be edited",
-            ),
-        ],
-    );
-}
-
-#[test]
-fn redirects() {
-    check_with(
-        route,
-        &[
-            ("redirect = { status = 308 }", "2:66: a redirect needs `to` or `scheme`"),
-            ("redirect = { to = \"/\", scheme = \"https\" }", "2:78: `scheme` has no meaning with `to`"),
-            (
-                "redirect = { scheme = \"ftp\", host = \"a:1\", port = 0 }",
-                "2:77: expected \"https\" or \"http\", found \"ftp\"\n2:91: \"a:1\" is not a valid host name: write a name or an address, without a port\n2:105: expected an integer from 1 to 65535, found integer 0",
-            ),
-            (
-                "redirect = { to = \"https://www.example.com/{pfad}\" }",
-                "2:73: `{pfad}` is not a placeholder: use {host}, {path}, {query} or {uri}",
-            ),
-            (
-                "redirect = { to = \"https://www.example.com{query}\" }",
-                "2:73: what the client sends would be a part of the host: write a `/` before it",
-            ),
-            (
-                "redirect = { to = \"https://{query}/\" }",
-                "2:73: what the client sends would be a part of the host: write a `/` before it",
-            ),
-            (
-                "redirect = { to = \"/{uri}\" }",
-                "2:73: \"/{uri}\" is not a valid location: write a URL such as \"https://www.example.com/\", or a path",
-            ),
-        ],
-    );
-}
-
-#[test]
 fn what_is_planned_is_not_supported_yet() {
-    for key in ["certificate", "acme"] {
-        assert_eq!(reported(&format!("proxy.{key} = 1")), format!("2:7: `proxy.{key}` is not supported yet"));
-    }
-    let listener = format!("{LISTENER}\n{POOL}").replace("listen =", "tls = true, listen =");
-    assert_eq!(reported(&listener), "2:24: `proxy.listener.web.tls` is not supported yet");
+    assert_eq!(reported("proxy.acme = 1"), "2:7: `proxy.acme` is not supported yet");
     for key in ["auth", "mirror"] {
         let expected = format!("2:55: `proxy.listener.web.route.{key}` is not supported yet");
         assert_eq!(reported(&route(&format!("{key} = 1, pool = \"api\""))), expected);
     }
-    for key in ["discover", "passive", "slow_start", "sticky", "tls", "hedge", "limits"] {
+    for key in ["discover", "passive", "slow_start", "sticky", "hedge", "limits"] {
         let expected = format!("2:62: `proxy.pool.api.{key}` is not supported yet");
         assert_eq!(reported(&pool(&format!("{key} = 1"))), expected);
     }
@@ -491,4 +409,56 @@ fn in_turn(backends: &str) -> String {
     format!(
         "proxy.pool.api = {{ probe = [], balance = \"round-robin\", backend = [{backends}] }}\n{LISTENER}"
     )
+}
+
+#[test]
+fn tls_of_listeners_and_pools() {
+    const CERTIFICATE: &str = "proxy.certificate = [{ cert = \"c.pem\", key = \"c.key\" }]";
+    let listener = |tls: &str| {
+        format!(
+            "proxy.listener.web = {{ listen = \"[::]:80\", pool = \"api\", tls = {tls} }}\n{POOL}\n{CERTIFICATE}"
+        )
+    };
+    check_with(
+        listener,
+        &[
+            ("true", ""),
+            ("{ client_ca = \"ca.pem\", require = false, header = \"X-Client-Cert\" }", ""),
+            ("1", "2:64: expected true, false or a table, found integer 1"),
+            (
+                "{ require = 1 }",
+                "2:64: `client_ca` is missing in `proxy.listener.web.tls`\n2:76: expected true or false, found integer 1",
+            ),
+            (
+                "{ client_ca = \"\", header = \"host\" }",
+                "2:78: expected the path of a PEM file, found \"\"\n2:91: \"host\" is not a valid name here: it must begin with \"x-\"",
+            ),
+        ],
+    );
+    check_with(
+        pool,
+        &[
+            ("tls = true", ""),
+            (
+                "tls = { sni = \"a b\", cert = \"c.pem\" }",
+                "2:76: \"a b\" is not a valid host name: write a name or an address, without a port\n2:83: `cert` needs `key`",
+            ),
+            ("tls = { key = \"c.key\" }", "2:70: `key` needs `cert`"),
+        ],
+    );
+    let proxy = |keys: &str| {
+        format!("[proxy]\n{keys}\n[proxy.pool]\n{}\n[proxy.listener]\n{}", &POOL[11..], &LISTENER[15..])
+    };
+    check_with(
+        proxy,
+        &[
+            (
+                "certificate = { cert = \"c.pem\" }",
+                "3:15: expected a list of certificates such as [{ cert = \"www.pem\", key = \"www.key\" }], found a table",
+            ),
+            ("certificate = [{ cert = \"c.pem\" }]", "3:16: `key` is missing in `proxy.certificate`"),
+            ("tickets = { rotate = \"1s\" }", "3:22: expected a duration from 1m to 72h, found \"1s\""),
+            ("tickets = { rotate = \"60500ms\" }", "3:22: expected whole seconds"),
+        ],
+    );
 }

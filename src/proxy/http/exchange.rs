@@ -64,8 +64,15 @@ pub(super) async fn answer(
             let pool = client.context.pool(pools, key, &snapshot);
             let is_trusted = snapshot.plan.proxy.trusted.contain(client.address.ip());
             let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
-            let headers = &snapshot.plan.proxy.client_headers;
-            let sender = Sender { shown: &client.shown, is_trusted, headers, ids: &client.context.ids };
+            let sender = Sender {
+                shown: &client.shown,
+                is_trusted,
+                is_encrypted: client.proved.is_some(),
+                certificate: client.proved.as_ref().and_then(|it| it.certificate.as_ref()),
+                certificate_headers: &snapshot.plan.proxy.client_headers,
+                headers: &snapshot.plan.proxy.identity,
+                ids: &client.context.ids,
+            };
             match headers::prepare(&mut request, &authority, &sender, &route.edits) {
                 Ok(()) => forward(client, pool, request, key, upgrade, record).await,
                 Err((status, why)) => reply::text(status, why),

@@ -66,6 +66,12 @@ pub(super) struct Sender<'a> {
     pub(super) shown: &'a HeaderValue,
     /// Whether what it says about the hops before it is believed.
     pub(super) is_trusted: bool,
+    /// Whether it sends over TLS.
+    pub(super) is_encrypted: bool,
+    /// Its certificate, in the header that shows it to backends.
+    pub(super) certificate: Option<&'a (HeaderName, HeaderValue)>,
+    /// All headers that show backends certificates.
+    pub(super) certificate_headers: &'a [HeaderName],
     /// What backends learn of it.
     pub(super) headers: &'a ClientHeaders,
     /// Where new ids come from.

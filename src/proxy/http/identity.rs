@@ -33,9 +33,6 @@ const CLAIMS: [HeaderName; 8] = [
 /// Bytes of a request id that is kept; a longer one is replaced.
 const LONGEST_REQUEST_ID: usize = 128;
 
-/// The protocol that clients speak to the proxy.
-const PROTO: &str = "http";
-
 /// Ids of a worker: a part of chance that tells workers and processes apart, and a scrambled counter, so that no two ids of a
 /// worker are equal.
 pub(in crate::proxy) struct Ids {
@@ -76,17 +73,24 @@ pub(super) fn identify(headers: &mut HeaderMap, authority: &Authority, sender: &
         for name in CLAIMS {
             headers.remove(name);
         }
+        for name in sender.certificate_headers {
+            headers.remove(name);
+        }
     }
+    if let Some((name, value)) = sender.certificate {
+        headers.insert(name, value.clone());
+    }
+    let proto = if sender.is_encrypted { "https" } else { "http" };
     let host = HeaderValue::from_str(authority.as_str()).ok();
     if x_forwarded {
         append(headers, X_FORWARDED_FOR, sender.shown.clone());
         headers.entry(X_REAL_IP).or_insert_with(|| sender.shown.clone());
-        headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(PROTO));
+        headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(proto));
         if let Some(host) = &host {
             headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
         }
     }
-    if forwarded && let Some(element) = element(sender.shown, authority) {
+    if forwarded && let Some(element) = element(sender.shown, authority, proto) {
         append(headers, FORWARDED, element);
     }
     if let Some(host) = host {
@@ -113,11 +117,11 @@ fn append(headers: &mut HeaderMap, name: HeaderName, element: HeaderValue) {
 
 /// This hop's element of `Forwarded` (RFC 7239 §4). The host was parsed, so it has nothing that a quoted string would have to
 /// escape.
-fn element(client: &HeaderValue, authority: &Authority) -> Option<HeaderValue> {
+fn element(client: &HeaderValue, authority: &Authority, proto: &str) -> Option<HeaderValue> {
     let client = client.to_str().ok()?;
     // RFC 7239 §6.1: IPv6 addresses are in brackets, and quoted.
     let node = if client.contains(':') { format!("\"[{client}]\"") } else { client.to_owned() };
-    HeaderValue::try_from(format!("for={node};host=\"{authority}\";proto={PROTO}")).ok()
+    HeaderValue::try_from(format!("for={node};host=\"{authority}\";proto={proto}")).ok()
 }
 
 /// The id of a request that came with one, if it is one that can be logged.

@@ -36,6 +36,7 @@ fn connect(
         name: "web".into(),
         addresses: Vec::new(),
         protocol: Protocol::Http,
+        tls: None,
         routes: vec![Route { when: When::default(), action, edits: Edits::default() }],
         ready: None,
     };
@@ -59,6 +60,7 @@ fn connect(
         listener: "web".into(),
         address: ([192, 0, 2, 1], 1).into(),
         shown: shown([192, 0, 2, 1].into()),
+        proved: None,
     };
     let (ours, theirs) = duplex(1024);
     (ours, tokio::task::spawn_local(serve(Rc::new(client), theirs)))

@@ -12,6 +12,7 @@ mod meaning;
 mod ready;
 mod retries;
 mod tcp;
+mod tls;
 mod uploads;
 
 use std::net::SocketAddr;
