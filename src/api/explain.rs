@@ -4,6 +4,7 @@
 //! [`Compiled::choose`](crate::steer::Compiled::choose) recorded while it made the choice.
 
 mod conditions;
+mod edits;
 mod pool;
 mod request;
 mod sticky;

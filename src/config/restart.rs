@@ -1,6 +1,7 @@
 //! Settings that take effect only when a node starts.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::{Config, Control, Log, Node};
 use crate::model::{TcpLimits, TcpOptions};
@@ -14,6 +15,7 @@ pub struct AtStart {
     dns_workers: Option<usize>,
     dns_tcp: Option<TcpLimits>,
     proxy_workers: Option<usize>,
+    proxy_stop_delay: Option<Duration>,
     /// Names, addresses, and whether they are UDP.
     proxy_listen: Vec<(String, Vec<SocketAddr>, bool)>,
     proxy_tcp: Vec<(String, TcpOptions)>,
@@ -31,6 +33,7 @@ impl AtStart {
             dns_workers: config.dns.as_ref().map(|dns| dns.workers),
             dns_tcp: config.dns.as_ref().map(|dns| dns.tcp),
             proxy_workers: config.proxy.as_ref().map(|proxy| proxy.workers),
+            proxy_stop_delay: config.proxy.as_ref().map(|proxy| proxy.stop_delay),
             proxy_listen: config
                 .proxy
                 .iter()
@@ -68,6 +71,7 @@ impl AtStart {
             ("[dns] workers", self.dns_workers != newer.dns_workers),
             ("[dns] tcp", self.dns_tcp != newer.dns_tcp),
             ("[proxy] workers", self.proxy_workers != newer.proxy_workers),
+            ("[proxy] stop_delay", self.proxy_stop_delay != newer.proxy_stop_delay),
             ("[proxy.listener] listen", self.proxy_listen != newer.proxy_listen),
             ("[proxy.listener] tcp", self.has_other_tcp(newer)),
             ("[control] listen", now.listen != then.listen),

@@ -10,6 +10,7 @@ mod condition;
 mod destination;
 mod discover;
 mod due;
+mod edit;
 mod event_record;
 mod identity;
 mod json_path;
@@ -38,6 +39,7 @@ pub use condition::Condition;
 pub use destination::Destinations;
 pub use discover::{Discover, ServiceRecord};
 pub use due::Due;
+pub use edit::{Edits, HeaderEdits, PathEdit, PathPiece, RedirectPiece, RedirectTo};
 pub use event_record::EventRecord;
 pub use identity::{Identity, MAX_IDENTITY};
 pub use json_path::{Extent, JsonPath, JsonPathError};
@@ -48,9 +50,9 @@ pub use passive::{ErrorRate, Passive, PassiveOn};
 pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use proxy::{
-    Backend, BackendReach, BackendRef, Balance, HostPattern, LONGEST_DRAIN, Listener, ListenerTls, Liveness,
-    PathPattern, Pool, PoolId, Protocol, Proxy, ProxyVersion, Retry, RetryOn, Route, RouteAction, TcpOptions,
-    Timeouts, ValuePattern, When,
+    AccessFormat, AccessLog, AccessTarget, Backend, BackendReach, BackendRef, Balance, ClientHeaders,
+    HostPattern, LONGEST_DRAIN, Listener, ListenerTls, Liveness, PathPattern, Pool, PoolId, Protocol, Proxy,
+    ProxyVersion, Readiness, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, ValuePattern, When,
 };
 pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};

@@ -1,13 +1,14 @@
 //! The regional balancer: listeners, routes, pools and their backends.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    ClientLimits, Condition, Discover, Fraction, Name, Networks, Passive, PoolLimits, Sticky, Weight,
+    ClientLimits, Condition, Discover, Edits, Fraction, Name, Networks, Passive, PoolLimits, RedirectTo, Sticky, Weight,
 };
 
 /// Index into [`Topology::pools`](super::Topology::pools).
@@ -32,6 +33,62 @@ pub struct Proxy {
     pub trusted: Networks,
     /// In the order of their names.
     pub listeners: Vec<Listener>,
+    /// What backends learn of clients and requests.
+    pub identity: ClientHeaders,
+    /// Where requests are logged, if they are.
+    pub access_log: Option<AccessLog>,
+    /// How long the node goes on serving when it stops, so that whoever reads `/portolan/ready` can send clients elsewhere
+    /// first.
+    pub stop_delay: Duration,
+}
+
+/// `[proxy.access_log]`: a line for each request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    /// How lines are written.
+    pub format: AccessFormat,
+    /// Where they go.
+    pub to: AccessTarget,
+    /// The share of the requests that is logged.
+    pub sample: Fraction,
+}
+
+/// How the lines of the access log are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// An object of JSON.
+    Json,
+    /// The Common Log Format.
+    Clf,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessTarget {
+    /// To the standard output.
+    Stdout,
+    /// To the end of this file.
+    File(PathBuf),
+}
+
+/// `[proxy.identity]`: the headers that tell backends who the client is, and which request this is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClientHeaders {
+    /// `X-Forwarded-For`, `-Host` and `-Proto`, and `X-Real-IP`.
+    pub x_forwarded: bool,
+    /// `Forwarded` (RFC 7239).
+    pub forwarded: bool,
+    /// `X-Request-Id`.
+    pub request_id: bool,
+    /// `traceparent` (W3C Trace Context): the share of the traces begun here that is marked as sampled; `None` if traces are
+    /// only passed on.
+    pub trace: Option<Fraction>,
+}
+
+impl Default for ClientHeaders {
+    fn default() -> Self {
+        Self { x_forwarded: true, forwarded: false, request_id: true, trace: None }
+    }
 }
 
 /// `[proxy.listener.NAME]`.
@@ -53,6 +110,17 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// The first that matches decides.
     pub routes: Vec<Route>,
+    /// Whether it answers `/portolan/ready` itself, and for which pools.
+    pub ready: Option<Readiness>,
+}
+
+/// The pools that need an open backend for a listener to call the node ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Those that a route of any listener forwards to.
+    Routed,
+    /// These.
+    Pools(Vec<PoolId>),
 }
 
 /// `tls` of a listener, but for its certificates.
@@ -114,6 +182,8 @@ pub struct Route {
     pub when: When,
     /// What to do.
     pub action: RouteAction,
+    /// What changes on the way.
+    pub edits: Edits,
 }
 
 /// The conditions of a route. What is empty always holds.
@@ -175,7 +245,7 @@ pub enum RouteAction {
         /// 301, 302, 303, 307 or 308.
         status: StatusCode,
         /// The new location.
-        to: HeaderValue,
+        to: RedirectTo,
     },
     /// Answers it.
     Respond {

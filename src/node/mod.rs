@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
+use sd_notify::NotifyState;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -207,7 +208,7 @@ impl Node {
         watchdog::start(self.supervisor.clone(), self.front.drain())
             .context("cannot start the watchdog's thread")?;
         // Not running under systemd is fine.
-        sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
+        sd_notify::notify(&[NotifyState::Ready]).ok();
         let reloading = tokio::spawn(reload_on(hangup, self.reloads.clone()));
         loop {
             tokio::select! {
@@ -219,7 +220,9 @@ impl Node {
             }
         }
         reloading.abort();
-        sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
+        let longest =
+            u32::try_from(watchdog::longest_stop(self.front.drain()).as_micros()).unwrap_or(u32::MAX);
+        sd_notify::notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(longest)]).ok();
         info!("stopping");
         self.stop().await;
         Ok(())

@@ -27,6 +27,8 @@ pub struct Counters {
     pub handshakes: Arc<handshakes::Handshakes>,
     pools: Registry<String, PoolCounters>,
     backends: Registry<(String, SocketAddr), BackendCounters>,
+    /// Lines of the access log that were not written.
+    pub access_log_dropped: AtomicU64,
 }
 
 /// Counters by name. Workers look them up when the config or the standing changes, not for each request.
@@ -240,6 +242,14 @@ impl Counters {
     /// backends may have many over time.
     pub(super) fn keep_backends(&self, known: &BTreeSet<(&str, SocketAddr)>) {
         self.backends.prune(|(pool, address)| known.contains(&(pool.as_str(), *address)));
+    }
+
+    /// Requests or connections that the backends of a pool work on, those included that are no longer open.
+    pub(super) fn in_flight(&self, pool: &str) -> u32 {
+        let first = (pool.to_owned(), SocketAddr::from(([0, 0, 0, 0], 0)));
+        let known = self.backends.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_pool = known.range(first..).take_while(|((name, _), _)| name == pool);
+        of_pool.map(|(_, counters)| counters.in_flight.load(Relaxed)).sum()
     }
 
     /// By listener.

@@ -122,6 +122,10 @@ impl Counters {
             let count = u64::from(counters.queue.waiting.load(Relaxed));
             ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
         }
+        let help = "Lines of the access log that were not written";
+        let dropped =
+            encoder.encode_descriptor("proxy_access_log_dropped", help, None, MetricType::Counter)?;
+        ConstCounter::new(self.access_log_dropped.load(Relaxed)).encode(dropped)?;
         self.encode_backends(encoder)?;
         udp::encode(&self.udp_listeners(), encoder)
     }

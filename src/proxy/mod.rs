@@ -11,6 +11,7 @@
 //! A connection goes through `worker` (accepted), `announced` (the PROXY header), `tls` (if the listener speaks it), `http`,
 //! `passthrough` or `tcp` (what to do with what it sends), `pools` (which backend) and `upstream` (the connection to it).
 
+mod access;
 mod announced;
 mod begun;
 mod budget;
@@ -52,6 +53,7 @@ use crate::net::limits::Occupancy;
 use crate::net::listen::{BindError, TcpShared, Udp};
 use crate::snapshot::Snapshot;
 use crate::supervise::Supervisor;
+use access::{Sink, Writer};
 use worker::{Listening, Worker};
 
 /// The setting that contains the addresses.
@@ -76,12 +78,15 @@ pub struct Shared {
     pub upstream: Arc<Occupancy>,
     /// The most connections of clients that may be open, and the most to backends.
     pub most_connections: usize,
+    /// Cancelled when the node begins to stop, before listeners are closed.
+    pub stopping: CancellationToken,
 }
 
 /// Listeners that are bound but not yet read.
 #[derive(Debug)]
 pub struct Server {
     workers: usize,
+    stop_delay: Duration,
     listeners: Vec<Bound>,
 }
 
@@ -125,8 +130,11 @@ impl Sockets {
 #[derive(Debug)]
 pub struct Listeners {
     addresses: Vec<(Arc<str>, SocketAddr)>,
+    stop_delay: Duration,
+    stopping: CancellationToken,
     closing: CancellationToken,
     workers: Vec<JoinHandle<()>>,
+    access_log: Option<Writer>,
 }
 
 impl Server {
@@ -153,7 +161,7 @@ impl Server {
                 listeners.push(Bound { name: Arc::clone(&name), sockets });
             }
         }
-        Ok(Self { workers, listeners })
+        Ok(Self { workers, stop_delay: proxy.stop_delay, listeners })
     }
 
     /// The addresses bound, each with the name of its listener; ports that were 0 are those found.
@@ -174,12 +182,22 @@ impl Server {
                 worker.push((Arc::clone(&name), socket));
             }
         }
-        let mut running = Listeners { addresses, closing: CancellationToken::new(), workers: Vec::new() };
+        let (access_log, access_lines) =
+            Writer::start(Arc::clone(&shared.snapshots), Arc::clone(&shared.counters))?;
+        let mut running = Listeners {
+            addresses,
+            stop_delay: self.stop_delay,
+            stopping: shared.stopping.clone(),
+            closing: CancellationToken::new(),
+            workers: Vec::new(),
+            access_log: Some(access_log),
+        };
         for (index, sockets) in by_worker.into_iter().enumerate() {
             let worker = Worker {
                 index,
                 count: self.workers,
                 shared: shared.clone(),
+                access: Sink::new(access_lines.clone(), Arc::clone(&shared.counters)),
                 closing: running.closing.clone(),
             };
             let name = format!("proxy-{index}");
@@ -199,14 +217,26 @@ impl Listeners {
         &self.addresses
     }
 
-    /// Takes no new connections, lets requests end for as long as their pools' `drain` and [`LONGEST_DRAIN`] allow, and closes
+    /// The longest that a stop takes.
+    #[must_use]
+    pub fn stop_within(&self) -> Duration {
+        self.stop_delay + LONGEST_DRAIN
+    }
+
+    /// Reports that the node is not ready, and goes on for the `stop_delay`. Then takes no new connections, lets requests end for as long as their pools' `drain` and [`LONGEST_DRAIN`] allow, and closes
     /// everything.
     pub async fn stop(mut self) {
+        self.stopping.cancel();
+        tokio::time::sleep(self.stop_delay).await;
         self.closing.cancel();
-        let workers = std::mem::take(&mut self.workers);
+        let (workers, access_log) = (std::mem::take(&mut self.workers), self.access_log.take());
         let joined = tokio::task::spawn_blocking(move || {
             // The result of a worker that panicked; the panic itself has been reported where it happened.
-            workers.into_iter().filter_map(|worker| worker.join().err()).count()
+            let lost = workers.into_iter().filter_map(|worker| worker.join().err()).count();
+            if let Some(access_log) = access_log {
+                access_log.finish();
+            }
+            lost
         });
         if let Ok(lost @ 1..) = joined.await {
             tracing::error!(lost, "workers of the proxy ended before it was stopped");

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::Sink;
 use super::begun::Begun;
 use super::clients::Admitted;
 use super::counters::ListenerCounters;
@@ -35,6 +36,7 @@ pub(super) struct Worker {
     /// How many workers there are.
     pub(super) count: usize,
     pub(super) shared: Shared,
+    pub(super) access: Sink,
     pub(super) closing: CancellationToken,
 }
 
@@ -57,6 +59,8 @@ pub(super) struct Context {
     measured: RefCell<Vec<(IpAddr, Duration)>>,
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
+    pub(super) ids: http::Ids,
+    pub(super) access: Sink,
 }
 
 /// A connection of a client.
@@ -101,9 +105,9 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 impl Worker {
     /// Serves until the node stops and its connections have ended.
     pub(super) fn run(self, runtime: &Runtime, sockets: Vec<(Arc<str>, Listening)>, part: &Part) {
-        let Self { index, count, shared, closing } = self;
+        let Self { index, count, shared, access, closing } = self;
         let sessions = udp::Sessions::new(shared.most_connections, count);
-        let context = Rc::new(Context::new(index, shared, closing.clone()));
+        let context = Rc::new(Context::new(index, shared, access, closing.clone()));
         let local = LocalSet::new();
         local.block_on(runtime, async {
             let (mut accepting, mut receiving) = (JoinSet::new(), JoinSet::new());
@@ -346,13 +350,15 @@ impl Client {
 }
 
 impl Context {
-    pub(super) fn new(index: usize, shared: Shared, closing: CancellationToken) -> Self {
+    pub(super) fn new(index: usize, shared: Shared, access: Sink, closing: CancellationToken) -> Self {
         let pools = RefCell::new(Pools::new(shared.clone(), index as u64));
-        Self { shared, pools, measured: RefCell::default(), closing, tasks: TaskTracker::new() }
+        let (measured, tasks) = (RefCell::default(), TaskTracker::new());
+        Self { shared, pools, measured, closing, tasks, ids: http::Ids::new(), access }
     }
 
     fn beat(&self, part: &Part) {
         part.beat();
+        self.access.flush();
         self.pools.borrow_mut().close_overdue(&self.snapshot(), Instant::now());
         let mut measured = self.measured.borrow_mut();
         if !measured.is_empty() && self.shared.counters.handshakes.try_add(&measured) {

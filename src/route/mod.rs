@@ -5,6 +5,7 @@
 //! order in the config, these are the only routes whose other conditions are checked, so thousands of hosts cost no scan.
 
 mod conditions;
+mod edit;
 mod hosts;
 mod path;
 mod plan;

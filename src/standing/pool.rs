@@ -228,11 +228,18 @@ impl PoolStanding {
     /// Whether requests can be served by a backend that is known to work.
     #[must_use]
     pub fn serves(&self) -> bool {
-        self.open.iter().any(|it| {
+        self.serving() > 0
+    }
+
+    /// How many of the open addresses are known to work.
+    #[must_use]
+    pub fn serving(&self) -> usize {
+        let serves = |it: &&OpenAddress| {
             let standing = &self.backends[usize::from(it.backend)];
             let found = standing.addresses.iter().find(|known| known.address == it.address.ip());
             found.is_some_and(|known| standing.forced_or(known.used).serves())
-        })
+        };
+        self.open.iter().filter(serves).count()
     }
 
     /// Whether probes or an operator found an address of the pool down.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use request::{
     BackendAddress, ExplainRequest, MatchedRoute, RequestBackend, RequestListener, RequestOutcome,
-    RequestPool, RequestSticky, SkippedRoute, SplitPool,
+    RequestPool, RequestSticky, RouteEdits, SkippedRoute, SplitPool,
 };
 pub use terms::{
     Action, EventName, ExplainKind, Family, Instead, Rank, RouteCondition, Rule, ServiceType, Share,

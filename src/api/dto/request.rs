@@ -60,6 +60,30 @@ pub struct MatchedRoute {
     pub number: usize,
     /// Its conditions, or "any request".
     pub conditions: String,
+    /// What it changes.
+    #[serde(default, skip_serializing_if = "RouteEdits::is_empty")]
+    pub edits: RouteEdits,
+}
+
+/// What a route changes of a request and its response.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteEdits {
+    /// Path and query after `rewrite`; `None` if they stay.
+    pub path: Option<String>,
+    /// The host that backends are asked for; `None` if it stays.
+    pub host: Option<String>,
+    /// Changes of the headers that backends get, such as "set x-site: eu".
+    pub request_headers: Vec<String>,
+    /// Changes of the headers that clients get.
+    pub response_headers: Vec<String>,
+}
+
+impl RouteEdits {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What happens to a request.

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use super::super::dto;
 use super::super::problem::Problem;
 use super::conditions::conditions;
+use super::edits::edits;
 use super::pool::Explained;
 use super::{client_address, listed};
 use crate::model::{PoolId, Protocol, RouteAction, Weight};
@@ -138,21 +139,15 @@ pub fn explain_request(
     let (listener, note) = listener(&snapshot.plan.proxy, question)?;
     let nothing = HeaderMap::new();
     let head = head(question, listener.protocol, &nothing);
-    let skipped: Vec<dto::SkippedRoute> = listener
-        .explain(&head)
-        .into_iter()
-        .map(|it| dto::SkippedRoute {
-            number: it.route + 1,
-            condition: (&it.why).into(),
-            why: it.why.to_string(),
-        })
-        .collect();
+    let skipped = skipped(listener, &head);
     let route = listener.find(&head);
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let outcome = match route.map(|route| &route.action) {
         None => dto::RequestOutcome::Unrouted,
         Some(RouteAction::Redirect { status, to }) => {
-            dto::RequestOutcome::Redirect { status: status.as_u16(), to: text(to) }
+            let edit = route.and_then(|route| route.edits.path.as_ref());
+            let to = to.of(&head, edit).map(|to| text(&to)).unwrap_or_default();
+            dto::RequestOutcome::Redirect { status: status.as_u16(), to }
         }
         Some(RouteAction::Respond { status, body }) => {
             dto::RequestOutcome::Respond { status: status.as_u16(), body: body.clone() }
@@ -184,6 +179,7 @@ pub fn explain_request(
         route: route.map(|route| dto::MatchedRoute {
             number: skipped.len() + 1,
             conditions: conditions(&route.when),
+            edits: edits(&route.edits, &question.url),
         }),
         skipped,
         outcome,
@@ -213,6 +209,16 @@ fn head<'a>(question: &'a RequestQuestion, protocol: Protocol, nothing: &'a Head
             Head { host: "", path: "/", query: None, method: &Method::GET, headers: nothing }
         }
     }
+}
+
+/// The routes before the one that a request takes.
+fn skipped(listener: &Listener, head: &Head<'_>) -> Vec<dto::SkippedRoute> {
+    let skipped = |it: route::Skipped<'_>| dto::SkippedRoute {
+        number: it.route + 1,
+        condition: (&it.why).into(),
+        why: it.why.to_string(),
+    };
+    listener.explain(head).into_iter().map(skipped).collect()
 }
 
 fn protocol(listener: &Listener) -> &'static str {

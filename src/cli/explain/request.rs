@@ -8,7 +8,8 @@ use super::super::client::ClientError;
 use super::super::node::Selection;
 use super::{Arguments, assume, connect, write_line};
 use crate::api::dto::{
-    ExplainRequest, RequestBackend, RequestOutcome, RequestPool, RouteCondition, SkippedRoute, SplitPool,
+    ExplainRequest, RequestBackend, RequestOutcome, RequestPool, RouteCondition, RouteEdits, SkippedRoute,
+    SplitPool,
 };
 use crate::api::{self, RequestQuestion};
 
@@ -60,6 +61,9 @@ pub(super) fn text(e: &ExplainRequest) -> String {
         Some(route) => line("route", format!("{}, for {}", route.number, route.conditions)),
         None => line("route", "none matches".into()),
     }
+    for (label, value) in e.route.iter().flat_map(|route| edits(&route.edits)) {
+        line(label, value);
+    }
     match &e.outcome {
         RequestOutcome::Forward { split, pool } => forwarded(split, pool, &mut line),
         RequestOutcome::Redirect { status, to } => line("answer", format!("{status}, redirect to {to}")),
@@ -73,6 +77,18 @@ pub(super) fn text(e: &ExplainRequest) -> String {
         RequestOutcome::Unrouted => line("answer", "404, no route matches this request".into()),
     }
     text
+}
+
+/// What the route changes, with labels.
+fn edits(edits: &RouteEdits) -> Vec<(&'static str, String)> {
+    let host = edits.host.as_ref().map(|host| format!("host {host}"));
+    let rewritten = edits.path.clone().into_iter().chain(host).collect::<Vec<_>>().join(", ");
+    let all = [
+        ("rewritten", rewritten),
+        ("to backend", edits.request_headers.join(", ")),
+        ("to client", edits.response_headers.join(", ")),
+    ];
+    all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
 
 /// The routes passed over; where many are for other hosts, those are counted.

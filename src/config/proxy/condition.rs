@@ -89,7 +89,7 @@ pub(super) fn read_path(route: &Table<'_>) -> Option<PathPattern> {
 }
 
 /// A path as it stands in a request: visible ASCII, without query and fragment.
-fn path(written: &str) -> Result<String, String> {
+pub(super) fn path(written: &str) -> Result<String, String> {
     let good = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
     if written.starts_with('/') && written.bytes().all(good) {
         return Ok(written.to_owned());
@@ -100,7 +100,7 @@ fn path(written: &str) -> Result<String, String> {
     ))
 }
 
-fn regex(pattern: &str) -> Result<Regex, String> {
+pub(super) fn regex(pattern: &str) -> Result<Regex, String> {
     RegexBuilder::new(pattern).size_limit(MAX_PATTERN_MEMORY).build().map_err(|_| {
         format!("{:?} is not a valid regular expression, or is too large", text::shortened(pattern))
     })

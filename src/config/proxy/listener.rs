@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{ClientLimits, Listener, ListenerTls, Protocol, Route, RouteAction, Weight, When};
+use crate::model::{
+    ClientLimits, Edits, Listener, ListenerTls, Protocol, Readiness, Route, RouteAction, Weight, When,
+};
 
 use super::super::claim::{Claims, Transports};
-use super::super::keys::Shape::{Boolean, Either, Fields, Integer, List, OneOrMany, Text, Words};
+use super::super::keys::Shape::{Any, Boolean, Either, Fields, Integer, List, OneOrMany, Text, Words};
 use super::super::keys::{Keys, default, key, otherwise, required};
 use super::super::place::Names;
 use super::super::table::{At, Entry, Table, Value};
@@ -58,6 +60,12 @@ pub(super) const LISTENER: Keys = Keys {
             otherwise("", "`pool` alone"),
             "conditions and what to do with requests that meet all of them; the first route that matches decides",
         ),
+        key(
+            "ready",
+            Either(&[Boolean, Fields(&READY)]),
+            default("false"),
+            "whether it answers /portolan/ready itself: 200 if every pool that a route forwards to has a backend and the node does not stop, else 503; { pools = [\"api\"] }: only these pools count",
+        ),
     ],
     later: &[],
 };
@@ -99,6 +107,11 @@ const CLIENT: Keys = Keys {
 const MOST_CONNECTIONS: u64 = 1_000_000;
 /// Requests are counted in ticks of 100 µs.
 const MOST_REQUESTS: u64 = 10_000;
+const READY: Keys = Keys {
+    known: &[key("pools", Any(&Text), required("[\"api\"]"), "pools that count; []: none")],
+    later: &[],
+};
+
 
 /// Each is a socket, or several, for each worker.
 const MOST_LISTENERS: usize = 64;
@@ -157,6 +170,7 @@ fn read(
     }
     let before = table.report.errors();
     let routes = read_routes(table, protocol, pools);
+    let ready = read_ready(table, protocol, pools);
     // After an error some routes are missing.
     if table.report.errors() == before {
         reach::warn_of_unreachable(table.report, &routes);
@@ -164,7 +178,26 @@ fn read(
     let routes = routes.into_iter().map(|route| route.value).collect();
     let proxy_protocol = proxy_protocol.unwrap_or(false);
     let tcp = tcp::of_listener(table);
-    Listener { name: entry.name.into(), addresses, protocol, proxy_protocol, tcp, tls, client, routes }
+    Listener { name: entry.name.into(), addresses, protocol, proxy_protocol, tcp, tls, client, routes, ready }
+}
+
+/// `true`, or `{ pools = [...] }`.
+fn read_ready(table: &Table<'_'>, protocol: Protocol, pools: &Names<'_'>) -> Option<Readiness> {
+    let value = table.get("ready")?;
+    if protocol != Protocol::Http {
+        table.refuse(&["ready"], "in a listener that does not read HTTP");
+    }
+    if !value.is_table() {
+        let is_ready = value.as_boolean();
+        let is_ready = is_ready.or_else(|| value.expected("true, false or { pools = ["api"] }"));
+        return is_ready?.then_some(Readiness::Routed);
+    }
+    let named = value.table(table.path("ready"), &READY)?.need("pools")?;
+    if named.is_empty_list() {
+        return Some(Readiness::Pools(Vec::new()));
+    }
+    let items = named.one_or_many("a list of pools such as ["api"]")?;
+    Some(Readiness::Pools(items.iter().filter_map(|item| pool_id(item, pools)).collect()))
 }
 
 fn read_client(listener: &Table<'_>, protocol: Option<Protocol>) -> ClientLimits {
@@ -198,8 +231,8 @@ fn read_addresses(table: &Table<'_>, transports: Transports, claims: &mut Claims
 
 /// The routes, and a last one for `pool`.
 fn read_routes(table: &Table<'_>, protocol: Protocol, pools: &Names<'_>) -> Vec<At<Route>> {
-    if !table.has("route") && !table.has("pool") {
-        table.report.absent(table.span.clone(), "a listener needs `pool`, `route` or both");
+    if !["route", "pool", "ready"].iter().any(|key| table.has(key)) {
+        table.report.absent(table.span.clone(), "a listener needs `pool`, `route` or `ready`");
     }
     let mut routes = Vec::new();
     if let Some(value) = table.get("route") {
@@ -214,7 +247,7 @@ fn read_routes(table: &Table<'_>, protocol: Protocol, pools: &Names<'_>) -> Vec<
         && let Some(pool) = pool_id(&value, pools)
     {
         let action = RouteAction::Forward(vec![(pool, Weight(1))]);
-        routes.push(value.at(Route { when: When::default(), action }));
+        routes.push(value.at(Route { when: When::default(), action, edits: Edits::default() }));
     }
     routes
 }

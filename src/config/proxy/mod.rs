@@ -1,15 +1,19 @@
 //! `[proxy]`: the regional balancer.
 //!
 //! A listener (`listener`) has routes (`route`), which have conditions (`condition`) and an action (`action`); most
-//! forward to a pool (`pool`) of backends (`backend`). `reach` finds routes that no request reaches. `tls` names the
-//! certificates.
+//! forward to a pool (`pool`) of backends (`backend`). `edit` and `location` are about what it changes on the way. `reach`
+//! finds routes that no request reaches. `tls` names the certificates.
 
+mod access;
 mod action;
 mod backend;
 mod condition;
 mod discover;
+mod edit;
+mod identity;
 mod limits;
 mod listener;
+mod location;
 mod passive;
 mod pool;
 mod reach;
@@ -21,6 +25,8 @@ mod tls;
 pub(super) use backend::place as backend_place;
 pub use discover::backends as discovered_backends;
 pub use tls::{CertificateFiles, ClientCertificates, PoolTls, ProxyTls, Tickets};
+
+use std::time::Duration;
 
 use crate::model::{Listener, Networks, Pool, PoolId, Protocol, Proxy};
 
@@ -39,6 +45,24 @@ pub(super) const PROXY: Keys = Keys {
             List(&Text),
             otherwise("[\"10.0.0.0/8\"]", "none"),
             "prefixes of proxies before this one, whose X-Forwarded-For, Forwarded and PROXY headers are believed",
+        ),
+        key(
+            "access_log",
+            Fields(&access::ACCESS_LOG),
+            otherwise("", "none"),
+            "a line for each request, written once its response has ended; a reload opens the file again",
+        ),
+        key(
+            "identity",
+            Fields(&identity::IDENTITY),
+            otherwise("", "as shown there"),
+            "what backends learn of clients and requests; what clients outside of `trusted` say of it is removed",
+        ),
+        key(
+            "stop_delay",
+            Text,
+            otherwise("\"10s\"", "10s if a listener has `ready`, else 0s"),
+            "how long a node that stops still serves while /portolan/ready is 503, so that clients are sent elsewhere first",
         ),
         key(
             "certificate",
@@ -70,6 +94,10 @@ pub(super) const PROXY: Keys = Keys {
 
 /// More than any machine has cores.
 const MOST_WORKERS: u64 = 1024;
+/// A stop that takes longer looks like one that hangs.
+const LONGEST_STOP_DELAY: Duration = Duration::from_secs(300);
+/// Enough for keepalived, and for two probes of the usual interval.
+const DEFAULT_STOP_DELAY: Duration = Duration::from_secs(10);
 
 /// `[proxy]`, its pools, and their TLS.
 pub(super) type Read = (Proxy, Vec<Pool>, ProxyTls);
@@ -117,7 +145,19 @@ pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) ->
         check_encryption(&table, &listeners, &tls.pools, &pool_entries);
         check_trust(&table, &listeners, &trusted);
     }
-    Some((Proxy { workers: workers.unwrap_or(0) as usize, trusted, listeners }, pools, tls))
+    let stop_delay =
+        table.get("stop_delay").and_then(|value| value.duration(Duration::ZERO..=LONGEST_STOP_DELAY));
+    let has_ready = listeners.iter().any(|it| it.ready.is_some());
+    let default_delay = if has_ready { DEFAULT_STOP_DELAY } else { Duration::ZERO };
+    let proxy = Proxy {
+        workers: workers.unwrap_or(0) as usize,
+        trusted,
+        identity: identity::read(&table),
+        access_log: access::read(&table),
+        listeners,
+        stop_delay: stop_delay.unwrap_or(default_delay),
+    };
+    Some((proxy, pools, tls))
 }
 
 /// Reports pools with `send_proxy` that get something else than TCP connections of one client each.

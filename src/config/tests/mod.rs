@@ -10,6 +10,7 @@ mod mistakes;
 mod named;
 mod proxy;
 mod proxy_clients;
+mod proxy_edits;
 mod proxy_mistakes;
 mod slips;
 mod torn;

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use http::header::HeaderName;
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use super::super::*;
 use super::{load_with, reported};
 use crate::model::{
-    Backend, Balance, Condition, ErrorRate, Fraction, HostPattern, Liveness, Networks, Passive, PassiveOn,
-    PathPattern, Pool, PoolId, PoolLimits, ProbeId, Protocol, Retry, RetryOn, Route, RouteAction, Timeouts,
-    ValuePattern, Weight, When,
+    Backend, Balance, Condition, Edits, ErrorRate, Fraction, HostPattern, Liveness, Networks, Passive, PassiveOn,
+    PathPattern, Pool, PoolId, PoolLimits, ProbeId, Protocol, RedirectPiece, RedirectTo, Retry, RetryOn, Route,
+    RouteAction, Timeouts, ValuePattern, Weight, When,
 };
 
 /// A balancer with nearly every key.
@@ -110,7 +110,7 @@ fn the_listeners() {
             ("web", vec![address("0.0.0.0:80"), address("[::]:80")], Protocol::Http, 7),
         ]
     );
-    let Route { when, action } = &proxy.listeners[0].routes[0];
+    let Route { when, action, .. } = &proxy.listeners[0].routes[0];
     assert_eq!(format!("{when:?}{action:?}"), format!("{:?}{:?}", When::default(), forward(2)));
 }
 
@@ -138,7 +138,10 @@ fn the_routes() {
     };
     let old = When { path: Some(PathPattern::Regex(pattern("^/v[0-9]+/"))), ..When::default() };
     let method = |method| When { methods: vec![method], ..When::default() };
-    let redirect = |status, to| RouteAction::Redirect { status, to: HeaderValue::from_static(to) };
+    let redirect = |status, to: &str| RouteAction::Redirect {
+        status,
+        to: RedirectTo(vec![RedirectPiece::Text(to.into())]),
+    };
     let routes = [
         (v1(HostPattern::Exact("api.example.com".into())), forward(1)),
         (v1(HostPattern::Below(".example.net".into())), forward(1)),
@@ -151,7 +154,7 @@ fn the_routes() {
         ),
         (When::default(), forward(0)),
     ];
-    let expected = routes.map(|(when, action)| Route { when, action });
+    let expected = routes.map(|(when, action)| Route { when, action, edits: Edits::default() });
     assert_eq!(format!("{:#?}", proxy.listeners[1].routes), format!("{expected:#?}"));
 }
 

@@ -3,7 +3,7 @@
 use super::{all_reported, check, reported};
 
 /// A listener with one route in line 2, and a pool.
-fn route(keys: &str) -> String {
+pub(super) fn route(keys: &str) -> String {
     format!("proxy.listener.web = {{ listen = \"[::]:80\", route = [{{ {keys} }}] }}\n{POOL}")
 }
 
@@ -36,7 +36,19 @@ fn listeners() {
         ),
         (
             "proxy.listener.web = {}",
-            "2:22: `listen` is missing in `proxy.listener.web`\n2:22: a listener needs `pool`, `route` or both",
+            "2:22: `listen` is missing in `proxy.listener.web`\n2:22: a listener needs `pool`, `route` or `ready`",
+        ),
+        (
+            "[proxy]\naccess_log = { format = \"text\", sample = \"0%\" }",
+            "3:14: `to` is missing in `proxy.access_log`\n3:25: expected \"json\" or \"clf\", found \"text\"\n3:42: expected a share above 0% and up to 100%, found \"0%\"\n2:2: warning: this config balances nothing: [proxy] has no listener\n  help: add [proxy.listener.NAME] with `listen` and `pool`",
+        ),
+        (
+            "[proxy]\nidentity = { headers = [\"via\"], request_id = 1, trace = \"x\" }",
+            "3:25: expected \"x-forwarded\" or \"forwarded\", found \"via\"\n3:46: expected true or false, found integer 1\n3:57: expected a share from 0% to 100%, found \"x\"\n2:2: warning: this config balances nothing: [proxy] has no listener\n  help: add [proxy.listener.NAME] with `listen` and `pool`",
+        ),
+        (
+            "[proxy]\nstop_delay = \"6m\"\n[proxy.listener]\na = { listen = \"[::]:80\", ready = 1 }\nb = { listen = \"[::]:81\", ready = { pools = [\"apo\"] } }\nc = { listen = \"[::]:82\", ready = {} }\nd = { listen = \"[::]:83\", ready = true, protocol = \"tcp\" }",
+            "3:14: expected a duration from 0s to 5m, found \"6m\"\n5:35: expected true, false or { pools = [\"api\"] }, found integer 1\n6:46: pool `apo` is not defined\n7:35: `pools` is missing in `proxy.listener.c.ready`\n8:27: `ready` has no meaning with protocol = \"tcp\"",
         ),
         (
             "proxy.listener.\"a b\" = { listen = \"[::]:80\", pool = \"api\" }",
@@ -226,7 +238,7 @@ fn actions() {
                 "redirect = { to = \"ftp://www.example.com/\" }",
                 "2:73: \"ftp://www.example.com/\" is not a valid location: write a URL such as \"https://www.example.com/\", or a path",
             ),
-            ("redirect = {}", "2:66: `to` is missing in `proxy.listener.web.route.redirect`"),
+            ("redirect = {}", "2:66: a redirect needs `to` or `scheme`"),
             (
                 "respond = { status = 199, body = 1 }",
                 "2:76: expected an integer from 200 to 599, found integer 199\n2:88: expected a text, found integer 1",
@@ -441,7 +453,7 @@ fn pools_without_a_probe_or_a_use() {
 #[test]
 fn what_is_planned_is_not_supported_yet() {
     assert_eq!(reported("proxy.acme = 1"), "2:7: `proxy.acme` is not supported yet");
-    for key in ["rewrite", "request_headers", "response_headers", "auth", "mirror"] {
+    for key in ["auth", "mirror"] {
         let expected = format!("2:55: `proxy.listener.web.route.{key}` is not supported yet");
         assert_eq!(reported(&route(&format!("{key} = 1, pool = \"api\""))), expected);
     }

@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
+
+use crate::proxy::access::{End, Record};
 
 /// The requests of a connection.
 pub(super) struct Activity {
@@ -33,12 +35,16 @@ pub(super) struct Busy {
 pub(super) struct During<B> {
     body: B,
     busy: Busy,
+    record: Record,
 }
 
-impl<B> During<B> {
-    pub(super) fn new(body: B, busy: Busy) -> Self {
+impl<B: Body> During<B> {
+    pub(super) fn new(body: B, busy: Busy, record: Record) -> Self {
         busy.waits_for_client();
-        Self { body, busy }
+        if body.is_end_stream() {
+            record.end(End::Complete);
+        }
+        Self { body, busy, record }
     }
 }
 
@@ -118,7 +124,7 @@ impl Drop for Busy {
     }
 }
 
-impl<B: Body + Unpin> Body for During<B> {
+impl<B: Body<Data = Bytes> + Unpin> Body for During<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -128,10 +134,19 @@ impl<B: Body + Unpin> Body for During<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         // It is polled when the client has room for more.
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if frame.is_ready() {
-            self.busy.waits_for_client()
-        } else {
-            self.busy.goes_on()
+        match &frame {
+            Poll::Pending => self.busy.goes_on(),
+            Poll::Ready(frame) => {
+                self.busy.waits_for_client();
+                match frame {
+                    Some(Ok(frame)) => self.record.sent(frame.data_ref().map_or(0, Bytes::len)),
+                    Some(Err(_)) => self.record.end(End::BackendGone),
+                    None => self.record.end(End::Complete),
+                }
+                if self.body.is_end_stream() {
+                    self.record.end(End::Complete);
+                }
+            }
         }
         frame
     }

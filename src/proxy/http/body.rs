@@ -31,6 +31,7 @@ pub(in crate::proxy) struct RequestBody {
 pub(in crate::proxy) struct Upload {
     ended: CancellationToken,
     fault: Cell<Option<ClientFault>>,
+    received: Cell<u64>,
 }
 
 /// What a client did wrong with the body of a request.
@@ -134,6 +135,11 @@ impl Upload {
         self.ended.is_cancelled()
     }
 
+    /// Bytes of the body that the client has sent.
+    pub(in crate::proxy) fn received(&self) -> u64 {
+        self.received.get()
+    }
+
     /// What the client did wrong, if anything.
     pub(in crate::proxy) fn fault(&self) -> Option<ClientFault> {
         self.fault.get()
@@ -151,7 +157,11 @@ impl Body for RequestBody {
         let Self { incoming, patience, upload } = &mut *self;
         let (Some(incoming), Some(upload)) = (incoming, upload) else { return Poll::Ready(None) };
         match ready!(relay(incoming, patience, cx)) {
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                upload.received.set(upload.received.get() + bytes);
+                Poll::Ready(Some(Ok(frame)))
+            }
             Some(Err(Interruption::Silence(limit))) => {
                 upload.fault.set(Some(ClientFault::Slow));
                 Poll::Ready(Some(Err(format!("the client sent nothing for {limit:?}").into())))

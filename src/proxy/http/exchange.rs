@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::request::Parts;
-use http::uri::Authority;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -13,9 +12,10 @@ use tokio::time::{Instant, sleep};
 
 use super::body::{ClientFault, Lease, RequestBody, ResponseBody, Upload};
 use super::headers::{self, Sender};
-use super::{reply, target};
+use super::{ready, reply, target};
 use crate::model::{Retry, RouteAction};
 use crate::pick::{Hash, client_key};
+use crate::proxy::access::{End, Record};
 use crate::proxy::passive::Fault;
 use crate::proxy::pools::{Backend, WorkerPool};
 use crate::proxy::queue::{InFlight, Refusal};
@@ -26,7 +26,11 @@ use crate::proxy::worker::{Client, Context};
 use crate::route::Head;
 
 /// The response to a request.
-pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn answer(
+    client: &Rc<Client>,
+    mut request: Request<Incoming>,
+    record: &Record,
+) -> Response<ResponseBody> {
     let authority = match target::authority(&request) {
         Ok(authority) => authority,
         Err((status, why)) => return reply::text(status, why),
@@ -35,6 +39,11 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
     let Some(listener) = client.plan(&snapshot) else {
         return reply::text(StatusCode::MISDIRECTED_REQUEST, "this listener is no longer configured\n");
     };
+    if let Some(needed) = &listener.ready
+        && request.uri().path() == ready::PATH
+    {
+        return ready::answer(&client.context.shared, &snapshot, needed, request.method());
+    }
     let trusted = &snapshot.plan.proxy.trusted;
     if let Err(wait) = client.admit_request(&listener.client, request.headers(), trusted) {
         return reply::too_many(wait);
@@ -46,27 +55,39 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
         method: request.method(),
         headers: request.headers(),
     };
-    let Some(route) = listener.find(&head) else {
+    let Some((number, route)) = listener.find_numbered(&head) else {
         client.counters.unrouted.fetch_add(1, Relaxed);
         return reply::text(StatusCode::NOT_FOUND, "no route matches this request\n");
     };
-    let key = client_key(client.address.ip());
-    let pool = match &route.action {
-        RouteAction::Redirect { status, to } => return reply::redirect(*status, to),
-        RouteAction::Respond { status, body } => return reply::text(*status, body.clone()),
-        RouteAction::Forward(pools) => client.context.pool(pools, key, &snapshot),
+    record.route(number);
+    let mut response = match &route.action {
+        RouteAction::Redirect { status, to } => match to.of(&head, route.edits.path.as_ref()) {
+            Some(to) => reply::redirect(*status, to),
+            None => reply::text(StatusCode::BAD_REQUEST, "this URL cannot be redirected\n"),
+        },
+        RouteAction::Respond { status, body } => reply::text(*status, body.clone()),
+        RouteAction::Forward(pools) => {
+            let key = client_key(client.address.ip());
+            let pool = client.context.pool(pools, key, &snapshot);
+            let is_trusted = client.is_trusted(trusted);
+            let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
+            let sender = Sender {
+                shown: &client.shown,
+                is_trusted,
+                is_encrypted: client.proved.is_some(),
+                certificate: client.proved.as_ref().and_then(|it| it.certificate.as_ref()),
+                certificate_headers: &snapshot.plan.proxy.client_headers,
+                headers: &snapshot.plan.proxy.identity,
+                ids: &client.context.ids,
+            };
+            match headers::prepare(&mut request, &authority, &sender, &route.edits) {
+                Ok(()) => forward(client, pool, request, key, upgrade, record).await,
+                Err((status, why)) => reply::text(status, why),
+            }
+        }
     };
-    let is_trusted = client.is_trusted(&snapshot.plan.proxy.trusted);
-    let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
-    let sender = Sender {
-        shown: &client.shown,
-        is_trusted,
-        is_encrypted: client.proved.is_some(),
-        certificate: client.proved.as_ref().and_then(|it| it.certificate.as_ref()),
-        certificate_headers: &snapshot.plan.proxy.client_headers,
-    };
-    headers::prepare(&mut request, &authority, &sender);
-    forward(client, pool, request, key, upgrade, &authority).await
+    route.edits.response.apply(response.headers_mut());
+    response
 }
 
 /// A request on its way, which may be tried with several backends.
@@ -86,24 +107,29 @@ async fn forward(
     request: Request<Incoming>,
     key: Hash,
     upgrade: Option<OnUpgrade>,
-    authority: &Authority,
+    record: &Record,
 ) -> Response<ResponseBody> {
     pool.count_request();
     let (mut parts, body) = request.into_parts();
     let mut body = RequestBody::of(body, pool.settings().timeout.read);
     headers::frame(&mut parts, &body);
+    record.forward(&pool, &parts.headers, body.upload());
     // RFC 9110 §9.2.2.
     let is_repeatable = parts.method.is_idempotent() && body.is_empty() && upgrade.is_none();
-    let is_secure = headers::is_secure(&parts.headers);
+    let is_secure = client.proved.is_some() || headers::is_secure(&parts.headers);
     let session = pool.session(&mut parts.headers, is_secure);
     let mut attempts = Attempts { pool: Rc::clone(&pool), tried: Vec::new(), is_repeatable, session };
     let mut request = Some(parts);
     loop {
         let in_flight = match attempts.claim(key).await {
             Ok(in_flight) => in_flight,
-            Err(refusal) => return refusal.response(),
+            Err(refusal) => {
+                record.end(refusal.end());
+                return refusal.response();
+            }
         };
         let backend = Rc::clone(&in_flight.backend);
+        record.attempt(backend.address);
         let Some(parts) = request.take() else {
             return reply::text(StatusCode::BAD_GATEWAY, "the request cannot be sent again\n");
         };
@@ -124,12 +150,15 @@ async fn forward(
             }
             Err(failed) => failed,
         };
-        let Some(fault) = failure.fault() else { return failure.response() };
+        let Some(fault) = failure.fault() else {
+            record.end(failure.end());
+            return failure.response();
+        };
         backend.counters.failures.fetch_add(1, Relaxed);
         pool.failed(&backend, fault, &failure);
         // It must not look fast, or new for ever.
         backend.counters.took(pool.settings().timeout.read);
-        tracing::debug!(backend = %backend.address, host = %authority, %failure, "a backend did not answer");
+        tracing::debug!(backend = %backend.address, pool = pool.settings().name, %failure, "a backend did not answer");
         match unsent {
             Some(unsent) => {
                 let (parts, unsent_body) = unsent.into_parts();
@@ -146,6 +175,7 @@ async fn forward(
             _ => attempts.go_on(is_retried),
         };
         if request.is_none() || !goes_on {
+            record.end(failure.end());
             return failure.response();
         }
     }
@@ -300,6 +330,14 @@ fn relay_response(
 }
 
 impl Refusal {
+    /// How a request ends after it.
+    fn end(self) -> End {
+        match self {
+            Self::Unavailable => End::NoBackend,
+            Self::Busy => End::BackendsBusy,
+        }
+    }
+
     fn response(self) -> Response<ResponseBody> {
         match self {
             Self::Unavailable => reply::text(StatusCode::SERVICE_UNAVAILABLE, "no backend is available\n"),
@@ -326,6 +364,18 @@ impl Failure {
             Self::Reset(_) => Some(Fault::Reset),
             Self::Timeout(_) => Some(Fault::Timeout),
             Self::Client(_) | Self::Full => None,
+        }
+    }
+
+    /// How a request ends after it.
+    fn end(&self) -> End {
+        match self {
+            Self::Connect(_) => End::ConnectFailed,
+            Self::Reset(_) => End::BackendGone,
+            Self::Timeout(_) => End::BackendTimeout,
+            Self::Client(ClientFault::Slow) => End::ClientSlow,
+            Self::Client(ClientFault::Broken) => End::ClientGone,
+            Self::Full => End::ConnectionsFull,
         }
     }
 

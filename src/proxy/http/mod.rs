@@ -4,6 +4,8 @@ mod activity;
 pub(super) mod body;
 mod exchange;
 mod headers;
+mod identity;
+mod ready;
 mod reply;
 mod target;
 #[cfg(test)]
@@ -21,10 +23,12 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_io_timeout::TimeoutStream;
 
+use super::access::Record;
 use super::worker::Client;
 use activity::{Activity, During};
 use body::ResponseBody;
 pub(super) use headers::shown;
+pub(super) use identity::Ids;
 
 /// Time for the head of a request, and without a request, until a client's connection is closed.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
@@ -95,8 +99,10 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let (client, busy) = (Rc::clone(&client), requests.begin());
         async move {
-            let response = answer(&client, request).await;
-            Ok::<_, Infallible>(response.map(|body| During::new(body, busy)))
+            let record = Record::begin(&client, &request);
+            let response = answer(&client, request, &record).await;
+            record.response(&response);
+            Ok::<_, Infallible>(response.map(|body| During::new(body, busy, record)))
         }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(Box::pin(stream)), service);
@@ -115,8 +121,8 @@ where
     }
 }
 
-async fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Response<ResponseBody> {
-    let response = exchange::answer(client, request).await;
+async fn answer(client: &Rc<Client>, request: Request<Incoming>, record: &Record) -> Response<ResponseBody> {
+    let response = exchange::answer(client, request, record).await;
     let class = usize::from(response.status().as_u16() / 100);
     if let Some(counter) = client.counters.responses.get(class) {
         counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -34,9 +34,9 @@ pub(super) fn too_many(wait: Duration) -> Response<ResponseBody> {
 }
 
 /// A redirect.
-pub(super) fn redirect(status: StatusCode, to: &HeaderValue) -> Response<ResponseBody> {
+pub(super) fn redirect(status: StatusCode, to: HeaderValue) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::of(String::new()));
     *response.status_mut() = status;
-    response.headers_mut().insert(LOCATION, to.clone());
+    response.headers_mut().insert(LOCATION, to);
     response
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::model::{
-    Backend, BackendReach, Balance, ClientLimits, Condition, Fraction, Listener, Liveness, Pool, PoolId,
+    Backend, BackendReach, Balance, ClientLimits, Condition, Edits, Fraction, Listener, Liveness, Pool, PoolId,
     Protocol, Proxy, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, Topology, Weight, When,
 };
 use crate::proxy::Shared;
@@ -40,7 +40,8 @@ fn connect(
         tcp: TcpOptions::default(),
         client: ClientLimits::default(),
         tls: None,
-        routes: vec![Route { when: When::default(), action }],
+        routes: vec![Route { when: When::default(), action, edits: Edits::default() }],
+        ready: None,
     };
     let proxy = Proxy { listeners: vec![listener], ..Proxy::default() };
     let plan = Plan { topology: Arc::new(topology), proxy: route::Plan::compile(&proxy), ..Plan::default() };
@@ -54,10 +55,13 @@ fn connect(
         connections: Arc::default(),
         upstream: Arc::default(),
         most_connections: 1,
+        stopping: CancellationToken::new(),
     };
+    let (lines, _) = std::sync::mpsc::sync_channel(1);
+    let access = crate::proxy::access::Sink::new(lines, Arc::clone(&shared.counters));
     let client = Client {
         counters: shared.counters.listener("web"),
-        context: Rc::new(Context::new(0, shared, closing.clone())),
+        context: Rc::new(Context::new(0, shared, access, closing.clone())),
         listener: "web".into(),
         admitted: None,
         address: ([192, 0, 2, 1], 1).into(),

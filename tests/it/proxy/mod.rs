@@ -1,18 +1,22 @@
 //! The regional balancer from outside: clients on one side, backends on the other.
 
+mod access_log;
 mod announced;
 mod arrivals;
 mod backend;
 mod client_limits;
 mod connections;
 mod discover;
+mod edits;
 mod explain;
 mod hostile;
 mod http;
+mod identity;
 mod limits;
 mod meaning;
 mod passive;
 mod passthrough;
+mod ready;
 mod retries;
 mod sticky;
 mod tcp;
