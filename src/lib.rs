@@ -35,7 +35,7 @@
 //! | [`prepare`] | prepares a config to run: reads files, builds geo index, plan, probes, TLS trust, resolver. Everything that can fail happens here | core, net, probe |
 //! | [`engine`] | the task that owns the state: observations, resolved hosts and commands in, snapshots out | core, net, supervise, probe, journal, prepare |
 //! | [`dns`] | UDP workers, TCP | model, wire, answer, snapshot, net, supervise |
-//! | [`proxy`] | the regional balancer: workers, HTTP, TCP, connections to backends | model, pick, route, standing, snapshot, net, supervise |
+//! | [`proxy`] | the regional balancer: workers, HTTP, TCP, TLS, connections to backends | model, pick, health, route, standing, snapshot, net, supervise |
 //! | [`api`] | REST, event stream, metrics; the types of its JSON | core, net (its clock and limits), supervise, engine, prepare (why a reload failed) |
 //! | [`node`] | assembly: builds the modules that a config asks for; owns reload; signals, drain; the demo's regions | everything but cli |
 //! | [`cli`] | one file per subcommand | core, net (its clock), prepare, api, node |

@@ -43,6 +43,7 @@ pub(super) struct Seen {
     /// The alarms that only the engine knows.
     pub(super) engine_alarms: Vec<String>,
     pub(super) transitions: Vec<(String, State, u64)>,
+    pub(super) ejections: Vec<(String, std::net::SocketAddr, u64)>,
     pub(super) reloads: ReloadCounts,
     pub(super) now: Unix,
 }
@@ -79,6 +80,7 @@ impl Collector for Scrape {
         self.node(&mut encoder)?;
         self.standing(&mut encoder)?;
         self.probes(&mut encoder)?;
+        self.certificates(&mut encoder)?;
         self.contributors.iter().try_for_each(|contribute| contribute(&mut encoder))
     }
 }
@@ -163,17 +165,7 @@ impl Scrape {
             }
         }
 
-        let help = "1 for each address of a backend that its probes found up or degraded, else 0";
-        let mut up = encoder.encode_descriptor("backend_up", help, None, MetricType::Gauge)?;
-        for (pool, standing) in topology.pools.iter().zip(&standing.pools) {
-            for (backend, states) in pool.backends.iter().zip(standing.backends.iter()) {
-                for it in &states.addresses {
-                    let address = std::net::SocketAddr::new(it.address, backend.port).to_string();
-                    let labels = [("pool", pool.name.as_str()), ("backend", &address)];
-                    ConstGauge::new(u64::from(it.state.serves())).encode(up.encode_family(&labels)?)?;
-                }
-            }
-        }
+        self.pools(encoder)?;
 
         let help = "Regions that a safety rule holds though probes found them down";
         let mut rules = encoder.encode_descriptor("safety_held", help, None, MetricType::Gauge)?;
@@ -190,6 +182,63 @@ impl Scrape {
             let to = state_name(*to);
             let labels = [("region", region.as_str()), ("to", to)];
             ConstCounter::new(*count).encode(transitions.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    /// What probes, requests and the number of healthy backends make of the proxy's pools.
+    fn pools(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (topology, standing) = (&self.seen.snapshot.plan.topology, &self.seen.snapshot.standing);
+        let help = "1 for each address of a backend that its probes found up or degraded, else 0";
+        let mut up = encoder.encode_descriptor("backend_up", help, None, MetricType::Gauge)?;
+        for (pool, standing) in topology.pools.iter().zip(&standing.pools) {
+            for (backend, states) in pool.backends.iter().zip(standing.backends.iter()) {
+                for it in &states.addresses {
+                    let address = std::net::SocketAddr::new(it.address, backend.port).to_string();
+                    let labels = [("pool", pool.name.as_str()), ("backend", &address)];
+                    ConstGauge::new(u64::from(it.state.serves())).encode(up.encode_family(&labels)?)?;
+                }
+            }
+        }
+
+        let help = "1 for each address of a backend that is ejected because its requests fail, else 0";
+        let mut ejected = encoder.encode_descriptor("proxy_ejected", help, None, MetricType::Gauge)?;
+        for (pool, standing) in topology.pools.iter().zip(&standing.pools) {
+            for (backend, states) in pool.backends.iter().zip(standing.backends.iter()) {
+                for it in &states.addresses {
+                    let address = std::net::SocketAddr::new(it.address, backend.port);
+                    let is_ejected = standing.ejected.iter().any(|it| it.address == address);
+                    let address = address.to_string();
+                    let labels = [("pool", pool.name.as_str()), ("backend", &address)];
+                    ConstGauge::new(u64::from(is_ejected)).encode(ejected.encode_family(&labels)?)?;
+                }
+            }
+        }
+
+        let help = "1 for each pool that uses failing backends because too few are healthy, else 0";
+        let mut panic = encoder.encode_descriptor("proxy_panic", help, None, MetricType::Gauge)?;
+        for (pool, standing) in topology.pools.iter().zip(&standing.pools) {
+            let labels = [("pool", pool.name.as_str())];
+            ConstGauge::new(u64::from(standing.panic.is_some())).encode(panic.encode_family(&labels)?)?;
+        }
+
+        let help = "Ejections of an address of a backend since the start";
+        let mut ejections = encoder.encode_descriptor("proxy_ejections", help, None, MetricType::Counter)?;
+        for (pool, address, count) in &self.seen.ejections {
+            let address = address.to_string();
+            let labels = [("pool", pool.as_str()), ("backend", &address)];
+            ConstCounter::new(*count).encode(ejections.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn certificates(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "When a certificate of the proxy expires, in seconds since 1970";
+        let name = "proxy_certificate_expiry_timestamp_seconds";
+        let mut expiry = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for certificate in &self.seen.snapshot.plan.tls.certificates {
+            let labels = [("certificate", certificate.file.as_str())];
+            ConstGauge::new(certificate.not_after.0.as_secs()).encode(expiry.encode_family(&labels)?)?;
         }
         Ok(())
     }

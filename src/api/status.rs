@@ -9,7 +9,7 @@ use crate::model::{
 };
 use crate::safety::{self, Unserved};
 use crate::snapshot::Snapshot;
-use crate::standing::{AddressStanding, Override, RegionStanding, Standing, Suspected, Usable};
+use crate::standing::{AddressStanding, Ejected, Override, RegionStanding, Standing, Suspected, Usable};
 use crate::state::{CheckStatus, HostStatus, timestamp};
 
 /// What is known at one moment. Everything is found by index, so that each part takes time in proportion to its size.
@@ -107,6 +107,7 @@ impl<'a> View<'a> {
                 weight: backend.weight.0,
                 backup: backend.backup,
                 used: standing.open.iter().any(|it| usize::from(it.backend) == index),
+                ejected: standing.ejected_of(pool, index).map(ejected).collect(),
                 lookup: backend.resolved_host().and_then(|host| self.hosts.get(host)).map(|it| lookup(it)),
                 overridden: self.overridden(&target),
                 addresses: state.addresses.iter().map(|it| self.address(owner, it)).collect(),
@@ -116,6 +117,7 @@ impl<'a> View<'a> {
             name: pool.name.clone(),
             balance: pool.balance.name().into(),
             serves: standing.serves(),
+            panic: standing.panic.map(|it| dto::Panic { healthy: it.healthy, of: it.of }),
             backends: (0..pool.backends.len()).map(backend).collect(),
         }
     }
@@ -253,6 +255,9 @@ impl<'a> View<'a> {
         let pools = plan.topology.pools.iter().zip(&self.snapshot.standing.pools);
         let unserved = pools.filter(|(_, standing)| !standing.serves());
         alarms.extend(unserved.map(|(pool, _)| format!("no backend of pool `{}` serves", pool.name)));
+        alarms.extend(plan.tls.alarms(self.now));
+        let pools = plan.topology.pools.iter().zip(&self.snapshot.standing.pools);
+        alarms.extend(pools.filter_map(|(pool, standing)| standing.panic_alarm(pool)));
         alarms
     }
 
@@ -260,6 +265,14 @@ impl<'a> View<'a> {
     pub(super) fn unserved(&self) -> Vec<Unserved> {
         let (plan, standing) = (&self.snapshot.plan, &self.snapshot.standing);
         safety::unserved(&plan.topology, plan.steering.region_sets(), standing)
+    }
+}
+
+fn ejected(it: &Ejected) -> dto::Ejected {
+    dto::Ejected {
+        address: it.address.ip(),
+        until: timestamp(it.until),
+        evidence: it.evidence.as_ref().into(),
     }
 }
 

@@ -67,7 +67,9 @@ fn text(status: &dto::Status, place: &Place) -> String {
     let mut pools = Table::new(&["POOL", "BACKEND", "ADDRESS", "VERDICT", "FOR", "CONNECT", "EVIDENCE"]);
     for pool in &status.pools {
         let serves = if pool.serves { "serves" } else { "does not serve" };
-        pools.add([&pool.name, "", "", serves, "", "", &pool.balance]);
+        let panic = pool.panic.as_ref().map(|it| format!("; panic: {} of {} healthy", it.healthy, it.of));
+        let evidence = format!("{}{}", pool.balance, panic.unwrap_or_default());
+        pools.add([&pool.name, "", "", serves, "", "", &evidence]);
         for backend in &pool.backends {
             add_backend(&mut pools, backend);
         }
@@ -137,7 +139,10 @@ fn add_backend(pools: &mut Table, backend: &dto::Backend) {
         pools.add(["", &backend.name, "", &backend.verdict.to_string(), "", "", &evidence]);
     }
     for address in &backend.addresses {
-        add_address(pools, &backend.name, &format!("{role}{overridden}"), address);
+        let ejected = backend.ejected.iter().find(|it| it.address == address.address);
+        let ejected = ejected.map(|it| format!("ejected until {}: {}; probes: ", it.until, it.evidence));
+        let notes = format!("{role}{overridden}{}", ejected.unwrap_or_default());
+        add_address(pools, &backend.name, &notes, address);
     }
 }
 

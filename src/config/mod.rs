@@ -53,6 +53,8 @@ pub use diagnostic::{Diagnostic, Diagnostics, MOST_SHOWN, Severity, Spot};
 pub use geo::{Geo, GeoDatabase, GeoSource};
 pub use listen::{Control, ControlTls, Dns, NamedFile, Read, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node};
+pub use proxy::discovered_backends;
+pub use proxy::{CertificateFiles, ClientCertificates, PoolTls, ProxyTls, Tickets};
 pub use reference::{reference, schema};
 pub use restart::AtStart;
 pub use source::{FileKind, Source, Unfit, how_to_fix, why_unreadable};
@@ -87,6 +89,10 @@ pub struct Config {
     pub dns: Option<Dns>,
     /// The regional balancer, if this node is one.
     pub proxy: Option<Proxy>,
+    /// Where the config has `[proxy]`.
+    pub proxy_at: Option<Spot>,
+    /// The balancer's certificates and how it uses TLS.
+    pub proxy_tls: ProxyTls,
     /// The API and metrics.
     pub control: Control,
     /// The geo databases and network overrides.
@@ -305,7 +311,10 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
     let mut regions = region::read_all(&region_names, &region_entries, &probe_names);
     region::warn_of_bare_handshakes(&regions, &region_entries, &probes);
     probe::need_ports(&probe_entries, &probes, &regions);
-    let (proxy, pools) = proxy::read(root, &probe_names, &mut claims).unzip();
+    let (proxy, pools, proxy_tls) = match proxy::read(root, &probe_names, &mut claims) {
+        Some((proxy, pools, tls)) => (Some(proxy), pools, tls),
+        None => (None, Vec::new(), ProxyTls::default()),
+    };
     claims.check_default(root.report, &control);
     let policies = steering::read_policies(&policy_names, &policy_entries);
     let services = service::read_all(
@@ -349,7 +358,9 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
         user_at: spots.user,
         log: node::read_log(root),
         dns,
+        proxy_at: proxy.is_some().then(|| root.report.spot(root.key_span("proxy"))),
         proxy,
+        proxy_tls,
         control,
         geo,
         safety,
@@ -360,7 +371,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
             services: services.into_iter().map(|service| service.value).collect(),
             probes: probes.into_iter().flatten().collect(),
             regions,
-            pools: pools.unwrap_or_default(),
+            pools,
         },
         probes_at: probe_entries.iter().map(|entry| root.report.spot(entry.span.clone())).collect(),
         // Filled in after every reader has run.

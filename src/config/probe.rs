@@ -248,7 +248,7 @@ fn read_tls(table: &Table<'_>, server_name: Option<ServerName<'static>>) -> TlsP
 }
 
 /// The trusted authorities in a PEM file, at least one.
-fn read_authorities(value: &Value<'_>) -> Option<Vec<TrustAnchor<'static>>> {
+pub(super) fn read_authorities(value: &Value<'_>) -> Option<Vec<TrustAnchor<'static>>> {
     let name = value.text("the path of a PEM file")?;
     let (path, pem) = value.report.load_named(value.span.clone(), FileKind::Pem, name)?;
     let path = path.display();

@@ -1,6 +1,7 @@
 //! Events: numbered, logged, retained for later requests, and sent to subscribers.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::broadcast;
@@ -30,6 +31,8 @@ pub(super) struct Events {
 #[derive(Debug)]
 pub(super) struct Counts {
     transitions: Mutex<BTreeMap<(Arc<str>, Health), u64>>,
+    /// By pool and address.
+    ejections: Mutex<BTreeMap<(Arc<str>, SocketAddr), u64>>,
     reloads: Mutex<ReloadCounts>,
 }
 
@@ -51,6 +54,10 @@ impl Counts {
                 let mut counts = self.transitions.lock().unwrap_or_else(PoisonError::into_inner);
                 *counts.entry((Arc::clone(region), *to)).or_insert(0) += 1;
             }
+            EventKind::Ejected { subject: Subject::Backend { pool, .. }, address, .. } => {
+                let mut counts = self.ejections.lock().unwrap_or_else(PoisonError::into_inner);
+                *counts.entry((Arc::clone(pool), *address)).or_insert(0) += 1;
+            }
             EventKind::Reloaded { .. } => {
                 let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
                 reloads.applied += 1;
@@ -69,6 +76,12 @@ impl Counts {
         counts.iter().map(|((region, to), count)| (region.to_string(), *to, *count)).collect()
     }
 
+    /// How often each address was ejected from its pool.
+    pub(super) fn ejections(&self) -> Vec<(String, SocketAddr, u64)> {
+        let counts = self.ejections.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|((pool, address), count)| (pool.to_string(), *address, *count)).collect()
+    }
+
     pub(super) fn reloads(&self) -> ReloadCounts {
         *self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,7 +96,11 @@ impl Events {
         let clock = u64::try_from(now.0.as_micros()).unwrap_or(0);
         let last = earlier.last().map_or(clock, |newest| clock.max(newest.id.saturating_add(MARGIN)));
         let reloads = ReloadCounts { applied: 0, failed: 0, last_applied: now };
-        let counts = Counts { transitions: Mutex::default(), reloads: Mutex::new(reloads) };
+        let counts = Counts {
+            transitions: Mutex::default(),
+            ejections: Mutex::default(),
+            reloads: Mutex::new(reloads),
+        };
         let history = Arc::new(History::new(earlier, last));
         Self { live, history, last, counts: Arc::new(counts) }
     }
@@ -148,6 +165,8 @@ fn log(event: &Event) {
                 warnings = text("warnings"),
                 why = text("why"),
                 kept = text("kept"),
+                pool = text("pool"),
+                backends = text("backends"),
                 by = text("by"),
                 epoch,
                 id,
@@ -167,13 +186,16 @@ fn level(kind: &EventKind) -> Level {
         EventKind::ReloadFailed { .. } | EventKind::Alarm { .. } => Level::ERROR,
         EventKind::Transition { to, .. } if to.is_down() => Level::WARN,
         EventKind::Reloaded { warnings, .. } if !warnings.is_empty() => Level::WARN,
+        EventKind::Ejected { .. } => Level::WARN,
         EventKind::Held { .. } | EventKind::Released { .. } | EventKind::Unresolved { .. } => Level::WARN,
         EventKind::Transition { .. }
+        | EventKind::Returned { .. }
         | EventKind::Reloaded { .. }
         | EventKind::Overridden(_)
         | EventKind::Restored { .. }
         | EventKind::Expired(_)
         | EventKind::Resolved { .. }
+        | EventKind::Discovered { .. }
         | EventKind::AllClear { .. } => Level::INFO,
     }
 }

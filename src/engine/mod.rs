@@ -8,11 +8,14 @@
 //! client can keep probes from theirs.
 
 mod command;
+mod discovery;
 mod events;
 mod history;
 mod hosts;
+mod sources;
 mod task;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +28,7 @@ pub use events::ReloadCounts;
 pub use history::{History, Next};
 pub use task::{Engine, EngineTask};
 
-use crate::health::State;
+use crate::health::{FailingRequests, State};
 use crate::prepare::Prepared;
 use crate::snapshot::Snapshot;
 use crate::standing::Override;
@@ -54,6 +57,8 @@ pub struct Handle {
     pub supervisor: Supervisor,
     /// The latest events; answers without the engine.
     pub history: Arc<History>,
+    /// Takes reports about addresses whose requests fail.
+    pub failing: mpsc::Sender<FailingRequests>,
     counts: Arc<Counts>,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Arc<Event>>,
@@ -177,6 +182,12 @@ impl Handle {
     #[must_use]
     pub fn transitions(&self) -> Vec<(String, State, u64)> {
         self.counts.transitions()
+    }
+
+    /// How often each address of a backend was ejected since the start, by pool and address.
+    #[must_use]
+    pub fn ejections(&self) -> Vec<(String, SocketAddr, u64)> {
+        self.counts.ejections()
     }
 
     /// How often the config was read again.

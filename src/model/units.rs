@@ -28,6 +28,10 @@ pub struct Fraction(f64);
 impl Fraction {
     /// 100%.
     pub const WHOLE: Self = Self(1.0);
+    /// 0%.
+    pub const NONE: Self = Self(0.0);
+    /// 50%.
+    pub const HALF: Self = Self(0.5);
     /// 20%.
     pub const TWENTY_PERCENT: Self = Self(0.2);
     /// 60%.

@@ -8,8 +8,13 @@ mod control_tls;
 mod cookies;
 pub mod files;
 mod index;
+pub mod kernel;
 mod needs;
 mod origin;
+mod pem;
+mod proxy_tls;
+mod sticky;
+mod tickets;
 mod unanswered;
 
 use std::fmt;
@@ -25,10 +30,11 @@ pub use origin::Origin;
 use crate::config::{Config, Diagnostics, GeoDatabase};
 use crate::geo::Index;
 use crate::model::Rules;
+use crate::net::clock::Clock;
 use crate::net::resolver::Resolver;
 use crate::probe::PreparedProbe;
 use crate::route;
-use crate::snapshot::Plan;
+use crate::snapshot::{Plan, Tls};
 use crate::state::World;
 use crate::wire::cookie::Secrets;
 
@@ -97,19 +103,22 @@ pub fn prepare(origin: &Origin) -> Result<Prepared, Diagnostics> {
 /// Everything that is wrong with the config.
 pub fn prepare_after(origin: &Origin, last: Option<&KeptIndex>) -> Result<Prepared, Diagnostics> {
     let (mut config, geo) = read(origin, last, index::needed)?;
+    sticky::complete(&mut config.topology.pools);
     let unanswered = unanswered::check(&config.places, &geo.index);
     config.warnings.add(&config.file, unanswered);
     let secrets = config.dns.as_ref().map_or(Ok(None), |dns| cookies::secrets(&dns.cookies));
     let tls = config.control.tls.as_ref();
     let tls = tls.map(|tls| control_tls::prepare(tls, &|source| origin.read(source))).transpose();
-    match (needs::probes(&config), needs::resolver(&config), secrets, tls) {
-        (Ok(probes), Ok(resolver), Ok(secrets), Ok(control_tls)) => {
-            let plan = Arc::new(compile(&mut config, &geo, secrets));
+    let proxy_tls = proxy_tls::prepare(&config, &|source| origin.read(source), Clock::unix());
+    match (needs::probes(&config), needs::resolver(&config), secrets, tls, proxy_tls) {
+        (Ok(probes), Ok(resolver), Ok(secrets), Ok(control_tls), Ok((proxy_tls, warnings))) => {
+            config.warnings.add(&config.file, warnings);
+            let plan = Arc::new(compile(&mut config, &geo, secrets, proxy_tls));
             Ok(Prepared { config, plan, probes, resolver, geo, control_tls })
         }
-        (probes, resolver, secrets, tls) => {
-            let wrong =
-                [probes.err(), resolver.err(), secrets.err(), tls.err()].into_iter().flatten().flatten();
+        (probes, resolver, secrets, tls, proxy_tls) => {
+            let wrong = [probes.err(), resolver.err(), secrets.err(), tls.err(), proxy_tls.err()];
+            let wrong = wrong.into_iter().flatten().flatten();
             config.warnings.add(&config.file, wrong.collect());
             Err(config.warnings)
         }
@@ -170,7 +179,7 @@ fn read(
     }
 }
 
-fn compile(config: &mut Config, geo: &KeptIndex, cookies: Option<Secrets>) -> Plan {
+fn compile(config: &mut Config, geo: &KeptIndex, cookies: Option<Secrets>, tls: Tls) -> Plan {
     let zones = std::mem::take(&mut config.zones);
     let dns = config.dns.as_ref();
     let ecs = dns.is_none_or(|dns| dns.ecs);
@@ -184,6 +193,7 @@ fn compile(config: &mut Config, geo: &KeptIndex, cookies: Option<Secrets>) -> Pl
         allow: dns.map(|dns| dns.allow.clone()).unwrap_or_default(),
         proxies: dns.map(|dns| dns.proxies.clone()).unwrap_or_default(),
         proxy: config.proxy.as_ref().map(route::Plan::compile).unwrap_or_default(),
+        tls,
         ..Plan::compile(config.topology.clone(), zones, Arc::clone(&geo.index), ecs, key_prefix)
     }
 }

@@ -40,9 +40,16 @@ impl Leaving {
         });
     }
 
-    /// The backend, if something is in flight with it, because it is open again.
-    pub(super) fn take_back(&mut self, pool: &str, address: SocketAddr) -> Option<Rc<Backend>> {
-        let is_it = |it: &Entry| it.pool == pool && it.address == address;
+    /// The backend, if something is in flight with it, because it is open again. It must fit, too.
+    pub(super) fn take_back(
+        &mut self,
+        pool: &str,
+        address: SocketAddr,
+        fits: impl Fn(&Backend) -> bool,
+    ) -> Option<Rc<Backend>> {
+        let is_it = |it: &Entry| {
+            it.pool == pool && it.address == address && it.backend.upgrade().is_some_and(|it| fits(&it))
+        };
         let index = self.backends.iter().position(is_it)?;
         self.backends.swap_remove(index).backend.upgrade().filter(|it| !it.ended.is_cancelled())
     }
@@ -66,6 +73,13 @@ impl Leaving {
             !is_overdue
         });
     }
+}
+
+/// Whether an address of the pool is down.
+pub(super) fn is_down(snapshot: &Snapshot, pool: &str, address: SocketAddr) -> bool {
+    let topology = &snapshot.plan.topology;
+    let id = topology.pool_ids().find(|id| topology.pool(*id).name == pool);
+    id.is_some_and(|id| snapshot.standing.pool(id).is_down(topology.pool(id), address))
 }
 
 /// Whether the pool still has the address, and nobody has withdrawn it.

@@ -1,23 +1,27 @@
 //! A worker's view of the pools: which backends may be used, and its own balancers and idle connections.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::budget::Budget;
 use super::counters::{BackendCounters, PoolCounters};
+use super::http::Plain;
 use super::leaving::Leaving;
+use super::sticky::{Session, Sessions};
+use super::tls::{BackendTls, Wanted};
 use super::upstream::Parked;
 use crate::model::{Pool, PoolId, Topology};
 use crate::pick::{Candidate, Hash, Picker};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{PoolTls, Snapshot};
 use crate::standing::OpenAddress;
 
 /// The pools of a snapshot.
@@ -26,6 +30,8 @@ pub(super) struct Pools {
     /// Tells the workers' balancers apart.
     seed: u64,
     epoch: u64,
+    /// The epoch for which counters of addresses that are gone were dropped.
+    pruned: u64,
     /// By [`PoolId`].
     by_id: Vec<Rc<WorkerPool>>,
     leaving: Leaving,
@@ -38,6 +44,8 @@ pub(super) struct WorkerPool {
     pub(super) shared: Shared,
     pub(super) counters: Arc<PoolCounters>,
     budget: Rc<RefCell<Budget>>,
+    /// `None` without TLS.
+    tls: Option<Arc<PoolTls>>,
     inner: RefCell<Inner>,
 }
 
@@ -46,26 +54,29 @@ struct Inner {
     picker: Picker,
     /// In the order of `open`.
     backends: Vec<Rc<Backend>>,
+    /// `None` if no cookie keeps clients with a backend.
+    sessions: Option<Sessions>,
 }
 
 /// An address of a backend as a worker uses it.
 pub(super) struct Backend {
     pub(super) address: SocketAddr,
     pub(super) counters: Arc<BackendCounters>,
+    /// `None` without TLS.
+    pub(super) tls: Option<BackendTls>,
+    /// Idle connections of hyper.
     pub(super) idle: RefCell<Vec<Parked>>,
-    pub(super) plain: RefCell<Vec<super::http::Plain>>,
+    /// Idle connections of the lane of plain HTTP/1.1.
+    pub(super) plain: RefCell<Vec<Plain>>,
     /// Whether requests may be sent to it, so that its connections are worth keeping.
     pub(super) is_open: Cell<bool>,
     /// Cancelled when its connections must end.
     pub(super) ended: CancellationToken,
 }
 
-/// A request or connection that a backend works on.
-pub(super) struct InFlight(Rc<Backend>);
-
 impl Pools {
     pub(super) fn new(shared: Shared, seed: u64) -> Self {
-        Self { shared, seed, epoch: 0, by_id: Vec::new(), leaving: Leaving::default() }
+        Self { shared, seed, epoch: 0, pruned: 0, by_id: Vec::new(), leaving: Leaving::default() }
     }
 
     /// The pool with this id of a snapshot.
@@ -78,12 +89,20 @@ impl Pools {
     pub(super) fn close_overdue(&mut self, snapshot: &Snapshot, now: Instant) {
         self.renew(snapshot);
         for pool in &self.by_id {
+            // Nobody waits for long if there is room for a reason that wakes nobody.
+            pool.counters.queue.wake_all();
             let limit = pool.settings().timeout.idle;
             for backend in &pool.inner.borrow().backends {
                 backend.close_idle(limit, now);
+                backend.counters.outcomes.renew_window(now);
             }
         }
         self.leaving.end_overdue(snapshot, now);
+        // One worker does it for all.
+        if self.seed == 0 && self.pruned != self.epoch {
+            self.pruned = self.epoch;
+            self.shared.counters.keep_backends(&addresses(snapshot));
+        }
     }
 
     /// From now on, connections to all backends may go on for as long as their pools' `drain` says.
@@ -107,15 +126,17 @@ impl Pools {
         for id in topology.pool_ids() {
             let pool = topology.pool(id);
             let open = &snapshot.standing.pool(id).open;
+            let tls = snapshot.plan.tls.pool(id);
             let pool = match before.remove(&pool.name) {
                 Some(old) if Arc::ptr_eq(&old.topology, topology) => {
                     old.set_open(open, &mut self.leaving);
                     old
                 }
-                Some(old) => old.moved_to(Arc::clone(topology), id, open, self.seed, &mut self.leaving),
+                Some(old) => old.moved_to(Arc::clone(topology), id, tls, open, self.seed, &mut self.leaving),
                 None => WorkerPool::new(
                     Arc::clone(topology),
                     id,
+                    tls,
                     open,
                     &self.shared,
                     self.seed,
@@ -135,18 +156,21 @@ impl WorkerPool {
     fn new(
         topology: Arc<Topology>,
         id: PoolId,
+        tls: Option<&Arc<PoolTls>>,
         open: &Arc<[OpenAddress]>,
         shared: &Shared,
         seed: u64,
         leaving: &mut Leaving,
     ) -> Rc<Self> {
         let settings = topology.pool(id);
-        let backends = backends(settings, open, &[], shared, leaving);
+        let backends = backends(settings, tls, open, &[], shared, leaving);
         let picker = Picker::new(settings.balance, candidates(open), seed);
-        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends });
+        let sessions = Sessions::of(settings, open);
+        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends, sessions });
         let counters = shared.counters.pool(&settings.name);
         let budget = Rc::new(RefCell::new(Budget::new(Instant::now())));
-        Rc::new(Self { topology, id, shared: shared.clone(), counters, budget, inner })
+        let tls = tls.cloned();
+        Rc::new(Self { topology, id, shared: shared.clone(), counters, budget, tls, inner })
     }
 
     /// The pool of another config. Requests in progress go on with the settings that they began with.
@@ -154,13 +178,14 @@ impl WorkerPool {
         &self,
         topology: Arc<Topology>,
         id: PoolId,
+        tls: Option<&Arc<PoolTls>>,
         open: &Arc<[OpenAddress]>,
         seed: u64,
         leaving: &mut Leaving,
     ) -> Rc<Self> {
         let settings = topology.pool(id);
         let old = self.inner.borrow();
-        let backends = backends(settings, open, &old.backends, &self.shared, leaving);
+        let backends = backends(settings, tls, open, &old.backends, &self.shared, leaving);
         let picker = if settings.balance == self.settings().balance {
             let mut picker = old.picker.clone();
             picker.renew(candidates(open));
@@ -168,9 +193,10 @@ impl WorkerPool {
         } else {
             Picker::new(settings.balance, candidates(open), seed)
         };
-        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends });
-        let (shared, counters) = (self.shared.clone(), Arc::clone(&self.counters));
-        Rc::new(Self { topology, id, shared, counters, budget: Rc::clone(&self.budget), inner })
+        let sessions = Sessions::of(settings, open);
+        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends, sessions });
+        let (shared, counters, tls) = (self.shared.clone(), Arc::clone(&self.counters), tls.cloned());
+        Rc::new(Self { topology, id, shared, counters, budget: Rc::clone(&self.budget), tls, inner })
     }
 
     fn set_open(&self, open: &Arc<[OpenAddress]>, leaving: &mut Leaving) {
@@ -178,9 +204,14 @@ impl WorkerPool {
         if Arc::ptr_eq(&inner.open, open) || inner.open == *open {
             return;
         }
-        inner.backends = backends(self.settings(), open, &inner.backends, &self.shared, leaving);
+        let tls = self.tls.as_ref();
+        inner.backends = backends(self.settings(), tls, open, &inner.backends, &self.shared, leaving);
         inner.picker.renew(candidates(open));
+        if let Some(sessions) = &mut inner.sessions {
+            sessions.renew(open);
+        }
         inner.open = Arc::clone(open);
+        self.counters.queue.wake_all();
     }
 
     /// The pool's config.
@@ -188,13 +219,33 @@ impl WorkerPool {
         self.topology.pool(self.id)
     }
 
-    /// Chooses a backend, one that has not been tried if there is one; `None` if there is none at all.
+    /// Whether no backend may be used at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.inner.borrow().backends.is_empty()
+    }
+
+    /// Chooses a backend that has room, one that has not been tried if there is one; `None` if none has room.
     pub(super) fn pick(&self, key: Hash, tried: &[SocketAddr]) -> Option<Rc<Backend>> {
         let Inner { picker, backends, .. } = &mut *self.inner.borrow_mut();
+        let limits = &self.settings().limits;
         let load = |index: usize| backends[index].counters.load();
-        let is_tried = |index: usize| tried.contains(&backends[index].address);
-        let index = picker.pick(key, &load, &is_tried).or_else(|| picker.pick(key, &load, &|_| false))?;
+        let is_full =
+            |index: usize| limits.is_some_and(|limits| load(index).in_flight >= limits.requests.get());
+        let is_tried = |index: usize| tried.contains(&backends[index].address) || is_full(index);
+        let index = picker.pick(key, &load, &is_tried).or_else(|| picker.pick(key, &load, &is_full))?;
         Some(Rc::clone(&backends[index]))
+    }
+
+    /// The session of a request; `None` if the pool is not sticky. Takes the cookie out of the request.
+    pub(super) fn session(&self, headers: &mut HeaderMap, is_secure: bool) -> Option<Session> {
+        let Inner { sessions, backends, .. } = &*self.inner.borrow();
+        let bound = sessions.as_ref()?.take(headers, &self.counters);
+        let bound = bound.map(|(index, is_due)| (Rc::clone(&backends[index]), is_due));
+        Some(Session::new(bound, is_secure))
+    }
+
+    pub(super) fn with_sessions<T>(&self, then: impl FnOnce(&Sessions) -> T) -> Option<T> {
+        self.inner.borrow().sessions.as_ref().map(then)
     }
 
     /// Counts a request or connection.
@@ -218,30 +269,44 @@ impl WorkerPool {
     }
 }
 
+/// All addresses of all pools.
+fn addresses(snapshot: &Snapshot) -> BTreeSet<(&str, SocketAddr)> {
+    let topology = &snapshot.plan.topology;
+    let of_pool = |id: PoolId| {
+        let (pool, standing) = (topology.pool(id), snapshot.standing.pool(id));
+        let backends = pool.backends.iter().zip(&*standing.backends);
+        backends.flat_map(move |(backend, standing)| {
+            let address = |ip| (pool.name.as_str(), SocketAddr::new(ip, backend.port));
+            standing.addresses.iter().map(move |it| address(it.address))
+        })
+    };
+    topology.pool_ids().flat_map(of_pool).collect()
+}
+
 fn candidates(open: &[OpenAddress]) -> Vec<Candidate> {
     open.iter().map(OpenAddress::candidate).collect()
 }
 
-/// The backends that are open; those known before keep their connections. Those that are no longer open leave.
+/// The backends that are open; those known before keep their connections, unless TLS with them has changed. Those that
+/// are no longer open leave.
 fn backends(
     pool: &Pool,
+    tls: Option<&Arc<PoolTls>>,
     open: &[OpenAddress],
     known: &[Rc<Backend>],
     shared: &Shared,
     leaving: &mut Leaving,
 ) -> Vec<Rc<Backend>> {
-    for it in known.iter().filter(|known| !open.iter().any(|it| it.address == known.address)) {
-        it.is_open.set(false);
-        it.idle.borrow_mut().clear();
-        leaving.add(pool, it);
-    }
-    let backend = |it: &OpenAddress| {
-        let known = known.iter().find(|known| known.address == it.address).cloned();
-        let known = known.or_else(|| leaving.take_back(&pool.name, it.address));
+    let mut backend = |it: &OpenAddress| {
+        let wanted = Wanted::of(tls, pool, it);
+        let fits = |known: &Backend| BackendTls::goes_on(known.tls.as_ref(), wanted.as_ref());
+        let known = known.iter().find(|known| known.address == it.address && fits(known)).cloned();
+        let known = known.or_else(|| leaving.take_back(&pool.name, it.address, fits));
         let backend = known.unwrap_or_else(|| {
             Rc::new(Backend {
                 address: it.address,
                 counters: shared.counters.backend(&pool.name, it.address),
+                tls: wanted.map(BackendTls::new),
                 idle: RefCell::default(),
                 plain: RefCell::default(),
                 is_open: Cell::new(true),
@@ -251,24 +316,12 @@ fn backends(
         backend.is_open.set(true);
         backend
     };
-    open.iter().map(backend).collect()
-}
-
-impl InFlight {
-    pub(super) fn new(backend: &Rc<Backend>) -> Self {
-        backend.counters.in_flight.fetch_add(1, Relaxed);
-        backend.counters.requests.fetch_add(1, Relaxed);
-        Self(Rc::clone(backend))
+    let backends: Vec<Rc<Backend>> = open.iter().map(&mut backend).collect();
+    for it in known.iter().filter(|known| !backends.iter().any(|it| Rc::ptr_eq(it, known))) {
+        it.is_open.set(false);
+        it.idle.borrow_mut().clear();
+        it.plain.borrow_mut().clear();
+        leaving.add(pool, it);
     }
-
-    /// Waits until it must end, because its backend was drained or removed, or the node stops.
-    pub(super) async fn overdue(&self) {
-        self.0.ended.cancelled().await;
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.counters.in_flight.fetch_sub(1, Relaxed);
-    }
+    backends
 }

@@ -12,7 +12,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::time::{Instant, sleep_until};
 
-use super::pools::InFlight;
+use super::queue::InFlight;
+use super::tls::AnyEnd;
 
 /// Relays what a client and a backend send after they changed the protocol, until both have ended, neither has sent
 /// anything for `idle`, or the backend must be left.
@@ -20,7 +21,7 @@ pub(super) async fn upgraded(client: OnUpgrade, backend: OnUpgrade, idle: Durati
     let Ok((client, backend)) = tokio::try_join!(client, backend) else { return };
     tokio::select! {
         // Why one of them ended is of no interest to the other.
-        _ = both_ways(TokioIo::new(client), TokioIo::new(backend), idle) => {}
+        _ = both_ways(TokioIo::new(client), AnyEnd(TokioIo::new(backend)), idle) => {}
         () = in_flight.overdue() => {}
     }
 }

@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_io_timeout::TimeoutStream;
 
 use super::http::body::{BodyError, ClientFault, RequestBody};
 use super::pools::{Backend, WorkerPool};
+use super::tls::BackendStream;
+use crate::net::clock::Clock;
 use crate::net::limits::Occupant;
+use crate::net::tcp_options;
 
 /// A connection to a backend that waits for a request.
 pub(super) type Idle = http1::SendRequest<RequestBody>;
@@ -43,6 +47,11 @@ impl Failure {
     pub(super) fn reset(error: io::Error) -> Self {
         Self::Reset(error.into())
     }
+
+    /// Where the body of a response ends is not clear.
+    pub(super) fn unclear_framing() -> Self {
+        Self::Reset("where the body of the response ends is not clear".into())
+    }
 }
 
 impl fmt::Display for Failure {
@@ -57,28 +66,51 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A TCP connection to a backend.
+/// A connection to a backend.
 pub(super) struct Connected {
-    pub(super) stream: TcpStream,
+    pub(super) stream: BackendStream,
     /// Counts it.
     pub(super) occupant: Occupant,
 }
 
-/// Connects by TCP.
+/// Connects by TCP, sends a PROXY header, and connects by TLS if the pool has it, within the pool's time for a connection.
 ///
 /// # Errors
 /// [`Failure::Full`] or [`Failure::Connect`].
-pub(super) async fn connect(backend: &Backend, pool: &WorkerPool) -> Result<Connected, Failure> {
+pub(super) async fn connect(
+    backend: &Backend,
+    pool: &WorkerPool,
+    header: &[u8],
+) -> Result<Connected, Failure> {
     let shared = &pool.shared;
     let occupant = shared.upstream.enter_below(shared.most_connections).ok_or(Failure::Full)?;
     let connecting = async {
-        let connecting = timeout(pool.settings().timeout.connect, TcpStream::connect(backend.address));
-        let stream = connecting.await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let mut stream = TcpStream::connect(backend.address).await?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        tcp_options::keep_alive(&stream, pool.settings().tcp)?;
+        // It fits the empty buffer of a new connection.
+        stream.write_all(header).await?;
+        let Some(tls) = &backend.tls else { return Ok(BackendStream::Plain(stream)) };
+        match tls.connect(stream).await {
+            Ok(stream) => Ok(BackendStream::Tls(Box::new(stream))),
+            Err(error) => {
+                complain(backend, pool, &error);
+                Err(error)
+            }
+        }
     };
-    let stream = connecting.await.map_err(Failure::Connect)?;
+    let connected = timeout(pool.settings().timeout.connect, connecting).await;
+    let stream =
+        connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(Failure::Connect)?;
     Ok(Connected { stream, occupant })
+}
+
+/// Logs why a handshake failed, but not for each connection.
+fn complain(backend: &Backend, pool: &WorkerPool, why: &io::Error) {
+    if backend.counters.may_complain(Clock::unix()) {
+        let (pool, backend) = (&pool.settings().name, backend.address);
+        tracing::warn!(pool, %backend, %why, "a backend is not used: the TLS handshake failed");
+    }
 }
 
 impl Backend {
@@ -97,17 +129,18 @@ impl Backend {
     /// Closes the connections that have been idle for `limit`, and forgets those that are closed.
     pub(super) fn close_idle(&self, limit: Duration, now: Instant) {
         self.idle.borrow_mut().retain(|it| it.connection.is_ready() && now < it.since + limit);
+        self.close_idle_plain(limit, now);
     }
 
     fn park(&self, connection: Idle, most: usize) {
-        if self.is_open.get() && self.idle.borrow().len() < most {
+        if self.is_open.get() && self.idle.borrow().len() + self.plain.borrow().len() < most {
             self.idle.borrow_mut().push(Parked { connection, since: Instant::now() });
         }
     }
 
     /// A new connection.
     pub(super) async fn open(&self, pool: &WorkerPool) -> Result<Idle, Failure> {
-        let Connected { stream, occupant } = connect(self, pool).await?;
+        let Connected { stream, occupant } = connect(self, pool, &[]).await?;
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(pool.settings().timeout.write));
         let (sender, connection) =

@@ -1,5 +1,7 @@
 //! Everything that a query sees.
 
+mod tls;
+
 use std::sync::Arc;
 
 use crate::geo::Index;
@@ -10,6 +12,8 @@ use crate::steer::Compiled;
 use crate::wire::Denial;
 use crate::wire::cookie::Secrets;
 use crate::zone::Zones;
+
+pub use tls::{Certificate, PoolIdentity, PoolTls, Tls};
 
 /// A consistent view of everything a query needs. Each query loads one snapshot; the engine publishes a new one on
 /// every change.
@@ -54,6 +58,8 @@ pub struct Plan {
     pub proxies: Networks,
     /// The listeners of the regional balancer and their routes.
     pub proxy: route::Plan,
+    /// Its TLS.
+    pub tls: Tls,
 }
 
 impl Plan {

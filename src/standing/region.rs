@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::{
     Action, AddressStanding, Candidate, Cause, DEGRADED_FACTOR, EndpointStanding, LastGood, LastResort,
-    LastResortClass, Override, Pool, RegionStanding, ServiceOverride, Usable,
+    LastResortClass, Override, Pool, PoolPast, RegionStanding, ServiceOverride, Usable,
 };
 use crate::health::{self, Severity, State};
 use crate::model::{
-    BackendRef, Condition, Endpoint, EndpointRef, Family, Name, Reach, Region, RegionId, Rule, ServiceId,
-    Target, Topology, Unix,
+    BackendRef, Condition, Endpoint, EndpointRef, Family, Name, PoolId, Reach, Region, RegionId, Rule,
+    ServiceId, Target, Topology, Unix,
 };
 use crate::pick;
 
@@ -28,6 +28,8 @@ pub struct Inputs<'a> {
     pub addresses: &'a dyn Fn(EndpointRef) -> Box<[AddressStanding]>,
     /// Returns the standing of the addresses of a backend.
     pub backend_addresses: &'a dyn Fn(BackendRef) -> Box<[AddressStanding]>,
+    /// Returns what a pool's requests and its past add to the states that probes found.
+    pub pool_past: &'a dyn Fn(PoolId) -> PoolPast,
     /// All overrides; expired ones are ignored.
     pub overrides: &'a [Override],
     /// Returns the region's previous standing, if any: from it follow when its state was entered and what served before.

@@ -1,7 +1,8 @@
 //! Events for logs, `portolan events` and the event stream.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use crate::health::State;
 use crate::model::{EventRecord, Fraction, Name, Rule, Subject, Unix};
@@ -31,6 +32,26 @@ pub enum EventKind {
         from: State,
         /// The new state.
         to: State,
+        /// Why, as a clause.
+        evidence: String,
+    },
+    /// An address of a backend was ejected from its pool, because its requests fail.
+    Ejected {
+        /// The address.
+        subject: Subject,
+        /// The same with its port.
+        address: SocketAddr,
+        /// For how long.
+        time: Duration,
+        /// When it returns.
+        until: Unix,
+        /// Why, as a clause.
+        evidence: String,
+    },
+    /// An address that was ejected is used again.
+    Returned {
+        /// The address.
+        subject: Subject,
         /// Why, as a clause.
         evidence: String,
     },
@@ -89,6 +110,13 @@ pub enum EventKind {
         /// The addresses that are kept, sorted.
         kept: Vec<IpAddr>,
     },
+    /// The backends of a pool that are discovered have changed.
+    Discovered {
+        /// The pool.
+        pool: String,
+        /// All that were discovered, sorted.
+        backends: Vec<String>,
+    },
     /// A condition that needs an operator's attention.
     Alarm {
         /// The message, a sentence.
@@ -123,6 +151,8 @@ impl EventKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Transition { .. } => "transition",
+            Self::Ejected { .. } => "ejected",
+            Self::Returned { .. } => "returned",
             Self::Overridden(_) => "override",
             Self::Restored { .. } => "restore",
             Self::Expired(_) => "expire",
@@ -132,6 +162,7 @@ impl EventKind {
             Self::ReloadFailed { .. } => "reload_failed",
             Self::Resolved { .. } => "resolved",
             Self::Unresolved { .. } => "unresolved",
+            Self::Discovered { .. } => "discovered",
             Self::Alarm { .. } => "alarm",
             Self::AllClear { .. } => "all_clear",
         }
@@ -148,6 +179,14 @@ impl EventKind {
                 ("severity", to.severity().map(|severity| severity.to_string())),
                 ("evidence", Some(evidence.clone())),
             ],
+            Self::Ejected { subject, until, evidence, .. } => vec![
+                ("subject", Some(subject.to_string())),
+                ("until", Some(timestamp(*until))),
+                ("evidence", Some(evidence.clone())),
+            ],
+            Self::Returned { subject, evidence } => {
+                vec![("subject", Some(subject.to_string())), ("evidence", Some(evidence.clone()))]
+            }
             Self::Overridden(o) => override_fields(o, o.by.clone()),
             Self::Restored { subject, by } => override_fields(subject, Some(by.clone())),
             Self::Expired(o) => override_fields(o, None),
@@ -167,6 +206,9 @@ impl EventKind {
                 ("why", Some(why.clone())),
                 ("kept", (!kept.is_empty()).then(|| list(kept, " "))),
             ],
+            Self::Discovered { pool, backends } => {
+                vec![("pool", Some(pool.clone())), ("backends", Some(backends.join(" ")))]
+            }
             Self::Alarm { message } | Self::AllClear { message } => vec![("why", Some(message.clone()))],
         };
         fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -195,6 +237,10 @@ impl fmt::Display for EventKind {
             Self::Transition { subject, from, to, evidence } => {
                 write!(f, "{subject} {from} -> {to}: {evidence}")
             }
+            Self::Ejected { subject, time, evidence, .. } => {
+                write!(f, "{subject} ejected for {time:?}: {evidence}")
+            }
+            Self::Returned { subject, evidence } => write!(f, "{subject} returned: {evidence}"),
             Self::Overridden(o) => {
                 let by = o.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
                 write!(f, "override {}{by}: {} {}{}", o.id, o.action.name(), o.target, details(o))
@@ -221,6 +267,9 @@ impl fmt::Display for EventKind {
             }
             Self::Unresolved { host, why, kept } => {
                 write!(f, "{host} cannot be resolved: {why}; kept: {}", list(kept, ", "))
+            }
+            Self::Discovered { pool, backends } => {
+                write!(f, "discovered in pool/{pool}: {}", backends.join(", "))
             }
             Self::Alarm { message } | Self::AllClear { message } => f.write_str(message),
         }
@@ -261,8 +310,6 @@ fn list(addresses: &[IpAddr], separator: &str) -> String {
 /// One event of each kind, with every field that it can have.
 #[cfg(test)]
 pub(crate) fn samples() -> Vec<EventKind> {
-    use std::time::Duration;
-
     use crate::health::Severity;
     use crate::model::Target;
 
@@ -280,6 +327,11 @@ pub(crate) fn samples() -> Vec<EventKind> {
     let host: Name = "lb.example.net.".parse().expect("a name");
     let (region, rule) = ("eu-west".to_owned(), Rule::MinRegions);
     let by = "SIGHUP".to_owned();
+    let backend = || Subject::Backend {
+        pool: "api".into(),
+        backend: "10.0.0.1:80".into(),
+        address: "10.0.0.1".parse().expect("IPv4"),
+    };
     vec![
         EventKind::Transition {
             subject: Subject::Region("eu-west".into()),
@@ -287,6 +339,14 @@ pub(crate) fn samples() -> Vec<EventKind> {
             to: State::Down(Severity::Hard),
             evidence: "connection refused".into(),
         },
+        EventKind::Ejected {
+            subject: backend(),
+            address: ([10, 0, 0, 1], 80).into(),
+            time: Duration::from_secs(30),
+            until: Unix(Duration::from_secs(1_800_000_030)),
+            evidence: "3 consecutive requests failed, the last: no response: connection reset".into(),
+        },
+        EventKind::Returned { subject: backend(), evidence: "its time is over".into() },
         EventKind::Overridden(drain.clone()),
         EventKind::Restored { subject: drain.clone(), by: "socket".into() },
         EventKind::Expired(drain),
@@ -296,6 +356,10 @@ pub(crate) fn samples() -> Vec<EventKind> {
         EventKind::ReloadFailed { why: "portolan.toml:1:1: expected a key".into(), by },
         EventKind::Resolved { host: host.clone(), addresses: addresses.clone() },
         EventKind::Unresolved { host, why: "SERVFAIL".into(), kept: addresses },
+        EventKind::Discovered {
+            pool: "api".into(),
+            backends: vec!["10.0.0.1:80".into(), "10.0.0.2:80".into()],
+        },
         EventKind::Alarm { message: "no region can serve www.example.com.".into() },
         EventKind::AllClear { message: "regions can serve www.example.com. again".into() },
     ]
@@ -330,6 +394,11 @@ mod tests {
                 "override",
                 "override 3 by token ci: drain region/eu-west for 25% of its clients until 2027-01-15T08:30:00Z (new kernel)",
             ),
+            (
+                "ejected",
+                "pool/api/10.0.0.1:80 ejected for 30s: 3 consecutive requests failed, the last: no response: connection reset",
+            ),
+            ("returned", "pool/api/10.0.0.1:80 returned: its time is over"),
             ("restore", "override 3 removed by socket: drain region/eu-west"),
             ("held", "region/eu-west fails, but min_regions holds it"),
             ("reload", "config reloaded by SIGHUP\nwarning: one warning\nwarning: another"),

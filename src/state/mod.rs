@@ -13,6 +13,7 @@ mod dirty;
 mod effect;
 mod event;
 mod hosts;
+mod pools;
 mod publish;
 mod reload;
 mod request;
@@ -27,7 +28,7 @@ pub use checks::CheckStatus;
 #[cfg(test)]
 pub(crate) use event::samples as event_samples;
 pub use event::{Event, EventKind, timestamp};
-pub use hosts::{HostStatus, LookupFailure};
+pub use hosts::{HostStatus, KnownHost, LookupFailure};
 pub use request::{DO_IT_ANYWAY, OverrideRequest, Rejection, check_target};
 
 use crate::health::{CannotProbe, Observation, SavedVerdict, State as Health};
@@ -35,11 +36,12 @@ use crate::model::{
     BackendRef, CheckId, Due, EndpointRef, Lookup, Name, Now, Probe, RegionId, Rules, Topology, Unix,
 };
 use crate::safety::{self, Unserved};
-use crate::standing::{AddressStanding, Inputs, Override, RegionSets, Standing};
+use crate::standing::{AddressStanding, Inputs, Override, PoolPast, RegionSets, Standing};
 use assemble::{Basis, assemble};
 use checks::Index;
 use dirty::Dirty;
 use hosts::Hosts;
+use pools::PoolMemory;
 use suspicion::Suspicion;
 use targets::{Sources, TargetRef, Targets};
 
@@ -100,6 +102,8 @@ pub struct State {
     hosts: Hosts,
     targets: Targets,
     suspicion: Suspicion,
+    /// By the name of the pool.
+    pools: BTreeMap<String, PoolMemory>,
     overrides: Vec<Override>,
     last_override: u64,
     standing: Arc<Standing>,
@@ -142,6 +146,7 @@ impl State {
             hosts,
             targets,
             suspicion: Suspicion::None,
+            pools: BTreeMap::new(),
             overrides: remembered.overrides,
             last_override: remembered.last_override,
             standing: Arc::default(),
@@ -326,7 +331,7 @@ impl State {
         self.last_override = new.id;
         self.overrides = overrides;
         self.events.push(EventKind::Overridden(new.clone()));
-        self.publish(after);
+        self.publish(after, now);
         Ok(SetOverride { subject: new, replaced, no_effect })
     }
 
@@ -350,7 +355,7 @@ impl State {
         let after = self.permitted(&overrides, override_safety, now)?;
         self.overrides = overrides;
         self.events.push(EventKind::Restored { subject: gone.clone(), by });
-        self.publish(after);
+        self.publish(after, now);
         Ok(gone)
     }
 
@@ -374,17 +379,18 @@ impl State {
         Ok(after)
     }
 
-    /// Removes the overrides that have expired and returns them. To be called once a second.
+    /// Removes the overrides that have expired and returns them; ends ejections. To be called once a second.
     pub fn tick(&mut self, now: Now) -> Vec<Override> {
         let (held, ended): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.overrides).into_iter().partition(|o| o.holds_at(now.unix));
         self.overrides = held;
         self.refresh_dues();
+        self.tick_pools(now);
         self.recompute(now);
         if !ended.is_empty() {
             self.events.extend(ended.iter().cloned().map(EventKind::Expired));
             let standing = self.compute(&self.overrides, now.unix);
-            self.publish(standing);
+            self.publish(standing, now);
         }
         ended
     }
@@ -407,6 +413,7 @@ impl State {
             topology: &self.world.topology,
             addresses: &|at| self.targets.standing(TargetRef::Endpoint(at), &self.suspicion),
             backend_addresses: &|at| self.targets.standing(TargetRef::Backend(at), &self.suspicion),
+            pool_past: &|id| self.pool_past(id),
             overrides,
             previous: &previous,
             now,
@@ -457,6 +464,7 @@ pub fn assume(
         topology,
         addresses: &addresses,
         backend_addresses: &backend_addresses,
+        pool_past: &|_| PoolPast::default(),
         overrides,
         previous: &|_| None,
         now,

@@ -40,7 +40,7 @@ impl State {
         if is_same && rest(&standing) == rest(&self.standing) {
             return false;
         }
-        self.publish(standing);
+        self.publish(standing, now);
         true
     }
 
@@ -86,28 +86,32 @@ impl State {
     }
 
     /// Publishes a standing of the current config.
-    pub(super) fn publish(&mut self, standing: Standing) {
+    pub(super) fn publish(&mut self, standing: Standing, now: Now) {
         let World { topology, sets, .. } = &self.world;
         let topology = Arc::clone(topology);
         let unserved = safety::unserved(&topology, sets, &standing);
         let before = (Arc::clone(&topology), std::mem::take(&mut self.unserved));
-        self.replace(standing, before.0, before.1, unserved);
+        self.replace(standing, before.0, before.1, unserved, now);
     }
 
     /// Publishes a standing and reports what changed. `topology_before` is the topology of the standing being replaced;
     /// `was_unserved` lists what could not be served until now, by the ids of the current config.
     pub(super) fn replace(
         &mut self,
-        standing: Standing,
+        mut standing: Standing,
         topology_before: Arc<Topology>,
         was_unserved: Vec<Unserved>,
         unserved: Vec<Unserved>,
+        now: Now,
     ) {
+        self.note_starts(&mut standing, &topology_before, now);
         let held_before = held(&self.standing, &topology_before);
         let before = std::mem::replace(&mut self.standing, Arc::new(standing));
         self.epoch += 1;
         self.report_transitions(&before, &topology_before);
         self.report_pool_transitions(&before, &topology_before);
+        self.report_panic(&before, &topology_before);
+        self.end_ejections(&before, &topology_before, now);
         self.report_held(&held_before);
         self.report_unserved(&was_unserved, &unserved);
         self.unserved = unserved;

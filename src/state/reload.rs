@@ -31,6 +31,7 @@ impl State {
             topology,
             addresses: &|at| self.targets.standing(TargetRef::Endpoint(at), &self.suspicion),
             backend_addresses: &|at| self.targets.standing(TargetRef::Backend(at), &self.suspicion),
+            pool_past: &|id| self.pool_past(id),
             overrides: &self.overrides,
             previous: &previous,
             now: now.unix,
@@ -42,7 +43,7 @@ impl State {
         let was_unserved = carried_unserved(&self.unserved, &old.topology, topology);
         let unserved = safety::unserved(topology, sets, &standing);
         self.events.push(reloaded);
-        self.replace(standing, old.topology, was_unserved, unserved);
+        self.replace(standing, old.topology, was_unserved, unserved, now);
     }
 }
 

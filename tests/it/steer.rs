@@ -13,7 +13,7 @@ use portolan::model::{
     Weight,
 };
 use portolan::safety::{self, Refusal, Unserved};
-use portolan::standing::{Action, AddressStanding, Dues, HeldFor, Inputs, Override, Standing};
+use portolan::standing::{Action, AddressStanding, Dues, HeldFor, Inputs, Override, PoolPast, Standing};
 use portolan::steer::{Answer, Choice, Compiled, NoTrace, Note, Stage, SteeringRequest};
 
 const DISTANCE: Rank = Rank::Distance(Km(0.0));
@@ -172,6 +172,7 @@ impl World {
             topology,
             addresses: &addresses,
             backend_addresses: &|_| Box::default(),
+            pool_past: &|_| PoolPast::default(),
             overrides: &self.overrides,
             previous: &|id| self.previous.as_ref().map(|previous| previous.region(id)),
             now: self.now,

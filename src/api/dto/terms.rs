@@ -94,6 +94,10 @@ pub enum Rank {
 pub enum EventName {
     /// An address or a region changed its state.
     Transition,
+    /// An address of a backend was ejected, because its requests fail.
+    Ejected,
+    /// An address that was ejected is used again.
+    Returned,
     /// An operator set an override.
     Override,
     /// An operator removed an override.
@@ -112,6 +116,8 @@ pub enum EventName {
     Resolved,
     /// A host cannot be resolved; its addresses are kept.
     Unresolved,
+    /// The backends of a pool that are discovered have changed.
+    Discovered,
     /// Something needs an operator's attention.
     Alarm,
     /// The reason for an alarm is gone.

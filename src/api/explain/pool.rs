@@ -2,14 +2,16 @@
 
 use std::net::IpAddr;
 
+use http::HeaderMap;
+
 use super::super::dto;
-use super::citation;
+use super::{citation, sticky};
 use crate::health::State;
 use crate::model::{Balance, Pool, PoolId, Protocol, Subject, Target};
 use crate::pick::{Load, Picker, client_key};
 use crate::snapshot::Snapshot;
-use crate::standing::{Action, Closed, EndpointStanding, OpenAddress, Override, PoolStanding};
-use crate::state::CheckStatus;
+use crate::standing::{Action, Closed, Ejected, EndpointStanding, OpenAddress, Override, PoolStanding};
+use crate::state::{CheckStatus, timestamp};
 
 /// A pool, seen by a client.
 pub(super) struct Explained<'a> {
@@ -18,6 +20,7 @@ pub(super) struct Explained<'a> {
     pub(super) overrides: &'a [Override],
     pub(super) id: PoolId,
     pub(super) client: IpAddr,
+    pub(super) headers: &'a HeaderMap,
 }
 
 impl Explained<'_> {
@@ -36,9 +39,16 @@ impl Explained<'_> {
             backend: pool.backends[usize::from(it.backend)].name.clone(),
             address: it.address,
         };
+        let cookie = sticky::read(pool, self.standing(), self.headers);
+        let bound = cookie.as_ref().and_then(|it| it.backend.as_ref());
+        let bound = bound.and_then(|bound| open.iter().find(|it| it.address == bound.address));
         let how = match (open.len(), protocol) {
             (0, Protocol::Http) => "no backend can be used: the client gets 503".into(),
-            (0, Protocol::Tcp) => "no backend can be used: the connection is closed".into(),
+            (0, Protocol::Tcp | Protocol::TlsPassthrough) => {
+                "no backend can be used: the connection is closed".into()
+            }
+            (0, Protocol::Udp) => "no backend can be used: the datagram is dropped".into(),
+            _ if bound.is_some() => "the client's cookie names it".into(),
             (1, _) => "the only one in use".into(),
             _ => how(pool.balance, self.client),
         };
@@ -47,8 +57,9 @@ impl Explained<'_> {
             balance: pool.balance.name().into(),
             backends: (0..pool.backends.len()).map(|index| self.backend(index)).collect(),
             candidates: open.iter().map(address).collect(),
-            chosen: self.chosen().map(address),
+            chosen: bound.or_else(|| self.chosen()).map(address),
             how,
+            sticky: cookie,
         }
     }
 
@@ -96,6 +107,7 @@ impl Explained<'_> {
                 format!("the addresses of {host} are not known yet")
             }
             Closed::Down => self.evidence(index).unwrap_or_else(|| "down".into()),
+            Closed::Ejected => self.ejections(index),
             Closed::Backup => "a backup, and others are in use".into(),
             Closed::Unknown => "not probed yet, and others are known to be up".into(),
         }
@@ -125,6 +137,19 @@ impl Explained<'_> {
             }
             _ => {}
         }
+        let panic = self.standing().panic;
+        match standing.addresses.iter().map(|it| it.used).min() {
+            Some(State::Down(_)) if !is_forced => {
+                let evidence = self.evidence(index).unwrap_or_default();
+                notes.extend(panic.map(|panic| format!("fails, but is used ({panic}): {evidence}")));
+            }
+            _ => {}
+        }
+        let ejections = self.ejections(index);
+        if !ejections.is_empty() {
+            let used = panic.map(|panic| format!(", but used ({panic})")).unwrap_or_default();
+            notes.push(format!("{ejections}{used}"));
+        }
         if self.settings().backends[index].backup {
             notes.push("a backup: nothing else can be used".into());
         }
@@ -134,6 +159,17 @@ impl Explained<'_> {
             notes.push(format!("{open} of its {count} addresses are in use"));
         }
         notes.join("; ")
+    }
+
+    /// Which addresses of a backend are ejected, until when and why.
+    fn ejections(&self, index: usize) -> String {
+        let ejected: Vec<_> = self.standing().ejected_of(self.settings(), index).collect();
+        let is_all = self.standing().backends[index].addresses.len() == ejected.len();
+        let note = |it: &&Ejected| {
+            let which = if is_all { String::new() } else { format!("{} is ", it.address) };
+            format!("{which}ejected until {}: {}", timestamp(it.until), it.evidence)
+        };
+        ejected.iter().map(note).collect::<Vec<_>>().join("; ")
     }
 
     /// What its worst check found.

@@ -87,6 +87,7 @@ impl Node {
             overrides: Vec::new(),
             engine_alarms: Vec::new(),
             transitions: Vec::new(),
+            ejections: Vec::new(),
             reloads: ReloadCounts { applied: 0, failed: 0, last_applied: NOW.unix },
             now: NOW.unix,
         });

@@ -3,15 +3,22 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::model::{Balance, Condition, Fraction, Pool, Retry, RetryOn, Timeouts, Weight};
+use crate::model::{
+    Balance, Condition, Fraction, LONGEST_DRAIN, Pool, ProxyVersion, Retry, RetryOn, Timeouts, Weight,
+};
 
-use super::super::keys::Shape::{Any, Either, Fields, Integer, List, OneOrMany, Text, Words};
-use super::super::keys::{Keys, default, key, otherwise, required};
+use super::super::keys::Shape::{
+    Any, Boolean, Either, False, Fields, Integer, List, OneOrMany, Text, Time, Words,
+};
+use super::super::keys::{Keys, default, instead, key, otherwise};
 use super::super::place::Names;
 use super::super::region::read_probes;
 use super::super::table::{Entry, Table, Value};
 use super::super::text;
 use super::backend::{self, BACKEND};
+use super::limits::{self, LIMITS};
+use super::passive::{self, PASSIVE};
+use super::{PoolTls, discover, sticky, tcp, tls};
 
 pub(super) const POOL: Keys = Keys {
     known: &[
@@ -32,14 +39,47 @@ pub(super) const POOL: Keys = Keys {
         key(
             "backend",
             List(&Either(&[Text, Fields(&BACKEND)])),
-            required("[{ address = \"10.0.0.1:8080\", weight = 1 }, \"10.0.0.2:8080\"]"),
+            otherwise(
+                "[{ address = \"10.0.0.1:8080\", weight = 1 }, \"10.0.0.2:8080\"]",
+                "what `discover` finds",
+            ),
             "backends; plain \"10.0.0.2:8080\" means { address = \"10.0.0.2:8080\" }",
+        ),
+        key(
+            "discover",
+            Text,
+            otherwise("\"dns:api.internal:8080\"", "only what `backend` lists"),
+            "where backends are found while the node runs: \"dns:HOST:PORT\" (all addresses), \"dns+srv:NAME\" (SRV records), or \"file:PATH\" (a backend per line, or a JSON list); what was found last stays in use when that fails",
         ),
         key(
             "probe",
             Any(&Text),
             otherwise("[\"edge\"]", "always up"),
             "probes, all of which must pass; []: none, without a warning",
+        ),
+        key(
+            "passive",
+            Either(&[Fields(&PASSIVE), False]),
+            otherwise("{ failures = 3 }", "{ on = \"connect\" }"),
+            "when an address whose requests fail is ejected for a while; false: never",
+        ),
+        key(
+            "panic",
+            Text,
+            default("\"0%\""),
+            "while fewer than this share of the addresses are healthy, or none is, requests also go to those that fail softly or are ejected; \"off\": never to those that fail softly",
+        ),
+        key(
+            "slow_start",
+            Time,
+            otherwise("\"30s\"", "whole weight at once"),
+            "time in which the weight of an address that came up grows from 10%",
+        ),
+        key(
+            "limits",
+            Either(&[Fields(&LIMITS)]),
+            otherwise("{ requests = 100 }", "none"),
+            "how much its backends work on at a time, and how many requests wait for them",
         ),
         key("retry", Fields(&RETRY), otherwise("", "as shown there"), "when a request is tried again"),
         key(
@@ -60,8 +100,32 @@ pub(super) const POOL: Keys = Keys {
             default("\"30s\""),
             "how long requests and connections may go on once their backend is drained or removed",
         ),
+        key(
+            "tcp",
+            Fields(&tcp::OF_POOL),
+            otherwise("", "the kernel's defaults"),
+            "options of the connections to backends",
+        ),
+        key(
+            "send_proxy",
+            Words(&["v1", "v2"]),
+            instead("\"v2\"", "with protocol = \"tcp\" or \"tls-passthrough\""),
+            "version of the PROXY header, which names the client, that each connection to a backend begins with: \"v1\" or \"v2\"",
+        ),
+        key(
+            "sticky",
+            Fields(&sticky::STICKY),
+            otherwise("", "no cookie"),
+            "a signed cookie that keeps a client with a backend while that is in use",
+        ),
+        key(
+            "tls",
+            Either(&[Boolean, Fields(&tls::POOL_TLS)]),
+            otherwise("{ sni = \"api.internal\" }", "false"),
+            "whether backends are asked over TLS; their certificates are verified. Probes have settings of their own",
+        ),
     ],
-    later: &["discover", "passive", "slow_start", "sticky", "tls", "hedge", "limits"],
+    later: &["hedge"],
 };
 const RETRY: Keys = Keys {
     known: &[
@@ -91,7 +155,12 @@ const TIMEOUT: Keys = Keys {
             "for the head of a response, and between two reads of its body",
         ),
         key("write", Text, default("\"60s\""), "for a backend to take what is sent"),
-        key("idle", Text, default("\"60s\""), "without a request or a byte until a connection is closed"),
+        key(
+            "idle",
+            Text,
+            default("\"60s\""),
+            "without a request or a byte until a connection is closed, or a UDP session ends; one whose client has sent nothing after a reply ends after 10s at most",
+        ),
     ],
     later: &[],
 };
@@ -106,6 +175,8 @@ const MOST_TRIES: u64 = 10;
 const DAY: Duration = Duration::from_secs(86_400);
 /// TCP itself gives up after two minutes.
 const CONNECT_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(120);
+/// In shorter ones nothing gets warm; after longer ones the other backends have done without this one for long enough.
+const SLOW_STARTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 /// Shorter ones are more likely a typo than intended.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
 
@@ -127,8 +198,14 @@ const BALANCES: [(&str, Balance); 7] = [
     ("maglev", Balance::Maglev),
 ];
 
+const PROXY_VERSIONS: [(&str, ProxyVersion); 2] = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
+
 /// Reads every `[proxy.pool.NAME]`; complete unless an error was reported.
-pub(super) fn read_all(proxy: &Table<'_>, entries: &[Entry<'_>], probes: &Names<'_>) -> Vec<Pool> {
+pub(super) fn read_all(
+    proxy: &Table<'_>,
+    entries: &[Entry<'_>],
+    probes: &Names<'_>,
+) -> Vec<(Pool, Option<PoolTls>)> {
     if entries.len() > MOST_POOLS {
         let message = format!("at most {MOST_POOLS} pools, found {}", entries.len());
         proxy.report.error(proxy.key_span("pool"), message);
@@ -136,7 +213,7 @@ pub(super) fn read_all(proxy: &Table<'_>, entries: &[Entry<'_>], probes: &Names<
     entries.iter().filter_map(|entry| read(entry, probes)).collect()
 }
 
-fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
+fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)> {
     let table = entry.value.table(format!("proxy.pool.{}", entry.name), &POOL)?;
     let before = table.report.errors();
     let balance = table.get("balance").and_then(|value| value.choice(&BALANCES, &[]));
@@ -144,15 +221,24 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
     let probed = read_probes(&table, probes);
     let keepalive = table.get("keepalive").and_then(|value| value.integer(0..=MOST_IDLE));
     let drain = table.get("drain").and_then(|value| value.duration(Duration::ZERO..=DAY));
+    let send_proxy = table.get("send_proxy").and_then(|value| value.choice(&PROXY_VERSIONS, &[]));
     let pool = Pool {
         name: entry.name.into(),
         balance: balance.unwrap_or_default(),
         backends,
+        discover: discover::read(&table),
         healthy_when: Condition::checks(probed),
+        passive: passive::read(&table),
+        panic: read_panic(&table),
+        limits: limits::read(&table),
+        slow_start: table.get("slow_start").and_then(|value| value.duration(SLOW_STARTS)),
         retry: read_retry(&table),
         timeout: read_timeouts(&table),
         keepalive: keepalive.map_or(DEFAULT_KEEPALIVE, |count| count as usize),
         drain: drain.unwrap_or(DEFAULT_DRAIN),
+        send_proxy,
+        tcp: tcp::of_pool(&table),
+        sticky: sticky::read(&table, entry.name),
     };
     if !table.has("probe") {
         table.report.warning(
@@ -161,11 +247,21 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<Pool> {
             "name its probes in `probe`, or write `probe = []` if that is what you want",
         );
     }
+    if pool.drain > LONGEST_DRAIN
+        && let Some(value) = table.get("drain")
+    {
+        let (drain, longest) = (text::format_duration(pool.drain), text::format_duration(LONGEST_DRAIN));
+        table.report.warning(
+            value.span.clone(),
+            format!("a `drain` of {drain} holds for backends, but when the node stops, it ends requests and connections after {longest}"),
+            format!("set at most \"{longest}\", unless backends are drained more often than the node stops"),
+        );
+    }
     // An error may be the reason that backends are missing.
     if table.report.errors() == before && !pool.backends.is_empty() {
         warn(&table, &pool);
     }
-    Some(pool)
+    Some((pool, tls::of_pool(&table)))
 }
 
 /// Warns of what works, but probably not as intended.
@@ -184,6 +280,13 @@ fn warn(table: &Table<'_>, pool: &Pool) {
             "choose \"least-connections\", unless clients must stay with a backend",
         );
     }
+    if pool.slow_start.is_some() && pool.balance == Balance::RoundRobin {
+        table.report.warning(
+            table.key_span("slow_start"),
+            "\"round-robin\" ignores weights, also those that grow in a slow start",
+            "choose \"weighted\", which is round robin by weights",
+        );
+    }
     let mut weights =
         pool.backends.iter().map(|backend| backend.weight).filter(|weight| *weight != Weight(0));
     let first = weights.next();
@@ -194,6 +297,18 @@ fn warn(table: &Table<'_>, pool: &Pool) {
             "choose \"weighted\", which is round robin by weights",
         );
     }
+}
+
+/// Reads `panic`: "off", or a share, which may be 0%: then a pool panics only when nothing is healthy.
+fn read_panic(pool: &Table<'_>) -> Option<Fraction> {
+    let Some(value) = pool.get("panic") else { return Some(Fraction::NONE) };
+    let read = |written: &str| match written {
+        "off" => Ok(None),
+        share => Fraction::parse(share).map(Some).ok_or_else(|| {
+            format!("{:?} is not a share such as \"50%\", and not \"off\"", text::shortened(share))
+        }),
+    };
+    value.parsed("a share such as \"50%\", or \"off\"", read).flatten()
 }
 
 fn read_retry(pool: &Table<'_>) -> Retry {

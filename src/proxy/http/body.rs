@@ -6,12 +6,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http_body_util::Full;
+use futures_util::FutureExt as _;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::proxy::pools::{Backend, InFlight, WorkerPool};
+use crate::proxy::pools::WorkerPool;
+use crate::proxy::queue::InFlight;
 use crate::proxy::upstream::{self, Idle};
 
 /// Why a body ended early.
@@ -30,6 +32,7 @@ pub(in crate::proxy) struct RequestBody {
 pub(in crate::proxy) struct Upload {
     ended: CancellationToken,
     fault: Cell<Option<ClientFault>>,
+    received: Cell<u64>,
 }
 
 /// What a client did wrong with the body of a request.
@@ -60,7 +63,6 @@ pub(in crate::proxy) struct Relayed {
 /// The connection that a response comes over.
 pub(in crate::proxy) struct Lease {
     pub(in crate::proxy) connection: Idle,
-    pub(in crate::proxy) backend: Rc<Backend>,
     pub(in crate::proxy) pool: Rc<WorkerPool>,
     pub(in crate::proxy) in_flight: InFlight,
 }
@@ -129,6 +131,21 @@ impl Upload {
         self.ended.cancelled().await;
     }
 
+    /// Whether the whole body is with the connection to the backend.
+    pub(in crate::proxy) fn is_complete(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
+    /// Counts bytes of the body that the client has sent.
+    pub(in crate::proxy) fn add(&self, bytes: u64) {
+        self.received.set(self.received.get() + bytes);
+    }
+
+    /// Bytes of the body that the client has sent.
+    pub(in crate::proxy) fn received(&self) -> u64 {
+        self.received.get()
+    }
+
     /// What the client did wrong, if anything.
     pub(in crate::proxy) fn fault(&self) -> Option<ClientFault> {
         self.fault.get()
@@ -146,7 +163,11 @@ impl Body for RequestBody {
         let Self { incoming, patience, upload } = &mut *self;
         let (Some(incoming), Some(upload)) = (incoming, upload) else { return Poll::Ready(None) };
         match ready!(relay(incoming, patience, cx)) {
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                upload.received.set(upload.received.get() + bytes);
+                Poll::Ready(Some(Ok(frame)))
+            }
             Some(Err(Interruption::Silence(limit))) => {
                 upload.fault.set(Some(ClientFault::Slow));
                 Poll::Ready(Some(Err(format!("the client sent nothing for {limit:?}").into())))
@@ -172,6 +193,13 @@ impl Body for RequestBody {
 }
 
 impl ResponseBody {
+    /// All of a body of the proxy's own; `None` for a backend's.
+    pub(super) fn own(self) -> Option<Bytes> {
+        let Self::Own(mut own) = self else { return None };
+        let frame = own.frame().now_or_never().flatten();
+        Some(frame.and_then(|it| it.ok()?.into_data().ok()).unwrap_or_default())
+    }
+
     pub(super) fn of(text: String) -> Self {
         Self::Own(Full::from(text))
     }
@@ -188,7 +216,8 @@ impl ResponseBody {
 impl Relayed {
     /// Keeps the connection.
     fn end(&mut self) {
-        let Some(Lease { connection, backend, pool, in_flight }) = self.lease.take() else { return };
+        let Some(Lease { connection, pool, in_flight }) = self.lease.take() else { return };
+        let backend = Rc::clone(&in_flight.backend);
         drop(in_flight);
         upstream::keep(&backend, &pool, connection);
     }

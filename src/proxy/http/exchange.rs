@@ -1,66 +1,43 @@
 //! One request and its response.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use http::request::Parts;
-use http::uri::Authority;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::{Instant, sleep};
 
-use super::body::{ClientFault, Lease, RequestBody, ResponseBody};
-use super::headers::{self, Sender};
-use super::{reply, target};
-use crate::model::{Retry, RouteAction};
-use crate::pick::{Hash, client_key};
-use crate::proxy::pools::{Backend, InFlight, WorkerPool};
+use super::attempts::Attempts;
+use super::body::{Lease, RequestBody, ResponseBody, Upload};
+use super::course::{Course, course};
+use super::{headers, reply};
+use crate::pick::client_key;
+use crate::proxy::access::Record;
+use crate::proxy::pools::{Backend, WorkerPool};
+use crate::proxy::queue::InFlight;
 use crate::proxy::relay;
 use crate::proxy::upstream::{Failure, Idle};
 use crate::proxy::worker::{Client, Context};
-use crate::route::Head;
 
 /// The response to a request.
-pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) -> Response<ResponseBody> {
-    let authority = match target::authority(&request) {
-        Ok(authority) => authority,
-        Err((status, why)) => return reply::text(status, why),
-    };
+pub(super) async fn answer(
+    client: &Rc<Client>,
+    mut request: Request<Incoming>,
+    record: &Record,
+) -> Response<ResponseBody> {
     let snapshot = client.context.snapshot();
-    let Some(listener) = client.plan(&snapshot) else {
-        return reply::text(StatusCode::MISDIRECTED_REQUEST, "this listener is no longer configured\n");
+    let (mut response, route) = match course(client, &snapshot, &mut request, record) {
+        Course::Reply(response, route) => (response, route),
+        Course::Forward(pool, route) => {
+            let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
+            (forward(client, pool, request, upgrade, record).await, Some(route))
+        }
     };
-    let head = Head {
-        host: authority.host(),
-        path: request.uri().path(),
-        query: request.uri().query(),
-        method: request.method(),
-        headers: request.headers(),
-    };
-    let Some(route) = listener.find(&head) else {
-        client.counters.unrouted.fetch_add(1, Relaxed);
-        return reply::text(StatusCode::NOT_FOUND, "no route matches this request\n");
-    };
-    let key = client_key(client.address.ip());
-    let pool = match &route.action {
-        RouteAction::Redirect { status, to } => return reply::redirect(*status, to),
-        RouteAction::Respond { status, body } => return reply::text(*status, body.clone()),
-        RouteAction::Forward(pools) => client.context.pool(pools, key, &snapshot),
-    };
-    let is_trusted = snapshot.plan.proxy.trusted.contain(client.address.ip());
-    let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
-    headers::prepare(&mut request, &authority, &Sender { shown: &client.shown, is_trusted });
-    forward(client, pool, request, key, upgrade, &authority).await
-}
-
-/// A request on its way, which may be tried with several backends.
-struct Attempts {
-    pool: Rc<WorkerPool>,
-    tried: Vec<SocketAddr>,
-    /// Whether it may be sent again although a backend may have seen it.
-    is_repeatable: bool,
+    if let Some(route) = route {
+        route.edits.response.apply(response.headers_mut());
+    }
+    response
 }
 
 /// Sends a request to a backend of the pool, and to others if that fails in a way that the pool retries.
@@ -68,76 +45,52 @@ async fn forward(
     client: &Client,
     pool: Rc<WorkerPool>,
     request: Request<Incoming>,
-    key: Hash,
     upgrade: Option<OnUpgrade>,
-    authority: &Authority,
+    record: &Record,
 ) -> Response<ResponseBody> {
     pool.count_request();
     let (mut parts, body) = request.into_parts();
     let mut body = RequestBody::of(body, pool.settings().timeout.read);
     headers::frame(&mut parts, &body);
+    record.forward(&pool, &parts.headers, body.upload());
     // RFC 9110 §9.2.2.
     let is_repeatable = parts.method.is_idempotent() && body.is_empty() && upgrade.is_none();
-    let mut attempts = Attempts { pool: Rc::clone(&pool), tried: Vec::new(), is_repeatable };
-    let mut request = Some(parts);
+    let mut attempts = Attempts::new(&pool, &mut parts.headers, is_repeatable, client.proved.is_some());
+    let key = client_key(client.address.ip());
     loop {
-        let Some(backend) = pool.pick(key, &attempts.tried) else {
-            pool.counters.unavailable.fetch_add(1, Relaxed);
-            return reply::text(StatusCode::SERVICE_UNAVAILABLE, "no backend is available\n");
+        let in_flight = match attempts.claim(key, record).await {
+            Ok(in_flight) => in_flight,
+            Err(refusal) => return refusal.response(),
         };
-        attempts.tried.push(backend.address);
-        let Some(parts) = request.take() else {
-            return reply::text(StatusCode::BAD_GATEWAY, "the request cannot be sent again\n");
-        };
-        let spare = attempts.is_repeatable.then(|| parts.clone());
+        let backend = Rc::clone(&in_flight.backend);
+        let spare = is_repeatable.then(|| parts.clone());
         let sent = Request::from_parts(parts, std::mem::replace(&mut body, RequestBody::empty()));
-        let (failure, unsent) = match send(&pool, &backend, sent, spare.as_ref()).await {
-            Ok((response, lease)) => {
-                let is_last = spare.is_none() || response.status() != StatusCode::SERVICE_UNAVAILABLE;
-                if is_last || !attempts.go_on(pool.settings().retry.on.unavailable) {
+        let again = match send(&pool, in_flight, sent, spare.as_ref()).await {
+            Ok((mut response, lease)) => {
+                if !attempts.answered(&backend, &mut response) {
                     return relay_response(client, response, lease, upgrade);
                 }
-                request = spare;
-                continue;
+                spare
             }
-            Err(failed) => failed,
+            Err((failure, unsent)) => {
+                let again = match unsent {
+                    Some(unsent) => {
+                        let (parts, unsent_body) = unsent.into_parts();
+                        body = unsent_body;
+                        Some(parts)
+                    }
+                    None => spare,
+                };
+                if !attempts.failed(&backend, &failure, again.is_some(), record) {
+                    return failure.response();
+                }
+                again
+            }
         };
-        if !failure.is_of_backend() {
-            return failure.response();
-        }
-        backend.counters.failures.fetch_add(1, Relaxed);
-        // It must not look fast, or new for ever.
-        backend.counters.took(pool.settings().timeout.read);
-        tracing::debug!(backend = %backend.address, host = %authority, %failure, "a backend did not answer");
-        match unsent {
-            Some(unsent) => {
-                let (parts, unsent_body) = unsent.into_parts();
-                (request, body) = (Some(parts), unsent_body);
-            }
-            None => request = spare,
-        }
-        let is_retried = failure.is_in(&pool.settings().retry);
-        let goes_on = match failure {
-            Failure::Connect(_) if is_retried && attempts.has_more() => {
-                pool.count_retry();
-                true
-            }
-            _ => attempts.go_on(is_retried),
+        let Some(again) = again else {
+            return reply::text(StatusCode::BAD_GATEWAY, "the request cannot be sent again\n");
         };
-        if request.is_none() || !goes_on {
-            return failure.response();
-        }
-    }
-}
-
-impl Attempts {
-    fn has_more(&self) -> bool {
-        self.tried.len() < self.pool.settings().retry.tries as usize
-    }
-
-    /// Whether to try again; if so, that is counted.
-    fn go_on(&self, is_retried: bool) -> bool {
-        is_retried && self.has_more() && self.pool.may_retry()
+        parts = again;
     }
 }
 
@@ -147,12 +100,46 @@ impl Attempts {
 /// The failure, and the request if the backend cannot have seen it.
 async fn send(
     pool: &Rc<WorkerPool>,
+    in_flight: InFlight,
+    request: Request<RequestBody>,
+    spare: Option<&Parts>,
+) -> Result<(Response<Incoming>, Lease), (Failure, Option<Request<RequestBody>>)> {
+    let backend = &Rc::clone(&in_flight.backend);
+    let mut attempt =
+        Attempt { backend, begun: Instant::now(), upload: request.body().upload(), has_ended: false };
+    let sent = try_send(pool, backend, request, spare).await;
+    attempt.has_ended = true;
+    let (response, connection) = sent?;
+    backend.counters.took(attempt.begun.elapsed());
+    Ok((response, Lease { connection, pool: Rc::clone(pool), in_flight }))
+}
+
+/// An attempt in progress. If it is dropped, its client did not wait.
+struct Attempt<'a> {
+    backend: &'a Backend,
+    begun: Instant,
+    upload: Option<Rc<Upload>>,
+    has_ended: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        // While the request was not complete, the backend did not keep the client waiting.
+        let is_complete = self.upload.as_ref().is_none_or(|upload| upload.is_complete());
+        if !self.has_ended && is_complete {
+            // It must not look fast because nobody waits for it.
+            self.backend.counters.gave_up(self.begun.elapsed());
+        }
+    }
+}
+
+async fn try_send(
+    pool: &Rc<WorkerPool>,
     backend: &Rc<Backend>,
     mut request: Request<RequestBody>,
     spare: Option<&Parts>,
-) -> Result<(Response<Incoming>, Lease), (Failure, Option<Request<RequestBody>>)> {
-    let in_flight = InFlight::new(backend);
-    let begun = Instant::now();
+) -> Result<(Response<Incoming>, Idle), (Failure, Option<Request<RequestBody>>)> {
+    let method = request.method().clone();
     let mut may_reuse = true;
     loop {
         let idle = if may_reuse { backend.take_idle() } else { None };
@@ -165,12 +152,10 @@ async fn send(
             },
         };
         match exchange(&mut connection, request, pool).await {
-            Ok(response) => {
-                backend.counters.took(begun.elapsed());
-                let lease =
-                    Lease { connection, backend: Rc::clone(backend), pool: Rc::clone(pool), in_flight };
-                return Ok((response, lease));
+            Ok(response) if headers::framing(&method, response.status(), response.headers()).is_none() => {
+                return Err((Failure::unclear_framing(), None));
             }
+            Ok(response) => return Ok((response, connection)),
             // The backend closed the idle connection while the request was on its way.
             Err((Failure::Reset(error), unsent)) if is_reused => {
                 let again = || spare.map(|parts| Request::from_parts(parts.clone(), RequestBody::empty()));
@@ -227,7 +212,7 @@ fn relay_response(
         let backend = hyper::upgrade::on(&mut response);
         let Context { shared, tasks, .. } = &*client.context;
         // The connections that hyper had are counted no longer.
-        let occupants = (shared.connections.enter(), shared.upstream.enter());
+        let occupants = (shared.connections.enter(), shared.upstream.enter(), client.admitted.clone());
         tasks.spawn_local(async move {
             relay::upgraded(upgrade, backend, timeouts.idle, lease.in_flight).await;
             drop(occupants);
@@ -236,41 +221,4 @@ fn relay_response(
     }
     headers::remove_hop_by_hop(response.headers_mut());
     response.map(|incoming| ResponseBody::relayed(incoming, timeouts.read, lease))
-}
-
-impl Failure {
-    /// Whether a pool retries after it.
-    fn is_in(&self, retry: &Retry) -> bool {
-        match self {
-            Self::Connect(_) => retry.on.connect,
-            Self::Reset(_) => retry.on.reset,
-            Self::Timeout(_) => retry.on.timeout,
-            Self::Client(_) | Self::Full => false,
-        }
-    }
-
-    /// Whether the backend is to blame.
-    fn is_of_backend(&self) -> bool {
-        !matches!(self, Self::Client(_) | Self::Full)
-    }
-
-    fn response(&self) -> Response<ResponseBody> {
-        match self {
-            Self::Connect(_) | Self::Reset(_) => {
-                reply::text(StatusCode::BAD_GATEWAY, "the backend did not answer\n")
-            }
-            Self::Timeout(_) => {
-                reply::text(StatusCode::GATEWAY_TIMEOUT, "the backend did not answer in time\n")
-            }
-            Self::Client(ClientFault::Slow) => {
-                reply::text(StatusCode::REQUEST_TIMEOUT, "the request did not come in time\n")
-            }
-            Self::Client(ClientFault::Broken) => {
-                reply::text(StatusCode::BAD_REQUEST, "the request did not come whole\n")
-            }
-            Self::Full => {
-                reply::text(StatusCode::SERVICE_UNAVAILABLE, "too many connections to backends are open\n")
-            }
-        }
-    }
 }

@@ -2,6 +2,7 @@ mod network;
 mod overrides;
 mod pools;
 mod reload;
+mod traffic;
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,10 +1,10 @@
 //! Pools of backends: the same checks, overrides and hosts as for regions.
 
 use super::*;
-use crate::model::{Backend, BackendReach, Balance, Pool, PoolId, Retry, RetryOn, Timeouts};
+use crate::model::{Backend, BackendReach, Balance, Liveness, Pool, PoolId, Retry, RetryOn, Timeouts};
 use crate::standing::PoolStanding;
 
-const API: PoolId = PoolId(0);
+pub(super) const API: PoolId = PoolId(0);
 
 fn pool(name: &str, backends: Vec<Backend>) -> Pool {
     let second = Duration::from_secs(1);
@@ -12,45 +12,53 @@ fn pool(name: &str, backends: Vec<Backend>) -> Pool {
         name: name.into(),
         balance: Balance::LeastConnections,
         backends,
+        discover: None,
         healthy_when: Condition::checks([ProbeId(0)]),
+        passive: None,
+        panic: None,
+        limits: None,
+        slow_start: None,
         retry: Retry { tries: 2, on: RetryOn::default(), budget: Fraction::WHOLE },
         timeout: Timeouts { connect: second, read: second, write: second, idle: second },
         keepalive: 32,
         drain: second,
+        send_proxy: None,
+        tcp: Liveness::default(),
+        sticky: None,
     }
 }
 
-fn backend(address: &str) -> Backend {
+pub(super) fn backend(address: &str) -> Backend {
     let at: std::net::SocketAddr = address.parse().unwrap();
     let reach = BackendReach::Address(at.ip());
     Backend { name: address.into(), reach, port: at.port(), weight: Weight(1), backup: false }
 }
 
-fn backup(address: &str) -> Backend {
+pub(super) fn backup(address: &str) -> Backend {
     Backend { backup: true, ..backend(address) }
 }
 
 /// A node with one pool, `api`, and no regions.
-fn of(backends: Vec<Backend>) -> World {
+pub(super) fn of(backends: Vec<Backend>) -> World {
     let probes = vec![Probe { port_is_given: false, ..probe("edge") }];
     world(Topology { pools: vec![pool("api", backends)], probes, ..Topology::default() })
 }
 
-fn three() -> World {
+pub(super) fn three() -> World {
     of(vec![backend("10.0.0.1:80"), backend("10.0.0.2:80"), backup("10.0.0.9:8080")])
 }
 
 impl Node {
-    fn pool(&self) -> &PoolStanding {
+    pub(super) fn pool(&self) -> &PoolStanding {
         self.state.standing().pool(API)
     }
 
     /// What requests may be sent to, with the weight of each.
-    fn open(&self) -> Vec<(String, f64)> {
+    pub(super) fn open(&self) -> Vec<(String, f64)> {
         self.pool().open.iter().map(|it| (it.address.to_string(), it.weight)).collect()
     }
 
-    fn open_addresses(&self) -> Vec<String> {
+    pub(super) fn open_addresses(&self) -> Vec<String> {
         self.open().into_iter().map(|(address, _)| address).collect()
     }
 }

@@ -1,15 +1,13 @@
 //! Connections to backends, and requests to them.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http::Method;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::Lane;
@@ -18,23 +16,28 @@ use super::upload::{Broken, Upload};
 use super::wire::Wire;
 use crate::net::limits::Occupant;
 use crate::proxy::http::body::ClientFault;
-use crate::proxy::pools::{Backend, InFlight, WorkerPool};
+use crate::proxy::access::Record;
+use crate::proxy::pools::{Backend, WorkerPool};
+use crate::proxy::queue::InFlight;
+use crate::proxy::tls::BackendStream;
 use crate::proxy::upstream::{self, Connected, Failure};
 
 /// A connection to a backend.
 pub(in crate::proxy) struct Plain {
-    pub(super) wire: Wire<TcpStream>,
+    pub(super) wire: Wire<BackendStream>,
+    /// Since when it is idle.
+    since: Instant,
     /// Counts it.
     _occupant: Occupant,
 }
 
 /// A request that is with a backend.
 pub(super) struct Trip<'a> {
-    pub(super) pool: &'a Rc<WorkerPool>,
-    pub(super) backend: Rc<Backend>,
+    pub(super) pool: &'a WorkerPool,
+    pub(super) in_flight: InFlight,
     pub(super) plain: Plain,
     pub(super) upload: &'a mut Upload,
-    pub(super) in_flight: InFlight,
+    pub(super) record: &'a Record,
 }
 
 /// How often a request in progress looks whether its backend must be left.
@@ -61,6 +64,7 @@ impl Backend {
     /// A connection that is idle and still open.
     fn take_plain(&self) -> Option<Plain> {
         let mut idle = self.plain.borrow_mut();
+        // The last used is the least likely to be closed by the backend.
         while let Some(mut plain) = idle.pop() {
             if plain.is_quiet() {
                 return Some(plain);
@@ -72,24 +76,30 @@ impl Backend {
     /// Keeps a connection whose response has ended.
     pub(super) fn keep_plain(&self, mut plain: Plain, most: usize) {
         let mut idle = self.plain.borrow_mut();
-        if self.is_open.get() && idle.len() < most {
+        if self.is_open.get() && idle.len() + self.idle.borrow().len() < most {
             plain.wire.rest();
+            plain.since = Instant::now();
             idle.push(plain);
         }
+    }
+
+    /// Closes the connections that have been idle for `limit`, and forgets those that are closed.
+    pub(in crate::proxy) fn close_idle_plain(&self, limit: Duration, now: Instant) {
+        self.plain.borrow_mut().retain_mut(|it| now < it.since + limit && it.is_quiet());
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
     /// Sends a request over an idle connection or a new one, and waits for the head of the response.
-    pub(super) async fn attempt<'a>(
+    pub(super) async fn attempt(
         &mut self,
-        pool: &'a Rc<WorkerPool>,
-        backend: &Rc<Backend>,
+        pool: &WorkerPool,
+        in_flight: &InFlight,
         method: &Method,
-        upload: &'a mut Upload,
+        upload: &mut Upload,
         is_repeatable: bool,
-    ) -> Result<(Trip<'a>, Answered), Stop> {
-        let in_flight = InFlight::new(backend);
+    ) -> Result<(Plain, Answered), Stop> {
+        let backend = &*in_flight.backend;
         let begun = Instant::now();
         let mut may_reuse = true;
         loop {
@@ -98,22 +108,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
             let mut plain = match idle {
                 Some(plain) => plain,
                 None => {
-                    let connecting = upstream::connect(backend, pool);
-                    let Connected { stream, occupant } = self.unless_gone(connecting).await?.map_err(Stop::Failed)?;
-                    Plain { wire: Wire::new(stream), _occupant: occupant }
+                    let connecting = self.unless_gone(upstream::connect(backend, pool, &[])).await?;
+                    let Connected { stream, occupant } = connecting.map_err(Stop::Failed)?;
+                    Plain { wire: Wire::new(stream), since: begun, _occupant: occupant }
                 }
             };
             match self.ask(&mut plain, backend, pool, method, upload).await {
                 Ok(answered) => {
                     backend.counters.took(begun.elapsed());
-                    let backend = Rc::clone(backend);
-                    return Ok((Trip { pool, backend, plain, upload, in_flight }, answered));
+                    return Ok((plain, answered));
                 }
                 // The backend closed the idle connection while the request was on its way.
                 Err(Stop::Failed(Failure::Reset(_))) if is_reused && (is_repeatable || !upload.is_begun()) => {
                     // What it may have seen once goes over a new connection, so that it sees it twice at most.
                     may_reuse = !upload.is_begun();
                     upload.restart();
+                }
+                Err(Stop::Gone) => {
+                    // It must not look fast because nobody waits for it.
+                    backend.counters.gave_up(begun.elapsed());
+                    return Err(Stop::Gone);
                 }
                 Err(stop) => return Err(stop),
             }
@@ -130,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         upload: &mut Upload,
     ) -> Result<Answered, Stop> {
         let read = pool.settings().timeout.read;
-        let head = |wire: &mut Wire<TcpStream>, cx: &mut Context<'_>| -> Poll<Result<Answered, Failure>> {
+        let head = |wire: &mut Wire<BackendStream>, cx: &mut Context<'_>| -> Poll<Result<Answered, Failure>> {
             loop {
                 if !wire.unread.is_empty() {
                     match response::take(&mut wire.unread, method) {
@@ -156,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         backend: &Backend,
         upload: &mut Upload,
         limit: Duration,
-        mut poll: impl FnMut(&mut Wire<TcpStream>, &mut Context<'_>) -> Poll<T>,
+        mut poll: impl FnMut(&mut Wire<BackendStream>, &mut Context<'_>) -> Poll<T>,
     ) -> Result<T, Stop> {
         let (mut until, mut look) = (None, None);
         let mut moved = upload.moved;
@@ -203,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
     }
 
     /// Waits for something, as long as the client is there.
-    async fn unless_gone<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Stop> {
+    pub(super) async fn unless_gone<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Stop> {
         let mut future = std::pin::pin!(future);
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(it) => Poll::Ready(Ok(it)),

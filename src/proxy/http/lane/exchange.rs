@@ -1,121 +1,175 @@
 //! One request and its response.
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Buf as _;
 use http::header::CONTENT_LENGTH;
-use http::{Method, Response, StatusCode};
-use http_body_util::BodyExt as _;
+use http::{Method, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::backend::Stop;
+use super::backend::{Plain, Stop, Trip};
 use super::request::{self, Asked};
-use super::response::{self, Writing};
-use super::upload::Upload;
+use super::response::{self, Answered, Writing};
+use super::upload::{Body, Upload};
 use super::{Lane, Then};
-use crate::model::RouteAction;
-use crate::pick::{Hash, client_key};
+use crate::model::Route;
+use crate::pick::client_key;
+use crate::proxy::access::{End, Record};
+use crate::proxy::http::attempts::Attempts;
 use crate::proxy::http::body::ResponseBody;
-use crate::proxy::http::headers::{self, Framing, Sender};
-use crate::proxy::http::{reply, target};
+use crate::proxy::http::course::{Course, course};
+use crate::proxy::http::headers::{self, Framing};
+use crate::proxy::http::reply;
 use crate::proxy::pools::WorkerPool;
-use crate::route::Head;
+use crate::proxy::queue::InFlight;
+use http::StatusCode;
+
+/// A request that a pool gets.
+struct Forwarded<'a> {
+    pool: Rc<WorkerPool>,
+    route: &'a Route,
+    head: Request<()>,
+    body: Body,
+    /// Whether the client wants the connection closed after the response.
+    is_last: bool,
+}
+
+/// A response that goes to the client.
+struct Responding<'a> {
+    pool: &'a WorkerPool,
+    in_flight: InFlight,
+    plain: Plain,
+    answered: Answered,
+    record: &'a Record,
+    is_last: bool,
+}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
     /// Answers a request; `None` if the client is gone.
     pub(super) async fn exchange(&mut self, asked: Asked) -> Option<Then> {
-        let Asked { head: mut request, length, body, is_last } = asked;
+        let Asked { mut head, length, body, is_last } = asked;
         self.wire.unread.advance(length);
         let client = self.client;
-        let method = request.method().clone();
-        let authority = match target::authority(&request) {
-            Ok(authority) => authority,
-            Err((status, why)) => return self.reply(&method, reply::text(status, why), is_last).await,
-        };
+        let record = Record::begin(client, &head);
         let snapshot = client.context.snapshot();
-        let Some(listener) = client.plan(&snapshot) else { return None };
-        let head = Head {
-            host: authority.host(),
-            path: request.uri().path(),
-            query: request.uri().query(),
-            method: request.method(),
-            headers: request.headers(),
-        };
-        let Some(route) = listener.find(&head) else {
-            client.counters.unrouted.fetch_add(1, Relaxed);
-            let none = reply::text(StatusCode::NOT_FOUND, "no route matches this request\n");
-            return self.reply(&method, none, is_last).await;
-        };
-        let key = client_key(client.address.ip());
-        let pool = match &route.action {
-            RouteAction::Forward(pools) => client.context.pool(pools, key, &snapshot),
-            _ => return None,
-        };
-        let is_trusted = snapshot.plan.proxy.trusted.contain(client.address.ip());
-        headers::prepare(&mut request, &authority, &Sender { shown: &client.shown, is_trusted });
-        drop(snapshot);
-        let (parts, ()) = request.into_parts();
-        let mut bytes = Vec::with_capacity(length + 256);
-        request::write(&parts, &body, &mut bytes);
-        self.forward(pool, &method, Upload::new(bytes, body), key, is_last).await
-    }
-
-    async fn reply(&mut self, method: &Method, response: Response<ResponseBody>, is_last: bool) -> Option<Then> {
-        let (head, mut body) = response.into_parts();
-        let mut bytes = Bytes::new();
-        if let Some(Ok(frame)) = body.frame().await {
-            bytes = frame.into_data().unwrap_or_default();
-        }
-        let mut head = Response::from_parts(head, ());
-        head.headers_mut().insert(CONTENT_LENGTH, bytes.len().into());
-        let is_last = is_last || self.client.context.closing.is_cancelled();
-        response::write(&head, &Writing { reason: None, is_chunked: false, is_last }, &mut self.out);
-        self.write(if *method == Method::HEAD { &[] } else { &bytes }).await?;
-        Some(if is_last { Then::Close } else { Then::GoOn })
-    }
-
-    async fn forward(
-        &mut self,
-        pool: Rc<WorkerPool>,
-        method: &Method,
-        mut upload: Upload,
-        key: Hash,
-        mut is_last: bool,
-    ) -> Option<Then> {
-        pool.count_request();
-        let is_repeatable = upload.is_bodyless() && method.is_idempotent();
-        let mut tried = Vec::new();
-        let (mut trip, mut answered) = loop {
-            let backend = pool.pick(key, &tried)?;
-            tried.push(backend.address);
-            match self.attempt(&pool, &backend, method, &mut upload, is_repeatable).await {
-                Ok(begun) => break begun,
-                Err(Stop::Gone) => return None,
-                Err(_) if tried.len() < pool.settings().retry.tries as usize => {}
-                Err(_) => {
-                    let bad = reply::text(StatusCode::BAD_GATEWAY, "the backend did not answer\n");
-                    return self.reply(method, bad, is_last).await;
+        let method = head.method().clone();
+        match course(client, &snapshot, &mut head, &record) {
+            Course::Reply(mut response, route) => {
+                if let Some(route) = route {
+                    route.edits.response.apply(response.headers_mut());
                 }
+                // What is left of the request is not read.
+                let is_last = is_last || !matches!(body, Body::Ended);
+                self.reply(&method, response, &record, is_last).await
             }
-        };
-        headers::remove_hop_by_hop(answered.head.headers_mut());
-        let class = usize::from(answered.head.status().as_u16() / 100);
-        if let Some(counter) = self.client.counters.responses.get(class) {
-            counter.fetch_add(1, Relaxed);
+            Course::Forward(pool, route) => {
+                self.forward(Forwarded { pool, route, head, body, is_last }, &record).await
+            }
         }
-        is_last |= self.client.context.closing.is_cancelled();
+    }
+
+    /// Sends a request to a backend of the pool, and to others if that fails in a way that the pool retries.
+    async fn forward(&mut self, forwarded: Forwarded<'_>, record: &Record) -> Option<Then> {
+        let Forwarded { pool, route, head, body, is_last } = forwarded;
+        let client = self.client;
+        pool.count_request();
+        let (mut parts, ()) = head.into_parts();
+        let received = (!matches!(body, Body::Ended)).then(Rc::default);
+        record.forward(&pool, &parts.headers, received.clone());
+        // RFC 9110 §9.2.2.
+        let is_repeatable = parts.method.is_idempotent() && received.is_none();
+        let mut attempts = Attempts::new(&pool, &mut parts.headers, is_repeatable, client.proved.is_some());
+        let mut bytes = Vec::new();
+        request::write(&parts, &body, &mut bytes);
+        let mut upload = Upload::new(bytes, body, received);
+        let key = client_key(client.address.ip());
+        loop {
+            let refused = match self.unless_gone(attempts.claim(key, record)).await.ok()? {
+                Ok(in_flight) => {
+                    let asked = self.attempt(&pool, &in_flight, &parts.method, &mut upload, is_repeatable).await;
+                    match asked {
+                        Ok((plain, mut answered)) => {
+                            if attempts.answered(&in_flight.backend, &mut answered.head) {
+                                upload.restart();
+                                continue;
+                            }
+                            route.edits.response.apply(answered.head.headers_mut());
+                            let responding =
+                                Responding { pool: &pool, in_flight, plain, answered, record, is_last };
+                            return self.respond(responding, &mut upload).await;
+                        }
+                        Err(Stop::Gone) => return None,
+                        Err(Stop::Failed(failure)) => {
+                            let may_repeat = is_repeatable || !upload.is_begun();
+                            if attempts.failed(&in_flight.backend, &failure, may_repeat, record) {
+                                upload.restart();
+                                continue;
+                            }
+                            failure.response()
+                        }
+                    }
+                }
+                Err(refusal) => refusal.response(),
+            };
+            let mut refused = refused;
+            route.edits.response.apply(refused.headers_mut());
+            return self.reply(&parts.method, refused, record, is_last || !upload.is_done()).await;
+        }
+    }
+
+    /// Relays a response.
+    async fn respond(&mut self, responding: Responding<'_>, upload: &mut Upload) -> Option<Then> {
+        let Responding { pool, in_flight, plain, mut answered, record, is_last } = responding;
+        if answered.head.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let why = "the backend changed the protocol without being asked\n";
+            let refused = reply::text(StatusCode::BAD_GATEWAY, why);
+            return self.reply(&Method::GET, refused, record, true).await;
+        }
+        headers::remove_hop_by_hop(answered.head.headers_mut());
+        let is_last = is_last || self.client.context.closing.is_cancelled();
+        self.client.counters.responded(answered.head.status());
+        record.response(&answered.head);
         let is_chunked = matches!(answered.framing, Framing::Chunked | Framing::UntilClose);
         let writing = Writing { reason: Some(&answered.reason), is_chunked, is_last };
         response::write(&answered.head, &writing, &mut self.out);
-        self.relay(&mut trip, answered.framing).await?;
-        drop(trip.in_flight);
-        if !trip.upload.is_done() {
+        let mut trip = Trip { pool, in_flight, plain, upload, record };
+        if let Err(end) = self.relay(&mut trip, answered.framing).await {
+            record.end(end);
+            return None;
+        }
+        record.end(End::Complete);
+        let Trip { in_flight, plain, upload, .. } = trip;
+        let backend = Rc::clone(&in_flight.backend);
+        drop(in_flight);
+        if !upload.is_done() {
             return Some(Then::Close);
         }
-        if answered.keeps && trip.plain.wire.unread.is_empty() {
-            trip.backend.keep_plain(trip.plain, pool.settings().keepalive);
+        if answered.keeps && plain.wire.unread.is_empty() {
+            backend.keep_plain(plain, pool.settings().keepalive);
         }
+        Some(if is_last { Then::Close } else { Then::GoOn })
+    }
+
+    /// Writes a response of the proxy's own.
+    async fn reply(
+        &mut self,
+        method: &Method,
+        response: Response<ResponseBody>,
+        record: &Record,
+        is_last: bool,
+    ) -> Option<Then> {
+        let (head, body) = response.into_parts();
+        let body = body.own().unwrap_or_default();
+        let mut head = Response::from_parts(head, ());
+        head.headers_mut().insert(CONTENT_LENGTH, body.len().into());
+        let is_last = is_last || self.client.context.closing.is_cancelled();
+        self.client.counters.responded(head.status());
+        record.response(&head);
+        response::write(&head, &Writing { reason: None, is_chunked: false, is_last }, &mut self.out);
+        let body = if *method == Method::HEAD { &[] } else { &body[..] };
+        self.write(body).await?;
+        record.sent(body.len());
+        record.end(End::Complete);
         Some(if is_last { Then::Close } else { Then::GoOn })
     }
 }

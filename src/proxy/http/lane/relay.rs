@@ -8,19 +8,22 @@ use bytes::Buf as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::backend::Trip;
+use super::backend::{Stop, Trip};
 use super::chunks::{self, Chunks, Piece};
 use super::wire::poll_write_all;
 use super::{Lane, STALL};
+use crate::proxy::access::End;
 use crate::proxy::http::headers::Framing;
 
 /// Parts of bodies below this are copied rather than written on their own.
 const COPIED: usize = 4 * 1024;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
-    /// Writes a head that is ready to be written, and the body that follows it as it comes. `None` if the client does not get
-    /// all of it.
-    pub(super) async fn relay(&mut self, trip: &mut Trip<'_>, framing: Framing) -> Option<()> {
+    /// Writes a head that is ready to be written, and the body that follows it as it comes.
+    ///
+    /// # Errors
+    /// How the response ended, if the client does not get all of it.
+    pub(super) async fn relay(&mut self, trip: &mut Trip<'_>, framing: Framing) -> Result<(), End> {
         match framing {
             Framing::None => self.send(trip, 0).await,
             Framing::Length(length) => self.length(trip, length).await,
@@ -29,36 +32,45 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         }
     }
 
-    async fn length(&mut self, trip: &mut Trip<'_>, length: u64) -> Option<()> {
+    async fn length(&mut self, trip: &mut Trip<'_>, length: u64) -> Result<(), End> {
         let mut left = length;
         loop {
             let part = usize::try_from(left).unwrap_or(usize::MAX).min(trip.plain.wire.unread.len());
+            trip.record.sent(part);
             self.send(trip, part).await?;
             left -= part as u64;
             if left == 0 {
-                return Some(());
+                return Ok(());
             }
-            self.more(trip).await.filter(|more| *more > 0)?;
+            if self.more(trip).await? == 0 {
+                return Err(End::BackendGone);
+            }
         }
     }
 
-    async fn chunked(&mut self, trip: &mut Trip<'_>) -> Option<()> {
+    async fn chunked(&mut self, trip: &mut Trip<'_>) -> Result<(), End> {
         let mut chunks = Chunks::new();
         loop {
-            match chunks.next(&mut trip.plain.wire.unread).ok()? {
-                Piece::Data(length) => self.chunk(trip, length).await?,
-                Piece::Wait => {
+            match chunks.next(&mut trip.plain.wire.unread) {
+                Ok(Piece::Data(length)) => self.chunk(trip, length).await?,
+                Ok(Piece::Wait) => {
                     self.send(trip, 0).await?;
-                    self.more(trip).await.filter(|more| *more > 0)?;
+                    if self.more(trip).await? == 0 {
+                        return Err(End::BackendGone);
+                    }
                 }
-                Piece::End => break,
+                Ok(Piece::End) => break,
+                Err(chunks::Malformed) => {
+                    self.send(trip, 0).await?;
+                    return Err(End::BackendGone);
+                }
             }
         }
         self.out.extend_from_slice(chunks::LAST);
         self.send(trip, 0).await
     }
 
-    async fn until_close(&mut self, trip: &mut Trip<'_>) -> Option<()> {
+    async fn until_close(&mut self, trip: &mut Trip<'_>) -> Result<(), End> {
         loop {
             let length = trip.plain.wire.unread.len();
             if length > 0 {
@@ -73,7 +85,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
     }
 
     /// Writes the next bytes of a backend as a chunk, or puts them with what is to be written.
-    async fn chunk(&mut self, trip: &mut Trip<'_>, length: usize) -> Option<()> {
+    async fn chunk(&mut self, trip: &mut Trip<'_>, length: usize) -> Result<(), End> {
+        trip.record.sent(length);
         chunks::write_size(length, &mut self.out);
         if length < COPIED {
             self.out.extend_from_slice(&trip.plain.wire.unread[..length]);
@@ -82,38 +95,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
             self.send(trip, length).await?;
         }
         self.out.extend_from_slice(chunks::DATA_END);
-        Some(())
+        Ok(())
     }
 
     /// Receives more of a backend; 0 bytes at the end.
-    async fn more(&mut self, trip: &mut Trip<'_>) -> Option<usize> {
+    async fn more(&mut self, trip: &mut Trip<'_>) -> Result<usize, End> {
         let limit: Duration = trip.pool.settings().timeout.read;
-        let Trip { backend, plain, upload, .. } = trip;
-        self.while_wanted(plain, backend, upload, limit, |wire, cx| wire.poll_fill(cx)).await.ok()?.ok()
+        let Trip { in_flight, plain, upload, .. } = trip;
+        let more = self.while_wanted(plain, &in_flight.backend, upload, limit, |wire, cx| wire.poll_fill(cx));
+        match more.await {
+            Ok(Ok(more)) => Ok(more),
+            Ok(Err(_)) => Err(End::BackendGone),
+            Err(Stop::Failed(failure)) => Err(failure.end()),
+            Err(Stop::Gone) => Err(End::ClientGone),
+        }
     }
 
     /// Writes what is to be written, and the next `part` bytes of the backend.
-    async fn send(&mut self, trip: &mut Trip<'_>, part: usize) -> Option<()> {
+    async fn send(&mut self, trip: &mut Trip<'_>, part: usize) -> Result<(), End> {
         let wire = &mut trip.plain.wire;
         let (mut written, mut before, mut until) = (0, 0, None);
-        poll_fn(|cx| {
+        let sent = poll_fn(|cx| {
             let parts = [&*self.out, &wire.unread[..part]];
             if let Poll::Ready(done) = poll_write_all(&mut self.wire.stream, parts, &mut written, cx) {
                 return Poll::Ready(done.ok());
             }
             // A backend may send on only once it has more of the request.
-            if !trip.upload.is_over() && matches!(trip.upload.poll(&mut self.wire, &mut wire.stream, cx), Poll::Ready(Err(_))) {
-                trip.upload.give_up();
+            let upload = &mut *trip.upload;
+            if !upload.is_over()
+                && matches!(upload.poll(&mut self.wire, &mut wire.stream, cx), Poll::Ready(Err(_)))
+            {
+                upload.give_up();
             }
             if std::mem::replace(&mut before, written) != written {
                 until = None;
             }
             let until = *until.get_or_insert_with(|| Instant::now() + STALL);
             self.timer.poll_until(until, cx).map(|()| None)
-        })
-        .await?;
+        });
+        sent.await.ok_or(End::ClientGone)?;
         self.out.clear();
         wire.unread.advance(part);
-        Some(())
+        Ok(())
     }
 }

@@ -1,6 +1,5 @@
 //! Heads of responses: as backends send them, and as clients get them.
 
-use std::io;
 use std::mem::MaybeUninit;
 use std::time::SystemTime;
 
@@ -102,14 +101,11 @@ fn keeps(is_1_1: bool, headers: &HeaderMap) -> bool {
 
 impl From<Malformed> for Failure {
     fn from(malformed: Malformed) -> Self {
-        Self::reset(io::Error::new(
-            io::ErrorKind::InvalidData,
-            match malformed {
-                Malformed::NotHttp => "the response is not valid HTTP/1",
-                Malformed::TooLarge => "the head of the response is too large",
-                Malformed::Framing => "where the body of the response ends is not clear",
-            },
-        ))
+        match malformed {
+            Malformed::NotHttp => Self::Reset("the response is not valid HTTP/1".into()),
+            Malformed::TooLarge => Self::Reset("the head of the response is too large".into()),
+            Malformed::Framing => Self::unclear_framing(),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Requests on their way to backends.
 
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf as _;
@@ -7,7 +8,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::chunks::{self, Chunks, Piece};
 use super::wire::{Wire, poll_write_all};
-use crate::proxy::http::body::ClientFault;
+use crate::proxy::http::body::{self, ClientFault};
+
+type Received = body::Upload;
 
 /// Bytes of chunks that are gathered before they are sent on.
 const GATHERED: usize = 16 * 1024;
@@ -25,6 +28,8 @@ pub(super) struct Upload {
     pub(super) is_starved: bool,
     /// Whether the backend takes no more of it.
     is_given_up: bool,
+    /// Counts what the client has sent of the body.
+    received: Option<Rc<Received>>,
 }
 
 /// The body of a request.
@@ -44,8 +49,8 @@ pub(super) enum Broken {
 }
 
 impl Upload {
-    pub(super) fn new(head: Vec<u8>, body: Body) -> Self {
-        Self { ready: head, sent: 0, body, moved: 0, is_starved: false, is_given_up: false }
+    pub(super) fn new(head: Vec<u8>, body: Body, received: Option<Rc<Received>>) -> Self {
+        Self { ready: head, sent: 0, body, moved: 0, is_starved: false, is_given_up: false, received }
     }
 
     /// Whether there is no body.
@@ -104,6 +109,9 @@ impl Upload {
                 let taken = written - self.sent;
                 client.unread.advance(taken);
                 *left -= taken as u64;
+                if let Some(received) = &self.received {
+                    received.add(taken as u64);
+                }
             }
             ready!(result).map_err(|_| Broken::Backend)?;
             if self.is_bodyless() {
@@ -131,6 +139,9 @@ impl Upload {
                     self.ready.extend_from_slice(&client.unread[..length]);
                     self.ready.extend_from_slice(chunks::DATA_END);
                     client.unread.advance(length);
+                    if let Some(received) = &self.received {
+                        received.add(length as u64);
+                    }
                 }
                 Piece::Wait => break,
                 Piece::End => {

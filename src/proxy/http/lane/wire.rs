@@ -59,7 +59,10 @@ pub(super) fn poll_write_all<S: AsyncWrite + Unpin, const N: usize>(
             skipped -= skip;
             io::IoSlice::new(&part[skip..])
         });
-        let Some(first) = left.iter().position(|part| !part.is_empty()) else { return Poll::Ready(Ok(())) };
+        let Some(first) = left.iter().position(|part| !part.is_empty()) else {
+            // TLS may still have some of it.
+            return Pin::new(stream).poll_flush(cx);
+        };
         match ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &left[first..]))? {
             0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             more => *written += more,

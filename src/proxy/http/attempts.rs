@@ -1,0 +1,175 @@
+//! The attempts of a request: which backends are tried, and when no more are.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use http::{HeaderMap, Response, StatusCode};
+
+use super::body::{ClientFault, ResponseBody};
+use super::{headers, reply};
+use crate::model::Retry;
+use crate::pick::Hash;
+use crate::proxy::access::{End, Record};
+use crate::proxy::passive::Fault;
+use crate::proxy::pools::{Backend, WorkerPool};
+use crate::proxy::queue::{InFlight, Refusal};
+use crate::proxy::sticky::Session;
+use crate::proxy::upstream::Failure;
+
+/// A request on its way, which may be tried with several backends.
+pub(super) struct Attempts {
+    pool: Rc<WorkerPool>,
+    tried: Vec<SocketAddr>,
+    /// Whether it may be sent again although a backend may have seen it.
+    pub(super) is_repeatable: bool,
+    /// `None` if the pool is not sticky.
+    session: Option<Session>,
+}
+
+impl Attempts {
+    /// The attempts of a request with these headers, from which the proxy's own cookie is taken.
+    pub(super) fn new(pool: &Rc<WorkerPool>, headers: &mut HeaderMap, is_repeatable: bool, is_encrypted: bool) -> Self {
+        let is_secure = is_encrypted || headers::is_secure(headers);
+        let session = pool.session(headers, is_secure);
+        Self { pool: Rc::clone(pool), tried: Vec::new(), is_repeatable, session }
+    }
+
+    /// Claims the backend that the client is bound to, the first time and if it has room, or else one that the balancer
+    /// chooses.
+    pub(super) async fn claim(&mut self, key: Hash, record: &Record) -> Result<InFlight, Refusal> {
+        let bound = self.session.as_mut().and_then(Session::take_backend);
+        let claimed = match bound.and_then(|backend| InFlight::begin(&backend, &self.pool)) {
+            Some(in_flight) => Ok(in_flight),
+            None => self.pool.claim(key, &self.tried).await,
+        };
+        match &claimed {
+            Ok(in_flight) => {
+                self.tried.push(in_flight.backend.address);
+                record.attempt(in_flight.backend.address);
+            }
+            Err(refusal) => record.end(refusal.end()),
+        }
+        claimed
+    }
+
+    /// Whether the request is tried again after this response; if not, the client is bound to the backend.
+    pub(super) fn answered<B>(&mut self, backend: &Backend, response: &mut Response<B>) -> bool {
+        self.pool.answered(backend, response.status());
+        let is_unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+        if self.is_repeatable && is_unavailable && self.go_on(self.pool.settings().retry.on.unavailable) {
+            return true;
+        }
+        if let Some(session) = &self.session {
+            session.grant(&self.pool, backend, response);
+        }
+        false
+    }
+
+    /// Whether the request is tried again after this failure; `may_repeat` if there is a request to send.
+    pub(super) fn failed(&mut self, backend: &Backend, failure: &Failure, may_repeat: bool, record: &Record) -> bool {
+        let pool = Rc::clone(&self.pool);
+        let Some(fault) = failure.fault() else {
+            record.end(failure.end());
+            return false;
+        };
+        backend.counters.failures.fetch_add(1, Relaxed);
+        pool.failed(backend, fault, failure);
+        // It must not look fast, or new for ever.
+        backend.counters.took(pool.settings().timeout.read);
+        tracing::debug!(backend = %backend.address, pool = pool.settings().name, %failure, "a backend did not answer");
+        let is_retried = failure.is_in(&pool.settings().retry);
+        let goes_on = match failure {
+            Failure::Connect(_) if is_retried && self.has_more() => {
+                pool.count_retry();
+                true
+            }
+            _ => self.go_on(is_retried),
+        };
+        let is_tried_again = may_repeat && goes_on;
+        if !is_tried_again {
+            record.end(failure.end());
+        }
+        is_tried_again
+    }
+
+    fn has_more(&self) -> bool {
+        self.tried.len() < self.pool.settings().retry.tries as usize
+    }
+
+    /// Whether to try again; if so, that is counted.
+    fn go_on(&self, is_retried: bool) -> bool {
+        is_retried && self.has_more() && self.pool.may_retry()
+    }
+}
+
+impl Refusal {
+    /// How a request ends after it.
+    pub(super) fn end(self) -> End {
+        match self {
+            Self::Unavailable => End::NoBackend,
+            Self::Busy => End::BackendsBusy,
+        }
+    }
+
+    pub(super) fn response(self) -> Response<ResponseBody> {
+        match self {
+            Self::Unavailable => reply::text(StatusCode::SERVICE_UNAVAILABLE, "no backend is available\n"),
+            Self::Busy => reply::busy(),
+        }
+    }
+}
+
+impl Failure {
+    /// Whether a pool retries after it.
+    fn is_in(&self, retry: &Retry) -> bool {
+        match self {
+            Self::Connect(_) => retry.on.connect,
+            Self::Reset(_) => retry.on.reset,
+            Self::Timeout(_) => retry.on.timeout,
+            Self::Client(_) | Self::Full => false,
+        }
+    }
+
+    /// What is wrong with the backend; `None` if it is not to blame.
+    fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Connect(_) => Some(Fault::Connect),
+            Self::Reset(_) => Some(Fault::Reset),
+            Self::Timeout(_) => Some(Fault::Timeout),
+            Self::Client(_) | Self::Full => None,
+        }
+    }
+
+    /// How a request ends after it.
+    pub(super) fn end(&self) -> End {
+        match self {
+            Self::Connect(_) => End::ConnectFailed,
+            Self::Reset(_) => End::BackendGone,
+            Self::Timeout(_) => End::BackendTimeout,
+            Self::Client(ClientFault::Slow) => End::ClientSlow,
+            Self::Client(ClientFault::Broken) => End::ClientGone,
+            Self::Full => End::ConnectionsFull,
+        }
+    }
+
+    pub(super) fn response(&self) -> Response<ResponseBody> {
+        match self {
+            Self::Connect(_) | Self::Reset(_) => {
+                reply::text(StatusCode::BAD_GATEWAY, "the backend did not answer\n")
+            }
+            Self::Timeout(_) => {
+                reply::text(StatusCode::GATEWAY_TIMEOUT, "the backend did not answer in time\n")
+            }
+            Self::Client(ClientFault::Slow) => {
+                reply::text(StatusCode::REQUEST_TIMEOUT, "the request did not come in time\n")
+            }
+            Self::Client(ClientFault::Broken) => {
+                reply::text(StatusCode::BAD_REQUEST, "the request did not come whole\n")
+            }
+            Self::Full => {
+                reply::text(StatusCode::SERVICE_UNAVAILABLE, "too many connections to backends are open\n")
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What becomes of a request, as far as its head says.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use http::{Request, Response, StatusCode};
+
+use super::body::ResponseBody;
+use super::headers::{self, Sender};
+use super::{ready, reply, target};
+use crate::model::{Route, RouteAction};
+use crate::pick::client_key;
+use crate::proxy::access::Record;
+use crate::proxy::pools::WorkerPool;
+use crate::proxy::worker::Client;
+use crate::route::Head;
+use crate::snapshot::Snapshot;
+
+/// What becomes of a request, and the route that it takes.
+pub(super) enum Course<'a> {
+    /// The proxy answers it itself. Without a route, it took none.
+    Reply(Response<ResponseBody>, Option<&'a Route>),
+    /// A backend of this pool gets it.
+    Forward(Rc<WorkerPool>, &'a Route),
+}
+
+/// Decides what becomes of a request; one for a pool becomes the one that backends get.
+pub(super) fn course<'a, B>(
+    client: &Client,
+    snapshot: &'a Snapshot,
+    request: &mut Request<B>,
+    record: &Record,
+) -> Course<'a> {
+    let refuse = |status, why| Course::Reply(reply::text(status, why), None);
+    let authority = match target::authority(request) {
+        Ok(authority) => authority,
+        Err((status, why)) => return refuse(status, why),
+    };
+    let Some(listener) = client.plan(snapshot) else {
+        return refuse(StatusCode::MISDIRECTED_REQUEST, "this listener is no longer configured\n");
+    };
+    if let Some(needed) = &listener.ready
+        && request.uri().path() == ready::PATH
+    {
+        let ready = ready::answer(&client.context.shared, snapshot, needed, request.method());
+        return Course::Reply(ready, None);
+    }
+    let trusted = &snapshot.plan.proxy.trusted;
+    if let Err(wait) = client.admit_request(&listener.client, request.headers(), trusted) {
+        return Course::Reply(reply::too_many(wait), None);
+    }
+    let head = Head {
+        host: authority.host(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        method: request.method(),
+        headers: request.headers(),
+    };
+    let Some((number, route)) = listener.find_numbered(&head) else {
+        client.counters.unrouted.fetch_add(1, Relaxed);
+        return refuse(StatusCode::NOT_FOUND, "no route matches this request\n");
+    };
+    record.route(number);
+    let pools = match &route.action {
+        RouteAction::Redirect { status, to } => {
+            let redirect = match to.of(&head, route.edits.path.as_ref()) {
+                Some(to) => reply::redirect(*status, to),
+                None => reply::text(StatusCode::BAD_REQUEST, "this URL cannot be redirected\n"),
+            };
+            return Course::Reply(redirect, Some(route));
+        }
+        RouteAction::Respond { status, body } => {
+            return Course::Reply(reply::text(*status, body.clone()), Some(route));
+        }
+        RouteAction::Forward(pools) => pools,
+    };
+    let sender = Sender {
+        shown: &client.shown,
+        is_trusted: client.is_trusted(trusted),
+        is_encrypted: client.proved.is_some(),
+        certificate: client.proved.as_ref().and_then(|it| it.certificate.as_ref()),
+        certificate_headers: &snapshot.plan.proxy.client_headers,
+        headers: &snapshot.plan.proxy.identity,
+        ids: &client.context.ids,
+    };
+    match headers::prepare(request, &authority, &sender, &route.edits) {
+        Ok(()) => {
+            let pool = client.context.pool(pools, client_key(client.address.ip()), snapshot);
+            Course::Forward(pool, route)
+        }
+        Err((status, why)) => Course::Reply(reply::text(status, why), Some(route)),
+    }
+}
