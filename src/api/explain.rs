@@ -4,8 +4,10 @@
 //! [`Compiled::choose`](crate::steer::Compiled::choose) recorded while it made the choice.
 
 mod conditions;
+mod edits;
 mod pool;
 mod request;
+mod sticky;
 #[cfg(test)]
 mod tests;
 

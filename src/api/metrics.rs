@@ -186,17 +186,6 @@ impl Scrape {
         Ok(())
     }
 
-    fn certificates(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "When a certificate of the proxy expires, in seconds since 1970";
-        let name = "proxy_certificate_expiry_timestamp_seconds";
-        let mut expiry = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for certificate in &self.seen.snapshot.plan.tls.certificates {
-            let labels = [("certificate", certificate.file.as_str())];
-            ConstGauge::new(certificate.not_after.0.as_secs()).encode(expiry.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-
     /// What probes, requests and the number of healthy backends make of the proxy's pools.
     fn pools(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let (topology, standing) = (&self.seen.snapshot.plan.topology, &self.seen.snapshot.standing);
@@ -239,6 +228,17 @@ impl Scrape {
             let address = address.to_string();
             let labels = [("pool", pool.as_str()), ("backend", &address)];
             ConstCounter::new(*count).encode(ejections.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn certificates(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "When a certificate of the proxy expires, in seconds since 1970";
+        let name = "proxy_certificate_expiry_timestamp_seconds";
+        let mut expiry = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for certificate in &self.seen.snapshot.plan.tls.certificates {
+            let labels = [("certificate", certificate.file.as_str())];
+            ConstGauge::new(certificate.not_after.0.as_secs()).encode(expiry.encode_family(&labels)?)?;
         }
         Ok(())
     }

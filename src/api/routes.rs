@@ -29,6 +29,7 @@ use crate::config::{self, Role};
 use crate::engine::{Applied, Handle, Next, NoAnswer};
 use crate::model::Unix;
 use crate::net::clock::Clock;
+use crate::net::handshakes::Handshakes;
 use crate::net::limits::Files;
 use crate::prepare::ReloadError;
 use crate::standing::Action;
@@ -50,6 +51,8 @@ pub struct Api {
     pub metrics: Metrics,
     /// The files that the process may have open.
     pub files: Files,
+    /// How far away the proxy's clients are.
+    pub handshakes: Arc<Handshakes>,
 }
 
 /// The routes for a listener that allows what `access` says, and those of `extra`; only `/metrics` if it is for that.
@@ -61,6 +64,7 @@ pub fn router(api: Api, access: Access, extra: Router) -> Router {
         .route("/v1/status", get(get_status))
         .route("/v1/regions", get(get_regions))
         .route("/v1/services", get(get_services))
+        .route("/v1/handshakes", get(get_handshakes))
         .route("/v1/overrides", get(get_overrides).post(post_override))
         .route("/v1/events", get(get_events))
         .route("/v1/reload", post(reload))
@@ -148,6 +152,10 @@ async fn get_regions(State(api): State<Api>) -> Result<Json<Vec<dto::Region>>, P
     let overrides = api.engine.overrides().await?;
     let snapshot = api.engine.snapshots.load_full();
     Ok(Json(View::new(&snapshot, &checks, &hosts, &overrides, Clock::unix()).regions()))
+}
+
+async fn get_handshakes(State(api): State<Api>) -> Json<Vec<dto::Handshakes>> {
+    Json(api.handshakes.networks().into_iter().map(Into::into).collect())
 }
 
 async fn get_services(State(api): State<Api>) -> Result<Json<Vec<dto::Service>>, Problem> {

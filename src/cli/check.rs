@@ -11,6 +11,7 @@ use super::delegation::{self, Asker, ZoneResult};
 use super::{diagnostics, exit};
 use crate::config::{Config, Diagnostic, Diagnostics};
 use crate::node;
+use crate::prepare::kernel::{Advice, Kernel};
 use crate::prepare::{Origin, Prepared, prepare};
 
 /// Arguments of `portolan check`.
@@ -36,7 +37,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, config: PathBuf) -> Result<ExitCode> {
     let mut prepared = prepare(&Origin::File(config));
     if let Ok(Prepared { config, .. }) = &mut prepared {
-        let on_this_host = unwritable(config).into_iter().chain(unknown_user(config));
+        let on_this_host = unwritable(config).into_iter().chain(unknown_user(config)).chain(kernel(config));
         config.warnings.add(&config.file, on_this_host.collect());
     }
     let found = match &prepared {
@@ -104,6 +105,13 @@ fn unknown_user(config: &Config) -> Option<Diagnostic> {
     let (name, at) = config.node.user.as_ref().zip(config.user_at.as_ref())?;
     let why = node::unknown_user(name)?;
     Some(at.error(why, format!("create it with `useradd --system {name}`, or change `user` of [node]")))
+}
+
+/// Warnings of settings of this host's kernel that hurt the proxy.
+fn kernel(config: &Config) -> Vec<Diagnostic> {
+    let Some((proxy, at)) = config.proxy.as_ref().zip(config.proxy_at.as_ref()) else { return Vec::new() };
+    let advice = Kernel::read().advice(proxy);
+    advice.into_iter().map(|Advice { what, fix }| at.warning(what, fix)).collect()
 }
 
 /// What a config without errors contains.

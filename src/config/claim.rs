@@ -1,4 +1,4 @@
-//! The TCP addresses that the config listens on: no two listeners may conflict.
+//! The addresses that the config listens on: no two listeners may conflict.
 
 use std::net::SocketAddr;
 
@@ -13,22 +13,43 @@ pub(super) struct Claims(Vec<Claim>);
 struct Claim {
     address: At<SocketAddr>,
     is_control: bool,
+    transports: Transports,
+}
+
+/// What an address is listened on for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transports {
+    Tcp,
+    Udp,
+    Both,
 }
 
 impl Claims {
     /// Claims an address; reports a conflict with an earlier one.
-    pub(super) fn add(&mut self, item: &Value<'_>, address: SocketAddr) -> Option<SocketAddr> {
-        self.claim(item, address, false)
+    pub(super) fn add(
+        &mut self,
+        item: &Value<'_>,
+        address: SocketAddr,
+        transports: Transports,
+    ) -> Option<SocketAddr> {
+        self.claim(item, address, transports, false)
     }
 
     /// The same for `[control] listen`.
     pub(super) fn add_control(&mut self, item: &Value<'_>, address: SocketAddr) -> Option<SocketAddr> {
-        self.claim(item, address, true)
+        self.claim(item, address, Transports::Tcp, true)
     }
 
-    fn claim(&mut self, item: &Value<'_>, address: SocketAddr, is_control: bool) -> Option<SocketAddr> {
-        let other = self.addresses().map(|other| other.value).find(|other| overlap(*other, address));
-        self.0.push(Claim { address: item.at(address), is_control });
+    fn claim(
+        &mut self,
+        item: &Value<'_>,
+        address: SocketAddr,
+        transports: Transports,
+        is_control: bool,
+    ) -> Option<SocketAddr> {
+        let mut others = self.0.iter().filter(|it| it.transports.meet(transports)).map(|it| it.address.value);
+        let other = others.find(|other| overlap(*other, address));
+        self.0.push(Claim { address: item.at(address), is_control, transports });
         match other {
             None => Some(address),
             Some(other) if other == address => item.fail(format!("{address} is listened on twice")),
@@ -46,13 +67,21 @@ impl Claims {
         if control.listen != Some(default) || self.0.iter().any(|claim| claim.is_control) {
             return;
         }
-        if let Some(other) = self.addresses().find(|other| overlap(other.value, default)) {
+        let mut others = self.0.iter().filter(|it| it.transports.meet(Transports::Tcp)).map(|it| &it.address);
+        if let Some(other) = others.find(|other| overlap(other.value, default)) {
             report.error_with_help(
                 other.span.clone(),
                 format!("{} conflicts with the API, which listens on {default}", other.value),
                 "give the API another `listen` in [control]",
             );
         }
+    }
+}
+
+impl Transports {
+    /// Whether both have one in common.
+    fn meet(self, other: Self) -> bool {
+        self == Self::Both || other == Self::Both || self == other
     }
 }
 

@@ -7,7 +7,7 @@ use crate::model::{AllowedClients, Identity, KeyPrefix, MAX_IDENTITY, Networks, 
 
 use super::Spot;
 use super::abuse::{self, Cookies};
-use super::claim::Claims;
+use super::claim::{Claims, Transports};
 use super::keys::Shape::{AddressPort, Boolean, Either, False, Fields, Integer, List, Prefix, Text, Words};
 use super::keys::{Keys, default, key, otherwise, required};
 use super::table::{Table, Value};
@@ -317,7 +317,10 @@ fn read_dns(value: &Value<'_>, claims: &mut Claims) -> Option<Dns> {
     let table = value.table("dns", &DNS)?;
     let mut listen = Vec::new();
     for item in table.need("listen").and_then(|value| value.items(LISTENERS)).unwrap_or_default() {
-        listen.extend(item.parsed(A_LISTENER, text::listener).and_then(|address| claims.add(&item, address)));
+        listen.extend(
+            item.parsed(A_LISTENER, text::listener)
+                .and_then(|address| claims.add(&item, address, Transports::Both)),
+        );
     }
     let workers = table.get("workers").and_then(|value| value.integer(0..=MOST_WORKERS));
     let dns = Dns {
@@ -393,7 +396,7 @@ fn read_control(value: &Value<'_>, claims: &mut Claims) -> Option<Control> {
     let tls = table.get("tls").and_then(|value| read_tls(&value));
     let metrics = table.get("metrics").and_then(|value| {
         let address = value.parsed("an address such as \"127.0.0.1:9153\"", text::listener)?;
-        claims.add(&value, address)
+        claims.add(&value, address, Transports::Tcp)
     });
     let control = Control { listen, socket, hosts, read, tokens, tls, metrics };
     warn_of_exposure(&table, &control);

@@ -53,6 +53,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, MOST_SHOWN, Severity, Spot};
 pub use geo::{Geo, GeoDatabase, GeoSource};
 pub use listen::{Control, ControlTls, Dns, NamedFile, Read, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node};
+pub use proxy::discovered_backends;
 pub use proxy::{CertificateFiles, ClientCertificates, PoolTls, ProxyTls, Tickets};
 pub use reference::{reference, schema};
 pub use restart::AtStart;
@@ -88,6 +89,8 @@ pub struct Config {
     pub dns: Option<Dns>,
     /// The regional balancer, if this node is one.
     pub proxy: Option<Proxy>,
+    /// Where the config has `[proxy]`.
+    pub proxy_at: Option<Spot>,
     /// The balancer's certificates and how it uses TLS.
     pub proxy_tls: ProxyTls,
     /// The API and metrics.
@@ -355,6 +358,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
         user_at: spots.user,
         log: node::read_log(root),
         dns,
+        proxy_at: proxy.is_some().then(|| root.report.spot(root.key_span("proxy"))),
         proxy,
         proxy_tls,
         control,

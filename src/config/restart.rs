@@ -1,9 +1,10 @@
 //! Settings that take effect only when a node starts.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::{Config, Control, Log, Node};
-use crate::model::TcpLimits;
+use crate::model::{TcpLimits, TcpOptions};
 
 /// The part of a config that is read at start and not by a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +15,10 @@ pub struct AtStart {
     dns_workers: Option<usize>,
     dns_tcp: Option<TcpLimits>,
     proxy_workers: Option<usize>,
-    proxy_listen: Vec<(String, Vec<SocketAddr>)>,
+    proxy_stop_delay: Option<Duration>,
+    /// Names, addresses, and whether they are UDP.
+    proxy_listen: Vec<(String, Vec<SocketAddr>, bool)>,
+    proxy_tcp: Vec<(String, TcpOptions)>,
     control: Control,
 }
 
@@ -29,14 +33,28 @@ impl AtStart {
             dns_workers: config.dns.as_ref().map(|dns| dns.workers),
             dns_tcp: config.dns.as_ref().map(|dns| dns.tcp),
             proxy_workers: config.proxy.as_ref().map(|proxy| proxy.workers),
+            proxy_stop_delay: config.proxy.as_ref().map(|proxy| proxy.stop_delay),
             proxy_listen: config
                 .proxy
                 .iter()
                 .flat_map(|proxy| &proxy.listeners)
-                .map(|it| (it.name.clone(), it.addresses.clone()))
+                .map(|it| (it.name.clone(), it.addresses.clone(), it.is_udp()))
+                .collect(),
+            proxy_tcp: config
+                .proxy
+                .iter()
+                .flat_map(|proxy| &proxy.listeners)
+                .map(|it| (it.name.clone(), it.tcp))
                 .collect(),
             control: config.control.clone(),
         }
+    }
+
+    /// Whether a listener that both have got other options.
+    fn has_other_tcp(&self, newer: &Self) -> bool {
+        let mut both =
+            self.proxy_tcp.iter().flat_map(|old| newer.proxy_tcp.iter().map(move |new| (old, new)));
+        both.any(|(old, new)| old.0 == new.0 && old.1 != new.1)
     }
 
     /// The differences in `newer`, a sentence each. Both must come from the same file, or their paths do not compare.
@@ -53,7 +71,9 @@ impl AtStart {
             ("[dns] workers", self.dns_workers != newer.dns_workers),
             ("[dns] tcp", self.dns_tcp != newer.dns_tcp),
             ("[proxy] workers", self.proxy_workers != newer.proxy_workers),
+            ("[proxy] stop_delay", self.proxy_stop_delay != newer.proxy_stop_delay),
             ("[proxy.listener] listen", self.proxy_listen != newer.proxy_listen),
+            ("[proxy.listener] tcp", self.has_other_tcp(newer)),
             ("[control] listen", now.listen != then.listen),
             ("[control] socket", now.socket != then.socket),
             ("[control] metrics", now.metrics != then.metrics),

@@ -30,6 +30,10 @@ pub enum FileKind {
     Pem,
     /// A private key.
     Key,
+    /// Secrets, a line each.
+    Secret,
+    /// Backends of a pool.
+    Backends,
     /// A geo database.
     GeoDatabase,
 }
@@ -51,6 +55,10 @@ impl FileKind {
             Self::Pem => 4 * MIB,
             // The largest take a few KiB.
             Self::Key => MIB,
+            // Two lines, and room for blanks.
+            Self::Secret => 1024,
+            // A thousand backends take 60 KiB as JSON.
+            Self::Backends => MIB,
             // As much as one may have after it is decompressed.
             Self::GeoDatabase => 512 * MIB,
         }
@@ -59,7 +67,12 @@ impl FileKind {
     /// The request for a file of this kind.
     #[must_use]
     pub const fn at(self, path: &Path) -> Source<'_> {
-        Source { path, limit: self.limit(), within: None, is_secret: matches!(self, Self::Key) }
+        Source {
+            path,
+            limit: self.limit(),
+            within: None,
+            is_secret: matches!(self, Self::Key | Self::Secret),
+        }
     }
 }
 
@@ -71,6 +84,8 @@ impl fmt::Display for FileKind {
             Self::Latency => "latency file",
             Self::Pem => "PEM file",
             Self::Key => "private key",
+            Self::Secret => "secret file",
+            Self::Backends => "file of backends",
             Self::GeoDatabase => "geo database",
         })
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::responder::{Reaction, Responder};
 use crate::answer::{Arrival, Transport};
 use crate::net::exchange::{Datagram, Exchange, Wait};
+use crate::net::udp::answers_anything;
 use crate::supervise::Part;
 use crate::supervise::fault::{self, At};
 
@@ -34,16 +35,6 @@ pub(super) fn run(
             break;
         }
     }
-}
-
-/// Whether the service of a port answers whatever it is sent: no resolver asks from there, so the address is forged, and
-/// an answer would be the first of an endless exchange between two servers. Port 0 cannot be answered at all.
-fn answers_anything(port: u16) -> bool {
-    const ECHO: u16 = 7;
-    const DAYTIME: u16 = 13;
-    const QUOTE_OF_THE_DAY: u16 = 17;
-    const CHARGEN: u16 = 19;
-    matches!(port, 0 | ECHO | DAYTIME | QUOTE_OF_THE_DAY | CHARGEN)
 }
 
 /// Serves one batch and returns its size.

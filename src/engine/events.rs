@@ -165,6 +165,8 @@ fn log(event: &Event) {
                 warnings = text("warnings"),
                 why = text("why"),
                 kept = text("kept"),
+                pool = text("pool"),
+                backends = text("backends"),
                 by = text("by"),
                 epoch,
                 id,
@@ -193,6 +195,7 @@ fn level(kind: &EventKind) -> Level {
         | EventKind::Restored { .. }
         | EventKind::Expired(_)
         | EventKind::Resolved { .. }
+        | EventKind::Discovered { .. }
         | EventKind::AllClear { .. } => Level::INFO,
     }
 }

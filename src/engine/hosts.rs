@@ -39,10 +39,10 @@ impl Resolving {
 
     /// Replaces the tasks by those for the hosts of this topology, with this resolver. Each looks up its host
     /// immediately.
-    pub(super) fn set(&mut self, topology: &Topology, resolver: Option<Resolver>) {
+    pub(super) fn set(&mut self, topology: &Topology, resolver: Option<Arc<Resolver>>) {
         // Dropping the set ends the previous tasks.
         self.tasks = JoinSet::new();
-        let Some(resolver) = resolver.map(Arc::new) else { return };
+        let Some(resolver) = resolver else { return };
         let turns = Arc::new(Semaphore::new(MAX_LOOKUPS));
         for host in topology.resolved_hosts() {
             let (resolver, turns) = (Arc::clone(&resolver), Arc::clone(&turns));

@@ -8,9 +8,11 @@
 //! client can keep probes from theirs.
 
 mod command;
+mod discovery;
 mod events;
 mod history;
 mod hosts;
+mod sources;
 mod task;
 
 use std::net::SocketAddr;

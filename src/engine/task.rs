@@ -12,13 +12,16 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::command::{Applied, Change, Command, Reloaded};
+use super::discovery::Discovery;
 use super::events::Events;
 use super::hosts::{Resolved, Resolving};
+use super::sources::Report;
 use super::{COMMAND_QUEUE, Handle};
 use crate::health::{FailingRequests, SavedVerdict};
 use crate::journal::{Journal, Notice, Opened, Recalled, VerdictRecord};
-use crate::model::{CheckId, Subject, Topology, Unix};
+use crate::model::{CheckId, Rules, Subject, Topology, Unix};
 use crate::net::clock::Clock;
+use crate::net::resolver::Resolver;
 use crate::prepare::{Prepared, world};
 use crate::probe::{CheckReport, PreparedProbe, ScheduledCheck, Scheduler};
 use crate::snapshot::{Plan, Snapshot};
@@ -67,6 +70,9 @@ pub struct Engine {
     /// The probes of the plan, ready to run.
     probes: Vec<Arc<PreparedProbe>>,
     resolving: Resolving,
+    discovery: Discovery,
+    /// The safety rules of the config.
+    rules: Rules,
     journal: Journal,
     /// What the journal lost or could not read at the start, a sentence each.
     opening_alarms: Vec<String>,
@@ -138,12 +144,18 @@ impl Engine {
         let (reports, report_queue) = mpsc::channel(REPORT_QUEUE);
         let (failing, failing_queue) = mpsc::channel(FAILING_QUEUE);
         let (results, resolved_queue) = mpsc::channel(RESOLVED_QUEUE);
+        let (discovered, discovered_queue) = mpsc::channel(RESOLVED_QUEUE);
         let (ready, ready_seen) = watch::channel(false);
         let Opened { journal, mut recalled, alarms } = opened;
         let events = Events::new(std::mem::take(&mut recalled.events));
         let Prepared { config, plan, probes, resolver, .. } = prepared;
+        let resolver = resolver.map(Arc::new);
+        let mut discovery = Discovery::new(discovered, network.handle().clone(), supervisor.clone());
+        discovery.set(&plan, resolver.as_ref());
+        discovery.restore(&recalled.hosts);
+        let (plan, rules) = (discovery.plan(), config.safety);
         let ended = ended_meanwhile(&mut recalled, clock.now().unix);
-        let state = State::new(world(&plan, config.safety), remembered(recalled), clock.now());
+        let state = State::new(world(&plan, rules.clone()), remembered(recalled), clock.now());
         let snapshot = Snapshot {
             plan: Arc::clone(&plan),
             standing: Arc::clone(state.standing()),
@@ -158,6 +170,8 @@ impl Engine {
             scheduler: Scheduler::new(reports, network.handle().clone(), supervisor.clone()),
             probes,
             resolving: Resolving::new(results, network.handle().clone(), supervisor.clone()),
+            discovery,
+            rules,
             journal,
             opening_alarms: alarms.clone(),
             journal_alarm: None,
@@ -167,11 +181,8 @@ impl Engine {
             retired: Arc::default(),
             part: supervisor.beating_part("the engine"),
         };
-        engine.keep_only_hosts();
-        engine.schedule();
-        engine.resolving.set(&engine.plan.topology, resolver);
+        engine.begin(resolver);
         engine.report_start(ended, alarms);
-        engine.check_ready();
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
             ready: ready_seen,
@@ -185,7 +196,13 @@ impl Engine {
         };
         let (end, ended) = oneshot::channel();
         thread::Builder::new().name("engine".into()).spawn(move || {
-            own.block_on(engine.run(command_queue, report_queue, resolved_queue, failing_queue));
+            own.block_on(engine.run(
+                command_queue,
+                report_queue,
+                resolved_queue,
+                discovered_queue,
+                failing_queue,
+            ));
             // A probe or lookup that is stuck must not keep the node from stopping.
             [own, network].into_iter().for_each(Runtime::shutdown_background);
             drop(end);
@@ -193,11 +210,20 @@ impl Engine {
         Ok((handle, EngineTask { ended, commands }))
     }
 
+    /// Starts the probes and lookups.
+    fn begin(&mut self, resolver: Option<Arc<Resolver>>) {
+        self.keep_only_hosts();
+        self.schedule();
+        self.resolving.set(&self.plan.topology, resolver);
+        self.check_ready();
+    }
+
     async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
         mut reports: mpsc::Receiver<CheckReport>,
         mut resolved: mpsc::Receiver<Resolved>,
+        mut discovered: mpsc::Receiver<Report>,
         mut failing: mpsc::Receiver<FailingRequests>,
     ) {
         let started = Instant::now();
@@ -209,6 +235,7 @@ impl Engine {
                 notice = self.journal.notice() => self.journal_changed(notice),
                 Some(report) = failing.recv() => self.requests_fail(report, &mut failing),
                 Some(host) = resolved.recv() => self.resolve(host, &mut resolved),
+                Some(report) = discovered.recv() => self.discover(report),
                 command = commands.recv() => match command {
                     Some(Command::Stop { reply }) => {
                         self.scheduler.shutdown().await;
@@ -262,6 +289,20 @@ impl Engine {
         self.check_ready();
     }
 
+    /// Processes what was discovered of a pool. A change is applied as a config with other backends would be.
+    fn discover(&mut self, report: Report) {
+        let (changed, alarm) = self.discovery.apply(report);
+        if let Some(changed) = changed {
+            self.plan = self.discovery.plan();
+            self.state.reload(world(&self.plan, self.rules.clone()), changed, self.clock.now());
+            self.publish();
+            self.journal.keep_only(self.state.checks_to_run().map(|check| check.id).collect());
+            self.journal.save_hosts(self.discovery.hosts());
+        }
+        alarm.into_iter().for_each(|event| self.emit(event));
+        self.check_ready();
+    }
+
     /// Publishes changes immediately, or later if something was published just now.
     fn recompute_soon(&mut self) {
         if self.published.elapsed() >= PUBLISH_PAUSE { self.recompute() } else { self.is_pending = true }
@@ -275,7 +316,7 @@ impl Engine {
 
     /// Marks the node as ready if everything has a result; immediately if there is nothing to check.
     fn check_ready(&self) {
-        if !*self.ready.borrow() && self.state.is_ready() {
+        if !*self.ready.borrow() && self.discovery.is_ready() && self.state.is_ready() {
             self.mark_ready();
         }
     }
@@ -329,9 +370,13 @@ impl Engine {
     /// Applies a prepared config. This cannot fail.
     fn commit(&mut self, prepared: Prepared, mut warnings: Vec<String>, by: String) -> Reloaded {
         let Prepared { config, plan, probes, resolver, .. } = prepared;
+        let resolver = resolver.map(Arc::new);
+        self.discovery.set(&plan, resolver.as_ref());
+        self.rules = config.safety;
+        let plan = self.discovery.plan();
         warnings.extend(without_target(self.state.overrides(), &plan.topology));
         let reloaded = EventKind::Reloaded { warnings: warnings.clone(), by };
-        self.state.reload(world(&plan, config.safety), reloaded, self.clock.now());
+        self.state.reload(world(&plan, self.rules.clone()), reloaded, self.clock.now());
         let old = std::mem::replace(&mut self.plan, plan);
         self.probes = probes;
         self.resolving.set(&self.plan.topology, resolver);
@@ -402,6 +447,7 @@ impl Engine {
     /// The alarms that last and that neither the standing nor the checks show.
     fn alarms(&self) -> Vec<String> {
         let journal = self.opening_alarms.iter().chain(&self.journal_alarm).cloned();
+        let journal = journal.chain(self.discovery.alarms());
         journal.chain(without_target(self.state.overrides(), &self.plan.topology)).collect()
     }
 
@@ -430,7 +476,8 @@ impl Engine {
     /// again.
     fn keep_only_hosts(&self) {
         let hosts = self.plan.topology.resolved_hosts();
-        self.journal.keep_only_hosts(hosts.into_iter().cloned().collect());
+        let discovered = self.discovery.hosts().into_keys();
+        self.journal.keep_only_hosts(hosts.into_iter().cloned().chain(discovered).collect());
     }
 
     fn alarm(&mut self, message: String) {

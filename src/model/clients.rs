@@ -12,6 +12,12 @@ pub struct Networks {
 }
 
 impl Networks {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty()
+    }
+
     /// Whether one of them contains the address.
     #[inline]
     #[must_use]

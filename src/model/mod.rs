@@ -4,13 +4,17 @@
 //! does not exist, hold a share above 100 % or a JSONPath that does not compile. No I/O, no clocks, no serde.
 
 mod check;
+mod client_limits;
 mod clients;
 mod condition;
 mod destination;
+mod discover;
 mod due;
+mod edit;
 mod event_record;
 mod identity;
 mod json_path;
+mod limits;
 mod lookup;
 mod name;
 mod passive;
@@ -19,7 +23,9 @@ mod probe;
 mod proxy;
 mod rate_limit;
 mod rules;
+mod secret;
 mod service;
+mod sticky;
 mod target;
 mod tcp;
 mod time;
@@ -27,28 +33,35 @@ mod topology;
 mod units;
 
 pub use check::{CheckId, Source, Subject};
+pub use client_limits::ClientLimits;
 pub use clients::{AllowedClients, Networks};
 pub use condition::Condition;
 pub use destination::Destinations;
+pub use discover::{Discover, ServiceRecord};
 pub use due::Due;
+pub use edit::{Edits, HeaderEdits, PathEdit, PathPiece, RedirectPiece, RedirectTo};
 pub use event_record::EventRecord;
 pub use identity::{Identity, MAX_IDENTITY};
 pub use json_path::{Extent, JsonPath, JsonPathError};
+pub use limits::PoolLimits;
 pub use lookup::{Found, Lookup};
 pub use name::{Name, NameError};
 pub use passive::{ErrorRate, Passive, PassiveOn};
 pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use proxy::{
-    Backend, BackendReach, BackendRef, Balance, HostPattern, Listener, ListenerTls, PathPattern, Pool,
-    PoolId, Protocol, Proxy, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, When,
+    AccessFormat, AccessLog, AccessTarget, Backend, BackendReach, BackendRef, Balance, ClientHeaders,
+    HostPattern, LONGEST_DRAIN, Listener, ListenerTls, Liveness, PathPattern, Pool, PoolId, Protocol, Proxy,
+    ProxyVersion, Readiness, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, ValuePattern, When,
 };
 pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};
+pub use secret::Secret;
 pub use service::{
     AllDown, Fence, FenceRule, GeoEntry, Https, Km, Member, Millis, Rank, RankKind, Service, ServiceKind,
     Share, Steering, TtlRange,
 };
+pub use sticky::Sticky;
 pub use target::{Target, TargetError};
 pub use tcp::TcpLimits;
 pub use time::{Mono, Now, Unix};

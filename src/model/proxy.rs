@@ -1,12 +1,15 @@
 //! The regional balancer: listeners, routes, pools and their backends.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
-use super::{Condition, Fraction, Name, Networks, Passive, Weight};
+use super::{
+    ClientLimits, Condition, Discover, Edits, Fraction, Name, Networks, Passive, PoolLimits, RedirectTo, Sticky, Weight,
+};
 
 /// Index into [`Topology::pools`](super::Topology::pools).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,10 +29,66 @@ pub struct BackendRef {
 pub struct Proxy {
     /// Threads, each with listeners and connections of its own; 0: one for each core.
     pub workers: usize,
-    /// Hops whose forwarding headers are believed.
+    /// Hops whose forwarding headers and PROXY headers are believed.
     pub trusted: Networks,
     /// In the order of their names.
     pub listeners: Vec<Listener>,
+    /// What backends learn of clients and requests.
+    pub identity: ClientHeaders,
+    /// Where requests are logged, if they are.
+    pub access_log: Option<AccessLog>,
+    /// How long the node goes on serving when it stops, so that whoever reads `/portolan/ready` can send clients elsewhere
+    /// first.
+    pub stop_delay: Duration,
+}
+
+/// `[proxy.access_log]`: a line for each request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    /// How lines are written.
+    pub format: AccessFormat,
+    /// Where they go.
+    pub to: AccessTarget,
+    /// The share of the requests that is logged.
+    pub sample: Fraction,
+}
+
+/// How the lines of the access log are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// An object of JSON.
+    Json,
+    /// The Common Log Format.
+    Clf,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessTarget {
+    /// To the standard output.
+    Stdout,
+    /// To the end of this file.
+    File(PathBuf),
+}
+
+/// `[proxy.identity]`: the headers that tell backends who the client is, and which request this is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClientHeaders {
+    /// `X-Forwarded-For`, `-Host` and `-Proto`, and `X-Real-IP`.
+    pub x_forwarded: bool,
+    /// `Forwarded` (RFC 7239).
+    pub forwarded: bool,
+    /// `X-Request-Id`.
+    pub request_id: bool,
+    /// `traceparent` (W3C Trace Context): the share of the traces begun here that is marked as sampled; `None` if traces are
+    /// only passed on.
+    pub trace: Option<Fraction>,
+}
+
+impl Default for ClientHeaders {
+    fn default() -> Self {
+        Self { x_forwarded: true, forwarded: false, request_id: true, trace: None }
+    }
 }
 
 /// `[proxy.listener.NAME]`.
@@ -41,10 +100,27 @@ pub struct Listener {
     pub addresses: Vec<SocketAddr>,
     /// What it understands of what clients send.
     pub protocol: Protocol,
+    /// Whether connections of trusted hops begin with a PROXY header that names the client.
+    pub proxy_protocol: bool,
+    /// Options of its sockets, if they are TCP.
+    pub tcp: TcpOptions,
+    /// What each client may use.
+    pub client: ClientLimits,
     /// How it speaks TLS, if it does.
     pub tls: Option<ListenerTls>,
     /// The first that matches decides.
     pub routes: Vec<Route>,
+    /// Whether it answers `/portolan/ready` itself, and for which pools.
+    pub ready: Option<Readiness>,
+}
+
+/// The pools that need an open backend for a listener to call the node ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Those that a route of any listener forwards to.
+    Routed,
+    /// These.
+    Pools(Vec<PoolId>),
 }
 
 /// `tls` of a listener, but for its certificates.
@@ -61,6 +137,42 @@ pub enum Protocol {
     Http,
     /// Bytes. Its routes have no conditions.
     Tcp,
+    /// TLS, which stays encrypted. Its routes see the host of the ClientHello.
+    TlsPassthrough,
+    /// Datagrams. Its routes have no conditions.
+    Udp,
+}
+
+/// `tcp` of a listener. What is `None` is the kernel's default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// Connections that may wait to be accepted, for each worker; the kernel caps it.
+    pub backlog: u32,
+    /// Connections with TCP Fast Open that may wait for the end of the handshake; off without it.
+    pub fast_open: Option<u32>,
+    /// How long a connection may wait for its first bytes before it can be accepted, in whole seconds.
+    pub defer_accept: Option<Duration>,
+    /// The largest segment, in bytes.
+    pub mss: Option<u32>,
+    /// How clients that are gone are noticed.
+    pub liveness: Liveness,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        const BACKLOG: u32 = 1024;
+        let (fast_open, defer_accept, mss, liveness) = Default::default();
+        Self { backlog: BACKLOG, fast_open, defer_accept, mss, liveness }
+    }
+}
+
+/// How a connection notices that its peer is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Liveness {
+    /// The silence after which the kernel asks the peer.
+    pub keepalive: Option<Duration>,
+    /// How long what was sent may stay unacknowledged.
+    pub user_timeout: Option<Duration>,
 }
 
 /// What to do with the requests that match.
@@ -70,6 +182,8 @@ pub struct Route {
     pub when: When,
     /// What to do.
     pub action: RouteAction,
+    /// What changes on the way.
+    pub edits: Edits,
 }
 
 /// The conditions of a route. What is empty always holds.
@@ -131,7 +245,7 @@ pub enum RouteAction {
         /// 301, 302, 303, 307 or 308.
         status: StatusCode,
         /// The new location.
-        to: HeaderValue,
+        to: RedirectTo,
     },
     /// Answers it.
     Respond {
@@ -149,8 +263,10 @@ pub struct Pool {
     pub name: String,
     /// How a backend is chosen.
     pub balance: Balance,
-    /// At least one, in the order of the config.
+    /// In the order of the config, and then those that were discovered. At least one, unless nothing has been discovered yet.
     pub backends: Vec<Backend>,
+    /// Where further backends are found, if anywhere.
+    pub discover: Option<Discover>,
     /// The condition for an address of a backend to be healthy: the probes that must pass. [`Condition::ALWAYS`]
     /// without probes.
     pub healthy_when: Condition,
@@ -159,6 +275,8 @@ pub struct Pool {
     /// While fewer than this share of the addresses are healthy, or none is, those that fail softly are used as well;
     /// `None`: never.
     pub panic: Option<Fraction>,
+    /// How much its backends work on at a time; `None` without limits.
+    pub limits: Option<PoolLimits>,
     /// How long the weight of an address that came up grows; `None` if it has its whole weight at once.
     pub slow_start: Option<Duration>,
     /// When a request is tried again.
@@ -169,6 +287,21 @@ pub struct Pool {
     pub keepalive: usize,
     /// How long requests and connections may go on once their backend is drained or removed.
     pub drain: Duration,
+    /// The cookie that keeps a client with a backend, if there is one.
+    pub sticky: Option<Sticky>,
+    /// The PROXY header that a connection to a backend begins with; none by default.
+    pub send_proxy: Option<ProxyVersion>,
+    /// How backends that are gone are noticed.
+    pub tcp: Liveness,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// One entry of a pool's `backend`.
@@ -194,6 +327,9 @@ pub enum BackendReach {
     /// At the addresses of this host, as resolvers report them.
     Resolved(Name),
 }
+
+/// The longest that requests and connections may go on when the node stops, whatever the `drain` of their pools.
+pub const LONGEST_DRAIN: Duration = Duration::from_secs(30);
 
 /// How a pool chooses a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -270,6 +406,24 @@ pub struct Timeouts {
     pub write: Duration,
     /// Without a request or a byte until a connection is closed.
     pub idle: Duration,
+}
+
+impl Listener {
+    /// Whether a route forwards to a pool.
+    #[must_use]
+    pub fn forwards_to(&self, id: PoolId) -> bool {
+        let forwards = |route: &Route| match &route.action {
+            RouteAction::Forward(pools) => pools.iter().any(|(pool, _)| *pool == id),
+            RouteAction::Redirect { .. } | RouteAction::Respond { .. } => false,
+        };
+        self.routes.iter().any(forwards)
+    }
+
+    /// Whether it listens for datagrams; else for TCP.
+    #[must_use]
+    pub fn is_udp(&self) -> bool {
+        self.protocol == Protocol::Udp
+    }
 }
 
 impl Pool {

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Backend, BackendRef, Condition, Location, Name, PlaceKey, Pool, PoolId, Probe, Service, Weight};
+use super::{
+    Backend, BackendRef, Condition, Discover, Location, Name, PlaceKey, Pool, PoolId, Probe, Service, Weight,
+};
 
 /// Index into [`Topology::regions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,6 +160,14 @@ impl Topology {
             .filter_map(Endpoint::resolved_host)
             .chain(backends.filter_map(Backend::resolved_host))
             .collect()
+    }
+
+    /// The names that pools discover their backends by.
+    pub fn discovered_names(&self) -> impl Iterator<Item = &Name> {
+        self.pools.iter().filter_map(|pool| match pool.discover.as_ref()? {
+            Discover::Host { name, .. } | Discover::Services(name) => Some(name),
+            Discover::File(_) => None,
+        })
     }
 
     /// The region with this id.

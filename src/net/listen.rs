@@ -12,10 +12,9 @@ use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::tcp_options;
 use super::udp::{RECEIVE_PATIENCE, SEND_PATIENCE};
-
-/// TCP handshakes completed and not yet accepted, per listener; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 1024;
+use crate::model::TcpOptions;
 
 /// Bytes of datagrams that may wait in one UDP socket, about 10 ms of work at full speed. The kernel doubles it
 /// for its own bookkeeping and caps it at `net.core.rmem_max`.
@@ -104,8 +103,12 @@ impl Tcp {
     /// # Errors
     /// If the address is in use, not an address of this host, or not permitted.
     pub fn bind(address: SocketAddr, setting: &'static str) -> Result<Self, BindError> {
+        Self::with(address, setting, &TcpOptions::default())
+    }
+
+    fn with(address: SocketAddr, setting: &'static str, options: &TcpOptions) -> Result<Self, BindError> {
         let failed = |source| BindError { address, protocol: "TCP", setting, source };
-        let listener = tcp_listener(address, Sharing::Alone).map_err(failed)?;
+        let listener = tcp_listener(address, Sharing::Alone, options).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Self { address, listener })
     }
@@ -116,15 +119,20 @@ impl TcpShared {
     ///
     /// # Errors
     /// If the address is in use, not an address of this host, or not permitted.
-    pub fn bind(address: SocketAddr, workers: usize, setting: &'static str) -> Result<Self, BindError> {
+    pub fn bind(
+        address: SocketAddr,
+        workers: usize,
+        setting: &'static str,
+        options: &TcpOptions,
+    ) -> Result<Self, BindError> {
         let failed = |source| BindError { address, protocol: "TCP", setting, source };
-        let Tcp { address, listener: alone } = Tcp::bind(address, setting)?;
+        let Tcp { address, listener: alone } = Tcp::with(address, setting, options)?;
         if workers <= 1 {
             return Ok(Self { address, listeners: vec![alone] });
         }
         drop(alone);
         let listeners: io::Result<_> =
-            (0..workers).map(|_| tcp_listener(address, Sharing::Workers)).collect();
+            (0..workers).map(|_| tcp_listener(address, Sharing::Workers, options)).collect();
         Ok(Self { address, listeners: listeners.map_err(failed)? })
     }
 }
@@ -147,7 +155,7 @@ impl Udp {
     }
 }
 
-fn tcp_listener(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
+fn tcp_listener(address: SocketAddr, sharing: Sharing, options: &TcpOptions) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if sharing == Sharing::Workers {
         socket.set_reuse_port(true)?;
@@ -156,7 +164,8 @@ fn tcp_listener(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener
     // listen at once.
     socket.set_reuse_address(true)?;
     bind_socket(&socket, address)?;
-    socket.listen(BACKLOG)?;
+    tcp_options::prepare(&socket, options)?;
+    socket.listen(options.backlog as i32)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }

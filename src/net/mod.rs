@@ -5,18 +5,22 @@
 //! address that was asked. [`resolver`] asks resolvers for the addresses of hosts, [`tls`] knows which servers to
 //! trust, [`server_tls`] makes a server, [`certificates`] chooses the certificate for a client, [`tickets`] resume
 //! sessions. [`proxy_header`] reads how a proxy passes on its client's address. [`limits`] raises the limit of open files
-//! and shares them out, [`memory`] returns freed memory to the system. Nothing here answers DNS.
+//! and shares them out, [`memory`] returns freed memory to the system. [`tcp_options`] sets options of TCP sockets,
+//! [`netstat`] reads what the kernel counts, [`handshakes`] keeps how far away clients are. Nothing here answers DNS.
 
 pub mod certificates;
 pub mod clock;
 pub mod exchange;
+pub mod handshakes;
 pub mod limits;
 pub mod listen;
 pub mod memory;
+pub mod netstat;
 pub mod proxy_header;
 pub mod random;
 pub mod resolver;
 pub mod server_tls;
+pub mod tcp_options;
 pub mod tickets;
 pub mod tls;
 pub mod udp;

@@ -33,6 +33,8 @@ pub struct Header {
     /// The client; IPv4 even where the proxy wrote it as an IPv4-mapped IPv6 address. `None`: the proxy itself, as in
     /// its health checks (LOCAL), or a client that the proxy cannot name (UNKNOWN, UNSPEC, AF_UNIX).
     pub client: Option<SocketAddr>,
+    /// What the client connected to, where there is a client.
+    pub destination: Option<SocketAddr>,
     /// The bytes that it takes; the client's own follow.
     pub length: usize,
 }
@@ -99,27 +101,26 @@ fn parse_line(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     };
     let line = str::from_utf8(&start[..end]).map_err(|_| Malformed::Line)?;
     let words: Vec<&str> = line.split(' ').collect();
-    let client = match words[..] {
+    let named = match words[..] {
         ["PROXY", "TCP4", client, proxy, from, to] => Some(addresses::<Ipv4Addr>(client, proxy, from, to)),
         ["PROXY", "TCP6", client, proxy, from, to] => Some(addresses::<Ipv6Addr>(client, proxy, from, to)),
         // "the receiver must ignore anything presented before the CRLF is found"
         ["PROXY", "UNKNOWN", ..] => None,
         _ => return Err(Malformed::Line),
     };
-    let client = client.map(|client| client.ok_or(Malformed::Line)).transpose()?;
-    Ok(Some(Header { client, length: end + 2 }))
+    let named = named.map(|named| named.ok_or(Malformed::Line)).transpose()?;
+    Ok(Some(Header::of(named, end + 2)))
 }
 
-/// The client's address and port, if all four words are valid.
+/// The client and what it connected to, if all four words are valid.
 fn addresses<A: FromStr + Into<IpAddr>>(
     client: &str,
     proxy: &str,
     from: &str,
     to: &str,
-) -> Option<SocketAddr> {
-    let (client, _proxy): (A, A) = (client.parse().ok()?, proxy.parse().ok()?);
-    let (from, _to) = (port(from)?, port(to)?);
-    Some(SocketAddr::new(client.into().to_canonical(), from))
+) -> Option<(SocketAddr, SocketAddr)> {
+    let (client, proxy): (A, A) = (client.parse().ok()?, proxy.parse().ok()?);
+    Some((canonical(client.into(), port(from)?), canonical(proxy.into(), port(to)?)))
 }
 
 /// "Decimal, between 0 and 65535", "heading zeroes are not permitted" (§2.1).
@@ -143,12 +144,12 @@ fn parse_binary(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     }
     let Some(block) = bytes.get(FIXED..length) else { return Ok(None) };
     // "the receiver must … ignore" the family and the addresses of LOCAL.
-    let client = if is_local { None } else { client_of(family, block)? };
-    Ok(Some(Header { client, length }))
+    let named = if is_local { None } else { named_in(family, block)? };
+    Ok(Some(Header::of(named, length)))
 }
 
-/// The client in the address block; the TLVs behind the addresses are skipped.
-fn client_of(family: u8, block: &[u8]) -> Result<Option<SocketAddr>, Malformed> {
+/// The client and what it connected to, as the address block has them; the TLVs behind the addresses are skipped.
+fn named_in(family: u8, block: &[u8]) -> Result<Option<(SocketAddr, SocketAddr)>, Malformed> {
     let needed = match family {
         0x00 => 0,
         0x11 | 0x12 => V4_ADDRESSES,
@@ -157,18 +158,77 @@ fn client_of(family: u8, block: &[u8]) -> Result<Option<SocketAddr>, Malformed> 
         other => return Err(Malformed::Family(other)),
     };
     let addresses = block.get(..needed).ok_or(Malformed::TooShort)?;
-    let ip = match needed {
-        V4_ADDRESSES => addresses.first_chunk::<4>().copied().map(IpAddr::from),
-        V6_ADDRESSES => addresses.first_chunk::<16>().copied().map(IpAddr::from),
+    let ips = match needed {
+        V4_ADDRESSES => addresses.first_chunk::<8>().map(|it| halves::<8, 4>(*it).map(IpAddr::from)),
+        V6_ADDRESSES => addresses.first_chunk::<32>().map(|it| halves::<32, 16>(*it).map(IpAddr::from)),
         _ => None,
     };
     // Both addresses, then both ports; the client's come first.
-    Ok(match (ip, addresses) {
-        (Some(ip), [.., high, low, _, _]) => {
-            Some(SocketAddr::new(ip.to_canonical(), u16::from_be_bytes([*high, *low])))
-        }
+    Ok(match (ips, addresses) {
+        (Some([client, destination]), [.., a, b, c, d]) => Some((
+            canonical(client, u16::from_be_bytes([*a, *b])),
+            canonical(destination, u16::from_be_bytes([*c, *d])),
+        )),
         _ => None,
     })
+}
+
+fn halves<const WHOLE: usize, const HALF: usize>(whole: [u8; WHOLE]) -> [[u8; HALF]; 2] {
+    let (first, second) = whole.split_at(HALF);
+    [first, second].map(|half| std::array::from_fn(|index| half[index]))
+}
+
+fn canonical(ip: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.to_canonical(), port)
+}
+
+impl Header {
+    fn of(named: Option<(SocketAddr, SocketAddr)>, length: usize) -> Self {
+        let (client, destination) = named.unzip();
+        Self { client, destination, length }
+    }
+}
+
+/// A header of version 1 for a TCP connection (§2.1).
+#[must_use]
+pub fn line(client: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+    let (from, to) = (client.port(), destination.port());
+    match same_family(client.ip(), destination.ip()) {
+        Pair::V4(client, destination) => format!("PROXY TCP4 {client} {destination} {from} {to}\r\n"),
+        Pair::V6(client, destination) => format!("PROXY TCP6 {client} {destination} {from} {to}\r\n"),
+    }
+    .into_bytes()
+}
+
+/// A header of version 2 for a TCP connection (§2.2).
+#[must_use]
+pub fn binary(client: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+    let (family, ips) = match same_family(client.ip(), destination.ip()) {
+        Pair::V4(client, destination) => (0x11, [client.octets(), destination.octets()].concat()),
+        Pair::V6(client, destination) => (0x21, [client.octets(), destination.octets()].concat()),
+    };
+    let ports = [client.port().to_be_bytes(), destination.port().to_be_bytes()].concat();
+    let length = (ips.len() + ports.len()) as u16;
+    [SIGNATURE.as_slice(), &[0x21, family], &length.to_be_bytes(), &ips, &ports].concat()
+}
+
+/// Two addresses of one family.
+enum Pair {
+    V4(Ipv4Addr, Ipv4Addr),
+    V6(Ipv6Addr, Ipv6Addr),
+}
+
+/// Both as IPv4 if they are, else both as IPv6: a header has one family. A hop before this one may have written one of them
+/// as IPv4-mapped.
+fn same_family(a: IpAddr, b: IpAddr) -> Pair {
+    let as_v6 = |ip| match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => Pair::V4(a, b),
+        _ => Pair::V6(as_v6(a), as_v6(b)),
+    }
 }
 
 #[cfg(test)]
@@ -177,7 +237,7 @@ mod tests {
 
     use super::*;
 
-    fn binary(version_and_command: u8, family: u8, block: &[u8]) -> Vec<u8> {
+    fn header_2(version_and_command: u8, family: u8, block: &[u8]) -> Vec<u8> {
         let mut bytes = SIGNATURE.to_vec();
         bytes.extend([version_and_command, family]);
         bytes.extend((block.len() as u16).to_be_bytes());
@@ -276,10 +336,10 @@ mod tests {
             (0x20, 0x11, &vec![], None),
             (0x20, 0xff, &vec![1, 2, 3], None),
         ] {
-            assert_eq!(whole(&binary(command, family, block)), client, "{command:#x} {family:#x}");
+            assert_eq!(whole(&header_2(command, family, block)), client, "{command:#x} {family:#x}");
             // TLVs follow the addresses.
             let tlvs = [block.as_slice(), b"\x04\0\x02\0\0\x02\0\x0bexample.com"].concat();
-            assert_eq!(whole(&binary(command, family, &tlvs)), client, "{command:#x} {family:#x}, TLVs");
+            assert_eq!(whole(&header_2(command, family, &tlvs)), client, "{command:#x} {family:#x}, TLVs");
         }
     }
 
@@ -288,29 +348,37 @@ mod tests {
         let v4 = block("192.0.2.7:5", "198.51.100.1:53");
         for version_and_command in [0x00, 0x01, 0x11, 0x22, 0x2f, 0x31] {
             assert_eq!(
-                parse(&binary(version_and_command, 0x11, &v4)),
+                parse(&header_2(version_and_command, 0x11, &v4)),
                 Err(Malformed::VersionOrCommand(version_and_command))
             );
         }
         for family in [0x01, 0x10, 0x13, 0x20, 0x41, 0xff] {
-            assert_eq!(parse(&binary(0x21, family, &v4)), Err(Malformed::Family(family)));
+            assert_eq!(parse(&header_2(0x21, family, &v4)), Err(Malformed::Family(family)));
         }
         for (family, needed) in [(0x11, V4_ADDRESSES), (0x21, V6_ADDRESSES), (0x31, UNIX_ADDRESSES)] {
-            assert_eq!(parse(&binary(0x21, family, &vec![0; needed - 1])), Err(Malformed::TooShort));
+            assert_eq!(parse(&header_2(0x21, family, &vec![0; needed - 1])), Err(Malformed::TooShort));
         }
         let block = vec![0; MAX_HEADER - FIXED + 1];
-        assert_eq!(parse(&binary(0x21, 0x11, &block)[..FIXED]), Err(Malformed::TooLong), "before it is read");
-        assert!(parse(&binary(0x21, 0x11, &block[1..])).unwrap().is_some());
+        assert_eq!(
+            parse(&header_2(0x21, 0x11, &block)[..FIXED]),
+            Err(Malformed::TooLong),
+            "before it is read"
+        );
+        assert!(parse(&header_2(0x21, 0x11, &block[1..])).unwrap().is_some());
     }
 
     #[test]
     fn a_header_is_waited_for_and_what_follows_is_left_alone() {
-        let v2 = binary(0x21, 0x11, &block("192.0.2.7:5", "198.51.100.1:53"));
+        let v2 = header_2(0x21, 0x11, &block("192.0.2.7:5", "198.51.100.1:53"));
         for header in [b"PROXY TCP4 192.0.2.7 198.51.100.1 5 53\r\n", &v2[..]] {
             for cut in 0..header.len() {
                 assert_eq!(parse(&header[..cut]), Ok(None), "{cut}");
             }
-            let expected = Header { client: some("192.0.2.7:5"), length: header.len() };
+            let expected = Header {
+                client: some("192.0.2.7:5"),
+                destination: some("198.51.100.1:53"),
+                length: header.len(),
+            };
             assert_eq!(parse(&[header, b"\0\x1dPROXY "].concat()), Ok(Some(expected)));
         }
         for other in [&b"\0\x1d"[..], b"P\0", b"proxy TCP4", b"\r\n\r\n\0\r\nQUIT ", b"GET / HTTP/1.1"] {
@@ -329,7 +397,7 @@ mod tests {
             body in prop::collection::vec(any::<u8>(), 0..300),
             words in "( TCP[46]| UNKNOWN)?( [0-9a-f.:]{1,15}){0,2}( [0-9]{1,6}){0,2}(\r\n)?",
         ) {
-            let bytes = if is_binary { binary(command, family, &body) } else { format!("PROXY{words}").into_bytes() };
+            let bytes = if is_binary { header_2(command, family, &body) } else { format!("PROXY{words}").into_bytes() };
             let mut decided = None;
             for end in 0..=bytes.len() {
                 let parsed = parse(&bytes[..end]);
@@ -341,6 +409,25 @@ mod tests {
                     }
                     decided = Some(parsed);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for (client, destination, family) in [
+            ("192.0.2.7:56324", "198.51.100.1:443", "TCP4"),
+            ("[2001:db8::7]:1", "[2001:db8::1]:65535", "TCP6"),
+            // Only one of them fits IPv4.
+            ("192.0.2.7:5", "[2001:db8::1]:443", "TCP6"),
+        ] {
+            let (client, destination) = (some(client).unwrap(), some(destination).unwrap());
+            let (text, block) = (line(client, destination), binary(client, destination));
+            assert!(text.starts_with(format!("PROXY {family} ").as_bytes()), "{text:?}");
+            for written in [text, block] {
+                let length = written.len();
+                let expected = Header { client: Some(client), destination: Some(destination), length };
+                assert_eq!(parse(&written), Ok(Some(expected)), "{written:?}");
             }
         }
     }

@@ -4,14 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::{Name as DnsName, RecordType};
-use hickory_proto::serialize::binary::BinDecodable;
+use hickory_proto::rr::{Name as DnsName, RData, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinEncodable};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 
-use crate::model::{Destinations, Found, Lookup, Name};
+use crate::model::{Destinations, Found, Lookup, Name, ServiceRecord};
 
 /// How long to wait for one answer of one resolver.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,6 +50,37 @@ impl Resolver {
     pub async fn addresses(&self, host: &Name) -> Lookup {
         let (v4, v6) = tokio::join!(self.lookup(host, RecordType::A), self.lookup(host, RecordType::AAAA));
         Lookup { v4, v6 }
+    }
+
+    /// The SRV records of a name (RFC 2782), following CNAMEs, with their lowest TTL. A single record whose target is the root
+    /// stands for none.
+    ///
+    /// # Errors
+    /// Why there is no answer, as a clause.
+    pub async fn services(&self, name: &Name) -> Result<(Vec<ServiceRecord>, Duration), String> {
+        let name = DnsName::from_bytes(name.as_wire()).map_err(|e| e.to_string())?;
+        let found = match self.resolver.lookup(name, RecordType::SRV).await {
+            Ok(found) => found,
+            Err(NetError::Dns(DnsError::NoRecordsFound(none)))
+                if none.response_code == ResponseCode::NoError =>
+            {
+                return Ok((Vec::new(), Duration::ZERO));
+            }
+            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => return Err(none.response_code.to_string()),
+            Err(NetError::Dns(DnsError::ResponseCode(code))) => return Err(code.to_string()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let ttl = found.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
+        let services = found.answers().iter().filter_map(|record| match &record.data {
+            RData::SRV(srv) if !srv.target.is_root() => Some(ServiceRecord {
+                priority: srv.priority,
+                weight: srv.weight,
+                port: srv.port,
+                target: Name::from_wire(&srv.target.to_lowercase().to_bytes().ok()?).ok()?,
+            }),
+            _ => None,
+        });
+        Ok((services.collect(), Duration::from_secs(ttl.into())))
     }
 
     async fn lookup(&self, host: &Name, rtype: RecordType) -> Result<Found, String> {

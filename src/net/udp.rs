@@ -38,7 +38,9 @@ pub struct Socket {
     socket: UdpSocket,
     address: SocketAddr,
     headers: Headers,
-    /// [`BATCH`] times [`LONGEST`] bytes.
+    /// Bytes read of a datagram.
+    longest: usize,
+    /// [`BATCH`] times `longest` bytes.
     space: Box<[u8]>,
     arrived: Vec<Arrived>,
     /// One buffer for each of [`BATCH`] answers.
@@ -66,7 +68,7 @@ struct Both<S> {
 /// A received datagram and its position in the space.
 #[derive(Clone, Copy, Debug)]
 struct Arrived {
-    /// Which [`LONGEST`] bytes of the space hold it.
+    /// Which part of the space holds it.
     slot: usize,
     len: usize,
     peer: SocketAddr,
@@ -86,11 +88,18 @@ impl Socket {
     /// Takes one of the sockets of a [`Udp`](super::listen::Udp), and its address.
     #[must_use]
     pub fn new(socket: UdpSocket, address: SocketAddr) -> Self {
+        Self::with_longest(socket, address, LONGEST)
+    }
+
+    /// The same, but `longest` bytes are read of a datagram. Memory is used as far as datagrams fill it.
+    #[must_use]
+    pub fn with_longest(socket: UdpSocket, address: SocketAddr, longest: usize) -> Self {
         Self {
             socket,
             address,
             headers: Headers::new(address),
-            space: vec![0; BATCH * LONGEST].into_boxed_slice(),
+            longest,
+            space: vec![0; BATCH * longest].into_boxed_slice(),
             arrived: Vec::with_capacity(BATCH),
             departing: (0..BATCH)
                 .map(|_| PendingAnswer { bytes: Vec::new(), to: address, from: None })
@@ -98,6 +107,30 @@ impl Socket {
             ready: 0,
         }
     }
+
+    /// Takes a datagram to anyone, to be sent by [`flush`](Exchange::flush), from one of this socket's addresses.
+    ///
+    /// # Panics
+    /// If [`BATCH`] datagrams have been taken and not been sent.
+    pub fn queue(&mut self, bytes: &[u8], to: SocketAddr, from: SocketAddr) {
+        let datagram = &mut self.departing[self.ready];
+        datagram.bytes.clear();
+        datagram.bytes.extend_from_slice(bytes);
+        datagram.to = to;
+        datagram.from = self.address.ip().is_unspecified().then_some(from.ip());
+        self.ready += 1;
+    }
+}
+
+/// Whether the service of a port answers whatever it is sent: no client asks from there, so the address is forged, and an
+/// answer would be the first of an endless exchange between two servers. Port 0 cannot be answered at all.
+#[must_use]
+pub fn answers_anything(port: u16) -> bool {
+    const ECHO: u16 = 7;
+    const DAYTIME: u16 = 13;
+    const QUOTE_OF_THE_DAY: u16 = 17;
+    const CHARGEN: u16 = 19;
+    matches!(port, 0 | ECHO | DAYTIME | QUOTE_OF_THE_DAY | CHARGEN)
 }
 
 impl Exchange for Socket {
@@ -110,7 +143,8 @@ impl Exchange for Socket {
         };
         // For a socket bound to a wildcard, the kernel reports the address asked and must be given it for the answer.
         let wildcard = self.address.ip().is_unspecified();
-        let (fd, space, arrived) = (self.socket.as_raw_fd(), &mut self.space, &mut self.arrived);
+        let (fd, arrived) = (self.socket.as_raw_fd(), &mut self.arrived);
+        let space = self.space.chunks_exact_mut(self.longest);
         let received = match &mut self.headers {
             Headers::V4(both) => receive(fd, &mut both.receiving, flags, space, |slot, message| {
                 let peer = SocketAddrV4::from(message.address?);
@@ -139,7 +173,7 @@ impl Exchange for Socket {
     fn query(&self, index: usize) -> Datagram<'_> {
         let Arrived { slot, len, peer, asked } = self.arrived[index];
         let local = asked.map_or(self.address, |ip| SocketAddr::new(ip, self.address.port()));
-        Datagram { bytes: &self.space[slot * LONGEST..][..len], peer, local }
+        Datagram { bytes: &self.space[slot * self.longest..][..len], peer, local }
     }
 
     fn answer(&mut self, index: usize, bytes: &mut Vec<u8>) {
@@ -190,16 +224,17 @@ impl Arrived {
     }
 }
 
-/// Receives a batch and passes each datagram on with its slot. Returns whether all of them were taken.
-fn receive<S: SockaddrLike + Copy>(
+/// Receives a batch into the parts of the space, and passes each datagram on with its slot. Returns whether all of them were
+/// taken.
+fn receive<'a, S: SockaddrLike + Copy>(
     fd: RawFd,
     headers: &mut MultiHeaders<S>,
     flags: MsgFlags,
-    space: &mut [u8],
+    space: impl Iterator<Item = &'a mut [u8]>,
     mut take: impl FnMut(usize, &RecvMsg<'_, '_, S>) -> Option<()>,
 ) -> nix::Result<bool> {
     let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = std::array::from_fn(|_| [IoSliceMut::new(&mut [])]);
-    for (slice, space) in slices.iter_mut().zip(space.chunks_exact_mut(LONGEST)) {
+    for (slice, space) in slices.iter_mut().zip(space) {
         *slice = [IoSliceMut::new(space)];
     }
     let mut complete = true;

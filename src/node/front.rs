@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::dns;
@@ -65,11 +67,13 @@ impl Bound {
         let shared = proxy::Shared {
             snapshots: Arc::clone(snapshots),
             counters: Arc::clone(&counters.proxy),
+            clients: Arc::default(),
             failing: engine.failing.clone(),
             supervisor: supervisor.clone(),
             connections: Arc::clone(&files.proxy),
             upstream: Arc::default(),
             most_connections: files.budget.proxy,
+            stopping: CancellationToken::new(),
         };
         let proxy = self.proxy.map(|server| server.start(&shared)).transpose();
         let proxy = proxy.context("cannot start the proxy's workers")?;
@@ -83,7 +87,7 @@ impl Bound {
 impl Front {
     /// How long a stop may wait for requests and connections of the proxy.
     pub(super) fn drain(&self) -> Duration {
-        self.proxy.as_ref().map_or(Duration::ZERO, |_| proxy::LONGEST_DRAIN)
+        self.proxy.as_ref().map_or(Duration::ZERO, proxy::Listeners::stop_within)
     }
 
     /// Answers what has arrived, and closes everything.

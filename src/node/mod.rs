@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
+use sd_notify::NotifyState;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -166,10 +167,7 @@ impl Node {
             _part: part,
         };
         let reloading = tokio::spawn(reloader.run(requests));
-        let (metrics, files_shown) = (metrics(&counters, &files), files.clone());
-        let (handle, asked) = (engine.clone(), reloads.clone());
-        let api =
-            Api { engine: handle, reloads: asked, node_name: name, started, metrics, files: files_shown };
+        let api = api(engine.clone(), reloads.clone(), name, started, &counters, &files);
         let extra = options.extra_routes.unwrap_or_default();
         let routes = |access| with_faults(router(api.clone(), access, extra.clone()));
         let api_runtime = serve_api(&mut control, routes, policy_seen, &files, &supervisor)?;
@@ -210,7 +208,7 @@ impl Node {
         watchdog::start(self.supervisor.clone(), self.front.drain())
             .context("cannot start the watchdog's thread")?;
         // Not running under systemd is fine.
-        sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
+        sd_notify::notify(&[NotifyState::Ready]).ok();
         let reloading = tokio::spawn(reload_on(hangup, self.reloads.clone()));
         loop {
             tokio::select! {
@@ -222,7 +220,9 @@ impl Node {
             }
         }
         reloading.abort();
-        sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
+        let longest =
+            u32::try_from(watchdog::longest_stop(self.front.drain()).as_micros()).unwrap_or(u32::MAX);
+        sd_notify::notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(longest)]).ok();
         info!("stopping");
         self.stop().await;
         Ok(())
@@ -250,6 +250,20 @@ fn claim_files(counters: &Counters, plan: &Plan, has_proxy: bool) -> Files {
         api: Arc::default(),
         proxy: Arc::default(),
     }
+}
+
+/// What the API needs.
+fn api(
+    engine: Handle,
+    reloads: Reloads,
+    node_name: Arc<str>,
+    started: Instant,
+    counters: &Counters,
+    files: &Files,
+) -> Api {
+    let (metrics, files) = (metrics(counters, files), files.clone());
+    let handshakes = Arc::clone(&counters.proxy.handshakes);
+    Api { engine, reloads, node_name, started, metrics, files, handshakes }
 }
 
 /// The metrics of the modules that the API does not know.

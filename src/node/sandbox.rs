@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::control::default_sockets;
 use super::privileges::create_state_dir;
 use crate::config::{Config, Control};
+use crate::model::AccessTarget;
 
 /// The newest rights that are handled; kernels from Linux 6.10 know them all, others enforce those that they know.
 const NEWEST: ABI = ABI::V5;
@@ -41,7 +42,7 @@ pub enum Sandbox {
         /// Whether the kernel knows all of it.
         whole: bool,
         /// Where files can be written.
-        store: Option<PathBuf>,
+        stores: Vec<PathBuf>,
         /// Where sockets can be created.
         sockets: Vec<PathBuf>,
     },
@@ -80,14 +81,17 @@ impl fmt::Display for Sandbox {
                 f.write_str("Landlock is off: this kernel does not have it or has not enabled it")
             }
             Self::Failed(why) => write!(f, "Landlock is off: {why}"),
-            Self::InForce { whole, store, sockets } => {
+            Self::InForce { whole, stores, sockets } => {
                 let extent = if *whole { "" } else { ", as far as this kernel can" };
                 write!(f, "Landlock is in force{extent}: nothing can be executed, no file written")?;
-                if let Some(store) = store {
-                    write!(f, " except in {}", store.display())?;
+                let shown = |folders: &[PathBuf]| -> Vec<String> {
+                    folders.iter().map(|folder| folder.display().to_string()).collect()
+                };
+                match &shown(stores)[..] {
+                    [] => {}
+                    folders => write!(f, " except in {}", folders.join(" and "))?,
                 }
-                let sockets: Vec<_> = sockets.iter().map(|folder| folder.display().to_string()).collect();
-                match &sockets[..] {
+                match &shown(sockets)[..] {
                     [] => f.write_str(", no socket created"),
                     folders => write!(f, ", no socket created except in {}", folders.join(" and ")),
                 }
@@ -97,17 +101,18 @@ impl fmt::Display for Sandbox {
 }
 
 fn restrict(config: &Config) -> anyhow::Result<Sandbox> {
-    let store = config.node.state_dir.clone();
-    if let Some(dir) = &store {
+    let state = config.node.state_dir.clone();
+    if let Some(dir) = &state {
         create_state_dir(dir, config.node.user.as_deref())?;
     }
+    let stores: Vec<PathBuf> = state.into_iter().chain(access_log_folder(config)).collect();
     let sockets = socket_folders(&config.control);
     let everything = AccessFs::from_all(NEWEST);
     let mut rules = Ruleset::default()
         .handle_access(everything)?
         .create()?
         .add_rule(PathBeneath::new(PathFd::new("/")?, AccessFs::ReadFile | AccessFs::ReadDir))?;
-    if let Some(dir) = &store {
+    for dir in &stores {
         rules = rules.add_rule(PathBeneath::new(PathFd::new(dir)?, STORE))?;
     }
     for folder in &sockets {
@@ -117,8 +122,14 @@ fn restrict(config: &Config) -> anyhow::Result<Sandbox> {
     Ok(match (status.landlock, status.ruleset) {
         (LandlockStatus::NotEnabled | LandlockStatus::NotImplemented, _)
         | (_, RulesetStatus::NotEnforced) => Sandbox::Unavailable,
-        (_, ruleset) => Sandbox::InForce { whole: ruleset == RulesetStatus::FullyEnforced, store, sockets },
+        (_, ruleset) => Sandbox::InForce { whole: ruleset == RulesetStatus::FullyEnforced, stores, sockets },
     })
+}
+
+/// The folder of the access log, if it exists: a file in another is reported when a line is written.
+fn access_log_folder(config: &Config) -> Option<PathBuf> {
+    let AccessTarget::File(path) = &config.proxy.as_ref()?.access_log.as_ref()?.to else { return None };
+    path.parent().map(Path::to_owned).filter(|folder| folder.is_dir())
 }
 
 /// The folders in which the control socket may be created; of those to try, the ones that exist or can be created.
@@ -142,14 +153,19 @@ mod tests {
 
     #[test]
     fn what_is_in_force_is_a_sentence() {
-        let in_force = |store: Option<&str>, sockets: &[&str]| {
-            let (store, sockets) = (store.map(PathBuf::from), sockets.iter().map(PathBuf::from).collect());
-            Sandbox::InForce { whole: true, store, sockets }.to_string()
+        let folders = |folders: &[&str]| folders.iter().map(PathBuf::from).collect();
+        let in_force = |stores: &[&str], sockets: &[&str]| {
+            let (stores, sockets) = (folders(stores), folders(sockets));
+            Sandbox::InForce { whole: true, stores, sockets }.to_string()
         };
         for (store, sockets, expected) in [
-            (None, &[][..], "no file written, no socket created"),
-            (Some("/state"), &["/run"], "no file written except in /state, no socket created except in /run"),
-            (None, &["/run", "/tmp"], "no file written, no socket created except in /run and /tmp"),
+            (&[][..], &[][..], "no file written, no socket created"),
+            (&["/state"], &["/run"], "no file written except in /state, no socket created except in /run"),
+            (
+                &["/state", "/log"],
+                &["/run", "/tmp"],
+                "no file written except in /state and /log, no socket created except in /run and /tmp",
+            ),
         ] {
             let expected = format!("Landlock is in force: nothing can be executed, {expected}");
             assert_eq!(in_force(store, sockets), expected);

@@ -35,8 +35,13 @@ const FAILURE: i32 = 1;
 /// # Errors
 /// If the thread cannot be started.
 pub(super) fn start(supervisor: Supervisor, drain: Duration) -> io::Result<()> {
-    thread::Builder::new().name("watchdog".into()).spawn(move || watch(&supervisor, STOP_WITHIN + drain))?;
+    thread::Builder::new().name("watchdog".into()).spawn(move || watch(&supervisor, longest_stop(drain)))?;
     Ok(())
+}
+
+/// How long a stop may take in all.
+pub(super) fn longest_stop(drain: Duration) -> Duration {
+    STOP_WITHIN + drain
 }
 
 fn watch(supervisor: &Supervisor, stop_within: Duration) {

@@ -8,10 +8,12 @@ mod control_tls;
 mod cookies;
 pub mod files;
 mod index;
+pub mod kernel;
 mod needs;
 mod origin;
 mod pem;
 mod proxy_tls;
+mod sticky;
 mod tickets;
 mod unanswered;
 
@@ -101,6 +103,7 @@ pub fn prepare(origin: &Origin) -> Result<Prepared, Diagnostics> {
 /// Everything that is wrong with the config.
 pub fn prepare_after(origin: &Origin, last: Option<&KeptIndex>) -> Result<Prepared, Diagnostics> {
     let (mut config, geo) = read(origin, last, index::needed)?;
+    sticky::complete(&mut config.topology.pools);
     let unanswered = unanswered::check(&config.places, &geo.index);
     config.warnings.add(&config.file, unanswered);
     let secrets = config.dns.as_ref().map_or(Ok(None), |dns| cookies::secrets(&dns.cookies));

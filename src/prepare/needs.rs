@@ -31,7 +31,8 @@ pub(super) fn probes(config: &Config) -> Result<Vec<Arc<PreparedProbe>>, Vec<Dia
 /// # Errors
 /// A diagnostic at the first such host, if the system has no usable /etc/resolv.conf and the config names no resolver.
 pub(super) fn resolver(config: &Config) -> Result<Option<Resolver>, Vec<Diagnostic>> {
-    let wanted = config.topology.resolved_hosts();
+    let mut wanted = config.topology.resolved_hosts();
+    wanted.extend(config.topology.discovered_names());
     let Some((_, at)) = config.hosts.iter().find(|(host, _)| wanted.contains(host)) else {
         return Ok(None);
     };

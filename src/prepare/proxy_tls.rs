@@ -90,7 +90,7 @@ impl Work<'_> {
         let mut listeners = config.proxy.iter().flat_map(|proxy| &proxy.listeners);
         let alpn: &[&[u8]] = match listeners.find(|it| it.name == name)?.protocol {
             Protocol::Http => &HTTP,
-            Protocol::Tcp => &[],
+            Protocol::Tcp | Protocol::TlsPassthrough | Protocol::Udp => &[],
         };
         let asked = match clients {
             None => None,

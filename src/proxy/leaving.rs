@@ -75,6 +75,13 @@ impl Leaving {
     }
 }
 
+/// Whether an address of the pool is down.
+pub(super) fn is_down(snapshot: &Snapshot, pool: &str, address: SocketAddr) -> bool {
+    let topology = &snapshot.plan.topology;
+    let id = topology.pool_ids().find(|id| topology.pool(*id).name == pool);
+    id.is_some_and(|id| snapshot.standing.pool(id).is_down(topology.pool(id), address))
+}
+
 /// Whether the pool still has the address, and nobody has withdrawn it.
 fn may_finish(snapshot: &Snapshot, pool: &str, address: SocketAddr) -> bool {
     let topology = &snapshot.plan.topology;

@@ -10,21 +10,60 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::counters::{BackendCounters, Counters, ListenerCounters, PoolCounters};
+use super::counters::{BackendCounters, Counters, ListenerCounters, PoolCounters, Rejection};
+use super::udp;
+use crate::net::netstat::ListenCounters;
 
 /// A counter of each listener, pool or backend: its name, what it counts, and where it is.
 type Row<T> = (&'static str, &'static str, fn(&T) -> &AtomicU64);
 
-const OF_LISTENERS: [Row<ListenerCounters>; 3] = [
+const OF_LISTENERS: [Row<ListenerCounters>; 5] = [
     ("proxy_connections", "Connections accepted", |it| &it.accepted),
     ("proxy_refused", "Connections closed at once because too many were open", |it| &it.refused),
+    (
+        "proxy_limited_connections",
+        "Connections closed at once because their client had as many as it may",
+        |it| &it.limited_connections,
+    ),
+    ("proxy_limited_requests", "Requests refused with 429 because their client sent too many", |it| {
+        &it.limited_requests
+    }),
     ("proxy_unrouted", "Requests that no route matched", |it| &it.unrouted),
 ];
 
-const OF_POOLS: [Row<PoolCounters>; 3] = [
+const QUEUES: [Row<ListenerCounters>; 2] = [
+    ("proxy_accept_queue", "Connections that wait to be accepted", |it| &it.waiting),
+    ("proxy_accept_queue_limit", "Connections that may wait to be accepted", |it| &it.may_wait),
+];
+
+type KernelRow = (&'static str, &'static str, fn(&ListenCounters) -> u64);
+
+const OF_KERNEL: [KernelRow; 3] = [
+    (
+        "kernel_listen_overflows",
+        "Connections that found the queue of a listener full, of all programs",
+        |it| it.overflows,
+    ),
+    ("kernel_listen_drops", "Connections dropped before they were accepted, of all programs", |it| it.drops),
+    ("kernel_syncookies_sent", "SYN cookies sent because a queue was full, of all programs", |it| {
+        it.syncookies_sent
+    }),
+];
+
+const OF_POOLS: [Row<PoolCounters>; 7] = [
     ("proxy_pool_requests", "Requests, or connections of TCP listeners, for a pool", |it| &it.requests),
     ("proxy_retries", "Attempts after the first", |it| &it.retries),
+    (
+        "proxy_overflowed",
+        "Requests that no backend had room for, while too many waited or for too long",
+        |it| &it.queue.overflowed,
+    ),
     ("proxy_unavailable", "Requests or connections for which there was no backend", |it| &it.unavailable),
+    ("proxy_sticky_kept", "Requests sent to the backend that their cookie names", |it| &it.kept),
+    ("proxy_sticky_moved", "Requests whose cookie names a backend that is not in use", |it| &it.moved),
+    ("proxy_sticky_invalid", "Requests whose cookie is forged, expired, malformed or there twice", |it| {
+        &it.invalid_cookies
+    }),
 ];
 
 const OF_BACKENDS: [Row<BackendCounters>; 2] = [
@@ -67,6 +106,31 @@ impl Counters {
     /// # Errors
     /// If the encoder cannot write.
     pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_listeners(encoder)?;
+        let pools = self.pools();
+        for (name, help, of) in OF_POOLS {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (pool, counters) in &pools {
+                let labels = [("pool", pool.as_str())];
+                ConstCounter::new(of(counters).load(Relaxed)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Requests that wait until a backend has room";
+        let mut family = encoder.encode_descriptor("proxy_pending", help, None, MetricType::Gauge)?;
+        for (pool, counters) in &pools {
+            let labels = [("pool", pool.as_str())];
+            let count = u64::from(counters.queue.waiting.load(Relaxed));
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Lines of the access log that were not written";
+        let dropped =
+            encoder.encode_descriptor("proxy_access_log_dropped", help, None, MetricType::Counter)?;
+        ConstCounter::new(self.access_log_dropped.load(Relaxed)).encode(dropped)?;
+        self.encode_backends(encoder)?;
+        udp::encode(&self.udp_listeners(), encoder)
+    }
+
+    fn encode_listeners(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let listeners = self.listeners();
         for (name, help, of) in OF_LISTENERS {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -84,16 +148,17 @@ impl Counters {
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }
-        encode_handshakes(&listeners, encoder)?;
-        let pools = self.pools();
-        for (name, help, of) in OF_POOLS {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for (pool, counters) in &pools {
-                let labels = [("pool", pool.as_str())];
-                ConstCounter::new(of(counters).load(Relaxed)).encode(family.encode_family(&labels)?)?;
+        let help = "Connections closed for what they began with, by reason";
+        let mut family = encoder.encode_descriptor("proxy_rejected", help, None, MetricType::Counter)?;
+        for (listener, counters) in &listeners {
+            for (reason, name) in Rejection::ALL {
+                let labels = [("listener", listener.as_str()), ("reason", name)];
+                let count = counters.rejected[reason as usize].load(Relaxed);
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }
-        self.encode_backends(encoder)
+        encode_handshakes(&listeners, encoder)?;
+        encode_arrivals(&listeners, encoder)
     }
 
     fn encode_backends(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -118,4 +183,30 @@ impl Counters {
         }
         Ok(())
     }
+}
+
+/// What is known of connections before they are accepted.
+fn encode_arrivals(
+    listeners: &[(String, Arc<ListenerCounters>)],
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
+    let (name, help) = ("proxy_handshake_rtt_seconds", "Round-trip times of the handshakes of clients");
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    for (listener, counters) in listeners {
+        let labels = [("listener", listener.as_str())];
+        counters.round_trips.encode(family.encode_family(&labels)?)?;
+    }
+    for (name, help, of) in QUEUES {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (listener, counters) in listeners {
+            let labels = [("listener", listener.as_str())];
+            ConstGauge::new(of(counters).load(Relaxed)).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let Some(counters) = ListenCounters::read().filter(|_| !listeners.is_empty()) else { return Ok(()) };
+    for (name, help, of) in OF_KERNEL {
+        let family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(of(&counters)).encode(family)?;
+    }
+    Ok(())
 }

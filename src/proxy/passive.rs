@@ -40,15 +40,15 @@ pub(super) enum Fault {
     /// The response did not begin in time.
     Timeout,
     /// The response says that the backend failed.
-    Status(StatusCode),
+    Response,
 }
 
 impl Fault {
     /// What a response says about its backend. 501 and 505 are about the request: a client could have a backend ejected.
-    pub(super) fn of_response(status: StatusCode) -> Option<Self> {
+    fn of_response(status: StatusCode) -> Option<Self> {
         let is_of_request =
             matches!(status, StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED);
-        (status.is_server_error() && !is_of_request).then_some(Self::Status(status))
+        (status.is_server_error() && !is_of_request).then_some(Self::Response)
     }
 
     fn is_in(self, on: PassiveOn) -> bool {
@@ -56,7 +56,7 @@ impl Fault {
             Self::Connect => on.connect,
             Self::Reset => on.reset,
             Self::Timeout => on.timeout,
-            Self::Status(_) => on.server_error,
+            Self::Response => on.server_error,
         }
     }
 }
@@ -78,7 +78,15 @@ impl Outcomes {
 }
 
 impl WorkerPool {
-    /// A backend answered a request, or took a connection.
+    /// A backend answered a request with this status.
+    pub(super) fn answered(&self, backend: &Backend, status: StatusCode) {
+        match Fault::of_response(status) {
+            Some(fault) => self.failed(backend, fault, &format_args!("HTTP {}", status.as_u16())),
+            None => self.succeeded(backend),
+        }
+    }
+
+    /// A backend took a connection, or answered a request as it should.
     pub(super) fn succeeded(&self, backend: &Backend) {
         let Some(passive) = &self.settings().passive else { return };
         let outcomes = &backend.counters.outcomes;

@@ -1,12 +1,13 @@
 //! A worker's view of the pools: which backends may be used, and its own balancers and idle connections.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,7 @@ use super::Shared;
 use super::budget::Budget;
 use super::counters::{BackendCounters, PoolCounters};
 use super::leaving::Leaving;
+use super::sticky::{Session, Sessions};
 use super::tls::{BackendTls, Wanted};
 use super::upstream::Parked;
 use crate::model::{Pool, PoolId, Topology};
@@ -27,6 +29,8 @@ pub(super) struct Pools {
     /// Tells the workers' balancers apart.
     seed: u64,
     epoch: u64,
+    /// The epoch for which counters of addresses that are gone were dropped.
+    pruned: u64,
     /// By [`PoolId`].
     by_id: Vec<Rc<WorkerPool>>,
     leaving: Leaving,
@@ -49,6 +53,8 @@ struct Inner {
     picker: Picker,
     /// In the order of `open`.
     backends: Vec<Rc<Backend>>,
+    /// `None` if no cookie keeps clients with a backend.
+    sessions: Option<Sessions>,
 }
 
 /// An address of a backend as a worker uses it.
@@ -64,12 +70,9 @@ pub(super) struct Backend {
     pub(super) ended: CancellationToken,
 }
 
-/// A request or connection that a backend works on.
-pub(super) struct InFlight(Rc<Backend>);
-
 impl Pools {
     pub(super) fn new(shared: Shared, seed: u64) -> Self {
-        Self { shared, seed, epoch: 0, by_id: Vec::new(), leaving: Leaving::default() }
+        Self { shared, seed, epoch: 0, pruned: 0, by_id: Vec::new(), leaving: Leaving::default() }
     }
 
     /// The pool with this id of a snapshot.
@@ -82,6 +85,8 @@ impl Pools {
     pub(super) fn close_overdue(&mut self, snapshot: &Snapshot, now: Instant) {
         self.renew(snapshot);
         for pool in &self.by_id {
+            // Nobody waits for long if there is room for a reason that wakes nobody.
+            pool.counters.queue.wake_all();
             let limit = pool.settings().timeout.idle;
             for backend in &pool.inner.borrow().backends {
                 backend.close_idle(limit, now);
@@ -89,6 +94,11 @@ impl Pools {
             }
         }
         self.leaving.end_overdue(snapshot, now);
+        // One worker does it for all.
+        if self.seed == 0 && self.pruned != self.epoch {
+            self.pruned = self.epoch;
+            self.shared.counters.keep_backends(&addresses(snapshot));
+        }
     }
 
     /// From now on, connections to all backends may go on for as long as their pools' `drain` says.
@@ -151,7 +161,8 @@ impl WorkerPool {
         let settings = topology.pool(id);
         let backends = backends(settings, tls, open, &[], shared, leaving);
         let picker = Picker::new(settings.balance, candidates(open), seed);
-        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends });
+        let sessions = Sessions::of(settings, open);
+        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends, sessions });
         let counters = shared.counters.pool(&settings.name);
         let budget = Rc::new(RefCell::new(Budget::new(Instant::now())));
         let tls = tls.cloned();
@@ -178,7 +189,8 @@ impl WorkerPool {
         } else {
             Picker::new(settings.balance, candidates(open), seed)
         };
-        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends });
+        let sessions = Sessions::of(settings, open);
+        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends, sessions });
         let (shared, counters, tls) = (self.shared.clone(), Arc::clone(&self.counters), tls.cloned());
         Rc::new(Self { topology, id, shared, counters, budget: Rc::clone(&self.budget), tls, inner })
     }
@@ -191,7 +203,11 @@ impl WorkerPool {
         let tls = self.tls.as_ref();
         inner.backends = backends(self.settings(), tls, open, &inner.backends, &self.shared, leaving);
         inner.picker.renew(candidates(open));
+        if let Some(sessions) = &mut inner.sessions {
+            sessions.renew(open);
+        }
         inner.open = Arc::clone(open);
+        self.counters.queue.wake_all();
     }
 
     /// The pool's config.
@@ -199,13 +215,33 @@ impl WorkerPool {
         self.topology.pool(self.id)
     }
 
-    /// Chooses a backend, one that has not been tried if there is one; `None` if there is none at all.
+    /// Whether no backend may be used at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.inner.borrow().backends.is_empty()
+    }
+
+    /// Chooses a backend that has room, one that has not been tried if there is one; `None` if none has room.
     pub(super) fn pick(&self, key: Hash, tried: &[SocketAddr]) -> Option<Rc<Backend>> {
         let Inner { picker, backends, .. } = &mut *self.inner.borrow_mut();
+        let limits = &self.settings().limits;
         let load = |index: usize| backends[index].counters.load();
-        let is_tried = |index: usize| tried.contains(&backends[index].address);
-        let index = picker.pick(key, &load, &is_tried).or_else(|| picker.pick(key, &load, &|_| false))?;
+        let is_full =
+            |index: usize| limits.is_some_and(|limits| load(index).in_flight >= limits.requests.get());
+        let is_tried = |index: usize| tried.contains(&backends[index].address) || is_full(index);
+        let index = picker.pick(key, &load, &is_tried).or_else(|| picker.pick(key, &load, &is_full))?;
         Some(Rc::clone(&backends[index]))
+    }
+
+    /// The session of a request; `None` if the pool is not sticky. Takes the cookie out of the request.
+    pub(super) fn session(&self, headers: &mut HeaderMap, is_secure: bool) -> Option<Session> {
+        let Inner { sessions, backends, .. } = &*self.inner.borrow();
+        let bound = sessions.as_ref()?.take(headers, &self.counters);
+        let bound = bound.map(|(index, is_due)| (Rc::clone(&backends[index]), is_due));
+        Some(Session::new(bound, is_secure))
+    }
+
+    pub(super) fn with_sessions<T>(&self, then: impl FnOnce(&Sessions) -> T) -> Option<T> {
+        self.inner.borrow().sessions.as_ref().map(then)
     }
 
     /// Counts a request or connection.
@@ -227,6 +263,20 @@ impl WorkerPool {
     pub(super) fn count_retry(&self) {
         self.counters.retries.fetch_add(1, Relaxed);
     }
+}
+
+/// All addresses of all pools.
+fn addresses(snapshot: &Snapshot) -> BTreeSet<(&str, SocketAddr)> {
+    let topology = &snapshot.plan.topology;
+    let of_pool = |id: PoolId| {
+        let (pool, standing) = (topology.pool(id), snapshot.standing.pool(id));
+        let backends = pool.backends.iter().zip(&*standing.backends);
+        backends.flat_map(move |(backend, standing)| {
+            let address = |ip| (pool.name.as_str(), SocketAddr::new(ip, backend.port));
+            standing.addresses.iter().map(move |it| address(it.address))
+        })
+    };
+    topology.pool_ids().flat_map(of_pool).collect()
 }
 
 fn candidates(open: &[OpenAddress]) -> Vec<Candidate> {
@@ -268,23 +318,4 @@ fn backends(
         leaving.add(pool, it);
     }
     backends
-}
-
-impl InFlight {
-    pub(super) fn new(backend: &Rc<Backend>) -> Self {
-        backend.counters.in_flight.fetch_add(1, Relaxed);
-        backend.counters.requests.fetch_add(1, Relaxed);
-        Self(Rc::clone(backend))
-    }
-
-    /// Waits until it must end, because its backend was drained or removed, or the node stops.
-    pub(super) async fn overdue(&self) {
-        self.0.ended.cancelled().await;
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.counters.in_flight.fetch_sub(1, Relaxed);
-    }
 }

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::time::{Instant, sleep_until};
 
-use super::pools::InFlight;
+use super::queue::InFlight;
 use super::tls::AnyEnd;
 
 /// Relays what a client and a backend send after they changed the protocol, until both have ended, neither has sent

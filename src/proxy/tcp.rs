@@ -8,12 +8,14 @@ use http::{HeaderMap, Method};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::passive::Fault;
-use super::pools::{InFlight, WorkerPool};
+use super::pools::WorkerPool;
+use super::queue::InFlight;
 use super::tls::AnyEnd;
 use super::upstream::{Connected, Failure};
 use super::worker::Client;
 use super::{relay, upstream};
-use crate::model::RouteAction;
+use crate::model::{ProxyVersion, RouteAction};
+use crate::net::proxy_header;
 use crate::pick::{Hash, client_key};
 use crate::route::Head;
 
@@ -24,11 +26,22 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(client: &Client, st
     let (method, headers) = (Method::GET, HeaderMap::new());
     let head = Head { host: "", path: "/", query: None, method: &method, headers: &headers };
     let Some(RouteAction::Forward(pools)) = listener.find(&head).map(|route| &route.action) else { return };
-    let key = client_key(client.address.ip());
-    let pool = client.context.pool(pools, key, &snapshot);
+    let pool = client.context.pool(pools, client_key(client.address.ip()), &snapshot);
     drop(snapshot);
+    relay_to(client, stream, &pool).await;
+}
+
+/// Connects the client to a backend of the pool and relays until both have ended.
+pub(super) async fn relay_to<S: AsyncRead + AsyncWrite + Unpin>(
+    client: &Client,
+    stream: S,
+    pool: &Rc<WorkerPool>,
+) {
     pool.count_request();
-    let Some((Connected { stream: backend, occupant }, in_flight)) = connect(&pool, key).await else {
+    let version = pool.settings().send_proxy;
+    let header = version.and_then(|version| header(client, version)).unwrap_or_default();
+    let key = client_key(client.address.ip());
+    let Some((Connected { stream: backend, occupant }, in_flight)) = connect(pool, key, &header).await else {
         return;
     };
     let idle = pool.settings().timeout.idle;
@@ -41,22 +54,34 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(client: &Client, st
     drop((occupant, in_flight));
 }
 
-/// A connection to a backend, if any of those that the pool may try can be reached.
-async fn connect(pool: &Rc<WorkerPool>, key: Hash) -> Option<(Connected, InFlight)> {
+/// The PROXY header for a connection to a backend.
+fn header(client: &Client, version: ProxyVersion) -> Option<Vec<u8>> {
+    let destination = client.destination?;
+    Some(match version {
+        ProxyVersion::V1 => proxy_header::line(client.address, destination),
+        ProxyVersion::V2 => proxy_header::binary(client.address, destination),
+    })
+}
+
+/// A connection to a backend that has been sent `header`, if any of those that the pool may try can be reached.
+async fn connect(pool: &Rc<WorkerPool>, key: Hash, header: &[u8]) -> Option<(Connected, InFlight)> {
     let settings = pool.settings();
     let mut tried: Vec<SocketAddr> = Vec::new();
-    while let Some(backend) = pool.pick(key, &tried) {
-        let in_flight = InFlight::new(&backend);
-        match upstream::connect(&backend, pool).await {
+    while let Ok(in_flight) = pool.claim(key, &tried).await {
+        let backend = &in_flight.backend;
+        match upstream::connect(backend, pool, header).await {
             Ok(connected) => {
-                pool.succeeded(&backend);
+                pool.succeeded(backend);
                 return Some((connected, in_flight));
             }
-            Err(Failure::Full) => break,
+            Err(Failure::Full) => {
+                pool.counters.unavailable.fetch_add(1, Relaxed);
+                return None;
+            }
             Err(failure) => {
                 tracing::debug!(backend = %backend.address, %failure, "cannot connect to a backend");
                 backend.counters.failures.fetch_add(1, Relaxed);
-                pool.failed(&backend, Fault::Connect, &failure);
+                pool.failed(backend, Fault::Connect, &failure);
             }
         }
         tried.push(backend.address);
@@ -66,6 +91,5 @@ async fn connect(pool: &Rc<WorkerPool>, key: Hash) -> Option<(Connected, InFligh
         }
         pool.count_retry();
     }
-    pool.counters.unavailable.fetch_add(1, Relaxed);
     None
 }

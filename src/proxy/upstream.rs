@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_io_timeout::TimeoutStream;
@@ -16,6 +17,7 @@ use super::pools::{Backend, WorkerPool};
 use super::tls::BackendStream;
 use crate::net::clock::Clock;
 use crate::net::limits::Occupant;
+use crate::net::tcp_options;
 
 /// A connection to a backend that waits for a request.
 pub(super) type Idle = http1::SendRequest<RequestBody>;
@@ -60,16 +62,23 @@ pub(super) struct Connected {
     pub(super) occupant: Occupant,
 }
 
-/// Connects by TCP, and by TLS if the pool has it, within the pool's time for a connection.
+/// Connects by TCP, sends a PROXY header, and connects by TLS if the pool has it, within the pool's time for a connection.
 ///
 /// # Errors
 /// [`Failure::Full`] or [`Failure::Connect`].
-pub(super) async fn connect(backend: &Backend, pool: &WorkerPool) -> Result<Connected, Failure> {
+pub(super) async fn connect(
+    backend: &Backend,
+    pool: &WorkerPool,
+    header: &[u8],
+) -> Result<Connected, Failure> {
     let shared = &pool.shared;
     let occupant = shared.upstream.enter_below(shared.most_connections).ok_or(Failure::Full)?;
     let connecting = async {
-        let stream = TcpStream::connect(backend.address).await?;
+        let mut stream = TcpStream::connect(backend.address).await?;
         stream.set_nodelay(true)?;
+        tcp_options::keep_alive(&stream, pool.settings().tcp)?;
+        // It fits the empty buffer of a new connection.
+        stream.write_all(header).await?;
         let Some(tls) = &backend.tls else { return Ok(BackendStream::Plain(stream)) };
         match tls.connect(stream).await {
             Ok(stream) => Ok(BackendStream::Tls(Box::new(stream))),
@@ -119,7 +128,7 @@ impl Backend {
 
     /// A new connection.
     pub(super) async fn open(&self, pool: &WorkerPool) -> Result<Idle, Failure> {
-        let Connected { stream, occupant } = connect(self, pool).await?;
+        let Connected { stream, occupant } = connect(self, pool, &[]).await?;
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(pool.settings().timeout.write));
         let (sender, connection) =

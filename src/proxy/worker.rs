@@ -2,14 +2,13 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use ::http::HeaderValue;
-use tokio::io::{AsyncRead, AsyncWrite};
+use ::http::{HeaderMap, HeaderValue};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::{JoinSet, LocalSet};
@@ -17,11 +16,15 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::Sink;
+use super::begun::Begun;
+use super::clients::Admitted;
 use super::counters::ListenerCounters;
 use super::pools::{Pools, WorkerPool};
 use super::tls::{Acceptor, Proved};
-use super::{LONGEST_DRAIN, Shared, http, tcp};
-use crate::model::{PoolId, Protocol, Weight};
+use super::{LONGEST_DRAIN, Shared, announced, clients, http, passthrough, tcp, udp};
+use crate::model::{ClientLimits, Networks, PoolId, Protocol, Weight};
+use crate::net::tcp_options::{AcceptQueue, accept_queue, round_trip};
 use crate::pick::Hash;
 use crate::route;
 use crate::snapshot::Snapshot;
@@ -30,16 +33,34 @@ use crate::supervise::{self, Part};
 /// How a worker is started.
 pub(super) struct Worker {
     pub(super) index: usize,
+    /// How many workers there are.
+    pub(super) count: usize,
     pub(super) shared: Shared,
+    pub(super) access: Sink,
     pub(super) closing: CancellationToken,
+}
+
+/// What a worker listens on.
+pub(super) enum Listening {
+    Tcp {
+        socket: std::net::TcpListener,
+        /// Whether its handshakes tell how far away clients are.
+        measures: bool,
+    },
+    /// A socket, and the address that it is bound to.
+    Udp(SocketAddr, std::net::UdpSocket),
 }
 
 /// What the connections of a worker share.
 pub(super) struct Context {
     pub(super) shared: Shared,
     pools: RefCell<Pools>,
+    /// Round-trip times of handshakes that the shared table does not have yet.
+    measured: RefCell<Vec<(IpAddr, Duration)>>,
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
+    pub(super) ids: http::Ids,
+    pub(super) access: Sink,
 }
 
 /// A connection of a client.
@@ -48,30 +69,59 @@ pub(super) struct Client {
     /// The name of the listener.
     pub(super) listener: Arc<str>,
     pub(super) counters: Arc<ListenerCounters>,
+    /// The client's address: the one that a trusted hop has announced, or that of the peer.
     pub(super) address: SocketAddr,
-    /// Its IP address as the value of a header.
+    /// What the client connected to: what a trusted hop has announced, or the address of this end.
+    pub(super) destination: Option<SocketAddr>,
+    /// The other end of the connection.
+    pub(super) peer: SocketAddr,
+    /// Counts the connection for the client, if the listener limits them.
+    pub(super) admitted: Option<Rc<Admitted>>,
+    /// The client's IP address as the value of a header.
     pub(super) shown: HeaderValue,
     /// What the TLS handshake proved; `None` without TLS.
     pub(super) proved: Option<Proved>,
 }
 
+/// A connection that has been accepted.
+struct Arrival {
+    context: Rc<Context>,
+    /// The name of the listener.
+    listener: Arc<str>,
+    counters: Arc<ListenerCounters>,
+    peer: SocketAddr,
+    stream: TcpStream,
+}
+
 /// How long a listener waits after an accept that failed for want of something, such as files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Handshakes that are noted until the next beat; others tell little more.
+const MOST_MEASURED: usize = 4096;
 
 /// How often a listener reports that it cannot accept connections.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 impl Worker {
     /// Serves until the node stops and its connections have ended.
-    pub(super) fn run(self, runtime: &Runtime, sockets: Vec<(Arc<str>, std::net::TcpListener)>, part: &Part) {
-        let Self { index, shared, closing } = self;
-        let context = Rc::new(Context::new(index, shared, closing.clone()));
+    pub(super) fn run(self, runtime: &Runtime, sockets: Vec<(Arc<str>, Listening)>, part: &Part) {
+        let Self { index, count, shared, access, closing } = self;
+        let sessions = udp::Sessions::new(shared.most_connections, count);
+        let context = Rc::new(Context::new(index, shared, access, closing.clone()));
         let local = LocalSet::new();
         local.block_on(runtime, async {
-            let mut accepting = JoinSet::new();
+            let (mut accepting, mut receiving) = (JoinSet::new(), JoinSet::new());
             for (name, socket) in sockets {
-                let counters = context.shared.counters.listener(&name);
-                accepting.spawn_local(accept(Rc::clone(&context), name, counters, socket));
+                let context = Rc::clone(&context);
+                match socket {
+                    Listening::Tcp { socket, measures } => {
+                        accepting.spawn_local(accept(context, name, socket, measures));
+                    }
+                    Listening::Udp(address, socket) => {
+                        let serving = udp::serve(context, name, address, socket, sessions.clone());
+                        receiving.spawn_local(serving);
+                    }
+                }
             }
             let mut beat = tokio::time::interval(supervise::BEAT);
             loop {
@@ -82,9 +132,13 @@ impl Worker {
                     Some(ended) = accepting.join_next() => {
                         return tracing::error!(?ended, "a listener of the proxy ended");
                     }
+                    Some(ended) = receiving.join_next() => {
+                        return tracing::error!(?ended, "a UDP listener of the proxy ended");
+                    }
                     _ = beat.tick() => context.beat(part),
                 }
             }
+            // UDP sessions go on through the sockets of their listeners.
             drop(accepting);
             context.tasks.close();
             context.pools.borrow_mut().close(Instant::now());
@@ -105,27 +159,32 @@ impl Worker {
 async fn accept(
     context: Rc<Context>,
     listener: Arc<str>,
-    counters: Arc<ListenerCounters>,
     socket: std::net::TcpListener,
+    measures: bool,
 ) -> io::Result<()> {
+    let counters = context.shared.counters.listener(&listener);
     let socket = TcpListener::from_std(socket)?;
     let mut complained: Option<Instant> = None;
+    let mut queue = AcceptQueue::default();
+    let mut looking = tokio::time::interval(supervise::BEAT);
     loop {
         let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
+            // The queue is looked at before it gets shorter, and a flood of connections does not delay the stop.
+            biased;
+            _ = looking.tick() => {
+                let now = accept_queue(&socket).unwrap_or_default();
+                counters.replace_queue(queue, now);
+                queue = now;
+                continue;
+            }
             () = context.closing.cancelled() => return Ok(()),
+            accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => {
-                let client = Client {
-                    context: Rc::clone(&context),
-                    listener: Arc::clone(&listener),
-                    counters: Arc::clone(&counters),
-                    address,
-                    shown: http::shown(address.ip()),
-                    proved: None,
-                };
-                client.start(stream);
+            Ok((stream, peer)) => {
+                let (context, listener, counters) =
+                    (Rc::clone(&context), Arc::clone(&listener), Arc::clone(&counters));
+                Arrival { context, listener, counters, peer, stream }.start(measures);
             }
             // A client that is gone already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -140,9 +199,9 @@ async fn accept(
     }
 }
 
-impl Client {
-    /// Serves the connection in a task of its own.
-    fn start(self, stream: TcpStream) {
+impl Arrival {
+    /// Serves the connection in a task of its own. `measures` if its handshake tells how far away the peer is.
+    fn start(self, measures: bool) {
         self.counters.accepted.fetch_add(1, Relaxed);
         let shared = &self.context.shared;
         let Some(slot) = shared.connections.enter_below(shared.most_connections) else {
@@ -150,9 +209,14 @@ impl Client {
             return;
         };
         let snapshot = self.context.snapshot();
-        let Some(plan) = self.plan(&snapshot) else { return };
-        let protocol = plan.protocol;
-        let acceptor = match (&plan.tls, snapshot.plan.tls.listener(&self.listener)) {
+        let proxy = &snapshot.plan.proxy;
+        let Some(listener) = proxy.listener(&self.listener) else { return };
+        let is_announced = listener.proxy_protocol && proxy.trusted.contain(self.peer.ip());
+        let protocol = listener.protocol;
+        // A trusted hop brings many clients.
+        let is_limited = is_announced || !proxy.trusted.contain(self.peer.ip());
+        let most = listener.client.connections.filter(|_| is_limited);
+        let acceptor = match (&listener.tls, snapshot.plan.tls.listener(&self.listener)) {
             (None, _) => None,
             (Some(settings), Some(config)) => {
                 Some(Acceptor { config: Arc::clone(config), settings: settings.clone() })
@@ -160,34 +224,123 @@ impl Client {
             // Nothing is served in the clear instead.
             (Some(_), None) => return,
         };
+        // A hop before this one is not the client.
+        if measures && !is_announced {
+            self.measure();
+        }
         // Small writes must not wait for acknowledgements.
-        stream.set_nodelay(true).ok();
+        self.stream.set_nodelay(true).ok();
         let tasks = self.context.tasks.clone();
         tasks.spawn_local(async move {
+            let Some((client, stream)) = self.client(is_announced).await else { return };
+            let Some(client) = client.admit(most) else { return };
             match acceptor {
-                None => self.serve(protocol, stream).await,
+                None => client.serve(protocol, stream).await,
                 // In a box, so that connections in the clear take no more memory for it.
-                Some(acceptor) => Box::pin(self.serve_encrypted(protocol, stream, acceptor)).await,
+                Some(acceptor) => Box::pin(client.serve_encrypted(protocol, stream, acceptor)).await,
             }
             drop(slot);
         });
     }
 
-    async fn serve_encrypted(mut self, protocol: Protocol, stream: TcpStream, acceptor: Acceptor) {
+    /// Notes the time that the handshake took.
+    fn measure(&self) {
+        let Some(time) = round_trip(&self.stream).ok().filter(|time| !time.is_zero()) else { return };
+        self.counters.round_trips.add(time);
+        self.context.measured(self.peer.ip(), time);
+    }
+
+    /// The client, whom a hop announces first if it `is_announced`; `None` if the hop does not.
+    async fn client(self, is_announced: bool) -> Option<(Client, Begun<TcpStream>)> {
+        let Self { context, listener, counters, peer, stream } = self;
+        let mut stream = Begun::new(stream);
+        let ends = if is_announced {
+            let read = tokio::select! {
+                read = announced::read(&mut stream) => read,
+                () = context.closing.cancelled() => return None,
+            };
+            read.map_err(|why| {
+                counters.reject(why);
+                tracing::debug!(hop = %peer, why = why.name(), "closed a connection");
+            })
+            .ok()?
+        } else {
+            None
+        };
+        let address = ends.map_or(peer, |ends| ends.client);
+        let destination = ends.map(|ends| ends.destination).or_else(|| stream.stream().local_addr().ok());
+        let (shown, proved, admitted) = (http::shown(address.ip()), None, None);
+        let client =
+            Client { context, listener, counters, address, destination, peer, admitted, shown, proved };
+        Some((client, stream))
+    }
+}
+
+impl Client {
+    /// Counts the connection for the client; `None` if it has as many as it may.
+    fn admit(mut self, most: Option<usize>) -> Option<Self> {
+        let Some(most) = most else { return Some(self) };
+        match self.context.shared.clients.admit(self.listener_hash(), self.address.ip(), most) {
+            Some(admitted) => self.admitted = Some(Rc::new(admitted)),
+            None => {
+                self.counters.limited_connections.fetch_add(1, Relaxed);
+                return None;
+            }
+        }
+        Some(self)
+    }
+
+    /// Counts a request for its client.
+    ///
+    /// # Errors
+    /// The time after which the client may send another one.
+    pub(super) fn admit_request(
+        &self,
+        limits: &ClientLimits,
+        headers: &HeaderMap,
+        trusted: &Networks,
+    ) -> Result<(), Duration> {
+        if limits.requests_per_second.is_none() {
+            return Ok(());
+        }
+        let Some(sender) = clients::sender(self.address.ip(), headers, trusted) else { return Ok(()) };
+        let counted = self.context.shared.clients.request(self.listener_hash(), sender, limits);
+        if counted.is_err() {
+            self.counters.limited_requests.fetch_add(1, Relaxed);
+        }
+        counted
+    }
+
+    fn listener_hash(&self) -> Hash {
+        Hash::of(self.listener.as_bytes())
+    }
+
+    async fn serve_encrypted(mut self, protocol: Protocol, stream: Begun<TcpStream>, acceptor: Acceptor) {
         let accepting = acceptor.accept(stream, &self.counters.handshakes, &self.context.closing);
         let Some((stream, proved)) = accepting.await else { return };
         self.proved = Some(proved);
-        self.serve(protocol, stream).await;
-    }
-
-    async fn serve<S>(self, protocol: Protocol, stream: S)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
         match protocol {
             Protocol::Http => http::serve(Rc::new(self), stream).await,
             Protocol::Tcp => tcp::serve(&self, stream).await,
+            // The config allows no `tls` for them.
+            Protocol::TlsPassthrough | Protocol::Udp => {}
         }
+    }
+
+    async fn serve(self, protocol: Protocol, stream: Begun<TcpStream>) {
+        match protocol {
+            Protocol::Http => http::serve(Rc::new(self), stream).await,
+            Protocol::Tcp => tcp::serve(&self, stream).await,
+            Protocol::TlsPassthrough => passthrough::serve(&self, stream).await,
+            // A reload that would make it one is not applied before a restart.
+            Protocol::Udp => {}
+        }
+    }
+
+    /// Whether what it says about the hops before it is believed. The headers of a client that a hop has announced may come
+    /// from that client, so that both must be trusted.
+    pub(super) fn is_trusted(&self, trusted: &Networks) -> bool {
+        trusted.contain(self.peer.ip()) && trusted.contain(self.address.ip())
     }
 
     /// The compiled listener; `None` if the config has it no longer.
@@ -197,14 +350,27 @@ impl Client {
 }
 
 impl Context {
-    pub(super) fn new(index: usize, shared: Shared, closing: CancellationToken) -> Self {
+    pub(super) fn new(index: usize, shared: Shared, access: Sink, closing: CancellationToken) -> Self {
         let pools = RefCell::new(Pools::new(shared.clone(), index as u64));
-        Self { shared, pools, closing, tasks: TaskTracker::new() }
+        let (measured, tasks) = (RefCell::default(), TaskTracker::new());
+        Self { shared, pools, measured, closing, tasks, ids: http::Ids::new(), access }
     }
 
     fn beat(&self, part: &Part) {
         part.beat();
+        self.access.flush();
         self.pools.borrow_mut().close_overdue(&self.snapshot(), Instant::now());
+        let mut measured = self.measured.borrow_mut();
+        if !measured.is_empty() && self.shared.counters.handshakes.try_add(&measured) {
+            measured.clear();
+        }
+    }
+
+    fn measured(&self, client: IpAddr, time: Duration) {
+        let mut measured = self.measured.borrow_mut();
+        if measured.len() < MOST_MEASURED {
+            measured.push((client, time));
+        }
     }
 
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {

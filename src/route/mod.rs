@@ -5,10 +5,12 @@
 //! order in the config, these are the only routes whose other conditions are checked, so thousands of hosts cost no scan.
 
 mod conditions;
+mod edit;
 mod hosts;
 mod path;
 mod plan;
 mod pools;
+mod sticky;
 #[cfg(test)]
 mod tests;
 mod why;
@@ -24,6 +26,7 @@ use hosts::Hosts;
 
 pub use plan::{Listener, Plan};
 pub use pools::choose_pool;
+pub use sticky::{Cookies, NoSession, Session, Tag};
 pub use why::{Skipped, WhyNot};
 
 /// What routes see of a request.

@@ -5,13 +5,20 @@ use std::net::SocketAddr;
 use http::HeaderName;
 
 use super::{Head, Routes, Skipped};
-use crate::model::{ListenerTls, Networks, Protocol, Proxy, Route};
+use crate::model::{
+    AccessLog, ClientHeaders, ClientLimits, ListenerTls, Networks, PathEdit, PoolId, Protocol, Proxy, Readiness, Route,
+    RouteAction, Weight,
+};
 
 /// The compiled `[proxy]`; empty without one.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// Hops whose forwarding headers are believed.
+    /// Hops whose forwarding headers and PROXY headers are believed.
     pub trusted: Networks,
+    /// What backends learn of clients and requests.
+    pub identity: ClientHeaders,
+    /// Where requests are logged, if they are.
+    pub access_log: Option<AccessLog>,
     /// The headers that show backends the certificates of clients. Backends believe them whichever listener a request
     /// comes from.
     pub client_headers: Box<[HeaderName]>,
@@ -26,12 +33,18 @@ pub struct Listener {
     pub name: String,
     /// What it understands of what clients send.
     pub protocol: Protocol,
+    /// Whether connections of trusted hops begin with a PROXY header that names the client.
+    pub proxy_protocol: bool,
     /// How it speaks TLS, if it does.
     pub tls: Option<ListenerTls>,
     /// Where it listens, as the config says; at least one.
     pub addresses: Box<[SocketAddr]>,
+    /// What each client may use.
+    pub client: ClientLimits,
     /// In the order of the config.
     pub routes: Box<[Route]>,
+    /// The pools that need an open backend for `/portolan/ready`; `None` if the listener does not answer that path itself.
+    pub ready: Option<Box<[PoolId]>>,
     table: Routes,
 }
 
@@ -39,17 +52,27 @@ impl Plan {
     /// Compiles the listeners.
     #[must_use]
     pub fn compile(proxy: &Proxy) -> Self {
+        let routed = routed(proxy);
+        let ready = |readiness: &Readiness| match readiness {
+            Readiness::Routed => routed.clone(),
+            Readiness::Pools(pools) => pools.clone().into(),
+        };
         let listener = |it: &crate::model::Listener| Listener {
             name: it.name.clone(),
             protocol: it.protocol,
+            proxy_protocol: it.proxy_protocol,
+            client: it.client,
             tls: it.tls.clone(),
             addresses: it.addresses.clone().into(),
-            routes: it.routes.clone().into(),
+            routes: it.routes.iter().cloned().map(normalized).collect(),
+            ready: it.ready.as_ref().map(ready),
             table: Routes::compile(&it.routes),
         };
         let tls = proxy.listeners.iter().filter_map(|it| it.tls.as_ref());
         Self {
             trusted: proxy.trusted.clone(),
+            identity: proxy.identity,
+            access_log: proxy.access_log.clone(),
             client_headers: tls.filter_map(|tls| tls.client_header.clone()).collect(),
             listeners: proxy.listeners.iter().map(listener).collect(),
         }
@@ -68,11 +91,39 @@ impl Plan {
     }
 }
 
+/// The route with its changes written as paths are compared.
+fn normalized(mut route: Route) -> Route {
+    route.edits.path = route.edits.path.map(PathEdit::normalized);
+    route
+}
+
+/// The pools that requests or connections may be forwarded to, ascending.
+fn routed(proxy: &Proxy) -> Box<[PoolId]> {
+    let routes = proxy.listeners.iter().flat_map(|listener| &listener.routes);
+    let mut pools: Vec<PoolId> = routes.flat_map(|route| used(&route.action)).collect();
+    pools.sort_unstable();
+    pools.dedup();
+    pools.into()
+}
+
+/// The pools of an action that get clients: in a split, those with weight, or all if none has any.
+fn used(action: &RouteAction) -> Vec<PoolId> {
+    let RouteAction::Forward(pools) = action else { return Vec::new() };
+    let weightless = pools.iter().all(|(_, weight)| *weight == Weight(0));
+    pools.iter().filter(|(_, weight)| weightless || *weight != Weight(0)).map(|(pool, _)| *pool).collect()
+}
+
 impl Listener {
     /// The first route that matches a request.
     #[must_use]
     pub fn find(&self, head: &Head<'_>) -> Option<&Route> {
-        self.table.find(head).map(|index| &self.routes[index])
+        self.find_numbered(head).map(|(_, route)| route)
+    }
+
+    /// The same with its number, counted from 1.
+    #[must_use]
+    pub fn find_numbered(&self, head: &Head<'_>) -> Option<(usize, &Route)> {
+        self.table.find(head).map(|index| (index + 1, &self.routes[index]))
     }
 
     /// The routes that a request does not take before the one that [`find`](Self::find) returns, and why.

@@ -7,7 +7,7 @@ use proptest::sample::{select, subsequence};
 use regex::Regex;
 
 use super::{Head, Routes};
-use crate::model::{HostPattern, PathPattern, PoolId, Route, RouteAction, ValuePattern, Weight, When};
+use crate::model::{Edits, HostPattern, PathPattern, PoolId, Route, RouteAction, ValuePattern, Weight, When};
 
 /// A request that owns its parts.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ impl Asked {
 }
 
 fn route(when: When) -> Route {
-    Route { when, action: RouteAction::Forward(vec![(PoolId(0), Weight(1))]) }
+    Route { when, action: RouteAction::Forward(vec![(PoolId(0), Weight(1))]), edits: Edits::default() }
 }
 
 fn compile(whens: &[When]) -> Routes {

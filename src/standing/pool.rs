@@ -228,10 +228,29 @@ impl PoolStanding {
     /// Whether requests can be served by a backend that is known to work.
     #[must_use]
     pub fn serves(&self) -> bool {
-        self.open.iter().any(|it| {
+        self.serving() > 0
+    }
+
+    /// How many of the open addresses are known to work.
+    #[must_use]
+    pub fn serving(&self) -> usize {
+        let serves = |it: &&OpenAddress| {
             let standing = &self.backends[usize::from(it.backend)];
             let found = standing.addresses.iter().find(|known| known.address == it.address.ip());
             found.is_some_and(|known| standing.forced_or(known.used).serves())
+        };
+        self.open.iter().filter(serves).count()
+    }
+
+    /// Whether probes or an operator found an address of the pool down.
+    #[must_use]
+    pub fn is_down(&self, pool: &Pool, address: SocketAddr) -> bool {
+        let mut backends = pool.backends.iter().zip(&*self.backends);
+        backends.any(|(backend, standing)| {
+            let found = standing.addresses.iter().find(|it| it.address == address.ip());
+            let is_down = |used| matches!(standing.forced_or(used), State::Down(_));
+            backend.port == address.port()
+                && found.is_some_and(|it| standing.action == Some(Action::Down) || is_down(it.used))
         })
     }
 

@@ -110,6 +110,13 @@ pub enum EventKind {
         /// The addresses that are kept, sorted.
         kept: Vec<IpAddr>,
     },
+    /// The backends of a pool that are discovered have changed.
+    Discovered {
+        /// The pool.
+        pool: String,
+        /// All that were discovered, sorted.
+        backends: Vec<String>,
+    },
     /// A condition that needs an operator's attention.
     Alarm {
         /// The message, a sentence.
@@ -155,6 +162,7 @@ impl EventKind {
             Self::ReloadFailed { .. } => "reload_failed",
             Self::Resolved { .. } => "resolved",
             Self::Unresolved { .. } => "unresolved",
+            Self::Discovered { .. } => "discovered",
             Self::Alarm { .. } => "alarm",
             Self::AllClear { .. } => "all_clear",
         }
@@ -198,6 +206,9 @@ impl EventKind {
                 ("why", Some(why.clone())),
                 ("kept", (!kept.is_empty()).then(|| list(kept, " "))),
             ],
+            Self::Discovered { pool, backends } => {
+                vec![("pool", Some(pool.clone())), ("backends", Some(backends.join(" ")))]
+            }
             Self::Alarm { message } | Self::AllClear { message } => vec![("why", Some(message.clone()))],
         };
         fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -256,6 +267,9 @@ impl fmt::Display for EventKind {
             }
             Self::Unresolved { host, why, kept } => {
                 write!(f, "{host} cannot be resolved: {why}; kept: {}", list(kept, ", "))
+            }
+            Self::Discovered { pool, backends } => {
+                write!(f, "discovered in pool/{pool}: {}", backends.join(", "))
             }
             Self::Alarm { message } | Self::AllClear { message } => f.write_str(message),
         }
@@ -342,6 +356,10 @@ pub(crate) fn samples() -> Vec<EventKind> {
         EventKind::ReloadFailed { why: "portolan.toml:1:1: expected a key".into(), by },
         EventKind::Resolved { host: host.clone(), addresses: addresses.clone() },
         EventKind::Unresolved { host, why: "SERVFAIL".into(), kept: addresses },
+        EventKind::Discovered {
+            pool: "api".into(),
+            backends: vec!["10.0.0.1:80".into(), "10.0.0.2:80".into()],
+        },
         EventKind::Alarm { message: "no region can serve www.example.com.".into() },
         EventKind::AllClear { message: "regions can serve www.example.com. again".into() },
     ]

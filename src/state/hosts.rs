@@ -16,7 +16,7 @@ pub(super) struct Hosts(BTreeMap<Name, KnownHost>);
 
 /// What is known of a host.
 #[derive(Clone, Debug, Default)]
-struct KnownHost {
+pub struct KnownHost {
     /// The last good answer of each family, sorted.
     v4: Vec<IpAddr>,
     v6: Vec<IpAddr>,
@@ -131,7 +131,7 @@ impl Hosts {
 impl KnownHost {
     /// A family whose lookup failed keeps its addresses. If the host has no address at all, both families do: that is
     /// more often a mistake in its zone than intended. Returns why the answer is incomplete, if it is.
-    fn apply(&mut self, lookup: Lookup) -> Option<String> {
+    pub fn apply(&mut self, lookup: Lookup) -> Option<String> {
         let is_nothing = |found: &Result<Found, String>| !matches!(found, Ok(it) if !it.addresses.is_empty());
         // An answer is incomplete, too, if some of its addresses are not used.
         let problem = |found: &Result<Found, String>| match found {
@@ -159,6 +159,11 @@ impl KnownHost {
         }
         self.use_lowest();
         failure
+    }
+
+    /// All addresses of the last good answers, IPv4 before IPv6, each sorted.
+    pub fn all(&self) -> impl Iterator<Item = IpAddr> {
+        self.v4.iter().chain(&self.v6).copied()
     }
 
     fn use_lowest(&mut self) {

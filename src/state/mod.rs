@@ -28,7 +28,7 @@ pub use checks::CheckStatus;
 #[cfg(test)]
 pub(crate) use event::samples as event_samples;
 pub use event::{Event, EventKind, timestamp};
-pub use hosts::{HostStatus, LookupFailure};
+pub use hosts::{HostStatus, KnownHost, LookupFailure};
 pub use request::{DO_IT_ANYWAY, OverrideRequest, Rejection, check_target};
 
 use crate::health::{CannotProbe, Observation, SavedVerdict, State as Health};

@@ -232,7 +232,7 @@ impl State {
         }
     }
 
-    /// The pools that panic, by name.
+    /// Raises an alarm for each pool that began to use failing backends, and clears it once it has stopped.
     pub(super) fn report_panic(&mut self, before: &Standing, topology_before: &Topology) {
         let panics = |standing: &Standing, topology: &Topology| -> BTreeSet<String> {
             let pools = topology.pool_ids().filter(|id| standing.pool(*id).panic.is_some());

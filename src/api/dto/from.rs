@@ -7,6 +7,7 @@ use super::{
 use crate::engine;
 use crate::health::State;
 use crate::model::{self, RankKind, ServiceKind};
+use crate::net::handshakes::Distance;
 use crate::net::limits::{self, Occupancy};
 use crate::standing;
 use crate::state::timestamp;
@@ -159,6 +160,18 @@ impl Event {
             message: record.message.clone(),
             fields: fields.map(|(name, value)| (name.clone(), value.clone())).collect(),
         })
+    }
+}
+
+impl From<(ipnet::IpNet, Distance)> for super::Handshakes {
+    fn from((network, distance): (ipnet::IpNet, Distance)) -> Self {
+        let millis = |time: std::time::Duration| time.as_micros() as f64 / 1000.0;
+        Self {
+            network: network.to_string(),
+            handshakes: distance.handshakes,
+            rtt_ms: millis(distance.average),
+            least_ms: millis(distance.least),
+        }
     }
 }
 

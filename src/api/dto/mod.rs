@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use request::{
     BackendAddress, ExplainRequest, MatchedRoute, RequestBackend, RequestListener, RequestOutcome,
-    RequestPool, SkippedRoute, SplitPool,
+    RequestPool, RequestSticky, RouteEdits, SkippedRoute, SplitPool,
 };
 pub use terms::{
     Action, EventName, ExplainKind, Family, Instead, Rank, RouteCondition, Rule, ServiceType, Share,
@@ -36,6 +36,19 @@ pub struct Status {
     /// The files that the process may have open; absent from nodes of earlier versions.
     #[serde(default)]
     pub files: Option<Files>,
+}
+
+/// `GET /v1/handshakes`: how far away the proxy's clients of a network are, as their TCP handshakes show.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Handshakes {
+    /// The network: a /24, or a /48 of IPv6.
+    pub network: String,
+    /// How many handshakes were measured.
+    pub handshakes: u64,
+    /// The moving average of their round-trip times.
+    pub rtt_ms: f64,
+    /// The shortest of them.
+    pub least_ms: f64,
 }
 
 /// How the files that the process may have open are shared out, and how many it has open.
@@ -340,7 +353,7 @@ pub struct Event {
     /// The same as a sentence.
     pub message: String,
     /// The details by name: subject, from, to, severity, evidence, number, target, action, share, until, reason, by,
-    /// region, rule, warnings, why, host, addresses, kept. The README lists them by event.
+    /// region, rule, warnings, why, host, addresses, kept, pool, backends. The README lists them by event.
     pub fields: BTreeMap<String, String>,
 }
 

@@ -60,6 +60,30 @@ pub struct MatchedRoute {
     pub number: usize,
     /// Its conditions, or "any request".
     pub conditions: String,
+    /// What it changes.
+    #[serde(default, skip_serializing_if = "RouteEdits::is_empty")]
+    pub edits: RouteEdits,
+}
+
+/// What a route changes of a request and its response.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteEdits {
+    /// Path and query after `rewrite`; `None` if they stay.
+    pub path: Option<String>,
+    /// The host that backends are asked for; `None` if it stays.
+    pub host: Option<String>,
+    /// Changes of the headers that backends get, such as "set x-site: eu".
+    pub request_headers: Vec<String>,
+    /// Changes of the headers that clients get.
+    pub response_headers: Vec<String>,
+}
+
+impl RouteEdits {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What happens to a request.
@@ -115,6 +139,22 @@ pub struct RequestPool {
     pub chosen: Option<BackendAddress>,
     /// How one of the candidates is chosen, as a sentence.
     pub how: String,
+    /// What the request's cookie says; absent if the pool is not sticky.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<RequestSticky>,
+}
+
+/// The cookie that keeps a client with a backend of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestSticky {
+    /// Its name.
+    pub cookie: String,
+    /// Whether the request has a valid one.
+    pub valid: bool,
+    /// The backend that it names, if it is valid and the pool still has that backend.
+    pub backend: Option<BackendAddress>,
+    /// What that means, as a sentence.
+    pub note: String,
 }
 
 /// A backend of the pool that a request is forwarded to.

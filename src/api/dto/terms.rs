@@ -116,6 +116,8 @@ pub enum EventName {
     Resolved,
     /// A host cannot be resolved; its addresses are kept.
     Unresolved,
+    /// The backends of a pool that are discovered have changed.
+    Discovered,
     /// Something needs an operator's attention.
     Alarm,
     /// The reason for an alarm is gone.

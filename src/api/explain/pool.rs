@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use http::HeaderMap;
+
 use super::super::dto;
-use super::citation;
+use super::{citation, sticky};
 use crate::health::State;
 use crate::model::{Balance, Pool, PoolId, Protocol, Subject, Target};
 use crate::pick::{Load, Picker, client_key};
@@ -18,6 +20,7 @@ pub(super) struct Explained<'a> {
     pub(super) overrides: &'a [Override],
     pub(super) id: PoolId,
     pub(super) client: IpAddr,
+    pub(super) headers: &'a HeaderMap,
 }
 
 impl Explained<'_> {
@@ -36,9 +39,16 @@ impl Explained<'_> {
             backend: pool.backends[usize::from(it.backend)].name.clone(),
             address: it.address,
         };
+        let cookie = sticky::read(pool, self.standing(), self.headers);
+        let bound = cookie.as_ref().and_then(|it| it.backend.as_ref());
+        let bound = bound.and_then(|bound| open.iter().find(|it| it.address == bound.address));
         let how = match (open.len(), protocol) {
             (0, Protocol::Http) => "no backend can be used: the client gets 503".into(),
-            (0, Protocol::Tcp) => "no backend can be used: the connection is closed".into(),
+            (0, Protocol::Tcp | Protocol::TlsPassthrough) => {
+                "no backend can be used: the connection is closed".into()
+            }
+            (0, Protocol::Udp) => "no backend can be used: the datagram is dropped".into(),
+            _ if bound.is_some() => "the client's cookie names it".into(),
             (1, _) => "the only one in use".into(),
             _ => how(pool.balance, self.client),
         };
@@ -47,8 +57,9 @@ impl Explained<'_> {
             balance: pool.balance.name().into(),
             backends: (0..pool.backends.len()).map(|index| self.backend(index)).collect(),
             candidates: open.iter().map(address).collect(),
-            chosen: self.chosen().map(address),
+            chosen: bound.or_else(|| self.chosen()).map(address),
             how,
+            sticky: cookie,
         }
     }
 

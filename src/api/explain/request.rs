@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use super::super::dto;
 use super::super::problem::Problem;
 use super::conditions::conditions;
+use super::edits::edits;
 use super::pool::Explained;
 use super::{client_address, listed};
 use crate::model::{PoolId, Protocol, RouteAction, Weight};
@@ -86,9 +87,15 @@ impl RequestQuestion {
 
     /// Whether a client that follows the URL may arrive at a listener, as far as scheme and port say.
     fn fits(&self, listener: &Listener) -> bool {
-        // What is encrypted means nothing to a listener for HTTP without TLS, but passes one for TCP.
-        let is_passed_on = listener.protocol == Protocol::Tcp && listener.tls.is_none();
-        let is_understood = is_passed_on || listener.tls.is_some() == self.is_tls();
+        let is_understood = match listener.protocol {
+            // What is encrypted means nothing to a listener for HTTP without TLS.
+            Protocol::Http => listener.tls.is_some() == self.is_tls(),
+            // It passes one for TCP without TLS.
+            Protocol::Tcp => listener.tls.is_none() || self.is_tls(),
+            Protocol::TlsPassthrough => self.is_tls(),
+            // A URL leads to TCP first.
+            Protocol::Udp => false,
+        };
         is_understood && listener.addresses.iter().any(|it| it.port() == self.port())
     }
 }
@@ -131,41 +138,25 @@ pub fn explain_request(
 ) -> Result<dto::ExplainRequest, Problem> {
     let (listener, note) = listener(&snapshot.plan.proxy, question)?;
     let nothing = HeaderMap::new();
-    let head = match listener.protocol {
-        Protocol::Http => Head {
-            host: question.authority.host(),
-            path: question.url.path(),
-            query: question.url.query(),
-            method: &question.method,
-            headers: &question.headers,
-        },
-        // The listener does not see what the bytes mean.
-        Protocol::Tcp => Head { host: "", path: "/", query: None, method: &Method::GET, headers: &nothing },
-    };
-    let skipped: Vec<dto::SkippedRoute> = listener
-        .explain(&head)
-        .into_iter()
-        .map(|it| dto::SkippedRoute {
-            number: it.route + 1,
-            condition: (&it.why).into(),
-            why: it.why.to_string(),
-        })
-        .collect();
+    let head = head(question, listener.protocol, &nothing);
+    let skipped = skipped(listener, &head);
     let route = listener.find(&head);
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let outcome = match route.map(|route| &route.action) {
         None => dto::RequestOutcome::Unrouted,
         Some(RouteAction::Redirect { status, to }) => {
-            dto::RequestOutcome::Redirect { status: status.as_u16(), to: text(to) }
+            let edit = route.and_then(|route| route.edits.path.as_ref());
+            let to = to.of(&head, edit).map(|to| text(&to)).unwrap_or_default();
+            dto::RequestOutcome::Redirect { status: status.as_u16(), to }
         }
         Some(RouteAction::Respond { status, body }) => {
             dto::RequestOutcome::Respond { status: status.as_u16(), body: body.clone() }
         }
         Some(RouteAction::Forward(pools)) => {
-            let key = client_key(question.client);
             let name = |id| Hash::of(snapshot.plan.topology.pool(id).name.as_bytes());
-            let id = route::choose_pool(pools, name, key);
-            let explained = Explained { snapshot, checks, overrides, id, client: question.client };
+            let id = route::choose_pool(pools, name, client_key(question.client));
+            let explained =
+                Explained { snapshot, checks, overrides, id, client: question.client, headers: head.headers };
             dto::RequestOutcome::Forward {
                 split: split(snapshot, pools),
                 pool: explained.pool(listener.protocol),
@@ -188,16 +179,54 @@ pub fn explain_request(
         route: route.map(|route| dto::MatchedRoute {
             number: skipped.len() + 1,
             conditions: conditions(&route.when),
+            edits: edits(&route.edits, &question.url),
         }),
         skipped,
         outcome,
     })
 }
 
+/// What a listener sees of a request; `nothing` are the headers of a listener that sees none.
+fn head<'a>(question: &'a RequestQuestion, protocol: Protocol, nothing: &'a HeaderMap) -> Head<'a> {
+    match protocol {
+        Protocol::Http => Head {
+            host: question.authority.host(),
+            path: question.url.path(),
+            query: question.url.query(),
+            method: &question.method,
+            headers: &question.headers,
+        },
+        // The listener sees the host of the ClientHello, and nothing of what is encrypted.
+        Protocol::TlsPassthrough => Head {
+            host: question.authority.host(),
+            path: "/",
+            query: None,
+            method: &Method::GET,
+            headers: nothing,
+        },
+        // The listener does not see what the bytes mean.
+        Protocol::Tcp | Protocol::Udp => {
+            Head { host: "", path: "/", query: None, method: &Method::GET, headers: nothing }
+        }
+    }
+}
+
+/// The routes before the one that a request takes.
+fn skipped(listener: &Listener, head: &Head<'_>) -> Vec<dto::SkippedRoute> {
+    let skipped = |it: route::Skipped<'_>| dto::SkippedRoute {
+        number: it.route + 1,
+        condition: (&it.why).into(),
+        why: it.why.to_string(),
+    };
+    listener.explain(head).into_iter().map(skipped).collect()
+}
+
 fn protocol(listener: &Listener) -> &'static str {
     match listener.protocol {
         Protocol::Http => "http",
         Protocol::Tcp => "tcp",
+        Protocol::TlsPassthrough => "tls-passthrough",
+        Protocol::Udp => "udp",
     }
 }
 

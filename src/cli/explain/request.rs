@@ -8,7 +8,8 @@ use super::super::client::ClientError;
 use super::super::node::Selection;
 use super::{Arguments, assume, connect, write_line};
 use crate::api::dto::{
-    ExplainRequest, RequestBackend, RequestOutcome, RequestPool, RouteCondition, SkippedRoute, SplitPool,
+    ExplainRequest, RequestBackend, RequestOutcome, RequestPool, RouteCondition, RouteEdits, SkippedRoute,
+    SplitPool,
 };
 use crate::api::{self, RequestQuestion};
 
@@ -60,6 +61,9 @@ pub(super) fn text(e: &ExplainRequest) -> String {
         Some(route) => line("route", format!("{}, for {}", route.number, route.conditions)),
         None => line("route", "none matches".into()),
     }
+    for (label, value) in e.route.iter().flat_map(|route| edits(&route.edits)) {
+        line(label, value);
+    }
     match &e.outcome {
         RequestOutcome::Forward { split, pool } => forwarded(split, pool, &mut line),
         RequestOutcome::Redirect { status, to } => line("answer", format!("{status}, redirect to {to}")),
@@ -67,12 +71,24 @@ pub(super) fn text(e: &ExplainRequest) -> String {
             line("answer", format!("{status}, without a body"));
         }
         RequestOutcome::Respond { status, body } => line("answer", format!("{status}, {body}")),
-        RequestOutcome::Unrouted if e.listener.protocol == "tcp" => {
+        RequestOutcome::Unrouted if e.listener.protocol != "http" => {
             line("answer", "none: the connection is closed".into());
         }
         RequestOutcome::Unrouted => line("answer", "404, no route matches this request".into()),
     }
     text
+}
+
+/// What the route changes, with labels.
+fn edits(edits: &RouteEdits) -> Vec<(&'static str, String)> {
+    let host = edits.host.as_ref().map(|host| format!("host {host}"));
+    let rewritten = edits.path.clone().into_iter().chain(host).collect::<Vec<_>>().join(", ");
+    let all = [
+        ("rewritten", rewritten),
+        ("to backend", edits.request_headers.join(", ")),
+        ("to client", edits.response_headers.join(", ")),
+    ];
+    all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
 
 /// The routes passed over; where many are for other hosts, those are counted.
@@ -98,6 +114,10 @@ fn forwarded(split: &[SplitPool], pool: &RequestPool, line: &mut impl FnMut(&str
     let is_weighted = pool.backends.iter().any(|it| it.weight != pool.backends[0].weight);
     for (index, it) in pool.backends.iter().enumerate() {
         line(if index == 0 { "backends" } else { "" }, backend(it, is_weighted));
+    }
+    if let Some(sticky) = &pool.sticky {
+        let valid = if sticky.valid { "valid" } else { "not valid" };
+        line("cookie", format!("{} ({valid}): {}", sticky.cookie, sticky.note));
     }
     let candidates: Vec<String> = pool.candidates.iter().map(|it| it.address.to_string()).collect();
     match &pool.chosen {

@@ -1,16 +1,15 @@
 //! What a route does with the requests that match.
 
-use http::uri::{Scheme, Uri};
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use crate::model::{PoolId, RouteAction, Weight};
 
-use super::super::keys::Shape::{Integer, Text};
-use super::super::keys::{Keys, default, key, required};
+use super::super::keys::Shape::{Integer, Text, Words};
+use super::super::keys::{Keys, default, instead, key, otherwise, required};
 use super::super::place::Names;
 use super::super::region::read_weight;
 use super::super::table::{Table, Value};
-use super::super::text;
+use super::location;
 
 pub(super) const SPLIT: Keys = Keys {
     known: &[
@@ -25,9 +24,17 @@ pub(super) const REDIRECT: Keys = Keys {
         key(
             "to",
             Text,
-            required("\"https://www.example.com/new/\""),
-            "new location: a URL, or a path on the same host",
+            otherwise("\"https://www.example.com/new/\"", "`scheme`"),
+            "new location: a URL, or a path on the same host; {host}, {path}, {query} and {uri} (path and query) are those of the request, after `rewrite`",
         ),
+        key(
+            "scheme",
+            Words(&["https", "http"]),
+            instead("\"https\"", "without `to`"),
+            "the same URL with this scheme; not the port",
+        ),
+        key("host", Text, instead("\"www.example.com\"", "with `scheme`"), "and this host"),
+        key("port", Integer(1, 65535), instead("8443", "with `scheme`"), "and this port"),
     ],
     later: &[],
 };
@@ -99,7 +106,7 @@ fn read_redirect(value: &Value<'_>, path: &str) -> Option<RouteAction> {
         Some(value) => read_status(&value, |status| REDIRECTS.contains(&status))
             .or_else(|| value.expected("301, 302, 303, 307 or 308")),
     };
-    let to = table.need("to").and_then(|value| value.parsed("a URL or a path", location));
+    let to = location::read(&table);
     Some(RouteAction::Redirect { status: status?, to: to? })
 }
 
@@ -127,23 +134,4 @@ fn read_respond(value: &Value<'_>, path: &str) -> Option<RouteAction> {
 fn read_status(value: &Value<'_>, is_allowed: impl FnOnce(u16) -> bool) -> Option<StatusCode> {
     let status = u16::try_from(value.as_integer()?).ok()?;
     if is_allowed(status) { StatusCode::from_u16(status).ok() } else { None }
-}
-
-/// Parses the value of `Location`: a URL, or a path.
-fn location(written: &str) -> Result<HeaderValue, String> {
-    let error = || {
-        format!(
-            "{:?} is not a valid location: write a URL such as \"https://www.example.com/\", or a path",
-            text::shortened(written)
-        )
-    };
-    // `//host/` would lead to another host.
-    let is_path = written.starts_with('/') && !written.starts_with("//");
-    let uri: Uri = written.split('#').next().unwrap_or_default().parse().map_err(|_| error())?;
-    let is_url = uri.authority().is_some()
-        && uri.scheme().is_some_and(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme));
-    if !is_path && !is_url {
-        return Err(error());
-    }
-    HeaderValue::from_str(written).map_err(|_| error())
 }

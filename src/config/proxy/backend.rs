@@ -30,11 +30,16 @@ pub(super) const BACKEND: Keys = Keys {
 };
 
 /// Each is probed, and has connections and counters of its own.
-const MOST_BACKENDS: usize = 1024;
+pub(super) const MOST_BACKENDS: usize = 1024;
 
 /// Reads the backends of a pool.
 pub(super) fn read_all(pool: &Table<'_>) -> Vec<Backend> {
-    let Some(value) = pool.need("backend") else { return Vec::new() };
+    let Some(value) = pool.get("backend") else {
+        if !pool.has("discover") {
+            pool.report.absent(pool.span.clone(), "a pool needs `backend`, `discover` or both");
+        }
+        return Vec::new();
+    };
     let items = value.items("a list of backends such as [\"10.0.0.1:8080\"]").unwrap_or_default();
     if items.len() > MOST_BACKENDS {
         value.fail::<()>(format!("at most {MOST_BACKENDS} backends, found {}", items.len()));

@@ -1,5 +1,7 @@
 //! The conditions of a route.
 
+use std::net::Ipv4Addr;
+
 use http::{HeaderName, HeaderValue, Method};
 use regex::{Regex, RegexBuilder};
 
@@ -7,6 +9,7 @@ use crate::model::{HostPattern, PathPattern, ValuePattern};
 
 use super::super::keys::Shape::Text;
 use super::super::keys::{Keys, key, otherwise, required};
+use super::super::report::Report;
 use super::super::table::{At, Entry, Table, Value};
 use super::super::text;
 
@@ -58,6 +61,19 @@ fn host(written: &str) -> Result<HostPattern, String> {
     })
 }
 
+/// Reports hosts that are addresses: clients of TLS name only hosts by name (RFC 6066 §3).
+pub(super) fn refuse_addresses(report: &Report<'_>, hosts: &[At<HostPattern>]) {
+    let is_address = |host: &str| host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok();
+    for At { value, span } in hosts {
+        if let HostPattern::Exact(host) = value
+            && is_address(host)
+        {
+            let message = format!("no client of TLS names the address {host} as its host");
+            report.error_with_help(span.clone(), message, "use `pool` for clients that name no host");
+        }
+    }
+}
+
 pub(super) fn read_path(route: &Table<'_>) -> Option<PathPattern> {
     const WHAT: &str = "a path such as \"/v1/\", { exact = \"/x\" } or { regex = \"^/v[0-9]+/\" }";
     let value = route.get("path")?;
@@ -73,7 +89,7 @@ pub(super) fn read_path(route: &Table<'_>) -> Option<PathPattern> {
 }
 
 /// A path as it stands in a request: visible ASCII, without query and fragment.
-fn path(written: &str) -> Result<String, String> {
+pub(super) fn path(written: &str) -> Result<String, String> {
     let good = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
     if written.starts_with('/') && written.bytes().all(good) {
         return Ok(written.to_owned());
@@ -84,7 +100,7 @@ fn path(written: &str) -> Result<String, String> {
     ))
 }
 
-fn regex(pattern: &str) -> Result<Regex, String> {
+pub(super) fn regex(pattern: &str) -> Result<Regex, String> {
     RegexBuilder::new(pattern).size_limit(MAX_PATTERN_MEMORY).build().map_err(|_| {
         format!("{:?} is not a valid regular expression, or is too large", text::shortened(pattern))
     })

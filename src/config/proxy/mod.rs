@@ -1,30 +1,41 @@
 //! `[proxy]`: the regional balancer.
 //!
 //! A listener (`listener`) has routes (`route`), which have conditions (`condition`) and an action (`action`); most
-//! forward to a pool (`pool`) of backends (`backend`). `reach` finds routes that no request reaches. `tls` names the
-//! certificates.
+//! forward to a pool (`pool`) of backends (`backend`). `edit` and `location` are about what it changes on the way. `reach`
+//! finds routes that no request reaches. `tls` names the certificates.
 
+mod access;
 mod action;
 mod backend;
 mod condition;
+mod discover;
+mod edit;
+mod identity;
+mod limits;
 mod listener;
+mod location;
 mod passive;
 mod pool;
 mod reach;
 mod route;
+mod sticky;
+mod tcp;
 mod tls;
 
 pub(super) use backend::place as backend_place;
+pub use discover::backends as discovered_backends;
 pub use tls::{CertificateFiles, ClientCertificates, PoolTls, ProxyTls, Tickets};
 
-use crate::model::{Networks, Pool, Proxy};
+use std::time::Duration;
+
+use crate::model::{Listener, Networks, Pool, PoolId, Protocol, Proxy};
 
 use super::abuse::prefixes;
 use super::claim::Claims;
 use super::keys::Shape::{Fields, Integer, List, Named, Text};
 use super::keys::{Keys, default, key, otherwise};
 use super::place::Names;
-use super::table::{At, Table};
+use super::table::{At, Entry, Table};
 
 pub(super) const PROXY: Keys = Keys {
     known: &[
@@ -33,7 +44,25 @@ pub(super) const PROXY: Keys = Keys {
             "trusted",
             List(&Text),
             otherwise("[\"10.0.0.0/8\"]", "none"),
-            "prefixes of proxies before this one, whose X-Forwarded-For and Forwarded headers are believed",
+            "prefixes of proxies before this one, whose X-Forwarded-For, Forwarded and PROXY headers are believed",
+        ),
+        key(
+            "access_log",
+            Fields(&access::ACCESS_LOG),
+            otherwise("", "none"),
+            "a line for each request, written once its response has ended; a reload opens the file again",
+        ),
+        key(
+            "identity",
+            Fields(&identity::IDENTITY),
+            otherwise("", "as shown there"),
+            "what backends learn of clients and requests; what clients outside of `trusted` say of it is removed",
+        ),
+        key(
+            "stop_delay",
+            Text,
+            otherwise("\"10s\"", "10s if a listener has `ready`, else 0s"),
+            "how long a node that stops still serves while /portolan/ready is 503, so that clients are sent elsewhere first",
         ),
         key(
             "certificate",
@@ -65,6 +94,10 @@ pub(super) const PROXY: Keys = Keys {
 
 /// More than any machine has cores.
 const MOST_WORKERS: u64 = 1024;
+/// A stop that takes longer looks like one that hangs.
+const LONGEST_STOP_DELAY: Duration = Duration::from_secs(300);
+/// Enough for keepalived, and for two probes of the usual interval.
+const DEFAULT_STOP_DELAY: Duration = Duration::from_secs(10);
 
 /// `[proxy]`, its pools, and their TLS.
 pub(super) type Read = (Proxy, Vec<Pool>, ProxyTls);
@@ -74,8 +107,12 @@ pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) ->
     let table = root.get("proxy")?.table("proxy", &PROXY)?;
     let workers = table.get("workers").and_then(|value| value.integer(0..=MOST_WORKERS));
     let (pool_names, pool_entries) = Names::read(&table, "pool");
-    let (pools, pools_tls) = pool::read_all(&table, &pool_entries, probes).into_iter().unzip();
+    let (pools, pools_tls): (Vec<_>, Vec<_>) =
+        pool::read_all(&table, &pool_entries, probes).into_iter().unzip();
     let (listeners, listeners_tls) = listener::read_all(&table, &pool_names, claims);
+    if table.report.errors() == 0 {
+        sticky::warn(&pool_entries, &pools, &listeners);
+    }
     let tls = ProxyTls {
         certificates: tls::read_certificates(&table),
         tickets: tls::read_tickets(&table),
@@ -102,7 +139,85 @@ pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) ->
         );
     }
     let trusted = read_trusted(&table);
-    Some((Proxy { workers: workers.unwrap_or(0) as usize, trusted, listeners }, pools, tls))
+    // After an error pools or listeners are missing.
+    if table.report.errors() == 0 {
+        check_headers(&table, &listeners, &pools, &pool_entries);
+        check_encryption(&table, &listeners, &tls.pools, &pool_entries);
+        check_trust(&table, &listeners, &trusted);
+    }
+    let stop_delay =
+        table.get("stop_delay").and_then(|value| value.duration(Duration::ZERO..=LONGEST_STOP_DELAY));
+    let has_ready = listeners.iter().any(|it| it.ready.is_some());
+    let default_delay = if has_ready { DEFAULT_STOP_DELAY } else { Duration::ZERO };
+    let proxy = Proxy {
+        workers: workers.unwrap_or(0) as usize,
+        trusted,
+        identity: identity::read(&table),
+        access_log: access::read(&table),
+        listeners,
+        stop_delay: stop_delay.unwrap_or(default_delay),
+    };
+    Some((proxy, pools, tls))
+}
+
+/// Reports pools with `send_proxy` that get something else than TCP connections of one client each.
+fn check_headers(table: &Table<'_>, listeners: &[Listener], pools: &[Pool], entries: &[Entry<'_>]) {
+    for (index, (pool, entry)) in pools.iter().zip(entries).enumerate() {
+        let id = PoolId(index as u16);
+        if pool.send_proxy.is_none() {
+            continue;
+        }
+        for listener in listeners.iter().filter(|it| it.forwards_to(id)) {
+            let (why, help) = match listener.protocol {
+                Protocol::Tcp | Protocol::TlsPassthrough => continue,
+                Protocol::Http => (
+                    "whose clients share connections to backends",
+                    "remove it: backends find the client in X-Forwarded-For",
+                ),
+                Protocol::Udp => ("which makes no connections", "give that listener a pool of its own"),
+            };
+            let (pool, listener) = (&pool.name, &listener.name);
+            let message = format!("pool `{pool}` has `send_proxy`, but serves listener `{listener}`, {why}");
+            table.report.error_with_help(entry.span.clone(), message, help);
+        }
+    }
+}
+
+/// Reports pools with `tls` for what is encrypted already, or is no connection.
+fn check_encryption(
+    table: &Table<'_>,
+    listeners: &[Listener],
+    pools: &[Option<PoolTls>],
+    entries: &[Entry<'_>],
+) {
+    for (index, (_, entry)) in pools.iter().zip(entries).enumerate().filter(|(_, (tls, _))| tls.is_some()) {
+        let id = PoolId(index as u16);
+        for listener in listeners.iter().filter(|it| it.forwards_to(id)) {
+            let why = match listener.protocol {
+                Protocol::Http | Protocol::Tcp => continue,
+                Protocol::TlsPassthrough => "whose clients encrypt what they send themselves",
+                Protocol::Udp => "which makes no connections",
+            };
+            let (pool, listener) = (entry.name, &listener.name);
+            let message = format!("pool `{pool}` has `tls`, but serves listener `{listener}`, {why}");
+            let help = "give that listener a pool of its own";
+            table.report.error_with_help(entry.span.clone(), message, help);
+        }
+    }
+}
+
+/// Reports listeners that wait for PROXY headers of nobody.
+fn check_trust(table: &Table<'_>, listeners: &[Listener], trusted: &Networks) {
+    if let Some(listener) = listeners.iter().find(|it| it.proxy_protocol && trusted.is_empty()) {
+        table.report.error_with_help(
+            table.key_span("listener"),
+            format!(
+                "listener `{}` has `proxy_protocol`, but no hop is trusted to name clients",
+                listener.name
+            ),
+            "list the addresses of the proxies before this one in [proxy] trusted",
+        );
+    }
 }
 
 fn read_trusted(table: &Table<'_>) -> Networks {

@@ -102,7 +102,7 @@ fn read_table(table: &Table<'_>) -> Passive {
     }
     let time = |key| table.get(key).and_then(|value| value.duration(EJECT_TIMES));
     let eject = time("eject").unwrap_or(DEFAULT_EJECT);
-    let longest = time("longest").unwrap_or(DEFAULT_CEILING.max(eject));
+    let longest = time("longest").unwrap_or_else(|| DEFAULT_CEILING.max(eject));
     if longest < eject {
         let message = "`longest` is shorter than `eject`, the time of the first ejection";
         table.report.error(table.key_span("longest"), message);

@@ -3,19 +3,22 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::model::{Balance, Condition, Fraction, Pool, Retry, RetryOn, Timeouts, Weight};
+use crate::model::{
+    Balance, Condition, Fraction, LONGEST_DRAIN, Pool, ProxyVersion, Retry, RetryOn, Timeouts, Weight,
+};
 
 use super::super::keys::Shape::{
     Any, Boolean, Either, False, Fields, Integer, List, OneOrMany, Text, Time, Words,
 };
-use super::super::keys::{Keys, default, key, otherwise, required};
+use super::super::keys::{Keys, default, instead, key, otherwise};
 use super::super::place::Names;
 use super::super::region::read_probes;
 use super::super::table::{Entry, Table, Value};
 use super::super::text;
 use super::backend::{self, BACKEND};
+use super::limits::{self, LIMITS};
 use super::passive::{self, PASSIVE};
-use super::{PoolTls, tls};
+use super::{PoolTls, discover, sticky, tcp, tls};
 
 pub(super) const POOL: Keys = Keys {
     known: &[
@@ -36,8 +39,17 @@ pub(super) const POOL: Keys = Keys {
         key(
             "backend",
             List(&Either(&[Text, Fields(&BACKEND)])),
-            required("[{ address = \"10.0.0.1:8080\", weight = 1 }, \"10.0.0.2:8080\"]"),
+            otherwise(
+                "[{ address = \"10.0.0.1:8080\", weight = 1 }, \"10.0.0.2:8080\"]",
+                "what `discover` finds",
+            ),
             "backends; plain \"10.0.0.2:8080\" means { address = \"10.0.0.2:8080\" }",
+        ),
+        key(
+            "discover",
+            Text,
+            otherwise("\"dns:api.internal:8080\"", "only what `backend` lists"),
+            "where backends are found while the node runs: \"dns:HOST:PORT\" (all addresses), \"dns+srv:NAME\" (SRV records), or \"file:PATH\" (a backend per line, or a JSON list); what was found last stays in use when that fails",
         ),
         key(
             "probe",
@@ -63,6 +75,12 @@ pub(super) const POOL: Keys = Keys {
             otherwise("\"30s\"", "whole weight at once"),
             "time in which the weight of an address that came up grows from 10%",
         ),
+        key(
+            "limits",
+            Either(&[Fields(&LIMITS)]),
+            otherwise("{ requests = 100 }", "none"),
+            "how much its backends work on at a time, and how many requests wait for them",
+        ),
         key("retry", Fields(&RETRY), otherwise("", "as shown there"), "when a request is tried again"),
         key(
             "timeout",
@@ -83,13 +101,31 @@ pub(super) const POOL: Keys = Keys {
             "how long requests and connections may go on once their backend is drained or removed",
         ),
         key(
+            "tcp",
+            Fields(&tcp::OF_POOL),
+            otherwise("", "the kernel's defaults"),
+            "options of the connections to backends",
+        ),
+        key(
+            "send_proxy",
+            Words(&["v1", "v2"]),
+            instead("\"v2\"", "with protocol = \"tcp\" or \"tls-passthrough\""),
+            "version of the PROXY header, which names the client, that each connection to a backend begins with: \"v1\" or \"v2\"",
+        ),
+        key(
+            "sticky",
+            Fields(&sticky::STICKY),
+            otherwise("", "no cookie"),
+            "a signed cookie that keeps a client with a backend while that is in use",
+        ),
+        key(
             "tls",
             Either(&[Boolean, Fields(&tls::POOL_TLS)]),
             otherwise("{ sni = \"api.internal\" }", "false"),
             "whether backends are asked over TLS; their certificates are verified. Probes have settings of their own",
         ),
     ],
-    later: &["discover", "sticky", "hedge", "limits"],
+    later: &["hedge"],
 };
 const RETRY: Keys = Keys {
     known: &[
@@ -119,7 +155,12 @@ const TIMEOUT: Keys = Keys {
             "for the head of a response, and between two reads of its body",
         ),
         key("write", Text, default("\"60s\""), "for a backend to take what is sent"),
-        key("idle", Text, default("\"60s\""), "without a request or a byte until a connection is closed"),
+        key(
+            "idle",
+            Text,
+            default("\"60s\""),
+            "without a request or a byte until a connection is closed, or a UDP session ends; one whose client has sent nothing after a reply ends after 10s at most",
+        ),
     ],
     later: &[],
 };
@@ -157,6 +198,8 @@ const BALANCES: [(&str, Balance); 7] = [
     ("maglev", Balance::Maglev),
 ];
 
+const PROXY_VERSIONS: [(&str, ProxyVersion); 2] = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
+
 /// Reads every `[proxy.pool.NAME]`; complete unless an error was reported.
 pub(super) fn read_all(
     proxy: &Table<'_>,
@@ -178,24 +221,40 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)
     let probed = read_probes(&table, probes);
     let keepalive = table.get("keepalive").and_then(|value| value.integer(0..=MOST_IDLE));
     let drain = table.get("drain").and_then(|value| value.duration(Duration::ZERO..=DAY));
+    let send_proxy = table.get("send_proxy").and_then(|value| value.choice(&PROXY_VERSIONS, &[]));
     let pool = Pool {
         name: entry.name.into(),
         balance: balance.unwrap_or_default(),
         backends,
+        discover: discover::read(&table),
         healthy_when: Condition::checks(probed),
         passive: passive::read(&table),
         panic: read_panic(&table),
+        limits: limits::read(&table),
         slow_start: table.get("slow_start").and_then(|value| value.duration(SLOW_STARTS)),
         retry: read_retry(&table),
         timeout: read_timeouts(&table),
         keepalive: keepalive.map_or(DEFAULT_KEEPALIVE, |count| count as usize),
         drain: drain.unwrap_or(DEFAULT_DRAIN),
+        send_proxy,
+        tcp: tcp::of_pool(&table),
+        sticky: sticky::read(&table, entry.name),
     };
     if !table.has("probe") {
         table.report.warning(
             entry.span.clone(),
             format!("pool `{}` has no probe: its backends count as up whatever happens to them", entry.name),
             "name its probes in `probe`, or write `probe = []` if that is what you want",
+        );
+    }
+    if pool.drain > LONGEST_DRAIN
+        && let Some(value) = table.get("drain")
+    {
+        let (drain, longest) = (text::format_duration(pool.drain), text::format_duration(LONGEST_DRAIN));
+        table.report.warning(
+            value.span.clone(),
+            format!("a `drain` of {drain} holds for backends, but when the node stops, it ends requests and connections after {longest}"),
+            format!("set at most \"{longest}\", unless backends are drained more often than the node stops"),
         );
     }
     // An error may be the reason that backends are missing.

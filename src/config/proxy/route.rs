@@ -8,6 +8,7 @@ use super::super::place::Names;
 use super::super::table::{At, Value};
 use super::action::{self, REDIRECT, RESPOND, SPLIT};
 use super::condition::{self, PATH, PATTERN};
+use super::edit::{self, HEADERS, REWRITE};
 
 pub(super) const ROUTE: Keys = Keys {
     known: &[
@@ -69,22 +70,44 @@ pub(super) const ROUTE: Keys = Keys {
             instead("{ status = 503, body = \"closed for today\" }", "without `pool`"),
             "answer without a backend",
         ),
+        key(
+            "rewrite",
+            Fields(&REWRITE),
+            otherwise("", "as the client sent it"),
+            "path and host that backends are asked for; the query stays",
+        ),
+        key(
+            "headers",
+            Fields(&HEADERS),
+            otherwise("", "as they are"),
+            "changes of headers; not of those that are about a connection, the body or who the client is",
+        ),
     ],
-    later: &["rewrite", "request_headers", "response_headers", "auth", "mirror"],
+    later: &["auth", "mirror"],
 };
 
 const VALUE: Shape = Either(&[Text, Boolean, Fields(&PATTERN)]);
 
 /// The keys that have no meaning for bytes.
-const HTTP_ONLY: [&str; 8] = ["host", "path", "method", "header", "cookie", "query", "redirect", "respond"];
+const NOT_FOR_BYTES: [&str; 10] =
+    ["host", "path", "method", "header", "cookie", "query", "redirect", "respond", "rewrite", "headers"];
+/// The keys that have no meaning for what is encrypted.
+const NOT_FOR_TLS: [&str; 9] =
+    ["path", "method", "header", "cookie", "query", "redirect", "respond", "rewrite", "headers"];
 
 /// Reads a route; one for each of its hosts, with the place to name in warnings about it.
 pub(super) fn read(item: &Value<'_>, path: &str, protocol: Protocol, pools: &Names<'_>) -> Vec<At<Route>> {
     let Some(table) = item.table(path, &ROUTE) else { return Vec::new() };
-    if protocol == Protocol::Tcp {
-        table.refuse(&HTTP_ONLY, "with protocol = \"tcp\"");
+    match protocol {
+        Protocol::Http => {}
+        Protocol::Tcp => table.refuse(&NOT_FOR_BYTES, "with protocol = \"tcp\""),
+        Protocol::Udp => table.refuse(&NOT_FOR_BYTES, "with protocol = \"udp\""),
+        Protocol::TlsPassthrough => table.refuse(&NOT_FOR_TLS, "with protocol = \"tls-passthrough\""),
     }
     let hosts = condition::read_hosts(&table);
+    if protocol == Protocol::TlsPassthrough {
+        condition::refuse_addresses(table.report, &hosts);
+    }
     let when = When {
         host: None,
         path: condition::read_path(&table),
@@ -93,16 +116,17 @@ pub(super) fn read(item: &Value<'_>, path: &str, protocol: Protocol, pools: &Nam
         cookies: condition::read_cookies(&table),
         query: condition::read_query(&table),
     };
+    let edits = edit::read(&table, when.path.as_ref());
     let Some(action) = action::read(&table, pools) else { return Vec::new() };
-    match &hosts[..] {
-        [] => vec![item.at(Route { when, action })],
-        [host] => vec![item.at(Route { when: When { host: Some(host.value.clone()), ..when }, action })],
-        _ => {
-            let route = |At { value: host, span }: At<_>| At {
-                value: Route { when: When { host: Some(host), ..when.clone() }, action: action.clone() },
-                span,
-            };
-            hosts.into_iter().map(route).collect()
-        }
+    let route = Route { when, action, edits };
+    if hosts.is_empty() {
+        return vec![item.at(route)];
     }
+    let is_one = hosts.len() == 1;
+    let with_host = |At { value: host, span }: At<_>| {
+        let mut route = route.clone();
+        route.when.host = Some(host);
+        if is_one { item.at(route) } else { At { value: route, span } }
+    };
+    hosts.into_iter().map(with_host).collect()
 }

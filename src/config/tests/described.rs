@@ -19,6 +19,7 @@ fn load_text(text: &str) -> Result<Config, Refused> {
         Ok(match source.path.to_str().expect("test paths are UTF-8") {
             "p.toml" => text.as_bytes().to_vec(),
             "ca.pem" => PEM.as_bytes().to_vec(),
+            "sticky.secret" => b"e5e973e5a6b2a43f48e7dc849e37bfcf".to_vec(),
             "latency.csv" => b"place,region,ms\n".to_vec(),
             _ => b"$TTL 300\n@ SOA ns1 admin 1 3600 600 86400 60\n@ NS ns1\nns1 A 192.0.2.53\n".to_vec(),
         })

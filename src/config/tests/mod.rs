@@ -9,6 +9,8 @@ mod listen;
 mod mistakes;
 mod named;
 mod proxy;
+mod proxy_clients;
+mod proxy_edits;
 mod proxy_mistakes;
 mod slips;
 mod torn;

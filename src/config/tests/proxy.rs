@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use http::header::HeaderName;
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use super::super::*;
 use super::{load_with, reported};
 use crate::model::{
-    Backend, Balance, Condition, ErrorRate, Fraction, HostPattern, Networks, Passive, PassiveOn, PathPattern,
-    Pool, PoolId, ProbeId, Protocol, Retry, RetryOn, Route, RouteAction, Timeouts, ValuePattern, Weight,
-    When,
+    Backend, Balance, Condition, Edits, ErrorRate, Fraction, HostPattern, Liveness, Networks, Passive, PassiveOn,
+    PathPattern, Pool, PoolId, PoolLimits, ProbeId, Protocol, RedirectPiece, RedirectTo, Retry, RetryOn, Route,
+    RouteAction, Timeouts, ValuePattern, Weight, When,
 };
 
 /// A balancer with nearly every key.
@@ -67,9 +67,10 @@ retry = { tries = 3, on = ["connect", "reset", "timeout", "503"], budget = "10%"
 passive = { failures = 5, on = ["connect", "5xx"], errors = "50%", requests = 50, eject = "10s", longest = "60s", max_ejected = "40%" }
 panic = "50%"
 slow_start = "20s"
+limits = { requests = 40, pending = 200, wait = "2s" }
 timeout = { connect = "1s", read = "2s", write = "3s", idle = "1h" }
 keepalive = 0
-drain = "5m"
+drain = "20s"
 [proxy.pool.canary]
 backend = [{ address = "10.0.0.9:8080" }]
 probe = "ready"
@@ -109,7 +110,7 @@ fn the_listeners() {
             ("web", vec![address("0.0.0.0:80"), address("[::]:80")], Protocol::Http, 7),
         ]
     );
-    let Route { when, action } = &proxy.listeners[0].routes[0];
+    let Route { when, action, .. } = &proxy.listeners[0].routes[0];
     assert_eq!(format!("{when:?}{action:?}"), format!("{:?}{:?}", When::default(), forward(2)));
 }
 
@@ -137,7 +138,10 @@ fn the_routes() {
     };
     let old = When { path: Some(PathPattern::Regex(pattern("^/v[0-9]+/"))), ..When::default() };
     let method = |method| When { methods: vec![method], ..When::default() };
-    let redirect = |status, to| RouteAction::Redirect { status, to: HeaderValue::from_static(to) };
+    let redirect = |status, to: &str| RouteAction::Redirect {
+        status,
+        to: RedirectTo(vec![RedirectPiece::Text(to.into())]),
+    };
     let routes = [
         (v1(HostPattern::Exact("api.example.com".into())), forward(1)),
         (v1(HostPattern::Below(".example.net".into())), forward(1)),
@@ -150,7 +154,7 @@ fn the_routes() {
         ),
         (When::default(), forward(0)),
     ];
-    let expected = routes.map(|(when, action)| Route { when, action });
+    let expected = routes.map(|(when, action)| Route { when, action, edits: Edits::default() });
     assert_eq!(format!("{:#?}", proxy.listeners[1].routes), format!("{expected:#?}"));
 }
 
@@ -207,6 +211,7 @@ fn the_pools() {
         healthy_when: Condition::checks([ProbeId(1), ProbeId(0)]),
         passive: Some(written_passive()),
         panic: Some(Fraction::HALF),
+        limits: Some(PoolLimits { requests: 40.try_into().expect("not 0"), pending: 200, wait: secs(2) }),
         slow_start: Some(secs(20)),
         retry: Retry {
             tries: 3,
@@ -215,7 +220,11 @@ fn the_pools() {
         },
         timeout: Timeouts { connect: secs(1), read: secs(2), write: secs(3), idle: secs(3600) },
         keepalive: 0,
-        drain: secs(300),
+        drain: secs(20),
+        sticky: None,
+        discover: None,
+        send_proxy: None,
+        tcp: Liveness::default(),
     };
     let canary = Pool {
         name: "canary".into(),
@@ -224,6 +233,7 @@ fn the_pools() {
         healthy_when: Condition::checks([ProbeId(1)]),
         passive: Some(default_passive()),
         panic: Some(Fraction::NONE),
+        limits: None,
         slow_start: None,
         retry: Retry {
             tries: 2,
@@ -233,6 +243,10 @@ fn the_pools() {
         timeout: Timeouts { connect: secs(5), read: secs(60), write: secs(60), idle: secs(60) },
         keepalive: 32,
         drain: secs(30),
+        send_proxy: None,
+        tcp: Liveness::default(),
+        sticky: None,
+        discover: None,
     };
     assert_eq!(config.topology.pools[..2], [api, canary]);
     assert_eq!(config.topology.pools[2].healthy_when, Condition::ALWAYS);
@@ -265,10 +279,16 @@ fn a_balancer_needs_no_name_server_and_a_name_server_no_balancer() {
 }
 
 #[test]
-fn workers_are_read_at_the_start() {
+fn workers_and_sockets_are_made_at_the_start() {
     let of = |text: &str| AtStart::of(&load_with(text, &[]).unwrap_or_else(|reported| panic!("{reported}")));
     let changes = of(BALANCER).changes(&of(&BALANCER.replace("workers = 2", "workers = 3")));
     assert_eq!(changes, ["[proxy] workers has changed, but is read only at the start: restart the node"]);
+    let sockets = BALANCER.replace("protocol = \"tcp\"", "protocol = \"tcp\"\ntcp = { backlog = 5 }");
+    let changes = of(BALANCER).changes(&of(&sockets));
+    assert_eq!(
+        changes,
+        ["[proxy.listener] tcp has changed, but is read only at the start: restart the node"]
+    );
     let other = BALANCER.replace("keepalive = 0", "keepalive = 1");
     assert!(of(BALANCER).changes(&of(&other)).is_empty());
 }

@@ -3,14 +3,14 @@
 use super::{all_reported, check, reported};
 
 /// A listener with one route in line 2, and a pool.
-fn route(keys: &str) -> String {
+pub(super) fn route(keys: &str) -> String {
     format!("proxy.listener.web = {{ listen = \"[::]:80\", route = [{{ {keys} }}] }}\n{POOL}")
 }
 
-const POOL: &str = "proxy.pool.api = { backend = [\"10.0.0.1:80\"], probe = \"web\" }";
+pub(super) const POOL: &str = "proxy.pool.api = { backend = [\"10.0.0.1:80\"], probe = \"web\" }";
 
 /// A pool in line 2 with one backend and these keys.
-fn pool(keys: &str) -> String {
+pub(super) fn pool(keys: &str) -> String {
     format!("proxy.pool.api = {{ backend = [\"10.0.0.1:80\"], probe = \"web\", {keys} }}\n{LISTENER}")
 }
 
@@ -21,7 +21,7 @@ fn backends(backends: &str) -> String {
     format!("proxy.pool.api = {{ probe = \"web\", backend = [{backends}] }}\n{LISTENER}")
 }
 
-fn check_with(whole: impl Fn(&str) -> String, cases: &[(&str, &str)]) {
+pub(super) fn check_with(whole: impl Fn(&str) -> String, cases: &[(&str, &str)]) {
     let whole: Vec<_> = cases.iter().map(|(keys, expected)| (whole(keys), *expected)).collect();
     let cases: Vec<_> = whole.iter().map(|(snippet, expected)| (snippet.as_str(), *expected)).collect();
     check(&cases);
@@ -36,7 +36,19 @@ fn listeners() {
         ),
         (
             "proxy.listener.web = {}",
-            "2:22: `listen` is missing in `proxy.listener.web`\n2:22: a listener needs `pool`, `route` or both",
+            "2:22: `listen` is missing in `proxy.listener.web`\n2:22: a listener needs `pool`, `route` or `ready`",
+        ),
+        (
+            "[proxy]\naccess_log = { format = \"text\", sample = \"0%\" }",
+            "3:14: `to` is missing in `proxy.access_log`\n3:25: expected \"json\" or \"clf\", found \"text\"\n3:42: expected a share above 0% and up to 100%, found \"0%\"\n2:2: warning: this config balances nothing: [proxy] has no listener\n  help: add [proxy.listener.NAME] with `listen` and `pool`",
+        ),
+        (
+            "[proxy]\nidentity = { headers = [\"via\"], request_id = 1, trace = \"x\" }",
+            "3:25: expected \"x-forwarded\" or \"forwarded\", found \"via\"\n3:46: expected true or false, found integer 1\n3:57: expected a share from 0% to 100%, found \"x\"\n2:2: warning: this config balances nothing: [proxy] has no listener\n  help: add [proxy.listener.NAME] with `listen` and `pool`",
+        ),
+        (
+            "[proxy]\nstop_delay = \"6m\"\n[proxy.listener]\na = { listen = \"[::]:80\", ready = 1 }\nb = { listen = \"[::]:81\", ready = { pools = [\"apo\"] } }\nc = { listen = \"[::]:82\", ready = {} }\nd = { listen = \"[::]:83\", ready = true, protocol = \"tcp\" }",
+            "3:14: expected a duration from 0s to 5m, found \"6m\"\n5:35: expected true, false or { pools = [\"api\"] }, found integer 1\n6:46: pool `apo` is not defined\n7:35: `pools` is missing in `proxy.listener.c.ready`\n8:27: `ready` has no meaning with protocol = \"tcp\"",
         ),
         (
             "proxy.listener.\"a b\" = { listen = \"[::]:80\", pool = \"api\" }",
@@ -44,11 +56,11 @@ fn listeners() {
         ),
         (
             &format!("proxy.listener.web = {{ listen = [], protocol = \"udp\", pool = \"apo\" }}\n{POOL}"),
-            "2:33: expected a list of addresses such as [\"0.0.0.0:80\"], found an empty list\n2:48: `udp` is not supported yet\n  help: use \"http\" or \"tcp\"\n2:62: pool `apo` is not defined; did you mean `api`?",
+            "2:33: expected a list of addresses such as [\"0.0.0.0:80\"], found an empty list\n2:62: pool `apo` is not defined; did you mean `api`?",
         ),
         (
             &format!("proxy.listener.web = {{ listen = \"80\", protocol = \"htttp\", pool = 1 }}\n{POOL}"),
-            "2:33: \"80\" is not an address with a port; write \"0.0.0.0:80\" or \"[::]:80\"\n2:50: expected \"http\" or \"tcp\", found \"htttp\"; did you mean `http`?\n2:66: expected the name of a pool, found integer 1",
+            "2:33: \"80\" is not an address with a port; write \"0.0.0.0:80\" or \"[::]:80\"\n2:50: expected \"http\", \"tcp\", \"tls-passthrough\" or \"udp\", found \"htttp\"; did you mean `http`?\n2:66: expected the name of a pool, found integer 1",
         ),
         (
             &format!("proxy.listener.web = {{ listen = \"[::]:80\", route = [] }}\n{POOL}"),
@@ -68,6 +80,80 @@ fn listeners() {
             "2:72: `host` has no meaning with protocol = \"tcp\"\n2:107: `redirect` has no meaning with protocol = \"tcp\"",
         ),
     ]);
+}
+
+#[test]
+fn listeners_below_http() {
+    check(&[
+        (
+            &format!(
+                "proxy.listener.db = {{ listen = \"[::]:80\", protocol = \"tls-passthrough\", route = [{{ host = [\"a.test\", \"192.0.2.1\", \"[::1]\"], path = \"/\", pool = \"api\" }}] }}\n{POOL}"
+            ),
+            "2:102: no client of TLS names the address 192.0.2.1 as its host\n  help: use `pool` for clients that name no host\n2:115: no client of TLS names the address [::1] as its host\n  help: use `pool` for clients that name no host\n2:125: `path` has no meaning with protocol = \"tls-passthrough\"",
+        ),
+        (
+            &format!(
+                "proxy.listener.web = {{ listen = \"[::]:80\", proxy_protocol = true, pool = \"api\" }}\n{POOL}"
+            ),
+            "2:7: listener `web` has `proxy_protocol`, but no hop is trusted to name clients\n  help: list the addresses of the proxies before this one in [proxy] trusted",
+        ),
+        (
+            &format!(
+                "proxy.listener.web = {{ listen = \"[::]:80\", proxy_protocol = 1, pool = \"api\" }}\n{POOL}"
+            ),
+            "2:61: expected true or false, found integer 1",
+        ),
+        (
+            &format!(
+                "proxy.pool.api = {{ backend = [\"10.0.0.1:80\"], probe = \"web\", send_proxy = \"v1\" }}\n{LISTENER}"
+            ),
+            "2:12: pool `api` has `send_proxy`, but serves listener `web`, whose clients share connections to backends\n  help: remove it: backends find the client in X-Forwarded-For",
+        ),
+        (
+            &format!(
+                "proxy.pool.api = {{ backend = [\"10.0.0.1:80\"], probe = \"web\", send_proxy = \"v3\" }}\n{LISTENER}"
+            ),
+            "2:75: expected \"v1\" or \"v2\", found \"v3\"; did you mean `v1`?",
+        ),
+        (
+            &format!(
+                "proxy.pool.api = {{ backend = [\"10.0.0.1:80\"], probe = \"web\", send_proxy = \"v2\" }}\n{}",
+                LISTENER.replace("pool =", "protocol = \"udp\", pool =")
+            ),
+            "2:12: pool `api` has `send_proxy`, but serves listener `web`, which makes no connections\n  help: give that listener a pool of its own",
+        ),
+        (
+            &format!(
+                "proxy.listener.web = {{ listen = \"[::]:80\", protocol = \"udp\", proxy_protocol = true, tcp = {{}}, route = [{{ host = \"a.test\", pool = \"api\" }}] }}\n{POOL}"
+            ),
+            "2:62: `proxy_protocol` has no meaning with protocol = \"udp\"\n2:85: `tcp` has no meaning with protocol = \"udp\"\n2:106: `host` has no meaning with protocol = \"udp\"",
+        ),
+        // UDP and TCP may share a port, but DNS takes both.
+        (
+            &format!(
+                "[dns]\nlisten = [\"127.0.0.1:53\"]\n[proxy.listener]\na = {{ listen = \"0.0.0.0:443\", pool = \"api\" }}\nb = {{ listen = [\"0.0.0.0:443\", \"127.0.0.1:53\"], protocol = \"udp\", pool = \"api\" }}\n[proxy.pool]\n{}",
+                POOL.replace("proxy.pool.", "")
+            ),
+            "6:32: 127.0.0.1:53 is listened on twice",
+        ),
+    ]);
+}
+
+#[test]
+fn options_of_sockets() {
+    check(&[(
+        &format!(
+            "proxy.listener.web = {{ listen = \"[::]:80\", pool = \"api\", tcp = {{ backlog = 0, fast_open = 65536, defer_accept = \"100ms\", keepalive = \"10h\", user_timeout = 5, mss = 100, cork = true }} }}\n{POOL}"
+        ),
+        "2:76: expected an integer from 1 to 65535, found integer 0\n2:91: expected an integer from 1 to 65535, found integer 65536\n2:113: expected a duration from 1s to 1m, found \"100ms\"\n2:134: expected a duration from 1s to 9h6m7s, found \"10h\"\n2:156: expected a duration such as \"5s\" (units: ms, s, m, h, d), found integer 5\n2:165: expected an integer from 536 to 32767, found integer 100\n2:170: unknown key `cork` in `proxy.listener.web.tcp`",
+    )]);
+    check_with(
+        pool,
+        &[(
+            "tcp = { keepalive = \"100ms\", backlog = 1 }",
+            "2:82: expected a duration from 1s to 9h6m7s, found \"100ms\"\n2:91: unknown key `backlog` in `proxy.pool.api.tcp`; it belongs to `proxy.listener.NAME.tcp`",
+        )],
+    );
 }
 
 #[test]
@@ -152,7 +238,7 @@ fn actions() {
                 "redirect = { to = \"ftp://www.example.com/\" }",
                 "2:73: \"ftp://www.example.com/\" is not a valid location: write a URL such as \"https://www.example.com/\", or a path",
             ),
-            ("redirect = {}", "2:66: `to` is missing in `proxy.listener.web.route.redirect`"),
+            ("redirect = {}", "2:66: a redirect needs `to` or `scheme`"),
             (
                 "respond = { status = 199, body = 1 }",
                 "2:76: expected an integer from 200 to 599, found integer 199\n2:88: expected a text, found integer 1",
@@ -247,6 +333,11 @@ fn pools_whose_backends_fail() {
                 "passive = { requests = 10, eject = \"10m\", longest = \"5m\", errors_ = \"1%\" }",
                 "2:74: `requests` says nothing without `errors`\n2:104: `longest` is shorter than `eject`, the time of the first ejection\n2:120: unknown key `errors_` in `proxy.pool.api.passive`; did you mean `errors`?",
             ),
+            ("limits = { pending = 10 }", "2:71: `requests` is missing in `proxy.pool.api.limits`"),
+            (
+                "limits = { requests = 0, pending = -1, wait = \"11m\", connections = 1 }",
+                "2:84: expected an integer from 1 to 1000000, found integer 0\n2:97: expected an integer from 0 to 1000000, found integer -1\n2:108: expected a duration from 1ms to 10m, found \"11m\"\n2:115: `proxy.pool.api.limits.connections` is not supported yet",
+            ),
             (
                 "passive = true",
                 "2:72: expected a table such as { failures = 3, eject = \"30s\" }, or false, found true",
@@ -315,7 +406,7 @@ fn pools() {
         ],
     );
     check(&[
-        (&format!("proxy.pool.api = {{}}\n{LISTENER}"), "2:18: `backend` is missing in `proxy.pool.api`"),
+        (&format!("proxy.pool.api = {{}}\n{LISTENER}"), "2:18: a pool needs `backend`, `discover` or both"),
         (
             &format!(
                 "proxy.pool.api = {{ backend = [\"10.0.0.1:80\"], probe = [\"wep\", \"web\", \"web\"] }}\n{LISTENER}"
@@ -362,11 +453,11 @@ fn pools_without_a_probe_or_a_use() {
 #[test]
 fn what_is_planned_is_not_supported_yet() {
     assert_eq!(reported("proxy.acme = 1"), "2:7: `proxy.acme` is not supported yet");
-    for key in ["rewrite", "request_headers", "response_headers", "auth", "mirror"] {
+    for key in ["auth", "mirror"] {
         let expected = format!("2:55: `proxy.listener.web.route.{key}` is not supported yet");
         assert_eq!(reported(&route(&format!("{key} = 1, pool = \"api\""))), expected);
     }
-    for key in ["discover", "sticky", "hedge", "limits"] {
+    for key in ["hedge"] {
         let expected = format!("2:62: `proxy.pool.api.{key}` is not supported yet");
         assert_eq!(reported(&pool(&format!("{key} = 1"))), expected);
     }
@@ -379,6 +470,11 @@ fn pools_that_do_not_do_what_was_meant() {
         &[
             // One backend is reached whatever the balance.
             ("balance = \"ip-hash\"", ""),
+            ("drain = \"30s\"", ""),
+            (
+                "drain = \"31s\"",
+                "2:70: warning: a `drain` of 31s holds for backends, but when the node stops, it ends requests and connections after 30s\n  help: set at most \"30s\", unless backends are drained more often than the node stops",
+            ),
         ],
     );
     let two = |keys: &str| {

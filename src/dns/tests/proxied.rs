@@ -295,6 +295,6 @@ async fn a_stop_waits_for_the_header_for_a_moment_only() {
     proxy.write_all(b"PROXY UNKNOWN\r\nrest").await.unwrap();
     let mut received = Vec::new();
     let named = read_header(&mut stream, &mut received, limits(), &closing).await;
-    assert_eq!(named.unwrap(), Some(Header { client: None, length: 15 }));
+    assert_eq!(named.unwrap(), Some(Header { client: None, destination: None, length: 15 }));
     assert_eq!(received, b"rest");
 }

@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
+
+use crate::proxy::access::{End, Record};
 
 /// The requests of a connection.
 pub(super) struct Activity {
@@ -16,6 +18,8 @@ pub(super) struct Activity {
     /// When the last of them ended, or the connection began.
     since: Cell<Instant>,
     begun: Cell<u64>,
+    /// The last that began, until its task is known.
+    without_task: Cell<Option<u64>>,
     /// The requests whose response waits for the client, and since when.
     waiting: RefCell<BTreeMap<u64, Instant>>,
 }
@@ -31,35 +35,51 @@ pub(super) struct Busy {
 pub(super) struct During<B> {
     body: B,
     busy: Busy,
+    record: Record,
 }
 
-impl<B> During<B> {
-    pub(super) fn new(body: B, busy: Busy) -> Self {
+impl<B: Body> During<B> {
+    pub(super) fn new(body: B, busy: Busy, record: Record) -> Self {
         busy.waits_for_client();
-        Self { body, busy }
+        if body.is_end_stream() {
+            record.end(End::Complete);
+        }
+        Self { body, busy, record }
     }
 }
 
 impl Activity {
     pub(super) fn new() -> Rc<Self> {
         let since = Cell::new(Instant::now());
-        Rc::new(Self { in_progress: Cell::new(0), since, begun: Cell::new(0), waiting: RefCell::default() })
+        Rc::new(Self {
+            in_progress: Cell::new(0),
+            since,
+            begun: Cell::new(0),
+            without_task: Cell::new(None),
+            waiting: RefCell::default(),
+        })
     }
 
     /// A request begins.
     pub(super) fn begin(self: &Rc<Self>) -> Busy {
         self.in_progress.set(self.in_progress.get() + 1);
         self.begun.set(self.begun.get() + 1);
+        self.without_task.set(Some(self.begun.get()));
         Busy { activity: Rc::clone(self), number: self.begun.get() }
     }
 
-    /// Waits until a response has waited for the client for this time. Where a client opens no window for an HTTP/2 stream,
-    /// nothing is written that could take too long.
-    pub(super) async fn stalled(&self, limit: Duration) {
+    /// The request that began just now, once.
+    pub(super) fn take_begun(&self) -> Option<u64> {
+        self.without_task.take()
+    }
+
+    /// Waits until the response to a request has waited for the client for this time. Where a client opens no window for an
+    /// HTTP/2 stream, nothing is written that could take too long.
+    pub(super) async fn stalled(&self, request: u64, limit: Duration) {
         loop {
             let now = Instant::now();
-            let oldest = self.waiting.borrow().values().min().copied();
-            let until = oldest.unwrap_or(now) + limit;
+            let since = self.waiting.borrow().get(&request).copied();
+            let until = since.unwrap_or(now) + limit;
             if until <= now {
                 return;
             }
@@ -104,7 +124,7 @@ impl Drop for Busy {
     }
 }
 
-impl<B: Body + Unpin> Body for During<B> {
+impl<B: Body<Data = Bytes> + Unpin> Body for During<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -114,10 +134,19 @@ impl<B: Body + Unpin> Body for During<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         // It is polled when the client has room for more.
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if frame.is_ready() {
-            self.busy.waits_for_client()
-        } else {
-            self.busy.goes_on()
+        match &frame {
+            Poll::Pending => self.busy.goes_on(),
+            Poll::Ready(frame) => {
+                self.busy.waits_for_client();
+                match frame {
+                    Some(Ok(frame)) => self.record.sent(frame.data_ref().map_or(0, Bytes::len)),
+                    Some(Err(_)) => self.record.end(End::BackendGone),
+                    None => self.record.end(End::Complete),
+                }
+                if self.body.is_end_stream() {
+                    self.record.end(End::Complete);
+                }
+            }
         }
         frame
     }

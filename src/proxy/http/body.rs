@@ -11,7 +11,8 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::proxy::pools::{Backend, InFlight, WorkerPool};
+use crate::proxy::pools::WorkerPool;
+use crate::proxy::queue::InFlight;
 use crate::proxy::upstream::{self, Idle};
 
 /// Why a body ended early.
@@ -30,6 +31,7 @@ pub(in crate::proxy) struct RequestBody {
 pub(in crate::proxy) struct Upload {
     ended: CancellationToken,
     fault: Cell<Option<ClientFault>>,
+    received: Cell<u64>,
 }
 
 /// What a client did wrong with the body of a request.
@@ -60,7 +62,6 @@ pub(in crate::proxy) struct Relayed {
 /// The connection that a response comes over.
 pub(in crate::proxy) struct Lease {
     pub(in crate::proxy) connection: Idle,
-    pub(in crate::proxy) backend: Rc<Backend>,
     pub(in crate::proxy) pool: Rc<WorkerPool>,
     pub(in crate::proxy) in_flight: InFlight,
 }
@@ -134,6 +135,11 @@ impl Upload {
         self.ended.is_cancelled()
     }
 
+    /// Bytes of the body that the client has sent.
+    pub(in crate::proxy) fn received(&self) -> u64 {
+        self.received.get()
+    }
+
     /// What the client did wrong, if anything.
     pub(in crate::proxy) fn fault(&self) -> Option<ClientFault> {
         self.fault.get()
@@ -151,7 +157,11 @@ impl Body for RequestBody {
         let Self { incoming, patience, upload } = &mut *self;
         let (Some(incoming), Some(upload)) = (incoming, upload) else { return Poll::Ready(None) };
         match ready!(relay(incoming, patience, cx)) {
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                upload.received.set(upload.received.get() + bytes);
+                Poll::Ready(Some(Ok(frame)))
+            }
             Some(Err(Interruption::Silence(limit))) => {
                 upload.fault.set(Some(ClientFault::Slow));
                 Poll::Ready(Some(Err(format!("the client sent nothing for {limit:?}").into())))
@@ -193,7 +203,8 @@ impl ResponseBody {
 impl Relayed {
     /// Keeps the connection.
     fn end(&mut self) {
-        let Some(Lease { connection, backend, pool, in_flight }) = self.lease.take() else { return };
+        let Some(Lease { connection, pool, in_flight }) = self.lease.take() else { return };
+        let backend = Rc::clone(&in_flight.backend);
         drop(in_flight);
         upstream::keep(&backend, &pool, connection);
     }

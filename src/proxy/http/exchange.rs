@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::request::Parts;
-use http::uri::Authority;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -13,18 +12,25 @@ use tokio::time::{Instant, sleep};
 
 use super::body::{ClientFault, Lease, RequestBody, ResponseBody, Upload};
 use super::headers::{self, Sender};
-use super::{reply, target};
+use super::{ready, reply, target};
 use crate::model::{Retry, RouteAction};
 use crate::pick::{Hash, client_key};
+use crate::proxy::access::{End, Record};
 use crate::proxy::passive::Fault;
-use crate::proxy::pools::{Backend, InFlight, WorkerPool};
+use crate::proxy::pools::{Backend, WorkerPool};
+use crate::proxy::queue::{InFlight, Refusal};
 use crate::proxy::relay;
+use crate::proxy::sticky::Session;
 use crate::proxy::upstream::{Failure, Idle};
 use crate::proxy::worker::{Client, Context};
 use crate::route::Head;
 
 /// The response to a request.
-pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn answer(
+    client: &Rc<Client>,
+    mut request: Request<Incoming>,
+    record: &Record,
+) -> Response<ResponseBody> {
     let authority = match target::authority(&request) {
         Ok(authority) => authority,
         Err((status, why)) => return reply::text(status, why),
@@ -33,6 +39,15 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
     let Some(listener) = client.plan(&snapshot) else {
         return reply::text(StatusCode::MISDIRECTED_REQUEST, "this listener is no longer configured\n");
     };
+    if let Some(needed) = &listener.ready
+        && request.uri().path() == ready::PATH
+    {
+        return ready::answer(&client.context.shared, &snapshot, needed, request.method());
+    }
+    let trusted = &snapshot.plan.proxy.trusted;
+    if let Err(wait) = client.admit_request(&listener.client, request.headers(), trusted) {
+        return reply::too_many(wait);
+    }
     let head = Head {
         host: authority.host(),
         path: request.uri().path(),
@@ -40,27 +55,39 @@ pub(super) async fn answer(client: &Rc<Client>, mut request: Request<Incoming>) 
         method: request.method(),
         headers: request.headers(),
     };
-    let Some(route) = listener.find(&head) else {
+    let Some((number, route)) = listener.find_numbered(&head) else {
         client.counters.unrouted.fetch_add(1, Relaxed);
         return reply::text(StatusCode::NOT_FOUND, "no route matches this request\n");
     };
-    let key = client_key(client.address.ip());
-    let pool = match &route.action {
-        RouteAction::Redirect { status, to } => return reply::redirect(*status, to),
-        RouteAction::Respond { status, body } => return reply::text(*status, body.clone()),
-        RouteAction::Forward(pools) => client.context.pool(pools, key, &snapshot),
+    record.route(number);
+    let mut response = match &route.action {
+        RouteAction::Redirect { status, to } => match to.of(&head, route.edits.path.as_ref()) {
+            Some(to) => reply::redirect(*status, to),
+            None => reply::text(StatusCode::BAD_REQUEST, "this URL cannot be redirected\n"),
+        },
+        RouteAction::Respond { status, body } => reply::text(*status, body.clone()),
+        RouteAction::Forward(pools) => {
+            let key = client_key(client.address.ip());
+            let pool = client.context.pool(pools, key, &snapshot);
+            let is_trusted = client.is_trusted(trusted);
+            let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
+            let sender = Sender {
+                shown: &client.shown,
+                is_trusted,
+                is_encrypted: client.proved.is_some(),
+                certificate: client.proved.as_ref().and_then(|it| it.certificate.as_ref()),
+                certificate_headers: &snapshot.plan.proxy.client_headers,
+                headers: &snapshot.plan.proxy.identity,
+                ids: &client.context.ids,
+            };
+            match headers::prepare(&mut request, &authority, &sender, &route.edits) {
+                Ok(()) => forward(client, pool, request, key, upgrade, record).await,
+                Err((status, why)) => reply::text(status, why),
+            }
+        }
     };
-    let is_trusted = snapshot.plan.proxy.trusted.contain(client.address.ip());
-    let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
-    let sender = Sender {
-        shown: &client.shown,
-        is_trusted,
-        is_encrypted: client.proved.is_some(),
-        certificate: client.proved.as_ref().and_then(|it| it.certificate.as_ref()),
-        certificate_headers: &snapshot.plan.proxy.client_headers,
-    };
-    headers::prepare(&mut request, &authority, &sender);
-    forward(client, pool, request, key, upgrade, &authority).await
+    route.edits.response.apply(response.headers_mut());
+    response
 }
 
 /// A request on its way, which may be tried with several backends.
@@ -69,6 +96,8 @@ struct Attempts {
     tried: Vec<SocketAddr>,
     /// Whether it may be sent again although a backend may have seen it.
     is_repeatable: bool,
+    /// `None` if the pool is not sticky.
+    session: Option<Session>,
 }
 
 /// Sends a request to a backend of the pool, and to others if that fails in a way that the pool retries.
@@ -78,37 +107,42 @@ async fn forward(
     request: Request<Incoming>,
     key: Hash,
     upgrade: Option<OnUpgrade>,
-    authority: &Authority,
+    record: &Record,
 ) -> Response<ResponseBody> {
     pool.count_request();
     let (mut parts, body) = request.into_parts();
     let mut body = RequestBody::of(body, pool.settings().timeout.read);
     headers::frame(&mut parts, &body);
+    record.forward(&pool, &parts.headers, body.upload());
     // RFC 9110 §9.2.2.
     let is_repeatable = parts.method.is_idempotent() && body.is_empty() && upgrade.is_none();
-    let mut attempts = Attempts { pool: Rc::clone(&pool), tried: Vec::new(), is_repeatable };
+    let is_secure = client.proved.is_some() || headers::is_secure(&parts.headers);
+    let session = pool.session(&mut parts.headers, is_secure);
+    let mut attempts = Attempts { pool: Rc::clone(&pool), tried: Vec::new(), is_repeatable, session };
     let mut request = Some(parts);
     loop {
-        let Some(backend) = pool.pick(key, &attempts.tried) else {
-            pool.counters.unavailable.fetch_add(1, Relaxed);
-            return reply::text(StatusCode::SERVICE_UNAVAILABLE, "no backend is available\n");
+        let in_flight = match attempts.claim(key).await {
+            Ok(in_flight) => in_flight,
+            Err(refusal) => {
+                record.end(refusal.end());
+                return refusal.response();
+            }
         };
-        attempts.tried.push(backend.address);
+        let backend = Rc::clone(&in_flight.backend);
+        record.attempt(backend.address);
         let Some(parts) = request.take() else {
             return reply::text(StatusCode::BAD_GATEWAY, "the request cannot be sent again\n");
         };
         let spare = attempts.is_repeatable.then(|| parts.clone());
         let sent = Request::from_parts(parts, std::mem::replace(&mut body, RequestBody::empty()));
-        let (failure, unsent) = match send(&pool, &backend, sent, spare.as_ref()).await {
-            Ok((response, lease)) => {
-                match Fault::of_response(response.status()) {
-                    Some(fault) => {
-                        pool.failed(&backend, fault, &format_args!("HTTP {}", response.status().as_u16()))
-                    }
-                    None => pool.succeeded(&backend),
-                }
+        let (failure, unsent) = match send(&pool, in_flight, sent, spare.as_ref()).await {
+            Ok((mut response, lease)) => {
+                pool.answered(&backend, response.status());
                 let is_last = spare.is_none() || response.status() != StatusCode::SERVICE_UNAVAILABLE;
                 if is_last || !attempts.go_on(pool.settings().retry.on.unavailable) {
+                    if let Some(session) = &attempts.session {
+                        session.grant(&pool, &backend, &mut response);
+                    }
                     return relay_response(client, response, lease, upgrade);
                 }
                 request = spare;
@@ -116,12 +150,15 @@ async fn forward(
             }
             Err(failed) => failed,
         };
-        let Some(fault) = failure.fault() else { return failure.response() };
+        let Some(fault) = failure.fault() else {
+            record.end(failure.end());
+            return failure.response();
+        };
         backend.counters.failures.fetch_add(1, Relaxed);
         pool.failed(&backend, fault, &failure);
         // It must not look fast, or new for ever.
         backend.counters.took(pool.settings().timeout.read);
-        tracing::debug!(backend = %backend.address, host = %authority, %failure, "a backend did not answer");
+        tracing::debug!(backend = %backend.address, pool = pool.settings().name, %failure, "a backend did not answer");
         match unsent {
             Some(unsent) => {
                 let (parts, unsent_body) = unsent.into_parts();
@@ -138,12 +175,25 @@ async fn forward(
             _ => attempts.go_on(is_retried),
         };
         if request.is_none() || !goes_on {
+            record.end(failure.end());
             return failure.response();
         }
     }
 }
 
 impl Attempts {
+    /// Claims the backend that the client is bound to, the first time and if it has room, or else one that the balancer
+    /// chooses.
+    async fn claim(&mut self, key: Hash) -> Result<InFlight, Refusal> {
+        let bound = self.session.as_mut().and_then(Session::take_backend);
+        let in_flight = match bound.and_then(|backend| InFlight::begin(&backend, &self.pool)) {
+            Some(in_flight) => in_flight,
+            None => self.pool.claim(key, &self.tried).await?,
+        };
+        self.tried.push(in_flight.backend.address);
+        Ok(in_flight)
+    }
+
     fn has_more(&self) -> bool {
         self.tried.len() < self.pool.settings().retry.tries as usize
     }
@@ -160,18 +210,18 @@ impl Attempts {
 /// The failure, and the request if the backend cannot have seen it.
 async fn send(
     pool: &Rc<WorkerPool>,
-    backend: &Rc<Backend>,
+    in_flight: InFlight,
     request: Request<RequestBody>,
     spare: Option<&Parts>,
 ) -> Result<(Response<Incoming>, Lease), (Failure, Option<Request<RequestBody>>)> {
-    let in_flight = InFlight::new(backend);
+    let backend = &Rc::clone(&in_flight.backend);
     let mut attempt =
         Attempt { backend, begun: Instant::now(), upload: request.body().upload(), has_ended: false };
     let sent = try_send(pool, backend, request, spare).await;
     attempt.has_ended = true;
     let (response, connection) = sent?;
     backend.counters.took(attempt.begun.elapsed());
-    Ok((response, Lease { connection, backend: Rc::clone(backend), pool: Rc::clone(pool), in_flight }))
+    Ok((response, Lease { connection, pool: Rc::clone(pool), in_flight }))
 }
 
 /// An attempt in progress. If it is dropped, its client did not wait.
@@ -268,7 +318,7 @@ fn relay_response(
         let backend = hyper::upgrade::on(&mut response);
         let Context { shared, tasks, .. } = &*client.context;
         // The connections that hyper had are counted no longer.
-        let occupants = (shared.connections.enter(), shared.upstream.enter());
+        let occupants = (shared.connections.enter(), shared.upstream.enter(), client.admitted.clone());
         tasks.spawn_local(async move {
             relay::upgraded(upgrade, backend, timeouts.idle, lease.in_flight).await;
             drop(occupants);
@@ -277,6 +327,23 @@ fn relay_response(
     }
     headers::remove_hop_by_hop(response.headers_mut());
     response.map(|incoming| ResponseBody::relayed(incoming, timeouts.read, lease))
+}
+
+impl Refusal {
+    /// How a request ends after it.
+    fn end(self) -> End {
+        match self {
+            Self::Unavailable => End::NoBackend,
+            Self::Busy => End::BackendsBusy,
+        }
+    }
+
+    fn response(self) -> Response<ResponseBody> {
+        match self {
+            Self::Unavailable => reply::text(StatusCode::SERVICE_UNAVAILABLE, "no backend is available\n"),
+            Self::Busy => reply::busy(),
+        }
+    }
 }
 
 impl Failure {
@@ -297,6 +364,18 @@ impl Failure {
             Self::Reset(_) => Some(Fault::Reset),
             Self::Timeout(_) => Some(Fault::Timeout),
             Self::Client(_) | Self::Full => None,
+        }
+    }
+
+    /// How a request ends after it.
+    fn end(&self) -> End {
+        match self {
+            Self::Connect(_) => End::ConnectFailed,
+            Self::Reset(_) => End::BackendGone,
+            Self::Timeout(_) => End::BackendTimeout,
+            Self::Client(ClientFault::Slow) => End::ClientSlow,
+            Self::Client(ClientFault::Broken) => End::ClientGone,
+            Self::Full => End::ConnectionsFull,
         }
     }
 

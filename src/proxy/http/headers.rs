@@ -8,13 +8,12 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Body;
 
+use super::identity::{Ids, identify};
+use super::target::{self, Refusal};
+use crate::model::{ClientHeaders, Edits};
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
@@ -73,10 +72,22 @@ pub(super) struct Sender<'a> {
     pub(super) certificate: Option<&'a (HeaderName, HeaderValue)>,
     /// All headers that show backends certificates.
     pub(super) certificate_headers: &'a [HeaderName],
+    /// What backends learn of it.
+    pub(super) headers: &'a ClientHeaders,
+    /// Where new ids come from.
+    pub(super) ids: &'a Ids,
 }
 
 /// Makes the request that a backend gets of the one that a client sent.
-pub(super) fn prepare<B>(request: &mut Request<B>, authority: &Authority, sender: &Sender<'_>) {
+///
+/// # Errors
+/// If the path, rewritten, is not valid.
+pub(super) fn prepare<B>(
+    request: &mut Request<B>,
+    authority: &Authority,
+    sender: &Sender<'_>,
+    edits: &Edits,
+) -> Result<(), Refusal> {
     let accepts_trailers = request.headers().get_all(TE).iter().any(|it| names(it, "trailers"));
     let upgrade = upgrade(request);
     let received = request.version();
@@ -94,12 +105,25 @@ pub(super) fn prepare<B>(request: &mut Request<B>, authority: &Authority, sender
     join_cookies(headers);
     identify(headers, authority, sender);
     headers.append(VIA, via(received));
-    let path = request.uri().path_and_query().cloned();
+    if let Some(host) = &edits.host {
+        headers.insert(HOST, host.clone());
+    }
+    edits.request.apply(headers);
+    let path = match &edits.path {
+        None => request.uri().path_and_query().cloned(),
+        Some(edit) => Some(target::rewritten(request.uri(), edit)?),
+    };
     *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     if *request.method() == Method::OPTIONS && request.uri().path() == "*" {
         *request.uri_mut() = Uri::from_static("*");
     }
     *request.version_mut() = Version::HTTP_11;
+    Ok(())
+}
+
+/// Whether the client sent a prepared request over TLS, to this proxy or to a trusted one before it.
+pub(super) fn is_secure(headers: &HeaderMap) -> bool {
+    headers.get(X_FORWARDED_PROTO).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"https"))
 }
 
 /// Makes one header of the cookies that HTTP/2 allows to be several (RFC 9113 §8.2.3).
@@ -120,42 +144,12 @@ pub(super) fn frame(head: &mut Parts, body: &impl Body) {
     }
 }
 
-/// Says who the client is. What an untrusted one says about that itself is removed.
-fn identify(headers: &mut HeaderMap, authority: &Authority, sender: &Sender<'_>) {
-    if !sender.is_trusted {
-        for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP] {
-            headers.remove(name);
-        }
-        for name in sender.certificate_headers {
-            headers.remove(name);
-        }
-    }
-    if let Some((name, value)) = sender.certificate {
-        headers.insert(name, value.clone());
-    }
-    let own = [sender.shown.as_bytes()];
-    let before = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
-    let hops: Vec<&[u8]> = before.chain(own).collect();
-    let hops = if hops.len() == 1 { Some(sender.shown.clone()) } else { joined(&hops, b", ") };
-    if let Some(hops) = hops {
-        headers.insert(X_FORWARDED_FOR, hops);
-    }
-    headers.entry(X_REAL_IP).or_insert_with(|| sender.shown.clone());
-    headers
-        .entry(X_FORWARDED_PROTO)
-        .or_insert_with(|| HeaderValue::from_static(if sender.is_encrypted { "https" } else { "http" }));
-    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-        headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
-        headers.insert(HOST, host);
-    }
-}
-
 /// An address as the value of a header.
 pub(in crate::proxy) fn shown(address: IpAddr) -> HeaderValue {
     HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
-fn joined(values: &[&[u8]], separator: &[u8]) -> Option<HeaderValue> {
+pub(super) fn joined(values: &[&[u8]], separator: &[u8]) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&values.join(separator)).ok()
 }
 

@@ -4,6 +4,8 @@ mod activity;
 pub(super) mod body;
 mod exchange;
 mod headers;
+mod identity;
+mod ready;
 mod reply;
 mod target;
 #[cfg(test)]
@@ -21,10 +23,12 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_io_timeout::TimeoutStream;
 
+use super::access::Record;
 use super::worker::Client;
 use activity::{Activity, During};
 use body::ResponseBody;
 pub(super) use headers::shown;
+pub(super) use identity::Ids;
 
 /// Time for the head of a request, and without a request, until a client's connection is closed.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
@@ -43,15 +47,27 @@ const LARGEST_HEAD: usize = 64 * 1024;
 const MOST_STREAMS: u32 = 128;
 
 /// Runs what belongs to a connection on the thread that has the connection.
-#[derive(Clone, Copy, Debug)]
-struct Local;
+#[derive(Clone)]
+struct Local(Rc<Activity>);
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Local
 where
     F::Output: 'static,
 {
+    /// hyper runs each HTTP/2 stream as a task, which it hands over right after it has called the service. Dropping the task
+    /// resets the stream: that is how one stream ends whose client takes nothing, while the others go on.
     fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
+        let Some(request) = self.0.take_begun() else {
+            tokio::task::spawn_local(task);
+            return;
+        };
+        let activity = Rc::clone(&self.0);
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                _ = task => {}
+                () = activity.stalled(request, STALL) => {}
+            }
+        });
     }
 }
 
@@ -60,7 +76,8 @@ pub(super) async fn serve<S>(client: Rc<Client>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
-    let mut builder = auto::Builder::new(Local);
+    let activity = Activity::new();
+    let mut builder = auto::Builder::new(Local(Rc::clone(&activity)));
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -78,13 +95,14 @@ where
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(STALL));
     let closing = client.context.closing.clone();
-    let activity = Activity::new();
     let requests = Rc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let (client, busy) = (Rc::clone(&client), requests.begin());
         async move {
-            let response = answer(&client, request).await;
-            Ok::<_, Infallible>(response.map(|body| During::new(body, busy)))
+            let record = Record::begin(&client, &request);
+            let response = answer(&client, request, &record).await;
+            record.response(&response);
+            Ok::<_, Infallible>(response.map(|body| During::new(body, busy, record)))
         }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(Box::pin(stream)), service);
@@ -94,19 +112,17 @@ where
         _ = connection.as_mut() => return,
         // hyper limits the time for a head, but neither for the first byte of a connection nor for idle HTTP/2.
         () = activity.idle(HEAD_WITHIN) => {}
-        () = activity.stalled(STALL) => return,
         () = closing.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         _ = connection => {}
         () = activity.idle_from_now(CLOSE_WITHIN) => {}
-        () = activity.stalled(STALL) => {}
     }
 }
 
-async fn answer(client: &Rc<Client>, request: Request<Incoming>) -> Response<ResponseBody> {
-    let response = exchange::answer(client, request).await;
+async fn answer(client: &Rc<Client>, request: Request<Incoming>, record: &Record) -> Response<ResponseBody> {
+    let response = exchange::answer(client, request, record).await;
     let class = usize::from(response.status().as_u16() / 100);
     if let Some(counter) = client.counters.responses.get(class) {
         counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

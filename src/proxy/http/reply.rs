@@ -1,6 +1,8 @@
 //! Responses of the proxy's own.
 
-use http::header::{CONTENT_TYPE, LOCATION};
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use super::body::ResponseBody;
@@ -15,10 +17,26 @@ pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Response<Resp
     response
 }
 
+/// All backends are busy.
+pub(super) fn busy() -> Response<ResponseBody> {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "all backends are busy\n");
+    // In seconds: most requests end sooner.
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// The response to a client that sent too many requests and may send another one after this time.
+pub(super) fn too_many(wait: Duration) -> Response<ResponseBody> {
+    let mut response = text(StatusCode::TOO_MANY_REQUESTS, "too many requests\n");
+    let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
+    response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    response
+}
+
 /// A redirect.
-pub(super) fn redirect(status: StatusCode, to: &HeaderValue) -> Response<ResponseBody> {
+pub(super) fn redirect(status: StatusCode, to: HeaderValue) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::of(String::new()));
     *response.status_mut() = status;
-    response.headers_mut().insert(LOCATION, to.clone());
+    response.headers_mut().insert(LOCATION, to);
     response
 }

@@ -1,8 +1,10 @@
 //! What a request is for.
 
 use http::header::HOST;
-use http::uri::Authority;
-use http::{Method, Request, StatusCode, Version};
+use http::uri::{Authority, PathAndQuery};
+use http::{Method, Request, StatusCode, Uri, Version};
+
+use crate::model::PathEdit;
 
 /// Why a request is refused before any route is looked at: a status and a sentence.
 pub(super) type Refusal = (StatusCode, &'static str);
@@ -36,4 +38,17 @@ pub(super) fn authority<B>(request: &Request<B>) -> Result<Authority, Refusal> {
         return Err((BAD, "the host must not contain user information\n"));
     }
     Ok(named)
+}
+
+/// The path, rewritten, with the query as it is.
+///
+/// # Errors
+/// If it is not valid, for example too long.
+pub(super) fn rewritten(uri: &Uri, edit: &PathEdit) -> Result<PathAndQuery, Refusal> {
+    let path = edit.apply(uri.path());
+    let whole = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    whole.parse().map_err(|_| (StatusCode::BAD_REQUEST, "the path cannot be rewritten\n"))
 }

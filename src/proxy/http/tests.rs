@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::model::{
-    Backend, BackendReach, Balance, Condition, Fraction, Listener, Pool, PoolId, Protocol, Proxy, Retry,
-    RetryOn, Route, RouteAction, Timeouts, Topology, Weight, When,
+    Backend, BackendReach, Balance, ClientLimits, Condition, Edits, Fraction, Listener, Liveness, Pool, PoolId,
+    Protocol, Proxy, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, Topology, Weight, When,
 };
 use crate::proxy::Shared;
 use crate::proxy::worker::Context;
@@ -36,8 +36,12 @@ fn connect(
         name: "web".into(),
         addresses: Vec::new(),
         protocol: Protocol::Http,
+        proxy_protocol: false,
+        tcp: TcpOptions::default(),
+        client: ClientLimits::default(),
         tls: None,
-        routes: vec![Route { when: When::default(), action }],
+        routes: vec![Route { when: When::default(), action, edits: Edits::default() }],
+        ready: None,
     };
     let proxy = Proxy { listeners: vec![listener], ..Proxy::default() };
     let plan = Plan { topology: Arc::new(topology), proxy: route::Plan::compile(&proxy), ..Plan::default() };
@@ -45,17 +49,24 @@ fn connect(
     let shared = Shared {
         snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
         counters: Arc::default(),
+        clients: Arc::default(),
         failing: tokio::sync::mpsc::channel(1).0,
         supervisor: crate::supervise::Supervisor::default(),
         connections: Arc::default(),
         upstream: Arc::default(),
         most_connections: 1,
+        stopping: CancellationToken::new(),
     };
+    let (lines, _) = std::sync::mpsc::sync_channel(1);
+    let access = crate::proxy::access::Sink::new(lines, Arc::clone(&shared.counters));
     let client = Client {
         counters: shared.counters.listener("web"),
-        context: Rc::new(Context::new(0, shared, closing.clone())),
+        context: Rc::new(Context::new(0, shared, access, closing.clone())),
         listener: "web".into(),
+        admitted: None,
         address: ([192, 0, 2, 1], 1).into(),
+        destination: None,
+        peer: ([192, 0, 2, 1], 1).into(),
         shown: shown([192, 0, 2, 1].into()),
         proved: None,
     };
@@ -83,14 +94,19 @@ fn pool(at: std::net::SocketAddr) -> (Pool, PoolStanding) {
         name: "api".into(),
         balance: Balance::RoundRobin,
         backends: vec![backend],
+        discover: None,
         healthy_when: Condition::ALWAYS,
         passive: None,
         panic: None,
+        limits: None,
         slow_start: None,
         retry: Retry { tries: 1, on: RetryOn::default(), budget: Fraction::WHOLE },
         timeout: Timeouts { connect: second, read: second * 10, write: LONG, idle: LONG },
         keepalive: 1,
         drain: second,
+        send_proxy: None,
+        tcp: Liveness::default(),
+        sticky: None,
     };
     let open = OpenAddress { backend: 0, address: at, hash: crate::pick::Hash::of(b"a"), weight: 1.0 };
     (pool, PoolStanding { open: Arc::new([open]), ..PoolStanding::default() })
@@ -175,6 +191,37 @@ async fn a_client_that_opens_no_window_is_closed() {
             timeout(LONG, served).await.expect("it is closed").unwrap();
             drop(response);
         }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_client_takes_nothing_is_reset_and_others_go_on() {
+    locally(async {
+        let (client, served) = connection(&"long".repeat(10_000), &CancellationToken::new());
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(1000);
+        let (sender, driver) = builder.handshake(TokioIo::new(client)).await.unwrap();
+        tokio::task::spawn_local(driver);
+        let send =
+            || sender.clone().send_request(Request::get("http://a/").body(Empty::<Bytes>::new()).unwrap());
+        let mut stalled = send().await.unwrap().into_body();
+        // Requests for twice the time that a client may take nothing.
+        for _ in 0..8 {
+            tokio::time::sleep(STALL / 4).await;
+            let whole = send().await.unwrap().into_body().collect().await.expect("its stream goes on");
+            assert_eq!(whole.to_bytes().len(), 40_000);
+        }
+        // hyper takes the reset for an early end.
+        let taken = async {
+            let mut taken = 0;
+            while let Some(Ok(frame)) = stalled.frame().await {
+                taken += frame.data_ref().map_or(0, Bytes::len);
+            }
+            taken
+        };
+        assert!(timeout(LONG, taken).await.expect("its stream was reset") < 40_000);
+        assert!(!served.is_finished());
     })
     .await;
 }

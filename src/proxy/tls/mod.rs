@@ -21,6 +21,7 @@ use handshakes::Ended;
 pub(super) use handshakes::Handshakes;
 pub(super) use stream::{AnyEnd, BackendStream};
 
+use super::begun::Begun;
 use crate::model::ListenerTls;
 use crate::net::certificates;
 
@@ -41,13 +42,13 @@ pub(super) struct Proved {
 
 /// A client's connection. Clients that end it without saying so are common, and what HTTP sends says itself where it
 /// ends (RFC 9112 §9.8).
-pub(super) type ClientStream = AnyEnd<TlsStream<TcpStream>>;
+pub(super) type ClientStream = AnyEnd<TlsStream<Begun<TcpStream>>>;
 
 impl Acceptor {
     /// The server's side of a handshake; `None` if it fails, takes too long, or the node stops meanwhile.
     pub(super) async fn accept(
         self,
-        stream: TcpStream,
+        stream: Begun<TcpStream>,
         counts: &Handshakes,
         closing: &CancellationToken,
     ) -> Option<(ClientStream, Proved)> {
@@ -97,7 +98,7 @@ mod tests {
             client.write_all(sent).await.unwrap();
             let (stream, _) = listener.accept().await.unwrap();
             let counts = Handshakes::default();
-            let accepted = acceptor().accept(stream, &counts, &CancellationToken::new()).await;
+            let accepted = acceptor().accept(Begun::new(stream), &counts, &CancellationToken::new()).await;
             assert!(accepted.is_none());
             let failed: Vec<_> = counts.failed().filter(|(_, count)| *count > 0).collect();
             assert_eq!(failed, [(("reason", "timeout"), 1)]);

@@ -1,7 +1,7 @@
 //! Pools of backends: the same checks, overrides and hosts as for regions.
 
 use super::*;
-use crate::model::{Backend, BackendReach, Balance, Pool, PoolId, Retry, RetryOn, Timeouts};
+use crate::model::{Backend, BackendReach, Balance, Liveness, Pool, PoolId, Retry, RetryOn, Timeouts};
 use crate::standing::PoolStanding;
 
 pub(super) const API: PoolId = PoolId(0);
@@ -12,14 +12,19 @@ fn pool(name: &str, backends: Vec<Backend>) -> Pool {
         name: name.into(),
         balance: Balance::LeastConnections,
         backends,
+        discover: None,
         healthy_when: Condition::checks([ProbeId(0)]),
         passive: None,
         panic: None,
+        limits: None,
         slow_start: None,
         retry: Retry { tries: 2, on: RetryOn::default(), budget: Fraction::WHOLE },
         timeout: Timeouts { connect: second, read: second, write: second, idle: second },
         keepalive: 32,
         drain: second,
+        send_proxy: None,
+        tcp: Liveness::default(),
+        sticky: None,
     }
 }
 

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_proto::rr::rdata::SRV;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -13,6 +14,8 @@ use tokio::task::JoinSet;
 pub(crate) enum Response {
     /// These addresses, with a TTL of 1 s.
     Addresses(Vec<IpAddr>),
+    /// These SRV records (priority, weight, port, target), and this address for every target.
+    Services(Vec<(u16, u16, u16, &'static str)>, IpAddr),
     /// NXDOMAIN.
     NoSuchName,
     /// SERVFAIL.
@@ -69,6 +72,22 @@ fn reply(query: &Message, response: &Response) -> Vec<u8> {
     match response {
         Response::Failure => reply.metadata.response_code = ResponseCode::ServFail,
         Response::NoSuchName => reply.metadata.response_code = ResponseCode::NXDomain,
+        Response::Services(records, address) => {
+            let name = || question.name().clone();
+            match (question.query_type(), address) {
+                (RecordType::SRV, _) => {
+                    for (priority, weight, port, target) in records {
+                        let target = Name::from_ascii(target).expect("a name");
+                        let srv = SRV::new(*priority, *weight, *port, target);
+                        reply.add_answer(Record::from_rdata(name(), 1, RData::SRV(srv)));
+                    }
+                }
+                (RecordType::A, IpAddr::V4(v4)) => {
+                    reply.add_answer(Record::from_rdata(name(), 1, RData::A((*v4).into())));
+                }
+                _ => {}
+            }
+        }
         Response::Addresses(addresses) => {
             for address in addresses {
                 let data = match (address, question.query_type()) {

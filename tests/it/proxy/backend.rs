@@ -46,6 +46,7 @@ struct State {
     connections: AtomicU64,
     open: AtomicU64,
     requests: AtomicU64,
+    targets: Mutex<Vec<String>>,
 }
 
 impl Drop for Backend {
@@ -60,10 +61,17 @@ impl Backend {
         Self::on(name, listener)
     }
 
+    /// A backend at another loopback address, with the port of this one.
+    pub(crate) async fn beside(&self, name: &'static str, ip: [u8; 4]) -> Self {
+        let listener = TcpListener::bind(SocketAddr::new(ip.into(), self.address.port())).await;
+        Self::on(name, listener.expect("all of 127.0.0.0/8 is local"))
+    }
+
     fn on(name: &'static str, listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("an address");
-        let (connections, open, requests) = Default::default();
-        let state = Arc::new(State { name, manner: Mutex::new(Manner::Show), connections, open, requests });
+        let (connections, open, requests, targets) = Default::default();
+        let manner = Mutex::new(Manner::Show);
+        let state = Arc::new(State { name, manner, connections, open, requests, targets });
         let serving = tokio::spawn(accept(listener, Arc::clone(&state)));
         Self { address, state, serving }
     }
@@ -85,6 +93,11 @@ impl Backend {
     /// Requests received so far.
     pub(crate) fn requests(&self) -> u64 {
         self.state.requests.load(SeqCst)
+    }
+
+    /// The targets of the requests received so far.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.state.targets.lock().expect("no panic").clone()
     }
 
     /// Stops to listen, and closes every connection.
@@ -117,6 +130,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 }
 
 async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refused> {
+    state.targets.lock().expect("no panic").push(request.uri().to_string());
     state.requests.fetch_add(1, SeqCst);
     let manner = state.manner.lock().expect("no panic").clone();
     match manner {

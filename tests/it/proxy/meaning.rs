@@ -89,3 +89,16 @@ async fn special_targets_and_statuses_pass() {
     node.stop().await;
     serving.abort();
 }
+
+#[tokio::test]
+async fn interim_responses_do_not_pass_for_the_response() {
+    let early =
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast";
+    let (at, serving) = backend::saying(early).await;
+    let node = TestNode::with(&config(&[at], "")).await;
+    let answer = raw(address(&node), b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("last"), "{answer}");
+    assert!(!answer.contains("link"), "{answer}");
+    node.stop().await;
+    serving.abort();
+}

@@ -1,15 +1,27 @@
 //! The regional balancer from outside: clients on one side, backends on the other.
 
+mod access_log;
+mod announced;
+mod arrivals;
 mod backend;
+mod client_limits;
 mod connections;
+mod discover;
+mod edits;
 mod explain;
 mod hostile;
 mod http;
+mod identity;
+mod limits;
 mod meaning;
 mod passive;
+mod passthrough;
+mod ready;
 mod retries;
+mod sticky;
 mod tcp;
 mod tls;
+mod udp;
 mod uploads;
 
 use std::net::SocketAddr;
@@ -84,4 +96,10 @@ async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
         String::from_utf8_lossy(&answer).into_owned()
     };
     timeout(PATIENCE, exchange).await.expect("the connection is closed")
+}
+
+/// Makes the node apply its config and the files that this names.
+async fn reload(node: &TestNode) {
+    let (status, answer) = node.api.call(reqwest::Method::POST, "/v1/reload", None).await;
+    assert_eq!(status, 200, "{answer}");
 }

@@ -51,7 +51,7 @@ async fn a_backend_that_refuses_is_replaced_by_another() {
     drop(closed);
     let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let alive = backend.local_addr().unwrap().to_string();
-    let node = TestNode::with(&config(&[dead, alive], "balance = \"round-robin\"")).await;
+    let node = TestNode::with(&config(&[dead, alive], "balance = \"round-robin\"\npassive = false")).await;
     for _ in 0..4 {
         let exchange = async {
             let mut client = TcpStream::connect(address(&node)).await.unwrap();

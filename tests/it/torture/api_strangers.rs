@@ -85,6 +85,7 @@ async fn reads(victim: Victim) -> io::Result<()> {
         "/v1/services",
         "/v1/explain?name=www.example.test&client=10.1.2.3",
         "/v1/events",
+        "/v1/handshakes",
         "/v1/overrides",
         "/metrics",
     ] {

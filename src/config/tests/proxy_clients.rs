@@ -1,0 +1,96 @@
+//! Mistakes in what a listener lets clients use, and in how a pool keeps clients and finds backends.
+
+use super::proxy_mistakes::{POOL, check_with, pool};
+use super::reported;
+
+#[test]
+fn limits_of_clients() {
+    let client = |keys: &str| {
+        format!(
+            "proxy.listener.web = {{ listen = \"[::]:80\", pool = \"api\", client = {{ {keys} }} }}\n{POOL}"
+        )
+    };
+    check_with(
+        client,
+        &[
+            ("connections = 1, requests_per_second = 10000, burst = 1", ""),
+            (
+                "connections = 0, requests_per_second = 10001, burst = 0, per = 1",
+                "2:83: expected an integer from 1 to 1000000, found integer 0\n2:108: expected an integer from 1 to 10000, found integer 10001\n2:123: expected an integer from 1 to 10000, found integer 0\n2:126: unknown key `per` in `proxy.listener.web.client`",
+            ),
+            ("burst = 1", "2:69: `burst` has no meaning without `requests_per_second`"),
+        ],
+    );
+    let tcp = client("connections = 5, burst = 1").replace("pool =", "protocol = \"tcp\", pool =");
+    assert_eq!(reported(&tcp), "2:104: `burst` has no meaning in a listener that does not read HTTP");
+}
+
+#[test]
+fn sources_of_backends() {
+    const WHAT: &str = "expected a source such as \"dns:api.internal:8080\", \"dns+srv:_api._tcp.internal\" or \"file:backends.txt\"";
+    let discover = |source: &str| pool(&format!("discover = {source}"));
+    check_with(
+        discover,
+        &[
+            ("1", &format!("2:73: {WHAT}, found integer 1")),
+            ("\"api.internal\"", &format!("2:73: {WHAT}, found \"api.internal\"")),
+            ("\"http://api.internal\"", &format!("2:73: {WHAT}, found \"http://api.internal\"")),
+            (
+                "\"dns:api.internal\"",
+                "2:73: \"api.internal\" is not an address or host with a port; write HOST:PORT",
+            ),
+            ("\"dns:10.0.0.1:80\"", "2:73: 10.0.0.1:80 needs no discovery: list it in `backend`"),
+            ("\"dns+srv:a b\"", "2:73: \"a b\" is not a valid domain name: it contains a space"),
+            (
+                "\"file:none\"",
+                "2:73: warning: file of backends none: no such file\n  help: until it is mended, the pool has only what `backend` lists",
+            ),
+            (
+                "\"file:notes.txt\"",
+                "2:73: warning: file of backends notes.txt: line 1: expected weight=NUMBER or backup, found \"certificate\"\n  help: until it is mended, the pool has only what `backend` lists",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn cookies_of_pools() {
+    const OWN_SECRET: &str = "warning: the cookies of pool `api` are signed with a secret of this process: after a restart, and on other nodes, they are not valid\n  help: name a file in `secret_file` that all nodes share; make it with `openssl rand -hex 32`";
+    check_with(
+        pool,
+        &[
+            ("sticky = true", "2:71: expected a table, found true"),
+            ("sticky = {}", &format!("2:71: {OWN_SECRET}")),
+            (
+                "sticky = { cookie = \"a b\", path = \"/\" }",
+                "2:82: \"a b\" is not a valid name of a cookie: 1 to 100 letters, digits, `-`, `_` or `.`\n2:89: unknown key `path` in `proxy.pool.api.sticky`",
+            ),
+            (
+                "sticky = { ttl = \"0s\", secret_file = 1 }",
+                "2:79: expected a duration from 1s to 720h, found \"0s\"\n2:99: expected the path of a file, found integer 1",
+            ),
+            (
+                "sticky = { secret_file = \"none\" }",
+                "2:87: secret file none: no such file\n  help: a relative path starts at the folder of the config file",
+            ),
+            (
+                "sticky = { secret_file = \"notes.txt\" }",
+                "2:87: secret file notes.txt: a secret has 32 to 128 hexadecimal digits, an even number of them\n  help: make a secret with `openssl rand -hex 32`",
+            ),
+        ],
+    );
+    let two = "proxy.pool.a = { backend = [\"10.0.0.1:80\"], probe = \"web\", sticky = { cookie = \"c\" } }\n\
+               proxy.pool.b = { backend = [\"10.0.0.1:80\"], probe = \"web\", sticky = { cookie = \"c\" } }\n\
+               proxy.listener.web = { listen = \"[::]:80\", protocol = \"tcp\", route = [{ split = [{ pool = \"a\" }, { pool = \"b\" }] }] }";
+    assert_eq!(
+        super::without(&reported(two), "a secret of this process"),
+        concat!(
+            "2:12: warning: pool `a` is sticky, but no listener that speaks HTTP leads to it\n",
+            "  help: only HTTP has cookies; choose `balance = \"maglev\"` to keep clients by their address\n",
+            "3:12: warning: pools `a` and `b` have the same cookie `c`\n",
+            "  help: give each a `cookie` of its own: a client that uses both would lose its backend at every change\n",
+            "3:12: warning: pool `b` is sticky, but no listener that speaks HTTP leads to it\n",
+            "  help: only HTTP has cookies; choose `balance = \"maglev\"` to keep clients by their address"
+        )
+    );
+}
