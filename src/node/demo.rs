@@ -90,7 +90,7 @@ struct Regions {
 }
 
 /// How often a start is tried.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 5;
 
 /// What ends a demo: SIGTERM, SIGINT, and SIGHUP, since its terminal is closed then. It has no config to read again.
 #[derive(Debug)]
@@ -165,11 +165,9 @@ impl Demo {
             toml: dns_config(ports, &token).into(),
             files: [(PathBuf::from("demo.test.zone"), zone)].into(),
         };
-        // It takes long, and backends of regions that run could not answer probes meanwhile.
-        let prepared = prepare(&origin)?;
         let regions = Regions::start(ports, &switches, &happenings).await?;
         let extra_routes = Some(routes(switches.clone(), happenings.clone()));
-        let node = match Node::start(origin, prepared, Options { extra_routes }).await {
+        let node = match start_dns(origin, Options { extra_routes }).await {
             Ok(node) => node,
             Err(why) => {
                 regions.stop().await;
@@ -212,6 +210,13 @@ impl Demo {
         self.node.stop().await;
         self.regions.stop().await;
     }
+}
+
+/// Starts the node that answers DNS. To prepare it takes long; the backends of the regions answer probes meanwhile.
+async fn start_dns(origin: Origin, options: Options) -> Result<Node> {
+    let preparing = origin.clone();
+    let prepared = tokio::task::spawn_blocking(move || prepare(&preparing)).await??;
+    Node::start(origin, prepared, options).await
 }
 
 impl Regions {

@@ -14,6 +14,7 @@ use super::switch::{BACKENDS, Gate, Switches, Target};
 use super::{backend, backend_address, region_address};
 use crate::node::{Node, Options};
 use crate::prepare::{Origin, prepare};
+use crate::supervise::Supervisor;
 
 /// What a region is started with.
 #[derive(Clone, Debug)]
@@ -78,9 +79,10 @@ impl Running {
         loop {
             let gate = *self.gate.borrow_and_update();
             let _held = self.set(gate).await;
+            let supervisor = self.node.as_ref().map(|node| node.supervisor.clone());
             tokio::select! {
                 turned = self.gate.changed() => turned.context("the demo's switches are gone")?,
-                why = ended(self.node.as_ref()) => bail!("in {}: {why}", self.region.name),
+                why = ended(supervisor) => bail!("in {}: {why}", self.region.name),
                 () = stopped.cancelled() => break,
             }
         }
@@ -117,10 +119,10 @@ impl Running {
     }
 }
 
-/// Waits until a part of a node ends by itself. Returns a sentence about it.
-async fn ended(node: Option<&Node>) -> String {
-    match node {
-        Some(node) => node.supervisor.ended().await,
+/// Waits until a part of a node that runs ends by itself. Returns a sentence about it.
+async fn ended(supervisor: Option<Supervisor>) -> String {
+    match supervisor {
+        Some(supervisor) => supervisor.ended().await,
         None => std::future::pending().await,
     }
 }
