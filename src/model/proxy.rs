@@ -8,7 +8,8 @@ use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    ClientLimits, Condition, Discover, Edits, Fraction, Name, Networks, Passive, PoolLimits, RedirectTo, Sticky, Weight,
+    ClientLimits, Condition, Discover, Edits, Fraction, Name, Networks, Passive, PoolLimits, RedirectTo,
+    Sticky, Weight,
 };
 
 /// Index into [`Topology::pools`](super::Topology::pools).

@@ -163,8 +163,9 @@ mod tests {
 
     fn proxy(protocol: Protocol, tcp: TcpOptions) -> Proxy {
         let (name, addresses, proxy_protocol, routes) = ("web".to_owned(), Vec::new(), false, Vec::new());
-        let (tls, client) = (None, ClientLimits::default());
-        let listener = Listener { name, addresses, protocol, proxy_protocol, tcp, tls, client, routes };
+        let (tls, client, ready) = (None, ClientLimits::default(), None);
+        let listener =
+            Listener { name, addresses, protocol, proxy_protocol, tcp, tls, client, routes, ready };
         let listeners = vec![listener];
         Proxy { listeners, ..Proxy::default() }
     }

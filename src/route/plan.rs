@@ -6,8 +6,8 @@ use http::HeaderName;
 
 use super::{Head, Routes, Skipped};
 use crate::model::{
-    AccessLog, ClientHeaders, ClientLimits, ListenerTls, Networks, PathEdit, PoolId, Protocol, Proxy, Readiness, Route,
-    RouteAction, Weight,
+    AccessLog, ClientHeaders, ClientLimits, ListenerTls, Networks, PathEdit, PoolId, Protocol, Proxy,
+    Readiness, Route, RouteAction, Weight,
 };
 
 /// The compiled `[proxy]`; empty without one.

@@ -112,7 +112,6 @@ const READY: Keys = Keys {
     later: &[],
 };
 
-
 /// Each is a socket, or several, for each worker.
 const MOST_LISTENERS: usize = 64;
 /// The same for the addresses of a listener.
@@ -182,21 +181,21 @@ fn read(
 }
 
 /// `true`, or `{ pools = [...] }`.
-fn read_ready(table: &Table<'_'>, protocol: Protocol, pools: &Names<'_'>) -> Option<Readiness> {
+fn read_ready(table: &Table<'_>, protocol: Protocol, pools: &Names<'_>) -> Option<Readiness> {
     let value = table.get("ready")?;
     if protocol != Protocol::Http {
         table.refuse(&["ready"], "in a listener that does not read HTTP");
     }
     if !value.is_table() {
         let is_ready = value.as_boolean();
-        let is_ready = is_ready.or_else(|| value.expected("true, false or { pools = ["api"] }"));
+        let is_ready = is_ready.or_else(|| value.expected("true, false or { pools = [\"api\"] }"));
         return is_ready?.then_some(Readiness::Routed);
     }
     let named = value.table(table.path("ready"), &READY)?.need("pools")?;
     if named.is_empty_list() {
         return Some(Readiness::Pools(Vec::new()));
     }
-    let items = named.one_or_many("a list of pools such as ["api"]")?;
+    let items = named.one_or_many("a list of pools such as [\"api\"]")?;
     Some(Readiness::Pools(items.iter().filter_map(|item| pool_id(item, pools)).collect()))
 }
 

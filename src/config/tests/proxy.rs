@@ -8,9 +8,9 @@ use http::{Method, StatusCode};
 use super::super::*;
 use super::{load_with, reported};
 use crate::model::{
-    Backend, Balance, Condition, Edits, ErrorRate, Fraction, HostPattern, Liveness, Networks, Passive, PassiveOn,
-    PathPattern, Pool, PoolId, PoolLimits, ProbeId, Protocol, RedirectPiece, RedirectTo, Retry, RetryOn, Route,
-    RouteAction, Timeouts, ValuePattern, Weight, When,
+    Backend, Balance, Condition, Edits, ErrorRate, Fraction, HostPattern, Liveness, Networks, Passive,
+    PassiveOn, PathPattern, Pool, PoolId, PoolLimits, ProbeId, Protocol, RedirectPiece, RedirectTo, Retry,
+    RetryOn, Route, RouteAction, Timeouts, ValuePattern, Weight, When,
 };
 
 /// A balancer with nearly every key.

@@ -8,7 +8,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Body;
 
-use super::identity::{Ids, identify};
+use super::identity::{Ids, X_FORWARDED_PROTO, identify};
 use super::target::{self, Refusal};
 use crate::model::{ClientHeaders, Edits};
 

@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::model::{
-    Backend, BackendReach, Balance, ClientLimits, Condition, Edits, Fraction, Listener, Liveness, Pool, PoolId,
-    Protocol, Proxy, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, Topology, Weight, When,
+    Backend, BackendReach, Balance, ClientLimits, Condition, Edits, Fraction, Listener, Liveness, Pool,
+    PoolId, Protocol, Proxy, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, Topology, Weight,
+    When,
 };
 use crate::proxy::Shared;
 use crate::proxy::worker::Context;
