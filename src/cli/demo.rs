@@ -131,7 +131,7 @@ pub(super) fn run(arguments: Arguments, selection: &Selection) -> Result<ExitCod
         return Ok(ExitCode::SUCCESS);
     }
     // The drill and the demo report what happens themselves; log lines would interrupt them.
-    logging::start(&Log { format: Some(LogFormat::Text), level: LogLevel::Error })?;
+    logging::start_without_events(&Log { format: Some(LogFormat::Text), level: LogLevel::Error })?;
     serve::run_to_end(async {
         let demo = Demo::start().await?;
         if arguments.drill {
@@ -162,13 +162,12 @@ fn narrate(mut happenings: broadcast::Receiver<Happening>) {
     }
 }
 
-/// Each region has one address, whose own transitions would only repeat the region's. Errors are in the log.
+/// Each region has one address, whose own transitions would only repeat the region's.
 fn is_shown(happening: &Happening) -> bool {
     match happening.event.as_ref().map(|event| &event.kind) {
         Some(EventKind::Transition { subject, .. }) => {
             matches!(subject, Subject::Region(_) | Subject::Backend { .. })
         }
-        Some(EventKind::ReloadFailed { .. } | EventKind::Alarm { .. }) => false,
         _ => true,
     }
 }
