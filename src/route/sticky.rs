@@ -3,7 +3,6 @@
 //! Its value is 64 hexadecimal digits: a tag that stands for the backend, the second at which the cookie expires, and a
 //! signature of both and of the pool. The tag is keyed, too, so that a client cannot find out internal addresses by trying.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -190,7 +189,7 @@ fn digit(value: u8) -> char {
     char::from(b"0123456789abcdef"[usize::from(value)])
 }
 
-fn parse(text: &Cow<'_, str>) -> Option<[u8; VALUE]> {
+fn parse(text: &str) -> Option<[u8; VALUE]> {
     let text = text.as_bytes();
     if text.len() != VALUE * 2 {
         return None;

@@ -95,7 +95,7 @@ pub enum RequestOutcome {
         /// The pools that share the clients, if there are several.
         split: Vec<SplitPool>,
         /// The pool that this client's requests are forwarded to.
-        pool: RequestPool,
+        pool: Box<RequestPool>,
     },
     /// The client is sent elsewhere.
     Redirect {

@@ -159,7 +159,7 @@ pub fn explain_request(
                 Explained { snapshot, checks, overrides, id, client: question.client, headers: head.headers };
             dto::RequestOutcome::Forward {
                 split: split(snapshot, pools),
-                pool: explained.pool(listener.protocol),
+                pool: Box::new(explained.pool(listener.protocol)),
             }
         }
     };
