@@ -273,7 +273,7 @@ fn introduction(at: Listening, sockets: [&Path; 2], token: &str, program: &str) 
         &[format!("{program} demo fail eu-west/backend1"), format!("{program} demo heal eu-west/backend1")],
     );
     block(
-        "break a region (--how refuse, hang, 503, document, slow): DNS moves its clients",
+        "break a region (--how refuse, hang, 503, document, slow): its clients move",
         &[format!("{program} demo fail eu-west --how document"), format!("{program} demo heal eu-west")],
     );
     block(

@@ -126,7 +126,12 @@ impl Ports {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let is_free = |port| addresses().all(|address| can_bind_tcp(address.into(), port));
         let region = free_port(Self::USUAL.region, is_free)?;
-        let control = free_port(Self::USUAL.control, |port| can_bind_tcp(loopback, port))?;
+        // A demo that starts at the same time has its sockets before it has its control port.
+        let control = free_port(Self::USUAL.control, |port| {
+            can_bind_tcp(loopback, port)
+                && !is_in_use(&socket(port))
+                && REGIONS.iter().all(|region| !is_in_use(&region_socket(port, region)))
+        })?;
         let dns = free_port(Self::USUAL.dns, |port| {
             can_bind_tcp(loopback, port) && std::net::UdpSocket::bind((loopback, port)).is_ok()
         })?;
@@ -355,6 +360,10 @@ fn free_port(wanted: u16, is_free: impl Fn(u16) -> bool) -> Result<u16> {
     tried.find(|port| is_free(*port)).with_context(|| {
         format!("ports {wanted} to {} are all taken: stop what listens there", wanted + PORTS_TRIED - 1)
     })
+}
+
+fn is_in_use(socket: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(socket).is_ok()
 }
 
 fn can_bind_tcp(address: IpAddr, port: u16) -> bool {
