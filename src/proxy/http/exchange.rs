@@ -154,10 +154,7 @@ async fn forward(
             record.end(failure.end());
             return failure.response();
         };
-        backend.counters.failures.fetch_add(1, Relaxed);
-        pool.failed(&backend, fault, &failure);
-        // It must not look fast, or new for ever.
-        backend.counters.took(pool.settings().timeout.read);
+        attempts.blame(&backend, fault, &failure);
         tracing::debug!(backend = %backend.address, pool = pool.settings().name, %failure, "a backend did not answer");
         match unsent {
             Some(unsent) => {
@@ -166,15 +163,7 @@ async fn forward(
             }
             None => request = spare,
         }
-        let is_retried = failure.is_in(&pool.settings().retry);
-        let goes_on = match failure {
-            Failure::Connect(_) if is_retried && attempts.has_more() => {
-                pool.count_retry();
-                true
-            }
-            _ => attempts.go_on(is_retried),
-        };
-        if request.is_none() || !goes_on {
+        if !attempts.go_on_after(&failure) || request.is_none() {
             record.end(failure.end());
             return failure.response();
         }
@@ -196,6 +185,26 @@ impl Attempts {
 
     fn has_more(&self) -> bool {
         self.tried.len() < self.pool.settings().retry.tries as usize
+    }
+
+    /// Notes that a backend did not answer.
+    fn blame(&self, backend: &Rc<Backend>, fault: Fault, failure: &Failure) {
+        backend.counters.failures.fetch_add(1, Relaxed);
+        self.pool.failed(backend, fault, failure);
+        // It must not look fast, or new for ever.
+        backend.counters.took(self.pool.settings().timeout.read);
+    }
+
+    /// Whether to try again after a failure; if so, that is counted.
+    fn go_on_after(&self, failure: &Failure) -> bool {
+        let is_retried = failure.is_in(&self.pool.settings().retry);
+        match failure {
+            Failure::Connect(_) if is_retried && self.has_more() => {
+                self.pool.count_retry();
+                true
+            }
+            _ => self.go_on(is_retried),
+        }
     }
 
     /// Whether to try again; if so, that is counted.
