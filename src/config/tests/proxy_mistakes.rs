@@ -48,7 +48,7 @@ fn listeners() {
         ),
         (
             "[proxy]\nstop_delay = \"6m\"\n[proxy.listener]\na = { listen = \"[::]:80\", ready = 1 }\nb = { listen = \"[::]:81\", ready = { pools = [\"apo\"] } }\nc = { listen = \"[::]:82\", ready = {} }\nd = { listen = \"[::]:83\", ready = true, protocol = \"tcp\" }",
-            "3:14: expected a duration from 0s to 5m, found \"6m\"\n5:35: expected true, false or { pools = [\"api\"] }, found integer 1\n6:46: pool `apo` is not defined\n7:35: `pools` is missing in `proxy.listener.c.ready`\n8:27: `ready` has no meaning with protocol = \"tcp\"",
+            "3:14: expected a duration from 0s to 5m, found \"6m\"\n5:35: expected true, false or { pools = [\"api\"] }, found integer 1\n6:46: pool `apo` is not defined\n7:35: `pools` is missing in `proxy.listener.c.ready`\n8:27: `ready` has no meaning in a listener that does not read HTTP",
         ),
         (
             "proxy.listener.\"a b\" = { listen = \"[::]:80\", pool = \"api\" }",
