@@ -12,8 +12,17 @@ use crate::node::log;
 
 /// Starts the log as configured. `PORTOLAN_LOG` (such as `debug` or `portolan::probe=trace`) takes precedence.
 pub(super) fn start(config: &Log) -> Result<()> {
+    start_with(config, "")
+}
+
+/// The same without the events of nodes, for a command that prints them itself.
+pub(super) fn start_without_events(config: &Log) -> Result<()> {
+    start_with(config, ",portolan::engine::events=off")
+}
+
+fn start_with(config: &Log, more: &str) -> Result<()> {
     // The verifier logs each certificate that it rejects; the probe reports it anyway.
-    let level = format!("{:?},rustls_platform_verifier=off", config.level).to_lowercase();
+    let level = format!("{:?},rustls_platform_verifier=off{more}", config.level).to_lowercase();
     let filter = EnvFilter::try_from_env("PORTOLAN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let on_terminal = stderr().is_terminal();
     let lines = log::start().context("cannot start the thread that writes the log")?;

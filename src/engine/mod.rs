@@ -12,6 +12,7 @@ mod discovery;
 mod events;
 mod history;
 mod hosts;
+mod queues;
 mod sources;
 mod task;
 

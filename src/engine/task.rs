@@ -11,12 +11,13 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::Handle;
 use super::command::{Applied, Change, Command, Reloaded};
 use super::discovery::Discovery;
 use super::events::Events;
 use super::hosts::{Resolved, Resolving};
+use super::queues::{FAILING_QUEUE, Queues, Senders, queues};
 use super::sources::Report;
-use super::{COMMAND_QUEUE, Handle};
 use crate::health::{FailingRequests, SavedVerdict};
 use crate::journal::{Journal, Notice, Opened, Recalled, VerdictRecord};
 use crate::model::{CheckId, Rules, Subject, Topology, Unix};
@@ -31,15 +32,6 @@ use crate::state::{
 };
 use crate::supervise::fault::{self, At};
 use crate::supervise::{BEAT, Part, Supervisor};
-
-/// Capacity of the queue of probe reports; probes wait if it is full.
-const REPORT_QUEUE: usize = 4096;
-
-/// Capacity of the queue of reports about failing requests; what does not fit in is dropped, as more follow.
-const FAILING_QUEUE: usize = 256;
-
-/// Capacity of the queue of lookup results; lookups wait if it is full.
-const RESOLVED_QUEUE: usize = 64;
 
 /// The maximum number of reports processed at once.
 const REPORT_BATCH: usize = 1024;
@@ -140,11 +132,7 @@ impl Engine {
         let network = runtime::Builder::new_multi_thread().thread_name("probes").enable_all().build()?;
         network.spawn(pulse(supervisor.beating_part("the runtime of the probes")));
         let clock = Clock::default();
-        let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
-        let (reports, report_queue) = mpsc::channel(REPORT_QUEUE);
-        let (failing, failing_queue) = mpsc::channel(FAILING_QUEUE);
-        let (results, resolved_queue) = mpsc::channel(RESOLVED_QUEUE);
-        let (discovered, discovered_queue) = mpsc::channel(RESOLVED_QUEUE);
+        let (Senders { commands, reports, failing, resolved, discovered }, queues) = queues();
         let (ready, ready_seen) = watch::channel(false);
         let Opened { journal, mut recalled, alarms } = opened;
         let events = Events::new(std::mem::take(&mut recalled.events));
@@ -169,7 +157,7 @@ impl Engine {
             is_pending: false,
             scheduler: Scheduler::new(reports, network.handle().clone(), supervisor.clone()),
             probes,
-            resolving: Resolving::new(results, network.handle().clone(), supervisor.clone()),
+            resolving: Resolving::new(resolved, network.handle().clone(), supervisor.clone()),
             discovery,
             rules,
             journal,
@@ -196,13 +184,7 @@ impl Engine {
         };
         let (end, ended) = oneshot::channel();
         thread::Builder::new().name("engine".into()).spawn(move || {
-            own.block_on(engine.run(
-                command_queue,
-                report_queue,
-                resolved_queue,
-                discovered_queue,
-                failing_queue,
-            ));
+            own.block_on(engine.run(queues));
             // A probe or lookup that is stuck must not keep the node from stopping.
             [own, network].into_iter().for_each(Runtime::shutdown_background);
             drop(end);
@@ -218,14 +200,8 @@ impl Engine {
         self.check_ready();
     }
 
-    async fn run(
-        mut self,
-        mut commands: mpsc::Receiver<Command>,
-        mut reports: mpsc::Receiver<CheckReport>,
-        mut resolved: mpsc::Receiver<Resolved>,
-        mut discovered: mpsc::Receiver<Report>,
-        mut failing: mpsc::Receiver<FailingRequests>,
-    ) {
+    async fn run(mut self, queues: Queues) {
+        let Queues { mut commands, mut reports, mut failing, mut resolved, mut discovered } = queues;
         let started = Instant::now();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

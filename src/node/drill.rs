@@ -1,9 +1,14 @@
-//! A failover drill that runs by itself: a region breaks, leaves the answers, heals and comes back. Every step is timed
-//! by what probes found and what DNS answered.
+//! A failover drill that runs by itself: first a backend breaks, which the proxy of its region absorbs, then the region,
+//! whose clients DNS moves; each heals and comes back. Every step is timed by what probes found, what DNS answered and
+//! what clients got.
 
 #![allow(clippy::print_stdout, reason = "the drill's view is what the command prints")]
 
-use std::io::{IsTerminal as _, Write as _, stdout};
+mod backend;
+mod region;
+mod requests;
+mod view;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -13,19 +18,22 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsOption};
 use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::net::UdpSocket;
+use tokio::sync::broadcast;
 use tokio::time::{Instant, interval, timeout};
 
-use super::demo::{Break, Demo, REGIONS};
+use super::demo::happening::Happening;
+use super::demo::{Demo, region_address};
 use crate::health::State;
-use crate::model::{Subject, Unix};
+use crate::model::Unix;
 use crate::net::clock::Clock;
-use crate::state::{CheckStatus, EventKind};
+use crate::state::CheckStatus;
+use view::View;
 
 /// Clients on three continents: where, and an address there.
 pub const CLIENTS: [(&str, &str); 3] =
     [("Germany", "84.128.0.1"), ("United States", "73.0.0.1"), ("India", "117.192.0.1")];
 
-/// The region that breaks, and the client that is near it.
+/// The region that breaks, which is the one that the first client is near.
 const VICTIM: &str = "eu-west";
 
 /// How often every client asks, and how often the view is drawn.
@@ -34,20 +42,6 @@ const BEAT: Duration = Duration::from_millis(50);
 /// The drill gives up on a step after this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The steps of a failover, each with the moment it was seen.
-#[derive(Debug, Default)]
-struct Timeline {
-    last_good: Option<Unix>,
-    broken: Option<Unix>,
-    first_failed: Option<Unix>,
-    withdrawn: Option<Unix>,
-    answer_left: Option<Unix>,
-    healed: Option<Unix>,
-    first_good: Option<Unix>,
-    readmitted: Option<Unix>,
-    answer_back: Option<Unix>,
-}
-
 /// What the drill sees at one beat.
 struct Sight {
     now: Unix,
@@ -55,6 +49,8 @@ struct Sight {
     regions: Vec<(String, State)>,
     /// By client: where it is sent.
     sent: Vec<Option<IpAddr>>,
+    /// What happened since the last beat.
+    happenings: Vec<Happening>,
 }
 
 /// Plays the drill to its end and stops the demo.
@@ -62,7 +58,10 @@ struct Sight {
 /// # Errors
 /// If a step does not happen in time, or DNS does not answer.
 pub async fn play(demo: Demo) -> Result<()> {
-    let played = Drill::new(&demo).await?.run().await;
+    let played = match Drill::new(&demo).await {
+        Ok(drill) => drill.run().await,
+        Err(why) => Err(why),
+    };
     demo.stop().await;
     played
 }
@@ -70,76 +69,42 @@ pub async fn play(demo: Demo) -> Result<()> {
 struct Drill<'a> {
     demo: &'a Demo,
     socket: UdpSocket,
-    events: tokio::sync::broadcast::Receiver<std::sync::Arc<crate::state::Event>>,
-    timeline: Timeline,
-    live: bool,
-    drawn: usize,
-    shown: Vec<String>,
+    happenings: broadcast::Receiver<Happening>,
+    view: View,
 }
 
 impl<'a> Drill<'a> {
     async fn new(demo: &'a Demo) -> Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         socket.connect(demo.node.dns_addresses[0]).await?;
-        Ok(Self {
-            demo,
-            socket,
-            events: demo.node.engine.subscribe(),
-            timeline: Timeline::default(),
-            live: stdout().is_terminal(),
-            drawn: 0,
-            shown: Vec::new(),
-        })
+        Ok(Self { demo, socket, happenings: demo.subscribe(), view: View::new() })
     }
 
     async fn run(mut self) -> Result<()> {
         for note in &self.demo.notes {
             println!("note: {note}");
         }
-        println!("a failover drill: {VICTIM} breaks (connections refused), then heals\n");
-        let home = region_address(VICTIM);
-        self.until("every region is up", |sight, _| {
-            sight.regions.iter().all(|(_, state)| *state == State::Up) && sight.sent[0] == Some(home)
-        })
-        .await?;
-
-        self.turn(Some(Break::Refuse));
-        self.timeline.broken = Some(Clock::unix());
-        self.until("the German client moves away", move |sight, timeline| {
-            if sight.sent[0].is_some_and(|to| to != home) {
-                timeline.answer_left.get_or_insert(sight.now);
-            }
-            timeline.answer_left.is_some() && timeline.withdrawn.is_some()
-        })
-        .await?;
-
-        self.turn(None);
-        self.timeline.healed = Some(Clock::unix());
-        self.until("the German client is back", move |sight, timeline| {
-            if sight.sent[0] == Some(home) {
-                timeline.answer_back.get_or_insert(sight.now);
-            }
-            timeline.answer_back.is_some() && timeline.readmitted.is_some()
-        })
-        .await?;
-        self.report();
+        let backend = self.backend().await?;
+        println!();
+        let region = self.region().await?;
+        backend.print();
+        region.print();
+        println!(
+            "\nDNS is asked every {} ms, so the times of changed answers are that coarse",
+            BEAT.as_millis()
+        );
         Ok(())
     }
 
-    fn turn(&self, how: Option<Break>) {
-        self.demo.switches[VICTIM].send_replace(how);
-    }
-
-    /// Observes at every beat until `done`, and fills in the timeline.
-    async fn until(&mut self, what: &str, done: impl Fn(&Sight, &mut Timeline) -> bool) -> Result<()> {
+    /// Observes at every beat until `done`.
+    async fn until(&mut self, what: &str, mut done: impl FnMut(&Sight) -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut beat = interval(BEAT);
         loop {
             beat.tick().await;
             let sight = self.observe().await?;
-            self.keep_time(&sight);
-            let is_done = done(&sight, &mut self.timeline);
-            self.draw(what, &sight);
+            let is_done = done(&sight);
+            self.view.draw(what, &sight);
             if is_done {
                 return Ok(());
             }
@@ -149,7 +114,14 @@ impl<'a> Drill<'a> {
         }
     }
 
-    async fn observe(&self) -> Result<Sight> {
+    async fn until_all_are_up(&mut self) -> Result<()> {
+        self.until("every region is up", |sight| {
+            sight.regions.iter().all(|(_, state)| *state == State::Up) && sight.is_home()
+        })
+        .await
+    }
+
+    async fn observe(&mut self) -> Result<Sight> {
         let mut sent = Vec::with_capacity(CLIENTS.len());
         for (_, client) in CLIENTS {
             sent.push(self.ask(client).await?);
@@ -159,7 +131,9 @@ impl<'a> Drill<'a> {
         let names = snapshot.plan.topology.regions.iter().map(|region| region.name.clone());
         let states = snapshot.standing.regions.iter().map(|region| region.state);
         let regions = names.zip(states).collect();
-        Ok(Sight { now: Clock::unix(), checks: engine.checks().await?, regions, sent })
+        let checks = engine.checks().await?;
+        let happenings = std::iter::from_fn(|| self.happenings.try_recv().ok()).collect();
+        Ok(Sight { now: Clock::unix(), checks, regions, sent, happenings })
     }
 
     /// Asks as a resolver that forwards a client's /24.
@@ -181,111 +155,23 @@ impl<'a> Drill<'a> {
             _ => None,
         }))
     }
+}
 
-    fn keep_time(&mut self, sight: &Sight) {
-        let timeline = &mut self.timeline;
-        if let Some(check) = sight.checks.iter().find(|check| is_in(check, VICTIM)) {
-            match (timeline.broken, timeline.healed) {
-                (None, _) => timeline.last_good = check.last_success,
-                (Some(_), None) => {
-                    timeline.first_failed = timeline.first_failed.or(check.failing_since);
-                    if timeline.first_failed.is_none() {
-                        timeline.last_good = check.last_success;
-                    }
-                }
-                (Some(_), Some(healed)) => {
-                    let first = check.last_success.filter(|success| *success > healed);
-                    timeline.first_good = timeline.first_good.or(first);
-                }
-            }
-        }
-        while let Ok(event) = self.events.try_recv() {
-            let EventKind::Transition { subject, to, .. } = &event.kind else { continue };
-            if *subject != Subject::Region(VICTIM.into()) || timeline.broken.is_none() {
-                continue;
-            }
-            if to.is_down() {
-                timeline.withdrawn.get_or_insert(event.at);
-            } else if to.serves() && timeline.healed.is_some() {
-                timeline.readmitted.get_or_insert(event.at);
-            }
-        }
-    }
-
-    /// On a terminal the view is drawn over itself; elsewhere a line is printed when something changes.
-    fn draw(&mut self, waiting_for: &str, sight: &Sight) {
-        let lines = view(waiting_for, sight);
-        if self.live {
-            let mut out = stdout().lock();
-            if self.drawn > 0 {
-                // CSI n F: to the start of the line n lines up (ECMA-48 §8.3.13); CSI J: clear from there.
-                write!(out, "\x1b[{}F\x1b[J", self.drawn).ok();
-            }
-            for line in &lines {
-                writeln!(out, "{line}").ok();
-            }
-            out.flush().ok();
-            self.drawn = lines.len();
-        } else {
-            let changed: Vec<String> = lines.into_iter().filter(|line| !self.shown.contains(line)).collect();
-            if !changed.is_empty() {
-                self.shown = view(waiting_for, sight);
-                changed.iter().for_each(|line| println!("{line}"));
-            }
-        }
-    }
-
-    fn report(&self) {
-        let t = &self.timeline;
-        let start = t.broken.unwrap_or_default();
-        println!("\nthe failover, in seconds from the break:\n");
-        for (what, at) in [
-            ("last good probe", t.last_good),
-            ("the region breaks", t.broken),
-            ("first failed probe", t.first_failed),
-            ("withdrawal", t.withdrawn),
-            ("first changed answer", t.answer_left),
-            ("the region heals", t.healed),
-            ("first good probe", t.first_good),
-            ("readmission", t.readmitted),
-            ("first answer back", t.answer_back),
-        ] {
-            match at {
-                Some(at) if at >= start => println!("  +{:7.3}  {what}", at.since(start).as_secs_f64()),
-                Some(at) => println!("  -{:7.3}  {what}", start.since(at).as_secs_f64()),
-                None => println!("         –  {what}"),
-            }
-        }
-        println!(
-            "\nDNS is asked every {} ms, so the times of changed answers are that coarse",
-            BEAT.as_millis()
-        );
+impl Sight {
+    /// Whether the client that is near the victim is sent there.
+    fn is_home(&self) -> bool {
+        self.sent[0] == Some(region_address(VICTIM).into())
     }
 }
 
-fn view(waiting_for: &str, sight: &Sight) -> Vec<String> {
-    let mut lines = vec![format!("until {waiting_for}")];
-    for (name, state) in &sight.regions {
-        let check = sight.checks.iter().find(|check| is_in(check, name));
-        let evidence = check.map(ToString::to_string).unwrap_or_default();
-        lines.push(format!("  {name:<9} {:<9} {evidence}", state.to_string()));
+/// Prints each step with its time from the break.
+fn print_steps(broken: Option<Unix>, steps: &[(&str, Option<Unix>)]) {
+    let start = broken.unwrap_or_default();
+    for (what, at) in steps {
+        match at {
+            Some(at) if *at >= start => println!("  +{:7.3}  {what}", at.since(start).as_secs_f64()),
+            Some(at) => println!("  -{:7.3}  {what}", start.since(*at).as_secs_f64()),
+            None => println!("         –  {what}"),
+        }
     }
-    for ((place, _), to) in CLIENTS.iter().zip(&sight.sent) {
-        let to = to.map_or_else(|| "nobody".into(), |address| region_name(address).to_owned());
-        lines.push(format!("  {place:<14} -> {to}"));
-    }
-    lines
-}
-
-fn is_in(check: &CheckStatus, name: &str) -> bool {
-    matches!(&check.id.subject, Subject::Address { region, .. } if **region == *name)
-}
-
-fn region_address(name: &str) -> IpAddr {
-    let found = REGIONS.iter().find(|(known, ..)| *known == name);
-    found.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |(_, address, _)| IpAddr::V4(*address))
-}
-
-fn region_name(address: IpAddr) -> &'static str {
-    REGIONS.iter().find(|(_, known, _)| IpAddr::V4(*known) == address).map_or("elsewhere", |(name, ..)| name)
 }

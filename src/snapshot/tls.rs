@@ -14,7 +14,7 @@ use crate::model::{PoolId, Unix};
 pub struct Tls {
     /// By the name of the listener; only those with TLS.
     pub listeners: Box<[(String, Arc<ServerConfig>)]>,
-    /// By [`PoolId`](crate::model::PoolId); `None` without TLS. May be shorter than the pools.
+    /// By [`PoolId`]; `None` without TLS. May be shorter than the pools.
     pub pools: Box<[Option<Arc<PoolTls>>]>,
     /// Every certificate that clients or backends are shown, in the order of the config.
     pub certificates: Box<[Certificate]>,

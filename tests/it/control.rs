@@ -266,7 +266,7 @@ async fn the_demo_needs_a_token_over_tcp() {
     let control = demo.node.control_address.expect("it has one");
     let over_tcp = Api::tcp(control);
     let socket = Api::socket(&demo::socket(control.port()));
-    let heal = json!({"region": "eu-west"});
+    let heal = json!({"target": "eu-west"});
     for (api, status) in [(&over_tcp, 401), (&over_tcp.with_token(&demo.token), 200), (&socket, 200)] {
         assert_eq!(api.call(Method::POST, "/v1/demo", Some(heal.clone())).await.0, status);
         assert_eq!(api.call(Method::POST, "/v1/reload", None).await.0, status);

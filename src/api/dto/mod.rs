@@ -452,12 +452,25 @@ pub struct Answer {
     pub authority: Vec<String>,
 }
 
-/// `POST /v1/demo` (the demo only): breaks a region, or heals it without `how`.
+/// `POST /v1/demo` (the demo only): breaks a region or a backend, or heals it without `how`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DemoSwitch {
-    /// The region's name.
-    pub region: String,
+    /// REGION or REGION/BACKEND
+    pub target: String,
     /// refuse, hang, 503, document or slow
     #[serde(default)]
     pub how: Option<String>,
+}
+
+/// The answer to [`DemoSwitch`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DemoSwitched {
+    /// REGION or REGION/BACKEND
+    pub target: String,
+    /// How it is broken; absent if it is healed.
+    pub how: Option<String>,
+    /// How the proxy of the region is broken, if it is.
+    pub proxy: Option<String>,
+    /// How each backend of the region is broken, if it is.
+    pub backends: BTreeMap<String, Option<String>>,
 }

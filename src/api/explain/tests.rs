@@ -172,7 +172,7 @@ fn backends(pool: &str, found: Found<'_>, overrides: &[(&str, Action)]) -> (dto:
         format!("{} {}: {}", it.name, if it.used { "used" } else { "not used" }, it.note)
     };
     let lines = pool.backends.iter().map(line).collect();
-    (pool, lines)
+    (*pool, lines)
 }
 
 const SIX: &str = r#"balance = "weighted"

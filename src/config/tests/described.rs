@@ -73,7 +73,7 @@ fn the_reference_in_deploy_is_up_to_date_and_valid() {
 
 #[test]
 fn the_schema_accepts_valid_configs() {
-    let demo = std::fs::read_to_string(repository("src/node/demo.toml")).expect("the demo's config");
+    let demo = std::fs::read_to_string(repository("src/node/demo/dns.toml")).expect("the demo's config");
     let demo = demo.replace("@DNS@", "5300").replace("@CONTROL@", "8053").replace("@REGION@", "18080");
     let example = std::fs::read_to_string(repository("deploy/portolan.toml")).expect("the example");
     for text in [demo, example, reference()] {

@@ -12,6 +12,7 @@ mod proxy;
 mod proxy_clients;
 mod proxy_edits;
 mod proxy_mistakes;
+mod proxy_sockets;
 mod slips;
 mod torn;
 

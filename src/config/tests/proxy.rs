@@ -182,16 +182,13 @@ fn default_passive() -> Passive {
     }
 }
 
+fn backend(name: &str, reach: BackendReach, port: u16, weight: u32, backup: bool) -> Backend {
+    Backend { name: name.into(), reach, port, weight: Weight(weight), backup }
+}
+
 #[test]
 fn the_pools() {
     let config = balancer();
-    let backend = |name: &str, reach, port, weight, backup| Backend {
-        name: name.into(),
-        reach,
-        port,
-        weight: Weight(weight),
-        backup,
-    };
     let address = |text: &str| BackendReach::Address(text.parse().expect("an address"));
     let secs = Duration::from_secs;
     let api = Pool {

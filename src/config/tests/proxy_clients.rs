@@ -1,4 +1,4 @@
-//! Mistakes in what a listener lets clients use, and in how a pool keeps clients and finds backends.
+//! Mistakes in what a listener lets clients use, and in how a pool keeps clients and finds backends, or stops using them.
 
 use super::proxy_mistakes::{POOL, check_with, pool};
 use super::reported;
@@ -92,5 +92,40 @@ fn cookies_of_pools() {
             "3:12: warning: pool `b` is sticky, but no listener that speaks HTTP leads to it\n",
             "  help: only HTTP has cookies; choose `balance = \"maglev\"` to keep clients by their address"
         )
+    );
+}
+
+#[test]
+fn pools_whose_backends_fail() {
+    check_with(
+        pool,
+        &[
+            (
+                "passive = { failures = 0, on = [\"503\", \"5xx\", \"5xx\"], eject = \"10ms\", max_ejected = \"0%\" }",
+                "2:85: expected an integer from 1 to 1000, found integer 0\n2:94: expected \"connect\", \"reset\", \"timeout\" or \"5xx\", found \"503\"\n2:108: this failure is listed twice\n2:124: expected a duration from 1s to 1h, found \"10ms\"\n2:146: expected a share above 0% and up to 100%, found \"0%\"",
+            ),
+            (
+                "passive = { requests = 10, eject = \"10m\", longest = \"5m\", errors_ = \"1%\" }",
+                "2:74: `requests` says nothing without `errors`\n2:104: `longest` is shorter than `eject`, the time of the first ejection\n2:120: unknown key `errors_` in `proxy.pool.api.passive`; did you mean `errors`?",
+            ),
+            ("limits = { pending = 10 }", "2:71: `requests` is missing in `proxy.pool.api.limits`"),
+            (
+                "limits = { requests = 0, pending = -1, wait = \"11m\", connections = 1 }",
+                "2:84: expected an integer from 1 to 1000000, found integer 0\n2:97: expected an integer from 0 to 1000000, found integer -1\n2:108: expected a duration from 1ms to 10m, found \"11m\"\n2:115: `proxy.pool.api.limits.connections` is not supported yet",
+            ),
+            (
+                "passive = true",
+                "2:72: expected a table such as { failures = 3, eject = \"30s\" }, or false, found true",
+            ),
+            (
+                "panic = \"50\", slow_start = \"0s\"",
+                "2:70: \"50\" is not a share such as \"50%\", and not \"off\"\n2:89: expected a duration from 1s to 1h, found \"0s\"",
+            ),
+            ("panic = false", "2:70: expected a share such as \"50%\", or \"off\", found false"),
+            (
+                "balance = \"round-robin\", slow_start = \"10s\"",
+                "2:87: warning: \"round-robin\" ignores weights, also those that grow in a slow start\n  help: choose \"weighted\", which is round robin by weights",
+            ),
+        ],
     );
 }

@@ -14,7 +14,7 @@ pub(super) fn pool(keys: &str) -> String {
     format!("proxy.pool.api = {{ backend = [\"10.0.0.1:80\"], probe = \"web\", {keys} }}\n{LISTENER}")
 }
 
-const LISTENER: &str = "proxy.listener.web = { listen = \"[::]:80\", pool = \"api\" }";
+pub(super) const LISTENER: &str = "proxy.listener.web = { listen = \"[::]:80\", pool = \"api\" }";
 
 /// A pool in line 2 with these backends.
 fn backends(backends: &str) -> String {
@@ -48,7 +48,7 @@ fn listeners() {
         ),
         (
             "[proxy]\nstop_delay = \"6m\"\n[proxy.listener]\na = { listen = \"[::]:80\", ready = 1 }\nb = { listen = \"[::]:81\", ready = { pools = [\"apo\"] } }\nc = { listen = \"[::]:82\", ready = {} }\nd = { listen = \"[::]:83\", ready = true, protocol = \"tcp\" }",
-            "3:14: expected a duration from 0s to 5m, found \"6m\"\n5:35: expected true, false or { pools = [\"api\"] }, found integer 1\n6:46: pool `apo` is not defined\n7:35: `pools` is missing in `proxy.listener.c.ready`\n8:27: `ready` has no meaning with protocol = \"tcp\"",
+            "3:14: expected a duration from 0s to 5m, found \"6m\"\n5:35: expected true, false or { pools = [\"api\"] }, found integer 1\n6:46: pool `apo` is not defined\n7:35: `pools` is missing in `proxy.listener.c.ready`\n8:27: `ready` has no meaning in a listener that does not read HTTP",
         ),
         (
             "proxy.listener.\"a b\" = { listen = \"[::]:80\", pool = \"api\" }",
@@ -137,23 +137,6 @@ fn listeners_below_http() {
             "6:32: 127.0.0.1:53 is listened on twice",
         ),
     ]);
-}
-
-#[test]
-fn options_of_sockets() {
-    check(&[(
-        &format!(
-            "proxy.listener.web = {{ listen = \"[::]:80\", pool = \"api\", tcp = {{ backlog = 0, fast_open = 65536, defer_accept = \"100ms\", keepalive = \"10h\", user_timeout = 5, mss = 100, cork = true }} }}\n{POOL}"
-        ),
-        "2:76: expected an integer from 1 to 65535, found integer 0\n2:91: expected an integer from 1 to 65535, found integer 65536\n2:113: expected a duration from 1s to 1m, found \"100ms\"\n2:134: expected a duration from 1s to 9h6m7s, found \"10h\"\n2:156: expected a duration such as \"5s\" (units: ms, s, m, h, d), found integer 5\n2:165: expected an integer from 536 to 32767, found integer 100\n2:170: unknown key `cork` in `proxy.listener.web.tcp`",
-    )]);
-    check_with(
-        pool,
-        &[(
-            "tcp = { keepalive = \"100ms\", backlog = 1 }",
-            "2:82: expected a duration from 1s to 9h6m7s, found \"100ms\"\n2:91: unknown key `backlog` in `proxy.pool.api.tcp`; it belongs to `proxy.listener.NAME.tcp`",
-        )],
-    );
 }
 
 #[test]
@@ -321,41 +304,6 @@ fn routes_that_nothing_reaches() {
 }
 
 #[test]
-fn pools_whose_backends_fail() {
-    check_with(
-        pool,
-        &[
-            (
-                "passive = { failures = 0, on = [\"503\", \"5xx\", \"5xx\"], eject = \"10ms\", max_ejected = \"0%\" }",
-                "2:85: expected an integer from 1 to 1000, found integer 0\n2:94: expected \"connect\", \"reset\", \"timeout\" or \"5xx\", found \"503\"\n2:108: this failure is listed twice\n2:124: expected a duration from 1s to 1h, found \"10ms\"\n2:146: expected a share above 0% and up to 100%, found \"0%\"",
-            ),
-            (
-                "passive = { requests = 10, eject = \"10m\", longest = \"5m\", errors_ = \"1%\" }",
-                "2:74: `requests` says nothing without `errors`\n2:104: `longest` is shorter than `eject`, the time of the first ejection\n2:120: unknown key `errors_` in `proxy.pool.api.passive`; did you mean `errors`?",
-            ),
-            ("limits = { pending = 10 }", "2:71: `requests` is missing in `proxy.pool.api.limits`"),
-            (
-                "limits = { requests = 0, pending = -1, wait = \"11m\", connections = 1 }",
-                "2:84: expected an integer from 1 to 1000000, found integer 0\n2:97: expected an integer from 0 to 1000000, found integer -1\n2:108: expected a duration from 1ms to 10m, found \"11m\"\n2:115: `proxy.pool.api.limits.connections` is not supported yet",
-            ),
-            (
-                "passive = true",
-                "2:72: expected a table such as { failures = 3, eject = \"30s\" }, or false, found true",
-            ),
-            (
-                "panic = \"50\", slow_start = \"0s\"",
-                "2:70: \"50\" is not a share such as \"50%\", and not \"off\"\n2:89: expected a duration from 1s to 1h, found \"0s\"",
-            ),
-            ("panic = false", "2:70: expected a share such as \"50%\", or \"off\", found false"),
-            (
-                "balance = \"round-robin\", slow_start = \"10s\"",
-                "2:87: warning: \"round-robin\" ignores weights, also those that grow in a slow start\n  help: choose \"weighted\", which is round robin by weights",
-            ),
-        ],
-    );
-}
-
-#[test]
 fn pools() {
     check_with(
         pool,
@@ -520,56 +468,4 @@ fn in_turn(backends: &str) -> String {
     format!(
         "proxy.pool.api = {{ probe = [], balance = \"round-robin\", backend = [{backends}] }}\n{LISTENER}"
     )
-}
-
-#[test]
-fn tls_of_listeners_and_pools() {
-    const CERTIFICATE: &str = "proxy.certificate = [{ cert = \"c.pem\", key = \"c.key\" }]";
-    let listener = |tls: &str| {
-        format!(
-            "proxy.listener.web = {{ listen = \"[::]:80\", pool = \"api\", tls = {tls} }}\n{POOL}\n{CERTIFICATE}"
-        )
-    };
-    check_with(
-        listener,
-        &[
-            ("true", ""),
-            ("{ client_ca = \"ca.pem\", require = false, header = \"X-Client-Cert\" }", ""),
-            ("1", "2:64: expected true, false or a table, found integer 1"),
-            (
-                "{ require = 1 }",
-                "2:64: `client_ca` is missing in `proxy.listener.web.tls`\n2:76: expected true or false, found integer 1",
-            ),
-            (
-                "{ client_ca = \"\", header = \"host\" }",
-                "2:78: expected the path of a PEM file, found \"\"\n2:91: \"host\" is not a valid name here: it must begin with \"x-\"",
-            ),
-        ],
-    );
-    check_with(
-        pool,
-        &[
-            ("tls = true", ""),
-            (
-                "tls = { sni = \"a b\", cert = \"c.pem\" }",
-                "2:76: \"a b\" is not a valid host name: write a name or an address, without a port\n2:83: `cert` needs `key`",
-            ),
-            ("tls = { key = \"c.key\" }", "2:70: `key` needs `cert`"),
-        ],
-    );
-    let proxy = |keys: &str| {
-        format!("[proxy]\n{keys}\n[proxy.pool]\n{}\n[proxy.listener]\n{}", &POOL[11..], &LISTENER[15..])
-    };
-    check_with(
-        proxy,
-        &[
-            (
-                "certificate = { cert = \"c.pem\" }",
-                "3:15: expected a list of certificates such as [{ cert = \"www.pem\", key = \"www.key\" }], found a table",
-            ),
-            ("certificate = [{ cert = \"c.pem\" }]", "3:16: `key` is missing in `proxy.certificate`"),
-            ("tickets = { rotate = \"1s\" }", "3:22: expected a duration from 1m to 72h, found \"1s\""),
-            ("tickets = { rotate = \"60500ms\" }", "3:22: expected whole seconds"),
-        ],
-    );
 }

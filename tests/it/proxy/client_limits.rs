@@ -91,5 +91,6 @@ async fn a_client_with_as_many_connections_as_it_may_have_gets_no_other() {
         answer.starts_with("HTTP/1.1 200 ").then_some(())
     })
     .await;
+    drop(one);
     node.stop().await;
 }
