@@ -33,8 +33,10 @@ pub(super) struct Parked {
 pub(super) enum Failure {
     /// No connection could be made: it has seen nothing of the request.
     Connect(io::Error),
-    /// The connection ended before the head of the response, or what came was not HTTP.
+    /// The connection ended before the head of the response.
     Reset(BodyError),
+    /// What came was not a response, or it is not clear where its body ends.
+    Malformed(BodyError),
     /// The response did not begin within this time.
     Timeout(Duration),
     /// The client did not send its whole request.
@@ -50,7 +52,7 @@ impl Failure {
 
     /// Where the body of a response ends is not clear.
     pub(super) fn unclear_framing() -> Self {
-        Self::Reset("where the body of the response ends is not clear".into())
+        Self::Malformed("it is not clear where its body ends".into())
     }
 }
 
@@ -59,6 +61,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Connect(error) => write!(f, "no connection: {error}"),
             Self::Reset(error) => write!(f, "no response: {error}"),
+            Self::Malformed(error) => write!(f, "a malformed response: {error}"),
             Self::Timeout(within) => write!(f, "no response within {within:?}"),
             Self::Client(fault) => write!(f, "no request: the client's body is {fault:?}"),
             Self::Full => f.write_str("too many connections to backends are open"),
@@ -143,8 +146,10 @@ impl Backend {
         let Connected { stream, occupant } = connect(self, pool, &[]).await?;
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(pool.settings().timeout.write));
-        let (sender, connection) =
-            http1::Builder::new().handshake(TokioIo::new(Box::pin(stream))).await.map_err(|error| Failure::Reset(error.into()))?;
+        let (sender, connection) = http1::Builder::new()
+            .handshake(TokioIo::new(Box::pin(stream)))
+            .await
+            .map_err(|error| Failure::Reset(error.into()))?;
         let ended = self.ended.clone();
         tokio::task::spawn_local(async move {
             let _occupant = occupant;

@@ -29,7 +29,12 @@ pub(super) struct Attempts {
 
 impl Attempts {
     /// The attempts of a request with these headers, from which the proxy's own cookie is taken.
-    pub(super) fn new(pool: &Rc<WorkerPool>, headers: &mut HeaderMap, is_repeatable: bool, is_encrypted: bool) -> Self {
+    pub(super) fn new(
+        pool: &Rc<WorkerPool>,
+        headers: &mut HeaderMap,
+        is_repeatable: bool,
+        is_encrypted: bool,
+    ) -> Self {
         let is_secure = is_encrypted || headers::is_secure(headers);
         let session = pool.session(headers, is_secure);
         Self { pool: Rc::clone(pool), tried: Vec::new(), is_repeatable, session }
@@ -54,7 +59,7 @@ impl Attempts {
     }
 
     /// Whether the request is tried again after this response; if not, the client is bound to the backend.
-    pub(super) fn answered<B>(&mut self, backend: &Backend, response: &mut Response<B>) -> bool {
+    pub(super) fn answered<B>(&self, backend: &Backend, response: &mut Response<B>) -> bool {
         self.pool.answered(backend, response.status());
         let is_unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
         if self.is_repeatable && is_unavailable && self.go_on(self.pool.settings().retry.on.unavailable) {
@@ -67,8 +72,14 @@ impl Attempts {
     }
 
     /// Whether the request is tried again after this failure; `may_repeat` if there is a request to send.
-    pub(super) fn failed(&mut self, backend: &Backend, failure: &Failure, may_repeat: bool, record: &Record) -> bool {
-        let pool = Rc::clone(&self.pool);
+    pub(super) fn failed(
+        &self,
+        backend: &Backend,
+        failure: &Failure,
+        may_repeat: bool,
+        record: &Record,
+    ) -> bool {
+        let pool = &self.pool;
         let Some(fault) = failure.fault() else {
             record.end(failure.end());
             return false;
@@ -125,7 +136,7 @@ impl Failure {
     fn is_in(&self, retry: &Retry) -> bool {
         match self {
             Self::Connect(_) => retry.on.connect,
-            Self::Reset(_) => retry.on.reset,
+            Self::Reset(_) | Self::Malformed(_) => retry.on.reset,
             Self::Timeout(_) => retry.on.timeout,
             Self::Client(_) | Self::Full => false,
         }
@@ -135,7 +146,7 @@ impl Failure {
     fn fault(&self) -> Option<Fault> {
         match self {
             Self::Connect(_) => Some(Fault::Connect),
-            Self::Reset(_) => Some(Fault::Reset),
+            Self::Reset(_) | Self::Malformed(_) => Some(Fault::Reset),
             Self::Timeout(_) => Some(Fault::Timeout),
             Self::Client(_) | Self::Full => None,
         }
@@ -145,7 +156,7 @@ impl Failure {
     pub(super) fn end(&self) -> End {
         match self {
             Self::Connect(_) => End::ConnectFailed,
-            Self::Reset(_) => End::BackendGone,
+            Self::Reset(_) | Self::Malformed(_) => End::BackendGone,
             Self::Timeout(_) => End::BackendTimeout,
             Self::Client(ClientFault::Slow) => End::ClientSlow,
             Self::Client(ClientFault::Broken) => End::ClientGone,
@@ -155,7 +166,7 @@ impl Failure {
 
     pub(super) fn response(&self) -> Response<ResponseBody> {
         match self {
-            Self::Connect(_) | Self::Reset(_) => {
+            Self::Connect(_) | Self::Reset(_) | Self::Malformed(_) => {
                 reply::text(StatusCode::BAD_GATEWAY, "the backend did not answer\n")
             }
             Self::Timeout(_) => {

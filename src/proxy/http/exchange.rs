@@ -185,8 +185,13 @@ async fn exchange(
     tokio::select! {
         answered = answered => answered.map_err(|mut failed| {
             let unsent = failed.take_message();
-            let reset = |fault: Option<_>| fault.map_or(Failure::Reset(failed.into_error().into()), Failure::Client);
-            (reset(upload.as_ref().and_then(|it| it.fault())), unsent)
+            let error = failed.into_error();
+            let failure = match upload.as_ref().and_then(|it| it.fault()) {
+                Some(fault) => Failure::Client(fault),
+                None if error.is_parse() => Failure::Malformed(error.into()),
+                None => Failure::Reset(error.into()),
+            };
+            (failure, unsent)
         }),
         () = too_late => Err((Failure::Timeout(within), None)),
     }

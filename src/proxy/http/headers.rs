@@ -183,7 +183,9 @@ pub(super) fn framing(method: &Method, status: StatusCode, headers: &HeaderMap) 
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     match (codings.next(), lengths.next()) {
-        (Some(coding), None) if codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+        (Some(coding), None)
+            if codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked") =>
+        {
             Some(Framing::Chunked)
         }
         (None, Some(length)) if lengths.next().is_none() => {

@@ -1,9 +1,11 @@
 //! Streams that may be encrypted.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -57,6 +59,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AnyEnd<S> {
 pub(in crate::proxy) enum BackendStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl BackendStream {
+    /// Whether the kernel has received nothing that was not read: neither bytes nor the end. The runtime learns of these
+    /// only when it waits.
+    pub(in crate::proxy) fn is_silent(&self) -> bool {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        let peeked = SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
 }
 
 /// What `call` returns for the stream inside.

@@ -116,7 +116,7 @@ async fn no_request_is_smuggled() {
         (
             "a long target",
             format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(70_000)),
-            Fate::Refused(414),
+            Fate::Refused(431),
         ),
         (
             "a long head",
@@ -130,8 +130,9 @@ async fn no_request_is_smuggled() {
         let seen = one.requests() - before;
         match fate {
             Fate::Refused(status) => {
-                // What it sent behind the head resets the connection, and the response may be lost.
-                let is_refused = answer.is_empty() || answer.split(' ').nth(1) == Some(&status.to_string());
+                // What is not read of a long request resets the connection, and the response may be lost.
+                let may_be_lost = request.len() > 64 * 1024 && answer.is_empty();
+                let is_refused = may_be_lost || answer.split(' ').nth(1) == Some(&status.to_string());
                 assert!(is_refused, "{name}: {answer:?}");
                 assert!(seen == 0 || name == "a chunk too long", "{name} reached the backend");
             }

@@ -15,8 +15,8 @@ use super::response::{self, Answered};
 use super::upload::{Broken, Upload};
 use super::wire::Wire;
 use crate::net::limits::Occupant;
-use crate::proxy::http::body::ClientFault;
 use crate::proxy::access::Record;
+use crate::proxy::http::body::ClientFault;
 use crate::proxy::pools::{Backend, WorkerPool};
 use crate::proxy::queue::InFlight;
 use crate::proxy::tls::BackendStream;
@@ -61,12 +61,12 @@ impl Plain {
 }
 
 impl Backend {
-    /// A connection that is idle and still open.
-    fn take_plain(&self) -> Option<Plain> {
+    /// A connection that is idle and still open. `surely` if it must not end unnoticed: then the kernel is asked, too.
+    fn take_plain(&self, surely: bool) -> Option<Plain> {
         let mut idle = self.plain.borrow_mut();
         // The last used is the least likely to be closed by the backend.
         while let Some(mut plain) = idle.pop() {
-            if plain.is_quiet() {
+            if plain.is_quiet() && (!surely || plain.wire.stream.is_silent()) {
                 return Some(plain);
             }
         }
@@ -103,7 +103,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         let begun = Instant::now();
         let mut may_reuse = true;
         loop {
-            let idle = if may_reuse { backend.take_plain() } else { None };
+            // A request that cannot be sent again is not sent over a connection that may have ended.
+            let idle = if may_reuse { backend.take_plain(!is_repeatable) } else { None };
             let is_reused = idle.is_some();
             let mut plain = match idle {
                 Some(plain) => plain,
@@ -119,7 +120,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
                     return Ok((plain, answered));
                 }
                 // The backend closed the idle connection while the request was on its way.
-                Err(Stop::Failed(Failure::Reset(_))) if is_reused && (is_repeatable || !upload.is_begun()) => {
+                Err(Stop::Failed(Failure::Reset(_)))
+                    if is_reused && (is_repeatable || !upload.is_begun()) =>
+                {
                     // What it may have seen once goes over a new connection, so that it sees it twice at most.
                     may_reuse = !upload.is_begun();
                     upload.restart();
@@ -144,21 +147,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         upload: &mut Upload,
     ) -> Result<Answered, Stop> {
         let read = pool.settings().timeout.read;
-        let head = |wire: &mut Wire<BackendStream>, cx: &mut Context<'_>| -> Poll<Result<Answered, Failure>> {
-            loop {
-                if !wire.unread.is_empty() {
-                    match response::take(&mut wire.unread, method) {
-                        Ok(Some(answered)) => return Poll::Ready(Ok(answered)),
-                        Ok(None) if wire.unread.len() < LARGEST_RESPONSE_HEAD => {}
-                        Ok(None) => return Poll::Ready(Err(response::Malformed::TooLarge.into())),
-                        Err(malformed) => return Poll::Ready(Err(malformed.into())),
+        let head =
+            |wire: &mut Wire<BackendStream>, cx: &mut Context<'_>| -> Poll<Result<Answered, Failure>> {
+                loop {
+                    if !wire.unread.is_empty() {
+                        match response::take(&mut wire.unread, method) {
+                            Ok(Some(answered)) => return Poll::Ready(Ok(answered)),
+                            Ok(None) if wire.unread.len() < LARGEST_RESPONSE_HEAD => {}
+                            Ok(None) => return Poll::Ready(Err(response::Malformed::TooLarge.into())),
+                            Err(malformed) => return Poll::Ready(Err(malformed.into())),
+                        }
+                    }
+                    if ready!(wire.poll_fill(cx)).map_err(Failure::reset)? == 0 {
+                        return Poll::Ready(Err(Failure::reset(io::ErrorKind::UnexpectedEof.into())));
                     }
                 }
-                if ready!(wire.poll_fill(cx)).map_err(Failure::reset)? == 0 {
-                    return Poll::Ready(Err(Failure::reset(io::ErrorKind::UnexpectedEof.into())));
-                }
-            }
-        };
+            };
         self.while_wanted(plain, backend, upload, read, head).await?.map_err(Stop::Failed)
     }
 

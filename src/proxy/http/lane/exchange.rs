@@ -86,7 +86,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         loop {
             let refused = match self.unless_gone(attempts.claim(key, record)).await.ok()? {
                 Ok(in_flight) => {
-                    let asked = self.attempt(&pool, &in_flight, &parts.method, &mut upload, is_repeatable).await;
+                    let asked =
+                        self.attempt(&pool, &in_flight, &parts.method, &mut upload, is_repeatable).await;
                     match asked {
                         Ok((plain, mut answered)) => {
                             if attempts.answered(&in_flight.backend, &mut answered.head) {
@@ -123,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         if answered.head.status() == StatusCode::SWITCHING_PROTOCOLS {
             let why = "the backend changed the protocol without being asked\n";
             let refused = reply::text(StatusCode::BAD_GATEWAY, why);
-            return self.reply(&Method::GET, refused, record, true).await;
+            return self.reply(&Method::GET, refused, record, is_last || !upload.is_done()).await;
         }
         headers::remove_hop_by_hop(answered.head.headers_mut());
         let is_last = is_last || self.client.context.closing.is_cancelled();

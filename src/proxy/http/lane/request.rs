@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::chunks::Chunks;
 use super::upload::Body;
+use crate::proxy::http::LARGEST_HEAD;
 
 /// Headers of a request or response; hyper's limit.
 pub(super) const MOST_HEADERS: usize = 100;
@@ -57,16 +58,18 @@ pub(super) fn read(received: &[u8]) -> Received {
     let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(received, &mut headers) {
-        Ok(httparse::Status::Complete(length)) => {
+        Ok(httparse::Status::Complete(length)) if length <= LARGEST_HEAD => {
             understood(&received[..length], &parsed).map_or(Received::Other, Received::Request)
         }
         Ok(httparse::Status::Partial) => Received::Part,
-        Err(_) => Received::Other,
+        Ok(httparse::Status::Complete(_)) | Err(_) => Received::Other,
     }
 }
 
 fn understood(received: &[u8], parsed: &httparse::Request<'_, '_>) -> Option<Box<Asked>> {
-    let (Some(method), Some(path), Some(1)) = (parsed.method, parsed.path, parsed.version) else { return None };
+    let (Some(method), Some(path), Some(1)) = (parsed.method, parsed.path, parsed.version) else {
+        return None;
+    };
     let method = usual(method)?;
     if !path.starts_with('/') {
         return None;

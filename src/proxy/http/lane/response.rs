@@ -1,13 +1,14 @@
 //! Heads of responses: as backends send them, and as clients get them.
 
 use std::mem::MaybeUninit;
-use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{CONNECTION, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::request::{MOST_HEADERS, part, write_header, write_headers};
+use crate::net::clock::Clock;
 use crate::proxy::http::headers::{self, Framing};
 use crate::proxy::upstream::Failure;
 
@@ -89,7 +90,9 @@ fn read(received: &[u8], method: &Method) -> Result<Option<(Answered, usize)>, M
 /// Whether a connection stays open (RFC 9112 §9.3).
 fn keeps(is_1_1: bool, headers: &HeaderMap) -> bool {
     let mut keeps = is_1_1;
-    for option in headers.get_all(CONNECTION).iter().filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(',')) {
+    for option in
+        headers.get_all(CONNECTION).iter().filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(','))
+    {
         match option.trim() {
             option if option.eq_ignore_ascii_case("close") => return false,
             option if option.eq_ignore_ascii_case("keep-alive") => keeps = true,
@@ -102,8 +105,8 @@ fn keeps(is_1_1: bool, headers: &HeaderMap) -> bool {
 impl From<Malformed> for Failure {
     fn from(malformed: Malformed) -> Self {
         match malformed {
-            Malformed::NotHttp => Self::Reset("the response is not valid HTTP/1".into()),
-            Malformed::TooLarge => Self::Reset("the head of the response is too large".into()),
+            Malformed::NotHttp => Self::Malformed("it is not valid HTTP/1".into()),
+            Malformed::TooLarge => Self::Malformed("its head is too large".into()),
             Malformed::Framing => Self::unclear_framing(),
         }
     }
@@ -135,7 +138,7 @@ pub(super) fn write<B>(head: &Response<B>, writing: &Writing<'_>, to: &mut Vec<u
         to.extend_from_slice(b"connection: close\r\n");
     }
     if !head.headers().contains_key(DATE) {
-        let now = httpdate::fmt_http_date(SystemTime::now());
+        let now = httpdate::fmt_http_date(UNIX_EPOCH + Clock::unix().0);
         write_header("date", now.as_bytes(), to);
     }
     to.extend_from_slice(b"\r\n");

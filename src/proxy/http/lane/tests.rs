@@ -60,29 +60,40 @@ fn only_plain_requests_are_understood() {
 
 #[test]
 fn a_request_is_taken_apart_and_written_anew() {
-    let text = b"POST /a?b=c HTTP/1.1\r\nHost: a\r\nX-A:  1 \r\nx-b: 2\r\nX-a: 3\r\nContent-Length: 4\r\n\r\nbody";
+    let text =
+        b"POST /a?b=c HTTP/1.1\r\nHost: a\r\nX-A:  1 \r\nx-b: 2\r\nX-a: 3\r\nContent-Length: 4\r\n\r\nbody";
     let Received::Request(asked) = request::read(text) else { panic!("it is understood") };
     assert!(matches!(asked.body, Body::Length(4)), "{asked:?}");
     assert_eq!((asked.is_last, asked.length), (false, text.len() - 4));
     let (parts, ()) = asked.head.into_parts();
     let mut written = Vec::new();
     request::write(&parts, &asked.body, &mut written);
-    let expected = "POST /a?b=c HTTP/1.1\r\nhost: a\r\nx-a: 1\r\nx-a: 3\r\nx-b: 2\r\ncontent-length: 4\r\n\r\n";
+    let expected =
+        "POST /a?b=c HTTP/1.1\r\nhost: a\r\nx-a: 1\r\nx-a: 3\r\nx-b: 2\r\ncontent-length: 4\r\n\r\n";
     assert_eq!(String::from_utf8_lossy(&written), expected);
 }
 
 #[test]
 fn the_framing_of_a_response_is_clear_or_refused() {
-    let cases: [(&Method, &str, Option<(Framing, bool)>); 18] = [
+    type Expected = Option<(Framing, bool)>;
+    let cases: [(&Method, &str, Expected); 18] = [
         (&Method::GET, "200 OK\r\nContent-Length: 3", Some((Framing::Length(3), true))),
-        (&Method::GET, "200 OK\r\nContent-Length: 3\r\nConnection: x, Close", Some((Framing::Length(3), false))),
+        (
+            &Method::GET,
+            "200 OK\r\nContent-Length: 3\r\nConnection: x, Close",
+            Some((Framing::Length(3), false)),
+        ),
         (&Method::GET, "200 OK\r\nTransfer-Encoding: Chunked", Some((Framing::Chunked, true))),
         (&Method::GET, "200 OK\r\nX: 1", Some((Framing::UntilClose, false))),
         (&Method::HEAD, "200 OK\r\nContent-Length: 3", Some((Framing::None, true))),
         (&Method::HEAD, "200 OK\r\nTransfer-Encoding: chunked", Some((Framing::None, true))),
         (&Method::GET, "204 No Content\r\nX: 1", Some((Framing::None, true))),
         (&Method::GET, "304 Not Modified\r\nContent-Length: 3", Some((Framing::None, true))),
-        (&Method::GET, "100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1", Some((Framing::Length(1), true))),
+        (
+            &Method::GET,
+            "100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1",
+            Some((Framing::Length(1), true)),
+        ),
         (&Method::GET, "200 OK\r\nContent-Length: 3\r\nContent-Length: 3", None),
         (&Method::GET, "200 OK\r\nContent-Length: 3, 3", None),
         (&Method::GET, "200 OK\r\nContent-Length: -3", None),
@@ -101,7 +112,8 @@ fn the_framing_of_a_response_is_clear_or_refused() {
             assert_eq!(&received[..], b"abc");
         }
     }
-    let mut old = BytesMut::from(&b"HTTP/1.0 200 Fine\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n"[..]);
+    let mut old =
+        BytesMut::from(&b"HTTP/1.0 200 Fine\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n"[..]);
     let old = response::take(&mut old, &Method::GET).unwrap().unwrap();
     assert_eq!((old.keeps, old.head.status(), &old.reason[..]), (true, StatusCode::OK, &b"Fine"[..]));
 }
