@@ -408,3 +408,31 @@ async fn both_ways_treat_malformed_responses_alike() {
     }
     node.stop().await;
 }
+
+#[tokio::test]
+async fn both_ways_answer_alike_without_a_backend() {
+    let backend = Script::start(vec![ordinary()]).await;
+    let routes = "route = [{ path = \"/moved\", redirect = { status = 308, to = \"https://b/\" } }, \
+                  { path = \"/said\", respond = { status = 200, body = \"text\" } }, \
+                  { host = \"none.example\", respond = { status = 404 } }, \
+                  { path = \"/nothing\", respond = { status = 204 } }]";
+    let text =
+        config(&[backend.address], "").replacen("pool = \"api\"", &format!("pool = \"api\"\n{routes}"), 1);
+    let node = TestNode::with(&text).await;
+    for method in ["GET", "POST", "DELETE"] {
+        for (host, path) in [
+            ("a", "/moved"),
+            ("a", "/said"),
+            ("a", "/nothing"),
+            ("none.example", "/"),
+            ("a@b", "/"),
+            ("a b", "/"),
+        ] {
+            for body in ["\r\n", "Content-Length: 4\r\n\r\nbody"] {
+                let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{body}{LAST}");
+                compare(&node, &backend, request.as_bytes(), 1_000, "a reply of the proxy's own").await;
+            }
+        }
+    }
+    node.stop().await;
+}

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Buf as _;
 use http::header::CONTENT_LENGTH;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::backend::{Plain, Stop, Trip};
@@ -22,7 +22,6 @@ use crate::proxy::http::headers::{self, Framing};
 use crate::proxy::http::reply;
 use crate::proxy::pools::WorkerPool;
 use crate::proxy::queue::InFlight;
-use http::StatusCode;
 
 /// A request that a pool gets.
 struct Forwarded<'a> {
@@ -58,13 +57,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
                 if let Some(route) = route {
                     route.edits.response.apply(response.headers_mut());
                 }
-                // What is left of the request is not read.
-                let is_last = is_last || !matches!(body, Body::Ended);
+                let is_last = is_last || !self.skip(&body);
                 self.reply(&method, response, &record, is_last).await
             }
             Course::Forward(pool, route) => {
                 self.forward(Forwarded { pool, route, head, body, is_last }, &record).await
             }
+        }
+    }
+
+    /// Skips a body that nobody gets, if all of it is there; else the connection is closed after the response.
+    fn skip(&mut self, body: &Body) -> bool {
+        let unread = &mut self.wire.unread;
+        match body {
+            Body::Ended => true,
+            Body::Length(length) if *length <= unread.len() as u64 => {
+                unread.advance(*length as usize);
+                true
+            }
+            Body::Length(_) | Body::Chunked(_) => false,
         }
     }
 
@@ -162,12 +173,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         let (head, body) = response.into_parts();
         let body = body.own().unwrap_or_default();
         let mut head = Response::from_parts(head, ());
-        head.headers_mut().insert(CONTENT_LENGTH, body.len().into());
+        let is_bodyless = matches!(head.status().as_u16(), 204 | 304) || *method == Method::HEAD;
+        if !is_bodyless || !body.is_empty() {
+            head.headers_mut().insert(CONTENT_LENGTH, body.len().into());
+        }
         let is_last = is_last || self.client.context.closing.is_cancelled();
         self.client.counters.responded(head.status());
         record.response(&head);
         response::write(&head, &Writing { reason: None, is_chunked: false, is_last }, &mut self.out);
-        let body = if *method == Method::HEAD { &[] } else { &body[..] };
+        let body = if is_bodyless { &[] } else { &body[..] };
         self.write(body).await?;
         record.sent(body.len());
         record.end(End::Complete);

@@ -38,6 +38,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that are read meanwhile.
 const MOST_LINGERING: usize = 256 * 1024;
 
+/// Bytes for the writing of responses that a connection keeps while it is idle.
+const MOST_KEPT: usize = 8 * 1024;
+
 /// A client's connection.
 struct Lane<'a, S> {
     client: &'a Rc<Client>,
@@ -66,7 +69,7 @@ where
     loop {
         match lane.next(closing.as_mut()).await? {
             Received::Request(asked) => match lane.exchange(*asked).await? {
-                Then::GoOn => lane.wire.rest(),
+                Then::GoOn => lane.rest(),
                 Then::Close => {
                     lane.linger().await;
                     return None;
@@ -109,6 +112,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
             }
             // A head that comes byte by byte is not read anew with each.
             may_be_whole = received == 0 || self.wire.unread[received..].contains(&b'\n');
+        }
+    }
+
+    /// Gives back the memory that a long message needed.
+    fn rest(&mut self) {
+        self.wire.rest();
+        if self.out.capacity() > MOST_KEPT {
+            self.out = Vec::new();
         }
     }
 
