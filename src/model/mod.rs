@@ -51,8 +51,9 @@ pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceK
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use proxy::{
     AccessFormat, AccessLog, AccessTarget, Backend, BackendReach, BackendRef, Balance, ClientHeaders,
-    HostPattern, LONGEST_DRAIN, Listener, ListenerTls, Liveness, PathPattern, Pool, PoolId, Protocol, Proxy,
-    ProxyVersion, Readiness, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, ValuePattern, When,
+    HostPattern, Http, LONGEST_DRAIN, Listener, ListenerTls, Liveness, PathPattern, Pool, PoolId, Protocol,
+    Proxy, ProxyVersion, Readiness, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, ValuePattern,
+    When,
 };
 pub use rate_limit::RateLimit;
 pub use rules::{Rule, Rules, SuspectSelf};

@@ -290,10 +290,22 @@ pub struct Pool {
     pub drain: Duration,
     /// The cookie that keeps a client with a backend, if there is one.
     pub sticky: Option<Sticky>,
+    /// The HTTP that its backends are asked in.
+    pub http: Http,
     /// The PROXY header that a connection to a backend begins with; none by default.
     pub send_proxy: Option<ProxyVersion>,
     /// How backends that are gone are noticed.
     pub tcp: Liveness,
+}
+
+/// The HTTP that backends are asked in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Http {
+    /// HTTP/1.1.
+    #[default]
+    H1,
+    /// HTTP/2: over TLS by ALPN, in the clear with prior knowledge (RFC 9113 §3.3).
+    H2,
 }
 
 /// A version of the PROXY protocol.

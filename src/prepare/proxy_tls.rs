@@ -9,7 +9,7 @@ use rustls::server::ProducesTickets;
 use super::pem::Pem;
 use super::tickets;
 use crate::config::{CertificateFiles, ClientCertificates, Config, Diagnostic, PoolTls, ProxyTls, Source};
-use crate::model::{Protocol, Unix};
+use crate::model::{Http, Pool, Protocol, Unix};
 use crate::net::certificates::{BySni, Certified};
 use crate::net::server_tls::{Clients, listener_config};
 use crate::net::tls::Trust;
@@ -32,7 +32,12 @@ pub(super) fn prepare(
     let tls = &config.proxy_tls;
     let listeners = work.listeners(config, tls, read);
     let mut trust = Trust::new();
-    let pools = tls.pools.iter().map(|pool| Some(Arc::new(work.pool(pool.as_ref()?, &mut trust)?))).collect();
+    // They have the same order.
+    let pools = tls.pools.iter().zip(&config.topology.pools);
+    let pool = |(tls, pool): (&Option<PoolTls>, &Pool)| {
+        Some(Arc::new(work.pool(tls.as_ref()?, pool.http, &mut trust)?))
+    };
+    let pools = pools.map(pool).collect();
     if !work.wrong.is_empty() {
         return Err(work.wrong);
     }
@@ -110,13 +115,17 @@ impl Work<'_> {
         }
     }
 
-    fn pool(&mut self, pool: &PoolTls, trust: &mut Trust) -> Option<snapshot::PoolTls> {
+    fn pool(&mut self, pool: &PoolTls, http: Http, trust: &mut Trust) -> Option<snapshot::PoolTls> {
         let shown = match &pool.certificate {
             Some(files) => Some(self.certificate(files)?.key),
             None => None,
         };
         let chain = shown.as_ref().map(|key| key.cert.clone()).unwrap_or_default();
-        let client = match trust.client_config_with(pool.authorities.as_deref(), &[], shown) {
+        let alpn: &[&[u8]] = match http {
+            Http::H1 => &[],
+            Http::H2 => &[b"h2"],
+        };
+        let client = match trust.client_config_with(pool.authorities.as_deref(), alpn, shown) {
             Ok(client) => client,
             Err(error) => {
                 let help = "install the system's certificates, or name the authorities to trust in `ca`";

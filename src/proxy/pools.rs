@@ -17,9 +17,10 @@ use super::counters::{BackendCounters, PoolCounters};
 use super::http::Plain;
 use super::leaving::Leaving;
 use super::sticky::{Session, Sessions};
+use super::streams::Streams;
 use super::tls::{BackendTls, Wanted};
 use super::upstream::Parked;
-use crate::model::{Pool, PoolId, Topology};
+use crate::model::{Http, Pool, PoolId, Topology};
 use crate::pick::{Candidate, Hash, Picker};
 use crate::snapshot::{PoolTls, Snapshot};
 use crate::standing::OpenAddress;
@@ -68,6 +69,10 @@ pub(super) struct Backend {
     pub(super) idle: RefCell<Vec<Parked>>,
     /// Idle connections of the lane of plain HTTP/1.1.
     pub(super) plain: RefCell<Vec<Plain>>,
+    /// Its HTTP/2 connections.
+    pub(super) streams: Streams,
+    /// What it is asked in.
+    http: Http,
     /// Whether requests may be sent to it, so that its connections are worth keeping.
     pub(super) is_open: Cell<bool>,
     /// Cancelled when its connections must end.
@@ -219,6 +224,11 @@ impl WorkerPool {
         self.topology.pool(self.id)
     }
 
+    /// Whether backends are asked over TLS.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Whether no backend may be used at all.
     pub(super) fn is_empty(&self) -> bool {
         self.inner.borrow().backends.is_empty()
@@ -287,7 +297,7 @@ fn candidates(open: &[OpenAddress]) -> Vec<Candidate> {
     open.iter().map(OpenAddress::candidate).collect()
 }
 
-/// The backends that are open; those known before keep their connections, unless TLS with them has changed. Those that
+/// The backends that are open; those known before keep their connections, unless TLS with them or their HTTP has changed. Those that
 /// are no longer open leave.
 fn backends(
     pool: &Pool,
@@ -299,7 +309,9 @@ fn backends(
 ) -> Vec<Rc<Backend>> {
     let mut backend = |it: &OpenAddress| {
         let wanted = Wanted::of(tls, pool, it);
-        let fits = |known: &Backend| BackendTls::goes_on(known.tls.as_ref(), wanted.as_ref());
+        let fits = |known: &Backend| {
+            known.http == pool.http && BackendTls::goes_on(known.tls.as_ref(), wanted.as_ref())
+        };
         let known = known.iter().find(|known| known.address == it.address && fits(known)).cloned();
         let known = known.or_else(|| leaving.take_back(&pool.name, it.address, fits));
         let backend = known.unwrap_or_else(|| {
@@ -309,6 +321,8 @@ fn backends(
                 tls: wanted.map(BackendTls::new),
                 idle: RefCell::default(),
                 plain: RefCell::default(),
+                streams: Streams::default(),
+                http: pool.http,
                 is_open: Cell::new(true),
                 ended: CancellationToken::new(),
             })
@@ -321,6 +335,7 @@ fn backends(
         it.is_open.set(false);
         it.idle.borrow_mut().clear();
         it.plain.borrow_mut().clear();
+        it.streams.clear();
         leaving.add(pool, it);
     }
     backends

@@ -16,13 +16,60 @@ use super::queue::InFlight;
 use super::tls::AnyEnd;
 
 /// Relays what a client and a backend send after they changed the protocol, until both have ended, neither has sent
-/// anything for `idle`, or the backend must be left.
-pub(super) async fn upgraded(client: OnUpgrade, backend: OnUpgrade, idle: Duration, in_flight: InFlight) {
-    let Ok((client, backend)) = tokio::try_join!(client, backend) else { return };
+/// anything for `idle`, or the backend must be left. Returns the bytes from the client and to it.
+pub(super) async fn upgraded(
+    client: OnUpgrade,
+    backend: OnUpgrade,
+    idle: Duration,
+    in_flight: InFlight,
+) -> (u64, u64) {
+    let Ok((client, backend)) = tokio::try_join!(client, backend) else { return (0, 0) };
+    let (received, sent) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let client =
+        Counted { stream: TokioIo::new(client), read: Rc::clone(&received), written: Rc::clone(&sent) };
     tokio::select! {
         // Why one of them ended is of no interest to the other.
-        _ = both_ways(TokioIo::new(client), AnyEnd(TokioIo::new(backend)), idle) => {}
+        _ = both_ways(client, AnyEnd(TokioIo::new(backend)), idle) => {}
         () = in_flight.overdue() => {}
+    }
+    (received.get(), sent.get())
+}
+
+/// A stream that counts its bytes, whatever it ends by.
+struct Counted<S> {
+    stream: S,
+    read: Rc<Cell<u64>>,
+    written: Rc<Cell<u64>>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.read.set(self.read.get() + (buffer.filled().len() - before) as u64);
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = written {
+            self.written.set(self.written.get() + count as u64);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

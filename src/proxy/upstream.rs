@@ -11,15 +11,18 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::client::TlsStream;
 
+use super::heard_out::HeardOut;
 use super::http::body::{BodyError, ClientFault, RequestBody};
 use super::pools::{Backend, WorkerPool};
 use super::tls::BackendStream;
+use crate::model::Http;
 use crate::net::clock::Clock;
 use crate::net::limits::Occupant;
 use crate::net::tcp_options;
 
-/// A connection to a backend that waits for a request.
+/// An HTTP/1.1 connection to a backend that waits for a request.
 pub(super) type Idle = http1::SendRequest<RequestBody>;
 
 /// An idle connection, and since when it is.
@@ -35,10 +38,14 @@ pub(super) enum Failure {
     Connect(io::Error),
     /// The connection ended before the head of the response.
     Reset(BodyError),
+    /// An HTTP/2 backend has processed nothing of the request.
+    Refused(BodyError),
     /// What came was not a response, or it is not clear where its body ends.
     Malformed(BodyError),
     /// The response did not begin within this time.
     Timeout(Duration),
+    /// It was to be a tunnel, and the HTTP/2 backend has not announced that it may be.
+    NoTunnels,
     /// The client did not send its whole request.
     Client(ClientFault),
     /// The node has as many connections to backends as it may have.
@@ -46,6 +53,15 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// The same for another request that waited for the same connection.
+    pub(super) fn shared(&self) -> Self {
+        match self {
+            Self::Full => Self::Full,
+            Self::Connect(error) => Self::Connect(io::Error::new(error.kind(), error.to_string())),
+            other => Self::Reset(other.to_string().into()),
+        }
+    }
+
     pub(super) fn reset(error: io::Error) -> Self {
         Self::Reset(error.into())
     }
@@ -61,8 +77,10 @@ impl fmt::Display for Failure {
         match self {
             Self::Connect(error) => write!(f, "no connection: {error}"),
             Self::Reset(error) => write!(f, "no response: {error}"),
+            Self::Refused(error) => write!(f, "the request was refused: {error}"),
             Self::Malformed(error) => write!(f, "a malformed response: {error}"),
             Self::Timeout(within) => write!(f, "no response within {within:?}"),
+            Self::NoTunnels => f.write_str("the backend takes no WebSockets over HTTP/2"),
             Self::Client(fault) => write!(f, "no request: the client's body is {fault:?}"),
             Self::Full => f.write_str("too many connections to backends are open"),
         }
@@ -94,13 +112,9 @@ pub(super) async fn connect(
         // It fits the empty buffer of a new connection.
         stream.write_all(header).await?;
         let Some(tls) = &backend.tls else { return Ok(BackendStream::Plain(stream)) };
-        match tls.connect(stream).await {
-            Ok(stream) => Ok(BackendStream::Tls(Box::new(stream))),
-            Err(error) => {
-                complain(backend, pool, &error);
-                Err(error)
-            }
-        }
+        let connected = tls.connect(stream).await;
+        let checked = connected.and_then(|stream| negotiated(stream, pool.settings().http));
+        checked.inspect_err(|error| complain(backend, pool, "the TLS handshake failed", error))
     };
     let connected = timeout(pool.settings().timeout.connect, connecting).await;
     let stream =
@@ -108,11 +122,20 @@ pub(super) async fn connect(
     Ok(Connected { stream, occupant })
 }
 
-/// Logs why a handshake failed, but not for each connection.
-fn complain(backend: &Backend, pool: &WorkerPool, why: &io::Error) {
+/// The stream, if the backend has agreed to what the pool asks it in (RFC 9113 §3.2).
+fn negotiated(stream: TlsStream<TcpStream>, http: Http) -> io::Result<BackendStream> {
+    let agreed = stream.get_ref().1.alpn_protocol();
+    if http == Http::H2 && agreed != Some(b"h2") {
+        return Err(io::Error::other("TLS: the backend does not offer HTTP/2 (ALPN \"h2\")"));
+    }
+    Ok(BackendStream::Tls(Box::new(stream)))
+}
+
+/// Logs why a backend is not used, but not for each connection.
+pub(super) fn complain(backend: &Backend, pool: &WorkerPool, what: &str, why: &io::Error) {
     if backend.counters.may_complain(Clock::unix()) {
         let (pool, backend) = (&pool.settings().name, backend.address);
-        tracing::warn!(pool, %backend, %why, "a backend is not used: the TLS handshake failed");
+        tracing::warn!(pool, %backend, %why, "a backend is not used: {what}");
     }
 }
 
@@ -133,6 +156,7 @@ impl Backend {
     pub(super) fn close_idle(&self, limit: Duration, now: Instant) {
         self.idle.borrow_mut().retain(|it| it.connection.is_ready() && now < it.since + limit);
         self.close_idle_plain(limit, now);
+        self.streams.close_idle(limit, now);
     }
 
     fn park(&self, connection: Idle, most: usize) {
@@ -147,7 +171,7 @@ impl Backend {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(pool.settings().timeout.write));
         let (sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(Box::pin(stream)))
+            .handshake(TokioIo::new(HeardOut::new(Box::pin(stream))))
             .await
             .map_err(|error| Failure::Reset(error.into()))?;
         let ended = self.ended.clone();

@@ -212,7 +212,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Balance, Condition, Fraction, Liveness, Retry, RetryOn, Secret, Sticky, Timeouts};
+    use crate::model::{
+        Balance, Condition, Fraction, Http, Liveness, Retry, RetryOn, Secret, Sticky, Timeouts,
+    };
 
     const NOW: Unix = Unix(Duration::from_secs(1_800_000_000));
     const TTL: Duration = Duration::from_secs(3600);
@@ -233,6 +235,7 @@ mod tests {
             panic: None,
             slow_start: None,
             limits: None,
+            http: Http::H1,
             send_proxy: None,
             tcp: Liveness::default(),
             keepalive: 0,

@@ -28,7 +28,7 @@ pub use tls::{CertificateFiles, ClientCertificates, PoolTls, ProxyTls, Tickets};
 
 use std::time::Duration;
 
-use crate::model::{Listener, Networks, Pool, PoolId, Protocol, Proxy};
+use crate::model::{Http, Listener, Networks, Pool, PoolId, Protocol, Proxy};
 
 use super::abuse::prefixes;
 use super::claim::Claims;
@@ -142,6 +142,7 @@ pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) ->
     // After an error pools or listeners are missing.
     if table.report.errors() == 0 {
         check_headers(&table, &listeners, &pools, &pool_entries);
+        check_http(&table, &listeners, &pools, &pool_entries);
         check_encryption(&table, &listeners, &tls.pools, &pool_entries);
         check_trust(&table, &listeners, &trusted);
     }
@@ -179,6 +180,23 @@ fn check_headers(table: &Table<'_>, listeners: &[Listener], pools: &[Pool], entr
             let (pool, listener) = (&pool.name, &listener.name);
             let message = format!("pool `{pool}` has `send_proxy`, but serves listener `{listener}`, {why}");
             table.report.error_with_help(entry.span.clone(), message, help);
+        }
+    }
+}
+
+/// Reports pools with HTTP/2 for what is not HTTP.
+fn check_http(table: &Table<'_>, listeners: &[Listener], pools: &[Pool], entries: &[Entry<'_>]) {
+    for (index, (pool, entry)) in pools.iter().zip(entries).enumerate() {
+        let id = PoolId(index as u16);
+        let not_http = |it: &&Listener| it.protocol != Protocol::Http && it.forwards_to(id);
+        if pool.http == Http::H2
+            && let Some(listener) = listeners.iter().find(not_http)
+        {
+            let message = format!(
+                "pool `{}` has `http = \"h2\"`, but serves listener `{}`, whose clients' bytes are relayed as they are",
+                pool.name, listener.name
+            );
+            table.report.error_with_help(entry.span.clone(), message, "give that listener a pool of its own");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::model::{
-    Balance, Condition, Fraction, LONGEST_DRAIN, Pool, ProxyVersion, Retry, RetryOn, Timeouts, Weight,
+    Balance, Condition, Fraction, Http, LONGEST_DRAIN, Pool, ProxyVersion, Retry, RetryOn, Timeouts, Weight,
 };
 
 use super::super::keys::Shape::{
@@ -95,6 +95,12 @@ pub(super) const POOL: Keys = Keys {
             "idle connections that a worker keeps to each address of a backend",
         ),
         key(
+            "http",
+            Words(&["h1", "h2"]),
+            default("\"h1\""),
+            "what backends are asked in: \"h1\" is HTTP/1.1, \"h2\" is HTTP/2, with prior knowledge or, with `tls`, by ALPN; gRPC needs \"h2\"",
+        ),
+        key(
             "drain",
             Text,
             default("\"30s\""),
@@ -134,7 +140,7 @@ const RETRY: Keys = Keys {
             "on",
             OneOrMany(&Words(&["connect", "reset", "timeout", "503"])),
             default("[\"connect\"]"),
-            "\"connect\" (no connection was made), \"reset\" (it ended before the response), \"timeout\" (no response began in time), \"503\" (that status); all but \"connect\" only for idempotent methods",
+            "\"connect\" (no connection was made, or an HTTP/2 backend has not processed the request), \"reset\" (it ended before the response), \"timeout\" (no response began in time), \"503\" (that status); all but \"connect\" only for idempotent methods",
         ),
         key(
             "budget",
@@ -198,6 +204,7 @@ const BALANCES: [(&str, Balance); 7] = [
     ("maglev", Balance::Maglev),
 ];
 
+const VERSIONS: [(&str, Http); 2] = [("h1", Http::H1), ("h2", Http::H2)];
 const PROXY_VERSIONS: [(&str, ProxyVersion); 2] = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
 
 /// Reads every `[proxy.pool.NAME]`; complete unless an error was reported.
@@ -221,6 +228,7 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)
     let probed = read_probes(&table, probes);
     let keepalive = table.get("keepalive").and_then(|value| value.integer(0..=MOST_IDLE));
     let drain = table.get("drain").and_then(|value| value.duration(Duration::ZERO..=DAY));
+    let http = table.get("http").and_then(|value| value.choice(&VERSIONS, &[]));
     let send_proxy = table.get("send_proxy").and_then(|value| value.choice(&PROXY_VERSIONS, &[]));
     let pool = Pool {
         name: entry.name.into(),
@@ -236,6 +244,7 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)
         timeout: read_timeouts(&table),
         keepalive: keepalive.map_or(DEFAULT_KEEPALIVE, |count| count as usize),
         drain: drain.unwrap_or(DEFAULT_DRAIN),
+        http: http.unwrap_or_default(),
         send_proxy,
         tcp: tcp::of_pool(&table),
         sticky: sticky::read(&table, entry.name),

@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use super::super::*;
 use super::{load_with, reported};
 use crate::model::{
-    Backend, Balance, Condition, Edits, ErrorRate, Fraction, HostPattern, Liveness, Networks, Passive,
+    Backend, Balance, Condition, Edits, ErrorRate, Fraction, HostPattern, Http, Liveness, Networks, Passive,
     PassiveOn, PathPattern, Pool, PoolId, PoolLimits, ProbeId, Protocol, RedirectPiece, RedirectTo, Retry,
     RetryOn, Route, RouteAction, Timeouts, ValuePattern, Weight, When,
 };
@@ -220,6 +220,7 @@ fn the_pools() {
         drain: secs(20),
         sticky: None,
         discover: None,
+        http: Http::H1,
         send_proxy: None,
         tcp: Liveness::default(),
     };
@@ -240,6 +241,7 @@ fn the_pools() {
         timeout: Timeouts { connect: secs(5), read: secs(60), write: secs(60), idle: secs(60) },
         keepalive: 32,
         drain: secs(30),
+        http: Http::H1,
         send_proxy: None,
         tcp: Liveness::default(),
         sticky: None,

@@ -128,6 +128,19 @@ fn listeners_below_http() {
             ),
             "2:62: `proxy_protocol` has no meaning with protocol = \"udp\"\n2:85: `tcp` has no meaning with protocol = \"udp\"\n2:106: `host` has no meaning with protocol = \"udp\"",
         ),
+        (
+            &format!(
+                "proxy.pool.api = {{ backend = [\"10.0.0.1:80\"], probe = \"web\", http = \"h3\" }}\n{LISTENER}"
+            ),
+            "2:69: expected \"h1\" or \"h2\", found \"h3\"; did you mean `h1`?",
+        ),
+        (
+            &format!(
+                "proxy.pool.api = {{ backend = [\"10.0.0.1:80\"], probe = \"web\", http = \"h2\" }}\n{}",
+                LISTENER.replace("pool =", "protocol = \"tcp\", pool =")
+            ),
+            "2:12: pool `api` has `http = \"h2\"`, but serves listener `web`, whose clients' bytes are relayed as they are\n  help: give that listener a pool of its own",
+        ),
         // UDP and TCP may share a port, but DNS takes both.
         (
             &format!(

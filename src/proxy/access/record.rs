@@ -160,6 +160,14 @@ impl Record {
         self.note(|it| it.sent.set(it.sent.get() + bytes as u64));
     }
 
+    /// These bytes came from the client and went to it after the protocol was changed.
+    pub(in crate::proxy) fn upgraded(&self, received: u64, sent: u64) {
+        self.note(|it| {
+            it.upload.borrow_mut().get_or_insert_default().add(received);
+            it.sent.set(it.sent.get() + sent);
+        });
+    }
+
     fn note(&self, note: impl FnOnce(&Entry)) {
         if let Some(entry) = &self.0 {
             note(entry);

@@ -31,15 +31,15 @@ pub(super) struct Busy {
     number: u64,
 }
 
-/// The body of a response; its request is in progress until it is dropped.
+/// The body of a response; its request is in progress until it is dropped, and what it was upgraded to has ended.
 pub(super) struct During<B> {
     body: B,
-    busy: Busy,
+    busy: Rc<Busy>,
     record: Record,
 }
 
 impl<B: Body> During<B> {
-    pub(super) fn new(body: B, busy: Busy, record: Record) -> Self {
+    pub(super) fn new(body: B, busy: Rc<Busy>, record: Record) -> Self {
         busy.waits_for_client();
         if body.is_end_stream() {
             record.end(End::Complete);

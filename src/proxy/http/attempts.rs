@@ -135,10 +135,10 @@ impl Failure {
     /// Whether a pool retries after it.
     fn is_in(&self, retry: &Retry) -> bool {
         match self {
-            Self::Connect(_) => retry.on.connect,
+            Self::Connect(_) | Self::Refused(_) => retry.on.connect,
             Self::Reset(_) | Self::Malformed(_) => retry.on.reset,
             Self::Timeout(_) => retry.on.timeout,
-            Self::Client(_) | Self::Full => false,
+            Self::NoTunnels | Self::Client(_) | Self::Full => false,
         }
     }
 
@@ -146,9 +146,9 @@ impl Failure {
     fn fault(&self) -> Option<Fault> {
         match self {
             Self::Connect(_) => Some(Fault::Connect),
-            Self::Reset(_) | Self::Malformed(_) => Some(Fault::Reset),
+            Self::Reset(_) | Self::Refused(_) | Self::Malformed(_) => Some(Fault::Reset),
             Self::Timeout(_) => Some(Fault::Timeout),
-            Self::Client(_) | Self::Full => None,
+            Self::NoTunnels | Self::Client(_) | Self::Full => None,
         }
     }
 
@@ -156,7 +156,7 @@ impl Failure {
     pub(super) fn end(&self) -> End {
         match self {
             Self::Connect(_) => End::ConnectFailed,
-            Self::Reset(_) | Self::Malformed(_) => End::BackendGone,
+            Self::Reset(_) | Self::Refused(_) | Self::Malformed(_) | Self::NoTunnels => End::BackendGone,
             Self::Timeout(_) => End::BackendTimeout,
             Self::Client(ClientFault::Slow) => End::ClientSlow,
             Self::Client(ClientFault::Broken) => End::ClientGone,
@@ -166,8 +166,11 @@ impl Failure {
 
     pub(super) fn response(&self) -> Response<ResponseBody> {
         match self {
-            Self::Connect(_) | Self::Reset(_) | Self::Malformed(_) => {
+            Self::Connect(_) | Self::Reset(_) | Self::Refused(_) | Self::Malformed(_) => {
                 reply::text(StatusCode::BAD_GATEWAY, "the backend did not answer\n")
+            }
+            Self::NoTunnels => {
+                reply::text(StatusCode::NOT_IMPLEMENTED, "the backend takes no WebSockets over HTTP/2\n")
             }
             Self::Timeout(_) => {
                 reply::text(StatusCode::GATEWAY_TIMEOUT, "the backend did not answer in time\n")

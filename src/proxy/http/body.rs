@@ -1,19 +1,22 @@
 //! The bodies that are relayed.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use http::HeaderMap;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::headers;
 use crate::proxy::pools::WorkerPool;
 use crate::proxy::queue::InFlight;
+use crate::proxy::streams::Slot;
 use crate::proxy::upstream::{self, Idle};
 
 /// Why a body ended early.
@@ -21,19 +24,53 @@ pub(in crate::proxy) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a request on its way to a backend.
 pub(in crate::proxy) struct RequestBody {
-    incoming: Option<Incoming>,
-    patience: Patience,
     /// `None` if there is no body.
     upload: Option<Rc<Upload>>,
+    /// Which of the times that it is sent this is.
+    turn: u64,
+    /// How many of the kept parts have been sent this time.
+    repeated: usize,
 }
 
 /// How the body of a request gets on, for whoever waits for the response.
 #[derive(Default)]
 pub(in crate::proxy) struct Upload {
-    ended: CancellationToken,
+    ended: RefCell<CancellationToken>,
     fault: Cell<Option<ClientFault>>,
     received: Cell<u64>,
+    /// `None` if nobody takes the body any more, or it comes another way than through a [`RequestBody`].
+    source: RefCell<Option<Source>>,
+    /// The last time that it was sent.
+    turn: Cell<u64>,
+    /// Since when the backend has taken nothing of what is there; `None` while the client is waited for.
+    waiting: Cell<Option<Instant>>,
+    /// Wakes whoever sends it on, while the client is waited for.
+    waker: Cell<Option<Waker>>,
 }
+
+/// Where the body of a request comes from.
+struct Source {
+    incoming: Incoming,
+    patience: Patience,
+    kept: Option<Kept>,
+}
+
+/// What was sent of a body, all of it from the beginning.
+#[derive(Default)]
+struct Kept {
+    parts: Vec<Part>,
+    bytes: usize,
+}
+
+#[derive(Clone)]
+enum Part {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+/// Bytes of a body that are kept until there is a response, so that a request that an HTTP/2 backend has refused can be
+/// sent again: a usual message of gRPC. They take no memory of their own while the client's connection has them.
+const MOST_KEPT: usize = 64 * 1024;
 
 /// What a client did wrong with the body of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +99,22 @@ pub(in crate::proxy) struct Relayed {
 
 /// The connection that a response comes over.
 pub(in crate::proxy) struct Lease {
-    pub(in crate::proxy) connection: Idle,
+    pub(in crate::proxy) connection: Connection,
+    /// What the client still sends of the request.
+    pub(in crate::proxy) upload: Option<Rc<Upload>>,
     pub(in crate::proxy) pool: Rc<WorkerPool>,
     pub(in crate::proxy) in_flight: InFlight,
+}
+
+/// A connection that has a request.
+pub(in crate::proxy) enum Connection {
+    /// All of an HTTP/1.1 connection.
+    Whole(Idle),
+    /// A stream of an HTTP/2 connection.
+    Stream {
+        /// Counts it.
+        _slot: Slot,
+    },
 }
 
 /// The time that may pass without a byte. The timer is only set while one is waited for.
@@ -98,9 +148,13 @@ impl Patience {
 impl RequestBody {
     /// A client's body, each part of which must come within `limit`.
     pub(in crate::proxy) fn of(incoming: Incoming, limit: Duration) -> Self {
-        let incoming = (!incoming.is_end_stream()).then_some(incoming);
-        let upload = incoming.as_ref().map(|_| Rc::default());
-        Self { incoming, patience: Patience::of(limit), upload }
+        if incoming.is_end_stream() {
+            return Self::empty();
+        }
+        let source = Source { incoming, patience: Patience::of(limit), kept: None };
+        let upload = Upload { source: RefCell::new(Some(source)), ..Upload::default() };
+        upload.waiting.set(Some(Instant::now()));
+        Self { upload: Some(Rc::new(upload)), turn: 0, repeated: 0 }
     }
 
     pub(in crate::proxy) fn upload(&self) -> Option<Rc<Upload>> {
@@ -109,18 +163,32 @@ impl RequestBody {
 
     /// Whether there is nothing to send, so that the request can be sent again.
     pub(in crate::proxy) fn is_empty(&self) -> bool {
-        self.incoming.is_none()
+        self.upload.is_none()
     }
 
     pub(in crate::proxy) fn empty() -> Self {
-        Self { incoming: None, patience: Patience::of(Duration::ZERO), upload: None }
+        Self { upload: None, turn: 0, repeated: 0 }
+    }
+
+    /// Keeps what is sent of it, as far as [`MOST_KEPT`] allows, so that it can be [repeated](Upload::again).
+    pub(in crate::proxy) fn keep(&self) {
+        let Some(upload) = &self.upload else { return };
+        if let Some(source) = &mut *upload.source.borrow_mut() {
+            source.kept = Some(Kept::default());
+        }
+    }
+
+    fn is_current(&self, upload: &Upload) -> bool {
+        upload.turn.get() == self.turn
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if let Some(upload) = &self.upload {
-            upload.ended.cancel();
+        if let Some(upload) = &self.upload
+            && self.is_current(upload)
+        {
+            upload.ended.borrow().cancel();
         }
     }
 }
@@ -128,12 +196,56 @@ impl Drop for RequestBody {
 impl Upload {
     /// Waits until the whole body is with the connection to the backend, or will never be.
     pub(in crate::proxy) async fn ended(&self) {
-        self.ended.cancelled().await;
+        let ended = self.ended.borrow().clone();
+        ended.cancelled().await;
+    }
+
+    /// Waits until the backend has taken nothing for this time although there was something.
+    pub(in crate::proxy) async fn stuck(&self, limit: Duration) {
+        loop {
+            let now = Instant::now();
+            let until = self.waiting.get().unwrap_or(now) + limit;
+            if until <= now {
+                return;
+            }
+            sleep_until(until).await;
+        }
     }
 
     /// Whether the whole body is with the connection to the backend.
     pub(in crate::proxy) fn is_complete(&self) -> bool {
-        self.ended.is_cancelled()
+        self.ended.borrow().is_cancelled()
+    }
+
+    /// The whole body once more; `None` if too much of it was sent, or the client has failed. What was sent before ends with
+    /// an error.
+    pub(in crate::proxy) fn again(self: &Rc<Self>) -> Option<RequestBody> {
+        let is_whole = self.source.borrow().as_ref().is_some_and(|source| source.kept.is_some());
+        if !is_whole || self.fault().is_some() {
+            return None;
+        }
+        self.turn.set(self.turn.get() + 1);
+        *self.ended.borrow_mut() = CancellationToken::new();
+        self.waiting.set(Some(Instant::now()));
+        Some(RequestBody { upload: Some(Rc::clone(self)), turn: self.turn.get(), repeated: 0 })
+    }
+
+    /// There is a response: the body will not be sent again.
+    pub(in crate::proxy) fn is_answered(&self) {
+        if let Some(source) = &mut *self.source.borrow_mut() {
+            source.kept = None;
+        }
+    }
+
+    /// Takes no more of the client. What is being sent ends with an error.
+    pub(in crate::proxy) fn give_up(&self) {
+        if self.is_complete() {
+            return;
+        }
+        self.source.take();
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 
     /// Counts bytes of the body that the client has sent.
@@ -152,6 +264,34 @@ impl Upload {
     }
 }
 
+impl Source {
+    /// Keeps a part that is sent, or gives up to keep the body.
+    fn note(&mut self, frame: &Frame<Bytes>) {
+        let Some(kept) = &mut self.kept else { return };
+        let part = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => Part::Data(data.clone()),
+            (None, Some(trailers)) => Part::Trailers(trailers.clone()),
+            (None, None) => return,
+        };
+        kept.bytes += frame.data_ref().map_or(0, Bytes::len);
+        if kept.bytes > MOST_KEPT {
+            self.kept = None;
+            return;
+        }
+        kept.parts.push(part);
+    }
+
+    /// The bytes that were kept from this part on; `None` if nothing is left of them.
+    fn repeats(&self, from: usize) -> Option<u64> {
+        let parts = self.kept.as_ref()?.parts.get(from..).filter(|parts| !parts.is_empty())?;
+        let length = |part: &Part| match part {
+            Part::Data(data) => data.len() as u64,
+            Part::Trailers(_) => 0,
+        };
+        Some(parts.iter().map(length).sum())
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -160,12 +300,29 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { incoming, patience, upload } = &mut *self;
-        let (Some(incoming), Some(upload)) = (incoming, upload) else { return Poll::Ready(None) };
-        match ready!(relay(incoming, patience, cx)) {
+        let Self { upload: Some(upload), turn, repeated } = &mut *self else { return Poll::Ready(None) };
+        let mut source = upload.source.borrow_mut();
+        let Some(source) = source.as_mut().filter(|_| upload.turn.get() == *turn) else {
+            return Poll::Ready(Some(Err("the request is no longer sent".into())));
+        };
+        if let Some(part) = source.kept.as_ref().and_then(|kept| kept.parts.get(*repeated)) {
+            *repeated += 1;
+            return Poll::Ready(Some(Ok(match part.clone() {
+                Part::Data(data) => Frame::data(data),
+                Part::Trailers(trailers) => Frame::trailers(trailers),
+            })));
+        }
+        let Poll::Ready(frame) = relay(&mut source.incoming, &mut source.patience, cx) else {
+            upload.waiting.set(None);
+            upload.waker.set(Some(cx.waker().clone()));
+            return Poll::Pending;
+        };
+        upload.waiting.set(Some(Instant::now()));
+        match frame {
             Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-                upload.received.set(upload.received.get() + bytes);
+                upload.add(frame.data_ref().map_or(0, Bytes::len) as u64);
+                source.note(&frame);
+                *repeated += 1;
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(Interruption::Silence(limit))) => {
@@ -177,18 +334,30 @@ impl Body for RequestBody {
                 Poll::Ready(Some(Err(error.into())))
             }
             None => {
-                upload.ended.cancel();
+                upload.ended.borrow().cancel();
                 Poll::Ready(None)
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        let Some(upload) = &self.upload else { return true };
+        let source = upload.source.borrow();
+        let Some(source) = source.as_ref().filter(|_| self.is_current(upload)) else { return false };
+        source.repeats(self.repeated).is_none() && source.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        let Some(upload) = &self.upload else { return SizeHint::with_exact(0) };
+        let source = upload.source.borrow();
+        let Some(source) = &*source else { return SizeHint::default() };
+        let (hint, repeats) = (source.incoming.size_hint(), source.repeats(self.repeated).unwrap_or(0));
+        let mut whole = SizeHint::new();
+        whole.set_lower(hint.lower() + repeats);
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper + repeats);
+        }
+        whole
     }
 }
 
@@ -214,12 +383,16 @@ impl ResponseBody {
 }
 
 impl Relayed {
-    /// Keeps the connection.
+    /// Keeps the connection, unless the backend wants no more of a request that still comes.
     fn end(&mut self) {
-        let Some(Lease { connection, pool, in_flight }) = self.lease.take() else { return };
+        let Some(Lease { connection, upload, pool, in_flight }) = self.lease.take() else { return };
         let backend = Rc::clone(&in_flight.backend);
         drop(in_flight);
-        upstream::keep(&backend, &pool, connection);
+        match (upload.filter(|upload| !upload.is_complete()), connection) {
+            (Some(upload), _) => upload.give_up(),
+            (None, Connection::Whole(connection)) => upstream::keep(&backend, &pool, connection),
+            (None, Connection::Stream { .. }) => {}
+        }
     }
 }
 
@@ -286,7 +459,7 @@ fn relay(
     match Pin::new(incoming).poll_frame(cx) {
         Poll::Ready(frame) => {
             patience.moved();
-            Poll::Ready(frame.map(|it| it.map_err(Interruption::Broken)))
+            Poll::Ready(frame.map(|it| it.map(headers::without_framing).map_err(Interruption::Broken)))
         }
         Poll::Pending => {
             ready!(patience.poll(cx));

@@ -3,21 +3,25 @@
 use std::rc::Rc;
 
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::{Instant, sleep};
 
+use super::activity::Busy;
 use super::attempts::Attempts;
-use super::body::{Lease, RequestBody, ResponseBody, Upload};
+use super::body::{Connection, Lease, RequestBody, ResponseBody, Upload};
 use super::course::{Course, course};
-use super::{headers, reply};
+use super::{headers, reply, stream, websocket};
+use crate::model::{Http, Timeouts};
 use crate::pick::client_key;
 use crate::proxy::access::Record;
 use crate::proxy::pools::{Backend, WorkerPool};
 use crate::proxy::queue::InFlight;
 use crate::proxy::relay;
-use crate::proxy::upstream::{Failure, Idle};
+use crate::proxy::streams::Processed;
+use crate::proxy::upstream::Failure;
 use crate::proxy::worker::{Client, Context};
 
 /// The response to a request.
@@ -25,19 +29,44 @@ pub(super) async fn answer(
     client: &Rc<Client>,
     mut request: Request<Incoming>,
     record: &Record,
+    busy: &Rc<Busy>,
 ) -> Response<ResponseBody> {
     let snapshot = client.context.snapshot();
+    let is_tunnel = websocket::is_tunnel(&request);
+    if is_tunnel {
+        websocket::as_upgrade(&mut request);
+    }
     let (mut response, route) = match course(client, &snapshot, &mut request, record) {
         Course::Reply(response, route) => (response, route),
         Course::Forward(pool, route) => {
-            let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
+            let upgrade = headers::upgrade(&request).map(|_| Upgrade {
+                client: hyper::upgrade::on(&mut request),
+                is_tunnel,
+                key: None,
+                record: record.clone(),
+                busy: Rc::clone(busy),
+            });
             (forward(client, pool, request, upgrade, record).await, Some(route))
         }
     };
+    if is_tunnel {
+        response = websocket::tunnelled(response);
+    }
     if let Some(route) = route {
         route.edits.response.apply(response.headers_mut());
     }
     response
+}
+
+/// The client's side of an upgrade.
+struct Upgrade {
+    client: OnUpgrade,
+    /// Whether it is a stream of HTTP/2, not a connection.
+    is_tunnel: bool,
+    /// The key of a WebSocket that an HTTP/2 backend is asked for.
+    key: Option<HeaderValue>,
+    record: Record,
+    busy: Rc<Busy>,
 }
 
 /// Sends a request to a backend of the pool, and to others if that fails in a way that the pool retries.
@@ -45,7 +74,7 @@ async fn forward(
     client: &Client,
     pool: Rc<WorkerPool>,
     request: Request<Incoming>,
-    upgrade: Option<OnUpgrade>,
+    mut upgrade: Option<Upgrade>,
     record: &Record,
 ) -> Response<ResponseBody> {
     pool.count_request();
@@ -56,6 +85,13 @@ async fn forward(
     // RFC 9110 §9.2.2.
     let is_repeatable = parts.method.is_idempotent() && body.is_empty() && upgrade.is_none();
     let mut attempts = Attempts::new(&pool, &mut parts.headers, is_repeatable, client.proved.is_some());
+    if pool.settings().http == Http::H2 {
+        if let Some(upgrade) = &mut upgrade {
+            upgrade.key = websocket::as_connect(&mut parts);
+        }
+        headers::for_http2(&mut parts, pool.is_encrypted());
+        body.keep();
+    }
     let key = client_key(client.address.ip());
     loop {
         let in_flight = match attempts.claim(key, record).await {
@@ -94,6 +130,9 @@ async fn forward(
     }
 }
 
+/// Why there is no response, and the request if no backend has seen it.
+pub(super) type Failed = (Failure, Option<Request<RequestBody>>);
+
 /// Sends a request over an idle connection or a new one. `spare` is a copy of its head, if it may be sent again.
 ///
 /// # Errors
@@ -103,15 +142,18 @@ async fn send(
     in_flight: InFlight,
     request: Request<RequestBody>,
     spare: Option<&Parts>,
-) -> Result<(Response<Incoming>, Lease), (Failure, Option<Request<RequestBody>>)> {
+) -> Result<(Response<Incoming>, Lease), Failed> {
     let backend = &Rc::clone(&in_flight.backend);
-    let mut attempt =
-        Attempt { backend, begun: Instant::now(), upload: request.body().upload(), has_ended: false };
-    let sent = try_send(pool, backend, request, spare).await;
+    let upload = request.body().upload();
+    let mut attempt = Attempt { backend, begun: Instant::now(), upload: upload.clone(), has_ended: false };
+    let sent = match pool.settings().http {
+        Http::H1 => try_send(pool, backend, request, spare).await,
+        Http::H2 => stream::try_send(pool, backend, request, spare.is_some()).await,
+    };
     attempt.has_ended = true;
     let (response, connection) = sent?;
     backend.counters.took(attempt.begun.elapsed());
-    Ok((response, Lease { connection, pool: Rc::clone(pool), in_flight }))
+    Ok((response, Lease { connection, upload, pool: Rc::clone(pool), in_flight }))
 }
 
 /// An attempt in progress. If it is dropped, its client did not wait.
@@ -138,7 +180,7 @@ async fn try_send(
     backend: &Rc<Backend>,
     mut request: Request<RequestBody>,
     spare: Option<&Parts>,
-) -> Result<(Response<Incoming>, Idle), (Failure, Option<Request<RequestBody>>)> {
+) -> Result<(Response<Incoming>, Connection), Failed> {
     let method = request.method().clone();
     let mut may_reuse = true;
     loop {
@@ -151,11 +193,12 @@ async fn try_send(
                 Err(failure) => return Err((failure, Some(request))),
             },
         };
-        match exchange(&mut connection, request, pool).await {
+        let upload = request.body().upload();
+        match exchange(connection.try_send_request(request), upload, pool).await {
             Ok(response) if headers::framing(&method, response.status(), response.headers()).is_none() => {
                 return Err((Failure::unclear_framing(), None));
             }
-            Ok(response) => return Ok((response, connection)),
+            Ok(response) => return Ok((response, Connection::Whole(connection))),
             // The backend closed the idle connection while the request was on its way.
             Err((Failure::Reset(error), unsent)) if is_reused => {
                 let again = || spare.map(|parts| Request::from_parts(parts.clone(), RequestBody::empty()));
@@ -168,19 +211,23 @@ async fn try_send(
     }
 }
 
-async fn exchange(
-    connection: &mut Idle,
-    request: Request<RequestBody>,
+/// Waits for the response to a request that is being sent.
+pub(super) async fn exchange(
+    answered: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+    upload: Option<Rc<Upload>>,
     pool: &WorkerPool,
-) -> Result<Response<Incoming>, (Failure, Option<Request<RequestBody>>)> {
-    let within = pool.settings().timeout.read;
-    let upload = request.body().upload();
-    let answered = connection.try_send_request(request);
+) -> Result<Response<Incoming>, Failed> {
+    let Timeouts { read, write, .. } = pool.settings().timeout;
     let too_late = async {
         if let Some(upload) = &upload {
-            upload.ended().await;
+            tokio::select! {
+                () = upload.ended() => {}
+                // The backend opens no window for more of it.
+                () = upload.stuck(write) => return write,
+            }
         }
-        sleep(within).await;
+        sleep(read).await;
+        read
     };
     tokio::select! {
         answered = answered => answered.map_err(|mut failed| {
@@ -189,11 +236,15 @@ async fn exchange(
             let failure = match upload.as_ref().and_then(|it| it.fault()) {
                 Some(fault) => Failure::Client(fault),
                 None if error.is_parse() => Failure::Malformed(error.into()),
-                None => Failure::Reset(error.into()),
+                None => match Processed::of(&error) {
+                    Processed::Refused | Processed::GoneAway => Failure::Refused(error.into()),
+                    Processed::Malformed => Failure::Malformed(error.into()),
+                    Processed::Reset | Processed::Maybe => Failure::Reset(error.into()),
+                },
             };
             (failure, unsent)
         }),
-        () = too_late => Err((Failure::Timeout(within), None)),
+        within = too_late => Err((Failure::Timeout(within), None)),
     }
 }
 
@@ -202,11 +253,16 @@ fn relay_response(
     client: &Client,
     mut response: Response<Incoming>,
     lease: Lease,
-    upgrade: Option<OnUpgrade>,
+    upgrade: Option<Upgrade>,
 ) -> Response<ResponseBody> {
     let timeouts = lease.pool.settings().timeout;
     // A proxy speaks its own version (RFC 9110 §2.5).
     *response.version_mut() = Version::HTTP_11;
+    if response.status() == StatusCode::OK
+        && let Some(Upgrade { key: Some(key), .. }) = &upgrade
+    {
+        websocket::switched(&mut response, key);
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(upgrade) = upgrade else {
             return reply::text(
@@ -216,11 +272,17 @@ fn relay_response(
         };
         let backend = hyper::upgrade::on(&mut response);
         let Context { shared, tasks, .. } = &*client.context;
-        // The connections that hyper had are counted no longer.
-        let occupants = (shared.connections.enter(), shared.upstream.enter(), client.admitted.clone());
+        // The connections that hyper had are counted no longer. Streams belong to connections that are.
+        let occupants = (
+            (!upgrade.is_tunnel).then(|| (shared.connections.enter(), client.admitted.clone())),
+            upgrade.key.is_none().then(|| shared.upstream.enter()),
+        );
+        let Upgrade { client, record, busy, .. } = upgrade;
         tasks.spawn_local(async move {
-            relay::upgraded(upgrade, backend, timeouts.idle, lease.in_flight).await;
-            drop(occupants);
+            let Lease { connection, in_flight, .. } = lease;
+            let (received, sent) = relay::upgraded(client, backend, timeouts.idle, in_flight).await;
+            record.upgraded(received, sent);
+            drop((connection, occupants, busy));
         });
         return response.map(|_| ResponseBody::of(String::new()));
     }

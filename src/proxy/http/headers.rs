@@ -2,13 +2,17 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{
+    AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, COOKIE, EXPECT, HOST, LOCATION, MAX_FORWARDS, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
+};
 use http::request::Parts;
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
-use hyper::body::Body;
+use hyper::body::{Body, Bytes, Frame};
 
-use super::identity::{Ids, X_FORWARDED_PROTO, identify};
+use super::identity::{self, Ids, X_FORWARDED_PROTO, identify};
 use super::target::{self, Refusal};
 use crate::model::{ClientHeaders, Edits};
 
@@ -96,10 +100,11 @@ pub(super) fn prepare<B>(
     // The proxy itself asks the client to go on.
     headers.remove(EXPECT);
     if let Some(protocol) = upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
-    } else if accepts_trailers {
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    if accepts_trailers {
+        headers.append(CONNECTION, HeaderValue::from_static("te"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     join_cookies(headers);
@@ -142,6 +147,66 @@ pub(super) fn frame(head: &mut Parts, body: &impl Body) {
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+}
+
+/// Makes a prepared request one for HTTP/2 (RFC 9113 §8.2.2, §8.3.1).
+pub(super) fn for_http2(head: &mut Parts, is_encrypted: bool) {
+    let headers = &mut head.headers;
+    for name in [CONNECTION, UPGRADE, TRANSFER_ENCODING] {
+        headers.remove(name);
+    }
+    let host = headers.remove(HOST);
+    let host = host.and_then(|it| Authority::try_from(it.as_bytes()).ok());
+    let mut parts = std::mem::take(&mut head.uri).into_parts();
+    parts.scheme = Some(if is_encrypted { Scheme::HTTPS } else { Scheme::HTTP });
+    // Only HTTP/1.0 has requests without a host.
+    parts.authority = Some(host.unwrap_or(Authority::from_static("-")));
+    head.uri = Uri::from_parts(parts).unwrap_or_default();
+    head.version = Version::HTTP_2;
+}
+
+/// What trailers must not contain (RFC 9110 §6.5.1): recipients may take them for headers that decide where a message ends,
+/// who sent it, or what it is.
+const NO_TRAILERS: [HeaderName; 22] = [
+    AGE,
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONNECTION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    COOKIE,
+    EXPECT,
+    HOST,
+    KEEP_ALIVE,
+    LOCATION,
+    MAX_FORWARDS,
+    PROXY_AUTHORIZATION,
+    PROXY_CONNECTION,
+    SET_COOKIE,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    VIA,
+];
+
+/// A part of a body; trailers without what they must not contain.
+pub(super) fn without_framing(frame: Frame<Bytes>) -> Frame<Bytes> {
+    if !frame.is_trailers() {
+        return frame;
+    }
+    frame.into_trailers().map_or_else(
+        |other| other,
+        |mut trailers| {
+            for name in &NO_TRAILERS {
+                trailers.remove(name);
+            }
+            identity::remove_claims(&mut trailers);
+            Frame::trailers(trailers)
+        },
+    )
 }
 
 /// An address as the value of a header.

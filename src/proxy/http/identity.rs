@@ -66,6 +66,13 @@ impl Ids {
     }
 }
 
+/// Removes from trailers what only this proxy may say of a client.
+pub(super) fn remove_claims(trailers: &mut HeaderMap) {
+    for name in CLAIMS {
+        trailers.remove(name);
+    }
+}
+
 /// Writes who the client is, the request's id and its trace. What an untrusted client says about them is removed.
 pub(super) fn identify(headers: &mut HeaderMap, authority: &Authority, sender: &Sender<'_>) {
     let ClientHeaders { x_forwarded, forwarded, request_id, trace } = *sender.headers;

@@ -5,22 +5,28 @@ mod attempts;
 pub(super) mod body;
 mod course;
 mod exchange;
+mod grpc;
 mod headers;
 mod identity;
 mod lane;
+mod linger;
 mod ready;
 mod reply;
+mod stream;
 mod target;
 #[cfg(test)]
 mod tests;
+mod websocket;
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -29,11 +35,12 @@ use tokio_io_timeout::TimeoutStream;
 use super::access::Record;
 use super::begun::Begun;
 use super::worker::Client;
-use activity::{Activity, During};
+use activity::{Activity, Busy, During};
 use body::ResponseBody;
 pub(super) use headers::shown;
 pub(super) use identity::Ids;
 pub(super) use lane::Plain;
+use linger::Lingering;
 
 /// Time for the head of a request, and without a request, until a client's connection is closed.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
@@ -102,21 +109,28 @@ where
         .keep_alive_timeout(PING)
         .max_concurrent_streams(MOST_STREAMS)
         .max_send_buf_size(LARGEST_SEND_BUFFER)
-        .max_header_list_size(LARGEST_HEAD as u32);
+        .max_header_list_size(LARGEST_HEAD as u32)
+        .enable_connect_protocol();
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(STALL));
+    let is_upgraded = Arc::new(AtomicBool::new(false));
+    let stream = Lingering::new(Box::pin(stream), Arc::clone(&is_upgraded));
     let closing = client.context.closing.clone();
     let requests = Rc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
-        let (client, busy) = (Rc::clone(&client), requests.begin());
+        let (client, busy, is_upgraded) = (Rc::clone(&client), requests.begin(), Arc::clone(&is_upgraded));
         async move {
             let record = Record::begin(&client, &request);
-            let response = answer(&client, request, &record).await;
+            let busy = Rc::new(busy);
+            let response = answer(&client, request, &record, &busy).await;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                is_upgraded.store(true, Relaxed);
+            }
             record.response(&response);
             Ok::<_, Infallible>(response.map(|body| During::new(body, busy, record)))
         }
     });
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(Box::pin(stream)), service);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
         // What a client did wrong is its own affair, and hyper has answered it.
@@ -132,8 +146,14 @@ where
     }
 }
 
-async fn answer(client: &Rc<Client>, request: Request<Incoming>, record: &Record) -> Response<ResponseBody> {
-    let response = exchange::answer(client, request, record).await;
+async fn answer(
+    client: &Rc<Client>,
+    request: Request<Incoming>,
+    record: &Record,
+    busy: &Rc<Busy>,
+) -> Response<ResponseBody> {
+    let is_call = grpc::is_call(&request);
+    let response = exchange::answer(client, request, record, busy).await;
     client.counters.responded(response.status());
-    response
+    if is_call { grpc::ended(response) } else { response }
 }

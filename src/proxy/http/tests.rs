@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::model::{
-    Backend, BackendReach, Balance, ClientLimits, Condition, Edits, Fraction, Listener, Liveness, Pool,
+    Backend, BackendReach, Balance, ClientLimits, Condition, Edits, Fraction, Http, Listener, Liveness, Pool,
     PoolId, Protocol, Proxy, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, Topology, Weight,
     When,
 };
@@ -105,6 +105,7 @@ fn pool(at: std::net::SocketAddr) -> (Pool, PoolStanding) {
         timeout: Timeouts { connect: second, read: second * 10, write: LONG, idle: LONG },
         keepalive: 1,
         drain: second,
+        http: Http::H1,
         send_proxy: None,
         tcp: Liveness::default(),
         sticky: None,

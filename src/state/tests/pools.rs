@@ -1,7 +1,7 @@
 //! Pools of backends: the same checks, overrides and hosts as for regions.
 
 use super::*;
-use crate::model::{Backend, BackendReach, Balance, Liveness, Pool, PoolId, Retry, RetryOn, Timeouts};
+use crate::model::{Backend, BackendReach, Balance, Http, Liveness, Pool, PoolId, Retry, RetryOn, Timeouts};
 use crate::standing::PoolStanding;
 
 pub(super) const API: PoolId = PoolId(0);
@@ -22,6 +22,7 @@ fn pool(name: &str, backends: Vec<Backend>) -> Pool {
         timeout: Timeouts { connect: second, read: second, write: second, idle: second },
         keepalive: 32,
         drain: second,
+        http: Http::H1,
         send_proxy: None,
         tcp: Liveness::default(),
         sticky: None,

@@ -12,7 +12,7 @@ use super::request::{self, Asked};
 use super::response::{self, Answered, Writing};
 use super::upload::{Body, Upload};
 use super::{Lane, Then};
-use crate::model::Route;
+use crate::model::{Http, Route, RouteAction};
 use crate::pick::client_key;
 use crate::proxy::access::{End, Record};
 use crate::proxy::http::attempts::Attempts;
@@ -22,6 +22,8 @@ use crate::proxy::http::headers::{self, Framing};
 use crate::proxy::http::reply;
 use crate::proxy::pools::WorkerPool;
 use crate::proxy::queue::InFlight;
+use crate::route;
+use crate::snapshot::Snapshot;
 
 /// A request that a pool gets.
 struct Forwarded<'a> {
@@ -43,14 +45,29 @@ struct Responding<'a> {
     is_last: bool,
 }
 
+/// Whether a route of the listener leads to HTTP/2 backends, which the lane does not speak to.
+fn has_http2(listener: &route::Listener, snapshot: &Snapshot) -> bool {
+    let topology = &snapshot.plan.topology;
+    listener.routes.iter().any(|route| match &route.action {
+        RouteAction::Forward(pools) => pools.iter().any(|(pool, _)| topology.pool(*pool).http == Http::H2),
+        RouteAction::Redirect { .. } | RouteAction::Respond { .. } => false,
+    })
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
     /// Answers a request; `None` if the client is gone.
     pub(super) async fn exchange(&mut self, asked: Asked) -> Option<Then> {
         let Asked { mut head, length, body, is_last } = asked;
-        self.wire.unread.advance(length);
         let client = self.client;
-        let record = Record::begin(client, &head);
         let snapshot = client.context.snapshot();
+        if self.plain_in != snapshot.epoch {
+            if client.plan(&snapshot).is_some_and(|it| has_http2(it, &snapshot)) {
+                return Some(Then::HandOver);
+            }
+            self.plain_in = snapshot.epoch;
+        }
+        self.wire.unread.advance(length);
+        let record = Record::begin(client, &head);
         let method = head.method().clone();
         match course(client, &snapshot, &mut head, &record) {
             Course::Reply(mut response, route) => {

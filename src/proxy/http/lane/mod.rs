@@ -34,9 +34,9 @@ use wire::{Timer, Wire, poll_write_all};
 
 /// Time that a client gets to close its side, once the proxy has closed its own. Were the connection dropped at once, what
 /// the client still sends would reset it, and the response might be lost.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that are read meanwhile.
-const MOST_LINGERING: usize = 256 * 1024;
+pub(super) const MOST_LINGERING: usize = 256 * 1024;
 
 /// Bytes for the writing of responses that a connection keeps while it is idle.
 const MOST_KEPT: usize = 8 * 1024;
@@ -48,6 +48,8 @@ struct Lane<'a, S> {
     timer: Timer,
     /// What is to be written to the client.
     out: Vec<u8>,
+    /// The snapshot for which no route of the listener leads to an HTTP/2 backend; 0 is none.
+    plain_in: u64,
 }
 
 /// Whether a connection can have another request.
@@ -55,6 +57,8 @@ struct Lane<'a, S> {
 enum Then {
     GoOn,
     Close,
+    /// The general path takes over, with the request that was not begun.
+    HandOver,
 }
 
 /// Serves requests until one comes that the lane does not understand; then returns the stream, and what was received of it
@@ -64,12 +68,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let timer = Timer::new(Instant::now() + HEAD_WITHIN);
-    let mut lane = Lane { client, wire: Wire::new(stream), timer, out: Vec::new() };
+    let mut lane = Lane { client, wire: Wire::new(stream), timer, out: Vec::new(), plain_in: 0 };
     let mut closing = pin!(client.context.closing.cancelled());
     loop {
         match lane.next(closing.as_mut()).await? {
             Received::Request(asked) => match lane.exchange(*asked).await? {
                 Then::GoOn => lane.rest(),
+                Then::HandOver => return Some((lane.wire.stream, lane.wire.unread)),
                 Then::Close => {
                     lane.linger().await;
                     return None;
