@@ -160,7 +160,7 @@ pub(super) fn for_http2(head: &mut Parts, is_encrypted: bool) {
     let mut parts = std::mem::take(&mut head.uri).into_parts();
     parts.scheme = Some(if is_encrypted { Scheme::HTTPS } else { Scheme::HTTP });
     // Only HTTP/1.0 has requests without a host.
-    parts.authority = Some(host.unwrap_or(Authority::from_static("-")));
+    parts.authority = Some(host.unwrap_or_else(|| Authority::from_static("-")));
     head.uri = Uri::from_parts(parts).unwrap_or_default();
     head.version = Version::HTTP_2;
 }
@@ -200,7 +200,7 @@ pub(super) fn without_framing(frame: Frame<Bytes>) -> Frame<Bytes> {
     frame.into_trailers().map_or_else(
         |other| other,
         |mut trailers| {
-            for name in &NO_TRAILERS {
+            for name in NO_TRAILERS {
                 trailers.remove(name);
             }
             identity::remove_claims(&mut trailers);

@@ -2,6 +2,7 @@
 
 mod backend;
 mod grpc;
+mod grpcio;
 mod hostile;
 mod websocket;
 
