@@ -62,6 +62,7 @@ impl Attempts {
     /// Whether the request is tried again after this response; if not, the client is bound to the backend.
     pub(super) fn answered<B>(&self, backend: &Backend, response: &mut Response<B>) -> bool {
         self.pool.answered(backend, response.status());
+        backend.counters.responded(response.status());
         let is_unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
         if self.is_repeatable && is_unavailable && self.go_on(self.pool.settings().retry.on.unavailable) {
             return true;
