@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::time::{Instant, sleep_until};
 
+use super::counters::ListenerCounters;
 use super::queue::InFlight;
 use super::tls::AnyEnd;
 
@@ -22,27 +22,27 @@ pub(super) async fn upgraded(
     backend: OnUpgrade,
     idle: Duration,
     in_flight: InFlight,
+    counters: &ListenerCounters,
 ) -> (u64, u64) {
     let Ok((client, backend)) = tokio::try_join!(client, backend) else { return (0, 0) };
-    let (received, sent) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
-    let client =
-        Counted { stream: TokioIo::new(client), read: Rc::clone(&received), written: Rc::clone(&sent) };
+    let (received, sent) = (Cell::new(0), Cell::new(0));
+    let client = Counted { stream: TokioIo::new(client), read: &received, written: &sent };
     tokio::select! {
         // Why one of them ended is of no interest to the other.
-        _ = both_ways(client, AnyEnd(TokioIo::new(backend)), idle) => {}
+        _ = both_ways(client, AnyEnd(TokioIo::new(backend)), idle, counters) => {}
         () = in_flight.overdue() => {}
     }
     (received.get(), sent.get())
 }
 
 /// A stream that counts its bytes, whatever it ends by.
-struct Counted<S> {
+struct Counted<'a, S> {
     stream: S,
-    read: Rc<Cell<u64>>,
-    written: Rc<Cell<u64>>,
+    read: &'a Cell<u64>,
+    written: &'a Cell<u64>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<'_, S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -55,7 +55,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if let Poll::Ready(Ok(count)) = written {
@@ -74,16 +74,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 }
 
 /// Relays both ways until both have ended, one has failed, or neither has sent anything for `idle`. Either may end its
-/// direction first. Returns the bytes from the first to the second, and back.
-pub(super) async fn both_ways<A, B>(a: A, b: B, idle: Duration) -> io::Result<(u64, u64)>
+/// direction first. The bytes are counted as they come.
+pub(super) async fn both_ways<A, B>(
+    client: A,
+    backend: B,
+    idle: Duration,
+    counters: &ListenerCounters,
+) -> io::Result<(u64, u64)>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let last = Rc::new(Cell::new(Instant::now()));
-    let mut a = Watched { stream: a, last: Rc::clone(&last) };
-    let mut b = Watched { stream: b, last: Rc::clone(&last) };
-    let relayed = copy_bidirectional(&mut a, &mut b);
+    let last = &Cell::new(Instant::now());
+    let received = |bytes| counters.received(bytes);
+    let sent = |bytes| counters.sent(bytes);
+    let mut client = Watched { stream: client, last, count: received };
+    let mut backend = Watched { stream: backend, last, count: sent };
+    let relayed = copy_bidirectional(&mut client, &mut backend);
     let silence = async {
         loop {
             let until = last.get() + idle;
@@ -99,27 +106,30 @@ where
     }
 }
 
-/// A stream that notes when something came over it.
-struct Watched<S> {
+/// A stream that notes when something came over it, and counts the bytes.
+struct Watched<'a, S, F> {
     stream: S,
-    last: Rc<Cell<Instant>>,
+    last: &'a Cell<Instant>,
+    count: F,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin, F: Fn(u64) + Unpin> AsyncRead for Watched<'_, S, F> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if read.is_ready() {
             self.last.set(Instant::now());
+            (self.count)((buffer.filled().len() - before) as u64);
         }
         read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin, F: Unpin> AsyncWrite for Watched<'_, S, F> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

@@ -34,17 +34,28 @@ pub(super) struct Busy {
 /// The body of a response; its request is in progress until it is dropped, and what it was upgraded to has ended.
 pub(super) struct During<B> {
     body: B,
-    busy: Rc<Busy>,
-    record: Record,
+    ongoing: Rc<Ongoing>,
+}
+
+/// A request in progress, and what is noted of it.
+pub(super) struct Ongoing {
+    pub(super) record: Record,
+    busy: Busy,
+}
+
+impl Ongoing {
+    pub(super) fn new(busy: Busy, record: Record) -> Self {
+        Self { record, busy }
+    }
 }
 
 impl<B: Body> During<B> {
-    pub(super) fn new(body: B, busy: Rc<Busy>, record: Record) -> Self {
-        busy.waits_for_client();
+    pub(super) fn new(body: B, ongoing: Rc<Ongoing>) -> Self {
+        ongoing.busy.waits_for_client();
         if body.is_end_stream() {
-            record.end(End::Complete);
+            ongoing.record.end(End::Complete);
         }
-        Self { body, busy, record }
+        Self { body, ongoing }
     }
 }
 
@@ -135,16 +146,16 @@ impl<B: Body<Data = Bytes> + Unpin> Body for During<B> {
         // It is polled when the client has room for more.
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         match &frame {
-            Poll::Pending => self.busy.goes_on(),
+            Poll::Pending => self.ongoing.busy.goes_on(),
             Poll::Ready(frame) => {
-                self.busy.waits_for_client();
+                self.ongoing.busy.waits_for_client();
                 match frame {
-                    Some(Ok(frame)) => self.record.sent(frame.data_ref().map_or(0, Bytes::len)),
-                    Some(Err(_)) => self.record.end(End::BackendGone),
-                    None => self.record.end(End::Complete),
+                    Some(Ok(frame)) => self.ongoing.record.sent(frame.data_ref().map_or(0, Bytes::len)),
+                    Some(Err(_)) => self.ongoing.record.end(End::BackendGone),
+                    None => self.ongoing.record.end(End::Complete),
                 }
                 if self.body.is_end_stream() {
-                    self.record.end(End::Complete);
+                    self.ongoing.record.end(End::Complete);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! One request and its response.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
@@ -9,7 +10,7 @@ use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::{Instant, sleep};
 
-use super::activity::Busy;
+use super::activity::Ongoing;
 use super::attempts::Attempts;
 use super::body::{Connection, Lease, RequestBody, ResponseBody, Upload};
 use super::course::{Course, course};
@@ -28,9 +29,9 @@ use crate::proxy::worker::{Client, Context};
 pub(super) async fn answer(
     client: &Rc<Client>,
     mut request: Request<Incoming>,
-    record: &Record,
-    busy: &Rc<Busy>,
+    ongoing: &Rc<Ongoing>,
 ) -> Response<ResponseBody> {
+    let record = &ongoing.record;
     let snapshot = client.context.snapshot();
     let is_tunnel = websocket::is_tunnel(&request);
     if is_tunnel {
@@ -43,8 +44,7 @@ pub(super) async fn answer(
                 client: hyper::upgrade::on(&mut request),
                 is_tunnel,
                 key: None,
-                record: record.clone(),
-                busy: Rc::clone(busy),
+                ongoing: Rc::clone(ongoing),
             });
             (forward(client, pool, request, upgrade, record).await, Some(route))
         }
@@ -65,8 +65,7 @@ struct Upgrade {
     is_tunnel: bool,
     /// The key of a WebSocket that an HTTP/2 backend is asked for.
     key: Option<HeaderValue>,
-    record: Record,
-    busy: Rc<Busy>,
+    ongoing: Rc<Ongoing>,
 }
 
 /// Sends a request to a backend of the pool, and to others if that fails in a way that the pool retries.
@@ -277,12 +276,13 @@ fn relay_response(
             (!upgrade.is_tunnel).then(|| (shared.connections.enter(), client.admitted.clone())),
             upgrade.key.is_none().then(|| shared.upstream.enter()),
         );
-        let Upgrade { client, record, busy, .. } = upgrade;
+        let counters = Arc::clone(&client.counters);
+        let Upgrade { client, ongoing, .. } = upgrade;
         tasks.spawn_local(async move {
             let Lease { connection, in_flight, .. } = lease;
-            let (received, sent) = relay::upgraded(client, backend, timeouts.idle, in_flight).await;
-            record.upgraded(received, sent);
-            drop((connection, occupants, busy));
+            let relayed = relay::upgraded(client, backend, timeouts.idle, in_flight, &counters).await;
+            ongoing.record.upgraded(relayed);
+            drop((connection, occupants));
         });
         return response.map(|_| ResponseBody::of(String::new()));
     }

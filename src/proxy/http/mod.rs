@@ -35,7 +35,7 @@ use tokio_io_timeout::TimeoutStream;
 use super::access::Record;
 use super::begun::Begun;
 use super::worker::Client;
-use activity::{Activity, Busy, During};
+use activity::{Activity, During, Ongoing};
 use body::ResponseBody;
 pub(super) use headers::shown;
 pub(super) use identity::Ids;
@@ -90,7 +90,7 @@ where
 {
     if let Some((stream, unread)) = lane::serve(&client, stream).await {
         // In a box, so that connections in the lane take no more memory for it.
-        Box::pin(serve_generally(client, Begun::with(stream, unread.into()))).await;
+        Box::pin(serve_generally(client, Begun::with(stream, unread))).await;
     }
 }
 
@@ -120,14 +120,14 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let (client, busy, is_upgraded) = (Rc::clone(&client), requests.begin(), Arc::clone(&is_upgraded));
         async move {
-            let record = Record::begin(&client, &request);
-            let busy = Rc::new(busy);
-            let response = answer(&client, request, &record, &busy).await;
+            let ongoing = Rc::new(Ongoing::new(busy, Record::begin(&client, &request)));
+            // In a box: hyper moves the future of an HTTP/2 request several times.
+            let response = Box::pin(answer(&client, request, &ongoing)).await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 is_upgraded.store(true, Relaxed);
             }
-            record.response(&response);
-            Ok::<_, Infallible>(response.map(|body| During::new(body, busy, record)))
+            ongoing.record.response(&response);
+            Ok::<_, Infallible>(response.map(|body| During::new(body, ongoing)))
         }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -149,11 +149,10 @@ where
 async fn answer(
     client: &Rc<Client>,
     request: Request<Incoming>,
-    record: &Record,
-    busy: &Rc<Busy>,
+    ongoing: &Rc<Ongoing>,
 ) -> Response<ResponseBody> {
     let is_call = grpc::is_call(&request);
-    let response = exchange::answer(client, request, record, busy).await;
+    let response = exchange::answer(client, request, ongoing).await;
     client.counters.responded(response.status());
     if is_call { grpc::ended(response) } else { response }
 }
