@@ -6,9 +6,12 @@ pub(crate) struct Message {
     /// The first line.
     pub(crate) start: String,
     /// Names in lower case.
-    headers: Vec<(String, Vec<u8>)>,
+    headers: Fields,
     body: Vec<u8>,
 }
+
+/// Names and values.
+type Fields = Vec<(String, Vec<u8>)>;
 
 /// What bytes begin with.
 #[derive(Debug)]
@@ -138,7 +141,7 @@ fn may_begin(bytes: &[u8], side: Side) -> bool {
 }
 
 /// The first line and the headers.
-fn head(bytes: &[u8], side: Side) -> Option<(String, Vec<(String, Vec<u8>)>)> {
+fn head(bytes: &[u8], side: Side) -> Option<(String, Fields)> {
     let mut lines = Vec::new();
     let mut rest = bytes;
     while let Some(at) = rest.windows(2).position(|it| it == b"\r\n") {

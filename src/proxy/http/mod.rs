@@ -33,6 +33,7 @@ use activity::{Activity, During};
 use body::ResponseBody;
 pub(super) use headers::shown;
 pub(super) use identity::Ids;
+use lane::Left;
 pub(super) use lane::Plain;
 
 /// Time for the head of a request, and without a request, until a client's connection is closed.
@@ -81,14 +82,14 @@ pub(super) async fn serve<S>(client: Rc<Client>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    if let Some((stream, unread)) = lane::serve(&client, stream).await {
+    if let Some(Left { stream, unread, is_used }) = lane::serve(&client, stream).await {
         // In a box, so that connections in the lane take no more memory for it.
-        Box::pin(serve_generally(client, Begun::with(stream, unread.into()))).await;
+        Box::pin(serve_generally(client, Begun::with(stream, unread.into()), is_used)).await;
     }
 }
 
-/// Serves whatever hyper understands.
-async fn serve_generally<S>(client: Rc<Client>, stream: S)
+/// Serves whatever hyper understands, but for HTTP/2 on a connection that `is_http1`.
+async fn serve_generally<S>(client: Rc<Client>, stream: S, is_http1: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -103,6 +104,7 @@ where
         .max_concurrent_streams(MOST_STREAMS)
         .max_send_buf_size(LARGEST_SEND_BUFFER)
         .max_header_list_size(LARGEST_HEAD as u32);
+    let builder = if is_http1 { builder.http1_only() } else { builder };
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(STALL));
     let closing = client.context.closing.clone();

@@ -124,7 +124,8 @@ impl World {
 struct Fragile {
     address: SocketAddr,
     world: Arc<World>,
-    serving: JoinHandle<()>,
+    /// `None` if nothing serves.
+    serving: Option<JoinHandle<()>>,
     /// Connections that fill the queue.
     filling: Vec<TcpStream>,
 }
@@ -134,13 +135,15 @@ impl Fragile {
         let listener = listen(([127, 0, 0, 1], 0).into());
         let address = listener.local_addr().expect("an address");
         let serving = tokio::spawn(serve(listener, address, Arc::clone(world)));
-        Self { address, world: Arc::clone(world), serving, filling: Vec::new() }
+        Self { address, world: Arc::clone(world), serving: Some(serving), filling: Vec::new() }
     }
 
     /// Stops to accept, and closes every connection.
     async fn stop(&mut self) {
-        self.serving.abort();
-        let _: Result<_, _> = (&mut self.serving).await;
+        if let Some(serving) = self.serving.take() {
+            serving.abort();
+            let _: Result<_, _> = serving.await;
+        }
     }
 
     async fn suffer(&mut self, trouble: Trouble) {
@@ -154,10 +157,10 @@ impl Fragile {
                 while let Ok(Ok(stream)) = timeout(FILLED, TcpStream::connect(self.address)).await {
                     self.filling.push(stream);
                 }
-                self.serving = tokio::spawn(async move {
+                self.serving = Some(tokio::spawn(async move {
                     let _listener = listener;
                     std::future::pending().await
-                });
+                }));
             }
             _ => {}
         }
@@ -168,7 +171,8 @@ impl Fragile {
         if matches!(before, Some(Trouble::Killed | Trouble::Unreachable)) {
             self.stop().await;
             self.filling.clear();
-            self.serving = tokio::spawn(serve(listen(self.address), self.address, Arc::clone(&self.world)));
+            let serving = serve(listen(self.address), self.address, Arc::clone(&self.world));
+            self.serving = Some(tokio::spawn(serving));
         }
     }
 }

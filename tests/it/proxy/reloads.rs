@@ -55,7 +55,7 @@ fn config(round: usize, backends: [SocketAddr; 2], echo: SocketAddr, ports: [u16
         _ => format!("\"{}\"", backends[0]),
     };
     let balance = ["round-robin", "least-connections", "maglev", "ip-hash"][round % 4];
-    let edits = ["", ", request_header = { set = { x-round = \"1\" } }"][round % 2];
+    let edits = ["", ", headers = { request = { set = { x-round = \"1\" } } }"][round % 2];
     let routes = format!(
         "route = [{{ path = \"/none/{round}\", respond = {{ status = 404 }} }}, {{ pool = \"api\"{edits} }}]"
     );

@@ -50,6 +50,15 @@ struct Lane<'a, S> {
     out: Vec<u8>,
 }
 
+/// A connection whose next request the lane does not understand.
+pub(super) struct Left<S> {
+    pub(super) stream: S,
+    /// What was received of it but not used.
+    pub(super) unread: BytesMut,
+    /// Whether it had requests before, which were HTTP/1.1.
+    pub(super) is_used: bool,
+}
+
 /// Whether a connection can have another request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
@@ -57,25 +66,28 @@ enum Then {
     Close,
 }
 
-/// Serves requests until one comes that the lane does not understand; then returns the stream, and what was received of it
-/// but not used. `None` if the connection has ended.
-pub(super) async fn serve<S>(client: &Rc<Client>, stream: S) -> Option<(S, BytesMut)>
+/// Serves requests until one comes that the lane does not understand. `None` if the connection has ended.
+pub(super) async fn serve<S>(client: &Rc<Client>, stream: S) -> Option<Left<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let timer = Timer::new(Instant::now() + HEAD_WITHIN);
     let mut lane = Lane { client, wire: Wire::new(stream), timer, out: Vec::new() };
     let mut closing = pin!(client.context.closing.cancelled());
+    let mut is_used = false;
     loop {
         match lane.next(closing.as_mut()).await? {
             Received::Request(asked) => match lane.exchange(*asked).await? {
-                Then::GoOn => lane.rest(),
+                Then::GoOn => {
+                    is_used = true;
+                    lane.rest();
+                }
                 Then::Close => {
                     lane.linger().await;
                     return None;
                 }
             },
-            _ => return Some((lane.wire.stream, lane.wire.unread)),
+            _ => return Some(Left { stream: lane.wire.stream, unread: lane.wire.unread, is_used }),
         }
     }
 }

@@ -6,6 +6,8 @@ mod clients;
 mod handshakes;
 mod mistakes;
 mod openssl;
+mod programs;
+mod slow;
 mod tickets;
 
 use std::io;
