@@ -84,7 +84,7 @@ where
 {
     if let Some(Left { stream, unread, is_used }) = lane::serve(&client, stream).await {
         // In a box, so that connections in the lane take no more memory for it.
-        Box::pin(serve_generally(client, Begun::with(stream, unread.into()), is_used)).await;
+        Box::pin(serve_generally(client, Begun::with(stream, unread), is_used)).await;
     }
 }
 
@@ -113,7 +113,8 @@ where
         let (client, busy) = (Rc::clone(&client), requests.begin());
         async move {
             let record = Record::begin(&client, &request);
-            let response = answer(&client, request, &record).await;
+            // In a box: hyper moves the future of an HTTP/2 request several times.
+            let response = Box::pin(answer(&client, request, &record)).await;
             record.response(&response);
             Ok::<_, Infallible>(response.map(|body| During::new(body, busy, record)))
         }

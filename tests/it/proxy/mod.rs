@@ -17,6 +17,7 @@ mod identity;
 mod lanes;
 mod limits;
 mod meaning;
+mod metrics;
 mod passive;
 mod passthrough;
 mod ready;

@@ -5,6 +5,7 @@
 //! in both.
 
 mod backend;
+mod buffers;
 mod chunks;
 mod exchange;
 mod relay;
@@ -23,7 +24,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -38,9 +38,6 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that are read meanwhile.
 const MOST_LINGERING: usize = 256 * 1024;
 
-/// Bytes for the writing of responses that a connection keeps while it is idle.
-const MOST_KEPT: usize = 8 * 1024;
-
 /// A client's connection.
 struct Lane<'a, S> {
     client: &'a Rc<Client>,
@@ -54,7 +51,7 @@ struct Lane<'a, S> {
 pub(super) struct Left<S> {
     pub(super) stream: S,
     /// What was received of it but not used.
-    pub(super) unread: BytesMut,
+    pub(super) unread: Vec<u8>,
     /// Whether it had requests before, which were HTTP/1.1.
     pub(super) is_used: bool,
 }
@@ -87,7 +84,10 @@ where
                     return None;
                 }
             },
-            _ => return Some(Left { stream: lane.wire.stream, unread: lane.wire.unread, is_used }),
+            _ => {
+                let (stream, unread) = lane.wire.end();
+                return Some(Left { stream, unread, is_used });
+            }
         }
     }
 }
@@ -127,12 +127,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         }
     }
 
-    /// Gives back the memory that a long message needed.
+    /// Gives back the memory that is not needed while the connection is idle.
     fn rest(&mut self) {
         self.wire.rest();
-        if self.out.capacity() > MOST_KEPT {
-            self.out = Vec::new();
-        }
+        buffers::give_back_written(std::mem::take(&mut self.out));
     }
 
     /// Writes what is to be written, and `more`.
