@@ -83,13 +83,17 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     if let Some(Left { stream, unread, is_used }) = lane::serve(&client, stream).await {
+        // A connection that has spoken HTTP/1.1 does not change to HTTP/2 (RFC 9113 §3.3).
+        if is_used && unread.starts_with(b"PRI ") {
+            return;
+        }
         // In a box, so that connections in the lane take no more memory for it.
-        Box::pin(serve_generally(client, Begun::with(stream, unread), is_used)).await;
+        Box::pin(serve_generally(client, Begun::with(stream, unread))).await;
     }
 }
 
-/// Serves whatever hyper understands, but for HTTP/2 on a connection that `is_http1`.
-async fn serve_generally<S>(client: Rc<Client>, stream: S, is_http1: bool)
+/// Serves whatever hyper understands.
+async fn serve_generally<S>(client: Rc<Client>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -104,7 +108,6 @@ where
         .max_concurrent_streams(MOST_STREAMS)
         .max_send_buf_size(LARGEST_SEND_BUFFER)
         .max_header_list_size(LARGEST_HEAD as u32);
-    let builder = if is_http1 { builder.http1_only() } else { builder };
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(STALL));
     let closing = client.context.closing.clone();
