@@ -80,8 +80,9 @@ pub(super) fn sender(peer: IpAddr, headers: &HeaderMap, trusted: &Networks) -> O
         return Some(peer);
     }
     let lines = headers.get_all("x-forwarded-for").iter().rev();
-    let hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
-    let mut hops = hops.map(|hop| hop.trim().parse::<IpAddr>());
+    // What a client has written before a hop's own entry need not be text.
+    let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    let mut hops = hops.map(|hop| str::from_utf8(hop).map_err(drop)?.trim().parse::<IpAddr>().map_err(drop));
     // What stands before a hop that is not an address was reported by nobody who is known.
     hops.find_map(|hop| match hop {
         Ok(hop) if trusted.contain(hop) => None,
@@ -239,6 +240,8 @@ mod tests {
         assert_eq!(of("10.0.0.1", &["192.0.2.9"]), "192.0.2.9");
         assert_eq!(of("10.0.0.1", &["192.0.2.8, 192.0.2.9", "10.0.0.2,10.0.0.3"]), "192.0.2.9");
         assert_eq!(of("10.0.0.1", &["192.0.2.9, unknown"]), "");
+        assert_eq!(of("10.0.0.1", &["\u{e9}, 192.0.2.9", "10.0.0.2"]), "192.0.2.9");
+        assert_eq!(of("10.0.0.1", &["192.0.2.9, \u{e9}"]), "");
         assert_eq!(of("10.0.0.1", &["10.0.0.2"]), "");
         assert_eq!(of("10.0.0.1", &[]), "");
     }

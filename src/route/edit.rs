@@ -79,15 +79,13 @@ impl RedirectTo {
         let path = if path.starts_with('/') { &path } else { "/" };
         let mut location = String::new();
         for piece in &self.0 {
-            // At the beginning, `//host` would name another host.
-            let path = if location.is_empty() { &path[path.len() - trimmed(path)..] } else { path };
             match piece {
                 RedirectPiece::Text(text) => location.push_str(text),
                 RedirectPiece::Host => location.push_str(head.host),
-                RedirectPiece::Path => location.push_str(path),
+                RedirectPiece::Path => push_path(&mut location, path),
                 RedirectPiece::Query => location.push_str(head.query.unwrap_or_default()),
                 RedirectPiece::Uri => {
-                    location.push_str(path);
+                    push_path(&mut location, path);
                     if let Some(query) = head.query {
                         location.push('?');
                         location.push_str(query);
@@ -99,9 +97,14 @@ impl RedirectTo {
     }
 }
 
-/// The length of a path that begins with a slash, but for all slashes at its beginning except the last.
-fn trimmed(path: &str) -> usize {
-    path.trim_start_matches(['/', '\\']).len() + 1
+/// Appends a path that begins with a slash. At the beginning, `//host` and `/\host` would name another host.
+fn push_path(location: &mut String, path: &str) {
+    if location.is_empty() {
+        location.push('/');
+        location.push_str(path.trim_start_matches(['/', '\\']));
+    } else {
+        location.push_str(path);
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +128,8 @@ mod tests {
             ("/%7ea", "/b", "/~a/x", "/b/x"),
             ("/v1", "/", "/x/../v1/%2e%2e/v1/y", "/y"),
             ("/v1", "/", "/v1//host/x", "//host/x"),
+            ("/", "/app", "/%%32e%%32e/secret", "/app/%252e%252e/secret"),
+            ("/", "/app", "/%%361dmin", "/app/%2561dmin"),
             ("/", "/x", "*", "*"),
         ] {
             let edit = PathEdit::Prefix { from: from.into(), to: to.into() }.normalized();
@@ -169,6 +174,7 @@ mod tests {
             (vec![text("/new?"), Query], "/x", None, "/new?"),
             (vec![Uri], "//b.test/", None, "/b.test/"),
             (vec![Path], "/\\/b.test/", None, "/b.test/"),
+            (vec![Path], "/\\b.test/", None, "/b.test/"),
         ] {
             let location = RedirectTo(pieces.clone()).of(&head(path, query), None).unwrap();
             assert_eq!(location, expected, "{pieces:?} for {path}");

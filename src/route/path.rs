@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 /// The path after normalization by RFC 3986 §6.2.2: percent-encoded unreserved characters are decoded, other escapes are
-/// in upper case, and dot segments are removed. An empty path is `/` (RFC 9110 §4.2.3). Allocates only if the path
-/// changes.
+/// in upper case, and dot segments are removed. An empty path is `/` (RFC 9110 §4.2.3). A `%` that begins no escape is
+/// escaped itself, or `%%32e` would become the escape `%2e`: a path that is normalized stays as it is if it is normalized
+/// again. Allocates only if the path changes.
 pub(super) fn normalize(path: &str) -> Cow<'_, str> {
     if path.is_empty() {
         return Cow::Borrowed("/");
@@ -25,6 +26,9 @@ fn decode_unreserved(path: &str) -> Cow<'_, str> {
         at += offset;
         let Some((escape, octet)) = escape_at(path, at) else {
             at += 1;
+            decoded.push_str(&path[copied..at]);
+            decoded.push_str("25");
+            copied = at;
             continue;
         };
         let is_unreserved = octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
@@ -118,10 +122,12 @@ mod tests {
             ("/a%2Fb", "/a%2Fb"),
             ("/a%2fb%c3%a9", "/a%2Fb%C3%A9"),
             ("/%252e%252e/a", "/%252e%252e/a"),
-            // What is not an escape stays.
-            ("/%", "/%"),
-            ("/%2", "/%2"),
-            ("/%+1%zz%é%41", "/%+1%zz%éA"),
+            // A `%` that begins no escape is escaped, and begins none with what follows it once that is decoded.
+            ("/%", "/%25"),
+            ("/%2", "/%252"),
+            ("/%+1%zz%é%41", "/%25+1%25zz%25éA"),
+            ("/%%32e%%32E/admin", "/%252e%252E/admin"),
+            ("/%2%65", "/%252e"),
         ];
         for (path, expected) in cases {
             assert_eq!(normalize(path), expected, "{path}");

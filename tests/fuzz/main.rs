@@ -6,11 +6,18 @@
 mod config;
 mod documents;
 mod edns;
+mod exchanges;
 mod fixture;
 mod floods;
 mod geo;
+mod headers;
+mod hellos;
+mod http1;
 mod lanes;
 mod packets;
+mod proxied;
+mod routes;
+mod sessions;
 mod zones;
 
 use std::fs;
@@ -58,9 +65,34 @@ fn documents() {
     check!().with_max_len(MAX_TEXT).for_each(documents::check);
 }
 
+#[test]
+fn headers() {
+    check!().with_max_len(MAX_PACKET).for_each(headers::read);
+}
+
+#[test]
+fn hellos() {
+    check!().with_max_len(MAX_PACKET).for_each(hellos::send);
+}
+
+#[test]
+fn sessions() {
+    check!().with_max_len(MAX_PACKET).for_each(sessions::read);
+}
+
+#[test]
+fn routes() {
+    check!().with_max_len(MAX_PACKET).for_each(routes::take);
+}
+
+#[test]
+fn exchanges() {
+    check!().with_max_len(MAX_PACKET).for_each(exchanges::exchange);
+}
+
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 7] = [
+const TARGETS: [(&str, Target); 12] = [
     ("packets", packets::answer),
     ("edns", edns::answer),
     ("floods", floods::answer),
@@ -68,6 +100,11 @@ const TARGETS: [(&str, Target); 7] = [
     ("configs", config::load),
     ("geo", geo::read),
     ("documents", documents::check),
+    ("headers", headers::read),
+    ("hellos", hellos::send),
+    ("sessions", sessions::read),
+    ("routes", routes::take),
+    ("exchanges", exchanges::exchange),
 ];
 
 /// The files of a target's corpus, ordered by name.

@@ -49,10 +49,10 @@ fn parse(written: &str) -> Result<RedirectTo, String> {
             text::shortened(written)
         )
     };
-    let authority = authority(&sample(&pieces, "a")).ok_or_else(error)?;
+    let authority = authority(&sample(&pieces, "a", "a")).ok_or_else(error)?;
     // What a client writes into its URL must not choose the host.
-    if self::authority(&sample(&pieces, "b")) != Some(authority) {
-        return Err("what the client sends would be a part of the host: write a `/` before it".into());
+    if self::authority(&sample(&pieces, "b", "/b")) != Some(authority) {
+        return Err("what the client sends could choose the host: write `/?` before it".into());
     }
     Ok(RedirectTo(pieces))
 }
@@ -82,13 +82,13 @@ fn pieces(written: &str) -> Result<Vec<RedirectPiece>, String> {
     Ok(pieces)
 }
 
-/// The location for a request with this word in its path and query.
-fn sample(pieces: &[RedirectPiece], word: &str) -> String {
+/// The location for a request with this word in its path, and this query.
+fn sample(pieces: &[RedirectPiece], word: &str, query: &str) -> String {
     let text = |piece: &RedirectPiece| match piece {
         RedirectPiece::Text(text) => text.clone(),
         RedirectPiece::Host => "host.example".into(),
         RedirectPiece::Path | RedirectPiece::Uri => format!("/{word}"),
-        RedirectPiece::Query => word.into(),
+        RedirectPiece::Query => query.into(),
     };
     pieces.iter().map(text).collect()
 }

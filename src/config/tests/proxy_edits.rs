@@ -66,11 +66,15 @@ fn redirects() {
             ),
             (
                 "redirect = { to = \"https://www.example.com{query}\" }",
-                "2:73: what the client sends would be a part of the host: write a `/` before it",
+                "2:73: what the client sends could choose the host: write `/?` before it",
             ),
             (
                 "redirect = { to = \"https://{query}/\" }",
-                "2:73: what the client sends would be a part of the host: write a `/` before it",
+                "2:73: what the client sends could choose the host: write `/?` before it",
+            ),
+            (
+                "redirect = { to = \"/{query}\" }",
+                "2:73: what the client sends could choose the host: write `/?` before it",
             ),
             (
                 "redirect = { to = \"/{uri}\" }",

@@ -53,6 +53,8 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
             .filter_map(|it| it.to_str().ok())
             .flat_map(|it| it.split(','))
             .filter_map(|it| it.trim().parse().ok())
+            // It concerns the message, whatever a peer says: without it, nobody would know where the body ends.
+            .filter(|name| *name != CONTENT_LENGTH)
             .collect();
         remove_all(headers, &named);
         headers.remove(CONNECTION);

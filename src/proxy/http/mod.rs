@@ -39,6 +39,7 @@ use activity::{Activity, During, Ongoing};
 use body::ResponseBody;
 pub(super) use headers::shown;
 pub(super) use identity::Ids;
+use lane::Left;
 pub(super) use lane::Plain;
 use linger::Lingering;
 
@@ -88,7 +89,11 @@ pub(super) async fn serve<S>(client: Rc<Client>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    if let Some((stream, unread)) = lane::serve(&client, stream).await {
+    if let Some(Left { stream, unread, is_used }) = lane::serve(&client, stream).await {
+        // A connection that has spoken HTTP/1.1 does not change to HTTP/2 (RFC 9113 §3.3).
+        if is_used && unread.starts_with(b"PRI ") {
+            return;
+        }
         // In a box, so that connections in the lane take no more memory for it.
         Box::pin(serve_generally(client, Begun::with(stream, unread))).await;
     }

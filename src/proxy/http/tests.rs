@@ -131,6 +131,29 @@ async fn a_client_that_sends_nothing_or_half_a_head_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_head_that_comes_byte_by_byte_is_not_waited_for() {
+    locally(async {
+        // In the lane, and on the general path.
+        for before in ["", "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n"] {
+            let (client, served) = connection("", &CancellationToken::new());
+            let (mut reader, mut writer) = tokio::io::split(client);
+            tokio::task::spawn_local(async move { reader.read_to_end(&mut Vec::new()).await });
+            writer.write_all(before.as_bytes()).await.unwrap();
+            let begun = tokio::time::Instant::now();
+            for byte in b"GET / HTTP/1.1\r\nX: ".iter().chain([b'x'].iter().cycle()) {
+                if writer.write_all(&[*byte]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert!(begun.elapsed() < HEAD_WITHIN * 2, "{before:?}");
+            }
+            served.await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn idle_connections_are_closed_and_busy_ones_are_not() {
     locally(async {
         let (client, served) = connection("text", &CancellationToken::new());

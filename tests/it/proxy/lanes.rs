@@ -324,6 +324,7 @@ fn reply(rng: &mut Rng) -> Reply {
         "Set-Cookie: b=2",
         "Connection: keep-alive",
         "Connection: X-Hop",
+        "Connection: Content-Length, Date",
         "X-Hop: 1",
         "Keep-Alive: timeout=5",
         "Date: Sun, 06 Nov 1994 08:49:37 GMT",

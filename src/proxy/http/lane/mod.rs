@@ -49,6 +49,15 @@ struct Lane<'a, S> {
     plain_in: u64,
 }
 
+/// A connection whose next request the lane does not understand.
+pub(super) struct Left<S> {
+    pub(super) stream: S,
+    /// What was received of it but not used.
+    pub(super) unread: Vec<u8>,
+    /// Whether it had requests before, which were HTTP/1.1.
+    pub(super) is_used: bool,
+}
+
 /// Whether a connection can have another request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
@@ -58,31 +67,39 @@ enum Then {
     HandOver,
 }
 
-/// Serves requests until one comes that the lane does not understand; then returns the stream, and what was received of it
-/// but not used. `None` if the connection has ended.
-pub(super) async fn serve<S>(client: &Rc<Client>, stream: S) -> Option<(S, Vec<u8>)>
+/// Serves requests until one comes that the lane does not understand. `None` if the connection has ended.
+pub(super) async fn serve<S>(client: &Rc<Client>, stream: S) -> Option<Left<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let timer = Timer::new(Instant::now() + HEAD_WITHIN);
     let mut lane = Lane { client, wire: Wire::new(stream), timer, out: Vec::new(), plain_in: 0 };
     let mut closing = pin!(client.context.closing.cancelled());
+    let mut is_used = false;
     loop {
         match lane.next(closing.as_mut()).await? {
             Received::Request(asked) => match lane.exchange(*asked).await? {
-                Then::GoOn => lane.rest(),
-                Then::HandOver => return Some(lane.wire.end()),
+                Then::GoOn => {
+                    is_used = true;
+                    lane.rest();
+                }
+                Then::HandOver => return Some(lane.leave(is_used)),
                 Then::Close => {
                     lane.linger().await;
                     return None;
                 }
             },
-            _ => return Some(lane.wire.end()),
+            _ => return Some(lane.leave(is_used)),
         }
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
+    fn leave(self, is_used: bool) -> Left<S> {
+        let (stream, unread) = self.wire.end();
+        Left { stream, unread, is_used }
+    }
+
     /// The next request; `None` if there is none, because the client is gone or idle, or the node stops.
     async fn next(&mut self, mut closing: Pin<&mut impl Future<Output = ()>>) -> Option<Received> {
         let mut until = None;

@@ -22,6 +22,8 @@ pub(super) struct Upload {
     ready: Vec<u8>,
     /// How much of it has been sent.
     sent: usize,
+    /// Whether a backend may have seen some of the request.
+    is_begun: bool,
     body: Body,
     /// Bytes that went to the backend or came from the client: more of them means that it goes on.
     pub(super) moved: u64,
@@ -57,7 +59,16 @@ impl Drop for Upload {
 
 impl Upload {
     pub(super) fn new(head: Vec<u8>, body: Body, received: Option<Rc<Received>>) -> Self {
-        Self { ready: head, sent: 0, body, moved: 0, is_starved: false, is_given_up: false, received }
+        Self {
+            ready: head,
+            sent: 0,
+            is_begun: false,
+            body,
+            moved: 0,
+            is_starved: false,
+            is_given_up: false,
+            received,
+        }
     }
 
     /// Whether there is no body.
@@ -82,12 +93,12 @@ impl Upload {
 
     /// Whether a backend may have seen some of it.
     pub(super) fn is_begun(&self) -> bool {
-        self.sent > 0
+        self.is_begun
     }
 
     /// Begins again, with another backend. Only for what nothing was sent of, or has no body.
     pub(super) fn restart(&mut self) {
-        (self.sent, self.is_given_up) = (0, false);
+        (self.sent, self.is_begun, self.is_given_up) = (0, false, false);
     }
 
     /// Sends as much as the client has sent and the backend takes.
@@ -111,6 +122,7 @@ impl Upload {
             let mut written = self.sent;
             let result = poll_write_all(backend, [&self.ready, &client.unread[..part]], &mut written, cx);
             self.moved += (written - self.sent) as u64;
+            self.is_begun |= written > self.sent;
             self.sent = written.min(self.ready.len());
             if let Body::Length(left) = &mut self.body {
                 let taken = written - self.sent;

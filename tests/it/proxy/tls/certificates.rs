@@ -7,19 +7,19 @@ use rustls::pki_types::pem::PemObject as _;
 use crate::harness::folder::Folder;
 
 /// A certificate authority.
-pub(super) struct Authority {
+pub(in crate::proxy) struct Authority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate and its key, as PEM.
-pub(super) struct Identity {
+pub(in crate::proxy) struct Identity {
     pub(super) cert: String,
     pub(super) key: String,
 }
 
 impl Authority {
-    pub(super) fn new(name: &str) -> Self {
+    pub(in crate::proxy) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
@@ -33,7 +33,7 @@ impl Authority {
     }
 
     /// A certificate for names, the first of which is its subject.
-    pub(super) fn issue(&self, names: &[&str]) -> Identity {
+    pub(in crate::proxy) fn issue(&self, names: &[&str]) -> Identity {
         self.issue_for_years(names, (2001, 4001))
     }
 
@@ -58,7 +58,7 @@ impl Identity {
     }
 
     /// Writes `NAME.pem` and `NAME.key`.
-    pub(super) fn write(&self, folder: &Folder, name: &str) {
+    pub(in crate::proxy) fn write(&self, folder: &Folder, name: &str) {
         folder.write(&format!("{name}.pem"), &self.cert);
         folder.write_secret(&format!("{name}.key"), &self.key);
     }

@@ -1,11 +1,13 @@
 //! TLS of the balancer, with clients and with backends.
 
 mod backends;
-mod certificates;
+pub(super) mod certificates;
 mod clients;
 mod handshakes;
 mod mistakes;
 mod openssl;
+mod programs;
+mod slow;
 mod tickets;
 
 use std::io;
@@ -29,7 +31,7 @@ use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
 
 /// The versions that clients may offer.
-const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+pub(super) const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 const OLDER: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
 
 /// A folder with certificates for `www.test` and `*.test`, and a config with one listener, `web`, that has these keys
@@ -52,7 +54,7 @@ async fn node(authority: &Authority, backend: &Backend) -> TestNode {
 }
 
 /// A client that trusts an authority, and that may have a certificate.
-fn client(
+pub(super) fn client(
     authority: &Authority,
     versions: &[&'static SupportedProtocolVersion],
     identity: Option<&Identity>,
@@ -75,7 +77,7 @@ fn client(
 }
 
 /// Connects, and asks for a name.
-async fn connect(
+pub(super) async fn connect(
     address: SocketAddr,
     name: &'static str,
     client: &Arc<ClientConfig>,
