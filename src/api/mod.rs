@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a shell: it reads the clocks")]
 
 mod access;
+mod acme;
 mod body;
 mod connections;
 pub mod dto;

@@ -15,6 +15,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use hickory_proto::rr::RecordType;
 
 use super::access::{Access, Bearer, guard};
+use super::acme;
 use super::body::read_whole;
 use super::connections::Admission;
 use super::dto;
@@ -68,6 +69,7 @@ pub fn router(api: Api, access: Access, extra: Router) -> Router {
         .route("/v1/overrides", get(get_overrides).post(post_override))
         .route("/v1/events", get(get_events))
         .route("/v1/reload", post(reload))
+        .route("/v1/acme", post(acme::post))
         .route_layer(middleware::from_fn(parameters::none));
     let routes = Router::new()
         .route("/livez", get(livez))

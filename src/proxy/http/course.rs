@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::headers::{self, Sender};
@@ -44,6 +44,12 @@ pub(super) fn course<'a, B>(
     {
         let ready = ready::answer(&client.context.shared, snapshot, needed, request.method());
         return Course::Reply(ready, None);
+    }
+    if !snapshot.challenges.is_empty()
+        && matches!(*request.method(), Method::GET | Method::HEAD)
+        && let Some(body) = snapshot.challenges.body(request.uri().path())
+    {
+        return Course::Reply(reply::challenge(body), None);
     }
     let trusted = &snapshot.plan.proxy.trusted;
     if let Err(wait) = client.admit_request(&listener.client, request.headers(), trusted) {

@@ -1,0 +1,3 @@
+//! Certificates by ACME, and the challenges of other ACME clients.
+
+mod challenges;
