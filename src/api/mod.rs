@@ -5,6 +5,7 @@
 mod access;
 mod acme;
 mod body;
+mod certificates;
 mod connections;
 pub mod dto;
 mod explain;

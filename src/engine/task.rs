@@ -338,7 +338,10 @@ impl Engine {
             Command::Hosts { reply } => drop(reply.send(self.state.hosts())),
             Command::Alarms { reply } => drop(reply.send(self.alarms())),
             Command::ShowChallenge { request, reply } => drop(reply.send(self.show_challenge(request))),
-            Command::HideChallenge { proof, reply } => drop(reply.send(self.hide_challenge(&proof))),
+            Command::HideChallenge { proof, reply } => {
+                self.hide_challenge(&proof);
+                reply.send(()).ok();
+            }
             Command::Report { kind, reply } => {
                 self.emit(kind);
                 reply.send(()).ok();

@@ -40,3 +40,20 @@ impl From<&model::Challenge> for Challenge {
         Self { name, value, by: challenge.by.clone(), until: timestamp(challenge.until) }
     }
 }
+
+/// A certificate of the proxy that the node obtains itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// What it is for.
+    pub names: Vec<String>,
+    /// Where it is kept.
+    pub file: String,
+    /// When the one in use expires; absent if there is none.
+    pub expires: Option<String>,
+    /// When a new one is obtained, or tried to be; absent while that goes on.
+    pub next: Option<String>,
+    /// Why the last attempt failed, as a clause; absent if it did not.
+    pub error: Option<String>,
+    /// Since when all attempts have failed.
+    pub failing_since: Option<String>,
+}

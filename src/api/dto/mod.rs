@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use acme::{AcmeRequest, Challenge};
+pub use acme::{AcmeRequest, Certificate, Challenge};
 pub use request::{
     BackendAddress, ExplainRequest, MatchedRoute, RequestBackend, RequestListener, RequestOutcome,
     RequestPool, RequestSticky, RouteEdits, SkippedRoute, SplitPool,
@@ -35,6 +35,9 @@ pub struct Status {
     pub pools: Vec<Pool>,
     /// What needs an operator's attention now, a sentence each.
     pub alarms: Vec<String>,
+    /// The certificates of the proxy that the node obtains itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Certificate>,
     /// What is shown to ACME servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub challenges: Vec<Challenge>,

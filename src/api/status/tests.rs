@@ -90,6 +90,7 @@ impl Node {
             checks: Vec::new(),
             hosts: Vec::new(),
             overrides: Vec::new(),
+            certificates: Vec::new(),
             engine_alarms: Vec::new(),
             transitions: Vec::new(),
             ejections: Vec::new(),
