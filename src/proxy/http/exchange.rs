@@ -1,6 +1,7 @@
 //! One request and its response.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
@@ -217,9 +218,10 @@ fn relay_response(
         let backend = hyper::upgrade::on(&mut response);
         let Context { shared, tasks, .. } = &*client.context;
         // The connections that hyper had are counted no longer.
+        let counters = Arc::clone(&client.counters);
         let occupants = (shared.connections.enter(), shared.upstream.enter(), client.admitted.clone());
         tasks.spawn_local(async move {
-            relay::upgraded(upgrade, backend, timeouts.idle, lease.in_flight).await;
+            relay::upgraded(upgrade, backend, timeouts.idle, lease.in_flight, &counters).await;
             drop(occupants);
         });
         return response.map(|_| ResponseBody::of(String::new()));

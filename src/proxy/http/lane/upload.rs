@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Buf as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::buffers;
 use super::chunks::{self, Chunks, Piece};
 use super::wire::{Wire, poll_write_all};
 use crate::proxy::http::body::{self, ClientFault};
@@ -46,6 +47,12 @@ pub(super) enum Body {
 pub(super) enum Broken {
     Client(ClientFault),
     Backend,
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        buffers::give_back_written(std::mem::take(&mut self.ready));
+    }
 }
 
 impl Upload {
