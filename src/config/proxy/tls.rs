@@ -215,7 +215,10 @@ pub(super) fn read_certificates(proxy: &Table<'_>) -> Vec<CertificateSource> {
             table.refuse(&["cert", "key"], "with `acme`");
             return acme::read(&value).map(|acme| CertificateSource::Acme(Box::new(acme)));
         }
-        let file = |key| table.need(key).and_then(|value| pem_file(&value));
+        if !table.has("cert") || !table.has("key") {
+            table.report.absent(table.span.clone(), "a certificate needs `cert` and `key`, or `acme`");
+        }
+        let file = |key| table.get(key).and_then(|value| pem_file(&value));
         let (cert, key) = (file("cert"), file("key"));
         Some(CertificateSource::Files(CertificateFiles { cert: cert?, key: key? }))
     };
