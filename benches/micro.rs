@@ -114,7 +114,7 @@ fn snapshot() -> Snapshot {
     let plan =
         prepare(&Origin::Text { toml: toml.into(), files: files.into() }).expect("the config is good").plan;
     let standing = state::assume(&world(&plan, Rules::default()), &[], NOW, &|_, _| State::Up);
-    Snapshot { plan, standing: Arc::new(standing), epoch: 1 }
+    Snapshot { plan, standing: Arc::new(standing), challenges: <_>::default(), epoch: 1 }
 }
 
 fn query(snapshot: &Snapshot, name: &str, rtype: RecordType, extra: Extra) -> Vec<u8> {

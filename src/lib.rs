@@ -36,7 +36,8 @@
 //! | [`engine`] | the task that owns the state: observations, resolved hosts and commands in, snapshots out | core, net, supervise, probe, journal, prepare |
 //! | [`dns`] | UDP workers, TCP | model, wire, answer, snapshot, net, supervise |
 //! | [`proxy`] | the regional balancer: workers, HTTP, TCP, TLS, connections to backends | model, pick, health, route, standing, snapshot, net, supervise |
-//! | [`api`] | REST, event stream, metrics; the types of its JSON | core, net (its clock and limits), supervise, engine, prepare (why a reload failed) |
+//! | [`acme`] | certificates of the proxy by ACME: accounts, orders, renewal, files | core, net, supervise, engine, prepare |
+//! | [`api`] | REST, event stream, metrics; the types of its JSON | core, net (its clock, limits and certificates), supervise, engine, prepare (why a reload failed) |
 //! | [`node`] | assembly: builds the modules that a config asks for; owns reload; signals, drain; the demo's regions | everything but cli |
 //! | [`cli`] | one file per subcommand | core, net (its clock), prepare, api, node |
 //!
@@ -52,6 +53,7 @@
 //! - An override never overwrites a verdict: both are kept.
 //! - A hard-down address is never answered while an eligible address exists.
 
+pub mod acme;
 pub mod answer;
 pub mod api;
 pub mod cli;

@@ -4,7 +4,7 @@ use super::asker::Asker;
 use super::express::Express;
 use super::rate_limit::{self, Subject, Verdict};
 use super::refusal::Refusal;
-use super::{Arrival, Outcome, Reply, Transport, identity, walk};
+use super::{Arrival, Outcome, Reply, Transport, challenge, identity, walk};
 use crate::model::Unix;
 use crate::snapshot::{Plan, Snapshot};
 use crate::wire::cookie::Proof;
@@ -60,7 +60,7 @@ pub(super) fn answer(
         }
     }
     let Reply { bytes, scratch, .. } = reply;
-    if lane == Lane::Express {
+    if lane == Lane::Express && !challenge::concern(snapshot, question.name()) {
         let (header, edns, limit) = (query.header, edns.as_ref(), usize::from(limit));
         let addresses = &mut scratch.addresses;
         let express = Express { snapshot, header, question, edns, asker: &asker, limit, addresses, bytes };

@@ -184,7 +184,8 @@ mod tests {
         let zones = Zones::build(vec![zone], []).unwrap();
         let plan = Plan::compile(Topology::default(), zones, Index::default(), true, KeyPrefix::default());
         let plan = Arc::new(Plan { debug_names: true, ..plan });
-        let snapshot = Snapshot { plan, standing: Arc::new(Standing::default()), epoch: 1 };
+        let snapshot =
+            Snapshot { plan, standing: Arc::new(Standing::default()), challenges: <_>::default(), epoch: 1 };
         let asker =
             Asker { client: "192.0.2.9".parse().unwrap(), dnssec_ok: false, now: Unix::default(), draw: 0 };
         let takes_edns = |name: &[u8], qtype: u8, edns: Option<&Response<'_>>| {

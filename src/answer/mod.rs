@@ -10,11 +10,12 @@
 //! `dispatch` asks `rate_limit` whether the client gets a response at all, and passes a decoded message to one of:
 //! `refusal`, for what is refused without a lookup; `identity`, which answers for the server itself; `express`, for the simplest answers; `walk`, for all others, from the question's
 //! name through CNAMEs to the final answer. On that general path `dynamic` writes the answers of services, `debug`
-//! explains them, and `additional` adds related addresses; `general` is what they share. Records are written directly
+//! explains them, `challenge` answers ACME servers, and `additional` adds related addresses; `general` is what they share. Records are written directly
 //! into [`Reply::bytes`].
 
 mod additional;
 mod asker;
+mod challenge;
 mod debug;
 mod dispatch;
 mod dynamic;

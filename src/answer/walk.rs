@@ -11,7 +11,7 @@ use crate::wire::{LowerName, Question, ResponseCode, Section, Writer};
 use crate::zone::{Found, MAX_ALIASES, Node, Served, Zones, rtype};
 
 /// How long the answer to an ANY query may be cached, in seconds (RFC 8482 §4.2 leaves it open).
-const ANY_TTL: Ttl = Ttl(3600);
+pub(super) const ANY_TTL: Ttl = Ttl(3600);
 /// RFC 8482 §4.2: HINFO with CPU "RFC8482" and an empty OS.
 const ANY_HINFO: &[u8] = b"\x07RFC8482\x00";
 
@@ -83,6 +83,11 @@ impl<'a> General<'a, '_, '_> {
 
     /// Answers at one name, or finds an alias there.
     fn step(&mut self, at: &Current<'a>, name: &[u8], found: Found<'a>) -> Step<'a> {
+        if !self.snapshot.challenges.is_empty()
+            && let Some(step) = self.challenge(at, name, &found)
+        {
+            return step;
+        }
         match found {
             Found::Outside => {
                 let refused = Resolved {

@@ -10,10 +10,12 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::certificates;
 use super::status::{View, held_by_region};
 use crate::engine::ReloadCounts;
 use crate::health::{Severity, State};
 use crate::model::{Rule, Source, Subject, Unix};
+use crate::net::managed::Managed;
 use crate::snapshot::Snapshot;
 use crate::standing::Override;
 use crate::state::{CheckStatus, HostStatus};
@@ -42,6 +44,8 @@ pub(super) struct Seen {
     pub(super) overrides: Vec<Override>,
     /// The alarms that only the engine knows.
     pub(super) engine_alarms: Vec<String>,
+    /// Those that the node obtains itself.
+    pub(super) certificates: Vec<Arc<Managed>>,
     pub(super) transitions: Vec<(String, State, u64)>,
     pub(super) ejections: Vec<(String, std::net::SocketAddr, u64)>,
     pub(super) reloads: ReloadCounts,
@@ -240,7 +244,13 @@ impl Scrape {
             let labels = [("certificate", certificate.file.as_str())];
             ConstGauge::new(certificate.not_after.0.as_secs()).encode(expiry.encode_family(&labels)?)?;
         }
-        Ok(())
+        for managed in &self.seen.certificates {
+            let Some(current) = managed.current() else { continue };
+            let file = managed.file.display().to_string();
+            let labels = [("certificate", file.as_str())];
+            ConstGauge::new(current.not_after.0.as_secs()).encode(expiry.encode_family(&labels)?)?;
+        }
+        certificates::encode(&self.seen.certificates, encoder)
     }
 
     fn probes(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

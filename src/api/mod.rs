@@ -3,7 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "a shell: it reads the clocks")]
 
 mod access;
+mod acme;
 mod body;
+mod certificates;
 mod connections;
 pub mod dto;
 mod explain;

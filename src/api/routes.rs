@@ -25,12 +25,14 @@ use super::parameters::{self, parameters, parameters_and_all};
 use super::problem::Problem;
 use super::reload::Reloads;
 use super::status::View;
+use super::{acme, certificates};
 use crate::config::{self, Role};
 use crate::engine::{Applied, Handle, Next, NoAnswer};
 use crate::model::Unix;
 use crate::net::clock::Clock;
 use crate::net::handshakes::Handshakes;
 use crate::net::limits::Files;
+use crate::net::managed::AllManaged;
 use crate::prepare::ReloadError;
 use crate::standing::Action;
 use crate::state::{OverrideRequest, Rejection, timestamp};
@@ -53,6 +55,8 @@ pub struct Api {
     pub files: Files,
     /// How far away the proxy's clients are.
     pub handshakes: Arc<Handshakes>,
+    /// The certificates that the node obtains itself.
+    pub certificates: AllManaged,
 }
 
 /// The routes for a listener that allows what `access` says, and those of `extra`; only `/metrics` if it is for that.
@@ -68,6 +72,7 @@ pub fn router(api: Api, access: Access, extra: Router) -> Router {
         .route("/v1/overrides", get(get_overrides).post(post_override))
         .route("/v1/events", get(get_events))
         .route("/v1/reload", post(reload))
+        .route("/v1/acme", post(acme::post))
         .route_layer(middleware::from_fn(parameters::none));
     let routes = Router::new()
         .route("/livez", get(livez))
@@ -111,16 +116,18 @@ async fn readyz(State(api): State<Api>) -> Response {
 
 async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
     let format = Exposition::accepted(&headers);
+    let now = Clock::unix();
     let seen = Seen {
         checks: api.engine.checks().await?,
         hosts: api.engine.hosts().await?,
         overrides: api.engine.overrides().await?,
-        engine_alarms: api.engine.alarms().await?,
+        engine_alarms: [api.engine.alarms().await?, certificates::alarms(&api.certificates, now)].concat(),
+        certificates: Vec::clone(&api.certificates.load()),
         snapshot: api.engine.snapshots.load_full(),
         transitions: api.engine.transitions(),
         ejections: api.engine.ejections(),
         reloads: api.engine.reloads(),
-        now: Clock::unix(),
+        now,
     };
     let text = api
         .metrics
@@ -141,9 +148,11 @@ async fn get_status(State(api): State<Api>) -> Result<Json<dto::Status>, Problem
         ready: *api.engine.ready.borrow(),
         uptime_s: api.started.elapsed().as_secs(),
     };
-    let alarms = api.engine.alarms().await?;
-    let view = View::new(&snapshot, &checks, &hosts, &overrides, Clock::unix());
-    Ok(Json(view.status(node, (&api.files).into(), alarms)))
+    let now = Clock::unix();
+    let alarms = [api.engine.alarms().await?, certificates::alarms(&api.certificates, now)].concat();
+    let view = View::new(&snapshot, &checks, &hosts, &overrides, now);
+    let certificates = certificates::shown(&api.certificates);
+    Ok(Json(dto::Status { certificates, ..view.status(node, (&api.files).into(), alarms) }))
 }
 
 async fn get_regions(State(api): State<Api>) -> Result<Json<Vec<dto::Region>>, Problem> {

@@ -77,6 +77,8 @@ impl<'a> View<'a> {
             services: self.services(),
             pools: self.pools(),
             alarms: [self.alarms(), engine_alarms].concat(),
+            certificates: Vec::new(),
+            challenges: self.snapshot.challenges.iter().map(Into::into).collect(),
             files: Some(files),
         }
     }

@@ -143,7 +143,7 @@ fn assume(config: &Path) -> Result<Snapshot> {
     let prepared = prepare(&Origin::File(config.to_owned()));
     let plan = prepared.map_err(|e| anyhow!("{}", e.to_string().trim_end()))?.plan;
     let standing = state::assume(&world(&plan, Rules::default()), &[], Clock::unix(), &|_, _| State::Up);
-    Ok(Snapshot { plan, standing: Arc::new(standing), epoch: 0 })
+    Ok(Snapshot { plan, standing: Arc::new(standing), challenges: <_>::default(), epoch: 0 })
 }
 
 /// Adds a line of an explanation. Without a label it belongs to the line before.

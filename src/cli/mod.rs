@@ -33,6 +33,7 @@ macro_rules! node_help {
     };
 }
 
+mod acme;
 mod check;
 mod client;
 mod delegation;
@@ -145,6 +146,9 @@ enum Command {
     /// Read the config again
     #[command(after_help = node_help!("portolan reload"))]
     Reload(Plain),
+    /// Show challenges of ACME clients that run elsewhere
+    #[command(subcommand)]
+    Acme(acme::AcmeCommand),
     /// Look up addresses in geo databases; build and compare databases
     #[command(subcommand, after_help = help!("portolan geo lookup 192.0.2.1"))]
     Geo(geo::GeoCommand),
@@ -214,6 +218,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Overrides(Plain { json, node }) => overrides::list(&read(&node)?, json),
         Command::Events(arguments) => events::run(&read(&arguments.node)?, &arguments),
         Command::Reload(Plain { json, node }) => reload(&change(&node)?, json),
+        Command::Acme(acme::AcmeCommand::Set(arguments)) => acme::set(&change(&arguments.node)?, arguments),
         Command::Geo(command) => geo::run(command, index_of),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -86,7 +86,7 @@ fn share(text: &str) -> Result<Share, String> {
     Fraction::parse(text).map(Share).ok_or_else(|| "write a percentage from 0% to 100%, such as 25%".into())
 }
 
-fn time(text: &str) -> Result<String, String> {
+pub(super) fn time(text: &str) -> Result<String, String> {
     config::parse_duration(text).map(|_| text.to_owned())
 }
 

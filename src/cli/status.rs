@@ -74,10 +74,22 @@ fn text(status: &dto::Status, place: &Place) -> String {
             add_backend(&mut pools, backend);
         }
     }
+    let mut certificates = Table::new(&["CERTIFICATE", "EXPIRES", "NEXT ATTEMPT", "FAILS"]);
+    for it in &status.certificates {
+        let (names, expires) = (it.names.join(" "), it.expires.as_deref().unwrap_or("none yet"));
+        let fails = it.error.as_deref().unwrap_or_default();
+        certificates.add([&names, expires, it.next.as_deref().unwrap_or("now"), fails]);
+    }
+    let mut challenges = Table::new(&["CHALLENGE", "VALUE", "BY", "UNTIL"]);
+    for it in &status.challenges {
+        challenges.add([&it.name, &it.value, &it.by, &it.until]);
+    }
     let tables = [
         (!status.regions.is_empty()).then(|| regions.text()),
         (!status.services.is_empty()).then(|| services.text()),
         (!status.pools.is_empty()).then(|| pools.text()),
+        (!status.certificates.is_empty()).then(|| certificates.text()),
+        (!status.challenges.is_empty()).then(|| challenges.text()),
     ];
     for table in tables.into_iter().flatten() {
         text += &format!("\n{table}\n");
@@ -396,6 +408,8 @@ mod tests {
                 regions: Vec::new(),
             }],
             alarms: vec!["region/soft fails, but min_regions holds it\nREGION \u{1b}[2J".into()],
+            certificates: Vec::new(),
+            challenges: Vec::new(),
             files: Some(dto::Files {
                 limit: 1024,
                 open: Some(57),

@@ -54,7 +54,10 @@ pub use geo::{Geo, GeoDatabase, GeoSource};
 pub use listen::{Control, ControlTls, Dns, NamedFile, Read, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node};
 pub use proxy::discovered_backends;
-pub use proxy::{CertificateFiles, ClientCertificates, PoolTls, ProxyTls, Tickets};
+pub use proxy::{
+    AcmeCertificate, AcmeChallenge, CertificateFiles, CertificateSource, ClientCertificates, ExternalAccount,
+    PoolTls, ProxyTls, Tickets,
+};
 pub use reference::{reference, schema};
 pub use restart::AtStart;
 pub use source::{FileKind, Source, Unfit, how_to_fix, why_unreadable};

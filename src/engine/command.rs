@@ -1,11 +1,25 @@
 //! Commands to the engine.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use crate::journal::Confirmation;
+use crate::model::{Challenge, Proof};
 use crate::prepare::Prepared;
 use crate::standing::Override;
-use crate::state::{CheckStatus, HostStatus, OverrideRequest, Rejection};
+use crate::state::{CheckStatus, EventKind, HostStatus, OverrideRequest, Rejection};
+
+/// A challenge of an ACME server that is to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShowChallenge {
+    /// What is shown.
+    pub proof: Proof,
+    /// Who asks for it.
+    pub by: String,
+    /// For how long.
+    pub lasts: Duration,
+}
 
 /// A request to the engine, and where to send the reply.
 pub(super) enum Command {
@@ -16,7 +30,9 @@ pub(super) enum Command {
     Hosts { reply: oneshot::Sender<Vec<HostStatus>> },
     Alarms { reply: oneshot::Sender<Vec<String>> },
     Commit { prepared: Box<Prepared>, warnings: Vec<String>, by: String, reply: oneshot::Sender<Reloaded> },
-    ReloadFailed { why: String, by: String, reply: oneshot::Sender<()> },
+    ShowChallenge { request: ShowChallenge, reply: oneshot::Sender<Result<Challenge, Rejection>> },
+    HideChallenge { proof: Proof, reply: oneshot::Sender<()> },
+    Report { kind: EventKind, reply: oneshot::Sender<()> },
     Stop { reply: oneshot::Sender<()> },
 }
 
@@ -28,6 +44,7 @@ impl Command {
     pub(super) fn is_abandoned(&self) -> bool {
         match self {
             Self::Override { reply, .. } | Self::Restore { reply, .. } => reply.is_closed(),
+            Self::ShowChallenge { reply, .. } => reply.is_closed(),
             _ => false,
         }
     }

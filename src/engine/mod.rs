@@ -13,6 +13,7 @@ mod events;
 mod history;
 mod hosts;
 mod queues;
+mod recalled;
 mod sources;
 mod task;
 
@@ -24,16 +25,17 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-pub use command::{Applied, Reloaded};
+pub use command::{Applied, Reloaded, ShowChallenge};
 pub use events::ReloadCounts;
 pub use history::{History, Next};
 pub use task::{Engine, EngineTask};
 
 use crate::health::{FailingRequests, State};
+use crate::model::{Challenge, Proof};
 use crate::prepare::Prepared;
 use crate::snapshot::Snapshot;
 use crate::standing::Override;
-use crate::state::{CheckStatus, Event, HostStatus, OverrideRequest, Rejection};
+use crate::state::{CheckStatus, Event, EventKind, HostStatus, OverrideRequest, Rejection};
 use crate::supervise::Supervisor;
 use command::{Change, Command};
 use events::Counts;
@@ -170,7 +172,34 @@ impl Handle {
     /// # Errors
     /// [`NoAnswer::Stopped`]
     pub async fn report_failed_reload(&self, why: String, by: String) -> Result<(), NoAnswer> {
-        self.wait(|reply| Command::ReloadFailed { why, by, reply }).await
+        self.report(EventKind::ReloadFailed { why, by }).await
+    }
+
+    /// Emits an event of another part of the node. Waits until it is there.
+    ///
+    /// # Errors
+    /// [`NoAnswer::Stopped`]
+    pub async fn report(&self, kind: EventKind) -> Result<(), NoAnswer> {
+        self.wait(|reply| Command::Report { kind, reply }).await
+    }
+
+    /// Shows a challenge of an ACME server, to whoever asks from then on.
+    ///
+    /// # Errors
+    /// [`NoAnswer`] of the engine; the inner [`Rejection`] if no zone can hold it, or there are too many.
+    pub async fn show_challenge(
+        &self,
+        request: ShowChallenge,
+    ) -> Result<Result<Challenge, Rejection>, NoAnswer> {
+        self.ask(|reply| Command::ShowChallenge { request, reply }).await
+    }
+
+    /// Shows a challenge no longer.
+    ///
+    /// # Errors
+    /// If the engine does not answer.
+    pub async fn hide_challenge(&self, proof: Proof) -> Result<(), NoAnswer> {
+        self.ask(|reply| Command::HideChallenge { proof, reply }).await
     }
 
     /// A receiver of all events from now on.

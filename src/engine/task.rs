@@ -1,5 +1,7 @@
 //! The engine's task: queues, clocks and the journal around a [`State`].
 
+mod challenges;
+
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -17,19 +19,18 @@ use super::discovery::Discovery;
 use super::events::Events;
 use super::hosts::{Resolved, Resolving};
 use super::queues::{FAILING_QUEUE, Queues, Senders, queues};
+use super::recalled::{ended_meanwhile, records, remembered, without_target};
 use super::sources::Report;
-use crate::health::{FailingRequests, SavedVerdict};
-use crate::journal::{Journal, Notice, Opened, Recalled, VerdictRecord};
-use crate::model::{CheckId, Rules, Subject, Topology, Unix};
+use crate::health::FailingRequests;
+use crate::journal::{Journal, Notice, Opened};
+use crate::model::{Challenges, Rules, Subject};
 use crate::net::clock::Clock;
 use crate::net::resolver::Resolver;
 use crate::prepare::{Prepared, world};
 use crate::probe::{CheckReport, PreparedProbe, ScheduledCheck, Scheduler};
 use crate::snapshot::{Plan, Snapshot};
 use crate::standing::Override;
-use crate::state::{
-    CheckToRun, EventKind, OverrideRequest, Rejection, SavedState, SetOverride, State, check_target,
-};
+use crate::state::{CheckToRun, EventKind, OverrideRequest, SetOverride, State};
 use crate::supervise::fault::{self, At};
 use crate::supervise::{BEAT, Part, Supervisor};
 
@@ -63,6 +64,8 @@ pub struct Engine {
     probes: Vec<Arc<PreparedProbe>>,
     resolving: Resolving,
     discovery: Discovery,
+    /// What is shown to ACME servers. The journal does not keep it.
+    challenges: Arc<Challenges>,
     /// The safety rules of the config.
     rules: Rules,
     journal: Journal,
@@ -147,6 +150,7 @@ impl Engine {
         let snapshot = Snapshot {
             plan: Arc::clone(&plan),
             standing: Arc::clone(state.standing()),
+            challenges: Arc::default(),
             epoch: state.epoch(),
         };
         let mut engine = Self {
@@ -159,6 +163,7 @@ impl Engine {
             probes,
             resolving: Resolving::new(resolved, network.handle().clone(), supervisor.clone()),
             discovery,
+            challenges: Arc::default(),
             rules,
             journal,
             opening_alarms: alarms.clone(),
@@ -332,12 +337,17 @@ impl Engine {
             Command::Checks { reply } => drop(reply.send(self.state.checks(self.clock.now()))),
             Command::Hosts { reply } => drop(reply.send(self.state.hosts())),
             Command::Alarms { reply } => drop(reply.send(self.alarms())),
+            Command::ShowChallenge { request, reply } => drop(reply.send(self.show_challenge(request))),
+            Command::HideChallenge { proof, reply } => {
+                self.hide_challenge(&proof);
+                reply.send(()).ok();
+            }
+            Command::Report { kind, reply } => {
+                self.emit(kind);
+                reply.send(()).ok();
+            }
             Command::Commit { prepared, warnings, by, reply } => {
                 reply.send(self.commit(*prepared, warnings, by)).ok();
-            }
-            Command::ReloadFailed { why, by, reply } => {
-                self.emit(EventKind::ReloadFailed { why, by });
-                reply.send(()).ok();
             }
             Command::Stop { .. } => unreachable!("the loop handles it"),
         }
@@ -385,6 +395,7 @@ impl Engine {
         fault::point(At::Engine);
         self.part.beat();
         let ended = self.state.tick(self.clock.now());
+        self.expire_challenges();
         self.publish();
         for gone in ended {
             // The journal reports failures itself, and the next start removes expired overrides.
@@ -432,7 +443,8 @@ impl Engine {
         if self.snapshots.load().epoch != self.state.epoch() {
             self.published = Instant::now();
             let (plan, standing) = (Arc::clone(&self.plan), Arc::clone(self.state.standing()));
-            self.snapshots.store(Arc::new(Snapshot { plan, standing, epoch: self.state.epoch() }));
+            let (challenges, epoch) = (Arc::clone(&self.challenges), self.state.epoch());
+            self.snapshots.store(Arc::new(Snapshot { plan, standing, challenges, epoch }));
         }
         for kind in self.state.take_events() {
             self.emit(kind);
@@ -464,36 +476,4 @@ impl Engine {
         let (record, oldest) = self.events.emit(kind, self.state.epoch());
         self.journal.record(record, oldest);
     }
-}
-
-/// A sentence about each override whose target is not in the config.
-fn without_target(overrides: &[Override], topology: &Topology) -> Vec<String> {
-    let sentence = |o: &Override| {
-        let Err(Rejection::NotFound(why)) = check_target(topology, &o.target) else { return None };
-        let (id, action, target) = (o.id, o.action, &o.target);
-        Some(format!(
-            "override {id} {action} {target} has no effect: {why}; remove it unless it should apply when the target returns"
-        ))
-    };
-    overrides.iter().filter_map(sentence).collect()
-}
-
-/// Takes the overrides that no longer hold from what the journal recalled, in the order in which they ended.
-fn ended_meanwhile(recalled: &mut Recalled, now: Unix) -> Vec<Override> {
-    let mut ended = std::mem::take(&mut recalled.ended);
-    ended.extend(recalled.overrides.extract_if(.., |it| !it.holds_at(now)));
-    ended.sort_by_key(|it| it.until);
-    ended
-}
-
-/// What the journal recalled of the last run, for the state.
-fn remembered(recalled: Recalled) -> SavedState {
-    let Recalled { overrides, last_override, verdicts, hosts, .. } = recalled;
-    let verdicts = verdicts.into_iter().map(|it| (it.check, it.memory, it.seen));
-    SavedState { overrides, last_override, verdicts: verdicts.collect(), hosts }
-}
-
-fn records(verdicts: Vec<(CheckId, SavedVerdict)>) -> Vec<VerdictRecord> {
-    let seen = Clock::unix();
-    verdicts.into_iter().map(|(check, memory)| VerdictRecord { check, memory, seen }).collect()
 }

@@ -3,6 +3,7 @@
 //! [`config`](crate::config) has validated and parsed everything here: a value of these types cannot name a region that
 //! does not exist, hold a share above 100 % or a JSONPath that does not compile. No I/O, no clocks, no serde.
 
+mod challenge;
 mod check;
 mod client_limits;
 mod clients;
@@ -32,6 +33,9 @@ mod time;
 mod topology;
 mod units;
 
+pub use challenge::{
+    Challenge, Challenges, ChallengesAt, LONGEST_TOKEN, MOST_CHALLENGES, MOST_VALUES, Proof, Token,
+};
 pub use check::{CheckId, Source, Subject};
 pub use client_limits::ClientLimits;
 pub use clients::{AllowedClients, Networks};

@@ -16,6 +16,7 @@ use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::time::ASN1Time;
 
+use super::managed::Managed;
 use crate::model::Unix;
 
 /// A certificate with its key.
@@ -71,11 +72,43 @@ fn unix(time: ASN1Time) -> Unix {
 /// Chooses a certificate by the name that a client asks for.
 #[derive(Debug)]
 pub struct BySni {
-    exact: HashMap<String, Arc<CertifiedKey>>,
+    exact: HashMap<String, Shown>,
     /// By what follows `*.`.
-    wildcard: HashMap<String, Arc<CertifiedKey>>,
-    /// For clients that ask for no name or an unknown one.
-    first: Arc<CertifiedKey>,
+    wildcard: HashMap<String, Shown>,
+    /// The first that there is is for clients that ask for no name or an unknown one.
+    all: Box<[Shown]>,
+}
+
+/// A certificate that clients may be shown.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    /// The same until a reload.
+    Fixed(Certified),
+    /// The node obtains and renews it. Until there is one, its names have none.
+    Managed(Arc<Managed>),
+}
+
+impl Shown {
+    fn names(&self) -> &[String] {
+        match self {
+            Self::Fixed(certified) => &certified.names,
+            Self::Managed(managed) => &managed.names,
+        }
+    }
+
+    fn key(&self) -> Option<Arc<CertifiedKey>> {
+        match self {
+            Self::Fixed(certified) => Some(Arc::clone(&certified.key)),
+            Self::Managed(managed) => managed.key(),
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        match self {
+            Self::Fixed(_) => true,
+            Self::Managed(managed) => managed.current().is_some(),
+        }
+    }
 }
 
 /// A name for which there are several certificates: their positions, and the name.
@@ -84,19 +117,19 @@ pub type Ambiguous = (usize, usize, String);
 impl BySni {
     /// Of several certificates for one name, the first is used; the others are returned. `None` without a certificate.
     #[must_use]
-    pub fn new(certificates: &[Certified]) -> Option<(Self, Vec<Ambiguous>)> {
-        let first = Arc::clone(&certificates.first()?.key);
-        let mut found = Self { exact: HashMap::new(), wildcard: HashMap::new(), first };
+    pub fn new(certificates: &[Shown]) -> Option<(Self, Vec<Ambiguous>)> {
+        certificates.first()?;
+        let mut found = Self { exact: HashMap::new(), wildcard: HashMap::new(), all: certificates.into() };
         let mut owners: HashMap<&str, usize> = HashMap::new();
         let mut ambiguous = Vec::new();
         for (index, certificate) in certificates.iter().enumerate() {
-            for name in &certificate.names {
+            for name in certificate.names() {
                 let owner = *owners.entry(name).or_insert(index);
                 if owner != index {
                     ambiguous.push((owner, index, name.clone()));
                     continue;
                 }
-                let key = Arc::clone(&certificate.key);
+                let key = certificate.clone();
                 match name.strip_prefix("*.") {
                     Some(parent) => found.wildcard.insert(parent.to_owned(), key),
                     None => found.exact.insert(name.clone(), key),
@@ -107,7 +140,7 @@ impl BySni {
     }
 
     /// A wildcard stands for one label (RFC 9525 §6.3).
-    fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+    fn find(&self, name: &str) -> Option<&Shown> {
         let wildcard = || self.wildcard.get(name.split_once('.')?.1);
         self.exact.get(name).or_else(wildcard)
     }
@@ -117,7 +150,8 @@ impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // rustls has lowercased it.
         let found = hello.server_name().and_then(|name| self.find(name.trim_end_matches('.')));
-        Some(Arc::clone(found.unwrap_or(&self.first)))
+        // The names of one that is not there yet fail, and are not shown another one.
+        found.or_else(|| self.all.iter().find(|it| it.is_there())).or_else(|| self.all.first())?.key()
     }
 }
 
@@ -206,7 +240,8 @@ mod tests {
             certified(&["b.a.test", "*.b.a.test"]),
             certified(&["*.a.test", "c.test"]),
         ];
-        let (by_sni, ambiguous) = BySni::new(&all).unwrap();
+        let shown: Vec<Shown> = all.iter().cloned().map(Shown::Fixed).collect();
+        let (by_sni, ambiguous) = BySni::new(&shown).unwrap();
         assert_eq!(ambiguous, [(1, 3, "*.a.test".to_owned())]);
         for (name, expected) in [
             ("first.test", Some(0)),
@@ -219,8 +254,8 @@ mod tests {
             ("10.0.0.1", None),
             ("", None),
         ] {
-            let found = by_sni.find(name);
-            let index = found.map(|it| all.iter().position(|one| Arc::ptr_eq(&one.key, it)).unwrap());
+            let found = by_sni.find(name).and_then(Shown::key);
+            let index = found.map(|it| all.iter().position(|one| Arc::ptr_eq(&one.key, &it)).unwrap());
             assert_eq!(index, expected, "{name}");
         }
         assert!(BySni::new(&[]).is_none());

@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod handshakes;
 pub mod limits;
 pub mod listen;
+pub mod managed;
 pub mod memory;
 pub mod netstat;
 pub mod proxy_header;

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use crate::acme::Keeper;
 use crate::api::{Access, Api, Contributor, Metrics, Policy, Reloads, router};
 use crate::config::AtStart;
 use crate::engine::{self, Engine, Handle};
@@ -34,6 +35,7 @@ use crate::journal::{Journal, Opened};
 use crate::net;
 use crate::net::clock::Clock;
 use crate::net::limits::{FdBudget, Files};
+use crate::net::managed::AllManaged;
 use crate::prepare::{Origin, Prepared};
 use crate::snapshot::Plan;
 use crate::supervise::Supervisor;
@@ -150,24 +152,27 @@ impl Node {
         let (policy, policy_seen) = watch::channel(reload::policy(&prepared, &name));
         let (at_start, geo) = (AtStart::of(config), prepared.geo.clone());
         let supervisor = Supervisor::default();
+        let (certificates, all) = (prepared.acme.clone(), AllManaged::default());
         let (engine, running) = Engine::start(prepared, opened, supervisor.clone())
             .context("cannot start the engine's threads")?;
         let (reloads, requests) = Reloads::new();
-        let (handle, node_name, budget) = (engine.clone(), Arc::clone(&name), files.budget);
         let part = supervisor.part("the task that reloads the config").may_end();
+        let keeper = Keeper::new(engine.clone(), supervisor.clone(), Arc::clone(&all));
         let reloader = Reloader {
+            certificates,
+            keeper,
             origin,
             at_start,
             geo,
-            engine: handle,
+            engine: engine.clone(),
             policy,
-            node_name,
-            budget,
+            node_name: Arc::clone(&name),
+            budget: files.budget,
             patience: Patience::default(),
             _part: part,
         };
         let reloading = tokio::spawn(reloader.run(requests));
-        let api = api(engine.clone(), reloads.clone(), name, started, &counters, &files);
+        let api = api(engine.clone(), reloads.clone(), name, started, &counters, &files, all);
         let extra = options.extra_routes.unwrap_or_default();
         let routes = |access| with_faults(router(api.clone(), access, extra.clone()));
         let api_runtime = serve_api(&mut control, routes, policy_seen, &files, &supervisor)?;
@@ -260,10 +265,11 @@ fn api(
     started: Instant,
     counters: &Counters,
     files: &Files,
+    certificates: AllManaged,
 ) -> Api {
     let (metrics, files) = (metrics(counters, files), files.clone());
     let handshakes = Arc::clone(&counters.proxy.handshakes);
-    Api { engine, reloads, node_name, started, metrics, files, handshakes }
+    Api { engine, reloads, node_name, started, metrics, files, handshakes, certificates }
 }
 
 /// The metrics of the modules that the API does not know.

@@ -7,11 +7,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::files;
+use crate::acme::Keeper;
 use crate::api::{Policy, ReloadRequest};
 use crate::config::{AtStart, Diagnostic, Diagnostics};
 use crate::engine::{Handle, Reloaded};
 use crate::net::limits::FdBudget;
-use crate::prepare::{KeptIndex, Origin, Prepared, ReloadError, prepare_after};
+use crate::prepare::{Acme, KeptIndex, Origin, Prepared, ReloadError, prepare_after};
 use crate::supervise::Part;
 use crate::supervise::fault::{self, At};
 
@@ -27,6 +28,9 @@ pub(super) struct Reloader {
     /// The geo index in use.
     pub(super) geo: KeptIndex,
     pub(super) engine: Handle,
+    /// The certificates by ACME in use, and what renews them.
+    pub(super) certificates: Vec<Acme>,
+    pub(super) keeper: Keeper,
     /// What the API allows over TCP.
     pub(super) policy: watch::Sender<Policy>,
     pub(super) node_name: Arc<str>,
@@ -47,6 +51,8 @@ pub(super) fn policy(prepared: &Prepared, node_name: &str) -> Policy {
 impl Reloader {
     /// Serves requests, one at a time, so that a config that was read later is never applied earlier.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>) {
+        // Sockets are bound: whoever checks a challenge waits until they are read.
+        self.keeper.set(&self.certificates);
         while let Some(ReloadRequest { by, reply }) = requests.recv().await {
             fault::point(At::Reload);
             // The client may be gone, which is fine.
@@ -66,15 +72,19 @@ impl Reloader {
         warnings.extend(self.at_start.changes(&AtStart::of(&prepared.config)));
         warnings.extend(files::shortage(self.budget, &prepared.plan.topology));
         let (geo, policy) = (prepared.geo.clone(), policy(&prepared, &self.node_name));
+        let certificates = prepared.acme.clone();
         let reloaded = self.engine.commit(prepared, warnings, by).await.map_err(|_| ReloadError::Stopped)?;
         self.geo = geo;
+        self.keeper.set(&certificates);
+        self.certificates = certificates;
         self.policy.send_replace(policy);
         Ok(reloaded)
     }
 
     async fn prepare(&mut self) -> Result<Prepared, ReloadError> {
-        let (origin, last) = (self.origin.clone(), self.geo.clone());
-        let prepared = self.patience.run(PREPARE_WITHIN, move || prepare_after(&origin, Some(&last))).await?;
+        let (origin, last, kept) = (self.origin.clone(), self.geo.clone(), self.certificates.clone());
+        let prepare = move || prepare_after(&origin, Some(&last), &kept);
+        let prepared = self.patience.run(PREPARE_WITHIN, prepare).await?;
         prepared.map_err(ReloadError::Refused)
     }
 }

@@ -4,6 +4,7 @@
 //! and the resolver. `check`, `serve`, reload and offline `explain` all come here, so `check` never passes what `serve`
 //! refuses. What it returns takes effect by steps that cannot fail.
 
+mod acme;
 mod control_tls;
 mod cookies;
 pub mod files;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tracing::warn;
 
+pub use acme::{Acme, parse as parse_certificate};
 pub use index::{BUILTIN, KeptIndex};
 pub use origin::Origin;
 
@@ -53,6 +55,8 @@ pub struct Prepared {
     pub geo: KeptIndex,
     /// How the API speaks TLS, if it does.
     pub control_tls: Option<Arc<ServerConfig>>,
+    /// The certificates that the node obtains itself.
+    pub acme: Vec<Acme>,
 }
 
 /// Why a running node did not apply a config.
@@ -94,14 +98,18 @@ impl std::error::Error for ReloadError {}
 /// # Errors
 /// Everything that is wrong with it.
 pub fn prepare(origin: &Origin) -> Result<Prepared, Diagnostics> {
-    prepare_after(origin, None)
+    prepare_after(origin, None, &[])
 }
 
-/// As [`prepare`], but reuses the geo index of the config before if it would be the same.
+/// As [`prepare`], but reuses the geo index of the config before if it would be the same, and its certificates by ACME.
 ///
 /// # Errors
 /// Everything that is wrong with the config.
-pub fn prepare_after(origin: &Origin, last: Option<&KeptIndex>) -> Result<Prepared, Diagnostics> {
+pub fn prepare_after(
+    origin: &Origin,
+    last: Option<&KeptIndex>,
+    certificates: &[Acme],
+) -> Result<Prepared, Diagnostics> {
     let (mut config, geo) = read(origin, last, index::needed)?;
     sticky::complete(&mut config.topology.pools);
     let unanswered = unanswered::check(&config.places, &geo.index);
@@ -109,12 +117,12 @@ pub fn prepare_after(origin: &Origin, last: Option<&KeptIndex>) -> Result<Prepar
     let secrets = config.dns.as_ref().map_or(Ok(None), |dns| cookies::secrets(&dns.cookies));
     let tls = config.control.tls.as_ref();
     let tls = tls.map(|tls| control_tls::prepare(tls, &|source| origin.read(source))).transpose();
-    let proxy_tls = proxy_tls::prepare(&config, &|source| origin.read(source), Clock::unix());
+    let proxy_tls = proxy_tls::prepare(&config, &|source| origin.read(source), Clock::unix(), certificates);
     match (needs::probes(&config), needs::resolver(&config), secrets, tls, proxy_tls) {
-        (Ok(probes), Ok(resolver), Ok(secrets), Ok(control_tls), Ok((proxy_tls, warnings))) => {
+        (Ok(probes), Ok(resolver), Ok(secrets), Ok(control_tls), Ok((proxy_tls, acme, warnings))) => {
             config.warnings.add(&config.file, warnings);
             let plan = Arc::new(compile(&mut config, &geo, secrets, proxy_tls));
-            Ok(Prepared { config, plan, probes, resolver, geo, control_tls })
+            Ok(Prepared { config, plan, probes, resolver, geo, control_tls, acme })
         }
         (probes, resolver, secrets, tls, proxy_tls) => {
             let wrong = [probes.err(), resolver.err(), secrets.err(), tls.err(), proxy_tls.err()];

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::server::ProducesTickets;
 
+use super::acme::Acme;
 use super::pem::Pem;
-use super::tickets;
-use crate::config::{CertificateFiles, ClientCertificates, Config, Diagnostic, PoolTls, ProxyTls, Source};
+use super::{acme, tickets};
+use crate::config::{
+    CertificateFiles, CertificateSource, ClientCertificates, Config, Diagnostic, PoolTls, ProxyTls, Source,
+};
 use crate::model::{Http, Pool, Protocol, Unix};
-use crate::net::certificates::{BySni, Certified};
+use crate::net::certificates::{BySni, Certified, Shown};
 use crate::net::server_tls::{Clients, listener_config};
 use crate::net::tls::Trust;
 use crate::snapshot::{self, Certificate, PoolIdentity, Tls};
@@ -18,7 +21,10 @@ use crate::snapshot::{self, Certificate, PoolIdentity, Tls};
 /// The protocols of HTTP, the preferred one first.
 const HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// Reads the files. Returns warnings, too.
+/// The TLS, the certificates that the node obtains itself, and warnings.
+pub(super) type Ready = (Tls, Vec<Acme>, Vec<Diagnostic>);
+
+/// Reads the files. `kept` are the certificates by ACME of the config before.
 ///
 /// # Errors
 /// A diagnostic for each that is of no use, where the config names it.
@@ -26,11 +32,18 @@ pub(super) fn prepare(
     config: &Config,
     read: &dyn Fn(&Source<'_>) -> io::Result<Vec<u8>>,
     now: Unix,
-) -> Result<(Tls, Vec<Diagnostic>), Vec<Diagnostic>> {
+    kept: &[Acme],
+) -> Result<Ready, Vec<Diagnostic>> {
     let pem = Pem { what: "TLS of the proxy", read };
     let mut work = Work { pem: &pem, now, certificates: Vec::new(), wrong: Vec::new(), warnings: Vec::new() };
     let tls = &config.proxy_tls;
-    let listeners = work.listeners(config, tls, read);
+    let managed = acme::prepare(config, read, kept);
+    let managed = managed.map(|(managed, warnings)| {
+        work.warnings.extend(warnings);
+        managed
+    });
+    let managed = managed.map_err(|wrong| work.wrong.extend(wrong)).unwrap_or_default();
+    let listeners = work.listeners(config, tls, &managed, read);
     let mut trust = Trust::new();
     // They have the same order.
     let pools = tls.pools.iter().zip(&config.topology.pools);
@@ -42,7 +55,8 @@ pub(super) fn prepare(
         return Err(work.wrong);
     }
     let certificates = work.certificates.into();
-    Ok((Tls { listeners: listeners.into(), pools, certificates }, work.warnings))
+    let managed = managed.into_iter().map(|(_, acme)| acme).collect();
+    Ok((Tls { listeners: listeners.into(), pools, certificates }, managed, work.warnings))
 }
 
 struct Work<'a> {
@@ -58,23 +72,29 @@ impl Work<'_> {
         &mut self,
         config: &Config,
         tls: &ProxyTls,
+        managed: &[(usize, Acme)],
         read: &dyn Fn(&Source<'_>) -> io::Result<Vec<u8>>,
     ) -> Vec<(String, Arc<ServerConfig>)> {
-        let loaded: Vec<Option<Certified>> =
-            tls.certificates.iter().map(|files| self.certificate(files)).collect();
+        let shown = |(index, source): (usize, &CertificateSource)| match source {
+            CertificateSource::Files(files) => self.certificate(files).map(Shown::Fixed),
+            CertificateSource::Acme(_) => {
+                let (_, acme) = managed.iter().find(|(it, _)| *it == index)?;
+                Some(Shown::Managed(Arc::clone(&acme.managed)))
+            }
+        };
+        let loaded: Vec<Option<Shown>> = tls.certificates.iter().enumerate().map(shown).collect();
         let tickets = tickets::prepare(&tls.tickets, read).map_err(|wrong| self.wrong.push(wrong)).ok();
-        let Some(loaded) = loaded.into_iter().collect::<Option<Vec<Certified>>>() else { return Vec::new() };
+        let Some(loaded) = loaded.into_iter().collect::<Option<Vec<Shown>>>() else { return Vec::new() };
         let Some((by_sni, ambiguous)) = BySni::new(&loaded) else { return Vec::new() };
         for (used, other, name) in ambiguous {
-            let (used, other) = (&tls.certificates[used].cert, &tls.certificates[other].cert);
+            let (used, other) = (&tls.certificates[used], &tls.certificates[other]);
             let message = format!(
                 "TLS of the proxy: {}: it is for {name}, but clients that ask for that get {}",
-                other.path.display(),
-                used.path.display(),
+                other.shown(),
+                used.shown(),
             );
-            self.warnings.push(
-                other.at.warning(message, "the first of several certificates for a name is used".into()),
-            );
+            let help = "the first of several certificates for a name is used";
+            self.warnings.push(other.at().warning(message, help.into()));
         }
         let (by_sni, tickets) = (Arc::new(by_sni), tickets.map(Arc::new));
         let listener = |(name, clients): &(String, Option<ClientCertificates>)| {

@@ -5,7 +5,7 @@ mod tls;
 use std::sync::Arc;
 
 use crate::geo::Index;
-use crate::model::{AllowedClients, Identity, KeyPrefix, Networks, RateLimit, Topology};
+use crate::model::{AllowedClients, Challenges, Identity, KeyPrefix, Networks, RateLimit, Topology};
 use crate::route;
 use crate::standing::Standing;
 use crate::steer::Compiled;
@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub plan: Arc<Plan>,
     /// What may be used right now.
     pub standing: Arc<Standing>,
+    /// What is shown to ACME servers.
+    pub challenges: Arc<Challenges>,
     /// Increases with every published snapshot.
     pub epoch: u64,
 }

@@ -190,6 +190,11 @@ impl State {
         self.epoch
     }
 
+    /// Counts a published change that is not one of the state.
+    pub fn count_change(&mut self) {
+        self.epoch += 1;
+    }
+
     /// The parts of the config that the state depends on.
     #[must_use]
     pub fn world(&self) -> &World {

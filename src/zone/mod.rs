@@ -8,6 +8,7 @@
 //! label.
 
 mod build;
+mod challenge;
 mod check;
 mod dialect;
 mod fields;

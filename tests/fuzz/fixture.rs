@@ -47,7 +47,7 @@ pub(crate) fn compile(config: Config) -> Arc<Plan> {
 /// A snapshot of a plan whose addresses have these states.
 pub(crate) fn snapshot_with(plan: Arc<Plan>, states: &dyn Fn(EndpointRef, usize) -> State) -> Snapshot {
     let standing = Arc::new(state::assume(&world(&plan, Rules::default()), &[], NOW, states));
-    Snapshot { plan, standing, epoch: 1 }
+    Snapshot { plan, standing, challenges: <_>::default(), epoch: 1 }
 }
 
 /// A server's reply to a message; no bytes if it drops the message.

@@ -82,7 +82,7 @@ fn snapshot(plan: &Arc<Plan>, dice: &mut Numbers) -> Snapshot {
     };
     let now = Unix(Duration::from_secs(1_800_000_000));
     let standing = state::assume(&world(plan, Rules::default()), &[], now, &state);
-    Snapshot { plan: Arc::clone(plan), standing: Arc::new(standing), epoch: 1 }
+    Snapshot { plan: Arc::clone(plan), standing: Arc::new(standing), challenges: <_>::default(), epoch: 1 }
 }
 
 fn question(dice: &mut Numbers) -> Question {
@@ -202,7 +202,7 @@ fn explained(down: &[&str], name: &str, rtype: &str, client: &str) -> dto::Expla
         at: now,
         ..Question::parse(&format!("{name}.example.test"), Some(rtype), client, None).expect("a question")
     };
-    let snapshot = Snapshot { plan, standing: standing.into(), epoch: 1 };
+    let snapshot = Snapshot { plan, standing: standing.into(), challenges: <_>::default(), epoch: 1 };
     explain(&snapshot, &[], &[], &question).expect("the name is ours")
 }
 
@@ -234,7 +234,8 @@ fn overrides_are_explained_with_their_author_and_reason() {
     let standing = state::assume(&world(&plan, Rules::default()), &overrides, now, &of);
     let ap = plan.topology.region_named("ap-south").expect("it is there");
     assert_eq!(ap.0, 0, "the region that is forced up");
-    let snapshot = Snapshot { plan: Arc::clone(&plan), standing: standing.into(), epoch: 1 };
+    let snapshot =
+        Snapshot { plan: Arc::clone(&plan), standing: standing.into(), challenges: <_>::default(), epoch: 1 };
     let question = Question::parse("all.example.test", Some("A"), "10.9.0.1", None).expect("a question");
     let explanation =
         explain(&snapshot, &[], &overrides, &Question { at: now, ..question }).expect("it is ours");

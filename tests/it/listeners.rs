@@ -43,7 +43,12 @@ fn snapshot() -> Snapshot {
     let zone = Zone::read(&origin, &text, "zone", &mut include).expect("a zone");
     let zones = Zones::build(vec![zone], &[]).expect("zones");
     let plan = Plan::compile(Topology::default(), zones, Index::default(), true, KeyPrefix::default());
-    Snapshot { plan: Arc::new(plan), standing: Arc::new(Standing::default()), epoch: 1 }
+    Snapshot {
+        plan: Arc::new(plan),
+        standing: Arc::new(Standing::default()),
+        challenges: <_>::default(),
+        epoch: 1,
+    }
 }
 
 fn query(id: u16, name: &str) -> Vec<u8> {

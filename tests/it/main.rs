@@ -1,5 +1,6 @@
 //! Integration tests: the product from outside, over real sockets.
 
+mod acme;
 mod alias;
 mod api;
 mod check;

@@ -203,7 +203,7 @@ fn explained(state: State, name: &str, rtype: &str) -> dto::Explain {
     let plan = prepare(&Origin::Text { toml: toml.into(), files: files.into() }).expect("a plan").plan;
     let question = Question::parse(name, Some(rtype), "192.0.2.1", None).expect("a question");
     let standing = state::assume(&world(&plan, Rules::default()), &[], question.at, &|_, _| state);
-    let snapshot = Snapshot { plan, standing: standing.into(), epoch: 1 };
+    let snapshot = Snapshot { plan, standing: standing.into(), challenges: <_>::default(), epoch: 1 };
     explain(&snapshot, &[], &[], &question).expect("an explanation")
 }
 

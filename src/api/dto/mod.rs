@@ -1,6 +1,7 @@
 //! The shapes of the API's JSON. Names are a contract: fields are added, never renamed. Times are RFC 3339 in UTC,
 //! durations in the unit that their name says.
 
+mod acme;
 mod from;
 mod request;
 mod terms;
@@ -10,6 +11,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use acme::{AcmeRequest, Certificate, Challenge};
 pub use request::{
     BackendAddress, ExplainRequest, MatchedRoute, RequestBackend, RequestListener, RequestOutcome,
     RequestPool, RequestSticky, RouteEdits, SkippedRoute, SplitPool,
@@ -33,6 +35,12 @@ pub struct Status {
     pub pools: Vec<Pool>,
     /// What needs an operator's attention now, a sentence each.
     pub alarms: Vec<String>,
+    /// The certificates of the proxy that the node obtains itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Certificate>,
+    /// What is shown to ACME servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub challenges: Vec<Challenge>,
     /// The files that the process may have open; absent from nodes of earlier versions.
     #[serde(default)]
     pub files: Option<Files>,

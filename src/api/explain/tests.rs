@@ -37,7 +37,7 @@ fn node(pool: &str, rest: &str) -> (Snapshot, NodeState) {
     let plan = prepare(&origin).unwrap_or_else(|e| panic!("{e}")).plan;
     let state = NodeState::new(world(&plan, Rules::default()), SavedState::default(), NOW);
     let standing = Arc::clone(state.standing());
-    (Snapshot { plan, standing, epoch: 7 }, state)
+    (Snapshot { plan, standing, challenges: <_>::default(), epoch: 7 }, state)
 }
 
 fn ask(url: &str, headers: &[&str], listener: Option<&str>) -> RequestQuestion {

@@ -74,7 +74,12 @@ impl Node {
 
     fn snapshot(&self) -> Snapshot {
         let standing = Arc::clone(self.state.standing());
-        Snapshot { plan: Arc::clone(&self.plan), standing, epoch: self.state.epoch() }
+        Snapshot {
+            plan: Arc::clone(&self.plan),
+            standing,
+            challenges: <_>::default(),
+            epoch: self.state.epoch(),
+        }
     }
 
     /// The lines of a scrape about `suspect_self`.
@@ -85,6 +90,7 @@ impl Node {
             checks: Vec::new(),
             hosts: Vec::new(),
             overrides: Vec::new(),
+            certificates: Vec::new(),
             engine_alarms: Vec::new(),
             transitions: Vec::new(),
             ejections: Vec::new(),

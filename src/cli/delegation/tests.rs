@@ -51,8 +51,12 @@ fn bound() -> (UdpSocket, TcpListener) {
 fn serve_counted(text: &str) -> (SocketAddr, Arc<AtomicUsize>) {
     let zones = zones("example.test.", &format!("{APEX}{text}"));
     let plan = Plan::compile(Topology::default(), zones, Index::default(), true, KeyPrefix::default());
-    let snapshot =
-        Arc::new(Snapshot { plan: Arc::new(plan), standing: Arc::new(Standing::default()), epoch: 1 });
+    let snapshot = Arc::new(Snapshot {
+        plan: Arc::new(plan),
+        standing: Arc::new(Standing::default()),
+        challenges: <_>::default(),
+        epoch: 1,
+    });
     let answer = move |snapshot: &Snapshot, query: &[u8], peer, transport| {
         let mut reply = Reply::new(1);
         let arrival = Arrival { peer, local: peer, transport, encrypted: false, keepalive: None };

@@ -5,6 +5,7 @@
 //! finds routes that no request reaches. `tls` names the certificates.
 
 mod access;
+mod acme;
 mod action;
 mod backend;
 mod condition;
@@ -22,9 +23,10 @@ mod sticky;
 mod tcp;
 mod tls;
 
+pub use acme::{AcmeCertificate, AcmeChallenge, ExternalAccount};
 pub(super) use backend::place as backend_place;
 pub use discover::backends as discovered_backends;
-pub use tls::{CertificateFiles, ClientCertificates, PoolTls, ProxyTls, Tickets};
+pub use tls::{CertificateFiles, CertificateSource, ClientCertificates, PoolTls, ProxyTls, Tickets};
 
 use std::time::Duration;
 
@@ -89,7 +91,7 @@ pub(super) const PROXY: Keys = Keys {
             "backends that can serve the same requests; routes refer to it by name",
         ),
     ],
-    later: &["acme"],
+    later: &[],
 };
 
 /// More than any machine has cores.

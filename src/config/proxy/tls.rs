@@ -7,12 +7,13 @@ use std::time::Duration;
 use http::HeaderName;
 use rustls::pki_types::{ServerName, TrustAnchor};
 
-use super::super::keys::Shape::{Boolean, Text, Time};
-use super::super::keys::{Keys, default, key, otherwise, required};
+use super::super::keys::Shape::{Boolean, Either, Fields, Text, Time};
+use super::super::keys::{Keys, default, instead, key, otherwise, required};
 use super::super::listen::named_file;
 use super::super::probe::read_authorities;
 use super::super::table::{Table, Value};
 use super::super::{NamedFile, Spot, text};
+use super::acme::{self, AcmeCertificate};
 use crate::model;
 
 pub(super) const CERTIFICATE: Keys = Keys {
@@ -20,14 +21,20 @@ pub(super) const CERTIFICATE: Keys = Keys {
         key(
             "cert",
             Text,
-            required("\"www.pem\""),
+            otherwise("\"www.pem\"", "none, with `acme`"),
             "PEM file of a certificate, followed by those that lead to its authority",
         ),
         key(
             "key",
             Text,
-            required("\"www.key\""),
+            otherwise("\"www.key\"", "none, with `acme`"),
             "PEM file of its private key, to which not every user may have access",
+        ),
+        key(
+            "acme",
+            Either(&[Fields(&acme::ACME)]),
+            instead("{ names = [\"www.example.com\"], terms_agreed = true }", "without `cert` and `key`"),
+            "a certificate that the node obtains and renews itself, by ACME; it is kept in `state_dir`",
         ),
     ],
     later: &[],
@@ -107,13 +114,42 @@ const DEFAULT_ROTATION: Duration = Duration::from_secs(43_200);
 #[derive(Clone, Debug, Default)]
 pub struct ProxyTls {
     /// In the order of the config.
-    pub certificates: Vec<CertificateFiles>,
+    pub certificates: Vec<CertificateSource>,
     /// The tickets by which clients resume sessions.
     pub tickets: Tickets,
     /// The names of the listeners with TLS, and what their clients must show.
     pub listeners: Vec<(String, Option<ClientCertificates>)>,
     /// By the position of the pool in the topology.
     pub pools: Vec<Option<PoolTls>>,
+}
+
+/// Where a certificate comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CertificateSource {
+    /// Files, which somebody else renews.
+    Files(CertificateFiles),
+    /// The node obtains it itself.
+    Acme(Box<AcmeCertificate>),
+}
+
+impl CertificateSource {
+    /// Where the config has it.
+    #[must_use]
+    pub fn at(&self) -> &Spot {
+        match self {
+            Self::Files(files) => &files.cert.at,
+            Self::Acme(acme) => &acme.at,
+        }
+    }
+
+    /// What messages call it.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Files(files) => files.cert.path.display().to_string(),
+            Self::Acme(_) => "one by ACME".into(),
+        }
+    }
 }
 
 /// A certificate and its key.
@@ -166,7 +202,7 @@ fn pem_file(value: &Value<'_>) -> Option<NamedFile> {
     named_file(value, "the path of a PEM file")
 }
 
-pub(super) fn read_certificates(proxy: &Table<'_>) -> Vec<CertificateFiles> {
+pub(super) fn read_certificates(proxy: &Table<'_>) -> Vec<CertificateSource> {
     let Some(value) = proxy.get("certificate") else { return Vec::new() };
     let items = value.items("a list of certificates such as [{ cert = \"www.pem\", key = \"www.key\" }]");
     let items = items.unwrap_or_default();
@@ -175,9 +211,16 @@ pub(super) fn read_certificates(proxy: &Table<'_>) -> Vec<CertificateFiles> {
     }
     let read = |item: &Value<'_>| {
         let table = item.table("proxy.certificate", &CERTIFICATE)?;
-        let file = |key| table.need(key).and_then(|value| pem_file(&value));
+        if let Some(value) = table.get("acme") {
+            table.refuse(&["cert", "key"], "with `acme`");
+            return acme::read(&value).map(|acme| CertificateSource::Acme(Box::new(acme)));
+        }
+        if !table.has("cert") || !table.has("key") {
+            table.report.absent(table.span.clone(), "a certificate needs `cert` and `key`, or `acme`");
+        }
+        let file = |key| table.get(key).and_then(|value| pem_file(&value));
         let (cert, key) = (file("cert"), file("key"));
-        Some(CertificateFiles { cert: cert?, key: key? })
+        Some(CertificateSource::Files(CertificateFiles { cert: cert?, key: key? }))
     };
     items.iter().filter_map(read).collect()
 }

@@ -65,7 +65,7 @@ fn tls_of_listeners_and_pools() {
                 "certificate = { cert = \"c.pem\" }",
                 "3:15: expected a list of certificates such as [{ cert = \"www.pem\", key = \"www.key\" }], found a table",
             ),
-            ("certificate = [{ cert = \"c.pem\" }]", "3:16: `key` is missing in `proxy.certificate`"),
+            ("certificate = [{ cert = \"c.pem\" }]", "3:16: a certificate needs `cert` and `key`, or `acme`"),
             ("tickets = { rotate = \"1s\" }", "3:22: expected a duration from 1m to 72h, found \"1s\""),
             ("tickets = { rotate = \"60500ms\" }", "3:22: expected whole seconds"),
         ],

@@ -37,7 +37,8 @@ fn echo(_: &Snapshot, query: &[u8], _: Arrival, _: Unix, reply: &mut Reply) -> O
 }
 
 fn shared() -> Shared {
-    let snapshot = Snapshot { plan: Arc::default(), standing: Arc::default(), epoch: 1 };
+    let snapshot =
+        Snapshot { plan: Arc::default(), standing: Arc::default(), challenges: <_>::default(), epoch: 1 };
     let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
     Shared { snapshots, counters: Arc::default(), supervisor: Supervisor::default() }
 }

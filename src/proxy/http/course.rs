@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::headers::{self, Sender};
@@ -44,6 +44,9 @@ pub(super) fn course<'a, B>(
     {
         let ready = ready::answer(&client.context.shared, snapshot, needed, request.method());
         return Course::Reply(ready, None);
+    }
+    if let Some(proof) = challenge(snapshot, request) {
+        return Course::Reply(proof, None);
     }
     let trusted = &snapshot.plan.proxy.trusted;
     if let Err(wait) = client.admit_request(&listener.client, request.headers(), trusted) {
@@ -90,4 +93,12 @@ pub(super) fn course<'a, B>(
         }
         Err((status, why)) => Course::Reply(reply::text(status, why), Some(route)),
     }
+}
+
+/// What an ACME server gets that asks for a proof.
+fn challenge<B>(snapshot: &Snapshot, request: &Request<B>) -> Option<Response<ResponseBody>> {
+    if snapshot.challenges.is_empty() || !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
+    }
+    snapshot.challenges.body(request.uri().path()).map(reply::challenge)
 }

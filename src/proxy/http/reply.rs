@@ -33,6 +33,13 @@ pub(super) fn too_many(wait: Duration) -> Response<ResponseBody> {
     response
 }
 
+/// What an ACME server asks for (RFC 8555 §8.3).
+pub(super) fn challenge(body: &str) -> Response<ResponseBody> {
+    let mut response = text(StatusCode::OK, body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response
+}
+
 /// A redirect.
 pub(super) fn redirect(status: StatusCode, to: HeaderValue) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::of(String::new()));

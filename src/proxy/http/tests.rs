@@ -46,7 +46,8 @@ fn connect(
     };
     let proxy = Proxy { listeners: vec![listener], ..Proxy::default() };
     let plan = Plan { topology: Arc::new(topology), proxy: route::Plan::compile(&proxy), ..Plan::default() };
-    let snapshot = Snapshot { plan: Arc::new(plan), standing: Arc::new(standing), epoch: 1 };
+    let snapshot =
+        Snapshot { plan: Arc::new(plan), standing: Arc::new(standing), challenges: <_>::default(), epoch: 1 };
     let shared = Shared {
         snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
         counters: Arc::default(),

@@ -75,7 +75,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::net::certificates::{BySni, Certified};
+    use crate::net::certificates::{BySni, Certified, Shown};
     use crate::net::server_tls::listener_config;
     use crate::net::tickets::{Secret, Tickets};
 
@@ -83,7 +83,7 @@ mod tests {
         let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let certified = Certified::new(vec![made.cert.der().clone()], key).unwrap();
-        let (by_sni, _) = BySni::new(&[certified]).unwrap();
+        let (by_sni, _) = BySni::new(&[Shown::Fixed(certified)]).unwrap();
         let tickets = Arc::new(Tickets::new(&Secret([0; 32]), None, Duration::from_secs(60)));
         let config = listener_config(Arc::new(by_sni), None, &[], tickets).unwrap();
         Acceptor { config, settings: ListenerTls::default() }

@@ -127,7 +127,12 @@ impl Server {
         let zones = Zones::build(self.zones, &services).expect("services that fit the zones");
         let plan = Plan::compile(self.topology, zones, Index::default(), self.ecs, KeyPrefix::default());
         let standing = state::assume(&world(&plan, Rules::default()), &[], NOW, &|_, _| state);
-        Running(Snapshot { plan: Arc::new(plan), standing: Arc::new(standing), epoch: 1 })
+        Running(Snapshot {
+            plan: Arc::new(plan),
+            standing: Arc::new(standing),
+            challenges: <_>::default(),
+            epoch: 1,
+        })
     }
 }
 

@@ -51,7 +51,12 @@ fn read() -> Vec<Zone> {
 fn serve(zones: Vec<Zone>) -> Snapshot {
     let zones = Zones::build(zones, []).expect("no services");
     let plan = Plan::compile(Topology::default(), zones, Index::default(), true, KeyPrefix::default());
-    Snapshot { plan: Arc::new(plan), standing: Arc::new(Standing::default()), epoch: 1 }
+    Snapshot {
+        plan: Arc::new(plan),
+        standing: Arc::new(Standing::default()),
+        challenges: <_>::default(),
+        epoch: 1,
+    }
 }
 
 fn ask(snapshot: &Snapshot, question: &Question, buffer: &mut Buffer) -> Reply {

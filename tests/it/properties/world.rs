@@ -294,7 +294,7 @@ impl Node {
         let assumed =
             state::assume(&prepare::world(&plan, Rules::default()), &world.overrides, Unix(START), &states);
         let standing = Arc::new(assumed);
-        Self(Snapshot { plan, standing, epoch: 1 })
+        Self(Snapshot { plan, standing, challenges: <_>::default(), epoch: 1 })
     }
 
     /// Queries for one client, this many seconds after the start.

@@ -94,7 +94,7 @@ async fn metric(node: &TestNode, name: &str, backend: SocketAddr) -> Option<f64>
 }
 
 /// Sends bytes and returns everything that comes back until the connection is closed.
-async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         stream.write_all(bytes).await.ok();

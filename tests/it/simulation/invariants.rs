@@ -308,7 +308,12 @@ impl Simulation {
         }
         let mut without = Standing { services: Arc::default(), ..(**standing).clone() };
         without.regions.iter_mut().for_each(|region| region.action = None);
-        let without = Snapshot { plan: Arc::clone(&snapshot.plan), standing: without.into(), epoch: 0 };
+        let without = Snapshot {
+            plan: Arc::clone(&snapshot.plan),
+            standing: without.into(),
+            challenges: <_>::default(),
+            epoch: 0,
+        };
         let request = SteeringRequest { service, client, family, unix: self.now.unix, draw: 0 };
         assert_eq!(scope, answer(&without, &request).0.scope, "overrides of others narrow the scope");
     }

@@ -101,7 +101,7 @@ impl Simulation {
 
     fn snapshot(&self) -> Snapshot {
         let (plan, standing) = (Arc::clone(&self.plan), Arc::clone(self.state.standing()));
-        Snapshot { plan, standing, epoch: self.state.epoch() }
+        Snapshot { plan, standing, challenges: <_>::default(), epoch: self.state.epoch() }
     }
 
     fn step(&mut self) {
