@@ -53,7 +53,7 @@ async fn obtain(names: &str, keys: &str) {
     node.folder.write("pebble.json", config.to_string());
     let mut command = clean(Command::new("pebble"));
     command.args(["-strict", "-config", &path("pebble.json"), "-dnsserver", &node.dns.to_string()]);
-    command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "20");
+    command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "0");
     let _pebble = Pebble(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"));
     until("it listens", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()).await;
     reload(&node).await;
