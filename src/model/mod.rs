@@ -22,6 +22,7 @@ mod place;
 mod probe;
 mod proxy;
 mod rate_limit;
+mod request_limits;
 mod rules;
 mod secret;
 mod service;
@@ -55,6 +56,7 @@ pub use proxy::{
     ProxyVersion, Readiness, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, ValuePattern, When,
 };
 pub use rate_limit::RateLimit;
+pub use request_limits::RequestLimits;
 pub use rules::{Rule, Rules, SuspectSelf};
 pub use secret::Secret;
 pub use service::{

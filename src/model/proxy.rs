@@ -9,7 +9,7 @@ use regex::Regex;
 
 use super::{
     ClientLimits, Condition, Discover, Edits, Fraction, Name, Networks, Passive, PoolLimits, RedirectTo,
-    Sticky, Weight,
+    RequestLimits, Sticky, Weight,
 };
 
 /// Index into [`Topology::pools`](super::Topology::pools).
@@ -107,6 +107,8 @@ pub struct Listener {
     pub tcp: TcpOptions,
     /// What each client may use.
     pub client: ClientLimits,
+    /// How long requests may be, and how slow clients.
+    pub limits: RequestLimits,
     /// How it speaks TLS, if it does.
     pub tls: Option<ListenerTls>,
     /// The first that matches decides.

@@ -71,6 +71,12 @@ pub struct ListenerCounters {
     pub limited_connections: AtomicU64,
     /// Requests refused because their client sent too many.
     pub limited_requests: AtomicU64,
+    /// Requests whose body was longer than it may be.
+    pub too_large: AtomicU64,
+    /// Requests that came too slowly.
+    pub slow_uploads: AtomicU64,
+    /// Connections and streams that were closed because the client took a response too slowly.
+    pub slow_downloads: AtomicU64,
     /// Responses, by the first digit of their status; 0 is not used.
     pub responses: [AtomicU64; 6],
     /// Requests that no route matched.

@@ -17,7 +17,7 @@ use crate::net::netstat::ListenCounters;
 /// A counter of each listener, pool or backend: its name, what it counts, and where it is.
 type Row<T> = (&'static str, &'static str, fn(&T) -> &AtomicU64);
 
-const OF_LISTENERS: [Row<ListenerCounters>; 5] = [
+const OF_LISTENERS: [Row<ListenerCounters>; 8] = [
     ("proxy_connections", "Connections accepted", |it| &it.accepted),
     ("proxy_refused", "Connections closed at once because too many were open", |it| &it.refused),
     (
@@ -28,6 +28,13 @@ const OF_LISTENERS: [Row<ListenerCounters>; 5] = [
     ("proxy_limited_requests", "Requests refused with 429 because their client sent too many", |it| {
         &it.limited_requests
     }),
+    ("proxy_too_large", "Requests whose body was longer than the listener allows", |it| &it.too_large),
+    ("proxy_slow_uploads", "Requests refused with 408 because they came too slowly", |it| &it.slow_uploads),
+    (
+        "proxy_slow_downloads",
+        "Connections and streams closed because their client took a response too slowly",
+        |it| &it.slow_downloads,
+    ),
     ("proxy_unrouted", "Requests that no route matched", |it| &it.unrouted),
 ];
 

@@ -20,6 +20,7 @@ mod counters;
 mod http;
 mod leaving;
 mod metrics;
+mod pace;
 mod passive;
 mod passthrough;
 mod pools;

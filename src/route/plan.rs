@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::{Head, Routes, Skipped};
 use crate::model::{
     AccessLog, ClientHeaders, ClientLimits, ListenerTls, Networks, PathEdit, PoolId, Protocol, Proxy,
-    Readiness, Route, RouteAction, Weight,
+    Readiness, RequestLimits, Route, RouteAction, Weight,
 };
 
 /// The compiled `[proxy]`; empty without one.
@@ -41,6 +41,8 @@ pub struct Listener {
     pub addresses: Box<[SocketAddr]>,
     /// What each client may use.
     pub client: ClientLimits,
+    /// How long requests may be, and how slow clients.
+    pub limits: RequestLimits,
     /// In the order of the config.
     pub routes: Box<[Route]>,
     /// The pools that need an open backend for `/portolan/ready`; `None` if the listener does not answer that path itself.
@@ -62,6 +64,7 @@ impl Plan {
             protocol: it.protocol,
             proxy_protocol: it.proxy_protocol,
             client: it.client,
+            limits: it.limits,
             tls: it.tls.clone(),
             addresses: it.addresses.clone().into(),
             routes: it.routes.iter().cloned().map(normalized).collect(),

@@ -13,7 +13,7 @@ use super::super::place::Names;
 use super::super::table::{At, Entry, Table, Value};
 use super::super::text;
 use super::action::pool_id;
-use super::{ClientCertificates, reach, route, tcp, tls};
+use super::{ClientCertificates, reach, requests, route, tcp, tls};
 
 pub(super) const LISTENER: Keys = Keys {
     known: &[
@@ -53,6 +53,12 @@ pub(super) const LISTENER: Keys = Keys {
             otherwise("", "no limit"),
             "what each client, an IPv4 address or an IPv6 /64, may use; `trusted` hops may use more",
         ),
+        key(
+            "limits",
+            Fields(&requests::REQUESTS),
+            otherwise("", "as shown there"),
+            "how long requests may be, and how slowly clients may send and read",
+        ),
         key("pool", Text, otherwise("\"api\"", "none"), "pool for what no route matches"),
         key(
             "route",
@@ -78,7 +84,7 @@ const PROTOCOLS: [(&str, Protocol); 4] = [
 ];
 
 /// The keys that have no meaning for datagrams.
-const NOT_FOR_UDP: [&str; 4] = ["client", "proxy_protocol", "tcp", "tls"];
+const NOT_FOR_UDP: [&str; 5] = ["client", "limits", "proxy_protocol", "tcp", "tls"];
 const CLIENT: Keys = Keys {
     known: &[
         key(
@@ -158,13 +164,15 @@ fn read(
     };
     let proxy_protocol = table.get("proxy_protocol").and_then(|value| value.boolean());
     let client = read_client(table, protocol);
+    let limits = requests::read(table);
     // With a protocol that is not known, routes are read as the richer ones.
     let protocol = protocol.unwrap_or(Protocol::Http);
     let transports = if protocol == Protocol::Udp { Transports::Udp } else { Transports::Tcp };
     let addresses = read_addresses(table, transports, claims);
     match protocol {
-        Protocol::Http | Protocol::Tcp => {}
-        Protocol::TlsPassthrough => table.refuse(&["tls"], "with protocol = \"tls-passthrough\""),
+        Protocol::Http => {}
+        Protocol::Tcp => table.refuse(&["limits"], "with protocol = \"tcp\""),
+        Protocol::TlsPassthrough => table.refuse(&["limits", "tls"], "with protocol = \"tls-passthrough\""),
         Protocol::Udp => table.refuse(&NOT_FOR_UDP, "with protocol = \"udp\""),
     }
     let before = table.report.errors();
@@ -177,7 +185,8 @@ fn read(
     let routes = routes.into_iter().map(|route| route.value).collect();
     let proxy_protocol = proxy_protocol.unwrap_or(false);
     let tcp = tcp::of_listener(table);
-    Listener { name: entry.name.into(), addresses, protocol, proxy_protocol, tcp, tls, client, routes, ready }
+    let name = entry.name.into();
+    Listener { name, addresses, protocol, proxy_protocol, tcp, tls, client, limits, routes, ready }
 }
 
 /// `true`, or `{ pools = [...] }`.

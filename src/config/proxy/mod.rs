@@ -17,6 +17,7 @@ mod location;
 mod passive;
 mod pool;
 mod reach;
+mod requests;
 mod route;
 mod sticky;
 mod tcp;

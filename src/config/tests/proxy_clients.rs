@@ -26,6 +26,31 @@ fn limits_of_clients() {
 }
 
 #[test]
+fn limits_of_requests() {
+    let limits = |keys: &str| {
+        format!(
+            "proxy.listener.web = {{ listen = \"[::]:80\", pool = \"api\", limits = {{ {keys} }} }}\n{POOL}"
+        )
+    };
+    check_with(
+        limits,
+        &[
+            ("body = \"10MiB\", upload = 0, download = 0, grace = \"1s\", streams = 1", ""),
+            (
+                "body = 1, upload = -1, grace = \"0s\", streams = 0",
+                "2:76: expected a size such as \"10MiB\" (units: B, KiB, MiB, GiB), found integer 1\n2:88: expected an integer from 0 to 1000000000, found integer -1\n2:100: expected a duration from 1s to 10m, found \"0s\"\n2:116: expected an integer from 1 to 1024, found integer 0",
+            ),
+            (
+                "body = \"10MB\"",
+                "2:76: expected a size such as \"10MiB\" (units: B, KiB, MiB, GiB), found \"10MB\"",
+            ),
+        ],
+    );
+    let tcp = limits("body = \"1KiB\"").replace("pool =", "protocol = \"tcp\", pool =");
+    assert_eq!(reported(&tcp), "2:76: `limits` has no meaning with protocol = \"tcp\"");
+}
+
+#[test]
 fn sources_of_backends() {
     const WHAT: &str = "expected a source such as \"dns:api.internal:8080\", \"dns+srv:_api._tcp.internal\" or \"file:backends.txt\"";
     let discover = |source: &str| pool(&format!("discover = {source}"));

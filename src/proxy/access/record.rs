@@ -47,6 +47,8 @@ pub(in crate::proxy) enum End {
     Complete,
     /// The client did not send its request in time.
     ClientSlow,
+    /// The body of the request was longer than it may be.
+    TooLarge,
     /// The client went away, or what it sent was not valid.
     ClientGone,
     /// No backend was available.
@@ -68,6 +70,7 @@ impl End {
         match self {
             Self::Complete => "complete",
             Self::ClientSlow => "client_slow",
+            Self::TooLarge => "too_large",
             Self::ClientGone => "client_gone",
             Self::NoBackend => "no_backend",
             Self::BackendsBusy => "backends_busy",

@@ -7,11 +7,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use http::HeaderMap;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::model::RequestLimits;
+use crate::proxy::pace::Pace;
 use crate::proxy::pools::WorkerPool;
 use crate::proxy::queue::InFlight;
 use crate::proxy::upstream::{self, Idle};
@@ -23,6 +26,9 @@ pub(in crate::proxy) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 pub(in crate::proxy) struct RequestBody {
     incoming: Option<Incoming>,
     patience: Patience,
+    pace: Pace,
+    /// Bytes that it may have.
+    most: u64,
     /// `None` if there is no body.
     upload: Option<Rc<Upload>>,
 }
@@ -33,13 +39,16 @@ pub(in crate::proxy) struct Upload {
     ended: CancellationToken,
     fault: Cell<Option<ClientFault>>,
     received: Cell<u64>,
+    is_answered: Cell<bool>,
 }
 
 /// What a client did wrong with the body of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum ClientFault {
-    /// It sent nothing for too long.
+    /// It sent nothing, or too little, for too long.
     Slow,
+    /// It sent more than it may.
+    TooLarge,
     /// It went away, or what it sent was not valid.
     Broken,
 }
@@ -71,36 +80,49 @@ pub(in crate::proxy) struct Lease {
 struct Patience {
     limit: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
-    is_waiting: bool,
+    /// When it is over, while something is waited for.
+    until: Option<Instant>,
 }
 
 impl Patience {
     fn of(limit: Duration) -> Self {
-        Self { limit, sleep: None, is_waiting: false }
+        Self { limit, sleep: None, until: None }
     }
 
     fn moved(&mut self) {
-        self.is_waiting = false;
+        self.until = None;
     }
 
-    /// Ready once the time is over.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let until = Instant::now() + self.limit;
+    /// Ready once the time is over, or that of `pace`.
+    fn poll(&mut self, pace: &Pace, cx: &mut Context<'_>) -> Poll<()> {
+        let until = *self.until.get_or_insert_with(|| Instant::now() + self.limit);
+        let until = pace.until().map_or(until, |it| it.min(until));
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        if !self.is_waiting {
+        if sleep.deadline() != until {
             sleep.as_mut().reset(until);
-            self.is_waiting = true;
         }
         sleep.as_mut().poll(cx)
     }
 }
 
 impl RequestBody {
-    /// A client's body, each part of which must come within `limit`.
-    pub(in crate::proxy) fn of(incoming: Incoming, limit: Duration) -> Self {
-        let incoming = (!incoming.is_end_stream()).then_some(incoming);
-        let upload = incoming.as_ref().map(|_| Rc::default());
-        Self { incoming, patience: Patience::of(limit), upload }
+    /// The body of a client's request with these headers, each part of which must come within `patience`.
+    pub(in crate::proxy) fn of(
+        incoming: Incoming,
+        patience: Duration,
+        limits: &RequestLimits,
+        headers: &HeaderMap,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            return Self::empty();
+        }
+        Self {
+            incoming: Some(incoming),
+            patience: Patience::of(patience),
+            pace: Pace::of_upload(limits, headers),
+            most: limits.body.unwrap_or(u64::MAX),
+            upload: Some(Rc::default()),
+        }
     }
 
     pub(in crate::proxy) fn upload(&self) -> Option<Rc<Upload>> {
@@ -113,7 +135,8 @@ impl RequestBody {
     }
 
     pub(in crate::proxy) fn empty() -> Self {
-        Self { incoming: None, patience: Patience::of(Duration::ZERO), upload: None }
+        let patience = Patience::of(Duration::ZERO);
+        Self { incoming: None, patience, pace: Pace::any(), most: 0, upload: None }
     }
 }
 
@@ -146,6 +169,11 @@ impl Upload {
         self.received.get()
     }
 
+    /// The response has begun: from now on the client may send as slowly as the two have agreed on.
+    pub(in crate::proxy) fn answered(&self) {
+        self.is_answered.set(true);
+    }
+
     /// What the client did wrong, if anything.
     pub(in crate::proxy) fn fault(&self) -> Option<ClientFault> {
         self.fault.get()
@@ -160,17 +188,23 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { incoming, patience, upload } = &mut *self;
+        let Self { incoming, patience, pace, most, upload } = &mut *self;
         let (Some(incoming), Some(upload)) = (incoming, upload) else { return Poll::Ready(None) };
-        match ready!(relay(incoming, patience, cx)) {
+        if upload.is_answered.get() {
+            *pace = Pace::any();
+        }
+        match ready!(relay(incoming, patience, pace, cx)) {
             Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-                upload.received.set(upload.received.get() + bytes);
+                upload.add(frame.data_ref().map_or(0, Bytes::len) as u64);
+                if upload.received() > *most {
+                    upload.fault.set(Some(ClientFault::TooLarge));
+                    return Poll::Ready(Some(Err("the client sent more than it may".into())));
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(Interruption::Silence(limit))) => {
                 upload.fault.set(Some(ClientFault::Slow));
-                Poll::Ready(Some(Err(format!("the client sent nothing for {limit:?}").into())))
+                Poll::Ready(Some(Err(format!("the client sent nothing for {limit:?}, or too little").into())))
             }
             Some(Err(Interruption::Broken(error))) => {
                 upload.fault.set(Some(ClientFault::Broken));
@@ -234,7 +268,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Own(own) => Pin::new(own).poll_frame(cx).map_err(|never| match never {}),
             Self::Relayed(relayed) => {
-                let frame = ready!(relay(&mut relayed.incoming, &mut relayed.patience, cx));
+                let frame = ready!(relay(&mut relayed.incoming, &mut relayed.patience, &mut Pace::any(), cx));
                 match &frame {
                     None => relayed.end(),
                     Some(Ok(_)) if relayed.incoming.is_end_stream() => relayed.end(),
@@ -281,15 +315,19 @@ impl Interruption {
 fn relay(
     incoming: &mut Incoming,
     patience: &mut Patience,
+    pace: &mut Pace,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, Interruption>>> {
     match Pin::new(incoming).poll_frame(cx) {
         Poll::Ready(frame) => {
             patience.moved();
+            let data = frame.as_ref().and_then(|it| it.as_ref().ok()?.data_ref());
+            pace.moved(data.map_or(0, Bytes::len) as u64);
             Poll::Ready(frame.map(|it| it.map_err(Interruption::Broken)))
         }
         Poll::Pending => {
-            ready!(patience.poll(cx));
+            pace.wait();
+            ready!(patience.poll(pace, cx));
             Poll::Ready(Some(Err(Interruption::Silence(patience.limit))))
         }
     }

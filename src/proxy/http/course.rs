@@ -3,12 +3,13 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use http::{Request, Response, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Request, Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::headers::{self, Sender};
 use super::{ready, reply, target};
-use crate::model::{Route, RouteAction};
+use crate::model::{RequestLimits, Route, RouteAction};
 use crate::pick::client_key;
 use crate::proxy::access::Record;
 use crate::proxy::pools::WorkerPool;
@@ -20,8 +21,8 @@ use crate::snapshot::Snapshot;
 pub(super) enum Course<'a> {
     /// The proxy answers it itself. Without a route, it took none.
     Reply(Response<ResponseBody>, Option<&'a Route>),
-    /// A backend of this pool gets it.
-    Forward(Rc<WorkerPool>, &'a Route),
+    /// A backend of this pool gets it, within these limits.
+    Forward(Rc<WorkerPool>, &'a Route, &'a RequestLimits),
 }
 
 /// Decides what becomes of a request; one for a pool becomes the one that backends get.
@@ -74,6 +75,10 @@ pub(super) fn course<'a, B>(
         }
         RouteAction::Forward(pools) => pools,
     };
+    if listener.limits.body.is_some_and(|most| announced(request.headers()) > most) {
+        client.counters.too_large.fetch_add(1, Relaxed);
+        return Course::Reply(reply::too_large(), Some(route));
+    }
     let sender = Sender {
         shown: &client.shown,
         is_trusted: client.is_trusted(trusted),
@@ -86,8 +91,14 @@ pub(super) fn course<'a, B>(
     match headers::prepare(request, &authority, &sender, &route.edits) {
         Ok(()) => {
             let pool = client.context.pool(pools, client_key(client.address.ip()), snapshot);
-            Course::Forward(pool, route)
+            Course::Forward(pool, route, &listener.limits)
         }
         Err((status, why)) => Course::Reply(reply::text(status, why), Some(route)),
     }
+}
+
+/// Bytes that the body of a request has, as far as its head says so.
+fn announced(headers: &HeaderMap) -> u64 {
+    let length = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    length.unwrap_or(0)
 }

@@ -12,6 +12,7 @@ use super::attempts::Attempts;
 use super::body::{Lease, RequestBody, ResponseBody, Upload};
 use super::course::{Course, course};
 use super::{headers, reply};
+use crate::model::RequestLimits;
 use crate::pick::client_key;
 use crate::proxy::access::Record;
 use crate::proxy::pools::{Backend, WorkerPool};
@@ -29,9 +30,9 @@ pub(super) async fn answer(
     let snapshot = client.context.snapshot();
     let (mut response, route) = match course(client, &snapshot, &mut request, record) {
         Course::Reply(response, route) => (response, route),
-        Course::Forward(pool, route) => {
+        Course::Forward(pool, route, limits) => {
             let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
-            (forward(client, pool, request, upgrade, record).await, Some(route))
+            (forward(client, (pool, limits), request, upgrade, record).await, Some(route))
         }
     };
     if let Some(route) = route {
@@ -43,14 +44,14 @@ pub(super) async fn answer(
 /// Sends a request to a backend of the pool, and to others if that fails in a way that the pool retries.
 async fn forward(
     client: &Client,
-    pool: Rc<WorkerPool>,
+    (pool, limits): (Rc<WorkerPool>, &RequestLimits),
     request: Request<Incoming>,
     upgrade: Option<OnUpgrade>,
     record: &Record,
 ) -> Response<ResponseBody> {
     pool.count_request();
     let (mut parts, body) = request.into_parts();
-    let mut body = RequestBody::of(body, pool.settings().timeout.read);
+    let mut body = RequestBody::of(body, pool.settings().timeout.read, limits, &parts.headers);
     headers::frame(&mut parts, &body);
     record.forward(&pool, &parts.headers, body.upload());
     // RFC 9110 §9.2.2.
@@ -82,7 +83,7 @@ async fn forward(
                     None => spare,
                 };
                 if !attempts.failed(&backend, &failure, again.is_some(), record) {
-                    return failure.response();
+                    return failure.response(&client.counters);
                 }
                 again
             }
@@ -109,6 +110,9 @@ async fn send(
         Attempt { backend, begun: Instant::now(), upload: request.body().upload(), has_ended: false };
     let sent = try_send(pool, backend, request, spare).await;
     attempt.has_ended = true;
+    if let Some(upload) = &attempt.upload {
+        upload.answered();
+    }
     let (response, connection) = sent?;
     backend.counters.took(attempt.begun.elapsed());
     Ok((response, Lease { connection, pool: Rc::clone(pool), in_flight }))

@@ -8,6 +8,7 @@ mod exchange;
 mod headers;
 mod identity;
 mod lane;
+mod paced;
 mod ready;
 mod reply;
 mod target;
@@ -16,6 +17,8 @@ mod tests;
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -24,16 +27,18 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_io_timeout::TimeoutStream;
 
 use super::access::Record;
 use super::begun::Begun;
+use super::counters::ListenerCounters;
+use super::pace::Pace;
 use super::worker::Client;
 use activity::{Activity, During};
 use body::ResponseBody;
 pub(super) use headers::shown;
 pub(super) use identity::Ids;
 pub(super) use lane::Plain;
+use paced::Paced;
 
 /// Time for the head of a request, and without a request, until a client's connection is closed.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
@@ -48,12 +53,14 @@ const PING: Duration = Duration::from_secs(30);
 const LARGEST_SEND_BUFFER: usize = 64 * 1024;
 /// Bytes of the head of a request.
 const LARGEST_HEAD: usize = 64 * 1024;
-/// Streams that a client may have open on an HTTP/2 connection.
-const MOST_STREAMS: u32 = 128;
+/// Streams that a client may reset before the proxy has looked at them, until its HTTP/2 connection is closed.
+const MOST_PENDING_RESETS: usize = 20;
+/// Streams of an HTTP/2 connection that the proxy may have to reset for what the client does, until it closes the connection.
+const MOST_FAULTY_STREAMS: usize = 128;
 
 /// Runs what belongs to a connection on the thread that has the connection.
 #[derive(Clone)]
-struct Local(Rc<Activity>);
+struct Local(Rc<Activity>, Arc<ListenerCounters>);
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Local
 where
@@ -66,11 +73,13 @@ where
             tokio::task::spawn_local(task);
             return;
         };
-        let activity = Rc::clone(&self.0);
+        let (activity, counters) = (Rc::clone(&self.0), Arc::clone(&self.1));
         tokio::task::spawn_local(async move {
             tokio::select! {
                 _ = task => {}
-                () = activity.stalled(request, STALL) => {}
+                () = activity.stalled(request, STALL) => {
+                    counters.slow_downloads.fetch_add(1, Relaxed);
+                }
             }
         });
     }
@@ -92,19 +101,21 @@ async fn serve_generally<S>(client: Rc<Client>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Activity::new();
-    let mut builder = auto::Builder::new(Local(Rc::clone(&activity)));
+    let limits = client.limits;
+    let activity = Activity::new(limits);
+    let mut builder = auto::Builder::new(Local(Rc::clone(&activity), Arc::clone(&client.counters)));
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(LARGEST_HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
-        .max_concurrent_streams(MOST_STREAMS)
+        .max_concurrent_streams(limits.streams)
+        .max_pending_accept_reset_streams(MOST_PENDING_RESETS)
+        .max_local_error_reset_streams(MOST_FAULTY_STREAMS)
         .max_send_buf_size(LARGEST_SEND_BUFFER)
         .max_header_list_size(LARGEST_HEAD as u32);
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(STALL));
+    let stream = Paced::new(stream, Pace::of_download(&limits), Arc::clone(&client.counters));
     let closing = client.context.closing.clone();
     let requests = Rc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {

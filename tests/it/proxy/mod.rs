@@ -18,6 +18,7 @@ mod meaning;
 mod passive;
 mod passthrough;
 mod ready;
+mod request_limits;
 mod retries;
 mod sticky;
 mod tcp;

@@ -200,6 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
                 return Poll::Ready(Err(Stop::Gone));
             }
             let until = *until.get_or_insert_with(|| Instant::now() + limit);
+            let until = upload.late_at().map_or(until, |it| it.min(until));
             loop {
                 let next = *look.get_or_insert_with(|| until.min(Instant::now() + TICK));
                 ready!(timer.poll_until(next, cx));

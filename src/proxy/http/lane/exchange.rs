@@ -12,7 +12,7 @@ use super::request::{self, Asked};
 use super::response::{self, Answered, Writing};
 use super::upload::{Body, Upload};
 use super::{Lane, Then};
-use crate::model::Route;
+use crate::model::{RequestLimits, Route};
 use crate::pick::client_key;
 use crate::proxy::access::{End, Record};
 use crate::proxy::http::attempts::Attempts;
@@ -27,6 +27,7 @@ use crate::proxy::queue::InFlight;
 struct Forwarded<'a> {
     pool: Rc<WorkerPool>,
     route: &'a Route,
+    limits: &'a RequestLimits,
     head: Request<()>,
     body: Body,
     /// Whether the client wants the connection closed after the response.
@@ -60,8 +61,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
                 let is_last = is_last || !self.skip(&body);
                 self.reply(&method, response, &record, is_last).await
             }
-            Course::Forward(pool, route) => {
-                self.forward(Forwarded { pool, route, head, body, is_last }, &record).await
+            Course::Forward(pool, route, limits) => {
+                self.forward(Forwarded { pool, route, limits, head, body, is_last }, &record).await
             }
         }
     }
@@ -81,7 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
 
     /// Sends a request to a backend of the pool, and to others if that fails in a way that the pool retries.
     async fn forward(&mut self, forwarded: Forwarded<'_>, record: &Record) -> Option<Then> {
-        let Forwarded { pool, route, head, body, is_last } = forwarded;
+        let Forwarded { pool, route, limits, head, body, is_last } = forwarded;
         let client = self.client;
         pool.count_request();
         let (mut parts, ()) = head.into_parts();
@@ -92,7 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         let mut attempts = Attempts::new(&pool, &mut parts.headers, is_repeatable, client.proved.is_some());
         let mut bytes = Vec::new();
         request::write(&parts, &body, &mut bytes);
-        let mut upload = Upload::new(bytes, body, received);
+        let mut upload = Upload::new(bytes, body, received).limited(limits, &parts.headers);
         let key = client_key(client.address.ip());
         loop {
             let refused = match self.unless_gone(attempts.claim(key, record)).await.ok()? {
@@ -117,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
                                 upload.restart();
                                 continue;
                             }
-                            failure.response()
+                            failure.response(&client.counters)
                         }
                     }
                 }
@@ -132,6 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
     /// Relays a response.
     async fn respond(&mut self, responding: Responding<'_>, upload: &mut Upload) -> Option<Then> {
         let Responding { pool, in_flight, plain, mut answered, record, is_last } = responding;
+        upload.answered();
         if answered.head.status() == StatusCode::SWITCHING_PROTOCOLS {
             let why = "the backend changed the protocol without being asked\n";
             let refused = reply::text(StatusCode::BAD_GATEWAY, why);
