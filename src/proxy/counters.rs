@@ -13,6 +13,7 @@ use http::StatusCode;
 use super::passive::Outcomes;
 use super::queue::Queue;
 use super::round_trips::RoundTrips;
+use super::slots::Slots;
 use super::tls::Handshakes;
 use super::udp::UdpCounters;
 use crate::model::Unix;
@@ -177,6 +178,8 @@ pub struct PoolCounters {
 pub struct BackendCounters {
     /// Requests or connections that it works on.
     pub in_flight: AtomicU32,
+    /// The connections to it.
+    pub(super) slots: Slots,
     /// Requests or connections that it was chosen for.
     pub requests: AtomicU64,
     /// Those that failed: no connection, no response or not in time.

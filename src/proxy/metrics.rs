@@ -188,6 +188,14 @@ impl Counters {
             let count = u64::from(counters.in_flight.load(Relaxed));
             ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
         }
+        let help = "Connections to a backend, idle ones included";
+        let name = "proxy_backend_connections";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (pool, backend, counters) in &backends {
+            let labels = [("pool", pool.as_str()), ("backend", backend)];
+            let count = u64::from(counters.slots.taken());
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
         Ok(())
     }
 }

@@ -27,6 +27,7 @@ mod pools;
 mod queue;
 mod relay;
 mod round_trips;
+mod slots;
 mod sticky;
 mod tcp;
 mod tls;

@@ -14,6 +14,7 @@ use tokio_io_timeout::TimeoutStream;
 
 use super::http::body::{BodyError, ClientFault, RequestBody};
 use super::pools::{Backend, WorkerPool};
+use super::slots::Slot;
 use super::tls::BackendStream;
 use crate::net::clock::Clock;
 use crate::net::limits::Occupant;
@@ -73,7 +74,7 @@ impl fmt::Display for Failure {
 pub(super) struct Connected {
     pub(super) stream: BackendStream,
     /// Counts it.
-    pub(super) occupant: Occupant,
+    pub(super) occupant: (Occupant, Slot),
 }
 
 /// Connects by TCP, sends a PROXY header, and connects by TLS if the pool has it, within the pool's time for a connection.
@@ -86,7 +87,8 @@ pub(super) async fn connect(
     header: &[u8],
 ) -> Result<Connected, Failure> {
     let shared = &pool.shared;
-    let occupant = shared.upstream.enter_below(shared.most_connections).ok_or(Failure::Full)?;
+    let slot = Slot::wait(backend, pool).await.ok_or(Failure::Full)?;
+    let occupant = (shared.upstream.enter_below(shared.most_connections).ok_or(Failure::Full)?, slot);
     let connecting = async {
         let mut stream = TcpStream::connect(backend.address).await?;
         stream.set_nodelay(true)?;
@@ -135,8 +137,13 @@ impl Backend {
         self.close_idle_plain(limit, now);
     }
 
+    /// Whether connections that become idle are worth keeping.
+    pub(super) fn may_keep(&self) -> bool {
+        self.is_open.get() && !self.counters.slots.are_wanted()
+    }
+
     fn park(&self, connection: Idle, most: usize) {
-        if self.is_open.get() && self.idle.borrow().len() + self.plain.borrow().len() < most {
+        if self.may_keep() && self.idle.borrow().len() + self.plain.borrow().len() < most {
             self.idle.borrow_mut().push(Parked { connection, since: Instant::now() });
         }
     }

@@ -133,10 +133,11 @@ fn pools_whose_backends_fail() {
                 "passive = { requests = 10, eject = \"10m\", longest = \"5m\", errors_ = \"1%\" }",
                 "2:74: `requests` says nothing without `errors`\n2:104: `longest` is shorter than `eject`, the time of the first ejection\n2:120: unknown key `errors_` in `proxy.pool.api.passive`; did you mean `errors`?",
             ),
-            ("limits = { pending = 10 }", "2:71: `requests` is missing in `proxy.pool.api.limits`"),
+            ("limits = { pending = 10 }", "2:71: `limits` of a pool need `requests`, `connections` or both"),
+            ("limits = { connections = 10 }", ""),
             (
-                "limits = { requests = 0, pending = -1, wait = \"11m\", connections = 1 }",
-                "2:84: expected an integer from 1 to 1000000, found integer 0\n2:97: expected an integer from 0 to 1000000, found integer -1\n2:108: expected a duration from 1ms to 10m, found \"11m\"\n2:115: `proxy.pool.api.limits.connections` is not supported yet",
+                "limits = { requests = 0, pending = -1, wait = \"11m\", connections = 0 }",
+                "2:84: expected an integer from 1 to 1000000, found integer 0\n2:97: expected an integer from 0 to 1000000, found integer -1\n2:108: expected a duration from 1ms to 10m, found \"11m\"\n2:129: expected an integer from 1 to 65535, found integer 0",
             ),
             (
                 "passive = true",

@@ -18,6 +18,7 @@ use crate::proxy::access::Record;
 use crate::proxy::pools::{Backend, WorkerPool};
 use crate::proxy::queue::InFlight;
 use crate::proxy::relay;
+use crate::proxy::slots::Slot;
 use crate::proxy::upstream::{Failure, Idle};
 use crate::proxy::worker::{Client, Context};
 
@@ -221,7 +222,8 @@ fn relay_response(
         let backend = hyper::upgrade::on(&mut response);
         let Context { shared, tasks, .. } = &*client.context;
         // The connections that hyper had are counted no longer.
-        let occupants = (shared.connections.enter(), shared.upstream.enter(), client.admitted.clone());
+        let slot = Slot::enter(&lease.in_flight.backend);
+        let occupants = (shared.connections.enter(), shared.upstream.enter(), client.admitted.clone(), slot);
         tasks.spawn_local(async move {
             relay::upgraded(upgrade, backend, timeouts.idle, lease.in_flight).await;
             drop(occupants);
