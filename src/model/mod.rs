@@ -3,6 +3,7 @@
 //! [`config`](crate::config) has validated and parsed everything here: a value of these types cannot name a region that
 //! does not exist, hold a share above 100 % or a JSONPath that does not compile. No I/O, no clocks, no serde.
 
+mod auth;
 mod check;
 mod client_limits;
 mod clients;
@@ -33,6 +34,7 @@ mod time;
 mod topology;
 mod units;
 
+pub use auth::ForwardAuth;
 pub use check::{CheckId, Source, Subject};
 pub use client_limits::ClientLimits;
 pub use clients::{AllowedClients, Networks};

@@ -8,8 +8,8 @@ use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    ClientLimits, Condition, Discover, Edits, Fraction, Name, Networks, Passive, PoolLimits, RedirectTo,
-    RequestLimits, Sticky, Weight,
+    ClientLimits, Condition, Discover, Edits, ForwardAuth, Fraction, Name, Networks, Passive, PoolLimits,
+    RedirectTo, RequestLimits, Sticky, Weight,
 };
 
 /// Index into [`Topology::pools`](super::Topology::pools).
@@ -187,6 +187,8 @@ pub struct Route {
     pub action: RouteAction,
     /// What changes on the way.
     pub edits: Edits,
+    /// Who decides whether a request may go on, if anyone does.
+    pub auth: Option<Box<ForwardAuth>>,
 }
 
 /// The conditions of a route. What is empty always holds.

@@ -74,6 +74,10 @@ pub struct ListenerCounters {
     pub limited_requests: AtomicU64,
     /// Requests whose body was longer than it may be.
     pub too_large: AtomicU64,
+    /// Requests that a service did not allow.
+    pub auth_denied: AtomicU64,
+    /// Requests refused because the service that decides did not answer.
+    pub auth_failed: AtomicU64,
     /// Requests that came too slowly.
     pub slow_uploads: AtomicU64,
     /// Connections and streams that were closed because the client took a response too slowly.

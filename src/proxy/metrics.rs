@@ -17,7 +17,7 @@ use crate::net::netstat::ListenCounters;
 /// A counter of each listener, pool or backend: its name, what it counts, and where it is.
 type Row<T> = (&'static str, &'static str, fn(&T) -> &AtomicU64);
 
-const OF_LISTENERS: [Row<ListenerCounters>; 8] = [
+const OF_LISTENERS: [Row<ListenerCounters>; 10] = [
     ("proxy_connections", "Connections accepted", |it| &it.accepted),
     ("proxy_refused", "Connections closed at once because too many were open", |it| &it.refused),
     (
@@ -29,6 +29,10 @@ const OF_LISTENERS: [Row<ListenerCounters>; 8] = [
         &it.limited_requests
     }),
     ("proxy_too_large", "Requests whose body was longer than the listener allows", |it| &it.too_large),
+    ("proxy_auth_denied", "Requests that the service of their route did not allow", |it| &it.auth_denied),
+    ("proxy_auth_failed", "Requests refused with 503 because that service did not answer", |it| {
+        &it.auth_failed
+    }),
     ("proxy_slow_uploads", "Requests refused with 408 because they came too slowly", |it| &it.slow_uploads),
     (
         "proxy_slow_downloads",

@@ -13,6 +13,7 @@ use super::super::place::Names;
 use super::super::table::{At, Entry, Table, Value};
 use super::super::text;
 use super::action::pool_id;
+use super::auth::Services;
 use super::{ClientCertificates, reach, requests, route, tcp, tls};
 
 pub(super) const LISTENER: Keys = Keys {
@@ -131,7 +132,7 @@ type Secured = Vec<(String, Option<ClientCertificates>)>;
 /// Reads every `[proxy.listener.NAME]`.
 pub(super) fn read_all(
     proxy: &Table<'_>,
-    pools: &Names<'_>,
+    pools: (&Names<'_>, &Services),
     claims: &mut Claims,
 ) -> (Vec<Listener>, Secured) {
     let (_, entries) = Names::read(proxy, "listener");
@@ -155,7 +156,7 @@ fn read(
     entry: &Entry<'_>,
     table: &Table<'_>,
     tls: Option<ListenerTls>,
-    pools: &Names<'_>,
+    pools: (&Names<'_>, &Services),
     claims: &mut Claims,
 ) -> Listener {
     let protocol = match table.get("protocol") {
@@ -177,7 +178,7 @@ fn read(
     }
     let before = table.report.errors();
     let routes = read_routes(table, protocol, pools);
-    let ready = read_ready(table, protocol, pools);
+    let ready = read_ready(table, protocol, pools.0);
     // After an error some routes are missing.
     if table.report.errors() == before {
         reach::warn_of_unreachable(table.report, &routes);
@@ -238,7 +239,7 @@ fn read_addresses(table: &Table<'_>, transports: Transports, claims: &mut Claims
 }
 
 /// The routes, and a last one for `pool`.
-fn read_routes(table: &Table<'_>, protocol: Protocol, pools: &Names<'_>) -> Vec<At<Route>> {
+fn read_routes(table: &Table<'_>, protocol: Protocol, pools: (&Names<'_>, &Services)) -> Vec<At<Route>> {
     if !["route", "pool", "ready"].iter().any(|key| table.has(key)) {
         table.report.absent(table.span.clone(), "a listener needs `pool`, `route` or `ready`");
     }
@@ -252,10 +253,10 @@ fn read_routes(table: &Table<'_>, protocol: Protocol, pools: &Names<'_>) -> Vec<
         }
     }
     if let Some(value) = table.get("pool")
-        && let Some(pool) = pool_id(&value, pools)
+        && let Some(pool) = pool_id(&value, pools.0)
     {
         let action = RouteAction::Forward(vec![(pool, Weight(1))]);
-        routes.push(value.at(Route { when: When::default(), action, edits: Edits::default() }));
+        routes.push(value.at(Route { when: When::default(), action, edits: Edits::default(), auth: None }));
     }
     routes
 }

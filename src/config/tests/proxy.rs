@@ -155,7 +155,7 @@ fn the_routes() {
         ),
         (When::default(), forward(0)),
     ];
-    let expected = routes.map(|(when, action)| Route { when, action, edits: Edits::default() });
+    let expected = routes.map(|(when, action)| Route { when, action, edits: Edits::default(), auth: None });
     assert_eq!(format!("{:#?}", proxy.listeners[1].routes), format!("{expected:#?}"));
 }
 

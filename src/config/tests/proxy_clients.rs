@@ -155,3 +155,31 @@ fn pools_whose_backends_fail() {
         ],
     );
 }
+
+#[test]
+fn services_that_decide() {
+    let auth = |keys: &str| {
+        format!(
+            "proxy.listener.web = {{ listen = \"[::]:80\", route = [{{ pool = \"api\", auth = {{ {keys} }} }}] }}\n{POOL}"
+        )
+    };
+    const A_URL: &str = "expected a URL such as \"http://auth.internal:9000/verify\"";
+    check_with(
+        auth,
+        &[
+            ("forward = \"http://10.0.0.1:9000/verify\", headers = \"x-user\", timeout = \"1s\"", ""),
+            ("pool = \"api\", path = \"/verify\"", ""),
+            ("timeout = \"1s\"", "2:76: `auth` needs `forward` or `pool`"),
+            ("forward = \"10.0.0.1\"", &format!("2:88: {A_URL}, found \"10.0.0.1\"")),
+            (
+                "forward = \"https://10.0.0.1/\"",
+                "2:88: for TLS, name a pool with `tls` in `pool`, and write `path`",
+            ),
+            ("forward = \"http://10.0.0.1/\", path = \"/\"", "2:108: `path` has no meaning with `forward`"),
+            (
+                "pool = \"api\", headers = \"host\"",
+                "2:102: Host cannot be edited: write `rewrite = { host = \"…\" }`",
+            ),
+        ],
+    );
+}

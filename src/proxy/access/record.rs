@@ -112,6 +112,11 @@ impl Record {
         })))
     }
 
+    /// No entry, for a request that no client has sent.
+    pub(in crate::proxy) fn none() -> Self {
+        Self(None)
+    }
+
     /// The number of the route that the request takes.
     pub(in crate::proxy) fn route(&self, number: usize) {
         self.note(|it| it.route.set(Some(number)));

@@ -238,6 +238,11 @@ impl ResponseBody {
         Self::Own(Full::from(text))
     }
 
+    /// All of a body that is there.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self::Own(Full::new(bytes))
+    }
+
     pub(super) fn relayed(incoming: Incoming, limit: Duration, lease: Lease) -> Self {
         let mut relayed = Relayed { incoming, patience: Patience::of(limit), lease: Some(lease) };
         if relayed.incoming.is_end_stream() {

@@ -8,7 +8,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::headers::{self, Sender};
-use super::{ready, reply, target};
+use super::{auth, ready, reply, target};
 use crate::model::{RequestLimits, Route, RouteAction};
 use crate::pick::client_key;
 use crate::proxy::access::Record;
@@ -21,8 +21,17 @@ use crate::snapshot::Snapshot;
 pub(super) enum Course<'a> {
     /// The proxy answers it itself. Without a route, it took none.
     Reply(Response<ResponseBody>, Option<&'a Route>),
-    /// A backend of this pool gets it, within these limits.
-    Forward(Rc<WorkerPool>, &'a Route, &'a RequestLimits),
+    /// A backend gets it.
+    Forward(Forwarding<'a>),
+}
+
+/// What a request is forwarded by.
+pub(super) struct Forwarding<'a> {
+    pub(super) pool: Rc<WorkerPool>,
+    pub(super) route: &'a Route,
+    pub(super) limits: &'a RequestLimits,
+    /// The headers that the service gets which decides about the request, if one does.
+    pub(super) question: Option<HeaderMap>,
 }
 
 /// Decides what becomes of a request; one for a pool becomes the one that backends get.
@@ -88,10 +97,11 @@ pub(super) fn course<'a, B>(
         headers: &snapshot.plan.proxy.identity,
         ids: &client.context.ids,
     };
+    let question = route.auth.as_ref().map(|auth| auth::question(request, auth, &authority, &sender));
     match headers::prepare(request, &authority, &sender, &route.edits) {
         Ok(()) => {
             let pool = client.context.pool(pools, client_key(client.address.ip()), snapshot);
-            Course::Forward(pool, route, &listener.limits)
+            Course::Forward(Forwarding { pool, route, limits: &listener.limits, question })
         }
         Err((status, why)) => Course::Reply(reply::text(status, why), Some(route)),
     }

@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 
 use super::attempts::Attempts;
 use super::body::{Lease, RequestBody, ResponseBody, Upload};
-use super::course::{Course, course};
-use super::{headers, reply};
+use super::course::{Course, Forwarding, course};
+use super::{auth, headers, reply};
 use crate::model::RequestLimits;
 use crate::pick::client_key;
 use crate::proxy::access::Record;
@@ -31,9 +31,21 @@ pub(super) async fn answer(
     let snapshot = client.context.snapshot();
     let (mut response, route) = match course(client, &snapshot, &mut request, record) {
         Course::Reply(response, route) => (response, route),
-        Course::Forward(pool, route, limits) => {
-            let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
-            (forward(client, (pool, limits), request, upgrade, record).await, Some(route))
+        Course::Forward(Forwarding { pool, route, limits, question }) => {
+            let allowed = match (&route.auth, question) {
+                (Some(auth), Some(question)) => {
+                    auth::ask(client, &snapshot, auth, question, &mut request).await
+                }
+                _ => Ok(()),
+            };
+            let response = match allowed {
+                Ok(()) => {
+                    let upgrade = headers::upgrade(&request).map(|_| hyper::upgrade::on(&mut request));
+                    forward(client, (pool, limits), request, upgrade, record).await
+                }
+                Err(denied) => denied,
+            };
+            (response, Some(route))
         }
     };
     if let Some(route) = route {
@@ -100,7 +112,7 @@ async fn forward(
 ///
 /// # Errors
 /// The failure, and the request if the backend cannot have seen it.
-async fn send(
+pub(super) async fn send(
     pool: &Rc<WorkerPool>,
     in_flight: InFlight,
     request: Request<RequestBody>,

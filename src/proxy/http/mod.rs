@@ -2,6 +2,7 @@
 
 mod activity;
 mod attempts;
+mod auth;
 pub(super) mod body;
 mod course;
 mod exchange;

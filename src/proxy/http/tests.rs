@@ -43,7 +43,7 @@ fn connect(
         client: ClientLimits::default(),
         limits,
         tls: None,
-        routes: vec![Route { when: When::default(), action, edits: Edits::default() }],
+        routes: vec![Route { when: When::default(), action, edits: Edits::default(), auth: None }],
         ready: None,
     };
     let proxy = Proxy { listeners: vec![listener], ..Proxy::default() };

@@ -3,6 +3,7 @@
 mod access_log;
 mod announced;
 mod arrivals;
+mod auth;
 mod backend;
 mod client_limits;
 mod connections;

@@ -90,9 +90,9 @@ async fn endless() -> std::net::SocketAddr {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut head = vec![0; 1024];
-                stream.read(&mut head).await.ok();
+                let is_asked = stream.read(&mut head).await.is_ok_and(|read| read > 0);
                 stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok();
-                while stream.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
+                while is_asked && stream.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
             });
         }
     });

@@ -17,7 +17,7 @@ use crate::pick::client_key;
 use crate::proxy::access::{End, Record};
 use crate::proxy::http::attempts::Attempts;
 use crate::proxy::http::body::ResponseBody;
-use crate::proxy::http::course::{Course, course};
+use crate::proxy::http::course::{Course, Forwarding, course};
 use crate::proxy::http::headers::{self, Framing};
 use crate::proxy::http::reply;
 use crate::proxy::pools::WorkerPool;
@@ -47,11 +47,14 @@ struct Responding<'a> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
     /// Answers a request; `None` if the client is gone.
     pub(super) async fn exchange(&mut self, asked: Asked) -> Option<Then> {
+        let client = self.client;
+        let snapshot = client.context.snapshot();
+        if snapshot.plan.proxy.asks(&client.listener) {
+            return Some(Then::HandOver);
+        }
         let Asked { mut head, length, body, is_last } = asked;
         self.wire.unread.advance(length);
-        let client = self.client;
         let record = Record::begin(client, &head);
-        let snapshot = client.context.snapshot();
         let method = head.method().clone();
         match course(client, &snapshot, &mut head, &record) {
             Course::Reply(mut response, route) => {
@@ -61,7 +64,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
                 let is_last = is_last || !self.skip(&body);
                 self.reply(&method, response, &record, is_last).await
             }
-            Course::Forward(pool, route, limits) => {
+            Course::Forward(Forwarding { pool, route, limits, .. }) => {
                 self.forward(Forwarded { pool, route, limits, head, body, is_last }, &record).await
             }
         }

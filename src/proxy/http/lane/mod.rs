@@ -59,6 +59,8 @@ struct Lane<'a, S> {
 enum Then {
     GoOn,
     Close,
+    /// The request was not touched: hyper answers it.
+    HandOver,
 }
 
 /// Serves requests until one comes that the lane does not understand; then returns the stream, and what was received of it
@@ -75,6 +77,7 @@ where
         match lane.next(closing.as_mut()).await? {
             Received::Request(asked) => match lane.exchange(*asked).await? {
                 Then::GoOn => lane.rest(),
+                Then::HandOver => return Some((lane.wire.stream, lane.wire.unread)),
                 Then::Close => {
                     lane.linger().await;
                     return None;
