@@ -12,8 +12,9 @@ use http::StatusCode;
 
 use super::passive::Outcomes;
 use super::queue::Queue;
-use super::round_trips::RoundTrips;
+use super::route_counts::RouteCounts;
 use super::slots::Slots;
+use super::times::Times;
 use super::tls::Handshakes;
 use super::udp::UdpCounters;
 use crate::model::Unix;
@@ -86,10 +87,14 @@ pub struct ListenerCounters {
     pub responses: [AtomicU64; 6],
     /// Requests that no route matched.
     pub unrouted: AtomicU64,
+    /// Requests by the route that they took.
+    pub(super) routes: RouteCounts,
+    /// Bytes of the bodies of requests and responses, and of TCP connections, from clients and to them.
+    pub(super) bytes: [AtomicU64; 2],
     /// The handshakes, if it speaks TLS.
     pub(super) handshakes: Handshakes,
     /// Of handshakes, where they tell how far away clients are.
-    pub(super) round_trips: RoundTrips,
+    pub(super) round_trips: Times,
     /// Connections that waited to be accepted when it was last looked, and how many may wait; of all sockets.
     pub(super) waiting: AtomicU64,
     pub(super) may_wait: AtomicU64,
@@ -167,6 +172,9 @@ pub struct PoolCounters {
     pub queue: Queue,
     /// Attempts after the first.
     pub retries: AtomicU64,
+    /// From the head of a request to that of its response, and to the end of its response.
+    pub(super) first_byte: Times,
+    pub(super) total: Times,
     /// Requests, which the retries' budget is a share of.
     pub requests: AtomicU64,
     /// Requests whose cookie named a backend that is in use.
@@ -188,6 +196,8 @@ pub struct BackendCounters {
     pub requests: AtomicU64,
     /// Those that failed: no connection, no response or not in time.
     pub failures: AtomicU64,
+    /// Its responses, by the first digit of their status; 0 is not used.
+    pub responses: [AtomicU64; 6],
     /// What the requests came to.
     pub(super) outcomes: Outcomes,
     /// Moving average of the time to the first byte in microseconds; 0: none yet.
@@ -202,16 +212,36 @@ const COMPLAIN_EVERY: u64 = 60;
 /// The weight of a new sample in the average: it forgets half of what was in about five requests.
 const SAMPLE: f64 = 0.125;
 
+/// Counts a response by the first digit of its status.
+fn count(responses: &[AtomicU64; 6], status: StatusCode) {
+    if let Some(counter) = responses.get(usize::from(status.as_u16() / 100)) {
+        counter.fetch_add(1, Relaxed);
+    }
+}
+
 impl ListenerCounters {
     /// Counts a response.
     pub(super) fn responded(&self, status: StatusCode) {
-        if let Some(counter) = self.responses.get(usize::from(status.as_u16() / 100)) {
-            counter.fetch_add(1, Relaxed);
-        }
+        count(&self.responses, status);
+    }
+
+    /// Counts bytes from the client.
+    pub(super) fn received(&self, bytes: u64) {
+        self.bytes[0].fetch_add(bytes, Relaxed);
+    }
+
+    /// Counts bytes to the client.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.bytes[1].fetch_add(bytes, Relaxed);
     }
 }
 
 impl BackendCounters {
+    /// Counts a response.
+    pub(super) fn responded(&self, status: StatusCode) {
+        count(&self.responses, status);
+    }
+
     /// Takes a time to the first byte into the average. Workers may overwrite each other, which loses a sample.
     pub fn took(&self, time: Duration) {
         let new = time.as_micros().max(1) as f64;

@@ -11,6 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::counters::{BackendCounters, Counters, ListenerCounters, PoolCounters, Rejection};
+use super::times::Times;
 use super::udp;
 use crate::net::netstat::ListenCounters;
 
@@ -77,6 +78,17 @@ const OF_POOLS: [Row<PoolCounters>; 7] = [
     }),
 ];
 
+type TimeRow = (&'static str, &'static str, fn(&PoolCounters) -> &Times);
+
+const TIMES: [TimeRow; 2] = [
+    (
+        "proxy_first_byte_seconds",
+        "Time from the head of a request to that of its response, retries included",
+        |it| &it.first_byte,
+    ),
+    ("proxy_request_seconds", "Time from the head of a request to the end of its response", |it| &it.total),
+];
+
 const OF_BACKENDS: [Row<BackendCounters>; 2] = [
     ("proxy_requests", "Requests, or connections of TCP listeners, that a backend was chosen for", |it| {
         &it.requests
@@ -133,6 +145,12 @@ impl Counters {
             let count = u64::from(counters.queue.waiting.load(Relaxed));
             ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
         }
+        for (name, help, of) in TIMES {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+            for (pool, counters) in &pools {
+                of(counters).encode(family.encode_family(&[("pool", pool.as_str())])?)?;
+            }
+        }
         let help = "Lines of the access log that were not written";
         let dropped =
             encoder.encode_descriptor("proxy_access_log_dropped", help, None, MetricType::Counter)?;
@@ -159,6 +177,7 @@ impl Counters {
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }
+        encode_traffic(&listeners, encoder)?;
         let help = "Connections closed for what they began with, by reason";
         let mut family = encoder.encode_descriptor("proxy_rejected", help, None, MetricType::Counter)?;
         for (listener, counters) in &listeners {
@@ -185,6 +204,16 @@ impl Counters {
                 ConstCounter::new(of(counters).load(Relaxed)).encode(family.encode_family(&labels)?)?;
             }
         }
+        let help = "Responses of backends, by the class of their status";
+        let mut family =
+            encoder.encode_descriptor("proxy_backend_responses", help, None, MetricType::Counter)?;
+        for (pool, backend, counters) in &backends {
+            for (digit, class) in CLASSES {
+                let labels = [("pool", pool.as_str()), ("backend", backend), ("class", class)];
+                let count = counters.responses[digit].load(Relaxed);
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
         let help = "Requests or connections that a backend works on";
         let mut family = encoder.encode_descriptor("proxy_in_flight", help, None, MetricType::Gauge)?;
         for (pool, backend, counters) in &backends {
@@ -202,6 +231,31 @@ impl Counters {
         }
         Ok(())
     }
+}
+
+/// What goes through listeners: by route, and bytes.
+fn encode_traffic(
+    listeners: &[(String, Arc<ListenerCounters>)],
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
+    let help = "Requests by the route that they took: its number in the config, from 1";
+    let mut family = encoder.encode_descriptor("proxy_route_requests", help, None, MetricType::Counter)?;
+    for (listener, counters) in listeners {
+        for (route, count) in counters.routes.counted() {
+            let route = route.to_string();
+            let labels = [("listener", listener.as_str()), ("route", &route)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let help = "Bytes of the bodies of requests and responses, and of TCP connections";
+    let mut family = encoder.encode_descriptor("proxy_bytes", help, None, MetricType::Counter)?;
+    for (listener, counters) in listeners {
+        for (direction, bytes) in ["in", "out"].into_iter().zip(&counters.bytes) {
+            let labels = [("listener", listener.as_str()), ("direction", direction)];
+            ConstCounter::new(bytes.load(Relaxed)).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// What is known of connections before they are accepted.

@@ -1,6 +1,6 @@
 //! A worker: one thread that accepts connections and serves them until they end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -58,6 +58,8 @@ pub(super) struct Context {
     /// Round-trip times of handshakes that the shared table does not have yet.
     measured: RefCell<Vec<(IpAddr, Duration)>>,
     pub(super) closing: CancellationToken,
+    /// The same for whoever cannot wait for it, without a lock.
+    is_closing: Cell<bool>,
     pub(super) tasks: TaskTracker,
     pub(super) ids: http::Ids,
     pub(super) access: Sink,
@@ -140,6 +142,7 @@ impl Worker {
                     _ = beat.tick() => context.beat(part),
                 }
             }
+            context.is_closing.set(true);
             // UDP sessions go on through the sockets of their listeners.
             drop(accepting);
             context.tasks.close();
@@ -365,7 +368,13 @@ impl Context {
     pub(super) fn new(index: usize, shared: Shared, access: Sink, closing: CancellationToken) -> Self {
         let pools = RefCell::new(Pools::new(shared.clone(), index as u64));
         let (measured, tasks) = (RefCell::default(), TaskTracker::new());
-        Self { shared, pools, measured, closing, tasks, ids: http::Ids::new(), access }
+        let is_closing = Cell::default();
+        Self { shared, pools, measured, closing, is_closing, tasks, ids: http::Ids::new(), access }
+    }
+
+    /// Whether the node stops.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.get()
     }
 
     fn beat(&self, part: &Part) {

@@ -1,42 +1,47 @@
-//! What is noted of a request for the access log.
+//! What is noted of a request, for the counters and the access log.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
 use super::line::Line;
-use crate::model::{AccessFormat, Unix};
+use crate::model::{AccessFormat, AccessLog, Unix};
 use crate::net::clock::Clock;
 use crate::proxy::http::body::Upload;
 use crate::proxy::pools::WorkerPool;
 use crate::proxy::worker::Client;
 
-/// The entry of a request; empty if it is not logged. The line is written when the last clone is dropped: once the response
-/// has ended, or the client is gone.
-#[derive(Clone)]
-pub(in crate::proxy) struct Record(Option<Rc<Entry>>);
-
-struct Entry {
+/// What is noted of a request: counted, and logged, when it is dropped, once the response has ended or the client is gone.
+pub(in crate::proxy) struct Record {
     client: Rc<Client>,
+    begun: Instant,
+    /// The pool that it is sent to.
+    pool: OnceCell<Rc<WorkerPool>>,
+    /// Its body, if it has one.
+    upload: OnceCell<Rc<Upload>>,
+    /// `None` if it is not logged.
+    entry: Option<Box<Entry>>,
+}
+
+/// What is noted for the log alone.
+struct Entry {
     format: AccessFormat,
     at: Unix,
-    begun: Instant,
     method: Method,
     uri: Uri,
     version: Version,
     host: Option<HeaderValue>,
     response: Cell<Option<(StatusCode, Instant)>>,
     route: Cell<Option<usize>>,
-    pool: RefCell<Option<Rc<WorkerPool>>>,
     backend: Cell<Option<SocketAddr>>,
     attempts: Cell<u32>,
-    upload: RefCell<Option<Rc<Upload>>>,
     sent: Cell<u64>,
-    request_id: RefCell<Option<HeaderValue>>,
+    request_id: OnceCell<HeaderValue>,
     ended: Cell<Option<End>>,
 }
 
@@ -83,42 +88,24 @@ impl End {
 }
 
 impl Record {
-    /// Begins the entry of a request, if it is one to be logged.
+    /// Begins with the head of a request.
     pub(in crate::proxy) fn begin<B>(client: &Rc<Client>, request: &Request<B>) -> Self {
         let snapshot = client.context.shared.snapshots.load();
-        let Some(log) = &snapshot.plan.proxy.access_log else { return Self(None) };
-        let share = log.sample.get();
-        if share < 1.0 && fastrand::f64() >= share {
-            return Self(None);
-        }
-        Self(Some(Rc::new(Entry {
-            client: Rc::clone(client),
-            format: log.format,
-            at: Clock::unix(),
-            begun: Instant::now(),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            host: request.headers().get(HOST).cloned(),
-            response: Cell::default(),
-            route: Cell::default(),
-            pool: RefCell::default(),
-            backend: Cell::default(),
-            attempts: Cell::default(),
-            upload: RefCell::default(),
-            sent: Cell::default(),
-            request_id: RefCell::default(),
-            ended: Cell::default(),
-        })))
+        let log = snapshot.plan.proxy.access_log.as_ref();
+        let (pool, upload) = (OnceCell::new(), OnceCell::new());
+        let entry = log.and_then(|log| Entry::begin(log, request));
+        Self { client: Rc::clone(client), begun: Instant::now(), pool, upload, entry }
     }
 
-    /// No entry, for a request that no client has sent.
-    pub(in crate::proxy) fn none() -> Self {
-        Self(None)
+    /// For a request that no client has sent.
+    pub(in crate::proxy) fn none(client: &Rc<Client>) -> Self {
+        let (pool, upload) = (OnceCell::new(), OnceCell::new());
+        Self { client: Rc::clone(client), begun: Instant::now(), pool, upload, entry: None }
     }
 
     /// The number of the route that the request takes.
     pub(in crate::proxy) fn route(&self, number: usize) {
+        self.client.counters.routes.count(number);
         self.note(|it| it.route.set(Some(number)));
     }
 
@@ -130,10 +117,14 @@ impl Record {
         upload: Option<Rc<Upload>>,
     ) {
         const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+        self.pool.set(Rc::clone(pool)).ok();
+        if let Some(upload) = upload {
+            self.upload.set(upload).ok();
+        }
         self.note(|it| {
-            *it.pool.borrow_mut() = Some(Rc::clone(pool));
-            *it.request_id.borrow_mut() = headers.get(REQUEST_ID).cloned();
-            *it.upload.borrow_mut() = upload;
+            if let Some(id) = headers.get(REQUEST_ID) {
+                it.request_id.set(id.clone()).ok();
+            }
         });
     }
 
@@ -152,6 +143,9 @@ impl Record {
 
     /// There is a response.
     pub(in crate::proxy) fn response<B>(&self, response: &Response<B>) {
+        if let Some(pool) = self.pool.get() {
+            pool.counters.first_byte.add(self.begun.elapsed());
+        }
         self.note(|it| {
             let status = response.status();
             it.response.set(Some((status, Instant::now())));
@@ -165,47 +159,83 @@ impl Record {
 
     /// Bytes of the body are on their way to the client.
     pub(in crate::proxy) fn sent(&self, bytes: usize) {
+        self.client.counters.sent(bytes as u64);
         self.note(|it| it.sent.set(it.sent.get() + bytes as u64));
     }
 
     fn note(&self, note: impl FnOnce(&Entry)) {
-        if let Some(entry) = &self.0 {
+        if let Some(entry) = &self.entry {
             note(entry);
         }
     }
 }
 
-impl Drop for Entry {
+impl Drop for Record {
     fn drop(&mut self) {
-        let pool = self.pool.borrow();
-        let request_id = self.request_id.borrow();
+        let (pool, total) = (self.pool.get(), self.begun.elapsed());
+        let received = self.upload.get().map_or(0, |upload| upload.received());
+        self.client.counters.received(received);
+        if let Some(pool) = pool {
+            pool.counters.total.add(total);
+        }
+        if let Some(entry) = &self.entry {
+            let line = entry.line(self, received, total);
+            self.client.context.access.append(line.text(entry.format).as_bytes());
+        }
+    }
+}
+
+impl Entry {
+    /// Begins the entry of a request, if it is one to be logged.
+    fn begin<B>(log: &AccessLog, request: &Request<B>) -> Option<Box<Self>> {
+        let share = log.sample.get();
+        if share < 1.0 && fastrand::f64() >= share {
+            return None;
+        }
+        Some(Box::new(Self {
+            format: log.format,
+            at: Clock::unix(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            host: request.headers().get(HOST).cloned(),
+            response: Cell::default(),
+            route: Cell::default(),
+            backend: Cell::default(),
+            attempts: Cell::default(),
+            sent: Cell::default(),
+            request_id: OnceCell::new(),
+            ended: Cell::default(),
+        }))
+    }
+
+    fn line<'a>(&'a self, record: &'a Record, received: u64, total: Duration) -> Line<'a> {
         let response = self.response.get();
         let host = match self.uri.authority() {
             Some(authority) => authority.as_str().as_bytes(),
             None => self.host.as_ref().map_or(&b""[..], HeaderValue::as_bytes),
         };
-        let line = Line {
+        Line {
             at: self.at,
-            client: self.client.address.ip(),
-            listener: &self.client.listener,
+            client: record.client.address.ip(),
+            listener: &record.client.listener,
             method: self.method.as_str(),
             version: version(self.version),
             host,
             path: self.uri.path(),
             query: self.uri.query(),
             status: response.map(|(status, _)| status.as_u16()),
-            received: self.upload.borrow().as_ref().map_or(0, |upload| upload.received()),
+            received,
             sent: self.sent.get(),
             route: self.route.get(),
-            pool: pool.as_ref().map(|pool| pool.settings().name.as_str()),
+            pool: record.pool.get().map(|pool| pool.settings().name.as_str()),
             backend: self.backend.get(),
             attempts: self.attempts.get(),
-            first_byte: response.map(|(_, at)| at - self.begun),
-            total: self.begun.elapsed(),
-            request_id: request_id.as_ref().map(HeaderValue::as_bytes),
+            first_byte: response.map(|(_, at)| at - record.begun),
+            total,
+            request_id: self.request_id.get().map(HeaderValue::as_bytes),
             ended: self.ended.get().unwrap_or(End::ClientGone).name(),
-        };
-        self.client.context.access.append(line.text(self.format).as_bytes());
+        }
     }
 }
 

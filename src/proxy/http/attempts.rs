@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::{HeaderMap, Response, StatusCode};
+use smallvec::SmallVec;
 
 use super::body::{ClientFault, ResponseBody};
 use super::{headers, reply};
@@ -21,7 +22,7 @@ use crate::proxy::upstream::Failure;
 /// A request on its way, which may be tried with several backends.
 pub(super) struct Attempts {
     pool: Rc<WorkerPool>,
-    tried: Vec<SocketAddr>,
+    tried: SmallVec<[SocketAddr; 2]>,
     /// Whether it may be sent again although a backend may have seen it.
     pub(super) is_repeatable: bool,
     /// `None` if the pool is not sticky.
@@ -38,7 +39,7 @@ impl Attempts {
     ) -> Self {
         let is_secure = is_encrypted || headers::is_secure(headers);
         let session = pool.session(headers, is_secure);
-        Self { pool: Rc::clone(pool), tried: Vec::new(), is_repeatable, session }
+        Self { pool: Rc::clone(pool), tried: SmallVec::new(), is_repeatable, session }
     }
 
     /// Claims the backend that the client is bound to, the first time and if it has room, or else one that the balancer
@@ -62,6 +63,7 @@ impl Attempts {
     /// Whether the request is tried again after this response; if not, the client is bound to the backend.
     pub(super) fn answered<B>(&self, backend: &Backend, response: &mut Response<B>) -> bool {
         self.pool.answered(backend, response.status());
+        backend.counters.responded(response.status());
         let is_unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
         if self.is_repeatable && is_unavailable && self.go_on(self.pool.settings().retry.on.unavailable) {
             return true;

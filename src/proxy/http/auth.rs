@@ -83,7 +83,7 @@ pub(super) fn question<B>(
 /// # Errors
 /// What the client gets instead.
 pub(super) async fn ask<B>(
-    client: &Client,
+    client: &Rc<Client>,
     snapshot: &Snapshot,
     auth: &ForwardAuth,
     question: HeaderMap,
@@ -114,7 +114,7 @@ pub(super) async fn ask<B>(
 
 /// The whole answer; `None` if there is none.
 async fn answer(
-    client: &Client,
+    client: &Rc<Client>,
     pool: &Rc<WorkerPool>,
     auth: &ForwardAuth,
     question: HeaderMap,
@@ -122,7 +122,7 @@ async fn answer(
     let (mut parts, ()) = Request::new(()).into_parts();
     (parts.uri, parts.headers) = (Uri::from(auth.target.clone()), question);
     pool.count_request();
-    let record = Record::none();
+    let record = Record::none(client);
     let mut attempts = Attempts::new(pool, &mut parts.headers, true, client.proved.is_some());
     loop {
         let in_flight = attempts.claim(client_key(client.address.ip()), &record).await.ok()?;

@@ -1,6 +1,7 @@
 //! One request and its response.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
@@ -234,10 +235,11 @@ fn relay_response(
         let backend = hyper::upgrade::on(&mut response);
         let Context { shared, tasks, .. } = &*client.context;
         // The connections that hyper had are counted no longer.
+        let counters = Arc::clone(&client.counters);
         let slot = Slot::enter(&lease.in_flight.backend);
         let occupants = (shared.connections.enter(), shared.upstream.enter(), client.admitted.clone(), slot);
         tasks.spawn_local(async move {
-            relay::upgraded(upgrade, backend, timeouts.idle, lease.in_flight).await;
+            relay::upgraded(upgrade, backend, timeouts.idle, lease.in_flight, &counters).await;
             drop(occupants);
         });
         return response.map(|_| ResponseBody::of(String::new()));

@@ -50,13 +50,18 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
             .flat_map(|it| it.split(','))
             .filter_map(|it| it.trim().parse().ok())
             .collect();
-        for name in named {
-            headers.remove(name);
-        }
+        remove_all(headers, &named);
         headers.remove(CONNECTION);
     }
-    for name in [HTTP2_SETTINGS, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
+    remove_all(headers, &[HTTP2_SETTINGS, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE]);
+}
+
+/// Removes the headers with these names. Most are not there, and comparing names costs less than hashing them.
+pub(super) fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
+    for name in names {
+        if headers.keys().any(|it| it == name) {
+            headers.remove(name);
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! What a request tells a backend about the client, itself and its trace.
 
 use std::cell::Cell;
+use std::io::Write as _;
 
 use http::header::HOST;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::headers::{Sender, joined};
+use super::headers::{Sender, joined, remove_all};
 use crate::model::{ClientHeaders, Fraction};
 
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
@@ -50,6 +51,12 @@ impl Ids {
         u128::from(self.worker) << 64 | u128::from(self.next_half())
     }
 
+    fn next_value(&self) -> HeaderValue {
+        let mut digits = [0; 32];
+        write!(&mut digits[..], "{:032x}", self.next()).expect("they are 32");
+        HeaderValue::from_bytes(&digits).expect("digits are a valid value")
+    }
+
     /// Half an id, never 0.
     fn next_half(&self) -> u64 {
         loop {
@@ -70,18 +77,17 @@ impl Ids {
 pub(super) fn identify(headers: &mut HeaderMap, authority: &Authority, sender: &Sender<'_>) {
     let ClientHeaders { x_forwarded, forwarded, request_id, trace } = *sender.headers;
     if !sender.is_trusted {
-        for name in CLAIMS {
-            headers.remove(name);
-        }
-        for name in sender.certificate_headers {
-            headers.remove(name);
-        }
+        remove_all(headers, &CLAIMS);
+        remove_all(headers, sender.certificate_headers);
     }
     if let Some((name, value)) = sender.certificate {
         headers.insert(name, value.clone());
     }
     let proto = if sender.is_encrypted { "https" } else { "http" };
-    let host = HeaderValue::from_str(authority.as_str()).ok();
+    // As a rule it is what the client has sent.
+    let sent = headers.get(HOST).filter(|it| *it == authority.as_str()).cloned();
+    let is_sent = sent.is_some();
+    let host = sent.or_else(|| HeaderValue::from_str(authority.as_str()).ok());
     if x_forwarded {
         append(headers, X_FORWARDED_FOR, sender.shown.clone());
         headers.entry(X_REAL_IP).or_insert_with(|| sender.shown.clone());
@@ -93,12 +99,11 @@ pub(super) fn identify(headers: &mut HeaderMap, authority: &Authority, sender: &
     if forwarded && let Some(element) = element(sender.shown, authority, proto) {
         append(headers, FORWARDED, element);
     }
-    if let Some(host) = host {
+    if let Some(host) = host.filter(|_| !is_sent) {
         headers.insert(HOST, host);
     }
     if request_id && kept_id(headers).is_none() {
-        let id = HeaderValue::try_from(format!("{:032x}", sender.ids.next()));
-        headers.insert(X_REQUEST_ID, id.expect("digits are a valid value"));
+        headers.insert(X_REQUEST_ID, sender.ids.next_value());
     }
     if let Some(share) = trace {
         continue_trace(headers, sender.ids, share);

@@ -93,7 +93,7 @@ where
 {
     if let Some((stream, unread)) = lane::serve(&client, stream).await {
         // In a box, so that connections in the lane take no more memory for it.
-        Box::pin(serve_generally(client, Begun::with(stream, unread.into()))).await;
+        Box::pin(serve_generally(client, Begun::with(stream, unread))).await;
     }
 }
 
@@ -123,7 +123,8 @@ where
         let (client, busy) = (Rc::clone(&client), requests.begin());
         async move {
             let record = Record::begin(&client, &request);
-            let response = answer(&client, request, &record).await;
+            // In a box: hyper moves the future of an HTTP/2 request several times.
+            let response = Box::pin(answer(&client, request, &record)).await;
             record.response(&response);
             Ok::<_, Infallible>(response.map(|body| During::new(body, busy, record)))
         }

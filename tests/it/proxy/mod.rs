@@ -16,6 +16,7 @@ mod identity;
 mod lanes;
 mod limits;
 mod meaning;
+mod metrics;
 mod passive;
 mod passthrough;
 mod ready;

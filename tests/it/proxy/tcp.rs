@@ -41,6 +41,10 @@ async fn bytes_go_both_ways_and_each_side_may_end_first() {
         assert!(received == long, "{} of {} bytes", received.len(), long.len());
     };
     timeout(PATIENCE, exchange).await.expect("everything arrives");
+    for (direction, bytes) in [("in", 4.0), ("out", f64::from(3 << 20))] {
+        let metric = format!("portolan_proxy_bytes_total{{listener=\"db\",direction=\"{direction}\"}}");
+        assert_eq!(node.api.metric(&metric).await, Some(bytes), "{direction}");
+    }
     node.stop().await;
 }
 

@@ -11,7 +11,7 @@ use super::backend::{Plain, Stop, Trip};
 use super::request::{self, Asked};
 use super::response::{self, Answered, Writing};
 use super::upload::{Body, Upload};
-use super::{Lane, Then};
+use super::{Lane, Then, buffers};
 use crate::model::{RequestLimits, Route};
 use crate::pick::client_key;
 use crate::proxy::access::{End, Record};
@@ -54,6 +54,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         }
         let Asked { mut head, length, body, is_last } = asked;
         self.wire.unread.advance(length);
+        self.out = buffers::to_write();
         let record = Record::begin(client, &head);
         let method = head.method().clone();
         match course(client, &snapshot, &mut head, &record) {
@@ -94,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         // RFC 9110 §9.2.2.
         let is_repeatable = parts.method.is_idempotent() && received.is_none();
         let mut attempts = Attempts::new(&pool, &mut parts.headers, is_repeatable, client.proved.is_some());
-        let mut bytes = Vec::new();
+        let mut bytes = buffers::to_write();
         request::write(&parts, &body, &mut bytes);
         let mut upload = Upload::new(bytes, body, received).limited(limits, &parts.headers);
         let key = client_key(client.address.ip());
@@ -143,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
             return self.reply(&Method::GET, refused, record, is_last || !upload.is_done()).await;
         }
         headers::remove_hop_by_hop(answered.head.headers_mut());
-        let is_last = is_last || self.client.context.closing.is_cancelled();
+        let is_last = is_last || self.client.context.is_closing();
         self.client.counters.responded(answered.head.status());
         record.response(&answered.head);
         let is_chunked = matches!(answered.framing, Framing::Chunked | Framing::UntilClose);
@@ -182,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         if !is_bodyless || !body.is_empty() {
             head.headers_mut().insert(CONTENT_LENGTH, body.len().into());
         }
-        let is_last = is_last || self.client.context.closing.is_cancelled();
+        let is_last = is_last || self.client.context.is_closing();
         self.client.counters.responded(head.status());
         record.response(&head);
         response::write(&head, &Writing { reason: None, is_chunked: false, is_last }, &mut self.out);

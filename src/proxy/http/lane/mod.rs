@@ -5,6 +5,7 @@
 //! in both.
 
 mod backend;
+mod buffers;
 mod chunks;
 mod exchange;
 mod relay;
@@ -24,7 +25,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -39,9 +39,6 @@ use wire::{Timer, Wire, poll_write_all};
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that are read meanwhile.
 const MOST_LINGERING: usize = 256 * 1024;
-
-/// Bytes for the writing of responses that a connection keeps while it is idle.
-const MOST_KEPT: usize = 8 * 1024;
 
 /// A client's connection.
 struct Lane<'a, S> {
@@ -65,7 +62,7 @@ enum Then {
 
 /// Serves requests until one comes that the lane does not understand; then returns the stream, and what was received of it
 /// but not used. `None` if the connection has ended.
-pub(super) async fn serve<S>(client: &Rc<Client>, stream: S) -> Option<(S, BytesMut)>
+pub(super) async fn serve<S>(client: &Rc<Client>, stream: S) -> Option<(S, Vec<u8>)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -77,13 +74,13 @@ where
         match lane.next(closing.as_mut()).await? {
             Received::Request(asked) => match lane.exchange(*asked).await? {
                 Then::GoOn => lane.rest(),
-                Then::HandOver => return Some((lane.wire.stream, lane.wire.unread)),
+                Then::HandOver => return Some(lane.wire.end()),
                 Then::Close => {
                     lane.linger().await;
                     return None;
                 }
             },
-            _ => return Some((lane.wire.stream, lane.wire.unread)),
+            _ => return Some(lane.wire.end()),
         }
     }
 }
@@ -157,12 +154,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         }
     }
 
-    /// Gives back the memory that a long message needed.
+    /// Gives back the memory that is not needed while the connection is idle.
     fn rest(&mut self) {
         self.wire.rest();
-        if self.out.capacity() > MOST_KEPT {
-            self.out = Vec::new();
-        }
+        buffers::give_back_written(std::mem::take(&mut self.out));
     }
 
     /// Writes what is to be written, and `more`.

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use super::buffers;
 use super::chunks::{self, Chunks, Piece};
 use super::wire::{Wire, poll_write_all};
 use crate::model::RequestLimits;
@@ -55,6 +56,12 @@ pub(super) enum Broken {
     Backend,
 }
 
+impl Drop for Upload {
+    fn drop(&mut self) {
+        buffers::give_back_written(std::mem::take(&mut self.ready));
+    }
+}
+
 impl Upload {
     /// A request with this head, of whose body nothing has been read.
     pub(super) fn new(head: Vec<u8>, body: Body, received: Option<Rc<Received>>) -> Self {
@@ -72,11 +79,12 @@ impl Upload {
     }
 
     /// The same with a body that must stay within limits.
-    pub(super) fn limited(self, limits: &RequestLimits, headers: &HeaderMap) -> Self {
-        if self.received.is_none() {
-            return self;
+    pub(super) fn limited(mut self, limits: &RequestLimits, headers: &HeaderMap) -> Self {
+        if self.received.is_some() {
+            self.pace = Pace::of_upload(limits, headers);
+            self.most = limits.body.unwrap_or(u64::MAX);
         }
-        Self { pace: Pace::of_upload(limits, headers), most: limits.body.unwrap_or(u64::MAX), ..self }
+        self
     }
 
     /// The response has begun: from now on the client may send as slowly as the two have agreed on.

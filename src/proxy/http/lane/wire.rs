@@ -9,38 +9,57 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
-/// Bytes that are read at once.
-const READ: usize = 8 * 1024;
-/// Bytes that are read at once from a stream that had as many as [`READ`].
-const LONG_READ: usize = 64 * 1024;
+use super::buffers;
 
 /// A stream, and what was received of it but not yet used.
 pub(super) struct Wire<S> {
     pub(super) stream: S,
     pub(super) unread: BytesMut,
-    /// Bytes to make room for before a read.
-    room: usize,
 }
+
+/// Bytes that a read has room for at least, behind what was not used yet.
+const LEAST_ROOM: usize = 8 * 1024;
 
 impl<S: AsyncRead + Unpin> Wire<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, unread: BytesMut::new(), room: READ }
+        Self { stream, unread: BytesMut::new() }
     }
 
     /// Reads more; 0 bytes at the end.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.unread.reserve(self.room);
-        let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.unread))?;
-        if read >= self.room {
-            self.room = LONG_READ;
+        let mut buffer = buffers::to_read();
+        buffer.extend_from_slice(&self.unread);
+        buffer.reserve(LEAST_ROOM);
+        let read = poll_read_buf(Pin::new(&mut self.stream), cx, &mut buffer);
+        let unused = match read {
+            Poll::Ready(Ok(1..)) => std::mem::replace(&mut self.unread, buffer),
+            _ => buffer,
+        };
+        buffers::give_back_read(unused);
+        if read.is_pending() && self.unread.capacity() > self.unread.len() + LEAST_ROOM {
+            self.keep_no_more_than_needed();
         }
-        Poll::Ready(Ok(read))
+        read
     }
 
-    /// Gives back the memory that a long message needed, once nothing is left of it.
+    /// While it waits, a connection keeps no memory that could hold more than is there.
+    #[cold]
+    fn keep_no_more_than_needed(&mut self) {
+        let needed = BytesMut::from(&*self.unread);
+        buffers::give_back_read(std::mem::replace(&mut self.unread, needed));
+    }
+
+    /// The stream, and what is left of what was received.
+    pub(super) fn end(self) -> (S, Vec<u8>) {
+        let unread = self.unread.to_vec();
+        buffers::give_back_read(self.unread);
+        (self.stream, unread)
+    }
+
+    /// Gives back the buffer, if nothing is left in it.
     pub(super) fn rest(&mut self) {
-        if self.unread.is_empty() && self.room > READ {
-            (self.unread, self.room) = (BytesMut::new(), READ);
+        if self.unread.is_empty() {
+            buffers::give_back_read(std::mem::take(&mut self.unread));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The round-trip times of handshakes: how far away the clients of a listener are.
+//! Histograms of times: of handshakes, of responses.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -8,19 +8,20 @@ use std::time::Duration;
 use prometheus_client::encoding::MetricEncoder;
 use prometheus_client::encoding::NoLabelSet;
 
-/// A histogram.
+/// A histogram of times.
 #[derive(Debug, Default)]
-pub(super) struct RoundTrips {
+pub(super) struct Times {
     /// Those up to each of [`BOUNDS`], and the rest.
     counts: [AtomicU64; BOUNDS.len() + 1],
     /// In microseconds.
     sum: AtomicU64,
 }
 
-/// In milliseconds: from one building to the other side of the Earth, over a satellite.
-const BOUNDS: [u64; 11] = [1, 2, 5, 10, 20, 50, 100, 200, 400, 800, 1600];
+/// In milliseconds: from a response out of memory, or a handshake in one building, to a request that nobody waits for any
+/// longer.
+const BOUNDS: [u64; 15] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000];
 
-impl RoundTrips {
+impl Times {
     pub(super) fn add(&self, time: Duration) {
         let bucket = BOUNDS.partition_point(|bound| Duration::from_millis(*bound) < time);
         self.counts[bucket].fetch_add(1, Relaxed);
@@ -44,11 +45,11 @@ mod tests {
 
     #[test]
     fn a_bound_belongs_to_its_bucket() {
-        let seen = RoundTrips::default();
-        for micros in [1, 1000, 1001, 1_600_000, 1_600_001, 60_000_000] {
+        let seen = Times::default();
+        for micros in [1, 1000, 1001, 60_000_000, 60_000_001, 3_600_000_000] {
             seen.add(Duration::from_micros(micros));
         }
         let counts = seen.counts.map(AtomicU64::into_inner);
-        assert_eq!(counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
     }
 }
