@@ -32,6 +32,21 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     duration.ok_or_else(|| format!("expected {A_DURATION}, found {:?}", shortened(text)))
 }
 
+/// The description of a size in messages.
+pub(super) const A_SIZE: &str = "a size such as \"10MiB\" (units: B, KiB, MiB, GiB)";
+
+/// Parses "512B", "64KiB", "10MiB", "2GiB" into bytes.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
+    let parse = |(unit, bytes): (&str, u64)| {
+        let digits = text.strip_suffix(unit)?.trim_end();
+        let is_number = digits.bytes().all(|it| it.is_ascii_digit());
+        is_number.then(|| digits.parse::<u64>().ok()?.checked_mul(bytes)).flatten()
+    };
+    let size = UNITS.into_iter().find_map(parse);
+    size.ok_or_else(|| format!("expected {A_SIZE}, found {:?}", shortened(text)))
+}
+
 /// Formats a duration in the config's syntax.
 pub(super) fn format_duration(duration: Duration) -> String {
     // A fraction only where there are whole seconds before it: "3.5s", but "250ms".

@@ -3,6 +3,7 @@
 //! [`config`](crate::config) has validated and parsed everything here: a value of these types cannot name a region that
 //! does not exist, hold a share above 100 % or a JSONPath that does not compile. No I/O, no clocks, no serde.
 
+mod auth;
 mod challenge;
 mod check;
 mod client_limits;
@@ -23,6 +24,7 @@ mod place;
 mod probe;
 mod proxy;
 mod rate_limit;
+mod request_limits;
 mod rules;
 mod secret;
 mod service;
@@ -33,6 +35,7 @@ mod time;
 mod topology;
 mod units;
 
+pub use auth::ForwardAuth;
 pub use challenge::{
     Challenge, Challenges, ChallengesAt, LONGEST_TOKEN, MOST_CHALLENGES, MOST_VALUES, Proof, Token,
 };
@@ -60,6 +63,7 @@ pub use proxy::{
     When,
 };
 pub use rate_limit::RateLimit;
+pub use request_limits::RequestLimits;
 pub use rules::{Rule, Rules, SuspectSelf};
 pub use secret::Secret;
 pub use service::{

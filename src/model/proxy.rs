@@ -8,8 +8,8 @@ use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    ClientLimits, Condition, Discover, Edits, Fraction, Name, Networks, Passive, PoolLimits, RedirectTo,
-    Sticky, Weight,
+    ClientLimits, Condition, Discover, Edits, ForwardAuth, Fraction, Name, Networks, Passive, PoolLimits,
+    RedirectTo, RequestLimits, Sticky, Weight,
 };
 
 /// Index into [`Topology::pools`](super::Topology::pools).
@@ -107,6 +107,8 @@ pub struct Listener {
     pub tcp: TcpOptions,
     /// What each client may use.
     pub client: ClientLimits,
+    /// How long requests may be, and how slow clients.
+    pub limits: RequestLimits,
     /// How it speaks TLS, if it does.
     pub tls: Option<ListenerTls>,
     /// The first that matches decides.
@@ -185,6 +187,8 @@ pub struct Route {
     pub action: RouteAction,
     /// What changes on the way.
     pub edits: Edits,
+    /// Who decides whether a request may go on, if anyone does.
+    pub auth: Option<Box<ForwardAuth>>,
 }
 
 /// The conditions of a route. What is empty always holds.

@@ -150,7 +150,7 @@ impl Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ClientLimits, Protocol, TcpOptions};
+    use crate::model::{ClientLimits, Protocol, RequestLimits, TcpOptions};
 
     const GOOD: Kernel = Kernel {
         somaxconn: Some(4096),
@@ -163,9 +163,9 @@ mod tests {
 
     fn proxy(protocol: Protocol, tcp: TcpOptions) -> Proxy {
         let (name, addresses, proxy_protocol, routes) = ("web".to_owned(), Vec::new(), false, Vec::new());
-        let (tls, client, ready) = (None, ClientLimits::default(), None);
+        let (tls, client, limits, ready) = (None, ClientLimits::default(), RequestLimits::default(), None);
         let listener =
-            Listener { name, addresses, protocol, proxy_protocol, tcp, tls, client, routes, ready };
+            Listener { name, addresses, protocol, proxy_protocol, tcp, tls, client, limits, routes, ready };
         let listeners = vec![listener];
         Proxy { listeners, ..Proxy::default() }
     }

@@ -13,6 +13,7 @@ use http::StatusCode;
 use super::passive::Outcomes;
 use super::queue::Queue;
 use super::route_counts::RouteCounts;
+use super::slots::Slots;
 use super::times::Times;
 use super::tls::Handshakes;
 use super::udp::UdpCounters;
@@ -72,6 +73,16 @@ pub struct ListenerCounters {
     pub limited_connections: AtomicU64,
     /// Requests refused because their client sent too many.
     pub limited_requests: AtomicU64,
+    /// Requests whose body was longer than it may be.
+    pub too_large: AtomicU64,
+    /// Requests that a service did not allow.
+    pub auth_denied: AtomicU64,
+    /// Requests refused because the service that decides did not answer.
+    pub auth_failed: AtomicU64,
+    /// Requests that came too slowly.
+    pub slow_uploads: AtomicU64,
+    /// Connections and streams that were closed because the client took a response too slowly.
+    pub slow_downloads: AtomicU64,
     /// Responses, by the first digit of their status; 0 is not used.
     pub responses: [AtomicU64; 6],
     /// Requests that no route matched.
@@ -179,6 +190,8 @@ pub struct PoolCounters {
 pub struct BackendCounters {
     /// Requests or connections that it works on.
     pub in_flight: AtomicU32,
+    /// The connections to it.
+    pub(super) slots: Slots,
     /// Requests or connections that it was chosen for.
     pub requests: AtomicU64,
     /// Those that failed: no connection, no response or not in time.

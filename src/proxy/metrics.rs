@@ -18,7 +18,7 @@ use crate::net::netstat::ListenCounters;
 /// A counter of each listener, pool or backend: its name, what it counts, and where it is.
 type Row<T> = (&'static str, &'static str, fn(&T) -> &AtomicU64);
 
-const OF_LISTENERS: [Row<ListenerCounters>; 5] = [
+const OF_LISTENERS: [Row<ListenerCounters>; 10] = [
     ("proxy_connections", "Connections accepted", |it| &it.accepted),
     ("proxy_refused", "Connections closed at once because too many were open", |it| &it.refused),
     (
@@ -29,6 +29,17 @@ const OF_LISTENERS: [Row<ListenerCounters>; 5] = [
     ("proxy_limited_requests", "Requests refused with 429 because their client sent too many", |it| {
         &it.limited_requests
     }),
+    ("proxy_too_large", "Requests whose body was longer than the listener allows", |it| &it.too_large),
+    ("proxy_auth_denied", "Requests that the service of their route did not allow", |it| &it.auth_denied),
+    ("proxy_auth_failed", "Requests refused with 503 because that service did not answer", |it| {
+        &it.auth_failed
+    }),
+    ("proxy_slow_uploads", "Requests refused with 408 because they came too slowly", |it| &it.slow_uploads),
+    (
+        "proxy_slow_downloads",
+        "Connections and streams closed because their client took a response too slowly",
+        |it| &it.slow_downloads,
+    ),
     ("proxy_unrouted", "Requests that no route matched", |it| &it.unrouted),
 ];
 
@@ -208,6 +219,14 @@ impl Counters {
         for (pool, backend, counters) in &backends {
             let labels = [("pool", pool.as_str()), ("backend", backend)];
             let count = u64::from(counters.in_flight.load(Relaxed));
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Connections to a backend, idle ones included";
+        let name = "proxy_backend_connections";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (pool, backend, counters) in &backends {
+            let labels = [("pool", pool.as_str()), ("backend", backend)];
+            let count = u64::from(counters.slots.taken());
             ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())

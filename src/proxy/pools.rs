@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::HeaderMap;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +78,8 @@ pub(super) struct Backend {
     pub(super) is_open: Cell<bool>,
     /// Cancelled when its connections must end.
     pub(super) ended: CancellationToken,
+    /// Closes idle connections that others need; only where connections are limited.
+    gives_way: RefCell<Option<JoinSet<()>>>,
 }
 
 impl Pools {
@@ -239,8 +242,7 @@ impl WorkerPool {
         let Inner { picker, backends, .. } = &mut *self.inner.borrow_mut();
         let limits = &self.settings().limits;
         let load = |index: usize| backends[index].counters.load();
-        let is_full =
-            |index: usize| limits.is_some_and(|limits| load(index).in_flight >= limits.requests.get());
+        let is_full = |index: usize| limits.is_some_and(|limits| load(index).in_flight >= limits.in_flight());
         let is_tried = |index: usize| tried.contains(&backends[index].address) || is_full(index);
         let index = picker.pick(key, &load, &is_tried).or_else(|| picker.pick(key, &load, &is_full))?;
         Some(Rc::clone(&backends[index]))
@@ -325,9 +327,14 @@ fn backends(
                 http: pool.http,
                 is_open: Cell::new(true),
                 ended: CancellationToken::new(),
+                gives_way: RefCell::default(),
             })
         });
         backend.is_open.set(true);
+        let is_limited = pool.limits.is_some_and(|it| it.connections.is_some());
+        if is_limited && backend.gives_way.borrow().is_none() {
+            backend.gives_way.replace(Some(backend.gives_way()));
+        }
         backend
     };
     let backends: Vec<Rc<Backend>> = open.iter().map(&mut backend).collect();

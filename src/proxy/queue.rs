@@ -79,7 +79,7 @@ impl InFlight {
     /// Counts a request at a backend, unless that has too many.
     pub(super) fn begin(backend: &Rc<Backend>, pool: &WorkerPool) -> Option<Self> {
         let counters = &backend.counters;
-        let most = pool.settings().limits.map_or(u32::MAX, |limits| limits.requests.get());
+        let most = pool.settings().limits.map_or(u32::MAX, |limits| limits.in_flight());
         let more = |count: u32| (count < most).then_some(count + 1);
         counters.in_flight.fetch_update(SeqCst, SeqCst, more).ok()?;
         counters.requests.fetch_add(1, Relaxed);

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::http::body::RequestBody;
 use super::pools::{Backend, WorkerPool};
+use super::slots;
 use super::upstream::{self, Connected, Failure};
 use crate::net::limits::Occupant;
 
@@ -289,7 +290,7 @@ struct Tasks {
 /// What a connection holds, and when it ends.
 struct Guard {
     /// Counts it.
-    _occupant: Occupant,
+    _occupant: (Occupant, slots::Slot),
     /// Cancelled when connections to the backend must end.
     ended: CancellationToken,
     /// Cancelled when it is closed for being idle.

@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 use super::heard_out::HeardOut;
 use super::http::body::{BodyError, ClientFault, RequestBody};
 use super::pools::{Backend, WorkerPool};
+use super::slots::Slot;
 use super::tls::BackendStream;
 use crate::model::Http;
 use crate::net::clock::Clock;
@@ -91,7 +92,7 @@ impl fmt::Display for Failure {
 pub(super) struct Connected {
     pub(super) stream: BackendStream,
     /// Counts it.
-    pub(super) occupant: Occupant,
+    pub(super) occupant: (Occupant, Slot),
 }
 
 /// Connects by TCP, sends a PROXY header, and connects by TLS if the pool has it, within the pool's time for a connection.
@@ -104,7 +105,8 @@ pub(super) async fn connect(
     header: &[u8],
 ) -> Result<Connected, Failure> {
     let shared = &pool.shared;
-    let occupant = shared.upstream.enter_below(shared.most_connections).ok_or(Failure::Full)?;
+    let slot = Slot::wait(backend, pool).await.ok_or(Failure::Full)?;
+    let occupant = (shared.upstream.enter_below(shared.most_connections).ok_or(Failure::Full)?, slot);
     let connecting = async {
         let mut stream = TcpStream::connect(backend.address).await?;
         stream.set_nodelay(true)?;
@@ -159,8 +161,13 @@ impl Backend {
         self.streams.close_idle(limit, now);
     }
 
+    /// Whether connections that become idle are worth keeping.
+    pub(super) fn may_keep(&self) -> bool {
+        self.is_open.get() && !self.counters.slots.are_wanted()
+    }
+
     fn park(&self, connection: Idle, most: usize) {
-        if self.is_open.get() && self.idle.borrow().len() + self.plain.borrow().len() < most {
+        if self.may_keep() && self.idle.borrow().len() + self.plain.borrow().len() < most {
             self.idle.borrow_mut().push(Parked { connection, since: Instant::now() });
         }
     }

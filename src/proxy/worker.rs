@@ -23,7 +23,7 @@ use super::counters::ListenerCounters;
 use super::pools::{Pools, WorkerPool};
 use super::tls::{Acceptor, Proved};
 use super::{LONGEST_DRAIN, Shared, announced, clients, http, passthrough, tcp, udp};
-use crate::model::{ClientLimits, Networks, PoolId, Protocol, Weight};
+use crate::model::{ClientLimits, Networks, PoolId, Protocol, RequestLimits, Weight};
 use crate::net::tcp_options::{AcceptQueue, accept_queue, round_trip};
 use crate::pick::Hash;
 use crate::route;
@@ -71,6 +71,8 @@ pub(super) struct Client {
     /// The name of the listener.
     pub(super) listener: Arc<str>,
     pub(super) counters: Arc<ListenerCounters>,
+    /// Those of the listener when the connection was accepted.
+    pub(super) limits: RequestLimits,
     /// The client's address: the one that a trusted hop has announced, or that of the peer.
     pub(super) address: SocketAddr,
     /// What the client connected to: what a trusted hop has announced, or the address of this end.
@@ -215,7 +217,7 @@ impl Arrival {
         let proxy = &snapshot.plan.proxy;
         let Some(listener) = proxy.listener(&self.listener) else { return };
         let is_announced = listener.proxy_protocol && proxy.trusted.contain(self.peer.ip());
-        let protocol = listener.protocol;
+        let (protocol, limits) = (listener.protocol, listener.limits);
         // A trusted hop brings many clients.
         let is_limited = is_announced || !proxy.trusted.contain(self.peer.ip());
         let most = listener.client.connections.filter(|_| is_limited);
@@ -235,7 +237,7 @@ impl Arrival {
         self.stream.set_nodelay(true).ok();
         let tasks = self.context.tasks.clone();
         tasks.spawn_local(async move {
-            let Some((client, stream)) = self.client(is_announced).await else { return };
+            let Some((client, stream)) = self.client(is_announced, limits).await else { return };
             let Some(client) = client.admit(most) else { return };
             match acceptor {
                 None => client.serve(protocol, stream).await,
@@ -254,7 +256,7 @@ impl Arrival {
     }
 
     /// The client, whom a hop announces first if it `is_announced`; `None` if the hop does not.
-    async fn client(self, is_announced: bool) -> Option<(Client, Begun<TcpStream>)> {
+    async fn client(self, is_announced: bool, limits: RequestLimits) -> Option<(Client, Begun<TcpStream>)> {
         let Self { context, listener, counters, peer, stream } = self;
         let mut stream = Begun::new(stream);
         let ends = if is_announced {
@@ -273,8 +275,18 @@ impl Arrival {
         let address = ends.map_or(peer, |ends| ends.client);
         let destination = ends.map(|ends| ends.destination).or_else(|| stream.stream().local_addr().ok());
         let (shown, proved, admitted) = (http::shown(address.ip()), None, None);
-        let client =
-            Client { context, listener, counters, address, destination, peer, admitted, shown, proved };
+        let client = Client {
+            context,
+            listener,
+            counters,
+            limits,
+            address,
+            destination,
+            peer,
+            admitted,
+            shown,
+            proved,
+        };
         Some((client, stream))
     }
 }

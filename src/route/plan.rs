@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::{Head, Routes, Skipped};
 use crate::model::{
     AccessLog, ClientHeaders, ClientLimits, ListenerTls, Networks, PathEdit, PoolId, Protocol, Proxy,
-    Readiness, Route, RouteAction, Weight,
+    Readiness, RequestLimits, Route, RouteAction, Weight,
 };
 
 /// The compiled `[proxy]`; empty without one.
@@ -24,6 +24,8 @@ pub struct Plan {
     pub client_headers: Box<[HeaderName]>,
     /// In the order of their names.
     listeners: Box<[Listener]>,
+    /// Whether one of them asks a service.
+    asks: bool,
 }
 
 /// A compiled listener.
@@ -41,8 +43,12 @@ pub struct Listener {
     pub addresses: Box<[SocketAddr]>,
     /// What each client may use.
     pub client: ClientLimits,
+    /// How long requests may be, and how slow clients.
+    pub limits: RequestLimits,
     /// In the order of the config.
     pub routes: Box<[Route]>,
+    /// Whether a service decides about the requests of a route.
+    pub asks: bool,
     /// The pools that need an open backend for `/portolan/ready`; `None` if the listener does not answer that path itself.
     pub ready: Option<Box<[PoolId]>>,
     table: Routes,
@@ -62,10 +68,12 @@ impl Plan {
             protocol: it.protocol,
             proxy_protocol: it.proxy_protocol,
             client: it.client,
+            limits: it.limits,
             tls: it.tls.clone(),
             addresses: it.addresses.clone().into(),
             routes: it.routes.iter().cloned().map(normalized).collect(),
             ready: it.ready.as_ref().map(ready),
+            asks: it.routes.iter().any(|route| route.auth.is_some()),
             table: Routes::compile(&it.routes),
         };
         let tls = proxy.listeners.iter().filter_map(|it| it.tls.as_ref());
@@ -75,6 +83,7 @@ impl Plan {
             access_log: proxy.access_log.clone(),
             client_headers: tls.filter_map(|tls| tls.client_header.clone()).collect(),
             listeners: proxy.listeners.iter().map(listener).collect(),
+            asks: proxy.listeners.iter().flat_map(|it| &it.routes).any(|route| route.auth.is_some()),
         }
     }
 
@@ -82,6 +91,12 @@ impl Plan {
     #[must_use]
     pub fn listeners(&self) -> &[Listener] {
         &self.listeners
+    }
+
+    /// Whether a service decides about requests of the listener with this name.
+    #[must_use]
+    pub fn asks(&self, name: &str) -> bool {
+        self.asks && self.listener(name).is_some_and(|listener| listener.asks)
     }
 
     /// The listener with this name.
@@ -100,7 +115,11 @@ fn normalized(mut route: Route) -> Route {
 /// The pools that requests or connections may be forwarded to, ascending.
 fn routed(proxy: &Proxy) -> Box<[PoolId]> {
     let routes = proxy.listeners.iter().flat_map(|listener| &listener.routes);
-    let mut pools: Vec<PoolId> = routes.flat_map(|route| used(&route.action)).collect();
+    let of_route = |route: &Route| {
+        let asked = route.auth.as_ref().map(|auth| auth.pool);
+        used(&route.action).into_iter().chain(asked)
+    };
+    let mut pools: Vec<PoolId> = routes.flat_map(of_route).collect();
     pools.sort_unstable();
     pools.dedup();
     pools.into()

@@ -44,7 +44,12 @@ impl Asked {
 }
 
 fn route(when: When) -> Route {
-    Route { when, action: RouteAction::Forward(vec![(PoolId(0), Weight(1))]), edits: Edits::default() }
+    Route {
+        when,
+        action: RouteAction::Forward(vec![(PoolId(0), Weight(1))]),
+        edits: Edits::default(),
+        auth: None,
+    }
 }
 
 fn compile(whens: &[When]) -> Routes {

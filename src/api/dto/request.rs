@@ -60,6 +60,9 @@ pub struct MatchedRoute {
     pub number: usize,
     /// Its conditions, or "any request".
     pub conditions: String,
+    /// Who decides whether the request may go on, such as "auth: GET /verify"; `None` if nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<String>,
     /// What it changes.
     #[serde(default, skip_serializing_if = "RouteEdits::is_empty")]
     pub edits: RouteEdits,

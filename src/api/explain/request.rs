@@ -179,6 +179,10 @@ pub fn explain_request(
         route: route.map(|route| dto::MatchedRoute {
             number: skipped.len() + 1,
             conditions: conditions(&route.when),
+            auth: route.auth.as_ref().map(|auth| {
+                let pool = &snapshot.plan.topology.pool(auth.pool).name;
+                format!("pool {pool} decides first, asked for {}", auth.target)
+            }),
             edits: edits(&route.edits, &question.url),
         }),
         skipped,

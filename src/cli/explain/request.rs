@@ -61,6 +61,9 @@ pub(super) fn text(e: &ExplainRequest) -> String {
         Some(route) => line("route", format!("{}, for {}", route.number, route.conditions)),
         None => line("route", "none matches".into()),
     }
+    if let Some(auth) = e.route.as_ref().and_then(|route| route.auth.clone()) {
+        line("auth", auth);
+    }
     for (label, value) in e.route.iter().flat_map(|route| edits(&route.edits)) {
         line(label, value);
     }

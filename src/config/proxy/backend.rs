@@ -69,7 +69,12 @@ fn read(item: &Value<'_>, pool: &Table<'_>) -> Option<Backend> {
     Some(backend(&address?, place?, weight, backup))
 }
 
-fn backend(at: &Value<'_>, (reach, port): (BackendReach, u16), weight: Weight, backup: bool) -> Backend {
+pub(super) fn backend(
+    at: &Value<'_>,
+    (reach, port): (BackendReach, u16),
+    weight: Weight,
+    backup: bool,
+) -> Backend {
     let name = match &reach {
         BackendReach::Address(address) => SocketAddr::new(*address, port).to_string(),
         BackendReach::Resolved(host) => {

@@ -224,7 +224,7 @@ fn header_value(value: &Value<'_>) -> Option<HeaderValue> {
 }
 
 /// The name of a header that a route may change.
-fn editable(written: &str) -> Result<HeaderName, String> {
+pub(super) fn editable(written: &str) -> Result<HeaderName, String> {
     let name = HeaderName::from_bytes(written.as_bytes())
         .map_err(|_| format!("{:?} is not a valid name of a header", text::shortened(written)))?;
     match name.as_str() {

@@ -13,7 +13,8 @@ use super::super::place::Names;
 use super::super::table::{At, Entry, Table, Value};
 use super::super::text;
 use super::action::pool_id;
-use super::{ClientCertificates, reach, route, tcp, tls};
+use super::auth::Services;
+use super::{ClientCertificates, reach, requests, route, tcp, tls};
 
 pub(super) const LISTENER: Keys = Keys {
     known: &[
@@ -53,6 +54,12 @@ pub(super) const LISTENER: Keys = Keys {
             otherwise("", "no limit"),
             "what each client, an IPv4 address or an IPv6 /64, may use; `trusted` hops may use more",
         ),
+        key(
+            "limits",
+            Fields(&requests::REQUESTS),
+            otherwise("", "as shown there"),
+            "how long requests may be, and how slowly clients may send and read",
+        ),
         key("pool", Text, otherwise("\"api\"", "none"), "pool for what no route matches"),
         key(
             "route",
@@ -78,7 +85,7 @@ const PROTOCOLS: [(&str, Protocol); 4] = [
 ];
 
 /// The keys that have no meaning for datagrams.
-const NOT_FOR_UDP: [&str; 4] = ["client", "proxy_protocol", "tcp", "tls"];
+const NOT_FOR_UDP: [&str; 5] = ["client", "limits", "proxy_protocol", "tcp", "tls"];
 const CLIENT: Keys = Keys {
     known: &[
         key(
@@ -125,7 +132,7 @@ type Secured = Vec<(String, Option<ClientCertificates>)>;
 /// Reads every `[proxy.listener.NAME]`.
 pub(super) fn read_all(
     proxy: &Table<'_>,
-    pools: &Names<'_>,
+    pools: (&Names<'_>, &Services),
     claims: &mut Claims,
 ) -> (Vec<Listener>, Secured) {
     let (_, entries) = Names::read(proxy, "listener");
@@ -149,7 +156,7 @@ fn read(
     entry: &Entry<'_>,
     table: &Table<'_>,
     tls: Option<ListenerTls>,
-    pools: &Names<'_>,
+    pools: (&Names<'_>, &Services),
     claims: &mut Claims,
 ) -> Listener {
     let protocol = match table.get("protocol") {
@@ -158,18 +165,20 @@ fn read(
     };
     let proxy_protocol = table.get("proxy_protocol").and_then(|value| value.boolean());
     let client = read_client(table, protocol);
+    let limits = requests::read(table);
     // With a protocol that is not known, routes are read as the richer ones.
     let protocol = protocol.unwrap_or(Protocol::Http);
     let transports = if protocol == Protocol::Udp { Transports::Udp } else { Transports::Tcp };
     let addresses = read_addresses(table, transports, claims);
     match protocol {
-        Protocol::Http | Protocol::Tcp => {}
-        Protocol::TlsPassthrough => table.refuse(&["tls"], "with protocol = \"tls-passthrough\""),
+        Protocol::Http => {}
+        Protocol::Tcp => table.refuse(&["limits"], "with protocol = \"tcp\""),
+        Protocol::TlsPassthrough => table.refuse(&["limits", "tls"], "with protocol = \"tls-passthrough\""),
         Protocol::Udp => table.refuse(&NOT_FOR_UDP, "with protocol = \"udp\""),
     }
     let before = table.report.errors();
     let routes = read_routes(table, protocol, pools);
-    let ready = read_ready(table, protocol, pools);
+    let ready = read_ready(table, protocol, pools.0);
     // After an error some routes are missing.
     if table.report.errors() == before {
         reach::warn_of_unreachable(table.report, &routes);
@@ -177,7 +186,8 @@ fn read(
     let routes = routes.into_iter().map(|route| route.value).collect();
     let proxy_protocol = proxy_protocol.unwrap_or(false);
     let tcp = tcp::of_listener(table);
-    Listener { name: entry.name.into(), addresses, protocol, proxy_protocol, tcp, tls, client, routes, ready }
+    let name = entry.name.into();
+    Listener { name, addresses, protocol, proxy_protocol, tcp, tls, client, limits, routes, ready }
 }
 
 /// `true`, or `{ pools = [...] }`.
@@ -229,7 +239,7 @@ fn read_addresses(table: &Table<'_>, transports: Transports, claims: &mut Claims
 }
 
 /// The routes, and a last one for `pool`.
-fn read_routes(table: &Table<'_>, protocol: Protocol, pools: &Names<'_>) -> Vec<At<Route>> {
+fn read_routes(table: &Table<'_>, protocol: Protocol, pools: (&Names<'_>, &Services)) -> Vec<At<Route>> {
     if !["route", "pool", "ready"].iter().any(|key| table.has(key)) {
         table.report.absent(table.span.clone(), "a listener needs `pool`, `route` or `ready`");
     }
@@ -243,10 +253,10 @@ fn read_routes(table: &Table<'_>, protocol: Protocol, pools: &Names<'_>) -> Vec<
         }
     }
     if let Some(value) = table.get("pool")
-        && let Some(pool) = pool_id(&value, pools)
+        && let Some(pool) = pool_id(&value, pools.0)
     {
         let action = RouteAction::Forward(vec![(pool, Weight(1))]);
-        routes.push(value.at(Route { when: When::default(), action, edits: Edits::default() }));
+        routes.push(value.at(Route { when: When::default(), action, edits: Edits::default(), auth: None }));
     }
     routes
 }

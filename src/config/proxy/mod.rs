@@ -7,6 +7,7 @@
 mod access;
 mod acme;
 mod action;
+mod auth;
 mod backend;
 mod condition;
 mod discover;
@@ -18,6 +19,7 @@ mod location;
 mod passive;
 mod pool;
 mod reach;
+mod requests;
 mod route;
 mod sticky;
 mod tcp;
@@ -109,9 +111,19 @@ pub(super) fn read(root: &Table<'_>, probes: &Names<'_>, claims: &mut Claims) ->
     let table = root.get("proxy")?.table("proxy", &PROXY)?;
     let workers = table.get("workers").and_then(|value| value.integer(0..=MOST_WORKERS));
     let (pool_names, pool_entries) = Names::read(&table, "pool");
-    let (pools, pools_tls): (Vec<_>, Vec<_>) =
+    let (mut pools, mut pools_tls): (Vec<_>, Vec<_>) =
         pool::read_all(&table, &pool_entries, probes).into_iter().unzip();
-    let (listeners, listeners_tls) = listener::read_all(&table, &pool_names, claims);
+    let (listeners, listeners_tls) = {
+        let services = auth::Services::behind(pool_entries.len());
+        let read = listener::read_all(&table, (&pool_names, &services), claims);
+        // After an error pools are missing, and the next would have the wrong number.
+        if table.report.errors() == 0 {
+            let services = services.found.into_inner().into_iter().map(pool::of_service);
+            pools.extend(services);
+            pools_tls.resize_with(pools.len(), || None);
+        }
+        read
+    };
     if table.report.errors() == 0 {
         sticky::warn(&pool_entries, &pools, &listeners);
     }

@@ -1,10 +1,12 @@
 //! `[proxy.pool.NAME]`: backends, and how they are used.
 
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::model::{
-    Balance, Condition, Fraction, Http, LONGEST_DRAIN, Pool, ProxyVersion, Retry, RetryOn, Timeouts, Weight,
+    Backend, Balance, Condition, Fraction, Http, LONGEST_DRAIN, Liveness, Pool, PoolLimits, ProxyVersion,
+    Retry, RetryOn, Timeouts, Weight,
 };
 
 use super::super::keys::Shape::{
@@ -189,6 +191,15 @@ const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
 const DEFAULT_TRIES: u32 = 2;
 /// What no backend has seen is safe to try again.
 const DEFAULT_RETRY_ON: RetryOn = RetryOn { connect: true, reset: false, timeout: false, unavailable: false };
+/// A question has no body, so that it can be asked again.
+const SERVICE_RETRY_ON: RetryOn = RetryOn { connect: true, reset: true, timeout: false, unavailable: false };
+/// Questions at a time, for all workers: more only wait in the service, which has a few threads.
+const SERVICE_LIMITS: PoolLimits = PoolLimits {
+    requests: NonZeroU32::new(256),
+    connections: NonZeroU32::new(256),
+    pending: 1024,
+    wait: DEFAULT_CONNECT,
+};
 const DEFAULT_CONNECT: Duration = Duration::from_secs(5);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 const DEFAULT_KEEPALIVE: usize = 32;
@@ -238,7 +249,7 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)
         healthy_when: Condition::checks(probed),
         passive: passive::read(&table),
         panic: read_panic(&table),
-        limits: limits::read(&table),
+        limits: limits::read(&table, http.unwrap_or_default()),
         slow_start: table.get("slow_start").and_then(|value| value.duration(SLOW_STARTS)),
         retry: read_retry(&table),
         timeout: read_timeouts(&table),
@@ -271,6 +282,34 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)
         warn(&table, &pool);
     }
     Some((pool, tls::of_pool(&table)))
+}
+
+/// The pool of a service that a route asks.
+pub(super) fn of_service(backend: Backend) -> Pool {
+    Pool {
+        name: backend.name.clone(),
+        balance: Balance::default(),
+        backends: vec![backend],
+        discover: None,
+        healthy_when: Condition::ALWAYS,
+        passive: None,
+        panic: Some(Fraction::NONE),
+        limits: Some(SERVICE_LIMITS),
+        slow_start: None,
+        retry: Retry { tries: DEFAULT_TRIES, on: SERVICE_RETRY_ON, budget: Fraction::TWENTY_PERCENT },
+        http: Http::H1,
+        timeout: Timeouts {
+            connect: DEFAULT_CONNECT,
+            read: DEFAULT_TIMEOUT,
+            write: DEFAULT_TIMEOUT,
+            idle: DEFAULT_TIMEOUT,
+        },
+        keepalive: DEFAULT_KEEPALIVE,
+        drain: DEFAULT_DRAIN,
+        send_proxy: None,
+        tcp: Liveness::default(),
+        sticky: None,
+    }
 }
 
 /// Warns of what works, but probably not as intended.

@@ -1,12 +1,13 @@
 //! `route` of a listener.
 
-use crate::model::{Protocol, Route, When};
+use crate::model::{Protocol, Route, RouteAction, When};
 
 use super::super::keys::Shape::{Boolean, Either, Fields, List, Map, OneOrMany, Text};
 use super::super::keys::{Keys, Shape, instead, key, otherwise};
 use super::super::place::Names;
 use super::super::table::{At, Value};
 use super::action::{self, REDIRECT, RESPOND, SPLIT};
+use super::auth::{self, AUTH, Services};
 use super::condition::{self, PATH, PATTERN};
 use super::edit::{self, HEADERS, REWRITE};
 
@@ -82,21 +83,34 @@ pub(super) const ROUTE: Keys = Keys {
             otherwise("", "as they are"),
             "changes of headers; not of those that are about a connection, the body or who the client is",
         ),
+        key(
+            "auth",
+            Either(&[Fields(&AUTH)]),
+            otherwise("{ forward = \"http://auth.internal:9000/verify\" }", "every request may"),
+            "service that decides which requests may go on to the pool",
+        ),
     ],
-    later: &["auth", "mirror"],
+    later: &["mirror"],
 };
 
 const VALUE: Shape = Either(&[Text, Boolean, Fields(&PATTERN)]);
 
 /// The keys that have no meaning for bytes.
-const NOT_FOR_BYTES: [&str; 10] =
-    ["host", "path", "method", "header", "cookie", "query", "redirect", "respond", "rewrite", "headers"];
+const NOT_FOR_BYTES: [&str; 11] = [
+    "auth", "host", "path", "method", "header", "cookie", "query", "redirect", "respond", "rewrite",
+    "headers",
+];
 /// The keys that have no meaning for what is encrypted.
-const NOT_FOR_TLS: [&str; 9] =
-    ["path", "method", "header", "cookie", "query", "redirect", "respond", "rewrite", "headers"];
+const NOT_FOR_TLS: [&str; 10] =
+    ["auth", "path", "method", "header", "cookie", "query", "redirect", "respond", "rewrite", "headers"];
 
 /// Reads a route; one for each of its hosts, with the place to name in warnings about it.
-pub(super) fn read(item: &Value<'_>, path: &str, protocol: Protocol, pools: &Names<'_>) -> Vec<At<Route>> {
+pub(super) fn read(
+    item: &Value<'_>,
+    path: &str,
+    protocol: Protocol,
+    (pools, services): (&Names<'_>, &Services),
+) -> Vec<At<Route>> {
     let Some(table) = item.table(path, &ROUTE) else { return Vec::new() };
     match protocol {
         Protocol::Http => {}
@@ -118,7 +132,14 @@ pub(super) fn read(item: &Value<'_>, path: &str, protocol: Protocol, pools: &Nam
     };
     let edits = edit::read(&table, when.path.as_ref());
     let Some(action) = action::read(&table, pools) else { return Vec::new() };
-    let route = Route { when, action, edits };
+    if !matches!(action, RouteAction::Forward(_)) {
+        table.refuse(&["auth"], "where no pool gets the request");
+    }
+    let auth = auth::read(&table, pools, services).map(Box::new);
+    if auth.is_none() && table.has("auth") {
+        return Vec::new();
+    }
+    let route = Route { when, action, edits, auth };
     if hosts.is_empty() {
         return vec![item.at(route)];
     }

@@ -1,5 +1,6 @@
 //! What `[proxy]` is read as.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::header::HeaderName;
@@ -67,7 +68,7 @@ retry = { tries = 3, on = ["connect", "reset", "timeout", "503"], budget = "10%"
 passive = { failures = 5, on = ["connect", "5xx"], errors = "50%", requests = 50, eject = "10s", longest = "60s", max_ejected = "40%" }
 panic = "50%"
 slow_start = "20s"
-limits = { requests = 40, pending = 200, wait = "2s" }
+limits = { requests = 40, connections = 50, pending = 200, wait = "2s" }
 timeout = { connect = "1s", read = "2s", write = "3s", idle = "1h" }
 keepalive = 0
 drain = "20s"
@@ -154,7 +155,7 @@ fn the_routes() {
         ),
         (When::default(), forward(0)),
     ];
-    let expected = routes.map(|(when, action)| Route { when, action, edits: Edits::default() });
+    let expected = routes.map(|(when, action)| Route { when, action, edits: Edits::default(), auth: None });
     assert_eq!(format!("{:#?}", proxy.listeners[1].routes), format!("{expected:#?}"));
 }
 
@@ -208,7 +209,12 @@ fn the_pools() {
         healthy_when: Condition::checks([ProbeId(1), ProbeId(0)]),
         passive: Some(written_passive()),
         panic: Some(Fraction::HALF),
-        limits: Some(PoolLimits { requests: 40.try_into().expect("not 0"), pending: 200, wait: secs(2) }),
+        limits: Some(PoolLimits {
+            requests: NonZeroU32::new(40),
+            connections: NonZeroU32::new(50),
+            pending: 200,
+            wait: secs(2),
+        }),
         slow_start: Some(secs(20)),
         retry: Retry {
             tries: 3,

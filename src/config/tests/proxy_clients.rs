@@ -26,6 +26,31 @@ fn limits_of_clients() {
 }
 
 #[test]
+fn limits_of_requests() {
+    let limits = |keys: &str| {
+        format!(
+            "proxy.listener.web = {{ listen = \"[::]:80\", pool = \"api\", limits = {{ {keys} }} }}\n{POOL}"
+        )
+    };
+    check_with(
+        limits,
+        &[
+            ("body = \"10MiB\", upload = 0, download = 0, grace = \"1s\", streams = 1", ""),
+            (
+                "body = 1, upload = -1, grace = \"0s\", streams = 0",
+                "2:76: expected a size such as \"10MiB\" (units: B, KiB, MiB, GiB), found integer 1\n2:88: expected an integer from 0 to 1000000000, found integer -1\n2:100: expected a duration from 1s to 10m, found \"0s\"\n2:116: expected an integer from 1 to 1024, found integer 0",
+            ),
+            (
+                "body = \"10MB\"",
+                "2:76: expected a size such as \"10MiB\" (units: B, KiB, MiB, GiB), found \"10MB\"",
+            ),
+        ],
+    );
+    let tcp = limits("body = \"1KiB\"").replace("pool =", "protocol = \"tcp\", pool =");
+    assert_eq!(reported(&tcp), "2:76: `limits` has no meaning with protocol = \"tcp\"");
+}
+
+#[test]
 fn sources_of_backends() {
     const WHAT: &str = "expected a source such as \"dns:api.internal:8080\", \"dns+srv:_api._tcp.internal\" or \"file:backends.txt\"";
     let discover = |source: &str| pool(&format!("discover = {source}"));
@@ -108,10 +133,11 @@ fn pools_whose_backends_fail() {
                 "passive = { requests = 10, eject = \"10m\", longest = \"5m\", errors_ = \"1%\" }",
                 "2:74: `requests` says nothing without `errors`\n2:104: `longest` is shorter than `eject`, the time of the first ejection\n2:120: unknown key `errors_` in `proxy.pool.api.passive`; did you mean `errors`?",
             ),
-            ("limits = { pending = 10 }", "2:71: `requests` is missing in `proxy.pool.api.limits`"),
+            ("limits = { pending = 10 }", "2:71: `limits` of a pool need `requests`, `connections` or both"),
+            ("limits = { connections = 10 }", ""),
             (
-                "limits = { requests = 0, pending = -1, wait = \"11m\", connections = 1 }",
-                "2:84: expected an integer from 1 to 1000000, found integer 0\n2:97: expected an integer from 0 to 1000000, found integer -1\n2:108: expected a duration from 1ms to 10m, found \"11m\"\n2:115: `proxy.pool.api.limits.connections` is not supported yet",
+                "limits = { requests = 0, pending = -1, wait = \"11m\", connections = 0 }",
+                "2:84: expected an integer from 1 to 1000000, found integer 0\n2:97: expected an integer from 0 to 1000000, found integer -1\n2:108: expected a duration from 1ms to 10m, found \"11m\"\n2:129: expected an integer from 1 to 65535, found integer 0",
             ),
             (
                 "passive = true",
@@ -125,6 +151,34 @@ fn pools_whose_backends_fail() {
             (
                 "balance = \"round-robin\", slow_start = \"10s\"",
                 "2:87: warning: \"round-robin\" ignores weights, also those that grow in a slow start\n  help: choose \"weighted\", which is round robin by weights",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn services_that_decide() {
+    let auth = |keys: &str| {
+        format!(
+            "proxy.listener.web = {{ listen = \"[::]:80\", route = [{{ pool = \"api\", auth = {{ {keys} }} }}] }}\n{POOL}"
+        )
+    };
+    const A_URL: &str = "expected a URL such as \"http://auth.internal:9000/verify\"";
+    check_with(
+        auth,
+        &[
+            ("forward = \"http://10.0.0.1:9000/verify\", headers = \"x-user\", timeout = \"1s\"", ""),
+            ("pool = \"api\", path = \"/verify\"", ""),
+            ("timeout = \"1s\"", "2:76: `auth` needs `forward` or `pool`"),
+            ("forward = \"10.0.0.1\"", &format!("2:88: {A_URL}, found \"10.0.0.1\"")),
+            (
+                "forward = \"https://10.0.0.1/\"",
+                "2:88: for TLS, name a pool with `tls` in `pool`, and write `path`",
+            ),
+            ("forward = \"http://10.0.0.1/\", path = \"/\"", "2:108: `path` has no meaning with `forward`"),
+            (
+                "pool = \"api\", headers = \"host\"",
+                "2:102: Host cannot be edited: write `rewrite = { host = \"…\" }`",
             ),
         ],
     );

@@ -413,10 +413,8 @@ fn pools_without_a_probe_or_a_use() {
 
 #[test]
 fn what_is_planned_is_not_supported_yet() {
-    for key in ["auth", "mirror"] {
-        let expected = format!("2:55: `proxy.listener.web.route.{key}` is not supported yet");
-        assert_eq!(reported(&route(&format!("{key} = 1, pool = \"api\""))), expected);
-    }
+    let expected = "2:55: `proxy.listener.web.route.mirror` is not supported yet";
+    assert_eq!(reported(&route("mirror = 1, pool = \"api\"")), expected);
     assert_eq!(reported(&pool("hedge = 1")), "2:62: `proxy.pool.api.hedge` is not supported yet");
 }
 
@@ -428,6 +426,11 @@ fn pools_that_do_not_do_what_was_meant() {
             // One backend is reached whatever the balance.
             ("balance = \"ip-hash\"", ""),
             ("drain = \"30s\"", ""),
+            ("http = \"h2\", limits = { requests = 9 }", ""),
+            (
+                "http = \"h2\", limits = { connections = 9 }",
+                "2:95: `connections` does not go with `http = \"h2\"`, where requests share connections: limit `requests`",
+            ),
             (
                 "drain = \"31s\"",
                 "2:70: warning: a `drain` of 31s holds for backends, but when the node stops, it ends requests and connections after 30s\n  help: set at most \"30s\", unless backends are drained more often than the node stops",

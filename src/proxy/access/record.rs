@@ -54,6 +54,8 @@ pub(in crate::proxy) enum End {
     Complete,
     /// The client did not send its request in time.
     ClientSlow,
+    /// The body of the request was longer than it may be.
+    TooLarge,
     /// The client went away, or what it sent was not valid.
     ClientGone,
     /// No backend was available.
@@ -75,6 +77,7 @@ impl End {
         match self {
             Self::Complete => "complete",
             Self::ClientSlow => "client_slow",
+            Self::TooLarge => "too_large",
             Self::ClientGone => "client_gone",
             Self::NoBackend => "no_backend",
             Self::BackendsBusy => "backends_busy",
@@ -96,6 +99,13 @@ impl Record {
         let upgraded = Cell::new(None);
         Self { client: Rc::clone(client), begun: Instant::now(), pool, upload, upgraded, entry }
     }
+
+    /// For a request that no client has sent.
+    pub(in crate::proxy) fn none(client: &Rc<Client>) -> Self {
+        let (pool, upload, upgraded) = (OnceCell::new(), OnceCell::new(), Cell::new(None));
+        Self { client: Rc::clone(client), begun: Instant::now(), pool, upload, upgraded, entry: None }
+    }
+
     /// The number of the route that the request takes.
     pub(in crate::proxy) fn route(&self, number: usize) {
         self.client.counters.routes.count(number);

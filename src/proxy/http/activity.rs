@@ -10,7 +10,9 @@ use std::time::Duration;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 
+use crate::model::RequestLimits;
 use crate::proxy::access::{End, Record};
+use crate::proxy::pace::Pace;
 
 /// The requests of a connection.
 pub(super) struct Activity {
@@ -20,8 +22,18 @@ pub(super) struct Activity {
     begun: Cell<u64>,
     /// The last that began, until its task is known.
     without_task: Cell<Option<u64>>,
-    /// The requests whose response waits for the client, and since when.
-    waiting: RefCell<BTreeMap<u64, Instant>>,
+    /// The requests whose response has begun.
+    responding: RefCell<BTreeMap<u64, Responding>>,
+    limits: RequestLimits,
+}
+
+/// A response on its way to the client.
+struct Responding {
+    /// Since when it waits for the client, if it does.
+    since: Option<Instant>,
+    pace: Pace,
+    /// Bytes that the client takes now.
+    part: u64,
 }
 
 /// A request in progress.
@@ -51,7 +63,7 @@ impl Ongoing {
 
 impl<B: Body> During<B> {
     pub(super) fn new(body: B, ongoing: Rc<Ongoing>) -> Self {
-        ongoing.busy.waits_for_client();
+        ongoing.busy.waits_for_client(0);
         if body.is_end_stream() {
             ongoing.record.end(End::Complete);
         }
@@ -60,14 +72,15 @@ impl<B: Body> During<B> {
 }
 
 impl Activity {
-    pub(super) fn new() -> Rc<Self> {
+    pub(super) fn new(limits: RequestLimits) -> Rc<Self> {
         let since = Cell::new(Instant::now());
         Rc::new(Self {
             in_progress: Cell::new(0),
             since,
             begun: Cell::new(0),
             without_task: Cell::new(None),
-            waiting: RefCell::default(),
+            responding: RefCell::default(),
+            limits,
         })
     }
 
@@ -84,13 +97,13 @@ impl Activity {
         self.without_task.take()
     }
 
-    /// Waits until the response to a request has waited for the client for this time. Where a client opens no window for an
+    /// Waits until the response to a request has waited for the client for this time, or the client is too slow. Where a client opens no window for an
     /// HTTP/2 stream, nothing is written that could take too long.
     pub(super) async fn stalled(&self, request: u64, limit: Duration) {
         loop {
             let now = Instant::now();
-            let since = self.waiting.borrow().get(&request).copied();
-            let until = since.unwrap_or(now) + limit;
+            let until = self.responding.borrow().get(&request).and_then(|it| it.until(limit));
+            let until = until.unwrap_or_else(|| now + limit.min(self.limits.grace));
             if until <= now {
                 return;
             }
@@ -118,18 +131,43 @@ impl Activity {
 }
 
 impl Busy {
-    fn waits_for_client(&self) {
-        self.activity.waiting.borrow_mut().insert(self.number, Instant::now());
+    /// The client is to take this many bytes.
+    fn waits_for_client(&self, part: usize) {
+        let mut responding = self.activity.responding.borrow_mut();
+        let response = responding.entry(self.number).or_insert_with(|| {
+            let pace = Pace::of_download(&self.activity.limits);
+            Responding { since: None, pace, part: 0 }
+        });
+        response.goes_on();
+        response.since = Some(Instant::now());
+        response.pace.wait();
+        response.part = part as u64;
     }
 
+    /// The client has taken all that there is.
     fn goes_on(&self) {
-        self.activity.waiting.borrow_mut().remove(&self.number);
+        if let Some(response) = self.activity.responding.borrow_mut().get_mut(&self.number) {
+            response.goes_on();
+        }
+    }
+}
+
+impl Responding {
+    fn goes_on(&mut self) {
+        self.since = None;
+        self.pace.moved(std::mem::take(&mut self.part));
+    }
+
+    /// When the client has taken nothing for this time, or is too slow.
+    fn until(&self, limit: Duration) -> Option<Instant> {
+        let stalls_at = self.since? + limit;
+        Some(self.pace.until().map_or(stalls_at, |it| it.min(stalls_at)))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.goes_on();
+        self.activity.responding.borrow_mut().remove(&self.number);
         self.activity.in_progress.set(self.activity.in_progress.get() - 1);
         self.activity.since.set(Instant::now());
     }
@@ -148,7 +186,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for During<B> {
         match &frame {
             Poll::Pending => self.ongoing.busy.goes_on(),
             Poll::Ready(frame) => {
-                self.ongoing.busy.waits_for_client();
+                let data = frame.as_ref().and_then(|it| it.as_ref().ok()?.data_ref());
+                self.ongoing.busy.waits_for_client(data.map_or(0, Bytes::len));
                 match frame {
                     Some(Ok(frame)) => self.ongoing.record.sent(frame.data_ref().map_or(0, Bytes::len)),
                     Some(Err(_)) => self.ongoing.record.end(End::BackendGone),

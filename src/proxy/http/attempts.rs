@@ -12,6 +12,7 @@ use super::{headers, reply};
 use crate::model::Retry;
 use crate::pick::Hash;
 use crate::proxy::access::{End, Record};
+use crate::proxy::counters::ListenerCounters;
 use crate::proxy::passive::Fault;
 use crate::proxy::pools::{Backend, WorkerPool};
 use crate::proxy::queue::{InFlight, Refusal};
@@ -162,11 +163,13 @@ impl Failure {
             Self::Timeout(_) => End::BackendTimeout,
             Self::Client(ClientFault::Slow) => End::ClientSlow,
             Self::Client(ClientFault::Broken) => End::ClientGone,
+            Self::Client(ClientFault::TooLarge) => End::TooLarge,
             Self::Full => End::ConnectionsFull,
         }
     }
 
-    pub(super) fn response(&self) -> Response<ResponseBody> {
+    /// The response to a client of this listener.
+    pub(super) fn response(&self, counters: &ListenerCounters) -> Response<ResponseBody> {
         match self {
             Self::Connect(_) | Self::Reset(_) | Self::Refused(_) | Self::Malformed(_) => {
                 reply::text(StatusCode::BAD_GATEWAY, "the backend did not answer\n")
@@ -178,7 +181,12 @@ impl Failure {
                 reply::text(StatusCode::GATEWAY_TIMEOUT, "the backend did not answer in time\n")
             }
             Self::Client(ClientFault::Slow) => {
+                counters.slow_uploads.fetch_add(1, Relaxed);
                 reply::text(StatusCode::REQUEST_TIMEOUT, "the request did not come in time\n")
+            }
+            Self::Client(ClientFault::TooLarge) => {
+                counters.too_large.fetch_add(1, Relaxed);
+                reply::too_large()
             }
             Self::Client(ClientFault::Broken) => {
                 reply::text(StatusCode::BAD_REQUEST, "the request did not come whole\n")

@@ -14,6 +14,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::headers;
+use crate::model::RequestLimits;
+use crate::proxy::pace::Pace;
 use crate::proxy::pools::WorkerPool;
 use crate::proxy::queue::InFlight;
 use crate::proxy::streams::Slot;
@@ -46,12 +48,16 @@ pub(in crate::proxy) struct Upload {
     waiting: Cell<Option<Instant>>,
     /// Wakes whoever sends it on, while the client is waited for.
     waker: Cell<Option<Waker>>,
+    is_answered: Cell<bool>,
 }
 
 /// Where the body of a request comes from.
 struct Source {
     incoming: Incoming,
     patience: Patience,
+    pace: Pace,
+    /// Bytes that it may have.
+    most: u64,
     kept: Option<Kept>,
 }
 
@@ -75,8 +81,10 @@ const MOST_KEPT: usize = 64 * 1024;
 /// What a client did wrong with the body of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum ClientFault {
-    /// It sent nothing for too long.
+    /// It sent nothing, or too little, for too long.
     Slow,
+    /// It sent more than it may.
+    TooLarge,
     /// It went away, or what it sent was not valid.
     Broken,
 }
@@ -121,37 +129,44 @@ pub(in crate::proxy) enum Connection {
 struct Patience {
     limit: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
-    is_waiting: bool,
+    /// When it is over, while something is waited for.
+    until: Option<Instant>,
 }
 
 impl Patience {
     fn of(limit: Duration) -> Self {
-        Self { limit, sleep: None, is_waiting: false }
+        Self { limit, sleep: None, until: None }
     }
 
     fn moved(&mut self) {
-        self.is_waiting = false;
+        self.until = None;
     }
 
-    /// Ready once the time is over.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let until = Instant::now() + self.limit;
+    /// Ready once the time is over, or that of `pace`.
+    fn poll(&mut self, pace: &Pace, cx: &mut Context<'_>) -> Poll<()> {
+        let until = *self.until.get_or_insert_with(|| Instant::now() + self.limit);
+        let until = pace.until().map_or(until, |it| it.min(until));
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        if !self.is_waiting {
+        if sleep.deadline() != until {
             sleep.as_mut().reset(until);
-            self.is_waiting = true;
         }
         sleep.as_mut().poll(cx)
     }
 }
 
 impl RequestBody {
-    /// A client's body, each part of which must come within `limit`.
-    pub(in crate::proxy) fn of(incoming: Incoming, limit: Duration) -> Self {
+    /// The body of a client's request with these headers, each part of which must come within `patience`.
+    pub(in crate::proxy) fn of(
+        incoming: Incoming,
+        patience: Duration,
+        limits: &RequestLimits,
+        headers: &HeaderMap,
+    ) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        let source = Source { incoming, patience: Patience::of(limit), kept: None };
+        let (pace, most) = (Pace::of_upload(limits, headers), limits.body.unwrap_or(u64::MAX));
+        let source = Source { incoming, patience: Patience::of(patience), pace, most, kept: None };
         let upload = Upload { source: RefCell::new(Some(source)), ..Upload::default() };
         upload.waiting.set(Some(Instant::now()));
         Self { upload: Some(Rc::new(upload)), turn: 0, repeated: 0 }
@@ -258,6 +273,11 @@ impl Upload {
         self.received.get()
     }
 
+    /// The response has begun: from now on the client may send as slowly as the two have agreed on.
+    pub(in crate::proxy) fn answered(&self) {
+        self.is_answered.set(true);
+    }
+
     /// What the client did wrong, if anything.
     pub(in crate::proxy) fn fault(&self) -> Option<ClientFault> {
         self.fault.get()
@@ -312,7 +332,11 @@ impl Body for RequestBody {
                 Part::Trailers(trailers) => Frame::trailers(trailers),
             })));
         }
-        let Poll::Ready(frame) = relay(&mut source.incoming, &mut source.patience, cx) else {
+        if upload.is_answered.get() {
+            source.pace = Pace::any();
+        }
+        let Poll::Ready(frame) = relay(&mut source.incoming, &mut source.patience, &mut source.pace, cx)
+        else {
             upload.waiting.set(None);
             upload.waker.set(Some(cx.waker().clone()));
             return Poll::Pending;
@@ -321,13 +345,17 @@ impl Body for RequestBody {
         match frame {
             Some(Ok(frame)) => {
                 upload.add(frame.data_ref().map_or(0, Bytes::len) as u64);
+                if upload.received() > source.most {
+                    upload.fault.set(Some(ClientFault::TooLarge));
+                    return Poll::Ready(Some(Err("the client sent more than it may".into())));
+                }
                 source.note(&frame);
                 *repeated += 1;
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(Interruption::Silence(limit))) => {
                 upload.fault.set(Some(ClientFault::Slow));
-                Poll::Ready(Some(Err(format!("the client sent nothing for {limit:?}").into())))
+                Poll::Ready(Some(Err(format!("the client sent nothing for {limit:?}, or too little").into())))
             }
             Some(Err(Interruption::Broken(error))) => {
                 upload.fault.set(Some(ClientFault::Broken));
@@ -373,6 +401,11 @@ impl ResponseBody {
         Self::Own(Full::from(text))
     }
 
+    /// All of a body that is there.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self::Own(Full::new(bytes))
+    }
+
     pub(super) fn relayed(incoming: Incoming, limit: Duration, lease: Lease) -> Self {
         let mut relayed = Relayed { incoming, patience: Patience::of(limit), lease: Some(lease) };
         if relayed.incoming.is_end_stream() {
@@ -407,7 +440,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Own(own) => Pin::new(own).poll_frame(cx).map_err(|never| match never {}),
             Self::Relayed(relayed) => {
-                let frame = ready!(relay(&mut relayed.incoming, &mut relayed.patience, cx));
+                let frame = ready!(relay(&mut relayed.incoming, &mut relayed.patience, &mut Pace::any(), cx));
                 match &frame {
                     None => relayed.end(),
                     Some(Ok(_)) if relayed.incoming.is_end_stream() => relayed.end(),
@@ -454,15 +487,19 @@ impl Interruption {
 fn relay(
     incoming: &mut Incoming,
     patience: &mut Patience,
+    pace: &mut Pace,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, Interruption>>> {
     match Pin::new(incoming).poll_frame(cx) {
         Poll::Ready(frame) => {
             patience.moved();
+            let data = frame.as_ref().and_then(|it| it.as_ref().ok()?.data_ref());
+            pace.moved(data.map_or(0, Bytes::len) as u64);
             Poll::Ready(frame.map(|it| it.map(headers::without_framing).map_err(Interruption::Broken)))
         }
         Poll::Pending => {
-            ready!(patience.poll(cx));
+            pace.wait();
+            ready!(patience.poll(pace, cx));
             Poll::Ready(Some(Err(Interruption::Silence(patience.limit))))
         }
     }

@@ -3,12 +3,13 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use http::{Method, Request, Response, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::headers::{self, Sender};
-use super::{ready, reply, target};
-use crate::model::{Route, RouteAction};
+use super::{auth, ready, reply, target};
+use crate::model::{RequestLimits, Route, RouteAction};
 use crate::pick::client_key;
 use crate::proxy::access::Record;
 use crate::proxy::pools::WorkerPool;
@@ -20,8 +21,17 @@ use crate::snapshot::Snapshot;
 pub(super) enum Course<'a> {
     /// The proxy answers it itself. Without a route, it took none.
     Reply(Response<ResponseBody>, Option<&'a Route>),
-    /// A backend of this pool gets it.
-    Forward(Rc<WorkerPool>, &'a Route),
+    /// A backend gets it.
+    Forward(Forwarding<'a>),
+}
+
+/// What a request is forwarded by.
+pub(super) struct Forwarding<'a> {
+    pub(super) pool: Rc<WorkerPool>,
+    pub(super) route: &'a Route,
+    pub(super) limits: &'a RequestLimits,
+    /// The headers that the service gets which decides about the request, if one does.
+    pub(super) question: Option<HeaderMap>,
 }
 
 /// Decides what becomes of a request; one for a pool becomes the one that backends get.
@@ -66,17 +76,19 @@ pub(super) fn course<'a, B>(
     record.route(number);
     let pools = match &route.action {
         RouteAction::Redirect { status, to } => {
-            let redirect = match to.of(&head, route.edits.path.as_ref()) {
-                Some(to) => reply::redirect(*status, to),
-                None => reply::text(StatusCode::BAD_REQUEST, "this URL cannot be redirected\n"),
-            };
-            return Course::Reply(redirect, Some(route));
+            let redirect = to.of(&head, route.edits.path.as_ref()).map(|to| reply::redirect(*status, to));
+            let invalid = || reply::text(StatusCode::BAD_REQUEST, "this URL cannot be redirected\n");
+            return Course::Reply(redirect.unwrap_or_else(invalid), Some(route));
         }
         RouteAction::Respond { status, body } => {
             return Course::Reply(reply::text(*status, body.clone()), Some(route));
         }
         RouteAction::Forward(pools) => pools,
     };
+    if listener.limits.body.is_some_and(|most| announced(request.headers()) > most) {
+        client.counters.too_large.fetch_add(1, Relaxed);
+        return Course::Reply(reply::too_large(), Some(route));
+    }
     let sender = Sender {
         shown: &client.shown,
         is_trusted: client.is_trusted(trusted),
@@ -86,10 +98,11 @@ pub(super) fn course<'a, B>(
         headers: &snapshot.plan.proxy.identity,
         ids: &client.context.ids,
     };
+    let question = route.auth.as_ref().map(|auth| auth::question(request, auth, &authority, &sender));
     match headers::prepare(request, &authority, &sender, &route.edits) {
         Ok(()) => {
             let pool = client.context.pool(pools, client_key(client.address.ip()), snapshot);
-            Course::Forward(pool, route)
+            Course::Forward(Forwarding { pool, route, limits: &listener.limits, question })
         }
         Err((status, why)) => Course::Reply(reply::text(status, why), Some(route)),
     }
@@ -101,4 +114,10 @@ fn challenge<B>(snapshot: &Snapshot, request: &Request<B>) -> Option<Response<Re
         return None;
     }
     snapshot.challenges.body(request.uri().path()).map(reply::challenge)
+}
+
+/// Bytes that the body of a request has, as far as its head says so.
+fn announced(headers: &HeaderMap) -> u64 {
+    let length = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    length.unwrap_or(0)
 }

@@ -13,14 +13,15 @@ use tokio::time::{Instant, sleep};
 use super::activity::Ongoing;
 use super::attempts::Attempts;
 use super::body::{Connection, Lease, RequestBody, ResponseBody, Upload};
-use super::course::{Course, course};
-use super::{headers, reply, stream, websocket};
-use crate::model::{Http, Timeouts};
+use super::course::{Course, Forwarding, course};
+use super::{auth, headers, reply, stream, websocket};
+use crate::model::{Http, RequestLimits, Timeouts};
 use crate::pick::client_key;
 use crate::proxy::access::Record;
 use crate::proxy::pools::{Backend, WorkerPool};
 use crate::proxy::queue::InFlight;
 use crate::proxy::relay;
+use crate::proxy::slots::Slot;
 use crate::proxy::streams::Processed;
 use crate::proxy::upstream::Failure;
 use crate::proxy::worker::{Client, Context};
@@ -39,14 +40,26 @@ pub(super) async fn answer(
     }
     let (mut response, route) = match course(client, &snapshot, &mut request, record) {
         Course::Reply(response, route) => (response, route),
-        Course::Forward(pool, route) => {
-            let upgrade = headers::upgrade(&request).map(|_| Upgrade {
-                client: hyper::upgrade::on(&mut request),
-                is_tunnel,
-                key: None,
-                ongoing: Rc::clone(ongoing),
-            });
-            (forward(client, pool, request, upgrade, record).await, Some(route))
+        Course::Forward(Forwarding { pool, route, limits, question }) => {
+            let allowed = match (&route.auth, question) {
+                (Some(auth), Some(question)) => {
+                    auth::ask(client, &snapshot, auth, question, &mut request).await
+                }
+                _ => Ok(()),
+            };
+            let response = match allowed {
+                Ok(()) => {
+                    let upgrade = headers::upgrade(&request).map(|_| Upgrade {
+                        client: hyper::upgrade::on(&mut request),
+                        is_tunnel,
+                        key: None,
+                        ongoing: Rc::clone(ongoing),
+                    });
+                    forward(client, (pool, limits), request, upgrade, record).await
+                }
+                Err(denied) => denied,
+            };
+            (response, Some(route))
         }
     };
     if is_tunnel {
@@ -71,14 +84,14 @@ struct Upgrade {
 /// Sends a request to a backend of the pool, and to others if that fails in a way that the pool retries.
 async fn forward(
     client: &Client,
-    pool: Rc<WorkerPool>,
+    (pool, limits): (Rc<WorkerPool>, &RequestLimits),
     request: Request<Incoming>,
     mut upgrade: Option<Upgrade>,
     record: &Record,
 ) -> Response<ResponseBody> {
     pool.count_request();
     let (mut parts, body) = request.into_parts();
-    let mut body = RequestBody::of(body, pool.settings().timeout.read);
+    let mut body = RequestBody::of(body, pool.settings().timeout.read, limits, &parts.headers);
     headers::frame(&mut parts, &body);
     record.forward(&pool, &parts.headers, body.upload());
     // RFC 9110 §9.2.2.
@@ -117,7 +130,7 @@ async fn forward(
                     None => spare,
                 };
                 if !attempts.failed(&backend, &failure, again.is_some(), record) {
-                    return failure.response();
+                    return failure.response(&client.counters);
                 }
                 again
             }
@@ -136,7 +149,7 @@ pub(super) type Failed = (Failure, Option<Request<RequestBody>>);
 ///
 /// # Errors
 /// The failure, and the request if the backend cannot have seen it.
-async fn send(
+pub(super) async fn send(
     pool: &Rc<WorkerPool>,
     in_flight: InFlight,
     request: Request<RequestBody>,
@@ -151,6 +164,9 @@ async fn send(
     };
     attempt.has_ended = true;
     let (response, connection) = sent?;
+    if let Some(upload) = &attempt.upload {
+        upload.answered();
+    }
     backend.counters.took(attempt.begun.elapsed());
     Ok((response, Lease { connection, upload, pool: Rc::clone(pool), in_flight }))
 }
@@ -274,7 +290,7 @@ fn relay_response(
         // The connections that hyper had are counted no longer. Streams belong to connections that are.
         let occupants = (
             (!upgrade.is_tunnel).then(|| (shared.connections.enter(), client.admitted.clone())),
-            upgrade.key.is_none().then(|| shared.upstream.enter()),
+            upgrade.key.is_none().then(|| (shared.upstream.enter(), Slot::enter(&lease.in_flight.backend))),
         );
         let counters = Arc::clone(&client.counters);
         let Upgrade { client, ongoing, .. } = upgrade;

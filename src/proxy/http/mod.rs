@@ -2,6 +2,7 @@
 
 mod activity;
 mod attempts;
+mod auth;
 pub(super) mod body;
 mod course;
 mod exchange;
@@ -10,6 +11,7 @@ mod headers;
 mod identity;
 mod lane;
 mod linger;
+mod paced;
 mod ready;
 mod reply;
 mod stream;
@@ -30,10 +32,11 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_io_timeout::TimeoutStream;
 
 use super::access::Record;
 use super::begun::Begun;
+use super::counters::ListenerCounters;
+use super::pace::Pace;
 use super::worker::Client;
 use activity::{Activity, During, Ongoing};
 use body::ResponseBody;
@@ -42,6 +45,7 @@ pub(super) use identity::Ids;
 use lane::Left;
 pub(super) use lane::Plain;
 use linger::Lingering;
+use paced::Paced;
 
 /// Time for the head of a request, and without a request, until a client's connection is closed.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
@@ -56,12 +60,14 @@ const PING: Duration = Duration::from_secs(30);
 const LARGEST_SEND_BUFFER: usize = 64 * 1024;
 /// Bytes of the head of a request.
 const LARGEST_HEAD: usize = 64 * 1024;
-/// Streams that a client may have open on an HTTP/2 connection.
-const MOST_STREAMS: u32 = 128;
+/// Streams that a client may reset before the proxy has looked at them, until its HTTP/2 connection is closed.
+const MOST_PENDING_RESETS: usize = 20;
+/// Streams of an HTTP/2 connection that the proxy may have to reset for what the client does, until it closes the connection.
+const MOST_FAULTY_STREAMS: usize = 128;
 
 /// Runs what belongs to a connection on the thread that has the connection.
 #[derive(Clone)]
-struct Local(Rc<Activity>);
+struct Local(Rc<Activity>, Arc<ListenerCounters>);
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Local
 where
@@ -74,11 +80,13 @@ where
             tokio::task::spawn_local(task);
             return;
         };
-        let activity = Rc::clone(&self.0);
+        let (activity, counters) = (Rc::clone(&self.0), Arc::clone(&self.1));
         tokio::task::spawn_local(async move {
             tokio::select! {
                 _ = task => {}
-                () = activity.stalled(request, STALL) => {}
+                () = activity.stalled(request, STALL) => {
+                    counters.slow_downloads.fetch_add(1, Relaxed);
+                }
             }
         });
     }
@@ -104,20 +112,22 @@ async fn serve_generally<S>(client: Rc<Client>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Activity::new();
-    let mut builder = auto::Builder::new(Local(Rc::clone(&activity)));
+    let limits = client.limits;
+    let activity = Activity::new(limits);
+    let mut builder = auto::Builder::new(Local(Rc::clone(&activity), Arc::clone(&client.counters)));
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(LARGEST_HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
-        .max_concurrent_streams(MOST_STREAMS)
+        .max_concurrent_streams(limits.streams)
+        .max_pending_accept_reset_streams(MOST_PENDING_RESETS)
+        .max_local_error_reset_streams(MOST_FAULTY_STREAMS)
         .max_send_buf_size(LARGEST_SEND_BUFFER)
         .max_header_list_size(LARGEST_HEAD as u32)
         .enable_connect_protocol();
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(STALL));
+    let stream = Paced::new(stream, Pace::of_download(&limits), Arc::clone(&client.counters));
     let is_upgraded = Arc::new(AtomicBool::new(false));
     let stream = Lingering::new(Box::pin(stream), Arc::clone(&is_upgraded));
     let closing = client.context.closing.clone();

@@ -40,6 +40,11 @@ pub(super) fn challenge(body: &str) -> Response<ResponseBody> {
     response
 }
 
+/// The response to a request whose body is longer than it may be.
+pub(super) fn too_large() -> Response<ResponseBody> {
+    text(StatusCode::PAYLOAD_TOO_LARGE, "the body of the request is too long\n")
+}
+
 /// A redirect.
 pub(super) fn redirect(status: StatusCode, to: HeaderValue) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::of(String::new()));

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::model::{
     Backend, BackendReach, Balance, ClientLimits, Condition, Edits, Fraction, Http, Listener, Liveness, Pool,
-    PoolId, Protocol, Proxy, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, Topology, Weight,
-    When,
+    PoolId, Protocol, Proxy, RequestLimits, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts,
+    Topology, Weight, When,
 };
 use crate::proxy::Shared;
 use crate::proxy::worker::Context;
@@ -33,6 +33,7 @@ fn connect(
     standing: Standing,
     closing: &CancellationToken,
 ) -> (DuplexStream, JoinHandle<()>) {
+    let limits = RequestLimits::default();
     let listener = Listener {
         name: "web".into(),
         addresses: Vec::new(),
@@ -40,8 +41,9 @@ fn connect(
         proxy_protocol: false,
         tcp: TcpOptions::default(),
         client: ClientLimits::default(),
+        limits,
         tls: None,
-        routes: vec![Route { when: When::default(), action, edits: Edits::default() }],
+        routes: vec![Route { when: When::default(), action, edits: Edits::default(), auth: None }],
         ready: None,
     };
     let proxy = Proxy { listeners: vec![listener], ..Proxy::default() };
@@ -65,6 +67,7 @@ fn connect(
         counters: shared.counters.listener("web"),
         context: Rc::new(Context::new(0, shared, access, closing.clone())),
         listener: "web".into(),
+        limits,
         admitted: None,
         address: ([192, 0, 2, 1], 1).into(),
         destination: None,
@@ -186,6 +189,60 @@ async fn a_client_that_does_not_read_is_closed() {
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
         timeout(LONG, served).await.expect("it is closed").unwrap();
         drop(client);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_a_byte_now_and_then_is_closed() {
+    locally(async {
+        // The second request is one that hyper answers.
+        for method in ["GET", "PROPFIND"] {
+            let (mut client, served) = connection(&"long".repeat(100_000), &CancellationToken::new());
+            client.write_all(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+            let reading = async {
+                while client.read_u8().await.is_ok() {
+                    tokio::time::sleep(STALL / 60).await;
+                }
+            };
+            timeout(LONG, reading).await.expect(method);
+            served.await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_not_slow_while_its_backend_is() {
+    locally(async {
+        let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for method in ["POST", "PROPFIND"] {
+            let (mut pool, standing) = pool(backend.local_addr().unwrap());
+            pool.timeout.read = LONG;
+            let topology = Topology { pools: vec![pool], ..Topology::default() };
+            let standing = Standing { pools: [standing].into(), ..Standing::default() };
+            let forward = RouteAction::Forward(vec![(PoolId(0), Weight(1))]);
+            let (client, _served) = connect(forward, topology, standing, &CancellationToken::new());
+            let (mut reader, mut writer) = tokio::io::split(client);
+            let length = 16 * 1024 * 1024;
+            let head = format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+            tokio::task::spawn_local(async move {
+                writer.write_all(head.as_bytes()).await.unwrap();
+                writer.write_all(&vec![b'x'; length]).await.unwrap();
+                std::future::pending::<()>().await;
+            });
+            let (mut stream, _) = backend.accept().await.unwrap();
+            tokio::time::sleep(STALL * 10).await;
+            let mut read = 0;
+            let mut part = vec![0; 64 * 1024];
+            while read < length {
+                read += stream.read(&mut part).await.unwrap();
+            }
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            let mut answer = [0; 13];
+            reader.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 204 ", "{method}");
+        }
     })
     .await;
 }

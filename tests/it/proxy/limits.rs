@@ -125,3 +125,40 @@ async fn connections_of_tcp_listeners_wait_as_well() {
     assert_eq!(second.await.unwrap().status(), 200);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn idle_connections_count_and_give_way_to_requests_of_any_worker_and_either_way() {
+    let one = Backend::start("one").await;
+    let config = config(&[one.address], "limits = { connections = 2, wait = \"10m\" }");
+    let node = TestNode::with(&config.replace("workers = 1", "workers = 3")).await;
+    // Each client has connections of its own, which the kernel spreads over the workers.
+    for number in 0..60 {
+        let method = if number % 2 == 0 { "GET" } else { "PROPFIND" };
+        let url = format!("http://{}/", address(&node));
+        let response = client().request(method.parse().unwrap(), url).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let open = super::metric(&node, "portolan_proxy_backend_connections", one.address).await;
+        assert!(open.unwrap() <= 2.0, "{open:?}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn requests_wait_for_connections_in_order() {
+    let one = Backend::start("one").await;
+    one.behave(Manner::Hang);
+    let node = node(&[&one], "limits = { connections = 1, pending = 2, wait = \"10m\" }").await;
+    let mut sent = vec![send(&node, "/0")];
+    arrived(&one, 1).await;
+    for place in 1..=2 {
+        sent.push(send(&node, &format!("/{place}")));
+        pending(&node, place).await;
+    }
+    assert_eq!(send(&node, "/3").await.unwrap().status(), 503);
+    for (place, request) in sent.iter().enumerate() {
+        request.abort();
+        arrived(&one, (place as u64 + 2).min(3)).await;
+    }
+    assert_eq!(one.targets(), ["/0", "/1", "/2"]);
+    node.stop().await;
+}

@@ -3,6 +3,7 @@
 mod access_log;
 mod announced;
 mod arrivals;
+mod auth;
 mod backend;
 mod client_limits;
 mod connections;
@@ -24,6 +25,7 @@ mod passive;
 mod passthrough;
 mod ready;
 mod reloads;
+mod request_limits;
 mod retries;
 mod sticky;
 mod tcp;

@@ -19,6 +19,7 @@ use crate::proxy::access::Record;
 use crate::proxy::http::body::ClientFault;
 use crate::proxy::pools::{Backend, WorkerPool};
 use crate::proxy::queue::InFlight;
+use crate::proxy::slots::Slot;
 use crate::proxy::tls::BackendStream;
 use crate::proxy::upstream::{self, Connected, Failure};
 
@@ -28,7 +29,7 @@ pub(in crate::proxy) struct Plain {
     /// Since when it is idle.
     since: Instant,
     /// Counts it.
-    _occupant: Occupant,
+    _occupant: (Occupant, Slot),
 }
 
 /// A request that is with a backend.
@@ -76,7 +77,7 @@ impl Backend {
     /// Keeps a connection whose response has ended.
     pub(super) fn keep_plain(&self, mut plain: Plain, most: usize) {
         let mut idle = self.plain.borrow_mut();
-        if self.is_open.get() && idle.len() + self.idle.borrow().len() < most {
+        if self.may_keep() && idle.len() + self.idle.borrow().len() < most {
             plain.wire.rest();
             plain.since = Instant::now();
             idle.push(plain);
@@ -200,6 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
                 return Poll::Ready(Err(Stop::Gone));
             }
             let until = *until.get_or_insert_with(|| Instant::now() + limit);
+            let until = upload.late_at().map_or(until, |it| it.min(until));
             loop {
                 let next = *look.get_or_insert_with(|| until.min(Instant::now() + TICK));
                 ready!(timer.poll_until(next, cx));

@@ -12,12 +12,12 @@ use super::request::{self, Asked};
 use super::response::{self, Answered, Writing};
 use super::upload::{Body, Upload};
 use super::{Lane, Then, buffers};
-use crate::model::{Http, Route, RouteAction};
+use crate::model::{Http, RequestLimits, Route, RouteAction};
 use crate::pick::client_key;
 use crate::proxy::access::{End, Record};
 use crate::proxy::http::attempts::Attempts;
 use crate::proxy::http::body::ResponseBody;
-use crate::proxy::http::course::{Course, course};
+use crate::proxy::http::course::{Course, Forwarding, course};
 use crate::proxy::http::headers::{self, Framing};
 use crate::proxy::http::reply;
 use crate::proxy::pools::WorkerPool;
@@ -29,6 +29,7 @@ use crate::snapshot::Snapshot;
 struct Forwarded<'a> {
     pool: Rc<WorkerPool>,
     route: &'a Route,
+    limits: &'a RequestLimits,
     head: Request<()>,
     body: Body,
     /// Whether the client wants the connection closed after the response.
@@ -57,9 +58,12 @@ fn has_http2(listener: &route::Listener, snapshot: &Snapshot) -> bool {
 impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
     /// Answers a request; `None` if the client is gone.
     pub(super) async fn exchange(&mut self, asked: Asked) -> Option<Then> {
-        let Asked { mut head, length, body, is_last } = asked;
         let client = self.client;
         let snapshot = client.context.snapshot();
+        if snapshot.plan.proxy.asks(&client.listener) {
+            return Some(Then::HandOver);
+        }
+        let Asked { mut head, length, body, is_last } = asked;
         if self.plain_in != snapshot.epoch {
             if client.plan(&snapshot).is_some_and(|it| has_http2(it, &snapshot)) {
                 return Some(Then::HandOver);
@@ -78,8 +82,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
                 let is_last = is_last || !self.skip(&body);
                 self.reply(&method, response, &record, is_last).await
             }
-            Course::Forward(pool, route) => {
-                self.forward(Forwarded { pool, route, head, body, is_last }, &record).await
+            Course::Forward(Forwarding { pool, route, limits, .. }) => {
+                self.forward(Forwarded { pool, route, limits, head, body, is_last }, &record).await
             }
         }
     }
@@ -99,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
 
     /// Sends a request to a backend of the pool, and to others if that fails in a way that the pool retries.
     async fn forward(&mut self, forwarded: Forwarded<'_>, record: &Record) -> Option<Then> {
-        let Forwarded { pool, route, head, body, is_last } = forwarded;
+        let Forwarded { pool, route, limits, head, body, is_last } = forwarded;
         let client = self.client;
         pool.count_request();
         let (mut parts, ()) = head.into_parts();
@@ -110,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         let mut attempts = Attempts::new(&pool, &mut parts.headers, is_repeatable, client.proved.is_some());
         let mut bytes = buffers::to_write();
         request::write(&parts, &body, &mut bytes);
-        let mut upload = Upload::new(bytes, body, received);
+        let mut upload = Upload::new(bytes, body, received).limited(limits, &parts.headers);
         let key = client_key(client.address.ip());
         loop {
             let refused = match self.unless_gone(attempts.claim(key, record)).await.ok()? {
@@ -135,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
                                 upload.restart();
                                 continue;
                             }
-                            failure.response()
+                            failure.response(&client.counters)
                         }
                     }
                 }
@@ -150,6 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
     /// Relays a response.
     async fn respond(&mut self, responding: Responding<'_>, upload: &mut Upload) -> Option<Then> {
         let Responding { pool, in_flight, plain, mut answered, record, is_last } = responding;
+        upload.answered();
         if answered.head.status() == StatusCode::SWITCHING_PROTOCOLS {
             let why = "the backend changed the protocol without being asked\n";
             let refused = reply::text(StatusCode::BAD_GATEWAY, why);

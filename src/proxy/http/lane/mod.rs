@@ -21,6 +21,7 @@ pub(in crate::proxy) use backend::Plain;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::{CLOSE_WITHIN, HEAD_WITHIN, LARGEST_HEAD, STALL};
+use crate::proxy::pace::Pace;
 use crate::proxy::worker::Client;
 use request::Received;
 use wire::{Timer, Wire, poll_write_all};
@@ -43,6 +45,8 @@ struct Lane<'a, S> {
     client: &'a Rc<Client>,
     wire: Wire<S>,
     timer: Timer,
+    /// How the client takes responses.
+    pace: Pace,
     /// What is to be written to the client.
     out: Vec<u8>,
     /// The snapshot for which no route of the listener leads to an HTTP/2 backend; 0 is none.
@@ -73,7 +77,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let timer = Timer::new(Instant::now() + HEAD_WITHIN);
-    let mut lane = Lane { client, wire: Wire::new(stream), timer, out: Vec::new(), plain_in: 0 };
+    let pace = Pace::of_download(&client.limits);
+    let mut lane = Lane { client, wire: Wire::new(stream), timer, pace, out: Vec::new(), plain_in: 0 };
     let mut closing = pin!(client.context.closing.cancelled());
     let mut is_used = false;
     loop {
@@ -91,6 +96,40 @@ where
             },
             _ => return Some(lane.leave(is_used)),
         }
+    }
+}
+
+/// How a client takes what is written.
+#[derive(Default)]
+struct Taking {
+    written: usize,
+    stalls_at: Option<Instant>,
+}
+
+impl Taking {
+    /// So many bytes are written by now.
+    fn written(&mut self, written: usize, pace: &mut Pace) {
+        let more = written - std::mem::replace(&mut self.written, written);
+        if more > 0 {
+            self.stalls_at = None;
+            pace.moved(more as u64);
+        }
+    }
+
+    /// Ready once the client has taken nothing for [`STALL`], or is too slow.
+    fn poll_late(
+        &mut self,
+        client: &Client,
+        pace: &mut Pace,
+        timer: &mut Timer,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        pace.wait();
+        let stalls_at = *self.stalls_at.get_or_insert_with(|| Instant::now() + STALL);
+        let until = pace.until().map_or(stalls_at, |it| it.min(stalls_at));
+        timer.poll_until(until, cx).map(|()| {
+            client.counters.slow_downloads.fetch_add(1, Relaxed);
+        })
     }
 }
 
@@ -143,17 +182,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
     /// Writes what is to be written, and `more`.
     async fn write(&mut self, more: &[u8]) -> Option<()> {
         let parts = [&*self.out, more];
-        let (mut written, mut before) = (0, 0);
-        let mut until = None;
+        let (mut written, mut taking) = (0, Taking::default());
         poll_fn(|cx| {
-            if let Poll::Ready(done) = poll_write_all(&mut self.wire.stream, parts, &mut written, cx) {
-                return Poll::Ready(done.ok());
+            let done = poll_write_all(&mut self.wire.stream, parts, &mut written, cx);
+            taking.written(written, &mut self.pace);
+            match done {
+                Poll::Ready(done) => Poll::Ready(done.ok()),
+                Poll::Pending => {
+                    taking.poll_late(self.client, &mut self.pace, &mut self.timer, cx).map(|()| None)
+                }
             }
-            if std::mem::replace(&mut before, written) != written {
-                until = None;
-            }
-            let until = *until.get_or_insert_with(|| Instant::now() + STALL);
-            self.timer.poll_until(until, cx).map(|()| None)
         })
         .await?;
         self.out.clear();

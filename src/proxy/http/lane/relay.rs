@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Buf as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 
 use super::backend::{Stop, Trip};
 use super::chunks::{self, Chunks, Piece};
+use super::upload::Broken;
 use super::wire::poll_write_all;
-use super::{Lane, STALL};
+use super::{Lane, Taking};
 use crate::proxy::access::End;
+use crate::proxy::http::body::ClientFault;
 use crate::proxy::http::headers::Framing;
 
 /// Parts of bodies below this are copied rather than written on their own.
@@ -114,26 +115,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
     /// Writes what is to be written, and the next `part` bytes of the backend.
     async fn send(&mut self, trip: &mut Trip<'_>, part: usize) -> Result<(), End> {
         let wire = &mut trip.plain.wire;
-        let (mut written, mut before, mut until) = (0, 0, None);
+        let (mut written, mut taking) = (0, Taking::default());
         let sent = poll_fn(|cx| {
             let parts = [&*self.out, &wire.unread[..part]];
-            if let Poll::Ready(done) = poll_write_all(&mut self.wire.stream, parts, &mut written, cx) {
-                return Poll::Ready(done.ok());
+            let done = poll_write_all(&mut self.wire.stream, parts, &mut written, cx);
+            taking.written(written, &mut self.pace);
+            if let Poll::Ready(done) = done {
+                return Poll::Ready(done.map_err(|_| End::ClientGone));
             }
             // A backend may send on only once it has more of the request.
             let upload = &mut *trip.upload;
             if !upload.is_over()
-                && matches!(upload.poll(&mut self.wire, &mut wire.stream, cx), Poll::Ready(Err(_)))
+                && let Poll::Ready(Err(broken)) = upload.poll(&mut self.wire, &mut wire.stream, cx)
             {
+                if let Broken::Client(ClientFault::TooLarge) = broken {
+                    return Poll::Ready(Err(End::TooLarge));
+                }
                 upload.give_up();
             }
-            if std::mem::replace(&mut before, written) != written {
-                until = None;
-            }
-            let until = *until.get_or_insert_with(|| Instant::now() + STALL);
-            self.timer.poll_until(until, cx).map(|()| None)
+            let late = taking.poll_late(self.client, &mut self.pace, &mut self.timer, cx);
+            late.map(|()| Err(End::ClientGone))
         });
-        sent.await.ok_or(End::ClientGone)?;
+        sent.await?;
         self.out.clear();
         wire.unread.advance(part);
         Ok(())

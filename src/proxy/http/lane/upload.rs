@@ -4,12 +4,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf as _;
+use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::buffers;
 use super::chunks::{self, Chunks, Piece};
 use super::wire::{Wire, poll_write_all};
+use crate::model::RequestLimits;
 use crate::proxy::http::body::{self, ClientFault};
+use crate::proxy::pace::Pace;
 
 type Received = body::Upload;
 
@@ -33,6 +37,9 @@ pub(super) struct Upload {
     is_given_up: bool,
     /// Counts what the client has sent of the body.
     received: Option<Rc<Received>>,
+    pace: Pace,
+    /// Bytes that the body may have.
+    most: u64,
 }
 
 /// The body of a request.
@@ -58,6 +65,7 @@ impl Drop for Upload {
 }
 
 impl Upload {
+    /// A request with this head, of whose body nothing has been read.
     pub(super) fn new(head: Vec<u8>, body: Body, received: Option<Rc<Received>>) -> Self {
         Self {
             ready: head,
@@ -68,7 +76,28 @@ impl Upload {
             is_starved: false,
             is_given_up: false,
             received,
+            pace: Pace::any(),
+            most: u64::MAX,
         }
+    }
+
+    /// The same with a body that must stay within limits.
+    pub(super) fn limited(mut self, limits: &RequestLimits, headers: &HeaderMap) -> Self {
+        if self.received.is_some() {
+            self.pace = Pace::of_upload(limits, headers);
+            self.most = limits.body.unwrap_or(u64::MAX);
+        }
+        self
+    }
+
+    /// The response has begun: from now on the client may send as slowly as the two have agreed on.
+    pub(super) fn answered(&mut self) {
+        self.pace = Pace::any();
+    }
+
+    /// When the client is too slow; `None` while it is not waited for.
+    pub(super) fn late_at(&self) -> Option<Instant> {
+        self.pace.until().filter(|_| self.is_starved)
     }
 
     /// Whether there is no body.
@@ -137,7 +166,12 @@ impl Upload {
                 return Poll::Ready(Ok(()));
             }
             self.is_starved = true;
-            match ready!(client.poll_fill(cx)) {
+            let filled = client.poll_fill(cx);
+            match &filled {
+                Poll::Pending => self.pace.wait(),
+                Poll::Ready(more) => self.pace.moved(*more.as_ref().unwrap_or(&0) as u64),
+            }
+            match ready!(filled) {
                 Ok(more @ 1..) => self.moved += more as u64,
                 Ok(0) | Err(_) => return Poll::Ready(Err(Broken::Client(ClientFault::Broken))),
             }
@@ -160,6 +194,9 @@ impl Upload {
                     client.unread.advance(length);
                     if let Some(received) = &self.received {
                         received.add(length as u64);
+                        if received.received() > self.most {
+                            return Err(Broken::Client(ClientFault::TooLarge));
+                        }
                     }
                 }
                 Piece::Wait => break,

@@ -1,0 +1,176 @@
+//! How long requests may be, and how slowly clients may send them and read responses.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::backend::{Backend, Manner};
+use super::{address, client, config, raw};
+use crate::harness::node::TestNode;
+use crate::harness::{PATIENCE, until};
+
+/// A method of the lane of plain HTTP/1.1, and one that hyper answers.
+const BOTH_WAYS: [&str; 2] = ["POST", "PROPFIND"];
+
+async fn node(at: std::net::SocketAddr, limits: &str) -> TestNode {
+    let limits = format!("pool = \"api\"\nlimits = {{ {limits} }}\n");
+    TestNode::with(&config(&[at], "").replacen("pool = \"api\"\n", &limits, 1)).await
+}
+
+async fn count(node: &TestNode, name: &str) -> Option<f64> {
+    node.api.metric(&format!("portolan_proxy_{name}_total{{listener=\"web\"}}")).await
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or(answer)
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_refused_before_a_backend_sees_it() {
+    let one = Backend::start("one").await;
+    let node = node(one.address, "body = \"1KiB\"").await;
+    for method in BOTH_WAYS {
+        let request = |length: usize| {
+            let head = format!("{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n");
+            format!("{head}Content-Length: {length}\r\n\r\n{}", "x".repeat(length))
+        };
+        assert_eq!(status(&raw(address(&node), request(1024).as_bytes()).await), "200", "{method}");
+        assert_eq!(status(&raw(address(&node), request(1025).as_bytes()).await), "413", "{method}");
+    }
+    assert_eq!((one.requests(), count(&node, "too_large").await), (2, Some(2.0)));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_grows_too_long_ends_the_request() {
+    let one = Backend::start("one").await;
+    one.behave(Manner::Echo);
+    let node = node(one.address, "body = \"1KiB\"").await;
+    let chunk = format!("200\r\n{}\r\n", "x".repeat(512));
+    for method in BOTH_WAYS {
+        let head = format!("{method} / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let fits = format!("{head}{chunk}{chunk}0\r\n\r\n");
+        let mut stream = TcpStream::connect(address(&node)).await.unwrap();
+        stream.write_all(fits.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 16];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{method}");
+        let answer = raw(address(&node), format!("{head}{chunk}{chunk}1\r\nx\r\n").as_bytes()).await;
+        assert_eq!(status(&answer), "413", "{method}: {answer}");
+    }
+    until("no request is left with the backend", async || {
+        let metric = format!("portolan_proxy_in_flight{{pool=\"api\",backend=\"{}\"}}", one.address);
+        (node.api.metric(&metric).await == Some(0.0)).then_some(())
+    })
+    .await;
+    assert_eq!(count(&node, "too_large").await, Some(2.0));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn who_sends_too_slowly_gets_408() {
+    let one = Backend::start("one").await;
+    let node = node(one.address, "upload = 1000, grace = \"1s\"").await;
+    for method in BOTH_WAYS {
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
+        let answer = raw(address(&node), request.as_bytes()).await;
+        assert_eq!(status(&answer), "408", "{method}: {answer}");
+    }
+    assert_eq!(count(&node, "slow_uploads").await, Some(2.0));
+    let failures = format!("portolan_proxy_failures_total{{pool=\"api\",backend=\"{}\"}}", one.address);
+    assert_eq!(node.api.metric(&failures).await, Some(0.0));
+    node.stop().await;
+}
+
+/// A backend whose response to every request has no end.
+async fn endless() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = vec![0; 1024];
+                let is_asked = stream.read(&mut head).await.is_ok_and(|read| read > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok();
+                while is_asked && stream.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn who_reads_too_slowly_is_disconnected_although_it_never_stops() {
+    let at = endless().await;
+    let node = node(at, "download = 1000000000, grace = \"1s\"").await;
+    for (number, method) in (1..).zip(BOTH_WAYS) {
+        let mut stream = TcpStream::connect(address(&node)).await.unwrap();
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let reading = tokio::spawn(async move {
+            let mut few = [0; 16];
+            while stream.read(&mut few).await.is_ok_and(|read| read > 0) {}
+        });
+        until(method, async || {
+            (count(&node, "slow_downloads").await == Some(f64::from(number))).then_some(())
+        })
+        .await;
+        reading.abort();
+    }
+    node.stop().await;
+}
+
+/// An HTTP/2 frame (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The next frame: its kind and payload.
+async fn next(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await?;
+    let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+    stream.read_exact(&mut payload).await?;
+    Ok((head[3], payload))
+}
+
+const HEADERS: u8 = 1;
+const RESET: u8 = 3;
+const SETTINGS: u8 = 4;
+const GO_AWAY: u8 = 7;
+
+#[tokio::test]
+async fn streams_are_limited_and_so_are_their_resets() {
+    let one = Backend::start("one").await;
+    one.behave(Manner::Hang);
+    let node = node(one.address, "streams = 3").await;
+    let mut stream = TcpStream::connect(address(&node)).await.unwrap();
+    let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &*frame(SETTINGS, 0, 0, &[])].concat();
+    stream.write_all(&preface).await.unwrap();
+    let (kind, settings) = timeout(PATIENCE, next(&mut stream)).await.unwrap().unwrap();
+    // SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113 §6.5.2).
+    assert!(kind == SETTINGS && settings.chunks(6).any(|it| it == [0, 3, 0, 0, 0, 3]), "{settings:?}");
+    // GET / of http://a, and the reset right behind it.
+    let pair = |stream| {
+        let request = frame(HEADERS, 5, stream, &[0x82, 0x86, 0x84, 0x41, 1, b'a']);
+        [request, frame(RESET, 0, stream, &[0, 0, 0, 8])].concat()
+    };
+    let flood: Vec<u8> = (1..400).step_by(2).flat_map(pair).collect();
+    stream.write_all(&flood).await.unwrap();
+    let mut reason = None;
+    let reading = async {
+        while let Ok((kind, payload)) = next(&mut stream).await {
+            if kind == GO_AWAY {
+                reason = Some(payload[7]);
+            }
+        }
+    };
+    timeout(PATIENCE, reading).await.expect("the connection is closed");
+    // ENHANCE_YOUR_CALM
+    assert_eq!(reason, Some(11));
+    one.behave(Manner::Show);
+    let response = client().get(format!("http://{}/", address(&node))).send().await.unwrap();
+    assert_eq!(response.status(), 200, "others are served");
+    node.stop().await;
+}
