@@ -429,7 +429,7 @@ fn pools_that_do_not_do_what_was_meant() {
             ("http = \"h2\", limits = { requests = 9 }", ""),
             (
                 "http = \"h2\", limits = { connections = 9 }",
-                "2:95: `connections` does not go with `http = \"h2\"`, where requests share connections: limit `requests`",
+                "2:86: `connections` does not go with `http = \"h2\"`, where requests share connections: limit `requests`",
             ),
             (
                 "drain = \"31s\"",
