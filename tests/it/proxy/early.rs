@@ -53,7 +53,9 @@ enum Rest {
 pub(super) async fn sends_all(node: &TestNode, before: &str) -> String {
     let mut stream = TcpStream::connect(address(node)).await.unwrap();
     let length = 8 << 20;
-    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n{before}\r\n");
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\nConnection: close\r\n{before}\r\n"
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     let piece = vec![b'a'; 64 << 10];
     let (mut reader, mut writer) = stream.split();
