@@ -76,9 +76,8 @@ pub(super) fn course<'a, B>(
     record.route(number);
     let pools = match &route.action {
         RouteAction::Redirect { status, to } => {
-            let redirect = to.of(&head, route.edits.path.as_ref()).map(|to| reply::redirect(*status, to));
-            let invalid = || reply::text(StatusCode::BAD_REQUEST, "this URL cannot be redirected\n");
-            return Course::Reply(redirect.unwrap_or_else(invalid), Some(route));
+            let to = to.of(&head, route.edits.path.as_ref());
+            return Course::Reply(reply::redirect(*status, to), Some(route));
         }
         RouteAction::Respond { status, body } => {
             return Course::Reply(reply::text(*status, body.clone()), Some(route));
