@@ -1,6 +1,6 @@
 //! Mistakes in what a listener lets clients use, and in how a pool keeps clients and finds backends, or stops using them.
 
-use super::proxy_mistakes::{POOL, check_with, pool};
+use super::proxy_mistakes::{LISTENER, POOL, check_with, pool};
 use super::reported;
 
 #[test]
@@ -185,10 +185,7 @@ fn pools_that_hedge() {
     let why = "whose clients' bytes are relayed as they are\n  help: give that listener a pool of its own";
     check_with(
         tcp,
-        &[(
-            "hedge = \"50ms\"",
-            &format!("2:12: pool `api` has `hedge`, but serves listener `web`, {why}"),
-        )],
+        &[("hedge = \"50ms\"", &format!("2:12: pool `api` has `hedge`, but serves listener `web`, {why}"))],
     );
 }
 

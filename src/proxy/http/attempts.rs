@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use http::{HeaderMap, Method, Response, StatusCode};
 use smallvec::SmallVec;
 
-use super::body::{ClientFault, ResponseBody};
+use super::body::ResponseBody;
 use super::hedge::Ended;
+use super::request_body::ClientFault;
 use super::{headers, reply};
 use crate::model::Retry;
 use crate::pick::Hash;

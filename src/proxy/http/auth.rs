@@ -16,11 +16,12 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::attempts::Attempts;
-use super::body::{Lease, RequestBody, ResponseBody};
+use super::body::{Lease, ResponseBody};
 use super::headers::{Sender, remove_hop_by_hop};
 use super::hedge;
 use super::identity::identify;
 use super::reply;
+use super::request_body::RequestBody;
 use crate::model::{ClientHeaders, ForwardAuth, Weight};
 use crate::pick::client_key;
 use crate::proxy::access::Record;

@@ -14,8 +14,8 @@ use http::request::Parts;
 use tokio::time::{Instant, sleep};
 
 use super::attempts::Attempts;
-use super::body::RequestBody;
 use super::exchange::{self, Sent};
+use super::request_body::RequestBody;
 use crate::pick::Hash;
 use crate::proxy::access::Record;
 use crate::proxy::passive::Fault;
