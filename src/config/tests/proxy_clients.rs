@@ -170,7 +170,7 @@ fn pools_that_hedge() {
         &[
             ("hedge = \"1ms\"", ""),
             ("hedge = \"61s\"", "2:82: expected a duration from 1ms to 1m, found \"61s\""),
-            ("hedge = true", "2:82: expected a duration such as \"30s\", found true"),
+            ("hedge = true", "2:82: expected a duration such as \"5s\" (units: ms, s, m, h, d), found true"),
             (
                 "hedge = \"50ms\", retry = { tries = 1 }",
                 "2:82: `hedge` needs a second attempt: set `tries` of `retry` to at least 2",
