@@ -65,7 +65,7 @@ pub(super) fn question<B>(
     for name in NOT_ASKED {
         headers.remove(name);
     }
-    identify(&mut headers, authority, &Sender { headers: &TOLD, ..*sender });
+    identify(&mut headers, authority, &Sender { headers: &TOLD, ..*sender }, true);
     let text = |text: &str| HeaderValue::from_str(text).ok();
     let uri = request.uri().path_and_query().map_or("/", |it| it.as_str());
     for (name, value) in [(X_FORWARDED_METHOD, text(request.method().as_str())), (X_FORWARDED_URI, text(uri))]

@@ -42,8 +42,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::harness::PATIENCE;
 use crate::harness::node::TestNode;
+use crate::harness::{PATIENCE, until};
 
 /// A config with one listener, `web`, that sends everything to one pool, `api`, of these backends. `pool` holds further
 /// keys of the pool.
@@ -94,6 +94,11 @@ async fn drain(node: &TestNode, backend: &Backend) {
 /// A counter or gauge of the backend at this address.
 async fn metric(node: &TestNode, name: &str, backend: SocketAddr) -> Option<f64> {
     node.api.metric(&format!("{name}{{pool=\"api\",backend=\"{backend}\"}}")).await
+}
+
+/// Waits until a sample of the metrics has this value: a client can know how something ended before the node counts it.
+async fn counted(node: &TestNode, sample: &str, value: f64) {
+    until(sample, async || (node.api.metric(sample).await == Some(value)).then_some(())).await;
 }
 
 /// Sends bytes and returns everything that comes back until the connection is closed.

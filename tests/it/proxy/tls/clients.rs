@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::super::backend::Backend;
-use super::super::{address, raw};
+use super::super::{address, counted, raw};
 use super::certificates::{Authority, Identity};
 use super::{BOTH, OLDER, ask, client, connect, folder, node, shown_by};
 use crate::harness::PATIENCE;
@@ -54,7 +54,7 @@ async fn requests_upgrades_and_their_end_pass_through_tls_of_both_versions() {
     let plain = raw(address(&node), b"GET / HTTP/1.1\r\nHost: www.test\r\n\r\n").await;
     assert!(!plain.contains("HTTP"), "{plain}");
     let sample = "portolan_proxy_handshake_failures_total{listener=\"web\",reason=\"protocol\"}";
-    assert_eq!(node.api.metric(sample).await, Some(1.0));
+    counted(&node, sample, 1.0).await;
     node.stop().await;
 }
 
@@ -117,7 +117,7 @@ async fn backends_see_the_certificates_of_clients_and_nothing_that_clients_say_a
         }
     }
     let sample = "portolan_proxy_handshake_failures_total{listener=\"web\",reason=\"client_certificate\"}";
-    assert_eq!(node.api.metric(sample).await, Some(6.0));
+    counted(&node, sample, 6.0).await;
 
     // Another listener of the same pool must not let a forged header pass.
     let (_, plain) = node.node.proxy_addresses.iter().find(|(name, _)| &**name == "zplain").unwrap();
@@ -207,7 +207,7 @@ async fn certificates_that_expire_raise_an_alarm() {
     let client = Arc::new(client(&authority, BOTH, None));
     assert!(connect(address(&node), "a.test", &client).await.is_err());
     let sample = "portolan_proxy_handshake_failures_total{listener=\"web\",reason=\"alert\"}";
-    assert_eq!(node.api.metric(sample).await, Some(1.0));
+    counted(&node, sample, 1.0).await;
     node.stop().await;
 }
 
