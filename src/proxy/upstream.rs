@@ -24,6 +24,10 @@ use crate::net::clock::Clock;
 use crate::net::limits::Occupant;
 use crate::net::tcp_options;
 
+/// Bytes of a response that are read at once, and of its head. Of a response that the client does not take, three such parts
+/// are held: one that waits for the client, one that waits for the first, and what was read behind it.
+const LARGEST_PART: usize = 64 * 1024;
+
 /// An HTTP/1.1 connection to a backend that waits for a request.
 pub(super) type Idle = http1::SendRequest<RequestBody>;
 
@@ -179,6 +183,7 @@ impl Backend {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(pool.settings().timeout.write));
         let (sender, connection) = http1::Builder::new()
+            .max_buf_size(LARGEST_PART)
             .handshake(TokioIo::new(HeardOut::new(Box::pin(stream))))
             .await
             .map_err(|error| Failure::Reset(error.into()))?;

@@ -14,6 +14,7 @@ use super::activity::Ongoing;
 use super::attempts::Attempts;
 use super::body::{Connection, Lease, ResponseBody};
 use super::course::{Course, Forwarding, course};
+use super::lane::MOST_HEADERS;
 use super::request_body::{RequestBody, Upload};
 use super::{auth, headers, hedge, reply, stream, websocket};
 use crate::model::{Http, RequestLimits, Timeouts};
@@ -34,6 +35,12 @@ pub(super) async fn answer(
     ongoing: &Rc<Ongoing>,
 ) -> Response<ResponseBody> {
     let record = &ongoing.record;
+    if request.headers().len() > MOST_HEADERS {
+        return reply::text(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "the request has too many headers\n",
+        );
+    }
     let snapshot = client.context.snapshot();
     let is_tunnel = websocket::is_tunnel(&request);
     if is_tunnel {

@@ -58,8 +58,14 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Time between two pings on an HTTP/2 connection, and for the reply to one: a client that vanished is noticed although
 /// its requests go on.
 const PING: Duration = Duration::from_secs(30);
-/// Bytes of responses that wait for the client, for each HTTP/2 stream.
-const LARGEST_SEND_BUFFER: usize = 64 * 1024;
+/// Bytes of the bodies of requests that may come over an HTTP/2 connection before backends take them: at a round trip of 50 ms
+/// a client sends 160 Mbit/s.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// The same for each stream: one whose backend takes nothing leaves half to the others.
+const STREAM_WINDOW: u32 = 512 * 1024;
+/// Bytes of responses that wait for the client, for each HTTP/2 stream, until no more is read of the backend: two frames, as
+/// the kernel buffers more.
+const LARGEST_SEND_BUFFER: usize = 32 * 1024;
 /// Bytes of the head of a request.
 const LARGEST_HEAD: usize = 64 * 1024;
 /// Streams that a client may reset before the proxy has looked at them, until its HTTP/2 connection is closed.
@@ -123,6 +129,8 @@ where
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
         .max_concurrent_streams(limits.streams)
         .max_pending_accept_reset_streams(MOST_PENDING_RESETS)
         .max_local_error_reset_streams(MOST_FAULTY_STREAMS)

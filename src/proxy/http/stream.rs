@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use super::body::Connection;
 use super::exchange::{Failed, exchange};
 use super::headers;
+use super::lane::MOST_HEADERS;
 use super::request_body::{RequestBody, Upload};
 use crate::proxy::pools::{Backend, WorkerPool};
 use crate::proxy::streams::Processed;
@@ -44,6 +45,9 @@ pub(super) async fn try_send(
             Ok(response) => {
                 if let Some(upload) = &upload {
                     upload.is_answered();
+                }
+                if response.headers().len() > MOST_HEADERS {
+                    return Err((Failure::Malformed("it has too many headers".into()), None));
                 }
                 let framing = headers::framing(&head.method, response.status(), response.headers());
                 if framing.is_none() || response.status() == StatusCode::SWITCHING_PROTOCOLS {

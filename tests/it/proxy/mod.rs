@@ -21,6 +21,7 @@ mod identity;
 mod lanes;
 mod limits;
 mod meaning;
+mod memory;
 mod metrics;
 mod passive;
 mod passthrough;

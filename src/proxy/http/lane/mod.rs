@@ -17,6 +17,7 @@ mod upload;
 mod wire;
 
 pub(in crate::proxy) use backend::Plain;
+pub(super) use request::MOST_HEADERS;
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};

@@ -11,8 +11,8 @@ use super::chunks::Chunks;
 use super::upload::Body;
 use crate::proxy::http::LARGEST_HEAD;
 
-/// Headers of a request or response; hyper's limit.
-pub(super) const MOST_HEADERS: usize = 100;
+/// Headers of a request or response; hyper's limit for HTTP/1.1.
+pub(in crate::proxy::http) const MOST_HEADERS: usize = 100;
 
 /// What a client has sent so far.
 #[derive(Debug)]

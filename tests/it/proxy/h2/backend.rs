@@ -39,6 +39,8 @@ pub(super) enum Manner {
     GrpcRefusal,
     /// Headers of this many bytes.
     LongHead(usize),
+    /// This many headers.
+    ManyHeaders(usize),
 }
 
 pub(super) struct Server {
@@ -195,6 +197,13 @@ async fn answer(state: &State, request: Request<RecvStream>, mut respond: SendRe
                 .body(())
                 .expect("a response");
             respond.send_response(response, true).expect("an open stream");
+        }
+        Manner::ManyHeaders(count) => {
+            let mut response = Response::new(());
+            for index in 0..count {
+                response.headers_mut().append("x-many", index.into());
+            }
+            respond.send_response(response, true).ok();
         }
         Manner::LongHead(length) => {
             let response = Response::builder().header("x-long", "a".repeat(length)).body(());

@@ -345,3 +345,29 @@ async fn a_hedge_that_has_won_resets_the_stream_of_the_other_backend() {
     assert_eq!((one.connections(), one.open()), (1, 1));
     node.stop().await;
 }
+
+#[tokio::test]
+async fn heads_have_a_hundred_headers_at_most() {
+    let one = Server::start(Manner::Show).await;
+    let node = node(&[&one], "").await;
+    let stream = TcpStream::connect(address(&node)).await.unwrap();
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut h2, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    for (count, expected) in [(90, 200), (101, 431)] {
+        let mut request = client().get(format!("http://{}/", address(&node)));
+        let mut of_h2 = http::Request::get("http://a/").body(Full::<Bytes>::default()).unwrap();
+        for index in 0..count {
+            request = request.header("x-many", index);
+            of_h2.headers_mut().append("x-many", index.into());
+        }
+        assert_eq!(request.send().await.unwrap().status(), expected, "{count}");
+        assert_eq!(h2.send_request(of_h2).await.unwrap().status(), expected, "{count} over HTTP/2");
+    }
+    for (count, expected) in [(90, 200), (101, 502)] {
+        one.behave(Manner::ManyHeaders(count));
+        let response = client().get(format!("http://{}/", address(&node))).send().await.unwrap();
+        assert_eq!(response.status(), expected, "{count}");
+    }
+    node.stop().await;
+}
