@@ -286,6 +286,8 @@ pub struct Pool {
     pub slow_start: Option<Duration>,
     /// When a request is tried again.
     pub retry: Retry,
+    /// The time without a response after which a request that changes nothing goes to another backend, too; `None`: it does not.
+    pub hedge: Option<Duration>,
     /// How long to wait.
     pub timeout: Timeouts,
     /// The idle connections that a thread keeps to each address of a backend.

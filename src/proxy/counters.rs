@@ -170,8 +170,12 @@ pub struct PoolCounters {
     pub unavailable: AtomicU64,
     /// Requests that wait for a backend with room.
     pub queue: Queue,
-    /// Attempts after the first.
+    /// Attempts after one that failed.
     pub retries: AtomicU64,
+    /// Attempts while another one had no response yet.
+    pub hedges: AtomicU64,
+    /// Those whose response the client got.
+    pub hedges_won: AtomicU64,
     /// From the head of a request to that of its response, and to the end of its response.
     pub(super) first_byte: Times,
     pub(super) total: Times,

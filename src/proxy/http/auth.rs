@@ -17,8 +17,8 @@ use tokio::time::timeout;
 
 use super::attempts::Attempts;
 use super::body::{Lease, ResponseBody};
-use super::exchange::send;
 use super::headers::{Sender, remove_hop_by_hop};
+use super::hedge;
 use super::identity::identify;
 use super::reply;
 use super::request_body::RequestBody;
@@ -125,11 +125,13 @@ async fn answer(
     pool.count_request();
     let record = Record::none(client);
     let mut attempts = Attempts::new(pool, &mut parts.headers, true, client.proved.is_some());
+    let key = client_key(client.address.ip());
     loop {
-        let in_flight = attempts.claim(client_key(client.address.ip()), &record).await.ok()?;
-        let backend = Rc::clone(&in_flight.backend);
+        let in_flight = attempts.claim(key, &record).await.ok()?;
         let asked = Request::from_parts(parts.clone(), RequestBody::empty());
-        match send(pool, in_flight, asked, Some(&parts)).await {
+        let ended = hedge::send(&mut attempts, in_flight, asked, Some(&parts), (key, &record)).await;
+        let backend = ended.backend;
+        match ended.sent {
             Ok((mut response, lease)) => {
                 if !attempts.answered(&backend, &mut response) {
                     return whole(response, lease).await;

@@ -15,7 +15,7 @@ use super::attempts::Attempts;
 use super::body::{Connection, Lease, ResponseBody};
 use super::course::{Course, Forwarding, course};
 use super::request_body::{RequestBody, Upload};
-use super::{auth, headers, reply, stream, websocket};
+use super::{auth, headers, hedge, reply, stream, websocket};
 use crate::model::{Http, RequestLimits, Timeouts};
 use crate::pick::client_key;
 use crate::proxy::access::Record;
@@ -111,10 +111,11 @@ async fn forward(
             Ok(in_flight) => in_flight,
             Err(refusal) => return refusal.response(),
         };
-        let backend = Rc::clone(&in_flight.backend);
         let spare = is_repeatable.then(|| parts.clone());
         let sent = Request::from_parts(parts, std::mem::replace(&mut body, RequestBody::empty()));
-        let again = match send(&pool, in_flight, sent, spare.as_ref()).await {
+        let ended = hedge::send(&mut attempts, in_flight, sent, spare.as_ref(), (key, record)).await;
+        let backend = ended.backend;
+        let again = match ended.sent {
             Ok((mut response, lease)) => {
                 if !attempts.answered(&backend, &mut response) {
                     return relay_response(client, response, lease, upgrade);
@@ -145,6 +146,8 @@ async fn forward(
 
 /// Why there is no response, and the request if no backend has seen it.
 pub(super) type Failed = (Failure, Option<Request<RequestBody>>);
+/// What came of an attempt.
+pub(super) type Sent = Result<(Response<Incoming>, Lease), Failed>;
 
 /// Sends a request over an idle connection or a new one. `spare` is a copy of its head, if it may be sent again.
 ///
@@ -155,7 +158,7 @@ pub(super) async fn send(
     in_flight: InFlight,
     request: Request<RequestBody>,
     spare: Option<&Parts>,
-) -> Result<(Response<Incoming>, Lease), Failed> {
+) -> Sent {
     let backend = &Rc::clone(&in_flight.backend);
     let upload = request.body().upload();
     let mut attempt = Attempt { backend, begun: Instant::now(), upload: upload.clone(), has_ended: false };

@@ -14,6 +14,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 /// How a backend treats requests.
@@ -31,6 +32,8 @@ pub(crate) enum Manner {
     CloseNext,
     /// The request's body.
     Echo,
+    /// Shows what it received once it gets a permit for it.
+    Wait(Arc<Semaphore>),
 }
 
 /// A backend on a port of its own. It ends with the test.
@@ -149,6 +152,7 @@ async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Result<Res
             let body = request.into_body().collect().await.map_err(|_| Refused)?.to_bytes();
             return Ok(Response::new(Full::from(body)));
         }
+        Manner::Wait(permits) => permits.acquire().await.expect("it is not closed").forget(),
         Manner::Show => {}
     }
     if request.headers().contains_key("upgrade") {

@@ -14,6 +14,7 @@ mod explain;
 mod failing;
 mod frames;
 mod h2;
+mod hedge;
 mod hostile;
 mod http;
 mod identity;

@@ -49,7 +49,7 @@ struct Lane<'a, S> {
     pace: Pace,
     /// What is to be written to the client.
     out: Vec<u8>,
-    /// The snapshot for which no route of the listener leads to an HTTP/2 backend; 0 is none.
+    /// The snapshot for which no route of the listener leads to a pool that the lane does not serve; 0 is none.
     plain_in: u64,
 }
 
