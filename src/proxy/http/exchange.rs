@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -12,10 +13,10 @@ use tokio::time::{Instant, sleep};
 
 use super::activity::Ongoing;
 use super::attempts::Attempts;
-use super::body::{Connection, Lease, ResponseBody};
+use super::body::{Connection, Lease, Received, ResponseBody};
 use super::course::{Course, Forwarding, course};
 use super::request_body::{RequestBody, Upload};
-use super::{auth, headers, hedge, reply, stream, websocket};
+use super::{auth, headers, hedge, lane, reply, stream, websocket};
 use crate::model::{Http, RequestLimits, Timeouts};
 use crate::pick::client_key;
 use crate::proxy::access::Record;
@@ -147,7 +148,7 @@ async fn forward(
 /// Why there is no response, and the request if no backend has seen it.
 pub(super) type Failed = (Failure, Option<Request<RequestBody>>);
 /// What came of an attempt.
-pub(super) type Sent = Result<(Response<Incoming>, Lease), Failed>;
+pub(super) type Sent = Result<(Response<Received>, Lease), Failed>;
 
 /// Sends a request over an idle connection or a new one. `spare` is a copy of its head, if it may be sent again.
 ///
@@ -162,9 +163,15 @@ pub(super) async fn send(
     let backend = &Rc::clone(&in_flight.backend);
     let upload = request.body().upload();
     let mut attempt = Attempt { backend, begun: Instant::now(), upload: upload.clone(), has_ended: false };
+    // Else it asks for an upgrade, or for trailers.
+    let is_plain = upload.is_none() && !request.headers().contains_key(CONNECTION);
     let sent = match pool.settings().http {
-        Http::H1 => try_send(pool, backend, request, spare).await,
-        Http::H2 => stream::try_send(pool, backend, request, spare.is_some()).await,
+        Http::H1 if is_plain => {
+            let sent = lane::client::send(pool, backend, request, spare.is_some()).await;
+            sent.map(|response| (response.map(Received::Plain), Connection::Plain))
+        }
+        Http::H1 => hyper(try_send(pool, backend, request, spare).await),
+        Http::H2 => hyper(stream::try_send(pool, backend, request, spare.is_some()).await),
     };
     attempt.has_ended = true;
     let (response, connection) = sent?;
@@ -173,6 +180,12 @@ pub(super) async fn send(
     }
     backend.counters.took(attempt.begun.elapsed());
     Ok((response, Lease { connection, upload, pool: Rc::clone(pool), in_flight }))
+}
+
+fn hyper(
+    sent: Result<(Response<Incoming>, Connection), Failed>,
+) -> Result<(Response<Received>, Connection), Failed> {
+    sent.map(|(response, connection)| (response.map(Received::Hyper), connection))
 }
 
 /// An attempt in progress. If it is dropped, its client did not wait.
@@ -270,7 +283,7 @@ pub(super) async fn exchange(
 /// What a client gets of a backend's response.
 fn relay_response(
     client: &Client,
-    mut response: Response<Incoming>,
+    mut response: Response<Received>,
     lease: Lease,
     upgrade: Option<Upgrade>,
 ) -> Response<ResponseBody> {
@@ -307,5 +320,5 @@ fn relay_response(
         return response.map(|_| ResponseBody::of(String::new()));
     }
     headers::remove_hop_by_hop(response.headers_mut());
-    response.map(|incoming| ResponseBody::relayed(incoming, timeouts.read, lease))
+    response.map(|body| ResponseBody::relayed(body, timeouts.read, lease))
 }
