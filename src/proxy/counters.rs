@@ -268,6 +268,12 @@ impl BackendCounters {
         }
     }
 
+    /// The connections to it, idle ones included.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.slots.taken()
+    }
+
     /// What balancers know of it.
     #[must_use]
     pub fn load(&self) -> Load {

@@ -228,7 +228,7 @@ impl Counters {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (pool, backend, counters) in &backends {
             let labels = [("pool", pool.as_str()), ("backend", backend)];
-            let count = u64::from(counters.slots.taken());
+            let count = u64::from(counters.connections());
             ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())

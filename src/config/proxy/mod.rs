@@ -182,7 +182,7 @@ fn check_headers(table: &Table<'_>, listeners: &[Listener], pools: &[Pool], entr
         if pool.send_proxy.is_none() {
             continue;
         }
-        for listener in listeners.iter().filter(|it| it.forwards_to(id)) {
+        for listener in listeners.iter().filter(|it| it.uses(id)) {
             let (why, help) = match listener.protocol {
                 Protocol::Tcp | Protocol::TlsPassthrough => continue,
                 Protocol::Http => (
@@ -202,7 +202,7 @@ fn check_headers(table: &Table<'_>, listeners: &[Listener], pools: &[Pool], entr
 fn check_http(table: &Table<'_>, listeners: &[Listener], pools: &[Pool], entries: &[Entry<'_>]) {
     for (index, (pool, entry)) in pools.iter().zip(entries).enumerate() {
         let id = PoolId(index as u16);
-        let not_http = |it: &&Listener| it.protocol != Protocol::Http && it.forwards_to(id);
+        let not_http = |it: &&Listener| it.protocol != Protocol::Http && it.uses(id);
         let key = match (pool.http, pool.hedge) {
             (Http::H2, _) => "http = \"h2\"",
             (Http::H1, Some(_)) => "hedge",
@@ -227,7 +227,7 @@ fn check_encryption(
 ) {
     for (index, (_, entry)) in pools.iter().zip(entries).enumerate().filter(|(_, (tls, _))| tls.is_some()) {
         let id = PoolId(index as u16);
-        for listener in listeners.iter().filter(|it| it.forwards_to(id)) {
+        for listener in listeners.iter().filter(|it| it.uses(id)) {
             let why = match listener.protocol {
                 Protocol::Http | Protocol::Tcp => continue,
                 Protocol::TlsPassthrough => "whose clients encrypt what they send themselves",

@@ -202,6 +202,10 @@ fn services_that_decide() {
         &[
             ("forward = \"http://10.0.0.1:9000/verify\", headers = \"x-user\", timeout = \"1s\"", ""),
             ("pool = \"api\", path = \"/verify\"", ""),
+            (
+                "pool = \"asked\", path = \"/verify\" } }] }\nproxy.pool.asked = { backend = [\"10.0.0.2:80\"], probe = [], send_proxy = \"v2\" }\n#",
+                "3:12: pool `asked` has `send_proxy`, but serves listener `web`, whose clients share connections to backends\n  help: remove it: backends find the client in X-Forwarded-For",
+            ),
             ("timeout = \"1s\"", "2:76: `auth` needs `forward` or `pool`"),
             ("forward = \"10.0.0.1\"", &format!("2:88: {A_URL}, found \"10.0.0.1\"")),
             (

@@ -321,7 +321,7 @@ async fn a_client_that_is_bound_to_a_backend_stays_there() {
         &[&one, &two],
         &format!("hedge = \"10ms\"\ntimeout = {{ read = \"300ms\" }}\n{sticky}"),
     ));
-    folder.write_secret("sticky.secret", &"e5".repeat(32));
+    folder.write_secret("sticky.secret", "e5".repeat(32));
     let node = TestNode::start(folder).await;
     one.behave(Manner::Hang);
     two.behave(Manner::Hang);

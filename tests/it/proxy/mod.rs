@@ -28,6 +28,7 @@ mod ready;
 mod reloads;
 mod request_limits;
 mod retries;
+mod status;
 mod sticky;
 mod tcp;
 mod tls;
