@@ -68,7 +68,11 @@ pub(super) async fn sends_all(node: &TestNode, before: &str) -> String {
         }
     };
     let exchange = async { tokio::join!(sending, reader.read_to_end(&mut answer)) };
-    timeout(PATIENCE, exchange).await.unwrap_or_else(|_| panic!("the connection does not end after {before:?}")).1.ok();
+    timeout(PATIENCE, exchange)
+        .await
+        .unwrap_or_else(|_| panic!("the connection does not end after {before:?}"))
+        .1
+        .ok();
     String::from_utf8_lossy(&answer).into_owned()
 }
 

@@ -28,6 +28,7 @@ mod reloads;
 mod request_limits;
 mod retries;
 mod sticky;
+mod stream_limits;
 mod tcp;
 mod tls;
 mod udp;
