@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
-use super::http::body::RequestBody;
+use super::http::request_body::RequestBody;
 use super::pools::{Backend, WorkerPool};
 use super::slots;
 use super::upstream::{self, Connected, Failure};

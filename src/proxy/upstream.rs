@@ -14,7 +14,8 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::client::TlsStream;
 
 use super::heard_out::HeardOut;
-use super::http::body::{BodyError, ClientFault, RequestBody};
+use super::http::body::BodyError;
+use super::http::request_body::{ClientFault, RequestBody};
 use super::pools::{Backend, WorkerPool};
 use super::slots::Slot;
 use super::tls::BackendStream;

@@ -191,19 +191,14 @@ fn backend(name: &str, reach: BackendReach, port: u16, weight: u32, backup: bool
 fn the_pools() {
     let config = balancer();
     let address = |text: &str| BackendReach::Address(text.parse().expect("an address"));
+    let resolved = |text: &str| BackendReach::Resolved(text.parse().expect("a name"));
     let secs = Duration::from_secs;
     let api = Pool {
         name: "api".into(),
         balance: Balance::Weighted,
         backends: vec![
             backend("10.0.0.1:8080", address("10.0.0.1"), 8080, 3, false),
-            backend(
-                "app.internal:8081",
-                BackendReach::Resolved("app.internal".parse().expect("a name")),
-                8081,
-                1,
-                false,
-            ),
+            backend("app.internal:8081", resolved("app.internal"), 8081, 1, false),
             backend("[2001:db8::3]:8080", address("2001:db8::3"), 8080, 1, true),
         ],
         healthy_when: Condition::checks([ProbeId(1), ProbeId(0)]),

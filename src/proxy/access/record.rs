@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::line::Line;
 use crate::model::{AccessFormat, AccessLog, Unix};
 use crate::net::clock::Clock;
-use crate::proxy::http::body::Upload;
+use crate::proxy::http::request_body::Upload;
 use crate::proxy::pools::WorkerPool;
 use crate::proxy::worker::Client;
 

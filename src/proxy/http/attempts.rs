@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use http::{HeaderMap, Response, StatusCode};
 use smallvec::SmallVec;
 
-use super::body::{ClientFault, ResponseBody};
+use super::body::ResponseBody;
+use super::request_body::ClientFault;
 use super::{headers, reply};
 use crate::model::Retry;
 use crate::pick::Hash;

@@ -16,11 +16,12 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::attempts::Attempts;
-use super::body::{Lease, RequestBody, ResponseBody};
+use super::body::{Lease, ResponseBody};
 use super::exchange::send;
 use super::headers::{Sender, remove_hop_by_hop};
 use super::identity::identify;
 use super::reply;
+use super::request_body::RequestBody;
 use crate::model::{ClientHeaders, ForwardAuth, Weight};
 use crate::pick::client_key;
 use crate::proxy::access::Record;
@@ -64,7 +65,7 @@ pub(super) fn question<B>(
     for name in NOT_ASKED {
         headers.remove(name);
     }
-    identify(&mut headers, authority, &Sender { headers: &TOLD, ..*sender });
+    identify(&mut headers, authority, &Sender { headers: &TOLD, ..*sender }, true);
     let text = |text: &str| HeaderValue::from_str(text).ok();
     let uri = request.uri().path_and_query().map_or("/", |it| it.as_str());
     for (name, value) in [(X_FORWARDED_METHOD, text(request.method().as_str())), (X_FORWARDED_URI, text(uri))]

@@ -14,7 +14,7 @@ use crate::pick::client_key;
 use crate::proxy::access::Record;
 use crate::proxy::pools::WorkerPool;
 use crate::proxy::worker::Client;
-use crate::route::Head;
+use crate::route::{Head, Listener};
 use crate::snapshot::Snapshot;
 
 /// What becomes of a request, and the route that it takes.
@@ -49,14 +49,8 @@ pub(super) fn course<'a, B>(
     let Some(listener) = client.plan(snapshot) else {
         return refuse(StatusCode::MISDIRECTED_REQUEST, "this listener is no longer configured\n");
     };
-    if let Some(needed) = &listener.ready
-        && request.uri().path() == ready::PATH
-    {
-        let ready = ready::answer(&client.context.shared, snapshot, needed, request.method());
-        return Course::Reply(ready, None);
-    }
-    if let Some(proof) = challenge(snapshot, request) {
-        return Course::Reply(proof, None);
+    if let Some(reply) = ready(client, snapshot, listener, request).or_else(|| challenge(snapshot, request)) {
+        return Course::Reply(reply, None);
     }
     let trusted = &snapshot.plan.proxy.trusted;
     if let Err(wait) = client.admit_request(&listener.client, request.headers(), trusted) {
@@ -76,9 +70,8 @@ pub(super) fn course<'a, B>(
     record.route(number);
     let pools = match &route.action {
         RouteAction::Redirect { status, to } => {
-            let redirect = to.of(&head, route.edits.path.as_ref()).map(|to| reply::redirect(*status, to));
-            let invalid = || reply::text(StatusCode::BAD_REQUEST, "this URL cannot be redirected\n");
-            return Course::Reply(redirect.unwrap_or_else(invalid), Some(route));
+            let to = to.of(&head, route.edits.path.as_ref());
+            return Course::Reply(reply::redirect(*status, to), Some(route));
         }
         RouteAction::Respond { status, body } => {
             return Course::Reply(reply::text(*status, body.clone()), Some(route));
@@ -106,6 +99,17 @@ pub(super) fn course<'a, B>(
         }
         Err((status, why)) => Course::Reply(reply::text(status, why), Some(route)),
     }
+}
+
+/// What the tier above gets that asks whether this node is ready.
+fn ready<B>(
+    client: &Client,
+    snapshot: &Snapshot,
+    listener: &Listener,
+    request: &Request<B>,
+) -> Option<Response<ResponseBody>> {
+    let needed = listener.ready.as_ref().filter(|_| request.uri().path() == ready::PATH)?;
+    Some(ready::answer(&client.context.shared, snapshot, needed, request.method()))
 }
 
 /// What an ACME server gets that asks for a proof.

@@ -12,8 +12,9 @@ use tokio::time::{Instant, sleep};
 
 use super::activity::Ongoing;
 use super::attempts::Attempts;
-use super::body::{Connection, Lease, RequestBody, ResponseBody, Upload};
+use super::body::{Connection, Lease, ResponseBody};
 use super::course::{Course, Forwarding, course};
+use super::request_body::{RequestBody, Upload};
 use super::{auth, headers, reply, stream, websocket};
 use crate::model::{Http, RequestLimits, Timeouts};
 use crate::pick::client_key;

@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use hyper::body::{Body, Bytes, Frame};
+use smallvec::SmallVec;
 
 use super::identity::{self, Ids, X_FORWARDED_PROTO, identify};
 use super::target::{self, Refusal};
@@ -44,12 +45,51 @@ fn names(list: &HeaderValue, name: &str) -> bool {
     list.split(',').any(|it| it.trim().eq_ignore_ascii_case(name))
 }
 
+/// Which headers that the proxy acts on a message has. To look at each name once costs less than to ask for every one of
+/// them.
+#[derive(Default)]
+struct Present {
+    connection: bool,
+    /// Others that concern one connection only.
+    hop_by_hop: bool,
+    expect: bool,
+    cookie: bool,
+    /// What only trusted hops may say.
+    claims: bool,
+}
+
+impl Present {
+    fn among(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "connection" => present.connection = true,
+                "http2-settings" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding"
+                | "upgrade" => {
+                    present.hop_by_hop = true;
+                }
+                "expect" => present.expect = true,
+                "cookie" => present.cookie = true,
+                name if identity::is_claim(name) => present.claims = true,
+                _ => {}
+            }
+        }
+        present
+    }
+}
+
 /// Removes what concerns one connection only (RFC 9110 §7.6.1): what `Connection` names, and what is known to.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
+    let present = Present::among(headers);
+    remove_present_hop_by_hop(headers, &present);
+}
+
+fn remove_present_hop_by_hop(headers: &mut HeaderMap, present: &Present) {
+    if present.connection {
+        let named: SmallVec<[HeaderName; 2]> = headers
             .get_all(CONNECTION)
             .iter()
+            .filter(|it| !matches!(it.as_bytes(), b"keep-alive" | b"close"))
             .filter_map(|it| it.to_str().ok())
             .flat_map(|it| it.split(','))
             .filter_map(|it| it.trim().parse().ok())
@@ -59,7 +99,9 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         remove_all(headers, &named);
         headers.remove(CONNECTION);
     }
-    remove_all(headers, &[HTTP2_SETTINGS, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE]);
+    if present.hop_by_hop {
+        remove_all(headers, &[HTTP2_SETTINGS, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE]);
+    }
 }
 
 /// Removes the headers with these names. Most are not there, and comparing names costs less than hashing them.
@@ -99,13 +141,17 @@ pub(super) fn prepare<B>(
     sender: &Sender<'_>,
     edits: &Edits,
 ) -> Result<(), Refusal> {
-    let accepts_trailers = request.headers().get_all(TE).iter().any(|it| names(it, "trailers"));
-    let upgrade = upgrade(request);
+    let present = Present::among(request.headers());
+    let accepts_trailers =
+        present.hop_by_hop && request.headers().get_all(TE).iter().any(|it| names(it, "trailers"));
+    let upgrade = if present.hop_by_hop { upgrade(request) } else { None };
     let received = request.version();
     let headers = request.headers_mut();
-    remove_hop_by_hop(headers);
-    // The proxy itself asks the client to go on.
-    headers.remove(EXPECT);
+    remove_present_hop_by_hop(headers, &present);
+    if present.expect {
+        // The proxy itself asks the client to go on.
+        headers.remove(EXPECT);
+    }
     if let Some(protocol) = upgrade {
         headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
@@ -114,8 +160,10 @@ pub(super) fn prepare<B>(
         headers.append(CONNECTION, HeaderValue::from_static("te"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    join_cookies(headers);
-    identify(headers, authority, sender);
+    if present.cookie {
+        join_cookies(headers);
+    }
+    identify(headers, authority, sender, present.claims);
     headers.append(VIA, via(received));
     if let Some(host) = &edits.host {
         headers.insert(HOST, host.clone());

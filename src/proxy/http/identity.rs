@@ -1,9 +1,8 @@
 //! What a request tells a backend about the client, itself and its trace.
 
 use std::cell::Cell;
-use std::io::Write as _;
 
-use http::header::HOST;
+use http::header::{Entry, HOST};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -31,6 +30,12 @@ const CLAIMS: [HeaderName; 8] = [
     X_REQUEST_ID,
 ];
 
+/// Whether only trusted hops may send a header of this name.
+pub(super) fn is_claim(name: &str) -> bool {
+    (name.starts_with("x-") || name.starts_with("trace") || name == "forwarded")
+        && CLAIMS.iter().any(|it| it == name)
+}
+
 /// Bytes of a request id that is kept; a longer one is replaced.
 const LONGEST_REQUEST_ID: usize = 128;
 
@@ -53,7 +58,7 @@ impl Ids {
 
     fn next_value(&self) -> HeaderValue {
         let mut digits = [0; 32];
-        write!(&mut digits[..], "{:032x}", self.next()).expect("they are 32");
+        data_encoding::HEXLOWER.encode_mut(&self.next().to_be_bytes(), &mut digits);
         HeaderValue::from_bytes(&digits).expect("digits are a valid value")
     }
 
@@ -80,11 +85,19 @@ pub(super) fn remove_claims(trailers: &mut HeaderMap) {
     }
 }
 
-/// Writes who the client is, the request's id and its trace. What an untrusted client says about them is removed.
-pub(super) fn identify(headers: &mut HeaderMap, authority: &Authority, sender: &Sender<'_>) {
+/// Writes who the client is, the request's id and its trace. What an untrusted client says about them, if `has_claims`, is
+/// removed.
+pub(super) fn identify(
+    headers: &mut HeaderMap,
+    authority: &Authority,
+    sender: &Sender<'_>,
+    has_claims: bool,
+) {
     let ClientHeaders { x_forwarded, forwarded, request_id, trace } = *sender.headers;
     if !sender.is_trusted {
-        remove_all(headers, &CLAIMS);
+        if has_claims {
+            remove_all(headers, &CLAIMS);
+        }
         remove_all(headers, sender.certificate_headers);
     }
     if let Some((name, value)) = sender.certificate {
@@ -119,11 +132,17 @@ pub(super) fn identify(headers: &mut HeaderMap, authority: &Authority, sender: &
 
 /// Adds an element to a list, in one header.
 fn append(headers: &mut HeaderMap, name: HeaderName, element: HeaderValue) {
-    let before = headers.get_all(&name).iter().map(HeaderValue::as_bytes);
-    let all: Vec<&[u8]> = before.chain([element.as_bytes()]).collect();
-    let whole = if all.len() == 1 { Some(element.clone()) } else { joined(&all, b", ") };
-    if let Some(whole) = whole {
-        headers.insert(name, whole);
+    match headers.entry(name) {
+        Entry::Vacant(none) => {
+            none.insert(element);
+        }
+        Entry::Occupied(mut before) => {
+            let all: Vec<&[u8]> =
+                before.iter().map(HeaderValue::as_bytes).chain([element.as_bytes()]).collect();
+            if let Some(whole) = joined(&all, b", ") {
+                before.insert(whole);
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod linger;
 mod paced;
 mod ready;
 mod reply;
+pub(super) mod request_body;
 mod stream;
 mod target;
 #[cfg(test)]

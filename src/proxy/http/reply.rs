@@ -45,8 +45,9 @@ pub(super) fn too_large() -> Response<ResponseBody> {
     text(StatusCode::PAYLOAD_TOO_LARGE, "the body of the request is too long\n")
 }
 
-/// A redirect.
-pub(super) fn redirect(status: StatusCode, to: HeaderValue) -> Response<ResponseBody> {
+/// A redirect; `None` if the request's URL cannot be redirected.
+pub(super) fn redirect(status: StatusCode, to: Option<HeaderValue>) -> Response<ResponseBody> {
+    let Some(to) = to else { return text(StatusCode::BAD_REQUEST, "this URL cannot be redirected\n") };
     let mut response = Response::new(ResponseBody::of(String::new()));
     *response.status_mut() = status;
     response.headers_mut().insert(LOCATION, to);

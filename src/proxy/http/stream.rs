@@ -5,9 +5,10 @@ use std::rc::Rc;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::body::{Connection, RequestBody, Upload};
+use super::body::Connection;
 use super::exchange::{Failed, exchange};
 use super::headers;
+use super::request_body::{RequestBody, Upload};
 use crate::proxy::pools::{Backend, WorkerPool};
 use crate::proxy::streams::Processed;
 use crate::proxy::upstream::Failure;

@@ -40,8 +40,9 @@ async fn the_node_is_ready_while_its_pools_have_backends() {
     let hanging = tokio::spawn(client().get(format!("http://{}/", address(&node))).send());
     until("the request is in flight", async || {
         let report = ready(&node).await.1;
-        (report["pools"]["api"]["in_flight"] == 1 && report["connections"]["backends"]["open"] == 1)
-            .then_some(())
+        let is_counted =
+            report["pools"]["api"]["in_flight"] == 1 && report["connections"]["backends"]["open"] == 1;
+        (is_counted && one.requests() == 1).then_some(())
     })
     .await;
     hanging.abort();

@@ -16,7 +16,7 @@ use super::upload::{Broken, Upload};
 use super::wire::Wire;
 use crate::net::limits::Occupant;
 use crate::proxy::access::Record;
-use crate::proxy::http::body::ClientFault;
+use crate::proxy::http::request_body::ClientFault;
 use crate::proxy::pools::{Backend, WorkerPool};
 use crate::proxy::queue::InFlight;
 use crate::proxy::slots::Slot;

@@ -13,8 +13,8 @@ use super::upload::Broken;
 use super::wire::poll_write_all;
 use super::{Lane, Taking};
 use crate::proxy::access::End;
-use crate::proxy::http::body::ClientFault;
 use crate::proxy::http::headers::Framing;
+use crate::proxy::http::request_body::ClientFault;
 
 /// Parts of bodies below this are copied rather than written on their own.
 const COPIED: usize = 4 * 1024;

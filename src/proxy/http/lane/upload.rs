@@ -12,10 +12,10 @@ use super::buffers;
 use super::chunks::{self, Chunks, Piece};
 use super::wire::{Wire, poll_write_all};
 use crate::model::RequestLimits;
-use crate::proxy::http::body::{self, ClientFault};
+use crate::proxy::http::request_body::{self, ClientFault};
 use crate::proxy::pace::Pace;
 
-type Received = body::Upload;
+type Received = request_body::Upload;
 
 /// Bytes of chunks that are gathered before they are sent on.
 const GATHERED: usize = 16 * 1024;
