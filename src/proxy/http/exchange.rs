@@ -170,8 +170,8 @@ pub(super) async fn send(
             let sent = lane::client::send(pool, backend, request, spare.is_some()).await;
             sent.map(|response| (response.map(Received::Plain), Connection::Plain))
         }
-        Http::H1 => hyper(try_send(pool, backend, request, spare).await),
-        Http::H2 => hyper(stream::try_send(pool, backend, request, spare.is_some()).await),
+        Http::H1 => try_send(pool, backend, request, spare).await.map(received),
+        Http::H2 => stream::try_send(pool, backend, request, spare.is_some()).await.map(received),
     };
     attempt.has_ended = true;
     let (response, connection) = sent?;
@@ -182,10 +182,8 @@ pub(super) async fn send(
     Ok((response, Lease { connection, upload, pool: Rc::clone(pool), in_flight }))
 }
 
-fn hyper(
-    sent: Result<(Response<Incoming>, Connection), Failed>,
-) -> Result<(Response<Received>, Connection), Failed> {
-    sent.map(|(response, connection)| (response.map(Received::Hyper), connection))
+fn received((response, connection): (Response<Incoming>, Connection)) -> (Response<Received>, Connection) {
+    (response.map(Received::Hyper), connection)
 }
 
 /// An attempt in progress. If it is dropped, its client did not wait.
