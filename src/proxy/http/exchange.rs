@@ -311,9 +311,9 @@ fn relay_response(
         let Upgrade { client, ongoing, .. } = upgrade;
         tasks.spawn_local(async move {
             let Lease { connection, in_flight, .. } = lease;
-            let relayed = relay::upgraded(client, backend, timeouts.idle, in_flight, &counters).await;
+            let relayed = relay::upgraded(client, backend, timeouts.idle, &in_flight, &counters).await;
             ongoing.record.upgraded(relayed);
-            drop((connection, occupants));
+            drop((connection, in_flight, occupants));
         });
         return response.map(|_| ResponseBody::of(String::new()));
     }

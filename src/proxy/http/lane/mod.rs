@@ -7,7 +7,6 @@
 //! Requests without a body that came through hyper go to HTTP/1.1 backends over connections of the lane, too ([`client`]).
 
 mod backend;
-mod buffers;
 mod chunks;
 pub(super) mod client;
 mod exchange;
@@ -33,6 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::{CLOSE_WITHIN, HEAD_WITHIN, LARGEST_HEAD, STALL};
+use crate::proxy::buffers;
 use crate::proxy::pace::Pace;
 use crate::proxy::worker::Client;
 use request::Received;
