@@ -15,6 +15,7 @@ mod access;
 mod announced;
 mod begun;
 mod budget;
+mod buffers;
 mod clients;
 mod counters;
 mod heard_out;

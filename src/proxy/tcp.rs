@@ -45,12 +45,7 @@ pub(super) async fn relay_to<S: AsyncRead + AsyncWrite + Unpin>(
         return;
     };
     let idle = pool.settings().timeout.idle;
-    let relayed = relay::both_ways(stream, AnyEnd(backend), idle, &client.counters);
-    tokio::select! {
-        // Why it ended is of no interest to anyone but the two.
-        _ = relayed => {}
-        () = in_flight.overdue() => {}
-    }
+    relay::both_ways(stream, AnyEnd(backend), idle, &in_flight, &client.counters).await;
     drop((occupant, in_flight));
 }
 

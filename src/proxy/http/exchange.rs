@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -12,11 +13,11 @@ use tokio::time::{Instant, sleep};
 
 use super::activity::Ongoing;
 use super::attempts::Attempts;
-use super::body::{Connection, Lease, ResponseBody};
+use super::body::{Connection, Lease, Received, ResponseBody};
 use super::course::{Course, Forwarding, course};
 use super::lane::MOST_HEADERS;
 use super::request_body::{RequestBody, Upload};
-use super::{auth, headers, hedge, reply, stream, websocket};
+use super::{auth, headers, hedge, lane, reply, stream, websocket};
 use crate::model::{Http, RequestLimits, Timeouts};
 use crate::pick::client_key;
 use crate::proxy::access::Record;
@@ -154,7 +155,7 @@ async fn forward(
 /// Why there is no response, and the request if no backend has seen it.
 pub(super) type Failed = (Failure, Option<Request<RequestBody>>);
 /// What came of an attempt.
-pub(super) type Sent = Result<(Response<Incoming>, Lease), Failed>;
+pub(super) type Sent = Result<(Response<Received>, Lease), Failed>;
 
 /// Sends a request over an idle connection or a new one. `spare` is a copy of its head, if it may be sent again.
 ///
@@ -169,9 +170,15 @@ pub(super) async fn send(
     let backend = &Rc::clone(&in_flight.backend);
     let upload = request.body().upload();
     let mut attempt = Attempt { backend, begun: Instant::now(), upload: upload.clone(), has_ended: false };
+    // Else it asks for an upgrade, or for trailers.
+    let is_plain = upload.is_none() && !request.headers().contains_key(CONNECTION);
     let sent = match pool.settings().http {
-        Http::H1 => try_send(pool, backend, request, spare).await,
-        Http::H2 => stream::try_send(pool, backend, request, spare.is_some()).await,
+        Http::H1 if is_plain => {
+            let sent = lane::client::send(pool, backend, request, spare.is_some()).await;
+            sent.map(|response| (response.map(Received::Plain), Connection::Plain))
+        }
+        Http::H1 => try_send(pool, backend, request, spare).await.map(received),
+        Http::H2 => stream::try_send(pool, backend, request, spare.is_some()).await.map(received),
     };
     attempt.has_ended = true;
     let (response, connection) = sent?;
@@ -180,6 +187,10 @@ pub(super) async fn send(
     }
     backend.counters.took(attempt.begun.elapsed());
     Ok((response, Lease { connection, upload, pool: Rc::clone(pool), in_flight }))
+}
+
+fn received((response, connection): (Response<Incoming>, Connection)) -> (Response<Received>, Connection) {
+    (response.map(Received::Hyper), connection)
 }
 
 /// An attempt in progress. If it is dropped, its client did not wait.
@@ -277,7 +288,7 @@ pub(super) async fn exchange(
 /// What a client gets of a backend's response.
 fn relay_response(
     client: &Client,
-    mut response: Response<Incoming>,
+    mut response: Response<Received>,
     lease: Lease,
     upgrade: Option<Upgrade>,
 ) -> Response<ResponseBody> {
@@ -307,12 +318,12 @@ fn relay_response(
         let Upgrade { client, ongoing, .. } = upgrade;
         tasks.spawn_local(async move {
             let Lease { connection, in_flight, .. } = lease;
-            let relayed = relay::upgraded(client, backend, timeouts.idle, in_flight, &counters).await;
+            let relayed = relay::upgraded(client, backend, timeouts.idle, &in_flight, &counters).await;
             ongoing.record.upgraded(relayed);
-            drop((connection, occupants));
+            drop((connection, in_flight, occupants));
         });
         return response.map(|_| ResponseBody::of(String::new()));
     }
     headers::remove_hop_by_hop(response.headers_mut());
-    response.map(|incoming| ResponseBody::relayed(incoming, timeouts.read, lease))
+    response.map(|body| ResponseBody::relayed(body, timeouts.read, lease))
 }

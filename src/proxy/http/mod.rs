@@ -68,8 +68,9 @@ const STREAM_WINDOW: u32 = 512 * 1024;
 const LARGEST_SEND_BUFFER: usize = 32 * 1024;
 /// Bytes of the head of a request.
 const LARGEST_HEAD: usize = 64 * 1024;
-/// Streams that a client may reset before the proxy has looked at them, until its HTTP/2 connection is closed.
-const MOST_PENDING_RESETS: usize = 20;
+/// Streams that a client may reset before the proxy has looked at them, until its HTTP/2 connection is closed: what a browser
+/// has asked for when its user leaves the page at once.
+const MOST_PENDING_RESETS: usize = 50;
 /// Streams of an HTTP/2 connection that the proxy may have to reset for what the client does, until it closes the connection.
 const MOST_FAULTY_STREAMS: usize = 128;
 

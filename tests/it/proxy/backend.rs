@@ -70,6 +70,11 @@ impl Backend {
         Self::on(name, listener.expect("all of 127.0.0.0/8 is local"))
     }
 
+    /// A backend at the address of one that was killed.
+    pub(crate) async fn at(name: &'static str, address: SocketAddr) -> Self {
+        Self::on(name, TcpListener::bind(address).await.expect("nobody else has it"))
+    }
+
     fn on(name: &'static str, listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("an address");
         let (connections, open, requests, targets) = Default::default();

@@ -10,14 +10,14 @@ use super::backend::Backend;
 use super::{address, node};
 use crate::harness::PATIENCE;
 
-const DATA: u8 = 0;
+pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
+pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const PING: u8 = 6;
-const GOAWAY: u8 = 7;
+pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
@@ -44,25 +44,25 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// A header as a literal that is not indexed.
-fn literal(name: &str, value: &str) -> Vec<u8> {
+pub(super) fn literal(name: &str, value: &str) -> Vec<u8> {
     [&[0, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
 }
 
 /// A connection that has exchanged settings.
-struct Connection(TcpStream);
+pub(super) struct Connection(TcpStream);
 
 /// A frame that came.
 #[derive(Debug)]
-struct Frame {
-    kind: u8,
+pub(super) struct Frame {
+    pub(super) kind: u8,
     flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
+    pub(super) stream: u32,
+    pub(super) payload: Vec<u8>,
 }
 
 /// What the server does about a mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reaction {
+pub(super) enum Reaction {
     /// It closes the connection with this error.
     Goaway(u32),
     /// It resets the stream, and the connection goes on.
@@ -74,7 +74,7 @@ enum Reaction {
 }
 
 impl Connection {
-    async fn open(to: SocketAddr) -> Self {
+    pub(super) async fn open(to: SocketAddr) -> Self {
         let mut stream = TcpStream::connect(to).await.expect("a connection");
         let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &*frame(SETTINGS, 0, 0, &[])].concat();
         stream.write_all(&preface).await.expect("it takes a preface");
@@ -82,12 +82,12 @@ impl Connection {
     }
 
     /// Sends bytes; whether the connection takes them.
-    async fn send(&mut self, bytes: &[u8]) -> bool {
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> bool {
         timeout(PATIENCE, self.0.write_all(bytes)).await.expect("it reads").is_ok()
     }
 
     /// The next frame; `None` at the end.
-    async fn next(&mut self) -> Option<Frame> {
+    pub(super) async fn next(&mut self) -> Option<Frame> {
         let reading = async {
             let mut head = [0; 9];
             self.0.read_exact(&mut head).await.ok()?;
@@ -101,7 +101,7 @@ impl Connection {
     }
 
     /// What comes of the stream, or of the connection.
-    async fn reaction(&mut self, stream: u32) -> Reaction {
+    pub(super) async fn reaction(&mut self, stream: u32) -> Reaction {
         let code = |payload: &[u8]| u32::from_be_bytes(payload.try_into().expect("4 bytes"));
         while let Some(frame) = self.next().await {
             match frame.kind {

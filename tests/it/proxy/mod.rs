@@ -31,6 +31,7 @@ mod request_limits;
 mod retries;
 mod status;
 mod sticky;
+mod stream_limits;
 mod tcp;
 mod tls;
 mod udp;

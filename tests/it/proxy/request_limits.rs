@@ -1,23 +1,22 @@
-//! How long requests may be, and how slowly clients may send them and read responses.
+//! How long requests may be, and how slowly clients may send them and read responses, over HTTP/1.1.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
 
 use super::backend::{Backend, Manner};
-use super::{address, client, config, raw};
+use super::{address, config, raw};
 use crate::harness::node::TestNode;
-use crate::harness::{PATIENCE, until};
+use crate::harness::until;
 
 /// A method of the lane of plain HTTP/1.1, and one that hyper answers.
 const BOTH_WAYS: [&str; 2] = ["POST", "PROPFIND"];
 
-async fn node(at: std::net::SocketAddr, limits: &str) -> TestNode {
+pub(super) async fn node(at: std::net::SocketAddr, limits: &str) -> TestNode {
     let limits = format!("pool = \"api\"\nlimits = {{ {limits} }}\n");
     TestNode::with(&config(&[at], "").replacen("pool = \"api\"\n", &limits, 1)).await
 }
 
-async fn count(node: &TestNode, name: &str) -> Option<f64> {
+pub(super) async fn count(node: &TestNode, name: &str) -> Option<f64> {
     node.api.metric(&format!("portolan_proxy_{name}_total{{listener=\"web\"}}")).await
 }
 
@@ -83,7 +82,7 @@ async fn who_sends_too_slowly_gets_408() {
 }
 
 /// A backend whose response to every request has no end.
-async fn endless() -> std::net::SocketAddr {
+pub(super) async fn endless() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -117,60 +116,5 @@ async fn who_reads_too_slowly_is_disconnected_although_it_never_stops() {
         .await;
         reading.abort();
     }
-    node.stop().await;
-}
-
-/// An HTTP/2 frame (RFC 9113 §4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = (payload.len() as u32).to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// The next frame: its kind and payload.
-async fn next(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
-    let mut head = [0; 9];
-    stream.read_exact(&mut head).await?;
-    let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-    stream.read_exact(&mut payload).await?;
-    Ok((head[3], payload))
-}
-
-const HEADERS: u8 = 1;
-const RESET: u8 = 3;
-const SETTINGS: u8 = 4;
-const GO_AWAY: u8 = 7;
-
-#[tokio::test]
-async fn streams_are_limited_and_so_are_their_resets() {
-    let one = Backend::start("one").await;
-    one.behave(Manner::Hang);
-    let node = node(one.address, "streams = 3").await;
-    let mut stream = TcpStream::connect(address(&node)).await.unwrap();
-    let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &*frame(SETTINGS, 0, 0, &[])].concat();
-    stream.write_all(&preface).await.unwrap();
-    let (kind, settings) = timeout(PATIENCE, next(&mut stream)).await.unwrap().unwrap();
-    // SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113 §6.5.2).
-    assert!(kind == SETTINGS && settings.chunks(6).any(|it| it == [0, 3, 0, 0, 0, 3]), "{settings:?}");
-    // GET / of http://a, and the reset right behind it.
-    let pair = |stream| {
-        let request = frame(HEADERS, 5, stream, &[0x82, 0x86, 0x84, 0x41, 1, b'a']);
-        [request, frame(RESET, 0, stream, &[0, 0, 0, 8])].concat()
-    };
-    let flood: Vec<u8> = (1..400).step_by(2).flat_map(pair).collect();
-    stream.write_all(&flood).await.unwrap();
-    let mut reason = None;
-    let reading = async {
-        while let Ok((kind, payload)) = next(&mut stream).await {
-            if kind == GO_AWAY {
-                reason = Some(payload[7]);
-            }
-        }
-    };
-    timeout(PATIENCE, reading).await.expect("the connection is closed");
-    // ENHANCE_YOUR_CALM
-    assert_eq!(reason, Some(11));
-    one.behave(Manner::Show);
-    let response = client().get(format!("http://{}/", address(&node))).send().await.unwrap();
-    assert_eq!(response.status(), 200, "others are served");
     node.stop().await;
 }

@@ -3,10 +3,12 @@
 //! A connection begins here. At the first request that the lane does not understand, valid or not, the connection goes to
 //! hyper with all that was not used of it, and stays there. Requests are routed, tried and counted by the same functions
 //! in both.
+//!
+//! Requests without a body that came through hyper go to HTTP/1.1 backends over connections of the lane, too ([`client`]).
 
 mod backend;
-mod buffers;
 mod chunks;
+pub(super) mod client;
 mod exchange;
 mod relay;
 mod request;
@@ -17,6 +19,7 @@ mod upload;
 mod wire;
 
 pub(in crate::proxy) use backend::Plain;
+pub(in crate::proxy) use client::PlainBody;
 pub(super) use request::MOST_HEADERS;
 
 use std::future::{Future, poll_fn};
@@ -30,6 +33,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::{CLOSE_WITHIN, HEAD_WITHIN, LARGEST_HEAD, STALL};
+use crate::proxy::buffers;
 use crate::proxy::pace::Pace;
 use crate::proxy::worker::Client;
 use request::Received;

@@ -8,10 +8,10 @@ use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::buffers;
 use super::chunks::{self, Chunks, Piece};
 use super::wire::{Wire, poll_write_all};
 use crate::model::RequestLimits;
+use crate::proxy::buffers;
 use crate::proxy::http::request_body::{self, ClientFault};
 use crate::proxy::pace::Pace;
 

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
-use super::buffers;
+use crate::proxy::buffers;
 
 /// A stream, and what was received of it but not yet used.
 pub(super) struct Wire<S> {

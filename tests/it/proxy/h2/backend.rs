@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 /// How a backend treats requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(in crate::proxy) enum Manner {
     /// 200 with what it received, as JSON.
     Show,
     /// Resets the stream for this reason.
@@ -43,8 +43,8 @@ pub(super) enum Manner {
     ManyHeaders(usize),
 }
 
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+pub(in crate::proxy) struct Server {
+    pub(in crate::proxy) address: SocketAddr,
     state: Arc<State>,
     serving: JoinHandle<()>,
 }
@@ -69,11 +69,15 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub(super) async fn start(manner: Manner) -> Self {
+    pub(in crate::proxy) async fn start(manner: Manner) -> Self {
         Self::with(manner, None, None).await
     }
 
-    pub(super) async fn with(manner: Manner, most_streams: Option<u32>, tls: Option<TlsAcceptor>) -> Self {
+    pub(in crate::proxy) async fn with(
+        manner: Manner,
+        most_streams: Option<u32>,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (connections, open, requests, busiest, busy) = Default::default();
@@ -84,33 +88,33 @@ impl Server {
         Self { address, state, serving }
     }
 
-    pub(super) fn behave(&self, manner: Manner) {
+    pub(in crate::proxy) fn behave(&self, manner: Manner) {
         *self.state.manner.lock().expect("no panic") = manner;
     }
 
-    pub(super) fn connections(&self) -> u64 {
+    pub(in crate::proxy) fn connections(&self) -> u64 {
         self.state.connections.load(SeqCst)
     }
 
-    pub(super) fn open(&self) -> u64 {
+    pub(in crate::proxy) fn open(&self) -> u64 {
         self.state.open.load(SeqCst)
     }
 
-    pub(super) fn requests(&self) -> u64 {
+    pub(in crate::proxy) fn requests(&self) -> u64 {
         self.state.requests.load(SeqCst)
     }
 
-    pub(super) fn busiest(&self) -> u64 {
+    pub(in crate::proxy) fn busiest(&self) -> u64 {
         self.state.busiest.load(SeqCst)
     }
 
     /// Streams in progress.
-    pub(super) fn busy(&self) -> u64 {
+    pub(in crate::proxy) fn busy(&self) -> u64 {
         self.state.busy.load(SeqCst)
     }
 
     /// Lets the requests that are held be answered.
-    pub(super) fn release(&self) {
+    pub(in crate::proxy) fn release(&self) {
         self.state.released.notify_waiters();
     }
 }

@@ -24,7 +24,7 @@ fn message(text: &str) -> Bytes {
 }
 
 /// A connection of a client.
-pub(super) async fn connect(to: SocketAddr) -> SendRequest<Bytes> {
+pub(in crate::proxy) async fn connect(to: SocketAddr) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(to).await.unwrap();
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);

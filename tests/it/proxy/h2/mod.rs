@@ -26,7 +26,10 @@ use super::{address, client, config, header, metric, raw, reload, shown};
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
 use crate::harness::until;
-use backend::{Frames, GOAWAY, Manner, Server, listen};
+use backend::{Frames, GOAWAY, listen};
+pub(super) use backend::{Manner, Server};
+pub(super) use grpc::connect;
+pub(super) use websocket::{echoed, tunnel};
 
 const H2: &str = "http = \"h2\"";
 

@@ -20,7 +20,10 @@ use crate::harness::node::TestNode;
 use crate::harness::until;
 
 /// Asks for a tunnel of this protocol.
-async fn tunnel(node: &TestNode, protocol: &'static str) -> (ResponseFuture, SendStream<Bytes>) {
+pub(in crate::proxy) async fn tunnel(
+    node: &TestNode,
+    protocol: &'static str,
+) -> (ResponseFuture, SendStream<Bytes>) {
     let mut sender = connect(address(node)).await;
     // The SETTINGS of the proxy say that it may.
     until("tunnels are announced", async || sender.is_extended_connect_protocol_enabled().then_some(()))
@@ -36,7 +39,11 @@ async fn tunnel(node: &TestNode, protocol: &'static str) -> (ResponseFuture, Sen
 }
 
 /// Sends a text through a tunnel that sends it back.
-async fn echoed(response: &mut Response<RecvStream>, sent: &mut SendStream<Bytes>, text: &'static str) {
+pub(in crate::proxy) async fn echoed(
+    response: &mut Response<RecvStream>,
+    sent: &mut SendStream<Bytes>,
+    text: &'static str,
+) {
     sent.send_data(Bytes::from_static(text.as_bytes()), false).unwrap();
     let mut received = Vec::new();
     while received.len() < text.len() {

@@ -1,5 +1,10 @@
 //! Routes whose requests need the consent of a service.
 
+mod changes;
+mod hostile;
+mod protocols;
+
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -12,7 +17,7 @@ use crate::harness::node::TestNode;
 
 /// A service that answers every question with these bytes, and the questions that it got.
 struct Service {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     questions: Arc<Mutex<Vec<String>>>,
     connections: Arc<Mutex<usize>>,
 }
@@ -44,16 +49,20 @@ impl Service {
     }
 }
 
-async fn node(backend: &Backend, auth: &str) -> TestNode {
+/// A config whose requests for `/open` go to this backend at once, and all others with consent.
+fn config(backend: SocketAddr, auth: &str) -> String {
     let edits = "headers = { request = { remove = \"authorization\" } }";
     let route =
         format!("{{ path = \"/open\", pool = \"api\" }}, {{ pool = \"api\", auth = {{ {auth} }}, {edits} }}");
-    TestNode::with(&format!(
+    format!(
         "[proxy]\nworkers = 1\n[proxy.listener.web]\nlisten = \"127.0.0.1:0\"\nroute = [{route}]\n\
          [proxy.pool.api]\nbackend = [\"{}\"]\nprobe = []\n[proxy.pool.auth]\nbackend = [\"127.0.0.1:1\"]\nprobe = []\n",
-        backend.address
-    ))
-    .await
+        backend
+    )
+}
+
+async fn node(backend: &Backend, auth: &str) -> TestNode {
+    TestNode::with(&config(backend.address, auth)).await
 }
 
 fn forward(service: &Service, more: &str) -> String {
