@@ -3,10 +3,10 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::backend::{self, Backend, Manner};
+use super::backend::{self, Backend, Gated, Manner};
 use super::{address, client, config, raw, shown};
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
@@ -63,6 +63,31 @@ async fn a_line_says_what_happened_to_a_request() {
     }
     assert!(entry["first_byte_ms"].as_f64() <= entry["total_ms"].as_f64(), "{entry}");
     node.stop().await;
+}
+
+#[tokio::test]
+async fn a_line_counts_all_parts_of_a_response_and_its_time_to_the_end() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nfirst";
+    let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+    for (begin, end) in [(head, "and all"), (chunks, "7\r\nand all\r\n0\r\n\r\n")] {
+        let one = Gated::start(begin, end).await;
+        let node = TestNode::start(logging(&[one.address], "format = \"json\"", "")).await;
+        for (count, method) in (1..).zip(["GET", "PROPFIND"]) {
+            let mut stream = TcpStream::connect(address(&node)).await.unwrap();
+            let request = format!("{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.windows(5).any(|it| it == b"first") {
+                assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+            }
+            one.release();
+            stream.read_to_end(&mut answer).await.unwrap();
+            let entry = entries(&node.folder, count).await.pop().unwrap();
+            assert_eq!((&entry["sent"], &entry["ended"]), (&json!(12), &json!("complete")), "{entry}");
+            assert!(entry["first_byte_ms"].as_f64() < entry["total_ms"].as_f64(), "{entry}");
+        }
+        node.stop().await;
+    }
 }
 
 #[tokio::test]
