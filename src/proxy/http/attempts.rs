@@ -93,15 +93,14 @@ impl Attempts {
         // It must not look fast, or new for ever.
         backend.counters.took(pool.settings().timeout.read);
         tracing::debug!(backend = %backend.address, pool = pool.settings().name, %failure, "a backend did not answer");
-        let is_retried = failure.is_in(&pool.settings().retry);
-        let goes_on = match failure {
+        let is_retried = may_repeat && failure.is_in(&pool.settings().retry);
+        let is_tried_again = match failure {
             Failure::Connect(_) if is_retried && self.has_more() => {
                 pool.count_retry();
                 true
             }
             _ => self.go_on(is_retried),
         };
-        let is_tried_again = may_repeat && goes_on;
         if !is_tried_again {
             record.end(failure.end());
         }

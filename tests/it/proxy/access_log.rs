@@ -145,6 +145,20 @@ async fn reload(node: &TestNode) {
 }
 
 #[tokio::test]
+async fn a_share_of_the_requests_is_logged() {
+    let one = Backend::start("one").await;
+    let node = TestNode::start(logging(&[one.address], "sample = \"50%\"", "")).await;
+    let client = client();
+    for _ in 0..200 {
+        shown(client.get(format!("http://{}/", address(&node))).send().await.unwrap()).await;
+    }
+    let folder = node.stop().await;
+    let count = lines(&folder, 1).await.len();
+    // The odds against it are 10^14 to 1.
+    assert!((45..=155).contains(&count), "{count}");
+}
+
+#[tokio::test]
 async fn the_log_is_rotated_and_survives_a_full_disk() {
     let one = Backend::start("one").await;
     let node = TestNode::start(logging(&[one.address], "format = \"clf\"", "")).await;

@@ -258,6 +258,10 @@ impl Gated {
                     let mut head = vec![0; 4096];
                     while let Ok(read @ 1..) = stream.read(&mut head).await {
                         let text = String::from_utf8_lossy(&head[..read]);
+                        if !text.contains(" HTTP/1.1\r\n") {
+                            // More of a body.
+                            continue;
+                        }
                         let target = text.split(' ').nth(1).unwrap_or_default().to_owned();
                         targets.lock().expect("no panic").push(target);
                         stream.write_all(begin.as_bytes()).await.ok();

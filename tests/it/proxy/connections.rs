@@ -189,3 +189,25 @@ async fn a_connection_that_its_backend_has_closed_gets_no_other_request() {
     node.stop().await;
     serving.abort();
 }
+
+#[tokio::test]
+async fn no_more_idle_connections_are_kept_than_may_be() {
+    for method in ["GET", "PROPFIND"] {
+        let one = Gated::start("", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        let node = TestNode::with(&config(&[one.address], "keepalive = 2")).await;
+        let mut requests = tokio::task::JoinSet::new();
+        for _ in 0..5 {
+            let request = client().request(method.parse().unwrap(), format!("http://{}/", address(&node)));
+            requests.spawn(async move { request.send().await.unwrap().text().await.unwrap() });
+        }
+        until("all are with the backend", async || (one.targets().len() == 5).then_some(())).await;
+        (0..5).for_each(|_| one.release());
+        assert_eq!(requests.join_all().await, ["ok"; 5]);
+        until("two are left", async || {
+            let open = metric(&node, "portolan_proxy_backend_connections", one.address).await;
+            (open == Some(2.0)).then_some(())
+        })
+        .await;
+        node.stop().await;
+    }
+}

@@ -258,3 +258,31 @@ async fn a_response_that_nobody_asked_for_is_for_nobody() {
     node.stop().await;
     serving.abort();
 }
+
+#[tokio::test]
+async fn a_connection_does_not_become_one_of_http_2() {
+    let one = Backend::start("one").await;
+    let node = node(&[&one], "").await;
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n";
+    let answer = raw(address(&node), format!("{get}\r\n{preface}").as_bytes()).await;
+    // RFC 9113 §3.3: only a connection that begins with it.
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with('}'), "{answer:?}");
+    let upgrade =
+        "Connection: upgrade, http2-settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
+    let answer = raw(address(&node), format!("{get}{upgrade}\r\n").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("h2c"), "{answer}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn trailers_without_end_are_cut_off() {
+    let one = Backend::start("one").await;
+    let node = node(&[&one], "timeout = { read = \"50s\" }").await;
+    for header in ["", "TE: trailers\r\n"] {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n{header}\r\n");
+        let answer = raw(address(&node), format!("{head}0\r\nX: {}", "x".repeat(40_000)).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+    node.stop().await;
+}

@@ -236,6 +236,18 @@ async fn operators_see_ejections_and_end_them() {
 }
 
 #[tokio::test]
+async fn a_backend_that_fails_at_once_does_not_look_fast() {
+    let (good, bad) = (Backend::start("good").await, Backend::start("bad").await);
+    let text = config(&[good.address, bad.address], "passive = false").replace("round-robin", "least-time");
+    let node = TestNode::with(&text).await;
+    bad.behave(Manner::Close);
+    let failed = statuses(&node, 60).await.iter().filter(|status| **status != 200).count();
+    // It is explored once, and seldom after that.
+    assert!((1..10).contains(&failed), "{failed} of 60");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_client_that_gives_up_does_not_make_a_backend_look_fast() {
     let (good, bad) = (Backend::start("good").await, Backend::start("bad").await);
     let config = config(&[good.address, bad.address], "").replace("round-robin", "least-time");

@@ -178,7 +178,30 @@ async fn a_body_that_is_too_long_to_keep_is_not_sent_again() {
         }
         assert_eq!(sending.await.unwrap(), if is_kept { 200 } else { 502 }, "{kib} KiB");
     }
+    assert_eq!(node.api.metric("portolan_proxy_retries_total{pool=\"api\"}").await, Some(1.0));
     drop(frames);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_post_is_lost_with_its_connection() {
+    let (listener, at) = listen().await;
+    let node = TestNode::with(&config(&[at], &format!("{H2}\nretry = {{ on = \"connect\" }}"))).await;
+    let send = || {
+        let request = client().post(format!("http://{}/", address(&node))).body("once");
+        tokio::spawn(async move { request.send().await.unwrap().status().as_u16() })
+    };
+    let first = send();
+    let mut frames = Frames::accept(&listener).await;
+    let stream = frames.request().await.unwrap();
+    frames.respond(stream, "one").await;
+    assert_eq!(first.await.unwrap(), 200);
+    let second = send();
+    frames.request().await.unwrap();
+    // It may have done it.
+    drop(frames);
+    assert_eq!(second.await.unwrap(), 502);
+    assert!(listener.into_std().unwrap().accept().is_err(), "no other connection");
     node.stop().await;
 }
 
