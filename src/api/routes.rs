@@ -20,6 +20,7 @@ use super::connections::Admission;
 use super::dto;
 use super::explain::{Question, RequestQuestion, client_address, explain, explain_request};
 use super::exposition::Exposition;
+use super::load::Loads;
 use super::metrics::{Metrics, Seen};
 use super::parameters::{self, parameters, parameters_and_all};
 use super::problem::Problem;
@@ -53,6 +54,8 @@ pub struct Api {
     pub metrics: Metrics,
     /// The files that the process may have open.
     pub files: Files,
+    /// How much the proxy's backends work on.
+    pub loads: Loads,
     /// How far away the proxy's clients are.
     pub handshakes: Arc<Handshakes>,
     /// The certificates that the node obtains itself.
@@ -152,7 +155,8 @@ async fn get_status(State(api): State<Api>) -> Result<Json<dto::Status>, Problem
     let alarms = [api.engine.alarms().await?, certificates::alarms(&api.certificates, now)].concat();
     let view = View::new(&snapshot, &checks, &hosts, &overrides, now);
     let certificates = certificates::shown(&api.certificates);
-    Ok(Json(dto::Status { certificates, ..view.status(node, (&api.files).into(), alarms) }))
+    let status = view.status(node, (&api.files).into(), alarms, &(api.loads.0)());
+    Ok(Json(dto::Status { certificates, ..status }))
 }
 
 async fn get_regions(State(api): State<Api>) -> Result<Json<Vec<dto::Region>>, Problem> {

@@ -1,9 +1,10 @@
 //! What the API reports about regions, services and overrides.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::dto;
+use super::load::Load;
 use crate::model::{
     EndpointRef, Family, Member, Name, PoolId, RegionId, Rule, ServiceId, Subject, Target, Unix,
 };
@@ -70,12 +71,13 @@ impl<'a> View<'a> {
         node: dto::Node,
         files: dto::Files,
         engine_alarms: Vec<String>,
+        load: &Load,
     ) -> dto::Status {
         dto::Status {
             node,
             regions: self.regions(),
             services: self.services(),
-            pools: self.pools(),
+            pools: self.pools(load),
             alarms: [self.alarms(), engine_alarms].concat(),
             certificates: Vec::new(),
             challenges: self.snapshot.challenges.iter().map(Into::into).collect(),
@@ -92,17 +94,22 @@ impl<'a> View<'a> {
         (0..services).map(|index| self.service(ServiceId(index))).collect()
     }
 
-    fn pools(&self) -> Vec<dto::Pool> {
-        self.snapshot.plan.topology.pool_ids().map(|id| self.pool(id)).collect()
+    fn pools(&self, load: &Load) -> Vec<dto::Pool> {
+        self.snapshot.plan.topology.pool_ids().map(|id| self.pool(id, load)).collect()
     }
 
-    fn pool(&self, id: PoolId) -> dto::Pool {
+    fn pool(&self, id: PoolId, load: &Load) -> dto::Pool {
         let pool = self.snapshot.plan.topology.pool(id);
         let standing = self.snapshot.standing.pool(id);
         let backend = |index: usize| {
             let (backend, state) = (&pool.backends[index], &standing.backends[index]);
             let target = Target::Backend { pool: pool.name.clone(), backend: backend.name.clone() };
             let owner = Owner::Backend { pool: &pool.name, backend: &backend.name };
+            let address = |it: &AddressStanding| {
+                let key = (pool.name.clone(), SocketAddr::new(it.address, backend.port));
+                let load = load.backends.get(&key).copied().unwrap_or_default();
+                dto::Address { load: Some(load), ..self.address(owner, it) }
+            };
             dto::Backend {
                 name: backend.name.clone(),
                 verdict: state.state.into(),
@@ -112,7 +119,7 @@ impl<'a> View<'a> {
                 ejected: standing.ejected_of(pool, index).map(ejected).collect(),
                 lookup: backend.resolved_host().and_then(|host| self.hosts.get(host)).map(|it| lookup(it)),
                 overridden: self.overridden(&target),
-                addresses: state.addresses.iter().map(|it| self.address(owner, it)).collect(),
+                addresses: state.addresses.iter().map(address).collect(),
             }
         };
         dto::Pool {
@@ -120,6 +127,12 @@ impl<'a> View<'a> {
             balance: pool.balance.name().into(),
             serves: standing.serves(),
             panic: standing.panic.map(|it| dto::Panic { healthy: it.healthy, of: it.of }),
+            limits: pool.limits.map(|it| dto::PoolLimits {
+                requests: it.requests.map(Into::into),
+                connections: it.connections.map(Into::into),
+                pending: it.pending,
+            }),
+            waiting: load.waiting.get(&pool.name).copied().unwrap_or(0),
             backends: (0..pool.backends.len()).map(backend).collect(),
         }
     }
@@ -184,6 +197,7 @@ impl<'a> View<'a> {
             rtt_ms: checks.iter().filter_map(|check| check.rtt).map(millis).reduce(f64::min),
             last_probe_s: last.map(|last| (self.now.since(last).as_secs_f64() * 1000.0).round() / 1000.0),
             probes: checks.iter().map(probe).collect(),
+            load: None,
         }
     }
 

@@ -68,10 +68,12 @@ fn text(status: &dto::Status, place: &Place) -> String {
     for pool in &status.pools {
         let serves = if pool.serves { "serves" } else { "does not serve" };
         let panic = pool.panic.as_ref().map(|it| format!("; panic: {} of {} healthy", it.healthy, it.of));
-        let evidence = format!("{}{}", pool.balance, panic.unwrap_or_default());
+        let waiting = pool.limits.map(|it| format!("; {} of {} requests wait", pool.waiting, it.pending));
+        let evidence =
+            format!("{}{}{}", pool.balance, waiting.unwrap_or_default(), panic.unwrap_or_default());
         pools.add([&pool.name, "", "", serves, "", "", &evidence]);
         for backend in &pool.backends {
-            add_backend(&mut pools, backend);
+            add_backend(&mut pools, pool.limits.as_ref(), backend);
         }
     }
     let mut certificates = Table::new(&["CERTIFICATE", "EXPIRES", "NEXT ATTEMPT", "FAILS"]);
@@ -138,7 +140,7 @@ fn add_endpoint(regions: &mut Table, endpoint: &dto::Endpoint) {
 }
 
 /// A row for each address of a backend, or one for a host that has none yet.
-fn add_backend(pools: &mut Table, backend: &dto::Backend) {
+fn add_backend(pools: &mut Table, limits: Option<&dto::PoolLimits>, backend: &dto::Backend) {
     let overridden = backend.overridden.as_ref().map(|o| format!("{}: ", described(o))).unwrap_or_default();
     let role = if backend.backup { "backup: " } else { "" };
     let error = backend.lookup.as_ref().and_then(|lookup| lookup.error.as_ref());
@@ -153,9 +155,18 @@ fn add_backend(pools: &mut Table, backend: &dto::Backend) {
     for address in &backend.addresses {
         let ejected = backend.ejected.iter().find(|it| it.address == address.address);
         let ejected = ejected.map(|it| format!("ejected until {}: {}; probes: ", it.until, it.evidence));
-        let notes = format!("{role}{overridden}{}", ejected.unwrap_or_default());
+        let load = limits.zip(address.load).map(|(limits, load)| of_limits(limits, load)).unwrap_or_default();
+        let notes = format!("{role}{load}{overridden}{}", ejected.unwrap_or_default());
         add_address(pools, &backend.name, &notes, address);
     }
+}
+
+/// What an address works on of what it may.
+fn of_limits(limits: &dto::PoolLimits, load: dto::Load) -> String {
+    let requests = limits.requests.map(|most| format!("{} of {most} requests", load.requests));
+    let connections = limits.connections.map(|most| format!("{} of {most} connections", load.connections));
+    let all: Vec<String> = requests.into_iter().chain(connections).collect();
+    format!("{}: ", all.join(", "))
 }
 
 /// A row for an address of an endpoint or backend. `notes` stand before its evidence.
@@ -354,6 +365,20 @@ mod tests {
             rtt_ms: Some(1.25),
             last_probe_s: None,
             probes: vec![dto::Probe { name: "edge".into(), verdict: Verdict::Up, evidence: String::new() }],
+            load: None,
+        }
+    }
+
+    #[test]
+    fn backends_show_what_they_work_on_of_what_they_may() {
+        let load = dto::Load { requests: 12, connections: 8 };
+        for (requests, connections, expected) in [
+            (Some(100), Some(50), "12 of 100 requests, 8 of 50 connections: "),
+            (Some(100), None, "12 of 100 requests: "),
+            (None, Some(50), "8 of 50 connections: "),
+        ] {
+            let limits = dto::PoolLimits { requests, connections, pending: 100 };
+            assert_eq!(of_limits(&limits, load), expected);
         }
     }
 

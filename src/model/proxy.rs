@@ -120,7 +120,7 @@ pub struct Listener {
 /// The pools that need an open backend for a listener to call the node ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// Those that a route of any listener forwards to.
+    /// Those that a route of any listener forwards to or asks.
     Routed,
     /// These.
     Pools(Vec<PoolId>),
@@ -286,6 +286,8 @@ pub struct Pool {
     pub slow_start: Option<Duration>,
     /// When a request is tried again.
     pub retry: Retry,
+    /// The time without a response after which a request that changes nothing goes to another backend, too; `None`: it does not.
+    pub hedge: Option<Duration>,
     /// How long to wait.
     pub timeout: Timeouts,
     /// The idle connections that a thread keeps to each address of a backend.
@@ -426,14 +428,15 @@ pub struct Timeouts {
 }
 
 impl Listener {
-    /// Whether a route forwards to a pool.
+    /// Whether a route forwards to a pool, or asks it whether requests may go on.
     #[must_use]
-    pub fn forwards_to(&self, id: PoolId) -> bool {
+    pub fn uses(&self, id: PoolId) -> bool {
         let forwards = |route: &Route| match &route.action {
             RouteAction::Forward(pools) => pools.iter().any(|(pool, _)| *pool == id),
             RouteAction::Redirect { .. } | RouteAction::Respond { .. } => false,
         };
-        self.routes.iter().any(forwards)
+        let asks = |route: &Route| route.auth.as_ref().is_some_and(|auth| auth.pool == id);
+        self.routes.iter().any(|route| forwards(route) || asks(route))
     }
 
     /// Whether it listens for datagrams; else for TCP.

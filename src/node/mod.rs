@@ -16,6 +16,7 @@ mod watchdog;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -28,7 +29,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::acme::Keeper;
-use crate::api::{Access, Api, Contributor, Metrics, Policy, Reloads, router};
+use crate::api::{Access, Api, Contributor, Load, Loads, Metrics, Policy, Reloads, dto, router};
 use crate::config::AtStart;
 use crate::engine::{self, Engine, Handle};
 use crate::journal::{Journal, Opened};
@@ -267,9 +268,9 @@ fn api(
     files: &Files,
     certificates: AllManaged,
 ) -> Api {
-    let (metrics, files) = (metrics(counters, files), files.clone());
+    let (metrics, loads, files) = (metrics(counters, files), loads(counters), files.clone());
     let handshakes = Arc::clone(&counters.proxy.handshakes);
-    Api { engine, reloads, node_name, started, metrics, files, handshakes, certificates }
+    Api { engine, reloads, node_name, started, metrics, files, loads, handshakes, certificates }
 }
 
 /// The metrics of the modules that the API does not know.
@@ -279,6 +280,22 @@ fn metrics(counters: &Counters, files: &Files) -> Metrics {
     let proxy: Contributor = Arc::new(move |encoder| proxy.encode(encoder));
     let files: Contributor = Arc::new(move |encoder| files::encode(&files, encoder));
     Metrics { contributors: vec![dns, proxy, Arc::new(log::encode), files] }
+}
+
+/// How much the proxy's backends work on.
+fn loads(counters: &Counters) -> Loads {
+    let proxy = Arc::clone(&counters.proxy);
+    Loads(Arc::new(move || Load {
+        waiting: proxy.pools().into_iter().map(|(pool, it)| (pool, it.queue.waiting.load(Relaxed))).collect(),
+        backends: proxy
+            .backends()
+            .into_iter()
+            .map(|(key, it)| {
+                let (requests, connections) = (it.in_flight.load(Relaxed), it.connections());
+                (key, dto::Load { requests, connections })
+            })
+            .collect(),
+    }))
 }
 
 fn log_plan(plan: &Plan) {

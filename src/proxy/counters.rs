@@ -170,8 +170,12 @@ pub struct PoolCounters {
     pub unavailable: AtomicU64,
     /// Requests that wait for a backend with room.
     pub queue: Queue,
-    /// Attempts after the first.
+    /// Attempts after one that failed.
     pub retries: AtomicU64,
+    /// Attempts while another one had no response yet.
+    pub hedges: AtomicU64,
+    /// Those whose response the client got.
+    pub hedges_won: AtomicU64,
     /// From the head of a request to that of its response, and to the end of its response.
     pub(super) first_byte: Times,
     pub(super) total: Times,
@@ -262,6 +266,12 @@ impl BackendCounters {
         if after.as_micros() > u128::from(self.time.load(Relaxed)) {
             self.took(after);
         }
+    }
+
+    /// The connections to it, idle ones included.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.slots.taken()
     }
 
     /// What balancers know of it.

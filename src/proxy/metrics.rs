@@ -62,9 +62,11 @@ const OF_KERNEL: [KernelRow; 3] = [
     }),
 ];
 
-const OF_POOLS: [Row<PoolCounters>; 7] = [
+const OF_POOLS: [Row<PoolCounters>; 9] = [
     ("proxy_pool_requests", "Requests, or connections of TCP listeners, for a pool", |it| &it.requests),
-    ("proxy_retries", "Attempts after the first", |it| &it.retries),
+    ("proxy_retries", "Attempts after one that failed", |it| &it.retries),
+    ("proxy_hedges", "Attempts while another one had no response yet", |it| &it.hedges),
+    ("proxy_hedges_won", "Those whose response the client got", |it| &it.hedges_won),
     (
         "proxy_overflowed",
         "Requests that no backend had room for, while too many waited or for too long",
@@ -226,7 +228,7 @@ impl Counters {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (pool, backend, counters) in &backends {
             let labels = [("pool", pool.as_str()), ("backend", backend)];
-            let count = u64::from(counters.slots.taken());
+            let count = u64::from(counters.connections());
             ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())

@@ -45,7 +45,7 @@ pub(super) enum Fault {
 
 impl Fault {
     /// What a response says about its backend. 501 and 505 are about the request: a client could have a backend ejected.
-    fn of_response(status: StatusCode) -> Option<Self> {
+    pub(super) fn of_response(status: StatusCode) -> Option<Self> {
         let is_of_request =
             matches!(status, StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED);
         (status.is_server_error() && !is_of_request).then_some(Self::Response)

@@ -54,6 +54,8 @@ pub(super) struct WorkerPool {
 struct Inner {
     open: Arc<[OpenAddress]>,
     picker: Picker,
+    /// Chooses backends for hedges, so that these do not change whose turn it is; `None` if the pool does not hedge.
+    hedges: Option<Picker>,
     /// In the order of `open`.
     backends: Vec<Rc<Backend>>,
     /// `None` if no cookie keeps clients with a backend.
@@ -174,7 +176,8 @@ impl WorkerPool {
         let backends = backends(settings, tls, open, &[], shared, leaving);
         let picker = Picker::new(settings.balance, candidates(open), seed);
         let sessions = Sessions::of(settings, open);
-        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends, sessions });
+        let hedges = hedges(settings, open, seed);
+        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, hedges, backends, sessions });
         let counters = shared.counters.pool(&settings.name);
         let budget = Rc::new(RefCell::new(Budget::new(Instant::now())));
         let tls = tls.cloned();
@@ -202,7 +205,8 @@ impl WorkerPool {
             Picker::new(settings.balance, candidates(open), seed)
         };
         let sessions = Sessions::of(settings, open);
-        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, backends, sessions });
+        let hedges = hedges(settings, open, seed);
+        let inner = RefCell::new(Inner { open: Arc::clone(open), picker, hedges, backends, sessions });
         let (shared, counters, tls) = (self.shared.clone(), Arc::clone(&self.counters), tls.cloned());
         Rc::new(Self { topology, id, shared, counters, budget: Rc::clone(&self.budget), tls, inner })
     }
@@ -215,6 +219,9 @@ impl WorkerPool {
         let tls = self.tls.as_ref();
         inner.backends = backends(self.settings(), tls, open, &inner.backends, &self.shared, leaving);
         inner.picker.renew(candidates(open));
+        if let Some(hedges) = &mut inner.hedges {
+            hedges.renew(candidates(open));
+        }
         if let Some(sessions) = &mut inner.sessions {
             sessions.renew(open);
         }
@@ -248,6 +255,21 @@ impl WorkerPool {
         Some(Rc::clone(&backends[index]))
     }
 
+    /// Chooses a backend for a request that is with others already: one that has not been tried and has room.
+    pub(super) fn pick_another(&self, key: Hash, tried: &[SocketAddr]) -> Option<Rc<Backend>> {
+        let Inner { hedges, backends, .. } = &mut *self.inner.borrow_mut();
+        let limits = &self.settings().limits;
+        let load = |index: usize| backends[index].counters.load();
+        let is_full = |index: usize| limits.is_some_and(|limits| load(index).in_flight >= limits.in_flight());
+        // After a reload, a request still has the backends that it began with.
+        let is_gone = |index: usize| !backends[index].is_open.get();
+        let is_tried = |index: usize| tried.contains(&backends[index].address);
+        let index = hedges
+            .as_mut()?
+            .pick(key, &load, &|index| is_tried(index) || is_gone(index) || is_full(index))?;
+        Some(Rc::clone(&backends[index]))
+    }
+
     /// The session of a request; `None` if the pool is not sticky. Takes the cookie out of the request.
     pub(super) fn session(&self, headers: &mut HeaderMap, is_secure: bool) -> Option<Session> {
         let Inner { sessions, backends, .. } = &*self.inner.borrow();
@@ -268,11 +290,16 @@ impl WorkerPool {
 
     /// Whether another attempt stays within the share of the requests that may be retries; if so, it is counted.
     pub(super) fn may_retry(&self) -> bool {
-        let may = self.budget.borrow_mut().retry(self.settings().retry.budget, Instant::now());
+        let may = self.is_in_budget();
         if may {
             self.count_retry();
         }
         may
+    }
+
+    /// The same, but it is only taken from the budget.
+    pub(super) fn is_in_budget(&self) -> bool {
+        self.budget.borrow_mut().retry(self.settings().retry.budget, Instant::now())
     }
 
     /// Counts a retry after a failed connect. It does not use the budget, because it adds no load to any backend.
@@ -293,6 +320,10 @@ fn addresses(snapshot: &Snapshot) -> BTreeSet<(&str, SocketAddr)> {
         })
     };
     topology.pool_ids().flat_map(of_pool).collect()
+}
+
+fn hedges(settings: &Pool, open: &[OpenAddress], seed: u64) -> Option<Picker> {
+    settings.hedge.map(|_| Picker::new(settings.balance, candidates(open), seed))
 }
 
 fn candidates(open: &[OpenAddress]) -> Vec<Candidate> {

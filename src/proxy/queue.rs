@@ -137,6 +137,18 @@ impl WorkerPool {
         }
     }
 
+    /// Another backend for a request that is with some already: one that has room that no request waits for. `None` if there is
+    /// none, or the budget is spent.
+    pub(super) fn claim_another(&self, key: Hash, tried: &[SocketAddr]) -> Option<InFlight> {
+        if self.counters.queue.waiting.load(Relaxed) > 0 {
+            return None;
+        }
+        let backend = self.pick_another(key, tried)?;
+        let in_flight = if self.is_in_budget() { InFlight::begin(&backend, self) } else { None }?;
+        self.counters.hedges.fetch_add(1, Relaxed);
+        Some(in_flight)
+    }
+
     /// The same without waiting; refusals are not counted.
     pub(super) fn try_claim(&self, key: Hash, tried: &[SocketAddr]) -> Result<InFlight, Refusal> {
         // Other workers may take the last room of a backend after it was chosen; then it counts as full.

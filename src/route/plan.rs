@@ -112,7 +112,7 @@ fn normalized(mut route: Route) -> Route {
     route
 }
 
-/// The pools that requests or connections may be forwarded to, ascending.
+/// The pools that requests or connections may be forwarded to, or that decide about them, ascending.
 fn routed(proxy: &Proxy) -> Box<[PoolId]> {
     let routes = proxy.listeners.iter().flat_map(|listener| &listener.routes);
     let of_route = |route: &Route| {

@@ -234,6 +234,7 @@ mod tests {
             passive: None,
             panic: None,
             slow_start: None,
+            hedge: None,
             limits: None,
             http: Http::H1,
             send_proxy: None,

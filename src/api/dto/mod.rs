@@ -3,6 +3,7 @@
 
 mod acme;
 mod from;
+mod pool;
 mod request;
 mod terms;
 
@@ -12,6 +13,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 pub use acme::{AcmeRequest, Certificate, Challenge};
+pub use pool::{Backend, Ejected, Load, Panic, Pool, PoolLimits};
 pub use request::{
     BackendAddress, ExplainRequest, MatchedRoute, RequestBackend, RequestListener, RequestOutcome,
     RequestPool, RequestSticky, RouteEdits, SkippedRoute, SplitPool,
@@ -147,65 +149,6 @@ pub struct Endpoint {
     pub addresses: Vec<Address>,
 }
 
-/// A pool of the proxy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pool {
-    /// Its name.
-    pub name: String,
-    /// How a backend is chosen.
-    pub balance: String,
-    /// Whether a backend that is known to work can be chosen.
-    pub serves: bool,
-    /// Present while backends that fail are used, because too few are healthy.
-    pub panic: Option<Panic>,
-    /// In the order of the config.
-    pub backends: Vec<Backend>,
-}
-
-/// Too few addresses of a pool are healthy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Panic {
-    /// The addresses that are healthy.
-    pub healthy: usize,
-    /// The addresses that have a result and that no operator withdrew.
-    pub of: usize,
-}
-
-/// An address that is ejected because its requests fail.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ejected {
-    /// The address.
-    pub address: IpAddr,
-    /// When it returns.
-    pub until: String,
-    /// Why it is ejected.
-    pub evidence: String,
-}
-
-/// A backend of a pool.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Backend {
-    /// `ADDRESS:PORT` or `HOST:PORT`.
-    pub name: String,
-    /// The best verdict of its addresses.
-    pub verdict: Verdict,
-    /// Its weight among the backends of the pool.
-    pub weight: u32,
-    /// Whether it serves only while no other backend does.
-    pub backup: bool,
-    /// Whether requests are sent to it.
-    pub used: bool,
-    /// Its addresses that are ejected because their requests fail, whatever probes find.
-    pub ejected: Vec<Ejected>,
-    /// The state of looking up its host; absent if its address is in the config.
-    pub lookup: Option<HostLookup>,
-    /// Its override.
-    #[serde(rename = "override")]
-    pub overridden: Option<Override>,
-    /// Its address, or those that were looked up, sorted.
-    pub addresses: Vec<Address>,
-}
-
 /// The state of looking up a host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostLookup {
@@ -232,6 +175,9 @@ pub struct Address {
     pub last_probe_s: Option<f64>,
     /// Each probe's own verdict.
     pub probes: Vec<Probe>,
+    /// What it works on for the proxy; absent for endpoints of regions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
 }
 
 /// A probe of an address.

@@ -142,6 +142,9 @@ pub struct RequestPool {
     pub chosen: Option<BackendAddress>,
     /// How one of the candidates is chosen, as a sentence.
     pub how: String,
+    /// When another backend gets the request, too, as a sentence; absent if it goes to one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<String>,
     /// What the request's cookie says; absent if the pool is not sticky.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sticky: Option<RequestSticky>,

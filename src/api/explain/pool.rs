@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 
 use super::super::dto;
 use super::{citation, sticky};
@@ -20,6 +20,7 @@ pub(super) struct Explained<'a> {
     pub(super) overrides: &'a [Override],
     pub(super) id: PoolId,
     pub(super) client: IpAddr,
+    pub(super) method: &'a Method,
     pub(super) headers: &'a HeaderMap,
 }
 
@@ -59,8 +60,22 @@ impl Explained<'_> {
             candidates: open.iter().map(address).collect(),
             chosen: bound.or_else(|| self.chosen()).map(address),
             how,
+            hedge: if protocol == Protocol::Http { self.hedge(bound.is_some()) } else { None },
             sticky: cookie,
         }
+    }
+
+    /// When another backend gets the request, too, if it has no body.
+    fn hedge(&self, is_bound: bool) -> Option<String> {
+        let (pool, open) = (self.settings(), &self.standing().open);
+        let delay = pool.hedge.filter(|_| open.len() > 1)?;
+        Some(match (self.method.is_safe(), is_bound) {
+            (true, false) => {
+                format!("without a response after {delay:?}, another backend gets the request, too")
+            }
+            (true, true) => "none: the client's cookie keeps it with its backend".into(),
+            (false, _) => format!("none: a {} may change something", self.method),
+        })
     }
 
     /// The backend that only the client's address decides on, or that is the only one.

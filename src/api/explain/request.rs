@@ -155,8 +155,8 @@ pub fn explain_request(
         Some(RouteAction::Forward(pools)) => {
             let name = |id| Hash::of(snapshot.plan.topology.pool(id).name.as_bytes());
             let id = route::choose_pool(pools, name, client_key(question.client));
-            let explained =
-                Explained { snapshot, checks, overrides, id, client: question.client, headers: head.headers };
+            let (client, method, headers) = (question.client, head.method, head.headers);
+            let explained = Explained { snapshot, checks, overrides, id, client, method, headers };
             dto::RequestOutcome::Forward {
                 split: split(snapshot, pools),
                 pool: Box::new(explained.pool(listener.protocol)),

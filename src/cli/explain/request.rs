@@ -128,6 +128,9 @@ fn forwarded(split: &[SplitPool], pool: &RequestPool, line: &mut impl FnMut(&str
         None if candidates.is_empty() => line("goes to", pool.how.clone()),
         None => line("goes to", format!("one of {}: {}", candidates.join(", "), pool.how)),
     }
+    if let Some(hedge) = &pool.hedge {
+        line("hedge", hedge.clone());
+    }
 }
 
 fn backend(it: &RequestBackend, is_weighted: bool) -> String {

@@ -182,7 +182,7 @@ fn check_headers(table: &Table<'_>, listeners: &[Listener], pools: &[Pool], entr
         if pool.send_proxy.is_none() {
             continue;
         }
-        for listener in listeners.iter().filter(|it| it.forwards_to(id)) {
+        for listener in listeners.iter().filter(|it| it.uses(id)) {
             let (why, help) = match listener.protocol {
                 Protocol::Tcp | Protocol::TlsPassthrough => continue,
                 Protocol::Http => (
@@ -198,16 +198,19 @@ fn check_headers(table: &Table<'_>, listeners: &[Listener], pools: &[Pool], entr
     }
 }
 
-/// Reports pools with HTTP/2 for what is not HTTP.
+/// Reports pools with what only HTTP has for what is not HTTP.
 fn check_http(table: &Table<'_>, listeners: &[Listener], pools: &[Pool], entries: &[Entry<'_>]) {
     for (index, (pool, entry)) in pools.iter().zip(entries).enumerate() {
         let id = PoolId(index as u16);
-        let not_http = |it: &&Listener| it.protocol != Protocol::Http && it.forwards_to(id);
-        if pool.http == Http::H2
-            && let Some(listener) = listeners.iter().find(not_http)
-        {
+        let not_http = |it: &&Listener| it.protocol != Protocol::Http && it.uses(id);
+        let key = match (pool.http, pool.hedge) {
+            (Http::H2, _) => "http = \"h2\"",
+            (Http::H1, Some(_)) => "hedge",
+            (Http::H1, None) => continue,
+        };
+        if let Some(listener) = listeners.iter().find(not_http) {
             let message = format!(
-                "pool `{}` has `http = \"h2\"`, but serves listener `{}`, whose clients' bytes are relayed as they are",
+                "pool `{}` has `{key}`, but serves listener `{}`, whose clients' bytes are relayed as they are",
                 pool.name, listener.name
             );
             table.report.error_with_help(entry.span.clone(), message, "give that listener a pool of its own");
@@ -224,7 +227,7 @@ fn check_encryption(
 ) {
     for (index, (_, entry)) in pools.iter().zip(entries).enumerate().filter(|(_, (tls, _))| tls.is_some()) {
         let id = PoolId(index as u16);
-        for listener in listeners.iter().filter(|it| it.forwards_to(id)) {
+        for listener in listeners.iter().filter(|it| it.uses(id)) {
             let why = match listener.protocol {
                 Protocol::Http | Protocol::Tcp => continue,
                 Protocol::TlsPassthrough => "whose clients encrypt what they send themselves",

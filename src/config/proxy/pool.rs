@@ -85,6 +85,12 @@ pub(super) const POOL: Keys = Keys {
         ),
         key("retry", Fields(&RETRY), otherwise("", "as shown there"), "when a request is tried again"),
         key(
+            "hedge",
+            Time,
+            otherwise("\"100ms\"", "no second backend meanwhile"),
+            "time without a response after which a request that changes nothing (GET, HEAD, OPTIONS) and has no body goes to another backend as well; the first response wins. Each counts as one of the `tries` of `retry`, and for its `budget`",
+        ),
+        key(
             "timeout",
             Fields(&TIMEOUT),
             otherwise("", "as shown there"),
@@ -133,7 +139,7 @@ pub(super) const POOL: Keys = Keys {
             "whether backends are asked over TLS; their certificates are verified. Probes have settings of their own",
         ),
     ],
-    later: &["hedge"],
+    later: &[],
 };
 const RETRY: Keys = Keys {
     known: &[
@@ -185,6 +191,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 const CONNECT_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(120);
 /// In shorter ones nothing gets warm; after longer ones the other backends have done without this one for long enough.
 const SLOW_STARTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+/// Shorter ones come before most responses do; after longer ones clients have left.
+const HEDGES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 /// Shorter ones are more likely a typo than intended.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
 
@@ -241,6 +249,7 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)
     let drain = table.get("drain").and_then(|value| value.duration(Duration::ZERO..=DAY));
     let http = table.get("http").and_then(|value| value.choice(&VERSIONS, &[]));
     let send_proxy = table.get("send_proxy").and_then(|value| value.choice(&PROXY_VERSIONS, &[]));
+    let (retry, timeout) = (read_retry(&table), read_timeouts(&table));
     let pool = Pool {
         name: entry.name.into(),
         balance: balance.unwrap_or_default(),
@@ -251,8 +260,9 @@ fn read(entry: &Entry<'_>, probes: &Names<'_>) -> Option<(Pool, Option<PoolTls>)
         panic: read_panic(&table),
         limits: limits::read(&table, http.unwrap_or_default()),
         slow_start: table.get("slow_start").and_then(|value| value.duration(SLOW_STARTS)),
-        retry: read_retry(&table),
-        timeout: read_timeouts(&table),
+        retry,
+        hedge: read_hedge(&table, &retry, &timeout),
+        timeout,
         keepalive: keepalive.map_or(DEFAULT_KEEPALIVE, |count| count as usize),
         drain: drain.unwrap_or(DEFAULT_DRAIN),
         http: http.unwrap_or_default(),
@@ -297,6 +307,7 @@ pub(super) fn of_service(backend: Backend) -> Pool {
         limits: Some(SERVICE_LIMITS),
         slow_start: None,
         retry: Retry { tries: DEFAULT_TRIES, on: SERVICE_RETRY_ON, budget: Fraction::TWENTY_PERCENT },
+        hedge: None,
         http: Http::H1,
         timeout: Timeouts {
             connect: DEFAULT_CONNECT,
@@ -326,6 +337,14 @@ fn warn(table: &Table<'_>, pool: &Pool) {
             table.key_span("balance"),
             "all clients behind one NAT have one address, so they all go to one backend",
             "choose \"least-connections\", unless clients must stay with a backend",
+        );
+    }
+    let is_alone = |backend: &Backend| backend.resolved_host().is_none();
+    if pool.hedge.is_some() && pool.discover.is_none() && matches!(&pool.backends[..], [it] if is_alone(it)) {
+        table.report.warning(
+            table.key_span("hedge"),
+            format!("pool `{}` has one backend, so a request has no other to go to", pool.name),
+            "add backends, or remove `hedge`",
         );
     }
     if pool.slow_start.is_some() && pool.balance == Balance::RoundRobin {
@@ -370,6 +389,19 @@ fn read_retry(pool: &Table<'_>) -> Retry {
         on: on.unwrap_or(DEFAULT_RETRY_ON),
         budget: budget.unwrap_or(Fraction::TWENTY_PERCENT),
     }
+}
+
+fn read_hedge(pool: &Table<'_>, retry: &Retry, timeout: &Timeouts) -> Option<Duration> {
+    let value = pool.get("hedge")?;
+    let delay = value.duration(HEDGES)?;
+    if retry.tries < 2 {
+        return value.fail("`hedge` needs a second attempt: set `tries` of `retry` to at least 2");
+    }
+    if delay >= timeout.read {
+        let read = text::format_duration(timeout.read);
+        return value.fail(format!("`hedge` must be shorter than `timeout.read`, which is {read}"));
+    }
+    Some(delay)
 }
 
 fn read_on(value: &Value<'_>) -> Option<RetryOn> {

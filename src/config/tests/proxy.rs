@@ -68,6 +68,7 @@ retry = { tries = 3, on = ["connect", "reset", "timeout", "503"], budget = "10%"
 passive = { failures = 5, on = ["connect", "5xx"], errors = "50%", requests = 50, eject = "10s", longest = "60s", max_ejected = "40%" }
 panic = "50%"
 slow_start = "20s"
+hedge = "150ms"
 limits = { requests = 40, connections = 50, pending = 200, wait = "2s" }
 timeout = { connect = "1s", read = "2s", write = "3s", idle = "1h" }
 keepalive = 0
@@ -171,6 +172,14 @@ fn written_passive() -> Passive {
     }
 }
 
+fn written_retry() -> Retry {
+    Retry {
+        tries: 3,
+        on: RetryOn { connect: true, reset: true, timeout: true, unavailable: true },
+        budget: Fraction::from_percent(10.0).expect("a share"),
+    }
+}
+
 /// What applies to a pool without `passive`.
 fn default_passive() -> Passive {
     Passive {
@@ -211,11 +220,8 @@ fn the_pools() {
             wait: secs(2),
         }),
         slow_start: Some(secs(20)),
-        retry: Retry {
-            tries: 3,
-            on: RetryOn { connect: true, reset: true, timeout: true, unavailable: true },
-            budget: Fraction::from_percent(10.0).expect("a share"),
-        },
+        hedge: Some(Duration::from_millis(150)),
+        retry: written_retry(),
         timeout: Timeouts { connect: secs(1), read: secs(2), write: secs(3), idle: secs(3600) },
         keepalive: 0,
         drain: secs(20),
@@ -234,6 +240,7 @@ fn the_pools() {
         panic: Some(Fraction::NONE),
         limits: None,
         slow_start: None,
+        hedge: None,
         retry: Retry {
             tries: 2,
             on: RetryOn { connect: true, ..RetryOn::default() },

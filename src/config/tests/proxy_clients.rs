@@ -1,6 +1,6 @@
 //! Mistakes in what a listener lets clients use, and in how a pool keeps clients and finds backends, or stops using them.
 
-use super::proxy_mistakes::{POOL, check_with, pool};
+use super::proxy_mistakes::{LISTENER, POOL, check_with, pool};
 use super::reported;
 
 #[test]
@@ -157,6 +157,39 @@ fn pools_whose_backends_fail() {
 }
 
 #[test]
+fn pools_that_hedge() {
+    const ALONE: &str = "2:62: warning: pool `api` has one backend, so a request has no other to go to\n  help: add backends, or remove `hedge`";
+    check_with(pool, &[("hedge = \"50ms\"", ALONE)]);
+    let two = |keys: &str| {
+        format!(
+            "proxy.pool.api = {{ probe = [], backend = [\"10.0.0.1:80\", \"10.0.0.2:80\"], {keys} }}\n{LISTENER}"
+        )
+    };
+    check_with(
+        two,
+        &[
+            ("hedge = \"1ms\"", ""),
+            ("hedge = \"61s\"", "2:82: expected a duration from 1ms to 1m, found \"61s\""),
+            ("hedge = true", "2:82: expected a duration such as \"5s\" (units: ms, s, m, h, d), found true"),
+            (
+                "hedge = \"50ms\", retry = { tries = 1 }",
+                "2:82: `hedge` needs a second attempt: set `tries` of `retry` to at least 2",
+            ),
+            (
+                "hedge = \"2s\", timeout = { read = \"2s\" }",
+                "2:82: `hedge` must be shorter than `timeout.read`, which is 2s",
+            ),
+        ],
+    );
+    let tcp = |keys: &str| two(keys).replace("pool =", "protocol = \"tcp\", pool =");
+    let why = "whose clients' bytes are relayed as they are\n  help: give that listener a pool of its own";
+    check_with(
+        tcp,
+        &[("hedge = \"50ms\"", &format!("2:12: pool `api` has `hedge`, but serves listener `web`, {why}"))],
+    );
+}
+
+#[test]
 fn services_that_decide() {
     let auth = |keys: &str| {
         format!(
@@ -169,6 +202,10 @@ fn services_that_decide() {
         &[
             ("forward = \"http://10.0.0.1:9000/verify\", headers = \"x-user\", timeout = \"1s\"", ""),
             ("pool = \"api\", path = \"/verify\"", ""),
+            (
+                "pool = \"asked\", path = \"/verify\" } }] }\nproxy.pool.asked = { backend = [\"10.0.0.2:80\"], probe = [], send_proxy = \"v2\" }\n#",
+                "3:12: pool `asked` has `send_proxy`, but serves listener `web`, whose clients share connections to backends\n  help: remove it: backends find the client in X-Forwarded-For",
+            ),
             ("timeout = \"1s\"", "2:76: `auth` needs `forward` or `pool`"),
             ("forward = \"10.0.0.1\"", &format!("2:88: {A_URL}, found \"10.0.0.1\"")),
             (

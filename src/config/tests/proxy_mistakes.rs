@@ -415,7 +415,6 @@ fn pools_without_a_probe_or_a_use() {
 fn what_is_planned_is_not_supported_yet() {
     let expected = "2:55: `proxy.listener.web.route.mirror` is not supported yet";
     assert_eq!(reported(&route("mirror = 1, pool = \"api\"")), expected);
-    assert_eq!(reported(&pool("hedge = 1")), "2:62: `proxy.pool.api.hedge` is not supported yet");
 }
 
 #[test]

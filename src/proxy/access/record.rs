@@ -139,6 +139,11 @@ impl Record {
         });
     }
 
+    /// Of the backends that it was tried with, this one stands for it.
+    pub(in crate::proxy) fn decided(&self, backend: SocketAddr) {
+        self.note(|it| it.backend.set(Some(backend)));
+    }
+
     /// It ended this way; what is noted later does not matter.
     pub(in crate::proxy) fn end(&self, end: End) {
         self.note(|it| it.ended.set(it.ended.get().or(Some(end))));

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use smallvec::SmallVec;
 
 use super::body::ResponseBody;
+use super::hedge::Ended;
 use super::request_body::ClientFault;
 use super::{headers, reply};
 use crate::model::Retry;
@@ -22,12 +23,14 @@ use crate::proxy::upstream::Failure;
 
 /// A request on its way, which may be tried with several backends.
 pub(super) struct Attempts {
-    pool: Rc<WorkerPool>,
+    pub(super) pool: Rc<WorkerPool>,
     tried: SmallVec<[SocketAddr; 2]>,
     /// Whether it may be sent again although a backend may have seen it.
     pub(super) is_repeatable: bool,
     /// `None` if the pool is not sticky.
     session: Option<Session>,
+    /// Whether the last attempt is with the backend that the client is bound to.
+    is_bound: bool,
 }
 
 impl Attempts {
@@ -40,14 +43,16 @@ impl Attempts {
     ) -> Self {
         let is_secure = is_encrypted || headers::is_secure(headers);
         let session = pool.session(headers, is_secure);
-        Self { pool: Rc::clone(pool), tried: SmallVec::new(), is_repeatable, session }
+        Self { pool: Rc::clone(pool), tried: SmallVec::new(), is_repeatable, session, is_bound: false }
     }
 
     /// Claims the backend that the client is bound to, the first time and if it has room, or else one that the balancer
     /// chooses.
     pub(super) async fn claim(&mut self, key: Hash, record: &Record) -> Result<InFlight, Refusal> {
         let bound = self.session.as_mut().and_then(Session::take_backend);
-        let claimed = match bound.and_then(|backend| InFlight::begin(&backend, &self.pool)) {
+        let bound = bound.and_then(|backend| InFlight::begin(&backend, &self.pool));
+        self.is_bound = bound.is_some();
+        let claimed = match bound {
             Some(in_flight) => Ok(in_flight),
             None => self.pool.claim(key, &self.tried).await,
         };
@@ -61,10 +66,55 @@ impl Attempts {
         claimed
     }
 
+    /// Whether the request may go to further backends while it is with one. Methods that change something are not sent twice at
+    /// once although they are idempotent: what the second came to might be told of the first. A client that is bound to a
+    /// backend would not find its session at another.
+    pub(super) fn may_hedge(&self, method: &Method) -> bool {
+        method.is_safe() && !self.is_bound
+    }
+
+    /// Claims another backend while the request is with one; `None` if there is none, or it must not be tried again.
+    pub(super) fn hedge(&mut self, key: Hash, record: &Record) -> Option<InFlight> {
+        let in_flight = if self.has_more() { self.pool.claim_another(key, &self.tried) } else { None }?;
+        self.tried.push(in_flight.backend.address);
+        record.attempt(in_flight.backend.address);
+        Some(in_flight)
+    }
+
+    /// What became of an attempt that another one made needless. One that has not ended says nothing of its backend.
+    pub(super) fn passed_over(&self, ended: &Ended) {
+        match &ended.sent {
+            Ok((response, _)) => self.count_response(&ended.backend, response.status()),
+            Err((failure, _)) => self.count_failure(&ended.backend, failure),
+        }
+    }
+
+    /// The attempt with this backend stands for the request.
+    pub(super) fn decided(&self, has_hedge_won: bool, backend: &Backend, record: &Record) {
+        if has_hedge_won {
+            self.pool.counters.hedges_won.fetch_add(1, Relaxed);
+        }
+        record.decided(backend.address);
+    }
+
+    fn count_response(&self, backend: &Backend, status: StatusCode) {
+        self.pool.answered(backend, status);
+        backend.counters.responded(status);
+    }
+
+    fn count_failure(&self, backend: &Backend, failure: &Failure) {
+        let Some(fault) = failure.fault() else { return };
+        let pool = &self.pool;
+        backend.counters.failures.fetch_add(1, Relaxed);
+        pool.failed(backend, fault, failure);
+        // It must not look fast, or new for ever.
+        backend.counters.took(pool.settings().timeout.read);
+        tracing::debug!(backend = %backend.address, pool = pool.settings().name, %failure, "a backend did not answer");
+    }
+
     /// Whether the request is tried again after this response; if not, the client is bound to the backend.
     pub(super) fn answered<B>(&self, backend: &Backend, response: &mut Response<B>) -> bool {
-        self.pool.answered(backend, response.status());
-        backend.counters.responded(response.status());
+        self.count_response(backend, response.status());
         let is_unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
         if self.is_repeatable && is_unavailable && self.go_on(self.pool.settings().retry.on.unavailable) {
             return true;
@@ -83,20 +133,15 @@ impl Attempts {
         may_repeat: bool,
         record: &Record,
     ) -> bool {
-        let pool = &self.pool;
-        let Some(fault) = failure.fault() else {
+        if failure.fault().is_none() {
             record.end(failure.end());
             return false;
-        };
-        backend.counters.failures.fetch_add(1, Relaxed);
-        pool.failed(backend, fault, failure);
-        // It must not look fast, or new for ever.
-        backend.counters.took(pool.settings().timeout.read);
-        tracing::debug!(backend = %backend.address, pool = pool.settings().name, %failure, "a backend did not answer");
-        let is_retried = may_repeat && failure.is_in(&pool.settings().retry);
+        }
+        self.count_failure(backend, failure);
+        let is_retried = may_repeat && failure.is_in(&self.pool.settings().retry);
         let is_tried_again = match failure {
             Failure::Connect(_) if is_retried && self.has_more() => {
-                pool.count_retry();
+                self.pool.count_retry();
                 true
             }
             _ => self.go_on(is_retried),

@@ -12,13 +12,12 @@ use http::header::{
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::attempts::Attempts;
-use super::body::{Lease, ResponseBody};
-use super::exchange::send;
+use super::body::{Lease, Received, ResponseBody};
 use super::headers::{Sender, remove_hop_by_hop};
+use super::hedge;
 use super::identity::identify;
 use super::reply;
 use super::request_body::RequestBody;
@@ -125,11 +124,13 @@ async fn answer(
     pool.count_request();
     let record = Record::none(client);
     let mut attempts = Attempts::new(pool, &mut parts.headers, true, client.proved.is_some());
+    let key = client_key(client.address.ip());
     loop {
-        let in_flight = attempts.claim(client_key(client.address.ip()), &record).await.ok()?;
-        let backend = Rc::clone(&in_flight.backend);
+        let in_flight = attempts.claim(key, &record).await.ok()?;
         let asked = Request::from_parts(parts.clone(), RequestBody::empty());
-        match send(pool, in_flight, asked, Some(&parts)).await {
+        let ended = hedge::send(&mut attempts, in_flight, asked, Some(&parts), (key, &record)).await;
+        let backend = ended.backend;
+        match ended.sent {
             Ok((mut response, lease)) => {
                 if !attempts.answered(&backend, &mut response) {
                     return whole(response, lease).await;
@@ -145,13 +146,13 @@ async fn answer(
 }
 
 /// A response that is received whole, so that its connection is kept.
-async fn whole(response: Response<Incoming>, lease: Lease) -> Option<Response<ResponseBody>> {
+async fn whole(response: Response<Received>, lease: Lease) -> Option<Response<ResponseBody>> {
     if response.status().is_informational() {
         return None;
     }
     let patience = lease.pool.settings().timeout.read;
-    let (mut parts, incoming) = response.into_parts();
-    let relayed = ResponseBody::relayed(incoming, patience, lease);
+    let (mut parts, body) = response.into_parts();
+    let relayed = ResponseBody::relayed(body, patience, lease);
     let body = Limited::new(relayed, LARGEST_ANSWER).collect().await.ok()?.to_bytes();
     remove_hop_by_hop(&mut parts.headers);
     // That of a HEAD request would be without a body.

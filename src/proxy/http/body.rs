@@ -11,6 +11,7 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::headers;
+use super::lane::PlainBody;
 use super::request_body::Upload;
 use crate::proxy::pace::Pace;
 use crate::proxy::pools::WorkerPool;
@@ -32,9 +33,17 @@ pub(in crate::proxy) enum ResponseBody {
 /// The body of a backend's response. At its end the connection is kept for other requests; if it is dropped before, the
 /// connection is closed.
 pub(in crate::proxy) struct Relayed {
-    incoming: Incoming,
+    body: Received,
     patience: Patience,
     lease: Option<Lease>,
+}
+
+/// A body as it comes from a backend.
+pub(in crate::proxy) enum Received {
+    Hyper(Incoming),
+    Plain(PlainBody),
+    /// All of it has come.
+    Ended,
 }
 
 /// The connection that a response comes over.
@@ -48,6 +57,8 @@ pub(in crate::proxy) struct Lease {
 
 /// A connection that has a request.
 pub(in crate::proxy) enum Connection {
+    /// All of one of the lane's. The body of the response has it.
+    Plain,
     /// All of an HTTP/1.1 connection.
     Whole(Idle),
     /// A stream of an HTTP/2 connection.
@@ -103,9 +114,9 @@ impl ResponseBody {
         Self::Own(Full::new(bytes))
     }
 
-    pub(super) fn relayed(incoming: Incoming, limit: Duration, lease: Lease) -> Self {
-        let mut relayed = Relayed { incoming, patience: Patience::of(limit), lease: Some(lease) };
-        if relayed.incoming.is_end_stream() {
+    pub(super) fn relayed(body: Received, limit: Duration, lease: Lease) -> Self {
+        let mut relayed = Relayed { body, patience: Patience::of(limit), lease: Some(lease) };
+        if relayed.body.is_end_stream() {
             relayed.end();
         }
         Self::Relayed(Box::new(relayed))
@@ -121,6 +132,11 @@ impl Relayed {
         match (upload.filter(|upload| !upload.is_complete()), connection) {
             (Some(upload), _) => upload.give_up(),
             (None, Connection::Whole(connection)) => upstream::keep(&backend, &pool, connection),
+            (None, Connection::Plain) => {
+                if let Received::Plain(body) = std::mem::replace(&mut self.body, Received::Ended) {
+                    body.keep(&backend, &pool);
+                }
+            }
             (None, Connection::Stream { .. }) => {}
         }
     }
@@ -137,10 +153,10 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Own(own) => Pin::new(own).poll_frame(cx).map_err(|never| match never {}),
             Self::Relayed(relayed) => {
-                let frame = ready!(relay(&mut relayed.incoming, &mut relayed.patience, &mut Pace::any(), cx));
+                let frame = ready!(relay(&mut relayed.body, &mut relayed.patience, &mut Pace::any(), cx));
                 match &frame {
                     None => relayed.end(),
-                    Some(Ok(_)) if relayed.incoming.is_end_stream() => relayed.end(),
+                    Some(Ok(_)) if relayed.body.is_end_stream() => relayed.end(),
                     Some(Ok(_)) => {}
                     Some(Err(_)) => drop(relayed.lease.take()),
                 }
@@ -152,14 +168,46 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(own) => own.is_end_stream(),
-            Self::Relayed(relayed) => relayed.incoming.is_end_stream(),
+            Self::Relayed(relayed) => relayed.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(own) => own.size_hint(),
-            Self::Relayed(relayed) => relayed.incoming.size_hint(),
+            Self::Relayed(relayed) => relayed.body.size_hint(),
+        }
+    }
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Plain(body) => Pin::new(body).poll_frame(cx),
+            Self::Ended => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(body) => body.is_end_stream(),
+            Self::Plain(body) => body.is_end_stream(),
+            Self::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(body) => body.size_hint(),
+            Self::Plain(body) => body.size_hint(),
+            Self::Ended => SizeHint::with_exact(0),
         }
     }
 }
@@ -168,31 +216,35 @@ impl Body for ResponseBody {
 pub(super) enum Interruption {
     /// Nothing came for this time.
     Silence(Duration),
-    Broken(hyper::Error),
+    Broken(BodyError),
 }
 
 impl Interruption {
     fn into_error(self) -> BodyError {
         match self {
             Self::Silence(limit) => format!("nothing came for {limit:?}").into(),
-            Self::Broken(error) => error.into(),
+            Self::Broken(error) => error,
         }
     }
 }
 
 /// The next part of a body, or an error if it does not come in time.
-pub(super) fn relay(
-    incoming: &mut Incoming,
+pub(super) fn relay<B>(
+    body: &mut B,
     patience: &mut Patience,
     pace: &mut Pace,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, Interruption>>> {
-    match Pin::new(incoming).poll_frame(cx) {
+) -> Poll<Option<Result<Frame<Bytes>, Interruption>>>
+where
+    B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin,
+{
+    match Pin::new(body).poll_frame(cx) {
         Poll::Ready(frame) => {
             patience.moved();
             let data = frame.as_ref().and_then(|it| it.as_ref().ok()?.data_ref());
             pace.moved(data.map_or(0, Bytes::len) as u64);
-            Poll::Ready(frame.map(|it| it.map(headers::without_framing).map_err(Interruption::Broken)))
+            let broken = |error: B::Error| Interruption::Broken(error.into());
+            Poll::Ready(frame.map(|it| it.map(headers::without_framing).map_err(broken)))
         }
         Poll::Pending => {
             pace.wait();

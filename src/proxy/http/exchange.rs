@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -12,10 +13,10 @@ use tokio::time::{Instant, sleep};
 
 use super::activity::Ongoing;
 use super::attempts::Attempts;
-use super::body::{Connection, Lease, ResponseBody};
+use super::body::{Connection, Lease, Received, ResponseBody};
 use super::course::{Course, Forwarding, course};
 use super::request_body::{RequestBody, Upload};
-use super::{auth, headers, reply, stream, websocket};
+use super::{auth, headers, hedge, lane, reply, stream, websocket};
 use crate::model::{Http, RequestLimits, Timeouts};
 use crate::pick::client_key;
 use crate::proxy::access::Record;
@@ -111,10 +112,11 @@ async fn forward(
             Ok(in_flight) => in_flight,
             Err(refusal) => return refusal.response(),
         };
-        let backend = Rc::clone(&in_flight.backend);
         let spare = is_repeatable.then(|| parts.clone());
         let sent = Request::from_parts(parts, std::mem::replace(&mut body, RequestBody::empty()));
-        let again = match send(&pool, in_flight, sent, spare.as_ref()).await {
+        let ended = hedge::send(&mut attempts, in_flight, sent, spare.as_ref(), (key, record)).await;
+        let backend = ended.backend;
+        let again = match ended.sent {
             Ok((mut response, lease)) => {
                 if !attempts.answered(&backend, &mut response) {
                     return relay_response(client, response, lease, upgrade);
@@ -145,6 +147,8 @@ async fn forward(
 
 /// Why there is no response, and the request if no backend has seen it.
 pub(super) type Failed = (Failure, Option<Request<RequestBody>>);
+/// What came of an attempt.
+pub(super) type Sent = Result<(Response<Received>, Lease), Failed>;
 
 /// Sends a request over an idle connection or a new one. `spare` is a copy of its head, if it may be sent again.
 ///
@@ -155,13 +159,19 @@ pub(super) async fn send(
     in_flight: InFlight,
     request: Request<RequestBody>,
     spare: Option<&Parts>,
-) -> Result<(Response<Incoming>, Lease), Failed> {
+) -> Sent {
     let backend = &Rc::clone(&in_flight.backend);
     let upload = request.body().upload();
     let mut attempt = Attempt { backend, begun: Instant::now(), upload: upload.clone(), has_ended: false };
+    // Else it asks for an upgrade, or for trailers.
+    let is_plain = upload.is_none() && !request.headers().contains_key(CONNECTION);
     let sent = match pool.settings().http {
-        Http::H1 => try_send(pool, backend, request, spare).await,
-        Http::H2 => stream::try_send(pool, backend, request, spare.is_some()).await,
+        Http::H1 if is_plain => {
+            let sent = lane::client::send(pool, backend, request, spare.is_some()).await;
+            sent.map(|response| (response.map(Received::Plain), Connection::Plain))
+        }
+        Http::H1 => try_send(pool, backend, request, spare).await.map(received),
+        Http::H2 => stream::try_send(pool, backend, request, spare.is_some()).await.map(received),
     };
     attempt.has_ended = true;
     let (response, connection) = sent?;
@@ -170,6 +180,10 @@ pub(super) async fn send(
     }
     backend.counters.took(attempt.begun.elapsed());
     Ok((response, Lease { connection, upload, pool: Rc::clone(pool), in_flight }))
+}
+
+fn received((response, connection): (Response<Incoming>, Connection)) -> (Response<Received>, Connection) {
+    (response.map(Received::Hyper), connection)
 }
 
 /// An attempt in progress. If it is dropped, its client did not wait.
@@ -267,7 +281,7 @@ pub(super) async fn exchange(
 /// What a client gets of a backend's response.
 fn relay_response(
     client: &Client,
-    mut response: Response<Incoming>,
+    mut response: Response<Received>,
     lease: Lease,
     upgrade: Option<Upgrade>,
 ) -> Response<ResponseBody> {
@@ -304,5 +318,5 @@ fn relay_response(
         return response.map(|_| ResponseBody::of(String::new()));
     }
     headers::remove_hop_by_hop(response.headers_mut());
-    response.map(|incoming| ResponseBody::relayed(incoming, timeouts.read, lease))
+    response.map(|body| ResponseBody::relayed(body, timeouts.read, lease))
 }

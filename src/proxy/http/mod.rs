@@ -8,6 +8,7 @@ mod course;
 mod exchange;
 mod grpc;
 mod headers;
+mod hedge;
 mod identity;
 mod lane;
 mod linger;

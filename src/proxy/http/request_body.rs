@@ -285,7 +285,7 @@ impl Body for RequestBody {
             }
             Some(Err(Interruption::Broken(error))) => {
                 upload.fault.set(Some(ClientFault::Broken));
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             None => {
                 upload.ended.borrow().cancel();

@@ -105,6 +105,7 @@ fn pool(at: std::net::SocketAddr) -> (Pool, PoolStanding) {
         panic: None,
         limits: None,
         slow_start: None,
+        hedge: None,
         retry: Retry { tries: 1, on: RetryOn::default(), budget: Fraction::WHOLE },
         timeout: Timeouts { connect: second, read: second * 10, write: LONG, idle: LONG },
         keepalive: 1,

@@ -18,6 +18,7 @@ fn pool(name: &str, backends: Vec<Backend>) -> Pool {
         panic: None,
         limits: None,
         slow_start: None,
+        hedge: None,
         retry: Retry { tries: 2, on: RetryOn::default(), budget: Fraction::WHOLE },
         timeout: Timeouts { connect: second, read: second, write: second, idle: second },
         keepalive: 32,

@@ -32,6 +32,8 @@ pub(crate) enum Manner {
     CloseNext,
     /// The request's body.
     Echo,
+    /// Shows what it received once it gets a permit for it.
+    Wait(Arc<Semaphore>),
 }
 
 /// A backend on a port of its own. It ends with the test.
@@ -155,6 +157,7 @@ async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Result<Res
             let body = request.into_body().collect().await.map_err(|_| Refused)?.to_bytes();
             return Ok(Response::new(Full::from(body)));
         }
+        Manner::Wait(permits) => permits.acquire().await.expect("it is not closed").forget(),
         Manner::Show => {}
     }
     if request.headers().contains_key("upgrade") {

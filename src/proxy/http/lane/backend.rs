@@ -55,6 +55,12 @@ pub(super) enum Stop {
 }
 
 impl Plain {
+    /// A new connection.
+    pub(super) async fn connect(backend: &Backend, pool: &WorkerPool) -> Result<Self, Failure> {
+        let Connected { stream, occupant } = upstream::connect(backend, pool, &[]).await?;
+        Ok(Self { wire: Wire::new(stream), since: Instant::now(), _occupant: occupant })
+    }
+
     /// Whether nothing has come over it since its last response, and it is still open.
     fn is_quiet(&mut self) -> bool {
         poll_fn(|cx| self.wire.poll_fill(cx)).now_or_never().is_none()
@@ -63,7 +69,7 @@ impl Plain {
 
 impl Backend {
     /// A connection that is idle and still open. `surely` if it must not end unnoticed: then the kernel is asked, too.
-    fn take_plain(&self, surely: bool) -> Option<Plain> {
+    pub(super) fn take_plain(&self, surely: bool) -> Option<Plain> {
         let mut idle = self.plain.borrow_mut();
         // The last used is the least likely to be closed by the backend.
         while let Some(mut plain) = idle.pop() {
@@ -90,6 +96,38 @@ impl Backend {
     }
 }
 
+/// The head of the response to a request with this method.
+pub(super) fn poll_head(
+    wire: &mut Wire<BackendStream>,
+    method: &Method,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Answered, Failure>> {
+    loop {
+        if !wire.unread.is_empty() {
+            match response::take(&mut wire.unread, method) {
+                Ok(Some(answered)) => return Poll::Ready(Ok(answered)),
+                Ok(None) if wire.unread.len() < LARGEST_RESPONSE_HEAD => {}
+                Ok(None) => return Poll::Ready(Err(response::Malformed::TooLarge.into())),
+                Err(malformed) => return Poll::Ready(Err(malformed.into())),
+            }
+        }
+        if ready!(wire.poll_fill(cx)).map_err(Failure::reset)? == 0 {
+            return Poll::Ready(Err(Failure::reset(io::ErrorKind::UnexpectedEof.into())));
+        }
+    }
+}
+
+/// Why a connection is closed although its backend would answer.
+pub(super) fn left() -> io::Error {
+    io::Error::other("the backend was drained or removed")
+}
+
+impl Failure {
+    pub(super) fn left() -> Self {
+        Self::reset(left())
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
     /// Sends a request over an idle connection or a new one, and waits for the head of the response.
     pub(super) async fn attempt(
@@ -110,9 +148,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
             let mut plain = match idle {
                 Some(plain) => plain,
                 None => {
-                    let connecting = self.unless_gone(upstream::connect(backend, pool, &[])).await?;
-                    let Connected { stream, occupant } = connecting.map_err(Stop::Failed)?;
-                    Plain { wire: Wire::new(stream), since: begun, _occupant: occupant }
+                    let connecting = self.unless_gone(Plain::connect(backend, pool)).await?;
+                    connecting.map_err(Stop::Failed)?
                 }
             };
             match self.ask(&mut plain, backend, pool, method, upload).await {
@@ -148,22 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         upload: &mut Upload,
     ) -> Result<Answered, Stop> {
         let read = pool.settings().timeout.read;
-        let head =
-            |wire: &mut Wire<BackendStream>, cx: &mut Context<'_>| -> Poll<Result<Answered, Failure>> {
-                loop {
-                    if !wire.unread.is_empty() {
-                        match response::take(&mut wire.unread, method) {
-                            Ok(Some(answered)) => return Poll::Ready(Ok(answered)),
-                            Ok(None) if wire.unread.len() < LARGEST_RESPONSE_HEAD => {}
-                            Ok(None) => return Poll::Ready(Err(response::Malformed::TooLarge.into())),
-                            Err(malformed) => return Poll::Ready(Err(malformed.into())),
-                        }
-                    }
-                    if ready!(wire.poll_fill(cx)).map_err(Failure::reset)? == 0 {
-                        return Poll::Ready(Err(Failure::reset(io::ErrorKind::UnexpectedEof.into())));
-                    }
-                }
-            };
+        let head = |wire: &mut Wire<BackendStream>, cx: &mut Context<'_>| poll_head(wire, method, cx);
         self.while_wanted(plain, backend, upload, read, head).await?.map_err(Stop::Failed)
     }
 
@@ -213,8 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
                     return Poll::Ready(Err(Stop::Failed(failure)));
                 }
                 if backend.ended.is_cancelled() {
-                    let ended = io::Error::other("the backend was drained or removed");
-                    return Poll::Ready(Err(Stop::Failed(Failure::reset(ended))));
+                    return Poll::Ready(Err(Stop::Failed(Failure::left())));
                 }
                 look = None;
             }

@@ -12,7 +12,7 @@ use super::request::{self, Asked};
 use super::response::{self, Answered, Writing};
 use super::upload::{Body, Upload};
 use super::{Lane, Then, buffers};
-use crate::model::{Http, RequestLimits, Route, RouteAction};
+use crate::model::{Http, Pool, RequestLimits, Route, RouteAction};
 use crate::pick::client_key;
 use crate::proxy::access::{End, Record};
 use crate::proxy::http::attempts::Attempts;
@@ -46,11 +46,12 @@ struct Responding<'a> {
     is_last: bool,
 }
 
-/// Whether a route of the listener leads to HTTP/2 backends, which the lane does not speak to.
-fn has_http2(listener: &route::Listener, snapshot: &Snapshot) -> bool {
+/// Whether a route of the listener leads to a pool that the lane does not serve: its backends speak HTTP/2, or it hedges.
+fn leads_elsewhere(listener: &route::Listener, snapshot: &Snapshot) -> bool {
     let topology = &snapshot.plan.topology;
+    let is_elsewhere = |pool: &Pool| pool.http == Http::H2 || pool.hedge.is_some();
     listener.routes.iter().any(|route| match &route.action {
-        RouteAction::Forward(pools) => pools.iter().any(|(pool, _)| topology.pool(*pool).http == Http::H2),
+        RouteAction::Forward(pools) => pools.iter().any(|(pool, _)| is_elsewhere(topology.pool(*pool))),
         RouteAction::Redirect { .. } | RouteAction::Respond { .. } => false,
     })
 }
@@ -65,7 +66,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         }
         let Asked { mut head, length, body, is_last } = asked;
         if self.plain_in != snapshot.epoch {
-            if client.plan(&snapshot).is_some_and(|it| has_http2(it, &snapshot)) {
+            if client.plan(&snapshot).is_some_and(|it| leads_elsewhere(it, &snapshot)) {
                 return Some(Then::HandOver);
             }
             self.plain_in = snapshot.epoch;

@@ -3,10 +3,13 @@
 //! A connection begins here. At the first request that the lane does not understand, valid or not, the connection goes to
 //! hyper with all that was not used of it, and stays there. Requests are routed, tried and counted by the same functions
 //! in both.
+//!
+//! Requests without a body that came through hyper go to HTTP/1.1 backends over connections of the lane, too ([`client`]).
 
 mod backend;
 mod buffers;
 mod chunks;
+pub(super) mod client;
 mod exchange;
 mod relay;
 mod request;
@@ -17,6 +20,7 @@ mod upload;
 mod wire;
 
 pub(in crate::proxy) use backend::Plain;
+pub(in crate::proxy) use client::PlainBody;
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -49,7 +53,7 @@ struct Lane<'a, S> {
     pace: Pace,
     /// What is to be written to the client.
     out: Vec<u8>,
-    /// The snapshot for which no route of the listener leads to an HTTP/2 backend; 0 is none.
+    /// The snapshot for which no route of the listener leads to a pool that the lane does not serve; 0 is none.
     plain_in: u64,
 }
 

@@ -17,7 +17,7 @@ use crate::proxy::http::headers::Framing;
 use crate::proxy::http::request_body::ClientFault;
 
 /// Parts of bodies below this are copied rather than written on their own.
-const COPIED: usize = 4 * 1024;
+pub(super) const COPIED: usize = 4 * 1024;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
     /// Writes a head that is ready to be written, and the body that follows it as it comes.

@@ -385,3 +385,16 @@ async fn a_response_during_an_upload_ends_it() {
     assert_eq!(one.connections(), 1);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_hedge_that_has_won_resets_the_stream_of_the_other_backend() {
+    let (one, two) = (Server::start(Manner::NoWindow).await, Server::start(Manner::Show).await);
+    let node = node(&[&one, &two], "hedge = \"10ms\"").await;
+    for _ in 0..4 {
+        shown(client().get(format!("http://{}/", address(&node))).send().await.unwrap()).await;
+    }
+    assert_eq!((one.requests(), two.requests()), (2, 4));
+    until("the streams are reset", async || (one.busy() == 0).then_some(())).await;
+    assert_eq!((one.connections(), one.open()), (1, 1));
+    node.stop().await;
+}
