@@ -138,15 +138,14 @@ impl Attempts {
             return false;
         }
         self.count_failure(backend, failure);
-        let is_retried = failure.is_in(&self.pool.settings().retry);
-        let goes_on = match failure {
+        let is_retried = may_repeat && failure.is_in(&self.pool.settings().retry);
+        let is_tried_again = match failure {
             Failure::Connect(_) if is_retried && self.has_more() => {
                 self.pool.count_retry();
                 true
             }
             _ => self.go_on(is_retried),
         };
-        let is_tried_again = may_repeat && goes_on;
         if !is_tried_again {
             record.end(failure.end());
         }

@@ -114,3 +114,15 @@ impl Saturation {
         Self { open, limit, saturation, saturated: saturation >= SATURATED }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nine_tenths_of_a_budget_saturate_it() {
+        for (open, limit, saturated) in [(89, 100, false), (90, 100, true), (101, 100, true), (0, 0, false)] {
+            assert_eq!(Saturation::of(open, limit).saturated, saturated, "{open} of {limit}");
+        }
+    }
+}

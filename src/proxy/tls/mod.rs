@@ -73,6 +73,7 @@ mod tests {
     use rustls::pki_types::PrivateKeyDer;
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::TcpListener;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::net::certificates::{BySni, Certified, Shown};
@@ -97,9 +98,9 @@ mod tests {
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             client.write_all(sent).await.unwrap();
             let (stream, _) = listener.accept().await.unwrap();
-            let counts = Handshakes::default();
+            let (counts, begun) = (Handshakes::default(), Instant::now());
             let accepted = acceptor().accept(Begun::new(stream), &counts, &CancellationToken::new()).await;
-            assert!(accepted.is_none());
+            assert!(accepted.is_none() && begun.elapsed() < HANDSHAKE_WITHIN * 2);
             let failed: Vec<_> = counts.failed().filter(|(_, count)| *count > 0).collect();
             assert_eq!(failed, [(("reason", "timeout"), 1)]);
         }

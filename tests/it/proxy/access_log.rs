@@ -3,10 +3,10 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::backend::{self, Backend, Manner};
+use super::backend::{self, Backend, Gated, Manner};
 use super::{address, client, config, raw, shown};
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
@@ -66,6 +66,31 @@ async fn a_line_says_what_happened_to_a_request() {
 }
 
 #[tokio::test]
+async fn a_line_counts_all_parts_of_a_response_and_its_time_to_the_end() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nfirst";
+    let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+    for (begin, end) in [(head, "and all"), (chunks, "7\r\nand all\r\n0\r\n\r\n")] {
+        let one = Gated::start(begin, end).await;
+        let node = TestNode::start(logging(&[one.address], "format = \"json\"", "")).await;
+        for (count, method) in (1..).zip(["GET", "PROPFIND"]) {
+            let mut stream = TcpStream::connect(address(&node)).await.unwrap();
+            let request = format!("{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.windows(5).any(|it| it == b"first") {
+                assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+            }
+            one.release();
+            stream.read_to_end(&mut answer).await.unwrap();
+            let entry = entries(&node.folder, count).await.pop().unwrap();
+            assert_eq!((&entry["sent"], &entry["ended"]), (&json!(12), &json!("complete")), "{entry}");
+            assert!(entry["first_byte_ms"].as_f64() < entry["total_ms"].as_f64(), "{entry}");
+        }
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_line_says_how_a_request_ended() {
     let (one, two) = (Backend::start("one").await, Backend::start("two").await);
     let (torn, serving) = backend::saying(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await;
@@ -117,6 +142,20 @@ async fn a_line_says_how_a_request_ended() {
 async fn reload(node: &TestNode) {
     let (status, body) = node.api.call(reqwest::Method::POST, "/v1/reload", None).await;
     assert_eq!(status, 200, "{body}");
+}
+
+#[tokio::test]
+async fn a_share_of_the_requests_is_logged() {
+    let one = Backend::start("one").await;
+    let node = TestNode::start(logging(&[one.address], "sample = \"50%\"", "")).await;
+    let client = client();
+    for _ in 0..200 {
+        shown(client.get(format!("http://{}/", address(&node))).send().await.unwrap()).await;
+    }
+    let folder = node.stop().await;
+    let count = lines(&folder, 1).await.len();
+    // The odds against it are 10^14 to 1.
+    assert!((45..=155).contains(&count), "{count}");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// How a backend treats requests.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ impl Backend {
 }
 
 async fn accept(listener: TcpListener, state: Arc<State>) {
-    let mut connections = tokio::task::JoinSet::new();
+    let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else { return };
         state.connections.fetch_add(1, SeqCst);
@@ -231,4 +231,60 @@ pub(crate) async fn saying(bytes: &'static [u8]) -> (SocketAddr, JoinHandle<()>)
         }
     });
     (address, serving)
+}
+
+/// A backend that begins its responses at once, and ends each when the test lets it.
+pub(crate) struct Gated {
+    pub(crate) address: SocketAddr,
+    seen: Arc<Mutex<Vec<String>>>,
+    gate: Arc<Semaphore>,
+    serving: JoinHandle<()>,
+}
+
+impl Drop for Gated {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Gated {
+    pub(crate) async fn start(begin: &'static str, end: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (seen, gate) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Semaphore::new(0)));
+        let (targets, opening) = (Arc::clone(&seen), Arc::clone(&gate));
+        let serving = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (targets, opening) = (Arc::clone(&targets), Arc::clone(&opening));
+                connections.spawn(async move {
+                    let mut head = vec![0; 4096];
+                    while let Ok(read @ 1..) = stream.read(&mut head).await {
+                        let text = String::from_utf8_lossy(&head[..read]);
+                        if !text.contains(" HTTP/1.1\r\n") {
+                            // More of a body.
+                            continue;
+                        }
+                        let target = text.split(' ').nth(1).unwrap_or_default().to_owned();
+                        targets.lock().expect("no panic").push(target);
+                        stream.write_all(begin.as_bytes()).await.ok();
+                        let Ok(permit) = opening.acquire().await else { return };
+                        permit.forget();
+                        stream.write_all(end.as_bytes()).await.ok();
+                    }
+                });
+            }
+        });
+        Self { address, seen, gate, serving }
+    }
+
+    /// The targets of the requests received so far.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.seen.lock().expect("no panic").clone()
+    }
+
+    /// Lets one response end.
+    pub(crate) fn release(&self) {
+        self.gate.add_permits(1);
+    }
 }

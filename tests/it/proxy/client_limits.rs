@@ -94,3 +94,16 @@ async fn a_client_with_as_many_connections_as_it_may_have_gets_no_other() {
     drop(one);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_trusted_hop_may_have_connections_for_all_its_clients() {
+    let backend = Backend::start("one").await;
+    let node = node(&backend, "connections = 1", "trusted = [\"127.0.0.9/32\"]\n").await;
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        let mut stream = connect(&node, [127, 0, 0, 9]).await;
+        assert!(ask(&mut stream, "").await.starts_with("HTTP/1.1 200 "));
+        streams.push(stream);
+    }
+    node.stop().await;
+}

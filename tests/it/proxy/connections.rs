@@ -1,11 +1,12 @@
 //! How long connections last: idle ones, drained ones and those of a node that stops.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::backend::{Backend, Manner};
-use super::{address, client, drain, metric, node, shown};
+use super::backend::{Backend, Gated, Manner};
+use super::frames::{Connection, GET, GOAWAY, HEADERS, Reaction, WHOLE, frame};
+use super::{address, client, config, drain, metric, node, shown};
 use crate::harness::node::TestNode;
 use crate::harness::{PATIENCE, until};
 
@@ -117,4 +118,96 @@ async fn a_client_that_goes_away_takes_its_request_with_it() {
     assert_eq!(metric(&node, "portolan_proxy_in_flight", one.address).await, Some(0.0));
     assert_eq!(metric(&node, "portolan_proxy_failures_total", one.address).await, Some(0.0));
     node.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_tells_clients_to_send_nothing_more() {
+    let one = Gated::start("", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let node = TestNode::with(&config(&[one.address], "")).await;
+    let at = address(&node);
+    let mut plain = Vec::new();
+    for header in ["", "TE: trailers\r\n"] {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        stream.write_all(format!("GET / HTTP/1.1\r\nHost: a\r\n{header}\r\n").as_bytes()).await.unwrap();
+        plain.push(stream);
+    }
+    let mut multiplexed = Connection::open(at).await;
+    multiplexed.send(&frame(HEADERS, WHOLE, 1, GET)).await;
+    until("all are with the backend", async || (one.targets().len() == 3).then_some(())).await;
+    let stopping = tokio::spawn(node.stop());
+    until("no new connections are taken", async || TcpStream::connect(at).await.is_err().then_some(())).await;
+    // Before the response ends.
+    let goaway = loop {
+        let next = multiplexed.next().await.expect("the connection goes on");
+        if next.kind == GOAWAY {
+            break next.payload;
+        }
+    };
+    assert_eq!(goaway[4..8], [0; 4], "NO_ERROR");
+    (0..3).for_each(|_| one.release());
+    assert_eq!(multiplexed.reaction(1).await, Reaction::Answer(200));
+    for mut stream in plain {
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("the end").unwrap();
+        assert!(answer.contains("connection: close\r\n") && answer.ends_with("ok"), "{answer}");
+    }
+    timeout(PATIENCE, stopping).await.expect("it stops").unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_its_backend_has_closed_gets_no_other_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let (ended, mut closed) = tokio::sync::mpsc::unbounded_channel();
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let ended = ended.clone();
+            tokio::spawn(async move {
+                assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+                stream.shutdown().await.unwrap();
+                ended.send(()).ok();
+                tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.ok();
+            });
+        }
+    });
+    let node = TestNode::with(&config(&[at], "")).await;
+    for header in ["", "TE: trailers\r\n"] {
+        let mut stream = TcpStream::connect(address(&node)).await.unwrap();
+        let request = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n{header}\r\nx");
+        for _ in 0..20 {
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"ok") {
+                let read = timeout(PATIENCE, stream.read_buf(&mut answer)).await.expect("a response");
+                assert!(read.unwrap() > 0, "{}", String::from_utf8_lossy(&answer));
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+            closed.recv().await.unwrap();
+        }
+    }
+    node.stop().await;
+    serving.abort();
+}
+
+#[tokio::test]
+async fn no_more_idle_connections_are_kept_than_may_be() {
+    for method in ["GET", "PROPFIND"] {
+        let one = Gated::start("", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        let node = TestNode::with(&config(&[one.address], "keepalive = 2")).await;
+        let mut requests = tokio::task::JoinSet::new();
+        for _ in 0..5 {
+            let request = client().request(method.parse().unwrap(), format!("http://{}/", address(&node)));
+            requests.spawn(async move { request.send().await.unwrap().text().await.unwrap() });
+        }
+        until("all are with the backend", async || (one.targets().len() == 5).then_some(())).await;
+        (0..5).for_each(|_| one.release());
+        assert_eq!(requests.join_all().await, ["ok"; 5]);
+        until("two are left", async || {
+            let open = metric(&node, "portolan_proxy_backend_connections", one.address).await;
+            (open == Some(2.0)).then_some(())
+        })
+        .await;
+        node.stop().await;
+    }
 }

@@ -97,3 +97,27 @@ async fn a_response_during_an_upload_reaches_the_client() {
         serving.abort();
     }
 }
+
+#[tokio::test]
+async fn after_a_response_of_its_own_the_proxy_reads_on_and_resets_nothing() {
+    let routes = "route = [{ respond = { status = 403, body = \"no\" } }]\n";
+    let unused = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let node = TestNode::with(&config(&[unused], "").replacen("pool = \"api\"\n", routes, 1)).await;
+    for header in ["", "TE: trailers\r\n"] {
+        let mut stream = TcpStream::connect(address(&node)).await.unwrap();
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 100000\r\n{header}\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"no") {
+            timeout(PATIENCE, stream.read_buf(&mut answer)).await.expect("a response").unwrap();
+        }
+        for _ in 0..100 {
+            stream.write_all(&[b'a'; 1000]).await.unwrap();
+        }
+        let end = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the end");
+        assert_eq!(end.expect("an end, not a reset"), 0);
+    }
+    node.stop().await;
+}

@@ -107,6 +107,20 @@ async fn headers_are_edited() {
 }
 
 #[tokio::test]
+async fn headers_are_removed_then_set_then_added() {
+    let one = Backend::start("one").await;
+    let edits = "headers = { request = { remove = [\"x-a\", \"x-b\"], set = { x-b = \"1\", x-c = \"1\" }, add = { x-a = \"2\", x-b = \"2\", x-c = \"2\" } } }";
+    let node = node(&one, &format!("{{ pool = \"api\", {edits} }}")).await;
+    let request = client().get(format!("http://{}/", address(&node)));
+    let seen =
+        shown(request.header("x-a", "0").header("x-b", "0").header("x-c", "0").send().await.unwrap()).await;
+    for (name, expected) in [("x-a", &["2"][..]), ("x-b", &["1", "2"]), ("x-c", &["1", "2"])] {
+        assert_eq!(header(&seen, name), expected, "{name}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn redirects_keep_what_they_should() {
     let one = Backend::start("one").await;
     let node = node(

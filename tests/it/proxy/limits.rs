@@ -1,9 +1,10 @@
 //! Backends that work on as much as they may, and requests that wait for them.
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::backend::{Backend, Manner};
+use super::backend::{Backend, Gated, Manner};
 use super::{address, client, config, node};
 use crate::harness::node::TestNode;
 use crate::harness::until;
@@ -160,5 +161,24 @@ async fn requests_wait_for_connections_in_order() {
         arrived(&one, (place as u64 + 2).min(3)).await;
     }
     assert_eq!(one.targets(), ["/0", "/1", "/2"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_takes_the_room_that_another_waits_for() {
+    let one = Gated::start("", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let limits = "limits = { requests = 1, wait = \"10m\" }";
+    let node = TestNode::with(&config(&[one.address], limits)).await;
+    let mut stream = TcpStream::connect(address(&node)).await.unwrap();
+    // The second of these is there at the moment when the first has ended.
+    let get = |path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    stream.write_all([get("/first"), get("/newcomer")].concat().as_bytes()).await.unwrap();
+    until("it is with the backend", async || (one.targets().len() == 1).then_some(())).await;
+    let waiting = send(&node, "/waiting");
+    pending(&node, 1).await;
+    (0..3).for_each(|_| one.release());
+    until("all are with the backend", async || (one.targets().len() == 3).then_some(())).await;
+    assert_eq!(one.targets(), ["/first", "/waiting", "/newcomer"]);
+    assert_eq!(waiting.await.unwrap().status(), 200);
     node.stop().await;
 }

@@ -101,6 +101,53 @@ async fn a_dead_backend_of_a_tcp_listener_is_ejected() {
     node.stop().await;
 }
 
+#[tokio::test]
+async fn a_success_ends_a_row_of_failures() {
+    let (good, bad) = (Backend::start("good").await, Backend::start("bad").await);
+    let node = node(&[&good, &bad], "passive = { failures = 3, eject = \"1h\" }").await;
+    for _ in 0..4 {
+        for manner in [Manner::Close, Manner::Close, Manner::Show] {
+            bad.behave(manner);
+            let before = bad.requests();
+            statuses(&node, 2).await;
+            assert!(bad.requests() > before, "it is in use");
+        }
+    }
+    assert_eq!(node.api.events("ejected").await.len(), 0);
+    bad.behave(Manner::Close);
+    ejected(&node, bad.address, 1).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_ends_a_row_of_failed_ones() {
+    let (good, mut bad) = (Backend::start("good").await, Backend::start("bad").await);
+    let text = config(&[good.address, bad.address], "passive = { failures = 2, eject = \"1h\" }");
+    let node =
+        TestNode::with(&text.replace("pool = \"api\"\n", "protocol = \"tcp\"\npool = \"api\"\n")).await;
+    let connect = async || {
+        let response = client().get(format!("http://{}/", address(&node))).send().await;
+        assert_eq!(response.expect("a response").status(), 200);
+    };
+    for failures in 1..=3 {
+        until("it has a connection", async || {
+            connect().await;
+            (bad.connections() > 0).then_some(())
+        })
+        .await;
+        let at = bad.kill().await;
+        until("it is missed once", async || {
+            connect().await;
+            let failed = metric(&node, "portolan_proxy_failures_total", at).await;
+            (failed == Some(f64::from(failures))).then_some(())
+        })
+        .await;
+        bad = Backend::at("bad", at).await;
+    }
+    assert_eq!(node.api.events("ejected").await.len(), 0);
+    node.stop().await;
+}
+
 /// Opens a connection for each request.
 async fn ejected_by_connections(node: &TestNode, backend: SocketAddr) {
     until("it is ejected", async || {
@@ -185,6 +232,18 @@ async fn operators_see_ejections_and_end_them() {
     assert!(bad.requests() > before);
     let events: Vec<Value> = node.api.events("returned").await;
     assert!(events[0]["message"].as_str().expect("a text").ends_with("an operator forced it up"));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_fails_at_once_does_not_look_fast() {
+    let (good, bad) = (Backend::start("good").await, Backend::start("bad").await);
+    let text = config(&[good.address, bad.address], "passive = false").replace("round-robin", "least-time");
+    let node = TestNode::with(&text).await;
+    bad.behave(Manner::Close);
+    let failed = statuses(&node, 60).await.iter().filter(|status| **status != 200).count();
+    // It is explored once, and seldom after that.
+    assert!((1..10).contains(&failed), "{failed} of 60");
     node.stop().await;
 }
 

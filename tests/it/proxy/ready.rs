@@ -76,6 +76,22 @@ async fn only_the_pools_that_were_chosen_count() {
 }
 
 #[tokio::test]
+async fn a_node_that_panics_is_ready_for_what_its_backends_can_still_do() {
+    let one = Backend::start("one").await;
+    one.behave(Manner::Status(503));
+    let probe = "[probe.up]\nkind = \"http\"\ninterval = \"200ms\"\ntimeout = \"150ms\"\nfall = 1\nrise = 1\nhold = \"0s\"\n";
+    let text = config(&[one.address], "panic = \"50%\"").replace("probe = []", "probe = [\"up\"]") + probe;
+    let node = TestNode::with(&text.replacen("pool = \"api\"\n", "pool = \"api\"\nready = true\n", 1)).await;
+    let (status, report) = until("the backend does not work", async || {
+        let (status, report) = ready(&node).await;
+        (report["pools"]["api"]["serving"] == 0).then_some((status, report))
+    })
+    .await;
+    assert_eq!((status, &report["ready"], &report["pools"]["api"]["open"]), (200, &json!(true), &json!(1)));
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn listeners_without_it_forward_the_path() {
     let one = Backend::start("one").await;
     let node = node(&one, "ready = false", "", "").await;

@@ -1,9 +1,12 @@
 //! How long requests may be, and how slowly clients may send them and read responses, over HTTP/1.1.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
-use super::backend::{Backend, Manner};
+use super::backend::{Backend, Gated, Manner};
 use super::{address, config, raw};
 use crate::harness::node::TestNode;
 use crate::harness::until;
@@ -78,6 +81,32 @@ async fn who_sends_too_slowly_gets_408() {
     assert_eq!(count(&node, "slow_uploads").await, Some(2.0));
     let failures = format!("portolan_proxy_failures_total{{pool=\"api\",backend=\"{}\"}}", one.address);
     assert_eq!(node.api.metric(&failures).await, Some(0.0));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn once_there_is_a_response_the_two_may_be_as_slow_as_they_like() {
+    let begin = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n";
+    let one = Gated::start(begin, "3\r\nend\r\n0\r\n\r\n").await;
+    let node = node(one.address, "upload = 1000, grace = \"1s\"").await;
+    for method in BOTH_WAYS {
+        let mut stream = TcpStream::connect(address(&node)).await.unwrap();
+        let head =
+            format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nConnection: close\r\n\r\nabc");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.windows(5).any(|it| it == b"begin") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+        }
+        let begun = Instant::now();
+        let grace = Duration::from_secs(1);
+        until("the grace is over", async || (begun.elapsed() > grace * 2).then_some(())).await;
+        stream.write_all(b"defghi").await.unwrap();
+        one.release();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.ends_with(b"end\r\n0\r\n\r\n"), "{method}: {}", String::from_utf8_lossy(&answer));
+    }
+    assert_eq!(count(&node, "slow_uploads").await, Some(0.0));
     node.stop().await;
 }
 

@@ -9,6 +9,7 @@ use super::backend::{Backend, Manner};
 use super::{address, client, config, drain, header, reload, shown};
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
+use crate::harness::until;
 
 const SECRET: &str = "e5e973e5a6b2a43f48e7dc849e37bfcfe5e973e5a6b2a43f48e7dc849e37bfcf";
 const OTHER: &str = "445536bcd2513298075a5d379663c962445536bcd2513298075a5d379663c962";
@@ -127,9 +128,13 @@ async fn cookies_outlive_a_restart_and_secrets_are_rotated_by_a_reload() {
     }
     node.folder.write_secret("sticky.secret", format!("{OTHER}\n{SECRET}\n"));
     reload(&node).await;
-    let (seen, set) = send(&node, &cookie).await;
-    assert_eq!(seen["backend"], first["backend"]);
-    let renewed = set.expect("signed with the new secret");
+    let mut renewed = String::new();
+    // Not by chance: without the cookie they would take turns.
+    for _ in 0..3 {
+        let (seen, set) = send(&node, &cookie).await;
+        assert_eq!(seen["backend"], first["backend"]);
+        renewed = set.expect("signed with the new secret");
+    }
     node.folder.write_secret("sticky.secret", OTHER);
     reload(&node).await;
     let (seen, set) = send(&node, &renewed).await;
@@ -139,6 +144,26 @@ async fn cookies_outlive_a_restart_and_secrets_are_rotated_by_a_reload() {
         (valid, &*note),
         (false, "it was signed with another secret or for another pool: the response sets one")
     );
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_is_full_gets_not_even_its_own_clients() {
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    let node =
+        TestNode::start(folder(&[&one, &two], &format!("{STICKY}\nlimits = {{ requests = 1 }}"))).await;
+    let (first, cookie) = send(&node, "").await;
+    let cookie = cookie.unwrap();
+    let own = if first["backend"] == "one" { &one } else { &two };
+    own.behave(Manner::Hang);
+    let before = own.requests();
+    let request = client().get(format!("http://{}/", address(&node))).header("cookie", &cookie);
+    let hanging = tokio::spawn(request.send());
+    until("it is full", async || (own.requests() > before).then_some(())).await;
+    let (seen, set) = send(&node, &cookie).await;
+    assert_ne!(seen["backend"], first["backend"]);
+    assert!(set.is_some(), "the other backend has the client now");
+    hanging.abort();
     node.stop().await;
 }
 

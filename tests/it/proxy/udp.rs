@@ -180,6 +180,24 @@ async fn silent_sessions_end() {
 }
 
 #[tokio::test]
+async fn a_session_whose_client_never_replied_ends_soon_and_others_go_on() {
+    let (a, _serving) = echo("a").await;
+    let node = node(&[a], "timeout = { idle = \"10m\" }").await;
+    let (forged, settled) = (client(address(&node)).await, client(address(&node)).await);
+    for n in 0..2 {
+        ask(&settled, &n.to_string()).await;
+    }
+    ask(&forged, "0").await;
+    assert_eq!(metric(&node, "sessions", "").await, Some(2.0));
+    until("one ends", async || (metric(&node, "sessions", "").await == Some(1.0)).then_some(())).await;
+    ask(&settled, "2").await;
+    assert_eq!(metric(&node, "sessions_begun_total", "").await, Some(2.0));
+    ask(&forged, "1").await;
+    assert_eq!(metric(&node, "sessions_begun_total", "").await, Some(3.0));
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn without_a_backend_datagrams_are_dropped_and_counted() {
     let dead = closed().await;
     let node = node(&[dead], "").await;

@@ -119,6 +119,21 @@ async fn a_request_goes_on_with_the_headers_of_the_answer() {
 }
 
 #[tokio::test]
+async fn the_service_knows_the_client_whatever_backends_are_told() {
+    let one = Backend::start("one").await;
+    let service = Service::saying("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let identity = "[proxy]\nidentity = { headers = \"forwarded\" }\n";
+    let text = config(one.address, &forward(&service, "")).replacen("[proxy]\n", identity, 1);
+    let node = TestNode::with(&text).await;
+    let request = client().get(format!("http://{}/x", address(&node))).header("x-forwarded-for", "192.0.2.1");
+    let seen = shown(request.send().await.unwrap()).await;
+    assert!(header(&seen, "x-forwarded-for").is_empty(), "{seen}");
+    let question = service.questions().concat();
+    assert!(question.contains("\r\nx-forwarded-for: 127.0.0.1\r\n"), "{question}");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn any_other_answer_is_the_clients() {
     let one = Backend::start("one").await;
     let cases = [

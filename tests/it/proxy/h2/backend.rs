@@ -271,13 +271,17 @@ pub(super) struct Frames {
 pub(super) struct Frame {
     pub(super) kind: u8,
     pub(super) stream: u32,
+    /// Bytes of its payload.
+    pub(super) length: usize,
 }
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
 pub(super) const PING: u8 = 6;
 pub(super) const GOAWAY: u8 = 7;
+pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
@@ -312,7 +316,7 @@ impl Frames {
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         let mut payload = vec![0; length];
         self.stream.read_exact(&mut payload).await.ok()?;
-        Some(Frame { kind: head[3], stream })
+        Some(Frame { kind: head[3], stream, length })
     }
 
     /// The stream of the next request, whose frames but the HEADERS are skipped.
@@ -322,6 +326,18 @@ impl Frames {
             if frame.kind == HEADERS {
                 return Some(frame.stream);
             }
+        }
+    }
+
+    /// Takes this much of the body of a request.
+    pub(super) async fn body(&mut self, stream: u32, length: usize) {
+        for window in [0, stream] {
+            self.send(WINDOW_UPDATE, 0, window, &[0, 0x10, 0, 0]).await;
+        }
+        let mut taken = 0;
+        while taken < length {
+            let frame = self.next().await.expect("more of the body");
+            taken += if (frame.kind, frame.stream) == (DATA, stream) { frame.length } else { 0 };
         }
     }
 

@@ -26,7 +26,7 @@ use super::{address, client, config, header, metric, raw, reload, shown};
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
 use crate::harness::until;
-use backend::{Frames, GOAWAY, listen};
+use backend::{Frames, GOAWAY, RST_STREAM, listen};
 pub(super) use backend::{Manner, Server};
 pub(super) use grpc::connect;
 pub(super) use websocket::{echoed, tunnel};
@@ -152,6 +152,56 @@ async fn a_long_upload_that_was_refused_is_not_sent_again_in_part() {
     // Only the window of 64 KiB was sent; the connection ends with the backend.
     drop(one);
     assert_eq!(sending.await.unwrap(), 502);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_to_keep_is_not_sent_again() {
+    let (listener, at) = listen().await;
+    let node = TestNode::with(&config(&[at], &format!("{H2}\nretry = {{ budget = \"100%\" }}"))).await;
+    let mut frames: Option<Frames> = None;
+    for (kib, is_kept) in [(60, true), (100, false)] {
+        let length = kib << 10;
+        let request = client().post(format!("http://{}/", address(&node))).body(vec![b'a'; length]);
+        let sending = tokio::spawn(async move { request.send().await.unwrap().status().as_u16() });
+        let frames = match &mut frames {
+            Some(frames) => frames,
+            frames => frames.insert(Frames::accept(&listener).await),
+        };
+        let stream = frames.request().await.unwrap();
+        frames.body(stream, length).await;
+        frames.send(RST_STREAM, 0, stream, &u32::from(Reason::REFUSED_STREAM).to_be_bytes()).await;
+        if is_kept {
+            let again = frames.request().await.unwrap();
+            frames.body(again, length).await;
+            frames.respond(again, "all of it").await;
+        }
+        assert_eq!(sending.await.unwrap(), if is_kept { 200 } else { 502 }, "{kib} KiB");
+    }
+    assert_eq!(node.api.metric("portolan_proxy_retries_total{pool=\"api\"}").await, Some(1.0));
+    drop(frames);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_post_is_lost_with_its_connection() {
+    let (listener, at) = listen().await;
+    let node = TestNode::with(&config(&[at], &format!("{H2}\nretry = {{ on = \"connect\" }}"))).await;
+    let send = || {
+        let request = client().post(format!("http://{}/", address(&node))).body("once");
+        tokio::spawn(async move { request.send().await.unwrap().status().as_u16() })
+    };
+    let first = send();
+    let mut frames = Frames::accept(&listener).await;
+    let stream = frames.request().await.unwrap();
+    frames.respond(stream, "one").await;
+    assert_eq!(first.await.unwrap(), 200);
+    let second = send();
+    frames.request().await.unwrap();
+    // It may have done it.
+    drop(frames);
+    assert_eq!(second.await.unwrap(), 502);
+    assert!(listener.into_std().unwrap().accept().is_err(), "no other connection");
     node.stop().await;
 }
 
