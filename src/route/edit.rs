@@ -1,5 +1,7 @@
 //! The changes that a route makes, applied.
 
+use std::fmt::Write as _;
+
 use http::{HeaderMap, HeaderValue};
 use regex::Captures;
 
@@ -93,8 +95,23 @@ impl RedirectTo {
                 }
             }
         }
-        HeaderValue::from_str(&location).ok()
+        HeaderValue::from_str(&in_ascii(location)).ok()
     }
+}
+
+/// A URL with what is not ASCII percent-encoded, as RFC 3986 §2.1 wants it. Clients do send it as it is.
+fn in_ascii(url: String) -> String {
+    if url.is_ascii() {
+        return url;
+    }
+    let mut ascii = String::with_capacity(url.len() * 3);
+    for byte in url.bytes() {
+        match byte {
+            0x80.. => write!(ascii, "%{byte:02X}").expect("writing to memory cannot fail"),
+            _ => ascii.push(char::from(byte)),
+        }
+    }
+    ascii
 }
 
 /// Appends a path that begins with a slash. At the beginning, `//host` and `/\host` would name another host.
@@ -175,6 +192,7 @@ mod tests {
             (vec![Uri], "//b.test/", None, "/b.test/"),
             (vec![Path], "/\\/b.test/", None, "/b.test/"),
             (vec![Path], "/\\b.test/", None, "/b.test/"),
+            (vec![Uri], "/gr\u{fc}n", Some("\u{e9}"), "/gr%C3%BCn?%C3%A9"),
         ] {
             let location = RedirectTo(pieces.clone()).of(&head(path, query), None).unwrap();
             assert_eq!(location, expected, "{pieces:?} for {path}");
