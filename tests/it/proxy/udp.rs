@@ -64,6 +64,15 @@ async fn ask(client: &UdpSocket, text: &str) -> String {
     String::from_utf8(received(client).await).unwrap()
 }
 
+/// What comes back soon, or nothing if it was lost: with its session, or since nobody listens.
+async fn answer(client: &UdpSocket, text: &str) -> Option<String> {
+    client.send(text.as_bytes()).await.unwrap();
+    let mut buffer = [0; 16];
+    let soon = std::time::Duration::from_millis(20);
+    let length = timeout(soon, client.recv(&mut buffer)).await.ok()?.ok()?;
+    Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
 async fn metric(node: &TestNode, name: &str, labels: &str) -> Option<f64> {
     node.api.metric(&format!("portolan_proxy_udp_{name}{{listener=\"games\"{labels}}}")).await
 }
@@ -113,17 +122,8 @@ async fn a_backend_where_nobody_listens_is_avoided() {
     for n in 0..6 {
         let client = client(address(&node)).await;
         // As clients do: what is lost is sent again, to the other backend.
-        let answered = async {
-            loop {
-                client.send(b"?").await.unwrap();
-                let mut buffer = [0; 16];
-                let again = std::time::Duration::from_millis(20);
-                if let Ok(Ok(length)) = timeout(again, client.recv(&mut buffer)).await {
-                    return buffer[..length].to_vec();
-                }
-            }
-        };
-        assert_eq!(timeout(PATIENCE, answered).await.expect("a reply"), b"a?", "{n}");
+        let answered = until("it answers", async || answer(&client, "?").await).await;
+        assert_eq!(answered, "a?", "{n}");
     }
     let failures = format!("portolan_proxy_failures_total{{pool=\"games\",backend=\"{dead}\"}}");
     assert!(node.api.metric(&failures).await.is_some_and(|count| count > 0.0));
@@ -148,7 +148,7 @@ async fn a_drained_backend_keeps_its_sessions_for_its_drain() {
             .await;
             assert_eq!(ask(&client, "").await, first);
         } else {
-            until("the session moves", async || (ask(&client, "").await == other).then_some(())).await;
+            until("the session moves", async || (answer(&client, "").await? == other).then_some(())).await;
         }
         node.stop().await;
     }
@@ -163,7 +163,7 @@ async fn a_backend_that_is_down_loses_its_sessions() {
     let (own, other) = if first == "a" { (a, "b") } else { (b, "a") };
     let target = format!("pool/games/{own}");
     node.api.override_with(serde_json::json!({ "target": target, "action": "down" })).await;
-    until("the session moves", async || (ask(&client, "").await == other).then_some(())).await;
+    until("the session moves", async || (answer(&client, "").await? == other).then_some(())).await;
     node.stop().await;
 }
 
