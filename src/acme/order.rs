@@ -30,7 +30,7 @@ const WORK_WITHIN: Duration = Duration::from_secs(240);
 const POLLING: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(250)).backoff(1.5).timeout(WORK_WITHIN);
 
-/// Why there is no certificate.
+/// Why no certificate was obtained.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     /// As a clause.

@@ -8,9 +8,9 @@ use crate::model::{Mono, Unix};
 
 /// The pause after the first failure; each further one doubles it. Authorities allow five failures an hour for a name.
 const FIRST_PAUSE: Duration = Duration::from_secs(300);
-/// The pause is no longer than this, so that what is mended is noticed within a working day.
+/// The longest pause between attempts, so that a fixed problem is noticed within a working day.
 const LONGEST_PAUSE: Duration = Duration::from_secs(21_600);
-/// What Retry-After may ask for; whoever asks for more is asked again after it.
+/// The longest Retry-After that is honored; a longer one is shortened to this.
 const LONGEST_WISH: Duration = Duration::from_secs(86_400);
 /// Orders for a certificate within an hour.
 const MOST_ORDERS: usize = 5;

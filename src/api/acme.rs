@@ -22,7 +22,7 @@ const DEFAULT_TIME: Duration = Duration::from_secs(600);
 /// How long it may be shown: what is forgotten must not stay for good.
 const TIME: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
-/// Shows the challenge from now on; whoever is answered can tell the ACME server at once.
+/// Serves the challenge from now on. Once this has responded, the ACME server can be told to look for it.
 pub(super) async fn post(
     State(api): State<Api>,
     Extension(Bearer { by, .. }): Extension<Bearer>,
