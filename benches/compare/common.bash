@@ -4,7 +4,7 @@
 # A script that sources this sets PATH, arguments and `rounds`; here is `work`, a folder that is gone in the end.
 PATH=$PATH:/usr/sbin
 program=$(basename "$0")
-portolan=${PORTOLAN:-$here/../../target/release/portolan}
+portolan=${PORTOLAN:-$here/../../target/dist/portolan}
 work=$(mktemp -d)
 declare -A process=() # server → the process that was started for it
 seconds=3 rounds=5 unit=query
