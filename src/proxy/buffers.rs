@@ -9,6 +9,8 @@ use bytes::BytesMut;
 
 /// Bytes of a buffer to read into: most responses fit, and the largest that the allocator takes from its heap.
 pub(super) const READ: usize = 64 * 1024;
+/// Bytes of a buffer to write from, at first: most heads fit.
+const WRITE: usize = 1024;
 /// Bytes of a buffer to write from, at most, that is kept.
 const MOST_KEPT: usize = 16 * 1024;
 /// Buffers of each kind that a thread keeps.
@@ -32,7 +34,8 @@ pub(super) fn to_read() -> BytesMut {
 
 /// An empty buffer to write from.
 pub(super) fn to_write() -> Vec<u8> {
-    FREE.with_borrow_mut(|free| free.to_write.pop()).unwrap_or_default()
+    let kept = FREE.with_borrow_mut(|free| free.to_write.pop());
+    kept.unwrap_or_else(|| Vec::with_capacity(WRITE))
 }
 
 /// Takes a buffer back, with whatever is in it.

@@ -73,7 +73,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
             self.plain_in = snapshot.epoch;
         }
         self.wire.unread.advance(length);
-        self.out = buffers::to_write();
         let record = Record::begin(client, &head);
         let method = head.method().clone();
         match course(client, &snapshot, &mut head, &record) {
@@ -117,12 +116,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         let mut bytes = buffers::to_write();
         request::write(&parts, &body, &mut bytes);
         let mut upload = Upload::new(bytes, body, received).limited(limits, &parts.headers);
+        let method = std::mem::take(&mut parts.method);
+        // The next request gets its memory, which the CPU still has in its cache.
+        drop(parts);
         let key = client_key(client.address.ip());
         loop {
             let refused = match self.unless_gone(attempts.claim(key, record)).await.ok()? {
                 Ok(in_flight) => {
                     let asked =
-                        self.attempt(&pool, &in_flight, &parts.method, &mut upload, is_repeatable).await;
+                        self.attempt(&pool, &in_flight, &method, &mut upload, is_repeatable).await;
                     match asked {
                         Ok((plain, mut answered)) => {
                             if attempts.answered(&in_flight.backend, &mut answered.head) {
@@ -149,7 +151,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
             };
             let mut refused = refused;
             route.edits.response.apply(refused.headers_mut());
-            return self.reply(&parts.method, refused, record, is_last || !upload.is_done()).await;
+            return self.reply(&method, refused, record, is_last || !upload.is_done()).await;
         }
     }
 
@@ -167,6 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         self.client.counters.responded(answered.head.status());
         record.response(&answered.head);
         let is_chunked = matches!(answered.framing, Framing::Chunked | Framing::UntilClose);
+        self.out = buffers::to_write();
         let writing = Writing { reason: Some(&answered.reason), is_chunked, is_last };
         response::write(&answered.head, &writing, &mut self.out);
         let mut trip = Trip { pool, in_flight, plain, upload, record };
@@ -205,6 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         let is_last = is_last || self.client.context.is_closing();
         self.client.counters.responded(head.status());
         record.response(&head);
+        self.out = buffers::to_write();
         response::write(&head, &Writing { reason: None, is_chunked: false, is_last }, &mut self.out);
         let body = if is_bodyless { &[] } else { &body[..] };
         self.write(body).await?;
