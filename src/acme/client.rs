@@ -1,5 +1,6 @@
 //! HTTP requests to an ACME server, which is a stranger: what it sends, and for how long it is waited for, is bounded.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -9,10 +10,13 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use reqwest::dns::{Addrs, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use rustls::ClientConfig;
 
+use crate::model::{Found, Lookup, Name};
 use crate::net::clock::Clock;
+use crate::net::resolver::Resolver;
 
 /// Time of a request and its response. Authorities take seconds.
 const REQUEST_WITHIN: Duration = Duration::from_secs(30);
@@ -33,12 +37,21 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// Notes in `retry_after` how long the server wants to be left alone.
+    /// Notes in `retry_after` how long the server wants to be left alone. Without a `resolver`, the system is asked where
+    /// the server is.
     ///
     /// # Errors
     /// If the client cannot be set up.
-    pub(super) fn new(tls: &ClientConfig, retry_after: RetryAfter) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
+    pub(super) fn new(
+        tls: &ClientConfig,
+        resolver: Option<Arc<Resolver>>,
+        retry_after: RetryAfter,
+    ) -> Result<Self, reqwest::Error> {
+        let mut client = reqwest::Client::builder();
+        if let Some(resolver) = resolver {
+            client = client.dns_resolver(Hosts(resolver));
+        }
+        let client = client
             .tls_backend_preconfigured(tls.clone())
             .https_only(true)
             .http1_only()
@@ -47,6 +60,29 @@ impl Http {
             .timeout(REQUEST_WITHIN)
             .build()?;
         Ok(Self { client, retry_after })
+    }
+}
+
+/// Finds the server by the resolvers of the config.
+struct Hosts(Arc<Resolver>);
+
+impl Resolve for Hosts {
+    fn resolve(&self, host: reqwest::dns::Name) -> Resolving {
+        let resolver = Arc::clone(&self.0);
+        Box::pin(async move {
+            let host = host.as_str();
+            let name: Name = host.parse().map_err(|why| format!("{host} is not a valid host name: {why}"))?;
+            let Lookup { v4, v6 } = resolver.addresses(&name).await;
+            // The port comes from the URL.
+            let of = |found: &Found| found.addresses.iter().map(|it| SocketAddr::new(*it, 0)).collect();
+            let found: Vec<Vec<SocketAddr>> = [&v6, &v4].into_iter().flatten().map(of).collect();
+            let found = found.concat();
+            if found.is_empty() {
+                let why = v4.err().or_else(|| v6.err()).unwrap_or_else(|| "it has no address".into());
+                return Err(format!("{host} cannot be resolved: {why}").into());
+            }
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
     }
 }
 

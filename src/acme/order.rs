@@ -67,13 +67,32 @@ pub(super) async fn obtain(
 }
 
 /// When the authority suggests to renew a certificate (RFC 9773), and after which time to ask again.
-pub(super) async fn suggested(acme: &Acme, current: &Certified) -> Option<((Unix, Unix), Duration)> {
-    let account = known_account(acme, &RetryAfter::default()).await.ok()??;
-    let id = identifier(current)?;
-    let (info, again) = account.renewal_info(&id).await.ok()?;
+///
+/// # Errors
+/// Why there is no suggestion, as a clause.
+pub(super) async fn suggested(acme: &Acme, current: &Certified) -> Result<((Unix, Unix), Duration), String> {
+    let account = known_account(acme, &RetryAfter::default()).await?.ok_or("there is no account")?;
+    let id = identifier(current).ok_or("the certificate does not say which key its authority used")?;
+    let (info, again) = account.renewal_info(&id).await.map_err(|error| why(&error))?;
     let unix = |at: i64| Unix(Duration::from_secs(at.try_into().unwrap_or(0)));
     let window = info.suggested_window;
-    Some(((unix(window.start.unix_timestamp()), unix(window.end.unix_timestamp())), again))
+    // RFC 9773 §4.2: "clients MUST treat one as though they failed to receive any response from the server".
+    if window.end <= window.start {
+        return Err("its window ends before it begins".into());
+    }
+    Ok(((unix(window.start.unix_timestamp()), unix(window.end.unix_timestamp())), again))
+}
+
+/// Whether it does no harm, or no good, to order without a word about the certificate before: the server knows no
+/// replacements, or it has already been replaced by one that this node lost.
+fn is_moot(error: &Error) -> bool {
+    match error {
+        Error::Unsupported(_) => true,
+        Error::Api(problem) => {
+            problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:alreadyReplaced")
+        }
+        _ => false,
+    }
 }
 
 fn identifier(certified: &Certified) -> Option<CertificateIdentifier<'static>> {
@@ -96,7 +115,7 @@ impl Attempt<'_> {
         let identifiers: Vec<_> = settings.names.iter().map(|name| Identifier::Dns(name.clone())).collect();
         let mut order = match replaces.and_then(identifier) {
             Some(id) => match account.new_order(&NewOrder::new(&identifiers).replaces(id)).await {
-                Err(Error::Unsupported(_)) => account.new_order(&NewOrder::new(&identifiers)).await,
+                Err(error) if is_moot(&error) => account.new_order(&NewOrder::new(&identifiers)).await,
                 ordered => ordered,
             },
             None => account.new_order(&NewOrder::new(&identifiers)).await,
@@ -130,7 +149,15 @@ impl Attempt<'_> {
         let external = external.map(|(account, key)| ExternalAccountKey::new(account.kid.clone(), key));
         let builder = Account::builder_with_http(Box::new(http(self.acme, &self.retry_after)?));
         let created = builder.create(&new, settings.directory.clone(), external.as_ref()).await;
-        let (account, credentials) = created.map_err(|error| format!("no account: {}", why(&error)))?;
+        let (account, credentials) = created.map_err(|error| {
+            let why = why(&error);
+            match (&error, &settings.external_account) {
+                (Error::Api(_), Some(external)) => {
+                    format!("no account bound to the external account `{}`: {why}", external.kid)
+                }
+                _ => format!("no account: {why}"),
+            }
+        })?;
         let json = serde_json::to_string(&credentials).map_err(|error| error.to_string())?;
         let file = &self.acme.account;
         store::save(file.clone(), json)
@@ -194,7 +221,7 @@ impl Attempt<'_> {
 }
 
 fn http(acme: &Acme, retry_after: &RetryAfter) -> Result<Http, String> {
-    Http::new(&acme.client, Arc::clone(retry_after)).map_err(|error| error.to_string())
+    Http::new(&acme.client, acme.resolver.clone(), Arc::clone(retry_after)).map_err(|error| error.to_string())
 }
 
 /// The account that is kept, if there is one.

@@ -14,7 +14,7 @@ use crate::model::Unix;
 use crate::net::certificates::Certified;
 use crate::net::clock::Clock;
 use crate::prepare::Acme;
-use crate::state::{EventKind, timestamp};
+use crate::state::EventKind;
 
 /// The clock is looked at this often: somebody may set it.
 const LOOK_AGAIN: Duration = Duration::from_secs(900);
@@ -22,6 +22,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(900);
 const LEAST_SUGGESTION: Duration = Duration::from_secs(3600);
 /// The same, at least.
 const MOST_SUGGESTION: Duration = Duration::from_secs(86_400);
+/// The same, if it suggested nothing of use (RFC 9773 §4.3.3).
+const SUGGESTION_AGAIN: Duration = Duration::from_secs(21_600);
 /// How often a certificate that cannot be written is tried to be.
 const WRITE_AGAIN: Duration = Duration::from_secs(60);
 
@@ -88,10 +90,15 @@ impl Task {
         let is_known = self.suggestion.is_some_and(|(_, again)| Instant::now() < again);
         // Where it is due anyway, nobody needs to be asked.
         if !is_known && own > Clock::unix() {
-            let suggested = order::suggested(&self.acme, current).await;
-            let again = suggested.map_or(MOST_SUGGESTION, |(_, again)| again);
+            let (at, again) = match order::suggested(&self.acme, current).await {
+                Ok(((start, end), again)) => (Some(schedule::within(start, end, self.draw)), again),
+                Err(why) => {
+                    let names = self.acme.managed.names.join(" ");
+                    tracing::debug!(names, why, "the authority suggests no time to renew");
+                    (None, SUGGESTION_AGAIN)
+                }
+            };
             let again = Instant::now() + again.clamp(LEAST_SUGGESTION, MOST_SUGGESTION);
-            let at = suggested.map(|((start, end), _)| schedule::within(start, end, self.draw));
             self.suggestion = Some((at, again));
         }
         self.suggestion.and_then(|(at, _)| at).map_or(own, |at| at.min(own))
@@ -134,16 +141,20 @@ impl Task {
             let why = format!("it cannot be written to {}: {error}", managed.file.display());
             return self.failed(why, WRITE_AGAIN).await;
         }
-        let (until, names) = (obtained.certified.not_after, managed.names.join(" "));
+        let (expires, ca) = (obtained.certified.not_after, obtained.certified.issuer.clone());
+        let names = managed.names.join(" ");
         managed.replace(obtained.certified);
-        (self.failures, self.pause, self.asked, self.suggestion) = Default::default();
+        (self.failures, self.pause, self.asked) = Default::default();
+        // Not at once: an authority that always finds it high time would cause order after order.
+        self.suggestion = Some((None, Instant::now() + LEAST_SUGGESTION));
         self.draw = self.random.f64();
         let was_failing = managed.progress().failing.is_some();
         managed.note(|it| {
             it.failing = None;
             it.issued += 1;
         });
-        tracing::info!(names, until = timestamp(until), "obtained a certificate");
+        let issued = EventKind::Issued { names: managed.names.clone(), ca, expires };
+        self.engine.report(issued).await.ok();
         if was_failing {
             let message = format!("there is a new certificate for {names}");
             self.engine.report(EventKind::AllClear { message }).await.ok();

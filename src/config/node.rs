@@ -99,7 +99,7 @@ pub(super) const NODE: Keys = Keys {
             "resolver",
             OneOrMany(&Text),
             otherwise("[\"192.0.2.53\", \"[2001:db8::53]:5353\"]", "those of /etc/resolv.conf"),
-            "resolvers that look up endpoints with `host` but no `address`, at port 53 unless given",
+            "resolvers that look up endpoints with `host` but no `address`, and ACME servers, at port 53 unless given",
         ),
         key(
             "private_networks",

@@ -167,6 +167,9 @@ fn log(event: &Event) {
                 kept = text("kept"),
                 pool = text("pool"),
                 backends = text("backends"),
+                names = text("names"),
+                ca = text("ca"),
+                expires = token("expires"),
                 by = text("by"),
                 epoch,
                 id,
@@ -196,6 +199,7 @@ fn level(kind: &EventKind) -> Level {
         | EventKind::Expired(_)
         | EventKind::Resolved { .. }
         | EventKind::Discovered { .. }
+        | EventKind::Issued { .. }
         | EventKind::AllClear { .. } => Level::INFO,
     }
 }

@@ -15,6 +15,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::time::ASN1Time;
+use x509_parser::x509::X509Name;
 
 use super::managed::Managed;
 use crate::model::Unix;
@@ -30,6 +31,8 @@ pub struct Certified {
     pub not_before: Unix,
     /// When it expires.
     pub not_after: Unix,
+    /// The authority that issued it, as RFC 4514 writes its name.
+    pub issuer: String,
 }
 
 impl Certified {
@@ -51,7 +54,8 @@ impl Certified {
         let names = names(&parsed);
         let validity = parsed.validity();
         let (not_before, not_after) = (unix(validity.not_before), unix(validity.not_after));
-        Ok(Self { key: Arc::new(key), names, not_before, not_after })
+        let issuer = distinguished(parsed.issuer());
+        Ok(Self { key: Arc::new(key), names, not_before, not_after, issuer })
     }
 }
 
@@ -166,7 +170,8 @@ pub fn shown(certificate: &CertificateDer<'_>) -> String {
     for byte in Sha256::digest(certificate) {
         let _ = write!(text, "{byte:02x}");
     }
-    let subject = X509Certificate::from_der(certificate).ok().map(|(_, parsed)| subject(&parsed));
+    let subject =
+        X509Certificate::from_der(certificate).ok().map(|(_, parsed)| distinguished(parsed.subject()));
     if let Some(subject) = subject.filter(|it| !it.is_empty() && it.len() <= MAX_SUBJECT) {
         let _ = write!(text, ";Subject=\"{subject}\"");
     }
@@ -174,8 +179,8 @@ pub fn shown(certificate: &CertificateDer<'_>) -> String {
 }
 
 /// As RFC 4514 §2.1 has it: the last relative name comes first.
-fn subject(certificate: &X509Certificate<'_>) -> String {
-    let names: Vec<_> = certificate.subject().iter().collect();
+fn distinguished(name: &X509Name<'_>) -> String {
+    let names: Vec<_> = name.iter().collect();
     let mut text = String::new();
     for (index, name) in names.into_iter().rev().enumerate() {
         for (part, attribute) in name.iter().enumerate() {
@@ -209,7 +214,8 @@ fn escape(value: &[u8], text: &mut String) {
             | b'@'
             | b':'
             | b'/'
-            | b'*' => {
+            | b'*'
+            | b'\'' => {
                 text.push(char::from(*byte));
             }
             _ => {

@@ -22,6 +22,8 @@ const ATTEMPTS: usize = 2;
 /// Asks resolvers; caches nothing itself.
 pub struct Resolver {
     resolver: TokioResolver,
+    /// Those of the config; empty: the system's.
+    servers: Box<[SocketAddr]>,
     destinations: Destinations,
 }
 
@@ -33,8 +35,8 @@ impl Resolver {
     /// # Errors
     /// A message, if /etc/resolv.conf cannot be read or names no resolver.
     pub fn new(servers: &[SocketAddr], destinations: Destinations) -> Result<Self, String> {
-        let servers = if servers.is_empty() { of_system()? } else { servers.iter().map(server).collect() };
-        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        let asked = if servers.is_empty() { of_system()? } else { servers.iter().map(server).collect() };
+        let config = ResolverConfig::from_parts(None, Vec::new(), asked);
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         let options = builder.options_mut();
         options.timeout = TIMEOUT;
@@ -43,7 +45,7 @@ impl Resolver {
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         let resolver = builder.build().map_err(|e| e.to_string())?;
-        Ok(Self { resolver, destinations })
+        Ok(Self { resolver, servers: servers.into(), destinations })
     }
 
     /// The addresses of a host, following CNAMEs.
@@ -106,6 +108,13 @@ impl Resolver {
             Err(NetError::Dns(DnsError::ResponseCode(code))) => Err(code.to_string()),
             Err(error) => Err(error.to_string()),
         }
+    }
+}
+
+/// Whether the config says the same.
+impl PartialEq for Resolver {
+    fn eq(&self, other: &Self) -> bool {
+        self.servers == other.servers && self.destinations == other.destinations
     }
 }
 

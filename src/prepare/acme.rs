@@ -10,12 +10,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{
-    AcmeCertificate, AcmeChallenge, CertificateSource, Config, Diagnostic, FileKind, Source, how_to_fix,
-    why_unreadable,
+    AcmeCertificate, AcmeChallenge, CertificateSource, Config, Diagnostic, FileKind, Node, Source,
+    how_to_fix, why_unreadable,
 };
 use crate::model::{Name, Proof, Protocol, Token};
 use crate::net::certificates::Certified;
 use crate::net::managed::Managed;
+use crate::net::resolver::Resolver;
 use crate::net::tls::Trust;
 
 /// The folder in the state directory.
@@ -34,6 +35,8 @@ pub struct Acme {
     pub managed: Arc<Managed>,
     /// How the ACME server's own certificate is verified.
     pub client: Arc<ClientConfig>,
+    /// Who is asked where the ACME server is, if the config names resolvers; else the system is.
+    pub resolver: Option<Arc<Resolver>>,
     /// The key of the external account, if there is one.
     pub external_key: Option<Vec<u8>>,
     /// The file of the account.
@@ -48,6 +51,7 @@ impl Acme {
         same(&self.settings) == same(&other.settings)
             && Arc::ptr_eq(&self.managed, &other.managed)
             && self.external_key == other.external_key
+            && self.resolver == other.resolver
     }
 }
 
@@ -84,7 +88,7 @@ pub(super) fn prepare(
             names.push(name);
         }
         let Some(state_dir) = &config.node.state_dir else { continue };
-        match one(settings, &state_dir.join(FOLDER), read, kept, &mut trust) {
+        match one(settings, &state_dir.join(FOLDER), read, (kept, &config.node), &mut trust) {
             Ok((acme, warning)) => {
                 prepared.push((index, acme));
                 warnings.extend(warning);
@@ -99,13 +103,19 @@ fn one(
     settings: &AcmeCertificate,
     folder: &Path,
     read: &dyn Fn(&Source<'_>) -> io::Result<Vec<u8>>,
-    kept: &[Acme],
+    (kept, node): (&[Acme], &Node),
     trust: &mut Trust,
 ) -> Result<(Acme, Option<Diagnostic>), Diagnostic> {
     let client = trust.client_config(settings.authorities.as_deref(), &[b"http/1.1"]).map_err(|error| {
         let message = format!("the ACME server cannot be verified: {error}");
         let help = "install the system's certificates, or name the authorities to trust in `ca`";
         settings.at.error(message, help.into())
+    })?;
+    let resolver =
+        (!node.resolvers.is_empty()).then(|| Resolver::new(&node.resolvers, node.destinations.clone()));
+    let resolver = resolver.transpose().map_err(|why| {
+        let message = format!("no resolver for the ACME server: {why}");
+        settings.at.error(message, "name another in `resolver` of [node]".into())
     })?;
     let external_key = match &settings.external_account {
         None => None,
@@ -133,7 +143,9 @@ fn one(
             (Arc::new(Managed::new(settings.names.clone(), file, current)), warning)
         }
     };
-    Ok((Acme { settings: settings.clone(), managed, client, external_key, account }, warning))
+    let resolver = resolver.map(Arc::new);
+    let acme = Acme { settings: settings.clone(), managed, client, resolver, external_key, account };
+    Ok((acme, warning))
 }
 
 /// The certificate of an earlier run. One that is of no use is like none, but is reported.

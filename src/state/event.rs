@@ -117,6 +117,15 @@ pub enum EventKind {
         /// All that were discovered, sorted.
         backends: Vec<String>,
     },
+    /// The node obtained a certificate by ACME, the first or a new one.
+    Issued {
+        /// The names that it is for.
+        names: Vec<String>,
+        /// The authority that issued it, as the certificate names it.
+        ca: String,
+        /// When it expires.
+        expires: Unix,
+    },
     /// A condition that needs an operator's attention.
     Alarm {
         /// The message, a sentence.
@@ -163,6 +172,7 @@ impl EventKind {
             Self::Resolved { .. } => "resolved",
             Self::Unresolved { .. } => "unresolved",
             Self::Discovered { .. } => "discovered",
+            Self::Issued { .. } => "issued",
             Self::Alarm { .. } => "alarm",
             Self::AllClear { .. } => "all_clear",
         }
@@ -209,6 +219,11 @@ impl EventKind {
             Self::Discovered { pool, backends } => {
                 vec![("pool", Some(pool.clone())), ("backends", Some(backends.join(" ")))]
             }
+            Self::Issued { names, ca, expires } => vec![
+                ("names", Some(names.join(" "))),
+                ("ca", Some(ca.clone())),
+                ("expires", Some(timestamp(*expires))),
+            ],
             Self::Alarm { message } | Self::AllClear { message } => vec![("why", Some(message.clone()))],
         };
         fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -270,6 +285,10 @@ impl fmt::Display for EventKind {
             }
             Self::Discovered { pool, backends } => {
                 write!(f, "discovered in pool/{pool}: {}", backends.join(", "))
+            }
+            Self::Issued { names, ca, expires } => {
+                let (names, expires) = (names.join(", "), timestamp(*expires));
+                write!(f, "certificate for {names} issued by {ca}, valid until {expires}")
             }
             Self::Alarm { message } | Self::AllClear { message } => f.write_str(message),
         }
@@ -359,6 +378,11 @@ pub(crate) fn samples() -> Vec<EventKind> {
         EventKind::Discovered {
             pool: "api".into(),
             backends: vec!["10.0.0.1:80".into(), "10.0.0.2:80".into()],
+        },
+        EventKind::Issued {
+            names: vec!["www.example.com".into(), "example.com".into()],
+            ca: "CN=E7,O=Let's Encrypt,C=US".into(),
+            expires: Unix(Duration::from_secs(1_800_000_000)),
         },
         EventKind::Alarm { message: "no region can serve www.example.com.".into() },
         EventKind::AllClear { message: "regions can serve www.example.com. again".into() },

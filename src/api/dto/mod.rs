@@ -307,7 +307,8 @@ pub struct Event {
     /// The same as a sentence.
     pub message: String,
     /// The details by name: subject, from, to, severity, evidence, number, target, action, share, until, reason, by,
-    /// region, rule, warnings, why, host, addresses, kept, pool, backends. The README lists them by event.
+    /// region, rule, warnings, why, host, addresses, kept, pool, backends, names, ca, expires. The README lists
+    /// them by event.
     pub fields: BTreeMap<String, String>,
 }
 

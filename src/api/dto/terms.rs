@@ -118,6 +118,8 @@ pub enum EventName {
     Unresolved,
     /// The backends of a pool that are discovered have changed.
     Discovered,
+    /// The node obtained a certificate by ACME, the first or a new one.
+    Issued,
     /// Something needs an operator's attention.
     Alarm,
     /// The reason for an alarm is gone.

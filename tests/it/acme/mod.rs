@@ -5,6 +5,7 @@ mod mistakes;
 mod pebble;
 mod renewal;
 mod server;
+mod suggestions;
 
 use std::io;
 use std::net::SocketAddr;

@@ -9,6 +9,7 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use super::server::{Mode, Server};
 use super::{certificate, failure, folder, handshake, issued, listener, reload};
 use crate::harness::node::TestNode;
+use crate::harness::resolver::Resolver;
 use crate::harness::until;
 
 const NAMES: &str = "\"www.example.test\"";
@@ -166,8 +167,26 @@ async fn the_old_certificate_is_shown_until_there_is_a_new_one() {
     node.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_server_is_where_the_resolvers_of_the_config_say() {
+    let (server, resolver) = (Server::start(Mode::Good).await, Resolver::with(&["127.0.0.1"]).await);
+    let folder = folder(&server.directory_by_name(), NAMES, "");
+    folder.write("ca.pem", &server.ca);
+    folder.reconfigure("[node]\n", &format!("[node]\nresolver = \"{}\"\n", resolver.address));
+    let node = TestNode::start(folder).await;
+    server.set(|_, at| at.http = Some(listener(&node, "web")));
+    let why = failure(&node).await;
+    let expected = "no account: acme.example.test cannot be resolved: 127.0.0.1 is not public; list its network in `[node] private_networks` to use it";
+    assert_eq!(why, expected);
+    assert_eq!(server.seen("/account"), 0);
+    node.folder.reconfigure("[node]\n", "[node]\nprivate_networks = [\"127.0.0.0/8\"]\n");
+    reload(&node).await;
+    issued(&node).await;
+    node.stop().await;
+}
+
 /// A node that has tried in vain once, and is to try again.
-async fn first(server: &Server) -> TestNode {
+pub(super) async fn first(server: &Server) -> TestNode {
     server.set(|mode, _| *mode = Mode::Broken);
     let node = node(server).await;
     failure(&node).await;

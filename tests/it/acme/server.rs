@@ -24,6 +24,7 @@ use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use x509_parser::certification_request::X509CertificationRequest;
@@ -32,6 +33,9 @@ use x509_parser::prelude::FromDer as _;
 
 use crate::harness::client::{Client, typed};
 use crate::proxy::raw;
+
+/// Its host name.
+const NAME: &str = "acme.example.test";
 
 /// What it does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,16 +67,46 @@ pub(super) enum Mode {
     BadToken,
 }
 
-/// Where proofs are looked for.
+/// When it suggests to renew certificates (RFC 9773).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Suggestion {
+    /// It knows no such thing.
+    #[default]
+    None,
+    /// Between these, in RFC 3339.
+    Window(&'static str, &'static str),
+    /// 500 without a problem document.
+    Broken,
+    /// What is no JSON.
+    Garbage,
+    /// A window, but not when to ask again.
+    WithoutRetryAfter,
+}
+
+/// Where proofs are looked for. A server that knows neither waits until it does.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Node {
     pub(super) http: Option<SocketAddr>,
     pub(super) dns: Option<SocketAddr>,
 }
 
+/// What it says of renewals, and what it was told.
+#[derive(Default)]
+struct Renewals {
+    suggestion: Suggestion,
+    /// Refuses orders that replace a certificate.
+    refuses: bool,
+    /// The certificates that it was asked about.
+    asked: Vec<String>,
+    /// What orders replace, whether or not they were refused.
+    replaced: Vec<String>,
+}
+
 struct State {
     mode: Mode,
     node: Node,
+    /// Notified when the test sets something.
+    is_set: Arc<Notify>,
     base: String,
     nonces: HashSet<String>,
     count: u64,
@@ -82,8 +116,11 @@ struct State {
     has_failed: bool,
     polls: u32,
     chain: Option<String>,
+    /// What the order replaces.
+    replaces: Option<String>,
     /// Paths of requests whose signature was good.
     seen: Vec<String>,
+    renewals: Renewals,
     issuer: Issuer<'static, KeyPair>,
     issuer_pem: String,
 }
@@ -103,7 +140,8 @@ impl Drop for Server {
     }
 }
 
-fn authority() -> (Issuer<'static, KeyPair>, String) {
+/// Signs certificates; and its own, as PEM.
+pub(super) fn authority() -> (Issuer<'static, KeyPair>, String) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
@@ -117,7 +155,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (web, ca) = authority();
         let key = KeyPair::generate().unwrap();
-        let cert = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &web).unwrap();
+        let names = ["127.0.0.1".to_owned(), NAME.to_owned()];
+        let cert = CertificateParams::new(names).unwrap().signed_by(&key, &web).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -128,6 +167,7 @@ impl Server {
         let state = State {
             mode,
             node: Node::default(),
+            is_set: Arc::default(),
             base: format!("https://{address}"),
             nonces: HashSet::new(),
             count: 0,
@@ -137,7 +177,9 @@ impl Server {
             has_failed: false,
             polls: 0,
             chain: None,
+            replaces: None,
             seen: Vec::new(),
+            renewals: Renewals::default(),
             issuer,
             issuer_pem,
         };
@@ -165,9 +207,32 @@ impl Server {
         format!("https://{}/dir", self.address)
     }
 
+    /// Its directory, from now on under its name instead of its address.
+    pub(super) fn directory_by_name(&self) -> String {
+        let base = format!("https://{NAME}:{}", self.address.port());
+        lock(&self.state).base.clone_from(&base);
+        format!("{base}/dir")
+    }
+
+    pub(super) fn suggest(&self, suggestion: Suggestion) {
+        lock(&self.state).renewals.suggestion = suggestion;
+    }
+
+    /// From now on every certificate has been replaced already.
+    pub(super) fn refuse_replacements(&self) {
+        lock(&self.state).renewals.refuses = true;
+    }
+
+    /// The certificates that it was asked about, and those that orders named as replaced.
+    pub(super) fn renewals(&self) -> (Vec<String>, Vec<String>) {
+        let state = lock(&self.state);
+        (state.renewals.asked.clone(), state.renewals.replaced.clone())
+    }
+
     pub(super) fn set(&self, change: impl FnOnce(&mut Mode, &mut Node)) {
         let state = &mut *lock(&self.state);
         change(&mut state.mode, &mut state.node);
+        state.is_set.notify_waiters();
     }
 
     /// How many requests for a path had a good signature.
@@ -223,6 +288,7 @@ async fn answer(state: &Arc<Mutex<State>>, request: Request<Incoming>) -> Respon
         Mode::Broken => reply(500, "text/html", "<h1>oops</h1>"),
         Mode::Huge => reply(200, "application/json", vec![b' '; 4 << 20]),
         _ if path == "/dir" => lock(state).directory(),
+        _ if path.starts_with("/renewal/") => lock(state).renewal(&path),
         _ if path == "/nonce" => reply(200, "text/plain", ""),
         _ => match verified(state, &path, &body) {
             Ok(payload) => {
@@ -243,9 +309,14 @@ async fn answer(state: &Arc<Mutex<State>>, request: Request<Incoming>) -> Respon
 
 /// Looks for the proof where a real server would.
 async fn prove(state: &Mutex<State>, name: &str, token: &str) -> bool {
-    let (node, expected) = {
-        let state = lock(state);
-        (state.node, format!("{token}.{}", state.thumbprint()))
+    let is_set = Arc::clone(&lock(state).is_set);
+    let (node, expected) = loop {
+        let set = is_set.notified();
+        let known = lock(state).node();
+        match known {
+            Some(node) => break (node, format!("{token}.{}", lock(state).thumbprint())),
+            None => set.await,
+        }
     };
     if let Some(web) = node.http {
         let head = format!(
@@ -262,6 +333,11 @@ async fn prove(state: &Mutex<State>, name: &str, token: &str) -> bool {
 }
 
 impl State {
+    /// Where the node is, if the test has said so.
+    fn node(&self) -> Option<Node> {
+        self.node.http.or(self.node.dns).map(|_| self.node)
+    }
+
     fn nonce(&mut self) -> String {
         self.count += 1;
         let nonce = format!("nonce-{}", self.count);
@@ -271,11 +347,32 @@ impl State {
 
     fn directory(&self) -> Response<Full<Bytes>> {
         let at = |path: &str| format!("{}{path}", self.base);
-        let body = json!({
+        let mut body = json!({
             "newNonce": at("/nonce"), "newAccount": at("/account"), "newOrder": at("/order"),
             "revokeCert": at("/revoke"), "keyChange": at("/key"),
         });
+        if self.renewals.suggestion != Suggestion::None {
+            body["renewalInfo"] = at("/renewal").into();
+        }
         reply(200, "application/json", body.to_string())
+    }
+
+    /// RFC 9773 §4.1
+    fn renewal(&mut self, path: &str) -> Response<Full<Bytes>> {
+        self.renewals.asked.extend(path.strip_prefix("/renewal/").map(str::to_owned));
+        let (start, end) = match self.renewals.suggestion {
+            Suggestion::None => return problem(404, "malformed", "no such thing"),
+            Suggestion::Broken => return reply(500, "text/html", "<h1>oops</h1>"),
+            Suggestion::Garbage => ("soon", "later"),
+            Suggestion::WithoutRetryAfter => ("2001-01-01T00:00:00Z", "2001-01-02T00:00:00Z"),
+            Suggestion::Window(start, end) => (start, end),
+        };
+        let body = json!({ "suggestedWindow": { "start": start, "end": end } });
+        let mut response = reply(200, "application/json", body.to_string());
+        if self.renewals.suggestion != Suggestion::WithoutRetryAfter {
+            response.headers_mut().insert("retry-after", "21600".parse().unwrap());
+        }
+        response
     }
 
     /// RFC 7638
@@ -362,6 +459,11 @@ impl State {
             refused.headers_mut().insert("retry-after", seconds.to_string().parse().unwrap());
             return refused;
         }
+        self.replaces = payload["replaces"].as_str().map(str::to_owned);
+        self.renewals.replaced.extend(self.replaces.clone());
+        if self.renewals.refuses && self.replaces.is_some() {
+            return problem(409, "alreadyReplaced", "another order has replaced it");
+        }
         let names = payload["identifiers"].as_array().expect("identifiers");
         self.names = names.iter().map(|it| it["value"].as_str().unwrap().to_owned()).collect();
         (self.is_ready, self.has_failed, self.polls, self.chain) = (false, false, 0, None);
@@ -389,6 +491,9 @@ impl State {
         let mut order = json!({
             "status": status, "identifiers": identifiers, "authorizations": all, "finalize": at("/finalize"),
         });
+        if let Some(replaces) = &self.replaces {
+            order["replaces"] = replaces.as_str().into();
+        }
         if status == "valid" {
             order["certificate"] = at("/certificate").into();
         }
