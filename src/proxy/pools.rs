@@ -80,6 +80,8 @@ pub(super) struct Backend {
     pub(super) is_open: Cell<bool>,
     /// Cancelled when its connections must end.
     pub(super) ended: CancellationToken,
+    /// Attempts that go on although their requests are over.
+    pub(super) awaited: Cell<u32>,
     /// Closes idle connections that others need; only where connections are limited.
     gives_way: RefCell<Option<JoinSet<()>>>,
 }
@@ -358,6 +360,7 @@ fn backends(
                 http: pool.http,
                 is_open: Cell::new(true),
                 ended: CancellationToken::new(),
+                awaited: Cell::new(0),
                 gives_way: RefCell::default(),
             })
         });

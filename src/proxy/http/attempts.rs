@@ -81,14 +81,6 @@ impl Attempts {
         Some(in_flight)
     }
 
-    /// What became of an attempt that another one made needless. One that has not ended says nothing of its backend.
-    pub(super) fn passed_over(&self, ended: &Ended) {
-        match &ended.sent {
-            Ok((response, _)) => self.count_response(&ended.backend, response.status()),
-            Err((failure, _)) => self.count_failure(&ended.backend, failure),
-        }
-    }
-
     /// The attempt with this backend stands for the request.
     pub(super) fn decided(&self, has_hedge_won: bool, backend: &Backend, record: &Record) {
         if has_hedge_won {
@@ -97,24 +89,9 @@ impl Attempts {
         record.decided(backend.address);
     }
 
-    fn count_response(&self, backend: &Backend, status: StatusCode) {
-        self.pool.answered(backend, status);
-        backend.counters.responded(status);
-    }
-
-    fn count_failure(&self, backend: &Backend, failure: &Failure) {
-        let Some(fault) = failure.fault() else { return };
-        let pool = &self.pool;
-        backend.counters.failures.fetch_add(1, Relaxed);
-        pool.failed(backend, fault, failure);
-        // It must not look fast, or new for ever.
-        backend.counters.took(pool.settings().timeout.read);
-        tracing::debug!(backend = %backend.address, pool = pool.settings().name, %failure, "a backend did not answer");
-    }
-
     /// Whether the request is tried again after this response; if not, the client is bound to the backend.
     pub(super) fn answered<B>(&self, backend: &Backend, response: &mut Response<B>) -> bool {
-        self.count_response(backend, response.status());
+        self.pool.count_response(backend, response.status());
         let is_unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
         if self.is_repeatable && is_unavailable && self.go_on(self.pool.settings().retry.on.unavailable) {
             return true;
@@ -137,7 +114,7 @@ impl Attempts {
             record.end(failure.end());
             return false;
         }
-        self.count_failure(backend, failure);
+        self.pool.count_failure(backend, failure);
         let is_retried = may_repeat && failure.is_in(&self.pool.settings().retry);
         let is_tried_again = match failure {
             Failure::Connect(_) if is_retried && self.has_more() => {
@@ -159,6 +136,30 @@ impl Attempts {
     /// Whether to try again; if so, that is counted.
     fn go_on(&self, is_retried: bool) -> bool {
         is_retried && self.has_more() && self.pool.may_retry()
+    }
+}
+
+impl WorkerPool {
+    /// What became of an attempt that another one made needless.
+    pub(super) fn passed_over(&self, ended: &Ended) {
+        match &ended.sent {
+            Ok((response, _)) => self.count_response(&ended.backend, response.status()),
+            Err((failure, _)) => self.count_failure(&ended.backend, failure),
+        }
+    }
+
+    fn count_response(&self, backend: &Backend, status: StatusCode) {
+        self.answered(backend, status);
+        backend.counters.responded(status);
+    }
+
+    fn count_failure(&self, backend: &Backend, failure: &Failure) {
+        let Some(fault) = failure.fault() else { return };
+        backend.counters.failures.fetch_add(1, Relaxed);
+        self.failed(backend, fault, failure);
+        // It must not look fast, or new for ever.
+        backend.counters.took(self.settings().timeout.read);
+        tracing::debug!(backend = %backend.address, pool = self.settings().name, %failure, "a backend did not answer");
     }
 }
 

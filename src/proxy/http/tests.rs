@@ -1,6 +1,7 @@
 //! Clients that send or read too little, or nothing. Time is paused: it advances when nothing else happens.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use arc_swap::ArcSwap;
 use http_body_util::{BodyExt as _, Empty};
@@ -17,7 +18,9 @@ use crate::model::{
     PoolId, Protocol, Proxy, RequestLimits, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts,
     Topology, Weight, When,
 };
+use crate::pick::Hash;
 use crate::proxy::Shared;
+use crate::proxy::pools::Pools;
 use crate::proxy::worker::Context;
 use crate::route;
 use crate::snapshot::{Plan, Snapshot};
@@ -25,6 +28,23 @@ use crate::standing::{OpenAddress, PoolStanding, Standing};
 
 /// Longer than any limit.
 const LONG: Duration = Duration::from_secs(3600);
+
+/// What all workers share, with this snapshot.
+fn shared(plan: Plan, standing: Standing) -> Shared {
+    let snapshot =
+        Snapshot { plan: Arc::new(plan), standing: Arc::new(standing), challenges: <_>::default(), epoch: 1 };
+    Shared {
+        snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
+        counters: Arc::default(),
+        clients: Arc::default(),
+        failing: tokio::sync::mpsc::channel(1).0,
+        supervisor: crate::supervise::Supervisor::default(),
+        connections: Arc::default(),
+        upstream: Arc::default(),
+        most_connections: 1,
+        stopping: CancellationToken::new(),
+    }
+}
 
 /// The client's end of a connection to a listener with this route, and the task that serves it.
 fn connect(
@@ -48,19 +68,7 @@ fn connect(
     };
     let proxy = Proxy { listeners: vec![listener], ..Proxy::default() };
     let plan = Plan { topology: Arc::new(topology), proxy: route::Plan::compile(&proxy), ..Plan::default() };
-    let snapshot =
-        Snapshot { plan: Arc::new(plan), standing: Arc::new(standing), challenges: <_>::default(), epoch: 1 };
-    let shared = Shared {
-        snapshots: Arc::new(ArcSwap::from_pointee(snapshot)),
-        counters: Arc::default(),
-        clients: Arc::default(),
-        failing: tokio::sync::mpsc::channel(1).0,
-        supervisor: crate::supervise::Supervisor::default(),
-        connections: Arc::default(),
-        upstream: Arc::default(),
-        most_connections: 1,
-        stopping: CancellationToken::new(),
-    };
+    let shared = shared(plan, standing);
     let (lines, _) = std::sync::mpsc::sync_channel(1);
     let access = crate::proxy::access::Sink::new(lines, Arc::clone(&shared.counters));
     let client = Client {
@@ -353,4 +361,26 @@ async fn streams_open_no_more_connections_to_backends_than_allowed() {
         assert_eq!(first.await.unwrap().unwrap().status(), 204);
     })
     .await;
+}
+
+#[tokio::test]
+async fn no_hedge_takes_room_that_a_request_waits_for() {
+    let (mut api, mut standing) = pool(([192, 0, 2, 1], 80).into());
+    let (other, open) = pool(([192, 0, 2, 2], 80).into());
+    api.backends.extend(other.backends);
+    api.hedge = Some(Duration::from_millis(1));
+    standing.open = standing.open.iter().chain(&*open.open).cloned().collect();
+    let topology = Topology { pools: vec![api], ..Topology::default() };
+    let plan = Plan { topology: Arc::new(topology), ..Plan::default() };
+    let shared = shared(plan, Standing { pools: [standing].into(), ..Standing::default() });
+    let snapshot = shared.snapshots.load_full();
+    let pool = Pools::new(shared, 0).get(PoolId(0), &snapshot);
+    let (key, tried) = (Hash::of(b"a"), [([192, 0, 2, 1], 80).into()]);
+    assert!(pool.claim_another(key, &tried).is_some());
+    let waiting = &pool.counters.queue.waiting;
+    waiting.store(1, Relaxed);
+    assert!(pool.claim_another(key, &tried).is_none());
+    waiting.store(0, Relaxed);
+    assert!(pool.claim_another(key, &tried).is_some());
+    assert_eq!(pool.counters.hedges.load(Relaxed), 2);
 }

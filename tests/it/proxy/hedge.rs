@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
@@ -9,6 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::backend::{Backend, Manner};
 use super::{address, client, config, metric, reload, shown};
@@ -59,13 +61,12 @@ async fn forgotten(node: &TestNode, backend: &Backend) {
 async fn one_backend_that_hangs_keeps_no_client_waiting_and_takes_no_other_turns() {
     let (one, two) = (Backend::start("one").await, Backend::start("two").await);
     one.behave(Manner::Hang);
-    let passive = "passive = { failures = 1, on = [\"connect\", \"reset\", \"timeout\"] }";
-    let folder =
-        Folder::new(&config(&[one.address, two.address], &format!("hedge = \"10ms\"\n{passive}")).replacen(
-            "[proxy]\n",
-            "[proxy]\naccess_log = { to = \"access.log\" }\n",
-            1,
-        ));
+    let keys = "hedge = \"10ms\"\npassive = false";
+    let folder = Folder::new(&config(&[one.address, two.address], keys).replacen(
+        "[proxy]\n",
+        "[proxy]\naccess_log = { to = \"access.log\" }\n",
+        1,
+    ));
     let node = TestNode::start(folder).await;
     let client = client();
     for _ in 0..6 {
@@ -78,8 +79,6 @@ async fn one_backend_that_hangs_keeps_no_client_waiting_and_takes_no_other_turns
     // What was given up is closed, and held against nobody.
     forgotten(&node, &one).await;
     assert_eq!(metric(&node, "portolan_proxy_failures_total", one.address).await, Some(0.0));
-    let status = node.api.get("/v1/status").await;
-    assert!(!status.to_string().contains("\"ejected\":[{"), "{status}");
     let log = until("the log is written", async || {
         let text = std::fs::read_to_string(node.folder.path("access.log")).unwrap_or_default();
         (text.lines().count() == 6).then_some(text)
@@ -103,7 +102,7 @@ async fn the_first_response_wins_whoever_was_asked_first() {
     let permits = Arc::new(Semaphore::new(0));
     one.behave(Manner::Wait(Arc::clone(&permits)));
     two.behave(Manner::Hang);
-    let node = super::node(&[&one, &two], "hedge = \"10ms\"").await;
+    let node = super::node(&[&one, &two], "hedge = \"10ms\"\npassive = false").await;
     for count in 1..=2 {
         let request = get(&node);
         arrived(&one, count).await;
@@ -380,4 +379,98 @@ async fn explain_says_when_another_backend_gets_a_request() {
         assert_eq!(explained["outcome"]["pool"]["hedge"], expected);
     }
     node.stop().await;
+}
+
+/// Sends requests that a hedge answers, until so many have arrived at the backend that hangs.
+async fn hedged(node: &TestNode, hanging: &Backend, count: u64) {
+    while hanging.requests() < count {
+        assert_eq!(name(get(node).await.unwrap()).await, "shows");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_hangs_is_ejected_although_no_client_waits_for_it() {
+    let (hangs, shows) = (Backend::start("hangs").await, Backend::start("shows").await);
+    hangs.behave(Manner::Hang);
+    let passive = "passive = { failures = 2, eject = \"10m\", longest = \"10m\" }";
+    let keys = format!(
+        "hedge = \"10ms\"\nretry = {{ budget = \"100%\" }}\n{passive}\ntimeout = {{ read = \"5s\" }}"
+    );
+    let node = super::node(&[&hangs, &shows], &keys).await;
+    hedged(&node, &hangs, 5).await;
+    // No more than eject it are waited for.
+    until("the others are given up", async || (hangs.open() <= 2).then_some(())).await;
+    assert_eq!(metric(&node, "portolan_proxy_in_flight", hangs.address).await, Some(2.0));
+    let ejected = until("it is ejected", async || node.api.events("ejected").await.pop()).await;
+    let why = "2 consecutive requests failed, the last: no response within 5s";
+    assert_eq!(ejected["fields"]["evidence"], why);
+    assert_eq!(ejected["fields"]["subject"], format!("pool/api/{}", hangs.address));
+    assert_eq!(metric(&node, "portolan_proxy_failures_total", hangs.address).await, Some(2.0));
+    forgotten(&node, &hangs).await;
+    let before = hangs.requests();
+    for _ in 0..4 {
+        assert_eq!(name(get(&node).await.unwrap()).await, "shows");
+    }
+    assert_eq!(hangs.requests(), before);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_answers_too_late_for_the_client_has_not_failed() {
+    let (slow, shows) = (Backend::start("slow").await, Backend::start("shows").await);
+    let permits = Arc::new(Semaphore::new(0));
+    slow.behave(Manner::Wait(Arc::clone(&permits)));
+    let keys = "hedge = \"10ms\"\nretry = { budget = \"100%\" }\npassive = { failures = 1 }";
+    let node = super::node(&[&slow, &shows], keys).await;
+    let answered = format!(
+        "portolan_proxy_backend_responses_total{{pool=\"api\",backend=\"{}\",class=\"2xx\"}}",
+        slow.address
+    );
+    for count in 1..=3 {
+        hedged(&node, &slow, count).await;
+        permits.add_permits(1);
+        super::counted(&node, &answered, count as f64).await;
+        forgotten(&node, &slow).await;
+    }
+    assert_eq!(metric(&node, "portolan_proxy_failures_total", slow.address).await, Some(0.0));
+    assert_eq!(node.api.events("ejected").await, Vec::<Value>::new());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_is_drained_finishes_the_hedges_that_it_has() {
+    for (drain, may_finish) in [("1m", true), ("1s", false)] {
+        let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+        let [slow, late] = [Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0))];
+        let keys = format!(
+            "hedge = \"10ms\"\ndrain = \"{drain}\"\npassive = false\nretry = {{ budget = \"100%\" }}"
+        );
+        let node = TestNode::with(&hashed(&[&one, &two], &keys)).await;
+        let [first, second] = in_order(&node, [&one, &two]).await;
+        first.behave(Manner::Wait(Arc::clone(&slow)));
+        second.behave(Manner::Wait(Arc::clone(&late)));
+        let request = get(&node);
+        arrived(first, 2).await;
+        arrived(second, 1).await;
+        super::drain(&node, second).await;
+        let begun = Instant::now();
+        if may_finish {
+            // Longer than the other takes to end.
+            until("it goes on", async || (begun.elapsed() > Duration::from_secs(3)).then_some(())).await;
+            late.add_permits(1);
+        } else {
+            // Its time is over; the other attempt goes on.
+            until("its connection ends", async || (second.open() == 0).then_some(())).await;
+            slow.add_permits(1);
+        }
+        shown(request.await.unwrap()).await;
+        let won = counter(&node, "hedges_won").await;
+        assert_eq!(won, Some(if may_finish { 1.0 } else { 0.0 }), "drain {drain}");
+        // From now on the other gets all, and no hedges go to what is drained.
+        first.behave(Manner::Show);
+        let before = second.requests();
+        shown(get(&node).await.unwrap()).await;
+        assert_eq!(second.requests(), before);
+        node.stop().await;
+    }
 }

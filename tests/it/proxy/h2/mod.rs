@@ -389,7 +389,7 @@ async fn a_response_during_an_upload_ends_it() {
 #[tokio::test]
 async fn a_hedge_that_has_won_resets_the_stream_of_the_other_backend() {
     let (one, two) = (Server::start(Manner::NoWindow).await, Server::start(Manner::Show).await);
-    let node = node(&[&one, &two], "hedge = \"10ms\"").await;
+    let node = node(&[&one, &two], "hedge = \"10ms\"\npassive = false").await;
     for _ in 0..4 {
         shown(client().get(format!("http://{}/", address(&node))).send().await.unwrap()).await;
     }
