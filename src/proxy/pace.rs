@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
 use tokio::time::Instant;
 
 use crate::model::RequestLimits;
@@ -27,11 +25,9 @@ impl Pace {
         Self { rate, grace, behind: Duration::ZERO, since: None }
     }
 
-    /// For the body of a request with these headers. Clients of gRPC may keep a stream open and send rarely.
-    pub(super) fn of_upload(limits: &RequestLimits, headers: &HeaderMap) -> Self {
-        let is_grpc =
-            headers.get(CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"));
-        Self::new(if is_grpc { 0 } else { limits.upload }, limits.grace)
+    /// For the body of a request.
+    pub(super) fn of_upload(limits: &RequestLimits) -> Self {
+        Self::new(limits.upload, limits.grace)
     }
 
     /// For responses.
@@ -109,15 +105,5 @@ mod tests {
         assert_eq!(pace.until(), None);
         pace.wait();
         assert_eq!(pace.until(), Some(Instant::now() + GRACE));
-    }
-
-    #[test]
-    fn grpc_may_be_slow() {
-        let limits = RequestLimits::default();
-        let mut headers = HeaderMap::new();
-        for (kind, rate) in [("application/json", 100), ("application/grpc+proto", 0)] {
-            headers.insert(CONTENT_TYPE, kind.parse().unwrap());
-            assert_eq!(Pace::of_upload(&limits, &headers).rate, rate, "{kind}");
-        }
     }
 }

@@ -29,10 +29,10 @@ use crate::proxy::streams::Processed;
 use crate::proxy::upstream::Failure;
 use crate::proxy::worker::{Client, Context};
 
-/// The response to a request.
+/// The response to a request, which may be a call of gRPC.
 pub(super) async fn answer(
     client: &Rc<Client>,
-    mut request: Request<Incoming>,
+    (mut request, is_call): (Request<Incoming>, bool),
     ongoing: &Rc<Ongoing>,
 ) -> Response<ResponseBody> {
     let record = &ongoing.record;
@@ -64,7 +64,7 @@ pub(super) async fn answer(
                         key: None,
                         ongoing: Rc::clone(ongoing),
                     });
-                    forward(client, (pool, limits), request, upgrade, record).await
+                    forward(client, (pool, limits), (request, is_call), upgrade, record).await
                 }
                 Err(denied) => denied,
             };
@@ -94,13 +94,13 @@ struct Upgrade {
 async fn forward(
     client: &Client,
     (pool, limits): (Rc<WorkerPool>, &RequestLimits),
-    request: Request<Incoming>,
+    (request, is_call): (Request<Incoming>, bool),
     mut upgrade: Option<Upgrade>,
     record: &Record,
 ) -> Response<ResponseBody> {
     pool.count_request();
     let (mut parts, body) = request.into_parts();
-    let mut body = RequestBody::of(body, pool.settings().timeout.read, limits, &parts.headers);
+    let mut body = RequestBody::of(body, pool.settings().timeout.read, limits, is_call);
     headers::frame(&mut parts, &body);
     record.forward(&pool, &parts.headers, body.upload());
     // RFC 9110 §9.2.2.

@@ -11,7 +11,7 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC: &str = "application/grpc";
 
-/// Whether a request is a call of gRPC.
+/// Whether a request, as it came from the client, is a call of gRPC, which there is only over HTTP/2.
 pub(super) fn is_call<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let suffix =
@@ -63,4 +63,24 @@ fn message(text: &[u8]) -> String {
         }
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_come_over_http2() {
+        for (version, kind, expected) in [
+            (Version::HTTP_2, "application/grpc", true),
+            (Version::HTTP_2, "Application/gRPC+proto", true),
+            (Version::HTTP_2, "application/grpc;charset=utf-8", true),
+            (Version::HTTP_2, "application/grpc-web", false),
+            (Version::HTTP_2, "application/json", false),
+            (Version::HTTP_11, "application/grpc", false),
+        ] {
+            let request = Request::post("/").version(version).header(CONTENT_TYPE, kind).body(()).unwrap();
+            assert_eq!(is_call(&request), expected, "{version:?} {kind}");
+        }
+    }
 }

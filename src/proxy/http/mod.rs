@@ -178,7 +178,7 @@ async fn answer(
     ongoing: &Rc<Ongoing>,
 ) -> Response<ResponseBody> {
     let is_call = grpc::is_call(&request);
-    let response = exchange::answer(client, request, ongoing).await;
+    let response = exchange::answer(client, (request, is_call), ongoing).await;
     client.counters.responded(response.status());
     if is_call { grpc::ended(response) } else { response }
 }

@@ -81,17 +81,19 @@ pub(in crate::proxy) enum ClientFault {
 }
 
 impl RequestBody {
-    /// The body of a client's request with these headers, each part of which must come within `patience`.
+    /// The body of a client's request, each part of which must come within `patience`. Clients of gRPC may keep a stream
+    /// open and send rarely.
     pub(in crate::proxy) fn of(
         incoming: Incoming,
         patience: Duration,
         limits: &RequestLimits,
-        headers: &HeaderMap,
+        is_call: bool,
     ) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        let (pace, most) = (Pace::of_upload(limits, headers), limits.body.unwrap_or(u64::MAX));
+        let pace = if is_call { Pace::any() } else { Pace::of_upload(limits) };
+        let most = limits.body.unwrap_or(u64::MAX);
         let source = Source { incoming, patience: Patience::of(patience), pace, most, kept: None };
         let upload = Upload { source: RefCell::new(Some(source)), ..Upload::default() };
         upload.waiting.set(Some(Instant::now()));

@@ -115,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         let mut attempts = Attempts::new(&pool, &mut parts.headers, is_repeatable, client.proved.is_some());
         let mut bytes = buffers::to_write();
         request::write(&parts, &body, &mut bytes);
-        let mut upload = Upload::new(bytes, body, received).limited(limits, &parts.headers);
+        let mut upload = Upload::new(bytes, body, received).limited(limits);
         let method = std::mem::take(&mut parts.method);
         // The next request gets its memory, which the CPU still has in its cache.
         drop(parts);

@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf as _;
-use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -82,9 +81,9 @@ impl Upload {
     }
 
     /// The same with a body that must stay within limits.
-    pub(super) fn limited(mut self, limits: &RequestLimits, headers: &HeaderMap) -> Self {
+    pub(super) fn limited(mut self, limits: &RequestLimits) -> Self {
         if self.received.is_some() {
-            self.pace = Pace::of_upload(limits, headers);
+            self.pace = Pace::of_upload(limits);
             self.most = limits.body.unwrap_or(u64::MAX);
         }
         self
