@@ -3,6 +3,7 @@
 use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::header::HOST;
@@ -189,6 +190,10 @@ impl Drop for Record {
         let (pool, total) = (self.pool.get(), self.begun.elapsed());
         let received = self.upload.get().map_or(0, |upload| upload.received());
         self.client.counters.received(received);
+        // Else it was counted when the request was refused.
+        if self.upload.get().is_some_and(|upload| upload.has_outgrown()) {
+            self.client.counters.too_large.fetch_add(1, Relaxed);
+        }
         let upgraded = self.upgraded.get();
         // How long a client stays is no time of a response.
         if let (Some(pool), None) = (pool, upgraded) {

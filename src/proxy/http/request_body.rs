@@ -206,6 +206,16 @@ impl Upload {
         self.is_answered.set(true);
     }
 
+    /// The client sent more than it may.
+    pub(in crate::proxy) fn outgrew(&self) {
+        self.fault.set(Some(ClientFault::TooLarge));
+    }
+
+    /// Whether the client sent more than it may, and it was too late to refuse the request.
+    pub(in crate::proxy) fn has_outgrown(&self) -> bool {
+        self.is_answered.get() && self.fault() == Some(ClientFault::TooLarge)
+    }
+
     /// What the client did wrong, if anything.
     pub(in crate::proxy) fn fault(&self) -> Option<ClientFault> {
         self.fault.get()
@@ -274,7 +284,7 @@ impl Body for RequestBody {
             Some(Ok(frame)) => {
                 upload.add(frame.data_ref().map_or(0, Bytes::len) as u64);
                 if upload.received() > source.most {
-                    upload.fault.set(Some(ClientFault::TooLarge));
+                    upload.outgrew();
                     return Poll::Ready(Some(Err("the client sent more than it may".into())));
                 }
                 source.note(&frame);

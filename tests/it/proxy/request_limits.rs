@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::backend::{Backend, Gated, Manner};
-use super::{address, config, raw};
+use super::{address, config, counted, raw};
 use crate::harness::node::TestNode;
 use crate::harness::until;
 
@@ -111,6 +111,29 @@ async fn once_there_is_a_response_the_two_may_be_as_slow_as_they_like() {
         assert!(answer.ends_with(b"end\r\n0\r\n\r\n"), "{method}: {}", String::from_utf8_lossy(&answer));
     }
     assert_eq!(count(&node, "slow_uploads").await, Some(0.0));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_grows_too_long_after_the_response_began_is_counted() {
+    let begin = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n";
+    let one = Gated::start(begin, "").await;
+    let node = node(one.address, "body = \"1KiB\"").await;
+    let chunk = format!("200\r\n{}\r\n", "x".repeat(512));
+    for (number, method) in (1..).zip(BOTH_WAYS) {
+        let mut stream = TcpStream::connect(address(&node)).await.unwrap();
+        let head =
+            format!("{method} / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}{chunk}");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.windows(5).any(|it| it == b"begin") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+        }
+        stream.write_all(b"1\r\nx\r\n").await.unwrap();
+        stream.read_to_end(&mut answer).await.ok();
+        assert!(!answer.ends_with(b"0\r\n\r\n"), "{method}: it is cut off");
+        counted(&node, "portolan_proxy_too_large_total{listener=\"web\"}", f64::from(number)).await;
+    }
     node.stop().await;
 }
 

@@ -92,6 +92,9 @@ impl Upload {
     /// The response has begun: from now on the client may send as slowly as the two have agreed on.
     pub(super) fn answered(&mut self) {
         self.pace = Pace::any();
+        if let Some(received) = &self.received {
+            received.answered();
+        }
     }
 
     /// When the client is too slow; `None` while it is not waited for.
@@ -194,6 +197,7 @@ impl Upload {
                     if let Some(received) = &self.received {
                         received.add(length as u64);
                         if received.received() > self.most {
+                            received.outgrew();
                             return Err(Broken::Client(ClientFault::TooLarge));
                         }
                     }
