@@ -234,6 +234,15 @@ fn read_endpoint<'a>(table: &Table<'a>, probes: &Names<'_>) -> (Option<Value<'a>
 pub(super) fn read_probes(table: &Table<'_>, probes: &Names<'_>) -> Vec<ProbeId> {
     let mut found = Vec::new();
     for item in table.get("probe").map(|value| probe_items(&value)).unwrap_or_default() {
+        if let Some(path) = item.as_text().filter(|it| it.starts_with('/')) {
+            let path = text::shortened(path);
+            let message = format!("{path:?} is a path, not the name of a probe");
+            let help = format!(
+                "define [probe.health] with `kind = \"http\"` and `path = {path:?}`, and write `probe = [\"health\"]`"
+            );
+            item.report.error_with_help(item.span.clone(), message, help);
+            continue;
+        }
         let Some(index) = probes.refer(&item) else { continue };
         let id = ProbeId(index as u16);
         if found.contains(&id) {

@@ -148,3 +148,21 @@ fn common_typos_get_a_suggestion() {
         ("[log]\r\n\tlevel\t=\t\"info\"\t# CRLF and tabs\r\n", ""),
     ]);
 }
+
+#[test]
+fn the_path_of_a_probe_is_not_its_name() {
+    let expected = "is a path, not the name of a probe\n  help: define [probe.health] with `kind = \"http\"` and `path = \"/healthz\"`, and write `probe = [\"health\"]`";
+    for (text, at) in [
+        (
+            "proxy.pool.api = { backend = [\"192.0.2.1:80\"], probe = \"/healthz\" }",
+            "p.toml:2:56: \"/healthz\"",
+        ),
+        (
+            "region.r.endpoint = [{ name = \"a\", address = \"::1\", probe = [\"/healthz\"] }]",
+            "p.toml:2:62: \"/healthz\"",
+        ),
+    ] {
+        let reported = reported_with(&format!("version = 1\n{text}"), &[]);
+        assert!(reported.contains(&format!("{at} {expected}")), "{reported}");
+    }
+}
