@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use bytes::Bytes;
-use http::Response;
+use h2::client::SendRequest;
+use http::{Request, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::config;
 use super::frames::{GET, HEADERS, SETTINGS, WHOLE, WINDOW_UPDATE, frame};
@@ -25,6 +26,10 @@ const OF_A_STREAM: u64 = 96 + 256;
 const BESIDES: u64 = 8 * 1024;
 /// Bytes of a response after which its buffer has grown as far as it does.
 const UNTIL_GROWN: u64 = 512 * 1024;
+/// Streams by which a client sends ahead at a time, and bytes that it wants to send by each: far more than the kernel takes
+/// for a backend that reads nothing (`net.ipv4.tcp_wmem`).
+const UPLOADS: u64 = 16;
+const UPLOADED: usize = 16 * 1024 * 1024;
 /// How often nothing may have moved until all is taken to be held up.
 const CALM: u32 = 20;
 
@@ -159,4 +164,106 @@ async fn a_client_that_reads_nothing_makes_the_process_hold_little_of_http_1() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_reads_nothing_makes_the_process_hold_little_of_http_2() {
     check(true, "http = \"h2\"").await;
+}
+
+/// A backend that takes connections and reads nothing of them; over HTTP/2 it takes requests, and nothing of their bodies.
+struct Deaf {
+    address: SocketAddr,
+    requests: Arc<AtomicU64>,
+    serving: JoinHandle<()>,
+}
+
+impl Drop for Deaf {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Deaf {
+    async fn start(is_http2: bool) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // Or the kernel would take much in its place.
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+        let listener = socket.listen(1024).expect("it listens");
+        let address = listener.local_addr().expect("an address");
+        let requests: Arc<AtomicU64> = Arc::default();
+        let counted = Arc::clone(&requests);
+        let serving = tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                if is_http2 {
+                    tokio::spawn(take_streams(stream, Arc::clone(&counted)));
+                } else {
+                    counted.fetch_add(1, SeqCst);
+                    open.push(stream);
+                }
+            }
+        });
+        Self { address, requests, serving }
+    }
+}
+
+async fn take_streams(stream: TcpStream, requests: Arc<AtomicU64>) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    let mut open = Vec::new();
+    while let Some(Ok(request)) = connection.accept().await {
+        requests.fetch_add(1, SeqCst);
+        open.push(request);
+    }
+}
+
+/// Sends as much of a body as the windows let, up to `UPLOADED`, and waits.
+async fn upload(client: SendRequest<Bytes>, sent: Arc<AtomicU64>) {
+    let mut client = client.ready().await.expect("a connection");
+    let request = Request::post("http://www.test/").body(()).expect("a request");
+    let (response, mut body) = client.send_request(request, false).expect("a stream");
+    let mut left = UPLOADED;
+    while left > 0 {
+        body.reserve_capacity(left.min(16 * 1024));
+        let Some(Ok(capacity)) = std::future::poll_fn(|cx| body.poll_capacity(cx)).await else { return };
+        let part = capacity.min(left);
+        if body.send_data(Bytes::from(vec![b'x'; part]), false).is_err() {
+            return;
+        }
+        left -= part;
+        sent.fetch_add(part as u64, SeqCst);
+    }
+    response.await.ok();
+}
+
+/// Compares what a client that sends ahead on all its streams makes the process hold with what it may.
+async fn check_uploads(is_http2: bool, pool: &str) {
+    let deaf = Deaf::start(is_http2).await;
+    let served = Served::start(Folder::new(&config(&[deaf.address], pool))).await;
+    let stream = TcpStream::connect(proxy(&served).await).await.expect("a connection");
+    let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    let before = memory(&served);
+    let (mut running, sent): (JoinSet<()>, Arc<AtomicU64>) = Default::default();
+    running.spawn(async move { connection.await.unwrap_or_default() });
+    for _ in 0..UPLOADS {
+        running.spawn(upload(client.clone(), Arc::clone(&sent)));
+    }
+    let (mut calm, mut last) = (0, 0);
+    until("nothing moves any more", async || {
+        let now = sent.load(SeqCst);
+        calm = if now == last && deaf.requests.load(SeqCst) == UPLOADS { calm + 1 } else { 0 };
+        last = now;
+        (calm == CALM * 5).then_some(())
+    })
+    .await;
+    let held = memory(&served).saturating_sub(before);
+    let most = UPLOADS * OF_A_STREAM + BESIDES;
+    assert!(held <= most, "{held} KiB of at most {most}");
+    assert!(last < UPLOADS * UPLOADED as u64, "{last} bytes: nothing holds it up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_sends_ahead_makes_the_process_hold_little_for_http_1() {
+    check_uploads(false, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_sends_ahead_makes_the_process_hold_little_for_http_2() {
+    check_uploads(true, "http = \"h2\"").await;
 }
