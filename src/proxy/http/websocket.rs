@@ -1,8 +1,7 @@
 //! WebSocket over HTTP/2 (RFC 8441): an extended CONNECT means the same as the upgrade of HTTP/1.1, which all routes see.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use data_encoding::BASE64;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
 };
@@ -32,7 +31,7 @@ pub(super) fn as_upgrade<B>(request: &mut Request<B>) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
     let key: [u8; 16] = std::array::from_fn(|_| fastrand::u8(..));
-    if let Ok(key) = HeaderValue::try_from(STANDARD.encode(key)) {
+    if let Ok(key) = HeaderValue::try_from(BASE64.encode(&key)) {
         headers.insert(SEC_WEBSOCKET_KEY, key);
     }
 }
@@ -76,7 +75,7 @@ pub(super) fn switched<B>(response: &mut Response<B>, key: &HeaderValue) {
     headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
     // RFC 6455 §4.2.2.
     let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), GUID].concat());
-    if let Ok(accept) = HeaderValue::try_from(STANDARD.encode(hash)) {
+    if let Ok(accept) = HeaderValue::try_from(BASE64.encode(hash.as_ref())) {
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     }
 }
