@@ -25,6 +25,8 @@ pub(in crate::proxy) struct Record {
     pool: OnceCell<Rc<WorkerPool>>,
     /// Its body, if it has one.
     upload: OnceCell<Rc<Upload>>,
+    /// Whether the tier before asks if this node is ready.
+    is_ready_check: Cell<bool>,
     /// The bytes that the client sent after the protocol was changed, if it was.
     upgraded: Cell<Option<u64>>,
     /// `None` if it is not logged.
@@ -97,14 +99,17 @@ impl Record {
         let log = snapshot.plan.proxy.access_log.as_ref();
         let (pool, upload) = (OnceCell::new(), OnceCell::new());
         let entry = log.and_then(|log| Entry::begin(log, request));
-        let upgraded = Cell::new(None);
-        Self { client: Rc::clone(client), begun: Instant::now(), pool, upload, upgraded, entry }
+        let (is_ready_check, upgraded) = Default::default();
+        let client = Rc::clone(client);
+        Self { client, begun: Instant::now(), pool, upload, is_ready_check, upgraded, entry }
     }
 
     /// For a request that no client has sent.
     pub(in crate::proxy) fn none(client: &Rc<Client>) -> Self {
-        let (pool, upload, upgraded) = (OnceCell::new(), OnceCell::new(), Cell::new(None));
-        Self { client: Rc::clone(client), begun: Instant::now(), pool, upload, upgraded, entry: None }
+        let (pool, upload) = (OnceCell::new(), OnceCell::new());
+        let (is_ready_check, upgraded) = Default::default();
+        let client = Rc::clone(client);
+        Self { client, begun: Instant::now(), pool, upload, is_ready_check, upgraded, entry: None }
     }
 
     /// The number of the route that the request takes.
@@ -148,6 +153,18 @@ impl Record {
     /// It ended this way; what is noted later does not matter.
     pub(in crate::proxy) fn end(&self, end: End) {
         self.note(|it| it.ended.set(it.ended.get().or(Some(end))));
+    }
+
+    /// The tier before asks if this node is ready: that is no request of a client.
+    pub(in crate::proxy) fn ready_check(&self) {
+        self.is_ready_check.set(true);
+    }
+
+    /// A client gets a response with this status.
+    pub(in crate::proxy) fn responded(&self, status: StatusCode) {
+        if !self.is_ready_check.get() {
+            self.client.counters.responded(status);
+        }
     }
 
     /// There is a response.

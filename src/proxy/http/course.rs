@@ -49,7 +49,11 @@ pub(super) fn course<'a, B>(
     let Some(listener) = client.plan(snapshot) else {
         return refuse(StatusCode::MISDIRECTED_REQUEST, "this listener is no longer configured\n");
     };
-    if let Some(reply) = ready(client, snapshot, listener, request).or_else(|| challenge(snapshot, request)) {
+    if let Some(reply) = ready(client, snapshot, listener, request) {
+        record.ready_check();
+        return Course::Reply(reply, None);
+    }
+    if let Some(reply) = challenge(snapshot, request) {
         return Course::Reply(reply, None);
     }
     let trusted = &snapshot.plan.proxy.trusted;

@@ -179,6 +179,6 @@ async fn answer(
 ) -> Response<ResponseBody> {
     let is_call = grpc::is_call(&request);
     let response = exchange::answer(client, (request, is_call), ongoing).await;
-    client.counters.responded(response.status());
+    ongoing.record.responded(response.status());
     if is_call { grpc::ended(response) } else { response }
 }

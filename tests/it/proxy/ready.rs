@@ -56,11 +56,23 @@ async fn the_node_is_ready_while_its_pools_have_backends() {
     let (status, report) = ready(&node).await;
     assert_eq!((status, &report["ready"], &report["pools"]["api"]["open"]), (503, &json!(false), &json!(0)));
     let url = format!("http://{}/portolan/ready", address(&node));
-    let response = client().post(url).send().await.unwrap();
+    // The latter is for hyper.
+    for method in ["POST", "PROPFIND"] {
+        let response = client().request(method.parse().unwrap(), &url).send().await.unwrap();
+        let allowed = response.headers()["allow"].to_str().unwrap();
+        assert_eq!((response.status().as_u16(), allowed), (405, "GET, HEAD"));
+    }
+    // Nor is any of these a response to a client, so that the node has no errors while it is not ready.
+    let count = async |class: &str| {
+        let sample = format!("portolan_proxy_responses_total{{listener=\"web\",class=\"{class}\"}}");
+        node.api.metric(&sample).await
+    };
     assert_eq!(
-        (response.status().as_u16(), &response.headers()["allow"]),
-        (405, &"GET, HEAD".parse().unwrap())
+        (count("2xx").await, count("4xx").await, count("5xx").await),
+        (Some(0.0), Some(0.0), Some(0.0))
     );
+    client().get(format!("http://{}/", address(&node))).send().await.unwrap();
+    assert_eq!(count("5xx").await, Some(1.0));
     node.stop().await;
 }
 

@@ -166,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         }
         headers::remove_hop_by_hop(answered.head.headers_mut());
         let is_last = is_last || self.client.context.is_closing();
-        self.client.counters.responded(answered.head.status());
+        record.responded(answered.head.status());
         record.response(&answered.head);
         let is_chunked = matches!(answered.framing, Framing::Chunked | Framing::UntilClose);
         self.out = buffers::to_write();
@@ -206,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
             head.headers_mut().insert(CONTENT_LENGTH, body.len().into());
         }
         let is_last = is_last || self.client.context.is_closing();
-        self.client.counters.responded(head.status());
+        record.responded(head.status());
         record.response(&head);
         self.out = buffers::to_write();
         response::write(&head, &Writing { reason: None, is_chunked: false, is_last }, &mut self.out);
