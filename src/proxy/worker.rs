@@ -240,7 +240,7 @@ impl Arrival {
             let Some((client, stream)) = self.client(is_announced, limits).await else { return };
             let Some(client) = client.admit(most) else { return };
             match acceptor {
-                None => client.serve(protocol, stream).await,
+                None => Rc::new(client).serve(protocol, stream).await,
                 // In a box, so that connections in the clear take no more memory for it.
                 Some(acceptor) => Box::pin(client.serve_encrypted(protocol, stream, acceptor)).await,
             }
@@ -342,9 +342,9 @@ impl Client {
         }
     }
 
-    async fn serve(self, protocol: Protocol, stream: Begun<TcpStream>) {
+    async fn serve(self: Rc<Self>, protocol: Protocol, stream: Begun<TcpStream>) {
         match protocol {
-            Protocol::Http => http::serve(Rc::new(self), stream).await,
+            Protocol::Http => http::serve(self, stream).await,
             Protocol::Tcp => tcp::serve(&self, stream).await,
             Protocol::TlsPassthrough => passthrough::serve(&self, stream).await,
             // A reload that would make it one is not applied before a restart.

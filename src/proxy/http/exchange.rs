@@ -52,7 +52,8 @@ pub(super) async fn answer(
         Course::Forward(Forwarding { pool, route, limits, question }) => {
             let allowed = match (&route.auth, question) {
                 (Some(auth), Some(question)) => {
-                    auth::ask(client, &snapshot, auth, question, &mut request).await
+                    // In a box, since few routes ask.
+                    Box::pin(auth::ask(client, &snapshot, auth, question, &mut request)).await
                 }
                 _ => Ok(()),
             };
@@ -177,7 +178,8 @@ pub(super) async fn send(
             let sent = lane::client::send(pool, backend, request, spare.is_some()).await;
             sent.map(|response| (response.map(Received::Plain), Connection::Plain))
         }
-        Http::H1 => try_send(pool, backend, request, spare).await.map(received),
+        // In a box, since few requests have a body.
+        Http::H1 => Box::pin(try_send(pool, backend, request, spare)).await.map(received),
         Http::H2 => stream::try_send(pool, backend, request, spare.is_some()).await.map(received),
     };
     attempt.has_ended = true;
@@ -225,7 +227,7 @@ async fn try_send(
         let is_reused = idle.is_some();
         let mut connection = match idle {
             Some(connection) => connection,
-            None => match backend.open(pool).await {
+            None => match Box::pin(backend.open(pool)).await {
                 Ok(connection) => connection,
                 Err(failure) => return Err((failure, Some(request))),
             },

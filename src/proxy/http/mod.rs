@@ -85,6 +85,8 @@ where
     /// hyper runs each HTTP/2 stream as a task, which it hands over right after it has called the service. Dropping the task
     /// resets the stream: that is how one stream ends whose client takes nothing, while the others go on.
     fn execute(&self, task: F) {
+        // In a box, since it is moved several times until it runs.
+        let task = Box::pin(task);
         let Some(request) = self.0.take_begun() else {
             tokio::task::spawn_local(task);
             return;

@@ -41,8 +41,8 @@ pub(super) struct Proved {
 }
 
 /// A client's connection. Clients that end it without saying so are common, and what HTTP sends says itself where it
-/// ends (RFC 9112 §9.8).
-pub(super) type ClientStream = AnyEnd<TlsStream<Begun<TcpStream>>>;
+/// ends (RFC 9112 §9.8). In a box, since futures that a stream is moved through have room for it several times.
+pub(super) type ClientStream = AnyEnd<Box<TlsStream<Begun<TcpStream>>>>;
 
 impl Acceptor {
     /// The server's side of a handshake; `None` if it fails, takes too long, or the node stops meanwhile.
@@ -64,7 +64,7 @@ impl Acceptor {
             let shown = certificates::shown(stream.get_ref().1.peer_certificates()?.first()?);
             Some((name, HeaderValue::try_from(shown).ok()?))
         });
-        Some((AnyEnd(stream), Proved { certificate }))
+        Some((AnyEnd(Box::new(stream)), Proved { certificate }))
     }
 }
 

@@ -148,7 +148,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
             let mut plain = match idle {
                 Some(plain) => plain,
                 None => {
-                    let connecting = self.unless_gone(Plain::connect(backend, pool)).await?;
+                    // In a box, since most requests need no new connection.
+                    let connecting = self.unless_gone(Box::pin(Plain::connect(backend, pool))).await?;
                     connecting.map_err(Stop::Failed)?
                 }
             };

@@ -48,7 +48,8 @@ pub(in crate::proxy::http) async fn send(
         let is_reused = idle.is_some();
         let mut plain = match idle {
             Some(plain) => plain,
-            None => match Plain::connect(backend, pool).await {
+            // In a box, since most requests need no new connection.
+            None => match Box::pin(Plain::connect(backend, pool)).await {
                 Ok(plain) => plain,
                 Err(failure) => break Err(failure),
             },

@@ -59,13 +59,13 @@ fn leads_elsewhere(listener: &route::Listener, snapshot: &Snapshot) -> bool {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
     /// Answers a request; `None` if the client is gone.
-    pub(super) async fn exchange(&mut self, asked: Asked) -> Option<Then> {
+    pub(super) async fn exchange(&mut self, asked: Box<Asked>) -> Option<Then> {
         let client = self.client;
         let snapshot = client.context.snapshot();
         if snapshot.plan.proxy.asks(&client.listener) {
             return Some(Then::HandOver);
         }
-        let Asked { mut head, length, body, is_last } = asked;
+        let Asked { mut head, length, body, is_last } = *asked;
         if self.plain_in != snapshot.epoch {
             if client.plan(&snapshot).is_some_and(|it| leads_elsewhere(it, &snapshot)) {
                 return Some(Then::HandOver);
@@ -123,8 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<'_, S> {
         loop {
             let refused = match self.unless_gone(attempts.claim(key, record)).await.ok()? {
                 Ok(in_flight) => {
-                    let asked =
-                        self.attempt(&pool, &in_flight, &method, &mut upload, is_repeatable).await;
+                    let asked = self.attempt(&pool, &in_flight, &method, &mut upload, is_repeatable).await;
                     match asked {
                         Ok((plain, mut answered)) => {
                             if attempts.answered(&in_flight.backend, &mut answered.head) {

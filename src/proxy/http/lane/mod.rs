@@ -88,7 +88,8 @@ where
     let mut is_used = false;
     loop {
         match lane.next(closing.as_mut()).await? {
-            Received::Request(asked) => match lane.exchange(*asked).await? {
+            // In a box, so that idle connections take no memory for it.
+            Received::Request(asked) => match Box::pin(lane.exchange(asked)).await? {
                 Then::GoOn => {
                     is_used = true;
                     lane.rest();
