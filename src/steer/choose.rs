@@ -4,16 +4,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::admission::{Admission, Admitted, Pass};
 use super::compiled::{Compiled, Terms};
 use super::rank::{RankedRegion, Ranking, rank};
 use super::selection::{Host, Selection};
 use super::trace::{DropReason, Note, Recording, Stage, Trace};
 use crate::geo::Place;
-use crate::model::{AllDown, Family, RegionId, Service, ServiceId, Share, Topology, Ttl, Unix};
+use crate::model::{AllDown, Family, RegionId, ServiceId, Share, Topology, Ttl, Unix};
 use crate::pick::{Hash, draw, rendezvous};
-use crate::standing::{
-    Action, Candidate, Cause, LOST_TOGETHER, LastGood, LastResortClass, Pool, SetId, Standing, Usable,
-};
+use crate::standing::{Candidate, LastGood, Pool, Standing};
 
 /// One query, as far as steering needs it.
 #[derive(Clone, Copy, Debug)]
@@ -56,29 +55,11 @@ pub enum Answer {
     Servfail,
 }
 
-/// Which regions may be chosen. Passes are tried in this order until one finds a region.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Pass {
-    /// Regions that are up, forced up or held.
-    Eligible,
-    /// The same, ignoring partial drains, since no other region serves.
-    PartlyDrained,
-    /// Regions whose state is unknown.
-    Unknown,
-    /// `all_down = { last_good }`: regions that stopped serving no earlier than this.
-    LastGood(Unix),
-    /// `all_down = "all"`: the most promising regions.
-    LastResort(LastResortClass),
-}
-
 /// The working state of one choice.
 pub(super) struct Chooser<'a, T> {
-    pub(super) topology: &'a Topology,
-    pub(super) standing: &'a Standing,
+    pub(super) admission: Admission<'a>,
     pub(super) request: &'a SteeringRequest,
     pub(super) terms: Terms,
-    /// The set of regions that the client may be sent to.
-    set: SetId,
     /// Hash of the service and the client's key prefix.
     pub(super) client: Hash,
     /// `client`, mixed with the time window or the query's random number as the kind of share requires.
@@ -126,7 +107,9 @@ impl Compiled {
         let (ranking, set, prefix_len) = self.ranking(terms, request.client);
         let client = self.client_hash(terms, request.client);
         let key = share_key(terms, client, request);
-        let mut chooser = Chooser { topology, standing, request, terms, set, client, key, trace };
+        let &SteeringRequest { service, family, unix, .. } = request;
+        let admission = Admission { topology, standing, service, family, unix, set };
+        let mut chooser = Chooser { admission, request, terms, client, key, trace };
         let (region, answer) = chooser.run(ranking, into);
         let scope = self.scope(chooser.is_keyed(ranking), request.client, prefix_len);
         let ttl = if terms.ttl.is_computed() {
@@ -201,7 +184,7 @@ pub(super) fn window(terms: Terms, client: Hash, now: Unix) -> (u64, Unix) {
 
 impl<T: Trace> Chooser<'_, T> {
     fn run<S: Selection>(&mut self, ranking: &Ranking, into: &mut S) -> (Option<RegionId>, Answer) {
-        for pass in [Pass::Eligible, Pass::PartlyDrained, Pass::Unknown] {
+        for pass in Pass::USUAL {
             if let Some(found) = self.pass(pass, ranking, into) {
                 return found;
             }
@@ -210,54 +193,17 @@ impl<T: Trace> Chooser<'_, T> {
             // Fences exclude the client from every region: this is not an outage.
             return self.configured_fallback(into).unwrap_or((None, Answer::NoData));
         }
-        match &self.service().steering.all_down {
-            AllDown::Servfail => (None, Answer::Servfail),
-            AllDown::Fallback(_) | AllDown::Cname(_) => {
-                self.configured_fallback(into).unwrap_or((None, Answer::NoData))
-            }
-            AllDown::All => self.last_resort(ranking, into),
-            AllDown::LastGood(age) => {
-                let last_good = self.last_good(ranking, *age).map(Pass::LastGood);
-                last_good
-                    .and_then(|pass| self.pass(pass, ranking, into))
-                    .unwrap_or_else(|| self.last_resort(ranking, into))
-            }
+        let resorts = self.admission.resorts(ranking).into_iter().flatten();
+        if let Some(found) = resorts.into_iter().find_map(|pass| self.pass(pass, ranking, into)) {
+            return found;
         }
-    }
-
-    /// The service as configured. Only needed while no region serves; everything else is in `terms`.
-    fn service(&self) -> &Service {
-        self.topology.service(self.request.service)
-    }
-
-    /// The most promising regions, in the order of the ranking.
-    fn last_resort<S: Selection>(&mut self, ranking: &Ranking, into: &mut S) -> (Option<RegionId>, Answer) {
-        let resorts = ranking.groups.iter().flatten().map(|ranked| self.resort(ranked.region));
-        match resorts.min() {
-            Some(best) if best != LastResortClass::Never => {
-                self.pass(Pass::LastResort(best), ranking, into).unwrap_or((None, Answer::NoData))
-            }
-            // SERVFAIL, so that resolvers ask again instead of caching a negative answer.
-            _ => (None, Answer::Servfail),
-        }
-    }
-
-    /// How promising a region is as a last resort.
-    fn resort(&self, region: RegionId) -> LastResortClass {
-        let pool = self.standing.region(region).pool(self.request.family);
-        match self.standing.within(self.request.service, region) {
-            Some(Action::Down) => LastResortClass::Never,
-            Some(action) if action.withdraws() && pool.last_resort.class > LastResortClass::Drained => {
-                pool.last_resort.class.max(LastResortClass::DrainedDown)
-            }
-            Some(action) if action.withdraws() => LastResortClass::Drained,
-            _ => pool.last_resort.class,
-        }
+        // Without a fallback SERVFAIL, so that resolvers ask again instead of caching a negative answer.
+        self.configured_fallback(into).unwrap_or((None, Answer::Servfail))
     }
 
     /// The answer configured for when no region serves (`fallback` or `cname`), if any.
     fn configured_fallback<S: Selection>(&self, into: &mut S) -> Option<(Option<RegionId>, Answer)> {
-        let answer = match &self.service().steering.all_down {
+        let answer = match &self.admission.service().steering.all_down {
             AllDown::Cname(_) => Answer::Alias,
             AllDown::Fallback(addresses) => {
                 into.add_fallback(addresses, self.request.family);
@@ -266,27 +212,6 @@ impl<T: Trace> Chooser<'_, T> {
             AllDown::All | AllDown::LastGood(_) | AllDown::Servfail => return None,
         };
         Some((None, answer))
-    }
-
-    /// The earliest time at which a region may have stopped serving and still count as last good. Considers the regions
-    /// that this client may be sent to and that no operator withdrew; `None` if the latest stopped longer ago than
-    /// `age`.
-    fn last_good(&self, ranking: &Ranking, age: Duration) -> Option<Unix> {
-        let served = ranking.groups.iter().flatten().filter_map(|ranked| self.stopped_serving(ranked.region));
-        let latest = served.max()?;
-        let together = Unix(latest.0.saturating_sub(LOST_TOGETHER));
-        (self.request.unix.since(latest) <= age).then_some(together)
-    }
-
-    /// When a region stopped serving; `None` if it serves, never did, or was withdrawn by an operator.
-    fn stopped_serving(&self, region: RegionId) -> Option<Unix> {
-        let is_withdrawn = matches!(self.usable(region), Usable::No(cause) if cause.is_operator());
-        let pool = self.standing.region(region).pool(self.request.family);
-        pool.last_good.as_ref().filter(|_| !is_withdrawn).map(|good| good.until)
-    }
-
-    fn usable(&self, region: RegionId) -> Usable {
-        self.standing.usable_within(self.request.service, region, self.request.family)
     }
 
     /// Tries the tie groups in order: the first one with a region that the pass admits decides.
@@ -363,62 +288,21 @@ impl<T: Trace> Chooser<'_, T> {
 
     #[inline]
     pub(super) fn verdict(&self, pass: Pass, ranked: &RankedRegion) -> Result<(f64, Note), DropReason> {
-        let region = self.standing.region(ranked.region);
-        let within = self.standing.within(self.request.service, ranked.region);
-        match pass {
-            Pass::Eligible => {
-                let (factor, note) = self.eligible(ranked.region)?;
-                let partial = within.filter(|action| action.is_partial()).map_or(0.0, Action::drained_share);
-                let drained_share = region.drained_share().max(partial);
-                // Independent of the share key, so that a drain keeps the same clients away in every window.
-                if drained_share > 0.0 && self.client.with(ranked.hash.0).with(2).unit() < drained_share {
-                    return Err(DropReason::PartlyDrained(drained_share));
-                }
-                let forced = within == Some(Action::Up) || region.action == Some(Action::Up);
-                Ok((factor, if forced && note == Note::Plain { Note::Forced } else { note }))
-            }
-            Pass::PartlyDrained => {
-                let (factor, _) = self.eligible(ranked.region)?;
-                Ok((factor, Note::PartlyDrained))
-            }
-            Pass::Unknown if self.usable(ranked.region) == Usable::IfNothingElse => Ok((1.0, Note::Unknown)),
-            Pass::LastGood(since) if self.stopped_serving(ranked.region) >= Some(since) => {
-                Ok((1.0, Note::LastGood))
-            }
-            Pass::LastResort(best) if self.resort(ranked.region) == best => Ok((1.0, Note::LastResort)),
-            Pass::Unknown | Pass::LastGood(_) | Pass::LastResort(_) => Err(DropReason::Unknown),
+        let Admitted { factor, note, drained_share } = self.admission.admits(pass, ranked.region)?;
+        // Independent of the share key, so that a drain keeps the same clients away in every window.
+        if drained_share > 0.0 && self.client.with(ranked.hash.0).with(2).unit() < drained_share {
+            return Err(DropReason::PartlyDrained(drained_share));
         }
-    }
-
-    fn eligible(&self, id: RegionId) -> Result<(f64, Note), DropReason> {
-        match self.usable(id) {
-            Usable::Yes(factor) if factor < 1.0 => Ok((factor, Note::Degraded)),
-            Usable::Yes(factor) => match self.standing.region(id).kept_by {
-                Some(rule) => Ok((factor, Note::Held(rule))),
-                None => Ok((factor, Note::Plain)),
-            },
-            Usable::IfNothingElse => Err(DropReason::Unknown),
-            Usable::No(cause @ Cause::Probes(_)) => {
-                let SteeringRequest { service, family, .. } = *self.request;
-                match self.standing.held(Some(service), self.set, family, id) {
-                    Some(rule) => Ok((1.0, Note::Held(rule))),
-                    None if self.standing.region(id).usable().is_eligible() => {
-                        Err(DropReason::FamilyDown(family))
-                    }
-                    None => Err(DropReason::Withdrawn(cause)),
-                }
-            }
-            Usable::No(cause) => Err(DropReason::Withdrawn(cause)),
-        }
+        Ok((factor, note))
     }
 
     /// Adds the region's endpoints to the answer.
     fn endpoints<S: Selection>(&self, pass: Pass, region: RegionId, into: &mut S) -> Answer {
-        let pool = self.standing.region(region).pool(self.request.family);
+        let pool = self.admission.standing.region(region).pool(self.request.family);
         self.draw(candidates(pool, pass), into);
         if !into.is_empty() {
             Answer::Endpoints
-        } else if self.standing.region(region).unresolved {
+        } else if self.admission.standing.region(region).unresolved {
             // Its hosts are not resolved yet: SERVFAIL, so that resolvers ask again instead of caching NODATA.
             Answer::Servfail
         } else {
@@ -458,11 +342,11 @@ impl<T: Trace> Chooser<'_, T> {
     /// key. A random share draws anew for every query, whatever the prefix; a partial drain never does.
     fn is_keyed(&self, ranking: &Ranking) -> bool {
         let draws = self.terms.share != Share::Random && (ranking.ties || ranking.most_endpoints > 1);
-        let mut own = self.standing.overrides_of(self.request.service).iter();
+        let mut own = self.admission.standing.overrides_of(self.request.service).iter();
         let mut regions = ranking.groups.iter().flatten();
         draws
             || own.any(|it| it.action.is_partial())
-            || regions.any(|ranked| self.standing.region(ranked.region).drained_share() > 0.0)
+            || regions.any(|ranked| self.admission.standing.region(ranked.region).drained_share() > 0.0)
     }
 }
 

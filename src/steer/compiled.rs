@@ -44,9 +44,9 @@ pub(super) struct Terms {
 #[derive(Debug)]
 pub(super) struct RankingTable {
     by_address: ByAddress,
-    rankings: Vec<Ranking>,
+    pub(super) rankings: Vec<Ranking>,
     /// The set of regions of each ranking, by the same index.
-    sets: Vec<SetId>,
+    pub(super) sets: Vec<SetId>,
 }
 
 /// Client address → index of its ranking, in the narrowest integer that can number all rankings.
@@ -101,7 +101,7 @@ impl Compiled {
     /// address throughout which the ranking holds.
     pub(super) fn ranking(&self, terms: Terms, client: IpAddr) -> (&Ranking, SetId, u8) {
         let table = &self.tables[terms.table as usize];
-        let (ranking, prefix_len) = table.by_address.lookup(client);
+        let (ranking, prefix_len) = table.lookup(client);
         (&table.rankings[ranking], table.sets[ranking], prefix_len)
     }
 
@@ -171,6 +171,13 @@ impl RankingTable {
         let by_place: Vec<u32> =
             places.geo.places().iter().zip(&places.directions).map(&mut ranking).collect();
         Self { by_address: ByAddress::new(places.geo, &by_place, rankings.len()), rankings, sets: Vec::new() }
+    }
+
+    /// The index of the ranking for a client, and the length of the shortest prefix around the client's address throughout
+    /// which it holds.
+    #[inline]
+    pub(super) fn lookup(&self, client: IpAddr) -> (usize, u8) {
+        self.by_address.lookup(client)
     }
 
     /// Numbers the set of each ranking's regions; returns each set once.

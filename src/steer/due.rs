@@ -1,6 +1,7 @@
 //! The earliest time at which a choice can change, for computed TTLs.
 
-use super::choose::{Chooser, Pass, window};
+use super::admission::Pass;
+use super::choose::{Chooser, window};
 use super::rank::{RankedRegion, Ranking};
 use super::trace::{DropReason, Note, Stage, Trace};
 use crate::model::{Due, RegionId, Share};
@@ -12,7 +13,7 @@ impl<T: Trace> Chooser<'_, T> {
         let verdict = chosen.map(|ranked| self.verdict(Pass::Eligible, ranked));
         let is_held = matches!(verdict, Some(Ok((_, Note::Held(_)))));
         let eligible_unheld = matches!(verdict, Some(Ok(_))) && !is_held;
-        let pool = region.map(|region| self.standing.region(region).pool(self.request.family));
+        let pool = region.map(|region| self.admission.standing.region(region).pool(self.request.family));
         let has_good = pool.is_some_and(|pool| !pool.configured || pool.serves);
         let withdrawn = matches!(verdict, Some(Err(DropReason::Withdrawn(_))));
         let serves = ranking.groups.is_empty() || (has_good && !is_held && !withdrawn);
@@ -22,7 +23,7 @@ impl<T: Trace> Chooser<'_, T> {
                 // The severity of failures decides what is held and which down region is answered, and any
                 // probe result may change it.
                 let member = if serves {
-                    self.standing.dues.of_member(self.request.service, ranked.region)
+                    self.admission.standing.dues.of_member(self.request.service, ranked.region)
                 } else {
                     Due::ANY_TIME
                 };
@@ -48,7 +49,7 @@ impl<T: Trace> Chooser<'_, T> {
 
     /// Whether the region, or its endpoints, were drawn from several.
     fn is_drawn(&self, ranking: &Ranking, region: RegionId) -> bool {
-        let endpoints = self.topology.region(region).endpoints.len();
+        let endpoints = self.admission.topology.region(region).endpoints.len();
         let among = |group: &[RankedRegion]| group.len() > 1 && group.iter().any(|r| r.region == region);
         endpoints > 1 || ranking.groups.iter().any(|group| among(group))
     }

@@ -8,15 +8,18 @@
 //! Both report their decisions to a [`Trace`]. Queries use [`NoTrace`], which costs nothing; `explain` passes a
 //! [`Recording`] to the same functions.
 
+mod admission;
 mod choose;
 mod compiled;
 mod due;
 mod rank;
 mod selection;
+mod shares;
 mod trace;
 
 pub use choose::{Answer, Choice, SteeringRequest};
 pub use compiled::Compiled;
 pub use rank::{RankedRegion, Ranking, rank};
 pub use selection::Host;
+pub use shares::{Population, RankingId, TableId};
 pub use trace::{DropReason, Entry, NoTrace, Note, Recording, Stage, Trace};
