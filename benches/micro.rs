@@ -9,18 +9,20 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::Criterion;
+use criterion::{BatchSize, Criterion};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RecordType};
 use ipnet::Ipv4Net;
 use portolan::answer::{Arrival, Reply, Transport, handle};
 use portolan::config::{self, Source};
+use portolan::forecast::{Demand, Forecast, moves};
 use portolan::geo::{Index, NetworkOverride};
 use portolan::health::State;
-use portolan::model::{Family, KeyPrefix, Location, Rules, ServiceId, Unix};
+use portolan::model::{Family, Fraction, KeyPrefix, Location, Rules, ServiceId, Unix};
 use portolan::prepare::{Origin, prepare, world};
 use portolan::snapshot::Snapshot;
+use portolan::standing::{Action, Override};
 use portolan::state;
 use portolan::steer::{Compiled, NoTrace, SteeringRequest};
 use portolan::wire::{HEADER, MAX_ENTRIES};
@@ -236,6 +238,42 @@ fn bench(criterion: &mut Criterion) {
     });
 }
 
+/// Where the clients of 250 countries are sent, and whom drains of a region move of all services.
+fn bench_forecasts(criterion: &mut Criterion) {
+    let Snapshot { plan, standing, .. } = snapshot();
+    let drained = |share| {
+        let action = Action::Drain(Fraction::from_percent(share).expect("up to 100 %"));
+        let drain = Override {
+            id: 1,
+            target: "region/eu-west".parse().expect("a target"),
+            action,
+            created: NOW,
+            until: None,
+            reason: None,
+            by: None,
+        };
+        state::assume(&world(&plan, Rules::default()), &[drain], NOW, &|_, _| State::Up)
+    };
+    let (all, some) = (drained(100.0), drained(25.0));
+    let mut group = criterion.benchmark_group("forecast");
+    group.bench_function("demand", |b| b.iter(|| Demand::new(&plan.geo, &plan.steering)));
+    let service = ServiceId(500);
+    group.bench_function("first map", |b| {
+        let map = |demand: Demand| {
+            let forecast = Forecast { plan: &plan, demand: &demand, service, family: Family::V4, unix: NOW };
+            forecast.countries(&standing)
+        };
+        b.iter_batched(|| Demand::new(&plan.geo, &plan.steering), map, BatchSize::LargeInput);
+    });
+    let demand = Demand::new(&plan.geo, &plan.steering);
+    let forecast = Forecast { plan: &plan, demand: &demand, service, family: Family::V4, unix: NOW };
+    group.bench_function("map", |b| b.iter(|| forecast.countries(black_box(&standing))));
+    for (kind, after) in [("drain", &all), ("partial drain", &some)] {
+        group.bench_function(kind, |b| b.iter(|| moves(&plan, &demand, &standing, black_box(after), NOW)));
+    }
+    group.finish();
+}
+
 /// Rows of a latency file, one for each autonomous system.
 const ASNS: u32 = 50_000;
 
@@ -295,6 +333,7 @@ fn main() {
     }
     let mut criterion = Criterion::default().configure_from_args();
     bench(&mut criterion);
+    bench_forecasts(&mut criterion);
     bench_latencies(&mut criterion);
     criterion.final_summary();
 }

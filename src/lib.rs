@@ -26,6 +26,7 @@
 //! | [`wire`] | DNS messages: decoding, encoding, EDNS | model, zone |
 //! | [`snapshot`] | everything that a query sees: plan, standing, epoch | all above |
 //! | [`answer`] | `handle(&Snapshot, &[u8], Arrival, now, &mut Reply) → Outcome` | all above |
+//! | [`forecast`] | what would happen: where the clients of each country are sent, and whom a change would move | model, geo, steer, snapshot, standing |
 //! | [`config`] | TOML text → model, with every mistake at its file, line and column; names the files to open, but opens none | model, zone, geo |
 //! | **shells** | | |
 //! | [`supervise`] | parts of the process that end or stall are noticed; faults for tests | – |
@@ -60,6 +61,7 @@ pub mod cli;
 pub mod config;
 pub mod dns;
 pub mod engine;
+pub mod forecast;
 pub mod geo;
 pub mod health;
 pub mod journal;

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::NoAnswer;
+use crate::state::Rejection;
 
 /// The `type` of a problem that a safety rule caused; the command line exits with 4 on it.
 pub const REFUSED_BY_SAFETY: &str = "urn:portolan:refused-by-safety";
@@ -79,6 +80,16 @@ impl std::error::Error for Problem {}
 impl From<NoAnswer> for Problem {
     fn from(why: NoAnswer) -> Self {
         Self::no_answer(why.to_string())
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(why: Rejection) -> Self {
+        match why {
+            Rejection::NotFound(why) => Self::new(StatusCode::NOT_FOUND, why),
+            Rejection::Invalid(why) => Self::bad_request(why),
+            refused @ Rejection::Unsafe(_) => Self::refused_by_safety(refused.to_string()),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use super::connections::Admission;
 use super::dto;
 use super::explain::{Question, RequestQuestion, client_address, explain, explain_request};
 use super::exposition::Exposition;
+use super::forecast::{Forecasts, get_map, post_plan};
 use super::load::Loads;
 use super::metrics::{Metrics, Seen};
 use super::parameters::{self, parameters, parameters_and_all};
@@ -60,6 +61,8 @@ pub struct Api {
     pub handshakes: Arc<Handshakes>,
     /// The certificates that the node obtains itself.
     pub certificates: AllManaged,
+    /// Makes forecasts.
+    pub forecasts: Forecasts,
 }
 
 /// The routes for a listener that allows what `access` says, and those of `extra`; only `/metrics` if it is for that.
@@ -74,6 +77,7 @@ pub fn router(api: Api, access: Access, extra: Router) -> Router {
         .route("/v1/handshakes", get(get_handshakes))
         .route("/v1/overrides", get(get_overrides).post(post_override))
         .route("/v1/events", get(get_events))
+        .route("/v1/plan", post(post_plan))
         .route("/v1/reload", post(reload))
         .route("/v1/acme", post(acme::post))
         .route_layer(middleware::from_fn(parameters::none));
@@ -82,6 +86,7 @@ pub fn router(api: Api, access: Access, extra: Router) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/v1/explain", get(get_explain))
+        .route("/v1/map", get(get_map))
         .route("/v1/overrides/{id}", delete(delete_override))
         .merge(without_parameters);
     guarded(routes.with_state(api).merge(extra), access)
@@ -284,7 +289,7 @@ fn may_override_safety(asks: bool, role: Role) -> Result<(), Problem> {
 }
 
 /// The action of a request. A share goes with a drain only.
-fn action(action: dto::Action, share: Option<dto::Share>) -> Result<Action, String> {
+pub(super) fn action(action: dto::Action, share: Option<dto::Share>) -> Result<Action, String> {
     match (action, share) {
         (dto::Action::Drain, share) => Ok(Action::Drain(share.unwrap_or(dto::Share::WHOLE).0)),
         (dto::Action::Up, None | Some(dto::Share::WHOLE)) => Ok(Action::Up),
@@ -294,12 +299,7 @@ fn action(action: dto::Action, share: Option<dto::Share>) -> Result<Action, Stri
 }
 
 fn applied_or_refused(outcome: Result<Applied, Rejection>) -> Result<Json<dto::Applied>, Problem> {
-    match outcome {
-        Ok(applied) => Ok(Json(applied.into())),
-        Err(Rejection::NotFound(why)) => Err(Problem::new(StatusCode::NOT_FOUND, why)),
-        Err(Rejection::Invalid(why)) => Err(Problem::bad_request(why)),
-        Err(refused @ Rejection::Unsafe(_)) => Err(Problem::refused_by_safety(refused.to_string())),
-    }
+    Ok(Json(outcome?.into()))
 }
 
 async fn delete_override(

@@ -201,7 +201,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn service(&self, id: ServiceId) -> dto::Service {
+    pub(super) fn service(&self, id: ServiceId) -> dto::Service {
         let plan = &self.snapshot.plan;
         let service = plan.topology.service(id);
         let region = |member: &Member| {

@@ -1,5 +1,6 @@
 //! Commands to the engine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -7,8 +8,9 @@ use tokio::sync::oneshot;
 use crate::journal::Confirmation;
 use crate::model::{Challenge, Proof};
 use crate::prepare::Prepared;
+use crate::snapshot::Plan;
 use crate::standing::Override;
-use crate::state::{CheckStatus, EventKind, HostStatus, OverrideRequest, Rejection};
+use crate::state::{CheckStatus, EventKind, HostStatus, OverrideChange, OverrideRequest, Preview, Rejection};
 
 /// A challenge of an ACME server that is to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,7 @@ pub struct ShowChallenge {
 pub(super) enum Command {
     Override { request: OverrideRequest, reply: oneshot::Sender<Change> },
     Restore { id: u64, by: String, override_safety: bool, reply: oneshot::Sender<Change> },
+    Preview { change: OverrideChange, reply: oneshot::Sender<Result<Previewed, Rejection>> },
     Overrides { reply: oneshot::Sender<Vec<Override>> },
     Checks { reply: oneshot::Sender<Vec<CheckStatus>> },
     Hosts { reply: oneshot::Sender<Vec<HostStatus>> },
@@ -40,11 +43,12 @@ pub(super) enum Command {
 pub(super) type Change = Result<(Applied, Confirmation), Rejection>;
 
 impl Command {
-    /// Whether it would change something for a caller that no longer waits and was told so.
+    /// Whether it would change something, or take long, for a caller that no longer waits and was told so.
     pub(super) fn is_abandoned(&self) -> bool {
         match self {
             Self::Override { reply, .. } | Self::Restore { reply, .. } => reply.is_closed(),
             Self::ShowChallenge { reply, .. } => reply.is_closed(),
+            Self::Preview { reply, .. } => reply.is_closed(),
             _ => false,
         }
     }
@@ -63,6 +67,17 @@ pub struct Applied {
     pub no_effect: Option<String>,
     /// Why it could not be saved; `None` if it was. It applies regardless, until the next restart.
     pub not_durable: Option<String>,
+}
+
+/// What a change of overrides would do, and the plan that both of its standings belong to.
+#[derive(Clone, Debug)]
+pub struct Previewed {
+    /// The compiled config.
+    pub plan: Arc<Plan>,
+    /// The epoch that the change would apply to.
+    pub epoch: u64,
+    /// What it would do.
+    pub preview: Preview,
 }
 
 /// A config that was reloaded and applied.

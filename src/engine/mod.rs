@@ -25,7 +25,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-pub use command::{Applied, Reloaded, ShowChallenge};
+pub use command::{Applied, Previewed, Reloaded, ShowChallenge};
 pub use events::ReloadCounts;
 pub use history::{History, Next};
 pub use task::{Engine, EngineTask};
@@ -35,7 +35,7 @@ use crate::model::{Challenge, Proof};
 use crate::prepare::Prepared;
 use crate::snapshot::Snapshot;
 use crate::standing::Override;
-use crate::state::{CheckStatus, Event, EventKind, HostStatus, OverrideRequest, Rejection};
+use crate::state::{CheckStatus, Event, EventKind, HostStatus, OverrideChange, OverrideRequest, Rejection};
 use crate::supervise::Supervisor;
 use command::{Change, Command};
 use events::Counts;
@@ -117,6 +117,14 @@ impl Handle {
     ) -> Result<Result<Applied, Rejection>, NoAnswer> {
         let change = self.ask(|reply| Command::Restore { id, by, override_safety, reply }).await?;
         Ok(when_durable(change).await)
+    }
+
+    /// What a change of overrides would do; it is not made.
+    ///
+    /// # Errors
+    /// [`NoAnswer`] of the engine; the inner [`Rejection`] if the change makes no sense.
+    pub async fn preview(&self, change: OverrideChange) -> Result<Result<Previewed, Rejection>, NoAnswer> {
+        self.ask(|reply| Command::Preview { change, reply }).await
     }
 
     /// The active overrides, oldest first.

@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::acme::Keeper;
-use crate::api::{Access, Api, Contributor, Load, Loads, Metrics, Policy, Reloads, dto, router};
+use crate::api::{Access, Api, Contributor, Forecasts, Load, Loads, Metrics, Policy, Reloads, dto, router};
 use crate::config::AtStart;
 use crate::engine::{self, Engine, Handle};
 use crate::journal::{Journal, Opened};
@@ -270,7 +270,8 @@ fn api(
 ) -> Api {
     let (metrics, loads, files) = (metrics(counters, files), loads(counters), files.clone());
     let handshakes = Arc::clone(&counters.proxy.handshakes);
-    Api { engine, reloads, node_name, started, metrics, files, loads, handshakes, certificates }
+    let forecasts = Forecasts::default();
+    Api { engine, reloads, node_name, started, metrics, files, loads, handshakes, certificates, forecasts }
 }
 
 /// The metrics of the modules that the API does not know.

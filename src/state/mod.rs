@@ -13,6 +13,7 @@ mod dirty;
 mod effect;
 mod event;
 mod hosts;
+mod overrides;
 mod pools;
 mod publish;
 mod reload;
@@ -29,13 +30,14 @@ pub use checks::CheckStatus;
 pub(crate) use event::samples as event_samples;
 pub use event::{Event, EventKind, timestamp};
 pub use hosts::{HostStatus, KnownHost, LookupFailure};
+pub use overrides::{OverrideChange, Preview};
 pub use request::{DO_IT_ANYWAY, OverrideRequest, Rejection, check_target};
 
 use crate::health::{CannotProbe, Observation, SavedVerdict, State as Health};
 use crate::model::{
     BackendRef, CheckId, Due, EndpointRef, Lookup, Name, Now, Probe, RegionId, Rules, Topology, Unix,
 };
-use crate::safety::{self, Unserved};
+use crate::safety::Unserved;
 use crate::standing::{AddressStanding, Inputs, Override, PoolPast, RegionSets, Standing};
 use assemble::{Basis, assemble};
 use checks::Index;
@@ -318,70 +320,6 @@ impl State {
         // The indices of checks have changed: save all verdicts.
         self.changed_verdicts = (0..self.targets.checks.list.len() as Index).collect();
         self.has_new_checks = true;
-    }
-
-    /// Sets an override; it replaces that of the same target, if any.
-    ///
-    /// # Errors
-    /// If there is no such target, the request makes no sense, or a safety rule forbids it. Nothing changes then.
-    pub fn set_override(&mut self, request: OverrideRequest, now: Now) -> Result<SetOverride, Rejection> {
-        self.recompute(now);
-        let override_safety = request.override_safety;
-        let new = request.accept(&self.world.topology, self.last_override + 1, now.unix)?;
-        let mut overrides = self.overrides.clone();
-        let replaced = overrides.iter().position(|o| o.target == new.target).map(|at| overrides.remove(at));
-        overrides.push(new.clone());
-        let after = self.permitted(&overrides, override_safety, now)?;
-        let no_effect = effect::no_effect(&self.world, &self.standing, &after, &new);
-        self.last_override = new.id;
-        self.overrides = overrides;
-        self.events.push(EventKind::Overridden(new.clone()));
-        self.publish(after, now);
-        Ok(SetOverride { subject: new, replaced, no_effect })
-    }
-
-    /// Removes an override; `by` is who asked for it.
-    ///
-    /// # Errors
-    /// If there is no such override, or a safety rule forbids its removal. Nothing changes then.
-    pub fn remove_override(
-        &mut self,
-        id: u64,
-        by: String,
-        override_safety: bool,
-        now: Now,
-    ) -> Result<Override, Rejection> {
-        self.recompute(now);
-        let Some(index) = self.overrides.iter().position(|o| o.id == id) else {
-            return Err(Rejection::NotFound(format!("there is no override {id}")));
-        };
-        let mut overrides = self.overrides.clone();
-        let gone = overrides.remove(index);
-        let after = self.permitted(&overrides, override_safety, now)?;
-        self.overrides = overrides;
-        self.events.push(EventKind::Restored { subject: gone.clone(), by });
-        self.publish(after, now);
-        Ok(gone)
-    }
-
-    /// The standing with these overrides.
-    ///
-    /// # Errors
-    /// If a safety rule forbids the change, unless `override_safety` is set.
-    fn permitted(
-        &self,
-        overrides: &[Override],
-        override_safety: bool,
-        now: Now,
-    ) -> Result<Standing, Rejection> {
-        let after = self.compute(overrides, now.unix);
-        if !override_safety {
-            let World { topology, sets, rules, .. } = &self.world;
-            safety::permit(rules, sets, &self.standing, &after)
-                .map_err(|refusal| Rejection::Unsafe(refusal.explain(topology, sets)))?;
-            safety::permit_pools(topology, &self.standing, &after).map_err(Rejection::Unsafe)?;
-        }
-        Ok(after)
     }
 
     /// Removes the overrides that have expired and returns them; ends ejections. To be called once a second.

@@ -2,6 +2,7 @@
 //! durations in the unit that their name says.
 
 mod acme;
+mod forecast;
 mod from;
 mod pool;
 mod request;
@@ -13,6 +14,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 pub use acme::{AcmeRequest, Certificate, Challenge};
+pub use forecast::{
+    Basis, EndpointShare, Map, MapCountry, MapRegion, Plan, PlanCountry, PlanEndpoints, PlanPool,
+    PlanRequest, PlanService, RegionShare,
+};
 pub use pool::{Backend, Ejected, Load, Panic, Pool, PoolLimits};
 pub use request::{
     BackendAddress, ExplainRequest, MatchedRoute, RequestBackend, RequestListener, RequestOutcome,

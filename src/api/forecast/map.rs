@@ -1,0 +1,89 @@
+//! `GET /v1/map`
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+
+use super::{country_code, region_shares, rounded, shown_family};
+use crate::api::dto;
+use crate::api::parameters::parameters;
+use crate::api::problem::Problem;
+use crate::api::routes::Api;
+use crate::api::status::View;
+use crate::forecast::{Demand, Forecast, families};
+use crate::model::{ServiceId, Topology};
+use crate::net::clock::Clock;
+use crate::snapshot::Snapshot;
+
+pub(in crate::api) async fn get_map(State(api): State<Api>, uri: Uri) -> Result<Json<dto::Map>, Problem> {
+    let [service] = parameters(&uri, ["service"])?;
+    let snapshot = api.engine.snapshots.load_full();
+    let service = find(&snapshot.plan.topology, service.as_deref())?;
+    let turn = api.forecasts.turn().await?;
+    let map = turn.run(Arc::clone(&snapshot.plan), move |demand| map(&snapshot, demand, service)).await?;
+    Ok(Json(map))
+}
+
+/// The service of this name, or without one the first.
+fn find(topology: &Topology, name: Option<&str>) -> Result<ServiceId, Problem> {
+    let not_found = |detail: String| Problem::new(StatusCode::NOT_FOUND, detail);
+    let Some(text) = name else {
+        let is_any = !topology.services.is_empty();
+        return is_any.then_some(ServiceId(0)).ok_or_else(|| not_found("this node has no services".into()));
+    };
+    let name = text
+        .parse()
+        .map_err(|e| Problem::bad_request(format!("`{text}` is not a valid domain name: {e}")))?;
+    let found = topology.services_named(&name).next();
+    found.ok_or_else(|| not_found(format!("there is no service `{name}`")))
+}
+
+fn map(snapshot: &Snapshot, demand: &Demand, service: ServiceId) -> dto::Map {
+    let Snapshot { plan, standing, epoch, .. } = snapshot;
+    let unix = Clock::unix();
+    let family = families(plan, standing, service)[0];
+    let shares = Forecast { plan, demand, service, family, unix }.countries(standing);
+    let topology = &plan.topology;
+    let countries = demand.countries.iter().zip(&shares).map(|(country, shares)| dto::MapCountry {
+        country: country_code(country.country),
+        weight: rounded(country.weight),
+        client: country.client,
+        regions: region_shares(topology, shares),
+    });
+    let view = View::new(snapshot, &[], &[], &[], unix).service(service);
+    let gets_clients = |name: &str| {
+        let all = shares.iter().flatten();
+        all.into_iter().any(|(region, _)| topology.region(*region).name == name)
+    };
+    let region = |region: &dto::ServiceRegion| {
+        let id = topology.region_named(&region.name);
+        let point = id.and_then(|id| topology.region(id).location.point);
+        let available = match region.usable {
+            dto::Usable::Yes | dto::Usable::Reduced => true,
+            dto::Usable::IfNothingElse => gets_clients(&region.name),
+            dto::Usable::No => region.held.is_some(),
+        };
+        dto::MapRegion {
+            name: region.name.clone(),
+            lat: point.map(|point| degrees(point.lat)),
+            lon: point.map(|point| degrees(point.lon)),
+            available,
+        }
+    };
+    dto::Map {
+        service: view.name.clone(),
+        kind: view.kind,
+        family: shown_family(family),
+        epoch: *epoch,
+        basis: dto::Basis::Addresses,
+        regions: view.regions.iter().map(region).collect(),
+        countries: countries.collect(),
+    }
+}
+
+/// As the config writes it, which single precision keeps to a ten-thousandth.
+fn degrees(value: f32) -> f64 {
+    (f64::from(value) * 1e4).round() / 1e4
+}

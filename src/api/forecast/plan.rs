@@ -1,0 +1,151 @@
+//! `POST /v1/plan`: a change of overrides is tried by the engine, as an override is set, and the standings before and
+//! after it are compared.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::{Extension, Json};
+
+use super::{country_code, region_shares, rounded, shown_family};
+use crate::api::access::Bearer;
+use crate::api::dto;
+use crate::api::problem::Problem;
+use crate::api::routes::{Api, action};
+use crate::engine::Previewed;
+use crate::forecast::{Demand, Move, endpoint_shares, moves};
+use crate::model::{Family, Target, TargetError, Topology};
+use crate::net::clock::Clock;
+use crate::snapshot;
+use crate::standing::Standing;
+use crate::state::{OverrideChange, OverrideRequest, Preview};
+
+/// The most services that a plan lists.
+const MOST_SERVICES: usize = 100;
+
+/// The most countries that a plan lists, of all its services together; each service has its part of them.
+const MOST_COUNTRIES: usize = 2500;
+
+pub(in crate::api) async fn post_plan(
+    State(api): State<Api>,
+    Extension(Bearer { by, .. }): Extension<Bearer>,
+    request: Result<Json<dto::PlanRequest>, JsonRejection>,
+) -> Result<Json<dto::Plan>, Problem> {
+    let Json(request) = request.map_err(|e| Problem::bad_request(e.body_text()))?;
+    let (change, target) = change(request, by)?;
+    let turn = api.forecasts.turn().await?;
+    let previewed = api.engine.preview(change).await??;
+    let plan = Arc::clone(&previewed.plan);
+    Ok(Json(turn.run(plan, move |demand| compared(&previewed, &target, demand)).await?))
+}
+
+/// The change that a request describes, and its target.
+fn change(request: dto::PlanRequest, by: String) -> Result<(OverrideChange, Target), Problem> {
+    let parsed = |text: String| text.parse().map_err(|e: TargetError| Problem::bad_request(e.to_string()));
+    match request {
+        dto::PlanRequest { target: Some(target), action: Some(does), share, restore: None } => {
+            let target: Target = parsed(target)?;
+            let action = action(does, share).map_err(Problem::bad_request)?;
+            let request = OverrideRequest {
+                target: target.clone(),
+                action,
+                lasts: None,
+                reason: None,
+                override_safety: false,
+                by,
+            };
+            Ok((OverrideChange::Set(request), target))
+        }
+        dto::PlanRequest { target: None, action: None, share: None, restore: Some(target) } => {
+            let target: Target = parsed(target)?;
+            Ok((OverrideChange::Restore(target.clone()), target))
+        }
+        _ => Err(Problem::bad_request(
+            "a plan has `target` and `action`, and perhaps `share`, or only `restore`",
+        )),
+    }
+}
+
+fn compared(previewed: &Previewed, target: &Target, demand: &Demand) -> dto::Plan {
+    let Previewed { plan, epoch, preview } = previewed;
+    let Preview { before, after, refusal, no_effect } = preview;
+    let moves = moves(plan, demand, before, after, Clock::unix());
+    let shown = moves.len().min(MOST_SERVICES);
+    let countries = MOST_COUNTRIES / shown.max(1);
+    dto::Plan {
+        refused: refusal.clone(),
+        no_effect: no_effect.clone(),
+        epoch: *epoch,
+        basis: dto::Basis::Addresses,
+        services: moves[..shown].iter().map(|it| service(plan, demand, it, countries)).collect(),
+        services_left_out: moves.len() - shown,
+        endpoints: endpoints(&plan.topology, before, after, target),
+        pool: pool(&plan.topology, before, after, target),
+    }
+}
+
+fn service(plan: &snapshot::Plan, demand: &Demand, it: &Move, most_countries: usize) -> dto::PlanService {
+    let topology = &plan.topology;
+    let (service, change) = (topology.service(it.service), &it.change);
+    let shown = change.countries.len().min(most_countries);
+    let country = |of: &crate::forecast::CountryChange| {
+        let country = &demand.countries[of.country];
+        dto::PlanCountry {
+            country: country_code(country.country),
+            weight: rounded(country.weight),
+            moved: rounded(of.moved),
+            from: region_shares(topology, &of.before),
+            to: region_shares(topology, &of.after),
+        }
+    };
+    dto::PlanService {
+        service: service.name.to_string(),
+        kind: (&service.kind).into(),
+        family: it.family.and_then(shown_family),
+        moved: rounded(change.moved),
+        gains: region_shares(topology, &change.gains),
+        before: region_shares(topology, &change.before),
+        after: region_shares(topology, &change.after),
+        countries: change.countries[..shown].iter().map(country).collect(),
+        countries_left_out: change.countries.len() - shown,
+    }
+}
+
+/// For an endpoint: how the clients of its region are divided among its endpoints, in each family where that changes.
+fn endpoints(
+    topology: &Topology,
+    before: &Standing,
+    after: &Standing,
+    target: &Target,
+) -> Vec<dto::PlanEndpoints> {
+    let Target::Endpoint { region, .. } = target else { return Vec::new() };
+    let Some(id) = topology.region_named(region) else { return Vec::new() };
+    let shares = |standing: &Standing, family: Family| -> Vec<dto::EndpointShare> {
+        let shares = endpoint_shares(standing, id, family).into_iter();
+        shares
+            .map(|(at, share)| dto::EndpointShare {
+                endpoint: topology.endpoint(at).name.clone(),
+                share: rounded(share),
+            })
+            .collect()
+    };
+    let of_family = |family: Family| {
+        let (before, after) = (shares(before, family), shares(after, family));
+        let family = shown_family(family);
+        (before != after).then(|| dto::PlanEndpoints { region: region.clone(), family, before, after })
+    };
+    Family::ALL.into_iter().filter_map(of_family).collect()
+}
+
+fn pool(topology: &Topology, before: &Standing, after: &Standing, target: &Target) -> Option<dto::PlanPool> {
+    let Target::Backend { pool: name, .. } = target else { return None };
+    let id = topology.pool_named(name)?;
+    let pool = topology.pool(id);
+    let used = |standing: &Standing| {
+        let open = &standing.pool(id).open;
+        let backends = pool.backends.iter().enumerate();
+        let used = backends.filter(|(index, _)| open.iter().any(|it| usize::from(it.backend) == *index));
+        used.map(|(_, backend)| backend.name.clone()).collect()
+    };
+    Some(dto::PlanPool { name: name.clone(), before: used(before), after: used(after) })
+}
