@@ -46,6 +46,7 @@ mod logging;
 mod mismatch;
 mod node;
 mod overrides;
+mod plan;
 mod proxy;
 mod serve;
 mod status;
@@ -137,6 +138,13 @@ enum Command {
     /// Remove the overrides of a target
     #[command(after_help = node_help!("portolan restore region/eu-west"))]
     Restore(overrides::Restore),
+    /// Show whom a change would move, by country and share, without making it
+    #[command(after_help = concat!(
+        "Clients are counted by the addresses of the geo database. The exit code is 4 if a safety rule\n",
+        "would refuse the change.\n\n",
+        node_help!("portolan plan --drain region/eu-west --share 25%")
+    ))]
+    Plan(plan::Arguments),
     /// List the current overrides
     #[command(after_help = node_help!("portolan overrides"))]
     Overrides(Plain),
@@ -215,6 +223,10 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Drain(arguments) => overrides::drain(&change(&arguments.node)?, arguments),
         Command::Force(arguments) => overrides::force(&change(&arguments.node)?, arguments),
         Command::Restore(arguments) => overrides::restore(&change(&arguments.node)?, &arguments),
+        Command::Plan(arguments) => {
+            let (request, change) = arguments.change()?;
+            arguments.run(&read(&arguments.node)?, &request, &change)
+        }
         Command::Overrides(Plain { json, node }) => overrides::list(&read(&node)?, json),
         Command::Events(arguments) => events::run(&read(&arguments.node)?, &arguments),
         Command::Reload(Plain { json, node }) => reload(&change(&node)?, json),

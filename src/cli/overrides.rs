@@ -78,11 +78,11 @@ pub(super) struct Restore {
 }
 
 /// The target as the API writes it.
-fn target(text: &str) -> Result<String, TargetError> {
+pub(super) fn target(text: &str) -> Result<String, TargetError> {
     text.parse::<Target>().map(|target| target.to_string())
 }
 
-fn share(text: &str) -> Result<Share, String> {
+pub(super) fn share(text: &str) -> Result<Share, String> {
     Fraction::parse(text).map(Share).ok_or_else(|| "write a percentage from 0% to 100%, such as 25%".into())
 }
 

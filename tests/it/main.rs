@@ -14,6 +14,7 @@ mod dynamic;
 mod explain;
 mod failover;
 mod floods;
+mod forecast;
 mod harness;
 mod journal;
 mod limits;

@@ -1,5 +1,6 @@
 //! Properties of whole plans, built from generated config text and queried through `answer::handle`.
 
+mod forecast;
 mod shares;
 mod world;
 

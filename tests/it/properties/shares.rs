@@ -71,7 +71,7 @@ fn any_weights() -> impl Strategy<Value = Vec<u32>> {
 }
 
 /// Whether `count` of `total` is a fair draw of this share.
-fn is_fair(count: usize, total: usize, share: f64) -> bool {
+pub(super) fn is_fair(count: usize, total: usize, share: f64) -> bool {
     let (count, total) = (count as f64, total as f64);
     (count - total * share).abs() <= DEVIATIONS * (total * share * (1.0 - share)).sqrt() + 1.0
 }

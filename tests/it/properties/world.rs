@@ -1,5 +1,6 @@
 //! Generated worlds: written as config text, loaded as by a node, queried as by a resolver.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,9 +14,10 @@ use hickory_proto::rr::{Name, RecordType};
 use ipnet::IpNet;
 use portolan::answer::{AnswerKind, Arrival, Outcome, Reply, Transport, handle};
 use portolan::config::{self, Source};
+use portolan::forecast::{Demand, Forecast, Shares};
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
-use portolan::model::{EndpointRef, KeyPrefix, Rules, Unix};
+use portolan::model::{EndpointRef, Family, KeyPrefix, RegionId, Rules, Unix};
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::Override;
 use portolan::{prepare, state};
@@ -300,6 +302,20 @@ impl Node {
     /// Queries for one client, this many seconds after the start.
     pub(super) fn ask(&self, name: &str, rtype: &str, client: IpAddr, seconds: u64) -> Answer {
         self.ask_for(name, rtype, client.into(), seconds)
+    }
+
+    /// The share of the clients that each region gets, by country.
+    pub(super) fn forecast(&self, name: &str) -> BTreeMap<String, BTreeMap<String, f64>> {
+        let Snapshot { plan, standing, .. } = &self.0;
+        let topology = &plan.topology;
+        let name = name.parse().expect("a name");
+        let service = topology.services_named(&name).next().expect("it has this service");
+        let demand = Demand::new(&plan.geo, &plan.steering);
+        let forecast = Forecast { plan, demand: &demand, service, family: Family::V4, unix: Unix(START) };
+        let region = |(id, share): &(RegionId, f64)| (topology.region(*id).name.clone(), *share);
+        let of_country = |shares: &Shares| shares.iter().map(region).collect();
+        let countries = demand.countries.iter().map(|it| it.country.expect("it is located").to_string());
+        countries.zip(forecast.countries(standing).iter().map(of_country)).collect()
     }
 
     /// Queries for the clients of a prefix.

@@ -17,7 +17,7 @@ use portolan::health::{CannotProbe, Failure, Observation, ProbeResult, Severity,
 use portolan::model::{CheckId, Found, Fraction, Lookup, Mono, Name, Now, Rules, Subject, Target, Unix};
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::{Action, Override, Standing, Suspected};
-use portolan::state::{CheckToRun, EventKind, OverrideRequest, Rejection, SavedState, State};
+use portolan::state::{CheckToRun, EventKind, OverrideChange, OverrideRequest, Rejection, SavedState, State};
 
 use crate::harness::Numbers;
 use invariants::Promise;
@@ -266,24 +266,47 @@ impl Simulation {
             override_safety: self.dice.one_in(8),
             by: "the simulation".into(),
         };
-        self.change(request.override_safety, |state, now| state.set_override(request, now).map(drop));
+        let tried = OverrideChange::Set(request.clone());
+        self.change(tried, request.override_safety, |state, now| state.set_override(request, now).map(drop));
     }
 
     fn remove_override(&mut self) {
-        let overrides: Vec<u64> = self.state.overrides().iter().map(|o| o.id).collect();
+        let overrides: Vec<(u64, Target)> =
+            self.state.overrides().iter().map(|o| (o.id, o.target.clone())).collect();
         if !overrides.is_empty() {
-            let id = *self.dice.of(&overrides);
+            let (id, target) = self.dice.of(&overrides).clone();
             let set_aside = self.dice.one_in(8);
             let by = "the simulation".to_owned();
-            self.change(set_aside, |state, now| state.remove_override(id, by, set_aside, now).map(drop));
+            let tried = OverrideChange::Restore(target);
+            self.change(tried, set_aside, |state, now| {
+                state.remove_override(id, by, set_aside, now).map(drop)
+            });
         }
     }
 
-    /// Changes overrides: a refused change has no effect, an accepted one leaves every client a region.
-    fn change(&mut self, set_aside: bool, change: impl FnOnce(&mut State, Now) -> Result<(), Rejection>) {
+    /// Changes overrides: a refused change has no effect, an accepted one leaves every client a region. Trying it before
+    /// changes nothing, and says what happens.
+    fn change(
+        &mut self,
+        tried: OverrideChange,
+        set_aside: bool,
+        change: impl FnOnce(&mut State, Now) -> Result<(), Rejection>,
+    ) {
         self.state.recompute(self.now);
         let before = self.snapshot();
-        if change(&mut self.state, self.now).is_err() {
+        let preview = self.state.preview(tried, self.now).expect("the change makes sense");
+        assert_eq!(before.epoch, self.state.epoch(), "trying a change made one");
+        assert_eq!(preview.before, before.standing);
+        let changed = change(&mut self.state, self.now);
+        match &changed {
+            Ok(()) => {
+                assert_eq!(preview.after, **self.state.standing(), "it did something else than when tried");
+                assert!(set_aside || preview.refusal.is_none(), "{:?}", preview.refusal);
+            }
+            Err(Rejection::Unsafe(why)) => assert_eq!(preview.refusal.as_ref(), Some(why)),
+            Err(other) => panic!("{other}"),
+        }
+        if changed.is_err() {
             assert_eq!(before.epoch, self.state.epoch(), "a refused override changed something");
         } else if !set_aside && self.rules.min_regions > 0 {
             self.leaves_a_region(&before);

@@ -1,0 +1,237 @@
+//! `portolan plan`: whom a change would move, before it does.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::client::{Client, ClientError};
+use super::exit;
+use super::node::NodeOptions;
+use super::overrides::{share, target};
+use super::status::Table;
+use crate::api::dto::{self, Action, RegionShare, Share};
+
+/// The most countries and services in the text; JSON has more.
+const SHOWN: usize = 10;
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("change").multiple(false))]
+pub(super) struct Arguments {
+    /// Draining region/NAME, endpoint/REGION/NAME, service/NAME/REGION or pool/NAME/BACKEND
+    #[arg(long, value_name = "TARGET", value_parser = target, group = "change")]
+    drain: Option<String>,
+    /// Draining only this share of the clients
+    #[arg(long, value_name = "25%", value_parser = share)]
+    share: Option<Share>,
+    /// Forcing a target up
+    #[arg(long, value_name = "TARGET", value_parser = target, group = "change")]
+    up: Option<String>,
+    /// Forcing a target down
+    #[arg(long, value_name = "TARGET", value_parser = target, group = "change")]
+    down: Option<String>,
+    /// Removing the override of a target
+    #[arg(long, value_name = "TARGET", value_parser = target, group = "change")]
+    restore: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(super) node: NodeOptions,
+}
+
+impl Arguments {
+    /// What to ask the node for, and the same as the subject of a sentence.
+    ///
+    /// # Errors
+    /// If no change is named.
+    pub(super) fn change(&self) -> Result<(dto::PlanRequest, String)> {
+        if self.share.is_some() && self.drain.is_none() {
+            return Err(ClientError::Usage("--share goes with --drain".into()).into());
+        }
+        let set = |target: &String, action: Action| dto::PlanRequest {
+            target: Some(target.clone()),
+            action: Some(action),
+            share: self.share,
+            restore: None,
+        };
+        Ok(match (&self.drain, &self.up, &self.down, &self.restore) {
+            (Some(target), ..) => {
+                let part = self.share.map(|share| format!("{share} of ")).unwrap_or_default();
+                (set(target, Action::Drain), format!("draining {part}{target}"))
+            }
+            (_, Some(target), ..) => (set(target, Action::Up), format!("forcing {target} up")),
+            (_, _, Some(target), _) => (set(target, Action::Down), format!("forcing {target} down")),
+            (.., Some(target)) => {
+                let restore = dto::PlanRequest { restore: Some(target.clone()), ..<_>::default() };
+                (restore, format!("restoring {target}"))
+            }
+            _ => {
+                let why = "name the change by --drain, --up, --down or --restore; \
+                           comparing with another config is not supported yet";
+                return Err(ClientError::Usage(why.into()).into());
+            }
+        })
+    }
+
+    /// Asks the node and prints what it says.
+    pub(super) fn run(&self, client: &Client, request: &dto::PlanRequest, change: &str) -> Result<ExitCode> {
+        let plan: dto::Plan = client.post("/v1/plan", request)?;
+        if self.json {
+            say!("{}", serde_json::to_string_pretty(&plan)?);
+        } else {
+            say!("{}", text(&plan, change));
+        }
+        let is_refused = plan.refused.is_some();
+        Ok(if is_refused { ExitCode::from(exit::REFUSED) } else { ExitCode::SUCCESS })
+    }
+}
+
+/// Totals first, then the countries with the most clients, then what a safety rule says.
+fn text(plan: &dto::Plan, change: &str) -> String {
+    let mut text = totals(plan, change);
+    for it in &plan.endpoints {
+        text += &format!("\n{}", endpoints(it));
+    }
+    if let Some(first) = plan.services.first() {
+        text += "\n\n";
+        if plan.services.len() > 1 {
+            text += &format!("Countries of {}:\n", name(first));
+        }
+        text += &countries(first);
+    }
+    if let Some(why) = &plan.refused {
+        text += &format!("\n\nA safety rule would refuse it: {why}.\n--override-safety does it anyway.");
+    }
+    text
+}
+
+fn totals(plan: &dto::Plan, change: &str) -> String {
+    let because = plan.no_effect.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    if let Some(pool) = &plan.pool {
+        let names = |names: &[String]| if names.is_empty() { "none".into() } else { names.join(", ") };
+        let (before, after) = (names(&pool.before), names(&pool.after));
+        return if pool.before == pool.after {
+            format!("{change} would not change which backends of pool {} are used{because}", pool.name)
+        } else {
+            format!("{change} would leave pool {} these backends: {after} (now {before})", pool.name)
+        };
+    }
+    match &plan.services[..] {
+        [] => format!("{change} would move no clients to another region{because}"),
+        [only] if plan.services_left_out == 0 => {
+            format!("{change} would move {} of the clients of {}", percent(only.moved), total(only))
+        }
+        several => {
+            let count = several.len() + plan.services_left_out;
+            let mut text = format!("{change} would move clients of {count} services:");
+            for it in several.iter().take(SHOWN) {
+                text += &format!("\n  {} of {}", percent(it.moved), total(it));
+            }
+            text + &more(count, "service")
+        }
+    }
+}
+
+/// "www.example.com.: 28% to us-east, 3% to ap-south"
+fn total(service: &dto::PlanService) -> String {
+    let mut parts: Vec<String> =
+        service.gains.iter().map(|it| format!("{} to {}", percent(it.share), it.region)).collect();
+    let to_none = service.moved - service.gains.iter().map(|it| it.share).sum::<f64>();
+    if to_none > LEAST {
+        parts.push(format!("{} to no region", percent(to_none)));
+    }
+    format!("{}: {}", name(service), parts.join(", "))
+}
+
+fn name(service: &dto::PlanService) -> String {
+    let family = service.family.map(|family| format!(" over {family}")).unwrap_or_default();
+    format!("{}{family}", service.service)
+}
+
+fn countries(service: &dto::PlanService) -> String {
+    let mut table = Table::new(&["COUNTRY", "OF ALL CLIENTS", "MOVES", "FROM", "TO"]);
+    for it in service.countries.iter().take(SHOWN) {
+        let (from, to) = (excess(&it.from, &it.to), excess(&it.to, &it.from));
+        table.add([&*it.country, &percent(it.weight), &percent(it.moved), &from, &to]);
+    }
+    table.text() + &more(service.countries.len() + service.countries_left_out, "country")
+}
+
+/// What regions have more of than in another division of the same clients.
+fn excess(of: &[RegionShare], over: &[RegionShare]) -> String {
+    let share_in = |list: &[RegionShare], region: &str| {
+        list.iter().find(|it| it.region == region).map_or(0.0, |it| it.share)
+    };
+    let more = of.iter().map(|it| (&*it.region, it.share - share_in(over, &it.region)));
+    let sum = |list: &[RegionShare]| list.iter().map(|it| it.share).sum::<f64>();
+    let none = ("no region", sum(over) - sum(of));
+    let more = more.chain([none]).filter(|(_, share)| *share > LEAST);
+    more.map(|(region, share)| format!("{region} {}", percent(share))).collect::<Vec<_>>().join(", ")
+}
+
+/// "region eu-west over IPv4: lb1 gets 38% of its clients (now 50%), lb2 62% (now 50%)"
+fn endpoints(it: &dto::PlanEndpoints) -> String {
+    let share_in = |list: &[dto::EndpointShare], name: &str| {
+        list.iter().find(|it| it.endpoint == name).map_or(0.0, |it| it.share)
+    };
+    let mut names: Vec<&str> = it.before.iter().chain(&it.after).map(|it| &*it.endpoint).collect();
+    names.sort_unstable();
+    names.dedup();
+    let part = |name: &&str| {
+        let (before, after) = (share_in(&it.before, name), share_in(&it.after, name));
+        format!("{name} {} (now {})", percent(after), percent(before))
+    };
+    let family = it.family.map(|family| format!(" over {family}")).unwrap_or_default();
+    let parts: Vec<String> = names.iter().map(part).collect();
+    format!("clients of region {}{family} by endpoint: {}", it.region, parts.join(", "))
+}
+
+/// "and 3 more countries", if there are more than shown.
+fn more(count: usize, what: &str) -> String {
+    match count.saturating_sub(SHOWN) {
+        0 => String::new(),
+        1 => format!("\nand 1 more {what}"),
+        more => {
+            let plural =
+                what.strip_suffix('y').map_or_else(|| format!("{what}s"), |stem| format!("{stem}ies"));
+            format!("\nand {more} more {plural}")
+        }
+    }
+}
+
+/// With a decimal where the number is small, as 0 would be wrong.
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent == 0.0 || percent >= 9.95 {
+        format!("{percent:.0}%")
+    } else if percent >= 0.05 {
+        let text = format!("{percent:.1}");
+        format!("{}%", text.strip_suffix(".0").unwrap_or(&text))
+    } else {
+        "<0.1%".into()
+    }
+}
+
+/// Smaller shares are errors of rounding.
+const LEAST: f64 = 1e-5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_are_short_but_never_wrongly_0() {
+        for (share, expected) in [
+            (0.0, "0%"),
+            (0.000_01, "<0.1%"),
+            (0.000_6, "0.1%"),
+            (0.031, "3.1%"),
+            (0.03, "3%"),
+            (0.0996, "10%"),
+            (0.314, "31%"),
+            (1.0, "100%"),
+        ] {
+            assert_eq!(percent(share), expected, "{share}");
+        }
+    }
+}
