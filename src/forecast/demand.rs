@@ -128,7 +128,7 @@ fn counts(geo: &Index) -> Vec<Count> {
             }
             (IpAddr::V6(first), IpAddr::V6(last)) => {
                 let sites = (last.to_bits() - first.to_bits()).checked_shr(80).unwrap_or(0) as u64;
-                let size = sites.saturating_add(1).min(MOST_SITES);
+                let size = sites.saturating_add(1).min(PROVIDER_SITES);
                 count.v6 += size;
                 count.largest_v6 = count.largest_v6.max(Some((size, inside_v6(first, last))));
             }
@@ -160,7 +160,7 @@ fn inside_v6(first: Ipv6Addr, last: Ipv6Addr) -> IpAddr {
 }
 
 /// The most clients that an IPv6 network counts: the /48s of a /32.
-const MOST_SITES: u64 = 1 << 16;
+const PROVIDER_SITES: u64 = 1 << 16;
 
 #[cfg(test)]
 mod tests {

@@ -17,9 +17,10 @@ use portolan::config::{self, Source};
 use portolan::forecast::{Demand, Forecast, Shares};
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
-use portolan::model::{EndpointRef, Family, KeyPrefix, RegionId, Rules, Unix};
+use portolan::model::{EndpointRef, Family, KeyPrefix, RegionId, Rules, ServiceId, Unix};
 use portolan::snapshot::{Plan, Snapshot};
 use portolan::standing::Override;
+use portolan::steer::{NoTrace, SteeringRequest};
 use portolan::{prepare, state};
 use proptest::prelude::*;
 
@@ -304,18 +305,39 @@ impl Node {
         self.ask_for(name, rtype, client.into(), seconds)
     }
 
-    /// The share of the clients that each region gets, by country.
+    /// The share of the clients that each region is forecast to get, by country.
     pub(super) fn forecast(&self, name: &str) -> BTreeMap<String, BTreeMap<String, f64>> {
         let Snapshot { plan, standing, .. } = &self.0;
         let topology = &plan.topology;
-        let name = name.parse().expect("a name");
-        let service = topology.services_named(&name).next().expect("it has this service");
+        let service = self.service(name);
         let demand = Demand::new(&plan.geo, &plan.steering);
         let forecast = Forecast { plan, demand: &demand, service, family: Family::V4, unix: Unix(START) };
         let region = |(id, share): &(RegionId, f64)| (topology.region(*id).name.clone(), *share);
         let of_country = |shares: &Shares| shares.iter().map(region).collect();
         let countries = demand.countries.iter().map(|it| it.country.expect("it is located").to_string());
         countries.zip(forecast.countries(standing).iter().map(of_country)).collect()
+    }
+
+    /// How many of these clients each region is chosen for; without a name, those who get none.
+    pub(super) fn sent(&self, name: &str, clients: impl Iterator<Item = IpAddr>) -> BTreeMap<String, usize> {
+        let Snapshot { plan, standing, .. } = &self.0;
+        let (service, family, unix) = (self.service(name), Family::V4, Unix(START));
+        let mut counts: BTreeMap<Option<RegionId>, usize> = BTreeMap::new();
+        let mut addresses = Vec::new();
+        for client in clients {
+            let request = SteeringRequest { service, client, family, unix, draw: 0 };
+            let choice =
+                plan.steering.choose(&plan.topology, standing, &request, &mut addresses, &mut NoTrace);
+            *counts.entry(choice.region).or_default() += 1;
+        }
+        let name =
+            |id: Option<RegionId>| id.map_or_else(String::new, |id| plan.topology.region(id).name.clone());
+        counts.into_iter().map(|(id, count)| (name(id), count)).collect()
+    }
+
+    fn service(&self, name: &str) -> ServiceId {
+        let name = name.parse().expect("a name");
+        self.0.plan.topology.services_named(&name).next().expect("it has this service")
     }
 
     /// Queries for the clients of a prefix.
