@@ -5,6 +5,9 @@
 //! The others depend on what may be used right now: [`Compiled::choose`] computes them for each query. So the order
 //! of regions never depends on health, and losing a region moves only its clients.
 //!
+//! [`Compiled::shares`] computes what `choose` draws on average for all clients of a ranking; what each pass admits is decided in
+//! one place.
+//!
 //! Both report their decisions to a [`Trace`]. Queries use [`NoTrace`], which costs nothing; `explain` passes a
 //! [`Recording`] to the same functions.
 

@@ -84,6 +84,7 @@ async fn reads(victim: Victim) -> io::Result<()> {
         "/v1/regions",
         "/v1/services",
         "/v1/explain?name=www.example.test&client=10.1.2.3",
+        "/v1/map",
         "/v1/events",
         "/v1/handshakes",
         "/v1/overrides",
@@ -92,6 +93,11 @@ async fn reads(victim: Victim) -> io::Result<()> {
         let text = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         whole(victim.control, text.as_bytes()).await?;
     }
+    let plan = r#"{"target": "region/eu", "action": "drain"}"#;
+    let head = "Host: localhost\r\nConnection: close\r\nContent-Type: application/json";
+    let length = plan.len();
+    let text = format!("POST /v1/plan HTTP/1.1\r\n{head}\r\nContent-Length: {length}\r\n\r\n{plan}");
+    whole(victim.control, text.as_bytes()).await?;
     Ok(())
 }
 
