@@ -86,7 +86,7 @@ impl Arguments {
     }
 }
 
-/// Totals first, then the countries with the most clients, then what a safety rule says.
+/// Totals first, then the countries with the most clients that move, then what a safety rule says.
 fn text(plan: &dto::Plan, change: &str) -> String {
     let mut text = totals(plan, change);
     for it in &plan.endpoints {

@@ -20,7 +20,7 @@ pub struct Change {
     pub before: Shares,
     /// What each region has of all clients after it.
     pub after: Shares,
-    /// The countries whose clients move, those with the most clients first.
+    /// The countries whose clients move, those with the most clients that do first.
     pub countries: Vec<CountryChange>,
 }
 
@@ -145,8 +145,8 @@ impl<'a> Comparison<'a> {
                 countries.push(CountryChange { country, moved: moved_here, before: from, after: to });
             }
         }
-        let weight = |it: &CountryChange| demand.countries[it.country].weight;
-        countries.sort_by(|one, two| weight(two).total_cmp(&weight(one)));
+        let clients = |it: &CountryChange| it.moved * demand.countries[it.country].weight;
+        countries.sort_by(|one, two| clients(two).total_cmp(&clients(one)));
         let (gains, before, after) = (gains.take(), all_before.take(), all_after.take());
         (!countries.is_empty()).then_some(Change { moved, gains, before, after, countries })
     }

@@ -188,6 +188,25 @@ async fn a_plan_names_the_countries_and_shares_that_move() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_countries_with_the_most_clients_that_move_come_first() {
+    let mixed =
+        "[[service]]\nname = \"mixed.example.test.\"\nregions = [\"eu\", \"us\", \"ap\"]\nrank = \"geo\"
+geo = { \"country:US\" = [[\"eu\", \"us\", \"ap\"]], \"country:SG\" = [\"ap\"], \"*\" = [\"eu\"] }\n";
+    let node = start(&[REGIONS, mixed].concat()).await;
+    let plan = plan(&node.api, json!({"target": "region/eu", "action": "drain"})).await;
+    let countries = plan["services"][0]["countries"].as_array().expect("a list").iter();
+    let found: Vec<_> =
+        countries.map(|it| (&it["country"], it["weight"].as_f64(), it["moved"].as_f64())).collect();
+    // A third of half of all clients are fewer than a quarter.
+    assert_eq!(
+        found,
+        [(&json!("DE"), Some(0.25), Some(1.0)), (&json!("US"), Some(0.5), Some(0.333_333_333)),]
+    );
+    assert_eq!(plan["services"][0]["moved"], 0.416_666_667);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_plan_says_is_what_then_happens() {
     let node = start(&[REGIONS, NEAREST, SHARED].concat()).await;
     let service = "service/shared.example.test/us";
@@ -273,7 +292,7 @@ async fn plans_of_endpoints_and_backends_show_what_moves_inside() {
         json!([{
             "region": "eu", "family": "IPv4",
             "before": [share("lb1", 0.5), share("lb2", 0.5)],
-            "after": [share("lb1", 0.333_333), share("lb2", 0.666_667)],
+            "after": [share("lb1", 0.333_333_333), share("lb2", 0.666_666_667)],
         }])
     );
     let backend = plan(&node.api, json!({"target": "pool/api/192.0.2.21:80", "action": "drain"})).await;

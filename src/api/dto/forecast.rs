@@ -130,7 +130,7 @@ pub struct PlanService {
     pub before: Vec<RegionShare>,
     /// What each region would have.
     pub after: Vec<RegionShare>,
-    /// The countries whose clients would move, those with the most clients first.
+    /// The countries whose clients would move, those with the most such clients first.
     pub countries: Vec<PlanCountry>,
     /// How many more countries there are whose clients would move.
     pub countries_left_out: usize,

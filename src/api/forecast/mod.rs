@@ -125,7 +125,7 @@ fn region_shares(topology: &Topology, shares: &Shares) -> Vec<dto::RegionShare> 
     shares.iter().map(share).collect()
 }
 
-/// To millionths.
+/// Without the errors of adding up.
 fn rounded(share: f64) -> f64 {
-    (share * 1e6).round() / 1e6
+    (share * 1e9).round() / 1e9
 }
