@@ -207,6 +207,39 @@ geo = { \"country:US\" = [[\"eu\", \"us\", \"ap\"]], \"country:SG\" = [\"ap\"], 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_and_maps_name_the_family_where_it_matters() {
+    let two = "[region.eu]\nendpoint = [{ name = \"four\", address = \"192.0.2.1\", probe = [] }, \
+        { name = \"six\", address = \"2001:db8::1\", probe = [] }]
+[region.us]\nendpoint = [{ name = \"lb1\", address = [\"192.0.2.2\", \"2001:db8::2\"], probe = [] }]
+[region.ap]\nendpoint = [{ name = \"lb1\", host = \"lb.example.net\", address = \"2001:db8::3\", probe = [] }]
+[[service]]\nname = \"www.example.test.\"\nregions = [\"eu\", \"us\"]
+[[service]]\nname = \"six.example.test.\"\nregions = [\"ap\"]
+[[service]]\nname = \"name.example.test.\"\ntype = \"cname\"\nregions = [\"ap\"]\n";
+    let node = start(two).await;
+    let family = async |service: &str| {
+        node.api.get(&format!("/v1/map?service={service}.example.test")).await["family"].clone()
+    };
+    assert_eq!(
+        [family("www").await, family("six").await, family("name").await],
+        [json!("IPv4"), json!("IPv6"), Value::Null]
+    );
+    for (target, expected) in [
+        ("endpoint/eu/six", &[json!("IPv6")][..]),
+        ("endpoint/eu/four", &[json!("IPv4")]),
+        ("region/eu", &[Value::Null]),
+    ] {
+        let plan = plan(&node.api, json!({"target": target, "action": "down"})).await;
+        let services = plan["services"].as_array().expect("a list").iter();
+        let found: Vec<Value> = services.map(|it| it["family"].clone()).collect();
+        assert_eq!(found, expected, "{plan}");
+    }
+    let done = portolan_at(&node.folder, &["plan", "--down", "endpoint/eu/six"]);
+    let expected = "would move 100% of the clients of www.example.test. over IPv6: 100% to us\n";
+    assert!(done.stdout.contains(expected), "{done:?}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_plan_says_is_what_then_happens() {
     let node = start(&[REGIONS, NEAREST, SHARED].concat()).await;
     let service = "service/shared.example.test/us";
