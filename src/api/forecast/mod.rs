@@ -1,4 +1,4 @@
-//! `GET /v1/map` and `POST /v1/plan`: where clients are sent now, and whom a change would move, by [`forecast`].
+//! `GET /v1/map` and `POST /v1/plan`: where clients are sent now, and whom a change would move, by [`crate::forecast`].
 
 mod map;
 mod plan;
