@@ -25,6 +25,7 @@ mod metrics;
 mod pace;
 mod passive;
 mod passthrough;
+mod pipes;
 mod pools;
 mod queue;
 mod relay;

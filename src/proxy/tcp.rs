@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use http::{HeaderMap, Method};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::passive::Fault;
 use super::pools::WorkerPool;
 use super::queue::InFlight;
+use super::relay::Relayed;
 use super::tls::AnyEnd;
 use super::upstream::{Connected, Failure};
 use super::worker::Client;
@@ -20,7 +20,7 @@ use crate::pick::{Hash, client_key};
 use crate::route::Head;
 
 /// Connects the client to a backend and relays until both have ended.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(client: &Client, stream: S) {
+pub(super) async fn serve<S: Relayed>(client: &Client, stream: S) {
     let snapshot = client.context.snapshot();
     let Some(listener) = client.plan(&snapshot) else { return };
     let (method, headers) = (Method::GET, HeaderMap::new());
@@ -32,11 +32,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(client: &Client, st
 }
 
 /// Connects the client to a backend of the pool and relays until both have ended.
-pub(super) async fn relay_to<S: AsyncRead + AsyncWrite + Unpin>(
-    client: &Client,
-    stream: S,
-    pool: &Rc<WorkerPool>,
-) {
+pub(super) async fn relay_to<S: Relayed>(client: &Client, stream: S, pool: &Rc<WorkerPool>) {
     pool.count_request();
     let version = pool.settings().send_proxy;
     let header = version.and_then(|version| header(client, version)).unwrap_or_default();
