@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
-use super::host;
 use super::problem::Problem;
+use super::{host, page};
 use crate::config::{Read, Role, Token};
 
 /// What a listener of the API allows.
@@ -62,7 +62,13 @@ pub(super) async fn guard(State(access): State<Access>, mut request: Request, ne
 fn permit(access: &Access, request: &Request) -> Result<Bearer, Problem> {
     let reader = || Bearer { role: Role::Viewer, by: "a reader".into() };
     let policy = match access {
-        Access::Socket => return Ok(Bearer { role: Role::Admin, by: "socket".into() }),
+        Access::Socket => {
+            // A port of this user's may be forwarded to the socket, and then every page in a browser reaches it.
+            if request.headers().contains_key(header::ORIGIN) {
+                host::check(&[], request)?;
+            }
+            return Ok(Bearer { role: Role::Admin, by: "socket".into() });
+        }
         Access::Metrics(policy) => {
             host::check(&policy.borrow().hosts, request)?;
             return Ok(reader());
@@ -70,7 +76,9 @@ fn permit(access: &Access, request: &Request) -> Result<Bearer, Problem> {
         Access::Tcp(policy) => policy.borrow(),
     };
     host::check(&policy.hosts, request)?;
-    if matches!(request.uri().path(), "/livez" | "/readyz") {
+    let path = request.uri().path();
+    // The page has nothing secret in it, and is where a token is typed.
+    if matches!(path, "/livez" | "/readyz") || page::is_part(path) {
         return Ok(reader());
     }
     let token = bearer(&policy.tokens, request.headers())?;

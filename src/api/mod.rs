@@ -14,6 +14,7 @@ mod forecast;
 mod host;
 mod load;
 mod metrics;
+mod page;
 mod parameters;
 mod problem;
 mod reload;

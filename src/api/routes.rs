@@ -27,7 +27,7 @@ use super::parameters::{self, parameters, parameters_and_all};
 use super::problem::Problem;
 use super::reload::Reloads;
 use super::status::View;
-use super::{acme, certificates};
+use super::{acme, certificates, page};
 use crate::config::{self, Role};
 use crate::engine::{Applied, Handle, Next, NoAnswer};
 use crate::model::Unix;
@@ -75,6 +75,7 @@ pub fn router(api: Api, access: Access, extra: Router) -> Router {
         .route("/v1/regions", get(get_regions))
         .route("/v1/services", get(get_services))
         .route("/v1/handshakes", get(get_handshakes))
+        .route("/v1/whoami", get(get_whoami))
         .route("/v1/overrides", get(get_overrides).post(post_override))
         .route("/v1/events", get(get_events))
         .route("/v1/plan", post(post_plan))
@@ -88,7 +89,8 @@ pub fn router(api: Api, access: Access, extra: Router) -> Router {
         .route("/v1/explain", get(get_explain))
         .route("/v1/map", get(get_map))
         .route("/v1/overrides/{id}", delete(delete_override))
-        .merge(without_parameters);
+        .merge(without_parameters)
+        .merge(page::routes());
     guarded(routes.with_state(api).merge(extra), access)
 }
 
@@ -174,6 +176,10 @@ async fn get_regions(State(api): State<Api>) -> Result<Json<Vec<dto::Region>>, P
 
 async fn get_handshakes(State(api): State<Api>) -> Json<Vec<dto::Handshakes>> {
     Json(api.handshakes.networks().into_iter().map(Into::into).collect())
+}
+
+async fn get_whoami(Extension(Bearer { role, by }): Extension<Bearer>) -> Json<dto::Whoami> {
+    Json(dto::Whoami { by, role: role.into() })
 }
 
 async fn get_services(State(api): State<Api>) -> Result<Json<Vec<dto::Service>>, Problem> {

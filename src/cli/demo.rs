@@ -236,7 +236,8 @@ fn introduction(at: Listening, sockets: [&Path; 2], token: &str, program: &str) 
     }
     let [socket, of_region] = sockets.map(Path::display);
     text += &format!("\nDNS answers at {dns}, control at {control}.\n");
-    text += &format!("Changes over TCP need --token {token}.\n");
+    text += &format!("See where clients go: http://{control}/\n");
+    text += &format!("Changes there and over TCP need the token {token}.\n");
     text += "\nTry in another terminal:\n";
     let (address, port) = (dns.ip(), dns.port());
     let [(place, client), others @ ..] = drill::CLIENTS;
@@ -357,6 +358,7 @@ mod tests {
                 assert!(line.chars().count() <= 80, "{line}");
             }
             for expected in [
+                &format!("http://127.0.0.1:{control}/"),
                 "portolan status",
                 "portolan explain",
                 "--how",

@@ -362,6 +362,7 @@ mod tests {
             verdict,
             since: "in 2027".into(),
             evidence: evidence.into(),
+            failures: 0,
             rtt_ms: Some(1.25),
             last_probe_s: None,
             probes: vec![dto::Probe { name: "edge".into(), verdict: Verdict::Up, evidence: String::new() }],
@@ -420,6 +421,7 @@ mod tests {
                 uptime_s: 60,
             },
             pools: Vec::new(),
+            listeners: Vec::new(),
             regions: vec![
                 region("soft", Verdict::Down, Usable::No, Some(Rule::MinRegions)),
                 region("kept", Verdict::Down, Usable::Yes, Some(Rule::SuspectSelf)),

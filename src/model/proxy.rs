@@ -146,6 +146,19 @@ pub enum Protocol {
     Udp,
 }
 
+impl Protocol {
+    /// Its name in the config.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::TlsPassthrough => "tls-passthrough",
+            Self::Udp => "udp",
+        }
+    }
+}
+
 /// `tcp` of a listener. What is `None` is the kernel's default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpOptions {

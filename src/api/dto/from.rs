@@ -1,14 +1,16 @@
 //! From what the core knows to what the API reports.
 
 use super::{
-    Action, Applied, Event, FileShare, Files, Override, Rank, Reloaded, Rule, ServiceType, Share, StageName,
-    Usable, Verdict,
+    Action, Applied, Event, FileShare, Files, Listener, Override, Rank, Reloaded, Role, Rule, ServiceType,
+    Share, StageName, Usable, Verdict,
 };
+use crate::config;
 use crate::engine;
 use crate::health::State;
 use crate::model::{self, RankKind, ServiceKind};
 use crate::net::handshakes::Distance;
 use crate::net::limits::{self, Occupancy};
+use crate::route;
 use crate::standing;
 use crate::state::timestamp;
 use crate::steer;
@@ -24,6 +26,27 @@ impl From<&limits::Files> for Files {
             dns_tcp: share(files.budget.dns_tcp, &files.dns_tcp),
             proxy: (files.budget.proxy > 0).then(|| share(files.budget.proxy, &files.proxy)),
             api: share(files.budget.api, &files.api),
+        }
+    }
+}
+
+impl From<&route::Listener> for Listener {
+    fn from(listener: &route::Listener) -> Self {
+        Self {
+            name: listener.name.clone(),
+            protocol: listener.protocol.name().into(),
+            tls: listener.tls.is_some(),
+            addresses: listener.addresses.to_vec(),
+        }
+    }
+}
+
+impl From<config::Role> for Role {
+    fn from(role: config::Role) -> Self {
+        match role {
+            config::Role::Viewer => Self::Viewer,
+            config::Role::Operator => Self::Operator,
+            config::Role::Admin => Self::Admin,
         }
     }
 }

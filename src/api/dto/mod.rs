@@ -18,13 +18,13 @@ pub use forecast::{
     Basis, EndpointShare, Map, MapCountry, MapRegion, Plan, PlanCountry, PlanEndpoints, PlanPool,
     PlanRequest, PlanService, RegionShare,
 };
-pub use pool::{Backend, Ejected, Load, Panic, Pool, PoolLimits};
+pub use pool::{Backend, Ejected, Listener, Load, Panic, Pool, PoolLimits};
 pub use request::{
     BackendAddress, ExplainRequest, MatchedRoute, RequestBackend, RequestListener, RequestOutcome,
     RequestPool, RequestSticky, RouteEdits, SkippedRoute, SplitPool,
 };
 pub use terms::{
-    Action, EventName, ExplainKind, Family, Instead, Rank, RouteCondition, Rule, ServiceType, Share,
+    Action, EventName, ExplainKind, Family, Instead, Rank, Role, RouteCondition, Rule, ServiceType, Share,
     StageName, Usable, Verdict,
 };
 
@@ -40,6 +40,9 @@ pub struct Status {
     /// The proxy's pools, in order of name.
     #[serde(default)]
     pub pools: Vec<Pool>,
+    /// The proxy's listeners, in order of name.
+    #[serde(default)]
+    pub listeners: Vec<Listener>,
     /// What needs an operator's attention now, a sentence each.
     pub alarms: Vec<String>,
     /// The certificates of the proxy that the node obtains itself.
@@ -64,6 +67,15 @@ pub struct Handshakes {
     pub rtt_ms: f64,
     /// The shortest of them.
     pub least_ms: f64,
+}
+
+/// `GET /v1/whoami`: who the node takes the sender of the request for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whoami {
+    /// The author that its overrides would name: "token NAME" or "socket"; "a reader" without a token.
+    pub by: String,
+    /// What it may do.
+    pub role: Role,
 }
 
 /// How the files that the process may have open are shared out, and how many it has open.
@@ -174,6 +186,9 @@ pub struct Address {
     pub since: String,
     /// Why it has this verdict; for an unobserved address why this node cannot probe it.
     pub evidence: String,
+    /// The failures that its probes count towards down, or have counted since it went down: of the probe that has most.
+    #[serde(default)]
+    pub failures: u32,
     /// How long the TCP handshake of the last success took.
     pub rtt_ms: Option<f64>,
     /// Seconds since the last probe ended.

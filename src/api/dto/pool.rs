@@ -1,10 +1,23 @@
 //! Pools of the proxy, in `GET /v1/status`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Address, HostLookup, Override, Verdict};
+
+/// A listener of the proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Its name.
+    pub name: String,
+    /// http, tcp, udp or tls-passthrough
+    pub protocol: String,
+    /// Whether it speaks TLS itself.
+    pub tls: bool,
+    /// Where it listens, as the config says.
+    pub addresses: Vec<SocketAddr>,
+}
 
 /// A pool of the proxy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -88,6 +88,18 @@ pub enum Rank {
     None,
 }
 
+/// What a token permits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reads.
+    Viewer,
+    /// Changes, too.
+    Operator,
+    /// Even those that safety rules forbid.
+    Admin,
+}
+
 /// The name of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -245,7 +257,7 @@ macro_rules! shown_as_in_json {
 }
 
 shown_as_in_json! {
-    Verdict Usable Action Rule ServiceType Rank EventName ExplainKind StageName RouteCondition Instead Family Share
+    Verdict Usable Action Rule ServiceType Rank Role EventName ExplainKind StageName RouteCondition Instead Family Share
 }
 
 #[cfg(test)]
@@ -296,6 +308,7 @@ mod tests {
             (Rank::Geo, "geo"),
             (Rank::None, "none"),
         ]);
+        check(&[(Role::Viewer, "viewer"), (Role::Operator, "operator"), (Role::Admin, "admin")]);
         check(&[
             (ExplainKind::Dynamic, "dynamic"),
             (ExplainKind::Static, "static"),

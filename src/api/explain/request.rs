@@ -172,7 +172,7 @@ pub fn explain_request(
         epoch: snapshot.epoch,
         listener: dto::RequestListener {
             name: listener.name.clone(),
-            protocol: protocol(listener).into(),
+            protocol: listener.protocol.name().into(),
             addresses: listener.addresses.to_vec(),
             note,
         },
@@ -223,15 +223,6 @@ fn skipped(listener: &Listener, head: &Head<'_>) -> Vec<dto::SkippedRoute> {
         why: it.why.to_string(),
     };
     listener.explain(head).into_iter().map(skipped).collect()
-}
-
-fn protocol(listener: &Listener) -> &'static str {
-    match listener.protocol {
-        Protocol::Http => "http",
-        Protocol::Tcp => "tcp",
-        Protocol::TlsPassthrough => "tls-passthrough",
-        Protocol::Udp => "udp",
-    }
 }
 
 /// The pools of a route that has several.
