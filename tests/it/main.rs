@@ -24,6 +24,7 @@ mod metrics;
 mod mistakes;
 mod on_call;
 mod overrides;
+mod page;
 mod peers;
 mod privileges;
 mod properties;

@@ -241,7 +241,7 @@ fn read_log(stderr: impl io::Read, written: &Mutex<Vec<Value>>, reader: &AtomicU
 }
 
 /// A process that is killed when this is dropped.
-struct Killed(Child);
+pub(crate) struct Killed(pub(crate) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {

@@ -1,0 +1,5 @@
+//! The page at `/`: how it is served, and what it does in a real browser.
+
+mod browser;
+mod served;
+mod shown;
