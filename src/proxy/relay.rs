@@ -151,7 +151,9 @@ impl Direction {
             if let (Some(pipe), Some(socket)) = (&mut self.pipe, writer.socket()) {
                 let moved = ready!(pipe.poll_drain(socket, cx))?;
                 self.wrote(moved)?;
-                self.pipe.take_if(|it| it.is_empty()).map(Pipe::give_back);
+                if let Some(pipe) = self.pipe.take_if(|it| it.is_empty()) {
+                    pipe.give_back();
+                }
                 continue;
             }
             if !self.held.is_empty() {
