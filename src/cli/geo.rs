@@ -23,7 +23,7 @@ pub(crate) enum GeoCommand {
     Lookup {
         /// The client's address
         ip: IpAddr,
-        /// Config whose databases and networks to use [default: the built-in database]
+        /// Config whose databases and networks to use [default: PORTOLAN_CONFIG, else the built-in database]
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
         /// As JSON
@@ -65,6 +65,16 @@ pub(crate) enum GeoCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+impl GeoCommand {
+    /// The config that a lookup uses, chosen by `choose` from the one that stands behind the subcommand.
+    pub(crate) fn with_config(mut self, choose: impl FnOnce(Option<PathBuf>) -> Option<PathBuf>) -> Self {
+        if let Self::Lookup { config, .. } = &mut self {
+            *config = choose(config.take());
+        }
+        self
+    }
 }
 
 /// Runs a `portolan geo` command. `index_of` compiles the `[geo]` part of the config at a path.

@@ -231,7 +231,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Events(arguments) => events::run(&read(&arguments.node)?, &arguments),
         Command::Reload(Plain { json, node }) => reload(&change(&node)?, json),
         Command::Acme(acme::AcmeCommand::Set(arguments)) => acme::set(&change(&arguments.node)?, arguments),
-        Command::Geo(command) => geo::run(command, index_of),
+        Command::Geo(command) => geo::run(command.with_config(|own| selection.named_config(own)), index_of),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "portolan", &mut script);

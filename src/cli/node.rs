@@ -11,6 +11,7 @@ use clap::parser::ValueSource;
 
 use super::Command;
 use super::client::{ClientError, Purpose};
+use super::geo::GeoCommand;
 use crate::config::{self, Control};
 use crate::node::{default_sockets, demo};
 use crate::prepare::files;
@@ -92,7 +93,9 @@ impl Selection {
     /// If an option before the subcommand means nothing to it.
     pub(super) fn fits(&self, command: &Command) -> Result<()> {
         let (uses_node, uses_config) = match command {
-            Command::Serve { .. } | Command::Check(_) => (false, true),
+            Command::Serve { .. } | Command::Check(_) | Command::Geo(GeoCommand::Lookup { .. }) => {
+                (false, true)
+            }
             Command::Geo(_) | Command::Proxy(_) | Command::Completions { .. } => (false, false),
             Command::Demo(_) => (true, false),
             _ => (true, true),
@@ -108,8 +111,12 @@ impl Selection {
 
     /// The config of a command that reads one; `own` stands behind the subcommand.
     pub(super) fn config(&self, own: Option<PathBuf>) -> PathBuf {
-        let named = own.or_else(|| self.typed_config(None)).or_else(|| self.environment.config.clone());
-        named.unwrap_or_else(|| config::DEFAULT_PATH.into())
+        self.named_config(own).unwrap_or_else(|| config::DEFAULT_PATH.into())
+    }
+
+    /// The same if anything names it.
+    pub(super) fn named_config(&self, own: Option<PathBuf>) -> Option<PathBuf> {
+        own.or_else(|| self.typed_config(None)).or_else(|| self.environment.config.clone())
     }
 
     /// The config on the command line.

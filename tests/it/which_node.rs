@@ -123,17 +123,55 @@ async fn what_is_typed_comes_before_the_environment() {
     let both = [("PORTOLAN_CONFIG", config[1]), ("PORTOLAN_CONTROL", &*socket)];
     assert_done(&overrides(&[], &[], &both), 0, "");
     node.stop().await;
-    let check = run({
-        let mut command = program();
-        command.arg("check").env("PORTOLAN_CONFIG", "/none.toml");
-        command
-    });
-    assert!(check.stderr.starts_with("/none.toml:1:1: error: "), "{check:?}");
     for arguments in [["--control", "127.0.0.1:1", "check"], ["-c", "p.toml", "completions"]] {
         let done =
             portolan(&[&arguments[..], &["bash"][..usize::from(arguments[2] == "completions")]].concat());
         assert_eq!(done.code, Some(2), "{done:?}");
         assert!(done.stderr.contains("does not apply to this command"), "{done:?}");
+    }
+}
+
+#[test]
+fn commands_that_read_a_config_take_it_from_the_environment_unless_it_is_typed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = |name: &str, rest: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("version = 1\n{rest}")).expect("a config");
+        path
+    };
+    let located = |country: &str| {
+        format!("[[geo.network]]\nprefix = \"192.0.2.0/24\"\nlocation = {{ country = \"{country}\" }}\n")
+    };
+    let [of_environment, typed] = [("environment.toml", "de"), ("typed.toml", "fr")]
+        .map(|(name, country)| config(name, &located(country)));
+    let wrong = config("wrong.toml", "nosuch = 1\n");
+    let with = |before: &[&Path], command: &str, after: &[&Path], variable: &Path| {
+        let mut program = program();
+        program.args(before).args(command.split(' ')).args(after).env("PORTOLAN_CONFIG", variable);
+        run(program)
+    };
+    let chosen = [Path::new("-c"), &typed];
+    // In it the others find their mistake.
+    let refused = format!("{}:2:1: error: ", wrong.display());
+    for command in ["serve", "check", "geo lookup 192.0.2.1"] {
+        let done = with(&[], command, &[], &wrong);
+        assert!(done.code == Some(1) && done.stderr.contains(&refused), "{command}: {done:?}");
+        for (before, after) in
+            [(&[Path::new("-c"), &*wrong][..], &[][..]), (&[], &[Path::new("-c"), &*wrong])]
+        {
+            let done = with(before, command, after, &typed);
+            assert!(done.code == Some(1) && done.stderr.contains(&refused), "{command}: {done:?}");
+        }
+    }
+    for (before, after, country) in
+        [(&[][..], &[][..], "DE"), (&chosen[..], &[], "FR"), (&[], &chosen[..], "FR")]
+    {
+        let done = with(before, "geo lookup --json 192.0.2.1", after, &of_environment);
+        assert!(done.stdout.contains(&format!("\"country\": \"{country}\"")), "{done:?}");
+    }
+    for command in ["--help", "serve --help", "check --help", "status --help", "geo lookup --help"] {
+        let done = portolan(&command.split(' ').collect::<Vec<_>>());
+        assert!(done.stdout.contains("PORTOLAN_CONFIG"), "{done:?}");
     }
 }
 
