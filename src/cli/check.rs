@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::delegation::{self, Asker, ZoneResult};
 use super::{diagnostics, exit};
-use crate::config::{Config, Diagnostic, Diagnostics};
+use crate::config::{Config, Diagnostic, Diagnostics, NamedGroup};
 use crate::node;
 use crate::prepare::kernel::{Advice, Kernel};
 use crate::prepare::{Origin, Prepared, prepare};
@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, config: PathBuf) -> Result<ExitCode> {
     let mut prepared = prepare(&Origin::File(config));
     if let Ok(Prepared { config, .. }) = &mut prepared {
-        let on_this_host = unwritable(config).into_iter().chain(unknown_user(config)).chain(kernel(config));
+        let on_this_host = unwritable(config).into_iter().chain(unknown_names(config)).chain(kernel(config));
         config.warnings.add(&config.file, on_this_host.collect());
     }
     let found = match &prepared {
@@ -100,7 +100,18 @@ fn unwritable(config: &Config) -> Option<Diagnostic> {
     ))
 }
 
-/// An error if this host does not have the user that the node is to run as: `serve` would not start.
+/// Errors if this host does not have the user that the node is to run as, or the group that may use its socket: `serve`
+/// does not start then.
+pub(super) fn unknown_names(config: &Config) -> impl Iterator<Item = Diagnostic> + use<> {
+    unknown_user(config).into_iter().chain(unknown_group(config))
+}
+
+fn unknown_group(config: &Config) -> Option<Diagnostic> {
+    let NamedGroup { name, at } = config.control.group.as_ref()?;
+    let why = node::unknown_group(name)?;
+    Some(at.error(why, format!("create it with `groupadd --system {name}`, or change `group` of [control]")))
+}
+
 fn unknown_user(config: &Config) -> Option<Diagnostic> {
     let (name, at) = config.node.user.as_ref().zip(config.user_at.as_ref())?;
     let why = node::unknown_user(name)?;

@@ -3,10 +3,13 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::unistd::{Gid, Group};
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -87,11 +90,19 @@ impl fmt::Display for ClientError {
 fn unreachable(attempts: &[Attempt], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (denied, others): (Vec<_>, Vec<_>) = attempts.iter().partition(|it| matches!(it.why, Why::Denied));
     if let Some(Attempt { place, .. }) = denied.first() {
-        write!(
-            f,
-            "permission denied at {place}: only root and the user that runs the node may use this socket; \
-             use sudo, or the node's TCP address with --control HOST:PORT"
-        )?;
+        match group_of(place) {
+            None => write!(
+                f,
+                "permission denied at {place}: only root and the user that runs the node may use this socket; \
+                 use sudo, or the node's TCP address with --control HOST:PORT"
+            )?,
+            Some(group) => write!(
+                f,
+                "permission denied at {place}: only root, the user that runs the node and the group `{group}` may use \
+                 this socket; join the group and log in again, or use sudo, or the node's TCP address with \
+                 --control HOST:PORT"
+            )?,
+        }
         return others.iter().try_for_each(|Attempt { place, why }| write!(f, "; {place}: {why}"));
     }
     f.write_str("no node answers at ")?;
@@ -103,6 +114,13 @@ fn unreachable(attempts: &[Attempt], f: &mut fmt::Formatter<'_>) -> fmt::Result 
         "; is it running? --control selects another node (HOST:PORT or the path of its control socket), \
          -c the node of a config",
     )
+}
+
+/// The group that may use a socket.
+fn group_of(place: &Place) -> Option<String> {
+    let Place::Socket(path) = place else { return None };
+    let found = fs::metadata(path).ok().filter(|found| found.mode() & 0o060 == 0o060)?;
+    Group::from_gid(Gid::from_raw(found.gid())).ok()?.map(|group| group.name)
 }
 
 impl std::error::Error for ClientError {}

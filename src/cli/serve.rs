@@ -8,7 +8,7 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::{diagnostics, exit, logging};
+use super::{check, diagnostics, exit, logging};
 use crate::config::Diagnostics;
 use crate::node::sandbox::Sandbox;
 use crate::node::{Node, Options, Signals, node_name};
@@ -24,7 +24,7 @@ async fn serve(origin: Origin) -> Result<ExitCode> {
         prepared = prepare_apart(origin.clone()) => prepared?,
         () = signals.end.recv() => return Ok(ExitCode::SUCCESS),
     };
-    let prepared = match prepared {
+    let prepared = match prepared.and_then(known_here) {
         Ok(prepared) => prepared,
         Err(errors) => {
             diagnostics::print(&errors);
@@ -46,6 +46,13 @@ async fn serve(origin: Origin) -> Result<ExitCode> {
         return Ok(ExitCode::from(exit::NO));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a config with a user or group that this host does not have.
+fn known_here(mut prepared: Prepared) -> Result<Prepared, Diagnostics> {
+    let config = &mut prepared.config;
+    config.warnings.add(&config.file, check::unknown_names(config).collect());
+    if config.warnings.has_errors() { Err(std::mem::take(&mut config.warnings)) } else { Ok(prepared) }
 }
 
 /// The first line of the log.

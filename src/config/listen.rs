@@ -47,6 +47,8 @@ pub struct Control {
     pub listen: Option<SocketAddr>,
     /// Unix socket; `None` for `socket = false`.
     pub socket: Option<PathBuf>,
+    /// The group that may use the socket, besides the user that runs the node.
+    pub group: Option<NamedGroup>,
     /// The names by which clients address this node over TCP, besides its own.
     pub hosts: Vec<String>,
     /// Who may read over TCP.
@@ -68,6 +70,15 @@ pub struct ControlTls {
     pub key: NamedFile,
     /// PEM file of the authorities of client certificates, if clients must have one.
     pub client_ca: Option<NamedFile>,
+}
+
+/// A group of users of this host, and where the config names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedGroup {
+    /// Its name.
+    pub name: String,
+    /// Where the config names it.
+    pub at: Spot,
 }
 
 /// A file, and where the config names it.
@@ -100,6 +111,7 @@ impl Default for Control {
         Self {
             listen: Some(Self::DEFAULT_LISTEN),
             socket: Some(Self::DEFAULT_SOCKET.into()),
+            group: None,
             hosts: Vec::new(),
             read: Read::Anyone,
             tokens: Vec::new(),
@@ -230,6 +242,12 @@ pub(super) const CONTROL: Keys = Keys {
             Either(&[Text, False]),
             default("\"/run/portolan/control.sock\""),
             "path of the Unix socket; false: no socket",
+        ),
+        key(
+            "group",
+            Text,
+            otherwise("\"portolan\"", "nobody else"),
+            "group whose members may do everything at the socket, like root and the user that runs the node",
         ),
         key(
             "hosts",
@@ -381,6 +399,7 @@ fn read_control(value: &Value<'_>, claims: &mut Claims) -> Option<Control> {
         Some(value) if value.as_boolean() == Some(false) => None,
         Some(value) => value.text("a path, or false").map(|path| value.report.resolve(path)),
     };
+    let group = table.get("group").and_then(|value| read_group(&value, socket.is_some()));
     let mut tokens: Vec<Token> = Vec::new();
     for item in table.get("token").and_then(|value| value.items("a list of tokens")).unwrap_or_default() {
         let Some(token) = read_token(&item) else { continue };
@@ -398,9 +417,17 @@ fn read_control(value: &Value<'_>, claims: &mut Claims) -> Option<Control> {
         let address = value.parsed("an address such as \"127.0.0.1:9153\"", text::listener)?;
         claims.add(&value, address, Transports::Tcp)
     });
-    let control = Control { listen, socket, hosts, read, tokens, tls, metrics };
+    let control = Control { listen, socket, group, hosts, read, tokens, tls, metrics };
     warn_of_exposure(&table, &control);
     Some(control)
+}
+
+fn read_group(value: &Value<'_>, has_socket: bool) -> Option<NamedGroup> {
+    let name = value.text("the name of a group")?;
+    if !has_socket {
+        return value.fail("there is no socket for a group: `socket` is false");
+    }
+    Some(NamedGroup { name: name.to_owned(), at: value.report.spot(value.span.clone()) })
 }
 
 fn read_tls(value: &Value<'_>) -> Option<ControlTls> {

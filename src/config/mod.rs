@@ -51,7 +51,7 @@ use toml::de::DeTable;
 pub use abuse::Cookies;
 pub use diagnostic::{Diagnostic, Diagnostics, MOST_SHOWN, Severity, Spot};
 pub use geo::{Geo, GeoDatabase, GeoSource};
-pub use listen::{Control, ControlTls, Dns, NamedFile, Read, Role, Token};
+pub use listen::{Control, ControlTls, Dns, NamedFile, NamedGroup, Read, Role, Token};
 pub use node::{Log, LogFormat, LogLevel, Node};
 pub use proxy::discovered_backends;
 pub use proxy::{

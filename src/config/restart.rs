@@ -22,6 +22,10 @@ pub struct AtStart {
     control: Control,
 }
 
+fn group(control: &Control) -> Option<&str> {
+    control.group.as_ref().map(|group| &*group.name)
+}
+
 impl AtStart {
     /// Extracts it from a config.
     #[must_use]
@@ -76,6 +80,7 @@ impl AtStart {
             ("[proxy.listener] tcp", self.has_other_tcp(newer)),
             ("[control] listen", now.listen != then.listen),
             ("[control] socket", now.socket != then.socket),
+            ("[control] group", group(now) != group(then)),
             ("[control] metrics", now.metrics != then.metrics),
         ];
         let changed = changed.into_iter().filter(|(_, changed)| *changed);

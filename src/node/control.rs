@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
+use nix::unistd::{Gid, Group};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
@@ -20,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::api::{Access, Connections, Policy, Server};
-use crate::config::Control;
+use crate::config::{Control, NamedGroup};
 use crate::net::limits::Files;
 use crate::supervise::Supervisor;
 
@@ -55,9 +56,10 @@ impl ControlListeners {
         };
         let (tcp, address) = bind(control.listen, "listen")?;
         let (metrics, metrics_address) = bind(control.metrics, "metrics")?;
+        let group = control.group.as_ref().map(Members::of).transpose()?;
         let unix = match &control.socket {
-            Some(path) if path == Path::new(Control::DEFAULT_SOCKET) => bind_default()?,
-            Some(path) => Some((path.clone(), bind_unix(path)?)),
+            Some(path) if path == Path::new(Control::DEFAULT_SOCKET) => bind_default(group.as_ref())?,
+            Some(path) => Some((path.clone(), bind_unix(path, group.as_ref())?)),
             None => None,
         };
         let socket = unix.as_ref().map(|(path, _)| Bound::at(path)).transpose()?;
@@ -166,6 +168,83 @@ impl Bound {
     }
 }
 
+/// The group that may use the socket.
+#[derive(Debug)]
+struct Members {
+    name: String,
+    gid: Gid,
+}
+
+impl Members {
+    fn of(group: &NamedGroup) -> Result<Self> {
+        let name = group.name.clone();
+        let found = Group::from_name(&name).with_context(|| format!("cannot look up the group `{name}`"))?;
+        let Some(found) = found else {
+            bail!("{}: create it or change [control] group", no_such_group(&name))
+        };
+        Ok(Self { name, gid: found.gid })
+    }
+
+    /// Gives the socket to the group. The user that owns it stays the same.
+    fn own(&self, path: &Path) -> Result<()> {
+        let Self { name, gid } = self;
+        let shown = path.display();
+        chown(path, None, Some(gid.as_raw())).map_err(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied => anyhow::anyhow!(
+                "this process may not give the socket {shown} to the group `{name}`: start the node as root, or as a \
+                 user in this group (SupplementaryGroups={name} in the systemd unit), or remove [control] group"
+            ),
+            _ => anyhow::Error::new(e).context(format!("cannot give the socket {shown} to the group `{name}`")),
+        })
+    }
+
+    /// Why the group cannot get to the socket, or could replace it by one of its own; as a sentence.
+    fn obstacle(&self, path: &Path) -> Option<String> {
+        let Self { name, gid } = self;
+        let folder = fs::canonicalize(
+            path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or_else(|| Path::new(".")),
+        );
+        let folder = folder.ok()?;
+        let allows = |folder: &Path, right: u32| {
+            let found = fs::metadata(folder).ok()?;
+            let shift = if found.gid() == gid.as_raw() { 3 } else { 0 };
+            Some((found.mode() & (right << shift) != 0, found.mode()))
+        };
+        for folder in folder.ancestors() {
+            if let Some((false, mode)) = allows(folder, SEARCH) {
+                let (folder, mode) = (folder.display(), mode & 0o7777);
+                return Some(format!(
+                    "the group `{name}` cannot reach the control socket: the mode of {folder} is {mode:04o}; \
+                     let the group search it (chmod o+x {folder})"
+                ));
+            }
+        }
+        let (true, mode) = allows(&folder, WRITE)? else { return None };
+        (mode & STICKY == 0).then(|| {
+            let (folder, mode) = (folder.display(), mode & 0o7777);
+            format!(
+                "the group `{name}` can replace the control socket: the mode of {folder} is {mode:04o}; \
+                 take that from it (chmod go-w {folder})"
+            )
+        })
+    }
+}
+
+/// Rights of a folder, as in the mode of others.
+const SEARCH: u32 = 0o1;
+const WRITE: u32 = 0o2;
+/// In such a folder only the owner of a file may remove it.
+const STICKY: u32 = 0o1000;
+
+/// Why no socket can be given to this group: this host does not have it. A failed lookup is left to the start.
+pub(crate) fn unknown_group(name: &str) -> Option<String> {
+    matches!(Group::from_name(name), Ok(None)).then(|| no_such_group(name))
+}
+
+fn no_such_group(name: &str) -> String {
+    format!("there is no group `{name}`")
+}
+
 fn bind_tcp(address: SocketAddr, setting: &str) -> Result<std::net::TcpListener> {
     std::net::TcpListener::bind(address).map_err(|e| match e.kind() {
         io::ErrorKind::AddrInUse => anyhow::anyhow!(
@@ -181,12 +260,14 @@ pub(crate) fn default_sockets() -> impl Iterator<Item = PathBuf> {
     [Some(Control::DEFAULT_SOCKET.into()), in_session].into_iter().flatten()
 }
 
-/// The default socket is a convenience: a node that can create none of them starts without a socket.
-fn bind_default() -> Result<Option<(PathBuf, std::os::unix::net::UnixListener)>> {
+/// The default socket is a convenience: a node that can create none of them starts without a socket, unless it is to
+/// be one of a group.
+fn bind_default(group: Option<&Members>) -> Result<Option<(PathBuf, std::os::unix::net::UnixListener)>> {
     let mut last = None;
     for path in default_sockets() {
-        match bind_unix(&path) {
+        match bind_unix(&path, group) {
             Ok(listener) => return Ok(Some((path, listener))),
+            Err(e) if group.is_some() => return Err(e),
             Err(e) => last = Some(e),
         }
     }
@@ -196,10 +277,20 @@ fn bind_default() -> Result<Option<(PathBuf, std::os::unix::net::UnixListener)>>
     Ok(None)
 }
 
-fn bind_unix(path: &Path) -> Result<std::os::unix::net::UnixListener> {
+/// Creates the folder of a socket. One that is new, and whose socket is to have a group, can be searched by everyone and
+/// written to by its owner only, whatever the umask, so that the mode of the socket says who may use it.
+pub(super) fn create_folder(folder: &Path, has_group: bool) -> io::Result<()> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder)?;
+    if has_group { fs::set_permissions(folder, Permissions::from_mode(0o755)) } else { Ok(()) }
+}
+
+fn bind_unix(path: &Path, group: Option<&Members>) -> Result<std::os::unix::net::UnixListener> {
     let shown = path.display();
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)
+        create_folder(folder, group.is_some())
             .with_context(|| format!("cannot create the folder of the socket {shown}"))?;
     }
     if let Ok(found) = fs::symlink_metadata(path) {
@@ -218,10 +309,25 @@ fn bind_unix(path: &Path) -> Result<std::os::unix::net::UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let address = SockAddr::unix(path).with_context(|| format!("cannot bind {shown}"))?;
     socket.bind(&address).with_context(|| format!("cannot bind {shown}"))?;
-    fs::set_permissions(path, Permissions::from_mode(0o600))
-        .with_context(|| format!("cannot set the mode of {shown}"))?;
+    if let Err(error) = restrict(path, group) {
+        fs::remove_file(path).ok();
+        return Err(error);
+    }
     socket.listen(BACKLOG).with_context(|| format!("cannot listen at {shown}"))?;
     Ok(socket.into())
+}
+
+/// Lets the owner of a new socket use it, and the group.
+fn restrict(path: &Path, group: Option<&Members>) -> Result<()> {
+    if let Some(group) = group {
+        group.own(path)?;
+        if let Some(why) = group.obstacle(path) {
+            warn!("{why}");
+        }
+    }
+    let mode = if group.is_some() { 0o660 } else { 0o600 };
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .with_context(|| format!("cannot set the mode of {}", path.display()))
 }
 
 #[cfg(test)]
@@ -232,11 +338,11 @@ mod tests {
     fn a_stopping_node_leaves_the_socket_of_the_next_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
-        let _first = bind_unix(&path).unwrap();
+        let _first = bind_unix(&path, None).unwrap();
         let bound = Bound::at(&path).unwrap();
         // The first inode stays taken, as it does while its node runs.
         fs::rename(&path, folder.path().join("old.sock")).unwrap();
-        let _second = bind_unix(&path).unwrap();
+        let _second = bind_unix(&path, None).unwrap();
         bound.remove();
         assert!(path.exists(), "it belongs to the other node");
         Bound::at(&path).unwrap().remove();

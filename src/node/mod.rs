@@ -41,7 +41,7 @@ use crate::prepare::{Origin, Prepared};
 use crate::snapshot::Plan;
 use crate::supervise::Supervisor;
 use control::ControlListeners;
-pub(crate) use control::default_sockets;
+pub(crate) use control::{default_sockets, unknown_group};
 use front::{Bound, Counters, Front};
 pub(crate) use privileges::unknown_user;
 use reload::{Patience, Reloader};
@@ -142,11 +142,7 @@ impl Node {
         let files = claim_files(&counters, &prepared.plan, config.proxy.is_some());
         let front = Bound::bind(config)?;
         let mut control = ControlListeners::bind(&config.control)?;
-        privileges::drop_to(
-            config.node.user.as_deref(),
-            config.node.state_dir.as_deref(),
-            control.socket_path(),
-        )?;
+        privileges::drop_to(&config.node, control.socket_path(), config.control.group.is_some())?;
         let opened = open_journal(config.node.state_dir.as_deref()).await?;
         let tcp = config.dns.as_ref().map(|dns| dns.tcp).unwrap_or_default();
         let name = node_name(config.node.name.as_deref());

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Uid, User, geteuid, initgroups, setgid, setuid};
+use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setuid};
 use tracing::{info, warn};
+
+use crate::config::Node;
 
 /// Turns core dumps off: they would contain tokens and secrets.
 pub(super) fn forbid_core_dumps() {
@@ -20,11 +22,12 @@ pub(super) fn forbid_core_dumps() {
 }
 
 /// Makes the whole process run as `user`, for good. The user gets a missing state directory and the control socket,
-/// which root would own otherwise. Without a user, root is warned that it needs none of its privileges any more.
+/// which root would own otherwise; a socket that is one of a group stays it. Without a user, root is warned that it needs none of its privileges any more.
 ///
 /// # Errors
 /// If there is no such user, or this process may not become it.
-pub(super) fn drop_to(user: Option<&str>, state_dir: Option<&Path>, socket: Option<&Path>) -> Result<()> {
+pub(super) fn drop_to(node: &Node, socket: Option<&Path>, has_group: bool) -> Result<()> {
+    let (user, state_dir) = (node.user.as_deref(), node.state_dir.as_deref());
     let Some(name) = user else {
         if geteuid().is_root() {
             warn!(
@@ -45,7 +48,9 @@ pub(super) fn drop_to(user: Option<&str>, state_dir: Option<&Path>, socket: Opti
         create_state_dir(dir, Some(name))?;
     }
     if let Some(socket) = socket {
-        give(socket, &user).with_context(|| format!("cannot give {} to `{name}`", socket.display()))?;
+        let gid = (!has_group).then_some(user.gid);
+        give(socket, user.uid, gid)
+            .with_context(|| format!("cannot give {} to `{name}`", socket.display()))?;
     }
     become_user(&user).with_context(|| format!("cannot become `{name}`"))?;
     info!(user = name, "gave up root");
@@ -73,13 +78,14 @@ pub(super) fn create_state_dir(dir: &Path, user: Option<&str>) -> Result<()> {
         return Ok(());
     }
     match user.map(User::from_name).transpose()?.flatten() {
-        Some(user) => give(dir, &user).with_context(|| format!("cannot give {shown} to `{}`", user.name)),
+        Some(user) => give(dir, user.uid, Some(user.gid))
+            .with_context(|| format!("cannot give {shown} to `{}`", user.name)),
         None => Ok(()),
     }
 }
 
-fn give(path: &Path, user: &User) -> Result<()> {
-    Ok(chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?)
+fn give(path: &Path, uid: Uid, gid: Option<Gid>) -> Result<()> {
+    Ok(chown(path, Some(uid.as_raw()), gid.map(Gid::as_raw))?)
 }
 
 /// The order matters: groups can be changed by root only. The C library does this for every thread.

@@ -5,7 +5,6 @@
 //! restricted, because a reload may name any file. Nor are connections, because a reload may change where probes go.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -14,7 +13,7 @@ use landlock::{
 };
 use tracing::{info, warn};
 
-use super::control::default_sockets;
+use super::control::{create_folder, default_sockets};
 use super::privileges::create_state_dir;
 use crate::config::{Config, Control};
 use crate::model::AccessTarget;
@@ -144,7 +143,11 @@ fn socket_folders(control: &Control) -> Vec<PathBuf> {
         _ => Some(".".into()),
     };
     // A folder that cannot be created is reported when the socket is bound.
-    paths.iter().filter_map(folder).filter(|folder| fs::create_dir_all(folder).is_ok()).collect()
+    paths
+        .iter()
+        .filter_map(folder)
+        .filter(|folder| create_folder(folder, control.group.is_some()).is_ok())
+        .collect()
 }
 
 #[cfg(test)]

@@ -160,6 +160,24 @@ fn a_user_that_this_host_does_not_have_is_an_error() {
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
 }
 
+/// `serve` does not start, and says the same.
+#[test]
+fn a_group_that_this_host_does_not_have_is_an_error() {
+    let config = GOOD.replace("socket = false", "socket = \"s.sock\", group = \"nosuch\"");
+    for command in ["check", "serve"] {
+        let output = portolan(&config, &[command]);
+        let errors = stderr(&output);
+        assert!(errors.starts_with("p.toml:4:56: error: there is no group `nosuch`\n"), "{errors}");
+        assert!(
+            errors.contains("= help: create it with `groupadd --system nosuch`, or change `group`"),
+            "{errors}"
+        );
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+    }
+    let output = portolan(&config.replace("nosuch", "daemon"), &["check"]);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+}
+
 #[test]
 fn warnings_are_counted_and_not_errors() {
     let output = portolan(GOOD, &["check"]);

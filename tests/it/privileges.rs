@@ -1,12 +1,16 @@
 //! A node that root starts gives up root.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
+use std::process::Command;
 
-use nix::unistd::{User, geteuid};
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Group, Uid, User, geteuid};
 
-use crate::harness::binary::{Served, portolan};
+use crate::harness::binary::{PROGRAM, Served, clean, is_installed, portolan, run};
 use crate::harness::folder::Folder;
+use crate::harness::skipped;
 
 fn folder(user: &str) -> Folder {
     let folder = Folder::new("");
@@ -61,6 +65,131 @@ fn a_user_that_does_not_exist_stops_the_start() {
     let done = portolan(&["serve", "-c", folder.config().to_str().expect("UTF-8")]);
     assert_eq!(done.code, Some(1));
     assert!(done.stderr.contains("there is no user `no-such-user`"), "{}", done.stderr);
+}
+
+/// Exists on every Debian, as a user and as a group of its own.
+const GROUP: &str = "daemon";
+
+fn group_of(path: &Path) -> (String, u32) {
+    let found = fs::metadata(path).expect("it exists");
+    let group = Group::from_gid(Gid::from_raw(found.gid())).expect("a group database").expect("a group");
+    (group.name, found.mode() & 0o777)
+}
+
+/// The program as this user with this group, from a copy that everyone may execute.
+fn as_user(folder: &Folder, user: &str, group: &str, groups: &[&str]) -> Command {
+    let copy = folder.path("portolan");
+    if !copy.exists() {
+        fs::copy(PROGRAM, &copy).expect("a copy");
+        fs::set_permissions(&copy, Permissions::from_mode(0o755)).expect("it is ours");
+    }
+    let mut command = clean(Command::new("setpriv"));
+    command.args(["--reuid", user, "--regid", group]);
+    match groups {
+        [] => command.arg("--clear-groups"),
+        groups => command.args(["--groups", &groups.join(",")]),
+    };
+    command.arg(copy);
+    command
+}
+
+fn with_group(folder: Folder) -> Folder {
+    folder.reconfigure("[control]\n", &format!("[control]\ngroup = {GROUP:?}\n"));
+    fs::set_permissions(folder.path(""), Permissions::from_mode(0o755)).expect("it is ours");
+    folder
+}
+
+#[tokio::test]
+async fn members_of_a_group_may_use_the_control_socket_and_others_may_not() {
+    if !geteuid().is_root() || !is_installed("setpriv") {
+        return skipped("only root can be several users, by setpriv");
+    }
+    for owner in ["root", "nobody"] {
+        let mut folder = with_group(if owner == "root" { Folder::new("") } else { folder(owner) });
+        folder.reconfigure("\"control.sock\"", "\"run/control.sock\"");
+        let socket = folder.path("run/control.sock");
+        // The second start finds the socket of the first.
+        for _ in 0..2 {
+            let mut command = clean(Command::new("sh"));
+            command.args(["-c", "umask 077 && exec \"$0\" \"$@\"", PROGRAM]);
+            let mut served = Served::spawn_by(command, folder);
+            served.ready().await;
+            assert_eq!(group_of(&socket), (GROUP.into(), 0o660));
+            let owned_by = User::from_uid(Uid::from_raw(fs::metadata(&socket).expect("it exists").uid()));
+            assert_eq!(owned_by.expect("a user database").expect("a user").name, owner);
+            assert_eq!(group_of(&served.folder.path("run")).1, 0o755, "nobody else may replace the socket");
+            let reload = |user, group, groups: &[&str]| {
+                let mut command = as_user(&served.folder, user, group, groups);
+                command.arg("--control").arg(&socket).arg("reload");
+                run(command)
+            };
+            for done in [reload("bin", GROUP, &[]), reload("bin", "bin", &["bin", GROUP])] {
+                assert_eq!((done.code, &*done.stderr), (Some(0), ""), "{done:?}");
+            }
+            let refused = reload("bin", "bin", &[]);
+            assert_eq!(refused.code, Some(3), "{refused:?}");
+            let expected =
+                "the user that runs the node and the group `daemon` may use this socket; join the group";
+            assert!(refused.stderr.contains(expected), "{refused:?}");
+            served.signal(Signal::SIGKILL);
+            served.ended().await;
+            folder = served.into_folder();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_user_without_privileges_gives_the_socket_to_its_own_groups_only() {
+    if !geteuid().is_root() || !is_installed("setpriv") {
+        return skipped("only root can be several users, by setpriv");
+    }
+    let nobody = User::from_name("nobody").expect("a user database").expect("it has nobody");
+    let folder = with_group(Folder::new(""));
+    chown(folder.path(""), Some(nobody.uid.as_raw()), None).expect("root may do that");
+    let mut refused = as_user(&folder, "nobody", "nogroup", &[]);
+    refused.arg("serve").arg("-c").arg(folder.config());
+    let refused = run(refused);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let expected = format!(
+        "this process may not give the socket {} to the group `daemon`: start the node as root, or as a user in this group",
+        folder.socket().display()
+    );
+    assert!(refused.stderr.contains(&expected), "{refused:?}");
+    assert!(!folder.socket().exists(), "nothing is left behind");
+    let mut served = Served::spawn_by(as_user(&folder, "nobody", "nogroup", &[GROUP]), folder);
+    served.ready().await;
+    assert_eq!(group_of(&served.folder.socket()), (GROUP.into(), 0o660));
+    assert_eq!(served.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn folders_that_hide_or_expose_the_socket_of_a_group_are_reported() {
+    if !geteuid().is_root() {
+        return skipped("only root may give a socket to any group");
+    }
+    for (mode, expected) in [
+        (0o750, "cannot reach the control socket: the mode of {} is 0750"),
+        (0o777, "can replace the control socket: the mode of {} is 0777"),
+        (0o1777, ""),
+        (0o711, ""),
+    ] {
+        let folder = with_group(Folder::new(""));
+        folder.reconfigure("\"control.sock\"", "\"run/control.sock\"");
+        let run_folder = folder.path("run");
+        fs::create_dir(&run_folder).expect("a folder");
+        fs::set_permissions(&run_folder, Permissions::from_mode(mode)).expect("it is ours");
+        let mut served = Served::start(folder).await;
+        let warning = served.log().into_iter().find_map(|line| {
+            line["message"].as_str().filter(|text| text.contains("the group `daemon`")).map(str::to_owned)
+        });
+        let run_folder = run_folder.canonicalize().expect("it exists");
+        let expected = expected.replace("{}", &run_folder.display().to_string());
+        match warning {
+            None => assert_eq!(expected, "", "{mode:o}"),
+            Some(warning) => assert!(!expected.is_empty() && warning.contains(&expected), "{warning}"),
+        }
+        assert_eq!(served.stop().await, Some(0));
+    }
 }
 
 #[tokio::test]

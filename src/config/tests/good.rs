@@ -47,6 +47,7 @@ socket = "run/control.sock"
 hosts  = ["ns1.gslb.test."]
 read   = "token"
 metrics = "127.0.0.1:9153"
+group = "operators"
 tls   = { cert = "c.pem", key = "k.pem", client_ca = "ca.pem" }
 token = [{ name = "ci", role = "operator", sha256 = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1F" }]
 
@@ -222,7 +223,7 @@ fn geo_data_and_latencies() {
     let config = full();
     let databases = config.geo.databases.iter().map(|it| (it.source.clone(), it.at.line, it.at.column));
     let city = GeoSource::File("conf/city.mmdb".into());
-    assert_eq!(databases.collect::<Vec<_>>(), [(city, 37, 13), (GeoSource::Builtin, 37, 26)]);
+    assert_eq!(databases.collect::<Vec<_>>(), [(city, 38, 13), (GeoSource::Builtin, 38, 26)]);
     let location = &config.geo.networks[0].location.expect("a location");
     let subdivision: Subdivision = "BE".parse().expect("a code");
     assert_eq!(

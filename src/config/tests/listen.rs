@@ -55,7 +55,7 @@ fn the_api() {
         path: format!("conf/{name}").into(),
         at: Spot {
             file: Path::new("conf/p.toml").into(),
-            line: 33,
+            line: 34,
             column: columns.start,
             end_column: columns.end,
         },
@@ -63,6 +63,10 @@ fn the_api() {
     let control = Control {
         listen: Some("127.0.0.1:8054".parse().expect("an address")),
         socket: Some("conf/run/control.sock".into()),
+        group: Some(NamedGroup {
+            name: "operators".into(),
+            at: Spot { file: Path::new("conf/p.toml").into(), line: 33, column: 9, end_column: 20 },
+        }),
         hosts: vec!["ns1.gslb.test".into()],
         read: Read::Token,
         tokens: vec![token],
@@ -180,6 +184,12 @@ fn mistakes_in_cookies_and_limits() {
 #[test]
 fn mistakes_in_the_api() {
     check(&[
+        ("control = { group = 7 }\n", "2:21: expected the name of a group, found integer 7"),
+        ("control = { group = \"\" }", "2:21: expected the name of a group, found \"\""),
+        (
+            "control = { socket = false, group = \"ops\" }",
+            "2:37: there is no socket for a group: `socket` is false",
+        ),
         (
             "control.listen = true",
             "2:18: expected an address such as \"127.0.0.1:8053\", or false, found true",
