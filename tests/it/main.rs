@@ -39,4 +39,5 @@ mod supervise;
 mod terminal;
 mod tidy;
 mod torture;
+mod watching;
 mod which_node;
