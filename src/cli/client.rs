@@ -155,6 +155,15 @@ impl Client {
         self.get("/v1/status", &[])
     }
 
+    /// Runs what uses the node more than once.
+    pub(super) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    pub(super) async fn fetch_status(&self) -> Result<dto::Status> {
+        self.exchange::<(), _>(TIMEOUT, Method::GET, "/v1/status", &[], None).await
+    }
+
     pub(super) fn explain(&self, query: &[(&str, &str)]) -> Result<dto::Explain> {
         self.get("/v1/explain", query)
     }
@@ -210,15 +219,24 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&B>,
     ) -> Result<R> {
-        self.runtime.block_on(async {
-            let mut request = self.request(method, path).query(query).timeout(timeout);
-            if let Some(body) = body {
-                request = request.json(body);
-            }
-            let response = request.send().await.map_err(|e| self.unreachable(&e))?;
-            let response = self.good(response).await?;
-            response.json().await.with_context(|| format!("{} does not speak Portolan's API", self.place))
-        })
+        self.runtime.block_on(self.exchange(timeout, method, path, query, body))
+    }
+
+    async fn exchange<B: Serialize, R: DeserializeOwned>(
+        &self,
+        timeout: Duration,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&B>,
+    ) -> Result<R> {
+        let mut request = self.request(method, path).query(query).timeout(timeout);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
+        let response = self.good(response).await?;
+        response.json().await.with_context(|| format!("{} does not speak Portolan's API", self.place))
     }
 
     /// Passes each event to `print` as it arrives, until the node goes away.

@@ -51,6 +51,7 @@ mod proxy;
 mod serve;
 mod status;
 mod terminal;
+mod watch;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -126,9 +127,9 @@ enum Command {
     #[command(after_help = concat!(
         "CONNECT is how long the last connection that a probe could open took to open, which is about\n",
         "the round-trip time. It stays while probes fail, as the time of the last that connected.\n\n",
-        node_help!("portolan status")
+        node_help!("portolan status --watch")
     ))]
-    Status(Plain),
+    Status(watch::Arguments),
     /// Send no clients, or fewer, to a target
     #[command(after_help = node_help!("portolan drain region/eu-west --for 30m --reason \"new kernel\""))]
     Drain(overrides::Drain),
@@ -219,7 +220,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             check::run(&arguments, config)
         }
         Command::Explain(arguments) => explain::run(&arguments, &selection),
-        Command::Status(Plain { json, node }) => status::run(&read(&node)?, json),
+        Command::Status(arguments) => watch::run(&read(&arguments.node)?, &arguments),
         Command::Drain(arguments) => overrides::drain(&change(&arguments.node)?, arguments),
         Command::Force(arguments) => overrides::force(&change(&arguments.node)?, arguments),
         Command::Restore(arguments) => overrides::restore(&change(&arguments.node)?, &arguments),

@@ -40,7 +40,7 @@ impl Table {
     }
 }
 
-fn text(status: &dto::Status, place: &Place) -> String {
+pub(super) fn text(status: &dto::Status, place: &Place) -> String {
     let node = &status.node;
     let ready = if node.ready { "ready" } else { "not ready" };
     let up = span(node.uptime_s);

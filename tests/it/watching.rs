@@ -1,11 +1,22 @@
 //! Commands that go on printing while the node runs, and what they leave out.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::Command;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use nix::libc::O_NOCTTY;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::pty::{self, OpenptFlags};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use serde_json::{Value, json};
 
-use crate::harness::binary::{portolan, portolan_at, program};
+use crate::harness::binary::{Served, portolan, portolan_at, program};
+use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
 use crate::harness::until;
 
@@ -64,4 +75,150 @@ async fn events_begin_at_the_moment_that_is_asked_for() {
         let done = portolan(&["events", "--since", since]);
         assert!(done.code == Some(2) && done.stderr.contains(expected), "{done:?}");
     }
+}
+
+/// What a program has written so far.
+type Written = Arc<Mutex<String>>;
+
+fn collect(mut from: impl Read + Send + 'static) -> Written {
+    let written = Written::default();
+    let collected = Arc::clone(&written);
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let mut piece = [0; 4096];
+        // A terminal whose last program has ended is an error rather than an end.
+        while let Ok(count @ 1..) = from.read(&mut piece) {
+            bytes.extend_from_slice(&piece[..count]);
+            *collected.lock().expect("nobody panics") = String::from_utf8_lossy(&bytes).into_owned();
+        }
+    });
+    written
+}
+
+async fn written(to: &Written, what: &str) -> String {
+    until(what, async || Some(to.lock().expect("nobody panics").clone()).filter(|text| text.contains(what)))
+        .await
+}
+
+/// A pseudo terminal of this size: its two ends.
+fn terminal(columns: u16, rows: u16) -> (File, File) {
+    let master = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo terminal");
+    pty::grantpt(&master).and_then(|()| pty::unlockpt(&master)).expect("it is ours");
+    let name = pty::ptsname(&master, Vec::new()).expect("its name").into_string().expect("UTF-8");
+    let slave =
+        OpenOptions::new().read(true).write(true).custom_flags(O_NOCTTY).open(name).expect("it is there");
+    let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&master, size).expect("its size");
+    (master.into(), slave)
+}
+
+fn watch(folder: &Folder, options: &[&str]) -> Command {
+    let mut command = program();
+    command
+        .arg("--control")
+        .arg(folder.socket())
+        .args(["status", "--watch", "--every", "100ms"])
+        .args(options);
+    command.env("TERM", "xterm").env_remove("NO_COLOR");
+    command
+}
+
+async fn interrupted(mut child: Child) -> Option<i32> {
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).expect("it runs");
+    until("it ends", async || child.try_wait().expect("our child")).await.code()
+}
+
+/// The lines of everything drawn, without what is for the terminal.
+fn lines(drawn: &str) -> Vec<String> {
+    let mut plain = String::new();
+    let mut rest = drawn.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            // The cursor goes to the first line.
+            '\u{1b}' if rest.by_ref().skip(1).find(char::is_ascii_alphabetic) == Some('H') => {
+                plain.push('\n')
+            }
+            '\u{1b}' => {}
+            '\r' => {}
+            c => plain.push(c),
+        }
+    }
+    plain.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_is_drawn_in_place_and_survives_a_restart_of_the_node() {
+    for has_colours in [true, false] {
+        let mut served = Served::start(Folder::new(REGIONS)).await;
+        let (master, slave) = terminal(48, 30);
+        let mut command = watch(&served.folder, &[]);
+        command.stdout(slave);
+        if !has_colours {
+            command.env("NO_COLOR", "1");
+        }
+        let child = command.spawn().expect("it starts");
+        drop(command);
+        let shown = collect(master);
+        let text = written(&shown, "REGION").await;
+        assert!(text.starts_with("\u{1b}[?1049h\u{1b}[?25l"), "{text:?}");
+        served.api().override_with(json!({"target": "region/us", "action": "drain"})).await;
+        written(&shown, ", withdrawn").await;
+        assert_eq!(served.stop().await, Some(0));
+        written(&shown, "lost the node at ").await;
+        let mut served = Served::start(served.into_folder()).await;
+        written(&shown, "the node answers again at ").await;
+        assert_eq!(interrupted(child).await, Some(0));
+        let text = written(&shown, "\u{1b}[?1049l").await;
+        assert!(text.ends_with("\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l"), "{text:?}");
+        let longest = lines(&text).iter().map(|line| line.chars().count()).max();
+        assert_eq!(longest, Some(48), "{text:?}");
+        assert_eq!(text.contains("\u{1b}[3"), has_colours, "{text:?}");
+        assert_eq!(text.matches("\u{1b}[2J").count(), 1, "it is never cleared again, which would flicker");
+        assert_eq!(served.stop().await, Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn elsewhere_each_change_is_a_block() {
+    let mut served = Served::start(Folder::new(REGIONS)).await;
+    let start = |options: &[&str]| {
+        let mut child = watch(&served.folder, options).spawn().expect("it starts");
+        let shown = collect(child.stdout.take().expect("a pipe"));
+        (child, shown)
+    };
+    let ((blocks, shown), (objects, documents)) = (start(&[]), start(&["--json"]));
+    written(&shown, "SERVICE").await;
+    written(&documents, "}\n").await;
+    // Until what changes by itself has changed, for both.
+    let api = served.api();
+    until("time passes", async || {
+        (api.get("/v1/status").await["node"]["uptime_s"].as_u64()? >= 3).then_some(())
+    })
+    .await;
+    api.override_with(json!({"target": "region/us", "action": "drain"})).await;
+    let text = written(&shown, ", withdrawn").await;
+    assert_eq!(text.matches("REGION ").count(), 2, "{text}");
+    written(&documents, "\"usable\":\"no\"").await;
+    assert_eq!(served.stop().await, Some(0));
+    written(&shown, "lost the node at ").await;
+    let mut served = Served::start(served.into_folder()).await;
+    let text = written(&shown, "the node answers again at ").await;
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+    assert_eq!((interrupted(blocks).await, interrupted(objects).await), (Some(0), Some(0)));
+    let documents = documents.lock().expect("nobody panics").clone();
+    for line in documents.lines() {
+        let status: Value = serde_json::from_str(line).expect("one object in a line");
+        assert_eq!(status["node"]["name"], "test");
+    }
+    assert_eq!(served.stop().await, Some(0));
+
+    for (arguments, expected) in [
+        (&["status", "--every", "1s"][..], "--watch"),
+        (&["status", "--watch", "--every", "1ms"], "write at least 100ms"),
+    ] {
+        let done = portolan(arguments);
+        assert!(done.code == Some(2) && done.stderr.contains(expected), "{done:?}");
+    }
+    let nowhere = portolan(&["--control", "127.0.0.1:1", "status", "--watch"]);
+    assert_eq!(nowhere.code, Some(3), "{nowhere:?}");
 }
