@@ -69,9 +69,9 @@ pub(super) async fn obtain(
 /// When the authority suggests to renew a certificate (RFC 9773), and after which time to ask again.
 ///
 /// # Errors
-/// Why there is no suggestion, as a clause.
+/// Why there is no suggestion.
 pub(super) async fn suggested(acme: &Acme, current: &Certified) -> Result<((Unix, Unix), Duration), String> {
-    let account = known_account(acme, &RetryAfter::default()).await?.ok_or("there is no account")?;
+    let account = known_account(acme, &RetryAfter::default()).await?.ok_or("this node has no account yet")?;
     let id = identifier(current).ok_or("the certificate does not say which key its authority used")?;
     let (info, again) = account.renewal_info(&id).await.map_err(|error| why(&error))?;
     let unix = |at: i64| Unix(Duration::from_secs(at.try_into().unwrap_or(0)));

@@ -190,7 +190,7 @@ impl Client {
     }
 
     pub(super) fn reload(&self) -> Result<dto::Reloaded> {
-        self.call_within::<(), _>(RELOAD_TIMEOUT, Method::POST, "/v1/reload", &[], None)
+        self.runtime.block_on(self.exchange::<(), _>(RELOAD_TIMEOUT, Method::POST, "/v1/reload", &[], None))
     }
 
     pub(super) fn post<B: Serialize, R: DeserializeOwned>(&self, path: &str, body: &B) -> Result<R> {
@@ -208,18 +208,7 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&B>,
     ) -> Result<R> {
-        self.call_within(TIMEOUT, method, path, query, body)
-    }
-
-    fn call_within<B: Serialize, R: DeserializeOwned>(
-        &self,
-        timeout: Duration,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&B>,
-    ) -> Result<R> {
-        self.runtime.block_on(self.exchange(timeout, method, path, query, body))
+        self.runtime.block_on(self.exchange(TIMEOUT, method, path, query, body))
     }
 
     async fn exchange<B: Serialize, R: DeserializeOwned>(

@@ -22,7 +22,8 @@ pub(super) fn forbid_core_dumps() {
 }
 
 /// Makes the whole process run as `user`, for good. The user gets a missing state directory and the control socket,
-/// which root would own otherwise; a socket that is one of a group stays it. Without a user, root is warned that it needs none of its privileges any more.
+/// which root would own otherwise; a socket with a group of its own
+/// keeps that group. Without a user, root is warned that it needs none of its privileges any more.
 ///
 /// # Errors
 /// If there is no such user, or this process may not become it.

@@ -1,7 +1,7 @@
 //! Bytes in both directions.
 //!
-//! Between two sockets the kernel moves those that come in large numbers by itself ([`Pipe`]); others are copied, as pipes would take
-//! more calls for them.
+//! What comes in bulk from one socket to another goes through a [`Pipe`], without a copy. The rest is copied, which takes fewer
+//! system calls than a pipe.
 
 use std::cell::Cell;
 use std::future::poll_fn;

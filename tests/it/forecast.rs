@@ -12,17 +12,7 @@ use crate::harness::http::{Api, named, raw};
 use crate::harness::node::TestNode;
 use crate::harness::region::{Break, NEAREST, Three};
 use crate::harness::until;
-
-/// Three regions without probes, which are always up. Where they are, German clients are nearest to eu, American ones to
-/// us and those of Singapore to ap.
-const REGIONS: &str = "\
-[region.eu]\nlocation = { country = \"IE\", lat = 53.35, lon = -6.26 }
-endpoint = [{ name = \"lb1\", address = \"192.0.2.1\", probe = [] }, { name = \"lb2\", address = \"192.0.2.11\", probe = [] }]
-[region.us]\nlocation = { country = \"US\", lat = 38.95, lon = -77.45 }
-endpoint = [{ name = \"lb1\", address = \"192.0.2.2\", probe = [] }]
-[region.ap]\nlocation = { country = \"SG\", lat = 1.35, lon = 103.8 }
-endpoint = [{ name = \"lb1\", address = \"192.0.2.3\", probe = [] }]
-";
+use crate::overrides::REGIONS;
 
 /// Half of the clients each, wherever they are.
 const SHARED: &str =

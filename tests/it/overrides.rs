@@ -13,7 +13,7 @@ use crate::harness::region::{ASIAN, Break, GERMAN, NEAREST, Three};
 use crate::harness::until;
 
 /// Three regions without probes, which are always up, on purpose.
-const REGIONS: &str = "\
+pub(crate) const REGIONS: &str = "\
 [region.eu]\nlocation = { country = \"IE\", lat = 53.35, lon = -6.26 }
 endpoint = [{ name = \"lb1\", address = \"192.0.2.1\", probe = [] }, { name = \"lb2\", address = \"192.0.2.11\", probe = [] }]
 [region.us]\nlocation = { country = \"US\", lat = 38.95, lon = -77.45 }
