@@ -12,7 +12,7 @@ use super::{diagnostics, exit};
 use crate::config::{Config, Diagnostic, Diagnostics, NamedGroup};
 use crate::node;
 use crate::prepare::kernel::{Advice, Kernel};
-use crate::prepare::{Origin, Prepared, prepare};
+use crate::prepare::{Origin, Prepared, prepare, serving};
 
 /// Arguments of `portolan check`.
 #[derive(Debug, clap::Args)]
@@ -121,7 +121,7 @@ fn unknown_user(config: &Config) -> Option<Diagnostic> {
 /// Warnings of settings of this host's kernel that hurt the proxy.
 fn kernel(config: &Config) -> Vec<Diagnostic> {
     let Some((proxy, at)) = config.proxy.as_ref().zip(config.proxy_at.as_ref()) else { return Vec::new() };
-    let advice = Kernel::read().advice(proxy);
+    let advice = Kernel::read().advice(proxy, serving(config));
     advice.into_iter().map(|Advice { what, fix }| at.warning(what, fix)).collect()
 }
 

@@ -31,7 +31,7 @@ pub(super) fn encode(files: &Files, encoder: &mut DescriptorEncoder<'_>) -> fmt:
     let shares = [
         ("dns_tcp", files.dns_tcp.count(), files.budget.dns_tcp),
         ("api", files.api.count(), files.budget.api),
-        ("proxy", files.proxy.count(), files.budget.proxy),
+        ("proxy", files.proxy.clients.count(), files.proxy.most_clients()),
     ];
     let help = "Open connections of clients";
     let mut open = encoder.encode_descriptor("connections", help, None, gauge)?;
@@ -72,6 +72,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::net::limits::Serving;
     use crate::prepare::{Origin, prepare};
 
     #[test]
@@ -81,7 +82,7 @@ mod tests {
              { name = \"b\", address = \"192.0.2.2\" },\n]\n";
         let prepared = prepare(&Origin::Text { toml: toml.into(), files: Default::default() });
         let topology: Arc<Topology> = Arc::clone(&prepared.unwrap_or_else(|e| panic!("{e}")).plan.topology);
-        let enough = FdBudget { reserved: OF_ITS_OWN + 4, ..FdBudget::of(1024, false) };
+        let enough = FdBudget { reserved: OF_ITS_OWN + 4, ..FdBudget::of(1024, Serving::Dns) };
         assert_eq!(shortage(enough, &topology), None);
         let why = shortage(FdBudget { reserved: OF_ITS_OWN + 3, ..enough }, &topology).expect("a shortage");
         assert_eq!(

@@ -69,9 +69,7 @@ impl Bound {
             clients: Arc::default(),
             failing: engine.failing.clone(),
             supervisor: supervisor.clone(),
-            connections: Arc::clone(&files.proxy),
-            upstream: Arc::default(),
-            most_connections: files.budget.proxy,
+            connections: files.proxy.clone(),
             stopping: CancellationToken::new(),
         };
         let proxy = self.proxy.map(|server| server.start(&shared)).transpose();

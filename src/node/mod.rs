@@ -35,9 +35,9 @@ use crate::engine::{self, Engine, Handle};
 use crate::journal::{Journal, Opened};
 use crate::net;
 use crate::net::clock::Clock;
-use crate::net::limits::{FdBudget, Files};
+use crate::net::limits::{FdBudget, Files, ProxyConnections, Serving};
 use crate::net::managed::AllManaged;
-use crate::prepare::{Origin, Prepared};
+use crate::prepare::{Origin, Prepared, serving};
 use crate::snapshot::Plan;
 use crate::supervise::Supervisor;
 use control::ControlListeners;
@@ -139,7 +139,7 @@ impl Node {
         privileges::forbid_core_dumps();
         let counters = Counters::default();
         let config = &prepared.config;
-        let files = claim_files(&counters, &prepared.plan, config.proxy.is_some());
+        let files = claim_files(&counters, &prepared.plan, serving(config));
         let front = Bound::bind(config)?;
         let mut control = ControlListeners::bind(&config.control)?;
         privileges::drop_to(&config.node, control.socket_path(), config.control.group.is_some())?;
@@ -241,8 +241,8 @@ impl Node {
 }
 
 /// Shares out the files that the process may have open.
-fn claim_files(counters: &Counters, plan: &Plan, has_proxy: bool) -> Files {
-    let budget = FdBudget::claim(has_proxy);
+fn claim_files(counters: &Counters, plan: &Plan, serving: Serving) -> Files {
+    let budget = FdBudget::claim(serving);
     if let Some(why) = files::shortage(budget, &plan.topology) {
         warn!("{why}");
     }
@@ -250,7 +250,7 @@ fn claim_files(counters: &Counters, plan: &Plan, has_proxy: bool) -> Files {
         budget,
         dns_tcp: Arc::clone(&counters.dns.tcp_connections),
         api: Arc::default(),
-        proxy: Arc::default(),
+        proxy: ProxyConnections::new(budget.proxy),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::model::{Listener, Proxy};
-use crate::net::limits::FdBudget;
+use crate::net::limits::{FdBudget, ProxyConnections, Serving};
 
 /// What the kernel is set to; `None` where it does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,9 +55,9 @@ impl Kernel {
         }
     }
 
-    /// What to change for a proxy.
+    /// What to change for a proxy of a node that serves so.
     #[must_use]
-    pub fn advice(&self, proxy: &Proxy) -> Vec<Advice> {
+    pub fn advice(&self, proxy: &Proxy, serving: Serving) -> Vec<Advice> {
         let tcp = || proxy.listeners.iter().filter(|listener| !listener.is_udp());
         let mut found = Vec::new();
         if let Some(most) = tcp().map(|listener| listener.tcp.backlog).max() {
@@ -66,7 +66,7 @@ impl Kernel {
             found.extend(self.on_retries());
         }
         found.extend(tcp().find(|it| it.tcp.fast_open.is_some()).and_then(|it| self.on_fast_open(it)));
-        found.extend(self.on_files());
+        found.extend(self.on_files(serving));
         found
     }
 
@@ -136,9 +136,9 @@ impl Kernel {
         })
     }
 
-    fn on_files(&self) -> Option<Advice> {
+    fn on_files(&self, serving: Serving) -> Option<Advice> {
         let files = self.files?;
-        let clients = FdBudget::of(files, true).proxy;
+        let clients = ProxyConnections::new(FdBudget::of(files, serving).proxy).most_clients();
         (clients < FEW_CLIENTS).then(|| Advice {
             what: format!("a process may have {files} files open here: so the proxy serves {clients} clients at a time"),
             fix: "raise RLIMIT_NOFILE (LimitNOFILE= under systemd) of the node, if that of this shell is its own, too"
@@ -172,7 +172,11 @@ mod tests {
 
     /// What is said about these settings, in order.
     fn said(kernel: Kernel, proxy: &Proxy) -> Vec<String> {
-        kernel.advice(proxy).into_iter().map(|it| format!("{}; {}", it.what, it.fix)).collect()
+        kernel
+            .advice(proxy, Serving::Proxy)
+            .into_iter()
+            .map(|it| format!("{}; {}", it.what, it.fix))
+            .collect()
     }
 
     #[test]
@@ -229,7 +233,7 @@ mod tests {
             (
                 Kernel { files: Some(1024), ..set },
                 vec![
-                    "a process may have 1024 files open here: so the proxy serves 256 clients at a time; raise RLIMIT_NOFILE (LimitNOFILE= under systemd) of the node, if that of this shell is its own, too",
+                    "a process may have 1024 files open here: so the proxy serves 512 clients at a time; raise RLIMIT_NOFILE (LimitNOFILE= under systemd) of the node, if that of this shell is its own, too",
                 ],
             ),
         ] {

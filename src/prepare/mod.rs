@@ -33,6 +33,7 @@ use crate::config::{Config, Diagnostics, GeoDatabase};
 use crate::geo::Index;
 use crate::model::Rules;
 use crate::net::clock::Clock;
+use crate::net::limits::Serving;
 use crate::net::resolver::Resolver;
 use crate::probe::PreparedProbe;
 use crate::route;
@@ -141,6 +142,16 @@ pub fn world(plan: &Plan, rules: Rules) -> World {
         sets: Arc::clone(plan.steering.region_sets()),
         rules,
         computes_ttl: plan.steering.computes_ttl(),
+    }
+}
+
+/// Whom a config lets the node serve.
+#[must_use]
+pub fn serving(config: &Config) -> Serving {
+    match (&config.dns, &config.proxy) {
+        (_, None) => Serving::Dns,
+        (Some(_), Some(_)) => Serving::Both,
+        (None, Some(_)) => Serving::Proxy,
     }
 }
 

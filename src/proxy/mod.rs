@@ -57,7 +57,7 @@ pub use udp::UdpCounters;
 use crate::health::FailingRequests;
 pub use crate::model::LONGEST_DRAIN;
 use crate::model::Proxy;
-use crate::net::limits::Occupancy;
+use crate::net::limits::ProxyConnections;
 use crate::net::listen::{BindError, TcpShared, Udp};
 use crate::snapshot::Snapshot;
 use crate::supervise::Supervisor;
@@ -80,12 +80,8 @@ pub struct Shared {
     pub failing: mpsc::Sender<FailingRequests>,
     /// Notices workers that end or stall.
     pub supervisor: Supervisor,
-    /// The connections of clients that are open, of all workers.
-    pub connections: Arc<Occupancy>,
-    /// The connections to backends that are open, of all workers. A client can need many: one for each HTTP/2 stream.
-    pub upstream: Arc<Occupancy>,
-    /// The most connections of clients that may be open, and the most to backends.
-    pub most_connections: usize,
+    /// The connections that are open, of all workers. A client can need many to backends: one for each HTTP/2 stream.
+    pub connections: ProxyConnections,
     /// Cancelled when the node begins to stop, before listeners are closed.
     pub stopping: CancellationToken,
 }

@@ -16,12 +16,21 @@ use tokio::net::TcpStream;
 const ROOM: usize = 256 * 1024;
 /// Pipes that a thread may have. Each takes two open files; a relay that gets none copies.
 pub(super) const MOST_PIPES: usize = 16;
+/// The part of the proxy's open files that the pipes of all threads may take, besides its connections.
+const PIPES_PART: usize = 16;
 
 thread_local! {
     /// Pipes that nothing is in.
     static FREE: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
     /// Pipes that there are.
     static MADE: Cell<usize> = const { Cell::new(0) };
+    /// Pipes that there may be.
+    static MOST: Cell<usize> = const { Cell::new(MOST_PIPES) };
+}
+
+/// Lets this thread, one of so many, have as many pipes as a proxy with so many open files should.
+pub(super) fn allow(files: usize, threads: usize) {
+    MOST.set((files / PIPES_PART / 2 / threads.max(1)).min(MOST_PIPES));
 }
 
 /// A pipe, and how much is in it.
@@ -39,7 +48,7 @@ impl Pipe {
     }
 
     fn new() -> Option<Self> {
-        if MADE.get() == MOST_PIPES {
+        if MADE.get() >= MOST.get() {
             return None;
         }
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).ok()?;

@@ -111,7 +111,7 @@ pub(super) async fn connect(
 ) -> Result<Connected, Failure> {
     let shared = &pool.shared;
     let slot = Slot::wait(backend, pool).await.ok_or(Failure::Full)?;
-    let occupant = (shared.upstream.enter_below(shared.most_connections).ok_or(Failure::Full)?, slot);
+    let occupant = (shared.connections.backend().ok_or(Failure::Full)?, slot);
     let connecting = async {
         let mut stream = TcpStream::connect(backend.address).await?;
         stream.set_nodelay(true)?;

@@ -22,7 +22,7 @@ use super::clients::Admitted;
 use super::counters::ListenerCounters;
 use super::pools::{Pools, WorkerPool};
 use super::tls::{Acceptor, Proved};
-use super::{LONGEST_DRAIN, Shared, announced, clients, http, passthrough, tcp, udp};
+use super::{LONGEST_DRAIN, Shared, announced, clients, http, passthrough, pipes, tcp, udp};
 use crate::model::{ClientLimits, Networks, PoolId, Protocol, RequestLimits, Weight};
 use crate::net::tcp_options::{AcceptQueue, accept_queue, round_trip};
 use crate::pick::Hash;
@@ -110,7 +110,8 @@ impl Worker {
     /// Serves until the node stops and its connections have ended.
     pub(super) fn run(self, runtime: &Runtime, sockets: Vec<(Arc<str>, Listening)>, part: &Part) {
         let Self { index, count, shared, access, closing } = self;
-        let sessions = udp::Sessions::new(shared.most_connections, count);
+        pipes::allow(shared.connections.files(), count);
+        let sessions = udp::Sessions::new(shared.connections.files(), count);
         let context = Rc::new(Context::new(index, shared, access, closing.clone()));
         let local = LocalSet::new();
         local.block_on(runtime, async {
@@ -209,7 +210,7 @@ impl Arrival {
     fn start(self, measures: bool) {
         self.counters.accepted.fetch_add(1, Relaxed);
         let shared = &self.context.shared;
-        let Some(slot) = shared.connections.enter_below(shared.most_connections) else {
+        let Some(slot) = shared.connections.client() else {
             self.counters.refused.fetch_add(1, Relaxed);
             return;
         };

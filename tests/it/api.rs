@@ -6,7 +6,7 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 use portolan::engine::Engine;
 use portolan::journal::Opened;
-use portolan::net::limits::FdBudget;
+use portolan::net::limits::{FdBudget, Serving};
 use portolan::prepare::{Origin, prepare};
 use portolan::supervise::Supervisor;
 use reqwest::{Method, StatusCode};
@@ -31,7 +31,7 @@ async fn status_and_metrics_show_the_shares_of_open_files_and_what_is_in_use() {
         (files["dns_tcp"]["open"] == 2).then_some(files)
     })
     .await;
-    let budget = FdBudget::of(files["limit"].as_u64().expect("a limit"), false);
+    let budget = FdBudget::of(files["limit"].as_u64().expect("a limit"), Serving::Dns);
     assert_eq!(
         (&files["reserved"], &files["dns_tcp"]["limit"], &files["api"]["limit"]),
         (&json!(budget.reserved), &json!(budget.dns_tcp), &json!(budget.api))

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use portolan::net::limits::FdBudget;
+use portolan::net::limits::{FdBudget, Serving};
 use portolan::node::demo::{self, Demo};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -139,7 +139,7 @@ async fn reads_need_a_token_if_the_config_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_idle_connections_leaves_probes_and_operators_alone() {
     const OPEN_FILES: usize = 400;
-    assert!(FdBudget::claim(false).limit > OPEN_FILES as u64 * 2, "this side needs files, too");
+    assert!(FdBudget::claim(Serving::Dns).limit > OPEN_FILES as u64 * 2, "this side needs files, too");
     let three = Three::start();
     let folder = Folder::new(&[three.config(&[]), NEAREST.into()].concat());
     let mut limited = clean(std::process::Command::new("sh"));

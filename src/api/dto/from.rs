@@ -24,7 +24,7 @@ impl From<&limits::Files> for Files {
             open: limits::Files::open().map(|count| count as u64),
             reserved: files.budget.reserved,
             dns_tcp: share(files.budget.dns_tcp, &files.dns_tcp),
-            proxy: (files.budget.proxy > 0).then(|| share(files.budget.proxy, &files.proxy)),
+            proxy: (files.budget.proxy > 0).then(|| share(files.proxy.most_clients(), &files.proxy.clients)),
             api: share(files.budget.api, &files.api),
         }
     }

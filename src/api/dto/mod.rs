@@ -91,7 +91,7 @@ pub struct Files {
     pub dns_tcp: FileShare,
     /// Of `limit`, those for connections to the API.
     pub api: FileShare,
-    /// Connections of the proxy's clients, each of which may need two of `limit`; absent without a proxy.
+    /// Connections of the proxy's clients; they share files with those to backends. Absent without a proxy.
     #[serde(default)]
     pub proxy: Option<FileShare>,
 }

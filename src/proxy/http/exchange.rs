@@ -313,8 +313,11 @@ fn relay_response(
         let Context { shared, tasks, .. } = &*client.context;
         // The connections that hyper had are counted no longer. Streams belong to connections that are.
         let occupants = (
-            (!upgrade.is_tunnel).then(|| (shared.connections.enter(), client.admitted.clone())),
-            upgrade.key.is_none().then(|| (shared.upstream.enter(), Slot::enter(&lease.in_flight.backend))),
+            (!upgrade.is_tunnel).then(|| (shared.connections.clients.enter(), client.admitted.clone())),
+            upgrade
+                .key
+                .is_none()
+                .then(|| (shared.connections.backends.enter(), Slot::enter(&lease.in_flight.backend))),
         );
         let counters = Arc::clone(&client.counters);
         let Upgrade { client, ongoing, .. } = upgrade;

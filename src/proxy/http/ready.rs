@@ -99,9 +99,10 @@ impl<'a> Report<'a> {
         };
         let pools: BTreeMap<&str, Pool> = topology.pool_ids().map(pool).collect();
         let stopping = shared.stopping.is_cancelled();
+        let connections = &shared.connections;
         let connections = Connections {
-            clients: Saturation::of(shared.connections.count(), shared.most_connections),
-            backends: Saturation::of(shared.upstream.count(), shared.most_connections),
+            clients: Saturation::of(connections.clients.count(), connections.most_clients()),
+            backends: Saturation::of(connections.backends.count(), connections.most_backends()),
         };
         let ready = !stopping && pools.values().all(|pool| pool.ready || !pool.counts);
         Self { ready, stopping, connections, pools }

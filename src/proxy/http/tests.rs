@@ -18,6 +18,7 @@ use crate::model::{
     PoolId, Protocol, Proxy, RequestLimits, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts,
     Topology, Weight, When,
 };
+use crate::net::limits::ProxyConnections;
 use crate::pick::Hash;
 use crate::proxy::Shared;
 use crate::proxy::pools::Pools;
@@ -39,9 +40,7 @@ fn shared(plan: Plan, standing: Standing) -> Shared {
         clients: Arc::default(),
         failing: tokio::sync::mpsc::channel(1).0,
         supervisor: crate::supervise::Supervisor::default(),
-        connections: Arc::default(),
-        upstream: Arc::default(),
-        most_connections: 1,
+        connections: ProxyConnections::new(2),
         stopping: CancellationToken::new(),
     }
 }

@@ -37,8 +37,8 @@ pub(super) use counters::encode;
 const LONGEST: usize = 65_600;
 /// Sessions of all workers: each takes a file and the memory of a task.
 const MOST_SESSIONS: usize = 65_536;
-/// The part of the connections to backends that sessions may take: anyone can begin them with forged addresses.
-const SESSION_PART: usize = 2;
+/// The part of the proxy's connections that sessions may take: anyone can begin them with forged addresses.
+const SESSION_PART: usize = 4;
 
 /// The sessions of a worker.
 #[derive(Clone)]
@@ -64,9 +64,9 @@ struct Attempts {
 }
 
 impl Sessions {
-    /// None yet, for a worker of so many on a node that may have so many connections to backends.
-    pub(super) fn new(most_connections: usize, workers: usize) -> Self {
-        let most = (most_connections / SESSION_PART).min(MOST_SESSIONS);
+    /// None yet, for a worker of so many whose proxy may have so many connections, those of clients included.
+    pub(super) fn new(connections: usize, workers: usize) -> Self {
+        let most = (connections / SESSION_PART).min(MOST_SESSIONS);
         Self(Rc::new(RefCell::new(Table::new(most / workers.max(1)))))
     }
 }
@@ -172,7 +172,7 @@ impl Listener {
     ) -> Result<Rc<Session>, Dropped> {
         let pool = self.pool(flow).ok_or(Dropped::Closing)?;
         let shared = &self.context.shared;
-        let occupant = shared.upstream.enter_below(shared.most_connections).ok_or(Dropped::Full)?;
+        let occupant = shared.connections.backend().ok_or(Dropped::Full)?;
         pool.count_request();
         let key = client_key(flow.client.ip());
         let retry = pool.settings().retry;

@@ -7,6 +7,8 @@ use tokio::time::timeout;
 use super::backend::{Backend, Gated, Manner};
 use super::frames::{Connection, GET, GOAWAY, HEADERS, Reaction, WHOLE, frame};
 use super::{address, client, config, drain, metric, node, shown};
+use crate::harness::binary::{PROGRAM, Served, clean};
+use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
 use crate::harness::{PATIENCE, until};
 
@@ -210,4 +212,35 @@ async fn no_more_idle_connections_are_kept_than_may_be() {
         .await;
         node.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_clients_leave_files_for_requests_and_probes() {
+    const OPEN_FILES: usize = 240;
+    /// Of a node that answers queries, too.
+    const CLIENTS: usize = OPEN_FILES / 2 / 6 * 4;
+    let one = Backend::start("one").await;
+    let mut limited = clean(std::process::Command::new("sh"));
+    limited.arg("-c").arg(format!("ulimit -n {OPEN_FILES}; exec {PROGRAM} \"$@\"")).arg("sh");
+    let mut served = Served::spawn_by(limited, Folder::new(&config(&[one.address], "")));
+    let to = super::memory::proxy(&served).await;
+    let api = served.api();
+    let mut idle = Vec::new();
+    for _ in 0..CLIENTS {
+        idle.push(TcpStream::connect(to).await.expect("a connection"));
+    }
+    until("all are served", async || {
+        let proxy = &api.get("/v1/status").await["files"]["proxy"];
+        (proxy["open"] == CLIENTS && proxy["limit"] == CLIENTS).then_some(())
+    })
+    .await;
+    let mut more = TcpStream::connect(to).await.expect("a connection");
+    let ended = timeout(PATIENCE, more.read(&mut [0])).await.expect("it is closed");
+    assert_eq!(ended.unwrap_or(0), 0, "no file is left for one more");
+    let mut asking = idle.pop().expect("a client");
+    asking.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.expect("it is read");
+    let mut response = String::new();
+    asking.read_to_string(&mut response).await.expect("a response");
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    assert_eq!(served.stop().await, Some(0));
 }

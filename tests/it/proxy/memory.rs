@@ -108,7 +108,7 @@ fn memory(served: &Served) -> u64 {
     of("Private_Dirty:")
 }
 
-async fn proxy(served: &Served) -> SocketAddr {
+pub(super) async fn proxy(served: &Served) -> SocketAddr {
     let line = served.logged("it has bound its sockets", |line| line.get("proxy").is_some()).await;
     let shown = line["proxy"].as_str().expect("a text");
     let address = shown.rsplit_once(", ").expect("a name and an address").1;
