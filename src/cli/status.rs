@@ -108,10 +108,10 @@ fn files_shown(files: &dto::Files) -> String {
     let dto::Files { limit, open, reserved, dns_tcp, api, proxy } = files;
     let proxy = proxy.as_ref().map(|it| format!(", proxy {} of {}", it.open, it.limit)).unwrap_or_default();
     let open = open.map(|open| format!("{open} of ")).unwrap_or_default();
-    format!(
-        "files: {open}{limit} open; {reserved} set aside for probes; DNS over TCP {} of {}, API {} of {}{proxy}",
-        dns_tcp.open, dns_tcp.limit, api.open, api.limit
-    )
+    let of_dns = || format!("DNS over TCP {} of {}, ", dns_tcp.open, dns_tcp.limit);
+    let dns = if dns_tcp.limit > 0 { of_dns() } else { String::new() };
+    let (api, most) = (api.open, api.limit);
+    format!("files: {open}{limit} open; {reserved} set aside for probes; {dns}API {api} of {most}{proxy}")
 }
 
 /// A row for a host whose addresses are looked up or not configured, and one for each address.

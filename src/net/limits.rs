@@ -18,7 +18,7 @@ pub struct FdBudget {
     pub limit: u64,
     /// Set aside for probes, listeners, journal, logs and the reading of configs. No listener counts on them.
     pub reserved: u64,
-    /// The most connections that DNS over TCP may have open at a time, over all addresses; at least 1.
+    /// The most connections that DNS over TCP may have open at a time, over all addresses; at least 1, but 0 without DNS.
     pub dns_tcp: usize,
     /// The most connections that the API may have open at a time, TCP and Unix together; at least 1.
     pub api: usize,
@@ -84,7 +84,7 @@ impl FdBudget {
         Self {
             limit,
             reserved: limit - dns_tcp - api - proxy,
-            dns_tcp: files(dns_tcp, 1),
+            dns_tcp: if serving == Serving::Proxy { 0 } else { files(dns_tcp, 1) },
             api: files(api, 1),
             proxy: if serving == Serving::Dns { 0 } else { files(proxy, 2) },
         }
@@ -236,7 +236,7 @@ mod tests {
         let of_1024 = |reserved, dns_tcp, proxy| FdBudget { limit: 1024, reserved, dns_tcp, api: 128, proxy };
         assert_eq!(FdBudget::of(1024, Serving::Dns), of_1024(512, 384, 0));
         assert_eq!(FdBudget::of(1024, Serving::Both), of_1024(256, 128, 512));
-        assert_eq!(FdBudget::of(1024, Serving::Proxy), of_1024(128, 1, 768));
+        assert_eq!(FdBudget::of(1024, Serving::Proxy), of_1024(128, 0, 768));
         for limit in [8, 20, 1024, 4096, 524_288, u64::MAX] {
             let FdBudget { reserved, dns_tcp, api, .. } = FdBudget::of(limit, Serving::Dns);
             assert!(reserved >= limit / 2, "{limit}");

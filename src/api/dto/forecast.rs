@@ -31,7 +31,7 @@ pub struct Map {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
-    /// The addresses of the geo database. The README says how.
+    /// The addresses of the geo database. docs/api.md says how.
     Addresses,
 }
 

@@ -229,11 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_lists_the_fields_of_every_event() {
-        let readme = include_str!("../../../README.md");
+    fn the_documentation_lists_the_fields_of_every_event() {
+        let page = include_str!("../../../docs/operations.md");
         for kind in event_samples() {
-            let row = readme.lines().find(|line| line.starts_with(&format!("| `{}` |", kind.name())));
-            let row = row.unwrap_or_else(|| panic!("{} is not in the README's table of events", kind.name()));
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{}` |", kind.name())));
+            let row = row.unwrap_or_else(|| panic!("{} is not in the table of events", kind.name()));
             let listed = row.trim_end_matches('|').rsplit('|').next().expect("a cell").trim();
             let fields: Vec<&str> = kind.fields().iter().map(|(name, _)| *name).collect();
             assert_eq!(listed, fields.join(", "), "{}", kind.name());

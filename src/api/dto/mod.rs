@@ -87,7 +87,7 @@ pub struct Files {
     pub open: Option<u64>,
     /// Of `limit`, those set aside for probes and the node itself.
     pub reserved: u64,
-    /// Of `limit`, those for connections of DNS over TCP.
+    /// Of `limit`, those for connections of DNS over TCP; none without DNS.
     pub dns_tcp: FileShare,
     /// Of `limit`, those for connections to the API.
     pub api: FileShare,
@@ -327,7 +327,7 @@ pub struct Event {
     /// The same as a sentence.
     pub message: String,
     /// The details by name: subject, from, to, severity, evidence, number, target, action, share, until, reason, by,
-    /// region, rule, warnings, why, host, addresses, kept, pool, backends, names, ca, expires. The README lists
+    /// region, rule, warnings, why, host, addresses, kept, pool, backends, names, ca, expires. docs/operations.md lists
     /// them by event.
     pub fields: BTreeMap<String, String>,
 }

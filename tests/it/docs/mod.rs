@@ -1,6 +1,11 @@
-//! Checks that the README and SECURITY.md are correct.
+//! Checks that the documentation is correct: what its pages say happens ([`transcripts`]), the list of metrics, and the
+//! tests that SECURITY.md names.
 //!
 //! `UPDATE=1 cargo test --test it docs` updates the list of metrics.
+
+mod host;
+mod page;
+mod transcripts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,57 +13,17 @@ use std::path::Path;
 
 use reqwest::Method;
 
-use crate::harness::binary::portolan;
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
 use crate::harness::region::{Break, GERMAN, NEAREST, Three};
 use crate::harness::resolver::Resolver;
 use crate::harness::until;
 
-fn readme() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README is text")
-}
+/// The page that lists the metrics.
+const METRICS: &str = "docs/operations.md";
 
-/// The rest of the fenced block that contains `start`, from there on.
-fn block(readme: &str, start: &str) -> String {
-    let from = readme.find(start).unwrap_or_else(|| panic!("no block begins with {start:?}"));
-    readme[from..].split("```").next().expect("a block ends").to_owned()
-}
-
-#[test]
-fn the_readmes_config_passes_check() {
-    let readme = readme();
-    let folder = Folder::new("");
-    folder.write("portolan.toml", block(&readme, "version = 1\n"));
-    folder.write("gslb.example.com.zone", block(&readme, "$ORIGIN gslb.example.com."));
-    let config = folder.path("portolan.toml");
-    let done = portolan(&["check", "-c", config.to_str().expect("UTF-8")]);
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert_eq!(done.stderr, "", "no warnings either");
-}
-
-#[test]
-fn the_readmes_proxy_passes_check() {
-    let readme = readme();
-    let (_, section) = readme.split_once("## Balance within a region").expect("the section");
-    let folder = Folder::new("");
-    folder.write("portolan.toml", block(section, "version = 1\n"));
-    let config = folder.path("portolan.toml");
-    let done = portolan(&["check", "-c", config.to_str().expect("UTF-8")]);
-    assert_eq!((done.code, done.stderr), (Some(0), String::new()));
-    assert!(done.stdout.contains("2 listeners, 3 pools"), "{}", done.stdout);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_readmes_override_is_accepted() {
-    let region =
-        |name: &str| format!("[region.{name}]\nendpoint = [{{ name = \"a\", address = \"192.0.2.1\" }}]\n");
-    let node = TestNode::with(&region("eu-west")).await;
-    let body = serde_json::from_str(&block(&readme(), "{\n  \"target\"")).expect("JSON");
-    node.api.override_with(body).await;
-    let region = node.api.region("eu-west").await;
-    assert_eq!((&region["override"]["share"], &region["override"]["by"]), (&"25%".into(), &"socket".into()));
-    node.stop().await;
+fn read(page: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).expect("a page is text")
 }
 
 /// The text of every Rust file below a folder.
@@ -148,12 +113,12 @@ async fn the_list_of_metrics_matches_a_scrape() {
     node.stop().await;
 
     let (begin, end) = ("<!-- metrics: made by tests/it/docs.rs -->\n", "<!-- end of metrics -->");
-    let readme = readme();
-    let (before, rest) = readme.split_once(begin).expect("the mark before the list");
+    let page = read(METRICS);
+    let (before, rest) = page.split_once(begin).expect("the mark before the list");
     let (listed, after) = rest.split_once(end).expect("the mark after the list");
     if std::env::var_os("UPDATE").is_some() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-        fs::write(path, format!("{before}{begin}{table}{end}{after}")).expect("the README can be written");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(METRICS);
+        fs::write(path, format!("{before}{begin}{table}{end}{after}")).expect("the page can be written");
     } else {
         assert_eq!(listed, table, "UPDATE=1 cargo test --test it docs");
     }
