@@ -8,7 +8,7 @@ use crate::model::{AllowedClients, Identity, KeyPrefix, MAX_IDENTITY, Networks, 
 use super::Spot;
 use super::abuse::{self, Cookies};
 use super::claim::{Claims, Transports};
-use super::keys::Shape::{AddressPort, Boolean, Either, False, Fields, Integer, List, Prefix, Text, Words};
+use super::keys::Shape::{AddressPort, Boolean, Either, False, Fields, Integer, List, OneOrMany, Prefix, Text, Words};
 use super::keys::{Keys, default, key, otherwise, required};
 use super::table::{Table, Value};
 use super::text;
@@ -147,7 +147,7 @@ pub(super) const DNS: Keys = Keys {
     known: &[
         key(
             "listen",
-            List(&AddressPort),
+            OneOrMany(&AddressPort),
             required("[\"0.0.0.0:53\", \"[::]:53\"]"),
             "addresses to listen on, UDP and TCP; IPv6 sockets accept IPv6 only",
         ),
@@ -334,7 +334,7 @@ pub(super) fn read(root: &Table<'_>, claims: &mut Claims) -> (Option<Dns>, Contr
 fn read_dns(value: &Value<'_>, claims: &mut Claims) -> Option<Dns> {
     let table = value.table("dns", &DNS)?;
     let mut listen = Vec::new();
-    for item in table.need("listen").and_then(|value| value.items(LISTENERS)).unwrap_or_default() {
+    for item in table.need("listen").and_then(|value| value.one_or_many(LISTENERS)).unwrap_or_default() {
         listen.extend(
             item.parsed(A_LISTENER, text::listener)
                 .and_then(|address| claims.add(&item, address, Transports::Both)),

@@ -107,6 +107,7 @@ fn mistakes_in_listeners() {
             "2:19: 0.0.0.0:8053 conflicts with the API, which listens on 127.0.0.1:8053\n  help: give the API another `listen` in [control]",
         ),
         ("dns = { listen = [\"0.0.0.0:8053\"], rate_limit = false }\ncontrol.listen = false", ""),
+        ("dns = { listen = \"127.0.0.1:5353\" }", ""),
         (
             "dns.listen = []",
             "2:14: expected a list of addresses such as [\"0.0.0.0:53\", \"[::]:53\"], found an empty list",
