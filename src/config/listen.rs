@@ -8,7 +8,9 @@ use crate::model::{AllowedClients, Identity, KeyPrefix, MAX_IDENTITY, Networks, 
 use super::Spot;
 use super::abuse::{self, Cookies};
 use super::claim::{Claims, Transports};
-use super::keys::Shape::{AddressPort, Boolean, Either, False, Fields, Integer, List, OneOrMany, Prefix, Text, Words};
+use super::keys::Shape::{
+    AddressPort, Boolean, Either, False, Fields, Integer, List, OneOrMany, Prefix, Text, Words,
+};
 use super::keys::{Keys, default, key, otherwise, required};
 use super::table::{Table, Value};
 use super::text;

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use regex::Regex;
 use reqwest::Method;
 
 use crate::harness::folder::Folder;
@@ -64,6 +65,40 @@ fn every_threat_names_tests_that_exist() {
         }
     }
     assert!(named > 40, "{named} tests");
+}
+
+/// The anchor of a heading, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    text.chars()
+        .filter(|it| it.is_alphanumeric() || " -_".contains(*it))
+        .map(|it| if it == ' ' { '-' } else { it })
+        .collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let link = Regex::new(r"\]\(([^)\s]+)\)").expect("a pattern");
+    let mut links = 0;
+    for page in page::all() {
+        let text = fs::read_to_string(&page.path).expect("a page is text");
+        for found in link.captures_iter(&text) {
+            let (path, heading) = found[1].split_once('#').unwrap_or((&found[1], ""));
+            if path.starts_with("http") {
+                continue;
+            }
+            let at = format!("{}: {}", page.path.display(), &found[0]);
+            let target = if path.is_empty() { page.path.clone() } else { page.path.with_file_name(path) };
+            assert!(target.exists(), "{at}");
+            if !heading.is_empty() {
+                let target = fs::read_to_string(&target).expect("a page is text");
+                let mut headings = target.lines().filter(|line| line.starts_with('#'));
+                assert!(headings.any(|it| anchor(it) == heading), "{at}");
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 20, "{links} links");
 }
 
 /// A table with one row for each metric of a scrape: name, type, labels, help.
