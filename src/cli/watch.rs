@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use nix::sys::signal::{Signal as Number, raise};
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{self, MissedTickBehavior};
@@ -52,7 +53,7 @@ pub(super) fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode> {
 /// Watches until a signal ends it. A node that is lost later is waited for; one that is not there at first is an error.
 async fn watch(client: &Client, arguments: &Arguments) -> Result<()> {
     let mut now = client.fetch_status().await?;
-    let Signals { mut ends, mut resized } = Signals::listen()?;
+    let Signals { mut ends, mut resized, mut suspended } = Signals::listen()?;
     let mut output = Output::new(arguments.json)?;
     let mut tick = time::interval(arguments.every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -78,6 +79,7 @@ async fn watch(client: &Client, arguments: &Arguments) -> Result<()> {
             },
             () = end(&mut ends) => return Ok(()),
             _ = resized.recv() => {}
+            _ = suspended.recv() => output.suspend().context("cannot stop for now")?,
         }
     }
 }
@@ -114,10 +116,11 @@ fn moment() -> String {
     format!("{:.0}", Timestamp::now())
 }
 
-/// The signals that end the command or have it draw again.
+/// The signals that end the command, have it draw again or stop it for a while (Ctrl-Z).
 struct Signals {
     ends: [Signal; 4],
     resized: Signal,
+    suspended: Signal,
 }
 
 impl Signals {
@@ -129,7 +132,8 @@ impl Signals {
             listen(SignalKind::hangup())?,
             listen(SignalKind::quit())?,
         ];
-        Ok(Self { ends, resized: listen(SignalKind::window_change())? })
+        let suspended = listen(SignalKind::from_raw(Number::SIGTSTP as i32))?;
+        Ok(Self { ends, resized: listen(SignalKind::window_change())?, suspended })
     }
 }
 
@@ -189,6 +193,20 @@ impl Output {
                 io::stdout().flush()
             }
         }
+    }
+}
+
+impl Output {
+    /// Stops the process until it is continued. The shell gets its terminal as it was.
+    fn suspend(&self) -> io::Result<()> {
+        if let Self::Screen(_) = self {
+            write_at_once(LEAVE)?;
+        }
+        raise(Number::SIGSTOP)?;
+        if let Self::Screen(_) = self {
+            write_at_once(ENTER)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Commands that go on printing while the node runs, and what they leave out.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Command};
@@ -176,6 +176,38 @@ async fn status_is_drawn_in_place_and_survives_a_restart_of_the_node() {
         assert_eq!(text.matches("\u{1b}[2J").count(), 1, "it is never cleared again, which would flicker");
         assert_eq!(served.stop().await, Some(0));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_that_is_suspended_gives_the_terminal_back_meanwhile() {
+    const ENTER: &str = "\u{1b}[?1049h";
+    const LEAVE: &str = "\u{1b}[?1049l";
+    let mut served = Served::start(Folder::new(REGIONS)).await;
+    let (master, slave) = terminal(48, 30);
+    let mut command = watch(&served.folder, &[]);
+    command.stdout(slave);
+    let child = command.spawn().expect("it starts");
+    drop(command);
+    let shown = collect(master);
+    written(&shown, "REGION").await;
+    let watcher = Pid::from_raw(child.id().cast_signed());
+    let state = async || {
+        let stat = fs::read_to_string(format!("/proc/{watcher}/stat")).expect("it runs");
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+    };
+    kill(watcher, Signal::SIGTSTP).expect("it runs");
+    until("it is stopped", async || (state().await == Some('T')).then_some(())).await;
+    let text = written(&shown, LEAVE).await;
+    assert!(text.ends_with(LEAVE), "{text:?}");
+    kill(watcher, Signal::SIGCONT).expect("it is stopped");
+    let again = [LEAVE, ENTER].concat();
+    until("it draws again", async || {
+        let text = shown.lock().expect("nobody panics").clone();
+        text.split_once(&again).is_some_and(|(_, after)| after.contains("REGION")).then_some(())
+    })
+    .await;
+    assert_eq!(interrupted(child).await, Some(0));
+    assert_eq!(served.stop().await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
