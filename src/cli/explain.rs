@@ -11,6 +11,7 @@ use anyhow::{Result, anyhow};
 use serde::Serialize;
 
 use super::client::{Client, ClientError, Purpose};
+use super::completions::services;
 use super::node::{NodeOptions, Reach, Selection};
 use super::terminal::in_one_line;
 use crate::api::dto::{self, ExplainKind, Instead, StageName};
@@ -25,7 +26,7 @@ use crate::state;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The name to ask for, or the URL of a request to the proxy
-    #[arg(value_name = "NAME|URL")]
+    #[arg(value_name = "NAME|URL", add = services())]
     name: String,
     /// The record type [default: A]
     #[arg(value_name = "TYPE")]

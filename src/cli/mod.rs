@@ -36,6 +36,7 @@ macro_rules! node_help {
 mod acme;
 mod check;
 mod client;
+mod completions;
 mod delegation;
 mod demo;
 mod diagnostics;
@@ -43,6 +44,7 @@ mod events;
 mod explain;
 mod geo;
 mod logging;
+mod man;
 mod mismatch;
 mod node;
 mod overrides;
@@ -58,7 +60,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 
-use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
 
 use crate::api::dto;
 use crate::node::log;
@@ -84,7 +86,7 @@ mod exit {
 #[command(after_help = help!("portolan demo"))]
 struct Arguments {
     /// The node to use: HOST:PORT, an http(s) URL, or the path of a control socket
-    #[arg(long, env = "PORTOLAN_CONTROL", value_name = "NODE")]
+    #[arg(long, env = "PORTOLAN_CONTROL", value_name = "NODE", value_hint = ValueHint::AnyPath)]
     control: Option<String>,
 
     /// Token for access over TCP
@@ -161,12 +163,15 @@ enum Command {
     /// Look up addresses in geo databases; build and compare databases
     #[command(subcommand, after_help = help!("portolan geo lookup 192.0.2.1"))]
     Geo(geo::GeoCommand),
-    /// Print shell completions
+    /// Print shell completions, which know the targets in the config
     #[command(after_help = help!("portolan completions bash > /etc/bash_completion.d/portolan"))]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, as packages have them
+    #[command(hide = true, after_help = help!("portolan man --out /usr/local/share/man/man1"))]
+    Man(man::Arguments),
 }
 
 /// Arguments of a command that only needs a node.
@@ -182,6 +187,7 @@ struct Plain {
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
+    completions::answer_shell();
     let matches = Arguments::command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match run(arguments, &matches) {
@@ -234,11 +240,10 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Acme(acme::AcmeCommand::Set(arguments)) => acme::set(&change(&arguments.node)?, arguments),
         Command::Geo(command) => geo::run(command.with_config(|own| selection.named_config(own)), index_of),
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "portolan", &mut script);
-            write_line(String::from_utf8_lossy(&script).trim_end());
+            write_line(&completions::script(shell)?);
             Ok(ExitCode::SUCCESS)
         }
+        Command::Man(arguments) => man::run(&arguments),
     }
 }
 

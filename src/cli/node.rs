@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::ArgMatches;
 use clap::parser::ValueSource;
+use clap::{ArgMatches, ValueHint};
 
 use super::Command;
 use super::client::{ClientError, Purpose};
@@ -35,7 +35,7 @@ pub(super) struct NodeOptions {
 #[command(next_help_heading = "Which node")]
 pub(super) struct Reach {
     /// HOST:PORT, an http(s) URL, or the path of a control socket
-    #[arg(long, value_name = "NODE")]
+    #[arg(long, value_name = "NODE", value_hint = ValueHint::AnyPath)]
     pub(super) control: Option<String>,
     /// Token for access over TCP
     #[arg(long, value_name = "SECRET")]
@@ -96,7 +96,9 @@ impl Selection {
             Command::Serve { .. } | Command::Check(_) | Command::Geo(GeoCommand::Lookup { .. }) => {
                 (false, true)
             }
-            Command::Geo(_) | Command::Proxy(_) | Command::Completions { .. } => (false, false),
+            Command::Geo(_) | Command::Proxy(_) | Command::Completions { .. } | Command::Man(_) => {
+                (false, false)
+            }
             Command::Demo(_) => (true, false),
             _ => (true, true),
         };

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use super::client::Client;
 use super::complain;
+use super::completions::targets;
 use super::node::NodeOptions;
 use super::status::Table;
 use crate::api::dto::{self, Action, Share};
@@ -15,8 +16,8 @@ use crate::model::{Fraction, Target, TargetError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Drain {
-    /// region/NAME, endpoint/REGION/NAME or service/NAME/REGION
-    #[arg(value_parser = target)]
+    /// region/NAME, endpoint/REGION/NAME, service/NAME/REGION or pool/NAME/BACKEND
+    #[arg(value_parser = target, add = targets())]
     target: String,
     /// Drain only this share of clients
     #[arg(long, value_name = "25%", value_parser = share)]
@@ -29,8 +30,8 @@ pub(super) struct Drain {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Force {
-    /// region/NAME, endpoint/REGION/NAME or service/NAME/REGION
-    #[arg(value_parser = target)]
+    /// region/NAME, endpoint/REGION/NAME, service/NAME/REGION or pool/NAME/BACKEND
+    #[arg(value_parser = target, add = targets())]
     target: String,
     /// What to treat it as
     verdict: TargetState,
@@ -65,7 +66,7 @@ struct Common {
 #[derive(Debug, clap::Args)]
 pub(super) struct Restore {
     /// The target, as given to `drain` or `force`
-    #[arg(value_parser = target)]
+    #[arg(value_parser = target, add = targets())]
     target: String,
     /// Do it even if a safety rule forbids it
     #[arg(long)]

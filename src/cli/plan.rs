@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::client::{Client, ClientError};
+use super::completions::targets;
 use super::exit;
 use super::node::NodeOptions;
 use super::overrides::{share, target};
@@ -18,19 +19,19 @@ const SHOWN: usize = 10;
 #[command(group = clap::ArgGroup::new("change").multiple(false))]
 pub(super) struct Arguments {
     /// Draining region/NAME, endpoint/REGION/NAME, service/NAME/REGION or pool/NAME/BACKEND
-    #[arg(long, value_name = "TARGET", value_parser = target, group = "change")]
+    #[arg(long, value_name = "TARGET", value_parser = target, add = targets(), group = "change")]
     drain: Option<String>,
     /// Draining only this share of the clients
     #[arg(long, value_name = "25%", value_parser = share)]
     share: Option<Share>,
     /// Forcing a target up
-    #[arg(long, value_name = "TARGET", value_parser = target, group = "change")]
+    #[arg(long, value_name = "TARGET", value_parser = target, add = targets(), group = "change")]
     up: Option<String>,
     /// Forcing a target down
-    #[arg(long, value_name = "TARGET", value_parser = target, group = "change")]
+    #[arg(long, value_name = "TARGET", value_parser = target, add = targets(), group = "change")]
     down: Option<String>,
     /// Removing the override of a target
-    #[arg(long, value_name = "TARGET", value_parser = target, group = "change")]
+    #[arg(long, value_name = "TARGET", value_parser = target, add = targets(), group = "change")]
     restore: Option<String>,
     /// As JSON
     #[arg(long)]

@@ -4,6 +4,7 @@ mod acme;
 mod alias;
 mod api;
 mod check;
+mod completions;
 mod control;
 mod cookies;
 mod demo;

@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod node;
 pub(crate) mod region;
 pub(crate) mod resolver;
+pub(crate) mod screen;
 pub(crate) mod tool;
 
 use std::time::Duration;
