@@ -2,6 +2,7 @@
 
 mod acme;
 mod alias;
+mod anycast;
 mod api;
 mod check;
 mod completions;
