@@ -26,6 +26,7 @@ mod metrics;
 mod mistakes;
 mod on_call;
 mod overrides;
+mod packages;
 mod page;
 mod peers;
 mod privileges;
