@@ -19,6 +19,7 @@ mod floods;
 mod forecast;
 mod harness;
 mod journal;
+mod kubernetes;
 mod limits;
 mod listeners;
 mod log;
