@@ -14,7 +14,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RecordType};
 use ipnet::Ipv4Net;
-use portolan::answer::{Arrival, Reply, Transport, handle};
+use portolan::answer::{AnswerKind, Arrival, Client, Outcome, Reply, Transport, handle};
 use portolan::config::{self, Source};
 use portolan::forecast::{Demand, Forecast, moves};
 use portolan::geo::{Index, NetworkOverride};
@@ -25,6 +25,7 @@ use portolan::snapshot::Snapshot;
 use portolan::standing::{Action, Override};
 use portolan::state;
 use portolan::steer::{Compiled, NoTrace, SteeringRequest};
+use portolan::traffic::{Answers, Book, Meter};
 use portolan::wire::{HEADER, MAX_ENTRIES};
 
 /// Dynamic names, as in `benches/compare/dns`.
@@ -194,15 +195,27 @@ fn arrival() -> Arrival {
     Arrival { peer, local, transport: Transport::Udp, encrypted: false, keepalive: None }
 }
 
+/// Answers a message and counts it, as a listener does.
+#[inline(never)]
+fn answer(snapshot: &Snapshot, book: &Book, counts: &Answers, query: &[u8], reply: &mut Reply) {
+    let outcome = handle(snapshot, query, arrival(), NOW, reply);
+    if let Outcome::Answered { kind: AnswerKind::Dynamic { service, region }, .. } = outcome {
+        let Client { address, subnet } = reply.client;
+        book.count(counts, &snapshot.plan.geo, (service, region), (address, subnet));
+    }
+}
+
 fn bench(criterion: &mut Criterion) {
     let snapshot = snapshot();
     let plan = &snapshot.plan;
     let mut reply = Reply::new(1);
+    let book = Meter::new(1).book();
+    let counts = book.turn_to(&plan.topology, &plan.geo);
     let kinds = KINDS.iter().map(|(kind, ..)| *kind).chain(BOMBS.iter().map(|(kind, _)| *kind));
     for kind in kinds {
         let query = message(&snapshot, kind).expect("a known kind");
-        criterion.bench_function(&format!("handle/{kind}"), |b| {
-            b.iter(|| handle(&snapshot, black_box(&query), arrival(), NOW, &mut reply));
+        criterion.bench_function(&format!("answer/{kind}"), |b| {
+            b.iter(|| answer(&snapshot, &book, &counts, black_box(&query), &mut reply));
         });
     }
     let mut last = 0_u32;
@@ -269,7 +282,9 @@ fn bench_forecasts(criterion: &mut Criterion) {
     let forecast = Forecast { plan: &plan, demand: &demand, service, family: Family::V4, unix: NOW };
     group.bench_function("map", |b| b.iter(|| forecast.countries(black_box(&standing))));
     for (kind, after) in [("drain", &all), ("partial drain", &some)] {
-        group.bench_function(kind, |b| b.iter(|| moves(&plan, &demand, &standing, black_box(after), NOW)));
+        group.bench_function(kind, |b| {
+            b.iter(|| moves(&plan, &demand, &|_| None, [&standing, black_box(after)], NOW))
+        });
     }
     group.finish();
 }
@@ -318,8 +333,11 @@ fn bench_latencies(criterion: &mut Criterion) {
 fn count(kind: &str, n: u64) {
     let (snapshot, mut reply) = (snapshot(), Reply::new(1));
     let query = message(&snapshot, kind).expect("a known kind");
+    let book = Meter::new(1).book();
+    let counts = book.turn_to(&snapshot.plan.topology, &snapshot.plan.geo);
     for _ in 0..n {
-        black_box(handle(&snapshot, black_box(&query), arrival(), NOW, &mut reply));
+        answer(&snapshot, &book, &counts, black_box(&query), &mut reply);
+        black_box(&reply.bytes);
     }
 }
 

@@ -15,6 +15,7 @@
 //! | [`model`] | regions, endpoints, probes, services, places: the validated types that all modules use | – |
 //! | [`pick`] | choosing one of many: rendezvous hashing, and the balancers of backends | model |
 //! | [`geo`] | address → place and the prefix for which it is valid, compiled from MMDB data and overrides | model |
+//! | [`traffic`] | dynamic answers counted by service, region and country, and by network, in fixed memory | model, geo |
 //! | [`health`] | observation → verdict: thresholds, hold, composites | model |
 //! | [`latency`] | client place × region → round-trip time: table, distance estimate | model, geo |
 //! | [`standing`] | what may be used right now, from verdicts, overrides and safety rules | model, pick, health |
@@ -35,7 +36,7 @@
 //! | [`journal`] | SQLite on its own thread: overrides and verdicts that survive a restart | model, health, standing, supervise |
 //! | [`prepare`] | prepares a config to run: reads files, builds geo index, plan, probes, TLS trust, resolver. Everything that can fail happens here | core, net, probe |
 //! | [`engine`] | the task that owns the state: observations, resolved hosts and commands in, snapshots out | core, net, supervise, probe, journal, prepare |
-//! | [`dns`] | UDP workers, TCP | model, wire, answer, snapshot, net, supervise |
+//! | [`dns`] | UDP workers, TCP | model, traffic, wire, answer, snapshot, net, supervise |
 //! | [`proxy`] | the regional balancer: workers, HTTP, TCP, TLS, connections to backends | model, pick, health, route, standing, snapshot, net, supervise |
 //! | [`acme`] | certificates of the proxy by ACME: accounts, orders, renewal, files | core, net, supervise, engine, prepare |
 //! | [`api`] | REST, event stream, metrics; the types of its JSON | core, net (its clock, limits and certificates), supervise, engine, prepare (why a reload failed) |
@@ -80,5 +81,6 @@ pub mod standing;
 pub mod state;
 pub mod steer;
 pub mod supervise;
+pub mod traffic;
 pub mod wire;
 pub mod zone;

@@ -29,12 +29,13 @@ impl<'a> General<'a, '_, '_> {
             return None;
         }
         let node = plan.zones.find(&name[LABEL.len()..]).node()?;
-        let kind = AnswerKind::Dynamic { service: *node.services().first()?, region: None };
-        let done =
-            |scope| Step::Done(Resolved { rcode: ResponseCode::NoError, authoritative: true, kind, scope });
+        node.services().first()?;
+        let done = |kind, scope| {
+            Step::Done(Resolved { rcode: ResponseCode::NoError, authoritative: true, kind, scope })
+        };
         if self.question.qtype != rtype::TXT {
             self.deny(at, zone, Ttl(0));
-            return Some(done(0));
+            return Some(done(AnswerKind::Negative, 0));
         }
         let (strings, scope) = self.facts(node.services());
         let mut data = Vec::new();
@@ -45,7 +46,7 @@ impl<'a> General<'a, '_, '_> {
         }
         // It describes this moment only, so it must not be cached.
         self.writer.records(Section::Answer, at.owner(), rtype::TXT, Ttl(0), [&*data]);
-        Some(done(scope))
+        Some(done(AnswerKind::Static, scope))
     }
 
     /// One fact per string, and for how many bits of the client's address they hold. The services share one name.

@@ -59,6 +59,7 @@ pub(super) fn answer(
             return outcome;
         }
     }
+    reply.client = asker.client();
     let Reply { bytes, scratch, .. } = reply;
     if lane == Lane::Express && !challenge::concern(snapshot, question.name()) {
         let (header, edns, limit) = (query.header, edns.as_ref(), usize::from(limit));

@@ -186,8 +186,13 @@ mod tests {
         let plan = Arc::new(Plan { debug_names: true, ..plan });
         let snapshot =
             Snapshot { plan, standing: Arc::new(Standing::default()), challenges: <_>::default(), epoch: 1 };
-        let asker =
-            Asker { client: "192.0.2.9".parse().unwrap(), dnssec_ok: false, now: Unix::default(), draw: 0 };
+        let asker = Asker {
+            client: "192.0.2.9".parse().unwrap(),
+            subnet: None,
+            dnssec_ok: false,
+            now: Unix::default(),
+            draw: 0,
+        };
         let takes_edns = |name: &[u8], qtype: u8, edns: Option<&Response<'_>>| {
             let wire = [name, &[0, qtype, 0, 1]].concat();
             let question = Question { wire: &wire, qtype: qtype.into(), class: CLASS_IN };

@@ -31,6 +31,7 @@ mod walk;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use asker::Client;
 pub use reply::Reply;
 pub use services::family;
 

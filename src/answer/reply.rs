@@ -1,7 +1,8 @@
 //! The reply, and the buffers that are reused from query to query to avoid allocations.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use super::asker::Client;
 use super::rate_limit::Limiter;
 use crate::pick::Hash;
 use crate::steer::Host;
@@ -12,6 +13,8 @@ use crate::wire::{LowerName, MAX_UDP_PAYLOAD};
 pub struct Reply {
     /// The message to send, after [`Outcome::Answered`](super::Outcome::Answered).
     pub bytes: Vec<u8>,
+    /// The client that it is for, after an answer that is [`Dynamic`](super::AnswerKind::Dynamic).
+    pub client: Client,
     pub(super) scratch: Scratch,
     /// Made once it is needed: most servers never limit, and TCP is not limited.
     limiter: Option<Limiter>,
@@ -35,7 +38,8 @@ impl Reply {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let bytes = Vec::with_capacity(usize::from(MAX_UDP_PAYLOAD));
-        Self { bytes, scratch: Scratch::default(), limiter: None, seed: Hash(seed), drawn: 0 }
+        let client = Client { address: Ipv4Addr::UNSPECIFIED.into(), subnet: None };
+        Self { bytes, client, scratch: Scratch::default(), limiter: None, seed: Hash(seed), drawn: 0 }
     }
 
     pub(super) fn limiter(&mut self) -> &mut Limiter {

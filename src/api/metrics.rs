@@ -10,8 +10,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::certificates;
 use super::status::{View, held_by_region};
+use super::{certificates, traffic};
 use crate::engine::ReloadCounts;
 use crate::health::{Severity, State};
 use crate::model::{Rule, Source, Subject, Unix};
@@ -19,6 +19,7 @@ use crate::net::managed::Managed;
 use crate::snapshot::Snapshot;
 use crate::standing::Override;
 use crate::state::{CheckStatus, HostStatus};
+use crate::traffic::Totals;
 
 /// Adds the metrics of another module.
 pub type Contributor = Arc<dyn Fn(&mut DescriptorEncoder<'_>) -> fmt::Result + Send + Sync>;
@@ -49,6 +50,8 @@ pub(super) struct Seen {
     pub(super) transitions: Vec<(String, State, u64)>,
     pub(super) ejections: Vec<(String, std::net::SocketAddr, u64)>,
     pub(super) reloads: ReloadCounts,
+    /// Who asks, on a node that answers DNS.
+    pub(super) traffic: Option<Totals>,
     pub(super) now: Unix,
 }
 
@@ -85,6 +88,9 @@ impl Collector for Scrape {
         self.standing(&mut encoder)?;
         self.probes(&mut encoder)?;
         self.certificates(&mut encoder)?;
+        if let Some(totals) = &self.seen.traffic {
+            traffic::encode(totals, &self.seen.snapshot.plan.topology, &mut encoder)?;
+        }
         self.contributors.iter().try_for_each(|contribute| contribute(&mut encoder))
     }
 }

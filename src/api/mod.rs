@@ -21,6 +21,7 @@ mod reload;
 mod routes;
 mod server;
 mod status;
+mod traffic;
 
 pub use access::{Access, Policy};
 pub use connections::Connections;
@@ -32,3 +33,4 @@ pub use problem::{NO_ANSWER, Problem, REFUSED_BY_SAFETY};
 pub use reload::{ReloadRequest, Reloads};
 pub use routes::{Api, router};
 pub use server::Server;
+pub use traffic::Traffic;

@@ -63,6 +63,7 @@ static FILES: &[(&str, &[u8])] = files! {
     "panels/tabs.js"
     "panels/timeline.js"
     "panels/token.js"
+    "panels/traffic.js"
     "panels/tree.js"
     "status-line.js"
     "store.js"

@@ -27,6 +27,7 @@ use super::parameters::{self, parameters, parameters_and_all};
 use super::problem::Problem;
 use super::reload::Reloads;
 use super::status::View;
+use super::traffic::{Traffic, get_traffic, totals_of};
 use super::{acme, certificates, page};
 use crate::config::{self, Role};
 use crate::engine::{Applied, Handle, Next, NoAnswer};
@@ -63,6 +64,8 @@ pub struct Api {
     pub certificates: AllManaged,
     /// Makes forecasts.
     pub forecasts: Forecasts,
+    /// Who asks; `None` on a node that does not answer DNS.
+    pub traffic: Option<Traffic>,
 }
 
 /// The routes for a listener that allows what `access` says, and those of `extra`; only `/metrics` if it is for that.
@@ -88,6 +91,7 @@ pub fn router(api: Api, access: Access, extra: Router) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/explain", get(get_explain))
         .route("/v1/map", get(get_map))
+        .route("/v1/traffic", get(get_traffic))
         .route("/v1/overrides/{id}", delete(delete_override))
         .merge(without_parameters)
         .merge(page::routes());
@@ -127,13 +131,15 @@ async fn readyz(State(api): State<Api>) -> Response {
 async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
     let format = Exposition::accepted(&headers);
     let now = Clock::unix();
+    let snapshot = api.engine.snapshots.load_full();
     let seen = Seen {
         checks: api.engine.checks().await?,
         hosts: api.engine.hosts().await?,
         overrides: api.engine.overrides().await?,
         engine_alarms: [api.engine.alarms().await?, certificates::alarms(&api.certificates, now)].concat(),
         certificates: Vec::clone(&api.certificates.load()),
-        snapshot: api.engine.snapshots.load_full(),
+        traffic: totals_of(api.traffic, &snapshot).await,
+        snapshot,
         transitions: api.engine.transitions(),
         ejections: api.engine.ejections(),
         reloads: api.engine.reloads(),

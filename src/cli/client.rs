@@ -174,6 +174,10 @@ impl Client {
         self.get("/v1/explain", query)
     }
 
+    pub(super) fn traffic(&self) -> Result<dto::Traffic> {
+        self.get("/v1/traffic", &[])
+    }
+
     pub(super) fn overrides(&self) -> Result<Vec<dto::Override>> {
         self.get("/v1/overrides", &[])
     }

@@ -53,6 +53,7 @@ mod proxy;
 mod serve;
 mod status;
 mod terminal;
+mod traffic;
 mod watch;
 
 use std::fmt;
@@ -129,7 +130,7 @@ enum Command {
     #[command(after_help = concat!(
         "CONNECT is how long the last connection that a probe could open took to open, which is about\n",
         "the round-trip time. It stays while probes fail, as the time of the last that connected.\n\n",
-        node_help!("portolan status --watch")
+        node_help!("portolan status --watch\n  portolan status --traffic")
     ))]
     Status(watch::Arguments),
     /// Send no clients, or fewer, to a target
@@ -143,8 +144,9 @@ enum Command {
     Restore(overrides::Restore),
     /// Show whom a change would move, by country and share, without making it
     #[command(after_help = concat!(
-        "Clients are counted by the addresses of the geo database. The exit code is 4 if a safety rule\n",
-        "would refuse the change.\n\n",
+        "Clients are counted by the queries for a service in the last hour, or by the addresses of the geo\n",
+        "database while there were fewer than 1000. The exit code is 4 if a safety rule would refuse the\n",
+        "change.\n\n",
         node_help!("portolan plan --drain region/eu-west --share 25%")
     ))]
     Plan(plan::Arguments),

@@ -10,7 +10,7 @@ use super::exit;
 use super::node::NodeOptions;
 use super::overrides::{share, target};
 use super::status::Table;
-use crate::api::dto::{self, Action, RegionShare, Share};
+use crate::api::dto::{self, Action, Basis, RegionShare, Share};
 
 /// The most countries and services in the text; JSON has more.
 const SHOWN: usize = 10;
@@ -99,6 +99,13 @@ fn text(plan: &dto::Plan, change: &str) -> String {
             text += &format!("Countries of {}:\n", name(first));
         }
         text += &countries(first);
+        text += match plan.basis {
+            Basis::Queries => "\nClients are counted by the queries of the last hour.",
+            Basis::Addresses => "\nClients are counted by the addresses of each country.",
+            Basis::Mixed => {
+                "\nClients are counted by the queries of the last hour; those of services that were hardly asked, by addresses."
+            }
+        };
     }
     if let Some(why) = &plan.refused {
         text += &format!("\n\nA safety rule would refuse it: {why}.\n--override-safety does it anyway.");
@@ -201,7 +208,7 @@ fn more(count: usize, what: &str) -> String {
 }
 
 /// With a decimal where the number is small, as 0 would be wrong.
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent == 0.0 || percent >= 9.95 {
         format!("{percent:.0}%")

@@ -14,7 +14,7 @@ use tokio::time::{self, MissedTickBehavior};
 use super::client::Client;
 use super::node::{NodeOptions, Place};
 use super::terminal::{escaped, in_one_line};
-use super::{complain, status};
+use super::{complain, status, traffic};
 use crate::api::dto;
 use crate::config;
 
@@ -27,6 +27,9 @@ pub(super) struct Arguments {
     /// How often to ask the node
     #[arg(long, value_name = "TIME", default_value = "2s", requires = "watch", value_parser = interval)]
     every: Duration,
+    /// Show who asks instead: answers by service, region and country, and the networks that ask the most
+    #[arg(long, conflicts_with = "watch")]
+    traffic: bool,
     /// As JSON; with --watch one object per line
     #[arg(long)]
     json: bool,
@@ -43,6 +46,9 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.traffic {
+        return traffic::run(client, arguments.json);
+    }
     if !arguments.watch {
         return status::run(client, arguments.json);
     }

@@ -1,12 +1,12 @@
 //! Counters of queries and answers. No two threads write to one cache line.
 
-use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::answers::AnswerCounts;
+use super::responder::seed;
 use crate::net::limits::Occupancy;
+use crate::traffic::Meter;
 
 /// Response codes that have counters of their own. The highest assigned is 23 (BADCOOKIE); higher ones count as the
 /// last.
@@ -64,10 +64,12 @@ impl AddAssign for Totals {
 }
 
 /// The counters of all listeners, past and present.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
     /// The open TCP connections.
     pub tcp_connections: Arc<Occupancy>,
+    /// Who asks.
+    pub traffic: Arc<Meter>,
     blocks: Mutex<Vec<Arc<Block>>>,
 }
 
@@ -88,7 +90,16 @@ pub(super) struct Block {
     denied: AtomicU64,
     evicted: AtomicU64,
     unnamed: AtomicU64,
-    pub(super) answers: AnswerCounts,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            tcp_connections: Arc::default(),
+            traffic: Arc::new(Meter::new(seed())),
+            blocks: Mutex::default(),
+        }
+    }
 }
 
 impl Counters {
@@ -100,16 +111,6 @@ impl Counters {
             totals += block.read();
         }
         totals
-    }
-
-    /// The answers so far by the names of service and region.
-    #[must_use]
-    pub fn answers(&self) -> BTreeMap<(String, String), u64> {
-        let mut sums = BTreeMap::new();
-        for block in &*self.blocks.lock().unwrap_or_else(PoisonError::into_inner) {
-            block.answers.add_to(&mut sums);
-        }
-        sums
     }
 
     /// A block for one writer. Blocks whose writer is gone are used again, so that connections and reloads do not

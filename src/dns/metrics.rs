@@ -40,13 +40,6 @@ impl Counters {
         for (action, count) in [("drop", totals.limited), ("slip", totals.slipped)] {
             ConstCounter::new(count).encode(limited.encode_family(&[("action", action)])?)?;
         }
-        let help = "Answers from each region of each service, since the start";
-        let mut answers = encoder.encode_descriptor("answers", help, None, MetricType::Counter)?;
-        for ((service, region), count) in self.answers() {
-            let labels = [("service", service.as_str()), ("region", &region)];
-            ConstCounter::new(count).encode(answers.encode_family(&labels)?)?;
-        }
-
         let plain = [
             ("dns_truncated", "Answers with TC set", totals.truncated),
             ("dns_dropped", "Messages left without an answer", totals.dropped),

@@ -10,7 +10,6 @@
 //! and does what the `responder` decides: it loads one snapshot and reads the clock once per batch, and a panic while
 //! answering a query affects only that query.
 
-mod answers;
 mod connections;
 mod counters;
 mod metrics;

@@ -1,5 +1,6 @@
 //! From a message to what a listener does about it, the same for every transport.
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,12 +8,12 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 
 use super::Shared;
-use super::answers::Table;
 use super::counters::{Block, RCODES, Totals};
-use crate::answer::{AnswerKind, Arrival, Outcome, Reply, Transport, refuse};
+use crate::answer::{AnswerKind, Arrival, Client, Outcome, Reply, Transport, refuse};
 use crate::model::Unix;
 use crate::net::clock::Clock;
 use crate::snapshot::Snapshot;
+use crate::traffic::{Answers, Book, Meter};
 
 /// [`answer::handle`](crate::answer::handle), or a test's stand-in.
 pub(super) type Handler = fn(&Snapshot, &[u8], Arrival, Unix, &mut Reply) -> Outcome;
@@ -24,6 +25,37 @@ pub(super) struct Responder {
     handler: Handler,
     reply: Reply,
     block: Arc<Block>,
+    book: Books,
+}
+
+/// Where a responder counts who asks: in a book that nobody else writes to.
+#[derive(Debug)]
+enum Books {
+    /// In its own.
+    Own(Arc<Book>),
+    /// In that of the thread that it happens to run on.
+    OfThread(Arc<Meter>),
+}
+
+thread_local! {
+    /// The book of this thread, and the meter that it belongs to.
+    static BOOK: RefCell<Option<(Arc<Meter>, Arc<Book>)>> = const { RefCell::new(None) };
+}
+
+impl Books {
+    fn get(&self) -> Arc<Book> {
+        match self {
+            Self::Own(book) => Arc::clone(book),
+            Self::OfThread(meter) => BOOK.with_borrow_mut(|of_thread| match of_thread {
+                Some((known, book)) if Arc::ptr_eq(known, meter) => Arc::clone(book),
+                _ => {
+                    let book = meter.book();
+                    *of_thread = Some((Arc::clone(meter), Arc::clone(&book)));
+                    book
+                }
+            }),
+        }
+    }
 }
 
 /// Messages answered from one snapshot at one time. Added to the counters when dropped.
@@ -33,7 +65,8 @@ pub(super) struct Batch<'a> {
     handler: Handler,
     reply: &'a mut Reply,
     block: &'a Block,
-    answers: Guard<Arc<Table>>,
+    book: Arc<Book>,
+    answers: Guard<Arc<Answers>>,
     tally: Totals,
 }
 
@@ -48,19 +81,27 @@ pub(super) enum Reaction<'a> {
 impl Responder {
     /// Counts in a block of its own.
     pub(super) fn new(shared: &Shared, handler: Handler) -> Self {
-        Self::counting_in(shared.counters.block(), shared, handler)
+        let book = Books::Own(shared.counters.traffic.book());
+        Self::counting_in(shared.counters.block(), book, shared, handler)
     }
 
-    /// Counts in a block that it shares.
-    pub(super) fn counting_in(block: Arc<Block>, shared: &Shared, handler: Handler) -> Self {
-        Self { snapshots: Arc::clone(&shared.snapshots), handler, reply: Reply::new(seed()), block }
+    /// Counts in a block that it shares. Each of its batches must end on the thread that began it.
+    pub(super) fn sharing(block: Arc<Block>, shared: &Shared, handler: Handler) -> Self {
+        let book = Books::OfThread(Arc::clone(&shared.counters.traffic));
+        Self::counting_in(block, book, shared, handler)
+    }
+
+    fn counting_in(block: Arc<Block>, book: Books, shared: &Shared, handler: Handler) -> Self {
+        Self { snapshots: Arc::clone(&shared.snapshots), handler, reply: Reply::new(seed()), block, book }
     }
 
     /// Starts a batch.
     pub(super) fn batch(&mut self) -> Batch<'_> {
         let snapshot = self.snapshots.load();
+        let book = self.book.get();
         Batch {
-            answers: self.block.answers.table(&snapshot.plan.topology),
+            answers: book.turn_to(&snapshot.plan.topology, &snapshot.plan.geo),
+            book,
             snapshot,
             now: Clock::unix(),
             handler: self.handler,
@@ -91,8 +132,10 @@ impl Batch<'_> {
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(snapshot, message, arrival, now, reply)));
         match outcome {
             Ok(Outcome::Answered { rcode, truncated, kind }) => {
-                if let AnswerKind::Dynamic { service, region: Some(region) } = kind {
-                    self.answers.count(service, region);
+                if let AnswerKind::Dynamic { service, region } = kind {
+                    let Client { address, subnet } = self.reply.client;
+                    let geo = &snapshot.plan.geo;
+                    self.book.count(&self.answers, geo, (service, region), (address, subnet));
                 }
                 self.tally.responses[usize::from(rcode).min(RCODES - 1)] += 1;
                 self.tally.truncated += u64::from(truncated);
@@ -138,6 +181,6 @@ impl Drop for Batch<'_> {
 }
 
 /// A random number of the operating system, by way of the hasher that std seeds with one.
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }

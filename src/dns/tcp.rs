@@ -212,7 +212,7 @@ impl Connection {
             encrypted: false,
             keepalive: Some(self.limits.idle),
         };
-        let responder = Responder::counting_in(Arc::clone(&self.block), &self.shared, self.handler);
+        let responder = Responder::sharing(Arc::clone(&self.block), &self.shared, self.handler);
         serve(&mut self.stream, received, arrival, responder, self.limits, admission, &self.closing).await
     }
 

@@ -15,9 +15,12 @@ use crate::steer::{Compiled, RankingId, TableId};
 /// size of an IPv6 allocation says nothing about how many use it, and those who do mostly have IPv4, too. There each
 /// network counts one client per /48, which is what a site gets, and at most 65,536, which a provider's /32 has.
 /// Addresses whose country is not known count only if there are no others: most of them are reserved or not in use.
+///
+/// What services were asked tells how many clients a country has much better: see [`Demand::measured`]. Addresses then only
+/// divide a country's clients among its places.
 #[derive(Debug)]
 pub struct Demand {
-    /// In order of the code.
+    /// In order of the code; clients whose country is not known are last.
     pub countries: Box<[CountryDemand]>,
     places: Box<[PlaceDemand]>,
     /// By [`TableId`], made when a service that has the table is first asked for.
@@ -29,7 +32,7 @@ pub struct Demand {
 pub struct CountryDemand {
     /// Its code; `None` for clients whose country is not known.
     pub country: Option<Country>,
-    /// Its share of all clients: above 0, and 1 in total.
+    /// Its share of all clients by addresses: 1 in total. Above 0, unless its country is not known.
     pub weight: f64,
     /// An address of its largest place.
     pub client: IpAddr,
@@ -70,16 +73,16 @@ impl Demand {
     #[must_use]
     pub fn new(geo: &Index, steering: &Compiled) -> Self {
         let counts = counts(geo);
-        let has_country = |at: &usize| geo.places()[*at].location.country.is_some();
-        let counted = || (0..counts.len()).filter(|at| counts[*at].clients() > 0);
-        let any_country = counted().any(|at| has_country(&at));
-        let mut places: Vec<usize> = counted().filter(|at| !any_country || has_country(at)).collect();
         let country = |at: usize| geo.places()[at].location.country;
-        places.sort_by_key(|at| country(*at));
-        let total: u64 = places.iter().map(|at| counts[*at].clients()).sum();
+        let mut places: Vec<usize> = (0..counts.len()).filter(|at| counts[*at].clients() > 0).collect();
+        places.sort_by_key(|at| (country(*at).is_none(), country(*at)));
+        let any_country = places.iter().any(|at| country(*at).is_some());
+        let is_counted = |at: usize| !any_country || country(at).is_some();
+        let sum = |places: &[usize]| places.iter().map(|at| counts[*at].clients()).sum::<u64>();
+        let total: u64 = places.chunks(1).filter(|it| is_counted(it[0])).map(sum).sum();
         let (mut countries, mut demands) = (Vec::new(), Vec::with_capacity(places.len()));
         for places in places.chunk_by(|one, two| country(*one) == country(*two)) {
-            let sum: u64 = places.iter().map(|at| counts[*at].clients()).sum();
+            let sum = sum(places);
             let Some(largest) = places.iter().max_by_key(|at| counts[**at].clients()) else { continue };
             demands.extend(places.iter().map(|at| PlaceDemand {
                 country: countries.len() as u32,
@@ -88,12 +91,34 @@ impl Demand {
             }));
             countries.push(CountryDemand {
                 country: country(*largest),
-                weight: sum as f64 / total as f64,
+                weight: if is_counted(*largest) { sum as f64 / total as f64 } else { 0.0 },
                 client: counts[*largest].client(),
             });
         }
         let tables = (0..steering.table_count()).map(|_| OnceLock::new()).collect();
         Self { countries: countries.into(), places: demands.into(), tables }
+    }
+
+    /// The share of all clients that each country has by addresses, in the order of [`Demand::countries`].
+    #[must_use]
+    pub fn by_addresses(&self) -> Vec<f64> {
+        self.countries.iter().map(|it| it.weight).collect()
+    }
+
+    /// The share of all clients that each country has by how much it asked, in the order of [`Demand::countries`]; `None` if
+    /// it asked nothing. `asked` is in order of the code; countries that have no place count as not known.
+    #[must_use]
+    pub fn measured(&self, asked: &[(Option<Country>, u64)]) -> Option<Vec<f64>> {
+        let mut weights = vec![0.0; self.countries.len()];
+        let position = |country: Option<Country>| self.countries.iter().position(|it| it.country == country);
+        for (country, count) in asked {
+            if let Some(at) = position(*country).or_else(|| position(None)) {
+                weights[at] += *count as f64;
+            }
+        }
+        let total: f64 = weights.iter().sum();
+        weights.iter_mut().for_each(|weight| *weight /= total);
+        (total > 0.0).then_some(weights)
     }
 
     /// The clients of each country by ranking, in the order of [`Demand::countries`].
@@ -186,7 +211,7 @@ mod tests {
             let country = it.country.map_or_else(|| "?".into(), |country| country.to_string());
             (country, it.weight * total, it.client.to_string())
         };
-        demand.countries.iter().map(shown).collect()
+        demand.countries.iter().filter(|it| it.weight > 0.0).map(shown).collect()
     }
 
     #[track_caller]

@@ -49,6 +49,10 @@ impl Bound {
         self.dns.as_ref().map(dns::Server::local_addrs).unwrap_or_default()
     }
 
+    pub(super) fn answers_dns(&self) -> bool {
+        self.dns.is_some()
+    }
+
     /// The proxy's, each with the name of its listener.
     pub(super) fn proxy_addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
         self.proxy.as_ref().map(proxy::Server::local_addrs).unwrap_or_default()

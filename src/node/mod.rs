@@ -11,6 +11,7 @@ pub mod log;
 mod privileges;
 mod reload;
 pub mod sandbox;
+mod traffic;
 mod watchdog;
 
 use std::net::SocketAddr;
@@ -29,7 +30,9 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::acme::Keeper;
-use crate::api::{Access, Api, Contributor, Forecasts, Load, Loads, Metrics, Policy, Reloads, dto, router};
+use crate::api::{
+    Access, Api, Contributor, Forecasts, Load, Loads, Metrics, Policy, Reloads, Traffic, dto, router,
+};
 use crate::config::AtStart;
 use crate::engine::{self, Engine, Handle};
 use crate::journal::{Journal, Opened};
@@ -169,10 +172,14 @@ impl Node {
             _part: part,
         };
         let reloading = tokio::spawn(reloader.run(requests));
-        let api = api(engine.clone(), reloads.clone(), name, started, &counters, &files, all);
+        let traffic =
+            front.answers_dns().then(|| Traffic { meter: Arc::clone(&counters.dns.traffic), started });
+        let api =
+            Api { traffic, ..api(engine.clone(), reloads.clone(), name, started, &counters, &files, all) };
         let extra = options.extra_routes.unwrap_or_default();
         let routes = |access| with_faults(router(api.clone(), access, extra.clone()));
         let api_runtime = serve_api(&mut control, routes, policy_seen, &files, &supervisor)?;
+        traffic::start(&api, &api_runtime);
         let (dns_addresses, proxy_addresses) = (front.dns_addresses(), front.proxy_addresses());
         let control_address = control.address;
         tokio::task::spawn_blocking(net::memory::give_back);
@@ -267,7 +274,20 @@ fn api(
     let (metrics, loads, files) = (metrics(counters, files), loads(counters), files.clone());
     let handshakes = Arc::clone(&counters.proxy.handshakes);
     let forecasts = Forecasts::default();
-    Api { engine, reloads, node_name, started, metrics, files, loads, handshakes, certificates, forecasts }
+    let traffic = None;
+    Api {
+        engine,
+        reloads,
+        node_name,
+        started,
+        metrics,
+        files,
+        loads,
+        handshakes,
+        certificates,
+        forecasts,
+        traffic,
+    }
 }
 
 /// The metrics of the modules that the API does not know.

@@ -43,5 +43,6 @@ mod supervise;
 mod terminal;
 mod tidy;
 mod torture;
+mod traffic;
 mod watching;
 mod which_node;

@@ -33,6 +33,10 @@ pub struct Map {
 pub enum Basis {
     /// The addresses of the geo database. docs/api.md says how.
     Addresses,
+    /// The queries for the service that this node answered in the last hour.
+    Queries,
+    /// Some services by queries, and those that were hardly asked by addresses.
+    Mixed,
 }
 
 /// A region of a service.
@@ -53,7 +57,7 @@ pub struct MapRegion {
 pub struct MapCountry {
     /// ISO 3166-1 alpha-2; ZZ for clients whose country is not known.
     pub country: String,
-    /// Its share of all clients.
+    /// Its share of all clients; 0 if they are counted by queries and it had none.
     pub weight: f64,
     /// An address there.
     pub client: IpAddr,
@@ -122,6 +126,8 @@ pub struct PlanService {
     /// The address family of the answers that change, if not all do alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<Family>,
+    /// What its clients are counted by.
+    pub basis: Basis,
     /// The share of its clients that would move to another region, to none or from none.
     pub moved: f64,
     /// Where they would go: the share of all clients that each region gains. What is missing to `moved` gets no region.

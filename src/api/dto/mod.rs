@@ -7,6 +7,7 @@ mod from;
 mod pool;
 mod request;
 mod terms;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,6 +28,7 @@ pub use terms::{
     Action, EventName, ExplainKind, Family, Instead, Rank, Role, RouteCondition, Rule, ServiceType, Share,
     StageName, Usable, Verdict,
 };
+pub use traffic::{Answers, Traffic, TrafficCountry, TrafficNetwork, TrafficRegion, TrafficService};
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

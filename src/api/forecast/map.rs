@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 
+use super::asked::Asked;
 use super::{country_code, region_shares, rounded, shown_family};
 use crate::api::dto;
 use crate::api::parameters::parameters;
@@ -20,35 +21,56 @@ use crate::snapshot::Snapshot;
 pub(in crate::api) async fn get_map(State(api): State<Api>, uri: Uri) -> Result<Json<dto::Map>, Problem> {
     let [service] = parameters(&uri, ["service"])?;
     let snapshot = api.engine.snapshots.load_full();
+    let plan = Arc::clone(&snapshot.plan);
     let service = find(&snapshot.plan.topology, service.as_deref())?;
     let turn = api.forecasts.turn().await?;
-    let map = turn.run(Arc::clone(&snapshot.plan), move |demand| map(&snapshot, demand, service)).await?;
+    let traffic = api.traffic.clone();
+    let work = move |demand: &Demand| {
+        let asked = Asked::of(traffic.as_ref(), &snapshot.plan.topology);
+        map(&snapshot, demand, asked.weights(demand, service), service)
+    };
+    let map = turn.run(plan, work).await?;
     Ok(Json(map))
 }
 
 /// The service of this name, or without one the first.
 fn find(topology: &Topology, name: Option<&str>) -> Result<ServiceId, Problem> {
-    let not_found = |detail: String| Problem::new(StatusCode::NOT_FOUND, detail);
-    let Some(text) = name else {
+    let Some(name) = name else {
         let is_any = !topology.services.is_empty();
-        return is_any.then_some(ServiceId(0)).ok_or_else(|| not_found("this node has no services".into()));
+        return is_any
+            .then_some(ServiceId(0))
+            .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this node has no services"));
     };
+    service_named(topology, name)
+}
+
+/// The service of this name.
+///
+/// # Errors
+/// If there is none, or it is not a name.
+pub(in crate::api) fn service_named(topology: &Topology, text: &str) -> Result<ServiceId, Problem> {
     let name = text
         .parse()
         .map_err(|e| Problem::bad_request(format!("`{text}` is not a valid domain name: {e}")))?;
     let found = topology.services_named(&name).next();
-    found.ok_or_else(|| not_found(format!("there is no service `{name}`")))
+    found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("there is no service `{name}`")))
 }
 
-fn map(snapshot: &Snapshot, demand: &Demand, service: ServiceId) -> dto::Map {
+/// `measured` are the weights of the countries by what the service was asked, if enough is known of it.
+fn map(snapshot: &Snapshot, demand: &Demand, measured: Option<Vec<f64>>, service: ServiceId) -> dto::Map {
     let Snapshot { plan, standing, epoch, .. } = snapshot;
     let unix = Clock::unix();
     let family = families(plan, standing, service)[0];
     let shares = Forecast { plan, demand, service, family, unix }.countries(standing);
     let topology = &plan.topology;
-    let countries = demand.countries.iter().zip(&shares).map(|(country, shares)| dto::MapCountry {
+    let basis = if measured.is_some() { dto::Basis::Queries } else { dto::Basis::Addresses };
+    let weights = measured.unwrap_or_else(|| demand.by_addresses());
+    let all = demand.countries.iter().zip(&shares).zip(weights);
+    // A country that asked nothing is sent somewhere, too.
+    let weighed = all.filter(|((country, _), weight)| *weight > 0.0 || country.country.is_some());
+    let countries = weighed.map(|((country, shares), weight)| dto::MapCountry {
         country: country_code(country.country),
-        weight: rounded(country.weight),
+        weight: rounded(weight),
         client: country.client,
         regions: region_shares(topology, shares),
     });
@@ -77,7 +99,7 @@ fn map(snapshot: &Snapshot, demand: &Demand, service: ServiceId) -> dto::Map {
         kind: view.kind,
         family: shown_family(family),
         epoch: *epoch,
-        basis: dto::Basis::Addresses,
+        basis,
         regions: view.regions.iter().map(region).collect(),
         countries: countries.collect(),
     }

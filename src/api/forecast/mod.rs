@@ -1,5 +1,6 @@
 //! `GET /v1/map` and `POST /v1/plan`: where clients are sent now, and whom a change would move, by [`crate::forecast`].
 
+mod asked;
 mod map;
 mod plan;
 
@@ -10,7 +11,7 @@ use axum::http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-pub(super) use map::get_map;
+pub(super) use map::{get_map, service_named};
 pub(super) use plan::post_plan;
 
 use super::dto;
@@ -113,7 +114,7 @@ fn shown_family(family: Family) -> Option<dto::Family> {
 }
 
 /// ISO 3166-1 leaves ZZ to users; CLDR has it for an unknown country, too.
-fn country_code(country: Option<Country>) -> String {
+pub(super) fn country_code(country: Option<Country>) -> String {
     country.map_or_else(|| "ZZ".into(), |country| country.to_string())
 }
 

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::{Extension, Json};
 
+use super::asked::Asked;
 use super::{country_code, region_shares, rounded, shown_family};
 use crate::api::access::Bearer;
 use crate::api::dto;
@@ -36,7 +37,12 @@ pub(in crate::api) async fn post_plan(
     let turn = api.forecasts.turn().await?;
     let previewed = api.engine.preview(change).await??;
     let plan = Arc::clone(&previewed.plan);
-    Ok(Json(turn.run(plan, move |demand| compared(&previewed, &target, demand)).await?))
+    let traffic = api.traffic.clone();
+    let work = move |demand: &Demand| {
+        let asked = Asked::of(traffic.as_ref(), &previewed.plan.topology);
+        compared(&previewed, &target, demand, &asked)
+    };
+    Ok(Json(turn.run(plan, work).await?))
 }
 
 /// The change that a request describes, and its target.
@@ -66,17 +72,18 @@ fn change(request: dto::PlanRequest, by: String) -> Result<(OverrideChange, Targ
     }
 }
 
-fn compared(previewed: &Previewed, target: &Target, demand: &Demand) -> dto::Plan {
+fn compared(previewed: &Previewed, target: &Target, demand: &Demand, asked: &Asked) -> dto::Plan {
     let Previewed { plan, epoch, preview } = previewed;
     let Preview { before, after, refusal, no_effect } = preview;
-    let moves = moves(plan, demand, before, after, Clock::unix());
+    let measured = |service| asked.weights(demand, service);
+    let moves = moves(plan, demand, &measured, [before, after], Clock::unix());
     let shown = moves.len().min(MOST_SERVICES);
     let countries = MOST_COUNTRIES / shown.max(1);
     dto::Plan {
         refused: refusal.clone(),
         no_effect: no_effect.clone(),
         epoch: *epoch,
-        basis: dto::Basis::Addresses,
+        basis: basis(&moves),
         services: moves[..shown].iter().map(|it| service(plan, demand, it, countries)).collect(),
         services_left_out: moves.len() - shown,
         endpoints: endpoints(&plan.topology, before, after, target),
@@ -84,24 +91,32 @@ fn compared(previewed: &Previewed, target: &Target, demand: &Demand) -> dto::Pla
     }
 }
 
+/// What the clients of all services that move are counted by.
+fn basis(moves: &[Move]) -> dto::Basis {
+    let measured = moves.iter().filter(|it| it.is_measured).count();
+    match measured {
+        0 => dto::Basis::Addresses,
+        _ if measured == moves.len() => dto::Basis::Queries,
+        _ => dto::Basis::Mixed,
+    }
+}
+
 fn service(plan: &snapshot::Plan, demand: &Demand, it: &Move, most_countries: usize) -> dto::PlanService {
     let topology = &plan.topology;
     let (service, change) = (topology.service(it.service), &it.change);
     let shown = change.countries.len().min(most_countries);
-    let country = |of: &crate::forecast::CountryChange| {
-        let country = &demand.countries[of.country];
-        dto::PlanCountry {
-            country: country_code(country.country),
-            weight: rounded(country.weight),
-            moved: rounded(of.moved),
-            from: region_shares(topology, &of.before),
-            to: region_shares(topology, &of.after),
-        }
+    let country = |of: &crate::forecast::CountryChange| dto::PlanCountry {
+        country: country_code(demand.countries[of.country].country),
+        weight: rounded(of.weight),
+        moved: rounded(of.moved),
+        from: region_shares(topology, &of.before),
+        to: region_shares(topology, &of.after),
     };
     dto::PlanService {
         service: service.name.to_string(),
         kind: (&service.kind).into(),
         family: it.family.and_then(shown_family),
+        basis: if it.is_measured { dto::Basis::Queries } else { dto::Basis::Addresses },
         moved: rounded(change.moved),
         gains: region_shares(topology, &change.gains),
         before: region_shares(topology, &change.before),

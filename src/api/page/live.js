@@ -11,12 +11,17 @@ const SHORTEST_PAUSE = 1000;
 // Between two requests while nothing happens: evidence and round-trip times change without events.
 const USUAL_PAUSE = 5000;
 
+// Between two requests for the map while no epoch passes, at most: clients go where they went, but how many they are may be
+// counted by now.
+const RECOUNT = 30_000;
+
 // A large status is asked for less often, so that it takes at most this share of the time.
 const BUSIEST = 1 / 20;
 
 const RETRIES = { first: 1000, longest: 15_000 };
 
 let isWanted = false;
+let mapAskedAt = 0;
 let wake = () => {};
 let retry = () => {};
 
@@ -93,13 +98,14 @@ async function load() {
   }
 }
 
-// While no epoch passes, clients go where they went; only how many they are may change.
 function isMapOld({ map, status, service }) {
-  return map?.service !== service || map.epoch !== status.node.epoch || map.basis === "queries";
+  return map?.service !== service || map.epoch !== status.node.epoch || map.basis === "queries"
+    || performance.now() - mapAskedAt > RECOUNT;
 }
 
 async function loadMap(service) {
   let map;
+  mapAskedAt = performance.now();
   try {
     map = await node.map(service);
   } catch (error) {

@@ -14,6 +14,7 @@ import { Regions } from "./panels/regions.js";
 import { Services } from "./panels/services.js";
 import { Tabs } from "./panels/tabs.js";
 import { TokenDialog } from "./panels/token.js";
+import { Traffic } from "./panels/traffic.js";
 import { StatusLine } from "./status-line.js";
 
 const LICENSES = new URL("vendor/LICENSES.txt", import.meta.url).pathname;
@@ -44,6 +45,7 @@ function Page() {
   const tabs = [
     hasServices && { id: "regions", label: "Regions", content: () => html`<${Regions} onAct=${act} onDetail=${detail} />` },
     hasServices && { id: "services", label: "Services", content: () => html`<${Services} onAct=${act} />` },
+    status?.services.length > 0 && { id: "traffic", label: "Traffic", content: () => html`<${Traffic} />` },
     status?.pools.length > 0 && { id: "proxy", label: "Proxy", content: () => html`<${Proxy} onAct=${act} onDetail=${detail} />` },
     { id: "attention", label: "Findings", badge: found, content: () => html`<${Attention} onRestore=${restore} />` },
     { id: "explain", label: "Explain", content: () => html`<${Explain} asked=${asked} onAsk=${setAsked} onExplained=${setExplained} />` },

@@ -78,6 +78,7 @@ const query = (parameters) => new URLSearchParams(Object.entries(parameters).fil
 export const node = {
   status: () => call("GET", "v1/status"),
   map: (service) => call("GET", `v1/map?${query({ service })}`),
+  traffic: (service, signal) => call("GET", `v1/traffic?${query({ service })}`, { signal }),
   explain: (question, signal) => call("GET", `v1/explain?${query(question)}`, { signal }),
   plan: (change, signal) => call("POST", "v1/plan", { body: change, signal }),
   override: (body) => call("POST", "v1/overrides", { body }),

@@ -86,6 +86,7 @@ impl Node {
     fn metrics(&self) -> Vec<String> {
         let metrics = Metrics { contributors: Vec::new() };
         let scrape = metrics.scrape(Seen {
+            traffic: None,
             snapshot: self.snapshot().into(),
             checks: Vec::new(),
             hosts: Vec::new(),

@@ -7,7 +7,7 @@ use portolan::node::demo::{Demo, region_address};
 use serde_json::{Value, json};
 
 use super::browser::Browser;
-use crate::harness::client::Client;
+use crate::harness::client::{Client, query};
 use crate::harness::folder::{Folder, tokens};
 use crate::harness::node::TestNode;
 use crate::harness::until;
@@ -91,6 +91,48 @@ async fn a_region_that_fails_loses_its_countries_on_the_map() {
     browser.until(&germany_is_of("eu-west")).await;
     let moved = browser.run("return window.moved;", json!([])).await;
     assert!(moved.as_f64() < Some(0.05), "the layout shifted by {moved}");
+    is_quiet_and_alone(&browser, &page).await;
+    demo.stop().await;
+    browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_is_shown_and_weighs_the_map() {
+    let Some(browser) = Browser::start().await else { return };
+    let demo = Demo::start().await.expect("a demo");
+    let page = url(control(&demo));
+    let mut dns = Client::of(demo.node.dns_addresses[0]).await;
+    browser.open(&page).await;
+    browser
+        .until("document.querySelector('.basis')?.textContent === 'by the addresses of each country'")
+        .await;
+    browser.click("#tab-traffic").await;
+    browser
+        .until("document.querySelector('.traffic')?.textContent.includes('Nobody has asked for it.')")
+        .await;
+    let german = query("www.demo.test.", Some("84.128.0.0/24"));
+    let american = query("www.demo.test.", Some("8.8.8.0/24"));
+    dns.exchange_all(&[vec![german; 900], vec![american; 300]].concat()).await;
+
+    let rows = "[...document.querySelectorAll('.traffic tbody tr')].map((row) => row.textContent.replace(/\\s+/g, ' '))";
+    let is_there = |what: &str| format!("{rows}.some((row) => {what})");
+    browser
+        .until(&is_there("row.includes('Germany') && row.includes('eu-west') && row.endsWith('900')"))
+        .await;
+    browser.until(&is_there("row.includes('84.128.0.0/24') && row.includes('client subnet')")).await;
+    browser.until("document.querySelector('.traffic .total').textContent.includes('1,200 in all, 100% of them for client subnets')").await;
+    assert_eq!(browser.inaccessible().await, json!([]));
+    // Whatever makes the page ask for the map again.
+    demo.turn(Target::named("ap-south").expect("a region"), Some(Break::Refuse));
+    browser
+        .until("document.querySelector('.basis')?.textContent === 'by the queries of the last hour'")
+        .await;
+    let shares = "[...document.querySelectorAll('.legend li')].map((it) => it.querySelector('.name').textContent + it.querySelector('.share').textContent)";
+    browser.until(&format!("{shares}.includes('eu-west75%') && {shares}.includes('us-east25%')")).await;
+    let widths = browser.until("[...document.querySelectorAll('.lines path')].map((line) => line.style.getPropertyValue('--width'))").await;
+    let widths = widths.as_array().expect("a list");
+    assert_eq!(widths.len(), 2, "a line from each country that asked: {widths:?}");
+    assert!(widths[0] == "11px" && widths[1].as_str().is_some_and(|it| it.starts_with("9.98")), "{widths:?}");
     is_quiet_and_alone(&browser, &page).await;
     demo.stop().await;
     browser.end().await;
@@ -332,7 +374,7 @@ async fn it_fits_a_phone_in_light_and_dark() {
             browser.resize(width, height).await;
             browser.open(&url(node.control())).await;
             browser.until(&germany_is_served()).await;
-            for tab in ["regions", "services", "proxy", "attention", "explain"] {
+            for tab in ["regions", "services", "traffic", "proxy", "attention", "explain"] {
                 browser.click(&format!("#tab-{tab}")).await;
                 assert_eq!(browser.inaccessible().await, json!([]), "{tab} in {scheme} at {width}");
                 let wide = browser.run("return document.documentElement.scrollWidth;", json!([])).await;

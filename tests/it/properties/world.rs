@@ -14,7 +14,7 @@ use hickory_proto::rr::{Name, RecordType};
 use ipnet::IpNet;
 use portolan::answer::{AnswerKind, Arrival, Outcome, Reply, Transport, handle};
 use portolan::config::{self, Source};
-use portolan::forecast::{Demand, Forecast, Shares};
+use portolan::forecast::{CountryDemand, Demand, Forecast, Shares};
 use portolan::geo::Index;
 use portolan::health::{Severity, State};
 use portolan::model::{EndpointRef, Family, KeyPrefix, RegionId, Rules, ServiceId, Unix};
@@ -314,8 +314,10 @@ impl Node {
         let forecast = Forecast { plan, demand: &demand, service, family: Family::V4, unix: Unix(START) };
         let region = |(id, share): &(RegionId, f64)| (topology.region(*id).name.clone(), *share);
         let of_country = |shares: &Shares| shares.iter().map(region).collect();
-        let countries = demand.countries.iter().map(|it| it.country.expect("it is located").to_string());
-        countries.zip(forecast.countries(standing).iter().map(of_country)).collect()
+        let shares = forecast.countries(standing);
+        let countries = demand.countries.iter().zip(&shares).filter(|(country, _)| country.weight > 0.0);
+        let located = |it: &CountryDemand| it.country.expect("it is located").to_string();
+        countries.map(|(country, shares)| (located(country), of_country(shares))).collect()
     }
 
     /// How many of these clients each region is chosen for; without a name, those who get none.

@@ -12,7 +12,7 @@ import { placed, sharesOfRegions, unservedShare } from "./flows.js";
 // Regions in the legend: the others are in the list of regions.
 const MOST_IN_LEGEND = 12;
 
-const BASES = { queries: "by the queries of the last minutes", addresses: "by the addresses of each country" };
+const BASES = { queries: "by the queries of the last hour", addresses: "by the addresses of each country" };
 
 export function ChartPanel({ explained, onExplain }) {
   const map = useStore((state) => state.map);

@@ -5,6 +5,11 @@ import { colourOf, indices } from "../palette.js";
 import { useStore } from "../store.js";
 import { count, countryName, percent, sentence, shortName } from "../words.js";
 
+const BASES = {
+  queries: "Clients are counted by the queries of the last hour.",
+  addresses: "Clients are counted by the addresses of each country.",
+};
+
 const MOST_SERVICES = 5;
 const MOST_COUNTRIES = 8;
 
@@ -26,7 +31,7 @@ export const Plan = memo(({ plan, problem }) => {
   </section>`;
 });
 
-function Service({ service, family, moved, before, after, countries, countries_left_out: leftOut = 0, numbers }) {
+function Service({ service, family, basis, moved, before, after, countries, countries_left_out: leftOut = 0, numbers }) {
   const sorted = [...countries].sort((a, b) => b.weight - a.weight);
   const more = sorted.slice(MOST_COUNTRIES).length + leftOut;
   const bar = (label, shares) => html`<${Bar} label=${label} parts=${shares.map(({ region, share }) => ({
@@ -39,6 +44,7 @@ function Service({ service, family, moved, before, after, countries, countries_l
         <span>${countryName(country)}</span> <span class="quiet">${percent(weight)}</span> <span>${shares(from)} → ${shares(to)}</span></li>`)}
       ${more > 0 && html`<li class="quiet">and ${count(more, "more country", "more countries")}</li>`}
     </ul>
+    ${BASES[basis] && html`<p class="quiet">${BASES[basis]}</p>`}
   </div>`;
 }
 
