@@ -22,6 +22,7 @@ echo ns1 > /proc/sys/kernel/hostname
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/lib
 mkdir -p /run/user/1000 /run/portolan
+touch background.log
 export XDG_RUNTIME_DIR=/run/user/1000 NO_COLOR=1 PYTHONUNBUFFERED=1
 ";
 
