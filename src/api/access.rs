@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
+use super::audit::Auditor;
 use super::problem::Problem;
 use super::{host, page};
 use crate::config::{Read, Role, Token};
@@ -46,28 +47,52 @@ pub(super) struct Bearer {
     pub(super) role: Role,
     /// The author that overrides and events name.
     pub(super) by: String,
+    /// Whether it is anyone, without a token.
+    pub(super) is_anonymous: bool,
 }
 
-/// Passes what is allowed. Handlers find the [`Bearer`] among the extensions.
-pub(super) async fn guard(State(access): State<Access>, mut request: Request, next: Next) -> Response {
-    match permit(&access, &request) {
-        Ok(bearer) => {
-            request.extensions_mut().insert(bearer);
-            next.run(request).await
-        }
-        Err(problem) => problem.into_response(),
+/// Why a request is refused.
+struct Refusal {
+    problem: Problem,
+    /// The holder of the token that it has.
+    by: Option<String>,
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self { problem, by: None }
     }
 }
 
-fn permit(access: &Access, request: &Request) -> Result<Bearer, Problem> {
-    let reader = || Bearer { role: Role::Viewer, by: "a reader".into() };
+/// Passes what is allowed, and records changes. Handlers find the [`Bearer`] among the extensions.
+pub(super) async fn guard(
+    State((access, auditor)): State<(Access, Auditor)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match permit(&access, &request) {
+        Ok(bearer) => {
+            request.extensions_mut().insert(bearer.clone());
+            if is_read(&request) {
+                next.run(request).await
+            } else {
+                auditor.run(&bearer, request, next).await
+            }
+        }
+        Err(Refusal { problem, .. }) if is_read(&request) => problem.into_response(),
+        Err(Refusal { problem, by }) => auditor.refuse(by.as_deref(), problem, request).await,
+    }
+}
+
+fn permit(access: &Access, request: &Request) -> Result<Bearer, Refusal> {
+    let reader = || Bearer { role: Role::Viewer, by: "a reader".into(), is_anonymous: true };
     let policy = match access {
         Access::Socket => {
             // A port of this user's may be forwarded to the socket, and then every page in a browser reaches it.
             if request.headers().contains_key(header::ORIGIN) {
                 host::check(&[], request)?;
             }
-            return Ok(Bearer { role: Role::Admin, by: "socket".into() });
+            return Ok(Bearer { role: Role::Admin, by: "socket".into(), is_anonymous: false });
         }
         Access::Metrics(policy) => {
             host::check(&policy.borrow().hosts, request)?;
@@ -82,28 +107,33 @@ fn permit(access: &Access, request: &Request) -> Result<Bearer, Problem> {
         return Ok(reader());
     }
     let token = bearer(&policy.tokens, request.headers())?;
-    // A plan is asked for by POST, but changes nothing.
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
-        || request.uri().path() == "/v1/plan";
+    let is_read = is_read(request);
     match token {
         Some(token) if is_read || token.role >= Role::Operator => {
-            Ok(Bearer { role: token.role, by: format!("token {}", token.name) })
+            Ok(Bearer { role: token.role, by: format!("token {}", token.name), is_anonymous: false })
         }
-        Some(token) => Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            format!("token `{}` has the role viewer: changes need operator or admin", token.name),
-        )),
+        Some(token) => Err(Refusal {
+            problem: Problem::new(
+                StatusCode::FORBIDDEN,
+                format!("token `{}` has the role viewer: changes need operator or admin", token.name),
+            ),
+            by: Some(format!("token {}", token.name)),
+        }),
         None if is_read && policy.read == Read::Anyone => Ok(reader()),
         None => {
             let what = if is_read { "reads" } else { "changes" };
-            Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                format!(
-                    "{what} over TCP need a token: send `Authorization: Bearer TOKEN`, or use the control socket on the node"
-                ),
-            ))
+            let detail = format!(
+                "{what} over TCP need a token: send `Authorization: Bearer TOKEN`, or use the control socket on the node"
+            );
+            Err(Problem::new(StatusCode::UNAUTHORIZED, detail).into())
         }
     }
+}
+
+/// Whether a request changes nothing. A plan is asked for by POST.
+fn is_read(request: &Request) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+        || request.uri().path() == "/v1/plan"
 }
 
 /// The token of a request, if it has one.

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::Next;
@@ -22,8 +22,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Replaces the body of a request by what it contains.
 pub(super) async fn read_whole(request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
-    let problem = match timeout(PATIENCE, to_bytes(body, LARGEST)).await {
-        Ok(Ok(bytes)) => return next.run(Request::from_parts(head, Body::from(bytes))).await,
+    match read(body).await {
+        Ok(bytes) => next.run(Request::from_parts(head, Body::from(bytes))).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// 413 if it is too large, 408 if it takes too long, 400 if it cannot be read.
+pub(super) async fn read(body: Body) -> Result<Bytes, Problem> {
+    Err(match timeout(PATIENCE, to_bytes(body, LARGEST)).await {
+        Ok(Ok(bytes)) => return Ok(bytes),
         Ok(Err(error)) if error.source().is_some_and(|source| source.is::<LengthLimitError>()) => {
             let detail = format!("the body of a request may have at most {LARGEST} bytes");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
@@ -33,13 +44,11 @@ pub(super) async fn read_whole(request: Request, next: Next) -> Response {
             StatusCode::REQUEST_TIMEOUT,
             format!("the body did not arrive within {} seconds", PATIENCE.as_secs()),
         ),
-    };
-    problem.into_response()
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Bytes;
     use axum::routing::post;
     use axum::{Router, middleware};
     use futures_util::stream;

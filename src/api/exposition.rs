@@ -53,8 +53,9 @@ impl Exposition {
 fn range(text: &str) -> (&str, f32) {
     let mut parts = text.split(';').map(str::trim);
     let range = parts.next().unwrap_or_default();
-    let quality = parts.find_map(|part| part.strip_prefix("q=")).and_then(|value| value.parse().ok());
-    (range, quality.unwrap_or(1.0))
+    let value =
+        parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("q"));
+    (range, value.and_then(|(_, value)| value.parse().ok()).unwrap_or(1.0))
 }
 
 /// In the older format a counter is described by the name of its samples, which ends in `_total`, and there are neither
@@ -74,4 +75,60 @@ fn prometheus(openmetrics: &str) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::Exposition::{OpenMetrics, Prometheus};
+    use super::*;
+
+    #[test]
+    fn accept_decides_and_openmetrics_wins_a_tie() {
+        for (accept, expected) in [
+            (&[][..], OpenMetrics),
+            (&[""], OpenMetrics),
+            (&["*/*"], OpenMetrics),
+            (&["text/html"], OpenMetrics),
+            (&["text/plain"], Prometheus),
+            (&["TEXT/Plain; version=0.0.4"], Prometheus),
+            (&["text/*"], Prometheus),
+            (&["text/plain, */*"], OpenMetrics),
+            (&["text/plain, */*;q=0.1"], Prometheus),
+            (&["text/plain;Q=0.1, application/*"], OpenMetrics),
+            (&["application/openmetrics-text;q=0, */*"], Prometheus),
+            (&["application/openmetrics-text; version=1.0.0; q=0.4", "text/plain;q=0.5"], Prometheus),
+            (&["text/plain;q=much"], Prometheus),
+            // Prometheus 2.42 and 3.0.
+            (
+                &[
+                    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+                ],
+                OpenMetrics,
+            ),
+            (
+                &[
+                    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,application/openmetrics-text;version=1.0.0;q=0.4,*/*;q=0.2",
+                ],
+                Prometheus,
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in accept {
+                headers.append(header::ACCEPT, HeaderValue::from_static(value));
+            }
+            assert_eq!(Exposition::accepted(&headers), expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn the_older_format_has_neither_units_nor_an_end() {
+        let openmetrics = "# HELP a_b Some bytes.\n# TYPE a_b counter\n# UNIT a_b bytes\na_b_total{c=\"d\"} 1\n# HELP e A gauge.\n\
+                           # TYPE e gauge\ne 2\n# EOF\n";
+        let expected = "# HELP a_b_total Some bytes.\n# TYPE a_b_total counter\na_b_total{c=\"d\"} 1\n# HELP e A gauge.\n\
+                        # TYPE e gauge\ne 2\n";
+        assert_eq!(Prometheus.of(openmetrics.into()), expected);
+        assert_eq!(OpenMetrics.of(openmetrics.into()), openmetrics);
+    }
 }

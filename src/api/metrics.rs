@@ -52,6 +52,7 @@ pub(super) struct Seen {
     pub(super) reloads: ReloadCounts,
     /// Who asks, on a node that answers DNS.
     pub(super) traffic: Option<Totals>,
+    pub(super) journal_fails: bool,
     pub(super) now: Unix,
 }
 
@@ -121,6 +122,16 @@ impl Scrape {
                 "config_applied_timestamp_seconds",
                 "When the current config was applied, in seconds since 1970",
                 reloads.last_applied.0.as_secs(),
+            ),
+            (
+                "config_reload_failing",
+                "1 if the last attempt to read the config again failed, so that an earlier one is in force, else 0",
+                u64::from(reloads.has_failed),
+            ),
+            (
+                "journal_failing",
+                "1 while changes cannot be written to the journal in state_dir, else 0",
+                u64::from(self.seen.journal_fails),
             ),
         ] {
             let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -273,6 +284,12 @@ impl Scrape {
             let Some((last, labels)) = check.last_probe.zip(labels(check)) else { continue };
             let seconds = self.seen.now.since(last).as_secs_f64();
             ConstGauge::new(seconds).encode(age.encode_family(&labels.each_ref().map(pair))?)?;
+        }
+        let help = "How often a probe runs, as the config says";
+        let mut every = encoder.encode_descriptor("probe_interval_seconds", help, None, MetricType::Gauge)?;
+        for probe in &self.seen.snapshot.plan.topology.probes {
+            let labels = [("probe", probe.name.as_str())];
+            ConstGauge::new(probe.interval.as_secs_f64()).encode(every.encode_family(&labels)?)?;
         }
         Ok(())
     }

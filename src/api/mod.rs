@@ -4,6 +4,7 @@
 
 mod access;
 mod acme;
+mod audit;
 mod body;
 mod certificates;
 mod connections;
@@ -14,6 +15,8 @@ mod forecast;
 mod host;
 mod load;
 mod metrics;
+mod openapi;
+mod operations;
 mod page;
 mod parameters;
 mod problem;
@@ -30,7 +33,7 @@ pub use forecast::Forecasts;
 pub use load::{Load, Loads};
 pub use metrics::{Contributor, Metrics};
 pub use problem::{NO_ANSWER, Problem, REFUSED_BY_SAFETY};
-pub use reload::{ReloadRequest, Reloads};
+pub use reload::{ReloadRequest, Reloads, reload_by_signal};
 pub use routes::{Api, router};
 pub use server::Server;
 pub use traffic::Traffic;

@@ -2,11 +2,9 @@
 
 use std::sync::LazyLock;
 
-use axum::Router;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use sha2::{Digest as _, Sha256};
 
 use super::problem::Problem;
@@ -93,22 +91,18 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     data_encoding::HEXLOWER.encode(&hash.finalize())[..VERSION_DIGITS].to_owned()
 });
 
-pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new().route("/", get(index)).route("/page/{version}/{*name}", get(file))
-}
-
 /// Whether a path leads to the page, which everyone may load.
 pub(super) fn is_part(path: &str) -> bool {
     path == "/" || path.starts_with(FOLDER)
 }
 
-async fn index(headers: HeaderMap) -> Response {
+pub(super) async fn index(headers: HeaderMap) -> Response {
     let text = INDEX.replace(PLACEHOLDER, &VERSION);
     // It is asked for each time, since it names the version of everything else.
     reply(&headers, "index.html", "no-cache", text.into_bytes())
 }
 
-async fn file(Path((version, name)): Path<(String, String)>, headers: HeaderMap) -> Response {
+pub(super) async fn file(Path((version, name)): Path<(String, String)>, headers: HeaderMap) -> Response {
     let found = FILES.iter().find(|(known, _)| *known == name && version == *VERSION);
     match found {
         Some((name, content)) => {

@@ -5,6 +5,7 @@ use std::fmt;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::NoAnswer;
@@ -17,7 +18,7 @@ pub const REFUSED_BY_SAFETY: &str = "urn:portolan:refused-by-safety";
 pub const NO_ANSWER: &str = "urn:portolan:no-answer";
 
 /// A problem document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// A URI that names the kind of problem; `about:blank` if the status is sufficient.
     #[serde(rename = "type", default = "about_blank")]
@@ -96,8 +97,10 @@ impl From<Rejection> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response =
-            (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self)).into_response();
+        let head = [(header::CONTENT_TYPE, "application/problem+json")];
+        let mut response = (status, head, Json(&self)).into_response();
+        // For the audit log.
+        response.extensions_mut().insert(self);
         if status == StatusCode::UNAUTHORIZED {
             // RFC 9110 §15.5.2 requires a challenge.
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

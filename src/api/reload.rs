@@ -2,7 +2,9 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::Reloaded;
+use super::audit::{Made, signalled};
+use super::dto::AuditResult;
+use crate::engine::{AuditLog, Reloaded};
 use crate::prepare::ReloadError;
 
 /// Requests queued at most; further ones wait.
@@ -38,4 +40,13 @@ impl Reloads {
         self.0.send(ReloadRequest { by, reply }).await.map_err(|_| ReloadError::Stopped)?;
         outcome.await.unwrap_or(Err(ReloadError::Stopped))
     }
+}
+
+/// Reads the config again because of SIGHUP, and records that. Events report the outcome, too.
+pub async fn reload_by_signal(reloads: &Reloads, log: &AuditLog) {
+    log.record(match reloads.reload("SIGHUP".into()).await {
+        Ok(Reloaded { before, after, .. }) => signalled(Some(Made::reloaded(&before, &after)), None),
+        Err(why @ ReloadError::Refused(_)) => signalled(None, Some((AuditResult::Refused, why.to_string()))),
+        Err(why) => signalled(None, Some((AuditResult::Failed, why.to_string()))),
+    });
 }

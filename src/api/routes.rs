@@ -9,28 +9,30 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{MethodRouter, get};
 use axum::{Extension, Json, Router, middleware};
 use futures_util::{Stream, StreamExt as _, stream};
 use hickory_proto::rr::RecordType;
 
 use super::access::{Access, Bearer, guard};
+use super::audit::{Auditor, Made};
 use super::body::read_whole;
+use super::certificates;
 use super::connections::Admission;
 use super::dto;
 use super::explain::{Question, RequestQuestion, client_address, explain, explain_request};
 use super::exposition::Exposition;
-use super::forecast::{Forecasts, get_map, post_plan};
+use super::forecast::Forecasts;
 use super::load::Loads;
 use super::metrics::{Metrics, Seen};
+use super::operations::operations;
 use super::parameters::{self, parameters, parameters_and_all};
 use super::problem::Problem;
 use super::reload::Reloads;
 use super::status::View;
-use super::traffic::{Traffic, get_traffic, totals_of};
-use super::{acme, certificates, page};
+use super::traffic::{Traffic, totals_of};
 use crate::config::{self, Role};
-use crate::engine::{Applied, Handle, Next, NoAnswer};
+use crate::engine::{Handle, Next, NoAnswer};
 use crate::model::Unix;
 use crate::net::clock::Clock;
 use crate::net::handshakes::Handshakes;
@@ -38,7 +40,7 @@ use crate::net::limits::Files;
 use crate::net::managed::AllManaged;
 use crate::prepare::ReloadError;
 use crate::standing::Action;
-use crate::state::{OverrideRequest, Rejection, timestamp};
+use crate::state::{OverrideRequest, timestamp};
 use crate::supervise::{BEAT, Supervisor};
 
 /// What the routes need.
@@ -70,36 +72,24 @@ pub struct Api {
 
 /// The routes for a listener that allows what `access` says, and those of `extra`; only `/metrics` if it is for that.
 pub fn router(api: Api, access: Access, extra: Router) -> Router {
+    let auditor = Auditor::new(Arc::clone(&api.engine.audit));
     if let Access::Metrics(_) = access {
-        return guarded(Router::new().route("/metrics", get(metrics)).with_state(api), access);
+        return guarded(Router::new().route("/metrics", get(metrics)).with_state(api), access, auditor);
     }
-    let without_parameters = Router::new()
-        .route("/v1/status", get(get_status))
-        .route("/v1/regions", get(get_regions))
-        .route("/v1/services", get(get_services))
-        .route("/v1/handshakes", get(get_handshakes))
-        .route("/v1/whoami", get(get_whoami))
-        .route("/v1/overrides", get(get_overrides).post(post_override))
-        .route("/v1/events", get(get_events))
-        .route("/v1/plan", post(post_plan))
-        .route("/v1/reload", post(reload))
-        .route("/v1/acme", post(acme::post))
-        .route_layer(middleware::from_fn(parameters::none));
-    let routes = Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .route("/v1/explain", get(get_explain))
-        .route("/v1/map", get(get_map))
-        .route("/v1/traffic", get(get_traffic))
-        .route("/v1/overrides/{id}", delete(delete_override))
-        .merge(without_parameters)
-        .merge(page::routes());
-    guarded(routes.with_state(api).merge(extra), access)
+    let mut routes = Router::new();
+    for (operation, handler) in operations() {
+        let handler: MethodRouter<Api> = if operation.forbids_parameters() {
+            handler.route_layer(middleware::from_fn(parameters::none))
+        } else {
+            handler
+        };
+        routes = routes.route(operation.path, handler);
+    }
+    guarded(routes.with_state(api).merge(extra), access, auditor)
 }
 
 /// Applies to all routes what is true of every request.
-fn guarded(routes: Router, access: Access) -> Router {
+fn guarded(routes: Router, access: Access, auditor: Auditor) -> Router {
     routes
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
@@ -107,18 +97,18 @@ fn guarded(routes: Router, access: Access) -> Router {
         })
         // The last layer runs first.
         .layer(middleware::from_fn(read_whole))
-        .layer(middleware::from_fn_with_state(access, guard))
+        .layer(middleware::from_fn_with_state((access, auditor), guard))
 }
 
 /// Must answer without the engine, which may be what is not alive.
-async fn livez(State(api): State<Api>) -> Response {
+pub(super) async fn livez(State(api): State<Api>) -> Response {
     match api.engine.supervisor.failure() {
         None => "ok\n".into_response(),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
 }
 
-async fn readyz(State(api): State<Api>) -> Response {
+pub(super) async fn readyz(State(api): State<Api>) -> Response {
     if let Some(why) = api.engine.supervisor.failure() {
         (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
     } else if *api.engine.ready.borrow() {
@@ -128,7 +118,7 @@ async fn readyz(State(api): State<Api>) -> Response {
     }
 }
 
-async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Problem> {
     let format = Exposition::accepted(&headers);
     let now = Clock::unix();
     let snapshot = api.engine.snapshots.load_full();
@@ -143,6 +133,7 @@ async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response,
         transitions: api.engine.transitions(),
         ejections: api.engine.ejections(),
         reloads: api.engine.reloads(),
+        journal_fails: api.engine.journal_fails(),
         now,
     };
     let text = api
@@ -152,7 +143,7 @@ async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response,
     Ok(([(header::CONTENT_TYPE, format.content_type())], format.of(text)).into_response())
 }
 
-async fn get_status(State(api): State<Api>) -> Result<Json<dto::Status>, Problem> {
+pub(super) async fn get_status(State(api): State<Api>) -> Result<Json<dto::Status>, Problem> {
     let checks = api.engine.checks().await?;
     let hosts = api.engine.hosts().await?;
     let overrides = api.engine.overrides().await?;
@@ -172,7 +163,7 @@ async fn get_status(State(api): State<Api>) -> Result<Json<dto::Status>, Problem
     Ok(Json(dto::Status { certificates, ..status }))
 }
 
-async fn get_regions(State(api): State<Api>) -> Result<Json<Vec<dto::Region>>, Problem> {
+pub(super) async fn get_regions(State(api): State<Api>) -> Result<Json<Vec<dto::Region>>, Problem> {
     let checks = api.engine.checks().await?;
     let hosts = api.engine.hosts().await?;
     let overrides = api.engine.overrides().await?;
@@ -180,21 +171,21 @@ async fn get_regions(State(api): State<Api>) -> Result<Json<Vec<dto::Region>>, P
     Ok(Json(View::new(&snapshot, &checks, &hosts, &overrides, Clock::unix()).regions()))
 }
 
-async fn get_handshakes(State(api): State<Api>) -> Json<Vec<dto::Handshakes>> {
+pub(super) async fn get_handshakes(State(api): State<Api>) -> Json<Vec<dto::Handshakes>> {
     Json(api.handshakes.networks().into_iter().map(Into::into).collect())
 }
 
-async fn get_whoami(Extension(Bearer { role, by }): Extension<Bearer>) -> Json<dto::Whoami> {
+pub(super) async fn get_whoami(Extension(Bearer { role, by, .. }): Extension<Bearer>) -> Json<dto::Whoami> {
     Json(dto::Whoami { by, role: role.into() })
 }
 
-async fn get_services(State(api): State<Api>) -> Result<Json<Vec<dto::Service>>, Problem> {
+pub(super) async fn get_services(State(api): State<Api>) -> Result<Json<Vec<dto::Service>>, Problem> {
     let overrides = api.engine.overrides().await?;
     let snapshot = api.engine.snapshots.load_full();
     Ok(Json(View::new(&snapshot, &[], &[], &overrides, Clock::unix()).services()))
 }
 
-async fn get_explain(State(api): State<Api>, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn get_explain(State(api): State<Api>, uri: Uri) -> Result<Response, Problem> {
     if parameters::has(&uri, "url") {
         return get_explain_request(&api, &uri).await.map(IntoResponse::into_response);
     }
@@ -233,12 +224,7 @@ impl Question {
     pub fn parse(name: &str, rtype: Option<&str>, client: &str, at: Option<&str>) -> Result<Self, String> {
         let at = match at {
             None => Clock::unix(),
-            Some(text) => text
-                .parse::<jiff::Timestamp>()
-                .ok()
-                .and_then(|at| u64::try_from(at.as_millisecond()).ok())
-                .map(|millis| Unix(Duration::from_millis(millis)))
-                .ok_or_else(|| format!("`{text}` is not a valid time: write it as 2026-11-20T12:00:00Z"))?,
+            Some(text) => moment(text)?,
         };
         Ok(Self {
             name: name.parse().map_err(|e| format!("`{name}` is not a valid domain name: {e}"))?,
@@ -247,6 +233,18 @@ impl Question {
             at,
         })
     }
+}
+
+/// Reads a moment.
+///
+/// # Errors
+/// How to write one.
+pub(super) fn moment(text: &str) -> Result<Unix, String> {
+    text.parse::<jiff::Timestamp>()
+        .ok()
+        .and_then(|at| u64::try_from(at.as_millisecond()).ok())
+        .map(|millis| Unix(Duration::from_millis(millis)))
+        .ok_or_else(|| format!("`{text}` is not a valid time: write it as 2026-11-20T12:00:00Z"))
 }
 
 /// A mnemonic, or `TYPE` and a number (RFC 3597 §5).
@@ -261,15 +259,15 @@ fn record_type(text: &str) -> Result<RecordType, String> {
     }
 }
 
-async fn get_overrides(State(api): State<Api>) -> Result<Json<Vec<dto::Override>>, Problem> {
+pub(super) async fn get_overrides(State(api): State<Api>) -> Result<Json<Vec<dto::Override>>, Problem> {
     Ok(Json(api.engine.overrides().await?.iter().map(Into::into).collect()))
 }
 
-async fn post_override(
+pub(super) async fn post_override(
     State(api): State<Api>,
-    Extension(Bearer { role, by }): Extension<Bearer>,
+    Extension(Bearer { role, by, .. }): Extension<Bearer>,
     request: Result<Json<dto::OverrideRequest>, JsonRejection>,
-) -> Result<Json<dto::Applied>, Problem> {
+) -> Result<(Extension<Made>, Json<dto::Applied>), Problem> {
     let Json(request) = request.map_err(|e| Problem::bad_request(e.body_text()))?;
     may_override_safety(request.override_safety, role)?;
     let request = OverrideRequest {
@@ -286,7 +284,8 @@ async fn post_override(
         override_safety: request.override_safety,
         by,
     };
-    applied_or_refused(api.engine.put_override(request).await?)
+    let applied = api.engine.put_override(request).await??;
+    Ok((Extension(Made::set(&applied)), Json(applied.into())))
 }
 
 /// Overriding safety rules requires the role admin, or the control socket.
@@ -310,16 +309,12 @@ pub(super) fn action(action: dto::Action, share: Option<dto::Share>) -> Result<A
     }
 }
 
-fn applied_or_refused(outcome: Result<Applied, Rejection>) -> Result<Json<dto::Applied>, Problem> {
-    Ok(Json(outcome?.into()))
-}
-
-async fn delete_override(
+pub(super) async fn delete_override(
     State(api): State<Api>,
-    Extension(Bearer { role, by }): Extension<Bearer>,
+    Extension(Bearer { role, by, .. }): Extension<Bearer>,
     Path(id): Path<String>,
     uri: Uri,
-) -> Result<Json<dto::Applied>, Problem> {
+) -> Result<(Extension<Made>, Json<dto::Applied>), Problem> {
     let [override_safety] = parameters(&uri, ["override_safety"])?;
     let id: u64 =
         id.parse().map_err(|_| Problem::bad_request(format!("`{id}` is not a valid override number")))?;
@@ -329,13 +324,14 @@ async fn delete_override(
         Some(_) => return Err(Problem::bad_request("`override_safety` is either true or false")),
     };
     may_override_safety(override_safety, role)?;
-    applied_or_refused(api.engine.remove_override(id, by, override_safety).await?)
+    let applied = api.engine.remove_override(id, by, override_safety).await??;
+    Ok((Extension(Made::removed(&applied)), Json(applied.into())))
 }
 
-async fn reload(
+pub(super) async fn reload(
     State(api): State<Api>,
     Extension(Bearer { by, .. }): Extension<Bearer>,
-) -> Result<Json<dto::Reloaded>, Problem> {
+) -> Result<(Extension<Made>, Json<dto::Reloaded>), Problem> {
     let reloaded = tokio::select! {
         reloaded = api.reloads.reload(by) => reloaded,
         why = failed(&api.engine.supervisor) => {
@@ -343,7 +339,10 @@ async fn reload(
         }
     };
     match reloaded {
-        Ok(reloaded) => Ok(Json(reloaded.into())),
+        Ok(reloaded) => {
+            let made = Made::reloaded(&reloaded.before, &reloaded.after);
+            Ok((Extension(made), Json(reloaded.into())))
+        }
         Err(ReloadError::Stopped) => Err(NoAnswer::Stopped.into()),
         Err(why @ (ReloadError::Late(_) | ReloadError::Waiting)) => Err(Problem::no_answer(why.to_string())),
         Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())),
@@ -361,7 +360,7 @@ async fn failed(supervisor: &Supervisor) -> String {
 }
 
 /// The kept events as an array, or with `Accept: text/event-stream` those and all that follow as a stream.
-async fn get_events(
+pub(super) async fn get_events(
     State(api): State<Api>,
     Extension(admission): Extension<Arc<Admission>>,
     headers: HeaderMap,

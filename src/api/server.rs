@@ -1,7 +1,7 @@
 //! Serves the API at one listener: HTTP/1.1, with limits on how long and how large everything may be.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::access::Policy;
+use super::audit::Peer;
 use super::connections::{Admission, Connections};
 use crate::net::limits::Occupancy;
 use crate::supervise::fault::{self, At};
@@ -40,6 +41,9 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// The most bytes of the head of a request: twice what browsers and proxies send at most.
 const LARGEST_HEAD: usize = 16 << 10;
+
+/// The most bytes of the subject of a client's certificate that the audit log has.
+const LONGEST_SUBJECT: usize = 256;
 
 /// Bytes of a reply that a connection buffers for a slow reader, besides the kernel's buffers.
 const BUFFER: usize = 32 << 10;
@@ -64,30 +68,33 @@ pub struct Server {
 impl Server {
     /// Accepts connections until the node stops.
     pub async fn serve_tcp(self, listener: TcpListener) {
-        self.serve(listener, |peer: &SocketAddr| Some(peer.ip())).await;
+        let peer = |_: &TcpStream, address: &SocketAddr| Peer { address: Some(*address), ..Peer::default() };
+        self.serve(listener, peer).await;
     }
 
     /// The same on a Unix socket.
     pub async fn serve_unix(self, listener: UnixListener) {
-        self.serve(listener, |_| None).await;
+        let user = |stream: &UnixStream| stream.peer_cred().ok().map(|peer| peer.uid());
+        self.serve(listener, |stream, _| Peer { user: user(stream), ..Peer::default() }).await;
     }
 
-    async fn serve<L: Listener>(self, mut listener: L, client: impl Fn(&L::Addr) -> Option<IpAddr>) {
+    async fn serve<L: Listener>(self, mut listener: L, peer: impl Fn(&L::Io, &L::Addr) -> Peer) {
         loop {
             // Reports errors itself, and waits a second after each.
-            let (stream, peer) = tokio::select! {
+            let (stream, address) = tokio::select! {
                 () = self.stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             fault::point(At::ApiListener);
-            let admission = Arc::new(self.connections.admit(client(&peer)));
+            let peer = peer(&stream, &address);
+            let admission = Arc::new(self.connections.admit(peer.address.map(|address| address.ip())));
             let tls = self.policy.as_ref().and_then(|policy| policy.borrow().tls.clone());
             let (router, stop) = (self.router.clone(), self.stop.clone());
             let occupant = self.occupancy.enter();
             self.tasks.spawn(async move {
                 let _occupant = occupant;
                 tokio::select! {
-                    () = connection(stream, tls, router, &admission, &stop) => {}
+                    () = connection(stream, peer, tls, router, &admission, &stop) => {}
                     () = admission.evicted() => {}
                 }
             });
@@ -97,6 +104,7 @@ impl Server {
 
 async fn connection<S>(
     stream: S,
+    mut peer: Peer,
     tls: Option<Arc<ServerConfig>>,
     router: Router,
     admission: &Arc<Admission>,
@@ -107,20 +115,32 @@ async fn connection<S>(
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(STALL));
     let stream = Box::pin(stream);
-    let Some(tls) = tls else { return http(stream, router, admission, stop).await };
+    let Some(tls) = tls else { return http(stream, peer, router, admission, stop).await };
     let handshake = timeout(HEAD, TlsAcceptor::from(tls).accept(stream));
     let shaken = tokio::select! {
         shaken = handshake => shaken,
         () = stop.cancelled() => return,
     };
     match shaken {
-        Ok(Ok(stream)) => http(stream, router, admission, stop).await,
+        Ok(Ok(stream)) => {
+            let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            peer.certificate = certificate.and_then(|it| subject(it));
+            http(stream, peer, router, admission, stop).await;
+        }
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake with a client of the API failed"),
         Err(_) => tracing::debug!("TLS handshake with a client of the API took too long"),
     }
 }
 
-async fn http<S>(stream: S, router: Router, admission: &Arc<Admission>, stop: &CancellationToken)
+/// The subject of a certificate, or its beginning if it is too long.
+fn subject(certificate: &[u8]) -> Option<String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let mut subject = certificate.subject().to_string();
+    subject.truncate(subject.floor_char_boundary(LONGEST_SUBJECT));
+    Some(subject)
+}
+
+async fn http<S>(stream: S, peer: Peer, router: Router, admission: &Arc<Admission>, stop: &CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -128,6 +148,7 @@ where
     let service = service_fn(|mut request: hyper::Request<Incoming>| {
         admission.touch();
         request.extensions_mut().insert(Arc::clone(admission));
+        request.extensions_mut().insert(peer.clone());
         let response = router.call(request);
         async { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
     });
@@ -175,7 +196,7 @@ mod tests {
         let (client, server) = duplex(WIRE);
         let admission = Arc::new(Connections::within(1).admit(None));
         let serving = tokio::spawn(async move {
-            connection(server, tls, router, &admission, &CancellationToken::new()).await;
+            connection(server, Peer::default(), tls, router, &admission, &CancellationToken::new()).await;
         });
         (client, serving)
     }

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use nix::unistd::{Gid, Group};
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
@@ -184,6 +185,13 @@ impl Client {
 
     pub(super) fn events(&self) -> Result<Vec<dto::Event>> {
         self.get("/v1/events", &[])
+    }
+
+    pub(super) fn audit(&self, since: Option<Timestamp>, limit: usize) -> Result<Vec<dto::AuditEntry>> {
+        let (since, limit) = (since.map(|since| since.to_string()), limit.to_string());
+        let since = since.as_deref().map(|since| ("since", since));
+        let query: Vec<_> = since.into_iter().chain([("limit", limit.as_str())]).collect();
+        self.get("/v1/audit", &query)
     }
 
     pub(super) fn put_override(&self, request: &dto::OverrideRequest) -> Result<dto::Applied> {

@@ -45,7 +45,7 @@ pub(super) fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// The moment that `text` names, by this computer's clock.
-fn since(text: &str) -> Result<Timestamp, String> {
+pub(super) fn since(text: &str) -> Result<Timestamp, String> {
     moment(text, Timestamp::now())
 }
 

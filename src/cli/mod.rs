@@ -34,6 +34,7 @@ macro_rules! node_help {
 }
 
 mod acme;
+mod audit;
 mod check;
 mod client;
 mod completions;
@@ -156,6 +157,12 @@ enum Command {
     /// Show recent events
     #[command(after_help = node_help!("portolan events --follow"))]
     Events(events::Arguments),
+    /// Show who asked for which change, and what came of it
+    #[command(after_help = concat!(
+        "Over TCP it needs a token, of any role.\n\n",
+        node_help!("portolan audit --since 1d")
+    ))]
+    Audit(audit::Arguments),
     /// Read the config again
     #[command(after_help = node_help!("portolan reload"))]
     Reload(Plain),
@@ -238,6 +245,7 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         }
         Command::Overrides(Plain { json, node }) => overrides::list(&read(&node)?, json),
         Command::Events(arguments) => events::run(&read(&arguments.node)?, &arguments),
+        Command::Audit(arguments) => audit::run(&read(&arguments.node)?, &arguments),
         Command::Reload(Plain { json, node }) => reload(&change(&node)?, json),
         Command::Acme(acme::AcmeCommand::Set(arguments)) => acme::set(&change(&arguments.node)?, arguments),
         Command::Geo(command) => geo::run(command.with_config(|own| selection.named_config(own)), index_of),

@@ -87,4 +87,17 @@ pub struct Reloaded {
     pub epoch: u64,
     /// Probable mistakes in the config, and settings that need a restart to change; a sentence each.
     pub warnings: Vec<String>,
+    /// What was in force before.
+    pub before: InForce,
+    /// What is in force since.
+    pub after: InForce,
+}
+
+/// A config in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// An epoch with it.
+    pub epoch: u64,
+    /// Changes whenever the config does: see [`Prepared::digest`].
+    pub digest: Arc<str>,
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::broadcast;
@@ -34,6 +36,8 @@ pub(super) struct Counts {
     /// By pool and address.
     ejections: Mutex<BTreeMap<(Arc<str>, SocketAddr), u64>>,
     reloads: Mutex<ReloadCounts>,
+    /// Whether the journal cannot be written.
+    journal_fails: AtomicBool,
 }
 
 /// How often the config was read again.
@@ -45,6 +49,8 @@ pub struct ReloadCounts {
     pub failed: u64,
     /// When the current config was applied: at the start, or by the last reload that succeeded.
     pub last_applied: Unix,
+    /// Whether the last attempt failed.
+    pub has_failed: bool,
 }
 
 impl Counts {
@@ -61,10 +67,13 @@ impl Counts {
             EventKind::Reloaded { .. } => {
                 let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
                 reloads.applied += 1;
+                reloads.has_failed = false;
                 reloads.last_applied = event.at;
             }
             EventKind::ReloadFailed { .. } => {
-                self.reloads.lock().unwrap_or_else(PoisonError::into_inner).failed += 1;
+                let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+                reloads.failed += 1;
+                reloads.has_failed = true;
             }
             _ => {}
         }
@@ -85,6 +94,14 @@ impl Counts {
     pub(super) fn reloads(&self) -> ReloadCounts {
         *self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub(super) fn journal_fails(&self) -> bool {
+        self.journal_fails.load(Relaxed)
+    }
+
+    pub(super) fn set_journal_fails(&self, fails: bool) {
+        self.journal_fails.store(fails, Relaxed);
+    }
 }
 
 impl Events {
@@ -95,11 +112,12 @@ impl Events {
         let now = Clock::unix();
         let clock = u64::try_from(now.0.as_micros()).unwrap_or(0);
         let last = earlier.last().map_or(clock, |newest| clock.max(newest.id.saturating_add(MARGIN)));
-        let reloads = ReloadCounts { applied: 0, failed: 0, last_applied: now };
+        let reloads = ReloadCounts { applied: 0, failed: 0, last_applied: now, has_failed: false };
         let counts = Counts {
             transitions: Mutex::default(),
             ejections: Mutex::default(),
             reloads: Mutex::new(reloads),
+            journal_fails: AtomicBool::new(false),
         };
         let history = Arc::new(History::new(earlier, last));
         Self { live, history, last, counts: Arc::new(counts) }

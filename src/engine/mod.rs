@@ -7,6 +7,7 @@
 //! DNS client nor a probe whose answer takes long to evaluate can keep the engine from its work, and no API call or
 //! client can keep probes from theirs.
 
+mod audit;
 mod command;
 mod discovery;
 mod events;
@@ -25,10 +26,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-pub use command::{Applied, Previewed, Reloaded, ShowChallenge};
+pub use audit::AuditLog;
+pub use command::{Applied, InForce, Previewed, Reloaded, ShowChallenge};
 pub use events::ReloadCounts;
 pub use history::{History, Next};
-pub use task::{Engine, EngineTask};
+pub use task::Engine;
 
 use crate::health::{FailingRequests, State};
 use crate::model::{Challenge, Proof};
@@ -60,11 +62,32 @@ pub struct Handle {
     pub supervisor: Supervisor,
     /// The latest events; answers without the engine.
     pub history: Arc<History>,
+    /// Who asked for which change; answers without the engine.
+    pub audit: Arc<AuditLog>,
     /// Takes reports about addresses whose requests fail.
     pub failing: mpsc::Sender<FailingRequests>,
     counts: Arc<Counts>,
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<Arc<Event>>,
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub struct EngineTask {
+    /// Resolves when the thread ends.
+    ended: oneshot::Receiver<()>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl EngineTask {
+    /// Stops the probes and the engine. Published snapshots stay readable.
+    pub async fn stop(self) {
+        let (reply, stopped) = oneshot::channel();
+        if self.commands.send(Command::Stop { reply }).await.is_ok() {
+            stopped.await.ok();
+        }
+        self.ended.await.ok();
+    }
 }
 
 /// How long a request waits for the engine, which answers within milliseconds unless it has stalled.
@@ -232,6 +255,12 @@ impl Handle {
     #[must_use]
     pub fn reloads(&self) -> ReloadCounts {
         self.counts.reloads()
+    }
+
+    /// Whether changes cannot be written to the journal that the config asks for.
+    #[must_use]
+    pub fn journal_fails(&self) -> bool {
+        self.counts.journal_fails()
     }
 
     async fn ask<R>(&self, command: impl FnOnce(oneshot::Sender<R>) -> Command) -> Result<R, NoAnswer> {

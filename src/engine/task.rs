@@ -13,14 +13,15 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::Handle;
-use super::command::{Applied, Change, Command, Previewed, Reloaded};
+use super::audit::AuditLog;
+use super::command::{Applied, Change, Command, InForce, Previewed, Reloaded};
 use super::discovery::Discovery;
 use super::events::Events;
 use super::hosts::{Resolved, Resolving};
 use super::queues::{FAILING_QUEUE, Queues, Senders, queues};
 use super::recalled::{ended_meanwhile, records, remembered, without_target};
 use super::sources::Report;
+use super::{EngineTask, Handle};
 use crate::health::FailingRequests;
 use crate::journal::{Journal, Notice, Opened};
 use crate::model::{Challenges, Rules, Subject};
@@ -68,6 +69,8 @@ pub struct Engine {
     challenges: Arc<Challenges>,
     /// The safety rules of the config.
     rules: Rules,
+    /// Identifies the config.
+    digest: Arc<str>,
     journal: Journal,
     /// What the journal lost or could not read at the start, a sentence each.
     opening_alarms: Vec<String>,
@@ -102,25 +105,6 @@ async fn pulse(part: Part) {
     }
 }
 
-/// A running engine.
-#[derive(Debug)]
-pub struct EngineTask {
-    /// Resolves when the thread ends.
-    ended: oneshot::Receiver<()>,
-    commands: mpsc::Sender<Command>,
-}
-
-impl EngineTask {
-    /// Stops the probes and the engine. Published snapshots stay readable.
-    pub async fn stop(self) {
-        let (reply, stopped) = oneshot::channel();
-        if self.commands.send(Command::Stop { reply }).await.is_ok() {
-            stopped.await.ok();
-        }
-        self.ended.await.ok();
-    }
-}
-
 impl Engine {
     /// Applies a prepared config, starts its probes, and runs on a thread of its own.
     ///
@@ -139,12 +123,14 @@ impl Engine {
         let (ready, ready_seen) = watch::channel(false);
         let Opened { journal, mut recalled, alarms } = opened;
         let events = Events::new(std::mem::take(&mut recalled.events));
-        let Prepared { config, plan, probes, resolver, .. } = prepared;
+        let audit = Arc::new(AuditLog::new(std::mem::take(&mut recalled.audit), journal.audit()));
+        let Prepared { config, plan, probes, resolver, digest, .. } = prepared;
         let resolver = resolver.map(Arc::new);
         let mut discovery = Discovery::new(discovered, network.handle().clone(), supervisor.clone());
         discovery.set(&plan, resolver.as_ref());
         discovery.restore(&recalled.hosts);
         let (plan, rules) = (discovery.plan(), config.safety);
+        events.counts().set_journal_fails(journal.is_unusable());
         let ended = ended_meanwhile(&mut recalled, clock.now().unix);
         let state = State::new(world(&plan, rules.clone()), remembered(recalled), clock.now());
         let snapshot = Snapshot {
@@ -165,6 +151,7 @@ impl Engine {
             discovery,
             challenges: Arc::default(),
             rules,
+            digest,
             journal,
             opening_alarms: alarms.clone(),
             journal_alarm: None,
@@ -181,20 +168,26 @@ impl Engine {
             ready: ready_seen,
             failing,
             history: engine.events.history(),
+            audit,
             counts: engine.events.counts(),
             retired: Arc::clone(&engine.retired),
             supervisor,
             commands: commands.clone(),
             events: engine.events.sender(),
         };
+        Ok((handle, EngineTask { ended: engine.spawn(own, network, queues)?, commands }))
+    }
+
+    /// Runs on a thread of its own. What is returned resolves when that ends.
+    fn spawn(self, own: Runtime, network: Runtime, queues: Queues) -> io::Result<oneshot::Receiver<()>> {
         let (end, ended) = oneshot::channel();
         thread::Builder::new().name("engine".into()).spawn(move || {
-            own.block_on(engine.run(queues));
+            own.block_on(self.run(queues));
             // A probe or lookup that is stuck must not keep the node from stopping.
             [own, network].into_iter().for_each(Runtime::shutdown_background);
             drop(end);
         })?;
-        Ok((handle, EngineTask { ended, commands }))
+        Ok(ended)
     }
 
     /// Starts the probes and lookups.
@@ -356,10 +349,11 @@ impl Engine {
 
     /// Applies a prepared config. This cannot fail.
     fn commit(&mut self, prepared: Prepared, mut warnings: Vec<String>, by: String) -> Reloaded {
-        let Prepared { config, plan, probes, resolver, .. } = prepared;
+        let Prepared { config, plan, probes, resolver, digest, .. } = prepared;
+        let before = self.in_force();
         let resolver = resolver.map(Arc::new);
         self.discovery.set(&plan, resolver.as_ref());
-        self.rules = config.safety;
+        (self.rules, self.digest) = (config.safety, digest);
         let plan = self.discovery.plan();
         warnings.extend(without_target(self.state.overrides(), &plan.topology));
         let reloaded = EventKind::Reloaded { warnings: warnings.clone(), by };
@@ -372,7 +366,11 @@ impl Engine {
         self.keep_only_hosts();
         self.check_ready();
         tokio::spawn(retire(old, Arc::clone(&self.retired)));
-        Reloaded { epoch: self.state.epoch(), warnings }
+        Reloaded { epoch: self.state.epoch(), warnings, before, after: self.in_force() }
+    }
+
+    fn in_force(&self) -> InForce {
+        InForce { epoch: self.state.epoch(), digest: Arc::clone(&self.digest) }
     }
 
     fn set_override(&mut self, request: OverrideRequest) -> Change {
@@ -433,6 +431,7 @@ impl Engine {
             Notice::Failing(message) => Some(message.clone()),
             Notice::Recovered(_) => None,
         };
+        self.events.counts().set_journal_fails(self.journal_alarm.is_some());
         self.emit(match notice {
             Notice::Failing(message) => EventKind::Alarm { message },
             Notice::Recovered(message) => EventKind::AllClear { message },

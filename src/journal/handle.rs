@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::audit::AuditSink;
 use super::condition::{NOTICES, Notice, WriteCondition};
 use super::open::{Found, Refusal, open};
 use super::reader::Recalled;
@@ -44,13 +45,16 @@ enum Store {
         why: String,
         /// The overrides in a file that cannot be written: they return at the next start.
         in_file: BTreeSet<u64>,
+        /// Whether there should be one.
+        is_wanted: bool,
     },
     Thread(Queue),
 }
 
 #[derive(Debug)]
 struct Queue {
-    requests: SyncSender<Request>,
+    /// Shared with nobody for longer than a call: the thread ends when this is gone.
+    requests: Arc<SyncSender<Request>>,
     unsaved: Arc<Mutex<Unsaved>>,
     condition: Arc<WriteCondition>,
     notices: mpsc::Receiver<Notice>,
@@ -73,13 +77,14 @@ impl Opened {
     /// A journal without a file. `why` completes "this holds until the next restart only".
     #[must_use]
     pub fn in_memory(why: &str) -> Self {
-        Self::recalled_in_memory(why, Recalled::default())
+        Self::recalled_in_memory(why, Recalled::default(), false)
     }
 
-    fn recalled_in_memory(why: &str, recalled: Recalled) -> Self {
+    fn recalled_in_memory(why: &str, recalled: Recalled, is_wanted: bool) -> Self {
         let why = format!("this holds until the next restart only: {why}");
         let in_file = recalled.overrides.iter().map(|it| it.id).collect();
-        Self { journal: Journal { store: Store::Memory { why, in_file } }, recalled, alarms: Vec::new() }
+        let journal = Journal { store: Store::Memory { why, in_file, is_wanted } };
+        Self { journal, recalled, alarms: Vec::new() }
     }
 }
 
@@ -127,6 +132,7 @@ impl Journal {
             }
         };
         tokio::spawn(WriteCondition::watch_for_stalls(Arc::downgrade(&condition)));
+        let requests = Arc::new(requests);
         let store = Store::Thread(Queue { requests, unsaved, condition, notices, ended });
         Ok(Opened { journal: Self { store }, recalled, alarms })
     }
@@ -142,7 +148,9 @@ impl Journal {
     /// Removes an override; does nothing if there is none with this id.
     pub fn remove(&self, id: u64) -> Confirmation {
         match &self.store {
-            Store::Memory { why, in_file } if in_file.contains(&id) => Confirmation::NotDurable(why.clone()),
+            Store::Memory { why, in_file, .. } if in_file.contains(&id) => {
+                Confirmation::NotDurable(why.clone())
+            }
             // Without a file it cannot return at the next start.
             Store::Memory { .. } => Confirmation::Durable,
             Store::Thread(queue) => queue.change(Change::Remove(id)),
@@ -199,6 +207,23 @@ impl Journal {
         }
     }
 
+    /// Whether there is no file to write to though there should be one.
+    #[must_use]
+    pub fn is_unusable(&self) -> bool {
+        matches!(self.store, Store::Memory { is_wanted: true, .. })
+    }
+
+    /// What takes the entries of the audit log, for those that make them.
+    #[must_use]
+    pub fn audit(&self) -> AuditSink {
+        match &self.store {
+            Store::Memory { .. } => AuditSink::default(),
+            Store::Thread(Queue { requests, unsaved, condition, .. }) => {
+                AuditSink::new(requests, Arc::clone(unsaved), Arc::clone(condition))
+            }
+        }
+    }
+
     /// Waits until writes begin to fail or work again. Dropping the future loses nothing.
     pub async fn notice(&mut self) -> Notice {
         if let Store::Thread(queue) = &mut self.store
@@ -232,7 +257,7 @@ fn unusable(why: &str, recalled: Recalled) -> Opened {
         }
     };
     let alarms = [vec![alarm], recalled.unreadable.clone()].concat();
-    Opened { alarms, ..Opened::recalled_in_memory(why, recalled) }
+    Opened { alarms, ..Opened::recalled_in_memory(why, recalled, true) }
 }
 
 impl Queue {
@@ -260,7 +285,7 @@ impl Queue {
     }
 }
 
-const THREAD_GONE: &str = "the journal's thread has ended";
+pub(super) const THREAD_GONE: &str = "the journal's thread has ended";
 
 fn not_durable(why: &str) -> String {
     format!("not durable yet: {why}")

@@ -9,10 +9,11 @@ use anyhow::Context as _;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 
+use super::audit::read_audit;
 use super::record::VerdictRecord;
 use super::rows::{read_event, read_host, read_override, read_verdict, unix};
 use super::schema;
-use crate::model::{EventRecord, Name, Unix};
+use crate::model::{AuditRecord, EventRecord, Name, Unix};
 use crate::standing::Override;
 
 /// A read-only connection to a journal.
@@ -36,6 +37,8 @@ pub struct Recalled {
     pub hosts: BTreeMap<Name, Vec<IpAddr>>,
     /// The latest events, oldest first.
     pub events: Vec<EventRecord>,
+    /// The audit log, oldest first.
+    pub audit: Vec<AuditRecord>,
     /// A sentence about each row that cannot be read.
     pub unreadable: Vec<String>,
 }
@@ -89,6 +92,7 @@ impl Reader {
         recalled.verdicts = self.verdicts(&mut recalled.unreadable)?;
         recalled.hosts = self.hosts(&mut recalled.unreadable)?;
         recalled.events = self.events(&mut recalled.unreadable)?;
+        recalled.audit = self.audit(&mut recalled.unreadable)?;
         Ok(recalled)
     }
 
@@ -151,6 +155,29 @@ impl Reader {
             unreadable.push(format!("{count} events in the journal cannot be read, the last because: {e:#}"));
         }
         Ok(events)
+    }
+
+    /// A journal that could not be upgraded may have none.
+    fn audit(&self, unreadable: &mut Vec<String>) -> rusqlite::Result<Vec<AuditRecord>> {
+        let mut entries = Vec::new();
+        if self.schema()? < schema::HAS_AUDIT {
+            return Ok(entries);
+        }
+        let mut select = self.db.prepare("SELECT * FROM audit ORDER BY id")?;
+        let mut rows = select.query([])?;
+        let mut failed = (0, None);
+        while let Some(row) = rows.next()? {
+            match read_audit(row) {
+                Ok(entry) => entries.push(entry),
+                Err(e) => failed = (failed.0 + 1, Some(e)),
+            }
+        }
+        if let (count, Some(e)) = failed {
+            unreadable.push(format!(
+                "{count} entries of the audit log in the journal cannot be read, the last because: {e:#}"
+            ));
+        }
+        Ok(entries)
     }
 
     /// The latest time that the journal knows.

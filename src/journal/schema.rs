@@ -6,10 +6,13 @@ use super::rows::millis;
 use crate::model::Unix;
 
 /// The schema that this version writes (`PRAGMA user_version`).
-pub(super) const SCHEMA: i64 = 5;
+pub(super) const SCHEMA: i64 = 6;
 
 /// The first schema that has the addresses of hosts.
 pub(super) const HAS_HOSTS: i64 = 5;
+
+/// The first schema that has the audit log.
+pub(super) const HAS_AUDIT: i64 = 6;
 
 /// The upgrade from each schema to the next, starting with an empty file.
 const STEPS: [&str; SCHEMA as usize] = [
@@ -52,6 +55,23 @@ const STEPS: [&str; SCHEMA as usize] = [
          name      TEXT PRIMARY KEY,
          addresses TEXT NOT NULL     -- those in use, separated by spaces
      ) STRICT, WITHOUT ROWID;",
+    "CREATE TABLE audit (
+         id         INTEGER PRIMARY KEY,
+         at         INTEGER NOT NULL,  -- milliseconds since 1970
+         last       INTEGER NOT NULL,
+         count      INTEGER NOT NULL,
+         kind       TEXT NOT NULL CHECK (kind IN ('change', 'refusal', 'stranger')),
+         who        TEXT NOT NULL,
+         origin     TEXT NOT NULL,
+         action     TEXT NOT NULL,
+         target     TEXT,
+         parameters TEXT,              -- JSON, as are before and after
+         reason     TEXT,
+         result     TEXT NOT NULL,
+         why        TEXT,
+         before     TEXT,
+         after      TEXT
+     ) STRICT;",
 ];
 
 /// The schema of a file.

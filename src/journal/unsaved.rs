@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::audit::UnsavedAudit;
 use super::record::VerdictRecord;
 use crate::model::{CheckId, EventRecord, Name};
 
@@ -25,17 +26,20 @@ pub(super) struct Unsaved {
     pub(super) events: VecDeque<Arc<EventRecord>>,
     /// The id of the oldest event that may keep a row, if events were added.
     pub(super) oldest_event: u64,
+    /// Entries of the audit log to write.
+    pub(super) audit: UnsavedAudit,
 }
 
 impl Unsaved {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { records, only, hosts, only_hosts, beat, events, oldest_event: _ } = self;
+        let Self { records, only, hosts, only_hosts, beat, events, oldest_event: _, audit } = self;
         records.is_empty()
             && only.is_none()
             && hosts.is_empty()
             && only_hosts.is_none()
             && !beat
             && events.is_empty()
+            && audit.is_empty()
     }
 
     pub(super) fn save(&mut self, records: impl IntoIterator<Item = VerdictRecord>) {
@@ -82,5 +86,6 @@ impl Unsaved {
         self.beat |= newer.beat;
         self.events.extend(newer.events);
         self.forget_events_before(newer.oldest_event);
+        self.audit.extend(newer.audit);
     }
 }

@@ -166,7 +166,7 @@ impl Worker {
     }
 
     /// A power cut may lose the latest verdicts and addresses, which the next probes and lookups restore, and the latest
-    /// events: the commit does not wait for the disk.
+    /// events: the commit does not wait for the disk, unless there are entries of the audit log.
     fn write_unsaved(&mut self, now: Unix) -> rusqlite::Result<()> {
         let unsaved = std::mem::take(&mut *self.unsaved.lock().unwrap_or_else(PoisonError::into_inner));
         if unsaved.is_empty() {
@@ -181,7 +181,9 @@ impl Worker {
 }
 
 fn save(db: &mut Connection, unsaved: &Unsaved, now: Unix) -> rusqlite::Result<()> {
-    db.pragma_update(None, "synchronous", "NORMAL")?;
+    // Who changed what must survive a power cut.
+    let mode = if unsaved.audit.is_empty() { "NORMAL" } else { "FULL" };
+    db.pragma_update(None, "synchronous", mode)?;
     let write = db.transaction()?;
     schema::advance_clock(&write, now)?;
     if let Some(only) = &unsaved.only {
@@ -198,6 +200,7 @@ fn save(db: &mut Connection, unsaved: &Unsaved, now: Unix) -> rusqlite::Result<(
     unsaved.hosts.iter().try_for_each(|(host, addresses)| rows::put_host(&write, host, addresses))?;
     unsaved.events.iter().try_for_each(|event| rows::put_event(&write, event))?;
     rows::remove_events_before(&write, unsaved.oldest_event)?;
+    unsaved.audit.write(&write)?;
     write.commit()
 }
 

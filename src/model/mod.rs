@@ -3,6 +3,7 @@
 //! [`config`](crate::config) has validated and parsed everything here: a value of these types cannot name a region that
 //! does not exist, hold a share above 100 % or a JSONPath that does not compile. No I/O, no clocks, no serde.
 
+mod audit_record;
 mod auth;
 mod challenge;
 mod check;
@@ -35,6 +36,7 @@ mod time;
 mod topology;
 mod units;
 
+pub use audit_record::{AuditKind, AuditRecord};
 pub use auth::ForwardAuth;
 pub use challenge::{
     Challenge, Challenges, ChallengesAt, LONGEST_TOKEN, MOST_CHALLENGES, MOST_VALUES, Proof, Token,

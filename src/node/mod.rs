@@ -31,10 +31,11 @@ use tracing::{info, warn};
 
 use crate::acme::Keeper;
 use crate::api::{
-    Access, Api, Contributor, Forecasts, Load, Loads, Metrics, Policy, Reloads, Traffic, dto, router,
+    Access, Api, Contributor, Forecasts, Load, Loads, Metrics, Policy, Reloads, Traffic, dto,
+    reload_by_signal, router,
 };
 use crate::config::AtStart;
-use crate::engine::{self, Engine, Handle};
+use crate::engine::{self, AuditLog, Engine, Handle};
 use crate::journal::{Journal, Opened};
 use crate::net;
 use crate::net::clock::Clock;
@@ -218,7 +219,7 @@ impl Node {
             .context("cannot start the watchdog's thread")?;
         // Not running under systemd is fine.
         sd_notify::notify(&[NotifyState::Ready]).ok();
-        let reloading = tokio::spawn(reload_on(hangup, self.reloads.clone()));
+        let reloading = tokio::spawn(reload_on(hangup, self.reloads.clone(), Arc::clone(&self.engine.audit)));
         loop {
             tokio::select! {
                 () = self.engine.retired.notified() => {
@@ -371,10 +372,9 @@ fn with_faults(router: Router) -> Router {
 }
 
 /// Reloads for each SIGHUP. Those that arrive during a reload cause one more, however many they are.
-async fn reload_on(mut hangup: Signal, reloads: Reloads) {
+async fn reload_on(mut hangup: Signal, reloads: Reloads, log: Arc<AuditLog>) {
     while hangup.recv().await.is_some() {
-        // Events report the outcome.
-        reloads.reload("SIGHUP".into()).await.ok();
+        reload_by_signal(&reloads, &log).await;
     }
 }
 

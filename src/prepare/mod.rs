@@ -58,6 +58,9 @@ pub struct Prepared {
     pub control_tls: Option<Arc<ServerConfig>>,
     /// The certificates that the node obtains itself.
     pub acme: Vec<Acme>,
+    /// SHA-256 of the config and the texts that it names, such as zones, as hexadecimal digits; databases and
+    /// certificates are not included.
+    pub digest: Arc<str>,
 }
 
 /// Why a running node did not apply a config.
@@ -111,7 +114,7 @@ pub fn prepare_after(
     last: Option<&KeptIndex>,
     certificates: &[Acme],
 ) -> Result<Prepared, Diagnostics> {
-    let (mut config, geo) = read(origin, last, index::needed)?;
+    let (mut config, digest, geo) = read(origin, last, index::needed)?;
     sticky::complete(&mut config.topology.pools);
     let unanswered = unanswered::check(&config.places, &geo.index);
     config.warnings.add(&config.file, unanswered);
@@ -123,7 +126,7 @@ pub fn prepare_after(
         (Ok(probes), Ok(resolver), Ok(secrets), Ok(control_tls), Ok((proxy_tls, acme, warnings))) => {
             config.warnings.add(&config.file, warnings);
             let plan = Arc::new(compile(&mut config, &geo, secrets, proxy_tls));
-            Ok(Prepared { config, plan, probes, resolver, geo, control_tls, acme })
+            Ok(Prepared { config, plan, probes, resolver, geo, control_tls, acme, digest })
         }
         (probes, resolver, secrets, tls, proxy_tls) => {
             let wrong = [probes.err(), resolver.err(), secrets.err(), tls.err(), proxy_tls.err()];
@@ -171,26 +174,26 @@ pub struct NamedIndex {
 /// # Errors
 /// Everything that is wrong with the config or a database.
 pub fn index(origin: &Origin) -> Result<NamedIndex, Diagnostics> {
-    let (config, geo) = read(origin, None, |config| &config.geo.databases)?;
+    let (config, _, geo) = read(origin, None, |config| &config.geo.databases)?;
     let regions = config.topology.regions.iter().map(|region| region.name.to_string()).collect();
     Ok(NamedIndex { index: geo.index, sources: index::sources(&config), regions })
 }
 
-/// The config and its geo index, or every mistake in the config and in its databases.
+/// The config, its digest and its geo index, or every mistake in the config and in its databases.
 fn read(
     origin: &Origin,
     last: Option<&KeptIndex>,
     databases: fn(&Config) -> &[GeoDatabase],
-) -> Result<(Config, KeptIndex), Diagnostics> {
-    let mut config = match origin.load() {
-        Ok(config) => config,
+) -> Result<(Config, Arc<str>, KeptIndex), Diagnostics> {
+    let (mut config, digest) = match origin.load() {
+        Ok(loaded) => loaded,
         Err(mut refused) => {
             refused.diagnostics.add(origin.path(), index::check(&refused.databases));
             return Err(refused.diagnostics);
         }
     };
     match index::compile(&config, databases(&config), last) {
-        Ok(geo) => Ok((config, geo)),
+        Ok(geo) => Ok((config, digest, geo)),
         Err(wrong) => {
             config.warnings.add(&config.file, wrong);
             Err(config.warnings)

@@ -1,8 +1,12 @@
 //! Where a config comes from.
 
+use std::cell::RefCell;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
 
 use super::files;
 use crate::config::{self, Config, Refused, Source};
@@ -31,9 +35,20 @@ impl Origin {
         }
     }
 
-    /// Reads and checks the config with its zones. Databases that it names are not opened yet.
-    pub(super) fn load(&self) -> Result<Config, Refused> {
-        config::load(self.path(), &|source| self.read(source))
+    /// Reads and checks the config with its zones, and identifies it by the digest of all that was read. Databases that
+    /// it names are not opened yet.
+    pub(super) fn load(&self) -> Result<(Config, Arc<str>), Refused> {
+        let digest = RefCell::new(Sha256::new());
+        let config = config::load(self.path(), &|source| {
+            let content = self.read(source)?;
+            let mut digest = digest.borrow_mut();
+            for part in [source.path.as_os_str().as_bytes(), &content] {
+                digest.update((part.len() as u64).to_be_bytes());
+                digest.update(part);
+            }
+            Ok(content)
+        })?;
+        Ok((config, data_encoding::HEXLOWER.encode(&digest.into_inner().finalize()).into()))
     }
 
     /// Reads a file that the config names.

@@ -30,7 +30,7 @@ impl Times {
 
     /// Writes it as a metric in seconds.
     pub(super) fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let bounds = BOUNDS.map(|bound| bound as f64 / 1000.0).into_iter().chain([f64::MAX]);
+        let bounds = BOUNDS.map(|bound| bound as f64 / 1000.0).into_iter().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> =
             bounds.zip(&self.counts).map(|(bound, count)| (bound, count.load(Relaxed))).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();

@@ -396,9 +396,16 @@ async fn the_api_speaks_tls_with_certificates_that_a_reload_replaces() {
             .tls_certs_only([reqwest::Certificate::from_pem(second.as_bytes()).expect("a certificate")])
             .identity(reqwest::Identity::from_pem(identity.as_bytes()).expect("an identity"));
         let client = client.build().expect("a client");
-        client.get(format!("https://{control}/livez")).send().await.map(|response| response.status().as_u16())
+        client
+            .post(format!("https://{control}/v1/reload"))
+            .send()
+            .await
+            .map(|response| response.status().as_u16())
     };
-    assert_eq!(over_tls(&first).await.expect("an answer"), 200);
+    assert_eq!(over_tls(&first).await.expect("an answer"), 401);
+    let last = node.api.get("/v1/audit").await.as_array().and_then(|all| all.last().cloned());
+    let last = last.expect("an entry");
+    assert!(last["who"].as_str().expect("a text").starts_with("certificate CN="), "{last}");
     assert!(over_tls(&second).await.is_err(), "a certificate of nobody that clients may come from");
     node.stop().await;
 }

@@ -1,12 +1,13 @@
 //! `POST /v1/acme` and what status says about ACME.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{self, Proof};
 use crate::state::timestamp;
 
 /// `POST /v1/acme`: shows the DNS challenge of an ACME client (RFC 8555 §8.4) that runs elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcmeRequest {
     /// The name that the certificate is for; the record is at `_acme-challenge.NAME`.
@@ -19,7 +20,7 @@ pub struct AcmeRequest {
 }
 
 /// A challenge that the node shows to ACME servers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Challenge {
     /// The owner of a TXT record, or the token of an HTTP challenge.
     pub name: String,
@@ -42,7 +43,7 @@ impl From<&model::Challenge> for Challenge {
 }
 
 /// A certificate of the proxy that the node obtains itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Certificate {
     /// What it is for.
     pub names: Vec<String>,

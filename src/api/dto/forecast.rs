@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Family, ServiceType, Share};
 
 /// `GET /v1/map`: where the clients of a service are sent now, country by country.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Map {
     /// The service.
     pub service: String,
@@ -28,7 +29,7 @@ pub struct Map {
 }
 
 /// What clients are counted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
     /// The addresses of the geo database. docs/api.md says how.
@@ -40,7 +41,7 @@ pub enum Basis {
 }
 
 /// A region of a service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MapRegion {
     /// Its name.
     pub name: String,
@@ -53,7 +54,7 @@ pub struct MapRegion {
 }
 
 /// The clients of a country.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MapCountry {
     /// ISO 3166-1 alpha-2; ZZ for clients whose country is not known.
     pub country: String,
@@ -66,7 +67,7 @@ pub struct MapCountry {
 }
 
 /// The share of some clients that a region gets.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RegionShare {
     /// The region.
     pub region: String,
@@ -75,7 +76,7 @@ pub struct RegionShare {
 }
 
 /// `POST /v1/plan`: a change of overrides to try. It has `target` and `action`, or `restore`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanRequest {
     /// The target of an override to set: region/NAME, endpoint/REGION/NAME, service/NAME/REGION or pool/NAME/BACKEND.
@@ -93,7 +94,7 @@ pub struct PlanRequest {
 }
 
 /// The answer to `POST /v1/plan`: whom the change would move. Nothing has changed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// Why a safety rule would refuse the change, as a sentence; `null` if none would.
     pub refused: Option<String>,
@@ -116,7 +117,7 @@ pub struct Plan {
 }
 
 /// A service whose clients would move.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanService {
     /// The service.
     pub service: String,
@@ -143,7 +144,7 @@ pub struct PlanService {
 }
 
 /// The clients of a country that would move.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanCountry {
     /// ISO 3166-1 alpha-2; ZZ for clients whose country is not known.
     pub country: String,
@@ -158,7 +159,7 @@ pub struct PlanCountry {
 }
 
 /// How the clients of a region are divided among its endpoints; with several in an answer, which comes first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanEndpoints {
     /// The region.
     pub region: String,
@@ -172,7 +173,7 @@ pub struct PlanEndpoints {
 }
 
 /// The share of a region's clients that an endpoint gets.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointShare {
     /// The endpoint.
     pub endpoint: String,
@@ -181,7 +182,7 @@ pub struct EndpointShare {
 }
 
 /// A pool of the proxy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanPool {
     /// Its name.
     pub name: String,

@@ -166,7 +166,7 @@ impl From<engine::Applied> for Applied {
 }
 
 impl From<engine::Reloaded> for Reloaded {
-    fn from(engine::Reloaded { epoch, warnings }: engine::Reloaded) -> Self {
+    fn from(engine::Reloaded { epoch, warnings, .. }: engine::Reloaded) -> Self {
         Self { epoch, warnings }
     }
 }

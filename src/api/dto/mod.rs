@@ -2,6 +2,7 @@
 //! durations in the unit that their name says.
 
 mod acme;
+mod audit;
 mod forecast;
 mod from;
 mod pool;
@@ -12,9 +13,11 @@ mod traffic;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use acme::{AcmeRequest, Certificate, Challenge};
+pub use audit::{AuditAction, AuditEntry, AuditResult, AuditState};
 pub use forecast::{
     Basis, EndpointShare, Map, MapCountry, MapRegion, Plan, PlanCountry, PlanEndpoints, PlanPool,
     PlanRequest, PlanService, RegionShare,
@@ -31,7 +34,7 @@ pub use terms::{
 pub use traffic::{Answers, Traffic, TrafficCountry, TrafficNetwork, TrafficRegion, TrafficService};
 
 /// `GET /v1/status`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The node that answers.
     pub node: Node,
@@ -59,7 +62,7 @@ pub struct Status {
 }
 
 /// `GET /v1/handshakes`: how far away the proxy's clients of a network are, as their TCP handshakes show.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Handshakes {
     /// The network: a /24, or a /48 of IPv6.
     pub network: String,
@@ -72,7 +75,7 @@ pub struct Handshakes {
 }
 
 /// `GET /v1/whoami`: who the node takes the sender of the request for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Whoami {
     /// The author that its overrides would name: "token NAME" or "socket"; "a reader" without a token.
     pub by: String,
@@ -81,7 +84,7 @@ pub struct Whoami {
 }
 
 /// How the files that the process may have open are shared out, and how many it has open.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Files {
     /// The most that it may have open.
     pub limit: u64,
@@ -99,7 +102,7 @@ pub struct Files {
 }
 
 /// A share of the files that the process may have open.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileShare {
     /// The most connections.
     pub limit: u64,
@@ -108,7 +111,7 @@ pub struct FileShare {
 }
 
 /// A node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Node {
     /// `[node] name`
     pub name: String,
@@ -123,7 +126,7 @@ pub struct Node {
 }
 
 /// A region.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Region {
     /// Its name.
     pub name: String,
@@ -145,7 +148,7 @@ pub struct Region {
 }
 
 /// An endpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Endpoint {
     /// Its name.
     pub name: String,
@@ -169,7 +172,7 @@ pub struct Endpoint {
 }
 
 /// The state of looking up a host.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HostLookup {
     /// Why the last lookup failed, if it did; the addresses of the last one that succeeded are kept meanwhile.
     pub error: Option<String>,
@@ -178,7 +181,7 @@ pub struct HostLookup {
 }
 
 /// An address.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Address {
     /// The IP address.
     pub address: IpAddr,
@@ -203,7 +206,7 @@ pub struct Address {
 }
 
 /// A probe of an address.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Probe {
     /// Its name.
     pub name: String,
@@ -214,7 +217,7 @@ pub struct Probe {
 }
 
 /// A service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Service {
     /// Its name.
     pub name: String,
@@ -228,7 +231,7 @@ pub struct Service {
 }
 
 /// A region within a service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceRegion {
     /// The region's name.
     pub name: String,
@@ -244,7 +247,7 @@ pub struct ServiceRegion {
 }
 
 /// An override that applies.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Override {
     /// For `DELETE /v1/overrides/{id}`.
     pub id: u64,
@@ -266,7 +269,7 @@ pub struct Override {
 }
 
 /// `POST /v1/overrides`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OverrideRequest {
     /// The target: region/NAME, endpoint/REGION/NAME or service/NAME/REGION.
@@ -288,7 +291,7 @@ pub struct OverrideRequest {
 }
 
 /// The answer to a change of overrides.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Applied {
     /// The override that was set or removed.
     #[serde(rename = "override")]
@@ -305,7 +308,7 @@ pub struct Applied {
 }
 
 /// The answer to `POST /v1/reload`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reloaded {
     /// The first epoch in which the new config applies.
     pub epoch: u64,
@@ -315,7 +318,7 @@ pub struct Reloaded {
 }
 
 /// `GET /v1/events`: one event.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Grows by one with each event of a run. The first of a run is greater than all of earlier runs, whose events are kept
     /// where there is a `state_dir`.
@@ -335,7 +338,7 @@ pub struct Event {
 }
 
 /// `GET /v1/explain?name=`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Explain {
     /// The name asked for.
     pub name: String,
@@ -366,7 +369,7 @@ pub struct Explain {
 }
 
 /// Where a client is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Location {
     /// ISO 3166-1 alpha-2.
     pub country: Option<String>,
@@ -385,7 +388,7 @@ pub struct Location {
 }
 
 /// A stage of a choice.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Stage {
     /// Which stage.
     pub stage: StageName,
@@ -399,7 +402,7 @@ pub struct Stage {
 }
 
 /// A region that stays in the choice.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Kept {
     /// Its name.
     pub region: String,
@@ -408,7 +411,7 @@ pub struct Kept {
 }
 
 /// A region that leaves the choice.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Dropped {
     /// Its name.
     pub region: String,
@@ -417,7 +420,7 @@ pub struct Dropped {
 }
 
 /// An answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Answer {
     /// NOERROR, NXDOMAIN, …
     pub rcode: String,
@@ -430,7 +433,7 @@ pub struct Answer {
 }
 
 /// `POST /v1/demo` (the demo only): breaks a region or a backend, or heals it without `how`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DemoSwitch {
     /// REGION or REGION/BACKEND
     pub target: String,
@@ -440,7 +443,7 @@ pub struct DemoSwitch {
 }
 
 /// The answer to [`DemoSwitch`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DemoSwitched {
     /// REGION or REGION/BACKEND
     pub target: String,

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Address, HostLookup, Override, Verdict};
 
 /// A listener of the proxy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Listener {
     /// Its name.
     pub name: String,
@@ -20,7 +21,7 @@ pub struct Listener {
 }
 
 /// A pool of the proxy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pool {
     /// Its name.
     pub name: String,
@@ -41,7 +42,7 @@ pub struct Pool {
 }
 
 /// How much the backends of a pool work on at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolLimits {
     /// Requests, or connections of TCP listeners, of an address; absent without a limit.
     pub requests: Option<u32>,
@@ -52,7 +53,7 @@ pub struct PoolLimits {
 }
 
 /// What an address of a backend works on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Load {
     /// Requests, or connections of TCP listeners.
     pub requests: u32,
@@ -61,7 +62,7 @@ pub struct Load {
 }
 
 /// Too few addresses of a pool are healthy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Panic {
     /// The addresses that are healthy.
     pub healthy: usize,
@@ -70,7 +71,7 @@ pub struct Panic {
 }
 
 /// An address that is ejected because its requests fail.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ejected {
     /// The address.
     pub address: IpAddr,
@@ -81,7 +82,7 @@ pub struct Ejected {
 }
 
 /// A backend of a pool.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Backend {
     /// `ADDRESS:PORT` or `HOST:PORT`.
     pub name: String,

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Override, RouteCondition, Verdict};
 
 /// `GET /v1/explain?url=`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExplainRequest {
     /// The URL.
     pub url: String,
@@ -30,7 +31,7 @@ pub struct ExplainRequest {
 }
 
 /// The listener where a request arrives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RequestListener {
     /// Its name.
     pub name: String,
@@ -43,7 +44,7 @@ pub struct RequestListener {
 }
 
 /// A route that the request does not take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SkippedRoute {
     /// Its number from 1, in the order of the config; a route with several hosts counts once for each.
     pub number: usize,
@@ -54,7 +55,7 @@ pub struct SkippedRoute {
 }
 
 /// The route that a request takes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MatchedRoute {
     /// Its number, counted as for skipped ones.
     pub number: usize,
@@ -69,7 +70,7 @@ pub struct MatchedRoute {
 }
 
 /// What a route changes of a request and its response.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RouteEdits {
     /// Path and query after `rewrite`; `None` if they stay.
     pub path: Option<String>,
@@ -90,7 +91,7 @@ impl RouteEdits {
 }
 
 /// What happens to a request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum RequestOutcome {
     /// It is forwarded to a pool.
@@ -119,7 +120,7 @@ pub enum RequestOutcome {
 }
 
 /// A pool of a split.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SplitPool {
     /// Its name.
     pub pool: String,
@@ -128,7 +129,7 @@ pub struct SplitPool {
 }
 
 /// The pool that a request is forwarded to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RequestPool {
     /// Its name.
     pub name: String,
@@ -151,7 +152,7 @@ pub struct RequestPool {
 }
 
 /// The cookie that keeps a client with a backend of a pool.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RequestSticky {
     /// Its name.
     pub cookie: String,
@@ -164,7 +165,7 @@ pub struct RequestSticky {
 }
 
 /// A backend of the pool that a request is forwarded to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RequestBackend {
     /// `ADDRESS:PORT` or `HOST:PORT`.
     pub name: String,
@@ -184,7 +185,7 @@ pub struct RequestBackend {
 }
 
 /// An address of a backend.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackendAddress {
     /// The backend's name.
     pub backend: String,

@@ -1,13 +1,16 @@
 //! The closed sets among the values of the API's JSON. Each is shown to people as it is written in JSON.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::{AuditAction, AuditResult};
 use crate::model::Fraction;
 
 /// What is known of a target's health.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// There is no result yet.
@@ -23,7 +26,7 @@ pub enum Verdict {
 }
 
 /// Whether clients are sent to a region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Usable {
     /// Yes.
@@ -37,7 +40,7 @@ pub enum Usable {
 }
 
 /// What an override does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Keep clients away.
@@ -49,7 +52,7 @@ pub enum Action {
 }
 
 /// A safety rule, by its key in `[safety]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// Too few regions would serve.
@@ -59,7 +62,7 @@ pub enum Rule {
 }
 
 /// What a service answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceType {
     /// A and AAAA, and HTTPS if the config says so.
@@ -73,7 +76,7 @@ pub enum ServiceType {
 }
 
 /// What puts one region of a service before another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rank {
     /// The order in the config.
@@ -89,7 +92,7 @@ pub enum Rank {
 }
 
 /// What a token permits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Reads.
@@ -101,7 +104,7 @@ pub enum Role {
 }
 
 /// The name of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventName {
     /// An address or a region changed its state.
@@ -141,7 +144,7 @@ pub enum EventName {
 }
 
 /// Where an explained answer comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExplainKind {
     /// A service chose it for this client.
@@ -159,7 +162,7 @@ pub enum ExplainKind {
 }
 
 /// A condition of a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RouteCondition {
     /// The host.
@@ -177,7 +180,7 @@ pub enum RouteCondition {
 }
 
 /// A stage of a choice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StageName {
     /// Where the client may be sent.
@@ -196,7 +199,7 @@ pub enum StageName {
 }
 
 /// What `all_down` answers instead of a region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Instead {
     /// Its addresses.
@@ -208,7 +211,7 @@ pub enum Instead {
 }
 
 /// An address family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Family {
     /// IPv4
     #[serde(rename = "IPv4")]
@@ -230,6 +233,21 @@ impl Share {
 impl Serialize for Share {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
+    }
+}
+
+impl JsonSchema for Share {
+    fn schema_name() -> Cow<'static, str> {
+        "Share".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A share of clients, as a percentage.",
+            "type": "string",
+            "pattern": r"^[0-9]+(\.[0-9]+)?%$",
+            "examples": ["25%"],
+        })
     }
 }
 
@@ -258,6 +276,7 @@ macro_rules! shown_as_in_json {
 
 shown_as_in_json! {
     Verdict Usable Action Rule ServiceType Rank Role EventName ExplainKind StageName RouteCondition Instead Family Share
+    AuditAction AuditResult
 }
 
 #[cfg(test)]

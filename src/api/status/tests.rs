@@ -95,7 +95,8 @@ impl Node {
             engine_alarms: Vec::new(),
             transitions: Vec::new(),
             ejections: Vec::new(),
-            reloads: ReloadCounts { applied: 0, failed: 0, last_applied: NOW.unix },
+            reloads: ReloadCounts { applied: 0, failed: 0, last_applied: NOW.unix, has_failed: false },
+            journal_fails: false,
             now: NOW.unix,
         });
         let scrape = scrape.unwrap();

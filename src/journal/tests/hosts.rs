@@ -56,7 +56,7 @@ async fn a_journal_without_hosts_is_read() {
     assert_durable(journal.put(drain(1, "region/eu-west"))).await;
     journal.save(vec![verdict("eu-west", State::Up)]);
     journal.close().await;
-    db(dir.path()).execute_batch("DROP TABLE host; PRAGMA user_version = 4").unwrap();
+    db(dir.path()).execute_batch("DROP TABLE host; DROP TABLE audit; PRAGMA user_version = 4").unwrap();
 
     let rescued = Reader::rescue(&dir.path().join("portolan.db")).expect("it is readable");
     assert_eq!(rescued.overrides, [drain(1, "region/eu-west")]);

@@ -42,6 +42,7 @@ async fn requests_are_counted_by_route_and_their_bytes_and_times_are_known() {
             ("portolan_proxy_route_requests_total{listener=\"web\",route=\"1\"}", 1.0),
             ("portolan_proxy_route_requests_total{listener=\"web\",route=\"2\"}", 2.0),
             ("portolan_proxy_first_byte_seconds_count{pool=\"api\"}", 2.0),
+            ("portolan_proxy_first_byte_seconds_bucket{le=\"+Inf\",pool=\"api\"}", 2.0),
             // The body of a request that no backend gets does not count.
             ("portolan_proxy_bytes_total{listener=\"web\",direction=\"in\"}", 10.0),
             (&format!("portolan_proxy_backend_responses_total{{pool=\"api\",{backend},class=\"2xx\"}}"), 1.0),
