@@ -1,6 +1,7 @@
 //! Integration tests: the product from outside, over real sockets.
 
 mod acme;
+mod alerts;
 mod alias;
 mod anycast;
 mod api;
@@ -9,6 +10,7 @@ mod check;
 mod completions;
 mod control;
 mod cookies;
+mod dashboards;
 mod demo;
 mod dig;
 mod dns;
