@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::forecast::{get_map, post_plan};
 use super::openapi::{self, Needs, Operation, part, query, request_header};
 use super::routes::{self, Api};
-use super::{acme, audit, dto, page};
+use super::{acme, audit, dto, page, traffic};
 use crate::config::Role;
 
 /// All of them, each with what serves it.
@@ -35,6 +35,13 @@ fn state() -> Vec<(Operation, MethodRouter<Api>)> {
                 .gives::<Vec<dto::Service>>("In the order of the config.")
                 .or_fails([StatusCode::SERVICE_UNAVAILABLE]),
             get(routes::get_services),
+        ),
+        (
+            Operation::get("/v1/traffic", "getTraffic", "Who asks: answers by service, region, country and network")
+                .takes([query("service", "This service alone; all unless it is there.")])
+                .gives::<dto::Traffic>("In all, and per second.")
+                .or_fails([StatusCode::NOT_FOUND]),
+            get(traffic::get_traffic),
         ),
         (
             Operation::get("/v1/handshakes", "getHandshakes", "How far away the proxy's clients are")

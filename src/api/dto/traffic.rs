@@ -1,13 +1,14 @@
 //! `GET /v1/traffic`: who asks.
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ServiceType;
 
 /// `GET /v1/traffic`: the answers of services, by region and country, and the networks that ask the most. What asks for
 /// anything else, such as names of the zone files, is not counted here.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Traffic {
     /// When counting began: when the node was started.
     pub since: String,
@@ -26,7 +27,7 @@ pub struct Traffic {
 }
 
 /// How many answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Answers {
     /// Since counting began.
     pub answers: u64,
@@ -35,7 +36,7 @@ pub struct Answers {
 }
 
 /// The answers of a service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TrafficService {
     /// Its name.
     pub service: String,
@@ -50,7 +51,7 @@ pub struct TrafficService {
 }
 
 /// The answers of a region of a service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TrafficRegion {
     /// The region; `null` for answers without one.
     pub region: Option<String>,
@@ -64,7 +65,7 @@ pub struct TrafficRegion {
 }
 
 /// The answers to the clients of a country.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TrafficCountry {
     /// ISO 3166-1 alpha-2; ZZ for clients whose country is not known.
     pub country: String,
@@ -74,9 +75,10 @@ pub struct TrafficCountry {
 }
 
 /// The answers to a network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TrafficNetwork {
     /// The /24 or /48 of the client, or the wider client subnet.
+    #[schemars(with = "String")]
     pub network: IpNet,
     /// Whether it is a client subnet that resolvers revealed (RFC 7871), rather than the network of whoever asked.
     pub client_subnet: bool,
