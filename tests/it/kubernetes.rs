@@ -8,7 +8,7 @@ use std::process::Command;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::harness::binary::{Served, clean, program, run};
+use crate::harness::binary::{PYTHON, Served, clean, program, run};
 use crate::harness::folder::Folder;
 use crate::harness::http::Api;
 use crate::harness::skipped;
@@ -18,13 +18,13 @@ const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes"
 /// The documents of a manifest; `None`, which skips the test, where nothing reads YAML.
 fn documents(name: &str) -> Option<Vec<Value>> {
     let path = format!("{MANIFESTS}/{name}");
-    let mut python = clean(Command::new("/usr/bin/python3"));
+    let mut python = clean(Command::new(PYTHON));
     python.args([
         "-c",
         "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(open(sys.argv[1])))))",
         &path,
     ]);
-    let missing = !Path::new("/usr/bin/python3").exists();
+    let missing = !Path::new(PYTHON).exists();
     let done = (!missing).then(|| run(python)).filter(|done| !done.stderr.contains("No module named"));
     let Some(done) = done else {
         skipped("YAML for Python is not installed (Debian package python3-yaml)");

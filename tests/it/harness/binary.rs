@@ -19,6 +19,9 @@ use super::{PATIENCE, until};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_portolan");
 
+/// Debian's, which has the modules of Debian's packages.
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
+
 /// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Done {

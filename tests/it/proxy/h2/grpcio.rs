@@ -5,12 +5,10 @@ use std::process::{Child, Command, Stdio};
 
 use super::super::{address, config};
 use super::H2;
-use crate::harness::binary::{clean, run};
+use crate::harness::binary::{PYTHON, clean, run};
 use crate::harness::node::TestNode;
 use crate::harness::skipped;
 
-/// Debian's, which has Debian's modules.
-const PYTHON: &str = "/usr/bin/python3";
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/proxy/h2/grpcio.py");
 
 /// A server, which ends with the test.

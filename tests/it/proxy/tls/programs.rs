@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use super::super::backend::{Backend, Manner};
 use super::certificates::Authority;
 use super::folder;
-use crate::harness::binary::{Done, clean, is_installed, run};
+use crate::harness::binary::{Done, PYTHON, clean, is_installed, run};
 use crate::harness::node::TestNode;
 use crate::harness::skipped;
 
@@ -225,11 +225,11 @@ print("fine")
 
 #[tokio::test]
 async fn http_client_of_python() {
-    let Some(world) = World::for_program("python3", "python3").await else { return };
+    let Some(world) = World::for_program(PYTHON, "python3").await else { return };
     world.backend.behave(Manner::Echo);
     let (clear, encrypted) = (world.clear.port().to_string(), world.encrypted.port().to_string());
     let arguments = ["-c", HTTP_CLIENT, "127.0.0.1", &clear, &encrypted, &world.path("ca.pem")];
-    let done = world.run("python3", &arguments).await;
+    let done = world.run(PYTHON, &arguments).await;
     assert_eq!(done.stdout, "fine\n", "{}", done.stderr);
     assert_eq!(world.backend.requests(), 250);
     world.node.stop().await;
@@ -274,12 +274,12 @@ asyncio.run(all())
 
 #[tokio::test]
 async fn websockets_of_python() {
-    let mut trial = Command::new("python3");
+    let mut trial = Command::new(PYTHON);
     let has = trial.args(["-c", "import websockets"]).stderr(Stdio::null()).status();
     if !has.is_ok_and(|status| status.success()) {
         return skipped("websockets of Python are not installed (Debian package python3-websockets)");
     }
-    let mut server = clean(Command::new("python3"));
+    let mut server = clean(Command::new(PYTHON));
     let mut server = server.args(["-c", WEBSOCKET_SERVER]).spawn().expect("it starts");
     let mut line = String::new();
     BufReader::new(server.stdout.take().expect("a pipe")).read_line(&mut line).expect("its port");
@@ -287,7 +287,7 @@ async fn websockets_of_python() {
     let world = World::before(address, Backend::start("none").await).await;
     let urls = [format!("ws://{}/x", world.clear), format!("wss://{}/x", world.encrypted)];
     let arguments = ["-c", WEBSOCKET_CLIENT, &urls[0], &urls[1], &world.path("ca.pem")];
-    let done = world.run("python3", &arguments).await;
+    let done = world.run(PYTHON, &arguments).await;
     assert_eq!(done.stdout, "fine\n", "{}", done.stderr);
     server.kill().ok();
     server.wait().ok();
