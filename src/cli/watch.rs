@@ -85,7 +85,7 @@ async fn watch(client: &Client, arguments: &Arguments) -> Result<()> {
             },
             () = end(&mut ends) => return Ok(()),
             _ = resized.recv() => {}
-            _ = suspended.recv() => output.suspend().context("cannot stop for now")?,
+            _ = suspended.recv() => output.suspend().context("cannot suspend")?,
         }
     }
 }

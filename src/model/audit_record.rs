@@ -78,12 +78,7 @@ impl AuditRecord {
 
     /// The text, or its beginning if it is too long.
     #[must_use]
-    pub fn text(mut text: String) -> String {
-        const MORE: &str = "…";
-        if text.len() > Self::MAX_TEXT {
-            text.truncate(text.floor_char_boundary(Self::MAX_TEXT - MORE.len()));
-            text.push_str(MORE);
-        }
-        text
+    pub fn text(text: String) -> String {
+        super::event_record::beginning(text, Self::MAX_TEXT)
     }
 }

@@ -31,14 +31,19 @@ impl EventRecord {
 
     /// The text, or its beginning if it is too long.
     #[must_use]
-    pub fn text(mut text: String) -> String {
-        const MORE: &str = "…";
-        if text.len() > Self::MAX_TEXT {
-            text.truncate(text.floor_char_boundary(Self::MAX_TEXT - MORE.len()));
-            text.push_str(MORE);
-        }
-        text
+    pub fn text(text: String) -> String {
+        beginning(text, Self::MAX_TEXT)
     }
+}
+
+/// The text, or its beginning if it has more than so many bytes.
+pub(super) fn beginning(mut text: String, most: usize) -> String {
+    const MORE: &str = "…";
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most - MORE.len()));
+        text.push_str(MORE);
+    }
+    text
 }
 
 #[cfg(test)]
