@@ -19,7 +19,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
-use hickory_proto::rr::{Name as WireName, RData, Record, RecordType};
+use hickory_proto::rr::{Name as WireName, Record, RecordType};
 
 pub use request::{RequestQuestion, explain_request};
 
@@ -35,7 +35,7 @@ use crate::snapshot::Snapshot;
 use crate::standing::{Action, Cause, Override, Standing};
 use crate::state::CheckStatus;
 use crate::steer::{Answer, Choice, DropReason, Entry, Note, Recording, Stage, SteeringRequest};
-use crate::wire::rcode_name;
+use crate::wire::{rcode_name, record_text};
 
 /// The query to explain.
 #[derive(Clone, Debug)]
@@ -104,8 +104,8 @@ pub fn explain(
         answer: dto::Answer {
             rcode: rcode(&reply),
             ttl: least_ttl(&reply.answers).or_else(|| least_ttl(&reply.authorities)),
-            records: reply.answers.iter().map(record).collect(),
-            authority: reply.authorities.iter().map(record).collect(),
+            records: reply.answers.iter().map(record_text).collect(),
+            authority: reply.authorities.iter().map(record_text).collect(),
         },
     })
 }
@@ -125,39 +125,6 @@ fn kind(outcome: Outcome, rcode: &str, is_service: bool) -> dto::ExplainKind {
         Outcome::Answered { kind: AnswerKind::Negative, .. } => dto::ExplainKind::NoData,
         Outcome::Answered { .. } | Outcome::Limited | Outcome::Dropped => dto::ExplainKind::Static,
     }
-}
-
-/// A record in zone file format, with quotes around strings (RFC 1035 §5.1).
-fn record(record: &Record) -> String {
-    let parts: Vec<String> = match &record.data {
-        RData::TXT(txt) => txt.txt_data.iter().map(|text| quote(text)).collect(),
-        RData::HINFO(hinfo) => vec![quote(&hinfo.cpu), quote(&hinfo.os)],
-        // The library writes a comma after the last item of a list, RFC 9460 §2.1 does not.
-        RData::HTTPS(https) => {
-            let params = https.0.svc_params.iter();
-            let params =
-                params.map(|(key, value)| format!("{key}={}", value.to_string().trim_end_matches(',')));
-            [https.0.svc_priority.to_string(), https.0.target_name.to_string()]
-                .into_iter()
-                .chain(params)
-                .collect()
-        }
-        _ => return record.to_string(),
-    };
-    let (name, ttl, class) = (&record.name, record.ttl, record.dns_class);
-    format!("{name} {ttl} {class} {} {}", record.record_type(), parts.join(" "))
-}
-
-fn quote(text: &[u8]) -> String {
-    let mut quoted = String::from("\"");
-    for byte in text {
-        match byte {
-            b'"' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
-            b' '..=b'~' => quoted.push(char::from(*byte)),
-            other => quoted.push_str(&format!("\\{other:03}")),
-        }
-    }
-    quoted + "\""
 }
 
 /// Asks as a resolver that forwards the client's whole address.

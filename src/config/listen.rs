@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::model::{AllowedClients, Identity, KeyPrefix, MAX_IDENTITY, Networks, RateLimit, TcpLimits};
+use crate::model::{
+    AllowedClients, Identity, KeyPrefix, MAX_IDENTITY, Networks, QueryLog, RateLimit, TcpLimits,
+};
 
 use super::Spot;
 use super::abuse::{self, Cookies};
@@ -13,10 +15,10 @@ use super::keys::Shape::{
 };
 use super::keys::{Keys, default, key, otherwise, required};
 use super::table::{Table, Value};
-use super::text;
+use super::{query_log, text};
 
 /// `[dns]`: the name server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Dns {
     /// Addresses for UDP and TCP; at least one, without duplicates.
     pub listen: Vec<SocketAddr>,
@@ -40,6 +42,8 @@ pub struct Dns {
     pub proxies: Networks,
     /// Limits of DNS over TCP.
     pub tcp: TcpLimits,
+    /// Where queries are logged, if they are.
+    pub query_log: Option<QueryLog>,
 }
 
 /// `[control]`: API and metrics.
@@ -198,6 +202,12 @@ pub(super) const DNS: Keys = Keys {
         ),
         key("tcp", Fields(&abuse::TCP), otherwise("", "as shown there"), "limits of DNS over TCP"),
         abuse::PROXY_PROTOCOL_FROM,
+        key(
+            "query_log",
+            Fields(&query_log::QUERY_LOG),
+            otherwise("", "none"),
+            "who asked what, and what the answer was; nothing waits for it, and a reload opens the file again",
+        ),
     ],
     later: &["tls", "transfer"],
 };
@@ -355,6 +365,7 @@ fn read_dns(value: &Value<'_>, claims: &mut Claims) -> Option<Dns> {
         allow: table.get("allow").map(|value| abuse::read_allowed(&value)).unwrap_or_default(),
         proxies: abuse::read_proxies(&table),
         tcp: table.get("tcp").and_then(|value| abuse::read_tcp(&value)).unwrap_or_default(),
+        query_log: query_log::read(&table),
     };
     abuse::advise(&table, claims.addresses());
     Some(dns)

@@ -25,6 +25,7 @@ mod node;
 mod place;
 mod probe;
 mod proxy;
+mod query_log;
 mod reference;
 mod region;
 mod report;

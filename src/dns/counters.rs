@@ -70,6 +70,8 @@ pub struct Counters {
     pub tcp_connections: Arc<Occupancy>,
     /// Who asks.
     pub traffic: Arc<Meter>,
+    /// Records of the query log that were not written.
+    pub query_log_dropped: Arc<AtomicU64>,
     blocks: Mutex<Vec<Arc<Block>>>,
 }
 
@@ -97,6 +99,7 @@ impl Default for Counters {
         Self {
             tcp_connections: Arc::default(),
             traffic: Arc::new(Meter::new(seed())),
+            query_log_dropped: Arc::default(),
             blocks: Mutex::default(),
         }
     }

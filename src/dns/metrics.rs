@@ -1,6 +1,7 @@
 //! The counters as Prometheus metrics.
 
 use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
@@ -61,6 +62,11 @@ impl Counters {
                 "TCP connections of proxies closed because they did not begin with a valid PROXY header",
                 totals.unnamed,
             ),
+            (
+                "dns_query_log_dropped",
+                "Queries that the query log should have and has not",
+                self.query_log_dropped.load(Relaxed),
+            ),
         ];
         for (name, help, count) in plain {
             let counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -97,6 +103,7 @@ mod tests {
         (totals.reflections, totals.evicted, totals.denied, totals.unnamed) = (12, 13, 14, 15);
         (totals.responses[0], totals.responses[16], totals.responses[RCODES - 1]) = (3, 2, 1);
         counters.block().add(&totals);
+        counters.query_log_dropped.fetch_add(16, Relaxed);
         let mut registry = Registry::with_prefix("portolan");
         registry.register_collector(Box::new(Scrape(counters)));
         let mut text = String::new();
@@ -125,6 +132,7 @@ mod tests {
                 "portolan_dns_denied_total 14",
                 "portolan_dns_tcp_evicted_total 13",
                 "portolan_dns_proxy_errors_total 15",
+                "portolan_dns_query_log_dropped_total 16",
             ]
         );
     }

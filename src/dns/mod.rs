@@ -14,6 +14,7 @@ mod connections;
 mod counters;
 mod metrics;
 mod proxied;
+mod query_log;
 mod responder;
 mod runtime;
 mod tcp;
@@ -34,10 +35,12 @@ pub use counters::{Counters, RCODES, Totals};
 use crate::answer;
 use crate::model::TcpLimits;
 use crate::net::listen::{BindError, Tcp, Udp};
+use crate::net::record_log::Writer;
 use crate::net::udp::Socket;
 use crate::snapshot::Snapshot;
 use crate::supervise::Supervisor;
 use connections::Connections;
+use query_log::QueryOutput;
 use responder::{Handler, Responder};
 use runtime::TcpRuntime;
 use tcp::Limits;
@@ -75,6 +78,7 @@ pub struct Listeners {
     closing: CancellationToken,
     tasks: TaskTracker,
     workers: Vec<JoinHandle<()>>,
+    query_log: Option<Writer>,
     /// Dropped last, when its tasks know that they should end.
     _runtime: TcpRuntime,
 }
@@ -116,17 +120,21 @@ impl Server {
     fn start_with(self, shared: &Shared, handler: Handler, limits: Limits) -> io::Result<Listeners> {
         let runtime = TcpRuntime::start()?;
         let handle = runtime.handle().clone();
+        let output = QueryOutput::new(Arc::clone(&shared.snapshots));
+        let dropped = Arc::clone(&shared.counters.query_log_dropped);
+        let (query_log, queue) = Writer::start("query log", output, dropped)?;
         let mut running = Listeners {
             addresses: self.addresses,
             stopping: Arc::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             workers: Vec::new(),
+            query_log: Some(query_log),
             _runtime: runtime,
         };
         for Udp { address, sockets } in self.udp {
             for socket in sockets {
-                let responder = Responder::new(shared, handler);
+                let responder = Responder::new(shared, handler).recording_to(&queue);
                 let stopping = Arc::clone(&running.stopping);
                 let name = format!("dns-{}", running.workers.len());
                 let part = shared.supervisor.beating_part(format!("the UDP worker {name}"));
@@ -145,6 +153,7 @@ impl Server {
                 handler,
                 limits,
                 connections: Arc::clone(&connections),
+                query_log: queue.clone(),
                 closing: running.closing.clone(),
                 tasks: running.tasks.clone(),
                 runtime: Arc::clone(&part),
@@ -186,6 +195,9 @@ impl Listeners {
             workers.into_iter().filter_map(|worker| worker.join().err()).count()
         });
         self.tasks.wait().await;
+        let query_log = self.query_log.take();
+        let finished = tokio::task::spawn_blocking(|| query_log.map(Writer::finish));
+        finished.await.ok();
         if let Ok(lost @ 1..) = joined.await {
             tracing::error!(lost, "UDP workers ended before the server was stopped");
         }

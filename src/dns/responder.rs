@@ -9,9 +9,11 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::Shared;
 use super::counters::{Block, RCODES, Totals};
+use super::query_log::{Fate, Recorder};
 use crate::answer::{AnswerKind, Arrival, Client, Outcome, Reply, Transport, refuse};
 use crate::model::Unix;
 use crate::net::clock::Clock;
+use crate::net::record_log::Queue;
 use crate::snapshot::Snapshot;
 use crate::traffic::{Answers, Book, Meter};
 
@@ -26,6 +28,8 @@ pub(super) struct Responder {
     reply: Reply,
     block: Arc<Block>,
     book: Books,
+    /// `None` in tests that log nothing.
+    recorder: Option<Recorder>,
 }
 
 /// Where a responder counts who asks: in a book that nobody else writes to.
@@ -68,6 +72,7 @@ pub(super) struct Batch<'a> {
     book: Arc<Book>,
     answers: Guard<Arc<Answers>>,
     tally: Totals,
+    recorder: Option<&'a mut Recorder>,
 }
 
 /// What a listener does about a message.
@@ -92,7 +97,20 @@ impl Responder {
     }
 
     fn counting_in(block: Arc<Block>, book: Books, shared: &Shared, handler: Handler) -> Self {
-        Self { snapshots: Arc::clone(&shared.snapshots), handler, reply: Reply::new(seed()), block, book }
+        let (snapshots, reply) = (Arc::clone(&shared.snapshots), Reply::new(seed()));
+        Self { snapshots, handler, reply, block, book, recorder: None }
+    }
+
+    /// Records queries, if the config wants that, for the query log.
+    pub(super) fn recording_to(self, log: &Queue) -> Self {
+        Self { recorder: Some(Recorder::new(log)), ..self }
+    }
+
+    /// Hands on what was recorded: more may take long to come.
+    pub(super) fn flush(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.flush();
+        }
     }
 
     /// Starts a batch.
@@ -108,6 +126,7 @@ impl Responder {
             reply: &mut self.reply,
             block: &self.block,
             tally: Totals::default(),
+            recorder: self.recorder.as_mut(),
         }
     }
 }
@@ -124,6 +143,7 @@ impl Batch<'_> {
         if !is_allowed {
             self.tally.denied += 1;
             if arrival.transport == Transport::Tcp {
+                self.record(message, &arrival, Fate::Denied, false);
                 return Reaction::Ignore;
             }
         }
@@ -140,14 +160,18 @@ impl Batch<'_> {
                 self.tally.responses[usize::from(rcode).min(RCODES - 1)] += 1;
                 self.tally.truncated += u64::from(truncated);
                 self.tally.slipped += u64::from(kind == AnswerKind::Slipped);
+                let fate = if is_allowed { Fate::Answered(kind) } else { Fate::Denied };
+                self.record(message, &arrival, fate, true);
                 Reaction::Reply(&mut self.reply.bytes)
             }
             Ok(Outcome::Limited) => {
                 self.tally.limited += 1;
+                self.record(message, &arrival, Fate::Limited, false);
                 Reaction::Ignore
             }
             Ok(Outcome::Dropped) => {
                 self.tally.dropped += 1;
+                self.record(message, &arrival, Fate::Dropped, false);
                 Reaction::Ignore
             }
             Err(_) => {
@@ -157,8 +181,20 @@ impl Batch<'_> {
                 self.tally.panics += 1;
                 // The panic may have left it in any state.
                 *self.reply = Reply::new(seed());
+                self.record(message, &arrival, Fate::Dropped, false);
                 Reaction::Ignore
             }
+        }
+    }
+
+    /// Records a message and what became of it, if the config wants that.
+    fn record(&mut self, message: &[u8], arrival: &Arrival, fate: Fate, is_answered: bool) {
+        let plan = &self.snapshot.plan;
+        if let (Some(log), Some(recorder)) = (&plan.query_log, &mut self.recorder)
+            && recorder.draw(log.sample)
+        {
+            let reply = is_answered.then_some(&*self.reply.bytes);
+            recorder.record(plan, arrival, self.now, message, (fate, reply));
         }
     }
 
@@ -177,6 +213,9 @@ impl Batch<'_> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         self.block.add(&self.tally);
+        if let Some(recorder) = &self.recorder {
+            recorder.flush_old(self.now);
+        }
     }
 }
 

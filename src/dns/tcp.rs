@@ -26,6 +26,7 @@ use super::responder::{Handler, Reaction, Responder};
 use crate::answer::{Arrival, Transport};
 use crate::model::TcpLimits;
 use crate::net::limits::Occupant;
+use crate::net::record_log::Queue;
 use crate::supervise::fault::{self, At};
 use crate::supervise::{BEAT, Part};
 
@@ -85,6 +86,7 @@ pub(super) struct Acceptor {
     pub(super) handler: Handler,
     pub(super) limits: Limits,
     pub(super) connections: Arc<Connections>,
+    pub(super) query_log: Queue,
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
     /// Beats whenever a listener or a connection runs. A flood of queries may keep the listener itself waiting, and that must
@@ -142,6 +144,7 @@ impl Acceptor {
             shared: self.shared.clone(),
             handler: self.handler,
             limits: self.limits,
+            query_log: self.query_log.clone(),
             closing: self.closing.clone(),
         };
         let runtime = Arc::clone(&self.runtime);
@@ -179,6 +182,7 @@ struct Connection {
     shared: Shared,
     handler: Handler,
     limits: Limits,
+    query_log: Queue,
     closing: CancellationToken,
     _occupant: Occupant,
 }
@@ -213,6 +217,7 @@ impl Connection {
             keepalive: Some(self.limits.idle),
         };
         let responder = Responder::sharing(Arc::clone(&self.block), &self.shared, self.handler);
+        let responder = responder.recording_to(&self.query_log);
         serve(&mut self.stream, received, arrival, responder, self.limits, admission, &self.closing).await
     }
 
@@ -289,6 +294,7 @@ where
             Progress::Lost => break,
             Progress::Starved => queries.reserve(READ),
         }
+        responder.flush();
         // A stream that always has something to read would never let the timer below fire.
         if Instant::now() >= deadline {
             break;

@@ -28,7 +28,9 @@ pub(super) fn run(
     while !stopping.load(Ordering::Relaxed) {
         fault::point(At::UdpWorker);
         part.beat();
-        serve(exchange, &mut responder, Wait::Patiently);
+        if serve(exchange, &mut responder, Wait::Patiently) == 0 {
+            responder.flush();
+        }
     }
     for _ in 0..BATCHES_TO_DRAIN {
         if serve(exchange, &mut responder, Wait::Not) == 0 {

@@ -18,6 +18,7 @@ mod event_record;
 mod identity;
 mod json_path;
 mod limits;
+mod logs;
 mod lookup;
 mod name;
 mod passive;
@@ -53,16 +54,16 @@ pub use event_record::EventRecord;
 pub use identity::{Identity, MAX_IDENTITY};
 pub use json_path::{Extent, JsonPath, JsonPathError};
 pub use limits::PoolLimits;
+pub use logs::{LogTarget, QueryLog, QueryLogTarget};
 pub use lookup::{Found, Lookup};
 pub use name::{Name, NameError};
 pub use passive::{ErrorRate, Passive, PassiveOn};
 pub use place::{Continent, Country, Direction, EARTH_RADIUS_KM, Location, PlaceKey, Point, Subdivision};
 pub use probe::{Assertion, Expect, HttpProbe, Kind, Probe, Startup, StatusRange, Thresholds, TlsProbe};
 pub use proxy::{
-    AccessFormat, AccessLog, AccessTarget, Backend, BackendReach, BackendRef, Balance, ClientHeaders,
-    HostPattern, Http, LONGEST_DRAIN, Listener, ListenerTls, Liveness, PathPattern, Pool, PoolId, Protocol,
-    Proxy, ProxyVersion, Readiness, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, ValuePattern,
-    When,
+    AccessFormat, AccessLog, Backend, BackendReach, BackendRef, Balance, ClientHeaders, HostPattern, Http,
+    LONGEST_DRAIN, Listener, ListenerTls, Liveness, PathPattern, Pool, PoolId, Protocol, Proxy, ProxyVersion,
+    Readiness, Retry, RetryOn, Route, RouteAction, TcpOptions, Timeouts, ValuePattern, When,
 };
 pub use rate_limit::RateLimit;
 pub use request_limits::RequestLimits;

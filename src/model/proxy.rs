@@ -1,15 +1,14 @@
 //! The regional balancer: listeners, routes, pools and their backends.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    ClientLimits, Condition, Discover, Edits, ForwardAuth, Fraction, Name, Networks, Passive, PoolLimits,
-    RedirectTo, RequestLimits, Sticky, Weight,
+    ClientLimits, Condition, Discover, Edits, ForwardAuth, Fraction, LogTarget, Name, Networks, Passive,
+    PoolLimits, RedirectTo, RequestLimits, Sticky, Weight,
 };
 
 /// Index into [`Topology::pools`](super::Topology::pools).
@@ -49,7 +48,7 @@ pub struct AccessLog {
     /// How lines are written.
     pub format: AccessFormat,
     /// Where they go.
-    pub to: AccessTarget,
+    pub to: LogTarget,
     /// The share of the requests that is logged.
     pub sample: Fraction,
 }
@@ -61,15 +60,6 @@ pub enum AccessFormat {
     Json,
     /// The Common Log Format.
     Clf,
-}
-
-/// Where the access log goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessTarget {
-    /// To the standard output.
-    Stdout,
-    /// To the end of this file.
-    File(PathBuf),
 }
 
 /// `[proxy.identity]`: the headers that tell backends who the client is, and which request this is.

@@ -6,7 +6,8 @@
 //! trust, [`server_tls`] makes a server, [`certificates`] chooses the certificate for a client, [`tickets`] resume
 //! sessions. [`proxy_header`] reads how a proxy passes on its client's address. [`limits`] raises the limit of open files
 //! and shares them out, [`memory`] returns freed memory to the system. [`tcp_options`] sets options of TCP sockets,
-//! [`netstat`] reads what the kernel counts, [`handshakes`] keeps how far away clients are. Nothing here answers DNS.
+//! [`netstat`] reads what the kernel counts, [`handshakes`] keeps how far away clients are. [`record_log`] writes logs of
+//! queries and requests that nobody waits for. Nothing here answers DNS.
 
 pub mod certificates;
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod memory;
 pub mod netstat;
 pub mod proxy_header;
 pub mod random;
+pub mod record_log;
 pub mod resolver;
 pub mod server_tls;
 pub mod tcp_options;

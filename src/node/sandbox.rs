@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::control::{create_folder, default_sockets};
 use super::privileges::create_state_dir;
 use crate::config::{Config, Control};
-use crate::model::AccessTarget;
+use crate::model::{LogTarget, QueryLogTarget};
 
 /// The newest rights that are handled; kernels from Linux 6.10 know them all, others enforce those that they know.
 const NEWEST: ABI = ABI::V5;
@@ -104,7 +104,7 @@ fn restrict(config: &Config) -> anyhow::Result<Sandbox> {
     if let Some(dir) = &state {
         create_state_dir(dir, config.node.user.as_deref())?;
     }
-    let stores: Vec<PathBuf> = state.into_iter().chain(access_log_folder(config)).collect();
+    let stores: Vec<PathBuf> = state.into_iter().chain(log_folders(config)).collect();
     let sockets = socket_folders(&config.control);
     let everything = AccessFs::from_all(NEWEST);
     let mut rules = Ruleset::default()
@@ -125,10 +125,26 @@ fn restrict(config: &Config) -> anyhow::Result<Sandbox> {
     })
 }
 
-/// The folder of the access log, if it exists: a file in another is reported when a line is written.
-fn access_log_folder(config: &Config) -> Option<PathBuf> {
-    let AccessTarget::File(path) = &config.proxy.as_ref()?.access_log.as_ref()?.to else { return None };
-    path.parent().map(Path::to_owned).filter(|folder| folder.is_dir())
+/// The folders of the query log and the access log that exist: a file in another is reported when a line is written.
+fn log_folders(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let queries = config.dns.as_ref().and_then(|dns| match &dns.query_log.as_ref()?.to {
+        QueryLogTarget::Json(target) => Some(target),
+        QueryLogTarget::Dnstap(_) => None,
+    });
+    let requests = config.proxy.as_ref().and_then(|proxy| Some(&proxy.access_log.as_ref()?.to));
+    let folder = |target: &LogTarget| match target {
+        LogTarget::File(path) => Some(folder_of(path)).filter(|folder| folder.is_dir()),
+        LogTarget::Stdout => None,
+    };
+    queries.into_iter().chain(requests).filter_map(folder)
+}
+
+/// The folder that a file is in.
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => ".".into(),
+    }
 }
 
 /// The folders in which the control socket may be created; of those to try, the ones that exist or can be created.
@@ -138,14 +154,10 @@ fn socket_folders(control: &Control) -> Vec<PathBuf> {
         Some(path) => vec![path.clone()],
         None => Vec::new(),
     };
-    let folder = |path: &PathBuf| match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => Some(folder.to_owned()),
-        _ => Some(".".into()),
-    };
     // A folder that cannot be created is reported when the socket is bound.
     paths
         .iter()
-        .filter_map(folder)
+        .map(|path| folder_of(path))
         .filter(|folder| create_folder(folder, control.group.is_some()).is_ok())
         .collect()
 }

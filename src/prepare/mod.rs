@@ -214,6 +214,7 @@ fn compile(config: &mut Config, geo: &KeptIndex, cookies: Option<Secrets>, tls: 
         rate_limit: dns.and_then(|dns| dns.rate_limit.clone()),
         allow: dns.map(|dns| dns.allow.clone()).unwrap_or_default(),
         proxies: dns.map(|dns| dns.proxies.clone()).unwrap_or_default(),
+        query_log: dns.and_then(|dns| dns.query_log.clone()),
         proxy: config.proxy.as_ref().map(route::Plan::compile).unwrap_or_default(),
         tls,
         ..Plan::compile(config.topology.clone(), zones, Arc::clone(&geo.index), ecs, key_prefix)

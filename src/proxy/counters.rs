@@ -32,7 +32,7 @@ pub struct Counters {
     pools: Registry<String, PoolCounters>,
     backends: Registry<(String, SocketAddr), BackendCounters>,
     /// Lines of the access log that were not written.
-    pub access_log_dropped: AtomicU64,
+    pub access_log_dropped: Arc<AtomicU64>,
 }
 
 /// Counters by name. Workers look them up when the config or the standing changes, not for each request.

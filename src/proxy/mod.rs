@@ -59,9 +59,10 @@ pub use crate::model::LONGEST_DRAIN;
 use crate::model::Proxy;
 use crate::net::limits::ProxyConnections;
 use crate::net::listen::{BindError, TcpShared, Udp};
+use crate::net::record_log::Writer;
 use crate::snapshot::Snapshot;
 use crate::supervise::Supervisor;
-use access::{Sink, Writer};
+use access::AccessOutput;
 use worker::{Listening, Worker};
 
 /// The setting that contains the addresses.
@@ -186,8 +187,9 @@ impl Server {
                 worker.push((Arc::clone(&name), socket));
             }
         }
-        let (access_log, access_lines) =
-            Writer::start(Arc::clone(&shared.snapshots), Arc::clone(&shared.counters))?;
+        let output = AccessOutput::new(Arc::clone(&shared.snapshots));
+        let dropped = Arc::clone(&shared.counters.access_log_dropped);
+        let (access_log, access_lines) = Writer::start("access log", output, dropped)?;
         let mut running = Listeners {
             addresses,
             stop_delay: self.stop_delay,
@@ -201,7 +203,7 @@ impl Server {
                 index,
                 count: self.workers,
                 shared: shared.clone(),
-                access: Sink::new(access_lines.clone(), Arc::clone(&shared.counters)),
+                access: access_lines.sink(),
                 closing: running.closing.clone(),
             };
             let name = format!("proxy-{index}");

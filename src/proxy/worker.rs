@@ -16,7 +16,6 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::access::Sink;
 use super::begun::Begun;
 use super::clients::Admitted;
 use super::counters::ListenerCounters;
@@ -24,6 +23,7 @@ use super::pools::{Pools, WorkerPool};
 use super::tls::{Acceptor, Proved};
 use super::{LONGEST_DRAIN, Shared, announced, clients, http, passthrough, pipes, tcp, udp};
 use crate::model::{ClientLimits, Networks, PoolId, Protocol, RequestLimits, Weight};
+use crate::net::record_log::Sink;
 use crate::net::tcp_options::{AcceptQueue, accept_queue, round_trip};
 use crate::pick::Hash;
 use crate::route;

@@ -5,7 +5,9 @@ mod tls;
 use std::sync::Arc;
 
 use crate::geo::Index;
-use crate::model::{AllowedClients, Challenges, Identity, KeyPrefix, Networks, RateLimit, Topology};
+use crate::model::{
+    AllowedClients, Challenges, Identity, KeyPrefix, Networks, QueryLog, RateLimit, Topology,
+};
 use crate::route;
 use crate::standing::Standing;
 use crate::steer::Compiled;
@@ -58,6 +60,8 @@ pub struct Plan {
     pub allow: AllowedClients,
     /// The proxies that send a PROXY header on each TCP connection, and are believed.
     pub proxies: Networks,
+    /// Where queries are logged, if they are.
+    pub query_log: Option<QueryLog>,
     /// The listeners of the regional balancer and their routes.
     pub proxy: route::Plan,
     /// Its TLS.

@@ -17,6 +17,7 @@ mod question;
 mod read;
 mod reply;
 mod subnet;
+mod text;
 mod tsig;
 
 pub use denial::Denial;
@@ -26,6 +27,7 @@ pub use query::{Content, Fault, Query};
 pub use question::{LowerName, Question};
 pub use reply::{Owner, Section, Writer};
 pub use subnet::ClientSubnet;
+pub use text::{rdata_text, record_text};
 pub use tsig::Tsig;
 
 /// The largest UDP payload sent and advertised: fits every path without fragments (DNS flag day 2020).

@@ -37,6 +37,7 @@ mod peers;
 mod privileges;
 mod properties;
 mod proxy;
+mod query_log;
 mod reload;
 mod sandbox;
 mod signals;

@@ -1,6 +1,6 @@
 //! `[proxy.access_log]`: where requests are logged.
 
-use crate::model::{AccessFormat, AccessLog, AccessTarget, Fraction};
+use crate::model::{AccessFormat, AccessLog, Fraction, LogTarget};
 
 use super::super::keys::Shape::{Text, Words};
 use super::super::keys::{Keys, default, key, required};
@@ -30,8 +30,8 @@ pub(super) fn read(proxy: &Table<'_>) -> Option<AccessLog> {
     let table = proxy.get("access_log")?.table("proxy.access_log", &ACCESS_LOG)?;
     let to = table.need("to").and_then(|value| {
         Some(match value.text("\"stdout\" or a file")? {
-            "stdout" => AccessTarget::Stdout,
-            path => AccessTarget::File(table.report.resolve(path)),
+            "stdout" => LogTarget::Stdout,
+            path => LogTarget::File(table.report.resolve(path)),
         })
     });
     let formats = [("json", AccessFormat::Json), ("clf", AccessFormat::Clf)];

@@ -40,6 +40,7 @@ rate_limit = { responses_per_second = 50, slip = 3, window = "1m", v4_prefix = 2
 allow = ["10.0.0.0/8", "2001:db8::/32"]
 proxy_protocol_from = ["10.0.0.10/32", "2001:db8::10/128"]
 tcp = { connections = 2000, per_prefix = 100, idle = "5s" }
+query_log = { to = "queries.log", sample = "1%" }
 
 [control]
 listen = "127.0.0.1:8054"
@@ -223,7 +224,7 @@ fn geo_data_and_latencies() {
     let config = full();
     let databases = config.geo.databases.iter().map(|it| (it.source.clone(), it.at.line, it.at.column));
     let city = GeoSource::File("conf/city.mmdb".into());
-    assert_eq!(databases.collect::<Vec<_>>(), [(city, 38, 13), (GeoSource::Builtin, 38, 26)]);
+    assert_eq!(databases.collect::<Vec<_>>(), [(city, 39, 13), (GeoSource::Builtin, 39, 26)]);
     let location = &config.geo.networks[0].location.expect("a location");
     let subdivision: Subdivision = "BE".parse().expect("a code");
     assert_eq!(

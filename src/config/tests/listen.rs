@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::super::*;
 use super::good::full;
 use super::{check, load_with, reported};
-use crate::model::{Identity, KeyPrefix, RateLimit, TcpLimits};
+use crate::model::{
+    Fraction, Identity, KeyPrefix, LogTarget, QueryLog, QueryLogTarget, RateLimit, TcpLimits,
+};
 
 #[test]
 fn the_name_server() {
@@ -43,6 +45,10 @@ fn the_name_server() {
             .into_iter()
             .collect(),
         tcp: TcpLimits { connections: Some(2000), per_prefix: Some(100), idle: Duration::from_secs(5) },
+        query_log: Some(QueryLog {
+            to: QueryLogTarget::Json(LogTarget::File("conf/queries.log".into())),
+            sample: Fraction::from_percent(1.0).expect("a share"),
+        }),
     };
     assert_eq!(full().dns, Some(dns));
 }
@@ -55,7 +61,7 @@ fn the_api() {
         path: format!("conf/{name}").into(),
         at: Spot {
             file: Path::new("conf/p.toml").into(),
-            line: 34,
+            line: 35,
             column: columns.start,
             end_column: columns.end,
         },
@@ -65,7 +71,7 @@ fn the_api() {
         socket: Some("conf/run/control.sock".into()),
         group: Some(NamedGroup {
             name: "operators".into(),
-            at: Spot { file: Path::new("conf/p.toml").into(), line: 33, column: 9, end_column: 20 },
+            at: Spot { file: Path::new("conf/p.toml").into(), line: 34, column: 9, end_column: 20 },
         }),
         hosts: vec!["ns1.gslb.test".into()],
         read: Read::Token,
@@ -165,8 +171,16 @@ fn mistakes_in_listeners() {
 }
 
 #[test]
-fn mistakes_in_cookies_and_limits() {
+fn mistakes_in_cookies_and_limits_and_the_query_log() {
     check(&[
+        (
+            "[dns]\nlisten = [\"[::1]:53\"]\nquery_log = { sample = \"0%\" }",
+            "4:13: a query log needs `to` or `dnstap`, and not both\n4:24: expected a share above 0% and up to 100%, found \"0%\"",
+        ),
+        (
+            "[dns]\nlisten = [\"[::1]:53\"]\nquery_log = { to = \"q.log\", dnstap = \"q.sock\" }",
+            "4:13: a query log needs `to` or `dnstap`, and not both",
+        ),
         (
             "dns = { listen = [\"[::]:53\"], cookies = \"on\", rate_limit = true }",
             "2:41: expected true, false or { secret_file = \"…\" }, found \"on\"\n2:60: expected false or a table such as { responses_per_second = 20 }, found true",

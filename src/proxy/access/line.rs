@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::model::{AccessFormat, Unix};
+use crate::net::record_log::{RFC_3339, time};
 
 /// What a line says.
 pub(super) struct Line<'a> {
@@ -45,7 +46,7 @@ impl Line<'_> {
 
     fn json(&self) -> String {
         let mut text = String::with_capacity(512);
-        let at = time(self.at, "%Y-%m-%dT%H:%M:%S%.3fZ");
+        let at = time(self.at, RFC_3339);
         write!(text, "{{\"time\":\"{at}\",\"client\":\"{}\"", self.client).ok();
         field(&mut text, "listener", Some(self.listener));
         field(&mut text, "method", Some(self.method));
@@ -89,13 +90,6 @@ impl Line<'_> {
 
 fn millis(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
-}
-
-fn time(at: Unix, format: &str) -> String {
-    let time = jiff::Timestamp::from_second(i64::try_from(at.0.as_secs()).unwrap_or(i64::MAX));
-    let time =
-        time.unwrap_or(jiff::Timestamp::MAX) + jiff::SignedDuration::from_millis(at.0.subsec_millis().into());
-    time.strftime(format).to_string()
 }
 
 fn number(text: &mut String, name: &str, value: Option<impl std::fmt::Display>) {

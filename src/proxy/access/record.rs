@@ -218,7 +218,8 @@ impl Drop for Record {
         }
         if let Some(entry) = &self.entry {
             let line = entry.line(self, received + upgraded.unwrap_or(0), total);
-            self.client.context.access.append(line.text(entry.format).as_bytes());
+            let line = line.text(entry.format);
+            self.client.context.access.append(|bytes| bytes.extend_from_slice(line.as_bytes()));
         }
     }
 }

@@ -19,8 +19,10 @@ use crate::model::{
     Topology, Weight, When,
 };
 use crate::net::limits::ProxyConnections;
+use crate::net::record_log;
 use crate::pick::Hash;
 use crate::proxy::Shared;
+use crate::proxy::access::AccessOutput;
 use crate::proxy::pools::Pools;
 use crate::proxy::worker::Context;
 use crate::route;
@@ -68,11 +70,11 @@ fn connect(
     let proxy = Proxy { listeners: vec![listener], ..Proxy::default() };
     let plan = Plan { topology: Arc::new(topology), proxy: route::Plan::compile(&proxy), ..Plan::default() };
     let shared = shared(plan, standing);
-    let (lines, _) = std::sync::mpsc::sync_channel(1);
-    let access = crate::proxy::access::Sink::new(lines, Arc::clone(&shared.counters));
+    let output = AccessOutput::new(Arc::clone(&shared.snapshots));
+    let (_, access) = record_log::Writer::start("access log", output, Arc::default()).expect("a thread");
     let client = Client {
         counters: shared.counters.listener("web"),
-        context: Rc::new(Context::new(0, shared, access, closing.clone())),
+        context: Rc::new(Context::new(0, shared, access.sink(), closing.clone())),
         listener: "web".into(),
         limits,
         admitted: None,

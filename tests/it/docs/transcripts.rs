@@ -20,7 +20,7 @@ use crate::harness::PATIENCE;
 const UPDATE_AFTER: Duration = Duration::from_secs(15);
 
 /// Commands that change nothing, so that they can be repeated.
-const READS: [&str; 10] = [
+const READS: [&str; 11] = [
     "dig ",
     "kdig ",
     "curl -s http",
@@ -31,6 +31,7 @@ const READS: [&str; 10] = [
     "portolan overrides",
     "portolan check",
     "portolan plan",
+    "tail ",
 ];
 
 /// What differs from run to run, and what stands for it.
@@ -42,6 +43,7 @@ static VARYING: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         of(r"\b(\d+(\.\d+)? ?(ms|s|m|h|d))+\b", "SPAN"),
         of(r"\bepoch\W+\d+", "EPOCH"),
         of(r"\bid: \d+", "ID"),
+        of(r#""port":\d+"#, "PORT"),
         of(r"\d+ consecutive failures", "FAILURES"),
         of(r#""(uptime_s|last_probe_s|rtt_ms|at|since|until|open|limit|saturation)": ?[^,}]+"#, "VALUE"),
         of(r"\s+", " "),
