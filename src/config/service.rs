@@ -83,7 +83,12 @@ pub(super) const SERVICE: Keys = Keys {
 const MEMBER: Keys = Keys {
     known: &[
         key("region", Text, required("\"eu-west\""), "the region"),
-        key("weight", Integer(0, Weight::MAX.0 as u64), default("1"), "weight among regions that tie"),
+        key(
+            "weight",
+            Integer(0, Weight::MAX.0 as u64),
+            default("1"),
+            "weight among regions that tie; 0: never where it ties with a region of another weight",
+        ),
     ],
     later: &[],
 };

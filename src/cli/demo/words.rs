@@ -17,7 +17,7 @@ pub(super) fn switched(done: &DemoSwitched) -> Vec<String> {
             ]
         }
         (Some(how), None) => {
-            let mut lines = region_fails(target, how);
+            let mut lines = region_fails(how);
             lines[0] = format!("{target} is now failing ({how}): {}", lines[0]);
             lines
         }
@@ -30,7 +30,7 @@ pub(super) fn switched(done: &DemoSwitched) -> Vec<String> {
 }
 
 /// What is broken, and then what will follow.
-fn region_fails(region: &str, how: &str) -> Vec<String> {
+fn region_fails(how: &str) -> Vec<String> {
     let what = match how {
         "refuse" => "its proxy is stopped",
         "hang" => "its proxy accepts connections and answers none",
@@ -42,7 +42,9 @@ fn region_fails(region: &str, how: &str) -> Vec<String> {
             let keeps = "after 3 slow probes `status` shows it degraded; it keeps its clients:";
             vec![keeps.to_owned(), "half its weight matters only where regions tie".to_owned()]
         }
-        _ => vec![format!("after 3 failed probes DNS sends the clients of {region} elsewhere")],
+        _ => {
+            vec!["after 3 failed probes DNS sends its clients elsewhere, if another region serves".to_owned()]
+        }
     };
     [vec![what.to_owned()], follows].concat()
 }
@@ -110,7 +112,7 @@ mod tests {
             Some("refuse"),
             (Some("refuse"), [None, None]),
             "eu-west is now failing (refuse): its proxy is stopped\n\
-             after 3 failed probes DNS sends the clients of eu-west elsewhere",
+             after 3 failed probes DNS sends its clients elsewhere, if another region serves",
         );
         check(
             "eu-west",

@@ -16,7 +16,7 @@ use reqwest::Method;
 
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
-use crate::harness::region::{Break, GERMAN, NEAREST, Three};
+use crate::harness::region::{Break, GERMAN, NEAREST, Region, Three};
 use crate::harness::resolver::Resolver;
 use crate::harness::until;
 
@@ -114,7 +114,8 @@ fn table(scrape: &str) -> String {
             [sample, ..] if !sample.starts_with('#') => {
                 let (name, pairs) = sample.split_once('{').unwrap_or((sample, ""));
                 let keys = pairs.split(',').filter_map(|pair| pair.split_once('=')).map(|(key, _)| key);
-                let name = name.strip_suffix("_total").unwrap_or(name);
+                let name =
+                    name.strip_suffix("_total").or_else(|| name.strip_suffix("_count")).unwrap_or(name);
                 labels.entry(name).or_insert_with(|| keys.collect::<Vec<_>>().join(", "));
             }
             _ => {}
@@ -127,6 +128,27 @@ fn table(scrape: &str) -> String {
         table += &format!("| `{name}{total}` | {kind} | {labels} | {} |\n", help[name]);
     }
     table
+}
+
+/// A scrape of a proxy that has served a request: its metrics have no samples, and so no labels, elsewhere.
+async fn of_a_proxy() -> String {
+    let backend = Region::start("backend", 1);
+    let address = backend.address;
+    let config = format!(
+        "[probe.up]\nkind = \"tcp\"\nport = {}\n\
+         [proxy.listener.web]\nlisten = \"127.0.0.1:0\"\npool = \"api\"\n\
+         [proxy.listener.udp]\nlisten = \"127.0.0.1:0\"\nprotocol = \"udp\"\npool = \"api\"\n\
+         [proxy.pool.api]\nbackend = [{{ address = \"{address}\" }}]\nprobe = \"up\"\n",
+        address.port()
+    );
+    let node = TestNode::with(&config).await;
+    let web = node.node.proxy_addresses.iter().find(|(name, _)| &**name == "web").expect("a listener").1;
+    let answered = reqwest::get(format!("http://{web}/")).await.expect("an answer");
+    answered.bytes().await.expect("a body");
+    let scrape = node.api.request(Method::GET, "/metrics").send().await.expect("an answer");
+    let scrape = scrape.text().await.expect("text");
+    node.stop().await;
+    scrape
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,8 +166,9 @@ async fn the_list_of_metrics_matches_a_scrape() {
     until("ap is down", async || (node.api.region("ap").await["verdict"] == "down").then_some(())).await;
     node.client().await.address("www.example.test.", GERMAN).await;
     let scrape = node.api.request(Method::GET, "/metrics").send().await.expect("an answer");
-    let table = table(&scrape.text().await.expect("text"));
+    let scrape = scrape.text().await.expect("text");
     node.stop().await;
+    let table = table(&[scrape, of_a_proxy().await].concat());
 
     let (begin, end) = ("<!-- metrics: made by tests/it/docs.rs -->\n", "<!-- end of metrics -->");
     let page = read(METRICS);
