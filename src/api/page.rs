@@ -35,6 +35,7 @@ static FILES: &[(&str, &[u8])] = files! {
     "chart/chart.js"
     "chart/flows.js"
     "chart/panel.js"
+    "chart/preview.js"
     "chart/projection.js"
     "chart/sea.js"
     "chart/world.js"

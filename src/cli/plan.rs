@@ -54,6 +54,7 @@ impl Arguments {
             action: Some(action),
             share: self.share,
             restore: None,
+            map: None,
         };
         Ok(match (&self.drain, &self.up, &self.down, &self.restore) {
             (Some(target), ..) => {

@@ -243,7 +243,9 @@ async fn what_a_plan_says_is_what_then_happens() {
         json!({"restore": service}),
         json!({"restore": "region/ap"}),
     ] {
-        let plan = plan(&node.api, body.clone()).await;
+        let mut asked = body.clone();
+        asked["map"] = json!("www.example.test");
+        let plan = plan(&node.api, asked).await;
         assert_eq!(plan["refused"], Value::Null, "{plan}");
         let mut expected = Vec::new();
         for name in ["shared.example.test.", "www.example.test."] {
@@ -278,6 +280,9 @@ async fn what_a_plan_says_is_what_then_happens() {
                 .collect();
             assert_eq!(found, expected, "{name} after {body}");
         }
+        let mut map = node.api.get("/v1/map?service=www.example.test").await;
+        map["epoch"] = plan["epoch"].clone();
+        assert_eq!(map, plan["map"], "after {body}");
     }
     node.stop().await;
 }
@@ -362,6 +367,11 @@ async fn plans_that_make_no_sense_are_refused() {
             "a drain of 0% changes nothing",
         ),
         (json!({"target": "region/xx", "action": "drain"}), 404, "there is no region `xx`"),
+        (
+            json!({"target": "region/eu", "action": "drain", "map": "x.test"}),
+            404,
+            "there is no service `x.test.`",
+        ),
         (json!({"restore": "region/eu"}), 404, "there is no override of region/eu; current overrides: none"),
     ] {
         let (found, problem) = node.api.call(Method::POST, "/v1/plan", Some(body)).await;

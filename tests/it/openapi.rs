@@ -106,7 +106,7 @@ fn samples(page: &str) -> Vec<Sample> {
         read("/v1/map").at("/v1/map?service=www.example.test"),
         read("/v1/map").at("/v1/map?service=other.example.test").refused(404),
         post("/v1/plan", 200, json!({"target": "region/eu", "action": "drain"})),
-        post("/v1/plan", 200, json!({"restore": "region/eu"})),
+        post("/v1/plan", 200, json!({"restore": "region/eu", "map": "www.example.test"})),
         post("/v1/plan", 400, json!({})),
         restore("/v1/overrides/1?override_safety=true", 200),
         restore("/v1/overrides/99", 404),

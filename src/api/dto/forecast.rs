@@ -91,6 +91,9 @@ pub struct PlanRequest {
     /// The target whose override to remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<String>,
+    /// A service whose map with the change the answer has as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<String>,
 }
 
 /// The answer to `POST /v1/plan`: whom the change would move. Nothing has changed.
@@ -114,6 +117,9 @@ pub struct Plan {
     /// For backends of the proxy: the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<PlanPool>,
+    /// Where the clients of the service that the request names would be sent, those included that stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<Map>,
 }
 
 /// A service whose clients would move.

@@ -57,7 +57,12 @@ pub(in crate::api) fn service_named(topology: &Topology, text: &str) -> Result<S
 }
 
 /// `measured` are the weights of the countries by what the service was asked, if enough is known of it.
-fn map(snapshot: &Snapshot, demand: &Demand, measured: Option<Vec<f64>>, service: ServiceId) -> dto::Map {
+pub(super) fn map(
+    snapshot: &Snapshot,
+    demand: &Demand,
+    measured: Option<Vec<f64>>,
+    service: ServiceId,
+) -> dto::Map {
     let Snapshot { plan, standing, epoch, .. } = snapshot;
     let unix = Clock::unix();
     let family = families(plan, standing, service)[0];

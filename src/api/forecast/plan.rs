@@ -8,6 +8,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::{Extension, Json};
 
 use super::asked::Asked;
+use super::map::{map, service_named};
 use super::{country_code, region_shares, rounded, shown_family};
 use crate::api::access::Bearer;
 use crate::api::dto;
@@ -15,9 +16,9 @@ use crate::api::problem::Problem;
 use crate::api::routes::{Api, action};
 use crate::engine::Previewed;
 use crate::forecast::{Demand, Move, endpoint_shares, moves};
-use crate::model::{Family, Target, TargetError, Topology};
+use crate::model::{Family, ServiceId, Target, TargetError, Topology};
 use crate::net::clock::Clock;
-use crate::snapshot;
+use crate::snapshot::{self, Snapshot};
 use crate::standing::Standing;
 use crate::state::{OverrideChange, OverrideRequest, Preview};
 
@@ -32,15 +33,18 @@ pub(in crate::api) async fn post_plan(
     Extension(Bearer { by, .. }): Extension<Bearer>,
     request: Result<Json<dto::PlanRequest>, JsonRejection>,
 ) -> Result<Json<dto::Plan>, Problem> {
-    let Json(request) = request.map_err(|e| Problem::bad_request(e.body_text()))?;
+    let Json(mut request) = request.map_err(|e| Problem::bad_request(e.body_text()))?;
+    let wanted = request.map.take();
     let (change, target) = change(request, by)?;
     let turn = api.forecasts.turn().await?;
     let previewed = api.engine.preview(change).await??;
     let plan = Arc::clone(&previewed.plan);
+    let wanted = wanted.map(|name| service_named(&plan.topology, &name)).transpose()?;
     let traffic = api.traffic.clone();
     let work = move |demand: &Demand| {
         let asked = Asked::of(traffic.as_ref(), &previewed.plan.topology);
-        compared(&previewed, &target, demand, &asked)
+        let compared = compared(&previewed, &target, demand, &asked);
+        dto::Plan { map: wanted.map(|service| map_after(previewed, demand, &asked, service)), ..compared }
     };
     Ok(Json(turn.run(plan, work).await?))
 }
@@ -49,7 +53,7 @@ pub(in crate::api) async fn post_plan(
 fn change(request: dto::PlanRequest, by: String) -> Result<(OverrideChange, Target), Problem> {
     let parsed = |text: String| text.parse().map_err(|e: TargetError| Problem::bad_request(e.to_string()));
     match request {
-        dto::PlanRequest { target: Some(target), action: Some(does), share, restore: None } => {
+        dto::PlanRequest { target: Some(target), action: Some(does), share, restore: None, map: None } => {
             let target: Target = parsed(target)?;
             let action = action(does, share).map_err(Problem::bad_request)?;
             let request = OverrideRequest {
@@ -62,7 +66,7 @@ fn change(request: dto::PlanRequest, by: String) -> Result<(OverrideChange, Targ
             };
             Ok((OverrideChange::Set(request), target))
         }
-        dto::PlanRequest { target: None, action: None, share: None, restore: Some(target) } => {
+        dto::PlanRequest { target: None, action: None, share: None, restore: Some(target), map: None } => {
             let target: Target = parsed(target)?;
             Ok((OverrideChange::Restore(target.clone()), target))
         }
@@ -88,7 +92,16 @@ fn compared(previewed: &Previewed, target: &Target, demand: &Demand, asked: &Ask
         services_left_out: moves.len() - shown,
         endpoints: endpoints(&plan.topology, before, after, target),
         pool: pool(&plan.topology, before, after, target),
+        map: None,
     }
+}
+
+/// Where the clients of a service would be sent.
+fn map_after(previewed: Previewed, demand: &Demand, asked: &Asked, service: ServiceId) -> dto::Map {
+    let Previewed { plan, epoch, preview } = previewed;
+    let standing = Arc::new(preview.after);
+    let snapshot = Snapshot { plan, standing, challenges: Arc::default(), epoch };
+    map(&snapshot, demand, asked.weights(demand, service), service)
 }
 
 /// What the clients of all services that move are counted by.

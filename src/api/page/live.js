@@ -39,6 +39,7 @@ export function reconnect() {
 }
 
 export function chooseService(service) {
+  if (service === current().service) return;
   update({ service, map: null });
   refresh();
 }

@@ -54,14 +54,14 @@ function Page() {
     <${StatusLine} onFindings=${() => setTab("attention")} onToken=${() => setDialog({ token: "Changes need a token with the role operator or admin." })} />
     <main class=${isLost ? "stale" : ""}>
       ${hasServices && html`<${ChartPanel} explained=${tab === "explain" ? explained : null} onExplain=${explain} />`}
-      <${Tabs} tabs=${tabs} chosen=${tabs.some(({ id }) => id === tab) ? tab : tabs[0].id} onChoose=${setTab} />
+      <${Tabs} covered=${Boolean(dialog.act)} tabs=${tabs} chosen=${tabs.some(({ id }) => id === tab) ? tab : tabs[0].id} onChoose=${setTab} />
+      ${dialog.act && html`<${Act} key=${dialog.act} subject=${dialog.act} onClose=${close} />`}
       <${Events} />
     </main>
     <footer class="colophon">
       <p>Portolan. Where clients are: <a href="https://db-ip.com" rel="noreferrer">IP Geolocation by DB-IP</a>. Outlines: Natural Earth.${" "}
         <a href=${LICENSES}>Licences</a></p>
     </footer>
-    ${dialog.act && html`<${Act} subject=${dialog.act} onClose=${close} />`}
     ${dialog.detail && html`<${Detail} node=${dialog.detail} onClose=${close} />`}
     ${dialog.token && html`<${TokenDialog} why=${dialog.token} onClose=${close} />`}`;
 }

@@ -16,6 +16,8 @@ let state = {
   // GET /v1/map of the chosen service; `null` until it is known. With `problem` if the node cannot tell: then it is the last.
   service: null,
   map: null,
+  // The change that is looked at before it is made: `{ target, action, share, plan, madeIn }`. `madeIn` is the first epoch with it, once it is made.
+  preview: null,
   // What happened, oldest first.
   events: [],
   // Who the node takes this page for: `{ by, role }`; `null` until it has said so.

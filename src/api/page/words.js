@@ -75,3 +75,7 @@ export function overrideOrigin({ by, until, reason }, now) {
   const parts = [by && `by ${by}`, until ? `until ${clock(until, now)}` : "until it is removed", reason && `(${reason})`];
   return parts.filter(Boolean).join(" ");
 }
+
+// "eu-west 75%, us-east 25%"
+export const regionsText = (regions) => (regions.length === 0 ? "no answer"
+  : regions.map(({ region, share }) => (share < 0.995 ? `${region} ${percent(share)}` : region)).join(", "));

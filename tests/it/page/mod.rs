@@ -1,5 +1,6 @@
 //! The page at `/`: how it is served, and what it does in a real browser.
 
 mod browser;
+mod previews;
 mod served;
 mod shown;

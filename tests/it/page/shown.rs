@@ -13,29 +13,29 @@ use crate::harness::node::TestNode;
 use crate::harness::until;
 
 /// The region, by its number in the order of names, whose tint Germany has; `null` while it has none.
-const GERMANY: &str = "document.querySelector('[data-country=DE]')?.getAttribute('fill')";
+pub(super) const GERMANY: &str = "document.querySelector('[data-country=DE]')?.getAttribute('fill')";
 
 const HEADLINE: &str = "document.querySelector('h1')?.textContent";
 
-fn url(address: SocketAddr) -> String {
+pub(super) fn url(address: SocketAddr) -> String {
     format!("http://{address}/")
 }
 
-fn control(demo: &Demo) -> SocketAddr {
+pub(super) fn control(demo: &Demo) -> SocketAddr {
     demo.node.control_address.expect("it has one")
 }
 
-fn says(headline: &str) -> String {
+pub(super) fn says(headline: &str) -> String {
     format!("{HEADLINE} === {}", json!(headline))
 }
 
-fn germany_is_of(region: &str) -> String {
+pub(super) fn germany_is_of(region: &str) -> String {
     let number = ["ap-south", "eu-west", "us-east"].iter().position(|it| *it == region).expect("a region");
     format!("{GERMANY} === 'url(#tint-{number})'")
 }
 
 /// Nothing was said on the console, and nothing asked of another server.
-async fn is_quiet_and_alone(browser: &Browser, page: &str) {
+pub(super) async fn is_quiet_and_alone(browser: &Browser, page: &str) {
     assert_eq!(browser.complaints().await, Vec::<String>::new());
     let own = page.trim_end_matches('/').to_owned();
     assert_eq!(browser.origins().await.into_iter().collect::<Vec<_>>(), [own]);

@@ -1,15 +1,16 @@
 // The chart: countries tinted by the regions that their clients are sent to, and lines from the ones to the others.
 
-import { html, memo, useMemo, useRef, useSize, useState } from "../lib.js";
+import { classes, html, memo, useMemo, useRef, useSize, useState } from "../lib.js";
 import { Fills, Pattern, Unserved, colourOf } from "../palette.js";
-import { countryName, percent } from "../words.js";
+import { count, countryName, percent, regionsText } from "../words.js";
 import { Frame, Sea } from "./sea.js";
 import { course, lines, placed } from "./flows.js";
 import { HEIGHT, WIDTH, project } from "./projection.js";
 import { CENTRES, SHAPES } from "./world.js";
 
+// `moving` is where the clients of countries go that the map, a preview, sends elsewhere; without such countries, the map is of what is.
 // `explained` is the client and the region of the explanation that is shown; `onCountry` gets a row of the map.
-export function Chart({ map, indices, explained, onCountry }) {
+export function Chart({ map, moving, indices, explained, onCountry }) {
   const frame = useRef(null);
   const { width } = useSize(frame);
   // Units of the chart for a pixel of the screen: what must not shrink with the chart is scaled by it.
@@ -22,23 +23,25 @@ export function Chart({ map, indices, explained, onCountry }) {
     const { left, top } = frame.current.getBoundingClientRect();
     setPointed(row ? { row, x: event.clientX - left, y: event.clientY - top } : null);
   };
-  return html`<figure class="chart" ref=${frame} style=${{ "--unit": unit }}
+  const isPreview = moving.size > 0;
+  return html`<figure class=${classes("chart", isPreview && "previewing")} ref=${frame} style=${{ "--unit": unit }}
       onPointerMove=${point} onPointerLeave=${() => setPointed(null)}
-      onClick=${(event) => rowAt(event) && onCountry(rowAt(event))}>
-    <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label=${described(map)}>
+      onClick=${(event) => rowAt(event) && onCountry?.(rowAt(event))}>
+    <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label=${described(map, moving)}>
       <${Sea} />
-      <${Countries} countries=${map?.countries} indices=${indices} scale=${unit} />
-      <${Lines} map=${map} indices=${indices} only=${pointed?.row.country} />
+      <${Countries} countries=${map?.countries} moving=${moving} indices=${indices} scale=${unit} />
+      <${Lines} map=${map} moving=${moving} indices=${indices} only=${pointed?.row.country} />
       ${explained && html`<${Explained} ...${explained} map=${map} indices=${indices} unit=${unit} />`}
       <${Regions} map=${map} indices=${indices} unit=${unit} />
       <${Frame} />
     </svg>
-    ${pointed && html`<${Tip} ...${pointed} width=${width} />`}
+    ${pointed && html`<${Tip} ...${pointed} before=${moving.get(pointed.row.country)} canExplain=${onCountry !== null} width=${width} />`}
   </figure>`;
 }
 
-function described(map) {
+function described(map, moving) {
   if (!map?.countries) return "A map of the world";
+  if (moving.size > 0) return `A map of the world with the change: the clients of ${count(moving.size, "country", "countries")} would move. The table has the same.`;
   const served = map.countries.filter(({ regions }) => regions.length > 0).length;
   return `A map of the world: the clients of ${served} countries are sent to ${map.regions.length} regions. The table has the same.`;
 }
@@ -48,7 +51,7 @@ const OUTLINES = Object.entries(SHAPES);
 // Countries that the map has no outline for, such as Singapore: dots.
 const DOTS = Object.entries(CENTRES).filter(([code]) => !(code in SHAPES) && code !== "AQ");
 
-const Countries = memo(({ countries, indices, scale }) => {
+const Countries = memo(({ countries, moving, indices, scale }) => {
   const { fills, patterns } = useMemo(() => fill(countries, indices), [countries, indices]);
   return html`<g>
     <defs>
@@ -58,15 +61,24 @@ const Countries = memo(({ countries, indices, scale }) => {
     </defs>
     <use href="#land" class="shallows" />
     <use href="#land" class="coast" />
-    <g>
+    <g class="countries">
       ${OUTLINES.map(([code, d]) => html`<${Country} key=${code} code=${code} d=${d} fill=${fills.get(code)} />`)}
+      ${DOTS.map(([code, centre]) => fills.has(code) && html`<${Dot} key=${code} code=${code} centre=${centre} fill=${fills.get(code)} />`)}
     </g>
-    ${DOTS.map(([code, centre]) => {
-      const { x, y } = project(...centre);
-      return fills.has(code) && html`<${Dot} key=${code} code=${code} x=${x} y=${y} fill=${fills.get(code)} />`;
-    })}
+    ${moving.size > 0 && html`<${Moving} moving=${moving} fills=${fills} />`}
   </g>`;
 });
+
+// The countries that would move, once more above the others, with one outline around all that are next to each other.
+function Moving({ moving, fills }) {
+  const shapes = OUTLINES.filter(([code]) => moving.has(code));
+  const dots = DOTS.filter(([code]) => moving.has(code));
+  return html`<g class="moving">
+    ${shapes.map(([code, d]) => html`<path key=${`around ${code}`} class="around" d=${d} />`)}
+    ${shapes.map(([code, d]) => html`<${Country} key=${code} code=${code} d=${d} fill=${fills.get(code)} />`)}
+    ${dots.map(([code, centre]) => html`<${Dot} key=${code} code=${code} centre=${centre} fill=${fills.get(code)} />`)}
+  </g>`;
+}
 
 function fill(countries = [], indices) {
   const shared = new Fills("tint");
@@ -78,12 +90,15 @@ function fill(countries = [], indices) {
 
 const Country = memo(({ code, d, fill }) => html`<path class="country" d=${d} fill=${fill} data-country=${code} />`);
 
-const Dot = memo(({ code, x, y, fill }) => html`<circle class="country dot" cx=${x} cy=${y} fill=${fill} data-country=${code} />`);
+const Dot = memo(({ code, centre, fill }) => {
+  const { x, y } = project(...centre);
+  return html`<circle class="country dot" cx=${x} cy=${y} fill=${fill} data-country=${code} />`;
+});
 
-const Lines = memo(({ map, indices, only }) => {
+const Lines = memo(({ map, moving, indices, only }) => {
   const drawn = useMemo(() => lines(map), [map]);
   return html`<g class=${only ? "lines some" : "lines"} aria-hidden="true">
-    ${drawn.map(({ key, country, region, d, width }) => html`<path key=${key} d=${d} class=${country === only ? "pointed" : ""}
+    ${drawn.map(({ key, country, region, d, width }) => html`<path key=${key} d=${d} class=${classes(country === only && "pointed", moving.has(country) && "moves")}
       stroke=${colourOf(indices.get(region))} style=${{ "--width": `${width}px` }} />`)}
   </g>`;
 });
@@ -138,13 +153,15 @@ function Explained({ lat, lon, region, map, indices, unit }) {
   </g>`;
 }
 
-function Tip({ row, x, y, width }) {
+// `before` is where the clients go if they would move.
+function Tip({ row, before, canExplain, x, y, width }) {
   const isRight = x > width / 2;
   const style = { left: isRight ? "auto" : `${x + 14}px`, right: isRight ? `${width - x + 14}px` : "auto", top: `${y + 14}px` };
   return html`<figcaption class="tip" style=${style}>
     <strong>${countryName(row.country)}</strong> <span class="quiet">${percent(row.weight)} of clients</span>
+    ${before && html`<div class="quiet"><del>${regionsText(before)}</del></div>`}
     ${row.regions.length === 0 && html`<div>no answer</div>`}
-    ${row.regions.map(({ region, share }) => html`<div>${region} ${share < 1 && percent(share)}</div>`)}
-    ${row.client && html`<div class="quiet">click to explain ${row.client}</div>`}
+    ${row.regions.map(({ region, share }) => html`<div>${before && "→ "}${region} ${share < 1 && percent(share)}</div>`)}
+    ${row.client && canExplain && html`<div class="quiet">click to explain ${row.client}</div>`}
   </figcaption>`;
 }

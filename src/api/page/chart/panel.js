@@ -5,9 +5,10 @@ import { chooseService } from "../live.js";
 import { LEVELS, regionLevel } from "../health.js";
 import { Swatch, indices as indicesOf } from "../palette.js";
 import { useStore } from "../store.js";
-import { count, countryName, percent, shortName } from "../words.js";
+import { count, countryName, percent, regionsText, shortName } from "../words.js";
 import { Chart } from "./chart.js";
 import { placed, sharesOfRegions, unservedShare } from "./flows.js";
+import { described, previewed } from "./preview.js";
 
 // Regions in the legend: the others are in the list of regions.
 const MOST_IN_LEGEND = 12;
@@ -19,9 +20,12 @@ export function ChartPanel({ explained, onExplain }) {
   const service = useStore((state) => state.service);
   const regions = useStore((state) => state.status?.regions);
   const services = useStore((state) => state.status?.services);
+  const preview = useStore((state) => state.preview);
+  const shown = useMemo(() => previewed(map, preview), [map, preview]);
   const [isTable, setTable] = useState(false);
   const indices = useMemo(() => indicesOf(regions ?? []), [regions?.map(({ name }) => name).join()]);
-  const onCountry = ({ client }) => client && onExplain({ name: service, client });
+  // What is explained is what is, which a dialog covers.
+  const onCountry = preview ? null : ({ client }) => client && onExplain({ name: service, client });
   return html`<section class="panel chart-panel" aria-labelledby="chart-title">
     <header>
       <h2 id="chart-title">Where clients go</h2>
@@ -31,13 +35,19 @@ export function ChartPanel({ explained, onExplain }) {
     </header>
     <div class="chart-frame">
       ${isTable
-        ? html`<${CountryTable} map=${map} onCountry=${onCountry} />`
-        : html`<${Chart} map=${map} indices=${indices} explained=${explained} onCountry=${onCountry} />`}
+        ? html`<${CountryTable} map=${shown.map} moving=${shown.moving} onCountry=${onCountry} />`
+        : html`<${Chart} map=${shown.map} moving=${shown.moving} indices=${indices} explained=${explained} onCountry=${onCountry} />`}
+      <${Preview} ...${described(map, preview, shown)} />
       ${map?.problem && html`<p class="note">${map.countries ? "The map is not up to date" : "There is no map"}: ${map.problem}</p>`}
     </div>
-    <${Legend} map=${map} regions=${regions} indices=${indices} />
+    <${Legend} map=${shown.map} before=${shown.before} regions=${regions} indices=${indices} />
   </section>`;
 }
+
+// Says that the chart is not of what is, also to those who do not see it.
+const Preview = ({ headline, shares }) => html`<div class="preview" role="status">
+  ${headline && html`<p><strong>Preview.</strong> ${headline}${shares && html`<span class="visually-hidden"> ${shares}</span>`}</p>`}
+</div>`;
 
 const ServiceChoice = memo(({ services = [], chosen }) => html`<label class="choice">
   <span class="visually-hidden">Service</span>
@@ -46,40 +56,44 @@ const ServiceChoice = memo(({ services = [], chosen }) => html`<label class="cho
   </select>
 </label>`);
 
-// The regions of the service, with what they get.
-function Legend({ map, regions = [], indices }) {
+// The regions of the service, with what they get, and what they got `before` a change.
+function Legend({ map, before, regions = [], indices }) {
   const shares = useMemo(() => sharesOfRegions(map), [map]);
+  const sharesBefore = useMemo(() => sharesOfRegions(before ?? map), [before, map]);
+  const change = (from, to) => (percent(from) === percent(to) ? percent(to) : html`<del>${percent(from)}</del> → ${percent(to)}`);
   const known = new Map(regions.map((region) => [region.name, region]));
   const places = new Set(placed(map).map(({ name }) => name));
   const sorted = [...(map?.regions ?? [])].sort((a, b) => (shares.get(b.name) ?? 0) - (shares.get(a.name) ?? 0));
   const shown = sorted.length > MOST_IN_LEGEND ? sorted.slice(0, MOST_IN_LEGEND)
     : sorted.sort((a, b) => indices.get(a.name) - indices.get(b.name));
-  const unserved = unservedShare(map);
+  const [unserved, unservedBefore] = [unservedShare(map), unservedShare(before ?? map)];
   return html`<ul class="legend" aria-label="Regions of this service and their shares of clients">
     ${shown.map(({ name, available }) => {
       const level = known.has(name) ? regionLevel(known.get(name)) : "unknown";
       return html`<li key=${name} class=${available ? "" : "away"}>
         <${Swatch} index=${indices.get(name) ?? 0} /> <span class="name">${name}</span>
         ${level !== "well" && html`<span class="sign ${level}" title=${known.get(name)?.verdict}>${LEVELS[level].sign}</span>`}
-        <span class="share">${percent(shares.get(name) ?? 0)}</span>
+        <span class="share">${change(sharesBefore.get(name) ?? 0, shares.get(name) ?? 0)}</span>
         ${!places.has(name) && html`<span class="quiet">no place</span>`}
       </li>`;
     })}
     ${sorted.length > shown.length && html`<li class="quiet">and ${count(sorted.length - shown.length, "more region")}</li>`}
-    ${unserved > 0 && html`<li><span class="sign bad">${LEVELS.bad.sign}</span> no answer <span class="share">${percent(unserved)}</span></li>`}
+    ${unserved + unservedBefore > 0 && html`<li><span class="sign bad">${LEVELS.bad.sign}</span> no answer
+      <span class="share">${change(unservedBefore, unserved)}</span></li>`}
   </ul>`;
 }
 
-const CountryTable = memo(({ map, onCountry }) => {
-  const rows = [...(map?.countries ?? [])].sort((a, b) => b.weight - a.weight);
+// Those that would move come first.
+const CountryTable = memo(({ map, moving, onCountry }) => {
+  const moves = ({ country }) => moving.has(country);
+  const rows = [...(map?.countries ?? [])].sort((a, b) => moves(b) - moves(a) || b.weight - a.weight);
   return html`<div class="table-frame" tabindex="0" role="region" aria-label="Countries and their regions"><table>
     <thead><tr><th scope="col">Country</th><th scope="col" class="number">Clients</th><th scope="col">Regions</th><th><span class="visually-hidden">Explain</span></th></tr></thead>
-    <tbody>${rows.map((row) => html`<tr key=${row.country}>
+    <tbody>${rows.map((row) => html`<tr key=${row.country} class=${moves(row) ? "moves" : ""}>
       <th scope="row">${countryName(row.country)}</th>
       <td class="number">${percent(row.weight)}</td>
-      <td>${row.regions.length === 0 ? "no answer" : row.regions.map(({ region, share }) =>
-        `${region}${share < 1 ? ` ${percent(share)}` : ""}`).join(", ")}</td>
-      <td>${row.client && html`<button class="small" onClick=${() => onCountry(row)}>Explain<span class="visually-hidden"> ${countryName(row.country)}</span></button>`}</td>
+      <td>${moves(row) && `${regionsText(moving.get(row.country))} → `}${regionsText(row.regions)}</td>
+      <td>${row.client && onCountry && html`<button class="small" onClick=${() => onCountry(row)}>Explain<span class="visually-hidden"> ${countryName(row.country)}</span></button>`}</td>
     </tr>`)}</tbody>
   </table></div>`;
 });

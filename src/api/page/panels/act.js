@@ -1,11 +1,11 @@
-// Draining, forcing and restoring. Before anything is done, the dialog shows whom it moves, and whether a rule forbids it.
+// Draining, forcing and restoring. Before anything is done, the dialog and the chart show whom it moves, and whether a rule forbids it.
 
 import { html, useEffect, useState } from "../lib.js";
-import { refresh } from "../live.js";
+import { chooseService, refresh } from "../live.js";
 import { node } from "../node.js";
-import { useStore } from "../store.js";
+import { update, useStore } from "../store.js";
 import { overrideOrigin, overrideState, sentence, shortName } from "../words.js";
-import { Dialog } from "./dialog.js";
+import { Dialog, useFocusReturn } from "./dialog.js";
 import { Plan } from "./plan.js";
 import { TokenForm, canChange, forget } from "./token.js";
 
@@ -34,10 +34,21 @@ export function Act({ subject, onClose }) {
   const [refusal, setRefusal] = useState(null);
   const [done, setDone] = useState(null);
   const override = overrideOf(subject, change.target);
+  const [isSending, setSending] = useState(false);
+  const reply = usePlan(change, isSending || done);
+  usePreview(change, reply.plan, done);
+  useFocusReturn();
+  useEffect(() => {
+    if (subject.service) chooseService(subject.service.name);
+    // Where the dialog lies over the page, the chart must be above it.
+    const block = matchMedia("(max-width: 999px)").matches ? "start" : "nearest";
+    document.querySelector(".chart-panel")?.scrollIntoView({ block });
+  }, []);
 
   const apply = async () => {
     setRefusal(null);
     if (!canChange(self)) return setLocked(true);
+    setSending(true);
     try {
       setDone(await send(change, override));
       refresh();
@@ -45,17 +56,19 @@ export function Act({ subject, onClose }) {
       if (!problem.needsToken) return setRefusal(problem);
       forget();
       setLocked(true);
+    } finally {
+      setSending(false);
     }
     return undefined;
   };
   if (isLocked && !canChange(self)) {
-    return html`<${Dialog} title=${`${ACTIONS[change.action].verb} ${change.target}`} onClose=${onClose}>
+    return html`<${Dialog} title=${`${ACTIONS[change.action].verb} ${change.target}`} onClose=${onClose} beside>
       <${TokenForm} why="Changes need a token with the role operator or admin." forChanges onDone=${() => {}} /><//>`;
   }
   if (done) return html`<${Done} done=${done} action=${change.action} onClose=${onClose} />`;
   const title = subject.service ? `Regions of ${shortName(subject.service.name)}` : change.target;
-  return html`<${Dialog} title=${title} onClose=${onClose} wide>
-    <${Form} subject=${subject} change=${change} onChange=${setChange} override=${override} refusal=${refusal}
+  return html`<${Dialog} title=${title} onClose=${onClose} beside>
+    <${Form} subject=${subject} change=${change} onChange=${setChange} override=${override} reply=${reply} refusal=${refusal} isSending=${isSending}
       onApply=${apply} onClose=${onClose} /><//>`;
 }
 
@@ -63,10 +76,10 @@ function overrideOf({ service, override }, target) {
   return service ? service.regions.find(({ name }) => target === targetIn(service, name))?.override : override;
 }
 
-function Form({ subject, change, onChange, override, refusal, onApply, onClose }) {
+function Form({ subject, change, onChange, override, reply, refusal, isSending, onApply, onClose }) {
   const at = useStore((state) => state.at);
   const { target, action, overrideSafety } = change;
-  const { plan, problem } = usePlan(change);
+  const { plan, problem } = reply;
   const isRefused = Boolean(plan?.refused || refusal?.isSafety);
   const set = (name) => (event) => onChange({ ...change, [name]: event.target.value });
   const submit = (event) => {
@@ -89,7 +102,7 @@ function Form({ subject, change, onChange, override, refusal, onApply, onClose }
       onChange=${() => onChange({ ...change, overrideSafety: !overrideSafety })} /> Do it though a safety rule forbids it (role admin)</label>`}
     <footer>
       <button type="button" onClick=${onClose}>Cancel</button>
-      <button type="submit" class=${overrideSafety ? "danger" : "primary"} disabled=${isRefused && !overrideSafety}>
+      <button type="submit" class=${overrideSafety ? "danger" : "primary"} disabled=${isSending || (isRefused && !overrideSafety)}>
         ${ACTIONS[action].verb} ${target}</button>
     </footer>
   </form>`;
@@ -111,14 +124,17 @@ const Fields = ({ change, set }) => html`<div class="fields">
 
 const targetIn = (service, region) => `service/${service.name}/${region}`;
 
-// What the change would do, asked for whenever that is another one.
-function usePlan({ target, action, share }) {
+// What the change would do, asked for whenever that may be something else, until it is made.
+function usePlan({ target, action, share }, isMade) {
   const [reply, setReply] = useState({});
+  const service = useStore((state) => state.service);
+  const epoch = useStore((state) => state.status?.node.epoch);
   useEffect(() => {
+    if (isMade) return undefined;
     const gone = new AbortController();
     const change = action === "restore" ? { restore: target }
       : { target, action, ...(action === "drain" && share !== "100%" && { share }) };
-    const timer = setTimeout(() => node.plan(change, gone.signal).then(
+    const timer = setTimeout(() => node.plan({ ...change, ...(service && { map: service }) }, gone.signal).then(
       (plan) => setReply({ plan }),
       (problem) => gone.signal.aborted || setReply({ problem }),
     ), PAUSE);
@@ -126,8 +142,16 @@ function usePlan({ target, action, share }) {
       clearTimeout(timer);
       gone.abort();
     };
-  }, [target, action, share]);
+  }, [target, action, share, service, epoch, Boolean(isMade)]);
   return reply;
+}
+
+// Has the chart show the plan as long as the dialog does, and then until the change is there.
+function usePreview({ target, action, share }, plan, done) {
+  useEffect(() => {
+    update({ preview: plan ? { target, action, share, plan, madeIn: done?.epoch ?? null } : null });
+  }, [plan, done]);
+  useEffect(() => () => update({ preview: null }), []);
 }
 
 function send({ target, action, share, for: time, reason, overrideSafety }, override) {
@@ -143,7 +167,7 @@ function Done({ done, action, onClose }) {
   const { override, no_effect: noEffect, not_durable: notDurable, epoch } = done;
   const what = action === "restore" ? `The override of ${override.target} is removed`
     : `${override.target} is ${overrideState(override)} ${overrideOrigin(override, at)}`;
-  return html`<${Dialog} title="Done" onClose=${onClose}>
+  return html`<${Dialog} title="Done" onClose=${onClose} beside>
     <p role="status">${what}, from epoch ${epoch} on.</p>
     ${noEffect && html`<p class="note">${sentence(noEffect)}.</p>`}
     ${notDurable && html`<p class="note">${sentence(notDurable)}.</p>`}

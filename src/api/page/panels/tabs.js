@@ -2,7 +2,8 @@
 
 import { html, useRef } from "../lib.js";
 
-export function Tabs({ tabs, chosen, onChoose }) {
+// `covered` is whether something lies over them.
+export function Tabs({ tabs, chosen, covered, onChoose }) {
   const bar = useRef(null);
   const move = (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -12,7 +13,7 @@ export function Tabs({ tabs, chosen, onChoose }) {
     onChoose(next.id);
     bar.current.querySelector(`#tab-${next.id}`).focus();
   };
-  return html`<section class="panel side" aria-label="Details">
+  return html`<section class="panel side" aria-label="Details" inert=${covered}>
     <div class="tabs" role="tablist" aria-label="Details" ref=${bar} onKeyDown=${move}>
       ${tabs.map(({ id, label, badge }) => html`<button key=${id} id="tab-${id}" role="tab" aria-selected=${id === chosen}
         aria-controls="tab-panel" tabindex=${id === chosen ? 0 : -1} onClick=${() => onChoose(id)}>${label}
