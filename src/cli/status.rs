@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn backends_show_what_they_work_on_of_what_they_may() {
-        let load = dto::Load { requests: 12, connections: 8 };
+        let load = dto::Load { requests: 12, connections: 8, ..<_>::default() };
         for (requests, connections, expected) in [
             (Some(100), Some(50), "12 of 100 requests, 8 of 50 connections: "),
             (Some(100), None, "12 of 100 requests: "),

@@ -309,8 +309,14 @@ fn loads(counters: &Counters) -> Loads {
             .backends()
             .into_iter()
             .map(|(key, it)| {
-                let (requests, connections) = (it.in_flight.load(Relaxed), it.connections());
-                (key, dto::Load { requests, connections })
+                let load = dto::Load {
+                    requests: it.in_flight.load(Relaxed),
+                    connections: it.connections(),
+                    total: it.requests.load(Relaxed),
+                    failures: it.failures.load(Relaxed),
+                    server_errors: it.responses[5].load(Relaxed),
+                };
+                (key, load)
             })
             .collect(),
     }))

@@ -52,13 +52,22 @@ pub struct PoolLimits {
     pub pending: u32,
 }
 
-/// What an address of a backend works on.
+/// What an address of a backend works on, and what its requests came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Load {
     /// Requests, or connections of TCP listeners.
     pub requests: u32,
     /// Connections to it, idle ones included.
     pub connections: u32,
+    /// Requests, or connections of TCP listeners, that it was chosen for since the node started.
+    #[serde(default)]
+    pub total: u64,
+    /// Those of them that it did not take or answer.
+    #[serde(default)]
+    pub failures: u64,
+    /// Its responses with a status from 500 on.
+    #[serde(default)]
+    pub server_errors: u64,
 }
 
 /// Too few addresses of a pool are healthy.

@@ -2,5 +2,6 @@
 
 mod browser;
 mod previews;
+mod rates;
 mod served;
 mod shown;

@@ -4,7 +4,7 @@ mod access_log;
 mod announced;
 mod arrivals;
 mod auth;
-mod backend;
+pub(crate) mod backend;
 mod client_limits;
 mod connections;
 mod discover;
@@ -66,12 +66,12 @@ async fn node(backends: &[&Backend], pool: &str) -> TestNode {
 }
 
 /// Where the first listener of a node listens.
-fn address(node: &TestNode) -> SocketAddr {
+pub(crate) fn address(node: &TestNode) -> SocketAddr {
     node.node.proxy_addresses[0].1
 }
 
 /// A client of the proxy, which keeps its connections.
-fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client")
 }
 

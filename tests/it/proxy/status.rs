@@ -37,7 +37,7 @@ async fn status_shows_how_much_of_the_limits_is_used() {
     until("two are with the backend, and one waits", async || {
         let pool = pool(&node).await;
         let load = &pool["backends"][0]["addresses"][0]["load"];
-        (*load == json!({ "requests": 2, "connections": 2 }) && pool["waiting"] == 1).then_some(())
+        (load["requests"] == 2 && load["connections"] == 2 && pool["waiting"] == 1).then_some(())
     })
     .await;
     let text = printed(&node, &["status"]).await;
@@ -47,7 +47,7 @@ async fn status_shows_how_much_of_the_limits_is_used() {
     until("nothing is left", async || {
         let pool = pool(&node).await;
         let load = &pool["backends"][0]["addresses"][0]["load"];
-        (*load == json!({ "requests": 0, "connections": 0 }) && pool["waiting"] == 0).then_some(())
+        (load["requests"] == 0 && load["connections"] == 0 && pool["waiting"] == 0).then_some(())
     })
     .await;
     node.stop().await;
@@ -56,10 +56,31 @@ async fn status_shows_how_much_of_the_limits_is_used() {
 #[tokio::test]
 async fn without_limits_only_json_has_the_load() {
     let one = Backend::start("one").await;
-    let node = node(&[&one], "").await;
-    let pool = pool(&node).await;
-    assert_eq!((&pool["limits"], &pool["waiting"]), (&Value::Null, &json!(0)));
-    assert_eq!(pool["backends"][0]["addresses"][0]["load"], json!({ "requests": 0, "connections": 0 }));
+    let node = node(&[&one], "retry = { tries = 1 }").await;
+    let found = pool(&node).await;
+    assert_eq!((&found["limits"], &found["waiting"]), (&Value::Null, &json!(0)));
+    let none = json!({ "requests": 0, "connections": 0, "total": 0, "failures": 0, "server_errors": 0 });
+    assert_eq!(found["backends"][0]["addresses"][0]["load"], none);
+    // What requests come to is counted.
+    for (manner, total, failures, server_errors) in [
+        (Manner::Show, 1, 0, 0),
+        (Manner::Status(404), 2, 0, 0),
+        (Manner::Status(503), 3, 0, 1),
+        (Manner::Close, 4, 1, 1),
+    ] {
+        one.behave(manner);
+        get(&node).await.expect("it ends");
+        let counts = until("it is counted", async || {
+            let load = pool(&node).await["backends"][0]["addresses"][0]["load"].clone();
+            (load["total"] == total && load["requests"] == 0).then_some(load)
+        });
+        let load = counts.await;
+        assert_eq!(
+            (&load["failures"], &load["server_errors"]),
+            (&json!(failures), &json!(server_errors)),
+            "{load}"
+        );
+    }
     let text = printed(&node, &["status"]).await;
     assert!(text.contains(&format!("{} 127.0.0.1 up no probe: always up", one.address)), "{text}");
     node.stop().await;

@@ -3,6 +3,7 @@
 import { html, useMemo } from "../lib.js";
 import { evidence } from "../health.js";
 import { useStore } from "../store.js";
+import { addressKey } from "../trails.js";
 import { clock, count } from "../words.js";
 import { Tree, addressNode, ownerLevel } from "./tree.js";
 
@@ -49,13 +50,18 @@ function backendNode(pool, backend, limits, at) {
   const most = limits?.requests ? `/${limits.requests * addresses.length}` : "";
   const [out] = ejected;
   const state = [verdict, backup && "backup", out && `ejected until ${clock(out.until, at)}`];
+  const level = out && verdict === "up" ? "watch" : ownerLevel(backend);
+  const why = [out?.evidence ?? evidence([backend]), `${requests}${most} in flight`];
+  // Where all is well, the load comes first, for there is not room for everything.
+  if (level === "well") why.reverse();
   const common = {
     name, search: `${pool}/${name}`.toLowerCase(), word: verdict, state: state.filter(Boolean).join(", "), override, target,
-    level: out && verdict === "up" ? "watch" : ownerLevel(backend), evidence: out?.evidence ?? evidence([backend]), load: `${requests}${most} in flight`,
+    level, evidence: why.join("; "),
   };
   if (addresses.length === 1) return { ...addressNode("pool", pool, name, addresses[0], 1), ...common };
-  const note = `weight ${weight}${used ? "" : ", not used"}, ${common.load}`;
+  const note = `weight ${weight}${used ? "" : ", not used"}`;
+  const trails = addresses.map((address) => addressKey("pool", pool, name, address));
   const children = () => addresses.map((address) => addressNode("pool", pool, name, address, 2));
-  return { ...common, key: target, depth: 1, note, children };
+  return { ...common, key: target, depth: 1, note, trails, children };
 }
 

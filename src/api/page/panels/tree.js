@@ -2,16 +2,16 @@
 
 import { html, useMemo, useState } from "../lib.js";
 import { LEVELS, evidence, levelOf } from "../health.js";
-import { addressKey } from "../trails.js";
-import { milliseconds, overrideOrigin, overrideState, since } from "../words.js";
+import { addressKey, trails } from "../trails.js";
+import { milliseconds, overrideOrigin, overrideState, percent, rate, since } from "../words.js";
 import { Rows, Sign } from "./rows.js";
-import { Sparkline } from "./sparkline.js";
+import { RequestsSparkline, Sparkline } from "./sparkline.js";
 
 // With more rows at the top level, those without a finding start closed.
 const FEW = 8;
 
-// `roots` is a list of nodes: `{ key, depth, name, search, level, word, state, evidence, override?, target?, children? }`, where
-// `children` returns a list of nodes: most of them are never looked at.
+// `roots` is a list of nodes: `{ key, depth, name, search, level, word, state, evidence, override?, target?, note?, trails?, children? }`, where
+// `children` returns a list of nodes: most of them are never looked at. `trails` are the keys of the backends whose rates it shows.
 export function Tree({ roots, label, empty, at, onAct, onDetail }) {
   const [search, setSearch] = useState("");
   const [onlyFindings, setOnlyFindings] = useState(false);
@@ -60,11 +60,17 @@ function Row({ node, isOpen, at, onToggle, onAct, onDetail }) {
         ${node.since && html`<span class="quiet">${since(node.since, at)}</span>`}</span>
       <span class="why">${override ? `${overrideState(override)} ${overrideOrigin(override, at)}` : evidence}</span>
     </button>
-    ${address && html`<span class="measure"><${Sparkline} trail=${trail} at=${at} /><span class="rtt">${[milliseconds(address.rtt_ms), node.load].filter(Boolean).join(", ")}</span></span>`}
-    ${node.note && html`<span class="measure quiet">${node.note}</span>`}
+    ${address?.load && html`<span class="measure"><${RequestsSparkline} trail=${trail} at=${at} />
+      <${Rates} ...${trails.recent([trail])} /></span>`}
+    ${address && html`<span class="measure"><${Sparkline} trail=${trail} at=${at} /><span class="quiet">${milliseconds(address.rtt_ms)}</span></span>`}
+    ${node.note && html`<span class="measure quiet">${node.note}${node.trails && html` <${Rates} ...${trails.recent(node.trails)} />`}</span>`}
     ${target && html`<button class="small act" onClick=${() => onAct({ target, override, verdict: word })}>
       Act<span class="visually-hidden"> on ${target}</span></button>`}`;
 }
+
+// Requests per second, and which share of them failed.
+const Rates = ({ requests, failed }) => html`<span class="quiet">${rate(requests)}${failed > 0
+  && html` <span class="bad"><span aria-hidden="true">✕</span> ${percent(failed)}<span class="visually-hidden"> failed</span></span>`}</span>`;
 
 // The node of an address.
 export function addressNode(tier, owner, parent, address, depth) {
