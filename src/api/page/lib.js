@@ -1,20 +1,28 @@
 // Preact with htm as its templates, and the few things that every part of the page uses.
 
 import { h } from "./vendor/preact.js";
-import { useEffect, useRef, useState } from "./vendor/preact-hooks.js";
+import { useEffect, useState } from "./vendor/preact-hooks.js";
 import htm from "./vendor/htm.js";
 
 export { render } from "./vendor/preact.js";
 export { useCallback, useEffect, useId, useMemo, useRef, useState } from "./vendor/preact-hooks.js";
 
-export const html = htm.bind(h);
+// No element is kept to be used again, by htm (which does so unless `this[0]` says that it varies) or otherwise: it knows the tree in
+// which it was first, and that one leads to all that came later.
+export const html = htm.bind(function element(...parts) {
+  this[0] = 3;
+  return h(...parts);
+});
 
 // A component that renders again only when one of its properties is another one.
-export const memo = (component) => (props) => {
-  const last = useRef(null);
-  if (last.current === null || !isShallowEqual(last.current.props, props)) last.current = h(component, props);
-  return last.current;
+export const memo = (component) => function Memo(props) {
+  this.shouldComponentUpdate = isOther;
+  return h(component, props);
 };
+
+function isOther(props) {
+  return !isShallowEqual(this.props, props);
+}
 
 function isShallowEqual(a, b) {
   const keys = Object.keys(a);

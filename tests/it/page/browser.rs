@@ -146,6 +146,15 @@ impl Browser {
         self.command(Method::POST, &format!("element/{element}/value"), json!({ "text": text })).await;
     }
 
+    /// How many nodes of documents there are, those included that are not shown, and how many bytes objects take, once what is not
+    /// needed is gone.
+    pub(super) async fn memory(&self) -> (u64, u64) {
+        self.protocol("HeapProfiler.collectGarbage", json!({})).await;
+        let counters = self.protocol("Memory.getDOMCounters", json!({})).await;
+        let heap = self.protocol("Runtime.getHeapUsage", json!({})).await;
+        (counters["nodes"].as_u64().expect("a number"), heap["usedSize"].as_f64().expect("a number") as u64)
+    }
+
     /// What axe-core finds wrong with the page: rules, with the elements that break them.
     pub(super) async fn inaccessible(&self) -> Value {
         self.run(AXE, json!([])).await;

@@ -1,6 +1,7 @@
 //! The page at `/`: how it is served, and what it does in a real browser.
 
 mod browser;
+mod memory;
 mod previews;
 mod rates;
 mod served;
