@@ -153,7 +153,7 @@ async fn a_change_that_moves_clients_of_another_service_says_so() {
     browser.until(&format!("{GERMANY} === 'url(#tint-0)'")).await;
     browser
         .until(&format!(
-            "{PREVIEW}.includes('With service/first.example.test./two drained, 100% of all clients')"
+            "{PREVIEW}.includes('With service/first.example.test./two drained, 100% of all clients would move')"
         ))
         .await;
     node.stop().await;

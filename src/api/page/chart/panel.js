@@ -37,7 +37,7 @@ export function ChartPanel({ explained, onExplain }) {
       ${isTable
         ? html`<${CountryTable} map=${shown.map} moving=${shown.moving} onCountry=${onCountry} />`
         : html`<${Chart} map=${shown.map} moving=${shown.moving} indices=${indices} explained=${explained} onCountry=${onCountry} />`}
-      <${Preview} ...${described(map, preview, shown)} />
+      <${Preview} ...${described(map, preview, shown, isTable ? "in bold" : "outlined")} />
       ${map?.problem && html`<p class="note">${map.countries ? "The map is not up to date" : "There is no map"}: ${map.problem}</p>`}
     </div>
     <${Legend} map=${shown.map} before=${shown.before} regions=${regions} indices=${indices} />

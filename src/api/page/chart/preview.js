@@ -35,20 +35,27 @@ function moved(from, to) {
   return gains + Math.max(0, all(from) - all(to));
 }
 
-// What the preview shows, in a sentence, and the shares of the regions that change: `{ headline, shares }`.
-export function described(map, preview, { moving, before, map: after }) {
-  if (!preview?.plan || !map || !isOpen(map, preview)) return null;
+// What the preview shows, in a sentence, and the shares of the regions that change: `{ headline, shares }`. `mark` says how the countries
+// that would move are marked.
+export function described(map, preview, { moving, before, map: after }, mark) {
+  // Another service may have been chosen since the plan was made.
+  if (!map || !isOpen(map, preview) || preview.plan.map?.service !== map.service) return null;
   const what = changeText(preview);
   if (before) {
     const share = after.countries.reduce((sum, { country, weight, regions }) =>
       sum + (moving.has(country) ? weight * moved(moving.get(country), regions) : 0), 0);
     return {
-      headline: `With ${what}, ${percent(share)} of all clients would move: those of the outlined countries.`,
+      headline: `With ${what}, ${percent(share)} of all clients would move (${mark}).`,
       shares: `${count(moving.size, "country", "countries")}; ${changes(before, after)}.`,
     };
   }
-  const others = [...new Set(preview.plan.services.filter(({ moved }) => moved > 0).map(({ service }) => shortName(service)))];
-  if (others.length === 0) return { headline: `With ${what}, no clients would move to another region.`, shares: "" };
+  const moves = [...new Set(preview.plan.services.map(({ service }) => service))];
+  const others = moves.filter((service) => service !== map.service).map(shortName);
+  if (others.length === 0) {
+    // Clients may move that get other answers than those that the map is of.
+    const where = moves.length > 0 ? `, as far as they ask for ${map.family ? `${map.family} addresses` : "this"}` : "";
+    return { headline: `With ${what}, no clients would move to another region${where}.`, shares: "" };
+  }
   const named = others.length > 2 ? [others[0], count(others.length - 1, "other service")] : others;
   return { headline: `With ${what}, clients of ${list(named)} would move, but none of ${shortName(map.service)}.`, shares: "" };
 }

@@ -74,7 +74,8 @@ function History({ trail, at, of }) {
   useEffect(() => {
     let isGone = false;
     import("../vendor/uplot.js").then(({ default: UPlot }) => {
-      if (isGone || width === 0) return;
+      // What an effect leaves is cleared a while after its element is gone.
+      if (isGone || !frame.current || width === 0) return;
       chart.current = new UPlot(options(of, width, getComputedStyle(frame.current)), of.data(trails.of(trail)), frame.current);
     });
     return () => {
