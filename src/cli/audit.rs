@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use super::client::Client;
 use super::events::since;
 use super::node::NodeOptions;
+use super::say_styled;
+use super::styled::{Look, Styled};
 use crate::api::dto::{AuditAction, AuditEntry, AuditResult, AuditState};
 
 #[derive(Debug, clap::Args)]
@@ -30,32 +32,36 @@ pub(super) fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode> {
         if arguments.json {
             say!("{}", serde_json::to_string(&entry).unwrap_or_default());
         } else {
-            say!("{}", line(&entry));
+            say_styled(&line(&entry));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// An entry in a line; if a text in it has several, the others are indented below.
-fn line(entry: &AuditEntry) -> String {
+fn line(entry: &AuditEntry) -> Styled {
     let AuditEntry { at, last, count, who, from, why, reason, .. } = entry;
-    let result = match entry.result {
-        AuditResult::Accepted => "accepted",
-        AuditResult::Refused => "refused",
-        AuditResult::Failed => "failed",
+    let look = match entry.result {
+        AuditResult::Accepted => Look::Good,
+        AuditResult::Refused => Look::Doubtful,
+        AuditResult::Failed => Look::Bad,
     };
-    let mut line = format!("{at}  {result:<8}  {who} ({from}): {}", request(entry));
+    let mut text = format!("  {who} ({from}): {}", request(entry));
     if let Some(reason) = reason {
-        line += &format!(", because \"{reason}\"");
+        text += &format!(", because \"{reason}\"");
     }
-    line += &change(entry);
+    text += &change(entry);
     if *count > 1 {
-        line += &format!(", {count} times until {last}");
+        text += &format!(", {count} times until {last}");
     }
     if let Some(why) = why {
-        line += &format!(": {why}");
+        text += &format!(": {why}");
     }
-    line.replace('\n', "\n    ")
+    let mut line = Styled::new(Look::Dim, at);
+    line.push("  ");
+    line.add(look, &format!("{:<8}", entry.result));
+    line.push(&text.replace('\n', "\n    "));
+    line
 }
 
 /// What was asked for.
@@ -171,7 +177,7 @@ mod tests {
             let Value::Object(changes) = changes else { unreachable!("it is one") };
             changes.into_iter().for_each(|(key, value)| entry[key] = value);
             let entry: AuditEntry = serde_json::from_value(entry).expect("an entry");
-            assert_eq!(line(&entry), format!("{head}  {expected}"));
+            assert_eq!(line(&entry).shown(false), format!("{head}  {expected}"));
         }
     }
 }

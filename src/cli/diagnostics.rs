@@ -8,23 +8,24 @@
 //! ```
 
 use std::borrow::Cow;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::iter::Enumerate;
 use std::ops::Range;
 use std::path::Path;
 use std::str::Lines;
 
-use annotate_snippets::renderer::{AnsiColor, Style};
+use annotate_snippets::renderer::Style;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
+use super::styled::{Look, has_colours};
 use super::terminal::{escaped, in_place};
 use crate::config::{Diagnostic, Diagnostics, MOST_SHOWN, Severity};
 
 /// Prints them to standard error: errors, then warnings, then their number.
 pub(super) fn print(diagnostics: &Diagnostics) {
     let stderr = std::io::stderr();
-    let colours = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+    let colours = has_colours(&stderr);
     // The exit code tells what a stderr that takes nothing cannot.
     write!(stderr.lock(), "{}{}", rendered(diagnostics, colours), summary(diagnostics)).ok();
 }
@@ -112,12 +113,12 @@ fn window(line: &str, columns: Range<usize>) -> (Cow<'_, str>, Range<usize>) {
 
 /// The line that editors understand, then the source line with what is wrong marked, then the help.
 fn one(it: &Diagnostic, line: Option<&str>, colours: bool) -> String {
-    let (level, colour) = match it.severity {
-        Severity::Error => (Level::ERROR, AnsiColor::Red),
-        Severity::Warning => (Level::WARNING, AnsiColor::Yellow),
+    let (level, look) = match it.severity {
+        Severity::Error => (Level::ERROR, Look::Bad),
+        Severity::Warning => (Level::WARNING, Look::Doubtful),
     };
     let (renderer, bold, colour) = if colours {
-        (Renderer::styled(), Style::new().bold(), colour.on_default())
+        (Renderer::styled(), Look::Heading.style(), look.style())
     } else {
         (Renderer::plain(), Style::new(), Style::new())
     };

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 
 use super::client::Client;
 use super::node::NodeOptions;
-use crate::api::dto;
+use super::say_styled;
+use super::styled::{Look, Styled};
+use crate::api::dto::{self, EventName};
 use crate::config;
 
 #[derive(Debug, clap::Args)]
@@ -33,7 +35,7 @@ pub(super) fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode> {
         if arguments.json {
             say!("{}", serde_json::to_string(event).unwrap_or_default());
         } else {
-            say!("{}", line(event));
+            say_styled(&line(event));
         }
     };
     if arguments.follow {
@@ -75,8 +77,33 @@ fn is_before(event: &dto::Event, moment: Timestamp) -> bool {
 }
 
 /// An event in a line; if its message has several, the others are indented below.
-fn line(event: &dto::Event) -> String {
-    format!("{}  {:<13} {}", event.at, event.event, event.message.replace('\n', "\n    "))
+fn line(event: &dto::Event) -> Styled {
+    let mut line = Styled::new(Look::Dim, &event.at);
+    line.push("  ");
+    line.add(look(event), &format!("{:<13}", event.event));
+    line.push(&format!(" {}", event.message.replace('\n', "\n    ")));
+    line
+}
+
+fn look(event: &dto::Event) -> Look {
+    match event.event {
+        EventName::Transition => match event.fields.get("to").map(String::as_str) {
+            Some("up") => Look::Good,
+            Some("degraded") => Look::Doubtful,
+            Some("down") => Look::Bad,
+            _ => Look::Plain,
+        },
+        EventName::Returned | EventName::Released | EventName::AllClear => Look::Good,
+        EventName::Held | EventName::Unresolved | EventName::Missed => Look::Doubtful,
+        EventName::Ejected | EventName::ReloadFailed | EventName::Alarm => Look::Bad,
+        EventName::Override
+        | EventName::Restore
+        | EventName::Expire
+        | EventName::Reload
+        | EventName::Resolved
+        | EventName::Discovered
+        | EventName::Issued => Look::Plain,
+    }
 }
 
 #[cfg(test)]
@@ -124,7 +151,7 @@ mod tests {
             (EventName::Alarm, "one", "2027-01-15T08:00:00.000Z  alarm         one"),
             (EventName::ReloadFailed, "one\ntwo", "2027-01-15T08:00:00.000Z  reload_failed one\n    two"),
         ] {
-            assert_eq!(line(&event(name, message)), expected);
+            assert_eq!(line(&event(name, message)).shown(false), expected);
         }
     }
 }

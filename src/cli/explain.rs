@@ -13,7 +13,8 @@ use serde::Serialize;
 use super::client::{Client, ClientError, Purpose};
 use super::completions::services;
 use super::node::{NodeOptions, Reach, Selection};
-use super::terminal::in_one_line;
+use super::say_styled;
+use super::styled::{Look, Styled};
 use crate::api::dto::{self, ExplainKind, Instead, StageName};
 use crate::api::{self, Question};
 use crate::health::State;
@@ -115,7 +116,7 @@ fn print<T: Serialize>(
     config: Option<&Path>,
     asked: Option<String>,
     explained: &T,
-    text: fn(&T) -> String,
+    text: fn(&T) -> Styled,
 ) -> Result<ExitCode> {
     if arguments.json {
         let assumed = config.map(|_| ASSUMED);
@@ -123,14 +124,15 @@ fn print<T: Serialize>(
         say!("{}", serde_json::to_string_pretty(&explanation)?);
         return Ok(ExitCode::SUCCESS);
     }
+    let mut lines = Lines::default();
     if let Some(config) = config {
-        let path = config.display().to_string();
-        say!("{:<11} {}: no node was asked; assumed: {ASSUMED}", "offline", in_one_line(&path));
+        lines.add("offline", format!("{}: no node was asked; assumed: {ASSUMED}", config.display()));
     }
     if let Some(asked) = asked {
-        say!("{:<11} {}", "node", in_one_line(&asked));
+        lines.add("node", asked);
     }
-    say!("{}", text(explained).trim_end());
+    lines.0.push(text(explained));
+    say_styled(&lines.text());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -147,40 +149,53 @@ fn assume(config: &Path) -> Result<Snapshot> {
     Ok(Snapshot { plan, standing: Arc::new(standing), challenges: <_>::default(), epoch: 0 })
 }
 
-/// Adds a line of an explanation. Without a label it belongs to the line before.
-fn write_line(text: &mut String, label: &str, value: &str) {
-    writeln!(text, "{label:<11} {}", in_one_line(value)).expect("a String takes everything");
+/// The lines of an explanation.
+#[derive(Default)]
+struct Lines(Vec<Styled>);
+
+impl Lines {
+    /// Adds a line. Without a label it belongs to the line before.
+    fn add(&mut self, label: &str, value: impl Into<Styled>) {
+        let mut line = Styled::new(Look::Heading, format!("{label:<11}"));
+        line.push(" ");
+        line.append(value.into().in_one_line());
+        self.0.push(line);
+    }
+
+    fn text(self) -> Styled {
+        Styled::joined(self.0, "\n")
+    }
 }
 
 /// The explanation as text.
-fn text(e: &dto::Explain) -> String {
-    let mut text = String::new();
-    let mut line = |label: &str, value: String| write_line(&mut text, label, &value);
-    line("question", format!("{} {}", e.name, e.rtype));
-    line("client", format!("{}: {}", e.client, place(&e.location)));
+fn text(e: &dto::Explain) -> Styled {
+    let mut lines = Lines::default();
+    lines.add("question", format!("{} {}", e.name, e.rtype));
+    lines.add("client", format!("{}: {}", e.client, place(&e.location)));
     if let Some(service) = e.service.as_ref().filter(|service| **service != e.name) {
-        line("service", format!("{service}, {}", way_to(service, &e.name)));
+        lines.add("service", format!("{service}, {}", way_to(service, &e.name)));
     }
     if e.service.is_none() {
-        line("service", unchosen(e.kind).into());
+        lines.add("service", unchosen(e.kind));
     }
     let mut family = None;
     for stage in e.stages.iter().filter(|stage| says_something(stage)) {
         if stage.family != family {
             family = stage.family;
-            line("hints", family.map(|family| family.to_string()).unwrap_or_default());
+            lines.add("hints", family.map(|family| family.to_string()).unwrap_or_default());
         }
-        line(&stage.stage.to_string(), kept(stage));
+        lines.add(&stage.stage.to_string(), kept(stage));
         for dropped in &stage.dropped {
-            line("", format!("{} not used: {}", dropped.region, dropped.why));
+            let not_used = format!("{} not used: {}", dropped.region, dropped.why);
+            lines.add("", Styled::new(Look::Dim, not_used));
         }
     }
-    line("answer", answer(e));
+    lines.add("answer", answer(e));
     let records = if e.kind == ExplainKind::Referral { &e.answer.authority } else { &e.answer.records };
     for record in records {
-        line("", record.clone());
+        lines.add("", record.clone());
     }
-    text
+    lines.text()
 }
 
 /// How a name leads to a service with another name.

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
-use comfy_table::{Cell, CellAlignment, Table, presets};
 use ipnet::IpNet;
 use serde::Serialize;
 
+use super::say_styled;
+use super::styled::{Styled, Table};
 use crate::config::{FileKind, why_unreadable};
 use crate::geo::{self, Agreement, Database, Draw, Index, Located, Sampling, Source};
 use crate::prepare::{BUILTIN, NamedIndex, files};
@@ -101,7 +102,11 @@ pub(crate) fn run(
             let with = Index::compile(&[with], &[], &[]);
             let rows = geo::compare(&source, &with, Sampling { v4: count_v4, v6: count_v6, seed });
             let rows: Vec<_> = rows.iter().map(Row::from).collect();
-            say!("{}", if json { serde_json::to_string_pretty(&rows)? } else { table(&rows) });
+            if json {
+                say!("{}", serde_json::to_string_pretty(&rows)?);
+            } else {
+                say_styled(&table(&rows));
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -241,23 +246,15 @@ impl From<&Agreement> for Row {
     }
 }
 
-fn table(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["", "drawn by", "drawn", "same country", "p50 km", "p95 km", "p99 km"]);
+fn table(rows: &[Row]) -> Styled {
+    let head = ["", "drawn by", "drawn", "same country", "p50 km", "p95 km", "p99 km"];
+    let mut table = Table::new(head).with_numbers_from(2);
     for row in rows {
-        let numbers = [
-            row.drawn.to_string(),
-            format!("{:.3} %", row.same_country * 100.0),
-            format!("{:.1}", row.p50_km),
-            format!("{:.1}", row.p95_km),
-            format!("{:.1}", row.p99_km),
-        ];
-        let names = [row.family, row.drawn_by].map(Cell::new);
-        let numbers = numbers.map(|number| Cell::new(number).set_alignment(CellAlignment::Right));
-        table.add_row(names.into_iter().chain(numbers));
+        let (drawn, same_country) = (row.drawn.to_string(), format!("{:.3} %", row.same_country * 100.0));
+        let [p50, p95, p99] = [row.p50_km, row.p95_km, row.p99_km].map(|km| format!("{km:.1}"));
+        table.add([row.family, row.drawn_by, &drawn, &same_country, &p50, &p95, &p99]);
     }
-    table.trim_fmt()
+    table.text()
 }
 
 #[cfg(test)]
@@ -391,8 +388,9 @@ mod tests {
             p95_km: 135.21,
             p99_km: 330.0,
         };
-        insta::assert_snapshot!(table(&[row, Agreement { v4: false, draw: Draw::Ranges, ..row }].map(|row| Row::from(&row))), @r"
-              drawn by      drawn   same country  p50 km  p95 km  p99 km
+        let rows = [row, Agreement { v4: false, draw: Draw::Ranges, ..row }].map(|row| Row::from(&row));
+        insta::assert_snapshot!(table(&rows).shown(false), @r"
+              drawn by       drawn  same country  p50 km  p95 km  p99 km
         IPv4  address       200000      99.951 %    10.7   135.2   330.0
         IPv6  source range  200000      99.951 %    10.7   135.2   330.0
         ");

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _, Write, stderr};
 use anyhow::{Context as _, Result};
 use tracing_subscriber::EnvFilter;
 
+use super::styled::has_colours;
 use super::terminal::{escaped, escaped_but_colours};
 use crate::config::{Log, LogFormat};
 use crate::node::log;
@@ -33,8 +34,8 @@ fn start_with(config: &Log, more: &str) -> Result<()> {
         LogFormat::Json => {
             builder.with_writer(move || Safe(lines, escaped)).json().flatten_event(true).init()
         }
-        LogFormat::Text if on_terminal => {
-            builder.with_writer(move || Safe(lines, escaped_but_colours)).init()
+        LogFormat::Text if has_colours(&stderr()) => {
+            builder.with_writer(move || Safe(lines, escaped_but_colours)).with_ansi(true).init()
         }
         LogFormat::Text => builder.with_writer(move || Safe(lines, escaped)).with_ansi(false).init(),
     }

@@ -53,6 +53,7 @@ mod plan;
 mod proxy;
 mod serve;
 mod status;
+mod styled;
 mod terminal;
 mod traffic;
 mod watch;
@@ -62,13 +63,16 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 
-use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
+use clap::{
+    ArgMatches, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint,
+};
 
 use crate::api::dto;
 use crate::node::log;
 use crate::prepare::{self, NamedIndex, Origin};
 use client::{Client, ClientError, Purpose};
 use node::{NodeOptions, Selection};
+use styled::{Styled, has_colours};
 
 /// Exit codes other than 0, success.
 mod exit {
@@ -98,6 +102,10 @@ struct Arguments {
     /// The config; commands that use a running node take its socket or address from there
     #[arg(short, long, env = "PORTOLAN_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+
+    /// Whether the output has colours; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true)]
+    color: ColorChoice,
 
     #[command(subcommand)]
     command: Command,
@@ -221,7 +229,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let Arguments { control, token, config, command } = arguments;
+    let Arguments { control, token, config, color, command } = arguments;
+    styled::choose(color);
     let selection = Selection::new(control, token, config, matches);
     selection.fits(&command)?;
     let read = |options: &NodeOptions| Client::new(&selection.node(options), Purpose::Read);
@@ -278,6 +287,11 @@ fn complain(text: &str) {
 /// Prints text of any origin on stdout.
 fn say_line(text: fmt::Arguments<'_>) {
     write_line(&terminal::escaped(&text.to_string()));
+}
+
+/// Prints a text on stdout, in colours where these are shown.
+fn say_styled(text: &Styled) {
+    write_line(&text.shown(has_colours(&io::stdout())));
 }
 
 /// Prints a line on stdout. That its reader is gone is not an error; any other failure is.

@@ -9,7 +9,8 @@ use super::client::Client;
 use super::complain;
 use super::completions::targets;
 use super::node::NodeOptions;
-use super::status::Table;
+use super::say_styled;
+use super::styled::Table;
 use crate::api::dto::{self, Action, Share};
 use crate::config;
 use crate::model::{Fraction, Target, TargetError};
@@ -177,14 +178,14 @@ pub(super) fn list(client: &Client, json: bool) -> Result<ExitCode> {
     } else if overrides.is_empty() {
         say!("no overrides");
     } else {
-        let mut table = Table::new(&["ID", "TARGET", "ACTION", "SHARE", "SINCE", "UNTIL", "BY", "REASON"]);
+        let mut table = Table::new(["ID", "TARGET", "ACTION", "SHARE", "SINCE", "UNTIL", "BY", "REASON"]);
         for o in overrides {
             let (id, action, share) = (o.id.to_string(), o.action.to_string(), o.share.to_string());
             let until = o.until.unwrap_or_else(|| "restored".into());
             let (by, reason) = (o.by.unwrap_or_default(), o.reason.unwrap_or_default());
             table.add([&*id, &o.target, &action, &share, &o.created, &until, &by, &reason]);
         }
-        say!("{}", table.text());
+        say_styled(&table.text());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,8 @@ use super::completions::targets;
 use super::exit;
 use super::node::NodeOptions;
 use super::overrides::{share, target};
-use super::status::Table;
+use super::say_styled;
+use super::styled::{Look, Styled, Table};
 use crate::api::dto::{self, Action, Basis, RegionShare, Share};
 
 /// The most countries and services in the text; JSON has more.
@@ -81,7 +82,7 @@ impl Arguments {
         if self.json {
             say!("{}", serde_json::to_string_pretty(&plan)?);
         } else {
-            say!("{}", text(&plan, change));
+            say_styled(&text(&plan, change));
         }
         let is_refused = plan.refused.is_some();
         Ok(if is_refused { ExitCode::from(exit::REFUSED) } else { ExitCode::SUCCESS })
@@ -89,27 +90,30 @@ impl Arguments {
 }
 
 /// Totals first, then the countries with the most clients that move, then what a safety rule says.
-fn text(plan: &dto::Plan, change: &str) -> String {
-    let mut text = totals(plan, change);
+fn text(plan: &dto::Plan, change: &str) -> Styled {
+    let mut text = Styled::from(totals(plan, change));
     for it in &plan.endpoints {
-        text += &format!("\n{}", endpoints(it));
+        text.push(&format!("\n{}", endpoints(it)));
     }
     if let Some(first) = plan.services.first() {
-        text += "\n\n";
+        text.push("\n\n");
         if plan.services.len() > 1 {
-            text += &format!("Countries of {}:\n", name(first));
+            text.push(&format!("Countries of {}:\n", name(first)));
         }
-        text += &countries(first);
-        text += match plan.basis {
+        text.append(countries(first));
+        let basis = match plan.basis {
             Basis::Queries => "\nClients are counted by the queries of the last hour.",
             Basis::Addresses => "\nClients are counted by the addresses of each country.",
             Basis::Mixed => {
                 "\nClients are counted by the queries of the last hour; those of services that were hardly asked, by addresses."
             }
         };
+        text.add(Look::Dim, basis);
     }
     if let Some(why) = &plan.refused {
-        text += &format!("\n\nA safety rule would refuse it: {why}.\n--override-safety does it anyway.");
+        text.push("\n\n");
+        text.add(Look::Bad, &format!("A safety rule would refuse it: {why}."));
+        text.push("\n--override-safety does it anyway.");
     }
     text
 }
@@ -157,13 +161,15 @@ fn name(service: &dto::PlanService) -> String {
     format!("{}{family}", service.service)
 }
 
-fn countries(service: &dto::PlanService) -> String {
-    let mut table = Table::new(&["COUNTRY", "OF ALL CLIENTS", "MOVES", "FROM", "TO"]);
+fn countries(service: &dto::PlanService) -> Styled {
+    let mut table = Table::new(["COUNTRY", "OF ALL CLIENTS", "MOVES", "FROM", "TO"]);
     for it in service.countries.iter().take(SHOWN) {
         let (from, to) = (excess(&it.from, &it.to), excess(&it.to, &it.from));
         table.add([&*it.country, &percent(it.weight), &percent(it.moved), &from, &to]);
     }
-    table.text() + &more(service.countries.len() + service.countries_left_out, "country")
+    let mut text = table.text();
+    text.push(&more(service.countries.len() + service.countries_left_out, "country"));
+    text
 }
 
 /// What regions have more of than in another division of the same clients.

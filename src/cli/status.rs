@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use comfy_table::presets::NOTHING;
 
 use super::client::Client;
 use super::node::Place;
+use super::say_styled;
+use super::styled::{Look, Styled, Table};
 use super::terminal::in_one_line;
 use crate::api::dto::{self, Action, Share, Usable, Verdict};
 
@@ -16,73 +17,59 @@ pub(super) fn run(client: &Client, json: bool) -> Result<ExitCode> {
     if json {
         say!("{}", serde_json::to_string_pretty(&status)?);
     } else {
-        say!("{}", text(&status, client.place()));
+        say_styled(&text(&status, client.place()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A table without lines and with headings in capitals. Each cell is one line.
-pub(super) struct Table(comfy_table::Table);
-
-impl Table {
-    pub(super) fn new(head: &[&str]) -> Self {
-        let mut table = comfy_table::Table::new();
-        table.load_style(NOTHING).set_header(head);
-        Self(table)
-    }
-
-    pub(super) fn add<const N: usize>(&mut self, row: [&str; N]) {
-        self.0.add_row(row.map(in_one_line));
-    }
-
-    pub(super) fn text(&self) -> String {
-        self.0.trim_fmt()
-    }
-}
-
-pub(super) fn text(status: &dto::Status, place: &Place) -> String {
+pub(super) fn text(status: &dto::Status, place: &Place) -> Styled {
     let node = &status.node;
-    let ready = if node.ready { "ready" } else { "not ready" };
-    let up = span(node.uptime_s);
-    let mut text =
-        format!("{} {} at {place}, {ready}, epoch {}, up {up}\n", node.name, node.version, node.epoch);
+    let (look, ready) = if node.ready { (Look::Good, "ready") } else { (Look::Doubtful, "not ready") };
+    let mut text = Styled::new(Look::Heading, &node.name);
+    text.push(&format!(" {} at {place}, ", node.version));
+    text.add(look, ready);
+    text.push(&format!(", epoch {}, up {}", node.epoch, span(node.uptime_s)));
     for alarm in &status.alarms {
-        text += &format!("ALARM {}\n", in_one_line(alarm));
+        text.add(Look::Bad, &format!("\nALARM {}", in_one_line(alarm)));
     }
-    let mut regions = Table::new(&["REGION", "ENDPOINT", "ADDRESS", "VERDICT", "FOR", "CONNECT", "EVIDENCE"]);
+    let mut regions = Table::new(["REGION", "ENDPOINT", "ADDRESS", "VERDICT", "FOR", "CONNECT", "EVIDENCE"]);
     for region in &status.regions {
-        regions.add([&region.name, "", "", &verdict(region), &since(&region.since), "", &notes(region)]);
+        let (name, since) = (region.name.as_str().into(), since(&region.since).into());
+        regions.add_styled([name, "".into(), "".into(), verdict(region), since, "".into(), notes(region)]);
         for endpoint in &region.endpoints {
             add_endpoint(&mut regions, endpoint);
         }
     }
     let by_name: HashMap<&str, &dto::Region> = status.regions.iter().map(|it| (&*it.name, it)).collect();
-    let mut services = Table::new(&["SERVICE", "TYPE", "RANK", "REGIONS"]);
+    let mut services = Table::new(["SERVICE", "TYPE", "RANK", "REGIONS"]);
     for service in &status.services {
-        let regions: Vec<String> =
-            service.regions.iter().map(|it| member(it, by_name.get(&*it.name).copied())).collect();
-        let (kind, rank) = (service.kind.to_string(), service.rank.to_string());
-        services.add([&service.name, &kind, &rank, &regions.join(", ")]);
+        let regions = service.regions.iter().map(|it| member(it, by_name.get(&*it.name).copied()));
+        let (kind, rank) = (service.kind.to_string().into(), service.rank.to_string().into());
+        services.add_styled([service.name.as_str().into(), kind, rank, Styled::joined(regions, ", ")]);
     }
-    let mut pools = Table::new(&["POOL", "BACKEND", "ADDRESS", "VERDICT", "FOR", "CONNECT", "EVIDENCE"]);
+    let mut pools = Table::new(["POOL", "BACKEND", "ADDRESS", "VERDICT", "FOR", "CONNECT", "EVIDENCE"]);
     for pool in &status.pools {
-        let serves = if pool.serves { "serves" } else { "does not serve" };
-        let panic = pool.panic.as_ref().map(|it| format!("; panic: {} of {} healthy", it.healthy, it.of));
+        let (look, serves) = if pool.serves { (Look::Good, "serves") } else { (Look::Bad, "does not serve") };
         let waiting = pool.limits.map(|it| format!("; {} of {} requests wait", pool.waiting, it.pending));
-        let evidence =
-            format!("{}{}{}", pool.balance, waiting.unwrap_or_default(), panic.unwrap_or_default());
-        pools.add([&pool.name, "", "", serves, "", "", &evidence]);
+        let mut evidence = Styled::from(format!("{}{}", pool.balance, waiting.unwrap_or_default()));
+        if let Some(panic) = &pool.panic {
+            evidence.push("; ");
+            evidence.add(Look::Doubtful, &format!("panic: {} of {} healthy", panic.healthy, panic.of));
+        }
+        let (name, serves) = (pool.name.as_str().into(), Styled::new(look, serves));
+        pools.add_styled([name, "".into(), "".into(), serves, "".into(), "".into(), evidence]);
         for backend in &pool.backends {
             add_backend(&mut pools, pool.limits.as_ref(), backend);
         }
     }
-    let mut certificates = Table::new(&["CERTIFICATE", "EXPIRES", "NEXT ATTEMPT", "FAILS"]);
+    let mut certificates = Table::new(["CERTIFICATE", "EXPIRES", "NEXT ATTEMPT", "FAILS"]);
     for it in &status.certificates {
-        let (names, expires) = (it.names.join(" "), it.expires.as_deref().unwrap_or("none yet"));
-        let fails = it.error.as_deref().unwrap_or_default();
-        certificates.add([&names, expires, it.next.as_deref().unwrap_or("now"), fails]);
+        let expires = it.expires.as_deref().unwrap_or("none yet").into();
+        let next = it.next.as_deref().unwrap_or("now").into();
+        let fails = Styled::new(Look::Bad, it.error.as_deref().unwrap_or_default());
+        certificates.add_styled([it.names.join(" ").into(), expires, next, fails]);
     }
-    let mut challenges = Table::new(&["CHALLENGE", "VALUE", "BY", "UNTIL"]);
+    let mut challenges = Table::new(["CHALLENGE", "VALUE", "BY", "UNTIL"]);
     for it in &status.challenges {
         challenges.add([&it.name, &it.value, &it.by, &it.until]);
     }
@@ -93,14 +80,8 @@ pub(super) fn text(status: &dto::Status, place: &Place) -> String {
         (!status.certificates.is_empty()).then(|| certificates.text()),
         (!status.challenges.is_empty()).then(|| challenges.text()),
     ];
-    for table in tables.into_iter().flatten() {
-        text += &format!("\n{table}\n");
-    }
-    text.truncate(text.trim_end().len());
-    if let Some(files) = &status.files {
-        text += &format!("\n\n{}", files_shown(files));
-    }
-    text
+    let files = status.files.as_ref().map(|files| Styled::new(Look::Dim, files_shown(files)));
+    Styled::joined([text].into_iter().chain(tables.into_iter().flatten()).chain(files), "\n\n")
 }
 
 /// The files that the process may have open, in a line.
@@ -131,8 +112,7 @@ fn add_endpoint(regions: &mut Table, endpoint: &dto::Endpoint) {
             Some(why) => format!("cannot be resolved: {why}; kept: {addresses}"),
             None => addresses,
         };
-        let (verdict, evidence) = (endpoint.verdict.to_string(), format!("{overridden}{addresses}"));
-        regions.add(["", &endpoint.name, host, &verdict, "", "", &evidence]);
+        add_host(regions, [&endpoint.name, host, &format!("{overridden}{addresses}")], endpoint.verdict);
     }
     for address in &endpoint.addresses {
         add_address(regions, &endpoint.name, &overridden, address);
@@ -149,8 +129,7 @@ fn add_backend(pools: &mut Table, limits: Option<&dto::PoolLimits>, backend: &dt
             || "its addresses are not known yet".into(),
             |why| format!("cannot be resolved: {why}"),
         );
-        let evidence = format!("{role}{overridden}{why}");
-        pools.add(["", &backend.name, "", &backend.verdict.to_string(), "", "", &evidence]);
+        add_host(pools, [&backend.name, "", &format!("{role}{overridden}{why}")], backend.verdict);
     }
     for address in &backend.addresses {
         let ejected = backend.ejected.iter().find(|it| it.address == address.address);
@@ -159,6 +138,12 @@ fn add_backend(pools: &mut Table, limits: Option<&dto::PoolLimits>, backend: &dt
         let notes = format!("{role}{load}{overridden}{}", ejected.unwrap_or_default());
         add_address(pools, &backend.name, &notes, address);
     }
+}
+
+/// A row for an endpoint or backend itself: its name, host and evidence.
+fn add_host(table: &mut Table, [name, host, evidence]: [&str; 3], verdict: Verdict) {
+    let verdict = Styled::new(verdict.into(), verdict.to_string());
+    table.add_styled(["".into(), name.into(), host.into(), verdict, "".into(), "".into(), evidence.into()]);
 }
 
 /// What an address works on of what it may.
@@ -172,14 +157,14 @@ fn of_limits(limits: &dto::PoolLimits, load: dto::Load) -> String {
 /// A row for an address of an endpoint or backend. `notes` stand before its evidence.
 fn add_address(table: &mut Table, owner: &str, notes: &str, address: &dto::Address) {
     let entered_its_verdict = !address.probes.is_empty() && address.verdict != Verdict::Unobserved;
-    table.add([
-        "",
-        owner,
-        &address.address.to_string(),
-        &address.verdict.to_string(),
-        &if entered_its_verdict { since(&address.since) } else { String::new() },
-        &address.rtt_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default(),
-        &format!("{notes}{}", address.evidence),
+    table.add_styled([
+        "".into(),
+        owner.into(),
+        address.address.to_string().into(),
+        Styled::new(address.verdict.into(), address.verdict.to_string()),
+        if entered_its_verdict { since(&address.since) } else { String::new() }.into(),
+        address.rtt_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default().into(),
+        format!("{notes}{}", address.evidence).into(),
     ]);
 }
 
@@ -203,20 +188,25 @@ fn span(seconds: u64) -> String {
     text
 }
 
-fn verdict(region: &dto::Region) -> String {
-    if is_withdrawn(region) { format!("{}, withdrawn", region.verdict) } else { region.verdict.to_string() }
+fn verdict(region: &dto::Region) -> Styled {
+    if is_withdrawn(region) {
+        return Styled::new(Look::Doubtful, format!("{}, withdrawn", region.verdict));
+    }
+    let look = if region.held.is_some() { Look::Doubtful } else { region.verdict.into() };
+    Styled::new(look, region.verdict.to_string())
 }
 
 /// The rule that holds a region, and its override; those of its endpoints, if they withdraw it.
-fn notes(region: &dto::Region) -> String {
-    let held = region.held.map(|rule| format!("held: {rule}"));
+fn notes(region: &dto::Region) -> Styled {
+    let held = region.held.map(|rule| Styled::new(Look::Doubtful, format!("held: {rule}")));
     let own = region.overridden.as_ref();
     let by_endpoints = is_withdrawn(region) && !own.is_some_and(withdraws);
     let endpoints = region.endpoints.iter().filter(|_| by_endpoints).filter_map(|endpoint| {
         let overridden = endpoint.overridden.as_ref().filter(|o| withdraws(o))?;
         Some(format!("{}: {}", endpoint.name, described(overridden)))
     });
-    held.into_iter().chain(endpoints).chain(own.map(described)).collect::<Vec<_>>().join("; ")
+    let overrides = endpoints.chain(own.map(described)).map(Styled::from);
+    Styled::joined(held.into_iter().chain(overrides), "; ")
 }
 
 fn withdraws(o: &dto::Override) -> bool {
@@ -248,26 +238,30 @@ fn described(o: &dto::Override) -> String {
 
 /// A region of a service with its weight and, in brackets, whatever is not normal about it. `whole` is the region
 /// itself, whose partial drain concerns the service, too.
-fn member(region: &dto::ServiceRegion, whole: Option<&dto::Region>) -> String {
-    let mut text = region.name.clone();
+fn member(region: &dto::ServiceRegion, whole: Option<&dto::Region>) -> Styled {
+    let mut text = Styled::from(region.name.as_str());
     if region.weight != 1 {
-        text += &format!(" ×{}", region.weight);
+        text.push(&format!(" ×{}", region.weight));
     }
     let has_verdict = |verdict| whole.is_some_and(|it| it.verdict == verdict);
     let state = match (region.usable, region.held) {
-        (_, Some(rule)) => Some(format!("held: {rule}")),
+        (_, Some(rule)) => Some(Styled::new(Look::Doubtful, format!("held: {rule}"))),
         (Usable::Yes, None) => None,
-        (Usable::Reduced, None) if has_verdict(Verdict::Degraded) => Some("degraded".into()),
-        (Usable::Reduced, None) => Some("reduced".into()),
+        (Usable::Reduced, None) if has_verdict(Verdict::Degraded) => {
+            Some(Styled::new(Look::Doubtful, "degraded"))
+        }
+        (Usable::Reduced, None) => Some(Styled::new(Look::Doubtful, "reduced")),
         (Usable::IfNothingElse, None) => Some("unknown".into()),
-        (Usable::No, None) if has_verdict(Verdict::Down) => Some("down".into()),
-        (Usable::No, None) => Some("withdrawn".into()),
+        (Usable::No, None) if has_verdict(Verdict::Down) => Some(Styled::new(Look::Bad, "down")),
+        (Usable::No, None) => Some(Styled::new(Look::Doubtful, "withdrawn")),
     };
     let partial = whole.and_then(|it| it.overridden.as_ref()).filter(|o| o.share != Share::WHOLE);
-    let overrides = region.overridden.iter().chain(partial).map(described);
-    let notes: Vec<String> = state.into_iter().chain(overrides).collect();
+    let overrides = region.overridden.iter().chain(partial).map(|it| described(it).into());
+    let notes: Vec<Styled> = state.into_iter().chain(overrides).collect();
     if !notes.is_empty() {
-        text += &format!(" [{}]", notes.join("; "));
+        text.push(" [");
+        text.append(Styled::joined(notes, "; "));
+        text.push("]");
     }
     text
 }
@@ -313,7 +307,8 @@ mod tests {
                 "slow" => Verdict::Degraded,
                 _ => Verdict::Up,
             };
-            assert_eq!(member(&of_service, Some(&region(name, verdict, usable, held))), expected);
+            let whole = region(name, verdict, usable, held);
+            assert_eq!(member(&of_service, Some(&whole)).shown(false), expected);
         }
     }
 
@@ -328,10 +323,10 @@ mod tests {
             overridden: None,
         };
         whole.overridden = Some(overridden(25.0));
-        assert_eq!(member(&of_service, Some(&whole)), "one [override 7 drain 25% (canary)]");
+        assert_eq!(member(&of_service, Some(&whole)).shown(false), "one [override 7 drain 25% (canary)]");
         whole.overridden = Some(overridden(100.0));
         let withdrawn = dto::ServiceRegion { usable: Usable::No, ..of_service };
-        assert_eq!(member(&withdrawn, Some(&whole)), "one [withdrawn]");
+        assert_eq!(member(&withdrawn, Some(&whole)).shown(false), "one [withdrawn]");
     }
 
     #[test]
@@ -340,10 +335,10 @@ mod tests {
         let mut rows = |error: Option<&str>| {
             far.host = Some("lb.example.net.".into());
             far.lookup = Some(dto::HostLookup { error: error.map(Into::into), failing_since: None });
-            let mut table = Table::new(&[""; 7]);
+            let mut table = Table::new([""; 7]);
             add_endpoint(&mut table, &far);
             far.addresses.clear();
-            table.text()
+            table.text().shown(false)
         };
         let kept = rows(Some("timed out"));
         assert!(
@@ -446,10 +441,9 @@ mod tests {
                 api: dto::FileShare { limit: 128, open: 1 },
             }),
         };
-        let lines: Vec<String> = text(&status, &Place::Url("http://192.0.2.1:8053".into()))
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-            .collect();
+        let shown = text(&status, &Place::Url("http://192.0.2.1:8053".into())).shown(false);
+        let lines: Vec<String> =
+            shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(
             lines,
             [

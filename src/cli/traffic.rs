@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use super::client::Client;
 use super::plan::percent;
-use super::status::Table;
+use super::say_styled;
+use super::styled::{Styled, Table};
 use crate::api::dto::{self, Answers};
 
 /// The most services, countries of a region, and networks in the text; JSON has more.
@@ -23,43 +24,38 @@ pub(super) fn run(client: &Client, json: bool) -> Result<ExitCode> {
     if json {
         say!("{}", serde_json::to_string_pretty(&traffic)?);
     } else {
-        say!("{}", text(&traffic));
+        say_styled(&text(&traffic));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(traffic: &dto::Traffic) -> String {
+fn text(traffic: &dto::Traffic) -> Styled {
     let dto::Traffic { since, window_s, total, client_subnet, removed, .. } = traffic;
     let mut text = format!(
-        "{} answers of services since {since}, {} per second in the last {window_s:.0} s\n",
+        "{} answers of services since {since}, {} per second in the last {window_s:.0} s",
         total.answers,
         rate(*total)
     );
     if total.answers > 0 {
         let share = percent(client_subnet.answers as f64 / total.answers as f64);
-        text += &format!("{share} of them for client subnets that resolvers revealed (ECS)\n");
+        text += &format!("\n{share} of them for client subnets that resolvers revealed (ECS)");
     }
     if removed.answers > 0 {
-        text += &format!("{} of them of services and regions that the config has no more\n", removed.answers);
+        text += &format!("\n{} of them of services and regions that the config has no more", removed.answers);
     }
-    if !traffic.services.is_empty() {
-        text += &format!("\n{}\n", services(&traffic.services));
-    }
-    if !traffic.networks.is_empty() {
-        text += &format!("\n{}\n", networks(&traffic.networks));
-    }
-    text.truncate(text.trim_end().len());
-    text
+    let services = (!traffic.services.is_empty()).then(|| services(&traffic.services));
+    let networks = (!traffic.networks.is_empty()).then(|| networks(&traffic.networks));
+    Styled::joined([text.into()].into_iter().chain(services).chain(networks), "\n\n")
 }
 
 /// Those that are asked the most now come first.
-fn services(services: &[dto::TrafficService]) -> String {
+fn services(services: &[dto::TrafficService]) -> Styled {
     let mut sorted: Vec<&dto::TrafficService> = services.iter().collect();
     // The sort is stable: equal ones stay in the order of the config.
     sorted.sort_by(|one, two| {
         two.all.per_second.total_cmp(&one.all.per_second).then(two.all.answers.cmp(&one.all.answers))
     });
-    let mut table = Table::new(&["SERVICE", "REGION", "PER SECOND", "ANSWERS", "TO"]);
+    let mut table = Table::new(["SERVICE", "REGION", "PER SECOND", "ANSWERS", "TO"]);
     for service in sorted.iter().take(SHOWN.services) {
         table.add([&service.service, "", &rate(service.all), &service.all.answers.to_string(), ""]);
         for region in &service.regions {
@@ -68,12 +64,13 @@ fn services(services: &[dto::TrafficService]) -> String {
             table.add(["", name, &rate(region.all), &answers, &countries(region)]);
         }
     }
-    let more = match services.len().saturating_sub(SHOWN.services) {
-        0 => String::new(),
-        1 => "\nand 1 more service".into(),
-        more => format!("\nand {more} more services"),
-    };
-    table.text() + &more
+    let mut text = table.text();
+    match services.len().saturating_sub(SHOWN.services) {
+        0 => {}
+        1 => text.push("\nand 1 more service"),
+        more => text.push(&format!("\nand {more} more services")),
+    }
+    text
 }
 
 /// "DE 61%, FR 20%, others 19%"
@@ -87,8 +84,8 @@ fn countries(region: &dto::TrafficRegion) -> String {
     countries.chain(others).collect::<Vec<_>>().join(", ")
 }
 
-fn networks(networks: &[dto::TrafficNetwork]) -> String {
-    let mut table = Table::new(&["NETWORK", "IS", "PER SECOND", "ANSWERS"]);
+fn networks(networks: &[dto::TrafficNetwork]) -> Styled {
+    let mut table = Table::new(["NETWORK", "IS", "PER SECOND", "ANSWERS"]);
     for it in networks.iter().take(SHOWN.networks) {
         let kind = if it.client_subnet { "client subnet" } else { "resolver" };
         let answers = match it.error {

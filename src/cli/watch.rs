@@ -13,7 +13,8 @@ use tokio::time::{self, MissedTickBehavior};
 
 use super::client::Client;
 use super::node::{NodeOptions, Place};
-use super::terminal::{escaped, in_one_line};
+use super::styled::{Look, Styled, has_colours};
+use super::terminal::in_one_line;
 use super::{complain, status, traffic};
 use crate::api::dto;
 use crate::config;
@@ -191,11 +192,15 @@ impl Output {
                 }
                 *last = Some(lasting);
                 let text = if *json {
-                    serde_json::to_string(now)?
+                    Styled::from(serde_json::to_string(now)?)
                 } else {
-                    format!("{}\n{}\n", moment(), status::text(now, place))
+                    let mut text = Styled::new(Look::Dim, moment() + "\n");
+                    text.append(status::text(now, place));
+                    text.push("\n");
+                    text
                 };
-                writeln!(io::stdout(), "{}", escaped(&text))?;
+                let has_colours = !*json && has_colours(&io::stdout());
+                writeln!(io::stdout(), "{}", text.shown(has_colours))?;
                 io::stdout().flush()
             }
         }
@@ -252,8 +257,7 @@ const END: &str = "\x1b[J\x1b[?2026l";
 
 impl Screen {
     fn enter() -> io::Result<Self> {
-        let has_colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let screen = Self { has_colours };
+        let screen = Self { has_colours: has_colours(&io::stdout()) };
         write_at_once(ENTER)?;
         Ok(screen)
     }
@@ -264,8 +268,11 @@ impl Screen {
         let (columns, rows) = if columns == 0 || rows == 0 { (80, 24) } else { (columns, rows) };
         // A line of its own, since a narrow terminal shows only the start of a line.
         let notice = notice.text.as_deref().map(in_one_line).unwrap_or_default();
-        let text = format!("{}, every {every:?}\n{notice}\n\n{}", moment(), status::text(now, place));
-        write_at_once(&frame(&escaped(&text), columns, rows, self.has_colours))
+        let mut text = Styled::new(Look::Dim, format!("{}, every {every:?}\n", moment()));
+        text.add(Look::Doubtful, &notice);
+        text.push("\n\n");
+        text.append(status::text(now, place));
+        write_at_once(&frame(&text, columns, rows, self.has_colours))
     }
 }
 
@@ -283,59 +290,18 @@ fn write_at_once(text: &str) -> io::Result<()> {
 }
 
 /// What draws a text over what is on the screen, as much of it as there is room for.
-fn frame(text: &str, columns: usize, rows: usize, has_colours: bool) -> String {
-    let lines: Vec<&str> = text.lines().collect();
+fn frame(text: &Styled, columns: usize, rows: usize, has_colours: bool) -> String {
+    let lines = text.lines();
     let kept = if lines.len() > rows { rows - 1 } else { lines.len() };
-    let mut shown: Vec<String> = lines[..kept].iter().map(|line| clipped(line, columns)).collect();
-    if has_colours {
-        paint(&mut shown);
-    }
-    if kept < lines.len() {
-        shown.push(clipped(&format!("… {} more lines", lines.len() - kept), columns));
-    }
+    let more = lines.len() - kept;
+    let more = (more > 0).then(|| Styled::new(Look::Dim, format!("… {more} more lines")));
     // A line feed in the last row would scroll.
-    let lines: Vec<String> = shown.iter().map(|line| format!("{line}\x1b[K")).collect();
-    format!("{BEGIN}{}{END}", lines.join("\r\n"))
-}
-
-fn clipped(line: &str, columns: usize) -> String {
-    if line.chars().count() <= columns {
-        return line.to_owned();
-    }
-    line.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
-}
-
-const RED: &str = "31";
-const GREEN: &str = "32";
-const YELLOW: &str = "33";
-
-/// Colours alarms, what is said of the connection, and the verdicts in the tables.
-fn paint(lines: &mut [String]) {
-    let in_colour = |text: &str, colour| format!("\x1b[{colour}m{text}\x1b[0m");
-    let mut verdicts = None;
-    let mut is_first = true;
-    for (index, line) in lines.iter_mut().enumerate() {
-        if index == 1 && !line.is_empty() {
-            *line = in_colour(line, YELLOW);
-        } else if line.starts_with("ALARM ") {
-            *line = in_colour(line, RED);
-        } else if std::mem::replace(&mut is_first, line.is_empty()) {
-            verdicts = line.find("VERDICT");
-        } else if let Some((before, rest)) = verdicts.and_then(|column| {
-            let (column, _) = line.char_indices().nth(column)?;
-            line.split_at_checked(column)
-        }) {
-            let end = rest.find([' ', ',']).unwrap_or(rest.len());
-            let (verdict, after) = rest.split_at(end);
-            let colour = match verdict {
-                "up" | "serves" if !after.starts_with(", withdrawn") => GREEN,
-                "up" | "degraded" => YELLOW,
-                "down" => RED,
-                _ => continue,
-            };
-            *line = format!("{before}{}{after}", in_colour(verdict, colour));
-        }
-    }
+    let shown: Vec<String> = lines[..kept]
+        .iter()
+        .chain(&more)
+        .map(|line| format!("{}\x1b[K", line.clipped(columns).shown(has_colours)))
+        .collect();
+    format!("{BEGIN}{}{END}", shown.join("\r\n"))
 }
 
 #[cfg(test)]
@@ -344,26 +310,18 @@ mod tests {
 
     #[test]
     fn a_frame_fits_the_terminal() {
-        let text =
-            "first\n\nREGION  VERDICT  EVIDENCE\neu      down     503 for a long time\nus      up       ok";
+        let mut text = Styled::new(Look::Heading, "first");
+        text.push("\n\neu  ");
+        text.add(Look::Bad, "down");
+        text.push("  503 for a long time\nus  up    ok");
         for (columns, rows, colours, expected) in [
-            (
-                80,
-                5,
-                false,
-                "first|||REGION  VERDICT  EVIDENCE|eu      down     503 for a long time|us      up       ok",
-            ),
-            (21, 4, false, "first|||REGION  VERDICT  EVI…|… 2 more lines"),
-            (12, 9, true, "first|||REGION  VER…|eu      dow…|us      up …"),
-            (
-                20,
-                9,
-                true,
-                "first|||REGION  VERDICT  EV…|eu      \x1b[31mdown\x1b[0m     50…|us      \x1b[32mup\x1b[0m       ok",
-            ),
+            (80, 4, false, "first||eu  down  503 for a long time|us  up    ok"),
+            (12, 3, false, "first||… 2 more li…"),
+            (13, 9, false, "first||eu  down  50…|us  up    ok"),
+            (13, 9, true, "\x1b[1mfirst\x1b[0m||eu  \x1b[31mdown\x1b[0m  50…|us  up    ok"),
+            (6, 9, true, "\x1b[1mfirst\x1b[0m||eu  \x1b[31md\x1b[0m…|us  u…"),
         ] {
-            let expected = expected.replace("|||", "||");
-            let drawn = frame(text, columns, rows, colours);
+            let drawn = frame(&text, columns, rows, colours);
             let drawn = drawn.strip_prefix(BEGIN).and_then(|it| it.strip_suffix(END)).expect("one update");
             assert_eq!(drawn.replace("\x1b[K\r\n", "|"), format!("{expected}\x1b[K"), "{columns}×{rows}");
         }

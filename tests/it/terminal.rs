@@ -1,17 +1,19 @@
-//! What others write never reaches the terminal as control characters: reasons of overrides, answers of targets,
-//! lines of a config.
+//! What reaches a terminal: colours where they are wanted, and nothing that others write as control characters, be it
+//! reasons of overrides, answers of targets or lines of a config.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::process::Command;
 use std::thread;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::binary::{Served, portolan, portolan_at, program};
+use crate::harness::binary::{Served, portolan, portolan_at, program, run};
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
+use crate::harness::screen::{collect, terminal};
 use crate::harness::until;
 
 /// ESC, CSI as one C1 character, a right-to-left override, and a line feed.
@@ -84,6 +86,95 @@ async fn text_of_others_is_escaped() {
     let listed = portolan_at(&node.folder, &["overrides", "--json"]).stdout;
     let listed: Value = serde_json::from_str(&listed).expect("JSON");
     assert_eq!(listed[0]["reason"], HOSTILE);
+    node.stop().await;
+}
+
+/// A text without the escape codes of colours, and with the line ends of files.
+fn bare(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let rest = parts.map(|part| part.split_once('m').expect("a colour").1);
+    rest.fold(first, |text, part| text + part).replace('\r', "")
+}
+
+/// What a command writes to a terminal of its own.
+async fn on_terminal(mut command: Command) -> String {
+    let (master, slave) = terminal(200, 60);
+    command.stdout(slave);
+    let shown = collect(master);
+    let done = run(command);
+    assert_eq!((done.code, &*done.stderr), (Some(0), ""), "{done:?}");
+    // All that was written before the command ended arrives, in its order.
+    until("its last line", async || {
+        let text = shown.lock().expect("nobody panics").clone();
+        text.ends_with('\n').then_some(text)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn colours_are_for_terminals_and_move_nothing() {
+    // Once it is down, it is not probed again: the evidence stays.
+    let node = TestNode::with(
+        "[probe.closed]\nkind = \"tcp\"\nport = 1\ninterval = \"1h\"\ntimeout = \"90ms\"\n\
+         [region.eu]\nendpoint = [{ name = \"lb1\", address = \"127.0.0.1\", probe = \"closed\" }]\n\
+         [region.us]\nendpoint = [{ name = \"lb1\", address = \"192.0.2.2\" }]\n\
+         [region.ap]\nendpoint = [{ name = \"lb1\", address = \"192.0.2.3\" }]\n\
+         [[service]]\nname = \"www.example.test.\"\nregions = [\"eu\", \"us\", \"ap\"]\n",
+    )
+    .await;
+    until("eu is down", async || (node.api.region("eu").await["verdict"] == "down").then_some(())).await;
+    node.api.override_with(json!({"target": "region/us", "action": "drain", "share": "5%"})).await;
+    node.client().await.address("www.example.test.", "192.0.2.1").await;
+    let command = |arguments: &[&str]| {
+        let mut command = program();
+        command.arg("--control").arg(node.folder.socket()).args(arguments);
+        command.env_remove("NO_COLOR").env("TERM", "xterm");
+        command
+    };
+    const RED: &str = "\u{1b}[31m";
+    const BOLD: &str = "\u{1b}[1m";
+    const DIM: &str = "\u{1b}[2m";
+    for (arguments, colours) in [
+        (&["status"][..], &["\u{1b}[31mdown\u{1b}[0m", "\u{1b}[32mup\u{1b}[0m", BOLD][..]),
+        (&["status", "--traffic"], &[BOLD]),
+        (&["overrides"], &[BOLD]),
+        (&["events"], &[RED, DIM]),
+        (&["audit"], &["\u{1b}[32maccepted", DIM]),
+        (&["plan", "--down", "region/us"], &[BOLD]),
+        (&["explain", "www.example.test", "--client", "192.0.2.1"], &[BOLD, DIM]),
+    ] {
+        let piped = run(command(arguments));
+        assert!(piped.code == Some(0) && is_plain(&piped.stdout), "{piped:?}");
+        let coloured = on_terminal(command(arguments)).await;
+        for colour in colours {
+            assert!(coloured.contains(colour), "{arguments:?}: expected {colour:?} in {coloured:?}");
+        }
+        let bare = bare(&coloured);
+        if arguments == ["status"] {
+            let columns = bare.lines().find_map(|line| line.find("VERDICT"));
+            let eu = bare.lines().find(|line| line.starts_with(" eu "));
+            assert_eq!(columns, eu.and_then(|line| line.find("down")), "{bare}");
+        } else if arguments[0] != "status" {
+            // What does not depend on the moment.
+            assert_eq!(bare, piped.stdout, "{arguments:?}");
+        }
+        let mut no_color = command(arguments);
+        no_color.env("NO_COLOR", "1");
+        let mut dumb = command(arguments);
+        dumb.env("TERM", "dumb");
+        let mut never = command(arguments);
+        never.args(["--color", "never"]);
+        for command in [no_color, dumb, never] {
+            let text = on_terminal(command).await;
+            assert!(!text.contains('\u{1b}'), "{arguments:?}: {text:?}");
+        }
+        let mut always = command(arguments);
+        always.args(["--color", "always"]).env("NO_COLOR", "1");
+        assert!(run(always).stdout.contains('\u{1b}'), "{arguments:?}");
+    }
+    let json = run(command(&["status", "--json", "--color", "always"])).stdout;
+    assert!(serde_json::from_str::<Value>(&json).is_ok(), "{json}");
     node.stop().await;
 }
 

@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use super::super::client::ClientError;
 use super::super::node::Selection;
-use super::{Arguments, assume, connect, write_line};
+use super::super::styled::{Look, Styled};
+use super::{Arguments, Lines, assume, connect};
 use crate::api::dto::{
     ExplainRequest, RequestBackend, RequestOutcome, RequestPool, RouteCondition, RouteEdits, SkippedRoute,
     SplitPool,
@@ -41,45 +42,47 @@ pub(super) fn explain(
 }
 
 /// The explanation as text.
-pub(super) fn text(e: &ExplainRequest) -> String {
-    let mut text = String::new();
-    let mut line = |label: &str, value: String| write_line(&mut text, label, &value);
-    line("request", format!("{} {}", e.method, e.url));
+pub(super) fn text(e: &ExplainRequest) -> Styled {
+    let mut lines = Lines::default();
+    lines.add("request", format!("{} {}", e.method, e.url));
     for header in &e.headers {
-        line("", header.clone());
+        lines.add("", header.clone());
     }
-    line("client", format!("{}, the address that the proxy sees; epoch {}", e.client, e.epoch));
+    lines.add("client", format!("{}, the address that the proxy sees; epoch {}", e.client, e.epoch));
     let addresses: Vec<String> = e.listener.addresses.iter().map(ToString::to_string).collect();
-    line("listener", format!("{} ({}) at {}", e.listener.name, e.listener.protocol, addresses.join(", ")));
+    lines.add(
+        "listener",
+        format!("{} ({}) at {}", e.listener.name, e.listener.protocol, addresses.join(", ")),
+    );
     if let Some(note) = &e.listener.note {
-        line("", note.clone());
+        lines.add("", note.clone());
     }
     for (index, skipped) in skipped(&e.skipped).into_iter().enumerate() {
-        line(if index == 0 { "passed over" } else { "" }, skipped);
+        lines.add(if index == 0 { "passed over" } else { "" }, Styled::new(Look::Dim, skipped));
     }
     match &e.route {
-        Some(route) => line("route", format!("{}, for {}", route.number, route.conditions)),
-        None => line("route", "none matches".into()),
+        Some(route) => lines.add("route", format!("{}, for {}", route.number, route.conditions)),
+        None => lines.add("route", "none matches"),
     }
     if let Some(auth) = e.route.as_ref().and_then(|route| route.auth.clone()) {
-        line("auth", auth);
+        lines.add("auth", auth);
     }
     for (label, value) in e.route.iter().flat_map(|route| edits(&route.edits)) {
-        line(label, value);
+        lines.add(label, value);
     }
     match &e.outcome {
-        RequestOutcome::Forward { split, pool } => forwarded(split, pool, &mut line),
-        RequestOutcome::Redirect { status, to } => line("answer", format!("{status}, redirect to {to}")),
+        RequestOutcome::Forward { split, pool } => forwarded(split, pool, &mut lines),
+        RequestOutcome::Redirect { status, to } => lines.add("answer", format!("{status}, redirect to {to}")),
         RequestOutcome::Respond { status, body } if body.is_empty() => {
-            line("answer", format!("{status}, without a body"));
+            lines.add("answer", format!("{status}, without a body"));
         }
-        RequestOutcome::Respond { status, body } => line("answer", format!("{status}, {body}")),
+        RequestOutcome::Respond { status, body } => lines.add("answer", format!("{status}, {body}")),
         RequestOutcome::Unrouted if e.listener.protocol != "http" => {
-            line("answer", "none: the connection is closed".into());
+            lines.add("answer", "none: the connection is closed");
         }
-        RequestOutcome::Unrouted => line("answer", "404, no route matches this request".into()),
+        RequestOutcome::Unrouted => lines.add("answer", "404, no route matches this request"),
     }
-    text
+    lines.text()
 }
 
 /// What the route changes, with labels.
@@ -107,38 +110,41 @@ fn skipped(all: &[SkippedRoute]) -> Vec<String> {
     lines
 }
 
-fn forwarded(split: &[SplitPool], pool: &RequestPool, line: &mut impl FnMut(&str, String)) {
+fn forwarded(split: &[SplitPool], pool: &RequestPool, lines: &mut Lines) {
     if !split.is_empty() {
         let pools = split.iter().map(|it| format!("{} (weight {})", it.pool, it.weight));
         let pools: Vec<String> = pools.collect();
-        line("split", format!("{}; this client stays with {}", pools.join(", "), pool.name));
+        lines.add("split", format!("{}; this client stays with {}", pools.join(", "), pool.name));
     }
-    line("pool", format!("{}, {}", pool.name, pool.balance));
+    lines.add("pool", format!("{}, {}", pool.name, pool.balance));
     let is_weighted = pool.backends.iter().any(|it| it.weight != pool.backends[0].weight);
     for (index, it) in pool.backends.iter().enumerate() {
-        line(if index == 0 { "backends" } else { "" }, backend(it, is_weighted));
+        lines.add(if index == 0 { "backends" } else { "" }, backend(it, is_weighted));
     }
     if let Some(sticky) = &pool.sticky {
         let valid = if sticky.valid { "valid" } else { "not valid" };
-        line("cookie", format!("{} ({valid}): {}", sticky.cookie, sticky.note));
+        lines.add("cookie", format!("{} ({valid}): {}", sticky.cookie, sticky.note));
     }
     let candidates: Vec<String> = pool.candidates.iter().map(|it| it.address.to_string()).collect();
     match &pool.chosen {
-        Some(chosen) => line("goes to", format!("{}: {}", chosen.address, pool.how)),
-        None if candidates.is_empty() => line("goes to", pool.how.clone()),
-        None => line("goes to", format!("one of {}: {}", candidates.join(", "), pool.how)),
+        Some(chosen) => lines.add("goes to", format!("{}: {}", chosen.address, pool.how)),
+        None if candidates.is_empty() => lines.add("goes to", pool.how.clone()),
+        None => lines.add("goes to", format!("one of {}: {}", candidates.join(", "), pool.how)),
     }
     if let Some(hedge) = &pool.hedge {
-        line("hedge", hedge.clone());
+        lines.add("hedge", hedge.clone());
     }
 }
 
-fn backend(it: &RequestBackend, is_weighted: bool) -> String {
+fn backend(it: &RequestBackend, is_weighted: bool) -> Styled {
+    let mut text = Styled::from(format!("{} (", it.name));
+    text.add(it.verdict.into(), &it.verdict.to_string());
     let weight = if is_weighted { format!(", weight {}", it.weight) } else { String::new() };
-    let name = format!("{} ({}{weight})", it.name, it.verdict);
+    text.push(&format!("{weight})"));
     match (it.used, it.note.as_str()) {
-        (true, "") => name,
-        (true, note) => format!("{name}: {note}"),
-        (false, note) => format!("{name} not used: {note}"),
+        (true, "") => {}
+        (true, note) => text.push(&format!(": {note}")),
+        (false, note) => text.push(&format!(" not used: {note}")),
     }
+    text
 }
