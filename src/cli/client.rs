@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
-use nix::unistd::{Gid, Group};
+use nix::unistd::{Gid, Group, User, geteuid};
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -56,8 +56,8 @@ pub(super) enum ClientError {
     Gone { place: Place },
     /// A safety rule forbids it.
     RefusedBySafety(String),
-    /// The node wants a token.
-    NeedsToken { place: Place },
+    /// The node wants a token. This user may not use the socket, which was tried before, if there is one.
+    NeedsToken { place: Place, denied: Option<Place> },
     /// The node refuses it.
     Refused(Problem),
     /// The command line is invalid.
@@ -77,7 +77,10 @@ impl fmt::Display for ClientError {
                 let why = why.strip_suffix(DO_IT_ANYWAY).unwrap_or(why);
                 write!(f, "{why}; add --override-safety to do it anyway")
             }
-            Self::NeedsToken { place } => write!(
+            Self::NeedsToken { place, denied: Some(socket) } => {
+                write!(f, "{}; {place} wants a token", denied(socket))
+            }
+            Self::NeedsToken { place, denied: None } => write!(
                 f,
                 "{place} wants a token: give it with --token or PORTOLAN_TOKEN; \
                  the control socket on the node, --control PATH, needs none"
@@ -89,25 +92,13 @@ impl fmt::Display for ClientError {
 
 /// A node behind a socket that this user may not use probably runs, so that comes first.
 fn unreachable(attempts: &[Attempt], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let (denied, others): (Vec<_>, Vec<_>) = attempts.iter().partition(|it| matches!(it.why, Why::Denied));
-    if let Some(Attempt { place, .. }) = denied.first() {
-        match group_of(place) {
-            None => write!(
-                f,
-                "permission denied at {place}: only root and the user that runs the node may use this socket; \
-                 use sudo, or the node's TCP address with --control HOST:PORT"
-            )?,
-            Some(group) => write!(
-                f,
-                "permission denied at {place}: only root, the user that runs the node and the group `{group}` may use \
-                 this socket; join the group and log in again, or use sudo, or the node's TCP address with \
-                 --control HOST:PORT"
-            )?,
-        }
-        return others.iter().try_for_each(|Attempt { place, why }| write!(f, "; {place}: {why}"));
+    if let Some(socket) = first_denied(attempts) {
+        f.write_str(&denied(socket))?;
+        let mut others = attempts.iter().filter(|it| !matches!(it.why, Why::Denied));
+        return others.try_for_each(|Attempt { place, why }| write!(f, "; {place}: {why}"));
     }
     f.write_str("no node answers at ")?;
-    for (index, Attempt { place, why }) in others.iter().enumerate() {
+    for (index, Attempt { place, why }) in attempts.iter().enumerate() {
         let separator = if index == 0 { "" } else { "; nor at " };
         write!(f, "{separator}{place}: {why}")?;
     }
@@ -117,11 +108,32 @@ fn unreachable(attempts: &[Attempt], f: &mut fmt::Formatter<'_>) -> fmt::Result 
     )
 }
 
-/// The group that may use a socket.
-fn group_of(place: &Place) -> Option<String> {
-    let Place::Socket(path) = place else { return None };
-    let found = fs::metadata(path).ok().filter(|found| found.mode() & 0o060 == 0o060)?;
-    Group::from_gid(Gid::from_raw(found.gid())).ok()?.map(|group| group.name)
+fn first_denied(attempts: &[Attempt]) -> Option<&Place> {
+    attempts.iter().find(|it| matches!(it.why, Why::Denied)).map(|it| &it.place)
+}
+
+/// What someone should know who may not use a socket, as a sentence.
+fn denied(socket: &Place) -> String {
+    let otherwise = "use sudo, or the node's TCP address with --control HOST:PORT";
+    let Some(group) = group_of(socket) else {
+        return format!(
+            "permission denied at {socket}: only root and the user that runs the node may use this socket; {otherwise}"
+        );
+    };
+    let user = User::from_uid(geteuid()).ok().flatten().map_or_else(|| "USER".into(), |user| user.name);
+    format!(
+        "permission denied at {socket}: only root, the user that runs the node and the group `{group}` may use this \
+         socket; join the group by `sudo usermod -aG {group} {user}` and log in again, or {otherwise}"
+    )
+}
+
+/// The group that may use a socket: its own, or that of the folder that hides it.
+fn group_of(socket: &Place) -> Option<String> {
+    let Place::Socket(path) = socket else { return None };
+    let found = path.ancestors().find_map(|it| fs::metadata(it).ok())?;
+    let needed = if found.is_dir() { 0o010 } else { 0o060 };
+    let group = Group::from_gid(Gid::from_raw(found.gid()));
+    group.ok()?.filter(|_| found.mode() & needed == needed).map(|group| group.name)
 }
 
 impl std::error::Error for ClientError {}
@@ -308,11 +320,18 @@ impl Client {
     }
 
     async fn good(&self, response: reqwest::Response) -> Result<reqwest::Response> {
-        // Where nothing answers, the error names every place that was tried.
-        if let Some(note) = self.note.take() {
+        let status = response.status();
+        let needs_token = status == StatusCode::UNAUTHORIZED && self.token.is_none();
+        let denied = first_denied(&self.skipped).filter(|_| needs_token);
+        // Where nothing answers, the error names every place that was tried, and that of a denied socket does so, too.
+        if let Some(note) = self.note.take().filter(|_| denied.is_none()) {
             super::complain(&note);
         }
-        let status = response.status();
+        if needs_token {
+            // The node's own sentence speaks of HTTP headers.
+            let (place, denied) = (self.place.clone(), denied.cloned());
+            return Err(ClientError::NeedsToken { place, denied }.into());
+        }
         if status.is_success() {
             return Ok(response);
         }
@@ -326,9 +345,6 @@ impl Client {
         });
         Err(if problem.kind == REFUSED_BY_SAFETY {
             ClientError::RefusedBySafety(problem.detail).into()
-        } else if status == StatusCode::UNAUTHORIZED && self.token.is_none() {
-            // The node's own sentence speaks of HTTP headers.
-            ClientError::NeedsToken { place: self.place.clone() }.into()
         } else if problem.kind == NO_ANSWER {
             ClientError::Refused(Problem { detail: self.with_failure(problem.detail).await, ..problem })
                 .into()

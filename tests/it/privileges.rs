@@ -128,14 +128,58 @@ async fn members_of_a_group_may_use_the_control_socket_and_others_may_not() {
             }
             let refused = reload("bin", "bin", &[]);
             assert_eq!(refused.code, Some(3), "{refused:?}");
-            let expected =
-                "the user that runs the node and the group `daemon` may use this socket; join the group";
+            let expected = "the user that runs the node and the group `daemon` may use this socket; \
+                            join the group by `sudo usermod -aG daemon bin` and log in again";
             assert!(refused.stderr.contains(expected), "{refused:?}");
             served.signal(Signal::SIGKILL);
             served.ended().await;
             folder = served.into_folder();
         }
     }
+}
+
+#[tokio::test]
+async fn whoever_is_denied_at_the_socket_is_told_of_its_group_rather_than_of_tokens() {
+    if !geteuid().is_root() || !is_installed("setpriv") {
+        return skipped("only root can be several users, by setpriv");
+    }
+    let folder = with_group(Folder::new(""));
+    folder.reconfigure("\"control.sock\"", "\"run/control.sock\"");
+    let mut served = Served::start(folder).await;
+    let [tcp] = served.addresses(["control"]).await;
+    // The commands that change something go on to the TCP address, which wants a token.
+    let config = served.folder.path("operator.toml");
+    let control = format!("version = 1\n[control]\nlisten = \"{tcp}\"\nsocket = \"run/control.sock\"\n");
+    fs::write(&config, control).expect("a config");
+    let as_bin = |command: &str| {
+        let mut program = as_user(&served.folder, "bin", "bin", &[]);
+        program.arg(command).arg("-c").arg(&config);
+        run(program)
+    };
+    let run_folder = served.folder.path("run");
+    let socket = run_folder.join("control.sock");
+    // A folder that hides the socket has a group, too.
+    for mode in [0o755, 0o710] {
+        chown(
+            &run_folder,
+            None,
+            Some(Group::from_name(GROUP).expect("groups").expect("a group").gid.as_raw()),
+        )
+        .expect("root may do that");
+        fs::set_permissions(&run_folder, Permissions::from_mode(mode)).expect("it is ours");
+        let refused = as_bin("reload");
+        let expected = format!(
+            "portolan: permission denied at {}: only root, the user that runs the node and the group `daemon` may use \
+             this socket; join the group by `sudo usermod -aG daemon bin` and log in again, or use sudo, or the node's \
+             TCP address with --control HOST:PORT; {tcp} wants a token\n",
+            socket.display()
+        );
+        assert_eq!((refused.code, &*refused.stderr), (Some(1), &*expected), "{mode:o}");
+        // Reads need no token.
+        let status = as_bin("status");
+        assert!(status.code == Some(0) && status.stderr.contains("permission denied at "), "{status:?}");
+    }
+    assert_eq!(served.stop().await, Some(0));
 }
 
 #[tokio::test]

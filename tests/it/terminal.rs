@@ -125,7 +125,7 @@ async fn colours_are_for_terminals_and_move_nothing() {
     .await;
     until("eu is down", async || (node.api.region("eu").await["verdict"] == "down").then_some(())).await;
     node.api.override_with(json!({"target": "region/us", "action": "drain", "share": "5%"})).await;
-    node.client().await.address("www.example.test.", "192.0.2.1").await;
+    node.client().await.address("www.example.test.", "192.0.2.0/24").await;
     let command = |arguments: &[&str]| {
         let mut command = program();
         command.arg("--control").arg(node.folder.socket()).args(arguments);
