@@ -16,7 +16,7 @@ use hickory_proto::rr::{Name, RecordType};
 use ipnet::Ipv4Net;
 use portolan::answer::{AnswerKind, Arrival, Client, Outcome, Reply, Transport, handle};
 use portolan::config::{self, Source};
-use portolan::forecast::{Demand, Forecast, moves};
+use portolan::forecast::{Demand, Forecast, Regions, Side, moves};
 use portolan::geo::{Index, NetworkOverride};
 use portolan::health::State;
 use portolan::model::{Family, Fraction, KeyPrefix, Location, Rules, ServiceId, Unix};
@@ -283,7 +283,8 @@ fn bench_forecasts(criterion: &mut Criterion) {
     group.bench_function("map", |b| b.iter(|| forecast.countries(black_box(&standing))));
     for (kind, after) in [("drain", &all), ("partial drain", &some)] {
         group.bench_function(kind, |b| {
-            b.iter(|| moves(&plan, &demand, &|_| None, [&standing, black_box(after)], NOW))
+            let sides = [&standing, after].map(|standing| Side { plan: &plan, standing });
+            b.iter(|| moves(black_box(sides), &Regions::of_one(&plan.topology), &demand, &|_| None, NOW))
         });
     }
     group.finish();

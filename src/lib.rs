@@ -39,7 +39,7 @@
 //! | [`dns`] | UDP workers, TCP | model, traffic, wire, answer, snapshot, net, supervise |
 //! | [`proxy`] | the regional balancer: workers, HTTP, TCP, TLS, connections to backends | model, pick, health, route, standing, snapshot, net, supervise |
 //! | [`acme`] | certificates of the proxy by ACME: accounts, orders, renewal, files | core, net, supervise, engine, prepare |
-//! | [`api`] | REST, event stream, metrics; the types of its JSON | core, net (its clock, limits and certificates), supervise, engine, prepare (why a reload failed) |
+//! | [`api`] | REST, event stream, metrics; the types of its JSON | core, net (its clock, limits and certificates), supervise, engine, prepare (what a reload prepares, and why it failed) |
 //! | [`node`] | assembly: builds the modules that a config asks for; owns reload; signals, drain; the demo's regions | everything but cli |
 //! | [`cli`] | one file per subcommand | core, net (its clock), prepare, api, node |
 //!

@@ -33,7 +33,7 @@ pub use forecast::Forecasts;
 pub use load::{Load, Loads};
 pub use metrics::{Contributor, Metrics};
 pub use problem::{NO_ANSWER, Problem, REFUSED_BY_SAFETY};
-pub use reload::{ReloadRequest, Reloads, reload_by_signal};
+pub use reload::{Draft, ReloadRequest, Reloads, reload_by_signal};
 pub use routes::{Api, router};
 pub use server::Server;
 pub use traffic::Traffic;

@@ -107,11 +107,20 @@ fn questions() -> Vec<(Operation, MethodRouter<Api>)> {
             get(get_map),
         ),
         (
-            Operation::post("/v1/plan", "plan", "Whom a change of overrides would move; nothing is changed")
-                .needs(Needs::Read)
-                .reads::<dto::PlanRequest>()
-                .gives::<dto::Plan>("Whom it would move, and whether a safety rule forbids it.")
-                .or_fails([StatusCode::NOT_FOUND, StatusCode::CONFLICT, StatusCode::SERVICE_UNAVAILABLE]),
+            Operation::post(
+                "/v1/plan",
+                "plan",
+                "Whom a change of overrides or another config would move; nothing is changed",
+            )
+            .needs(Needs::Read)
+            .reads::<dto::PlanRequest>()
+            .gives::<dto::Plan>("Whom it would move, and whether a safety rule forbids it.")
+            .or_fails([
+                StatusCode::NOT_FOUND,
+                StatusCode::CONFLICT,
+                StatusCode::UNPROCESSABLE_ENTITY,
+                StatusCode::SERVICE_UNAVAILABLE,
+            ]),
             post(post_plan),
         ),
     ]

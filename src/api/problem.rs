@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::NoAnswer;
+use crate::prepare::ReloadError;
 use crate::state::Rejection;
 
 /// The `type` of a problem that a safety rule caused; the command line exits with 4 on it.
@@ -81,6 +82,18 @@ impl std::error::Error for Problem {}
 impl From<NoAnswer> for Problem {
     fn from(why: NoAnswer) -> Self {
         Self::no_answer(why.to_string())
+    }
+}
+
+impl From<ReloadError> for Problem {
+    fn from(why: ReloadError) -> Self {
+        match why {
+            ReloadError::Stopped => NoAnswer::Stopped.into(),
+            ReloadError::Late(_) | ReloadError::Waiting => Self::no_answer(why.to_string()),
+            ReloadError::Refused(_) | ReloadError::Crashed(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())
+            }
+        }
     }
 }
 

@@ -1,22 +1,43 @@
 //! How the API and signals ask for a reload: the node, which owns the config, serves the requests.
 
+use std::path::PathBuf;
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::audit::{Made, signalled};
 use super::dto::AuditResult;
 use crate::engine::{AuditLog, Reloaded};
-use crate::prepare::ReloadError;
+use crate::prepare::{Prepared, ReloadError};
 
 /// Requests queued at most; further ones wait.
 const RELOAD_QUEUE: usize = 16;
 
-/// A request to read the config again, and where its outcome goes.
+/// A request to read a config, and where its outcome goes.
 #[derive(Debug)]
-pub struct ReloadRequest {
-    /// The author that events name.
-    pub by: String,
-    /// Where the outcome goes.
-    pub reply: oneshot::Sender<Result<Reloaded, ReloadError>>,
+pub enum ReloadRequest {
+    /// Reads the node's config again and applies it.
+    Apply {
+        /// The author that events name.
+        by: String,
+        /// Where the outcome goes.
+        reply: oneshot::Sender<Result<Reloaded, ReloadError>>,
+    },
+    /// Prepares another config as a reload would, but does not apply it.
+    Prepare {
+        /// The config.
+        path: PathBuf,
+        /// Where the outcome goes.
+        reply: oneshot::Sender<Result<Draft, ReloadError>>,
+    },
+}
+
+/// A config that a reload could apply.
+#[derive(Debug)]
+pub struct Draft {
+    /// The config.
+    pub prepared: Prepared,
+    /// What a reload would warn of, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// Asks the node to reload.
@@ -36,8 +57,23 @@ impl Reloads {
     /// # Errors
     /// Everything that is wrong with the config, or that the node is stopping.
     pub async fn reload(&self, by: String) -> Result<Reloaded, ReloadError> {
+        self.ask(|reply| ReloadRequest::Apply { by, reply }).await
+    }
+
+    /// Prepares a config as a reload would; nothing changes.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the config, or that the node is stopping.
+    pub async fn prepare(&self, path: PathBuf) -> Result<Draft, ReloadError> {
+        self.ask(|reply| ReloadRequest::Prepare { path, reply }).await
+    }
+
+    async fn ask<R>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<R, ReloadError>>) -> ReloadRequest,
+    ) -> Result<R, ReloadError> {
         let (reply, outcome) = oneshot::channel();
-        self.0.send(ReloadRequest { by, reply }).await.map_err(|_| ReloadError::Stopped)?;
+        self.0.send(request(reply)).await.map_err(|_| ReloadError::Stopped)?;
         outcome.await.unwrap_or(Err(ReloadError::Stopped))
     }
 }

@@ -32,7 +32,7 @@ use super::reload::Reloads;
 use super::status::View;
 use super::traffic::{Traffic, totals_of};
 use crate::config::{self, Role};
-use crate::engine::{Handle, Next, NoAnswer};
+use crate::engine::{Handle, Next};
 use crate::model::Unix;
 use crate::net::clock::Clock;
 use crate::net::handshakes::Handshakes;
@@ -332,20 +332,21 @@ pub(super) async fn reload(
     State(api): State<Api>,
     Extension(Bearer { by, .. }): Extension<Bearer>,
 ) -> Result<(Extension<Made>, Json<dto::Reloaded>), Problem> {
-    let reloaded = tokio::select! {
-        reloaded = api.reloads.reload(by) => reloaded,
-        why = failed(&api.engine.supervisor) => {
-            return Err(Problem::no_answer(format!("{why}; the reload waits until it runs again")));
-        }
-    };
-    match reloaded {
-        Ok(reloaded) => {
-            let made = Made::reloaded(&reloaded.before, &reloaded.after);
-            Ok((Extension(made), Json(reloaded.into())))
-        }
-        Err(ReloadError::Stopped) => Err(NoAnswer::Stopped.into()),
-        Err(why @ (ReloadError::Late(_) | ReloadError::Waiting)) => Err(Problem::no_answer(why.to_string())),
-        Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())),
+    let reload = api.reloads.reload(by);
+    let reloaded = unless_stalled(&api, reload, "the reload waits until it runs again").await?;
+    let made = Made::reloaded(&reloaded.before, &reloaded.after);
+    Ok((Extension(made), Json(reloaded.into())))
+}
+
+/// What comes of reading a config, unless a part of the node has stalled or ended: then the error ends with `meanwhile`.
+pub(super) async fn unless_stalled<R>(
+    api: &Api,
+    work: impl Future<Output = Result<R, ReloadError>>,
+    meanwhile: &str,
+) -> Result<R, Problem> {
+    tokio::select! {
+        result = work => Ok(result?),
+        why = failed(&api.engine.supervisor) => Err(Problem::no_answer(format!("{why}; {meanwhile}"))),
     }
 }
 

@@ -219,6 +219,12 @@ impl Client {
         self.runtime.block_on(self.exchange::<(), _>(RELOAD_TIMEOUT, Method::POST, "/v1/reload", &[], None))
     }
 
+    /// A config takes as long as at a reload.
+    pub(super) fn plan(&self, request: &dto::PlanRequest) -> Result<dto::Plan> {
+        let timeout = if request.config.is_some() { RELOAD_TIMEOUT } else { TIMEOUT };
+        self.runtime.block_on(self.exchange(timeout, Method::POST, "/v1/plan", &[], Some(request)))
+    }
+
     pub(super) fn post<B: Serialize, R: DeserializeOwned>(&self, path: &str, body: &B) -> Result<R> {
         self.call(Method::POST, path, &[], Some(body))
     }

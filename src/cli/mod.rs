@@ -151,12 +151,13 @@ enum Command {
     /// Remove the overrides of a target
     #[command(after_help = node_help!("portolan restore region/eu-west"))]
     Restore(overrides::Restore),
-    /// Show whom a change would move, by country and share, without making it
+    /// Show whom a change or a new config would move, by country and share, without making it
     #[command(after_help = concat!(
         "Clients are counted by the queries for a service in the last hour, or by the addresses of the geo\n",
         "database while there were fewer than 1000. The exit code is 4 if a safety rule would refuse the\n",
         "change.\n\n",
-        node_help!("portolan plan --drain region/eu-west --share 25%")
+        "With a config the node reads the file, as it would for a reload, which is not made.\n\n",
+        node_help!("portolan plan --drain region/eu-west --share 25%\n  portolan plan -c new.toml")
     ))]
     Plan(plan::Arguments),
     /// List the current overrides
@@ -249,7 +250,8 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Force(arguments) => overrides::force(&change(&arguments.node)?, arguments),
         Command::Restore(arguments) => overrides::restore(&change(&arguments.node)?, &arguments),
         Command::Plan(arguments) => {
-            let (request, change) = arguments.change()?;
+            let config = selection.typed_config(arguments.node.config.as_deref());
+            let (request, change) = arguments.change(config)?;
             arguments.run(&read(&arguments.node)?, &request, &change)
         }
         Command::Overrides(Plain { json, node }) => overrides::list(&read(&node)?, json),

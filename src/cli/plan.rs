@@ -1,16 +1,17 @@
 //! `portolan plan`: whom a change would move, before it does.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 
 use super::client::{Client, ClientError};
 use super::completions::targets;
-use super::exit;
 use super::node::NodeOptions;
 use super::overrides::{share, target};
 use super::say_styled;
 use super::styled::{Look, Styled, Table};
+use super::{complain, exit};
 use crate::api::dto::{self, Action, Basis, RegionShare, Share};
 
 /// The most countries and services in the text; JSON has more.
@@ -42,11 +43,12 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// What to ask the node for, and the same as the subject of a sentence.
+    /// What to ask the node for, and the same as the subject of a sentence. A config is what would be changed to, unless
+    /// another change is named.
     ///
     /// # Errors
     /// If no change is named.
-    pub(super) fn change(&self) -> Result<(dto::PlanRequest, String)> {
+    pub(super) fn change(&self, config: Option<PathBuf>) -> Result<(dto::PlanRequest, String)> {
         if self.share.is_some() && self.drain.is_none() {
             return Err(ClientError::Usage("--share goes with --drain".into()).into());
         }
@@ -54,8 +56,7 @@ impl Arguments {
             target: Some(target.clone()),
             action: Some(action),
             share: self.share,
-            restore: None,
-            map: None,
+            ..<_>::default()
         };
         Ok(match (&self.drain, &self.up, &self.down, &self.restore) {
             (Some(target), ..) => {
@@ -69,20 +70,25 @@ impl Arguments {
                 (restore, format!("restoring {target}"))
             }
             _ => {
-                let why = "name the change by --drain, --up, --down or --restore; \
-                           comparing with another config is not supported yet";
-                return Err(ClientError::Usage(why.into()).into());
+                let why = "name the change by --drain, --up, --down or --restore, or a new config by -c";
+                let path = config.ok_or_else(|| ClientError::Usage(why.into()))?;
+                let path = std::path::absolute(&path).unwrap_or(path).display().to_string();
+                let change = format!("loading {path}");
+                (dto::PlanRequest { config: Some(path), ..<_>::default() }, change)
             }
         })
     }
 
     /// Asks the node and prints what it says.
     pub(super) fn run(&self, client: &Client, request: &dto::PlanRequest, change: &str) -> Result<ExitCode> {
-        let plan: dto::Plan = client.post("/v1/plan", request)?;
+        let plan = client.plan(request)?;
         if self.json {
             say!("{}", serde_json::to_string_pretty(&plan)?);
         } else {
             say_styled(&text(&plan, change));
+            for warning in plan.config.iter().flat_map(|config| &config.warnings) {
+                complain(&format!("warning: {warning}"));
+            }
         }
         let is_refused = plan.refused.is_some();
         Ok(if is_refused { ExitCode::from(exit::REFUSED) } else { ExitCode::SUCCESS })
@@ -94,6 +100,9 @@ fn text(plan: &dto::Plan, change: &str) -> Styled {
     let mut text = Styled::from(totals(plan, change));
     for it in &plan.endpoints {
         text.push(&format!("\n{}", endpoints(it)));
+    }
+    if let Some(config) = &plan.config {
+        text.push(&differences(config));
     }
     if let Some(first) = plan.services.first() {
         text.push("\n\n");
@@ -118,6 +127,24 @@ fn text(plan: &dto::Plan, change: &str) -> Styled {
     text
 }
 
+/// What a config has, and the current one does not, or the other way round.
+fn differences(config: &dto::PlanConfig) -> String {
+    let lines = [
+        ("new services", &config.services_added),
+        ("services that it does not have", &config.services_removed),
+        ("new regions", &config.regions_added),
+        ("regions that it does not have", &config.regions_removed),
+        ("regions taken to be up where no probe has checked them yet", &config.assumed_up),
+    ];
+    let line = |(what, dto::PlanNames { count, names }): (&str, &dto::PlanNames)| {
+        let listed = names[..names.len().min(SHOWN)].join(", ");
+        let more = count.saturating_sub(SHOWN);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        (*count > 0).then(|| format!("\n{what}: {listed}{more}"))
+    };
+    lines.into_iter().filter_map(line).collect()
+}
+
 fn totals(plan: &dto::Plan, change: &str) -> String {
     let because = plan.no_effect.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     if let Some(pool) = &plan.pool {
@@ -140,7 +167,7 @@ fn totals(plan: &dto::Plan, change: &str) -> String {
             for it in several.iter().take(SHOWN) {
                 text += &format!("\n  {} of {}", percent(it.moved), total(it));
             }
-            text + &more(count, "service")
+            text + &more(count.saturating_sub(SHOWN), "service")
         }
     }
 }
@@ -168,7 +195,8 @@ fn countries(service: &dto::PlanService) -> Styled {
         table.add([&*it.country, &percent(it.weight), &percent(it.moved), &from, &to]);
     }
     let mut text = table.text();
-    text.push(&more(service.countries.len() + service.countries_left_out, "country"));
+    let count = service.countries.len() + service.countries_left_out;
+    text.push(&more(count.saturating_sub(SHOWN), "country"));
     text
 }
 
@@ -201,9 +229,9 @@ fn endpoints(it: &dto::PlanEndpoints) -> String {
     format!("clients of region {}{family} by endpoint: {}", it.region, parts.join(", "))
 }
 
-/// "and 3 more countries", if there are more than shown.
-fn more(count: usize, what: &str) -> String {
-    match count.saturating_sub(SHOWN) {
+/// "and 3 more countries", on a line of its own, if some are left out.
+pub(super) fn more(left_out: usize, what: &str) -> String {
+    match left_out {
         0 => String::new(),
         1 => format!("\nand 1 more {what}"),
         more => {

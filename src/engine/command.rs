@@ -6,11 +6,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::journal::Confirmation;
-use crate::model::{Challenge, Proof};
+use crate::model::{Challenge, Now, Proof};
 use crate::prepare::Prepared;
 use crate::snapshot::Plan;
 use crate::standing::Override;
-use crate::state::{CheckStatus, EventKind, HostStatus, OverrideChange, OverrideRequest, Preview, Rejection};
+use crate::state::{
+    CheckStatus, EventKind, HostStatus, OverrideChange, OverrideRequest, Preview, Rejection, State,
+};
 
 /// A challenge of an ACME server that is to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,7 @@ pub(super) enum Command {
     Override { request: OverrideRequest, reply: oneshot::Sender<Change> },
     Restore { id: u64, by: String, override_safety: bool, reply: oneshot::Sender<Change> },
     Preview { change: OverrideChange, reply: oneshot::Sender<Result<Previewed, Rejection>> },
+    Copy { reply: oneshot::Sender<Copied> },
     Overrides { reply: oneshot::Sender<Vec<Override>> },
     Checks { reply: oneshot::Sender<Vec<CheckStatus>> },
     Hosts { reply: oneshot::Sender<Vec<HostStatus>> },
@@ -49,6 +52,7 @@ impl Command {
             Self::Override { reply, .. } | Self::Restore { reply, .. } => reply.is_closed(),
             Self::ShowChallenge { reply, .. } => reply.is_closed(),
             Self::Preview { reply, .. } => reply.is_closed(),
+            Self::Copy { reply } => reply.is_closed(),
             _ => false,
         }
     }
@@ -78,6 +82,19 @@ pub struct Previewed {
     pub epoch: u64,
     /// What it would do.
     pub preview: Preview,
+}
+
+/// A copy of the engine's state, and what belongs to it.
+#[derive(Debug)]
+pub struct Copied {
+    /// The compiled config.
+    pub plan: Arc<Plan>,
+    /// The epoch of the standing.
+    pub epoch: u64,
+    /// The state.
+    pub state: State,
+    /// The moment of the copy.
+    pub now: Now,
 }
 
 /// A config that was reloaded and applied.

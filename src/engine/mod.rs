@@ -27,9 +27,10 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 pub use audit::AuditLog;
-pub use command::{Applied, InForce, Previewed, Reloaded, ShowChallenge};
+pub use command::{Applied, Copied, InForce, Previewed, Reloaded, ShowChallenge};
 pub use events::ReloadCounts;
 pub use history::{History, Next};
+pub use recalled::without_target;
 pub use task::Engine;
 
 use crate::health::{FailingRequests, State};
@@ -148,6 +149,14 @@ impl Handle {
     /// [`NoAnswer`] of the engine; the inner [`Rejection`] if the change makes no sense.
     pub async fn preview(&self, change: OverrideChange) -> Result<Result<Previewed, Rejection>, NoAnswer> {
         self.ask(|reply| Command::Preview { change, reply }).await
+    }
+
+    /// A copy of the state, to try what would happen.
+    ///
+    /// # Errors
+    /// If the engine does not answer.
+    pub async fn copy(&self) -> Result<Copied, NoAnswer> {
+        self.ask(|reply| Command::Copy { reply }).await
     }
 
     /// The active overrides, oldest first.

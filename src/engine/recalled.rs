@@ -8,7 +8,8 @@ use crate::standing::Override;
 use crate::state::{Rejection, SavedState, check_target};
 
 /// A sentence about each override whose target is not in the config.
-pub(super) fn without_target(overrides: &[Override], topology: &Topology) -> Vec<String> {
+#[must_use]
+pub fn without_target(overrides: &[Override], topology: &Topology) -> Vec<String> {
     let sentence = |o: &Override| {
         let Err(Rejection::NotFound(why)) = check_target(topology, &o.target) else { return None };
         let (id, action, target) = (o.id, o.action, &o.target);

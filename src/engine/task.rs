@@ -1,6 +1,7 @@
 //! The engine's task: queues, clocks and the journal around a [`State`].
 
 mod challenges;
+mod preview;
 
 use std::collections::HashMap;
 use std::io;
@@ -14,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::audit::AuditLog;
-use super::command::{Applied, Change, Command, InForce, Previewed, Reloaded};
+use super::command::{Applied, Change, Command, InForce, Reloaded};
 use super::discovery::Discovery;
 use super::events::Events;
 use super::hosts::{Resolved, Resolving};
@@ -31,7 +32,7 @@ use crate::prepare::{Prepared, world};
 use crate::probe::{CheckReport, PreparedProbe, ScheduledCheck, Scheduler};
 use crate::snapshot::{Plan, Snapshot};
 use crate::standing::Override;
-use crate::state::{CheckToRun, EventKind, OverrideChange, OverrideRequest, Rejection, SetOverride, State};
+use crate::state::{CheckToRun, EventKind, OverrideRequest, SetOverride, State};
 use crate::supervise::fault::{self, At};
 use crate::supervise::{BEAT, Part, Supervisor};
 
@@ -327,6 +328,7 @@ impl Engine {
                 reply.send(self.remove_override(id, by, override_safety)).ok();
             }
             Command::Preview { change, reply } => drop(reply.send(self.preview(change))),
+            Command::Copy { reply } => drop(reply.send(self.copy())),
             Command::Overrides { reply } => drop(reply.send(self.state.overrides().to_vec())),
             Command::Checks { reply } => drop(reply.send(self.state.checks(self.clock.now()))),
             Command::Hosts { reply } => drop(reply.send(self.state.hosts())),
@@ -380,13 +382,6 @@ impl Engine {
         let written = self.journal.put(subject.clone());
         let epoch = self.state.epoch();
         Ok((Applied { subject, replaced, epoch, no_effect, not_durable: None }, written))
-    }
-
-    fn preview(&mut self, change: OverrideChange) -> Result<Previewed, Rejection> {
-        let preview = self.state.preview(change, self.clock.now());
-        // What was observed before may have changed the standing.
-        self.publish();
-        Ok(Previewed { plan: Arc::clone(&self.plan), epoch: self.state.epoch(), preview: preview? })
     }
 
     fn remove_override(&mut self, id: u64, by: String, override_safety: bool) -> Change {

@@ -1,13 +1,14 @@
-//! Whom a change moves: two standings compared.
+//! Whom a change moves: two standings compared, of one config or of two.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::demand::Cell;
 use super::{ByRanking, Demand, Forecast, Shares, Sums, families};
-use crate::model::{AllDown, Family, RegionId, ServiceId, Unix};
+use crate::model::{AllDown, Family, Region, RegionId, ServiceId, Topology, Unix};
 use crate::snapshot::Plan;
 use crate::standing::Standing;
-use crate::steer::TableId;
+use crate::steer::{RankingId, TableId};
 
 /// How a change moves the clients of a service.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +43,7 @@ pub struct CountryChange {
 /// A service whose clients move.
 #[derive(Clone, Debug)]
 pub struct Move {
-    /// The service.
+    /// The service, in the config before.
     pub service: ServiceId,
     /// The family of data for which they do, if it makes a difference.
     pub family: Option<Family>,
@@ -52,34 +53,87 @@ pub struct Move {
     pub change: Rc<Change>,
 }
 
-/// The services whose clients move when `before` becomes `after`, those that move the most first. `measured` returns what
-/// [`Demand::measured`] says of a service, if enough is known of it.
+/// A side of a comparison: a config, and what may be used of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// The compiled config.
+    pub plan: &'a Plan,
+    /// The standing, by this very plan.
+    pub standing: &'a Standing,
+}
+
+/// The regions of both sides of a comparison, numbered together. Those of the config after have their own ids.
+#[derive(Debug)]
+pub struct Regions {
+    /// By their ids in the config before.
+    before: Vec<RegionId>,
+    /// By the ids here.
+    pub names: Vec<String>,
+}
+
+impl Regions {
+    /// Those of one config, on both sides.
+    #[must_use]
+    pub fn of_one(topology: &Topology) -> Self {
+        let names = topology.regions.iter().map(|region| region.name.to_string()).collect();
+        Self { before: topology.region_ids().collect(), names }
+    }
+
+    /// `None` if there are more than ids.
+    #[must_use]
+    pub fn of(before: &Topology, after: &Topology) -> Option<Self> {
+        let Self { mut names, .. } = Self::of_one(after);
+        let mut number = |region: &Region| {
+            after.region_named(&region.name).or_else(|| {
+                names.push(region.name.to_string());
+                u16::try_from(names.len() - 1).ok().map(RegionId)
+            })
+        };
+        let before = before.regions.iter().map(&mut number).collect::<Option<_>>()?;
+        Some(Self { before, names })
+    }
+}
+
+/// The services that both sides of a comparison have, by their ids in each.
+#[must_use]
+pub fn pairs(before: &Topology, after: &Topology) -> Vec<[ServiceId; 2]> {
+    let by_key = after.services_by_key();
+    let found = before.services.iter().zip((0..).map(ServiceId));
+    found.filter_map(|(service, id)| Some([id, *by_key.get(&service.key())?])).collect()
+}
+
+/// The services whose clients move from one side to the other, those that move the most first. `demand` are the clients of
+/// the plan before; if the other plan places clients differently, with its places split by those of the other.
+/// `measured` returns what [`Demand::measured`] says of a service of the plan before, if enough is known of it.
 #[must_use]
 pub fn moves(
-    plan: &Plan,
+    sides: [Side<'_>; 2],
+    regions: &Regions,
     demand: &Demand,
     measured: &dyn Fn(ServiceId) -> Option<Vec<f64>>,
-    [before, after]: [&Standing; 2],
     unix: Unix,
 ) -> Vec<Move> {
-    let by_addresses = demand.by_addresses();
-    let known = HashMap::new();
-    let mut comparison = Comparison { plan, demand, by_addresses, before, after, unix, known };
+    let [before, after] = sides;
+    let (by_addresses, known) = (demand.by_addresses(), HashMap::new());
+    let is_one_plan = std::ptr::eq(before.plan, after.plan);
+    let mut comparison = Comparison { sides, regions, is_one_plan, demand, by_addresses, unix, known };
     let mut moves: Vec<Move> = Vec::new();
-    for service in (0..plan.topology.services.len() as u32).map(ServiceId) {
-        if !comparison.may_differ(service) {
+    for pair in pairs(&before.plan.topology, &after.plan.topology) {
+        if !comparison.may_differ(pair) {
             continue;
         }
-        let families = families(plan, after, service);
-        let weights = measured(service);
+        let mut asked = families(before.plan, before.standing, pair[0]);
+        let new = families(after.plan, after.standing, pair[1]);
+        asked.extend(new.into_iter().filter(|family| !asked.contains(family)).collect::<Vec<_>>());
+        let weights = measured(pair[0]);
         let changes: Vec<Option<Rc<Change>>> =
-            families.iter().map(|family| comparison.of(service, *family, weights.as_deref())).collect();
+            asked.iter().map(|family| comparison.of(pair, *family, weights.as_deref())).collect();
         let is_measured = weights.is_some();
         let is_same = changes.windows(2).all(|pair| pair[0] == pair[1]);
-        let shown = if is_same { &families[..1] } else { &families[..] };
+        let shown = if is_same { &asked[..1] } else { &asked[..] };
         moves.extend(shown.iter().zip(changes).filter_map(|(family, change)| {
             let family = (!is_same).then_some(*family);
-            Some(Move { service, family, is_measured, change: change? })
+            Some(Move { service: pair[0], family, is_measured, change: change? })
         }));
     }
     // The sort is stable: equal ones stay in the order of the config.
@@ -87,58 +141,67 @@ pub fn moves(
     moves
 }
 
-/// Compares two standings service by service. Services that rank alike and have no overrides of their own send the clients
+/// Compares two sides service by service. Services that rank alike and have no overrides of their own send the clients
 /// of a ranking alike, and move alike unless they are asked by others.
 struct Comparison<'a> {
-    plan: &'a Plan,
+    sides: [Side<'a>; 2],
+    regions: &'a Regions,
+    /// Whether the standings alone differ.
+    is_one_plan: bool,
     demand: &'a Demand,
     by_addresses: Vec<f64>,
-    before: &'a Standing,
-    after: &'a Standing,
     unix: Unix,
-    known: HashMap<(TableId, Family), Vec<Known<'a>>>,
+    known: HashMap<([TableId; 2], Family), Vec<Known<'a>>>,
 }
 
 /// What is known of services with these rankings in common.
 struct Known<'a> {
-    all_down: &'a AllDown,
-    shares: BothShares,
+    all_down: [&'a AllDown; 2],
+    clients: Clients,
     /// How their clients move by addresses, once a service has asked for it.
     change: Option<Option<Rc<Change>>>,
 }
 
-/// The shares of every ranking, before and after.
-struct BothShares {
+/// Clients by their rankings before and after, and the shares that regions have of those of each ranking.
+struct Clients {
+    cells: Vec<Cell<[RankingId; 2]>>,
     before: ByRanking,
     after: ByRanking,
 }
 
 impl<'a> Comparison<'a> {
     /// Whether anything differs that a service depends on.
-    fn may_differ(&self, service: ServiceId) -> bool {
-        let Self { plan, before, after, .. } = self;
+    fn may_differ(&self, [service, _]: [ServiceId; 2]) -> bool {
+        let [Side { plan, standing: before }, Side { standing: after, .. }] = self.sides;
         let members = &plan.topology.service(service).members;
-        before.held != after.held
+        !self.is_one_plan
+            || before.held != after.held
             || before.overrides_of(service) != after.overrides_of(service)
             || members.iter().any(|it| before.region(it.region) != after.region(it.region))
     }
 
+    /// Something of the sides and of a service on each.
+    fn of_both<T>(&self, pair: [ServiceId; 2], of: impl Fn(Side<'a>, ServiceId) -> T) -> [T; 2] {
+        [of(self.sides[0], pair[0]), of(self.sides[1], pair[1])]
+    }
+
     /// How the clients of a service move, whose countries have the weights `measured`, or else those by addresses.
-    fn of(&mut self, service: ServiceId, family: Family, measured: Option<&[f64]>) -> Option<Rc<Change>> {
-        let has_own = [self.before, self.after].iter().any(|it| !it.overrides_of(service).is_empty());
-        if has_own {
+    fn of(&mut self, pair: [ServiceId; 2], family: Family, measured: Option<&[f64]>) -> Option<Rc<Change>> {
+        let tables = self.of_both(pair, |side, service| side.plan.steering.table(service));
+        let has_own = self.of_both(pair, |side, service| !side.standing.overrides_of(service).is_empty());
+        if has_own.contains(&true) {
             let weights = measured.unwrap_or(&self.by_addresses);
-            return self.compare(service, &self.shares(service, family), weights);
+            return self.compare(&self.clients(pair, tables, family), weights);
         }
-        let key = (self.plan.steering.table(service), family);
-        let at = self.known(key, service);
-        let Known { shares, change, .. } = &self.known[&key][at];
+        let key = (tables, family);
+        let at = self.known(key, pair);
+        let Known { clients, change, .. } = &self.known[&key][at];
         match (measured, change) {
-            (Some(weights), _) => return self.compare(service, shares, weights),
+            (Some(weights), _) => return self.compare(clients, weights),
             (None, Some(change)) => return change.clone(),
             (None, None) => {}
         }
-        let found = self.compare(service, shares, &self.by_addresses);
+        let found = self.compare(clients, &self.by_addresses);
         if let Some(known) = self.known.get_mut(&key).and_then(|all| all.get_mut(at)) {
             known.change = Some(found.clone());
         }
@@ -146,41 +209,54 @@ impl<'a> Comparison<'a> {
     }
 
     /// The position of what is known of services like this one.
-    fn known(&mut self, key: (TableId, Family), service: ServiceId) -> usize {
-        let all_down = &self.plan.topology.service(service).steering.all_down;
+    fn known(&mut self, key: ([TableId; 2], Family), pair: [ServiceId; 2]) -> usize {
+        let all_down =
+            self.of_both(pair, |side, service| &side.plan.topology.service(service).steering.all_down);
         let known = self.known.get(&key).into_iter().flatten().position(|it| it.all_down == all_down);
         known.unwrap_or_else(|| {
-            let shares = self.shares(service, key.1);
+            let clients = self.clients(pair, key.0, key.1);
             let all = self.known.entry(key).or_default();
-            all.push(Known { all_down, shares, change: None });
+            all.push(Known { all_down, clients, change: None });
             all.len() - 1
         })
     }
 
-    fn shares(&self, service: ServiceId, family: Family) -> BothShares {
-        let Self { plan, demand, unix, .. } = *self;
-        let forecast = Forecast { plan, demand, service, family, unix };
-        BothShares { before: forecast.by_ranking(self.before), after: forecast.by_ranking(self.after) }
+    fn clients(&self, pair: [ServiceId; 2], tables: [TableId; 2], family: Family) -> Clients {
+        let Self { sides, demand, unix, .. } = *self;
+        let [mut before, after] = self.of_both(pair, |Side { plan, standing }, service| {
+            Forecast { plan, demand, service, family, unix }.by_ranking(standing)
+        });
+        for (region, _) in &mut before.shares {
+            *region = self.regions.before[usize::from(region.0)];
+        }
+        let [one, two] = sides.map(|side| &side.plan.steering);
+        let cells = if self.is_one_plan {
+            let cells = demand.cells(one, tables[0]).iter();
+            cells
+                .map(|&Cell { country, ranking, share }| Cell { country, ranking: [ranking; 2], share })
+                .collect()
+        } else {
+            demand.cells_by(|client| [one.ranking_at(tables[0], client), two.ranking_at(tables[1], client)])
+        };
+        Clients { cells, before, after }
     }
 
     /// `weights` are those of the countries, in the order of [`Demand::countries`].
-    fn compare(&self, service: ServiceId, shares: &BothShares, weights: &[f64]) -> Option<Rc<Change>> {
-        let Self { plan, demand, .. } = *self;
-        let BothShares { before, after } = shares;
-        if before.ends == after.ends && before.shares == after.shares {
+    fn compare(&self, clients: &Clients, weights: &[f64]) -> Option<Rc<Change>> {
+        let Clients { cells, before, after } = clients;
+        if self.is_one_plan && before.ends == after.ends && before.shares == after.shares {
             return None;
         }
-        let sums = || Sums::new(plan.topology.regions.len());
+        let sums = || Sums::new(self.regions.names.len());
         let (mut gains, mut all_before, mut all_after) = (sums(), sums(), sums());
         let (mut from, mut to, mut scratch) = (sums(), sums(), sums());
         let (mut moved, mut countries) = (0.0, Vec::new());
-        let cells = demand.cells(&plan.steering, plan.steering.table(service));
         for cells in cells.chunk_by(|one, two| one.country == two.country) {
             let country = cells[0].country as usize;
             let weight = weights[country];
             let mut moved_here = 0.0;
             for cell in cells {
-                let (one, two) = (before.of(cell.ranking.0), after.of(cell.ranking.0));
+                let (one, two) = (before.of(cell.ranking[0].0), after.of(cell.ranking[1].0));
                 from.add(one, cell.share);
                 to.add(two, cell.share);
                 let (lost, won) = difference(one, two, &mut scratch);

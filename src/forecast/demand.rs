@@ -1,5 +1,6 @@
 //! How many clients each country has, and which rankings they have.
 
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::OnceLock;
 
@@ -48,12 +49,12 @@ struct PlaceDemand {
     client: IpAddr,
 }
 
-/// The clients of a country that have the same ranking.
+/// The clients of a country that have the same ranking, or the same rankings in two tables.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cell {
+pub(super) struct Cell<R = RankingId> {
     /// Index into [`Demand::countries`].
     pub(super) country: u32,
-    pub(super) ranking: RankingId,
+    pub(super) ranking: R,
     /// The share of the country's clients.
     pub(super) share: f64,
 }
@@ -123,20 +124,25 @@ impl Demand {
 
     /// The clients of each country by ranking, in the order of [`Demand::countries`].
     pub(super) fn cells(&self, steering: &Compiled, table: TableId) -> &[Cell] {
-        self.tables[table.0 as usize].get_or_init(|| {
-            let mut cells: Vec<Cell> = Vec::new();
-            for places in self.places.chunk_by(|one, two| one.country == two.country) {
-                let mut shares: FxHashMap<RankingId, f64> = FxHashMap::default();
-                for place in places {
-                    *shares.entry(steering.ranking_at(table, place.client)).or_default() += place.share;
-                }
-                let country = places[0].country;
-                let from = cells.len();
-                cells.extend(shares.into_iter().map(|(ranking, share)| Cell { country, ranking, share }));
-                cells[from..].sort_unstable_by_key(|cell| cell.ranking);
+        self.tables[table.0 as usize]
+            .get_or_init(|| self.cells_by(|client| steering.ranking_at(table, client)).into())
+    }
+
+    /// The clients of each country by what `ranking` says of a client of each place, in the order of
+    /// [`Demand::countries`].
+    pub(super) fn cells_by<R: Copy + Ord + Hash>(&self, ranking: impl Fn(IpAddr) -> R) -> Vec<Cell<R>> {
+        let mut cells: Vec<Cell<R>> = Vec::new();
+        for places in self.places.chunk_by(|one, two| one.country == two.country) {
+            let mut shares: FxHashMap<R, f64> = FxHashMap::default();
+            for place in places {
+                *shares.entry(ranking(place.client)).or_default() += place.share;
             }
-            cells.into()
-        })
+            let country = places[0].country;
+            let from = cells.len();
+            cells.extend(shares.into_iter().map(|(ranking, share)| Cell { country, ranking, share }));
+            cells[from..].sort_unstable_by_key(|cell| cell.ranking);
+        }
+        cells
     }
 }
 

@@ -3,12 +3,12 @@
 //! [`Demand`] counts the clients of each country by their addresses. It depends on the plan only, so it is made once for
 //! each plan. [`Forecast`] combines it with a standing: what a ranking's clients get is what
 //! [`Compiled::shares`](crate::steer::Compiled::shares) says, which decides by the functions that answer queries.
-//! [`moves`] compares two standings.
+//! [`moves`] compares two standings, of one config or of two.
 
 mod change;
 mod demand;
 
-pub use change::{Change, CountryChange, Move, moves};
+pub use change::{Change, CountryChange, Move, Regions, Side, moves, pairs};
 pub use demand::{CountryDemand, Demand};
 
 use crate::model::{EndpointRef, Family, RegionId, ServiceId, ServiceKind, Unix};

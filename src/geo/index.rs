@@ -81,6 +81,20 @@ impl Index {
         Self { ranges, places: places.into() }
     }
 
+    /// The same index with each place in parts, one for each place of another index that it overlaps.
+    #[must_use]
+    pub fn split_by(&self, other: &Self) -> Self {
+        let mut places = vec![Place::default()];
+        let mut ids = FxHashMap::from_iter([((PlaceId(0), PlaceId(0)), PlaceId(0))]);
+        let ranges = self.ranges.zip(&other.ranges, |own, others| {
+            *ids.entry((own, others)).or_insert_with(|| {
+                places.push(self.places[own.0 as usize].clone());
+                PlaceId((places.len() - 1) as u32)
+            })
+        });
+        Self { ranges, places: places.into() }
+    }
+
     /// The place of an address.
     #[must_use]
     pub fn locate(&self, address: IpAddr) -> Located<'_> {

@@ -323,6 +323,30 @@ fn overrides_and_nets_take_precedence_over_databases() {
 }
 
 #[test]
+fn an_index_split_by_another_has_its_places_in_parts() {
+    let index = |networks: &[(&str, &str)]| {
+        let network = |(prefix, code): &(&str, &str)| NetworkOverride {
+            prefix: net(prefix),
+            location: Some(Location { country: country(code), ..Location::default() }),
+            first: Box::default(),
+        };
+        Index::compile(&[], &networks.iter().map(network).collect::<Vec<_>>(), &[])
+    };
+    let one = index(&[("10.1.0.0/16", "DE"), ("10.2.0.0/16", "US")]);
+    let other = index(&[("10.1.128.0/17", "FR"), ("10.2.0.0/15", "FR")]);
+    let split = one.split_by(&other);
+    let id = |address: &str| split.locate(at(address)).id;
+    let code = |address: &str| split.locate(at(address)).place.location.country;
+    assert_eq!([code("10.1.0.1"), code("10.1.128.1"), code("10.2.0.1")], ["DE", "DE", "US"].map(country));
+    assert_eq!([code("10.3.0.1"), code("10.9.0.1"), code("2001:db8::1")], [None; 3]);
+    assert_ne!(id("10.1.0.1"), id("10.1.128.1"));
+    assert_ne!(id("10.3.0.1"), id("10.9.0.1"));
+    assert_eq!(id("10.9.0.1"), PlaceId(0), "what neither knows is the unknown place");
+    let same = one.split_by(&one);
+    assert_eq!(same.places().len(), one.places().len());
+}
+
+#[test]
 fn an_empty_index_locates_no_one() {
     for index in [Index::default(), Index::compile(&[], &[], &[])] {
         let found = index.locate(at("192.0.2.1"));

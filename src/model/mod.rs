@@ -70,8 +70,8 @@ pub use request_limits::RequestLimits;
 pub use rules::{Rule, Rules, SuspectSelf};
 pub use secret::Secret;
 pub use service::{
-    AllDown, Fence, FenceRule, GeoEntry, Https, Km, Member, Millis, Rank, RankKind, Service, ServiceKind,
-    Share, Steering, TtlRange,
+    AllDown, Fence, FenceRule, GeoEntry, Https, Km, Member, Millis, Rank, RankKind, Service, ServiceKey,
+    ServiceKind, Share, Steering, TtlRange,
 };
 pub use sticky::Sticky;
 pub use target::{Target, TargetError};

@@ -1,5 +1,6 @@
 //! Services: names with steered answers, and how they are steered.
 
+use std::mem::{Discriminant, discriminant};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,6 +19,18 @@ pub struct Service {
     pub steering: Steering,
     /// Which clients may be sent to which region.
     pub fences: Vec<Fence>,
+}
+
+/// What identifies a service over reloads: services of different types may share a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceKey<'a>(&'a Name, Discriminant<ServiceKind>);
+
+impl Service {
+    /// What identifies it over reloads.
+    #[must_use]
+    pub fn key(&self) -> ServiceKey<'_> {
+        ServiceKey(&self.name, discriminant(&self.kind))
+    }
 }
 
 /// What a service answers: the addresses of endpoints, or their names.

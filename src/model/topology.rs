@@ -1,10 +1,11 @@
 //! The regions, services, probes and places of a config.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::{
-    Backend, BackendRef, Condition, Discover, Location, Name, PlaceKey, Pool, PoolId, Probe, Service, Weight,
+    Backend, BackendRef, Condition, Discover, Location, Name, PlaceKey, Pool, PoolId, Probe, Service,
+    ServiceKey, Weight,
 };
 
 /// Index into [`Topology::regions`].
@@ -228,6 +229,12 @@ impl Topology {
     pub fn region_named(&self, name: &str) -> Option<RegionId> {
         let found = self.regions.binary_search_by(|region| region.name.as_str().cmp(name));
         found.ok().map(|index| RegionId(index as u16))
+    }
+
+    /// The ids of the services by what identifies them over reloads.
+    #[must_use]
+    pub fn services_by_key(&self) -> HashMap<ServiceKey<'_>, ServiceId> {
+        self.services.iter().map(Service::key).zip((0..).map(ServiceId)).collect()
     }
 
     /// The ids of the services with this name, each of a different type.

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::files;
 use crate::acme::Keeper;
-use crate::api::{Policy, ReloadRequest};
+use crate::api::{Draft, Policy, ReloadRequest};
 use crate::config::{AtStart, Diagnostic, Diagnostics};
 use crate::engine::{Handle, Reloaded};
 use crate::net::limits::FdBudget;
@@ -53,24 +53,26 @@ impl Reloader {
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>) {
         // Sockets are bound: whoever checks a challenge waits until they are read.
         self.keeper.set(&self.certificates);
-        while let Some(ReloadRequest { by, reply }) = requests.recv().await {
+        while let Some(request) = requests.recv().await {
             fault::point(At::Reload);
             // The client may be gone, which is fine.
-            reply.send(self.reload(by).await).ok();
+            match request {
+                ReloadRequest::Apply { by, reply } => drop(reply.send(self.reload(by).await)),
+                ReloadRequest::Prepare { path, reply } => {
+                    reply.send(self.prepare(Origin::File(path)).await).ok();
+                }
+            }
         }
     }
 
     async fn reload(&mut self, by: String) -> Result<Reloaded, ReloadError> {
-        let prepared = match self.prepare().await {
-            Ok(prepared) => prepared,
+        let Draft { prepared, warnings } = match self.prepare(self.origin.clone()).await {
+            Ok(draft) => draft,
             Err(why) => {
                 let reported = self.engine.report_failed_reload(why.to_string(), by).await;
                 return Err(if reported.is_ok() { why } else { ReloadError::Stopped });
             }
         };
-        let mut warnings: Vec<String> = prepared.config.warnings.iter().map(Diagnostic::sentence).collect();
-        warnings.extend(self.at_start.changes(&AtStart::of(&prepared.config)));
-        warnings.extend(files::shortage(self.budget, &prepared.plan.topology));
         let (geo, policy) = (prepared.geo.clone(), policy(&prepared, &self.node_name));
         let certificates = prepared.acme.clone();
         let reloaded = self.engine.commit(prepared, warnings, by).await.map_err(|_| ReloadError::Stopped)?;
@@ -81,11 +83,14 @@ impl Reloader {
         Ok(reloaded)
     }
 
-    async fn prepare(&mut self) -> Result<Prepared, ReloadError> {
-        let (origin, last, kept) = (self.origin.clone(), self.geo.clone(), self.certificates.clone());
+    async fn prepare(&mut self, origin: Origin) -> Result<Draft, ReloadError> {
+        let (last, kept) = (self.geo.clone(), self.certificates.clone());
         let prepare = move || prepare_after(&origin, Some(&last), &kept);
-        let prepared = self.patience.run(PREPARE_WITHIN, prepare).await?;
-        prepared.map_err(ReloadError::Refused)
+        let prepared = self.patience.run(PREPARE_WITHIN, prepare).await?.map_err(ReloadError::Refused)?;
+        let mut warnings: Vec<String> = prepared.config.warnings.iter().map(Diagnostic::sentence).collect();
+        warnings.extend(self.at_start.changes(&AtStart::of(&prepared.config)));
+        warnings.extend(files::shortage(self.budget, &prepared.plan.topology));
+        Ok(Draft { prepared, warnings })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::model::{CheckId, Due, Mono, Now, Probe, Unix};
 pub(super) type Index = u32;
 
 /// All checks: first those of addresses, sorted by region, endpoint, address and probe, then those of anchors.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Checks {
     pub(super) list: Vec<Check>,
     by_id: HashMap<CheckId, Index>,

@@ -3,7 +3,7 @@
 use super::targets::TargetRef;
 use crate::model::{Condition, Name, RegionId, Topology};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Dirty {
     /// By [`RegionId`]: whether anything that the region depends on has changed.
     pub(super) regions: Vec<bool>,

@@ -31,6 +31,7 @@ pub(crate) use event::samples as event_samples;
 pub use event::{Event, EventKind, timestamp};
 pub use hosts::{HostStatus, KnownHost, LookupFailure};
 pub use overrides::{OverrideChange, Preview};
+pub use reload::ReloadPreview;
 pub use request::{DO_IT_ANYWAY, OverrideRequest, Rejection, check_target};
 
 use crate::health::{CannotProbe, Observation, SavedVerdict, State as Health};
@@ -97,8 +98,8 @@ pub struct CheckToRun {
     pub is_new: bool,
 }
 
-/// The state of a node. Its owner is the single writer.
-#[derive(Debug)]
+/// The state of a node. Its owner is the single writer; copies are for trying what would happen.
+#[derive(Clone, Debug)]
 pub struct State {
     world: World,
     hosts: Hosts,

@@ -16,7 +16,7 @@ use crate::model::{BackendRef, Mono, Now, Pool, PoolId, Subject, Topology};
 use crate::standing::{Action, Ejected, PoolPast, PoolStanding, Standing};
 
 /// The memory of a pool.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct PoolMemory {
     ejections: Ejections,
     /// The addresses that are ejected, as the standing shows them.

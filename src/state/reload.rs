@@ -1,6 +1,8 @@
 //! Replaces the config: verdicts, overrides and held regions carry over by name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::assemble::{Basis, assemble};
 use super::dirty::Dirty;
@@ -8,9 +10,19 @@ use super::event::EventKind;
 use super::publish::same;
 use super::targets::TargetRef;
 use super::{State, World};
-use crate::model::{EndpointRef, Name, Now, RegionId, Service, ServiceId, Topology};
+use crate::health::{Observation, ProbeResult};
+use crate::model::{EndpointRef, Now, RegionId, Subject, Topology};
 use crate::safety::{self, Unserved};
-use crate::standing::{Held, HeldFor, Inputs, SetId};
+use crate::standing::{Held, HeldFor, Inputs, SetId, Standing};
+
+/// What a reload would lead to.
+#[derive(Clone, Debug)]
+pub struct ReloadPreview {
+    /// The standing by the new config, once the first probes of what it adds have succeeded.
+    pub standing: Arc<Standing>,
+    /// The regions with addresses or checks that were taken to be up, because there is no result of them yet.
+    pub assumed_up: BTreeSet<Arc<str>>,
+}
 
 impl State {
     /// Switches to another config; `reloaded` is the event to emit about it.
@@ -45,18 +57,25 @@ impl State {
         self.events.push(reloaded);
         self.replace(standing, old.topology, was_unserved, unserved, now);
     }
-}
 
-/// Identifies a service over a reload. Services of different types may share a name.
-type Key = (Name, std::mem::Discriminant<crate::model::ServiceKind>);
-
-fn key(service: &Service) -> Key {
-    (service.name.clone(), std::mem::discriminant(&service.kind))
-}
-
-/// The services of a topology by key.
-fn by_key(topology: &Topology) -> HashMap<Key, ServiceId> {
-    topology.services.iter().zip(0..).map(|(service, index)| (key(service), ServiceId(index))).collect()
+    /// What a reload of another config would lead to. What was probed before keeps its verdict, as at a reload; the first
+    /// probes of what was not are taken to succeed.
+    #[must_use]
+    pub fn after_reload(mut self, world: World, now: Now) -> ReloadPreview {
+        let before: HashSet<Subject> = self.checks_to_run().map(|check| check.id.subject).collect();
+        self.reload(world, EventKind::Reloaded { warnings: Vec::new(), by: String::new() }, now);
+        let new: Vec<_> = self.checks_to_run().filter(|it| !before.contains(&it.id.subject)).collect();
+        let success = Observation::Probe(ProbeResult { took: Duration::ZERO, rtt: None, failure: None });
+        let mut assumed_up = BTreeSet::new();
+        for check in new {
+            self.observe(&check.id, check.generation, Ok(&success), now);
+            if let Subject::Region(region) | Subject::Address { region, .. } = check.id.subject {
+                assumed_up.insert(region);
+            }
+        }
+        self.recompute(now);
+        ReloadPreview { standing: self.standing, assumed_up }
+    }
 }
 
 /// The held regions, translated to the ids of the new config; what it no longer has is left out.
@@ -64,7 +83,7 @@ fn carried_held(held: &[Held], old: &World, new: &World) -> Vec<Held> {
     if held.is_empty() {
         return Vec::new();
     }
-    let services = by_key(&new.topology);
+    let services = new.topology.services_by_key();
     let region = |id: RegionId| new.topology.region_named(&old.topology.region(id).name);
     let set = |set: SetId| {
         let mut regions: Vec<RegionId> = old.sets.regions(set).iter().filter_map(|id| region(*id)).collect();
@@ -75,7 +94,7 @@ fn carried_held(held: &[Held], old: &World, new: &World) -> Vec<Held> {
         let scope = match it.scope {
             HeldFor::Set(id) => HeldFor::Set(set(id)?),
             HeldFor::Service(service, id) => {
-                HeldFor::Service(*services.get(&key(old.topology.service(service)))?, set(id)?)
+                HeldFor::Service(*services.get(&old.topology.service(service).key())?, set(id)?)
             }
         };
         Some(Held { scope, region: region(it.region)?, ..*it })
@@ -88,9 +107,9 @@ fn carried_unserved(unserved: &[Unserved], old: &Topology, new: &Topology) -> Ve
     if unserved.is_empty() {
         return Vec::new();
     }
-    let services = by_key(new);
+    let services = new.services_by_key();
     let carried = unserved.iter().filter_map(|it| {
-        let service = *services.get(&key(old.service(it.service)))?;
+        let service = *services.get(&old.service(it.service).key())?;
         Some(Unserved { service, ..*it })
     });
     let mut carried: Vec<Unserved> = carried.collect();

@@ -51,7 +51,7 @@ struct Described<'a> {
 }
 
 /// The endpoints and backends of a topology with their current addresses, and all checks, those of anchors included.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Targets {
     pub(super) checks: Checks,
     /// By region, then by index of the endpoint.

@@ -15,12 +15,12 @@ use crate::harness::until;
 use crate::overrides::REGIONS;
 
 /// Half of the clients each, wherever they are.
-const SHARED: &str =
+pub(crate) const SHARED: &str =
     "[[service]]\nname = \"shared.example.test.\"\nregions = [\"eu\", \"us\"]\nrank = \"none\"\n\n";
 
 /// Replaces the database and the networks of a config's head: Germany has a quarter of all clients, the United States
 /// half, Singapore a quarter.
-fn folder(rest: &str) -> Folder {
+pub(crate) fn folder(rest: &str) -> Folder {
     let folder = Folder::new(rest);
     // It knows no countries.
     folder.write("places.mmdb", fs::read(test_data("GeoLite2-ASN-Test.mmdb")).expect("it is committed"));
@@ -32,23 +32,23 @@ fn folder(rest: &str) -> Folder {
     folder
 }
 
-async fn start(rest: &str) -> TestNode {
+pub(crate) async fn start(rest: &str) -> TestNode {
     TestNode::start(folder(rest)).await
 }
 
 /// What a list of regions says, as "eu 0.5".
-fn shares(list: &Value) -> Vec<String> {
+pub(crate) fn shares(list: &Value) -> Vec<String> {
     let all = list.as_array().expect("a list").iter();
     all.map(|it| format!("{} {}", it["region"].as_str().expect("a name"), it["share"])).collect()
 }
 
 /// Where the clients of each country are sent.
-fn by_country(map: &Value) -> Vec<(&str, Vec<String>)> {
+pub(crate) fn by_country(map: &Value) -> Vec<(&str, Vec<String>)> {
     let countries = map["countries"].as_array().expect("a list").iter();
     countries.map(|it| (it["country"].as_str().expect("a code"), shares(&it["regions"]))).collect()
 }
 
-async fn plan(api: &Api, body: Value) -> Value {
+pub(crate) async fn plan(api: &Api, body: Value) -> Value {
     let (status, plan) = api.call(Method::POST, "/v1/plan", Some(body)).await;
     assert_eq!(status, 200, "{plan}");
     plan
@@ -350,7 +350,7 @@ async fn plans_of_endpoints_and_backends_show_what_moves_inside() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plans_that_make_no_sense_are_refused() {
     let node = start(&[REGIONS, NEAREST].concat()).await;
-    let shape = "a plan has `target` and `action`, and perhaps `share`, or only `restore`";
+    let shape = "a plan has `target` and `action`, and perhaps `share`, or only `restore`, or only `config`";
     for (body, status, detail) in [
         (json!({}), 400, shape),
         (json!({"target": "region/eu"}), 400, shape),
@@ -472,11 +472,7 @@ async fn the_command_says_it_in_sentences() {
     for (arguments, code, expected) in [
         (&["--drain", "region/xx"][..], 1, "there is no region `xx`"),
         (&["--restore", "region/us"], 1, "there is no override of region/us"),
-        (
-            &[],
-            2,
-            "name the change by --drain, --up, --down or --restore; comparing with another config is not",
-        ),
+        (&[], 2, "name the change by --drain, --up, --down or --restore, or a new config by -c"),
         (&["--drain", "region/eu", "--up", "region/eu"], 2, "cannot be used with"),
         (&["--up", "region/eu", "--share", "5%"], 2, "--share goes with --drain"),
     ] {

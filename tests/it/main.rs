@@ -8,6 +8,7 @@ mod api;
 mod audit;
 mod check;
 mod completions;
+mod config_plan;
 mod control;
 mod cookies;
 mod dashboards;

@@ -75,7 +75,8 @@ pub struct RegionShare {
     pub share: f64,
 }
 
-/// `POST /v1/plan`: a change of overrides to try. It has `target` and `action`, or `restore`.
+/// `POST /v1/plan`: a change of overrides to try, or another config. It has `target` and `action`, or `restore`, or
+/// `config`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanRequest {
@@ -94,6 +95,10 @@ pub struct PlanRequest {
     /// A service whose map with the change the answer has as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<String>,
+    /// The absolute path, on the node's host, of a config to compare with the current one. Over TCP it needs a token with
+    /// the role operator or admin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
 }
 
 /// The answer to `POST /v1/plan`: whom the change would move. Nothing has changed.
@@ -120,6 +125,37 @@ pub struct Plan {
     /// Where the clients of the service that the request names would be sent, those included that stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<Map>,
+    /// For a config: what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<PlanConfig>,
+}
+
+/// A config that was compared with the current one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanConfig {
+    /// Its file.
+    pub file: String,
+    /// What a reload would warn of, a sentence each.
+    pub warnings: Vec<String>,
+    /// The regions with addresses or checks that were taken to be up, because no probe has checked them yet.
+    pub assumed_up: PlanNames,
+    /// The regions that only it has.
+    pub regions_added: PlanNames,
+    /// The regions that it does not have.
+    pub regions_removed: PlanNames,
+    /// The services that only it has; `services` has none of them.
+    pub services_added: PlanNames,
+    /// The services that it does not have; `services` has none of them.
+    pub services_removed: PlanNames,
+}
+
+/// Names of a config.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanNames {
+    /// How many there are.
+    pub count: usize,
+    /// The first 100 of them.
+    pub names: Vec<String>,
 }
 
 /// A service whose clients would move.

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 pub use acme::{AcmeRequest, Certificate, Challenge};
 pub use audit::{AuditAction, AuditEntry, AuditResult, AuditState};
 pub use forecast::{
-    Basis, EndpointShare, Map, MapCountry, MapRegion, Plan, PlanCountry, PlanEndpoints, PlanPool,
-    PlanRequest, PlanService, RegionShare,
+    Basis, EndpointShare, Map, MapCountry, MapRegion, Plan, PlanConfig, PlanCountry, PlanEndpoints,
+    PlanNames, PlanPool, PlanRequest, PlanService, RegionShare,
 };
 pub use pool::{Backend, Ejected, Listener, Load, Panic, Pool, PoolLimits};
 pub use request::{

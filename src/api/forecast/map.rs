@@ -13,7 +13,7 @@ use crate::api::parameters::parameters;
 use crate::api::problem::Problem;
 use crate::api::routes::Api;
 use crate::api::status::View;
-use crate::forecast::{Demand, Forecast, families};
+use crate::forecast::{Demand, Forecast, Regions, families};
 use crate::model::{ServiceId, Topology};
 use crate::net::clock::Clock;
 use crate::snapshot::Snapshot;
@@ -68,6 +68,7 @@ pub(super) fn map(
     let family = families(plan, standing, service)[0];
     let shares = Forecast { plan, demand, service, family, unix }.countries(standing);
     let topology = &plan.topology;
+    let names = Regions::of_one(topology);
     let basis = if measured.is_some() { dto::Basis::Queries } else { dto::Basis::Addresses };
     let weights = measured.unwrap_or_else(|| demand.by_addresses());
     let all = demand.countries.iter().zip(&shares).zip(weights);
@@ -77,7 +78,7 @@ pub(super) fn map(
         country: country_code(country.country),
         weight: rounded(weight),
         client: country.client,
-        regions: region_shares(topology, shares),
+        regions: region_shares(&names, shares),
     });
     let view = View::new(snapshot, &[], &[], &[], unix).service(service);
     let gets_clients = |name: &str| {

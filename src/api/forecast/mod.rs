@@ -1,6 +1,7 @@
 //! `GET /v1/map` and `POST /v1/plan`: where clients are sent now, and whom a change would move, by [`crate::forecast`].
 
 mod asked;
+mod config;
 mod map;
 mod plan;
 
@@ -16,8 +17,8 @@ pub(super) use plan::post_plan;
 
 use super::dto;
 use super::problem::Problem;
-use crate::forecast::{Demand, Shares};
-use crate::model::{Country, Family, Topology};
+use crate::forecast::{Demand, Regions, Shares};
+use crate::model::{Country, Family, RegionId};
 use crate::snapshot::Plan;
 
 /// How long a request waits for its turn: forecasts are made one at a time, so that they take no more than one core.
@@ -118,9 +119,9 @@ pub(super) fn country_code(country: Option<Country>) -> String {
     country.map_or_else(|| "ZZ".into(), |country| country.to_string())
 }
 
-fn region_shares(topology: &Topology, shares: &Shares) -> Vec<dto::RegionShare> {
-    let share = |(region, share): &(_, f64)| dto::RegionShare {
-        region: topology.region(*region).name.clone(),
+fn region_shares(regions: &Regions, shares: &Shares) -> Vec<dto::RegionShare> {
+    let share = |(region, share): &(RegionId, f64)| dto::RegionShare {
+        region: regions.names[usize::from(region.0)].clone(),
         share: rounded(*share),
     };
     shares.iter().map(share).collect()

@@ -1,5 +1,5 @@
 //! `POST /v1/plan`: a change of overrides is tried by the engine, as an override is set, and the standings before and
-//! after it are compared.
+//! after it are compared. For another config, see [`super::config`].
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::{Extension, Json};
 
 use super::asked::Asked;
+use super::config::plan_of_config;
 use super::map::{map, service_named};
 use super::{country_code, region_shares, rounded, shown_family};
 use crate::api::access::Bearer;
@@ -15,27 +16,38 @@ use crate::api::dto;
 use crate::api::problem::Problem;
 use crate::api::routes::{Api, action};
 use crate::engine::Previewed;
-use crate::forecast::{Demand, Move, endpoint_shares, moves};
+use crate::forecast::{Demand, Move, Regions, Side, endpoint_shares, moves};
 use crate::model::{Family, ServiceId, Target, TargetError, Topology};
 use crate::net::clock::Clock;
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::standing::Standing;
 use crate::state::{OverrideChange, OverrideRequest, Preview};
 
 /// The most services that a plan lists.
-const MOST_SERVICES: usize = 100;
+pub(super) const MOST_SERVICES: usize = 100;
 
 /// The most countries that a plan lists, of all its services together; each service has its part of them.
 const MOST_COUNTRIES: usize = 2500;
 
 pub(in crate::api) async fn post_plan(
     State(api): State<Api>,
-    Extension(Bearer { by, .. }): Extension<Bearer>,
+    Extension(asker): Extension<Bearer>,
     request: Result<Json<dto::PlanRequest>, JsonRejection>,
 ) -> Result<Json<dto::Plan>, Problem> {
     let Json(mut request) = request.map_err(|e| Problem::bad_request(e.body_text()))?;
+    if let dto::PlanRequest {
+        config: Some(path),
+        target: None,
+        action: None,
+        share: None,
+        restore: None,
+        map: None,
+    } = request
+    {
+        return Ok(Json(plan_of_config(api, &asker, path.into()).await?));
+    }
     let wanted = request.map.take();
-    let (change, target) = change(request, by)?;
+    let (change, target) = change(request, asker.by)?;
     let turn = api.forecasts.turn().await?;
     let previewed = api.engine.preview(change).await??;
     let plan = Arc::clone(&previewed.plan);
@@ -53,7 +65,14 @@ pub(in crate::api) async fn post_plan(
 fn change(request: dto::PlanRequest, by: String) -> Result<(OverrideChange, Target), Problem> {
     let parsed = |text: String| text.parse().map_err(|e: TargetError| Problem::bad_request(e.to_string()));
     match request {
-        dto::PlanRequest { target: Some(target), action: Some(does), share, restore: None, map: None } => {
+        dto::PlanRequest {
+            target: Some(target),
+            action: Some(does),
+            share,
+            restore: None,
+            map: None,
+            config: None,
+        } => {
             let target: Target = parsed(target)?;
             let action = action(does, share).map_err(Problem::bad_request)?;
             let request = OverrideRequest {
@@ -66,12 +85,19 @@ fn change(request: dto::PlanRequest, by: String) -> Result<(OverrideChange, Targ
             };
             Ok((OverrideChange::Set(request), target))
         }
-        dto::PlanRequest { target: None, action: None, share: None, restore: Some(target), map: None } => {
+        dto::PlanRequest {
+            target: None,
+            action: None,
+            share: None,
+            restore: Some(target),
+            map: None,
+            config: None,
+        } => {
             let target: Target = parsed(target)?;
             Ok((OverrideChange::Restore(target.clone()), target))
         }
         _ => Err(Problem::bad_request(
-            "a plan has `target` and `action`, and perhaps `share`, or only `restore`",
+            "a plan has `target` and `action`, and perhaps `share`, or only `restore`, or only `config`",
         )),
     }
 }
@@ -79,20 +105,41 @@ fn change(request: dto::PlanRequest, by: String) -> Result<(OverrideChange, Targ
 fn compared(previewed: &Previewed, target: &Target, demand: &Demand, asked: &Asked) -> dto::Plan {
     let Previewed { plan, epoch, preview } = previewed;
     let Preview { before, after, refusal, no_effect } = preview;
-    let measured = |service| asked.weights(demand, service);
-    let moves = moves(plan, demand, &measured, [before, after], Clock::unix());
-    let shown = moves.len().min(MOST_SERVICES);
-    let countries = MOST_COUNTRIES / shown.max(1);
+    let sides = [before, after].map(|standing| Side { plan, standing });
     dto::Plan {
         refused: refusal.clone(),
         no_effect: no_effect.clone(),
-        epoch: *epoch,
-        basis: basis(&moves),
-        services: moves[..shown].iter().map(|it| service(plan, demand, it, countries)).collect(),
-        services_left_out: moves.len() - shown,
         endpoints: endpoints(&plan.topology, before, after, target),
         pool: pool(&plan.topology, before, after, target),
+        ..listed(sides, &Regions::of_one(&plan.topology), demand, asked, *epoch)
+    }
+}
+
+/// A plan with the services whose clients move.
+pub(super) fn listed(
+    sides: [Side<'_>; 2],
+    regions: &Regions,
+    demand: &Demand,
+    asked: &Asked,
+    epoch: u64,
+) -> dto::Plan {
+    let measured = |service| asked.weights(demand, service);
+    let moves = moves(sides, regions, demand, &measured, Clock::unix());
+    let shown = moves.len().min(MOST_SERVICES);
+    let most_countries = MOST_COUNTRIES / shown.max(1);
+    let topology = &sides[0].plan.topology;
+    let service = |it| service(topology, regions, demand, it, most_countries);
+    dto::Plan {
+        refused: None,
+        no_effect: None,
+        epoch,
+        basis: basis(&moves),
+        services: moves[..shown].iter().map(service).collect(),
+        services_left_out: moves.len() - shown,
+        endpoints: Vec::new(),
+        pool: None,
         map: None,
+        config: None,
     }
 }
 
@@ -114,16 +161,21 @@ fn basis(moves: &[Move]) -> dto::Basis {
     }
 }
 
-fn service(plan: &snapshot::Plan, demand: &Demand, it: &Move, most_countries: usize) -> dto::PlanService {
-    let topology = &plan.topology;
+fn service(
+    topology: &Topology,
+    regions: &Regions,
+    demand: &Demand,
+    it: &Move,
+    most_countries: usize,
+) -> dto::PlanService {
     let (service, change) = (topology.service(it.service), &it.change);
     let shown = change.countries.len().min(most_countries);
     let country = |of: &crate::forecast::CountryChange| dto::PlanCountry {
         country: country_code(demand.countries[of.country].country),
         weight: rounded(of.weight),
         moved: rounded(of.moved),
-        from: region_shares(topology, &of.before),
-        to: region_shares(topology, &of.after),
+        from: region_shares(regions, &of.before),
+        to: region_shares(regions, &of.after),
     };
     dto::PlanService {
         service: service.name.to_string(),
@@ -131,9 +183,9 @@ fn service(plan: &snapshot::Plan, demand: &Demand, it: &Move, most_countries: us
         family: it.family.and_then(shown_family),
         basis: if it.is_measured { dto::Basis::Queries } else { dto::Basis::Addresses },
         moved: rounded(change.moved),
-        gains: region_shares(topology, &change.gains),
-        before: region_shares(topology, &change.before),
-        after: region_shares(topology, &change.after),
+        gains: region_shares(regions, &change.gains),
+        before: region_shares(regions, &change.before),
+        after: region_shares(regions, &change.after),
         countries: change.countries[..shown].iter().map(country).collect(),
         countries_left_out: change.countries.len() - shown,
     }

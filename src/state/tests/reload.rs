@@ -44,6 +44,27 @@ fn a_down_address_stays_down_over_a_reload_that_renames_its_probe() {
 }
 
 #[test]
+fn what_a_reload_would_lead_to_is_tried_on_a_copy() {
+    let mut node = Node::up(world(two_regions()));
+    node.break_all(&["192.0.2.1"], Severity::Hard).probe_times(3);
+    node.events();
+    let mut more = two_regions();
+    more.probes[0].name = "renamed".into();
+    let mut added = more.regions[1].clone();
+    added.name = "za".into();
+    added.endpoints[0].reach = Reach::Addresses(vec!["192.0.2.3".parse().unwrap()]);
+    let at = EndpointRef { region: RegionId(2), index: 0 };
+    added.healthy_when = Condition::Any(vec![Condition::Endpoint(at)]);
+    more.regions.push(added);
+    let epoch = node.state.epoch();
+    let tried = node.state.clone().after_reload(world(more), node.now);
+    let health = |region: RegionId| tried.standing.region(region).state;
+    assert_eq!((health(EU), health(US), health(RegionId(2))), (HARD, Health::Up, Health::Up));
+    assert_eq!(tried.assumed_up.iter().map(|name| &**name).collect::<Vec<_>>(), ["za"]);
+    assert_eq!((node.state.epoch(), node.events()), (epoch, Vec::<String>::new()));
+}
+
+#[test]
 fn results_of_an_older_probe_definition_are_ignored() {
     let mut node = Node::up(world(two_regions()));
     let old: Vec<CheckToRun> = node.state.checks_to_run().collect();
