@@ -186,6 +186,14 @@ impl Auditor {
             return;
         }
         let problem = response.extensions().get::<Problem>();
+        let why = problem.map(|problem| match (kind, status) {
+            // These sentences name what the stranger wrote, by which its requests would never be alike.
+            (AuditKind::Stranger, StatusCode::MISDIRECTED_REQUEST) => {
+                "the Host is not a name of this node".into()
+            }
+            (AuditKind::Stranger, StatusCode::FORBIDDEN) => "a page of another site asks".into(),
+            _ => AuditRecord::text(problem.detail.clone()),
+        });
         let made = response.extensions().get::<Made>().cloned().unwrap_or_default();
         let result = match status {
             _ if status.is_success() => AuditResult::Accepted,
@@ -197,11 +205,7 @@ impl Auditor {
             (Some(address), AuditKind::Stranger) => address.ip().to_canonical().to_string(),
             (Some(address), _) => address.to_string(),
         };
-        self.log.record(AuditRecord {
-            kind,
-            why: problem.map(|it| AuditRecord::text(it.detail.clone())),
-            ..entry(who, from, asked, result, made)
-        });
+        self.log.record(AuditRecord { kind, why, ..entry(who, from, asked, result, made) });
     }
 
     /// Who sent a request: the holder of a token, the user at the other end of the socket, or else the holder of a

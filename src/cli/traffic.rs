@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::client::Client;
-use super::plan::percent;
+use super::plan::{more, percent};
 use super::say_styled;
 use super::styled::{Styled, Table};
 use crate::api::dto::{self, Answers};
@@ -65,11 +65,7 @@ fn services(services: &[dto::TrafficService]) -> Styled {
         }
     }
     let mut text = table.text();
-    match services.len().saturating_sub(SHOWN.services) {
-        0 => {}
-        1 => text.push("\nand 1 more service"),
-        more => text.push(&format!("\nand {more} more services")),
-    }
+    text.push(&more(services.len().saturating_sub(SHOWN.services), "service"));
     text
 }
 

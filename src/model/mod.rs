@@ -28,6 +28,8 @@ mod proxy;
 mod rate_limit;
 mod request_limits;
 mod rules;
+#[cfg(test)]
+pub(crate) mod sample;
 mod secret;
 mod service;
 mod sticky;

@@ -67,8 +67,10 @@ impl Meter {
     #[must_use]
     pub fn book(&self) -> Arc<Book> {
         let mut books = self.books();
-        if let Some(orphan) = books.iter().find(|book| Arc::strong_count(book) == 1) {
-            return Arc::clone(orphan);
+        // Unlike a look at `Arc::strong_count`, this also shows what the last writer counted.
+        let unused = |book: &mut Arc<Book>| Arc::get_mut(book).is_some().then(|| Arc::clone(book));
+        if let Some(orphan) = books.iter_mut().find_map(unused) {
+            return orphan;
         }
         let book = Arc::new(Book::new(self.secret));
         books.push(Arc::clone(&book));

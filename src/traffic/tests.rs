@@ -11,38 +11,17 @@ use proptest::prelude::*;
 use super::networks::{Entry, Networks, SETS, Secret, WAYS};
 use super::{Book, Meter, Network, Totals};
 use crate::geo::{Index, NetworkOverride};
-use crate::model::{
-    AllDown, Condition, Country, Location, Member, Rank, Region, RegionId, Service, ServiceId, ServiceKind,
-    Share, Steering, Topology, Ttl, Weight,
-};
+use crate::model::{Country, Location, RegionId, ServiceId, Topology, sample};
 
 const SECRET: u64 = 0x5bd1_e995_7b7d_159b;
 
 /// Regions `a` to `c`, and services by their names and regions.
 fn topology(services: &[(&str, &[u16])]) -> Arc<Topology> {
-    let region = |name: &str| Region {
-        name: name.into(),
-        location: Location::default(),
-        capacity: None,
-        healthy_when: Condition::Any(Vec::new()),
-        endpoints: Vec::new(),
-    };
-    let member = |region: &u16| Member { region: RegionId(*region), weight: Weight(1) };
-    let service = |(name, regions): &(&str, &[u16])| Service {
-        name: name.parse().unwrap(),
-        kind: ServiceKind::ADDRESS,
-        members: regions.iter().map(member).collect(),
-        steering: Steering {
-            rank: Rank::Priority,
-            share: Share::Weighted,
-            answers: 1,
-            ttl: Ttl(30).into(),
-            all_down: AllDown::All,
-        },
-        fences: Vec::new(),
+    let service = |(name, regions): &(&str, &[u16])| {
+        sample::service(name, &regions.iter().map(|region| RegionId(*region)).collect::<Vec<_>>())
     };
     Arc::new(Topology {
-        regions: ["a", "b", "c"].map(region).into(),
+        regions: ["a", "b", "c"].map(sample::region).into(),
         services: services.iter().map(service).collect(),
         ..Topology::default()
     })

@@ -11,9 +11,8 @@ use std::time::Duration;
 use super::*;
 use crate::health::{Failure, ProbeResult, Severity};
 use crate::model::{
-    AllDown, Condition, Endpoint, Family, Found, Fraction, Kind, Location, Member, Mono, ProbeId, Rank,
-    Reach, Region, Service, ServiceId, ServiceKind, Share, Source, Steering, Subject, SuspectSelf,
-    Thresholds, Ttl, Weight,
+    Condition, Endpoint, Family, Found, Fraction, Kind, Mono, ProbeId, Reach, Region, Service, ServiceId,
+    Source, Subject, SuspectSelf, Thresholds, Weight, sample,
 };
 use crate::standing::{Action, Cause, LastResortClass, Usable};
 
@@ -51,13 +50,8 @@ fn topology(eu: &[&[&str]], us: &[&[&str]]) -> Topology {
         };
         let own = (0..endpoints.len())
             .map(|index| Condition::Endpoint(EndpointRef { region: id, index: index as u16 }));
-        Region {
-            name: name.into(),
-            location: Location::default(),
-            capacity: None,
-            healthy_when: Condition::Any(own.collect()),
-            endpoints: endpoints.iter().enumerate().map(endpoint).collect(),
-        }
+        let endpoints = endpoints.iter().enumerate().map(endpoint).collect();
+        Region { healthy_when: Condition::Any(own.collect()), endpoints, ..sample::region(name) }
     };
     Topology {
         regions: vec![region(EU, "eu", eu), region(US, "us", us)],
@@ -68,19 +62,7 @@ fn topology(eu: &[&[&str]], us: &[&[&str]]) -> Topology {
 }
 
 fn service(members: &[RegionId]) -> Service {
-    Service {
-        name: "www.example.test.".parse().unwrap(),
-        kind: ServiceKind::ADDRESS,
-        members: members.iter().map(|region| Member { region: *region, weight: Weight(1) }).collect(),
-        steering: Steering {
-            rank: Rank::Priority,
-            share: Share::Weighted,
-            answers: 1,
-            ttl: Ttl(30).into(),
-            all_down: AllDown::All,
-        },
-        fences: Vec::new(),
-    }
+    sample::service("www.example.test.", members)
 }
 
 fn world(topology: Topology) -> World {
