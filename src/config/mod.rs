@@ -103,6 +103,9 @@ pub struct Config {
     pub geo: Geo,
     /// The safety rules that bind automation and operators.
     pub safety: Rules,
+    /// How long events and entries of the audit log are kept, if there is room for that many; `None`: as long as there is
+    /// room.
+    pub retention: Option<std::time::Duration>,
     /// The zones, with every service at its name.
     pub zones: Zones,
     /// Regions, services and what they refer to.
@@ -177,8 +180,14 @@ const ROOT: Keys = Keys {
             otherwise("", "as shown there"),
             "limits on what automation and operators may do",
         ),
+        key(
+            "journal",
+            Fields(&node::JOURNAL),
+            otherwise("", "as shown there"),
+            "what the node keeps of the past",
+        ),
     ],
-    later: &["include", "alert", "journal", "cluster", "tsig"],
+    later: &["include", "alert", "cluster", "tsig"],
 };
 
 /// The only version of the config format.
@@ -368,6 +377,7 @@ fn decode(path: &Path, root: &Table<'_>) -> Config {
         control,
         geo,
         safety,
+        retention: node::read_retention(root),
         zones,
         topology: Topology {
             groups,

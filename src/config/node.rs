@@ -1,4 +1,4 @@
-//! `[node]`, `[log]` and `[safety]`.
+//! `[node]`, `[log]`, `[safety]` and `[journal]`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::model::{Destinations, Rules, Service, SuspectSelf};
 
 use super::Spot;
 use super::keys::Shape::{Any, Boolean, Fields, Integer, List, OneOrMany, Prefix, Text, Time, Words};
-use super::keys::{Keys, default, key, otherwise};
+use super::keys::{Keys, default, key, otherwise, required};
 use super::table::{At, Table, Value};
 use super::text;
 
@@ -144,6 +144,24 @@ pub(super) const SAFETY: Keys = Keys {
     ],
     later: &["min_capacity", "max_withdrawals"],
 };
+pub(super) const JOURNAL: Keys = Keys {
+    known: &[key(
+        "retention",
+        Fields(&RETENTION),
+        otherwise("", "as many as there is room for"),
+        "which events and entries of the audit log are kept",
+    )],
+    later: &[],
+};
+const RETENTION: Keys = Keys {
+    known: &[key(
+        "age",
+        Time,
+        required("\"30d\""),
+        "those that are older are removed, from the journal, too; at most some thousands are kept in any case",
+    )],
+    later: &["size"],
+};
 const SUSPECT_SELF: Keys = Keys {
     known: &[
         key(
@@ -163,6 +181,9 @@ const SUSPECT_SELF: Keys = Keys {
     ],
     later: &[],
 };
+
+/// How long events and entries of the audit log may be kept: as good as for ever.
+const MOST_AGE: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// How long `suspect_self` may keep the last verdicts: longer would hide a real outage.
 const MOST_KEPT: Duration = Duration::from_secs(60 * 60);
@@ -246,6 +267,12 @@ pub(super) fn read_log(root: &Table<'_>) -> Log {
         format: table.get("format").and_then(|value| value.choice(&formats, &[])),
         level: table.get("level").and_then(|value| value.choice(&levels, &[])).unwrap_or_default(),
     }
+}
+
+pub(super) fn read_retention(root: &Table<'_>) -> Option<Duration> {
+    let journal = root.get("journal")?.table("journal", &JOURNAL)?;
+    let retention = journal.get("retention")?.table(journal.path("retention"), &RETENTION)?;
+    retention.need("age")?.duration(Duration::from_secs(1)..=MOST_AGE)
 }
 
 pub(super) fn read_safety(root: &Table<'_>, services: &[At<Service>]) -> Rules {

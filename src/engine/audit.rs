@@ -54,6 +54,8 @@ struct Kept {
 struct Ring {
     entries: VecDeque<Arc<AuditRecord>>,
     bytes: usize,
+    /// The last entry that is not kept any more.
+    gone: u64,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,20 @@ impl AuditLog {
         kept.push(Arc::clone(&entry), now.mono);
         // Under the lock, so that of two entries the journal gets the newer one last.
         self.sink.save(entry, kept.oldest());
+    }
+
+    /// Removes the entries about what was last asked for before a moment.
+    pub(super) fn forget_before(&self, moment: Unix) {
+        let mut kept = self.lock();
+        let oldest = kept.oldest();
+        for ring in &mut kept.rings {
+            while ring.entries.front().is_some_and(|entry| entry.last < moment) {
+                ring.forget_oldest();
+            }
+        }
+        if kept.oldest() != oldest {
+            self.sink.forget_before(kept.oldest());
+        }
     }
 
     /// The latest entries that are not older than `since`, at most `limit`; oldest first.
@@ -144,7 +160,7 @@ impl Kept {
     }
 
     fn oldest(&self) -> OldestByKind {
-        self.rings.each_ref().map(|ring| ring.entries.front().map_or(0, |entry| entry.id))
+        self.rings.each_ref().map(|ring| ring.entries.front().map_or(ring.gone + 1, |entry| entry.id))
     }
 }
 
@@ -158,9 +174,14 @@ impl Ring {
         self.entries.push_back(entry);
         // The newest is kept whatever its size.
         while self.entries.len() > most || (self.bytes > most_bytes && self.entries.len() > 1) {
-            let Some(oldest) = self.entries.pop_front() else { break };
-            self.bytes -= oldest.bytes();
+            self.forget_oldest();
         }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.entries.pop_front() else { return };
+        self.bytes -= oldest.bytes();
+        self.gone = oldest.id;
     }
 }
 
@@ -283,6 +304,27 @@ mod tests {
         assert!(kept.iter().map(|it| it.bytes()).sum::<usize>() <= CHANGE_BYTES);
         assert_eq!(log.lock().rings[0].bytes, kept.iter().map(|it| it.bytes()).sum::<usize>());
         assert_eq!(kept.last().unwrap().at, at(2 * CHANGES_KEPT as u64 - 1));
+    }
+
+    #[test]
+    fn entries_before_a_moment_are_forgotten() {
+        let log = log();
+        for seconds in 1..=3 {
+            log.record_at(entry(AuditKind::Change, "token ci", "a", "region/eu"), now(seconds));
+        }
+        log.record_at(entry(AuditKind::Stranger, "no token", "a", "x"), now(1));
+        // A refusal that still counts is as old as its latest.
+        log.record_at(entry(AuditKind::Stranger, "no token", "a", "x"), now(2));
+        let ats = |log: &AuditLog| log.latest(None, 9).iter().map(|it| it.last).collect::<Vec<_>>();
+        log.forget_before(at(2));
+        assert_eq!(ats(&log), [2, 3, 2].map(at));
+        log.forget_before(at(3));
+        assert_eq!(ats(&log), [3].map(at));
+        log.forget_before(at(4));
+        assert_eq!((ats(&log), log.lock().rings.iter().map(|ring| ring.bytes).sum::<usize>()), (vec![], 0));
+        assert!(log.lock().oldest().iter().all(|oldest| *oldest > 0), "the journal forgets them, too");
+        log.record_at(entry(AuditKind::Stranger, "no token", "a", "x"), now(5));
+        assert_eq!(ats(&log), [5].map(at));
     }
 
     #[test]

@@ -123,6 +123,11 @@ impl Events {
         Self { live, history, last, counts: Arc::new(counts) }
     }
 
+    /// Removes the events that happened before a moment, as [`History::forget_before`] does.
+    pub(super) fn forget_before(&self, moment: Unix) -> Option<u64> {
+        self.history.forget_before(moment)
+    }
+
     pub(super) fn sender(&self) -> broadcast::Sender<Arc<Event>> {
         self.live.clone()
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::model::EventRecord;
+use crate::model::{EventRecord, Unix};
 
 /// The maximum number of events kept.
 const EVENTS_KEPT: usize = 1000;
@@ -60,6 +60,16 @@ impl History {
         oldest
     }
 
+    /// Removes the events that happened before a moment. Returns the id of the oldest that may be kept, if there were any.
+    pub(super) fn forget_before(&self, moment: Unix) -> Option<u64> {
+        let mut kept = self.lock();
+        let gone = kept.gone;
+        while kept.events.front().is_some_and(|event| event.at < moment) {
+            kept.forget_oldest();
+        }
+        (kept.gone > gone).then(|| kept.gone + 1)
+    }
+
     /// All kept events, oldest first.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<EventRecord>> {
@@ -97,10 +107,14 @@ impl Kept {
         self.events.push_back(event);
         // The newest is kept whatever its size.
         while self.events.len() > EVENTS_KEPT || (self.bytes > BYTES_KEPT && self.events.len() > 1) {
-            let Some(oldest) = self.events.pop_front() else { break };
-            self.bytes -= oldest.bytes();
-            self.gone = oldest.id;
+            self.forget_oldest();
         }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.events.pop_front() else { return };
+        self.bytes -= oldest.bytes();
+        self.gone = oldest.id;
     }
 
     fn next(&self, seen: u64) -> Option<Next> {
@@ -116,8 +130,9 @@ impl Kept {
 mod tests {
     use futures_util::FutureExt as _;
 
+    use std::time::Duration;
+
     use super::*;
-    use crate::model::Unix;
 
     fn event(id: u64, bytes: usize) -> Arc<EventRecord> {
         Arc::new(EventRecord {
@@ -150,6 +165,21 @@ mod tests {
         history.push(event(2005, 1));
         history.push(event(2006, 1));
         assert_eq!(ids(&history), [2005, 2006]);
+    }
+
+    #[test]
+    fn events_before_a_moment_are_forgotten() {
+        let at = |seconds| Unix(Duration::from_secs(seconds));
+        let history = History::new(Vec::new(), 0);
+        assert_eq!(history.forget_before(at(9)), None);
+        for id in 1..=4 {
+            history.push(Arc::new(EventRecord { at: at(id), ..(*event(id, 1)).clone() }));
+        }
+        assert_eq!((history.forget_before(at(1)), ids(&history)), (None, vec![1, 2, 3, 4]));
+        assert_eq!((history.forget_before(at(3)), ids(&history)), (Some(3), vec![3, 4]));
+        assert_eq!((history.forget_before(at(9)), ids(&history)), (Some(5), vec![]));
+        assert_eq!(history.resume(None), 4);
+        assert_eq!(history.push(event(5, 1)), 5);
     }
 
     #[tokio::test]

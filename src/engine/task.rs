@@ -2,6 +2,7 @@
 
 mod challenges;
 mod preview;
+mod retention;
 
 use std::collections::HashMap;
 use std::io;
@@ -70,6 +71,9 @@ pub struct Engine {
     challenges: Arc<Challenges>,
     /// The safety rules of the config.
     rules: Rules,
+    /// How long the past is kept.
+    retention: Option<Duration>,
+    audit: Arc<AuditLog>,
     /// Identifies the config.
     digest: Arc<str>,
     journal: Journal,
@@ -130,7 +134,7 @@ impl Engine {
         let mut discovery = Discovery::new(discovered, network.handle().clone(), supervisor.clone());
         discovery.set(&plan, resolver.as_ref());
         discovery.restore(&recalled.hosts);
-        let (plan, rules) = (discovery.plan(), config.safety);
+        let (plan, rules, retention) = (discovery.plan(), config.safety, config.retention);
         events.counts().set_journal_fails(journal.is_unusable());
         let ended = ended_meanwhile(&mut recalled, clock.now().unix);
         let state = State::new(world(&plan, rules.clone()), remembered(recalled), clock.now());
@@ -152,6 +156,8 @@ impl Engine {
             discovery,
             challenges: Arc::default(),
             rules,
+            retention,
+            audit: Arc::clone(&audit),
             digest,
             journal,
             opening_alarms: alarms.clone(),
@@ -355,7 +361,7 @@ impl Engine {
         let before = self.in_force();
         let resolver = resolver.map(Arc::new);
         self.discovery.set(&plan, resolver.as_ref());
-        (self.rules, self.digest) = (config.safety, digest);
+        (self.rules, self.retention, self.digest) = (config.safety, config.retention, digest);
         let plan = self.discovery.plan();
         warnings.extend(without_target(self.state.overrides(), &plan.topology));
         let reloaded = EventKind::Reloaded { warnings: warnings.clone(), by };
@@ -397,6 +403,7 @@ impl Engine {
         self.part.beat();
         let ended = self.state.tick(self.clock.now());
         self.expire_challenges();
+        self.forget_the_past();
         self.publish();
         for gone in ended {
             // The journal reports failures itself, and the next start removes expired overrides.

@@ -42,6 +42,17 @@ impl AuditSink {
     /// wait for the disk.
     pub fn save(&self, entry: Arc<AuditRecord>, oldest: OldestByKind) {
         self.save_later(entry, oldest);
+        self.wake();
+    }
+
+    /// Removes the entries before the oldest that are kept.
+    pub fn forget_before(&self, oldest: OldestByKind) {
+        let Some(file) = &self.0 else { return };
+        file.unsaved.lock().unwrap_or_else(PoisonError::into_inner).audit.forget(oldest);
+        self.wake();
+    }
+
+    fn wake(&self) {
         let Some((file, requests)) = self.0.as_ref().and_then(|it| Some((it, it.requests.upgrade()?))) else {
             return;
         };
@@ -64,11 +75,18 @@ impl AuditSink {
 pub(super) struct UnsavedAudit {
     entries: BTreeMap<u64, Arc<AuditRecord>>,
     oldest: OldestByKind,
+    /// Whether entries were removed.
+    forgets: bool,
 }
 
 impl UnsavedAudit {
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && !self.forgets
+    }
+
+    fn forget(&mut self, oldest: OldestByKind) {
+        self.forgets = true;
+        self.forget_before(oldest);
     }
 
     fn add(&mut self, entry: Arc<AuditRecord>, oldest: OldestByKind) {
@@ -79,6 +97,7 @@ impl UnsavedAudit {
     /// Adds newer entries, also in place of older ones.
     pub(super) fn extend(&mut self, newer: Self) {
         self.entries.extend(newer.entries);
+        self.forgets |= newer.forgets;
         self.forget_before(newer.oldest);
     }
 

@@ -207,6 +207,14 @@ impl Journal {
         }
     }
 
+    /// Removes the events before the id of the oldest that the engine keeps.
+    pub fn forget_events_before(&self, oldest: u64) {
+        if let Store::Thread(queue) = &self.store {
+            queue.unsaved().forget_events(oldest);
+            queue.wake();
+        }
+    }
+
     /// Whether there is no file to write to though there should be one.
     #[must_use]
     pub fn is_unusable(&self) -> bool {

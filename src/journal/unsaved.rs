@@ -24,21 +24,25 @@ pub(super) struct Unsaved {
     pub(super) beat: bool,
     /// Events to write, oldest first.
     pub(super) events: VecDeque<Arc<EventRecord>>,
-    /// The id of the oldest event that may keep a row, if events were added.
+    /// The id of the oldest event that may keep a row, if events were added or removed.
     pub(super) oldest_event: u64,
+    /// Whether events were removed.
+    forgets_events: bool,
     /// Entries of the audit log to write.
     pub(super) audit: UnsavedAudit,
 }
 
 impl Unsaved {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { records, only, hosts, only_hosts, beat, events, oldest_event: _, audit } = self;
+        let Self { records, only, hosts, only_hosts, beat, events, oldest_event: _, forgets_events, audit } =
+            self;
         records.is_empty()
             && only.is_none()
             && hosts.is_empty()
             && only_hosts.is_none()
             && !beat
             && events.is_empty()
+            && !forgets_events
             && audit.is_empty()
     }
 
@@ -65,6 +69,12 @@ impl Unsaved {
         self.forget_events_before(oldest);
     }
 
+    /// Removes the events before this one from the file.
+    pub(super) fn forget_events(&mut self, oldest: u64) {
+        self.forgets_events = true;
+        self.forget_events_before(oldest);
+    }
+
     fn forget_events_before(&mut self, oldest: u64) {
         self.oldest_event = self.oldest_event.max(oldest);
         while self.events.front().is_some_and(|event| event.id < self.oldest_event) {
@@ -85,6 +95,7 @@ impl Unsaved {
         self.save_hosts(newer.hosts);
         self.beat |= newer.beat;
         self.events.extend(newer.events);
+        self.forgets_events |= newer.forgets_events;
         self.forget_events_before(newer.oldest_event);
         self.audit.extend(newer.audit);
     }

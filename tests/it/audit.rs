@@ -280,6 +280,27 @@ async fn on_a_full_disk_changes_still_work_and_are_recorded_once_there_is_room()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_older_than_the_retention_is_forgotten_and_does_not_return() {
+    const RETENTION: &str = "[journal]\nretention = { age = \"1s\" }\n";
+    let node = TestNode::with(ONE).await;
+    node.api.override_with(json!({"target": "region/eu", "action": "up"})).await;
+    let kept = async |node: &TestNode| {
+        let events = node.api.get("/v1/events").await;
+        (events.as_array().expect("a list").len(), audit(&node.api).await.len())
+    };
+    assert_eq!(kept(&node).await, (1, 1));
+    node.folder.reconfigure("[geo]\n", &format!("{RETENTION}[geo]\n"));
+    assert_eq!(node.api.call(Method::POST, "/v1/reload", None).await.0, 200);
+    until("all of it is forgotten", async || (kept(&node).await == (0, 0)).then_some(())).await;
+    let overrides = node.api.get("/v1/overrides").await;
+    assert_eq!(overrides.as_array().map(Vec::len), Some(1), "what applies stays");
+    node.folder.reconfigure(RETENTION, "");
+    let node = node.restart().await;
+    assert_eq!(kept(&node).await, (0, 0));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_state_dir_it_is_kept_in_memory_and_expiry_is_no_entry() {
     let only = Region::start("eu", 1);
     let folder = Folder::new(&only.config("{ country = \"IE\" }", &[]));

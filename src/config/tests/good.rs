@@ -144,6 +144,9 @@ rank    = "geo"
 "region:US-CA" = ["us-east"]
 "asn:64500" = ["us-east"]
 
+[journal]
+retention = { age = "30d" }
+
 [safety]
 min_regions = 2
 suspect_self = { share = "50%", min = 4, anchors = ["tcp:192.0.2.250:53", "tcp:[2001:db8::53]:53"], at_most = "1m" }
@@ -195,6 +198,7 @@ fn the_node() {
         ],
         at_most: Duration::from_secs(60),
     };
+    assert_eq!(config.retention, Some(Duration::from_secs(30 * 86_400)));
     assert_eq!(config.safety, Rules { min_regions: 2, suspect_self: Some(suspect_self) });
     let origins: Vec<_> = config.zones.iter().map(|zone| zone.origin.to_string()).collect();
     assert_eq!(origins, ["gslb.test."]);
@@ -402,7 +406,7 @@ fn omitted_keys_have_the_defaults_of_the_reference() {
     let databases = config.geo.databases.iter().map(|it| (&it.source, it.at.line, it.at.column));
     assert_eq!(databases.collect::<Vec<_>>(), [(&GeoSource::Builtin, 1, 1)]);
     assert!(config.geo.networks.is_empty());
-    assert_eq!(config.safety, Rules::default());
+    assert_eq!((config.safety, config.retention), (Rules::default(), None));
     let thresholds =
         Thresholds { fall: 3, clear: 1, rise: 2, hold: Duration::from_secs(30), startup: None, slow: None };
     let ports = config.topology.probes.iter().map(|probe| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::EventRecord;
+use crate::model::{AuditKind, AuditRecord, EventRecord};
 
 fn event(id: u64) -> Arc<EventRecord> {
     Arc::new(EventRecord {
@@ -36,6 +36,50 @@ async fn events_outlive_the_process_as_long_as_they_are_kept() {
 
     let (_, recalled) = open_good(dir.path()).await;
     assert_eq!(ids(&recalled), [8, 9, 11, 12]);
+}
+
+#[tokio::test]
+async fn what_is_forgotten_leaves_the_file_though_nothing_else_is_written() {
+    let entry = |id: u64| {
+        let text = || "a".to_owned();
+        Arc::new(AuditRecord {
+            id,
+            at: at(CREATED),
+            last: at(CREATED),
+            count: 1,
+            kind: AuditKind::Change,
+            who: text(),
+            origin: text(),
+            action: text(),
+            target: None,
+            parameters: None,
+            reason: None,
+            result: text(),
+            why: None,
+            before: None,
+            after: None,
+        })
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open_good(dir.path()).await;
+    (1..=3).for_each(|id| journal.record(event(id), 1));
+    (1..=3).for_each(|id| journal.audit().save(entry(id), [1; 3]));
+    journal.close().await;
+
+    let (journal, _) = open_good(dir.path()).await;
+    journal.forget_events_before(3);
+    journal.audit().forget_before([2, 1, 1]);
+    journal.close().await;
+    let (_, recalled) = open_good(dir.path()).await;
+    assert_eq!(ids(&recalled), [3]);
+    assert_eq!(recalled.audit.iter().map(|it| it.id).collect::<Vec<_>>(), [2, 3]);
+
+    let mut unsaved = Unsaved::default();
+    unsaved.forget_events(9);
+    assert!(!unsaved.is_empty());
+    let failed = std::mem::take(&mut unsaved);
+    unsaved.put_back(failed);
+    assert!(!unsaved.is_empty(), "a write that fails is repeated");
 }
 
 #[tokio::test]
