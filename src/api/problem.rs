@@ -90,6 +90,7 @@ impl From<ReloadError> for Problem {
         match why {
             ReloadError::Stopped => NoAnswer::Stopped.into(),
             ReloadError::Late(_) | ReloadError::Waiting => Self::no_answer(why.to_string()),
+            ReloadError::Elsewhere(_) => Self::bad_request(why.to_string()),
             ReloadError::Refused(_) | ReloadError::Crashed(_) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, why.to_string())
             }

@@ -1,5 +1,7 @@
 //! Reload: everything is prepared first, then committed everywhere by steps that cannot fail.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,9 +60,7 @@ impl Reloader {
             // The client may be gone, which is fine.
             match request {
                 ReloadRequest::Apply { by, reply } => drop(reply.send(self.reload(by).await)),
-                ReloadRequest::Prepare { path, reply } => {
-                    reply.send(self.prepare(Origin::File(path)).await).ok();
-                }
+                ReloadRequest::Prepare { path, reply } => drop(reply.send(self.draft(path).await)),
             }
         }
     }
@@ -83,6 +83,19 @@ impl Reloader {
         Ok(reloaded)
     }
 
+    /// Prepares a config from the folder of the node's own. Mistakes are quoted, and not everyone who may use the API may
+    /// read what the node may; whoever can write to this folder can change the node's config anyway.
+    async fn draft(&mut self, path: PathBuf) -> Result<Draft, ReloadError> {
+        let folder = match &self.origin {
+            Origin::File(own) => folder_of(own),
+            Origin::Text { .. } => None,
+        };
+        if folder.is_none() || folder_of(&path) != folder {
+            return Err(ReloadError::Elsewhere(folder));
+        }
+        self.prepare(Origin::File(path)).await
+    }
+
     async fn prepare(&mut self, origin: Origin) -> Result<Draft, ReloadError> {
         let (last, kept) = (self.geo.clone(), self.certificates.clone());
         let prepare = move || prepare_after(&origin, Some(&last), &kept);
@@ -91,6 +104,15 @@ impl Reloader {
         warnings.extend(self.at_start.changes(&AtStart::of(&prepared.config)));
         warnings.extend(files::shortage(self.budget, &prepared.plan.topology));
         Ok(Draft { prepared, warnings })
+    }
+}
+
+/// The folder that a file is in, whatever links lead there.
+fn folder_of(path: &Path) -> Option<PathBuf> {
+    match fs::canonicalize(path) {
+        Ok(path) => path.parent().map(Path::to_owned),
+        // What is wrong with the file is reported when it is read.
+        Err(_) => fs::canonicalize(path.parent()?).ok(),
     }
 }
 

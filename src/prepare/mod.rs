@@ -19,6 +19,7 @@ mod tickets;
 mod unanswered;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub struct Prepared {
 pub enum ReloadError {
     /// It has mistakes, or something it names cannot be used.
     Refused(Diagnostics),
+    /// It is not in the folder of the node's own config, which is this.
+    Elsewhere(Option<PathBuf>),
     /// The program failed while it prepared the config.
     Crashed(String),
     /// Reading the config and its files, and compiling them, took longer than this.
@@ -82,6 +85,12 @@ impl fmt::Display for ReloadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(diagnostics) => diagnostics.fmt(f),
+            Self::Elsewhere(Some(folder)) => write!(
+                f,
+                "the node reads another config only from the folder of its own, {}: copy the config, and the files that it names, there",
+                folder.display()
+            ),
+            Self::Elsewhere(None) => f.write_str("this node has no config file, so it reads no other one either"),
             Self::Crashed(why) => write!(f, "the config could not be prepared: {why}"),
             Self::Late(within) => write!(
                 f,

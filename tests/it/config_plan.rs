@@ -172,6 +172,11 @@ async fn a_config_with_mistakes_has_no_plan_and_readers_may_not_name_files() {
     let node = TestNode::start(folder).await;
     let good = draft(&node, &[]);
     let good = json!({"config": good});
+    // What the node may read and others may not: its mistakes would be quoted.
+    let elsewhere = tempfile::TempDir::new().expect("a folder");
+    let secret = elsewhere.path().join("secret");
+    fs::write(&secret, "swordfish").expect("a file");
+    std::os::unix::fs::symlink(&secret, node.folder.path("link.toml")).expect("a link");
     let (tcp, socket) = (Api::tcp(node.control()), &node.api);
     let [vera, olga] = ["vera", "olga"].map(|name| tcp.with_token(&format!("secret of {name}")));
     let needs = "a plan of a config over TCP needs a token with the role operator or admin";
@@ -182,7 +187,10 @@ async fn a_config_with_mistakes_has_no_plan_and_readers_may_not_name_files() {
         (&olga, &good, 200, ""),
         (socket, &good, 200, ""),
         (socket, &json!({"config": "new.toml"}), 400, "`config` is the absolute path of a config"),
-        (socket, &json!({"config": "/none.toml"}), 422, "/none.toml:1:1: error: "),
+        (socket, &json!({"config": node.folder.path("none.toml")}), 422, "/none.toml:1:1: error: "),
+        (socket, &json!({"config": secret}), 400, "only from the folder of its own, "),
+        (socket, &json!({"config": node.folder.path("link.toml")}), 400, "only from the folder of its own, "),
+        (socket, &json!({"config": node.folder.path("state/../new.toml")}), 200, ""),
         (socket, &with_target, 400, "or only `restore`, or only `config`"),
     ] {
         let (found, reply) = api.call(Method::POST, "/v1/plan", Some(body.clone())).await;
