@@ -239,12 +239,23 @@ impl Chosen {
             .map(|Attempt { place, why }| format!("{why} at {place}"))
             .collect();
         let variable = self.variable.filter(|_| purpose == Purpose::Change);
+        // Whoever tries the demo beside a node may mean the demo.
+        let is_guessed = matches!(self.node, NodeChoice::Default) && purpose == Purpose::Change;
+        let demo = demo_sockets().filter(|_| is_guessed).find(|path| path.exists());
         match (variable, failed.is_empty()) {
-            (None, true) => None,
+            (None, true) => {
+                demo.map(|demo| format!("using the node at {place}, not the demo at {}", demo.display()))
+            }
             (Some(variable), true) => Some(format!("using the node at {place}, which {variable} selects")),
             (_, false) => Some(format!("using the node at {place}: {}", failed.join(", "))),
         }
     }
+}
+
+/// Where this user's demos may have their sockets.
+fn demo_sockets() -> impl Iterator<Item = PathBuf> {
+    let usual = Control::DEFAULT_LISTEN.port();
+    (usual..usual + demo::PORTS_TRIED).flat_map(demo::sockets)
 }
 
 impl NodeChoice {
@@ -262,10 +273,12 @@ impl NodeChoice {
             Self::Default => {
                 default_sockets().map(Place::Socket).chain([url(Control::DEFAULT_LISTEN)]).collect()
             }
-            // At its sockets it wants no token.
+            // At its sockets it wants no token. Where another node has the usual port, a demo takes the next.
             Self::Demo => {
-                let sockets = demo::sockets(Control::DEFAULT_LISTEN.port());
-                sockets.into_iter().map(Place::Socket).chain([url(Control::DEFAULT_LISTEN)]).collect()
+                let usual = demo::sockets(Control::DEFAULT_LISTEN.port());
+                let others = demo_sockets().filter(|path| path.exists() && !usual.contains(path));
+                let sockets: Vec<_> = usual.iter().cloned().chain(others).map(Place::Socket).collect();
+                sockets.into_iter().chain([url(Control::DEFAULT_LISTEN)]).collect()
             }
         })
     }

@@ -7,11 +7,12 @@
 //! Who records never waits: what finds the queue full is dropped and counted.
 
 use std::cell::RefCell;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -208,11 +209,31 @@ impl LineFile {
     }
 }
 
+/// Opens a file to append to. Names of hosts and queries of URLs tell much about clients: its group may read it, others may
+/// not, whatever the umask is.
+fn open_file(path: &Path) -> io::Result<File> {
+    let append = || OpenOptions::new().append(true).clone();
+    match append().create_new(true).mode(0o640).open(path) {
+        Ok(file) => {
+            file.set_permissions(Permissions::from_mode(0o640)).ok();
+            Ok(file)
+        }
+        // A device or a pipe may be there, too.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => append().open(path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Why lines could not be written to a target, if so. A file that is not there is created.
+#[must_use]
+pub fn unwritable(target: &LogTarget) -> Option<String> {
+    open(target).err().map(|error| error.to_string())
+}
+
 fn open(target: &LogTarget) -> io::Result<File> {
     match target {
-        // Names of hosts and queries of URLs tell much about clients: not for everyone.
         LogTarget::File(path) => {
-            OpenOptions::new().append(true).create(true).mode(0o640).open(path).map_err(|error| {
+            open_file(path).map_err(|error| {
                 // A node that runs gives up the right to write elsewhere than where its logs were when it started.
                 let hint = match error.kind() {
                     ErrorKind::PermissionDenied => {

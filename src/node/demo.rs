@@ -30,7 +30,7 @@ use region::{Region, Running};
 use switch::{BACKENDS, Break, REGIONS, Switches, Target};
 
 /// How many ports are tried, counting up, when one is taken.
-const PORTS_TRIED: u16 = 100;
+pub const PORTS_TRIED: u16 = 100;
 const DNS_PORT: u16 = 5300;
 /// Of the proxies and of their backends, each of which has an address of its own.
 const REGION_PORT: u16 = 18080;

@@ -184,7 +184,7 @@ impl Node {
         let (dns_addresses, proxy_addresses) = (front.dns_addresses(), front.proxy_addresses());
         let control_address = control.address;
         tokio::task::spawn_blocking(net::memory::give_back);
-        log_plan(&engine.snapshots.load().plan);
+        log_plan(&engine.snapshots.load_full().plan).await;
         let shown = |address: Option<SocketAddr>| address.map(tracing::field::display);
         let (control_shown, metrics_shown) = (shown(control_address), shown(control.metrics_address));
         // A list is a text in JSON, too: `tracing` has no lists without its unstable feature `valuable`.
@@ -322,13 +322,14 @@ fn loads(counters: &Counters) -> Loads {
     }))
 }
 
-fn log_plan(plan: &Plan) {
+async fn log_plan(plan: &Plan) {
     info!(
         geo_bytes = plan.geo.memory_bytes(),
         ranking_bytes = plan.steering.memory_bytes(),
         places = plan.geo.places().len(),
         "plan compiled"
     );
+    reload::warn_of_logs(plan).await;
 }
 
 async fn open_journal(state_dir: Option<&Path>) -> Result<Opened> {

@@ -13,13 +13,19 @@ use crate::acme::Keeper;
 use crate::api::{Draft, Policy, ReloadRequest};
 use crate::config::{AtStart, Diagnostic, Diagnostics};
 use crate::engine::{Handle, Reloaded};
+use crate::model::QueryLogTarget;
 use crate::net::limits::FdBudget;
+use crate::net::record_log::unwritable;
 use crate::prepare::{Acme, KeptIndex, Origin, Prepared, ReloadError, prepare_after};
+use crate::snapshot::Plan;
 use crate::supervise::Part;
 use crate::supervise::fault::{self, At};
 
 /// A config of a million names takes seconds. A file system that does not answer must not keep the operator waiting.
 pub(super) const PREPARE_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long the file of a log may take to open.
+const OPEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Owns the origin of the config and what a reload needs of the config before.
 #[derive(Debug)]
@@ -66,13 +72,14 @@ impl Reloader {
     }
 
     async fn reload(&mut self, by: String) -> Result<Reloaded, ReloadError> {
-        let Draft { prepared, warnings } = match self.prepare(self.origin.clone()).await {
+        let Draft { prepared, mut warnings } = match self.prepare(self.origin.clone()).await {
             Ok(draft) => draft,
             Err(why) => {
                 let reported = self.engine.report_failed_reload(why.to_string(), by).await;
                 return Err(if reported.is_ok() { why } else { ReloadError::Stopped });
             }
         };
+        warnings.extend(unwritable_logs(&prepared.plan).await);
         let (geo, policy) = (prepared.geo.clone(), policy(&prepared, &self.node_name));
         let certificates = prepared.acme.clone();
         let reloaded = self.engine.commit(prepared, warnings, by).await.map_err(|_| ReloadError::Stopped)?;
@@ -104,6 +111,32 @@ impl Reloader {
         warnings.extend(self.at_start.changes(&AtStart::of(&prepared.config)));
         warnings.extend(files::shortage(self.budget, &prepared.plan.topology));
         Ok(Draft { prepared, warnings })
+    }
+}
+
+/// What keeps a log from being written, a sentence each. A file system that does not answer keeps nobody waiting.
+async fn unwritable_logs(plan: &Plan) -> Vec<String> {
+    let queries = plan.query_log.as_ref().and_then(|log| match &log.to {
+        QueryLogTarget::Json(target) => Some(("queries are", target.clone())),
+        QueryLogTarget::Dnstap(_) => None,
+    });
+    let requests = plan.proxy.access_log.as_ref().map(|log| ("requests are", log.to.clone()));
+    let mut warnings = Vec::new();
+    for (what, target) in queries.into_iter().chain(requests) {
+        let tried = tokio::task::spawn_blocking(move || unwritable(&target));
+        let why = match tokio::time::timeout(OPEN_WITHIN, tried).await {
+            Ok(tried) => tried.unwrap_or_default(),
+            Err(_) => Some(format!("the file could not be opened within {OPEN_WITHIN:?}")),
+        };
+        warnings.extend(why.map(|why| format!("{what} not logged: {why}")));
+    }
+    warnings
+}
+
+/// Logs what keeps a log from being written.
+pub(super) async fn warn_of_logs(plan: &Plan) {
+    for warning in unwritable_logs(plan).await {
+        tracing::warn!("{warning}");
     }
 }
 

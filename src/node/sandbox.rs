@@ -125,7 +125,7 @@ fn restrict(config: &Config) -> anyhow::Result<Sandbox> {
     })
 }
 
-/// The folders of the query log and the access log that exist: a file in another is reported when a line is written.
+/// The folders of the query log and the access log that exist, and those set aside for logs.
 fn log_folders(config: &Config) -> impl Iterator<Item = PathBuf> {
     let queries = config.dns.as_ref().and_then(|dns| match &dns.query_log.as_ref()?.to {
         QueryLogTarget::Json(target) => Some(target),
@@ -136,7 +136,12 @@ fn log_folders(config: &Config) -> impl Iterator<Item = PathBuf> {
         LogTarget::File(path) => Some(folder_of(path)).filter(|folder| folder.is_dir()),
         LogTarget::Stdout => None,
     };
-    queries.into_iter().chain(requests).filter_map(folder)
+    // What the unit has set aside for logs, so that a reload can begin one there.
+    let set_aside = std::env::var_os("LOGS_DIRECTORY").unwrap_or_default();
+    let set_aside: Vec<PathBuf> =
+        std::env::split_paths(&set_aside).filter(|folder| folder.is_dir()).collect();
+    let folders: Vec<PathBuf> = queries.into_iter().chain(requests).filter_map(folder).collect();
+    folders.into_iter().chain(set_aside)
 }
 
 /// The folder that a file is in.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
@@ -148,6 +149,8 @@ async fn the_log_is_rotated_and_survives_a_full_disk() {
     };
     ask().await;
     entries(&node.folder, 1).await;
+    let mode = fs::metadata(node.folder.path("queries.log")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640, "whatever the umask is");
     fs::rename(node.folder.path("queries.log"), node.folder.path("queries.log.1")).unwrap();
     reload(&node).await;
     ask().await;
@@ -157,16 +160,23 @@ async fn the_log_is_rotated_and_survives_a_full_disk() {
     reload(&node).await;
     ask().await;
     dropped(&node, 1.0).await;
-    node.folder.reconfigure("query_log = { to = \"/dev/full\" }", "");
+    node.folder.reconfigure("/dev/full", "none/queries.log");
+    let warnings = reload(&node).await["warnings"].to_string();
+    assert!(
+        warnings.contains("queries are not logged: cannot open ") && warnings.contains("No such file"),
+        "{warnings}"
+    );
+    node.folder.reconfigure("query_log = { to = \"none/queries.log\" }", "");
     reload(&node).await;
     ask().await;
     let folder = node.stop().await;
     entries(&folder, 1).await;
 }
 
-async fn reload(node: &TestNode) {
+async fn reload(node: &TestNode) -> Value {
     let (status, answer) = node.api.call(reqwest::Method::POST, "/v1/reload", None).await;
     assert_eq!(status, 200, "{answer}");
+    answer
 }
 
 /// Waits until this many records are dropped.

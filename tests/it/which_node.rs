@@ -270,3 +270,29 @@ fn help_names_the_default_node_the_exit_codes_and_an_example() {
     let help = portolan(&["status", "--help"]).stdout;
     assert!(help.contains("CONNECT is how long the last connection"), "{help}");
 }
+
+/// Whoever tries the demo on a host of a node may paste a command of the demo without its `export`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_beside_a_demo_says_that_it_goes_to_the_node() {
+    let node = TestNode::with(REGIONS).await;
+    let usual = node.folder.path("portolan.sock");
+    std::os::unix::fs::symlink(node.folder.socket(), &usual).expect("a link");
+    let run_with = |arguments: &[&str]| {
+        let mut command = program();
+        command
+            .args(arguments)
+            .env("XDG_RUNTIME_DIR", node.folder.path(""))
+            .env("TMPDIR", node.folder.path(""));
+        run(command)
+    };
+    let done = run_with(&["reload"]);
+    assert!(done.code == Some(0) && !done.stderr.contains("using the node"), "{done:?}");
+    let demo = node.folder.path("portolan-demo-8054.sock");
+    fs::write(&demo, "").expect("a file");
+    let (usual, demo) = (usual.display(), demo.display());
+    let note = format!("portolan: using the node at {usual}, not the demo at {demo}\n");
+    let done = run_with(&["reload"]);
+    assert!(done.code == Some(0) && done.stderr.starts_with(&note), "{done:?}");
+    assert_done(&run_with(&["overrides"]), 0, "");
+    node.stop().await;
+}

@@ -51,7 +51,7 @@ function Page() {
     { id: "explain", label: "Explain", content: () => html`<${Explain} asked=${asked} onAsk=${setAsked} onExplained=${setExplained} />` },
   ].filter(Boolean);
   return html`
-    <${StatusLine} onFindings=${() => setTab("attention")} onToken=${() => setDialog({ token: "Changes need a token with the role operator or admin." })} />
+    <${StatusLine} onFindings=${() => setTab("attention")} onToken=${() => setDialog({ token: "Changes need a token with the role operator or admin, from [control] token of the config." })} />
     <main class=${isLost ? "stale" : ""}>
       ${hasServices && html`<${ChartPanel} explained=${tab === "explain" ? explained : null} onExplain=${explain} />`}
       <${Tabs} covered=${Boolean(dialog.act)} tabs=${tabs} chosen=${tabs.some(({ id }) => id === tab) ? tab : tabs[0].id} onChoose=${setTab} />

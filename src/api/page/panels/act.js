@@ -63,7 +63,7 @@ export function Act({ subject, onClose }) {
   };
   if (isLocked && !canChange(self)) {
     return html`<${Dialog} title=${`${ACTIONS[change.action].verb} ${change.target}`} onClose=${onClose} beside>
-      <${TokenForm} why="Changes need a token with the role operator or admin." forChanges onDone=${() => {}} /><//>`;
+      <${TokenForm} why="Changes need a token with the role operator or admin, from [control] token of the config. On the node's host, the commands need none: portolan drain, force and restore." forChanges onDone=${() => {}} /><//>`;
   }
   if (done) return html`<${Done} done=${done} action=${change.action} onClose=${onClose} />`;
   const title = subject.service ? `Regions of ${shortName(subject.service.name)}` : change.target;
