@@ -121,6 +121,8 @@ fn text(plan: &dto::Plan, change: &str) -> Styled {
     }
     if let Some(why) = &plan.refused {
         text.push("\n\n");
+        // It may end with the name of a service.
+        let why = why.trim_end_matches('.');
         text.add(Look::Bad, &format!("A safety rule would refuse it: {why}."));
         text.push("\n--override-safety does it anyway.");
     }
