@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
 use jiff::Timestamp;
 use nix::unistd::{Gid, Group, User, geteuid};
 use reqwest::{Method, StatusCode};
@@ -176,7 +177,8 @@ impl Client {
     }
 
     pub(super) async fn fetch_status(&self) -> Result<dto::Status> {
-        self.exchange::<(), _>(TIMEOUT, Method::GET, "/v1/status", &[], None).await
+        let request = self.request(Method::GET, "/v1/status").timeout(TIMEOUT);
+        self.read(&self.exchange(request).await?)
     }
 
     pub(super) fn explain(&self, query: &[(&str, &str)]) -> Result<dto::Explain> {
@@ -207,43 +209,33 @@ impl Client {
     }
 
     pub(super) fn put_override(&self, request: &dto::OverrideRequest) -> Result<dto::Applied> {
-        self.call(Method::POST, "/v1/overrides", &[], Some(request))
+        self.call(TIMEOUT, Method::POST, "/v1/overrides", &[], Some(request))
     }
 
     pub(super) fn remove_override(&self, id: u64, override_safety: bool) -> Result<dto::Applied> {
         let query: &[_] = if override_safety { &[("override_safety", "true")] } else { &[] };
-        self.call::<(), _>(Method::DELETE, &format!("/v1/overrides/{id}"), query, None)
+        self.call::<(), _>(TIMEOUT, Method::DELETE, &format!("/v1/overrides/{id}"), query, None)
     }
 
     pub(super) fn reload(&self) -> Result<dto::Reloaded> {
-        self.runtime.block_on(self.exchange::<(), _>(RELOAD_TIMEOUT, Method::POST, "/v1/reload", &[], None))
+        self.call::<(), _>(RELOAD_TIMEOUT, Method::POST, "/v1/reload", &[], None)
     }
 
     /// A config takes as long as at a reload.
     pub(super) fn plan(&self, request: &dto::PlanRequest) -> Result<dto::Plan> {
         let timeout = if request.config.is_some() { RELOAD_TIMEOUT } else { TIMEOUT };
-        self.runtime.block_on(self.exchange(timeout, Method::POST, "/v1/plan", &[], Some(request)))
+        self.call(timeout, Method::POST, "/v1/plan", &[], Some(request))
     }
 
     pub(super) fn post<B: Serialize, R: DeserializeOwned>(&self, path: &str, body: &B) -> Result<R> {
-        self.call(Method::POST, path, &[], Some(body))
+        self.call(TIMEOUT, Method::POST, path, &[], Some(body))
     }
 
     fn get<R: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<R> {
-        self.call::<(), R>(Method::GET, path, query, None)
+        self.call::<(), R>(TIMEOUT, Method::GET, path, query, None)
     }
 
     fn call<B: Serialize, R: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&B>,
-    ) -> Result<R> {
-        self.runtime.block_on(self.exchange(TIMEOUT, method, path, query, body))
-    }
-
-    async fn exchange<B: Serialize, R: DeserializeOwned>(
         &self,
         timeout: Duration,
         method: Method,
@@ -251,13 +243,23 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&B>,
     ) -> Result<R> {
-        let mut request = self.request(method, path).query(query).timeout(timeout);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+        let request = self.request(method, path).query(query).timeout(timeout);
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        self.read(&self.runtime.block_on(self.exchange(request))?)
+    }
+
+    /// The body of the response, if that is a success.
+    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Bytes> {
         let response = request.send().await.map_err(|e| self.unreachable(&e))?;
         let response = self.good(response).await?;
-        response.json().await.with_context(|| format!("{} does not speak Portolan's API", self.place))
+        Ok(response.bytes().await.map_err(|e| self.unreachable(&e))?)
+    }
+
+    fn read<R: DeserializeOwned>(&self, json: &[u8]) -> Result<R> {
+        serde_json::from_slice(json).with_context(|| format!("{} does not speak Portolan's API", self.place))
     }
 
     /// Passes each event to `print` as it arrives, until the node goes away.
@@ -274,11 +276,7 @@ impl Client {
                     let line: Vec<u8> = text.drain(..=end).collect();
                     // The node writes each event's data on one line.
                     if let Some(data) = line.strip_prefix(b"data:") {
-                        let event = serde_json::from_slice(data);
-                        print(
-                            &event
-                                .with_context(|| format!("{} does not speak Portolan's API", self.place))?,
-                        );
+                        print(&self.read(data)?);
                     }
                 }
             }
