@@ -12,7 +12,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
-use super::audit::Auditor;
+use super::audit::{Auditor, peer};
+use super::identity::Users;
 use super::problem::Problem;
 use super::{host, page};
 use crate::config::{Read, Role, Token};
@@ -45,7 +46,7 @@ pub struct Policy {
 #[derive(Clone, Debug)]
 pub(super) struct Bearer {
     pub(super) role: Role,
-    /// The author that overrides and events name.
+    /// The author that overrides, events and the audit log name.
     pub(super) by: String,
     /// Whether it is anyone, without a token.
     pub(super) is_anonymous: bool,
@@ -66,21 +67,24 @@ impl From<Problem> for Refusal {
 
 /// Passes what is allowed, and records changes. Handlers find the [`Bearer`] among the extensions.
 pub(super) async fn guard(
-    State((access, auditor)): State<(Access, Auditor)>,
+    State((access, users, auditor)): State<(Access, Users, Auditor)>,
     mut request: Request,
     next: Next,
 ) -> Response {
     match permit(&access, &request) {
-        Ok(bearer) => {
-            request.extensions_mut().insert(bearer.clone());
-            if is_read(&request) {
-                next.run(request).await
-            } else {
-                auditor.run(&bearer, request, next).await
+        Ok(mut bearer) => {
+            if !bearer.is_anonymous {
+                bearer.by = users.who(&peer(&request), &bearer.by).await;
             }
+            let by = bearer.by.clone();
+            request.extensions_mut().insert(bearer);
+            if is_read(&request) { next.run(request).await } else { auditor.run(by, request, next).await }
         }
         Err(Refusal { problem, .. }) if is_read(&request) => problem.into_response(),
-        Err(Refusal { problem, by }) => auditor.refuse(by.as_deref(), problem, request).await,
+        Err(Refusal { problem, by }) => {
+            let who = users.who_is_refused(&peer(&request), by.as_deref()).await;
+            auditor.refuse(who, problem, request).await
+        }
     }
 }
 

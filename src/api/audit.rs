@@ -1,9 +1,6 @@
 //! The audit log: every request for a change is an entry, with what came of it. `GET /v1/audit` shows them.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
@@ -11,14 +8,13 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use nix::unistd::{Uid, User};
 use serde_json::Value;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use super::access::Bearer;
 use super::body;
 use super::dto::{self, AuditAction, AuditResult, AuditState};
+use super::identity::Peer;
 use super::parameters::parameters;
 use super::problem::Problem;
 use super::routes::Api;
@@ -31,31 +27,13 @@ const CHANGES_AT_ONCE: usize = 64;
 /// Entries of a reply, unless the request says otherwise.
 const USUAL_ENTRIES: usize = 1000;
 
-/// The most users whose names are kept.
-const USERS: usize = 256;
-
-/// How long the name of a user may take to be found: it may be asked for over the network.
-const NAME_WITHIN: Duration = Duration::from_secs(1);
-
 /// Who asks without a token that is valid.
 const STRANGER: &str = "no token";
-
-/// Where a request comes from, as its connection shows.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Peer {
-    /// `None` on the socket.
-    pub(super) address: Option<SocketAddr>,
-    /// The user at the other end of the socket.
-    pub(super) user: Option<u32>,
-    /// The subject of the client's certificate.
-    pub(super) certificate: Option<String>,
-}
 
 /// Records what is asked of a listener.
 #[derive(Clone, Debug)]
 pub(super) struct Auditor {
     log: Arc<AuditLog>,
-    users: Arc<Mutex<HashMap<u32, String>>>,
     changes: Arc<Semaphore>,
 }
 
@@ -109,26 +87,24 @@ struct Asked {
 
 impl Auditor {
     pub(super) fn new(log: Arc<AuditLog>) -> Self {
-        Self { log, users: Arc::default(), changes: Arc::new(Semaphore::new(CHANGES_AT_ONCE)) }
+        Self { log, changes: Arc::new(Semaphore::new(CHANGES_AT_ONCE)) }
     }
 
     /// Runs a request for a change, and records it. Once begun it goes on even if the client leaves, so that nothing
     /// happens that the log does not have.
-    pub(super) async fn run(&self, bearer: &Bearer, request: Request, next: Next) -> Response {
+    pub(super) async fn run(&self, who: String, request: Request, next: Next) -> Response {
         let permit = Arc::clone(&self.changes).acquire_owned().await;
-        let (auditor, by) = (self.clone(), bearer.by.clone());
+        let auditor = self.clone();
         let change = tokio::spawn(async move {
             let _permit = permit;
             let (request, asked, whence) = match auditor.read(request).await {
                 Ok(read) => read,
                 Err((problem, asked, whence)) => {
-                    let who = auditor.name(&by, &whence).await;
                     let response = problem.into_response();
                     auditor.add(AuditKind::Refusal, who, &whence, asked, &response);
                     return response;
                 }
             };
-            let who = auditor.name(&by, &whence).await;
             let response = next.run(request).await;
             let kind =
                 if response.status().is_client_error() { AuditKind::Refusal } else { AuditKind::Change };
@@ -145,19 +121,17 @@ impl Auditor {
     }
 
     /// Records a change that was refused before it was looked at. What a stranger wants changed is not read.
-    pub(super) async fn refuse(&self, by: Option<&str>, problem: Problem, request: Request) -> Response {
+    pub(super) async fn refuse(&self, who: Option<String>, problem: Problem, request: Request) -> Response {
         let response = problem.into_response();
-        let certificate = peer(&request).certificate.is_some();
-        if by.is_none() && !certificate {
+        let Some(who) = who else {
             let (whence, asked) = (peer(&request), asked(&request, None));
             let nothing = Asked { target: None, parameters: None, ..asked };
             self.add(AuditKind::Stranger, STRANGER.into(), &whence, nothing, &response);
             return response;
-        }
+        };
         let (asked, whence) = match self.read(request).await {
             Ok((_, asked, whence)) | Err((_, asked, whence)) => (asked, whence),
         };
-        let who = self.name(by.unwrap_or(STRANGER), &whence).await;
         self.add(AuditKind::Refusal, who, &whence, asked, &response);
         response
     }
@@ -207,47 +181,6 @@ impl Auditor {
         };
         self.log.record(AuditRecord { kind, why, ..entry(who, from, asked, result, made) });
     }
-
-    /// Who sent a request: the holder of a token, the user at the other end of the socket, or else the holder of a
-    /// certificate.
-    async fn name(&self, by: &str, whence: &Peer) -> String {
-        match whence {
-            Peer { user: Some(user), .. } => self.user(*user).await,
-            Peer { certificate: Some(subject), .. } if by == STRANGER => format!("certificate {subject}"),
-            Peer { certificate: Some(subject), .. } => format!("{by}, certificate {subject}"),
-            _ => by.to_owned(),
-        }
-    }
-
-    async fn user(&self, number: u32) -> String {
-        let unnamed = format!("uid {number}");
-        if let Some(known) = self.known_user(number, &unnamed) {
-            return known;
-        }
-        let found = tokio::task::spawn_blocking(move || User::from_uid(Uid::from_raw(number)));
-        match timeout(NAME_WITHIN, found).await {
-            Ok(Ok(Ok(Some(user)))) => {
-                let name = format!("user {}", user.name);
-                self.users.lock().unwrap_or_else(PoisonError::into_inner).insert(number, name.clone());
-                name
-            }
-            _ => unnamed,
-        }
-    }
-
-    /// The name that is known for a user. Where none is, the number stands for it from now on, so that a name that
-    /// cannot be found is looked for only once.
-    fn known_user(&self, number: u32, unnamed: &str) -> Option<String> {
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = users.get(&number) {
-            return Some(known.clone());
-        }
-        if users.len() >= USERS {
-            users.clear();
-        }
-        users.insert(number, unnamed.to_owned());
-        None
-    }
 }
 
 /// A request for a reload by a signal.
@@ -291,7 +224,7 @@ fn is_nowhere(asked: &Asked) -> bool {
     asked.action == AuditAction::Other && asked.target.is_none()
 }
 
-fn peer(request: &Request) -> Peer {
+pub(super) fn peer(request: &Request) -> Peer {
     request.extensions().get::<Peer>().cloned().unwrap_or_default()
 }
 

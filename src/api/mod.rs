@@ -13,6 +13,7 @@ mod explain;
 mod exposition;
 mod forecast;
 mod host;
+mod identity;
 mod load;
 mod metrics;
 mod openapi;

@@ -23,6 +23,7 @@ use super::dto;
 use super::explain::{Question, RequestQuestion, client_address, explain, explain_request};
 use super::exposition::Exposition;
 use super::forecast::Forecasts;
+use super::identity::Users;
 use super::load::Loads;
 use super::metrics::{Metrics, Seen};
 use super::operations::operations;
@@ -97,7 +98,7 @@ fn guarded(routes: Router, access: Access, auditor: Auditor) -> Router {
         })
         // The last layer runs first.
         .layer(middleware::from_fn(read_whole))
-        .layer(middleware::from_fn_with_state((access, auditor), guard))
+        .layer(middleware::from_fn_with_state((access, Users::default(), auditor), guard))
 }
 
 /// Must answer without the engine, which may be what is not alive.

@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::access::Policy;
-use super::audit::Peer;
 use super::connections::{Admission, Connections};
+use super::identity::{Peer, subject};
 use crate::net::limits::Occupancy;
 use crate::supervise::fault::{self, At};
 
@@ -41,9 +41,6 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// The most bytes of the head of a request: twice what browsers and proxies send at most.
 const LARGEST_HEAD: usize = 16 << 10;
-
-/// The most bytes of the subject of a client's certificate that the audit log has.
-const LONGEST_SUBJECT: usize = 256;
 
 /// Bytes of a reply that a connection buffers for a slow reader, besides the kernel's buffers.
 const BUFFER: usize = 32 << 10;
@@ -130,14 +127,6 @@ async fn connection<S>(
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake with a client of the API failed"),
         Err(_) => tracing::debug!("TLS handshake with a client of the API took too long"),
     }
-}
-
-/// The subject of a certificate, or its beginning if it is too long.
-fn subject(certificate: &[u8]) -> Option<String> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let mut subject = certificate.subject().to_string();
-    subject.truncate(subject.floor_char_boundary(LONGEST_SUBJECT));
-    Some(subject)
 }
 
 async fn http<S>(stream: S, peer: Peer, router: Router, admission: &Arc<Admission>, stop: &CancellationToken)

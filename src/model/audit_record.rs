@@ -15,7 +15,7 @@ pub struct AuditRecord {
     pub count: u64,
     /// Which entries it may displace.
     pub kind: AuditKind,
-    /// Who asked for it: "token NAME", "user NAME", "SIGHUP".
+    /// Who asked for it: "token NAME", "user NAME", "uid NUMBER", "SIGHUP".
     pub who: String,
     /// From where: an address, the socket, or a signal.
     pub origin: String,

@@ -20,7 +20,8 @@ pub struct Override {
     pub until: Option<Unix>,
     /// Why, in the operator's words.
     pub reason: Option<String>,
-    /// Who set it: "token NAME", or "socket"; `None` for overrides stored before schema 2, which did not record it.
+    /// Who set it: "token NAME", "user NAME" or "uid NUMBER". Of those that earlier versions stored, some say "socket" in
+    /// place of the user, and those before schema 2 have none.
     pub by: Option<String>,
 }
 

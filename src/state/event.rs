@@ -367,7 +367,7 @@ pub(crate) fn samples() -> Vec<EventKind> {
         },
         EventKind::Returned { subject: backend(), evidence: "its time is over".into() },
         EventKind::Overridden(drain.clone()),
-        EventKind::Restored { subject: drain.clone(), by: "socket".into() },
+        EventKind::Restored { subject: drain.clone(), by: "user olga".into() },
         EventKind::Expired(drain),
         EventKind::Held { region: region.clone(), rule },
         EventKind::Released { region, rule },
@@ -423,7 +423,7 @@ mod tests {
                 "pool/api/10.0.0.1:80 ejected for 30s: 3 consecutive requests failed, the last: no response: connection reset",
             ),
             ("returned", "pool/api/10.0.0.1:80 returned: its time is over"),
-            ("restore", "override 3 removed by socket: drain region/eu-west"),
+            ("restore", "override 3 removed by user olga: drain region/eu-west"),
             ("held", "region/eu-west fails, but min_regions holds it"),
             ("reload", "config reloaded by SIGHUP\nwarning: one warning\nwarning: another"),
             ("unresolved", "lb.example.net. cannot be resolved: SERVFAIL; kept: 192.0.2.1, 2001:db8::1"),
@@ -451,12 +451,12 @@ mod tests {
                 "share=25%",
                 "until=2027-01-15T08:30:00.250Z",
                 "reason=new kernel",
-                "by=socket"
+                "by=user olga"
             ]
         );
         assert_eq!(of_kind("resolved"), ["host=lb.example.net.", "addresses=192.0.2.1 2001:db8::1"]);
-        let plain = EventKind::Reloaded { warnings: Vec::new(), by: "socket".into() };
-        assert_eq!(plain.fields(), [("by", "socket".to_owned())], "what is not known is left out");
+        let plain = EventKind::Reloaded { warnings: Vec::new(), by: "user olga".into() };
+        assert_eq!(plain.fields(), [("by", "user olga".to_owned())], "what is not known is left out");
         let host = "lb.example.net.".parse().expect("a name");
         let unknown = EventKind::Unresolved { host, why: "SERVFAIL".into(), kept: Vec::new() };
         let names: Vec<_> = unknown.fields().into_iter().map(|(name, _)| name).collect();

@@ -28,7 +28,7 @@ pub struct OverrideRequest {
     pub reason: Option<String>,
     /// Whether to ignore safety rules.
     pub override_safety: bool,
-    /// Who asks: "token NAME" or "socket".
+    /// Who asks: "token NAME", "user NAME" or "uid NUMBER".
     pub by: String,
 }
 

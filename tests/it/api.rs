@@ -19,7 +19,7 @@ use crate::harness::folder::Folder;
 use crate::harness::http::{Api, named};
 use crate::harness::node::TestNode;
 use crate::harness::region::{Break, GERMAN, NEAREST, Region, Three};
-use crate::harness::{Numbers, PATIENCE, until};
+use crate::harness::{Numbers, PATIENCE, me, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_and_metrics_show_the_shares_of_open_files_and_what_is_in_use() {
@@ -189,7 +189,7 @@ async fn events_are_a_list_and_a_stream_that_resumes_where_it_ended() {
     node.api.override_with(json!({"target": "region/two", "action": "down", "reason": "flood"})).await;
     for stream in [&mut whole, &mut rest] {
         let event = stream.next().await;
-        let fields = json!({"number": "2", "target": "region/two", "action": "down", "share": "100%", "reason": "flood", "by": "socket"});
+        let fields = json!({"number": "2", "target": "region/two", "action": "down", "share": "100%", "reason": "flood", "by": me()});
         assert_eq!(event["fields"], fields);
         assert_eq!(event["id"].as_u64(), list[1]["id"].as_u64().map(|id| id + 1));
     }

@@ -1,7 +1,6 @@
 //! The audit log: who asked for which change, and what came of it.
 
 use nix::sys::signal::Signal;
-use nix::unistd::{User, getuid};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -13,7 +12,7 @@ use crate::harness::folder::{Folder, tokens};
 use crate::harness::http::{Api, raw};
 use crate::harness::node::TestNode;
 use crate::harness::region::{Break, NEAREST, Region, Three};
-use crate::harness::{skipped, until};
+use crate::harness::{me, skipped, until};
 
 const ONE: &str = "[region.eu]\nendpoint = [{ name = \"lb1\", address = \"192.0.2.1\" }]\n";
 
@@ -26,11 +25,6 @@ fn folder(holders: &[(&str, &str)]) -> Folder {
 
 async fn audit(api: &Api) -> Vec<Value> {
     api.get("/v1/audit").await.as_array().expect("a list").clone()
-}
-
-/// The user that runs these tests, as the log names it.
-fn me() -> String {
-    format!("user {}", User::from_uid(getuid()).expect("a user").expect("a name").name)
 }
 
 /// Action, target, who, result.

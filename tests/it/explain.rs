@@ -227,7 +227,7 @@ fn overrides_are_explained_with_their_author_and_reason() {
     let overrides = [
         new_override(3, "region/us-east", Action::DRAIN, "100%", Some("token ci")),
         new_override(4, "service/geo.example.test/eu-west", Action::DRAIN, "100%", None),
-        new_override(5, "service/all.example.test/eu-west", Action::DRAIN, "99.999%", Some("socket")),
+        new_override(5, "service/all.example.test/eu-west", Action::DRAIN, "99.999%", Some("user olga")),
         new_override(6, "region/ap-south", Action::Up, "100%", None),
     ];
     let of = |at: EndpointRef, _| if at.region.0 == 0 { State::Down(Severity::Hard) } else { State::Up };
@@ -246,7 +246,7 @@ fn overrides_are_explained_with_their_author_and_reason() {
         [
             (
                 "eu-west",
-                "a drain keeps 100% of clients away, this one among them: override 5 by socket (new kernel)"
+                "a drain keeps 100% of clients away, this one among them: override 5 by user olga (new kernel)"
             ),
             ("us-east", "withdrawn by an operator: override 3 by token ci (new kernel)"),
         ]

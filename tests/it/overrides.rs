@@ -10,7 +10,7 @@ use crate::harness::folder::{Folder, tokens};
 use crate::harness::http::Api;
 use crate::harness::node::TestNode;
 use crate::harness::region::{ASIAN, Break, GERMAN, NEAREST, Three};
-use crate::harness::until;
+use crate::harness::{me, until};
 
 /// Three regions without probes, which are always up, on purpose.
 pub(crate) const REGIONS: &str = "\
@@ -55,7 +55,8 @@ async fn overrides_and_events_name_who_made_them() {
     let by = |list: &Value| -> Vec<Value> {
         list.as_array().expect("a list").iter().map(|it| it["by"].clone()).collect()
     };
-    assert_eq!(by(&olga.get("/v1/overrides").await), ["token olga", "socket"]);
+    let me = me();
+    assert_eq!(by(&olga.get("/v1/overrides").await), ["token olga", &*me]);
     assert_eq!(olga.region("us").await["override"]["by"], "token olga");
     node.api.restore(id).await;
     let (status, reply) = olga.call(Method::POST, "/v1/reload", None).await;
@@ -64,8 +65,8 @@ async fn overrides_and_events_name_who_made_them() {
     assert_eq!(olga.call(Method::POST, "/v1/reload", None).await.0, 422);
     node.folder.reconfigure("workers = \"one\"", "workers = 1");
     for (event, expected, text) in [
-        ("override", &["token olga", "socket"][..], "override 1 by token olga: down region/us"),
-        ("restore", &["socket"], "override 1 removed by socket: down region/us"),
+        ("override", &["token olga", &*me][..], "override 1 by token olga: down region/us"),
+        ("restore", &[&*me], &*format!("override 1 removed by {me}: down region/us")),
         ("reload", &["token olga"], "config reloaded by token olga"),
         ("reload_failed", &["token olga"], "config not reloaded by token olga, the one before still applies"),
     ] {
@@ -75,9 +76,19 @@ async fn overrides_and_events_name_who_made_them() {
         assert!(reported[0]["message"].as_str().expect("a text").starts_with(text), "{reported:?}");
     }
     let node = node.restart().await;
-    assert_eq!(by(&node.api.get("/v1/overrides").await), ["socket"], "it is kept with the override");
+    assert_eq!(by(&node.api.get("/v1/overrides").await), [&*me], "it is kept with the override");
     let listed = portolan_at(&node.folder, &["overrides"]);
-    assert!(listed.stdout.contains("BY") && listed.stdout.contains("socket"), "{listed:?}");
+    assert!(listed.stdout.contains("BY") && listed.stdout.contains(&me), "{listed:?}");
+    let audit = node.api.get("/v1/audit").await;
+    let who: Vec<&Value> = audit.as_array().expect("a list").iter().map(|it| &it["who"]).collect();
+    assert_eq!(who, ["token olga", &*me, &*me, "token olga", "token olga"], "the audit log names the same");
+
+    let folder = node.stop().await;
+    let db = rusqlite::Connection::open(folder.path("state/portolan.db")).expect("a journal");
+    db.execute("UPDATE override SET said_by = 'socket'", []).expect("what an earlier version stored");
+    drop(db);
+    let node = TestNode::start(folder).await;
+    assert_eq!(by(&node.api.get("/v1/overrides").await), ["socket"]);
     node.stop().await;
 }
 

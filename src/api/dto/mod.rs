@@ -77,7 +77,8 @@ pub struct Handshakes {
 /// `GET /v1/whoami`: who the node takes the sender of the request for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Whoami {
-    /// The author that its overrides would name: "token NAME" or "socket"; "a reader" without a token.
+    /// The author that its overrides would name, as in the audit log: "token NAME", or on the socket "user NAME", or
+    /// "uid NUMBER" for a user without a name; "a reader" without a token.
     pub by: String,
     /// What it may do.
     pub role: Role,
@@ -263,7 +264,8 @@ pub struct Override {
     pub until: Option<String>,
     /// The operator's reason.
     pub reason: Option<String>,
-    /// Who set it: "token NAME" or "socket"; unknown for overrides that an earlier version stored.
+    /// Who set it, as in the audit log: "token NAME", "user NAME" or "uid NUMBER"; "socket" or unknown for overrides that
+    /// an earlier version stored.
     #[serde(default)]
     pub by: Option<String>,
 }

@@ -13,7 +13,7 @@ use crate::harness::binary::{Served, portolan_at};
 use crate::harness::client::{Client, typed};
 use crate::harness::folder::{Folder, tokens};
 use crate::harness::node::TestNode;
-use crate::harness::until;
+use crate::harness::{me, until};
 use crate::proxy::raw;
 
 const ZONE: &str = "\
@@ -82,7 +82,7 @@ async fn a_dns_challenge_is_answered_beside_what_the_zone_has() {
     }
     let status = node.api.get("/v1/status").await;
     assert_eq!(status["challenges"].as_array().map(Vec::len), Some(5), "{status}");
-    assert_eq!(status["challenges"][0]["by"], "socket");
+    assert_eq!(status["challenges"][0]["by"], me());
 
     let node = node.restart().await;
     let mut client = node.client().await;

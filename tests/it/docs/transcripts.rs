@@ -1,7 +1,7 @@
 //! Runs every command of the documentation, and compares what it prints with what the page says.
 //!
-//! Times, ports that the system chooses and widths of columns may differ, and a line `...` stands for any lines. A command
-//! that only reads is repeated until it prints what the page says: what it waits for may take a moment.
+//! Times, the user, ports that the system chooses and widths of columns may differ, and a line `...` stands for any lines. A
+//! command that only reads is repeated until it prints what the page says: what it waits for may take a moment.
 //! `UPDATE=1 cargo test --test it transcripts` writes into the pages what the commands print.
 
 use std::fs;
@@ -14,10 +14,16 @@ use tokio::time::Instant;
 
 use super::host::Host;
 use super::page::{self, Kind, Page, Part};
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, me};
 
 /// How long what a page says is waited for before it is taken to be out of date.
 const UPDATE_AFTER: Duration = Duration::from_secs(15);
+
+/// How a node names the users of its socket.
+const USER: &str = r#"\b(user [^\s",)]+|uid \d+)"#;
+
+/// Who uses it in the pages, whoever runs the commands.
+const WRITTEN_USER: &str = "user olga";
 
 /// Commands that change nothing, so that they can be repeated.
 const READS: [&str; 11] = [
@@ -46,6 +52,7 @@ static VARYING: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         of(r#""port":\d+"#, "PORT"),
         of(r"\d+ consecutive failures", "FAILURES"),
         of(r#""(uptime_s|last_probe_s|rtt_ms|at|since|until|open|limit|saturation)": ?[^,}]+"#, "VALUE"),
+        of(USER, "USER"),
         of(r"\s+", " "),
     ]
 });
@@ -145,7 +152,7 @@ fn run_page(page: &Page, is_update: bool) -> Option<String> {
                 for (command, expected) in commands {
                     let output = match run(&mut its, command, expected, patience) {
                         Ok(()) => expected.clone(),
-                        Err(actual) if is_update => shown(&actual),
+                        Err(actual) if is_update => shown(&actual).replace(&me(), WRITTEN_USER),
                         Err(actual) => panic!(
                             "{at}: `{command}` prints\n{actual}\ninstead of\n{expected}\nIn the background:\n{}",
                             its.run("tail -n 20 background.log")

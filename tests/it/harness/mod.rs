@@ -14,6 +14,7 @@ pub(crate) mod tool;
 
 use std::time::Duration;
 
+use nix::unistd::{User, getuid};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// Far more than anything here needs; a test that waits this long has failed.
@@ -35,6 +36,12 @@ pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Opt
         }
     };
     timeout(PATIENCE, polling).await.unwrap_or_else(|_| panic!("this never happened: {what}"))
+}
+
+/// The user that runs these tests, as a node names the author of what comes over its socket.
+pub(crate) fn me() -> String {
+    let user = User::from_uid(getuid()).expect("users can be looked up");
+    user.map_or_else(|| format!("uid {}", getuid()), |user| format!("user {}", user.name))
 }
 
 /// Reports that a test is skipped, and why.

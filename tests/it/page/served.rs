@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::harness::folder::{Folder, tokens};
 use crate::harness::http::{Api, raw};
+use crate::harness::me;
 use crate::harness::node::TestNode;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -93,7 +94,7 @@ async fn the_page_needs_no_token_but_its_data_does() {
         let known = api.with_token(&format!("secret of {name}")).get("/v1/whoami").await;
         assert_eq!(known, json!({"by": format!("token {name}"), "role": role}));
     }
-    assert_eq!(node.api.get("/v1/whoami").await, json!({"by": "socket", "role": "admin"}));
+    assert_eq!(node.api.get("/v1/whoami").await, json!({"by": me(), "role": "admin"}));
     // Paths are taken as they are, so this is a path of the page that it does not have.
     let request = "GET /page/../v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let reply = raw(node.control(), request).await;

@@ -13,7 +13,7 @@ use super::backend::Backend;
 use crate::harness::binary::{Done, portolan_at, program, run};
 use crate::harness::folder::Folder;
 use crate::harness::node::TestNode;
-use crate::harness::{Numbers, PATIENCE};
+use crate::harness::{Numbers, PATIENCE, me};
 
 /// Listeners and pools of every kind, of five backends.
 fn config(backends: &[Backend; 5]) -> String {
@@ -257,7 +257,7 @@ async fn a_node_explains_requests_and_says_what_it_cannot() {
     })
     .await
     .unwrap();
-    let epoch = node.api.get("/v1/status").await["node"]["epoch"].clone();
+    let (epoch, me) = (node.api.get("/v1/status").await["node"]["epoch"].clone(), me());
     let (asked, explained) = done.stdout.split_once('\n').expect("several lines");
     assert_eq!(asked, format!("node        {}", node.folder.socket().display()));
     assert_eq!(
@@ -272,7 +272,7 @@ listener    web (http) at 127.0.0.1:0
             no listener takes http at port 80, the URL's: explained as if the request came here
 route       1, for any request
 pool        api, round-robin
-backends    {address} (up): forced up by an operator: override 1 by socket (trust me)
+backends    {address} (up): forced up by an operator: override 1 by {me} (trust me)
 goes to     {address}: the only one in use
 "
         ),
