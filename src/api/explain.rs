@@ -5,13 +5,14 @@
 
 mod conditions;
 mod edits;
+mod evidence;
 mod pool;
 mod request;
 mod sticky;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -21,13 +22,13 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name as WireName, Record, RecordType};
 
+use evidence::Evidence;
 pub use request::{RequestQuestion, explain_request};
 
 use super::parameters::listed;
 use super::{dto, problem::Problem};
 use crate::answer::{self, AnswerKind, Arrival, Outcome, Reply, Transport};
 use crate::geo::{Located, Source};
-use crate::health::State;
 use crate::model::{
     Family, FenceRule, Name, PlaceKey, RegionId, Service, ServiceId, Subject, Target, Topology, Unix,
 };
@@ -75,12 +76,12 @@ pub fn explain(
             .then(|| record_choice(snapshot, question, id, Family::V6, &located));
         Some((topology.service(id), first, other))
     });
-    let worst = worst_by_region(checks);
+    let checks = Evidence::of(checks);
     let named = snapshot.plan.zones.find(question.name.as_wire()).node();
     let (choice, stages) = recorded.map_or((None, Vec::new()), |(service, (choice, recording), other)| {
         let stages = |recording| {
             let standing = &snapshot.standing;
-            stages(&Context { topology, standing, worst: &worst, overrides, service }, recording)
+            stages(&Context { topology, standing, checks: &checks, overrides, service }, recording)
         };
         let first = stages(&recording);
         match other {
@@ -231,8 +232,7 @@ fn location(sources: &[String], located: &Located<'_>) -> dto::Location {
 struct Context<'a> {
     topology: &'a Topology,
     standing: &'a Standing,
-    /// The worst check of each region that has one that is not up.
-    worst: &'a HashMap<&'a str, &'a CheckStatus>,
+    checks: &'a Evidence<'a>,
     overrides: &'a [Override],
     service: &'a Service,
 }
@@ -361,33 +361,23 @@ pub(super) fn client_address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("`{text}` is not a valid IP address: write one such as 192.0.2.1"))
 }
 
-/// The evidence of a region's worst check, or the host whose addresses it waits for.
+/// The evidence of the check that decides about a region, or the host whose addresses it waits for.
 fn evidence(known: &Context<'_>, region: RegionId) -> Option<String> {
-    let Context { topology, worst, .. } = known;
-    let standing = known.standing.region(region);
-    if let Some(check) = worst.get(topology.region(region).name.as_str())
-        && let Subject::Address { endpoint, address, .. } = &check.id.subject
+    let Context { topology, standing, checks, .. } = known;
+    if let Some(check) = checks.of_region(topology, standing, region)
+        && let Subject::Address { region: its, endpoint, address } = &check.id.subject
     {
-        return Some(format!("{endpoint} {address}: {check}"));
+        let is_own = **its == *topology.region(region).name;
+        let other = if is_own { String::new() } else { format!("region {its}: ") };
+        return Some(format!("{other}{endpoint} {address}: {check}"));
     }
+    let standing = standing.region(region);
     let endpoints = topology.region(region).endpoints.iter().zip(standing.endpoints.iter());
     let mut unresolved = endpoints.filter(|(_, standing)| standing.addresses.is_empty());
     unresolved.find_map(|(endpoint, _)| {
         let host = endpoint.resolved_host()?;
         Some(format!("{}: the addresses of {host} are not known yet", endpoint.name))
     })
-}
-
-fn worst_by_region(checks: &[CheckStatus]) -> HashMap<&str, &CheckStatus> {
-    let mut worst: HashMap<&str, &CheckStatus> = HashMap::new();
-    for check in checks.iter().filter(|check| check.state > State::Up) {
-        let Subject::Address { region, .. } = &check.id.subject else { continue };
-        let known = worst.entry(region).or_insert(check);
-        if check.state >= known.state {
-            *known = check;
-        }
-    }
-    worst
 }
 
 fn place_names(topology: &Topology, places: &[PlaceKey]) -> String {

@@ -183,7 +183,7 @@ impl<'a> View<'a> {
             standing.state.is_down() && checks.iter().any(|it| it.blind.is_none() && it.state.is_down());
         let is_observed = standing.observed || is_seen_down;
         let blind = checks.iter().find(|check| !is_observed && check.blind.is_some());
-        let deciding = blind.or_else(|| checks.iter().max_by_key(|check| check.state));
+        let deciding = blind.or_else(|| checks.iter().find(|check| check.decides.is_some()));
         let last = checks.iter().filter_map(|check| check.last_probe).max();
         let probe = |check: &&CheckStatus| dto::Probe {
             name: check.id.source.to_string(),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub use dues::Dues;
 pub use overrides::{Action, ActionError, Override};
 pub use pool::{Closed, Ejected, OpenAddress, Panic, PoolPast, PoolStanding};
-pub use region::{Inputs, LOST_TOGETHER};
+pub use region::{Inputs, LOST_TOGETHER, decide};
 pub use sets::{RegionSets, SetId};
 
 use crate::health::{Severity, State};

@@ -9,7 +9,7 @@ use super::{
     Action, AddressStanding, Candidate, Cause, DEGRADED_FACTOR, EndpointStanding, LastGood, LastResort,
     LastResortClass, Override, Pool, PoolPast, RegionStanding, ServiceOverride, Usable,
 };
-use crate::health::{self, Severity, State};
+use crate::health::{self, Part, Severity, State};
 use crate::model::{
     BackendRef, Condition, Endpoint, EndpointRef, Family, Name, PoolId, Reach, Region, RegionId, Rule,
     ServiceId, Target, Topology, Unix,
@@ -412,8 +412,36 @@ fn evaluate(
     endpoint: &dyn Fn(EndpointRef) -> Option<State>,
     within: &mut Vec<RegionId>,
 ) -> Option<State> {
+    combine(topology, condition, endpoint, within, &|condition, leaf| health::evaluate(condition, &leaf))
+}
+
+/// The state of a region by its condition, and what that is due to. `endpoint` returns the same of an endpoint, or `None`
+/// if it does not count.
+#[must_use]
+pub fn decide<S: Ord + Copy, T: Copy>(
+    topology: &Topology,
+    region: RegionId,
+    endpoint: &dyn Fn(EndpointRef) -> Option<Part<S, T>>,
+) -> Option<Part<S, T>> {
+    let condition = &topology.region(region).healthy_when;
+    combine(topology, condition, endpoint, &mut Vec::new(), &|condition, leaf| {
+        health::decide(condition, &leaf)
+    })
+}
+
+/// What is known of the leaves of a condition.
+type Leaves<'a, R> = &'a dyn Fn(&Condition) -> Option<R>;
+
+/// Combines what is known of the endpoints of a condition; `how` does so for one without regions.
+fn combine<R>(
+    topology: &Topology,
+    condition: &Condition,
+    endpoint: &dyn Fn(EndpointRef) -> Option<R>,
+    within: &mut Vec<RegionId>,
+    how: &dyn Fn(&Condition, Leaves<'_, R>) -> Option<R>,
+) -> Option<R> {
     let within = std::cell::RefCell::new(within);
-    health::evaluate(condition, &|leaf| match leaf {
+    how(condition, &|leaf| match leaf {
         Condition::Endpoint(at) => endpoint(*at),
         Condition::Region(id) => {
             let mut within = within.borrow_mut();
@@ -421,9 +449,9 @@ fn evaluate(
                 return None;
             }
             within.push(*id);
-            let state = evaluate(topology, &topology.region(*id).healthy_when, endpoint, &mut within);
+            let found = combine(topology, &topology.region(*id).healthy_when, endpoint, &mut within, how);
             within.pop();
-            state
+            found
         }
         _ => None,
     })

@@ -84,6 +84,8 @@ pub struct CheckStatus {
     pub failing_since: Option<Unix>,
     /// Why this node cannot run it; `None` if it can.
     pub blind: Option<String>,
+    /// If it is the check that decides about its address: the state that the address has by it.
+    pub decides: Option<State>,
 }
 
 /// What led to the state, and failures since then that have not changed it yet.
@@ -288,6 +290,7 @@ impl Checks {
             last_success: check.last_success.map(|at| at.unix),
             failing_since: check.failing_since,
             blind: check.blind.as_ref().map(|blind| blind.reason.clone()),
+            decides: None,
         };
         self.list.iter().map(status).collect()
     }

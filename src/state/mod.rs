@@ -213,7 +213,7 @@ impl State {
     /// The status of each check, sorted by region, endpoint, address and probe, then anchors.
     #[must_use]
     pub fn checks(&self, now: Now) -> Vec<CheckStatus> {
-        self.targets.checks.status(now)
+        self.targets.status(now)
     }
 
     /// The status of each host that is resolved, in order of name.

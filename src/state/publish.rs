@@ -1,19 +1,29 @@
 //! Publishes changes: a new standing, and the events about what changed.
 
-use std::collections::BTreeSet;
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::checks::Check;
 use super::event::EventKind;
 use super::targets::TargetRef;
 use super::{State, World};
-use crate::health::State as Health;
-use crate::model::{BackendRef, Now, RegionId, Rule, Subject, Topology};
+use crate::health::{self, Part, State as Health};
+use crate::model::{BackendRef, Endpoint, EndpointRef, Mono, Now, RegionId, Rule, Subject, Topology};
 use crate::safety::{self, Unserved};
-use crate::standing::{EndpointStanding, Standing};
+use crate::standing::{self, AddressStanding, EndpointStanding, Standing};
 
 /// The evidence for a region's state that no observation caused.
 const WITHOUT_OBSERVATIONS: &str = "its endpoints, addresses or `healthy_when` changed";
+
+/// An address of an endpoint whose state changed.
+struct ChangedAddress {
+    at: EndpointRef,
+    address: IpAddr,
+    from: Health,
+    to: Health,
+}
 
 /// A wall clock that moves against the monotonic one by more than this has been set.
 const CLOCK_STEP_MILLIS: i128 = 500;
@@ -122,44 +132,86 @@ impl State {
     fn report_transitions(&mut self, before: &Standing, topology_before: &Topology) {
         let topology = Arc::clone(&self.world.topology);
         let standing = Arc::clone(&self.standing);
+        let changed = self.changed_addresses(before, topology_before);
+        let all: HashSet<(EndpointRef, IpAddr)> = changed.iter().map(|it| (it.at, it.address)).collect();
+        let mut changed = changed.into_iter().peekable();
+        for id in topology.region_ids() {
+            let region = topology.region(id);
+            while let Some(ChangedAddress { at, address, from, to }) =
+                changed.next_if(|it| it.at.region == id)
+            {
+                let subject = Subject::Address {
+                    region: region.name.as_str().into(),
+                    endpoint: region.endpoints[usize::from(at.index)].name.as_str().into(),
+                    address,
+                };
+                let evidence = self.targets.evidence(TargetRef::Endpoint(at), address, to);
+                self.events.push(EventKind::Transition { subject, from, to, evidence });
+            }
+            let Some(old_id) = same(id, &region.name, topology_before) else { continue };
+            let (from, to) = (before.region(old_id).state, standing.region(id).state);
+            if from != to {
+                let subject = Subject::Region(region.name.as_str().into());
+                let evidence =
+                    self.region_evidence(id, &all).unwrap_or_else(|| WITHOUT_OBSERVATIONS.to_owned());
+                self.events.push(EventKind::Transition { subject, from, to, evidence });
+            }
+        }
+    }
+
+    /// The addresses of endpoints, present before and after, whose state changed, by region.
+    fn changed_addresses(&self, before: &Standing, topology_before: &Topology) -> Vec<ChangedAddress> {
+        let topology = &self.world.topology;
+        let mut changed = Vec::new();
         for id in topology.region_ids() {
             let region = topology.region(id);
             let Some(old_id) = same(id, &region.name, topology_before) else { continue };
             let (old_region, old, new) =
-                (topology_before.region(old_id), before.region(old_id), standing.region(id));
+                (topology_before.region(old_id), before.region(old_id), self.standing.region(id));
             if Arc::ptr_eq(&old.endpoints, &new.endpoints) {
                 continue;
             }
-            let mut evidence = Vec::new();
             for (index, endpoint) in region.endpoints.iter().enumerate() {
-                let at = crate::model::EndpointRef { region: id, index: index as u16 };
-                let is_it = |it: &crate::model::Endpoint| it.name == endpoint.name;
+                let at = EndpointRef { region: id, index: index as u16 };
+                let is_it = |it: &Endpoint| it.name == endpoint.name;
                 let old_index = match old_region.endpoints.get(index) {
                     Some(it) if is_it(it) => Some(index),
                     _ => old_region.endpoints.iter().position(is_it),
                 };
                 let Some(old_index) = old_index else { continue };
-                for (address, from, to) in changes(&old.endpoints[old_index], &new.endpoints[index]) {
-                    let subject = Subject::Address {
-                        region: region.name.as_str().into(),
-                        endpoint: endpoint.name.as_str().into(),
-                        address,
-                    };
-                    let evidence_text = self.targets.evidence(TargetRef::Endpoint(at), address);
-                    evidence.push(format!("{} {evidence_text}", endpoint.name));
-                    self.events.push(EventKind::Transition { subject, from, to, evidence: evidence_text });
-                }
-            }
-            if old.state != new.state {
-                let subject = Subject::Region(region.name.as_str().into());
-                let evidence = match evidence.join("; ") {
-                    none if none.is_empty() => WITHOUT_OBSERVATIONS.to_owned(),
-                    evidence => evidence,
-                };
-                let (from, to) = (old.state, new.state);
-                self.events.push(EventKind::Transition { subject, from, to, evidence });
+                let its = changes(&old.endpoints[old_index], &new.endpoints[index]).into_iter();
+                changed.extend(its.map(|(address, from, to)| ChangedAddress { at, address, from, to }));
             }
         }
+        changed
+    }
+
+    /// What led to the state of a region, as a clause: the evidence of the address that decides. `None` if none of those that
+    /// changed just now matters to the region.
+    fn region_evidence(&self, id: RegionId, changed: &HashSet<(EndpointRef, IpAddr)>) -> Option<String> {
+        let topology = &self.world.topology;
+        let matters = Cell::new(false);
+        let endpoint = |at: EndpointRef| {
+            let endpoint = &self.standing.region(at.region).endpoints[usize::from(at.index)];
+            let part = |it: &AddressStanding| {
+                let is_changed = changed.contains(&(at, it.address));
+                matters.set(matters.get() || is_changed);
+                // A change of the severity is one although it is no other state to the check.
+                let since = (is_changed, self.targets.decided_at(at, it.address));
+                Part { state: it.state, since, by: Some((at, it.address, it.state)) }
+            };
+            let addresses = endpoint.addresses.iter().map(part).collect();
+            let without = Part { state: endpoint.state, since: (false, Mono::default()), by: None };
+            Some(health::any_of(addresses).unwrap_or(without))
+        };
+        let found = standing::decide(topology, id, &endpoint)?;
+        let (at, address, state) = found.by.filter(|_| matters.get())?;
+        let evidence = self.targets.evidence(TargetRef::Endpoint(at), address, state);
+        let name = &topology.endpoint(at).name;
+        Some(match topology.region(at.region) {
+            _ if at.region == id => format!("{name} {evidence}"),
+            other => format!("region {}: {name} {evidence}", other.name),
+        })
     }
 
     /// Reports the addresses of backends whose state changed, and pools that lost or got back their last backend that
@@ -178,7 +230,7 @@ impl State {
                     let (pool, name) = (pool.name.as_str().into(), backend.name.as_str().into());
                     let subject = Subject::Backend { pool, backend: name, address };
                     let at = TargetRef::Backend(BackendRef { pool: id, index: index as u16 });
-                    let evidence = self.targets.evidence(at, address);
+                    let evidence = self.targets.evidence(at, address, to);
                     self.events.push(EventKind::Transition { subject, from, to, evidence });
                 }
             }
@@ -232,7 +284,7 @@ pub(super) fn same(id: RegionId, name: &str, topology: &Topology) -> Option<Regi
 }
 
 /// The addresses of an endpoint, present before and after, whose state changed: address, old state, new state.
-fn changes(old: &EndpointStanding, new: &EndpointStanding) -> Vec<(std::net::IpAddr, Health, Health)> {
+fn changes(old: &EndpointStanding, new: &EndpointStanding) -> Vec<(IpAddr, Health, Health)> {
     let before = |index: usize, address| match old.addresses.get(index) {
         Some(it) if it.address == address => Some(it.state),
         _ => old.addresses.iter().find(|it| it.address == address).map(|it| it.state),

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::checks::{Check, Checks, CutOff, Index};
+use super::checks::{Check, CheckStatus, Checks, CutOff, Index};
 use super::hosts::Hosts;
 use super::suspicion::Suspicion;
-use crate::health::{self, State};
+use crate::health::{self, CannotProbe, Part, State};
 use crate::model::{
-    BackendRef, CheckId, Condition, Due, Endpoint, EndpointRef, Kind, Name, Now, Probe, ProbeId, Rules,
+    BackendRef, CheckId, Condition, Due, Endpoint, EndpointRef, Kind, Mono, Name, Now, Probe, ProbeId, Rules,
     Source, Subject, Thresholds, Topology, Unix,
 };
 use crate::standing::AddressStanding;
@@ -275,16 +275,28 @@ impl Targets {
         carried: Option<State>,
         of: &dyn Fn(&Check) -> State,
     ) -> State {
-        let leaf = |leaf: &Condition| {
-            let Condition::Check(probe) = leaf else { return None };
-            let offset = target.probes.iter().position(|it| it == probe)?;
-            Some(of(&self.checks.list[address.checks.start as usize + offset]))
-        };
+        let leaf = |leaf: &Condition| Some(of(&self.checks.list[target.check(address, leaf)? as usize]));
         match health::evaluate(&target.condition, &leaf) {
             None => State::Up,
             Some(State::Unknown) => carried.unwrap_or_default(),
             Some(state) => state,
         }
+    }
+
+    /// The check that decides about an address, and the state that this leads to; `None` without checks.
+    fn deciding(&self, target: &Addresses, address: &Address) -> Option<Part<Mono, Index>> {
+        health::decide(&target.condition, &|leaf| {
+            let by = target.check(address, leaf)?;
+            let verdict = &self.checks.list[by as usize].verdict;
+            Some(Part { state: verdict.state(), since: verdict.since, by })
+        })
+    }
+
+    /// When the check that decides about an address entered its state.
+    pub(super) fn decided_at(&self, at: EndpointRef, address: IpAddr) -> Mono {
+        let target = self.target(TargetRef::Endpoint(at));
+        let found = target.list.iter().find(|it| it.address == address);
+        found.and_then(|it| self.deciding(target, it)).map_or_else(Mono::default, |it| it.since)
     }
 
     fn is_blind(&self, address: &Address) -> bool {
@@ -322,17 +334,47 @@ impl Targets {
         })
     }
 
-    /// What led to the state of an address, as a clause: the evidence of its worst check, with the name of the check if
-    /// the address has several.
-    pub(super) fn evidence(&self, at: TargetRef, address: IpAddr) -> String {
-        let found = self.target(at).list.iter().find(|it| it.address == address);
+    /// What led to this state of an address, as a clause: the evidence of the check that decides, with its name if the
+    /// address has several.
+    pub(super) fn evidence(&self, at: TargetRef, address: IpAddr, state: State) -> String {
+        let target = self.target(at);
+        let found = target.list.iter().find(|it| it.address == address);
         let Some(found) = found else { return String::new() };
+        let Some(deciding) = self.deciding(target, found) else { return "no probe: always up".into() };
         let checks = &self.checks.list[found.checks.start as usize..found.checks.end as usize];
-        let Some(worst) = checks.iter().max_by_key(|check| check.verdict.state()) else {
-            return "no probe: always up".into();
+        let named = |check: &Check, what: String| {
+            if checks.len() == 1 { what } else { format!("{}: {what}", check.id.source) }
         };
-        let evidence = worst.verdict.evidence();
-        if checks.len() == 1 { evidence.to_string() } else { format!("{}: {evidence}", worst.id.source) }
+        let blind = checks.iter().find_map(|check| Some((check, check.blind.as_ref()?)));
+        match blind.filter(|_| deciding.state != state) {
+            Some((check, CannotProbe { reason })) => {
+                named(check, format!("cannot be probed: {reason}; its target's other addresses decide"))
+            }
+            None => {
+                let check = &self.checks.list[deciding.by as usize];
+                named(check, check.verdict.evidence().to_string())
+            }
+        }
+    }
+
+    /// The status of each check.
+    pub(super) fn status(&self, now: Now) -> Vec<CheckStatus> {
+        let mut all = self.checks.status(now);
+        for target in self.endpoints.iter().chain(&self.backends).flatten() {
+            for deciding in target.list.iter().filter_map(|address| self.deciding(target, address)) {
+                all[deciding.by as usize].decides = Some(deciding.state);
+            }
+        }
+        all
+    }
+}
+
+impl Addresses {
+    /// The check of an address that a leaf of the condition names.
+    fn check(&self, address: &Address, leaf: &Condition) -> Option<Index> {
+        let Condition::Check(probe) = leaf else { return None };
+        let offset = self.probes.iter().position(|it| it == probe)?;
+        Some(address.checks.start + offset as Index)
     }
 }
 

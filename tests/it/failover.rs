@@ -209,6 +209,60 @@ async fn a_slow_region_is_degraded_and_keeps_its_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_probes_the_one_that_decides_is_cited() {
+    let (eu, us) = (Region::start("eu", 1), Region::start("us", 2));
+    eu.fail(Break::Hang);
+    let config = [
+        eu.probe(&[("timeout", "\"30s\"")]),
+        format!(
+            "[probe.tcp]\nkind = \"tcp\"\nport = {}\ninterval = \"100ms\"\n\n\
+             [region.eu]\nlocation = {DUBLIN}\n\
+             endpoint = [{{ name = \"lb1\", address = \"{}\", probe = [\"tcp\", \"eu\"] }}]\n\n",
+            eu.address.port(),
+            eu.ip()
+        ),
+        us.config(VIRGINIA, &[]),
+        "[[service]]\nname = \"www.example.test.\"\nregions = [\"eu\", \"us\"]\n".into(),
+    ];
+    let node = TestNode::with(&config.concat()).await;
+    let subjects = ["endpoint/eu/lb1 127.0.1.1", "region/eu"];
+    let evidence_of = async |to: &str| {
+        let mut found = Vec::new();
+        for subject in subjects {
+            let event = transition(&node.api, subject, to).await;
+            found.push(event["fields"]["evidence"].as_str().expect("a text").to_owned());
+        }
+        found
+    };
+    let first = "tcp: first probe succeeded";
+    assert_eq!(evidence_of("up").await, [first.to_owned(), format!("lb1 {first}")], "eu is not probed yet");
+    let address = async || node.api.region("eu").await["endpoints"][0]["addresses"][0].clone();
+    assert_eq!(address().await["evidence"], "first probe succeeded");
+
+    eu.fail(Break::Unavailable);
+    for evidence in evidence_of("down").await {
+        let (before, after) = evidence.split_once("eu: 3 consecutive failures: ").expect("the probe eu");
+        assert!(matches!(before, "" | "lb1 ") && after.contains("status 503"), "{evidence}");
+    }
+    let cited = "consecutive failures: status 503, expected 200";
+    let shown = address().await["evidence"].as_str().expect("a text").to_owned();
+    assert!(shown.contains(cited), "{shown}");
+    let explained = node.api.get("/v1/explain?name=www.example.test&type=A&client=10.1.0.1").await;
+    let stages = explained["stages"].as_array().expect("a list").iter();
+    let dropped = stages.flat_map(|it| it["dropped"].as_array().expect("a list"));
+    let why: Vec<&str> = dropped.filter_map(|it| it["why"].as_str()).collect();
+    assert!(why.iter().any(|it| it.starts_with("down: lb1 127.0.1.1: ") && it.contains(cited)), "{why:?}");
+
+    eu.heal();
+    let is_back = async || (address().await["verdict"] == "up").then_some(());
+    until("it is up again", is_back).await;
+    for evidence in evidence_of("up").await {
+        assert!(evidence.contains("eu: ") && evidence.contains("consecutive successes over"), "{evidence}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_fails_leaves_the_answers_of_its_region() {
     let (one, two) = (Region::start("one", 1), Region::start("two", 2));
     let config = format!(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, Method};
 
 use super::super::dto;
-use super::{citation, sticky};
+use super::{citation, evidence, sticky};
 use crate::health::State;
 use crate::model::{Balance, Pool, PoolId, Protocol, Subject, Target};
 use crate::pick::{Load, Picker, client_key};
@@ -187,7 +187,7 @@ impl Explained<'_> {
         ejected.iter().map(note).collect::<Vec<_>>().join("; ")
     }
 
-    /// What its worst check found.
+    /// What the check found that decides about it, if it is not up.
     fn evidence(&self, index: usize) -> Option<String> {
         let pool = self.settings();
         let of = |check: &&CheckStatus| match &check.id.subject {
@@ -196,8 +196,7 @@ impl Explained<'_> {
             }
             _ => false,
         };
-        let worst = self.checks.iter().filter(of).max_by_key(|it| it.state)?;
-        (worst.state > State::Up).then(|| worst.to_string())
+        evidence::of_any(self.checks.iter().filter(of)).map(ToString::to_string)
     }
 }
 

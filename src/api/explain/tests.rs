@@ -255,3 +255,70 @@ fn what_serves_for_want_of_better_says_so() {
     assert_eq!((pool.candidates.len(), pool.chosen), (0, None));
     assert_eq!(pool.how, "no backend can be used: the client gets 503");
 }
+
+#[test]
+fn the_check_that_decides_about_a_region_is_cited() {
+    let hard = Some(Severity::Hard);
+    let (fast, slow) = (Duration::from_millis(1), Duration::from_secs(1));
+    let (good, bad, tardy) = ((None, fast), (hard, fast), (None, slow));
+    let refused = "2 consecutive failures: refused";
+    for (keys, found, drained, expected) in [
+        ("", [good, good, good], None, None),
+        // One of two that serve suffices, so the other one is no reason.
+        ("", [tardy, bad, good], None, Some(("lb1", "slower than 100ms: 1s"))),
+        ("", [bad, good, good], None, Some(("lb1", refused))),
+        ("", [bad, bad, good], None, Some(("lb2", refused))),
+        ("healthy_when = \"all\"", [tardy, bad, good], None, Some(("lb2", refused))),
+        ("healthy_when = \"all\"", [tardy, bad, good], Some("lb2"), Some(("lb1", "slower than 100ms: 1s"))),
+        ("require = [\"region/us\"]", [good, good, bad], None, Some(("lb3", refused))),
+        ("require = [\"region/us\"]", [bad, good, tardy], None, Some(("lb3", "slower than 100ms: 1s"))),
+    ] {
+        let endpoint = |number: u8| {
+            format!("{{ name = \"lb{number}\", address = \"10.0.0.{number}\", probe = [\"p\"] }}")
+        };
+        let regions = format!(
+            "backend = [\"10.0.0.9:80\"]\n[region.eu]\n{keys}\nendpoint = [{}, {}]\n[region.us]\nendpoint = [{}]\n",
+            endpoint(1),
+            endpoint(2),
+            endpoint(3)
+        );
+        let (snapshot, mut state) =
+            node(&regions.replace("probe = [\"p\"]", "probe = [\"e\"]"), ENDPOINT_PROBE);
+        // As often as `fall` says.
+        for _ in 0..2 {
+            let wanted: Vec<_> = state.checks_to_run().map(|it| (it.id, it.generation)).collect();
+            for (id, generation) in wanted {
+                let Subject::Address { address: IpAddr::V4(address), .. } = id.subject else { continue };
+                let (severity, took) = found[usize::from(address.octets()[3]) - 1];
+                let failure = severity.map(|severity| Failure { severity, reason: "refused".into() });
+                let seen: Result<Observation, CannotProbe> =
+                    Ok(Observation::Probe(ProbeResult { took, rtt: None, failure }));
+                state.observe(&id, generation, seen.as_ref(), NOW);
+            }
+        }
+        state.recompute(NOW);
+        if let Some(endpoint) = drained {
+            let request = OverrideRequest {
+                target: format!("endpoint/eu/{endpoint}").parse().expect("a target"),
+                action: Action::DRAIN,
+                lasts: None,
+                reason: None,
+                override_safety: true,
+                by: "token ci".into(),
+            };
+            state.set_override(request, NOW).expect("accepted");
+        }
+        let checks = state.checks(NOW);
+        let topology = &snapshot.plan.topology;
+        let eu = topology.region_named("eu").expect("it is there");
+        let cited = Evidence::of(&checks).of_region(topology, state.standing(), eu).map(|check| {
+            let Subject::Address { endpoint, .. } = &check.id.subject else { panic!("{}", check.id) };
+            (endpoint.to_string(), check.to_string())
+        });
+        let cited = cited.as_ref().map(|(endpoint, evidence)| (&**endpoint, &**evidence));
+        assert_eq!(cited, expected, "{keys} {found:?} {drained:?}");
+    }
+}
+
+const ENDPOINT_PROBE: &str =
+    "[probe.e]\nkind = \"tcp\"\nport = 80\nfall = 2\nrise = 1\nhold = \"0s\"\nslow = \"100ms\"\n";

@@ -1,3 +1,4 @@
+mod evidence;
 mod network;
 mod overrides;
 mod pools;
