@@ -275,20 +275,43 @@ async fn on_a_full_disk_changes_still_work_and_are_recorded_once_there_is_room()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_older_than_the_retention_is_forgotten_and_does_not_return() {
-    const RETENTION: &str = "[journal]\nretention = { age = \"1s\" }\n";
-    let node = TestNode::with(ONE).await;
-    node.api.override_with(json!({"target": "region/eu", "action": "up"})).await;
     let kept = async |node: &TestNode| {
         let events = node.api.get("/v1/events").await;
         (events.as_array().expect("a list").len(), audit(&node.api).await.len())
     };
-    assert_eq!(kept(&node).await, (1, 1));
-    node.folder.reconfigure("[geo]\n", &format!("{RETENTION}[geo]\n"));
+    let is_forgotten = async |node: &TestNode| {
+        until("all is forgotten", async || (kept(node).await == (0, 0)).then_some(())).await
+    };
+    let [none, hour, second] = ["", "1h", "1s"].map(|age| {
+        let retention = format!("[journal]\nretention = {{ age = \"{age}\" }}\n");
+        if age.is_empty() { "[geo]\n".into() } else { format!("{retention}[geo]\n") }
+    });
+    let folder = Folder::new(ONE);
+    folder.reconfigure(&none, &hour);
+    let node = TestNode::start(folder).await;
+    node.api.override_with(json!({"target": "region/eu", "action": "up"})).await;
+    node.api.override_with(json!({"target": "endpoint/eu/lb1", "action": "up", "for": "1s"})).await;
+    // What ends an override looks for what is too old as well.
+    until("it expires", async || node.api.events("expire").await.pop()).await;
+    assert_eq!(kept(&node).await, (3, 2), "what is younger stays");
+
+    // By a reload.
+    node.folder.reconfigure(&hour, &second);
     assert_eq!(node.api.call(Method::POST, "/v1/reload", None).await.0, 200);
-    until("all of it is forgotten", async || (kept(&node).await == (0, 0)).then_some(())).await;
+    is_forgotten(&node).await;
     let overrides = node.api.get("/v1/overrides").await;
     assert_eq!(overrides.as_array().map(Vec::len), Some(1), "what applies stays");
-    node.folder.reconfigure(RETENTION, "");
+    node.folder.reconfigure(&second, &none);
+    let node = node.restart().await;
+    assert_eq!(kept(&node).await, (0, 0));
+
+    // By a start, of what an earlier run left.
+    node.api.override_with(json!({"target": "region/eu", "action": "down"})).await;
+    let folder = node.stop().await;
+    folder.reconfigure(&none, &second);
+    let node = TestNode::start(folder).await;
+    is_forgotten(&node).await;
+    node.folder.reconfigure(&second, &none);
     let node = node.restart().await;
     assert_eq!(kept(&node).await, (0, 0));
     node.stop().await;
