@@ -64,8 +64,8 @@ impl Worker {
     }
 
     /// A write that panics is repeated like one that fails, and reported like it. That is safe because the transaction is
-    /// rolled back when it is dropped and changes are forgotten only after their commit; what can be lost is a verdict
-    /// or an address, which the next probe or lookup restores, and events. Ending the process would let an unwritable row end it again after each restart.
+    /// rolled back when it is dropped, and nothing is forgotten before its commit. Ending the process would let an unwritable row
+    /// end it again after each restart.
     pub(super) fn run(mut self) {
         loop {
             let is_last = self.receive();
@@ -168,15 +168,34 @@ impl Worker {
     /// A power cut may lose the latest verdicts and addresses, which the next probes and lookups restore, and the latest
     /// events: the commit does not wait for the disk, unless there are entries of the audit log.
     fn write_unsaved(&mut self, now: Unix) -> rusqlite::Result<()> {
-        let unsaved = std::mem::take(&mut *self.unsaved.lock().unwrap_or_else(PoisonError::into_inner));
-        if unsaved.is_empty() {
-            return Ok(());
+        let mut taken = Taken::from(&self.unsaved);
+        if !taken.records.is_empty() {
+            save(&mut self.file.db, &taken.records, now)?;
+            taken.records = Unsaved::default();
         }
-        let outcome = save(&mut self.file.db, &unsaved, now);
-        if outcome.is_err() {
-            self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).put_back(unsaved);
+        Ok(())
+    }
+}
+
+/// What is being written. Dropped before that is done, also by a panic, it is to be written again.
+struct Taken<'a> {
+    records: Unsaved,
+    whence: &'a Mutex<Unsaved>,
+}
+
+impl<'a> Taken<'a> {
+    fn from(whence: &'a Mutex<Unsaved>) -> Self {
+        let records = std::mem::take(&mut *whence.lock().unwrap_or_else(PoisonError::into_inner));
+        Self { records, whence }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let records = std::mem::take(&mut self.records);
+        if !records.is_empty() {
+            self.whence.lock().unwrap_or_else(PoisonError::into_inner).put_back(records);
         }
-        outcome
     }
 }
 
@@ -185,6 +204,7 @@ fn save(db: &mut Connection, unsaved: &Unsaved, now: Unix) -> rusqlite::Result<(
     let mode = if unsaved.audit.is_empty() { "NORMAL" } else { "FULL" };
     db.pragma_update(None, "synchronous", mode)?;
     let write = db.transaction()?;
+    fault::point(At::JournalSave);
     schema::advance_clock(&write, now)?;
     if let Some(only) = &unsaved.only {
         for gone in checks(&write)?.difference(only) {

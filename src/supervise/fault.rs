@@ -13,6 +13,8 @@ pub enum At {
     Engine,
     /// The journal's thread, at each write.
     Journal,
+    /// The journal's thread, while it writes what is not a change of overrides.
+    JournalSave,
     /// The journal's thread, at each request.
     JournalThread,
     /// A probe, before it connects.

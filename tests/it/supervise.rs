@@ -197,15 +197,31 @@ async fn a_probe_that_panics_leaves_its_target_unobserved() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_journal_that_panics_raises_an_alarm_and_writes_again() {
-    let mut node = Faulty::start().await;
-    node.inject("Journal.panic");
-    let is_alarm =
-        |line: &serde_json::Value| line["why"].as_str().is_some_and(|why| why.contains("panicked"));
-    node.served.logged("an alarm", is_alarm).await;
-    fails_over(&mut node.served.client().await, &node.three).await;
-    node.end("Journal.panic");
-    node.served.logged("the all-clear", |line| line["message"] == "all_clear").await;
-    assert_eq!(node.served.stop().await, Some(0));
+    for fault in ["Journal.panic", "JournalSave.panic"] {
+        let mut node = Faulty::start().await;
+        node.inject(fault);
+        let drain = json!({"target": "region/ap", "action": "drain"});
+        let api = node.served.api();
+        assert_eq!(api.call(Method::POST, "/v1/overrides", Some(drain)).await.0, 200);
+        let is_alarm =
+            |line: &serde_json::Value| line["why"].as_str().is_some_and(|why| why.contains("panicked"));
+        node.served.logged("an alarm", is_alarm).await;
+        fails_over(&mut node.served.client().await, &node.three).await;
+        node.end(fault);
+        node.served.logged("the all-clear", |line| line["message"] == "all_clear").await;
+        let kept = async |api: &Api| {
+            let audit = api.get("/v1/audit").await;
+            (audit, api.events("override").await, api.events("transition").await)
+        };
+        let before = kept(&api).await;
+        assert_eq!(before.0.as_array().map(Vec::len), Some(1), "{before:?}");
+        assert_eq!(node.served.stop().await, Some(0));
+        let mut served = Served::start(node.served.into_folder()).await;
+        let after = kept(&served.api()).await;
+        assert_eq!((&after.0, &after.1), (&before.0, &before.1), "{fault}: nothing was lost");
+        assert!(after.2.starts_with(&before.2), "{fault}: {after:?}, not {before:?}");
+        assert_eq!(served.stop().await, Some(0));
+    }
 }
 
 /// DNS does not need the journal, so the process goes on without its thread, but says so.
