@@ -130,21 +130,38 @@ fn table(scrape: &str) -> String {
     table
 }
 
-/// A scrape of a proxy that has served a request: its metrics have no samples, and so no labels, elsewhere.
+/// A scrape of a proxy that has served a request and ejected a backend, with a certificate of its own and one by ACME: its
+/// metrics have no samples, and so no labels, elsewhere.
 async fn of_a_proxy() -> String {
     let backend = Region::start("backend", 1);
     let address = backend.address;
-    let config = format!(
-        "[probe.up]\nkind = \"tcp\"\nport = {}\n\
+    let folder = Folder::new(&format!(
+        "[[proxy.certificate]]\ncert = \"www.pem\"\nkey = \"www.key\"\n\
+         [[proxy.certificate]]\n\
+         acme = {{ names = [\"api.test\"], directory = \"https://127.0.0.1:1/directory\", terms_agreed = true }}\n\
+         [probe.up]\nkind = \"tcp\"\nport = {}\n\
          [proxy.listener.web]\nlisten = \"127.0.0.1:0\"\npool = \"api\"\n\
          [proxy.listener.udp]\nlisten = \"127.0.0.1:0\"\nprotocol = \"udp\"\npool = \"api\"\n\
-         [proxy.pool.api]\nbackend = [{{ address = \"{address}\" }}]\nprobe = \"up\"\n",
+         [proxy.listener.secure]\nlisten = \"127.0.0.1:0\"\ntls = true\npool = \"api\"\n\
+         [proxy.listener.lost]\nlisten = \"127.0.0.1:0\"\npool = \"lost\"\n\
+         [proxy.pool.api]\nbackend = [{{ address = \"{address}\" }}]\nprobe = \"up\"\n\
+         [proxy.pool.lost]\nbackend = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\nprobe = []\npassive = {{ failures = 1 }}\n",
         address.port()
-    );
-    let node = TestNode::with(&config).await;
-    let web = node.node.proxy_addresses.iter().find(|(name, _)| &**name == "web").expect("a listener").1;
-    let answered = reqwest::get(format!("http://{web}/")).await.expect("an answer");
-    answered.bytes().await.expect("a body");
+    ));
+    let issued = rcgen::generate_simple_self_signed(["www.test".to_owned()]).expect("a certificate");
+    folder.write("www.pem", issued.cert.pem());
+    folder.write_secret("www.key", issued.signing_key.serialize_pem());
+    let node = TestNode::start(folder).await;
+    let listener = |name: &str| {
+        let found = node.node.proxy_addresses.iter().find(|(it, _)| **it == *name);
+        format!("http://{}/", found.expect("the config has it").1)
+    };
+    for (name, status) in [("web", 200), ("lost", 502)] {
+        let answered = reqwest::get(listener(name)).await.expect("an answer");
+        assert_eq!(answered.status(), status);
+        answered.bytes().await.expect("a body");
+    }
+    until("a backend is ejected", async || node.api.events("ejected").await.pop()).await;
     let scrape = node.api.request(Method::GET, "/metrics").send().await.expect("an answer");
     let scrape = scrape.text().await.expect("text");
     node.stop().await;
