@@ -82,7 +82,7 @@ async fn what_a_plan_of_a_config_says_is_what_then_happens() {
     ] {
         let config = draft(&node, changes);
         let overrides = node.api.get("/v1/overrides").await;
-        let plan = plan(&node.api, json!({"config": config})).await;
+        let plan = plan(&node.api, json!({"config": config, "map": "www.example.test"})).await;
         assert_eq!((&plan["refused"], &plan["config"]["file"]), (&Value::Null, &json!(config)));
         let mut expected = Vec::new();
         for (name, moved) in [("www.example.test.", www), ("shared.example.test.", shared)] {
@@ -102,6 +102,9 @@ async fn what_a_plan_of_a_config_says_is_what_then_happens() {
         for (name, expected) in expected {
             assert_eq!(map(&node, name).await, expected, "{name} after {changes:?}");
         }
+        let mut map = node.api.get("/v1/map?service=www.example.test").await;
+        map["epoch"] = plan["epoch"].clone();
+        assert_eq!(map, plan["map"], "after {changes:?}");
     }
     node.stop().await;
 }
@@ -181,6 +184,7 @@ async fn a_config_with_mistakes_has_no_plan_and_readers_may_not_name_files() {
     let [vera, olga] = ["vera", "olga"].map(|name| tcp.with_token(&format!("secret of {name}")));
     let needs = "a plan of a config over TCP needs a token with the role operator or admin";
     let with_target = json!({"config": good["config"], "restore": "region/eu"});
+    let with_map = json!({"config": good["config"], "map": "nobody.test"});
     for (api, body, status, detail) in [
         (&tcp, &good, 401, needs),
         (&vera, &good, 403, needs),
@@ -192,6 +196,7 @@ async fn a_config_with_mistakes_has_no_plan_and_readers_may_not_name_files() {
         (socket, &json!({"config": node.folder.path("link.toml")}), 400, "only from the folder of its own, "),
         (socket, &json!({"config": node.folder.path("state/../new.toml")}), 200, ""),
         (socket, &with_target, 400, "or only `restore`, or only `config`"),
+        (socket, &with_map, 404, "there is no service `nobody.test.`"),
     ] {
         let (found, reply) = api.call(Method::POST, "/v1/plan", Some(body.clone())).await;
         assert_eq!(found, status, "{reply}");

@@ -92,7 +92,7 @@ pub struct PlanRequest {
     /// The target whose override to remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<String>,
-    /// A service whose map with the change the answer has as well.
+    /// A service whose map with the change, also of the config, the answer has as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<String>,
     /// The absolute path, on the node's host, of a config to compare with the current one. Over TCP it needs a token with

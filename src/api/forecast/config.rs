@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 
 use super::asked::Asked;
+use super::map::{map, service_named};
 use super::plan::{MOST_SERVICES, listed};
 use crate::api::access::Bearer;
 use crate::api::dto;
@@ -17,11 +18,18 @@ use crate::api::traffic::Traffic;
 use crate::config::Role;
 use crate::engine::{Copied, without_target};
 use crate::forecast::{Demand, Regions, Side};
-use crate::model::Topology;
+use crate::model::{ServiceId, Topology};
 use crate::prepare::{Prepared, world};
+use crate::snapshot::Snapshot;
 use crate::state::ReloadPreview;
 
-pub(super) async fn plan_of_config(api: Api, asker: &Bearer, path: PathBuf) -> Result<dto::Plan, Problem> {
+/// `wanted` is the service whose map the plan has as well.
+pub(super) async fn plan_of_config(
+    api: Api,
+    asker: &Bearer,
+    path: PathBuf,
+    wanted: Option<String>,
+) -> Result<dto::Plan, Problem> {
     may_name_files(asker)?;
     if !path.is_absolute() {
         let why = "`config` is the absolute path of a config on the node's host";
@@ -32,7 +40,9 @@ pub(super) async fn plan_of_config(api: Api, asker: &Bearer, path: PathBuf) -> R
     let turn = api.forecasts.turn().await?;
     let copied = api.engine.copy().await?;
     let (plan, traffic) = (Arc::clone(&copied.plan), api.traffic.clone());
-    turn.run(plan, move |demand| compared(copied, draft, demand, traffic.as_ref())).await?
+    let wanted =
+        wanted.as_deref().map(|name| service_named(&draft.prepared.plan.topology, name)).transpose()?;
+    turn.run(plan, move |demand| compared(copied, draft, demand, traffic.as_ref(), wanted)).await?
 }
 
 /// The node reads the file and says what is wrong with it, so whoever may only read may not name one.
@@ -50,6 +60,7 @@ fn compared(
     draft: Draft,
     demand: &Demand,
     traffic: Option<&Traffic>,
+    wanted: Option<ServiceId>,
 ) -> Result<dto::Plan, Problem> {
     let Copied { plan: old, epoch, state, now } = copied;
     let Draft { prepared: Prepared { config, plan: new, .. }, mut warnings } = draft;
@@ -79,7 +90,16 @@ fn compared(
         services_added: names(services_only_in(&new.topology, &old.topology)),
         services_removed: names(services_only_in(&old.topology, &new.topology)),
     };
-    Ok(dto::Plan { config: Some(config), ..listed(sides, &regions, demand, &asked, epoch) })
+    let listed = listed(sides, &regions, demand, &asked, epoch);
+    let map = wanted.map(|service| {
+        let known = old.topology.services_by_key().get(&new.topology.service(service).key()).copied();
+        let demand = Demand::new(&new.geo, &new.steering);
+        let measured = known.and_then(|it| asked.weights(&demand, it));
+        let snapshot =
+            Snapshot { plan: Arc::clone(&new), standing: after, challenges: Arc::default(), epoch };
+        map(&snapshot, &demand, measured, service)
+    });
+    Ok(dto::Plan { config: Some(config), map, ..listed })
 }
 
 /// The regions of a topology that another one does not have.

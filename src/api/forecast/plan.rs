@@ -35,6 +35,7 @@ pub(in crate::api) async fn post_plan(
     request: Result<Json<dto::PlanRequest>, JsonRejection>,
 ) -> Result<Json<dto::Plan>, Problem> {
     let Json(mut request) = request.map_err(|e| Problem::bad_request(e.body_text()))?;
+    let wanted = request.map.take();
     if let dto::PlanRequest {
         config: Some(path),
         target: None,
@@ -44,9 +45,8 @@ pub(in crate::api) async fn post_plan(
         map: None,
     } = request
     {
-        return Ok(Json(plan_of_config(api, &asker, path.into()).await?));
+        return Ok(Json(plan_of_config(api, &asker, path.into(), wanted).await?));
     }
-    let wanted = request.map.take();
     let (change, target) = change(request, asker.by)?;
     let turn = api.forecasts.turn().await?;
     let previewed = api.engine.preview(change).await??;
