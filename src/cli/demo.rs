@@ -168,6 +168,8 @@ fn is_shown(happening: &Happening) -> bool {
         Some(EventKind::Transition { subject, .. }) => {
             matches!(subject, Subject::Region(_) | Subject::Backend { .. })
         }
+        // The demo has said that it stops a proxy.
+        Some(EventKind::Stopped { .. }) => false,
         _ => true,
     }
 }

@@ -87,6 +87,9 @@ fn line(event: &dto::Event) -> Styled {
 
 fn look(event: &dto::Event) -> Look {
     match event.event {
+        EventName::NodeStarted if event.fields.get("last_stop").is_some_and(|how| how == "unclean") => {
+            Look::Doubtful
+        }
         EventName::Transition => match event.fields.get("to").map(String::as_str) {
             Some("up") => Look::Good,
             Some("degraded") => Look::Doubtful,
@@ -96,7 +99,9 @@ fn look(event: &dto::Event) -> Look {
         EventName::Returned | EventName::Released | EventName::AllClear => Look::Good,
         EventName::Held | EventName::Unresolved | EventName::Missed => Look::Doubtful,
         EventName::Ejected | EventName::ReloadFailed | EventName::Alarm => Look::Bad,
-        EventName::Override
+        EventName::NodeStarted
+        | EventName::NodeStopped
+        | EventName::Override
         | EventName::Restore
         | EventName::Expire
         | EventName::Reload

@@ -11,7 +11,7 @@ use tracing::{error, info};
 use super::{check, diagnostics, exit, logging};
 use crate::config::Diagnostics;
 use crate::node::sandbox::Sandbox;
-use crate::node::{Node, Options, Signals, node_name};
+use crate::node::{Options, Signals, Starting, node_name};
 use crate::prepare::{Origin, Prepared, prepare};
 
 pub(super) fn run(origin: Origin) -> Result<ExitCode> {
@@ -22,7 +22,7 @@ async fn serve(origin: Origin) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let prepared = tokio::select! {
         prepared = prepare_apart(origin.clone()) => prepared?,
-        () = signals.end.recv() => return Ok(ExitCode::SUCCESS),
+        _ = signals.end.recv() => return Ok(ExitCode::SUCCESS),
     };
     let prepared = match prepared.and_then(known_here) {
         Ok(prepared) => prepared,
@@ -37,11 +37,19 @@ async fn serve(origin: Origin) -> Result<ExitCode> {
     log_start(&origin, &prepared);
     sandbox.log();
     prepared.log_warnings();
-    let started = tokio::select! {
-        started = Node::start(origin, prepared, Options::default()) => started?,
-        () = signals.end.recv() => return Ok(ExitCode::SUCCESS),
+    let starting = tokio::select! {
+        starting = Starting::begin(origin, prepared, Options::default()) => starting?,
+        _ = signals.end.recv() => return Ok(ExitCode::SUCCESS),
     };
-    if let Err(why) = started.run(signals).await {
+    let ended = tokio::select! {
+        ready = starting.ready() => ready.map(|()| None)?,
+        by = signals.end.recv() => Some(by),
+    };
+    if let Some(by) = ended {
+        starting.stop(by).await;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Err(why) = starting.answer()?.run(signals).await {
         error!("{why:#}");
         return Ok(ExitCode::from(exit::NO));
     }

@@ -15,7 +15,7 @@ use super::history::History;
 use crate::health::State as Health;
 use crate::model::{EventRecord, Subject, Unix};
 use crate::net::clock::Clock;
-use crate::state::{Event, EventKind};
+use crate::state::{Event, EventKind, LastStop};
 
 /// How far the ids of a run begin behind those that the journal has of earlier runs: it may lack their latest events.
 const MARGIN: u64 = 1_000_000;
@@ -170,6 +170,8 @@ fn log(event: &Event) {
         ($level:expr) => {
             tracing::event!(
                 $level,
+                version = token("version"),
+                last_stop = token("last_stop"),
                 subject = token("subject"),
                 from = token("from"),
                 to = token("to"),
@@ -213,8 +215,11 @@ fn level(kind: &EventKind) -> Level {
         EventKind::Transition { to, .. } if to.is_down() => Level::WARN,
         EventKind::Reloaded { warnings, .. } if !warnings.is_empty() => Level::WARN,
         EventKind::Ejected { .. } => Level::WARN,
+        EventKind::Started { last_stop: Some(LastStop::Unclean), .. } => Level::WARN,
         EventKind::Held { .. } | EventKind::Released { .. } | EventKind::Unresolved { .. } => Level::WARN,
-        EventKind::Transition { .. }
+        EventKind::Started { .. }
+        | EventKind::Stopped { .. }
+        | EventKind::Transition { .. }
         | EventKind::Returned { .. }
         | EventKind::Reloaded { .. }
         | EventKind::Overridden(_)

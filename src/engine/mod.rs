@@ -223,6 +223,15 @@ impl Handle {
         self.wait(|reply| Command::Report { kind, reply }).await
     }
 
+    /// Emits the event that the node stops, and who asked for it, while there are still readers of events.
+    ///
+    /// # Errors
+    /// If the engine does not answer.
+    pub async fn report_stop(&self, by: &str) -> Result<(), NoAnswer> {
+        let kind = EventKind::Stopped { by: by.to_owned() };
+        self.ask(|reply| Command::Report { kind, reply }).await
+    }
+
     /// Shows a challenge of an ACME server, to whoever asks from then on.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ use crate::prepare::{Prepared, world};
 use crate::probe::{CheckReport, PreparedProbe, ScheduledCheck, Scheduler};
 use crate::snapshot::{Plan, Snapshot};
 use crate::standing::Override;
-use crate::state::{CheckToRun, EventKind, OverrideRequest, SetOverride, State};
+use crate::state::{CheckToRun, EventKind, LastStop, OverrideRequest, SetOverride, State};
 use crate::supervise::fault::{self, At};
 use crate::supervise::{BEAT, Part, Supervisor};
 
@@ -127,6 +127,7 @@ impl Engine {
         let (Senders { commands, reports, failing, resolved, discovered }, queues) = queues();
         let (ready, ready_seen) = watch::channel(false);
         let Opened { journal, mut recalled, alarms } = opened;
+        let last_stop = LastStop::of(&recalled.events);
         let events = Events::new(std::mem::take(&mut recalled.events));
         let audit = Arc::new(AuditLog::new(std::mem::take(&mut recalled.audit), journal.audit()));
         let Prepared { config, plan, probes, resolver, digest, .. } = prepared;
@@ -169,7 +170,7 @@ impl Engine {
             part: supervisor.beating_part("the engine"),
         };
         engine.begin(resolver);
-        engine.report_start(ended, alarms);
+        engine.report_start(ended, last_stop, alarms);
         let handle = Handle {
             snapshots: Arc::clone(&engine.snapshots),
             ready: ready_seen,
@@ -412,9 +413,10 @@ impl Engine {
         self.journal.beat();
     }
 
-    /// Emits what happened while the node was stopped, and what is wrong from the start.
-    fn report_start(&mut self, ended: Vec<Override>, alarms: Vec<String>) {
+    /// Emits what happened while the node was stopped, its start, and what is wrong from then on.
+    fn report_start(&mut self, ended: Vec<Override>, last_stop: Option<LastStop>, alarms: Vec<String>) {
         ended.into_iter().for_each(|gone| self.ended_while_stopped(gone));
+        self.emit(EventKind::Started { version: env!("CARGO_PKG_VERSION"), last_stop });
         let without_target = without_target(self.state.overrides(), &self.plan.topology);
         alarms.into_iter().chain(without_target).for_each(|why| self.alarm(why));
     }

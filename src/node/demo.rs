@@ -212,7 +212,7 @@ impl Demo {
 
     /// Stops everything.
     pub async fn stop(self) {
-        self.node.stop().await;
+        self.node.stop("the demo").await;
         self.regions.stop().await;
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Bound {
 }
 
 /// Both, serving.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Front {
     dns: Option<dns::Listeners>,
     proxy: Option<proxy::Listeners>,

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
@@ -27,6 +27,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::acme::Keeper;
@@ -37,6 +38,7 @@ use crate::api::{
 use crate::config::AtStart;
 use crate::engine::{self, AuditLog, Engine, Handle};
 use crate::journal::{Journal, Opened};
+use crate::model::TcpLimits;
 use crate::net;
 use crate::net::clock::Clock;
 use crate::net::limits::{FdBudget, Files, ProxyConnections, Serving};
@@ -87,11 +89,11 @@ impl Signals {
 }
 
 impl End {
-    /// Waits for either signal.
-    pub async fn recv(&mut self) {
+    /// Waits for either signal and returns its name.
+    pub async fn recv(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }
@@ -117,6 +119,17 @@ pub struct Node {
     _api: Background,
 }
 
+/// A node that probes but does not answer clients yet.
+#[derive(Debug)]
+pub struct Starting {
+    /// Without its front.
+    node: Node,
+    front: Bound,
+    counters: Counters,
+    tcp: TcpLimits,
+    files: Files,
+}
+
 /// The most threads that serve the API: what they do must leave cores to everything else.
 const API_THREADS: usize = 2;
 
@@ -132,13 +145,12 @@ impl Drop for Background {
     }
 }
 
-impl Node {
-    /// Binds every socket, starts the engine, waits until its checks have results, and begins to answer. Must be
-    /// called within a tokio runtime.
+impl Starting {
+    /// Binds every socket and starts the engine and its checks. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// If a socket cannot be bound or this user cannot write to the state directory; nothing is left running then.
-    pub async fn start(origin: Origin, prepared: Prepared, options: Options) -> Result<Self> {
+    pub async fn begin(origin: Origin, prepared: Prepared, options: Options) -> Result<Self> {
         let started = Instant::now();
         privileges::forbid_core_dumps();
         let counters = Counters::default();
@@ -184,17 +196,11 @@ impl Node {
         let (dns_addresses, proxy_addresses) = (front.dns_addresses(), front.proxy_addresses());
         let control_address = control.address;
         tokio::task::spawn_blocking(net::memory::give_back);
-        log_plan(&engine.snapshots.load_full().plan).await;
         let shown = |address: Option<SocketAddr>| address.map(tracing::field::display);
         let (control_shown, metrics_shown) = (shown(control_address), shown(control.metrics_address));
         // A list is a text in JSON, too: `tracing` has no lists without its unstable feature `valuable`.
         info!(dns = ?dns_addresses, proxy = ?proxy_addresses, control = control_shown, metrics = metrics_shown, "bound, waiting for the first result of every check");
-        if engine.ready.clone().wait_for(|ready| *ready).await.is_err() {
-            bail!(supervisor.failure().unwrap_or_else(|| "the engine has stopped".into()));
-        }
-        let front = front.start(&engine, &counters, &tcp, &files, &supervisor)?;
-        info!("ready");
-        Ok(Self {
+        let node = Node {
             engine,
             reloads,
             dns_addresses,
@@ -202,11 +208,57 @@ impl Node {
             proxy_addresses,
             running,
             reloading,
-            front,
+            front: Front::default(),
             control,
             supervisor,
             _api: api_runtime,
-        })
+        };
+        Ok(Self { node, front, counters, tcp, files })
+    }
+
+    /// Waits until every check has a result. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// If a part of the node ends by itself.
+    pub fn ready(&self) -> impl Future<Output = Result<()>> + use<> {
+        let (engine, supervisor) = (self.node.engine.clone(), self.node.supervisor.clone());
+        async move {
+            log_plan(&engine.snapshots.load_full().plan).await;
+            if engine.ready.clone().wait_for(|ready| *ready).await.is_err() {
+                bail!(supervisor.failure().unwrap_or_else(|| "the engine has stopped".into()));
+            }
+            Ok(())
+        }
+    }
+
+    /// Begins to answer.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn answer(self) -> Result<Node> {
+        let Self { mut node, front, counters, tcp, files } = self;
+        node.front = front.start(&node.engine, &counters, &tcp, &files, &node.supervisor)?;
+        info!("ready");
+        Ok(node)
+    }
+
+    /// Stops everything. `by` is who asked for it.
+    pub async fn stop(self, by: &str) {
+        // Nothing else watches a node that has not begun to answer.
+        timeout(watchdog::longest_stop(Duration::ZERO), self.node.stop(by)).await.ok();
+    }
+}
+
+impl Node {
+    /// Does what [`Starting::begin`] does, waits until the checks have results, and begins to answer. Must be called
+    /// within a tokio runtime.
+    ///
+    /// # Errors
+    /// If a socket cannot be bound or this user cannot write to the state directory; nothing is left running then.
+    pub async fn start(origin: Origin, prepared: Prepared, options: Options) -> Result<Self> {
+        let starting = Starting::begin(origin, prepared, options).await?;
+        starting.ready().await?;
+        starting.answer()
     }
 
     /// Runs until SIGTERM or SIGINT. SIGHUP reads the config again.
@@ -220,28 +272,30 @@ impl Node {
         // Not running under systemd is fine.
         sd_notify::notify(&[NotifyState::Ready]).ok();
         let reloading = tokio::spawn(reload_on(hangup, self.reloads.clone(), Arc::clone(&self.engine.audit)));
-        loop {
+        let by = loop {
             tokio::select! {
                 () = self.engine.retired.notified() => {
                     tokio::task::spawn_blocking(net::memory::give_back);
                 }
                 why = self.supervisor.ended() => bail!("{why}: the process ends, so that it can be started again"),
-                () = end.recv() => break,
+                by = end.recv() => break by,
             }
-        }
+        };
         reloading.abort();
         let longest =
             u32::try_from(watchdog::longest_stop(self.front.drain()).as_micros()).unwrap_or(u32::MAX);
         sd_notify::notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(longest)]).ok();
         info!("stopping");
-        self.stop().await;
+        self.stop(by).await;
         Ok(())
     }
 
-    /// Answers the queries that have arrived, then stops everything.
-    pub async fn stop(self) {
+    /// Answers the queries that have arrived, then stops everything. `by` is who asked for it.
+    pub async fn stop(self, by: &str) {
         self.supervisor.stop();
         self.front.stop().await;
+        // An engine that does not answer must not keep the rest from stopping.
+        self.engine.report_stop(by).await.ok();
         self.control.stop().await;
         self.reloading.abort();
         self.running.stop().await;

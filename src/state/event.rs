@@ -1,5 +1,8 @@
 //! Events for logs, `portolan events` and the event stream.
 
+#[cfg(test)]
+mod samples;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -7,6 +10,8 @@ use std::time::Duration;
 use crate::health::State;
 use crate::model::{EventRecord, Fraction, Name, Rule, Subject, Unix};
 use crate::standing::{Action, Override};
+#[cfg(test)]
+pub(crate) use samples::samples;
 
 /// A change at a point in time. No events are emitted while nothing changes.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,9 +26,54 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+/// How the run before ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastStop {
+    /// It was stopped.
+    Clean,
+    /// Nothing says that it was stopped: it was killed, crashed, or could not write that to the journal.
+    Unclean,
+}
+
+impl LastStop {
+    /// The stable name that logs and the API use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Unclean => "unclean",
+        }
+    }
+
+    /// How the run ended whose events these are, oldest first; `None` if none of them says that a node started or stopped.
+    #[must_use]
+    pub fn of(events: &[EventRecord]) -> Option<Self> {
+        events.iter().rev().find_map(|event| match &*event.name {
+            STOPPED => Some(Self::Clean),
+            STARTED => Some(Self::Unclean),
+            _ => None,
+        })
+    }
+}
+
+const STARTED: &str = "node_started";
+const STOPPED: &str = "node_stopped";
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventKind {
+    /// The node has started.
+    Started {
+        /// The version of the program.
+        version: &'static str,
+        /// How the run before ended, if that is known.
+        last_stop: Option<LastStop>,
+    },
+    /// The node stops: it has answered its last client.
+    Stopped {
+        /// Who asked for it: the name of a signal.
+        by: String,
+    },
     /// An address or a region changed its state.
     Transition {
         /// The address or region.
@@ -159,6 +209,8 @@ impl EventKind {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Started { .. } => STARTED,
+            Self::Stopped { .. } => STOPPED,
             Self::Transition { .. } => "transition",
             Self::Ejected { .. } => "ejected",
             Self::Returned { .. } => "returned",
@@ -182,6 +234,11 @@ impl EventKind {
     #[must_use]
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         let fields: Vec<(&'static str, Option<String>)> = match self {
+            Self::Started { version, last_stop } => vec![
+                ("version", Some((*version).into())),
+                ("last_stop", last_stop.map(|how| how.name().into())),
+            ],
+            Self::Stopped { by } => vec![("by", Some(by.clone()))],
             Self::Transition { subject, from, to, evidence } => vec![
                 ("subject", Some(subject.to_string())),
                 ("from", Some(from.to_string())),
@@ -243,9 +300,23 @@ fn override_fields(o: &Override, by: Option<String>) -> Vec<(&'static str, Optio
     ]
 }
 
+impl fmt::Display for LastStop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clean => "a clean stop",
+            Self::Unclean => "an unclean stop",
+        })
+    }
+}
+
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Started { version, last_stop } => {
+                write!(f, "node started with version {version}")?;
+                last_stop.map_or(Ok(()), |how| write!(f, " after {how}"))
+            }
+            Self::Stopped { by } => write!(f, "node stopped by {by}"),
             Self::Transition { subject, from: State::Down(from), to: State::Down(to), evidence } => {
                 write!(f, "{subject} still down, {from} -> {to}: {evidence}")
             }
@@ -324,142 +395,4 @@ fn details(o: &Override) -> String {
 
 fn list(addresses: &[IpAddr], separator: &str) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
-}
-
-/// One event of each kind, with every field that it can have.
-#[cfg(test)]
-pub(crate) fn samples() -> Vec<EventKind> {
-    use crate::health::Severity;
-    use crate::model::Target;
-
-    let drain = Override {
-        id: 3,
-        target: Target::Region("eu-west".into()),
-        action: "drain 25%".parse().expect("an action"),
-        created: Unix(Duration::from_secs(1_800_000_000)),
-        until: Some(Unix(Duration::from_millis(1_800_001_800_250))),
-        reason: Some("new kernel".into()),
-        by: Some("token ci".into()),
-    };
-    let addresses: Vec<IpAddr> =
-        vec!["192.0.2.1".parse().expect("IPv4"), "2001:db8::1".parse().expect("IPv6")];
-    let host: Name = "lb.example.net.".parse().expect("a name");
-    let (region, rule) = ("eu-west".to_owned(), Rule::MinRegions);
-    let by = "SIGHUP".to_owned();
-    let backend = || Subject::Backend {
-        pool: "api".into(),
-        backend: "10.0.0.1:80".into(),
-        address: "10.0.0.1".parse().expect("IPv4"),
-    };
-    vec![
-        EventKind::Transition {
-            subject: Subject::Region("eu-west".into()),
-            from: State::Up,
-            to: State::Down(Severity::Hard),
-            evidence: "connection refused".into(),
-        },
-        EventKind::Ejected {
-            subject: backend(),
-            address: ([10, 0, 0, 1], 80).into(),
-            time: Duration::from_secs(30),
-            until: Unix(Duration::from_secs(1_800_000_030)),
-            evidence: "3 consecutive requests failed, the last: no response: connection reset".into(),
-        },
-        EventKind::Returned { subject: backend(), evidence: "its time is over".into() },
-        EventKind::Overridden(drain.clone()),
-        EventKind::Restored { subject: drain.clone(), by: "user olga".into() },
-        EventKind::Expired(drain),
-        EventKind::Held { region: region.clone(), rule },
-        EventKind::Released { region, rule },
-        EventKind::Reloaded { warnings: vec!["one warning".into(), "another".into()], by: by.clone() },
-        EventKind::ReloadFailed { why: "portolan.toml:1:1: expected a key".into(), by },
-        EventKind::Resolved { host: host.clone(), addresses: addresses.clone() },
-        EventKind::Unresolved { host, why: "SERVFAIL".into(), kept: addresses },
-        EventKind::Discovered {
-            pool: "api".into(),
-            backends: vec!["10.0.0.1:80".into(), "10.0.0.2:80".into()],
-        },
-        EventKind::Issued {
-            names: vec!["www.example.com".into(), "example.com".into()],
-            ca: "CN=E7,O=Let's Encrypt,C=US".into(),
-            expires: Unix(Duration::from_secs(1_800_000_000)),
-        },
-        EventKind::Alarm { message: "no region can serve www.example.com.".into() },
-        EventKind::AllClear { message: "regions can serve www.example.com. again".into() },
-    ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::health::Severity;
-
-    #[test]
-    fn sentences() {
-        let transition = |from, to| EventKind::Transition {
-            subject: Subject::Region("eu-west".into()),
-            from,
-            to,
-            evidence: "connection refused".into(),
-        };
-        let (soft, hard) = (State::Down(Severity::Soft), State::Down(Severity::Hard));
-        for (kind, expected) in [
-            (transition(State::Up, hard), "region/eu-west up -> down: connection refused"),
-            (transition(soft, hard), "region/eu-west still down, soft -> hard: connection refused"),
-        ] {
-            assert_eq!(kind.to_string(), expected);
-        }
-        let of_kind = |name| {
-            let all = samples();
-            all.iter().find(|kind| kind.name() == name).map(ToString::to_string).expect("a sample")
-        };
-        for (name, expected) in [
-            (
-                "override",
-                "override 3 by token ci: drain region/eu-west for 25% of its clients until 2027-01-15T08:30:00Z (new kernel)",
-            ),
-            (
-                "ejected",
-                "pool/api/10.0.0.1:80 ejected for 30s: 3 consecutive requests failed, the last: no response: connection reset",
-            ),
-            ("returned", "pool/api/10.0.0.1:80 returned: its time is over"),
-            ("restore", "override 3 removed by user olga: drain region/eu-west"),
-            ("held", "region/eu-west fails, but min_regions holds it"),
-            ("reload", "config reloaded by SIGHUP\nwarning: one warning\nwarning: another"),
-            ("unresolved", "lb.example.net. cannot be resolved: SERVFAIL; kept: 192.0.2.1, 2001:db8::1"),
-        ] {
-            assert_eq!(of_kind(name), expected);
-        }
-    }
-
-    #[test]
-    fn fields_are_machine_readable() {
-        let of_kind = |name| -> Vec<String> {
-            let kind = samples().into_iter().find(|kind| kind.name() == name).expect("a sample");
-            kind.fields().iter().map(|(name, value)| format!("{name}={value}")).collect()
-        };
-        assert_eq!(
-            of_kind("transition"),
-            ["subject=region/eu-west", "from=up", "to=down", "severity=hard", "evidence=connection refused"]
-        );
-        assert_eq!(
-            of_kind("restore"),
-            [
-                "number=3",
-                "target=region/eu-west",
-                "action=drain",
-                "share=25%",
-                "until=2027-01-15T08:30:00.250Z",
-                "reason=new kernel",
-                "by=user olga"
-            ]
-        );
-        assert_eq!(of_kind("resolved"), ["host=lb.example.net.", "addresses=192.0.2.1 2001:db8::1"]);
-        let plain = EventKind::Reloaded { warnings: Vec::new(), by: "user olga".into() };
-        assert_eq!(plain.fields(), [("by", "user olga".to_owned())], "what is not known is left out");
-        let host = "lb.example.net.".parse().expect("a name");
-        let unknown = EventKind::Unresolved { host, why: "SERVFAIL".into(), kept: Vec::new() };
-        let names: Vec<_> = unknown.fields().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["host", "why"], "no address is kept");
-    }
 }

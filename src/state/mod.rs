@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub use checks::CheckStatus;
 #[cfg(test)]
 pub(crate) use event::samples as event_samples;
-pub use event::{Event, EventKind, timestamp};
+pub use event::{Event, EventKind, LastStop, timestamp};
 pub use hosts::{HostStatus, KnownHost, LookupFailure};
 pub use overrides::{OverrideChange, Preview};
 pub use reload::ReloadPreview;

@@ -43,6 +43,7 @@ mod reload;
 mod sandbox;
 mod signals;
 mod simulation;
+mod starts;
 mod steer;
 mod steering;
 mod supervise;

@@ -333,9 +333,9 @@ pub struct Event {
     pub event: EventName,
     /// The same as a sentence.
     pub message: String,
-    /// The details by name: subject, from, to, severity, evidence, number, target, action, share, until, reason, by,
-    /// region, rule, warnings, why, host, addresses, kept, pool, backends, names, ca, expires. docs/operations.md lists
-    /// them by event.
+    /// The details by name: version, last_stop, subject, from, to, severity, evidence, number, target, action, share,
+    /// until, reason, by, region, rule, warnings, why, host, addresses, kept, pool, backends, names, ca, expires.
+    /// docs/operations.md lists them by event.
     pub fields: BTreeMap<String, String>,
 }
 

@@ -107,6 +107,10 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventName {
+    /// The node has started.
+    NodeStarted,
+    /// The node stops.
+    NodeStopped,
     /// An address or a region changed its state.
     Transition,
     /// An address of a backend was ejected, because its requests fail.

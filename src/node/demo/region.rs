@@ -92,7 +92,7 @@ impl Running {
 
     pub(super) async fn stop(self) {
         if let Some(node) = self.node {
-            node.stop().await;
+            node.stop("the demo").await;
         }
     }
 
@@ -108,7 +108,7 @@ impl Running {
             return None;
         }
         if let Some(node) = self.node.take() {
-            node.stop().await;
+            node.stop("the demo").await;
         }
         if gate == Gate::Closed {
             return None;

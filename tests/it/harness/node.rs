@@ -42,7 +42,7 @@ impl TestNode {
 
     /// Stops it and returns its folder.
     pub(crate) async fn stop(self) -> Folder {
-        self.node.stop().await;
+        self.node.stop("the test").await;
         self.folder
     }
 

@@ -12,6 +12,7 @@ const KINDS = {
   overrides: { label: "Overrides", of: ["override", "restore", "expire"] },
   safety: { label: "Safety", of: ["held", "released"] },
   alarms: { label: "Alarms", of: ["alarm", "all_clear"] },
+  node: { label: "Node", of: ["node_started", "node_stopped"] },
   config: { label: "Config", of: ["reload", "reload_failed", "resolved", "unresolved", "discovered", "issued"] },
 };
 
@@ -62,6 +63,7 @@ const Row = memo(({ event: { at, message, epoch, event, fields }, ago }) => {
 });
 
 const SIGNS = {
+  node_started: ["unknown", "▶"], node_stopped: ["unknown", "■"],
   ejected: ["watch", "⏏"], returned: ["well", "↩"], override: ["watch", "⚓"], restore: ["well", "⚓"], expire: ["well", "⚓"],
   held: ["watch", "⛊"], released: ["well", "⛊"], alarm: ["bad", "!"], all_clear: ["well", "✓"], reload: ["unknown", "⟳"],
   reload_failed: ["bad", "⟳"], resolved: ["unknown", "⌕"], unresolved: ["bad", "⌕"], discovered: ["unknown", "⌕"], issued: ["well", "⟳"],
