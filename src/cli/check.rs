@@ -1,10 +1,13 @@
 //! `portolan check`
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, access, geteuid};
 use serde::Serialize;
 
 use super::delegation::{self, Asker, ZoneResult};
@@ -82,9 +85,15 @@ struct Report<'z, D> {
     zones: &'z [ZoneResult],
 }
 
-/// A warning if the current user cannot write to `state_dir`. Creates and writes nothing.
+/// A warning if the current user cannot write to `state_dir`, unless it is hidden or of another user: what counts then is
+/// the user that runs the node. Creates and writes nothing.
 fn unwritable(config: &Config) -> Option<Diagnostic> {
     let (path, at) = config.node.state_dir.as_ref().zip(config.state_dir_at.as_ref())?;
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() && found.uid() != geteuid().as_raw() => return None,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
+        Ok(_) | Err(_) => {}
+    }
     let here = Path::new(".");
     let parents = path.ancestors().map(|it| if it.as_os_str().is_empty() { here } else { it });
     let nearest = parents.clone().find(|it| it.exists())?;

@@ -182,6 +182,45 @@ async fn whoever_is_denied_at_the_socket_is_told_of_its_group_rather_than_of_tok
     assert_eq!(served.stop().await, Some(0));
 }
 
+/// Whether the node may write there depends on the user that runs it.
+#[test]
+fn check_does_not_judge_the_state_of_another_user_by_the_rights_of_its_own() {
+    if !geteuid().is_root() || !is_installed("setpriv") {
+        return skipped("only root can be several users, by setpriv");
+    }
+    let [nobody, bin] = ["nobody", "bin"].map(|name| User::from_name(name).expect("users").expect("a user"));
+    let folder = with_group(Folder::new(""));
+    let outer = folder.path("outer");
+    let state = outer.join("state");
+    fs::create_dir_all(&state).expect("a folder");
+    folder.reconfigure("state_dir = \"state\"", "state_dir = \"outer/state\"");
+    let owned_by = |path: &Path, user: &User, mode| {
+        chown(path, Some(user.uid.as_raw()), None).expect("root may do that");
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("root may do that");
+    };
+    let warns = || {
+        let mut check = as_user(&folder, "bin", "bin", &[]);
+        check.arg("check").arg("-c").arg(folder.config());
+        let done = run(check);
+        assert_eq!(done.code, Some(0), "{done:?}");
+        done.stderr.contains("the current user cannot write to state_dir")
+    };
+    for (owner, mode, mode_above, expected) in [
+        (&nobody, 0o700, 0o755, false),
+        (&nobody, 0o755, 0o755, false),
+        (&nobody, 0o755, 0o700, false),
+        (&bin, 0o700, 0o755, false),
+        (&bin, 0o500, 0o755, true),
+    ] {
+        owned_by(&outer, &nobody, mode_above);
+        owned_by(&state, owner, mode);
+        assert_eq!(warns(), expected, "{} {mode:o} below {mode_above:o}", owner.name);
+    }
+    owned_by(&outer, &nobody, 0o755);
+    fs::remove_dir(&state).expect("root may do that");
+    assert!(warns(), "it does not exist, and this user cannot create it");
+}
+
 #[tokio::test]
 async fn a_user_without_privileges_gives_the_socket_to_its_own_groups_only() {
     if !geteuid().is_root() || !is_installed("setpriv") {
