@@ -11,9 +11,9 @@ use tempfile::TempDir;
 use crate::harness::binary::{Done, Killed, clean, is_installed, run};
 use crate::harness::{skipped, until};
 
-/// Made once, with what packages need that are not essential.
-const ROOT: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/bookworm.tar");
-const INCLUDED: &str = "adduser,systemd,systemd-sysv,dbus";
+/// Made once, with what packages need that are not essential. Another list is another file.
+const ROOT: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/bookworm-with-logrotate.tar");
+const INCLUDED: &str = "adduser,systemd,systemd-sysv,dbus,logrotate";
 const BOOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/packages/machine.sh");
 
 /// A running machine.

@@ -131,6 +131,7 @@ async fn the_debian_package_is_installed_upgraded_removed_and_purged_on_a_machin
     unit_holds(&machine);
     operators_need_not_be_root(&machine);
     machine.runs(&["systemctl", "reload", "portolan"]);
+    logs_are_rotated(&machine).await;
     upgrades(&machine).await;
 
     machine.runs(&["dpkg", "--remove", "portolan"]);
@@ -200,6 +201,41 @@ fn operators_need_not_be_root(machine: &Machine) {
     assert!(done.code == Some(1) && done.stderr.contains(expected), "{done:?}");
     let done = drain("oncall");
     assert_eq!((done.code, &*done.stderr), (Some(0), ""), "{done:?}");
+}
+
+/// Debian's logrotate renames a log and the node goes on in a new one, readable for the same users as that of the node.
+async fn logs_are_rotated(machine: &Machine) {
+    if !is_installed("dig") {
+        return skipped("dig is not installed (Debian package bind9-dnsutils)");
+    }
+    let config = fs::read_to_string(machine.at(CONFIG)).expect("a config");
+    let log = "/var/log/portolan/queries.log";
+    let logging = config.replace("[dns]\n", &format!("[dns]\nquery_log = {{ to = {log:?} }}\n"));
+    assert_ne!(config, logging);
+    fs::write(machine.at(CONFIG), logging).expect("it is ours");
+    let first = property(machine, "MainPID");
+    machine.runs(&["systemctl", "restart", "portolan"]);
+    answers_after(machine, &first).await;
+    let asked = async |name: &'static str| {
+        machine.asked_from_host(&["dig", "@127.0.0.1", "-p", "5300", "+short", name]);
+        until("the query is logged", async || {
+            fs::read_to_string(machine.at(log)).unwrap_or_default().contains(name).then_some(())
+        })
+        .await;
+        machine.runs(&["stat", "--format=%a %U:%G", log])
+    };
+    let by_node = asked("first.gslb.example.com").await;
+    assert_eq!(by_node, "640 portolan:portolan\n");
+    let rotate = || machine.attempts(&["logrotate", "--force", "/etc/logrotate.d/portolan"]);
+    let done = rotate();
+    assert_eq!((done.code, &*done.stderr), (Some(0), ""), "{done:?}");
+    assert_eq!(asked("second.gslb.example.com").await, by_node);
+    let renamed = fs::read_to_string(machine.at(&format!("{log}.1"))).expect("the renamed file");
+    assert!(renamed.contains("first.gslb") && !renamed.contains("second.gslb"), "{renamed}");
+    let done = rotate();
+    assert_eq!((done.code, &*done.stderr), (Some(0), ""), "{done:?}");
+    let older = machine.runs(&["zcat", &format!("{log}.2.gz")]);
+    assert_eq!(older, renamed);
 }
 
 /// An upgrade restarts the service, but not with a config that the new version refuses. What was set stays.
