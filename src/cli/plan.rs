@@ -119,14 +119,26 @@ fn text(plan: &dto::Plan, change: &str) -> Styled {
         };
         text.add(Look::Dim, basis);
     }
-    if let Some(why) = &plan.refused {
+    if let Some(what) = &plan.all_down {
         text.push("\n\n");
+        text.add(Look::Doubtful, &sentence(what));
+    }
+    if let Some(why) = &plan.refused {
+        text.push(if plan.all_down.is_some() { "\n" } else { "\n\n" });
         // It may end with the name of a service.
         let why = why.trim_end_matches('.');
         text.add(Look::Bad, &format!("A safety rule would refuse it: {why}."));
         text.push("\n--override-safety does it anyway.");
     }
     text
+}
+
+/// A clause with a capital and a full stop. It may end with the name of a service.
+fn sentence(clause: &str) -> String {
+    let clause = clause.trim_end_matches('.');
+    let first = clause.chars().next().map(|it| it.to_uppercase().to_string()).unwrap_or_default();
+    let rest = clause.chars().skip(1).collect::<String>();
+    format!("{first}{rest}.")
 }
 
 /// What a config has, and the current one does not, or the other way round.

@@ -5,9 +5,11 @@
 //! address family and per set of regions that clients of a service may be sent to, since fences give different
 //! clients different sets.
 
+mod all_down;
 mod permit;
 mod unserved;
 
+pub use all_down::{LeftToAllDown, left_to_all_down};
 pub use permit::{Refusal, permit, permit_pools};
 pub use unserved::{Unserved, alarm, all_clear, unserved};
 

@@ -97,7 +97,7 @@ pub fn all_clear(topology: &Topology, served: &[Unserved]) -> Option<String> {
 }
 
 /// The names of the services, each once; with the address family if only one of two is affected.
-fn listed(topology: &Topology, unserved: &[Unserved]) -> Option<String> {
+pub(super) fn listed(topology: &Topology, unserved: &[Unserved]) -> Option<String> {
     let mut services: Vec<(ServiceId, Vec<Family>)> = Vec::new();
     for Unserved { service, family } in unserved {
         match services.last_mut() {

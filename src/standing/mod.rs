@@ -313,6 +313,20 @@ impl Standing {
         held.or_else(|| self.region(region).kept_by)
     }
 
+    /// How promising a region is for a service when no region may be used.
+    #[must_use]
+    pub fn last_resort(&self, service: ServiceId, region: RegionId, family: Family) -> LastResortClass {
+        let of_region = self.region(region).pool(family).last_resort.class;
+        match self.within(service, region) {
+            Some(Action::Down) => LastResortClass::Never,
+            Some(action) if action.withdraws() && of_region > LastResortClass::Drained => {
+                of_region.max(LastResortClass::DrainedDown)
+            }
+            Some(action) if action.withdraws() => LastResortClass::Drained,
+            _ => of_region,
+        }
+    }
+
     /// Whether a region may be answered in a family to clients of a service. An override within the service takes
     /// precedence over the region's own, but a partial drain does not readmit what the region's override withdraws.
     #[must_use]

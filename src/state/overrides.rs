@@ -6,7 +6,7 @@ use super::event::EventKind;
 use super::request::{OverrideRequest, Rejection};
 use super::{SetOverride, State, World, effect};
 use crate::model::{Now, Target};
-use crate::safety;
+use crate::safety::{self, LeftToAllDown};
 use crate::standing::{Override, Standing};
 
 /// A change of overrides that is to be tried.
@@ -136,7 +136,12 @@ impl State {
     ) -> Result<Standing, Rejection> {
         let after = self.compute(overrides, now.unix);
         match self.refusal(&after) {
-            Some(why) if !override_safety => Err(Rejection::Unsafe(why)),
+            Some(why) if !override_safety => {
+                let World { topology, sets, .. } = &self.world;
+                let left = safety::left_to_all_down(topology, sets, &after, &self.unserved);
+                let clause = LeftToAllDown::clause(&left).map(|clause| format!("; {clause}"));
+                Err(Rejection::Unsafe(why + &clause.unwrap_or_default()))
+            }
             _ => Ok(after),
         }
     }

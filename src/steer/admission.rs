@@ -102,15 +102,7 @@ impl<'a> Admission<'a> {
 
     /// How promising a region is as a last resort.
     fn resort(&self, region: RegionId) -> LastResortClass {
-        let pool = self.standing.region(region).pool(self.family);
-        match self.standing.within(self.service, region) {
-            Some(Action::Down) => LastResortClass::Never,
-            Some(action) if action.withdraws() && pool.last_resort.class > LastResortClass::Drained => {
-                pool.last_resort.class.max(LastResortClass::DrainedDown)
-            }
-            Some(action) if action.withdraws() => LastResortClass::Drained,
-            _ => pool.last_resort.class,
-        }
+        self.standing.last_resort(self.service, region, self.family)
     }
 
     /// The earliest time at which a region may have stopped serving and still count as last good. Considers the regions

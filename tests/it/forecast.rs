@@ -146,7 +146,7 @@ async fn a_plan_names_the_countries_and_shares_that_move() {
     assert_eq!(
         drained,
         json!({
-            "refused": null, "no_effect": null, "epoch": drained["epoch"], "basis": "addresses",
+            "refused": null, "no_effect": null, "all_down": null, "epoch": drained["epoch"], "basis": "addresses",
             "services_left_out": 0,
             "services": [
                 {

@@ -3,6 +3,7 @@
 mod acme;
 mod alerts;
 mod alias;
+mod all_down;
 mod anycast;
 mod api;
 mod audit;

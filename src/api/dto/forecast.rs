@@ -108,6 +108,10 @@ pub struct Plan {
     pub refused: Option<String>,
     /// Why it would change nothing now, as a clause, if it would not.
     pub no_effect: Option<String>,
+    /// What `all_down` would answer for the services that it would leave without a region, as a sentence; `null` if there
+    /// are none.
+    #[serde(default)]
+    pub all_down: Option<String>,
     /// The epoch that was compared with.
     pub epoch: u64,
     /// What clients are counted by.

@@ -1,6 +1,7 @@
 //! `POST /v1/plan`: a change of overrides is tried by the engine, as an override is set, and the standings before and
 //! after it are compared. For another config, see [`super::config`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -16,9 +17,10 @@ use crate::api::dto;
 use crate::api::problem::Problem;
 use crate::api::routes::{Api, action};
 use crate::engine::Previewed;
-use crate::forecast::{Demand, Move, Regions, Side, endpoint_shares, moves};
+use crate::forecast::{Demand, Move, Regions, Side, endpoint_shares, moves, pairs};
 use crate::model::{Family, ServiceId, Target, TargetError, Topology};
 use crate::net::clock::Clock;
+use crate::safety::{self, LeftToAllDown, Unserved, unserved};
 use crate::snapshot::Snapshot;
 use crate::standing::Standing;
 use crate::state::{OverrideChange, OverrideRequest, Preview};
@@ -132,6 +134,7 @@ pub(super) fn listed(
     dto::Plan {
         refused: None,
         no_effect: None,
+        all_down: left_to_all_down(sides),
         epoch,
         basis: basis(&moves),
         services: moves[..shown].iter().map(service).collect(),
@@ -141,6 +144,22 @@ pub(super) fn listed(
         map: None,
         config: None,
     }
+}
+
+/// What the services would be answered that a change leaves without a region.
+fn left_to_all_down(sides: [Side<'_>; 2]) -> Option<String> {
+    let [before, after] = sides;
+    let sets = |side: Side<'_>| Arc::clone(side.plan.steering.region_sets());
+    let mut already = unserved(&before.plan.topology, &sets(before), before.standing);
+    if !already.is_empty() && !std::ptr::eq(before.plan, after.plan) {
+        let ids: HashMap<ServiceId, ServiceId> =
+            pairs(&before.plan.topology, &after.plan.topology).into_iter().map(<_>::into).collect();
+        let of_after = |it: Unserved| Some(Unserved { service: *ids.get(&it.service)?, ..it });
+        already = already.into_iter().filter_map(of_after).collect();
+        already.sort_unstable();
+    }
+    let left = safety::left_to_all_down(&after.plan.topology, &sets(after), after.standing, &already);
+    LeftToAllDown::sentence(&left)
 }
 
 /// Where the clients of a service would be sent.

@@ -19,7 +19,7 @@ export const Plan = memo(({ plan, problem }) => {
   const charted = useStore((state) => state.service);
   if (problem) return html`<section class="plan"><p class="note">Whom it moves is not known: ${problem.message}</p></section>`;
   if (!plan) return html`<section class="plan"><p class="quiet">Asking whom it moves …</p></section>`;
-  const { refused, no_effect: noEffect, services, services_left_out: leftOut = 0, endpoints = [], pool } = plan;
+  const { refused, all_down: allDown, no_effect: noEffect, services, services_left_out: leftOut = 0, endpoints = [], pool } = plan;
   const moving = services.filter(({ moved }) => moved > 0);
   const more = moving.slice(MOST_SERVICES).length + leftOut;
   const numbers = indices(regions ?? []);
@@ -27,6 +27,7 @@ export const Plan = memo(({ plan, problem }) => {
   return html`<section class="plan" aria-label="Whom it moves">
     <div aria-live="polite">
       ${refused && html`<p class="note bad"><strong>A safety rule forbids it.</strong> ${sentence(refused)}</p>`}
+      ${allDown && html`<p class="note">${sentence(allDown)}</p>`}
       ${moving.length === 0 && html`<p><strong>It moves no clients between regions now.</strong> ${noEffect && `${sentence(noEffect)}.`}</p>`}
       ${pool && html`<p>Pool ${pool.name} uses ${pool.before.join(", ") || "no backend"} now, then ${pool.after.join(", ") || "none"}.</p>`}
     </div>
