@@ -199,6 +199,13 @@ fn the_manual_has_a_page_for_every_command_and_the_config() {
         assert!(page(&format!("portolan-{command}.1")).contains(".SH SYNOPSIS"), "{command}");
     }
     assert!(page("portolan-geo-lookup.1").contains("geo lookup") && page("portolan.1").contains("drain"));
+    for title in ["GETTING STARTED", "FILES", "ENVIRONMENT", "EXIT STATUS", "SEE ALSO"] {
+        assert!(
+            page("portolan.1").lines().any(|line| line.replace('"', "") == format!(".SH {title}")),
+            "{title}"
+        );
+    }
+    assert!(page("portolan.1").contains("portolan\\-drain(1), "), "the pages of the commands");
     assert!(!out.join("portolan-man.1").exists(), "a hidden command");
     let config = page("portolan.toml.5");
     for expected in ["[control]", "min_regions", "/etc/portolan/portolan.toml"] {
@@ -207,6 +214,28 @@ fn the_manual_has_a_page_for_every_command_and_the_config() {
     if !is_installed("man") {
         return skipped("man is not installed (Debian package man-db)");
     }
+    let synopsis = |name: &str| {
+        let mut man = clean(Command::new("man"));
+        man.args(["--encoding=UTF-8", "--local-file"]).arg(out.join(name)).env("MANWIDTH", "200");
+        let text = run(man).stdout;
+        let (_, rest) = text.split_once("SYNOPSIS\n").expect("a synopsis");
+        let (words, _) = rest.split_once("\n\n").expect("an end");
+        words.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for (name, expected) in [
+        (
+            "portolan.1",
+            "portolan [--control NODE] [--token SECRET] [-c|--config FILE] [--color WHEN] COMMAND",
+        ),
+        ("portolan-serve.1", "portolan serve [-c|--config FILE] [--color WHEN]"),
+        (
+            "portolan-explain.1",
+            "portolan explain --client IP [--at TIME] [-H|--header NAME: VALUE] [-X|--method METHOD] [--listener NAME] \
+             [--json] [-c|--config FILE] [--control NODE] [--token SECRET] [--color WHEN] NAME|URL [TYPE]",
+        ),
+    ] {
+        assert_eq!(synopsis(name), expected);
+    }
     // Whether the pages are correct, line by line.
     for entry in fs::read_dir(&out).expect("a folder") {
         let mut man = clean(Command::new("man"));
@@ -214,4 +243,13 @@ fn the_manual_has_a_page_for_every_command_and_the_config() {
         let done = run(man);
         assert_eq!((done.code, &*done.stderr), (Some(0), ""));
     }
+    if !is_installed("mandoc") {
+        return skipped("mandoc is not installed (Debian package mandoc)");
+    }
+    let mut mandoc = clean(Command::new("mandoc"));
+    mandoc
+        .args(["-T", "lint", "-W", "warning"])
+        .args(fs::read_dir(&out).expect("a folder").map(|it| it.expect("a file").path()));
+    let done = run(mandoc);
+    assert_eq!((done.code, &*done.stdout), (Some(0), ""));
 }
