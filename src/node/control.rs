@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,8 @@ const BACKLOG: i32 = 128;
 pub(super) struct ControlListeners {
     /// The TCP address that was bound.
     pub(super) address: Option<SocketAddr>,
+    /// The URL of the page for browsers, if there is one.
+    pub(super) page: Option<String>,
     /// The TCP address for metrics that was bound.
     pub(super) metrics_address: Option<SocketAddr>,
     tcp: Option<std::net::TcpListener>,
@@ -55,6 +57,7 @@ impl ControlListeners {
             anyhow::Ok((listener, address))
         };
         let (tcp, address) = bind(control.listen, "listen")?;
+        let page = address.map(|address| page(address, control.tls.is_some()));
         let (metrics, metrics_address) = bind(control.metrics, "metrics")?;
         let group = control.group.as_ref().map(Members::of).transpose()?;
         let unix = match &control.socket {
@@ -64,7 +67,7 @@ impl ControlListeners {
         };
         let socket = unix.as_ref().map(|(path, _)| Bound::at(path)).transpose()?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        Ok(Self { address, metrics_address, tcp, metrics, unix, socket, tasks, stop })
+        Ok(Self { address, page, metrics_address, tcp, metrics, unix, socket, tasks, stop })
     }
 
     /// The path of the Unix socket, if there is one.
@@ -254,6 +257,17 @@ fn bind_tcp(address: SocketAddr, setting: &str) -> Result<std::net::TcpListener>
     })
 }
 
+/// The URL of the page as a browser on this host can open it.
+fn page(mut address: SocketAddr, has_tls: bool) -> String {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    let scheme = if has_tls { "https" } else { "http" };
+    format!("{scheme}://{address}/")
+}
+
 /// The paths to try where the config names no socket: the default path, then one in the session's runtime folder.
 pub(crate) fn default_sockets() -> impl Iterator<Item = PathBuf> {
     let in_session = std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("portolan.sock"));
@@ -333,6 +347,19 @@ fn restrict(path: &Path, group: Option<&Members>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_is_where_a_browser_on_this_host_can_open_it() {
+        for (address, has_tls, expected) in [
+            ("127.0.0.1:8053", false, "http://127.0.0.1:8053/"),
+            ("192.0.2.1:443", true, "https://192.0.2.1:443/"),
+            ("0.0.0.0:8053", false, "http://127.0.0.1:8053/"),
+            ("[::]:8053", true, "https://[::1]:8053/"),
+            ("[2001:db8::1]:8053", false, "http://[2001:db8::1]:8053/"),
+        ] {
+            assert_eq!(page(address.parse().unwrap(), has_tls), expected);
+        }
+    }
 
     #[test]
     fn a_stopping_node_leaves_the_socket_of_the_next_one() {

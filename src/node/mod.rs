@@ -238,7 +238,7 @@ impl Starting {
     pub fn answer(self) -> Result<Node> {
         let Self { mut node, front, counters, tcp, files } = self;
         node.front = front.start(&node.engine, &counters, &tcp, &files, &node.supervisor)?;
-        info!("ready");
+        info!(page = node.control.page, "ready");
         Ok(node)
     }
 

@@ -277,6 +277,20 @@ async fn the_demo_needs_a_token_over_tcp() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_ready_says_where_its_page_is() {
+    let served = Served::start(Folder::new(ONE)).await;
+    let ready = served.logged("it is ready", |line| line["message"] == "ready").await;
+    let [control] = served.addresses(["control"]).await;
+    assert_eq!(ready["page"], format!("http://{control}/"));
+    assert!(Api::tcp(control).text("/").await.contains("<title>Portolan"));
+    let folder = Folder::new(ONE);
+    folder.reconfigure("listen = \"127.0.0.1:0\"\nsocket", "listen = false\nsocket");
+    let served = Served::start(folder).await;
+    let ready = served.logged("it is ready", |line| line["message"] == "ready").await;
+    assert_eq!(ready.get("page"), None, "{ready}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_have_a_listener_of_their_own() {
     let folder = Folder::new(ONE);
     folder.reconfigure("[control]", "[control]\nread = \"token\"\nmetrics = \"127.0.0.1:0\"");
