@@ -34,6 +34,7 @@ macro_rules! node_help {
 }
 
 mod acme;
+mod age;
 mod audit;
 mod check;
 mod client;

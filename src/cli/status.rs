@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use super::age::{since, span};
 use super::client::Client;
 use super::node::Place;
 use super::say_styled;
@@ -34,7 +35,7 @@ pub(super) fn text(status: &dto::Status, place: &Place) -> Styled {
     }
     let mut regions = Table::new(["REGION", "ENDPOINT", "ADDRESS", "VERDICT", "FOR", "CONNECT", "EVIDENCE"]);
     for region in &status.regions {
-        let (name, since) = (region.name.as_str().into(), since(&region.since).into());
+        let (name, since) = (region.name.as_str().into(), since(began(region)).into());
         regions.add_styled([name, "".into(), "".into(), verdict(region), since, "".into(), notes(region)]);
         for endpoint in &region.endpoints {
             add_endpoint(&mut regions, endpoint);
@@ -168,26 +169,6 @@ fn add_address(table: &mut Table, owner: &str, notes: &str, address: &dto::Addre
     ]);
 }
 
-/// How long ago a moment was; the text itself if it is not a timestamp.
-fn since(moment: &str) -> String {
-    let Ok(moment) = moment.parse::<jiff::Timestamp>() else { return moment.to_owned() };
-    span(u64::try_from(jiff::Timestamp::now().duration_since(moment).as_secs()).unwrap_or(0))
-}
-
-/// The two largest units of a time: "45s", "12m 5s", "3h 20m", "9d 4h".
-fn span(seconds: u64) -> String {
-    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
-    let first = UNITS.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(UNITS.len() - 1);
-    let (unit, name) = UNITS[first];
-    let mut text = format!("{}{name}", seconds / unit);
-    if let Some((smaller, name)) = UNITS.get(first + 1)
-        && seconds % unit >= *smaller
-    {
-        text += &format!(" {}{name}", seconds % unit / smaller);
-    }
-    text
-}
-
 fn verdict(region: &dto::Region) -> Styled {
     if is_withdrawn(region) {
         return Styled::new(Look::Doubtful, format!("{}, withdrawn", region.verdict));
@@ -207,6 +188,16 @@ fn notes(region: &dto::Region) -> Styled {
     });
     let overrides = endpoints.chain(own.map(described)).map(Styled::from);
     Styled::joined(held.into_iter().chain(overrides), "; ")
+}
+
+/// When its verdict began or, where operators withdrew it, when they had.
+fn began(region: &dto::Region) -> &str {
+    let own = region.overridden.iter().filter(|o| withdraws(o));
+    let of_endpoints =
+        region.endpoints.iter().filter_map(|it| it.overridden.as_ref()).filter(|o| withdraws(o));
+    // Times are written alike. Its own override is enough; of those of its endpoints, the last one was.
+    let withdrawn = own.map(|o| &*o.created).next().or_else(|| of_endpoints.map(|o| &*o.created).max());
+    withdrawn.filter(|_| is_withdrawn(region)).unwrap_or(&region.since)
 }
 
 fn withdraws(o: &dto::Override) -> bool {
@@ -278,7 +269,7 @@ mod tests {
             target: "service/www.example.test/one".into(),
             action: Action::Drain,
             share: Share(Fraction::from_percent(share).expect("a percentage")),
-            created: String::new(),
+            created: "in 2028".into(),
             until: None,
             reason: Some("canary".into()),
             by: None,
@@ -457,7 +448,7 @@ mod tests {
                 "lb1 192.0.2.1 down in 2027 1.2 ms its evidence",
                 "unseen up in 2027",
                 "lb1 192.0.2.1 unobserved 1.2 ms cannot be probed: no route",
-                "drained up, withdrawn in 2027 lb1: override 7 drain (canary)",
+                "drained up, withdrawn in 2028 lb1: override 7 drain (canary)",
                 "lb1 192.0.2.1 up in 2027 1.2 ms override 7 drain (canary): its evidence",
                 "",
                 "SERVICE TYPE RANK REGIONS",
@@ -466,21 +457,5 @@ mod tests {
                 "files: 57 of 1024 open; 512 set aside for probes; DNS over TCP 3 of 384, API 1 of 128",
             ]
         );
-    }
-
-    #[test]
-    fn times_show_their_two_largest_units() {
-        for (seconds, expected) in [
-            (0, "0s"),
-            (59, "59s"),
-            (60, "1m"),
-            (725, "12m 5s"),
-            (3_600, "1h"),
-            (3_659, "1h"),
-            (12_000, "3h 20m"),
-            (792_000, "9d 4h"),
-        ] {
-            assert_eq!(span(seconds), expected, "{seconds}");
-        }
     }
 }
