@@ -55,7 +55,7 @@ fn line(entry: &AuditEntry) -> Styled {
         text += &format!(", {count} times until {last}");
     }
     if let Some(why) = why {
-        text += &format!(": {why}");
+        text += &format!(": {}", why.trim_end());
     }
     let mut line = Styled::new(Look::Dim, at);
     line.push("  ");
@@ -161,7 +161,7 @@ mod tests {
                 "accepted  SIGHUP (signal): reload, epoch 4 → 5, config 001122334455 → 001122334455",
             ),
             (
-                json!({"action": "reload", "result": "refused", "why": "one\ntwo"}),
+                json!({"action": "reload", "result": "refused", "why": "one\ntwo\n\n"}),
                 "refused   token ci (192.0.2.1:4711): reload: one\n    two",
             ),
             (
