@@ -25,7 +25,24 @@ const KINDS: [&str; 4] = ["region/", "endpoint/", "service/", "pool/"];
 
 /// Answers a shell that asks what may follow, and ends the program; otherwise does nothing.
 pub(super) fn answer_shell() {
-    CompleteEnv::with_factory(command).var(VARIABLE).complete();
+    let offered = || {
+        let mut all = command();
+        // Adds the options that every command has.
+        all.build();
+        with_values_first(all)
+    };
+    CompleteEnv::with_factory(offered).var(VARIABLE).complete();
+}
+
+/// Where a value may follow, options are offered only if there is none, or once `-` is typed.
+fn with_values_first(command: Command) -> Command {
+    let has_values = command.get_positionals().next().is_some();
+    let command = command.mut_subcommands(with_values_first);
+    if has_values {
+        command.mut_args(|it| if it.is_positional() { it } else { it.hide(true) })
+    } else {
+        command
+    }
 }
 
 /// The script that makes a shell ask. It finds the program as it was found now.
