@@ -203,7 +203,7 @@ fn introduce(demo: &Demo) {
     let control = demo.node.control_address.unwrap_or(Control::DEFAULT_LISTEN);
     let at = Listening { dns: demo.node.dns_addresses[0], control, region_port: demo.region_port };
     let (socket, of_region) = (demo::socket(control.port()), demo::region_socket(control.port(), EXAMPLE));
-    say!("{}", introduction(at, [&socket, &of_region], &demo.token, &program()));
+    say!("{}", introduction(at, [&socket, &of_region], &demo.token, (&program(), &missing())));
 }
 
 /// The region that the examples break.
@@ -227,8 +227,13 @@ fn city(region: &str) -> &'static str {
 }
 
 /// What runs where, and what to try, within the width of a terminal. The sockets are those of the DNS tier and of the region
-/// of the examples.
-fn introduction(at: Listening, sockets: [&Path; 2], token: &str, program: &str) -> String {
+/// of the examples; this host lacks the tools that are `missing`.
+fn introduction(
+    at: Listening,
+    sockets: [&Path; 2],
+    token: &str,
+    (program, missing): (&str, &[&str]),
+) -> String {
     let Listening { dns, control, region_port } = at;
     let mut text = "three regions serve www.demo.test, each by a proxy with two backends:\n\n".to_owned();
     for region in REGIONS {
@@ -242,6 +247,9 @@ fn introduction(at: Listening, sockets: [&Path; 2], token: &str, program: &str) 
     text += &format!("Changes there and over TCP need the token {token}.\n");
     text += "\nTry in another terminal:\n";
     let (address, port) = (dns.ip(), dns.port());
+    let needs = |tool: &str, where_it_is: &str| {
+        if missing.contains(&tool) { format!("; needs {tool}{where_it_is}") } else { String::new() }
+    };
     let [(place, client), others @ ..] = drill::CLIENTS;
     let others = others.map(|(place, client)| format!("{place}: {client}")).join(", ");
     let mut block = |comment: &str, commands: &[String]| {
@@ -251,20 +259,20 @@ fn introduction(at: Listening, sockets: [&Path; 2], token: &str, program: &str) 
         }
     };
     block(
-        &format!("ask as a client in {place} ({others})"),
-        &[format!("dig @{address} -p {port} www.demo.test +short +subnet={client}/24")],
-    );
-    block(
         "the commands below use this demo by its socket, without a token",
         &[format!("export PORTOLAN_CONTROL={socket}")],
     );
     block(
-        "see what probes found, and why a client is sent where it is",
-        &[format!("{program} status"), format!("{program} explain www.demo.test --client {client}")],
+        &format!("ask as a client in {place} ({others})"),
+        &[format!("{program} explain www.demo.test --client {client}"), format!("{program} status")],
+    );
+    block(
+        &format!("the same answer over DNS{}", needs("dig", " (Debian package bind9-dnsutils)")),
+        &[format!("dig @{address} -p {port} www.demo.test +short +subnet={client}/24")],
     );
     let proxy = format!("{}:{region_port}", region_address(EXAMPLE));
     block(
-        "use a region's proxy; see what it thinks of its backends",
+        &format!("use a region's proxy, and see its backends{}", needs("curl", "")),
         &[
             format!("curl http://{proxy}/"),
             format!("REGION={of_region}"),
@@ -285,6 +293,13 @@ fn introduction(at: Listening, sockets: [&Path; 2], token: &str, program: &str) 
     );
     block("watch both failures, timed", &[format!("{program} demo --drill")]);
     text + "\nCtrl-C ends the demo. What happens is shown here, after the tier that acted:\n"
+}
+
+/// Which of the tools in the examples this host lacks.
+fn missing() -> Vec<&'static str> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has = |tool: &str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
+    ["dig", "curl"].into_iter().filter(|tool| !has(tool)).collect()
 }
 
 /// This program as the reader can call it: by the path it was called with, or by its name.
@@ -355,7 +370,11 @@ mod tests {
             let token = "00112233445566778899aabbccddeeff";
             let at = Listening { dns: address(5300), control: address(control), region_port: 18080 };
             let sockets = [Path::new(&socket), Path::new(&of_region)];
-            let text = introduction(at, sockets, token, "target/release/portolan");
+            let text = introduction(at, sockets, token, ("target/release/portolan", &["dig", "curl"]));
+            assert!(
+                text.contains("; needs dig (Debian") && text.contains("its backends; needs curl\n"),
+                "{text}"
+            );
             for line in text.lines() {
                 assert!(line.chars().count() <= 80, "{line}");
             }
