@@ -22,7 +22,11 @@ use crate::prepare::{Origin, Prepared, prepare, serving};
 pub(super) struct Arguments {
     /// The config [default: PORTOLAN_CONFIG, else /etc/portolan/portolan.toml]
     #[arg(short, long, value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
+    config: Option<PathBuf>,
+
+    /// The same
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
 
     /// Print all errors and warnings as a JSON array; with --delegation as an object, beside the zones
     #[arg(long)]
@@ -35,6 +39,13 @@ pub(super) struct Arguments {
     /// The resolver that finds the parent's name servers [default: the system's]
     #[arg(long, value_name = "ADDR", requires = "delegation")]
     resolver: Option<String>,
+}
+
+impl Arguments {
+    /// The config that they name.
+    pub(super) fn file(&self) -> Option<&PathBuf> {
+        self.config.as_ref().or(self.file.as_ref())
+    }
 }
 
 pub(super) fn run(arguments: &Arguments, config: PathBuf) -> Result<ExitCode> {

@@ -35,6 +35,8 @@ pub(super) struct Client {
     place: Place,
     /// The places tried before.
     skipped: Vec<Attempt>,
+    /// The environment variable that chose the node.
+    variable: Option<&'static str>,
     /// Which node is used, to be said with its first answer, if that may surprise.
     note: Cell<Option<String>>,
 }
@@ -49,8 +51,8 @@ pub(super) enum Purpose {
 /// Why a request to a node failed.
 #[derive(Debug)]
 pub(super) enum ClientError {
-    /// No node can be used at any of these places; there is at least one.
-    Unreachable(Vec<Attempt>),
+    /// No node can be used at any of these places; there is at least one. If an environment variable names them, which.
+    Unreachable { attempts: Vec<Attempt>, variable: Option<&'static str> },
     /// Something answers, but cannot be used; a sentence says why and what to do.
     Mismatch(String),
     /// The connection broke after an answer.
@@ -68,7 +70,7 @@ pub(super) enum ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(attempts) => unreachable(attempts, f),
+            Self::Unreachable { attempts, variable } => unreachable(attempts, *variable, f),
             Self::Gone { place } => {
                 write!(f, "lost {place}: the node stopped or the connection broke")
             }
@@ -92,7 +94,7 @@ impl fmt::Display for ClientError {
 }
 
 /// A node behind a socket that this user may not use probably runs, so that comes first.
-fn unreachable(attempts: &[Attempt], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn unreachable(attempts: &[Attempt], variable: Option<&str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if let Some(socket) = first_denied(attempts) {
         f.write_str(&denied(socket))?;
         let mut others = attempts.iter().filter(|it| !matches!(it.why, Why::Denied));
@@ -103,8 +105,13 @@ fn unreachable(attempts: &[Attempt], f: &mut fmt::Formatter<'_>) -> fmt::Result 
         let separator = if index == 0 { "" } else { "; nor at " };
         write!(f, "{separator}{place}: {why}")?;
     }
+    f.write_str("; is it running?")?;
+    if let Some(variable) = variable {
+        // The demo tells its users to set it.
+        write!(f, " {variable} selects it: unset the variable if that node or demo is no more;")?;
+    }
     f.write_str(
-        "; is it running? --control selects another node (HOST:PORT or the path of its control socket), \
+        " --control selects another node (HOST:PORT or the path of its control socket), \
          -c the node of a config",
     )
 }
@@ -159,6 +166,7 @@ impl Client {
             note: Cell::new(chosen.note(&place, &skipped, purpose)),
             place,
             skipped,
+            variable: chosen.variable,
         })
     }
 
@@ -320,7 +328,8 @@ impl Client {
             None => Why::Failed(cause.to_string()),
         };
         let last = Attempt { place: self.place.clone(), why };
-        ClientError::Unreachable(self.skipped.iter().cloned().chain([last]).collect())
+        let attempts = self.skipped.iter().cloned().chain([last]).collect();
+        ClientError::Unreachable { attempts, variable: self.variable }
     }
 
     async fn good(&self, response: reqwest::Response) -> Result<reqwest::Response> {

@@ -55,7 +55,9 @@ mod proxy;
 mod serve;
 mod status;
 mod styled;
+mod target;
 mod terminal;
+mod tips;
 mod traffic;
 mod watch;
 
@@ -207,7 +209,7 @@ struct Plain {
 #[must_use]
 pub fn main() -> ExitCode {
     completions::answer_shell();
-    let matches = Arguments::command().get_matches();
+    let matches = Arguments::command().try_get_matches().unwrap_or_else(|error| tips::with_tip(error).exit());
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match run(arguments, &matches) {
         Ok(code) => {
@@ -217,9 +219,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             complain(format!("{error:#}").trim_end());
             ExitCode::from(match error.downcast_ref::<ClientError>() {
-                Some(ClientError::Unreachable(_) | ClientError::Mismatch(_) | ClientError::Gone { .. }) => {
-                    exit::UNREACHABLE
-                }
+                Some(
+                    ClientError::Unreachable { .. } | ClientError::Mismatch(_) | ClientError::Gone { .. },
+                ) => exit::UNREACHABLE,
                 Some(ClientError::RefusedBySafety(_)) => exit::REFUSED,
                 Some(ClientError::Usage(_)) => exit::USAGE,
                 // What the node cannot parse was typed here.
@@ -242,18 +244,18 @@ fn run(arguments: Arguments, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Serve { config } => serve::run(Origin::File(selection.config(config))),
         Command::Proxy(arguments) => proxy::run(&arguments),
         Command::Check(arguments) => {
-            let config = selection.config(arguments.config.clone());
+            let config = selection.config(arguments.file().cloned());
             check::run(&arguments, config)
         }
         Command::Explain(arguments) => explain::run(&arguments, &selection),
         Command::Status(arguments) => watch::run(&read(&arguments.node)?, &arguments),
         Command::Drain(arguments) => overrides::drain(&change(&arguments.node)?, arguments),
         Command::Force(arguments) => overrides::force(&change(&arguments.node)?, arguments),
-        Command::Restore(arguments) => overrides::restore(&change(&arguments.node)?, &arguments),
+        Command::Restore(arguments) => overrides::restore(&change(&arguments.node)?, arguments),
         Command::Plan(arguments) => {
             let config = selection.typed_config(arguments.node.config.as_deref());
-            let (request, change) = arguments.change(config)?;
-            arguments.run(&read(&arguments.node)?, &request, &change)
+            let request = arguments.request(config)?;
+            arguments.run(&read(&arguments.node)?, request)
         }
         Command::Overrides(Plain { json, node }) => overrides::list(&read(&node)?, json),
         Command::Events(arguments) => events::run(&read(&arguments.node)?, &arguments),

@@ -55,7 +55,7 @@ pub(super) struct Chosen {
     pub(super) node: NodeChoice,
     pub(super) token: Option<String>,
     /// The environment variable that chose it, which the user may have forgotten.
-    variable: Option<&'static str>,
+    pub(super) variable: Option<&'static str>,
 }
 
 /// How the node is named.

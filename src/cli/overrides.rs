@@ -11,13 +11,14 @@ use super::completions::targets;
 use super::node::NodeOptions;
 use super::say_styled;
 use super::styled::Table;
+use super::target::{target, whole, whole_of};
 use crate::api::dto::{self, Action, Share};
 use crate::config;
-use crate::model::{Fraction, Target, TargetError};
+use crate::model::Fraction;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Drain {
-    /// region/NAME, endpoint/REGION/NAME, service/NAME/REGION or pool/NAME/BACKEND
+    /// region/NAME, endpoint/REGION/NAME, service/NAME/REGION or pool/NAME/BACKEND; or NAME, if only one is called so
     #[arg(value_parser = target, add = targets())]
     target: String,
     /// Drain only this share of clients
@@ -31,7 +32,7 @@ pub(super) struct Drain {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Force {
-    /// region/NAME, endpoint/REGION/NAME, service/NAME/REGION or pool/NAME/BACKEND
+    /// region/NAME, endpoint/REGION/NAME, service/NAME/REGION or pool/NAME/BACKEND; or NAME, if only one is called so
     #[arg(value_parser = target, add = targets())]
     target: String,
     /// What to treat it as
@@ -79,11 +80,6 @@ pub(super) struct Restore {
     pub(super) node: NodeOptions,
 }
 
-/// The target as the API writes it.
-pub(super) fn target(text: &str) -> Result<String, TargetError> {
-    text.parse::<Target>().map(|target| target.to_string())
-}
-
 pub(super) fn share(text: &str) -> Result<Share, String> {
     Fraction::parse(text).map(Share).ok_or_else(|| "write a percentage from 0% to 100%, such as 25%".into())
 }
@@ -112,6 +108,7 @@ fn put(
     common: Common,
 ) -> Result<ExitCode> {
     let Common { lasts, reason, override_safety, json } = common;
+    let target = whole(client, target)?;
     let applied = client.put_override(&dto::OverrideRequest {
         target,
         action,
@@ -134,10 +131,10 @@ fn put(
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn restore(client: &Client, arguments: &Restore) -> Result<ExitCode> {
+pub(super) fn restore(client: &Client, arguments: Restore) -> Result<ExitCode> {
     let all = client.overrides()?;
-    let wanted = &arguments.target;
-    let mine: Vec<_> = all.iter().filter(|o| o.target == *wanted).collect();
+    let wanted = whole_of(&all, arguments.target)?;
+    let mine: Vec<_> = all.iter().filter(|o| o.target == wanted).collect();
     if mine.is_empty() {
         let targets: Vec<_> = all.iter().map(|o| o.target.as_str()).collect();
         let others = if targets.is_empty() { "none".into() } else { targets.join(", ") };

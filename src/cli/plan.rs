@@ -8,9 +8,10 @@ use anyhow::Result;
 use super::client::{Client, ClientError};
 use super::completions::targets;
 use super::node::NodeOptions;
-use super::overrides::{share, target};
+use super::overrides::share;
 use super::say_styled;
 use super::styled::{Look, Styled, Table};
+use super::target::{target, whole, whole_of};
 use super::{complain, exit};
 use crate::api::dto::{self, Action, Basis, RegionShare, Share};
 
@@ -43,12 +44,11 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// What to ask the node for, and the same as the subject of a sentence. A config is what would be changed to, unless
-    /// another change is named.
+    /// What to ask the node for. A config is what would be changed to, unless another change is named.
     ///
     /// # Errors
     /// If no change is named.
-    pub(super) fn change(&self, config: Option<PathBuf>) -> Result<(dto::PlanRequest, String)> {
+    pub(super) fn request(&self, config: Option<PathBuf>) -> Result<dto::PlanRequest> {
         if self.share.is_some() && self.drain.is_none() {
             return Err(ClientError::Usage("--share goes with --drain".into()).into());
         }
@@ -59,39 +59,51 @@ impl Arguments {
             ..<_>::default()
         };
         Ok(match (&self.drain, &self.up, &self.down, &self.restore) {
-            (Some(target), ..) => {
-                let part = self.share.map(|share| format!("{share} of ")).unwrap_or_default();
-                (set(target, Action::Drain), format!("draining {part}{target}"))
-            }
-            (_, Some(target), ..) => (set(target, Action::Up), format!("forcing {target} up")),
-            (_, _, Some(target), _) => (set(target, Action::Down), format!("forcing {target} down")),
-            (.., Some(target)) => {
-                let restore = dto::PlanRequest { restore: Some(target.clone()), ..<_>::default() };
-                (restore, format!("restoring {target}"))
-            }
+            (Some(target), ..) => set(target, Action::Drain),
+            (_, Some(target), ..) => set(target, Action::Up),
+            (_, _, Some(target), _) => set(target, Action::Down),
+            (.., Some(target)) => dto::PlanRequest { restore: Some(target.clone()), ..<_>::default() },
             _ => {
                 let why = "name the change by --drain, --up, --down or --restore, or a new config by -c";
                 let path = config.ok_or_else(|| ClientError::Usage(why.into()))?;
                 let path = std::path::absolute(&path).unwrap_or(path).display().to_string();
-                let change = format!("loading {path}");
-                (dto::PlanRequest { config: Some(path), ..<_>::default() }, change)
+                dto::PlanRequest { config: Some(path), ..<_>::default() }
             }
         })
     }
 
     /// Asks the node and prints what it says.
-    pub(super) fn run(&self, client: &Client, request: &dto::PlanRequest, change: &str) -> Result<ExitCode> {
-        let plan = client.plan(request)?;
+    pub(super) fn run(&self, client: &Client, mut request: dto::PlanRequest) -> Result<ExitCode> {
+        request.target = request.target.map(|target| whole(client, target)).transpose()?;
+        let of_override = |target| whole_of(&client.overrides()?, target);
+        request.restore = request.restore.map(of_override).transpose()?;
+        let plan = client.plan(&request)?;
         if self.json {
             say!("{}", serde_json::to_string_pretty(&plan)?);
         } else {
-            say_styled(&text(&plan, change));
+            say_styled(&text(&plan, &change(&request)));
             for warning in plan.config.iter().flat_map(|config| &config.warnings) {
                 complain(&format!("warning: {warning}"));
             }
         }
         let is_refused = plan.refused.is_some();
         Ok(if is_refused { ExitCode::from(exit::REFUSED) } else { ExitCode::SUCCESS })
+    }
+}
+
+/// The change as the subject of a sentence.
+fn change(request: &dto::PlanRequest) -> String {
+    let dto::PlanRequest { target, action, share, restore, config, map: _ } = request;
+    let of = |text: &Option<String>| text.clone().unwrap_or_default();
+    match action {
+        Some(Action::Drain) => {
+            let part = share.map(|share| format!("{share} of ")).unwrap_or_default();
+            format!("draining {part}{}", of(target))
+        }
+        Some(Action::Up) => format!("forcing {} up", of(target)),
+        Some(Action::Down) => format!("forcing {} down", of(target)),
+        None if restore.is_some() => format!("restoring {}", of(restore)),
+        None => format!("loading {}", of(config)),
     }
 }
 

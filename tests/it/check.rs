@@ -51,8 +51,13 @@ fence = [{ region = "east", except = ["*"] }]
 quorum = 1
 "#;
 
-/// Runs `portolan` in the folder of a config.
+/// Runs `portolan` in the folder of a config, which it is told of.
 fn portolan(config: &str, arguments: &[&str]) -> Output {
+    beside(config, &[arguments, &["-c", "p.toml"]].concat())
+}
+
+/// Runs `portolan` in the folder of a config.
+fn beside(config: &str, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mmdb/GeoIP2-City-Test.mmdb");
     std::fs::copy(data, folder.path().join("places.mmdb")).expect("copied");
@@ -60,7 +65,6 @@ fn portolan(config: &str, arguments: &[&str]) -> Output {
     std::fs::write(folder.path().join("p.toml"), config).expect("written");
     Command::new(env!("CARGO_BIN_EXE_portolan"))
         .args(arguments)
-        .args(["-c", "p.toml"])
         .current_dir(folder.path())
         .output()
         .expect("the program runs")
@@ -183,6 +187,10 @@ fn warnings_are_counted_and_not_errors() {
     let output = portolan(GOOD, &["check"]);
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
     assert_eq!(stdout(&output), "p.toml is fine: 1 zone, 1 service, 2 regions\n");
+    let named = beside(GOOD, &["check", "p.toml"]);
+    assert_eq!((named.status.code(), stdout(&named)), (Some(0), stdout(&output)));
+    let both = beside(GOOD, &["check", "p.toml", "-c", "p.toml"]);
+    assert_eq!(both.status.code(), Some(2), "{}", stderr(&both));
     let odd = GOOD.replace("kind = \"http\"", "kind = \"tcp\"\nport = 80");
     let output = portolan(&odd, &["check"]);
     assert_eq!(output.status.code(), Some(0));

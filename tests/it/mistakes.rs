@@ -459,6 +459,32 @@ fn port_53_without_the_permission() {
 }
 
 #[test]
+fn command_lines_that_are_close_to_a_valid_one_get_a_tip() {
+    let plan = |option: &str| format!("the change is an option: portolan plan --{option} region/eu");
+    for (arguments, expected) in [
+        (&["plan", "drain", "region/eu"][..], plan("drain")),
+        (&["plan", "drain", "--share", "25%"], "portolan plan --drain 25%".replace("25%", "TARGET")),
+        (&["plan", "restore", "region/eu"], plan("restore")),
+        (&["plan", "force", "region/eu", "up"], plan("up")),
+        (&["plan", "force", "region/eu", "down"], plan("down")),
+        (&["plan", "region/eu"], plan("drain")),
+        (&["serve", "my.toml"], "the config is an option: portolan serve -c my.toml".into()),
+        (&["explain", "www.example.test", "192.0.2.1"], "the client is an option: --client 192.0.2.1".into()),
+        (&["explain", "www.example.test", "AAAA", "--json"], String::new()),
+        (&["plan", "sink"], String::new()),
+    ] {
+        let done = portolan(arguments);
+        assert_eq!((done.code, &*done.stdout), (Some(2), ""), "{arguments:?}: {done:?}");
+        let tip = done.stderr.lines().find_map(|line| line.trim().strip_prefix("tip: ")).unwrap_or_default();
+        assert!(
+            tip.ends_with(&*expected) && tip.is_empty() == expected.is_empty(),
+            "{arguments:?}: {}",
+            done.stderr
+        );
+    }
+}
+
+#[test]
 fn a_node_that_cannot_be_reached() {
     let folder = Folder::new(GOOD);
     let config = folder.config().display().to_string();
@@ -487,6 +513,11 @@ fn a_node_that_cannot_be_reached() {
             "is it running? --control selects another node (HOST:PORT or the path of its control socket)";
         assert!(done.stderr.contains(advice), "{arguments:?}: {}", done.stderr);
     }
+    let mut of_environment = program();
+    of_environment.env("PORTOLAN_CONTROL", &socket).arg("status");
+    let done = run(of_environment);
+    let hint = "is it running? PORTOLAN_CONTROL selects it: unset the variable if that node or demo is no more; --control";
+    assert!(done.code == Some(3) && done.stderr.contains(hint), "{done:?}");
     let nonsense = portolan(&["--control", "nobody", "status"]);
     assert_eq!(nonsense.code, Some(2), "{nonsense:?}");
     assert!(nonsense.stderr.contains("`nobody` is not a valid node: write HOST:PORT"), "{nonsense:?}");

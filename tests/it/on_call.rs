@@ -155,7 +155,7 @@ fn a_node_that_is_starting_accepts_commands_and_signals() {
     };
     assert_eq!(code(&on_socket(&["status"])), Some(0));
     // A malformed target is a usage error; one that does not exist is refused.
-    let misspelt = on_socket(&["drain", "one"]);
+    let misspelt = on_socket(&["drain", "one/lb1"]);
     assert_eq!(code(&misspelt), Some(2), "{}", stderr(&misspelt));
     assert_eq!(code(&on_socket(&["drain", "region/three"])), Some(1));
 
