@@ -64,21 +64,24 @@ pub fn left_to_all_down(
 fn answer(topology: &Topology, sets: &RegionSets, standing: &Standing, it: Unserved) -> String {
     let resort = || last_resort(topology, sets, standing, it);
     match &topology.service(it.service).steering.all_down {
-        AllDown::All => format!("all_down = \"all\" would then answer {}", resort()),
+        AllDown::All => format!("all_down = \"all\" would then answer with {}", resort()),
         AllDown::LastGood(time) => {
             let seconds = time.as_secs();
-            format!("all_down would then answer what served within the last {seconds} s, else {}", resort())
+            format!(
+                "all_down would then answer with what served within the last {seconds} s, or else with {}",
+                resort()
+            )
         }
         AllDown::Fallback(addresses) => {
             let family = addresses.iter().filter(|address| it.family.has(**address));
             let addresses = shortened(family.map(ToString::to_string).collect());
             match &*addresses {
-                "" => "all_down would then answer no address of this family".into(),
-                addresses => format!("all_down would then answer its fallback {addresses}"),
+                "" => "all_down would then answer without an address of this family".into(),
+                addresses => format!("all_down would then answer with its fallback {addresses}"),
             }
         }
-        AllDown::Cname(name) => format!("all_down would then answer a CNAME to {name}"),
-        AllDown::Servfail => "all_down = \"servfail\" would then answer SERVFAIL".into(),
+        AllDown::Cname(name) => format!("all_down would then answer with a CNAME to {name}"),
+        AllDown::Servfail => "all_down = \"servfail\" would then answer with SERVFAIL".into(),
     }
 }
 
@@ -89,11 +92,10 @@ fn last_resort(topology: &Topology, sets: &RegionSets, standing: &Standing, it: 
     let best = members.clone().map(class).min().filter(|best| *best != LastResortClass::Never);
     let Some(best) = best else { return "SERVFAIL, as no region may be answered".into() };
     if sets.of_service(it.service).len() > 1 {
-        return "the most promising regions of each client all the same".into();
+        return "the most promising regions of each client".into();
     }
     let names = members.filter(|region| class(*region) == best);
-    let names = shortened(names.map(|region| topology.region(region).name.clone()).collect());
-    format!("{names} all the same")
+    shortened(names.map(|region| topology.region(region).name.clone()).collect())
 }
 
 fn shortened(mut names: Vec<String>) -> String {

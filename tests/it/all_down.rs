@@ -29,30 +29,30 @@ async fn answered(node: &TestNode) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_leaves_no_region_says_what_is_answered_instead() {
     for (all_down, action, expected, answer) in [
-        ("\"all\"", "drain", "all_down = \"all\" would then answer eu all the same", "NOERROR 192.0.2.1"),
+        ("\"all\"", "drain", "all_down = \"all\" would then answer with eu", "NOERROR 192.0.2.1"),
         (
             "\"all\"",
             "down",
-            "all_down = \"all\" would then answer SERVFAIL, as no region may be answered",
+            "all_down = \"all\" would then answer with SERVFAIL, as no region may be answered",
             "SERVFAIL",
         ),
-        ("\"servfail\"", "drain", "all_down = \"servfail\" would then answer SERVFAIL", "SERVFAIL"),
+        ("\"servfail\"", "drain", "all_down = \"servfail\" would then answer with SERVFAIL", "SERVFAIL"),
         (
             "{ last_good = \"10m\" }",
             "drain",
-            "all_down would then answer what served within the last 600 s, else eu all the same",
+            "all_down would then answer with what served within the last 600 s, or else with eu",
             "NOERROR 192.0.2.1",
         ),
         (
             "{ fallback = [\"203.0.113.9\", \"2001:db8::9\"] }",
             "drain",
-            "all_down would then answer its fallback 203.0.113.9",
+            "all_down would then answer with its fallback 203.0.113.9",
             "NOERROR 203.0.113.9",
         ),
         (
             "{ cname = \"lb.example.net\" }",
             "down",
-            "all_down would then answer a CNAME to lb.example.net.",
+            "all_down would then answer with a CNAME to lb.example.net.",
             "NOERROR lb.example.net.",
         ),
     ] {
@@ -98,16 +98,16 @@ async fn services_are_told_apart_by_what_they_are_answered() {
     let (_, plan) = node.api.call(Method::POST, "/v1/plan", Some(drain.clone())).await;
     assert_eq!(
         plan["all_down"],
-        "no region would be left for www.example.test.: all_down = \"all\" would then answer eu all the same; \
-         no region would be left for eea.example.test.: all_down = \"all\" would then answer the most promising regions \
-         of each client all the same; \
-         no region would be left for api.example.test., cdn.example.test.: all_down = \"servfail\" would then answer \
+        "no region would be left for www.example.test.: all_down = \"all\" would then answer with eu; \
+         no region would be left for eea.example.test.: all_down = \"all\" would then answer with the most promising regions \
+         of each client; \
+         no region would be left for api.example.test., cdn.example.test.: all_down = \"servfail\" would then answer with \
          SERVFAIL"
     );
     let (_, refused) = node.api.call(Method::POST, "/v1/overrides", Some(drain)).await;
     let detail = refused["detail"].as_str().expect("a text");
     assert!(
-        detail.contains("all_down = \"servfail\" would then answer SERVFAIL for api.example.test., cdn"),
+        detail.contains("all_down = \"servfail\" would then answer with SERVFAIL for api.example.test., cdn"),
         "{detail}"
     );
     let (_, plan) =
@@ -127,7 +127,7 @@ async fn a_config_that_leaves_no_region_says_so_too() {
         (
             "[\"us\"]",
             json!(
-                "no region would be left for www.example.test.: all_down = \"all\" would then answer us all the same"
+                "no region would be left for www.example.test.: all_down = \"all\" would then answer with us"
             ),
         ),
         ("[\"eu\"]", Value::Null),

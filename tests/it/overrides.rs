@@ -386,7 +386,7 @@ async fn exit_codes_tell_the_outcome() {
             4,
             "",
             "portolan: min_regions = 1 forbids this, because eu is the only region of only.example.test. and would not \
-             be usable; all_down = \"all\" would then answer eu all the same; add --override-safety to do it anyway\n",
+             be usable; all_down = \"all\" would then answer with eu; add --override-safety to do it anyway\n",
         ),
         (&["force", "region/eu", "down"], 4, "", "; add --override-safety to do it anyway\n"),
         (&["drain", "service/only.example.test/eu"], 4, "", "min_regions"),

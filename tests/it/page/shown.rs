@@ -285,9 +285,7 @@ async fn a_safety_rule_is_shown_before_the_change() {
         .until("document.querySelector('.plan .bad')?.textContent.startsWith('A safety rule forbids it.')")
         .await;
     browser
-        .until(
-            "document.querySelector('.plan').textContent.includes('would then answer one, two all the same')",
-        )
+        .until("document.querySelector('.plan').textContent.includes('would then answer with one, two')")
         .await;
     browser.until("document.querySelector('dialog button[type=submit]').disabled").await;
     assert_eq!(browser.inaccessible().await, json!([]));
