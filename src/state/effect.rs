@@ -2,7 +2,7 @@
 
 use super::World;
 use crate::model::{Family, RegionId, ServiceId, Target};
-use crate::standing::{Action, Override, Standing, Usable};
+use crate::standing::{Action, EndpointStanding, Override, Standing, Usable};
 
 /// Why an override that turns `before` into `after` has no effect right now, as a clause; `None` if it may have one.
 pub(super) fn no_effect(
@@ -12,7 +12,7 @@ pub(super) fn no_effect(
     new: &Override,
 ) -> Option<String> {
     if is_unchanged(world, before, after) {
-        return Some(format!("{} is used as before", new.target));
+        return Some(as_before(world, before, new));
     }
     if !new.action.is_partial() {
         return None;
@@ -42,6 +42,98 @@ pub(super) fn no_effect(
             let name_of = |index: u16| &topology.pool(id).backends[usize::from(index)].name;
             let has_other = after.pool(id).open.iter().any(|it| name_of(it.backend) != backend);
             (!has_other).then(|| format!("{backend} is the only backend of its pool in use"))
+        }
+    }
+}
+
+/// Why an override changes nothing now, and what it still does. True before the override is set and after it.
+fn as_before(world: &World, before: &Standing, new: &Override) -> String {
+    let Override { target, action, .. } = new;
+    let place = place(world, before, target).unwrap_or_default();
+    let idle = if matches!(target, Target::Backend { .. }) {
+        "gets no new requests"
+    } else {
+        "takes no new clients"
+    };
+    let word = match action {
+        Action::Drain(_) => "drained",
+        Action::Up => "forced up",
+        Action::Down => "forced down",
+    };
+    match (action, place) {
+        (_, Place { action: Some(now), .. }) if now == *action => {
+            let part = if now.is_partial() {
+                format!(" for {:.0}% of its clients", now.drained_share() * 100.0)
+            } else {
+                String::new()
+            };
+            format!("{target} is {word}{part} already")
+        }
+        (Action::Up, Place { is_used: true, .. }) => {
+            format!("{target} is in use either way; forced up, it stays so even if probes fail")
+        }
+        (Action::Up, _) | (Action::Drain(_), _) if !action.withdraws() => {
+            format!("{target} is used as before")
+        }
+        (_, Place { is_down: true, .. }) => {
+            format!("{target} {idle} either way, as it is down; {word}, it stays out when it recovers")
+        }
+        (_, Place { action: Some(Action::Down), .. }) => {
+            format!("{target} {idle} either way; drained, it may be used when nothing else is left")
+        }
+        (Action::Down, Place { action: Some(now), .. }) if now.withdraws() => {
+            format!("{target} {idle} either way; forced down, it is not used even when nothing else is left")
+        }
+        _ => format!("{target} {idle} either way"),
+    }
+}
+
+/// How a target is used.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    /// Its override.
+    action: Option<Action>,
+    /// Whether it is used.
+    is_used: bool,
+    /// Whether it is not used because probes found it down.
+    is_down: bool,
+}
+
+fn place(world: &World, standing: &Standing, target: &Target) -> Option<Place> {
+    let topology = &world.topology;
+    let found = |action: Option<Action>, usable: Usable| Place {
+        action,
+        is_used: usable.is_eligible(),
+        is_down: matches!(usable, Usable::No(cause) if !cause.is_operator()),
+    };
+    let part = |it: &EndpointStanding| {
+        let (is_forced, is_withdrawn) = (it.action == Some(Action::Up), it.is_withdrawn());
+        let is_used = is_forced || (it.state.serves() && !is_withdrawn);
+        Place { action: it.action, is_used, is_down: it.state.is_down() && !is_forced && !is_withdrawn }
+    };
+    match target {
+        Target::Region(name) => {
+            let region = standing.region(topology.region_named(name)?);
+            Some(found(region.action, region.usable()))
+        }
+        Target::Endpoint { region, endpoint } => {
+            let id = topology.region_named(region)?;
+            let index = topology.region(id).endpoints.iter().position(|it| it.name == *endpoint)?;
+            Some(part(&standing.region(id).endpoints[index]))
+        }
+        Target::Service { service, region } => {
+            let id = topology.region_named(region)?;
+            let service = topology.services_named(service).next()?;
+            let usable = Family::ALL.map(|family| standing.usable_within(service, id, family));
+            let usable = usable.into_iter().reduce(Usable::best)?;
+            Some(found(standing.within(service, id), usable))
+        }
+        Target::Backend { pool, backend } => {
+            let id = topology.pool_named(pool)?;
+            let index = topology.pool(id).backends.iter().position(|it| it.name == *backend)?;
+            let standing = standing.pool(id);
+            let is_open = standing.open.iter().any(|it| usize::from(it.backend) == index);
+            Some(Place { is_used: is_open, ..part(&standing.backends[index]) })
         }
     }
 }

@@ -462,8 +462,7 @@ async fn the_command_says_it_in_sentences() {
         "{done:?}"
     );
     let done = run(&["--up", "region/eu"]);
-    let expected =
-        "forcing region/eu up would move no clients to another region: region/eu is used as before\n";
+    let expected = "forcing region/eu up would move no clients to another region: region/eu is in use either way; forced up, it stays so even if probes fail\n";
     assert_eq!((done.code, &*done.stdout), (Some(0), expected), "{done:?}");
     node.api.override_with(json!({"target": "region/eu", "action": "down"})).await;
     let done = run(&["--restore", "region/eu", "--json"]);

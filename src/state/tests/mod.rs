@@ -186,15 +186,7 @@ impl Node {
     }
 
     fn set(&mut self, target: &str, action: Action) -> Result<SetOverride, Rejection> {
-        let request = OverrideRequest {
-            target: target.parse().unwrap(),
-            action,
-            lasts: None,
-            reason: None,
-            override_safety: false,
-            by: "the test".into(),
-        };
-        self.state.set_override(request, self.now)
+        self.state.set_override(request(target, action), self.now)
     }
 
     fn is_refused(&mut self, target: &str, action: Action) -> bool {
@@ -203,6 +195,17 @@ impl Node {
 
     fn events(&mut self) -> Vec<String> {
         self.state.take_events().iter().map(ToString::to_string).collect()
+    }
+}
+
+fn request(target: &str, action: Action) -> OverrideRequest {
+    OverrideRequest {
+        target: target.parse().unwrap(),
+        action,
+        lasts: None,
+        reason: None,
+        override_safety: false,
+        by: "the test".into(),
     }
 }
 

@@ -65,7 +65,8 @@ fn overrides_without_effect_are_reported() {
     let quarter = Action::Drain(Fraction::parse("25%").unwrap());
     let note = |node: &mut Node, target: &str, action| node.set(target, action).unwrap().no_effect;
     let mut node = Node::up(world(topology(&[&["192.0.2.1"], &["192.0.2.3"]], &[&["192.0.2.2"]])));
-    assert_eq!(note(&mut node, "region/eu", Action::Up).unwrap(), "region/eu is used as before");
+    let used = "region/eu is in use either way; forced up, it stays so even if probes fail";
+    assert_eq!(note(&mut node, "region/eu", Action::Up).unwrap(), used);
     assert_eq!(note(&mut node, "endpoint/eu/lb1", quarter), None);
     assert_eq!(note(&mut node, "region/us", quarter), None);
     assert_eq!(note(&mut node, "region/eu", Action::DRAIN), None);
@@ -81,7 +82,48 @@ fn overrides_without_effect_are_reported() {
     ] {
         assert_eq!(note(&mut node, target, quarter).unwrap(), expected);
     }
-    assert_eq!(note(&mut node, "region/us", Action::DRAIN).unwrap(), "region/us is used as before");
+    let down =
+        "region/us takes no new clients either way, as it is down; drained, it stays out when it recovers";
+    assert_eq!(note(&mut node, "region/us", Action::DRAIN).unwrap(), down);
+}
+
+/// What is true of a target that is withdrawn already, before the override and after it.
+#[test]
+fn overrides_of_what_takes_no_clients_say_what_they_still_do() {
+    let quarter = Action::Drain(Fraction::parse("25%").unwrap());
+    let never = "takes no new clients either way; forced down, it is not used even when nothing else is left";
+    let perhaps = "takes no new clients either way; drained, it may be used when nothing else is left";
+    for (target, first, second, expected) in [
+        ("region/eu", Action::DRAIN, Action::DRAIN, "is drained already"),
+        ("region/eu", quarter, quarter, "is drained for 25% of its clients already"),
+        ("region/eu", Action::Down, Action::Down, "is forced down already"),
+        ("region/eu", Action::Up, Action::Up, "is forced up already"),
+        ("region/eu", Action::DRAIN, Action::Down, never),
+        ("region/eu", Action::Down, Action::DRAIN, perhaps),
+        ("endpoint/eu/lb1", Action::DRAIN, Action::Down, never),
+        ("endpoint/eu/lb1", Action::Down, Action::DRAIN, perhaps),
+        ("service/www.example.test/eu", Action::DRAIN, Action::Down, never),
+        ("service/www.example.test/eu", Action::Down, Action::DRAIN, perhaps),
+    ] {
+        let mut node = Node::up(world(two_regions()));
+        node.set(target, first).unwrap();
+        let change = OverrideChange::Set(request(target, second));
+        let planned = node.state.preview(change, node.now).unwrap().no_effect;
+        assert_eq!(planned.as_deref(), Some(&*format!("{target} {expected}")), "{first:?} -> {second:?}");
+        assert_eq!(node.set(target, second).unwrap().no_effect, planned, "once it is set");
+    }
+    let mut node = Node::up(world(two_regions()));
+    node.set("endpoint/eu/lb1", Action::DRAIN).unwrap();
+    for (target, action, expected) in [
+        ("region/eu", Action::Down, "region/eu takes no new clients either way"),
+        (
+            "service/www.example.test/eu",
+            Action::DRAIN,
+            "service/www.example.test/eu takes no new clients either way",
+        ),
+    ] {
+        assert_eq!(node.set(target, action).unwrap().no_effect.as_deref(), Some(expected));
+    }
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn operators_drain_and_force_backends() {
 fn a_drain_that_changes_nothing_says_so() {
     let mut node = Node::up(three());
     let set = node.set("pool/api/10.0.0.9:8080", Action::DRAIN).unwrap();
-    assert_eq!(set.no_effect.as_deref(), Some("pool/api/10.0.0.9:8080 is used as before"));
+    assert_eq!(set.no_effect.as_deref(), Some("pool/api/10.0.0.9:8080 gets no new requests either way"));
     node.set("pool/api/10.0.0.1:80", Action::DRAIN).unwrap();
     let half = Action::Drain(Fraction::parse("50%").unwrap());
     let set = node.set("pool/api/10.0.0.2:80", half).unwrap();
