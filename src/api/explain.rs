@@ -311,8 +311,9 @@ fn why(known: &Context<'_>, region: RegionId, why: &DropReason) -> String {
             FenceRule::Except(places) => format!("not for {}", place_names(topology, places)),
         },
         DropReason::NoWeight => "weight 0".into(),
-        DropReason::Withdrawn(Cause::Drained | Cause::ForcedDown) => {
-            format!("withdrawn by an operator{}", cited(known, region, |it| it.action.withdraws()))
+        DropReason::Withdrawn(cause @ (Cause::Drained | Cause::ForcedDown)) => {
+            let what = if *cause == Cause::Drained { "drained" } else { "forced down" };
+            format!("{what} by an operator{}", cited(known, region, |it| it.action.withdraws()))
         }
         DropReason::Withdrawn(Cause::Probes(_)) => match evidence(known, region) {
             Some(evidence) => format!("down: {evidence}"),

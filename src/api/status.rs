@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::dto;
 use super::load::Load;
 use crate::model::{
-    EndpointRef, Family, Member, Name, PoolId, RegionId, Rule, ServiceId, Subject, Target, Unix,
+    Condition, EndpointRef, Family, Member, Name, PoolId, RegionId, Rule, ServiceId, Subject, Target, Unix,
 };
 use crate::safety::{self, Unserved};
 use crate::snapshot::Snapshot;
@@ -106,14 +106,16 @@ impl<'a> View<'a> {
             let (backend, state) = (&pool.backends[index], &standing.backends[index]);
             let target = Target::Backend { pool: pool.name.clone(), backend: backend.name.clone() };
             let owner = Owner::Backend { pool: &pool.name, backend: &backend.name };
+            let probed = pool.healthy_when != Condition::ALWAYS;
             let address = |it: &AddressStanding| {
                 let key = (pool.name.clone(), SocketAddr::new(it.address, backend.port));
                 let load = load.backends.get(&key).copied().unwrap_or_default();
-                dto::Address { load: Some(load), ..self.address(owner, it) }
+                dto::Address { load: Some(load), ..self.address(owner, it, probed) }
             };
             dto::Backend {
                 name: backend.name.clone(),
                 verdict: state.state.into(),
+                probed,
                 weight: backend.weight.0,
                 backup: backend.backup,
                 used: standing.open.iter().any(|it| usize::from(it.backend) == index),
@@ -143,10 +145,12 @@ impl<'a> View<'a> {
         let standing = self.snapshot.standing.region(id);
         let endpoints = (0..region.endpoints.len())
             .map(|index| self.endpoint(EndpointRef { region: id, index: index as u16 }, standing));
+        let probed = self.snapshot.plan.topology.is_probed(id);
         dto::Region {
             name: region.name.clone(),
             verdict: standing.state.into(),
-            since: timestamp(standing.since),
+            probed,
+            since: probed.then(|| timestamp(standing.since)),
             usable: standing.usable().into(),
             held: self.held[usize::from(id.0)].map(Into::into),
             overridden: self.overridden(&Target::Region(region.name.clone())),
@@ -161,11 +165,13 @@ impl<'a> View<'a> {
         let state = &standing.endpoints[usize::from(at.index)];
         let target = Target::Endpoint { region: region.name.clone(), endpoint: endpoint.name.clone() };
         let owner = Owner::Endpoint { region: &region.name, endpoint: &endpoint.name };
-        let address = |it| self.address(owner, it);
+        let probed = endpoint.is_probed();
+        let address = |it| self.address(owner, it, probed);
         let looked_up = endpoint.resolved_host().and_then(|host| self.hosts.get(host));
         dto::Endpoint {
             name: endpoint.name.clone(),
             verdict: state.state.into(),
+            probed,
             weight: endpoint.weight.0,
             host: endpoint.host().map(ToString::to_string),
             resolved: looked_up.is_some_and(|it| it.is_looked_up && it.failure.is_none()),
@@ -175,7 +181,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn address(&self, owner: Owner<'_>, standing: &AddressStanding) -> dto::Address {
+    fn address(&self, owner: Owner<'_>, standing: &AddressStanding, probed: bool) -> dto::Address {
         let address = standing.address;
         let checks = self.checks.get(&(owner, address)).map_or(&[][..], Vec::as_slice);
         // What one probe found down is down, whether or not this node can make the others.
@@ -193,8 +199,13 @@ impl<'a> View<'a> {
         dto::Address {
             address,
             verdict: if is_observed { standing.state.into() } else { dto::Verdict::Unobserved },
-            since: timestamp(deciding.map_or(self.now, |check| check.since)),
-            evidence: deciding.map_or_else(|| "no probe: always up".into(), |check| check.to_string()),
+            probed,
+            since: deciding.map(|check| timestamp(check.since)),
+            evidence: match deciding {
+                Some(check) => check.to_string(),
+                None if probed => "not probed yet".into(),
+                None => "no probe: always up".into(),
+            },
             failures: checks.iter().map(|check| check.failures.count).max().unwrap_or(0),
             rtt_ms: checks.iter().filter_map(|check| check.rtt).map(millis).reduce(f64::min),
             last_probe_s: last.map(|last| (self.now.since(last).as_secs_f64() * 1000.0).round() / 1000.0),

@@ -1,5 +1,7 @@
 //! `portolan status`
 
+mod words;
+
 use std::collections::HashMap;
 use std::process::ExitCode;
 
@@ -11,7 +13,8 @@ use super::node::Place;
 use super::say_styled;
 use super::styled::{Look, Styled, Table};
 use super::terminal::in_one_line;
-use crate::api::dto::{self, Action, Share, Usable, Verdict};
+use crate::api::dto::{self, Share, Usable, Verdict};
+use words::{DRAINED, began, by_operators, found, is_withdrawn, withdraws, word};
 
 pub(super) fn run(client: &Client, json: bool) -> Result<ExitCode> {
     let status = client.status()?;
@@ -35,7 +38,8 @@ pub(super) fn text(status: &dto::Status, place: &Place) -> Styled {
     }
     let mut regions = Table::new(["REGION", "ENDPOINT", "ADDRESS", "VERDICT", "FOR", "CONNECT", "EVIDENCE"]);
     for region in &status.regions {
-        let (name, since) = (region.name.as_str().into(), since(began(region)).into());
+        let name = region.name.as_str().into();
+        let since = began(region).map(since).unwrap_or_default().into();
         regions.add_styled([name, "".into(), "".into(), verdict(region), since, "".into(), notes(region)]);
         for endpoint in &region.endpoints {
             add_endpoint(&mut regions, endpoint);
@@ -113,7 +117,8 @@ fn add_endpoint(regions: &mut Table, endpoint: &dto::Endpoint) {
             Some(why) => format!("cannot be resolved: {why}; kept: {addresses}"),
             None => addresses,
         };
-        add_host(regions, [&endpoint.name, host, &format!("{overridden}{addresses}")], endpoint.verdict);
+        let found = found(endpoint.verdict, endpoint.probed);
+        add_host(regions, [&endpoint.name, host, &format!("{overridden}{addresses}")], found);
     }
     for address in &endpoint.addresses {
         add_address(regions, &endpoint.name, &overridden, address);
@@ -130,7 +135,8 @@ fn add_backend(pools: &mut Table, limits: Option<&dto::PoolLimits>, backend: &dt
             || "its addresses are not known yet".into(),
             |why| format!("cannot be resolved: {why}"),
         );
-        add_host(pools, [&backend.name, "", &format!("{role}{overridden}{why}")], backend.verdict);
+        let found = found(backend.verdict, backend.probed);
+        add_host(pools, [&backend.name, "", &format!("{role}{overridden}{why}")], found);
     }
     for address in &backend.addresses {
         let ejected = backend.ejected.iter().find(|it| it.address == address.address);
@@ -142,8 +148,7 @@ fn add_backend(pools: &mut Table, limits: Option<&dto::PoolLimits>, backend: &dt
 }
 
 /// A row for an endpoint or backend itself: its name, host and evidence.
-fn add_host(table: &mut Table, [name, host, evidence]: [&str; 3], verdict: Verdict) {
-    let verdict = Styled::new(verdict.into(), verdict.to_string());
+fn add_host(table: &mut Table, [name, host, evidence]: [&str; 3], verdict: Styled) {
     table.add_styled(["".into(), name.into(), host.into(), verdict, "".into(), "".into(), evidence.into()]);
 }
 
@@ -157,24 +162,28 @@ fn of_limits(limits: &dto::PoolLimits, load: dto::Load) -> String {
 
 /// A row for an address of an endpoint or backend. `notes` stand before its evidence.
 fn add_address(table: &mut Table, owner: &str, notes: &str, address: &dto::Address) {
-    let entered_its_verdict = !address.probes.is_empty() && address.verdict != Verdict::Unobserved;
+    let since = address.since.as_deref().filter(|_| address.verdict != Verdict::Unobserved).map(since);
     table.add_styled([
         "".into(),
         owner.into(),
         address.address.to_string().into(),
-        Styled::new(address.verdict.into(), address.verdict.to_string()),
-        if entered_its_verdict { since(&address.since) } else { String::new() }.into(),
+        found(address.verdict, address.probed),
+        since.unwrap_or_default().into(),
         address.rtt_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default().into(),
         format!("{notes}{}", address.evidence).into(),
     ]);
 }
 
+/// What probes found, and what operators made of it.
 fn verdict(region: &dto::Region) -> Styled {
-    if is_withdrawn(region) {
-        return Styled::new(Look::Doubtful, format!("{}, withdrawn", region.verdict));
+    let is_down = region.verdict == Verdict::Down && region.usable == Usable::No;
+    let found = found(region.verdict, region.probed);
+    let look = if is_down { Look::Bad } else { Look::Doubtful };
+    match by_operators(region) {
+        Some(word) => Styled::new(look, format!("{}, {word}", found.shown(false))),
+        None if region.held.is_some() => Styled::new(Look::Doubtful, found.shown(false)),
+        None => found,
     }
-    let look = if region.held.is_some() { Look::Doubtful } else { region.verdict.into() };
-    Styled::new(look, region.verdict.to_string())
 }
 
 /// The rule that holds a region, and its override; those of its endpoints, if they withdraw it.
@@ -188,29 +197,6 @@ fn notes(region: &dto::Region) -> Styled {
     });
     let overrides = endpoints.chain(own.map(described)).map(Styled::from);
     Styled::joined(held.into_iter().chain(overrides), "; ")
-}
-
-/// When its verdict began or, where operators withdrew it, when they had.
-fn began(region: &dto::Region) -> &str {
-    let own = region.overridden.iter().filter(|o| withdraws(o));
-    let of_endpoints =
-        region.endpoints.iter().filter_map(|it| it.overridden.as_ref()).filter(|o| withdraws(o));
-    // Times are written alike. Its own override is enough; of those of its endpoints, the last one was.
-    let withdrawn = own.map(|o| &*o.created).next().or_else(|| of_endpoints.map(|o| &*o.created).max());
-    withdrawn.filter(|_| is_withdrawn(region)).unwrap_or(&region.since)
-}
-
-fn withdraws(o: &dto::Override) -> bool {
-    match o.action {
-        Action::Down => true,
-        Action::Drain => o.share == Share::WHOLE,
-        Action::Up => false,
-    }
-}
-
-/// Whether operators withdrew it.
-fn is_withdrawn(region: &dto::Region) -> bool {
-    region.usable == Usable::No && region.held.is_none() && region.verdict != Verdict::Down
 }
 
 fn described(o: &dto::Override) -> String {
@@ -244,7 +230,10 @@ fn member(region: &dto::ServiceRegion, whole: Option<&dto::Region>) -> Styled {
         (Usable::Reduced, None) => Some(Styled::new(Look::Doubtful, "reduced")),
         (Usable::IfNothingElse, None) => Some("unknown".into()),
         (Usable::No, None) if has_verdict(Verdict::Down) => Some(Styled::new(Look::Bad, "down")),
-        (Usable::No, None) => Some(Styled::new(Look::Doubtful, "withdrawn")),
+        (Usable::No, None) => {
+            let word = region.overridden.as_ref().and_then(word).or_else(|| whole.and_then(by_operators));
+            Some(Styled::new(Look::Doubtful, word.unwrap_or(DRAINED)))
+        }
     };
     let partial = whole.and_then(|it| it.overridden.as_ref()).filter(|o| o.share != Share::WHOLE);
     let overrides = region.overridden.iter().chain(partial).map(|it| described(it).into());
@@ -260,7 +249,7 @@ fn member(region: &dto::ServiceRegion, whole: Option<&dto::Region>) -> Styled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::dto::{Rank, Rule, ServiceType};
+    use crate::api::dto::{Action, Rank, Rule, ServiceType};
     use crate::model::Fraction;
 
     fn overridden(share: f64) -> dto::Override {
@@ -278,12 +267,12 @@ mod tests {
 
     #[test]
     fn regions_of_services_show_what_is_not_normal() {
-        let drain = overridden(25.0);
+        let (drain, all) = (overridden(25.0), overridden(100.0));
         for (name, usable, held, overridden, expected) in [
             ("one", Usable::Yes, None, None, "one ×3"),
             ("one", Usable::Reduced, None, None, "one ×3 [reduced]"),
             ("slow", Usable::Reduced, None, None, "slow ×3 [degraded]"),
-            ("one", Usable::No, None, None, "one ×3 [withdrawn]"),
+            ("one", Usable::No, None, Some(&all), "one ×3 [drained; override 7 drain (canary)]"),
             ("two", Usable::No, None, None, "two ×3 [down]"),
             ("two", Usable::No, Some(Rule::MinRegions), None, "two ×3 [held: min_regions]"),
             ("two", Usable::Yes, Some(Rule::SuspectSelf), None, "two ×3 [held: suspect_self]"),
@@ -316,8 +305,8 @@ mod tests {
         whole.overridden = Some(overridden(25.0));
         assert_eq!(member(&of_service, Some(&whole)).shown(false), "one [override 7 drain 25% (canary)]");
         whole.overridden = Some(overridden(100.0));
-        let withdrawn = dto::ServiceRegion { usable: Usable::No, ..of_service };
-        assert_eq!(member(&withdrawn, Some(&whole)).shown(false), "one [withdrawn]");
+        let drained = dto::ServiceRegion { usable: Usable::No, ..of_service };
+        assert_eq!(member(&drained, Some(&whole)).shown(false), "one [drained]");
     }
 
     #[test]
@@ -346,7 +335,8 @@ mod tests {
         dto::Address {
             address: "192.0.2.1".parse().expect("an address"),
             verdict,
-            since: "in 2027".into(),
+            probed: true,
+            since: Some("in 2027".into()),
             evidence: evidence.into(),
             failures: 0,
             rtt_ms: Some(1.25),
@@ -373,6 +363,7 @@ mod tests {
         let endpoint = dto::Endpoint {
             name: "lb1".into(),
             verdict,
+            probed: true,
             weight: 100,
             host: None,
             resolved: false,
@@ -383,7 +374,8 @@ mod tests {
         dto::Region {
             name: name.into(),
             verdict,
-            since: "in 2027".into(),
+            probed: true,
+            since: Some("in 2027".into()),
             usable,
             held,
             overridden: None,
@@ -448,7 +440,7 @@ mod tests {
                 "lb1 192.0.2.1 down in 2027 1.2 ms its evidence",
                 "unseen up in 2027",
                 "lb1 192.0.2.1 unobserved 1.2 ms cannot be probed: no route",
-                "drained up, withdrawn in 2028 lb1: override 7 drain (canary)",
+                "drained up, drained in 2028 lb1: override 7 drain (canary)",
                 "lb1 192.0.2.1 up in 2027 1.2 ms override 7 drain (canary): its evidence",
                 "",
                 "SERVICE TYPE RANK REGIONS",

@@ -42,7 +42,7 @@ pub(super) enum Look {
     /// What is not often read.
     Dim,
     Good,
-    /// Neither good nor bad: degraded, held, withdrawn by an operator.
+    /// Neither good nor bad: degraded, held, drained or forced by an operator.
     Doubtful,
     Bad,
 }

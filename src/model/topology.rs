@@ -136,6 +136,13 @@ impl Endpoint {
             Reach::Addresses(_) | Reach::Named(..) => None,
         }
     }
+
+    /// Whether its addresses are probed. A host name without addresses is not.
+    #[must_use]
+    pub fn is_probed(&self) -> bool {
+        let is_name_alone = matches!(&self.reach, Reach::Named(_, addresses) if addresses.is_empty());
+        self.healthy_when != Condition::ALWAYS && !is_name_alone
+    }
 }
 
 impl Region {
@@ -152,6 +159,20 @@ impl Region {
 }
 
 impl Topology {
+    /// Whether anything is probed that decides whether a region is healthy: its own endpoints, or what it requires.
+    #[must_use]
+    pub fn is_probed(&self, region: RegionId) -> bool {
+        let mut found = false;
+        self.region(region).healthy_when.leaves(&mut |leaf| {
+            found |= match leaf {
+                Condition::Endpoint(at) => self.endpoint(*at).is_probed(),
+                Condition::Region(other) => self.region(*other).endpoints.iter().any(Endpoint::is_probed),
+                _ => false,
+            };
+        });
+        found
+    }
+
     /// The hosts to resolve, each once.
     #[must_use]
     pub fn resolved_hosts(&self) -> BTreeSet<&Name> {

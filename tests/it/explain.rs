@@ -248,7 +248,7 @@ fn overrides_are_explained_with_their_author_and_reason() {
                 "eu-west",
                 "a drain keeps 100% of clients away, this one among them: override 5 by user olga (new kernel)"
             ),
-            ("us-east", "withdrawn by an operator: override 3 by token ci (new kernel)"),
+            ("us-east", "drained by an operator: override 3 by token ci (new kernel)"),
         ]
     );
     assert_eq!(

@@ -130,10 +130,11 @@ async fn status_names_what_withdraws_a_region() {
         row.unwrap_or_else(|| panic!("{status:?}")).split_whitespace().collect::<Vec<_>>().join(" ")
     };
     node.api.override_with(json!({"target": "region/us", "action": "drain", "share": "25%"})).await;
-    assert!(us().ends_with("override 1 drain 25%") && !us().contains("withdrawn"), "{}", us());
+    assert!(us().ends_with("override 1 drain 25%") && !us().contains(", drained"), "{}", us());
     node.api.override_with(json!({"target": "endpoint/us/lb1", "action": "down"})).await;
     assert!(
-        us().contains("up, withdrawn") && us().ends_with("lb1: override 2 down; override 1 drain 25%"),
+        us().contains("not probed, forced down")
+            && us().ends_with("lb1: override 2 down; override 1 drain 25%"),
         "{}",
         us()
     );

@@ -121,7 +121,7 @@ async fn status_is_drawn_in_place_and_survives_a_restart_of_the_node() {
         let text = written(&shown, "REGION").await;
         assert!(text.starts_with("\u{1b}[?1049h\u{1b}[?25l"), "{text:?}");
         served.api().override_with(json!({"target": "region/us", "action": "drain"})).await;
-        written(&shown, ", withdrawn").await;
+        written(&shown, ", drain").await;
         assert_eq!(served.stop().await, Some(0));
         written(&shown, "lost the node at ").await;
         let mut served = Served::start(served.into_folder()).await;
@@ -187,7 +187,7 @@ async fn elsewhere_each_change_is_a_block() {
     })
     .await;
     api.override_with(json!({"target": "region/us", "action": "drain"})).await;
-    let text = written(&shown, ", withdrawn").await;
+    let text = written(&shown, ", drain").await;
     assert_eq!(text.matches("REGION ").count(), 2, "{text}");
     written(&documents, "\"usable\":\"no\"").await;
     assert_eq!(served.stop().await, Some(0));

@@ -131,10 +131,12 @@ pub struct Node {
 pub struct Region {
     /// Its name.
     pub name: String,
-    /// What probes found, whatever operators decided.
+    /// What probes found, whatever operators decided; up without probes.
     pub verdict: Verdict,
-    /// When it entered this verdict.
-    pub since: String,
+    /// Whether any of its endpoints, or of what it requires, is probed.
+    pub probed: bool,
+    /// When it entered this verdict; `null` without probes.
+    pub since: Option<String>,
     /// Whether clients are sent to it.
     pub usable: Usable,
     /// The safety rule that holds it though probes found it down.
@@ -155,6 +157,8 @@ pub struct Endpoint {
     pub name: String,
     /// The best verdict of its addresses.
     pub verdict: Verdict,
+    /// Whether its addresses are probed. A host name without addresses is not.
+    pub probed: bool,
     /// Its weight among the endpoints of the region.
     pub weight: u32,
     /// Its host name, which CNAME, SRV and MX services answer.
@@ -186,10 +190,12 @@ pub struct HostLookup {
 pub struct Address {
     /// The IP address.
     pub address: IpAddr,
-    /// What its probes found together.
+    /// What its probes found together; up without probes.
     pub verdict: Verdict,
-    /// When the probe that decides entered its verdict.
-    pub since: String,
+    /// Whether it has probes.
+    pub probed: bool,
+    /// When the probe that decides entered its verdict; `null` without probes.
+    pub since: Option<String>,
     /// Why it has this verdict; for an unobserved address why this node cannot probe it.
     pub evidence: String,
     /// The failures that its probes count towards down, or have counted since it went down: of the probe that has most.

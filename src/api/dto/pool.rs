@@ -97,6 +97,8 @@ pub struct Backend {
     pub name: String,
     /// The best verdict of its addresses.
     pub verdict: Verdict,
+    /// Whether its pool has probes.
+    pub probed: bool,
     /// Its weight among the backends of the pool.
     pub weight: u32,
     /// Whether it serves only while no other backend does.

@@ -59,6 +59,9 @@ async fn without_limits_only_json_has_the_load() {
     let node = node(&[&one], "retry = { tries = 1 }").await;
     let found = pool(&node).await;
     assert_eq!((&found["limits"], &found["waiting"]), (&Value::Null, &json!(0)));
+    let (backend, address) = (&found["backends"][0], &found["backends"][0]["addresses"][0]);
+    assert_eq!((&backend["probed"], &address["probed"]), (&json!(false), &json!(false)));
+    assert_eq!((&address["verdict"], &address["since"]), (&json!("up"), &Value::Null));
     let none = json!({ "requests": 0, "connections": 0, "total": 0, "failures": 0, "server_errors": 0 });
     assert_eq!(found["backends"][0]["addresses"][0]["load"], none);
     // What requests come to is counted.
@@ -82,7 +85,7 @@ async fn without_limits_only_json_has_the_load() {
         );
     }
     let text = printed(&node, &["status"]).await;
-    assert!(text.contains(&format!("{} 127.0.0.1 up no probe: always up", one.address)), "{text}");
+    assert!(text.contains(&format!("{} 127.0.0.1 not probed no probe: always up", one.address)), "{text}");
     node.stop().await;
 }
 
