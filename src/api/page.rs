@@ -53,6 +53,7 @@ static FILES: &[(&str, &[u8])] = files! {
     "panels/events.js"
     "panels/explain-request.js"
     "panels/explain.js"
+    "panels/history.js"
     "panels/plan.js"
     "panels/proxy.js"
     "panels/regions.js"

@@ -8,10 +8,18 @@ export const LEVELS = {
   watch: { sign: "▲", word: "attention" },
   unknown: { sign: "?", word: "unknown" },
   well: { sign: "✓", word: "well" },
+  unprobed: { sign: "○", word: "not probed" },
 };
 
-// The level of a verdict of a region, an endpoint, a backend or an address.
-export function levelOf(verdict) {
+// Whether a level needs nobody's attention.
+export const isFine = (level) => level === "well" || level === "unprobed";
+
+// What probes found of a region, an endpoint, a backend or an address, and the level of that. What has no probes counts as up.
+export const foundOf = ({ verdict, probed }) => (probed === false ? "not probed" : verdict);
+
+export const levelOf = ({ verdict, probed }) => (probed === false ? "unprobed" : levelOfVerdict(verdict));
+
+function levelOfVerdict(verdict) {
   return { up: "well", degraded: "watch", down: "bad", unobserved: "watch" }[verdict] ?? "unknown";
 }
 
@@ -19,19 +27,38 @@ export function levelOf(verdict) {
 export function regionLevel(region) {
   if (region.usable === "no") return region.verdict === "down" || region.override?.action === "down" ? "bad" : "watch";
   if (region.held || region.override || region.usable === "reduced") return "watch";
-  return levelOf(region.verdict);
+  return levelOf(region);
 }
 
 // The state of a region in a few words.
-export function regionState({ verdict, held, override }) {
-  const parts = [verdict];
+export function regionState(region) {
+  const { held, override } = region;
+  const parts = [foundOf(region)];
   if (override) parts.push(overrideState(override));
+  else if (isWithdrawn(region)) parts.push(byEndpoints(region));
   if (held) parts.push(`held by ${held}`);
   return parts.join(", ");
 }
 
+// Whether operators withdrew a region, itself or all of its endpoints.
+const isWithdrawn = ({ usable, held, verdict }) => usable === "no" && !held && verdict !== "down";
+
+// When its verdict began or, where operators withdrew it, when they had.
+export function began(region) {
+  if (!isWithdrawn(region)) return region.since;
+  const withdraws = (override) => override?.action === "down" || (override?.action === "drain" && override.share === "100%");
+  const overrides = withdraws(region.override) ? [region.override] : region.endpoints.map(({ override }) => override).filter(withdraws);
+  // Times are written alike.
+  return overrides.map(({ created }) => created).sort().at(-1) ?? region.since;
+}
+
+function byEndpoints({ endpoints }) {
+  const isDrained = endpoints.some(({ override }) => override?.action === "drain" && override.share === "100%");
+  return isDrained ? "drained" : "forced down";
+}
+
 // Every override that a status shows, once.
-function overridesOf({ regions, services, pools }) {
+export function overridesOf({ regions, services, pools }) {
   const targets = [
     ...regions.flatMap((region) => [region, ...region.endpoints]),
     ...services.flatMap((service) => service.regions),

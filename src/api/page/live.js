@@ -45,6 +45,10 @@ export function chooseService(service) {
 }
 
 export function start() {
+  token.onRefused = () => {
+    update({ self: null, isTokenRefused: true });
+    refresh();
+  };
   document.addEventListener("visibilitychange", () => document.hidden || refresh());
   follow();
   keepFresh();
@@ -129,13 +133,8 @@ const isExpected = (error) => error instanceof Problem || ["AbortError", "Timeou
 function lose(error) {
   if (!isExpected(error)) throw error;
   const state = error.needsToken ? "locked" : "lost";
-  if (error.needsToken) {
-    // Another one may have been typed meanwhile.
-    if (error.secret !== token.get()) return refresh();
-    // One that is no longer valid keeps even reads from being answered that need none.
-    token.set(null);
-    update({ self: null });
-  }
+  // Another one may have been typed meanwhile.
+  if (error.needsToken && error.secret !== token.get()) return refresh();
   const { link } = current();
   const why = error instanceof Problem ? error.message : "the node does not answer";
   update({ link: { state, since: link.state === state ? link.since : Date.now(), why } });

@@ -13,7 +13,7 @@ import { Proxy } from "./panels/proxy.js";
 import { Regions } from "./panels/regions.js";
 import { Services } from "./panels/services.js";
 import { Tabs } from "./panels/tabs.js";
-import { TokenDialog } from "./panels/token.js";
+import { FOR_CHANGES, TokenDialog } from "./panels/token.js";
 import { Traffic } from "./panels/traffic.js";
 import { StatusLine } from "./status-line.js";
 
@@ -26,7 +26,7 @@ function Page() {
   const [tab, setTab] = useState("regions");
   const [asked, setAsked] = useState({});
   const [explained, setExplained] = useState(null);
-  // The dialog that is open: `{ act }`, `{ detail }` or `{ token }`.
+  // The dialog that is open: `{ act }`, `{ detail }` or `{ token }`; with `isLock` until the page may read.
   const [dialog, setDialog] = useState({});
   const close = useCallback(() => setDialog({}), []);
   const explain = useCallback((question) => {
@@ -37,7 +37,8 @@ function Page() {
   const restore = useCallback((override) => act({ target: override.target, override, action: "restore" }), []);
   const detail = useCallback((node) => setDialog({ detail: node }), []);
   useEffect(() => {
-    if (isLocked) setDialog({ token: "This node answers only to those who have a token." });
+    if (isLocked) setDialog({ token: "This node answers only to those who have a token.", isLock: true });
+    else setDialog((open) => (open.isLock ? {} : open));
   }, [isLocked]);
 
   const found = useStore((state) => state.findings.length);
@@ -51,7 +52,7 @@ function Page() {
     { id: "explain", label: "Explain", content: () => html`<${Explain} asked=${asked} onAsk=${setAsked} onExplained=${setExplained} />` },
   ].filter(Boolean);
   return html`
-    <${StatusLine} onFindings=${() => setTab("attention")} onToken=${() => setDialog({ token: "Changes need a token with the role operator or admin, from [control] token of the config." })} />
+    <${StatusLine} onFindings=${() => setTab("attention")} onToken=${() => setDialog({ token: FOR_CHANGES })} />
     <main class=${isLost ? "stale" : ""}>
       ${hasServices && html`<${ChartPanel} explained=${tab === "explain" ? explained : null} onExplain=${explain} />`}
       <${Tabs} covered=${Boolean(dialog.act)} tabs=${tabs} chosen=${tabs.some(({ id }) => id === tab) ? tab : tabs[0].id} onChoose=${setTab} />

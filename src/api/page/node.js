@@ -2,6 +2,9 @@
 
 const TOKEN = "portolan.token";
 
+// A question, though it is asked by POST.
+const PLAN = "v1/plan";
+
 // A connection that is silent for longer is gone: the node sends a comment every 15 seconds.
 const LONGEST_SILENCE = 40_000;
 const LONGEST_ANSWER = 30_000;
@@ -26,13 +29,34 @@ export class Problem extends Error {
 export const token = {
   get: () => sessionStorage.getItem(TOKEN),
   set: (secret) => (secret ? sessionStorage.setItem(TOKEN, secret) : sessionStorage.removeItem(TOKEN)),
+  // Called when the node no longer knows the token, which is then gone.
+  onRefused: () => {},
 };
+
+// The node refuses even a read that needs no token if the one that comes with it is not valid: then the token is dropped, and what
+// changes nothing is asked without it.
+async function send(method, path, options = {}) {
+  const secret = options.secret ?? token.get();
+  try {
+    return await sendOnce(method, path, { ...options, secret });
+  } catch (error) {
+    // Who brings a token of their own only wants to know whether it is valid.
+    if (!error.needsToken || !secret || options.secret) throw error;
+    // Another one may have been typed meanwhile.
+    if (token.get() === secret) {
+      token.set(null);
+      token.onRefused();
+    }
+    if (method !== "GET" && path !== PLAN) throw error;
+    return sendOnce(method, path, { ...options, secret: token.get() });
+  }
+}
 
 // The milliseconds by which the node's clock is ahead of this one.
 let ahead = 0;
 export const now = () => Date.now() + ahead;
 
-async function send(method, path, { body, headers = {}, signal, secret = token.get() } = {}) {
+async function sendOnce(method, path, { body, headers = {}, signal, secret }) {
   const sent = { accept: "application/json", ...headers };
   if (body !== undefined) sent["content-type"] = "application/json";
   if (secret) sent.authorization = `Bearer ${secret}`;
@@ -80,7 +104,7 @@ export const node = {
   map: (service) => call("GET", `v1/map?${query({ service })}`),
   traffic: (service, signal) => call("GET", `v1/traffic?${query({ service })}`, { signal }),
   explain: (question, signal) => call("GET", `v1/explain?${query(question)}`, { signal }),
-  plan: (change, signal) => call("POST", "v1/plan", { body: change, signal }),
+  plan: (change, signal) => call("POST", PLAN, { body: change, signal }),
   override: (body) => call("POST", "v1/overrides", { body }),
   restore: (id, overrideSafety) =>
     call("DELETE", `v1/overrides/${id}${overrideSafety ? "?override_safety=true" : ""}`),

@@ -22,6 +22,8 @@ let state = {
   events: [],
   // Who the node takes this page for: `{ by, role }`; `null` until it has said so.
   self: null,
+  // Whether the node no longer knows the token that was typed. It is gone then.
+  isTokenRefused: false,
 };
 
 const readers = new Set();

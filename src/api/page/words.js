@@ -49,8 +49,8 @@ export function list(names) {
   return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }
 
-// With a capital letter, unless it begins with a name such as region/eu-west or lb.example.net.
-export const sentence = (text) => (/^\S*[/.]/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1));
+// With a capital letter, unless it begins with a name such as region/eu-west, lb.example.net or min_regions.
+export const sentence = (text) => (/^\S*[/._]/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1));
 
 const NAMES = new Intl.DisplayNames("en", { type: "region", fallback: "code" });
 
@@ -75,7 +75,7 @@ export function overrideState({ action, share }) {
 
 // "by token ci until 14:30:00Z (new kernel)"
 export function overrideOrigin({ by, until, reason }, now) {
-  const parts = [by && `by ${by}`, until ? `until ${clock(until, now)}` : "until it is removed", reason && `(${reason})`];
+  const parts = [by && `by ${by}`, until ? `until ${clock(until, now)}` : "until restored", reason && `(${reason})`];
   return parts.filter(Boolean).join(" ");
 }
 

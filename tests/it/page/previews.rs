@@ -5,7 +5,11 @@ use serde_json::json;
 
 use super::browser::Browser;
 use super::shown::{GERMANY, control, germany_is_of, is_quiet_and_alone, says, url};
+use crate::forecast::start;
+use crate::harness::http::Api;
 use crate::harness::node::TestNode;
+use crate::harness::region::NEAREST;
+use crate::overrides::REGIONS;
 
 /// The button that acts on `region/eu-west`.
 const ACT: &str = "[aria-label=regions] [aria-posinset='3'] .act";
@@ -121,6 +125,114 @@ async fn the_map_is_above_the_dialog_on_a_phone() {
     browser.end().await;
 }
 
+/// It hears of it, says so and shows no preview any more; the focus stays where it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_somebody_else_makes_meanwhile_is_not_offered_again() {
+    let Some(browser) = Browser::start().await else { return };
+    let demo = Demo::start().await.expect("a demo");
+    let api = Api::tcp(control(&demo)).with_token(&demo.token);
+    browser.open(&url(control(&demo))).await;
+    let login = "sessionStorage.setItem('portolan.token', arguments[0]); location.reload();";
+    browser.run(login, json!([demo.token])).await;
+    browser.until("document.querySelector('nav')?.textContent.includes('token demo')").await;
+    browser.until(&germany_is_of("eu-west")).await;
+    browser.click(ACT).await;
+    browser.until(&is_outlined("DE")).await;
+    let note = "document.querySelector('dialog form [role=status]').textContent";
+    let (submit, can_submit) =
+        ("dialog button[type=submit]", "document.querySelector('dialog button[type=submit]').ariaDisabled");
+    browser.run(&format!("document.querySelector('{submit}').focus();"), json!([])).await;
+    let has_focus = format!("document.activeElement === document.querySelector('{submit}')");
+
+    let id = api.override_with(json!({"target": "region/eu-west", "action": "drain"})).await;
+    let already = "It is already drained by token demo until restored: nothing is left to do.";
+    browser.until(&format!("{note} === {}", json!(already))).await;
+    browser.until(&format!("{can_submit} === 'true' && {PREVIEW} === '' && !{}", is_outlined("DE"))).await;
+    browser.until("document.querySelector('.plan').textContent.includes('It moves no clients')").await;
+    browser.until(&has_focus).await;
+    browser.click(submit).await;
+    assert_eq!(browser.inaccessible().await, json!([]));
+    let kept = demo.node.engine.overrides().await.expect("the engine runs");
+    assert_eq!(kept.iter().map(|o| o.id).collect::<Vec<_>>(), [id], "it is not made once more");
+
+    // Another time or reason is another change.
+    browser.write("dialog input[placeholder='new kernel']", "a drill").await;
+    browser
+        .until(&format!(
+            "{can_submit} === 'false' && {note}.endsWith('Only the time and the reason would change.')"
+        ))
+        .await;
+
+    // Restoring as well, and the other way round.
+    browser.click(".actions [value=restore]").await;
+    browser.until(&format!("{PREVIEW}.includes('With region/eu-west restored, ')")).await;
+    api.restore(id).await;
+    browser.until(&format!("{note} === 'It has no override any more: nothing is left to do.'")).await;
+    browser.until(&format!("{can_submit} === 'true' && {PREVIEW} === ''")).await;
+    browser.click(".actions [value=drain]").await;
+    browser.until(&format!("{PREVIEW}.includes('With region/eu-west drained, ')")).await;
+    browser.until(&format!("{can_submit} === 'false' && {note} === ''")).await;
+    demo.stop().await;
+    browser.end().await;
+}
+
+/// What an override still does where clients are not sent anyway.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_moves_nobody_says_what_it_does() {
+    let Some(browser) = Browser::start().await else { return };
+    let demo = Demo::start().await.expect("a demo");
+    let api = Api::tcp(control(&demo)).with_token(&demo.token);
+    api.override_with(json!({"target": "region/eu-west", "action": "drain"})).await;
+    browser.open(&url(control(&demo))).await;
+    browser.until(&germany_is_of("us-east")).await;
+    browser.click(ACT).await;
+    browser.click(".actions [value=down]").await;
+    let said = "It moves no clients between regions now. region/eu-west takes no new clients either way; \
+                forced down, it is not used even when nothing else is left.";
+    browser.until(&format!("document.querySelector('.plan').textContent === {}", json!(said))).await;
+    demo.stop().await;
+    browser.end().await;
+}
+
+/// Countries are listed by the clients that move, not by all that they have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn countries_with_the_most_clients_that_move_come_first() {
+    let Some(browser) = Browser::start().await else { return };
+    let node = start(&[REGIONS, NEAREST].concat()).await;
+    browser.open(&url(node.control())).await;
+    browser.until(&format!("{GERMANY}?.startsWith('url(#tint-')")).await;
+    // Of the United States, half of all clients, few move; of Germany, a quarter, all do.
+    browser
+        .run(
+            "const { fetch } = window;
+             window.fetch = async (path, options) => {
+               const response = await fetch(path, options);
+               if (path !== 'v1/plan') return response;
+               const plan = await response.json();
+               const share = (region, share) => ({ region, share });
+               const germany = { country: 'DE', weight: 0.25, moved: 1, from: [share('eu', 1)], to: [share('us', 1)] };
+               const states = { country: 'US', weight: 0.5, moved: 0.2, from: [share('us', 1)], to: [share('us', 0.8), share('eu', 0.2)] };
+               Object.assign(plan.services[0], { countries: [germany, states], moved: 0.35 });
+               for (const row of plan.map.countries) row.regions = { DE: germany, US: states }[row.country]?.to ?? row.regions;
+               return new Response(JSON.stringify(plan));
+             };",
+            json!([]),
+        )
+        .await;
+    browser.click("[aria-label=regions] [aria-posinset='3'] .act").await;
+    let listed = "[...document.querySelectorAll('.plan .countries li')].map((it) => it.textContent.replace(/\\s+/g, ' ').trim())";
+    browser
+        .until(&format!(
+            "{listed}.join('; ') === 'Germany 25% eu → us; United States 10% us → us 80%, eu 20%'"
+        ))
+        .await;
+    browser.click(".chart-panel header button").await;
+    let first = "[...document.querySelectorAll('.table-frame tbody th')].slice(0, 2).map((it) => it.textContent).join()";
+    browser.until(&format!("{first} === 'Germany,United States'")).await;
+    node.stop().await;
+    browser.end().await;
+}
+
 const SERVICES: &str = "\
 [region.one]\nendpoint = [{ name = \"a\", address = \"192.0.2.1\", probe = [] }]
 [region.two]\nendpoint = [{ name = \"a\", address = \"192.0.2.2\", probe = [] }]
@@ -153,7 +265,7 @@ async fn a_change_that_moves_clients_of_another_service_says_so() {
     browser.until(&format!("{GERMANY} === 'url(#tint-0)'")).await;
     browser
         .until(&format!(
-            "{PREVIEW}.includes('With service/first.example.test./two drained, 100% of all clients would move')"
+            "{PREVIEW}.includes('With service/first.example.test/two drained, 100% of all clients would move')"
         ))
         .await;
     node.stop().await;

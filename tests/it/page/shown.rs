@@ -186,7 +186,7 @@ async fn a_region_is_drained_and_restored_from_the_page() {
     assert_eq!(places, json!([demo.token, "{}", page, ""]));
 
     browser.click("#tab-attention").await;
-    browser.until("document.querySelector('#tab-panel .row')?.textContent.includes('by token demo until it is removed (a drill)')").await;
+    browser.until("document.querySelector('#tab-panel .row')?.textContent.includes('by token demo until restored (a drill)')").await;
     browser.click("#tab-panel .row .act").await;
     browser
         .until("document.querySelector('.plan .countries')?.textContent.includes('us-east → eu-west')")
@@ -201,7 +201,7 @@ async fn a_region_is_drained_and_restored_from_the_page() {
     browser.end().await;
 }
 
-const TWO: &str = "\
+pub(super) const TWO: &str = "\
 [region.one]\nlocation = { country = \"IE\", lat = 53.35, lon = -6.26 }\nendpoint = [{ name = \"a\", address = \"192.0.2.1\", probe = [] }]
 [region.two]\nendpoint = [{ name = \"a\", address = \"192.0.2.2\", probe = [] }]
 [[service]]\nname = \"www.example.test.\"\nregions = [\"one\", \"two\"]
@@ -389,6 +389,68 @@ async fn it_fits_a_phone_in_light_and_dark() {
     browser.end().await;
 }
 
+/// At common widths, with a badge on one of the tabs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_tabs_and_buttons_are_in_view_at_every_width() {
+    let Some(browser) = Browser::start().await else { return };
+    let node = TestNode::with(TWO).await;
+    node.api.override_with(json!({"target": "region/two", "action": "drain"})).await;
+    browser.open(&url(node.control())).await;
+    browser.until("document.querySelector('.badge')").await;
+    for (width, height) in [(390, 844), (800, 600), (1024, 768), (1280, 800), (1440, 900)] {
+        browser.resize(width, height).await;
+        browser.until(&format!("innerWidth === {width}")).await;
+        let cut_off = "
+            const isCut = (it) => {
+              const box = it.getBoundingClientRect();
+              const around = it.parentElement.getBoundingClientRect();
+              return box.left < around.left - 1 || box.right > around.right + 1 || box.bottom > around.bottom + 1
+                || box.right > innerWidth || it.scrollWidth > it.clientWidth + 1;
+            };
+            return [...document.querySelectorAll('[role=tab], nav button, .chips button')].filter(isCut).map((it) => it.textContent.trim());";
+        assert_eq!(browser.run(cut_off, json!([])).await, json!([]), "cut off at {width}");
+        let wide = browser.run("return document.documentElement.scrollWidth;", json!([])).await;
+        assert_eq!(wide, json!(width), "the page is wider than the screen");
+    }
+    node.stop().await;
+    browser.end().await;
+}
+
+/// What has no probes has no verdict, and none since when.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_probed_says_so() {
+    let Some(browser) = Browser::start().await else { return };
+    let node = TestNode::with(TWO).await;
+    browser.open(&url(node.control())).await;
+    browser.until(&says("All well")).await;
+    let rows = "[...document.querySelectorAll('#tab-panel .row .what')].map((it) => it.textContent.replace(/\\s+/g, ' ').trim()).join('; ')";
+    let regions = "one not probed; a 192.0.2.1 not probed; two not probed; a 192.0.2.2 not probed";
+    browser.until(&format!("{rows} === {}", json!(regions))).await;
+    browser.click("#tab-panel [aria-posinset='2'] .main").await;
+    let headline = "document.querySelector('dialog .headline').textContent.replace(/\\s+/g, '')";
+    browser.until(&format!("{headline} === '○notprobed'")).await;
+    assert_eq!(browser.inaccessible().await, json!([]));
+    browser.click("dialog header button").await;
+    browser.click("#tab-proxy").await;
+    let pools =
+        "none least-connections; 192.0.2.4:80 not probed; web least-connections; 192.0.2.3:80 not probed";
+    browser.until(&format!("{rows} === {}", json!(pools))).await;
+    let drained = json!({"target": "region/two", "action": "drain"});
+    node.api.override_with(drained).await;
+    browser.click("#tab-regions").await;
+    browser.until(&format!("{rows}.includes('two not probed, drained')")).await;
+    let status = node.api.get("/v1/status").await;
+    for region in status["regions"].as_array().expect("a list") {
+        let (endpoint, address) = (&region["endpoints"][0], &region["endpoints"][0]["addresses"][0]);
+        for it in [region, endpoint, address] {
+            assert_eq!((&it["verdict"], &it["probed"]), (&json!("up"), &json!(false)), "{it}");
+        }
+        assert_eq!((&region["since"], &address["since"]), (&Value::Null, &Value::Null));
+    }
+    node.stop().await;
+    browser.end().await;
+}
+
 fn germany_is_served() -> String {
     format!("{GERMANY}?.startsWith('url(#tint-')")
 }
@@ -496,7 +558,7 @@ async fn the_first_line_says_what_is_wrong() {
             &well,
             &none,
             "All clients are served",
-            "region/east is drained for 25% of its clients: by token ci until it is removed (new kernel)",
+            "region/east is drained for 25% of its clients: by token ci until restored (new kernel)",
         ),
         (json!([slow]), &well, &none, "All clients are served", "east is degraded: 3 slow results"),
         (

@@ -9,8 +9,9 @@ import { HEIGHT, WIDTH, project } from "./projection.js";
 import { CENTRES, SHAPES } from "./world.js";
 
 // `moving` is where the clients of countries go that the map, a preview, sends elsewhere; without such countries, the map is of what is.
-// `explained` is the client and the region of the explanation that is shown; `onCountry` gets a row of the map.
-export function Chart({ map, moving, indices, explained, onCountry }) {
+// `down` are the names of the regions that are down; `explained` is the client and the region of the explanation that is shown;
+// `onCountry` gets a row of the map.
+export function Chart({ map, moving, indices, down, explained, onCountry }) {
   const frame = useRef(null);
   const { width } = useSize(frame);
   // Units of the chart for a pixel of the screen: what must not shrink with the chart is scaled by it.
@@ -32,7 +33,7 @@ export function Chart({ map, moving, indices, explained, onCountry }) {
       <${Countries} countries=${map?.countries} moving=${moving} indices=${indices} scale=${unit} />
       <${Lines} map=${map} moving=${moving} indices=${indices} only=${pointed?.row.country} />
       ${explained && html`<${Explained} ...${explained} map=${map} indices=${indices} unit=${unit} />`}
-      <${Regions} map=${map} indices=${indices} unit=${unit} />
+      <${Regions} map=${map} indices=${indices} down=${down} unit=${unit} />
       <${Frame} />
     </svg>
     ${pointed && html`<${Tip} ...${pointed} before=${moving.get(pointed.row.country)} canExplain=${onCountry !== null} width=${width} />`}
@@ -103,13 +104,14 @@ const Lines = memo(({ map, moving, indices, only }) => {
   </g>`;
 });
 
-const Regions = memo(({ map, indices, unit }) => {
+// What is down has a cross; where operators send no clients, or would with a preview, there is a bar.
+const Regions = memo(({ map, indices, down, unit }) => {
   const regions = useMemo(() => labelled(placed(map), unit), [map, unit]);
   return html`<g class="regions" aria-hidden="true">
-    ${regions.map(({ name, x, y, available, label }) => html`<g key=${name} class=${available ? "region" : "region away"}
+    ${regions.map(({ name, x, y, available, label }) => html`<g key=${name} class=${classes("region", !available && "away", !available && down.has(name) && "down")}
         data-region=${name} transform="translate(${x} ${y}) scale(${unit})">
       <circle r="6.5" fill=${colourOf(indices.get(name))} />
-      ${available ? html`<circle r="2" class="eye" />` : html`<path d="M-3.2 -3.2L3.2 3.2M3.2 -3.2L-3.2 3.2" />`}
+      ${available ? html`<circle r="2" class="eye" />` : html`<path d=${down.has(name) ? "M-3.2 -3.2L3.2 3.2M3.2 -3.2L-3.2 3.2" : "M-3.5 0H3.5"} />`}
       ${label && html`<text x=${label.x} y=${label.y} text-anchor=${label.anchor}>${name}</text>`}
     </g>`)}
   </g>`;

@@ -2,13 +2,13 @@
 
 import { html, memo, useMemo, useState } from "../lib.js";
 import { chooseService } from "../live.js";
-import { LEVELS, regionLevel } from "../health.js";
+import { LEVELS, isFine, regionLevel } from "../health.js";
 import { Swatch, indices as indicesOf } from "../palette.js";
 import { useStore } from "../store.js";
 import { count, countryName, percent, regionsText, shortName } from "../words.js";
 import { Chart } from "./chart.js";
 import { placed, sharesOfRegions, unservedShare } from "./flows.js";
-import { described, previewed } from "./preview.js";
+import { described, moved, previewed } from "./preview.js";
 
 // Regions in the legend: the others are in the list of regions.
 const MOST_IN_LEGEND = 12;
@@ -24,6 +24,7 @@ export function ChartPanel({ explained, onExplain }) {
   const shown = useMemo(() => previewed(map, preview), [map, preview]);
   const [isTable, setTable] = useState(false);
   const indices = useMemo(() => indicesOf(regions ?? []), [regions?.map(({ name }) => name).join()]);
+  const down = useMemo(() => new Set((regions ?? []).filter((region) => regionLevel(region) === "bad").map(({ name }) => name)), [regions]);
   // What is explained is what is, which a dialog covers.
   const onCountry = preview ? null : ({ client }) => client && onExplain({ name: service, client });
   return html`<section class="panel chart-panel" aria-labelledby="chart-title">
@@ -36,7 +37,7 @@ export function ChartPanel({ explained, onExplain }) {
     <div class="chart-frame">
       ${isTable
         ? html`<${CountryTable} map=${shown.map} moving=${shown.moving} onCountry=${onCountry} />`
-        : html`<${Chart} map=${shown.map} moving=${shown.moving} indices=${indices} explained=${explained} onCountry=${onCountry} />`}
+        : html`<${Chart} map=${shown.map} moving=${shown.moving} indices=${indices} down=${down} explained=${explained} onCountry=${onCountry} />`}
       <${Preview} ...${described(map, preview, shown, isTable ? "in bold" : "outlined")} />
       ${map?.problem && html`<p class="note">${map.countries ? "The map is not up to date" : "There is no map"}: ${map.problem}</p>`}
     </div>
@@ -72,7 +73,7 @@ function Legend({ map, before, regions = [], indices }) {
       const level = known.has(name) ? regionLevel(known.get(name)) : "unknown";
       return html`<li key=${name} class=${available ? "" : "away"}>
         <${Swatch} index=${indices.get(name) ?? 0} /> <span class="name">${name}</span>
-        ${level !== "well" && html`<span class="sign ${level}" title=${known.get(name)?.verdict}>${LEVELS[level].sign}</span>`}
+        ${!isFine(level) && html`<span class="sign ${level}" title=${known.get(name)?.verdict}>${LEVELS[level].sign}</span>`}
         <span class="share">${change(sharesBefore.get(name) ?? 0, shares.get(name) ?? 0)}</span>
         ${!places.has(name) && html`<span class="quiet">no place</span>`}
       </li>`;
@@ -83,10 +84,11 @@ function Legend({ map, before, regions = [], indices }) {
   </ul>`;
 }
 
-// Those that would move come first.
+// Those with the most clients that would move come first.
 const CountryTable = memo(({ map, moving, onCountry }) => {
   const moves = ({ country }) => moving.has(country);
-  const rows = [...(map?.countries ?? [])].sort((a, b) => moves(b) - moves(a) || b.weight - a.weight);
+  const movedOf = (row) => (moves(row) ? row.weight * moved(moving.get(row.country), row.regions) : -1);
+  const rows = [...(map?.countries ?? [])].sort((a, b) => movedOf(b) - movedOf(a) || b.weight - a.weight);
   return html`<div class="table-frame" tabindex="0" role="region" aria-label="Countries and their regions"><table>
     <thead><tr><th scope="col">Country</th><th scope="col" class="number">Clients</th><th scope="col">Regions</th><th><span class="visually-hidden">Explain</span></th></tr></thead>
     <tbody>${rows.map((row) => html`<tr key=${row.country} class=${moves(row) ? "moves" : ""}>

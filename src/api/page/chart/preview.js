@@ -28,7 +28,7 @@ export function previewed(map, preview) {
 const isOpen = (map, preview) => preview && !(preview.madeIn !== null && map?.epoch >= preview.madeIn);
 
 // The share of clients that go elsewhere.
-function moved(from, to) {
+export function moved(from, to) {
   const before = new Map(from.map(({ region, share }) => [region, share]));
   const gains = to.reduce((sum, { region, share }) => sum + Math.max(0, share - (before.get(region) ?? 0)), 0);
   const all = (regions) => regions.reduce((sum, { share }) => sum + share, 0);

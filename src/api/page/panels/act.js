@@ -1,13 +1,14 @@
 // Draining, forcing and restoring. Before anything is done, the dialog and the chart show whom it moves, and whether a rule forbids it.
 
-import { html, useEffect, useState } from "../lib.js";
+import { html, useEffect, useMemo, useState } from "../lib.js";
+import { overridesOf } from "../health.js";
 import { chooseService, refresh } from "../live.js";
 import { node } from "../node.js";
 import { update, useStore } from "../store.js";
 import { overrideOrigin, overrideState, sentence, shortName } from "../words.js";
 import { Dialog, useFocusReturn } from "./dialog.js";
 import { Plan } from "./plan.js";
-import { TokenForm, canChange, forget } from "./token.js";
+import { FOR_CHANGES, TokenForm, canChange } from "./token.js";
 
 const ACTIONS = {
   drain: { verb: "Drain", means: "sends no clients there" },
@@ -17,7 +18,7 @@ const ACTIONS = {
 };
 
 const SHARES = ["100%", "75%", "50%", "25%", "10%"];
-const TIMES = [["", "until it is restored"], ["15m", "15 minutes"], ["30m", "30 minutes"], ["1h", "1 hour"], ["4h", "4 hours"], ["1d", "1 day"]];
+const TIMES = [["", "until restored"], ["15m", "15 minutes"], ["30m", "30 minutes"], ["1h", "1 hour"], ["4h", "4 hours"], ["1d", "1 day"]];
 
 // After the last change of the form, before it is planned.
 const PAUSE = 150;
@@ -25,6 +26,7 @@ const PAUSE = 150;
 // `subject` is `{ target, override?, service?, action? }`; of a service, its regions are targets.
 export function Act({ subject, onClose }) {
   const self = useStore((state) => state.self);
+  const status = useStore((state) => state.status);
   const [change, setChange] = useState({
     target: subject.target, action: subject.action ?? (subject.override ? "restore" : "drain"),
     share: "100%", for: "", reason: "", overrideSafety: false,
@@ -33,10 +35,12 @@ export function Act({ subject, onClose }) {
   const [isLocked, setLocked] = useState(false);
   const [refusal, setRefusal] = useState(null);
   const [done, setDone] = useState(null);
-  const override = overrideOf(subject, change.target);
+  // The override of the target, which others may change meanwhile.
+  const override = useMemo(() => overridesOf(status).find(({ target }) => target === change.target) ?? null, [status, change.target]);
   const [isSending, setSending] = useState(false);
-  const reply = usePlan(change, isSending || done);
-  usePreview(change, reply.plan, done);
+  const isInForce = !isSending && !done && inForce(change, override);
+  const reply = usePlan(change, isSending || done || isInForce);
+  usePreview(change, isInForce ? null : reply.plan, done);
   useFocusReturn();
   useEffect(() => {
     if (subject.service) chooseService(subject.service.name);
@@ -47,15 +51,15 @@ export function Act({ subject, onClose }) {
 
   const apply = async () => {
     setRefusal(null);
+    if (changesNothing(change, override)) return undefined;
     if (!canChange(self)) return setLocked(true);
     setSending(true);
     try {
       setDone(await send(change, override));
       refresh();
     } catch (problem) {
-      if (!problem.needsToken) return setRefusal(problem);
-      forget();
-      setLocked(true);
+      if (problem.needsToken || await isViewer(problem)) setLocked(true);
+      else setRefusal(problem);
     } finally {
       setSending(false);
     }
@@ -63,20 +67,42 @@ export function Act({ subject, onClose }) {
   };
   if (isLocked && !canChange(self)) {
     return html`<${Dialog} title=${`${ACTIONS[change.action].verb} ${change.target}`} onClose=${onClose} beside>
-      <${TokenForm} why="Changes need a token with the role operator or admin, from [control] token of the config. On the node's host, the commands need none: portolan drain, force and restore." forChanges onDone=${() => {}} /><//>`;
+      <${TokenForm} why=${`${FOR_CHANGES} On the node's host, the commands need none: portolan drain, force and restore.`} forChanges onDone=${() => {}} /><//>`;
   }
   if (done) return html`<${Done} done=${done} action=${change.action} onClose=${onClose} />`;
   const title = subject.service ? `Regions of ${shortName(subject.service.name)}` : change.target;
   return html`<${Dialog} title=${title} onClose=${onClose} beside>
-    <${Form} subject=${subject} change=${change} onChange=${setChange} override=${override} reply=${reply} refusal=${refusal} isSending=${isSending}
-      onApply=${apply} onClose=${onClose} /><//>`;
+    <${Form} subject=${subject} change=${change} onChange=${setChange} override=${override} isInForce=${isInForce} reply=${reply} refusal=${refusal}
+      isSending=${isSending} onApply=${apply} onClose=${onClose} /><//>`;
 }
 
-function overrideOf({ service, override }, target) {
-  return service ? service.regions.find(({ name }) => target === targetIn(service, name))?.override : override;
+// Whether a change has been made already, perhaps by somebody else while the dialog was open.
+function inForce({ action, share }, override) {
+  if (action === "restore") return override === null;
+  return override?.action === action && (action !== "drain" || override.share === share);
 }
 
-function Form({ subject, change, onChange, override, reply, refusal, isSending, onApply, onClose }) {
+// Whether not even the time or the reason would be another one.
+function changesNothing(change, override) {
+  if (!inForce(change, override)) return false;
+  const reason = change.reason.trim();
+  return change.action === "restore"
+    || (change.for === "" && override.until === null && (reason === "" || reason === override.reason));
+}
+
+// Whether a change was refused because the token that was typed may no longer make any.
+async function isViewer({ status }) {
+  if (status !== 403) return false;
+  try {
+    const self = await node.whoami();
+    update({ self });
+    return !canChange(self);
+  } catch {
+    return false;
+  }
+}
+
+function Form({ subject, change, onChange, override, isInForce, reply, refusal, isSending, onApply, onClose }) {
   const at = useStore((state) => state.at);
   const { target, action, overrideSafety } = change;
   const { plan, problem } = reply;
@@ -87,25 +113,35 @@ function Form({ subject, change, onChange, override, reply, refusal, isSending, 
     onApply();
   };
   return html`<form class="act-form" onSubmit=${submit}>
-    ${override && html`<p class="note">It is ${overrideState(override)} ${overrideOrigin(override, at)}.</p>`}
+    <div role="status">${(override || isInForce) && html`<p class="note">${known(change, override, at)}</p>`}</div>
     ${subject.service && html`<${RegionChoice} service=${subject.service} target=${target}
       onChoose=${(chosen) => onChange({ ...change, target: chosen, action: action === "restore" ? "drain" : action })} />`}
     <fieldset class="actions"><legend>Action</legend>
-      ${Object.entries(ACTIONS).filter(([name]) => name !== "restore" || override).map(([name, { verb, means }]) => html`
+      ${Object.entries(ACTIONS).filter(([name]) => name !== "restore" || override || action === "restore").map(([name, { verb, means }]) => html`
         <label key=${name}><input type="radio" name="action" value=${name} checked=${name === action} data-first=${name === action || undefined}
           onChange=${set("action")} /><span><strong>${verb}</strong> <span class="quiet">${means}</span></span></label>`)}
     </fieldset>
     ${action !== "restore" && html`<${Fields} change=${change} set=${set} />`}
-    <${Plan} plan=${plan} problem=${problem} />
+    ${isInForce ? html`<section class="plan" aria-label="Whom it moves"><p><strong>It moves no clients</strong>, for it is so already.</p></section>`
+      : html`<${Plan} plan=${plan} problem=${problem} />`}
     <div aria-live="polite">${refusal && html`<p class="note bad">${sentence(refusal.message)}</p>`}</div>
     ${isRefused && html`<label class="safety"><input type="checkbox" checked=${overrideSafety}
       onChange=${() => onChange({ ...change, overrideSafety: !overrideSafety })} /> Do it though a safety rule forbids it (role admin)</label>`}
     <footer>
       <button type="button" onClick=${onClose}>Cancel</button>
-      <button type="submit" class=${overrideSafety ? "danger" : "primary"} disabled=${isSending || (isRefused && !overrideSafety)}>
+      <button type="submit" class=${overrideSafety ? "danger" : "primary"} disabled=${isSending || (isRefused && !overrideSafety)}
+        aria-disabled=${changesNothing(change, override)}>
         ${ACTIONS[action].verb} ${target}</button>
     </footer>
   </form>`;
+}
+
+// What is to be known of the target before it is changed.
+function known(change, override, at) {
+  if (!override) return "It has no override any more: nothing is left to do.";
+  const what = `${overrideState(override)} ${overrideOrigin(override, at)}`;
+  if (changesNothing(change, override)) return `It is already ${what}: nothing is left to do.`;
+  return inForce(change, override) ? `It is already ${what}. Only the time and the reason would change.` : `It is ${what}.`;
 }
 
 const RegionChoice = ({ service, target, onChoose }) => html`<label>Region
@@ -122,9 +158,10 @@ const Fields = ({ change, set }) => html`<div class="fields">
     <input value=${change.reason} maxlength="200" placeholder="new kernel" onInput=${set("reason")} /></label>
 </div>`;
 
-const targetIn = (service, region) => `service/${service.name}/${region}`;
+// As the node writes it.
+export const targetIn = (service, region) => `service/${shortName(service.name)}/${region}`;
 
-// What the change would do, asked for whenever that may be something else, until it is made.
+// What the change would do, asked for whenever that may be something else, unless it is made.
 function usePlan({ target, action, share }, isMade) {
   const [reply, setReply] = useState({});
   const service = useStore((state) => state.service);

@@ -2,7 +2,7 @@
 // backend its requests.
 
 import { html, useEffect, useRef, useSize } from "../lib.js";
-import { LEVELS, levelOf } from "../health.js";
+import { LEVELS, foundOf, levelOf } from "../health.js";
 import { useStore } from "../store.js";
 import { trails } from "../trails.js";
 import { clock, milliseconds, since } from "../words.js";
@@ -15,21 +15,21 @@ export function Detail({ node, onClose }) {
   const at = useStore((state) => state.at);
   const status = useStore((state) => state.status);
   const address = find(status, node.trail) ?? node.address;
-  const { verdict, evidence, rtt_ms: rtt, last_probe_s: last, probes, load } = address;
+  const { evidence, rtt_ms: rtt, last_probe_s: last, probes, load } = address;
   return html`<${Dialog} title=${node.title} onClose=${onClose} wide>
-    <p class="headline"><${Sign} level=${levelOf(verdict)} word=${verdict} sign=${LEVELS[levelOf(verdict)].sign} />
-      <strong>${verdict}</strong> for ${since(address.since, at)}, since ${clock(address.since, at)}</p>
+    <p class="headline"><${Sign} level=${levelOf(address)} word=${foundOf(address)} sign=${LEVELS[levelOf(address)].sign} />
+      <strong>${foundOf(address)}</strong> ${address.since && `for ${since(address.since, at)}, since ${clock(address.since, at)}`}</p>
     <p>${evidence}</p>
     <dl class="facts">
-      <div><dt>Connect</dt><dd>${milliseconds(rtt)}</dd></div>
-      <div><dt>Last probe</dt><dd>${last === null ? "none yet" : `${Math.round(last)} s ago`}</dd></div>
+      ${address.probed !== false && html`<div><dt>Connect</dt><dd>${milliseconds(rtt)}</dd></div>
+        <div><dt>Last probe</dt><dd>${last === null ? "none yet" : `${Math.round(last)} s ago`}</dd></div>`}
       ${load && html`<div><dt>In flight</dt><dd>${load.requests}</dd></div><div><dt>Connections</dt><dd>${load.connections}</dd></div>
         <div><dt>Requests</dt><dd>${load.total.toLocaleString("en")}</dd></div>
         <div><dt>No response</dt><dd>${load.failures.toLocaleString("en")}</dd></div>
         <div><dt>Server errors</dt><dd>${load.server_errors.toLocaleString("en")}</dd></div>`}
     </dl>
     ${load && html`<${History} trail=${node.trail} at=${at} of=${REQUESTS} />`}
-    <${History} trail=${node.trail} at=${at} of=${CONNECTS} />
+    ${address.probed !== false && html`<${History} trail=${node.trail} at=${at} of=${CONNECTS} />`}
     ${probes.length > 0 && html`<table class="probes"><thead><tr><th scope="col">Probe</th><th scope="col">Verdict</th><th scope="col">Evidence</th></tr></thead>
       <tbody>${probes.map((probe) => html`<tr><th scope="row">${probe.name}</th><td>${probe.verdict}</td><td>${probe.evidence}</td></tr>`)}</tbody></table>`}
   <//>`;

@@ -83,7 +83,7 @@ const KINDS = {
 
 const TITLES = {
   fence: "May serve this client", rank: "Best first", "tie groups": "Equally good",
-  eligible: "Up, and not withdrawn", share: "By weight", ttl: "How long it may be cached",
+  eligible: "Up, and not drained", share: "By weight", ttl: "How long it may be cached",
 };
 
 const INSTEAD = { fallback: "the fallback addresses", cname: "the fallback name", servfail: "SERVFAIL" };

@@ -38,10 +38,10 @@ export const Plan = memo(({ plan, problem }) => {
   </section>`;
 });
 
-// `charted` is the service that the chart shows, if there is a choice.
+// The countries are those with the most clients that move first, as the node sends them. `charted` is the service that the chart shows,
+// if there is a choice.
 function Service({ service, family, basis, moved, before, after, countries, countries_left_out: leftOut = 0, numbers, charted }) {
-  const sorted = [...countries].sort((a, b) => b.weight - a.weight);
-  const more = sorted.slice(MOST_COUNTRIES).length + leftOut;
+  const more = countries.slice(MOST_COUNTRIES).length + leftOut;
   const bar = (label, shares) => html`<${Bar} label=${label} parts=${shares.map(({ region, share }) => ({
     name: region, share, colour: colourOf(numbers.get(region)) }))} />`;
   return html`<div class="moves-clients">
@@ -50,8 +50,8 @@ function Service({ service, family, basis, moved, before, after, countries, coun
         Map<span class="visually-hidden"> of ${shortName(service)}</span></button>`}</header>
     ${bar("now", before)}${bar("then", after)}
     <ul class="countries" role="list">
-      ${sorted.slice(0, MOST_COUNTRIES).map(({ country, weight, from, to }) => html`<li key=${country}>
-        <span>${countryName(country)}</span> <span class="quiet">${percent(weight)}</span> <span>${regionsText(from)} → ${regionsText(to)}</span></li>`)}
+      ${countries.slice(0, MOST_COUNTRIES).map(({ country, weight, moved: part, from, to }) => html`<li key=${country}>
+        <span>${countryName(country)}</span> <span class="quiet">${percent(weight * part)}</span> <span>${regionsText(from)} → ${regionsText(to)}</span></li>`)}
       ${more > 0 && html`<li class="quiet">and ${count(more, "more country", "more countries")}</li>`}
     </ul>
     ${BASES[basis] && html`<p class="quiet">${BASES[basis]}</p>`}

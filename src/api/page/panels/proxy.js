@@ -1,7 +1,7 @@
 // The proxy: its listeners, its pools, and their backends with what they work on.
 
 import { html, useMemo } from "../lib.js";
-import { evidence } from "../health.js";
+import { evidence, foundOf, isFine } from "../health.js";
 import { useStore } from "../store.js";
 import { addressKey } from "../trails.js";
 import { clock, count } from "../words.js";
@@ -49,13 +49,13 @@ function backendNode(pool, backend, limits, at) {
   const requests = loads.reduce((sum, load) => sum + load.requests, 0);
   const most = limits?.requests ? `/${limits.requests * addresses.length}` : "";
   const [out] = ejected;
-  const state = [verdict, backup && "backup", out && `ejected until ${clock(out.until, at)}`];
+  const state = [foundOf(backend), backup && "backup", out && `ejected until ${clock(out.until, at)}`];
   const level = out && verdict === "up" ? "watch" : ownerLevel(backend);
   const why = [out?.evidence ?? evidence([backend]), `${requests}${most} in flight`];
   // Where all is well, the load comes first, for there is not room for everything.
-  if (level === "well") why.reverse();
+  if (isFine(level)) why.reverse();
   const common = {
-    name, search: `${pool}/${name}`.toLowerCase(), word: verdict, state: state.filter(Boolean).join(", "), override, target,
+    name, search: `${pool}/${name}`.toLowerCase(), word: foundOf(backend), state: state.filter(Boolean).join(", "), override, target,
     level, evidence: why.join("; "),
   };
   if (addresses.length === 1) return { ...addressNode("pool", pool, name, addresses[0], 1), ...common };

@@ -1,7 +1,7 @@
 // Regions, their endpoints, and the addresses of those.
 
 import { html, useMemo } from "../lib.js";
-import { evidence, regionLevel, regionState } from "../health.js";
+import { began, evidence, foundOf, regionLevel, regionState } from "../health.js";
 import { useStore } from "../store.js";
 import { count } from "../words.js";
 import { Tree, addressNode, ownerEvidence, ownerLevel } from "./tree.js";
@@ -15,9 +15,9 @@ export function Regions({ onAct, onDetail }) {
 }
 
 function regionNode(region) {
-  const { name, verdict, endpoints, override, since, capacity } = region;
+  const { name, endpoints, override, capacity } = region;
   return {
-    key: name, depth: 0, name, search: name.toLowerCase(), level: regionLevel(region), word: verdict, since,
+    key: name, depth: 0, name, search: name.toLowerCase(), level: regionLevel(region), word: foundOf(region), since: began(region),
     state: regionState(region), evidence: evidence(endpoints), override, target: `region/${name}`,
     note: capacity ? `${capacity.toLocaleString("en")} req/s` : null,
     children: () => endpoints.map((endpoint) => endpointNode(name, endpoint)),
@@ -26,17 +26,17 @@ function regionNode(region) {
 
 // An endpoint with one address is one row.
 function endpointNode(region, endpoint) {
-  const { name, verdict, host, addresses, override } = endpoint;
+  const { name, host, addresses, override } = endpoint;
   const target = `endpoint/${region}/${name}`;
   const search = `${region}/${name} ${host ?? ""}`.toLowerCase();
   if (addresses.length === 1) {
     const only = addressNode("region", region, name, addresses[0], 1);
     return { ...only, name: `${name} ${addresses[0].address}`, search: `${search} ${only.search}`, override, target,
-      level: ownerLevel({ verdict: addresses[0].verdict, override }) };
+      level: ownerLevel({ ...addresses[0], override }) };
   }
   return {
-    key: target, depth: 1, name: host ? `${name} ${host}` : name, search, level: ownerLevel(endpoint), word: verdict,
-    state: verdict, evidence: ownerEvidence(endpoint), override, target, note: count(addresses.length, "address", "addresses"),
+    key: target, depth: 1, name: host ? `${name} ${host}` : name, search, level: ownerLevel(endpoint), word: foundOf(endpoint),
+    state: foundOf(endpoint), evidence: ownerEvidence(endpoint), override, target, note: count(addresses.length, "address", "addresses"),
     children: () => addresses.map((address) => addressNode("region", region, name, address, 2)),
   };
 }

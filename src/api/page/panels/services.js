@@ -5,6 +5,7 @@ import { chooseService } from "../live.js";
 import { LEVELS } from "../health.js";
 import { useStore } from "../store.js";
 import { overrideState, shortName } from "../words.js";
+import { targetIn } from "./act.js";
 import { Rows, Sign } from "./rows.js";
 
 const RANKS = { none: "no order" };
@@ -37,7 +38,7 @@ function Row({ service, isChosen, onAct }) {
       <span class="why">${regions.map((region, at) => html`${at > 0 ? ", " : ""}<span key=${region.name}
         class=${isUsed(region) ? "" : "crossed"}>${region.name}</span>${remark(region)}`)}</span>
     </button>
-    <button class="small act" onClick=${() => onAct({ target: `service/${name}/${regions[0].name}`, service })}>
+    <button class="small act" onClick=${() => onAct({ target: targetIn(service, regions[0].name), service })}>
       Act<span class="visually-hidden"> on ${name}</span></button>`;
 }
 

@@ -1,7 +1,8 @@
-// The states of regions over time, as bars, or of backends where there are no regions: told by the transitions among the events.
+// The states of regions over time, as bars, or of backends where there are no regions, with the overrides of operators above them.
 
 import { html, memo, useMemo, useRef, useSize } from "../lib.js";
-import { clock } from "../words.js";
+import { clock, overrideState } from "../words.js";
+import { histories, told } from "./history.js";
 
 // Bars that are shown: of what changed last.
 const MOST_BARS = 6;
@@ -10,58 +11,69 @@ const BAR = { height: 14, gap: 6 };
 // Letters of a label that are shown, and the width of one.
 const LABEL = { letters: 20, letter: 6.8 };
 
+// What an override leaves in view of the bar below it, which tells what probes found: at least, and beyond that what a drain leaves.
+const LEAST_VERDICT = 4;
+
 export const Timeline = memo(({ events, status, at, window }) => {
   const frame = useRef(null);
   const { width } = useSize(frame);
-  const histories = useMemo(() => statesOf(events, subjects(status)), [events, status]);
+  const all = useMemo(() => histories(events, status, at), [events, status]);
   const begin = at - window * 1000;
-  const shown = histories.slice(0, MOST_BARS).map((it) => ({ ...it, label: shortened(it.label) }));
-  const left = Math.max(0, ...shown.map(({ label }) => label.length)) * LABEL.letter + 10;
+  const shown = all.slice(0, MOST_BARS);
+  const left = Math.max(0, ...shown.map(({ label }) => shortened(label).length)) * LABEL.letter + 10;
   const room = Math.max(0, width - left - 8);
-  const x = (time) => left + (Math.max(0, time - begin) / (window * 1000)) * room;
+  const x = (time) => left + Math.min(1, Math.max(0, time - begin) / (window * 1000)) * room;
+  const placed = (spans) => spans.filter(({ start, end }) => end > begin && start < at)
+    .map((span) => ({ ...span, x: x(span.start), width: Math.max(1.5, x(span.end) - x(span.start)) }));
   const height = Math.max(1, shown.length) * (BAR.height + BAR.gap) + 18;
   return html`<div class="timeline" ref=${frame}>
-    <svg width="100%" height=${height} role="img" aria-label="States over time; the list of events has the same">
-      ${shown.map(({ subject, label, spans }, row) => html`<g key=${subject} transform="translate(0 ${row * (BAR.height + BAR.gap)})">
-        <text x="0" y="11">${label}</text>
-        ${spans.filter(({ end }) => (end ?? at) > begin).map(({ start, end, state }) => html`<rect class="span ${state}"
-          x=${x(start ?? begin)} width=${Math.max(1.5, x(end ?? at) - x(start ?? begin))} height=${BAR.height} />`)}
+    <ul class="visually-hidden" aria-label="States over time">${shown.map((it) => html`<li key=${it.subject}>${told(it, begin, at)}</li>`)}</ul>
+    <svg width="100%" height=${height} aria-hidden="true">
+      <${Hatchings} />
+      ${shown.map(({ subject, label, states, overrides }, row) => html`<g key=${subject} data-subject=${subject} transform="translate(0 ${row * (BAR.height + BAR.gap)})">
+        <text x="0" y="11">${shortened(label)}</text>
+        <rect class="span unknown" x=${left} width=${room} height=${BAR.height} />
+        ${placed(states).map((it) => html`<rect class="span ${it.state}" x=${it.x} width=${it.width} height=${BAR.height} />`)}
+        ${placed(overrides).map((it) => html`<${Overridden} ...${it} at=${at} />`)}
       </g>`)}
       ${ticks(begin, at, room).map((time) => html`<g class="tick" transform="translate(${x(time)} 0)">
         <path d="M0 0V${height - 16}" /><text y=${height - 4} text-anchor="middle">${clock(time, at).slice(-9, -4)}</text></g>`)}
     </svg>
+    <${Legend} />
   </div>`;
 });
 
+function Overridden({ action, share, by, start, end, x, width, at }) {
+  const drained = action === "drain" ? Number.parseFloat(share) / 100 : 1;
+  const height = Math.max(LEAST_VERDICT, Math.round(drained * (BAR.height - LEAST_VERDICT)));
+  const when = `${Number.isFinite(start) ? `from ${clock(start, at)} ` : ""}${end > at ? "on" : `until ${clock(end, at)}`}`;
+  return html`<rect class="overridden ${action}" fill="url(#overridden-${action})" x=${x} width=${width} height=${height}>
+    <title>${[overrideState({ action, share }), by && `by ${by}`, when].filter(Boolean).join(" ")}</title></rect>`;
+}
+
+// What distinguishes overrides in a square of 6 by 6, besides their colours.
+const HATCHINGS = { drain: "M-1 7L7 -1M-1 1L1 -1M5 7L7 5", down: "M0 0L6 6M6 0L0 6", up: "M3 0v6" };
+
+const Hatchings = memo(() => html`<defs>${Object.entries(HATCHINGS).map(([action, d]) => html`<pattern
+  id="overridden-${action}" class="overriding ${action}" width="6" height="6" patternUnits="userSpaceOnUse">
+    <rect width="6" height="6" /><path d=${d} /></pattern>`)}</defs>`);
+
+const STATES = { up: "up", degraded: "degraded", down: "down" };
+const OVERRIDES = { drain: "drained", up: "forced up", down: "forced down" };
+
+// Overrides as they are above a bar of what is up.
+const Legend = memo(() => {
+  const sample = (shape) => html`<svg width="18" height=${BAR.height} aria-hidden="true">${shape}</svg>`;
+  const bar = (state) => html`<rect class="span ${state}" width="18" height=${BAR.height} />`;
+  return html`<ul class="bars-legend" aria-label="What the bars mean">
+    ${Object.entries(STATES).map(([state, word]) => html`<li>${sample(bar(state))} ${word}</li>`)}
+    ${Object.entries(OVERRIDES).map(([action, word]) => html`<li>${sample(html`${bar("up")}
+      <rect class="overridden ${action}" fill="url(#overridden-${action})" width="18" height=${BAR.height - LEAST_VERDICT} />`)} ${word}</li>`)}
+    <li>${sample(bar("unknown"))} not known</li>
+  </ul>`;
+});
+
 const shortened = (label) => (label.length > LABEL.letters ? `${label.slice(0, LABEL.letters - 1)}…` : label);
-
-// What has a bar, by the names that events have for it.
-function subjects({ regions, pools }) {
-  if (regions.length > 0) return regions.map(({ name, verdict }) => ({ subject: `region/${name}`, label: name, verdict }));
-  return pools.flatMap((pool) => pool.backends.map(({ name, verdict }) => ({ subject: `pool/${pool.name}/${name}`, label: name, verdict })));
-}
-
-// The states of each subject, oldest first; the first begins before all that is known. What changed last comes first.
-function statesOf(events, subjects) {
-  const histories = new Map(subjects.map((it) => [it.subject, { ...it, spans: [], changed: 0 }]));
-  for (const { event, at, fields } of events) {
-    const history = event === "transition" && histories.get(fields.subject);
-    if (!history) continue;
-    const time = Date.parse(at);
-    const last = history.spans.at(-1) ?? { start: null, state: stateIn(fields.from) };
-    if (history.spans.length === 0) history.spans.push(last);
-    last.end = time;
-    history.spans.push({ start: time, end: null, state: stateIn(fields.to) });
-    history.changed = time;
-  }
-  for (const history of histories.values()) {
-    if (history.spans.length === 0) history.spans.push({ start: null, end: null, state: history.verdict });
-  }
-  return [...histories.values()].sort((a, b) => b.changed - a.changed);
-}
-
-// "down (hard)" and "down (soft)" are down.
-const stateIn = (text) => text.split(/\W/)[0];
 
 const STEPS = [60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600].map((seconds) => seconds * 1000);
 

@@ -3,9 +3,13 @@
 import { html, useEffect, useRef, useState } from "../lib.js";
 import { reconnect } from "../live.js";
 import { node, token } from "../node.js";
-import { useStore } from "../store.js";
+import { update, useStore } from "../store.js";
 import { sentence } from "../words.js";
 import { Dialog } from "./dialog.js";
+
+export const FOR_CHANGES = "Changes need a token with the role operator or admin, from [control] token of the config.";
+
+const REFUSED = "The token you typed is no longer valid; type it again.";
 
 // Whether the node takes changes from this page, as far as it has said so.
 export const canChange = (self) => self !== null && self.role !== "viewer";
@@ -13,11 +17,15 @@ export const canChange = (self) => self !== null && self.role !== "viewer";
 // Goes on without a token.
 export function forget() {
   token.set(null);
+  update({ isTokenRefused: false });
   reconnect();
 }
 
-// `forChanges` says that a token for reads is not enough.
+// `why` a token is needed; `forChanges` says that one for reads is not enough.
 export function TokenForm({ why, forChanges, onDone }) {
+  const isRefused = useStore((state) => state.isTokenRefused);
+  const self = useStore((state) => state.self);
+  const isLesser = forChanges && token.get() !== null && self?.role === "viewer";
   const input = useRef(null);
   useEffect(() => input.current.focus(), []);
   const [secret, setSecret] = useState("");
@@ -31,11 +39,12 @@ export function TokenForm({ why, forChanges, onDone }) {
       return setError(sentence(problem.message));
     }
     token.set(secret);
+    update({ isTokenRefused: false });
     reconnect();
     return onDone();
   };
   return html`<form class="token" onSubmit=${submit}>
-    <p>${why}</p>
+    <p>${isRefused ? REFUSED : isLesser ? `The token you typed has the role viewer. ${why}` : why}</p>
     <label>Token
       <input ref=${input} type="password" value=${secret} autocomplete="off" required aria-describedby="token-error"
         onInput=${(event) => setSecret(event.target.value)} /></label>

@@ -1,7 +1,7 @@
 // Regions with their endpoints and addresses, and pools with their backends: rows of a list that opens and closes.
 
 import { html, useMemo, useState } from "../lib.js";
-import { LEVELS, evidence, levelOf } from "../health.js";
+import { LEVELS, evidence, foundOf, isFine, levelOf } from "../health.js";
 import { addressKey, trails } from "../trails.js";
 import { milliseconds, overrideOrigin, overrideState, percent, rate, since } from "../words.js";
 import { Rows, Sign } from "./rows.js";
@@ -20,7 +20,7 @@ export function Tree({ roots, label, empty, at, onAct, onDetail }) {
   const rows = useMemo(() => {
     const wanted = search.trim().toLowerCase();
     if (wanted === "" && !onlyFindings) return opened(roots, isOpen);
-    const fits = (node) => (!onlyFindings || node.level !== "well") && node.search.includes(wanted);
+    const fits = (node) => (!onlyFindings || !isFine(node.level)) && node.search.includes(wanted);
     return fitting(roots, fits, isOpen);
   }, [roots, search, onlyFindings, toggled]);
   return html`<div class="tree">
@@ -62,7 +62,7 @@ function Row({ node, isOpen, at, onToggle, onAct, onDetail }) {
     </button>
     ${address?.load && html`<span class="measure"><${RequestsSparkline} trail=${trail} at=${at} />
       <${Rates} ...${trails.recent([trail])} /></span>`}
-    ${address && html`<span class="measure"><${Sparkline} trail=${trail} at=${at} /><span class="quiet">${milliseconds(address.rtt_ms)}</span></span>`}
+    ${address && address.probed !== false && html`<span class="measure"><${Sparkline} trail=${trail} at=${at} /><span class="quiet">${milliseconds(address.rtt_ms)}</span></span>`}
     ${node.note && html`<span class="measure quiet">${node.note}${node.trails && html` <${Rates} ...${trails.recent(node.trails)} />`}</span>`}
     ${target && html`<button class="small act" onClick=${() => onAct({ target, override, verdict: word })}>
       Act<span class="visually-hidden"> on ${target}</span></button>`}`;
@@ -75,18 +75,18 @@ const Rates = ({ requests, failed }) => html`<span class="quiet">${rate(requests
 // The node of an address.
 export function addressNode(tier, owner, parent, address, depth) {
   const trail = addressKey(tier, owner, parent, address);
-  const { verdict } = address;
+  const found = foundOf(address);
   return {
     key: trail, trail, depth, address, name: address.address, search: `${owner}/${parent} ${address.address}`.toLowerCase(),
-    level: levelOf(verdict), word: verdict, state: verdict, since: address.since, evidence: address.evidence,
+    level: levelOf(address), word: found, state: found, since: address.since, evidence: address.evidence,
     title: `${owner}/${parent} ${address.address}`,
   };
 }
 
-// The verdict of an endpoint or backend, its override included.
-export function ownerLevel({ verdict, override }) {
-  const level = levelOf(verdict);
-  return override && level === "well" ? "watch" : level;
+// The level of an endpoint or backend, its override included.
+export function ownerLevel(owner) {
+  const level = levelOf(owner);
+  return owner.override && isFine(level) ? "watch" : level;
 }
 
 export const ownerEvidence = (owner) => owner.lookup?.error ?? evidence([owner]);
