@@ -114,16 +114,22 @@ async fn on_terminal(mut command: Command) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn colours_are_for_terminals_and_move_nothing() {
-    // Once it is down, it is not probed again: the evidence stays.
-    let node = TestNode::with(
-        "[probe.closed]\nkind = \"tcp\"\nport = 1\ninterval = \"1h\"\ntimeout = \"90ms\"\n\
+    let open = TcpListener::bind("127.0.0.2:0").expect("a free port");
+    let port = open.local_addr().expect("it is bound").port();
+    // After the first probe there is no other: the evidence stays.
+    let probe = |name: &str, port: u16| {
+        format!("[probe.{name}]\nkind = \"tcp\"\nport = {port}\ninterval = \"1h\"\ntimeout = \"90ms\"\n")
+    };
+    let regions = "\
          [region.eu]\nendpoint = [{ name = \"lb1\", address = \"127.0.0.1\", probe = \"closed\" }]\n\
          [region.us]\nendpoint = [{ name = \"lb1\", address = \"192.0.2.2\" }]\n\
-         [region.ap]\nendpoint = [{ name = \"lb1\", address = \"192.0.2.3\" }]\n\
-         [[service]]\nname = \"www.example.test.\"\nregions = [\"eu\", \"us\", \"ap\"]\n",
-    )
-    .await;
-    until("eu is down", async || (node.api.region("eu").await["verdict"] == "down").then_some(())).await;
+         [region.ap]\nendpoint = [{ name = \"lb1\", address = \"127.0.0.2\", probe = \"open\" }]\n\
+         [[service]]\nname = \"www.example.test.\"\nregions = [\"eu\", \"us\", \"ap\"]\n";
+    let node = TestNode::with(&(probe("closed", 1) + &probe("open", port) + regions)).await;
+    for (region, verdict) in [("eu", "down"), ("ap", "up")] {
+        until("its verdict", async || (node.api.region(region).await["verdict"] == verdict).then_some(()))
+            .await;
+    }
     node.api.override_with(json!({"target": "region/us", "action": "drain", "share": "5%"})).await;
     node.client().await.address("www.example.test.", "192.0.2.0/24").await;
     let command = |arguments: &[&str]| {

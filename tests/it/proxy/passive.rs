@@ -215,7 +215,7 @@ async fn operators_see_ejections_and_end_them() {
     };
     let status = ask(&["status"]).await;
     let row = status.lines().find(|line| line.contains(&bad.address.to_string())).expect("a row").to_owned();
-    assert!(row.contains("  up  ") && row.contains("ejected until 2"), "{row}");
+    assert!(row.contains("  not probed  ") && row.contains("ejected until 2"), "{row}");
     assert!(row.contains("3 consecutive requests failed, the last: no response"), "{row}");
     let explained = ask(&["explain", &format!("http://{}/", address(&node)), "--client", "127.0.0.1"]).await;
     assert!(explained.contains("not used: ejected until 2"), "{explained}");
