@@ -82,10 +82,12 @@ impl Selection {
         let (control, variable_control) = split(control, is_typed("control"));
         let (token, variable_token) = split(token, is_typed("token"));
         let (config, variable_config) = split(config, is_typed("config"));
+        // A variable that is set to nothing counts as not set.
+        let set = |value: Option<String>| value.filter(|it| !it.is_empty());
         let options = |control, token, config| NodeOptions { reach: Reach { control, token }, config };
         Self {
             typed: options(control, token, config),
-            environment: options(variable_control, variable_token, variable_config),
+            environment: options(set(variable_control), set(variable_token), variable_config),
         }
     }
 

@@ -273,6 +273,9 @@ async fn the_command_line_sends_tokens() {
     let refused = portolan(&drain);
     assert_done(&refused, 1, "", "wants a token: give it with --token or PORTOLAN_TOKEN");
     assert!(!refused.stderr.contains("Bearer"), "{refused:?}");
+    let mut without = program();
+    without.args(drain).env("PORTOLAN_TOKEN", "");
+    assert_eq!(run(without).stderr, refused.stderr, "a variable set to nothing counts as not set");
     assert_done(&portolan(&[&drain[..], &["--token", "secret of eve"]].concat()), 1, "", "viewer");
     assert_done(&portolan(&[&drain[..], &["--token", "secret of olga"]].concat()), 0, "drain region/us", "");
     let mut restore = program();
