@@ -51,6 +51,8 @@ static VARYING: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         of(r"\bid: \d+", "ID"),
         of(r#""port":\d+"#, "PORT"),
         of(r"\d+ consecutive failures", "FAILURES"),
+        // On a busy machine a first probe may time out.
+        of(r"first probe succeeded|\d+ consecutive (fast )?successes( over SPAN)?", "SUCCESSES"),
         of(r#""(uptime_s|last_probe_s|rtt_ms|at|since|until|open|limit|saturation)": ?[^,}]+"#, "VALUE"),
         of(USER, "USER"),
         of(r"\s+", " "),
