@@ -108,7 +108,7 @@ fn unreachable(attempts: &[Attempt], variable: Option<&str>, f: &mut fmt::Format
     f.write_str("; is it running?")?;
     if let Some(variable) = variable {
         // The demo tells its users to set it.
-        write!(f, " {variable} selects it: unset the variable if that node or demo is no more;")?;
+        write!(f, " {variable} selects it: unset the variable if that node or demo has ended;")?;
     }
     f.write_str(
         " --control selects another node (HOST:PORT or the path of its control socket), \

@@ -241,7 +241,7 @@ impl Chosen {
             .map(|Attempt { place, why }| format!("{why} at {place}"))
             .collect();
         let variable = self.variable.filter(|_| purpose == Purpose::Change);
-        // Whoever tries the demo beside a node may mean the demo.
+        // A user who tries the demo beside a node may mean the demo.
         let is_guessed = matches!(self.node, NodeChoice::Default) && purpose == Purpose::Change;
         let demo = demo_sockets().filter(|_| is_guessed).find(|path| path.exists());
         match (variable, failed.is_empty()) {

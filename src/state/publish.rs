@@ -196,7 +196,7 @@ impl State {
             let part = |it: &AddressStanding| {
                 let is_changed = changed.contains(&(at, it.address));
                 matters.set(matters.get() || is_changed);
-                // A change of the severity is one although it is no other state to the check.
+                // A change of severity counts, too, although the state of the check stays the same.
                 let since = (is_changed, self.targets.decided_at(at, it.address));
                 Part { state: it.state, since, by: Some((at, it.address, it.state)) }
             };

@@ -516,7 +516,7 @@ fn a_node_that_cannot_be_reached() {
     let mut of_environment = program();
     of_environment.env("PORTOLAN_CONTROL", &socket).arg("status");
     let done = run(of_environment);
-    let hint = "is it running? PORTOLAN_CONTROL selects it: unset the variable if that node or demo is no more; --control";
+    let hint = "is it running? PORTOLAN_CONTROL selects it: unset the variable if that node or demo has ended; --control";
     assert!(done.code == Some(3) && done.stderr.contains(hint), "{done:?}");
     let nonsense = portolan(&["--control", "nobody", "status"]);
     assert_eq!(nonsense.code, Some(2), "{nonsense:?}");

@@ -264,7 +264,7 @@ fn the_check_that_decides_about_a_region_is_cited() {
     let refused = "2 consecutive failures: refused";
     for (keys, found, drained, expected) in [
         ("", [good, good, good], None, None),
-        // One of two that serve suffices, so the other one is no reason.
+        // One of the two is enough, so the one that is down does not decide.
         ("", [tardy, bad, good], None, Some(("lb1", "slower than 100ms: 1s"))),
         ("", [bad, good, good], None, Some(("lb1", refused))),
         ("", [bad, bad, good], None, Some(("lb2", refused))),

@@ -167,7 +167,7 @@ fn a_region_cites_the_endpoint_that_decides() {
     let with_us: fn(Vec<Condition>) -> Condition =
         |own| Condition::All(vec![Condition::Any(own), Condition::Region(US)]);
     for (region, rounds, expected) in [
-        // What was found at the same time of another one is no reason.
+        // What was found at the same time about another endpoint is not cited.
         (all, vec![up_but_lb2, &[(1, DOC, Soft), (2, TCP, Good)]], "up -> down: lb1 doc: bad doc"),
         (all, vec![ALL_GOOD, &[(2, DOC, Soft), (1, TCP, Hard)]], "up -> down: lb1 tcp: bad tcp"),
         (any, vec![ALL_GOOD, &[(1, TCP, Hard)], &[(2, DOC, Hard)]], "up -> down: lb2 doc: bad doc"),
